@@ -1,0 +1,202 @@
+"""Autoencoders: an encoder g, a decoder f, and the losses that make the codes useful.
+
+Every loss has the form `loss(model, x) -> (batch,)`, the squared error summed over the dimensions of x, so that
+`companion.training.fit` trains any of them. Fix the settings of a variant with `functools.partial`.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from companion.networks import conv_decoder, conv_encoder, mlp
+
+
+class Autoencoder(nn.Module):
+    """Encode x to a code z = g(x), decode it to a reconstruction f(z)."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def encode(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch latent_dim"]:
+        """The code z = g(x)."""
+        return self.encoder(x)
+
+    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch *x_shape"]:
+        """The picture f(z) of a code."""
+        return self.decoder(z)
+
+    def forward(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch *x_shape"]:
+        """The reconstruction f(g(x))."""
+        return self.decode(self.encode(x))
+
+
+def reconstruction_loss(model: nn.Module, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
+    """Squared error ||x - f(g(x))||^2, summed over dimensions. Book: eq. (def-reconstruction-loss)."""
+    return squared_error(model(x), x)
+
+
+def denoising_loss(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], noise_std: float = 0.5
+) -> Float[Tensor, "batch"]:
+    """Squared error of reconstructing x from x plus Gaussian noise of standard deviation `noise_std`.
+
+    Source: Vincent et al. 2008. Book: eq. (def-denoising-loss).
+    """
+    return squared_error(model(x + noise_std * torch.randn_like(x)), x)
+
+
+def contractive_loss(
+    model: Autoencoder, x: Float[Tensor, "batch *x_shape"], weight: float = 1.0
+) -> Float[Tensor, "batch"]:
+    """Squared error plus `weight` times an unbiased estimate of the squared norm of the encoder's Jacobian.
+
+    The estimate projects the Jacobian on one random direction v with covariance I: E ||v^T dg/dx||^2 = ||dg/dx||_F^2.
+    It costs one backward pass, where the exact norm costs one for each dimension of the code.
+
+    Source: Rifai et al. 2011, eq. 3. Book: eq. (def-contractive-loss).
+    """
+    x = x.detach().requires_grad_()
+    z = model.encode(x)
+    (row,) = torch.autograd.grad(z, x, torch.randn_like(z), create_graph=True)
+    return squared_error(model.decode(z), x.detach()) + weight * row.flatten(1).square().sum(1)
+
+
+def robust_loss(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float = 2.0, num_steps: int = 3
+) -> Float[Tensor, "batch"]:
+    """Squared error at the worst point that projected gradient ascent finds within `radius` of x.
+
+    Source: Madry et al. 2018, eq. 2.1. Book: eq. (def-robust-loss).
+    """
+    return squared_error(model(x + worst_perturbation(model, x, radius, num_steps)), x)
+
+
+def worst_perturbation(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float, num_steps: int = 10
+) -> Float[Tensor, "batch *x_shape"]:
+    """Find a perturbation of norm `radius` that makes the reconstruction of x as wrong as possible.
+
+    Projected gradient ascent from a random start: each step goes along the normalized gradient, then back to the sphere.
+    The result is a lower bound of the true maximum.
+
+    Raises:
+        ValueError: if `radius` is not positive.
+    """
+    if not radius > 0:
+        raise ValueError(f"radius must be positive; {radius} was given")
+    delta = radius * _unit(torch.randn_like(x))
+    for _ in range(num_steps):
+        delta.requires_grad_()
+        (gradient,) = torch.autograd.grad(squared_error(model(x + delta), x).sum(), delta)
+        delta = radius * _unit(delta.detach() + radius * _unit(gradient))
+    return delta.detach()
+
+
+def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
+    """Squared Frobenius norm of the encoder's Jacobian dg/dx, exact, one example at a time."""
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda one: model.encode(one[None])[0]))(x)
+    return jacobian.flatten(1).square().sum(1)
+
+
+def squared_error(x_hat: Float[Tensor, "batch *x_shape"], x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
+    """||x - x_hat||^2, summed over every dimension but the first.
+
+    Raises:
+        ValueError: if the shapes differ (they are never broadcast).
+    """
+    if x_hat.shape != x.shape:
+        raise ValueError(f"x_hat must have the shape of x, {tuple(x.shape)}; shape {tuple(x_hat.shape)} was given")
+    return (x - x_hat).square().flatten(1).sum(1)
+
+
+def mlp_autoencoder(
+    latent_dim: int = 16, hidden: int = 256, image_shape: tuple[int, int, int] = (1, 28, 28)
+) -> Autoencoder:
+    """Encoder and decoder of two layers each; the decoder ends in a sigmoid, since pixels lie in [0, 1]."""
+    dim = math.prod(image_shape)
+    return Autoencoder(
+        nn.Sequential(nn.Flatten(), mlp([dim, hidden, latent_dim])),
+        nn.Sequential(mlp([latent_dim, hidden, dim]), nn.Sigmoid(), nn.Unflatten(1, image_shape)),
+    )
+
+
+def conv_autoencoder(
+    latent_dim: int = 16, channels: int = 16, image_shape: tuple[int, int, int] = (1, 28, 28)
+) -> Autoencoder:
+    """Encoder of four convolutions, decoder of four transposed convolutions, then a sigmoid."""
+    decoder = nn.Sequential(conv_decoder(latent_dim, image_shape, channels), nn.Sigmoid())
+    return Autoencoder(conv_encoder(latent_dim, image_shape, channels), decoder)
+
+
+def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
+    """Encoder and decoder of one affine layer each, for vectors."""
+    return Autoencoder(nn.Linear(dim, latent_dim), nn.Linear(latent_dim, dim))
+
+
+def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder:
+    """Return the linear autoencoder that is optimal for the data, in closed form: principal component analysis.
+
+    Args:
+        x: the data, one vector a row.
+        latent_dim: how many principal directions to keep.
+
+    Raises:
+        ValueError: if `latent_dim` is not between 1 and the dimension of the data.
+
+    Source: Bourlard & Kamp 1988; Baldi & Hornik 1989. Book: eq. (eq-pca-loss).
+    """
+    num, dim = x.shape
+    if not 1 <= latent_dim <= dim:
+        raise ValueError(f"latent_dim must lie between 1 and the dimension of x, {dim}; {latent_dim} was given")
+    mean = x.mean(0)
+    _, eigenvectors = torch.linalg.eigh((x - mean).T @ (x - mean) / num)
+    U = eigenvectors[:, -latent_dim:].flip(1)  # eigh sorts upwards; the largest comes first here
+    model = linear_autoencoder(dim, latent_dim).to(x)
+    with torch.no_grad():
+        model.encoder.weight.copy_(U.T), model.encoder.bias.copy_(-U.T @ mean)
+        model.decoder.weight.copy_(U), model.decoder.bias.copy_(mean)
+    return model
+
+
+def dct_matrix(num: int) -> Float[Tensor, "num num"]:
+    """Return the orthonormal discrete cosine transform: row k is the k-th cosine, from constant to fastest.
+
+    Source: Ahmed, Natarajan & Rao 1974. Book: eq. (def-dct).
+    """
+    k, n = torch.meshgrid(torch.arange(num), torch.arange(num), indexing="ij")
+    cosines = torch.cos(math.pi * (2 * n + 1).double() * k / (2 * num))
+    return cosines * torch.where(k == 0, 0.5, 1.0).double().mul(2 / num).sqrt()
+
+
+class DctAutoencoder(Autoencoder):
+    """A fixed autoencoder: keep the `keep` x `keep` slowest cosines of a square picture, drop the rest.
+
+    Raises:
+        ValueError: if `keep` is not between 1 and `side`.
+    """
+
+    def __init__(self, side: int, keep: int) -> None:
+        if not 1 <= keep <= side:
+            raise ValueError(f"keep must lie between 1 and side, {side}; {keep} was given")
+        super().__init__(nn.Identity(), nn.Identity())
+        self.side, self.keep = side, keep
+        self.register_buffer("C", dct_matrix(side)[:keep])
+
+    def encode(self, x: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch latent_dim"]:
+        """The slowest coefficients, C x C^T, as one vector."""
+        C = self.C.to(x)
+        return (C @ x @ C.T).flatten(1)
+
+    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch 1 side side"]:
+        """The picture with these coefficients and no others."""
+        C = self.C.to(z)
+        return C.T @ z.unflatten(1, (1, self.keep, self.keep)) @ C
+
+
+def _unit(x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch *x_shape"]:
+    """Each example divided by its norm."""
+    norm = x.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)  # a zero gradient stays zero
+    return x / norm.view(-1, *[1] * (x.dim() - 1))

@@ -1,0 +1,116 @@
+"""Measure a model: probes of its codes, two-sample tests, detection scores."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Proportion(NamedTuple):
+    """A measured proportion and its binomial standard error."""
+
+    value: float
+    standard_error: float
+
+
+class TwoSampleTest(NamedTuple):
+    """Energy distance of two samples, and the share of random relabelings with a distance at least as large."""
+
+    statistic: float
+    p_value: float
+    null: Float[Tensor, "num_permutations"]
+
+
+def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
+    """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n)."""
+    p = hits.double().mean().item()
+    return Proportion(p, (p * (1 - p) / len(hits)) ** 0.5)
+
+
+def linear_probe(
+    codes: Float[Tensor, "num dim"],
+    labels: Int[Tensor, "num"],
+    test_codes: Float[Tensor, "num_test dim"],
+    test_labels: Int[Tensor, "num_test"],
+) -> Proportion:
+    """Test accuracy of multinomial logistic regression on standardized codes.
+
+    A linear classifier can use only what the codes already make easy, so its accuracy measures the codes.
+
+    Raises:
+        ValueError: if codes and labels differ in number.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    for name, a, b in [("codes", codes, labels), ("test_codes", test_codes, test_labels)]:
+        if len(a) != len(b):
+            raise ValueError(f"{name} and its labels must be equal in number; {len(a)} and {len(b)} were given")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    probe.fit(codes.numpy(force=True), labels.numpy(force=True))
+    predicted = torch.from_numpy(probe.predict(test_codes.numpy(force=True)))
+    return proportion(predicted == test_labels.cpu())
+
+
+def auroc(normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"]) -> float:
+    """Area under the ROC curve: the probability that an anomalous score exceeds a normal one, ties counting half.
+
+    0.5 is chance, 1 is perfect. The scores are "higher means stranger", for example reconstruction errors.
+
+    Raises:
+        ValueError: if either sample is empty or holds a value that is not finite.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    scores = torch.cat([normal, anomalous]).detach().cpu()
+    if not len(normal) or not len(anomalous) or not bool(scores.isfinite().all()):
+        raise ValueError("normal and anomalous must each hold at least one score, all finite")
+    return float(roc_auc_score(torch.arange(len(scores)).numpy() >= len(normal), scores.numpy()))
+
+
+def energy_test(
+    x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"], num_permutations: int = 200
+) -> TwoSampleTest:
+    """Test whether two samples come from one law, with the energy distance and random relabelings.
+
+    The statistic 2 E||x - y|| - E||x - x'|| - E||y - y'|| is zero for equal laws and positive otherwise. The smallest
+    p-value it can report is 1 / (num_permutations + 1).
+
+    Raises:
+        ValueError: if the samples differ in dimension or hold fewer than two points.
+
+    Source: Szekely & Rizzo 2013, eq. 2.1 and section 4.
+    """
+    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+        raise ValueError(
+            "x and y must be samples of at least two vectors of equal dimension; "
+            f"shapes {tuple(x.shape)} and {tuple(y.shape)} were given"
+        )
+    both = torch.cat([x, y]).double()
+    distance = torch.cdist(both, both)
+
+    def statistic(order: Tensor) -> Tensor:
+        # With indicator weights w = 1/n on x and -1/m on y, the energy distance is -w^T D w.
+        w = torch.full((len(both),), -1.0 / len(y), dtype=torch.double, device=both.device)
+        w[order[: len(x)]] = 1.0 / len(x)
+        return -w @ distance @ w
+
+    observed = statistic(torch.arange(len(both)))
+    null = torch.stack([statistic(torch.randperm(len(both))) for _ in range(num_permutations)])
+    p_value = (1 + int((null >= observed).sum())) / (num_permutations + 1)
+    return TwoSampleTest(observed.item(), p_value, null)
+
+
+def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
+    """Length of a path through the given points over the length of its chord: 1 is straight and even.
+
+    Raises:
+        ValueError: if there are fewer than two points or the ends coincide.
+    """
+    flat = points.flatten(1)
+    chord = (flat[-1] - flat[0]).norm() if len(flat) > 1 else torch.zeros(())
+    if not chord > 0:
+        raise ValueError("points must be at least two, with different first and last points")
+    return (flat.diff(dim=0).norm(dim=1).sum() / chord).item()
