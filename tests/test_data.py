@@ -1,0 +1,460 @@
+"""Tests of companion.data: files are checked, nothing is lost, batches can be resumed. No test needs a network."""
+
+import errno
+import gzip
+import hashlib
+import http.server
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from companion import data
+from companion.data import Batches, images
+
+MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """A data folder and a cache that only this test sees, and a process that has replaced nothing and has no network."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COMPANION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "_replaced", set())
+    monkeypatch.setattr(images, "_any_answers", lambda urls: False)
+    return tmp_path / "data", tmp_path / "cache"
+
+
+def idx_files(seed=0):
+    """Return the four files of a tiny data set in MNIST's format, with the pixels and labels that are in them."""
+    random = np.random.default_rng(seed)
+    pixels = {
+        "train": random.integers(0, 256, (6, 28, 28), np.uint8),
+        "t10k": random.integers(0, 256, (3, 28, 28), np.uint8),
+    }
+    labels = {"train": random.integers(0, 10, 6, np.uint8), "t10k": random.integers(0, 10, 3, np.uint8)}
+    files = {}
+    for split in ("train", "t10k"):
+        num = len(labels[split])
+        head = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (num, 28, 28))
+        files[f"{split}-images-idx3-ubyte"] = head + pixels[split].tobytes()
+        files[f"{split}-labels-idx1-ubyte"] = b"\0\0\x08\x01" + num.to_bytes(4, "big") + labels[split].tobytes()
+    return files, pixels, labels
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def publish(monkeypatch, name, folder, files):
+    """Make these files the published ones."""
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+    monkeypatch.setitem(images._PUBLISHED, name, (folder, digests))
+
+
+def fake_torchvision(monkeypatch, name, download):
+    """Let `download(folder)` take the place of torchvision's download."""
+    real = images._torchvision_class(name)
+
+    class Fake(real):
+        def __init__(self, root, train=True, download=False):
+            if not download:
+                super().__init__(root, train=train)
+            else:
+                replacement(Path(root))
+
+    replacement = download
+    Fake.__name__ = real.__name__  # torchvision names the folder after the class
+    monkeypatch.setattr(images, "_torchvision_class", lambda asked: Fake)
+    monkeypatch.setattr(images, "_any_answers", lambda urls: True)
+
+
+# What is loaded
+
+
+def test_mnist_equals_the_bytes_of_the_files():
+    folder = data.find("mnist")
+    if folder is None:
+        pytest.skip("no copy of MNIST; set COMPANION_DATA to a folder that holds MNIST/raw")
+    for split, prefix, num in (("train", "train", 60_000), ("test", "t10k", 10_000)):
+        loaded = data.load("mnist", split)
+        raw = folder / "MNIST" / "raw"
+        pixels = np.fromfile(raw / f"{prefix}-images-idx3-ubyte", np.uint8, offset=16).reshape(num, 1, 28, 28)
+        labels = np.fromfile(raw / f"{prefix}-labels-idx1-ubyte", np.uint8, offset=8)
+        assert loaded.name == "mnist"
+        assert loaded.images.dtype == torch.float32
+        assert np.array_equal((loaded.images.numpy() * 255).round(), pixels)
+        assert loaded.labels.dtype == torch.int64
+        assert np.array_equal(loaded.labels.numpy(), labels)
+        assert loaded.images.min() == 0
+        assert loaded.images.max() == 1
+
+
+def test_files_in_mnists_format_are_read_as_they_are(folders, monkeypatch):
+    files, pixels, labels = idx_files()
+    publish(monkeypatch, "mnist", "MNIST/raw", files)
+    write(folders[0] / "MNIST" / "raw", files)
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        loaded = data.load("mnist", split)
+        assert torch.equal(loaded.images, torch.from_numpy(pixels[prefix])[:, None] / 255)
+        assert torch.equal(loaded.labels, torch.from_numpy(labels[prefix]).long())
+
+
+def test_cifar10_keeps_channels_first(folders, monkeypatch):
+    random = np.random.default_rng(0)
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    batches = {name: {"data": random.integers(0, 256, (2, 3072), np.uint8), "labels": [1, 7]} for name in names}
+    files = {name: pickle.dumps(batch) for name, batch in batches.items()}
+    files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
+    publish(monkeypatch, "cifar10", "cifar-10-batches-py", files)
+    write(folders[0] / "cifar-10-batches-py", files)
+    kind = images._torchvision_class("cifar10")
+    md5 = [[name, hashlib.md5(content).hexdigest()] for name, content in files.items()]
+    monkeypatch.setattr(kind, "train_list", md5[:5])
+    monkeypatch.setattr(kind, "test_list", md5[5:6])
+    monkeypatch.setattr(kind, "meta", {"filename": md5[6][0], "key": "label_names", "md5": md5[6][1]})
+    loaded = data.load("cifar10")
+    expected = np.concatenate([batches[name]["data"] for name in names[:5]]).reshape(10, 3, 32, 32)
+    assert torch.equal(loaded.images, torch.from_numpy(expected) / 255)
+    assert loaded.labels.tolist() == [1, 7] * 5
+    files["test_batch"] += b"."
+    write(folders[0] / "cifar-10-batches-py", files)
+    with pytest.raises(ValueError, match="test_batch is truncated or altered"):
+        data.load("cifar10")
+
+
+def test_data_folder_comes_before_the_cache_and_an_empty_variable_counts_as_unset(folders, monkeypatch):
+    files, _, _ = idx_files()
+    publish(monkeypatch, "mnist", "MNIST/raw", files)
+    assert data.find("mnist") is None
+    write(folders[1] / "MNIST" / "raw", files)
+    assert data.find("mnist") == folders[1]
+    write(folders[0] / "MNIST" / "raw", files)
+    assert data.find("mnist") == folders[0]
+    monkeypatch.setenv("COMPANION_DATA", "")
+    assert data.find("mnist") == folders[1]
+    (folders[1] / "MNIST" / "raw" / MNIST_FILES[3]).unlink()
+    assert data.find("mnist") is None
+
+
+@pytest.mark.parametrize(("split", "num"), [("train", 1442), ("test", 355)])
+def test_digits_are_those_of_scikit_learn(split, num):
+    loaded = data.load("digits", split)
+    assert loaded.images.shape == (num, 1, 8, 8)
+    assert loaded.images.min() == 0
+    assert loaded.images.max() == 1
+    share = torch.bincount(loaded.labels) / num
+    assert share.min() > 0.09
+    assert share.max() < 0.11
+
+
+def test_digits_splits_are_disjoint_and_complete():
+    from sklearn.datasets import load_digits
+
+    def rows(loaded):
+        return {
+            (int(label), (16 * image).byte().numpy().tobytes()) for image, label in zip(loaded.images, loaded.labels)
+        }
+
+    train, test = rows(data.load("digits", "train")), rows(data.load("digits", "test"))
+    bundle = load_digits()
+    assert not train & test
+    assert train | test == {
+        (int(label), image.astype(np.uint8).tobytes()) for image, label in zip(bundle.images, bundle.target)
+    }
+
+
+# What is refused
+
+
+def test_unknown_names_are_answered_with_the_accepted_ones():
+    with pytest.raises(
+        ValueError, match="name must be one of mnist, fashion_mnist, cifar10, digits; 'imagenet' was given"
+    ):
+        data.load("imagenet")
+    with pytest.raises(ValueError, match="split must be one of train, test; 'valid' was given"):
+        data.load("digits", "valid")
+    with pytest.raises(ValueError, match="name must be one of"):
+        data.find("cifar")
+
+
+@pytest.mark.parametrize("file", MNIST_FILES)
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1], lambda content: content[:-1] + bytes([content[-1] ^ 1])]
+)
+def test_a_truncated_or_altered_file_is_refused_and_kept(folders, monkeypatch, file, damage):
+    files, _, _ = idx_files()
+    publish(monkeypatch, "mnist", "MNIST/raw", files)
+    raw = folders[0] / "MNIST" / "raw"
+    write(raw, files)
+    data.load("mnist")  # so that a remembered digest would be noticed
+    bad = damage(files[file])
+    (raw / file).write_bytes(bad)
+    with pytest.raises(ValueError, match="is truncated or altered") as refusal:
+        data.load("mnist")
+    sentence = str(refusal.value)
+    assert str(raw / file) in sentence
+    assert hashlib.sha256(files[file]).hexdigest() in sentence
+    assert hashlib.sha256(bad).hexdigest() in sentence
+    assert (raw / file).read_bytes() == bad
+
+
+def test_fashion_mnist_is_checked_through_its_archives(folders, monkeypatch):
+    files, pixels, _ = idx_files()
+    archives = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
+    publish(monkeypatch, "fashion_mnist", "FashionMNIST/raw", archives)
+    raw = folders[0] / "FashionMNIST" / "raw"
+    write(raw, files)
+    assert data.find("fashion_mnist") is None  # without the archives there is nothing to check the files by
+    write(raw, archives)
+    assert torch.equal(data.load("fashion_mnist").images, torch.from_numpy(pixels["train"])[:, None] / 255)
+    altered = bytearray(files["train-images-idx3-ubyte"])
+    altered[100] ^= 1
+    (raw / "train-images-idx3-ubyte").write_bytes(altered)
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte is truncated or altered"):
+        data.load("fashion_mnist")
+    write(raw, files)
+    write(raw, {"t10k-labels-idx1-ubyte.gz": b"no archive"})
+    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte\.gz is truncated or altered"):
+        data.load("fashion_mnist")
+
+
+def test_describe_tells_what_is_there_and_whether_it_is_right(folders, monkeypatch):
+    files, _, _ = idx_files()
+    publish(monkeypatch, "mnist", "MNIST/raw", files)
+    write(folders[0] / "MNIST" / "raw", files)
+    before = {copy.name: copy for copy in data.describe()}
+    assert list(before) == ["mnist", "fashion_mnist", "cifar10", "digits"]
+    assert before["mnist"] == data.Copy("mnist", folders[0], True, "verified")
+    assert before["cifar10"][1:3] == (None, False)
+    assert before["digits"] == data.Copy("digits", None, True, "bundled with scikit-learn")
+    write(folders[0] / "MNIST" / "raw", {MNIST_FILES[1]: files[MNIST_FILES[1]][:-2]})
+    after = data.describe()[0]
+    assert after[1:3] == (folders[0], False)
+    assert "train-labels-idx1-ubyte is truncated or altered" in after.note
+
+
+# Downloads, and their failure
+
+
+def test_a_download_is_moved_into_the_cache_and_used_again(folders, monkeypatch):
+    files, pixels, _ = idx_files()
+    publish(monkeypatch, "mnist", "MNIST/raw", files)
+    calls = []
+
+    def download(root):
+        calls.append(root)
+        write(root / "MNIST" / "raw", files)
+
+    fake_torchvision(monkeypatch, "mnist", download)
+    for _ in range(2):
+        assert torch.equal(data.load("mnist").images, torch.from_numpy(pixels["train"])[:, None] / 255)
+    assert len(calls) == 1
+    assert data.find("mnist") == folders[1]
+    assert os.listdir(folders[1]) == ["MNIST"]  # the temporary folder is gone
+
+
+def test_an_altered_download_is_refused_and_the_old_files_are_kept(folders, monkeypatch):
+    files, _, _ = idx_files()
+    publish(monkeypatch, "mnist", "MNIST/raw", files)
+    old = {name: files[name] for name in MNIST_FILES[:3]}  # one is missing, so a download is due
+    write(folders[1] / "MNIST" / "raw", old)
+    fake_torchvision(
+        monkeypatch,
+        "mnist",
+        lambda root: write(root / "MNIST" / "raw", {**files, MNIST_FILES[0]: files[MNIST_FILES[0]][:-100]}),
+    )
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte is truncated or altered"):
+        data.load("mnist")
+    raw = folders[1] / "MNIST" / "raw"
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == old
+    assert os.listdir(folders[1]) == ["MNIST"]
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_without_a_network_digits_stand_in_and_one_line_says_so(folders, capsys, name):
+    train, test = data.load(name), data.load(name, "test")
+    data.load(name)
+    line = f"data: no copy of {name} and no network; using scikit-learn's 1,797 handwritten digits at 28x28 instead\n"
+    assert capsys.readouterr() == (line, "")
+    for loaded, num in ((train, 9 * 1442), (test, 9 * 355)):
+        assert loaded.name == "digits"
+        assert loaded.images.shape == (num, 1, 28, 28)
+        assert loaded.images.min() == 0
+        assert loaded.images.max() <= 1
+        assert loaded.labels.shape == (num,)
+
+
+def test_stand_in_digits_are_shifts_of_their_own_split(folders):
+    for split in ("train", "test"):
+        small, large = data.load("digits", split), data.load("mnist", split)
+        shifted = large.images.unflatten(0, (9, -1))
+        assert torch.equal(large.labels, small.labels.repeat(9))
+        # Each 3 x 3 block of the enlarged digit is centered on the pixel that it came from.
+        assert torch.allclose(shifted[0][:, :, 3:27:3, 3:27:3], small.images, atol=1e-6)
+        mass = shifted.sum((3, 4))
+        assert torch.allclose(mass, mass[:1].expand_as(mass), rtol=1e-5)  # nothing is pushed over the edge
+        places = torch.stack([shifted.sum(3) @ torch.arange(28.0), shifted.sum(4) @ torch.arange(28.0)], -1)
+        moved = (places / mass[..., None] - places[:1] / mass[:1, ..., None]).squeeze(2)
+        assert torch.allclose(moved, moved[:, :1].expand_as(moved), atol=1e-3)
+        assert {tuple(pair) for pair in moved[:, 0].round().int().tolist()} == {
+            (right, down) for right in (-2, 0, 2) for down in (-2, 0, 2)
+        }
+
+
+def test_without_a_network_or_a_fallback_one_sentence_says_what_to_do(folders):
+    for name, fallback in (("mnist", False), ("fashion_mnist", False), ("cifar10", True)):
+        with pytest.raises(FileNotFoundError, match=f"no copy of {name} in .* and no network; set COMPANION_DATA"):
+            data.load(name, fallback=fallback)
+
+
+def test_a_failed_download_falls_back_with_the_reason(folders, monkeypatch, capsys):
+    def fail(root):
+        raise RuntimeError("Error downloading\ntrain-images-idx3-ubyte.gz")
+
+    fake_torchvision(monkeypatch, "mnist", fail)
+    assert data.load("mnist").name == "digits"
+    line = capsys.readouterr().out
+    assert "its download failed (Error downloading train-images-idx3-ubyte.gz); using scikit-learn's" in line
+    assert line.count("\n") == 1
+    with pytest.raises(FileNotFoundError, match="its download failed"):
+        data.load("mnist", fallback=False)
+
+
+def test_a_full_disk_is_not_taken_for_a_missing_network(folders, monkeypatch):
+    def fail(root):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fake_torchvision(monkeypatch, "mnist", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        data.load("mnist")
+
+
+def test_a_silent_network_is_given_up_soon(monkeypatch):
+    end = threading.Event()
+
+    def look_up(*args, **kwargs):
+        end.wait(10)
+        raise OSError("no such host")
+
+    monkeypatch.setattr(images, "_ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    for proxy in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+        monkeypatch.delenv(proxy.upper(), raising=False)
+    start = time.monotonic()
+    try:
+        assert not images._any_answers(["http://mirror.invalid/file"])
+        assert time.monotonic() - start < 2
+    finally:
+        end.set()
+
+
+def test_a_refused_connection_is_no_answer_and_an_error_page_is_one():
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)  # answers 501 to everything
+    server.RequestHandlerClass.log_message = lambda *args: None
+    url = f"http://127.0.0.1:{server.server_port}/file"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        assert images._any_answers(["http://127.0.0.1:9/file", url])
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert not images._any_answers([url])
+
+
+def test_importing_the_package_imports_no_heavy_library():
+    code = (
+        "import sys, companion.data; print([m for m in ('torchvision', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# Batches
+
+
+def test_an_epoch_gives_every_example_once_with_its_label():
+    x = torch.arange(10.0)[:, None].expand(10, 3)
+    batches = Batches(x, torch.arange(10), batch_size=4, num_epochs=3)
+    given = list(batches)
+    assert len(given) == len(batches) == 9
+    assert [len(pair[0]) for pair in given] == [4, 4, 2] * 3
+    assert all(torch.equal(a[:, 0], b.float()) for a, b in given)
+    orders = [torch.cat([b for _, b in given[3 * i : 3 * i + 3]]) for i in range(3)]
+    assert all(torch.equal(order.sort().values, torch.arange(10)) for order in orders)
+    assert not torch.equal(orders[0], orders[1])
+    assert list(batches) == []  # all are given
+
+
+def test_the_shuffle_depends_on_the_whole_seed_and_on_nothing_else():
+    x = torch.arange(100)
+
+    def first(seed):
+        return next(iter(Batches(x, batch_size=100, seed=seed)))
+
+    state = torch.get_rng_state()
+    one = first(1)
+    torch.rand(3)
+    assert torch.equal(first(1), one)
+    torch.set_rng_state(state)
+    assert torch.equal(torch.get_rng_state(), state)
+    others = [first(seed) for seed in (0, 2, 1 + 2**32, 1 + 2**40)]
+    assert not any(torch.equal(one, other) for other in others)
+    list(Batches(x, batch_size=7))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 4, 7, 12])
+def test_a_run_goes_on_where_it_stopped(stop):
+    x = torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
+    whole = list(Batches(x, batch_size=3, num_epochs=3, seed=5))
+    first = Batches(x, batch_size=3, num_epochs=3, seed=5)
+    begun = list(islice(first, stop))
+    assert first.step == stop
+    second = Batches(x, batch_size=3, num_epochs=3, seed=5)
+    second.load_state_dict(first.state_dict())
+    rest = list(second)
+    assert len(begun) + len(rest) == len(whole) == 12
+    assert all(torch.equal(a, b) for a, b in zip(begun + rest, whole))
+
+
+def test_foreign_states_are_refused():
+    batches = Batches(torch.zeros(10), batch_size=3, num_epochs=2)
+    state = batches.state_dict()
+    assert state == {"step": 0, "seed": 0, "batch_size": 3, "num_examples": 10}
+    for change in ({"seed": 1}, {"batch_size": 4}, {"num_examples": 9}, {"step": 9}, {"step": -1}, {"extra": 0}):
+        with pytest.raises(ValueError, match="state"):
+            batches.load_state_dict({**state, **change})
+    batches.load_state_dict({**state, "step": 8})
+    assert list(batches) == []
+
+
+@pytest.mark.parametrize(
+    ("tensors", "settings", "error", "message"),
+    [
+        ((), {}, ValueError, "tensors must hold at least one tensor"),
+        ((torch.zeros(3), torch.zeros(4)), {}, ValueError, r"equal first dimensions; shapes \(3,\), \(4,\) were given"),
+        ((torch.tensor(1.0),), {}, ValueError, "equal first dimensions"),
+        ((torch.zeros(0, 2),), {}, ValueError, "at least one example"),
+        (([1, 2],), {}, TypeError, "torch tensors only; list was given"),
+        ((torch.zeros(3), torch.zeros(3, device="meta")), {}, ValueError, "one device; cpu, meta were given"),
+        ((torch.zeros(3),), {"batch_size": 0}, ValueError, "batch_size must be at least 1; 0 was given"),
+        ((torch.zeros(3),), {"num_epochs": 0}, ValueError, "num_epochs must be at least 1; 0 was given"),
+        ((torch.zeros(3),), {"seed": -1}, ValueError, "seed must be at least 0; -1 was given"),
+        ((torch.zeros(3),), {"batch_size": 2.0}, TypeError, "batch_size must be an integer; 2.0 was given"),
+    ],
+)
+def test_bad_batches_are_refused_in_one_sentence(tensors, settings, error, message):
+    with pytest.raises(error, match=message):
+        Batches(*tensors, **{"batch_size": 2, **settings})

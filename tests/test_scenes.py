@@ -1,0 +1,152 @@
+"""Tests of the pictures with known factors: geometry and light are compared with calculations by hand."""
+
+import math
+
+import pytest
+import torch
+
+from companion.data import SCENE_FACTORS, render_scenes, scenes
+
+GROUND = 0.93
+HUE = 2 * math.pi / 3  # green, whose color is (0.25, 1, 0.25)
+
+
+def picture(azimuth=0.3, elevation=0.6, light=0.4, size=0.9, hue=HUE):
+    return render_scenes(torch.tensor([[azimuth, elevation, light, size, hue]]))[0]
+
+
+def house(image):
+    """Return where the picture shows the house: the ground is gray."""
+    return (image.amax(0) - image.amin(0)) > 0.02
+
+
+def test_same_seed_same_pictures_and_torch_untouched():
+    state = torch.get_rng_state()
+    first, second, third = scenes(20, seed=4), scenes(20, seed=4), scenes(20, seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.factors, second.factors)
+    assert not torch.equal(first.images, third.images)
+    assert torch.equal(render_scenes(first.factors), first.images)
+    assert first.names == ("azimuth", "elevation", "light", "size", "hue") == tuple(SCENE_FACTORS)
+
+
+def test_shapes_and_ranges():
+    drawn = scenes(200)
+    assert drawn.images.shape == (200, 3, 32, 32)
+    assert drawn.images.dtype == torch.float32
+    assert drawn.images.min() > 0
+    assert drawn.images.max() <= 1
+    assert len(drawn.images.flatten(1).unique(dim=0)) == 200
+    for column, (low, high) in zip(drawn.factors.T, SCENE_FACTORS.values()):
+        assert low <= column.min() < low + 0.05 * (high - low)
+        assert high - 0.05 * (high - low) < column.max() <= high
+
+
+@pytest.mark.parametrize("name", SCENE_FACTORS)
+def test_every_factor_is_visible_over_its_whole_range(name):
+    low, high = SCENE_FACTORS[name]
+    middle = {other: sum(ends) / 2 for other, ends in SCENE_FACTORS.items()} | {"azimuth": 0.5, "light": 0.5}
+    steps = [low + (high - low) * i / 8 for i in range(9)]
+    film = torch.stack([picture(**{**middle, name: value}) for value in steps])
+    difference = (film[1:] - film[:-1]).abs().mean((1, 2, 3))
+    assert difference.min() > 0.003
+    assert (film[0] - film[-1]).abs().mean() > difference.max()
+
+
+def test_no_two_azimuths_look_alike():
+    low, high = SCENE_FACTORS["azimuth"]
+    film = torch.stack([picture(azimuth=low + (high - low) * i / 20) for i in range(21)]).flatten(1)
+    distance = torch.cdist(film, film) + 1e9 * torch.eye(21)
+    nearest = distance.argmin(1)
+    assert ((nearest - torch.arange(21)).abs() == 1).all()
+
+
+def test_mirrored_factors_give_the_mirrored_picture():
+    assert torch.allclose(picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=-0.8).flip(-1), atol=1e-5)
+    assert not torch.allclose(picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=0.8).flip(-1), atol=0.1)
+
+
+def test_half_a_turn_and_a_full_turn_of_the_light_change_nothing():
+    assert torch.allclose(picture(azimuth=0.3), picture(azimuth=0.3 + math.pi), atol=1e-3)
+    assert torch.allclose(picture(light=0.4), picture(light=0.4 + 2 * math.pi), atol=1e-3)
+
+
+def test_faces_are_as_bright_as_lambert_says():
+    # Seen straight on, from 30 degrees: the front wall has normal (0, -1, 0), the roof (0, -0.5, 0.6) / 0.781, and the
+    # sun stands at 45 degrees, 0.4 rad to the right, in direction (sin 0.4, -cos 0.4, 1) / sqrt 2.
+    image = picture(azimuth=0.0, elevation=math.pi / 6, light=0.4, size=1.0)
+    wall = math.cos(0.4) / math.sqrt(2)
+    roof = (0.5 * math.cos(0.4) + 0.6) / math.sqrt(2) / math.hypot(0.5, 0.6)
+    # A point (0, y, z) is seen at height y sin e + (z - 0.45) cos e; a pixel is 3/32 high, and row 16 begins at height 0.
+    middle_of_wall = -0.6 * 0.5 + (0.45 - 0.45) * math.cos(math.pi / 6)
+    middle_of_roof = -0.3 * 0.5 + (1.15 - 0.45) * math.cos(math.pi / 6)
+    for height, lambert in ((middle_of_wall, wall), (middle_of_roof, roof)):
+        row = math.floor(16 - height * 32 / 3)
+        expected = torch.tensor([0.25, 1.0, 0.25]) * (0.35 + 0.65 * lambert)
+        assert torch.allclose(image[:, row, 16], expected, atol=1e-5)
+    assert roof > wall
+
+
+def test_the_lit_side_is_brighter_and_the_shadow_falls_away_from_the_sun():
+    lit, dark = picture(azimuth=math.pi / 4, light=math.pi / 4), picture(azimuth=math.pi / 4, light=-math.pi / 4)
+    both = house(lit) & house(dark)
+    right, left = both.clone(), both.clone()
+    right[:, :16], left[:, 16:] = False, False
+    bright = (lit - dark).sum(0)
+    assert bright[right].mean() > 0.1
+    assert bright[left].mean() < bright[right].mean()
+    for light, side in ((1.2, "left"), (-1.2, "right")):
+        image = picture(azimuth=0.0, light=light)
+        shadow = ~house(image) & (image.mean(0) < 0.75 * GROUND)
+        columns = shadow.nonzero()[:, 1].float()
+        assert len(columns) > 10
+        assert (columns.mean() < 16) == (side == "left")
+
+
+def test_the_house_has_the_size_it_should_have():
+    # Seen straight on the house is 2 size wide, and from the front edge of the floor to the ridge or, from high above,
+    # the rear edge of the roof it covers the height computed here.
+    for size, elevation in ((0.6, 0.3), (1.0, 0.3), (0.8, 0.9)):
+        image = picture(azimuth=0.0, elevation=elevation, light=0.0, size=size)
+        seen = house(image).nonzero()
+        width = (seen[:, 1].max() - seen[:, 1].min() + 1).item() * 3 / 32
+        assert width == pytest.approx(2 * size, abs=2.1 * 3 / 32)
+        sin, cos = math.sin(elevation), math.cos(elevation)
+        top = max(1.4 * cos, 0.6 * sin + 0.9 * cos)
+        height = (seen[:, 0].max() - seen[:, 0].min() + 1).item() * 3 / 32
+        assert height == pytest.approx(size * (top + 0.6 * sin), abs=2.1 * 3 / 32)
+
+
+def test_edges_are_smooth_and_the_open_ground_is_plain():
+    image = picture()
+    assert torch.allclose(image[:, 0, 0], torch.full((3,), GROUND))
+    assert torch.allclose(image[:, -1, -1], torch.full((3,), GROUND))
+    colors = (image.flatten(1).T * 255).round().unique(dim=0)
+    assert len(colors) > 20  # three faces, ground and shadow would give five
+
+
+@pytest.mark.parametrize(
+    ("factors", "error", "message"),
+    [
+        (torch.zeros(3, 4), ValueError, r"factors must have shape \(num, 5\).*shape \(3, 4\) was given"),
+        (torch.zeros(5), ValueError, "factors must have shape"),
+        (torch.zeros(0, 5), ValueError, "factors must have shape"),
+        (torch.ones(1, 5, dtype=torch.long), TypeError, "floating-point numbers; torch.int64 was given"),
+        (torch.tensor([[0, 0.5, 0, 1, math.nan]]), ValueError, "factors must be finite"),
+        (
+            torch.tensor([[0, 1.6, 0, 1, 0.0]]),
+            ValueError,
+            "elevation must lie between 0 and pi/2.*1.6 to 1.6 was given",
+        ),
+        (torch.tensor([[0, 0.5, 0, -1, 0.0]]), ValueError, "size must be positive; -1 was given"),
+    ],
+)
+def test_bad_factors_are_refused_in_one_sentence(factors, error, message):
+    with pytest.raises(error, match=message):
+        render_scenes(factors)
+
+
+def test_no_picture_is_refused():
+    with pytest.raises(ValueError, match="num must be at least 1; 0 was given"):
+        scenes(0)
