@@ -1,0 +1,252 @@
+"""The command line: `python -m companion data`, `... doctor` and `... train NAME`."""
+
+import argparse
+import importlib.metadata
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import companion
+from companion import runtime
+from companion.autoencoder import (
+    contractive_loss,
+    conv_autoencoder,
+    denoising_loss,
+    mlp_autoencoder,
+    reconstruction_loss,
+    robust_loss,
+)
+from companion.checkpoints import Card, check_weights, load_run, save_run, save_weights, weight_names
+from companion.data import Batches, describe, load
+from companion.training import Loss, fit
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides one training: data set, architecture, what is minimized, what is measured on the test split."""
+
+    data: str
+    model: Callable[[], nn.Module]
+    loss: Loss
+    metric: Loss = reconstruction_loss
+    metric_text: str = "squared error of a test picture, summed over its pixels"
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 1e-3
+    seed: int = 0
+
+
+RECIPES = {
+    "ae-mnist": Recipe("mnist", mlp_autoencoder, reconstruction_loss),
+    "dae-mnist": Recipe("mnist", mlp_autoencoder, denoising_loss),
+    "cae-mnist": Recipe("mnist", mlp_autoencoder, contractive_loss),
+    "robust-ae-mnist": Recipe("mnist", mlp_autoencoder, robust_loss),
+    "conv-ae-mnist": Recipe("mnist", conv_autoencoder, reconstruction_loss),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 where something is wrong, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m companion", description="The companion package of the book.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    data = commands.add_parser("data", help="list the data sets and where they were found")
+    data.add_argument("--download", metavar="NAME", help="load this data set first, downloading it if there is no copy")
+    commands.add_parser("doctor", help="describe this installation, and check the shipped weights; for bug reports")
+    train = commands.add_parser("train", help="train a model of the book, and write its weights and their card")
+    train.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
+    train.add_argument("--epochs", type=_positive, metavar="N", help="passes over the data, instead of the recipe's")
+    train.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where to write (runs)")
+    train.add_argument("--resume", action="store_true", help="continue a training that was stopped")
+    train.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS", help="how often to save it (60)")
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "data":
+            return _data(given.download)
+        if given.command == "doctor":
+            return _doctor()
+        return _train(given.name, given.epochs, given.out, given.resume, given.save_every)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; a training continues with --resume", file=sys.stderr)
+        return 130
+
+
+def _data(download: str | None) -> int:
+    if download is not None:
+        load(download, fallback=False)
+    for copy in describe():
+        print(f"{copy.name:14} {copy.folder or '-'}  ({copy.note})")
+    return 0
+
+
+def _doctor() -> int:
+    """Print what a bug report needs; 1 if a data set or a shipped weight is not the one that was published."""
+    healthy = True
+    lines = {
+        "companion": f"{companion.__version__}, commit {_commit()}",
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "device": _device_name(),
+        "bfloat16": "yes" if runtime.has_bfloat16() else "no",
+        "scale": runtime.scale(),
+        "cache": str(runtime.cache_dir()),
+    }
+    for package in ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "safetensors", "ipywidgets"):
+        lines[package] = _version(package)
+    for copy in describe():
+        lines[f"data {copy.name}"] = copy.note if copy.folder is None else f"{copy.folder} ({copy.note})"
+        healthy &= copy.verified or copy.folder is None
+    for name in weight_names():
+        try:
+            lines[f"weights {name}"] = f"verified, trained by {check_weights(name).commit[:12]}"
+        except (ValueError, OSError) as error:
+            lines[f"weights {name}"], healthy = f"REFUSED: {error}", False
+    for label, text in lines.items():
+        print(f"{label + ':':24} {text}")
+    return 0 if healthy else 1
+
+
+def _train(name: str, epochs: int | None, out: Path, resume: bool, save_every: float) -> int:
+    """Train, saving the run now and then; a killed training continues, with `resume`, as if it had not been killed."""
+    recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
+    images = load(recipe.data, fallback=False, device=runtime.device())
+    torch.manual_seed(recipe.seed)
+    model = runtime.to_device(recipe.model())
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
+    batches = Batches(images.images, batch_size=recipe.batch_size, num_epochs=recipe.epochs, seed=recipe.seed)
+    clock = _Clock()
+    unfinished = out / f"{name}.run.safetensors"
+    if unfinished.exists():
+        if not resume:
+            raise ValueError(f"{unfinished} holds an unfinished training; continue it with --resume, or delete it")
+        load_run(unfinished, model=model, optimizer=optimizer, batches=batches, clock=clock)
+    print(f"{name}: step {batches.step} of {len(batches)} on {_device_name()}, {runtime.scale()} scale", flush=True)
+    saved, losses = time.monotonic(), []
+    progress = name if sys.stderr.isatty() else None
+    for step in fit(model, recipe.loss, batches, optimizer, autocast=runtime.autocast, progress=progress):
+        losses.append(step.loss)
+        if step.number % batches.steps_per_epoch == 0:
+            epoch, mean = step.number // batches.steps_per_epoch, statistics.fmean(losses)
+            text = f"epoch {epoch} of {recipe.epochs}, mean loss of the last {len(losses)} steps {mean:.4g}"
+            tqdm.write(f"{name}: {text}", file=sys.stdout)
+            losses.clear()
+        if time.monotonic() - saved >= save_every:
+            save_run(unfinished, model=model, optimizer=optimizer, batches=batches, clock=clock)
+            saved = time.monotonic()
+    card = _measure_and_save(name, recipe, model, out, clock)
+    unfinished.unlink(missing_ok=True)
+    print(f"{name}: {card.metric}: {card.metric_value:.3f} +- {card.metric_se:.3f} after {card.minutes:.1f} min")
+    print(f"{name}: wrote {out / name}.safetensors and its card")
+    return 0
+
+
+def _measure_and_save(name: str, recipe: Recipe, model: nn.Module, out: Path, clock: "_Clock") -> Card:
+    minutes = clock.minutes()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())  # the card describes the weights as they are stored
+    test = load(recipe.data, "test", fallback=False, device=runtime.device())
+    values = _evaluate(model.eval(), recipe.metric, test.images)
+    command = f"python -m companion train {name}"
+    if recipe.epochs != RECIPES[name].epochs:
+        command += f" --epochs {recipe.epochs}"
+    card = Card(
+        name=name,
+        data=recipe.data,
+        scale=runtime.scale(),
+        command=command,
+        commit=_commit(),
+        seed=recipe.seed,
+        device=_device_name(),
+        torch=torch.__version__,
+        minutes=round(minutes, 2),
+        metric=recipe.metric_text,
+        metric_value=values.mean().item(),
+        metric_se=(values.std() / len(values) ** 0.5).item(),
+        peak_memory_mb=_peak_memory_mb(),
+    )
+    return save_weights(model, name, card, out)
+
+
+@torch.no_grad()
+def _evaluate(model: nn.Module, metric: Loss, x: Tensor) -> Tensor:
+    return torch.cat([metric(model, part) for part in x.split(1000)]).double()
+
+
+class _Clock:
+    """Counts the minutes of a training over all its sittings."""
+
+    def __init__(self) -> None:
+        self.before, self.start = 0.0, time.monotonic()
+
+    def minutes(self) -> float:
+        return self.before + (time.monotonic() - self.start) / 60
+
+    def state_dict(self) -> dict[str, float]:
+        return {"minutes": self.minutes()}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.before, self.start = state["minutes"], time.monotonic()
+
+
+def _commit() -> str:
+    """The checked-out commit that this package belongs to, "-dirty" where tracked files have changed, or "unknown"."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy may lie in somebody else's checkout
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _device_name() -> str:
+    if runtime.device().type == "cuda":
+        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _peak_memory_mb() -> float | None:
+    """The most memory held so far: the device's on CUDA, the process's on Linux, else not measured."""
+    if runtime.device().type == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer; {text!r} was given")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Where and how large a computation runs: device, precision and scale, decided in one place and only when asked."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+Value = TypeVar("Value")
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def device() -> torch.device:
+    """The CUDA device if there is one, else the CPU. Apple's GPU is not used: it lacks the float64 of the checks."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def scale() -> Literal["small", "full"]:
+    """How long the book's cells train: "full" with a CUDA device, else "small"; $COMPANION_SCALE overrides.
+
+    Raises:
+        ValueError: if $COMPANION_SCALE is neither "small" nor "full".
+    """
+    given = os.environ.get("COMPANION_SCALE", "")
+    if given == "":
+        return "full" if torch.cuda.is_available() else "small"
+    if given not in ("small", "full"):
+        raise ValueError(f"COMPANION_SCALE must be 'small' or 'full'; {given!r} was given")
+    return "full" if given == "full" else "small"
+
+
+def pick(*, small: Value, full: Value) -> Value:
+    """The value that belongs to `scale()`: small=2, full=20 for a number of epochs, say."""
+    return full if scale() == "full" else small
+
+
+def has_bfloat16() -> bool:
+    """Whether `device()` multiplies in bfloat16 in hardware; a processor that torch cannot ask counts as lacking it."""
+    if device().type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """A new context in which products and convolutions run in bfloat16: at full scale, where `has_bfloat16()`.
+
+    Elsewhere the context does nothing and float32 stays, also on a CUDA card without bfloat16, where float16 would
+    need its gradients rescaled.
+    """
+    if scale() == "full" and has_bfloat16():
+        return torch.autocast(device().type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def to_device(model: Module) -> Module:
+    """Move the model to `device()`; at full scale on CUDA put channels last in memory, as convolutions prefer."""
+    if device().type == "cuda" and scale() == "full":
+        model = model.to(memory_format=torch.channels_last)
+    return model.to(device())
+
+
+def cache_dir() -> Path:
+    """The folder that downloads are kept in: $COMPANION_CACHE, else the user's cache folder; it may not exist."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("COMPANION_CACHE", "")
+    return Path(given).expanduser() if given else user_cache_path("companion")

@@ -1,0 +1,141 @@
+"""One training loop for every model of the book, written as a generator; it knows no model."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import LBFGS, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+Loss: TypeAlias = Callable[..., Float[Tensor, "batch"]]
+"""`loss(model, x) -> (batch,)`: one value for each example, lower is better; only the loop takes the mean."""
+
+
+class Step(NamedTuple):
+    """What `fit` yields after each step: its number, counted from 1, and the mean loss of its batch before the step."""
+
+    number: int
+    loss: float
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    batches: Iterable[Any],
+    optimizer: Optimizer,
+    *,
+    ema: AveragedModel | None = None,
+    max_grad_norm: float | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: str | None = None,
+) -> Iterator[Step]:
+    """Take one optimizer step for each batch; logging, schedules and stopping belong to the caller's for loop.
+
+    Being a generator, it trains only while it is iterated. A batch (x, y) is passed on as loss(model, x, y).
+    `ema` is updated after every step, `progress` labels a progress bar. Numbers continue from `batches.step`.
+
+    Raises:
+        ValueError: if the loss does not return one value for each example, or `max_grad_norm` is not positive.
+        FloatingPointError: if the mean loss, or the norm to clip, is not finite; the parameters stay as they were.
+    """
+    done = getattr(batches, "step", 0)
+    with _progress_bar(batches, progress, done) as bar:
+        for number, batch in enumerate(bar, start=done + 1):
+            if not model.training:
+                model.train()  # at the start, and after a caller that evaluated the model between two steps
+            inputs = batch if isinstance(batch, tuple) else (batch,)
+            with autocast():
+                mean_loss = _one_per_example(loss(model, *inputs), len(inputs[0])).mean()
+            value = mean_loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the mean loss must be finite; at step {number} it is {value}")
+            optimizer.zero_grad(set_to_none=True)
+            mean_loss.backward()
+            _clip_gradients(model, max_grad_norm, number)
+            optimizer.step()
+            if ema is not None:
+                ema.update_parameters(model)
+            bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
+            yield Step(number, value)
+
+
+def exponential_average(model: nn.Module, decay: float = 0.999) -> AveragedModel:
+    """Return a running average of the model for `fit`: after each step, decay * average + (1 - decay) * model.
+
+    The first step copies the parameters, so the average never remembers the initialization; buffers are always copied.
+
+    Raises:
+        ValueError: if `decay` is not in [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must lie in [0, 1); {decay} was given")
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def minimize(function: Callable[[], Tensor], parameters: Iterable[Tensor], *, max_steps: int = 2000) -> Tensor:
+    """Minimize a deterministic function to full precision with L-BFGS, and return its value there.
+
+    For problems that can be evaluated whole, in float64: no batches, no noise, no learning rate.
+
+    Args:
+        function: evaluates the objective, a number that depends on the parameters.
+        parameters: what to change; they hold the minimizer afterwards.
+        max_steps: most iterations.
+
+    Raises:
+        FloatingPointError: if the value at the end is not finite.
+    """
+    optimizer = LBFGS(
+        list(parameters),
+        max_iter=max_steps,
+        max_eval=2 * max_steps,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-16,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+    )
+
+    def evaluate() -> Tensor:
+        optimizer.zero_grad()
+        value = function()
+        value.backward()
+        return value
+
+    optimizer.step(evaluate)
+    value = function().detach()
+    if not value.isfinite():
+        raise FloatingPointError(f"the minimized value must be finite; it is {value.item()}")
+    return value
+
+
+def _one_per_example(values: Tensor, batch_size: int) -> Tensor:
+    if values.shape != (batch_size,):
+        raise ValueError(
+            f"loss must return one value for each of the {batch_size} examples, shape ({batch_size},); "
+            f"it returned shape {tuple(values.shape)}"
+        )
+    return values
+
+
+def _clip_gradients(model: nn.Module, max_norm: float | None, number: int) -> None:
+    if max_norm is None:
+        return
+    if not max_norm > 0:
+        raise ValueError(f"max_grad_norm must be positive, or None for no clipping; {max_norm} was given")
+    norm = clip_grad_norm_(model.parameters(), max_norm)
+    if not norm.isfinite():
+        raise FloatingPointError(f"the norm of the gradient must be finite; at step {number} it is {norm.item()}")
+
+
+def _progress_bar(batches: Iterable[Any], description: str | None, done: int) -> Any:
+    """A tqdm bar that removes itself at the end, and is silent without a description or with TQDM_DISABLE set."""
+    from tqdm.auto import tqdm  # here, since it picks terminal or notebook when it is imported
+
+    # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
+    disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    return tqdm(batches, desc=description, initial=done, leave=False, mininterval=0.25, disable=disable)

@@ -1,0 +1,235 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from companion import __main__ as command_line
+from companion import __version__, checkpoints
+from companion.__main__ import RECIPES, Recipe, main
+from companion.autoencoder import mlp_autoencoder, reconstruction_loss
+from companion.checkpoints import check_weights, load_weights
+from companion.data import load
+
+
+def tiny():
+    """An autoencoder of the 8x8 digits that come with scikit-learn."""
+    return mlp_autoencoder(latent_dim=4, hidden=16, image_shape=(1, 8, 8))
+
+
+def noisy_loss(model, x):
+    """Random, so that a resumed training shows whether its random numbers were restored."""
+    return reconstruction_loss(model, x + 0.1 * torch.randn_like(x))
+
+
+RECIPE = Recipe("digits", tiny, noisy_loss, epochs=3, batch_size=64, lr=0.01)
+
+
+@pytest.fixture(autouse=True)
+def recipe(monkeypatch):
+    """A recipe of a second, on the CPU, where runs repeat bit for bit."""
+    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("COMPANION_SCALE", raising=False)
+
+
+@pytest.fixture
+def no_data(monkeypatch, tmp_path):
+    """A machine without copies of the data sets and without a network."""
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COMPANION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("companion.data.images._any_answers", lambda urls: False)
+
+
+def test_training_writes_weights_with_a_true_card(tmp_path, capsys):
+    assert main(["train", "tiny", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"epoch (\d) of 3", out) == ["1", "2", "3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
+    model = tiny()
+    card = load_weights("tiny", model, tmp_path)
+    x = load("digits", "test").images
+    errors = torch.stack([(model(one[None]) - one).square().sum() for one in x]).detach().double()
+    assert card.metric_value == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert card.metric_se == pytest.approx((errors.var() / len(x)).sqrt().item(), rel=1e-5)
+    # Predicting the mean picture is what a decoder without a code could do.
+    constant = (x - load("digits").images.mean(0)).flatten(1).square().sum(1).mean()
+    assert card.metric_value < 0.9 * constant
+    assert (card.data, card.scale, card.seed) == ("digits", "small", 0)
+    assert card.command == "python -m companion train tiny"
+    assert card.num_parameters == 64 * 16 + 16 + 16 * 4 + 4 + 4 * 16 + 16 + 16 * 64 + 64
+    assert f"{card.metric_value:.3f}" in out
+
+
+def test_the_command_of_the_card_names_the_epochs_and_the_weights_repeat(tmp_path):
+    for folder in ("one", "two"):
+        assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path / folder)]) == 0
+    cards = [check_weights("tiny", tmp_path / folder) for folder in ("one", "two")]
+    assert cards[0].command == "python -m companion train tiny --epochs 1"
+    assert cards[0].sha256 == cards[1].sha256
+    assert main(["train", "tiny", "--epochs", "2", "--out", str(tmp_path / "two")]) == 0
+    assert check_weights("tiny", tmp_path / "two").sha256 != cards[0].sha256
+
+
+KILLED = """
+import os, sys
+sys.path[:0] = [sys.argv[1]]
+import torch
+torch.set_num_threads(int(sys.argv[3]))
+from test_main import RECIPE, RECIPES, main
+RECIPES["tiny"] = RECIPE
+sys.exit(main(["train", "tiny", "--out", sys.argv[2], "--save-every", "0"]))
+"""
+
+
+def test_a_killed_training_resumes_and_gives_the_same_weights(tmp_path, capsys):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-u", "-c", KILLED, os.path.dirname(__file__), str(killed), str(torch.get_num_threads())]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        while "epoch 1" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert (killed / "tiny.run.safetensors").exists() and not (killed / "tiny.json").exists()
+
+    assert main(["train", "tiny", "--out", str(killed)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and "continue it with --resume, or delete it" in err
+
+    assert main(["train", "tiny", "--out", str(killed), "--resume"]) == 0
+    start = re.search(r"tiny: step (\d+) of 69 on ", capsys.readouterr().out)
+    assert start is not None and 22 <= int(start[1]) < 69
+    assert main(["train", "tiny", "--out", str(whole)]) == 0
+    assert check_weights("tiny", killed).sha256 == check_weights("tiny", whole).sha256
+    assert sorted(path.name for path in killed.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+def test_resume_without_a_stopped_training_starts_at_the_beginning(tmp_path, capsys):
+    assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path), "--resume"]) == 0
+    assert "tiny: step 0 of 23 " in capsys.readouterr().out
+
+
+def test_no_other_data_stand_in_for_the_recipe_s(no_data, tmp_path, capsys):
+    assert main(["train", "ae-mnist", "--out", str(tmp_path / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: no copy of mnist") and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_diverges_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(RECIPES, "bad", Recipe("digits", tiny, lambda model, x: noisy_loss(model, x) * float("inf")))
+    assert main(["train", "bad", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "error: the mean loss must be finite; at step 1 it is inf\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["train", "nonsense"], "invalid choice: 'nonsense' (choose from 'ae-mnist'"),
+        (["train", "tiny", "--epochs", "0"], "argument --epochs: must be a positive integer; '0' was given"),
+        (["train", "tiny", "--epochs", "1.5"], "must be a positive integer; '1.5' was given"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message.replace("'", "") in capsys.readouterr().err.replace("'", "")
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES])
+def test_every_recipe_trains(name):
+    recipe = RECIPES[name]
+    torch.manual_seed(0)
+    model, x = recipe.model(), torch.rand(8, 1, 28, 28)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
+    before = recipe.metric(model, x).mean().item()
+    for _ in command_line.fit(model, recipe.loss, [x] * 20, optimizer):
+        pass
+    with torch.no_grad():
+        assert recipe.metric(model, x).shape == (8,)
+        assert recipe.metric(model, x).mean().item() < before
+
+
+def test_data_lists_every_set_and_downloads_only_when_asked(no_data, capsys):
+    assert main(["data"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["mnist", "fashion_mnist", "cifar10", "digits"]
+    assert main(["data", "--download", "mnist"]) == 1
+    assert "no copy of mnist" in capsys.readouterr().err
+    assert main(["data", "--download", "digits"]) == 0
+    assert main(["data", "--download", "imagenet"]) == 1
+    assert "name must be one of mnist" in capsys.readouterr().err
+
+
+def test_doctor_describes_the_installation(no_data, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COMPANION_SCALE", "full")
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path / "weights")
+    assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path / "weights")]) == 0
+    capsys.readouterr()
+    assert main(["doctor"]) == 0
+    report = dict(re.split(r":\s+", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert report["companion"].startswith(__version__)
+    assert report["python"].startswith(".".join(map(str, sys.version_info[:3])))
+    assert report["torch"] == torch.__version__.split("+")[0] or report["torch"] == torch.__version__
+    assert report["scale"] == "full"
+    assert report["device"].endswith(f"{torch.get_num_threads()} threads")
+    assert report["bfloat16"] in ("yes", "no")
+    assert "no copy" in report["data mnist"]
+    assert report["weights tiny"].startswith("verified")
+
+
+def test_doctor_fails_on_an_altered_weight(no_data, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path)])
+    blob = bytearray((tmp_path / "tiny.safetensors").read_bytes())
+    blob[-1] ^= 1
+    (tmp_path / "tiny.safetensors").write_bytes(blob)
+    assert main(["doctor"]) == 1
+    assert "weights tiny:            REFUSED: the weights 'tiny' must have the checksum" in capsys.readouterr().out
+
+
+def test_doctor_fails_on_altered_data(no_data, monkeypatch, tmp_path, capsys):
+    from companion.data.images import _files
+
+    for file in _files("mnist"):
+        (tmp_path / "data" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / file).write_bytes(b"not mnist")
+    assert main(["doctor"]) == 1
+    assert "truncated or altered" in capsys.readouterr().out
+
+
+def test_the_commit_is_that_of_the_checkout(monkeypatch, tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    module = tmp_path / "companion" / "__main__.py"
+    module.parent.mkdir()
+    module.write_text("")
+    monkeypatch.setattr(command_line, "__file__", str(module))
+    assert command_line._commit() == "unknown"
+    git("init")
+    assert command_line._commit() == "unknown"  # a copy that happens to lie in somebody's checkout
+    git("add", "companion")
+    git("commit", "-m", "first")
+    assert command_line._commit() == git("rev-parse", "HEAD")
+    (tmp_path / "notes").write_text("not tracked")
+    assert command_line._commit() == git("rev-parse", "HEAD")
+    module.write_text("changed")
+    assert command_line._commit() == git("rev-parse", "HEAD") + "-dirty"
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "companion", "--help"], capture_output=True, text=True, check=True)
+    for name in ("data", "doctor", "train"):
+        assert name in done.stdout

@@ -1,0 +1,258 @@
+import inspect
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from companion.data import Batches
+from companion.training import Step, exponential_average, fit
+
+
+def quadratic(model, x):
+    return (model(x) - 3 * x).square().sum(1)
+
+
+def linear(seed=0):
+    torch.manual_seed(seed)
+    return nn.Linear(2, 2)
+
+
+def test_sgd_steps_are_those_worked_out_by_hand():
+    # w in R, loss (w - x)^2: the gradient of the mean is 2 (w - mean x), so w <- w - 2 lr (w - mean x).
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 0.0)
+    batches = [torch.tensor([[1.0], [3.0]]), torch.tensor([[4.0], [8.0]])]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    weights, steps = [], []
+    for step in fit(model, lambda model, x: (model(torch.ones_like(x)) - x).square().sum(1), batches, optimizer):
+        steps.append(step)
+        weights.append(model.weight.item())
+    # Losses before each step: mean of (0-1)^2, (0-3)^2 is 5; then w = 1, mean of (1-4)^2, (1-8)^2 is 29.
+    assert steps == [Step(1, 5.0), Step(2, 29.0)]
+    assert weights == [1.0, 3.5]
+    assert all(type(step.loss) is float for step in steps)
+
+
+def test_learns_a_linear_map():
+    model, x = linear(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
+    batches = Batches(x, batch_size=32, num_epochs=20)
+    losses = [step.loss for step in fit(model, quadratic, batches, torch.optim.Adam(model.parameters(), lr=0.1))]
+    assert len(losses) == 160
+    assert losses[-1] < 1e-3 < losses[0]
+    torch.testing.assert_close(model.weight, 3 * torch.eye(2), atol=0.02, rtol=0)
+
+
+def test_is_lazy_and_can_be_stopped():
+    model = linear()
+    before = model.weight.clone()
+    steps = fit(model, quadratic, [torch.ones(4, 2)] * 5, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert torch.equal(model.weight, before)
+    assert next(steps).number == 1
+    after_one = model.weight.clone()
+    steps.close()
+    assert not torch.equal(after_one, before)
+    assert torch.equal(model.weight, after_one)
+
+
+def test_tuples_are_passed_as_arguments():
+    seen = []
+
+    def loss(model, x, y):
+        seen.append((x.shape, y.shape))
+        return (model(x).sum(1) - y).square()
+
+    model = linear()
+    list(fit(model, loss, Batches(torch.ones(6, 2), torch.ones(6), batch_size=3), torch.optim.SGD(model.parameters())))
+    assert seen == [((3, 2), (3,))] * 2
+
+
+def test_numbers_continue_after_the_batches_already_given():
+    model, batches = linear(), Batches(torch.ones(8, 2), batch_size=2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    first = fit(model, quadratic, batches, optimizer)
+    assert [next(first).number, next(first).number] == [1, 2]
+    first.close()
+    assert [step.number for step in fit(model, quadratic, batches, optimizer)] == [3, 4]
+
+
+def test_gradients_do_not_accumulate_over_steps_or_from_before():
+    model, twin = linear(), linear()
+    model.weight.grad = torch.full((2, 2), 1e6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.tensor([[1.0, 2.0]])
+    for _ in fit(model, quadratic, [x, x], optimizer):
+        # The same step, from the gradient torch gives directly.
+        gradients = torch.autograd.grad(quadratic(twin, x).mean(), list(twin.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+        torch.testing.assert_close(list(model.parameters()), list(twin.parameters()))
+
+
+def test_trains_in_training_mode_though_the_caller_evaluates():
+    modes = []
+
+    def loss(model, x):
+        modes.append(model.training)
+        return quadratic(model, x)
+
+    model = linear().eval()
+    for _ in fit(model, loss, [torch.ones(1, 2)] * 3, torch.optim.SGD(model.parameters())):
+        model.eval()
+    assert modes == [True] * 3
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(value):
+    model = linear()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    average = exponential_average(model, 0.5)
+
+    def loss(model, x):
+        per_example = quadratic(model, x)
+        return per_example + value if x[0, 0] == 5 else per_example
+
+    steps = fit(model, loss, [torch.full((3, 2), float(number)) for number in range(1, 9)], optimizer, ema=average)
+    for _ in range(4):
+        next(steps)
+    before = [p.clone() for p in [*model.parameters(), *average.parameters()]]
+    gradient = model.weight.grad.clone()
+    with pytest.raises(FloatingPointError, match=f"at step 5 it is {value}"):
+        next(steps)
+    assert all(map(torch.equal, before, [*model.parameters(), *average.parameters()]))
+    assert torch.equal(model.weight.grad, gradient)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (lambda model, x: quadratic(model, x).mean(), "()"),
+        (lambda model, x: quadratic(model, x)[:, None], "(4, 1)"),
+        (lambda model, x: quadratic(model, x)[:1], "(1,)"),
+        (lambda model, x: (model(x) - x).square(), "(4, 2)"),
+    ],
+)
+def test_a_loss_must_give_one_value_for_each_example(loss, shape):
+    model = linear()
+    with pytest.raises(ValueError, match="loss must return one value for each of the 4 examples") as caught:
+        next(fit(model, loss, [torch.ones(4, 2)], torch.optim.SGD(model.parameters())))
+    assert str(caught.value).endswith(f"it returned shape {shape}")
+
+
+def test_clipping_limits_the_norm_of_the_gradient():
+    model, twin = linear(), linear()
+    x = torch.full((4, 2), 100.0)
+    gradients = torch.autograd.grad(quadratic(twin, x).mean(), list(twin.parameters()))
+    norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
+    assert norm > 1000
+    next(fit(model, quadratic, [x], torch.optim.SGD(model.parameters(), lr=1.0), max_grad_norm=0.5))
+    for parameter, old, gradient in zip(model.parameters(), twin.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter, old - 0.5 / norm * gradient, atol=1e-4, rtol=0)
+
+
+def test_clipping_refuses_a_limit_that_is_not_positive_and_a_gradient_that_is_not_finite():
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(ValueError, match=r"max_grad_norm must be positive, or None for no clipping; 0\.0 was given"):
+        next(fit(model, quadratic, [torch.ones(4, 2)], optimizer, max_grad_norm=0.0))
+    before = model.weight.clone()
+
+    def root(model, x):  # zero with an infinite slope
+        return (model(x) - model(x).detach()).sum(1).sqrt()
+
+    with pytest.raises(FloatingPointError, match="norm of the gradient must be finite; at step 1"):
+        next(fit(model, root, [torch.ones(4, 2)], optimizer, max_grad_norm=1.0))
+    assert torch.equal(model.weight, before)
+
+
+def test_the_average_is_the_exponential_one():
+    model, decay = linear(), 0.75
+    average = exponential_average(model, decay)
+    expected = None
+    for _ in fit(model, quadratic, [torch.ones(4, 2)] * 5, torch.optim.SGD(model.parameters(), lr=0.05), ema=average):
+        new = model.weight.detach().double()
+        expected = new if expected is None else decay * expected + (1 - decay) * new
+        torch.testing.assert_close(average.module.weight.double(), expected, atol=1e-6, rtol=0)
+    assert not torch.allclose(average.module.weight, model.weight)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
+def test_the_average_refuses_a_decay_outside_its_range(decay):
+    with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\)"):
+        exponential_average(linear(), decay)
+
+
+def test_autocast_surrounds_the_loss_alone():
+    seen = []
+
+    def loss(model, x):
+        per_example = model(x)
+        seen.append(per_example.dtype)
+        return (per_example - x).square().sum(1)
+
+    model = linear()
+    context = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
+    for _ in fit(model, loss, [torch.ones(4, 2)] * 2, torch.optim.SGD(model.parameters()), autocast=context):
+        seen.append(model(torch.ones(1, 2)).dtype)
+    assert seen == [torch.bfloat16, torch.float32] * 2
+    assert model.weight.dtype == torch.float32
+
+
+def test_the_bar_shows_its_description_and_the_loss_and_leaves_nothing(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    model, x = linear(), torch.ones(4, 2)
+    steps = fit(model, quadratic, Batches(x, batch_size=1), torch.optim.SGD(model.parameters()), progress="a map")
+    next(steps)
+    assert "a map" in capsys.readouterr().err
+    list(steps)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("\r") and err.rsplit("\r", 2)[-2].strip() == ""  # the last thing written is an empty line
+
+
+def test_the_bar_is_not_redrawn_at_every_step(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    model = linear()
+    list(fit(model, quadratic, [torch.ones(1, 2)] * 500, torch.optim.SGD(model.parameters(), lr=1e-9), progress="many"))
+    assert 1 <= capsys.readouterr().err.count("many") < 100
+
+
+@pytest.mark.parametrize("variable", [None, "1"])
+def test_no_bar_without_a_description_or_where_the_environment_says_so(variable, capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", variable or "0")
+    model = linear()
+    progress = None if variable is None else "silent"
+    list(fit(model, quadratic, [torch.ones(4, 2)] * 3, torch.optim.SGD(model.parameters()), progress=progress))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_stored_notebook_holds_no_bar():
+    # tqdm's own notebook bar ignores TQDM_DISABLE, so this runs a real kernel.
+    script = """
+import nbclient, nbformat
+code = '''
+import torch
+from torch import nn
+from companion.training import fit
+model = nn.Linear(1, 1)
+loss = lambda model, x: model(x).square().sum(1)
+steps = list(fit(model, loss, [torch.ones(2, 1)] * 3, torch.optim.SGD(model.parameters()), progress="silent"))
+print(len(steps))
+'''
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+(output,) = notebook.cells[0].outputs
+assert (output.output_type, output.text) == ("stream", "3\\n"), output
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "TQDM_DISABLE": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_fit_fits_one_screen():
+    assert len(inspect.getsource(fit).splitlines()) <= 40
