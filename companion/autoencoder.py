@@ -49,7 +49,7 @@ def denoising_loss(
 
 
 def contractive_loss(
-    model: Autoencoder, x: Float[Tensor, "batch *x_shape"], weight: float = 1.0
+    model: Autoencoder, x: Float[Tensor, "batch *x_shape"], weight: float = 0.1
 ) -> Float[Tensor, "batch"]:
     """Squared error plus `weight` times an unbiased estimate of the squared norm of the encoder's Jacobian.
 

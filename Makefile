@@ -1,0 +1,67 @@
+# Two commands do everything from a fresh clone: `make book` and `make test`.
+# They need Python 3.11 or newer, make and git; the rest is installed into .venv from the hashed lock.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := book
+
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+
+# Several checkouts can read one data folder beside them; without it the loader uses its cache or downloads.
+export COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data)
+
+.PHONY: book test execute sync check serve lock lint unit notebooks structure clean
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock:  ## resolve the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --extra book --extra test pyproject.toml --output-file requirements.lock
+
+BOOK := $(BIN)/jupyter-book build . --warningiserror --keep-going --nitpick -q
+PLAIN := TQDM_DISABLE=1 COMPANION_SCALE=small PYTHONHASHSEED=0
+
+book: .venv/ready  ## the book in _build/html, from the stored outputs; warnings are errors
+	rm -rf _build/html _build/.doctrees
+	$(BOOK)
+
+serve: .venv/ready  ## the built book at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+
+execute: .venv/ready  ## run every chapter, or those named: make execute CHAPTER=01_autoencoders
+	$(BIN)/python tools/notebooks.py run $(CHAPTER)
+
+sync: .venv/ready  ## new text into the notebooks, outputs kept
+	$(BIN)/python tools/notebooks.py sync $(CHAPTER)
+
+check: .venv/ready  ## do source, notebook and outputs belong together?
+	$(BIN)/python tools/notebooks.py check $(CHAPTER)
+
+test: lint unit notebooks structure  ## everything; the first failure ends it (make -k test goes on)
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+unit: .venv/ready
+	$(BIN)/python -m pytest -q tests --ignore=tests/browser --ignore=tests/test_built_site.py
+
+notebooks: check  ## compare the stored outputs with a new run
+	$(PLAIN) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
+		--nbval-sanitize-with tools/nbval.cfg -p no:cacheprovider -o timeout=0 notebooks
+
+structure: .venv/ready  ## build the book into a folder of its own, then look at every page, also in a browser
+	rm -rf _build/test
+	$(BOOK) --path-output _build/test
+	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(BIN)/python -m pytest -q tests/test_built_site.py tests/browser
+
+clean:
+	rm -rf _build .mypy_cache .ruff_cache .pytest_cache

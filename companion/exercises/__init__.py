@@ -1,0 +1,156 @@
+"""Self-checking exercises: one module per chapter, with one check function per exercise, built from the parts here.
+
+    @exercise("dct-error")
+    def check_dct_error(answer):
+        expect_close(answer, 0.0123, hint="Average over pixels before you average over images.")
+        return "most of the energy sits in the low frequencies"
+
+The reader calls `check_dct_error(answer)` and reads one line: correct, not answered yet, or not yet with a hint.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]  # sequences may be nested
+
+
+class NotYet(AssertionError):
+    """An answer that is not right yet; the message says what differs and gives a hint, not the solution."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for this: a reader who is nearly there needs the hint, not our stack.
+        return [f"Not yet. {self}"]
+
+
+class _Unanswered(Exception):
+    """A stub was called: the reader has not written an answer."""
+
+
+def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]]:
+    """Turn a function of the reader's answers, which expects things and may return a closing remark, into a check.
+
+    The check prints `correct: name` and the remark. While an answer is still `...` or None it prints
+    `not answered yet: name`, so a notebook with open exercises runs to its end.
+
+    Args:
+        name: the exercise as the page calls it, in lower case with hyphens.
+
+    Raises:
+        NotYet: from the check, if an expectation fails.
+    """
+
+    def decorate(expectations: Callable[P, str | None]) -> Callable[P, None]:
+        @functools.wraps(expectations)
+        def check(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                if any(_is_open(answer) for answer in (*args, *kwargs.values())):
+                    raise _Unanswered
+                remark = expectations(*args, **kwargs)
+            except _Unanswered:
+                print(f"not answered yet: {name}")
+            except NotYet as error:
+                raise NotYet(f"{name}: {error}") from None
+            else:
+                print(f"correct: {name}" + (f", {remark}" if remark else ""))
+
+        return check
+
+    return decorate
+
+
+def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1e-4) -> None:
+    """Expect numbers that agree with the expected ones, relative to the largest of these.
+
+    Args:
+        answer: the reader's tensor, number or nested sequence of numbers.
+        expected: the right value, of the same shape.
+        hint: one or two sentences towards the answer; shown when it differs.
+        rtol: accepted difference, as a fraction of the largest expected magnitude.
+
+    Raises:
+        NotYet: naming the first thing that differs: type, shape, finiteness, sign or size; then the hint.
+    """
+    right = torch.as_tensor(expected).detach().cpu().double()
+    try:
+        left = torch.as_tensor(answer).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise NotYet(f"the answer should be a number or a tensor, not {type(answer).__name__}. {hint}") from None
+    if left.shape != right.shape:
+        raise NotYet(f"the answer has shape {tuple(left.shape)}, and {tuple(right.shape)} is expected. {hint}")
+    if not left.isfinite().all():
+        raise NotYet(f"the answer holds a value that is not finite. {hint}")
+    tolerance = rtol * right.abs().max().item()
+    wrong = (left - right).abs() > tolerance
+    if wrong.any():
+        raise NotYet(f"{_difference(left, right, wrong, tolerance)}. {hint}")
+
+
+def expect_function(
+    function: Callable[..., Any],
+    reference: Callable[..., Any],
+    inputs: Sequence[tuple[Any, ...]],
+    hint: str,
+    *,
+    rtol: float = 1e-4,
+) -> None:
+    """Expect a function that agrees with a reference on every tuple of arguments.
+
+    A stub (one that returns `...` or None, or raises NotImplementedError) counts as not answered.
+
+    Args:
+        function: the reader's function.
+        reference: ours; it is never shown.
+        inputs: argument tuples, at least one; each function gets its own copy of them.
+        hint: shown when the results differ.
+        rtol: as in `expect_close`.
+
+    Raises:
+        NotYet: naming the arguments' position in `inputs` where the results differ; then the hint.
+    """
+    if not inputs:
+        raise ValueError("inputs must hold at least one tuple of arguments; none was given")
+    if not callable(function):
+        raise NotYet(f"the answer should be a function, not {type(function).__name__}. {hint}")
+    for number, arguments in enumerate(inputs, 1):
+        try:
+            answer = function(*copy.deepcopy(arguments))
+        except NotImplementedError:
+            raise _Unanswered from None
+        if _is_open(answer):
+            raise _Unanswered
+        try:
+            expect_close(answer, reference(*copy.deepcopy(arguments)), hint, rtol=rtol)
+        except NotYet as error:
+            raise NotYet(f"on test input {number} of {len(inputs)}, {error}") from None
+
+
+def expect(condition: bool | Tensor, hint: str) -> None:
+    """Expect a condition on the answer, such as a bound that a trained model has to reach.
+
+    Raises:
+        NotYet: with the hint, if the condition is false.
+    """
+    if not bool(condition):
+        raise NotYet(hint)
+
+
+def _is_open(answer: object) -> bool:
+    if isinstance(answer, (list, tuple)):
+        return any(_is_open(part) for part in answer)
+    return answer is None or answer is ...
+
+
+def _difference(left: Tensor, right: Tensor, wrong: Tensor, tolerance: float) -> str:
+    """What differs, as far as it can be said without giving the solution away."""
+    if bool(((left + right).abs() <= tolerance).all()):
+        return "the size is right, but the sign is not"
+    if left.dim():
+        return f"{int(wrong.sum())} of {wrong.numel()} values differ from what is expected"
+    return f"{left.item():.4g} is too {'large' if left > right else 'small'}"

@@ -1,0 +1,108 @@
+"""The machinery of the exercises: right, open and wrong answers are told apart, and the line is stable."""
+
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from companion.exercises import NotYet, exercise, expect, expect_close, expect_function
+
+
+@exercise("two-thirds")
+def check_number(answer):
+    """Check a number."""
+    expect_close(answer, 2 / 3, hint="Divide.")
+    return "it is what is left"
+
+
+@exercise("square")
+def check_square(function):
+    """Check a function."""
+    expect_function(function, lambda x: x**2, [(torch.tensor([1.0, -2.0]),), (3.0,)], hint="Multiply x by itself.")
+
+
+def test_right_answer_prints_one_line(capsys):
+    check_number(0.66667)
+    check_square(lambda x: x * x)
+    assert capsys.readouterr().out == "correct: two-thirds, it is what is left\ncorrect: square\n"
+
+
+@pytest.mark.parametrize("answer", [..., None, (1.0, ...), [None]])
+def test_open_answer_is_no_failure(answer, capsys):
+    check_number(answer)
+    assert capsys.readouterr().out == "not answered yet: two-thirds\n"
+
+
+def unwritten(x): ...
+
+
+def unwritten_as_ellipsis(x):
+    return ...
+
+
+def not_implemented(x):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("stub", [unwritten, unwritten_as_ellipsis, not_implemented])
+def test_stub_is_an_open_answer(stub, capsys):
+    check_square(stub)
+    assert capsys.readouterr().out == "not answered yet: square\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (0.6, "0.6 is too small"),
+        (0.7, "0.7 is too large"),
+        (-2 / 3, "the sign is not"),
+        (torch.tensor([2 / 3]), r"shape \(1,\), and \(\)"),
+        (float("nan"), "not finite"),
+        ("two thirds", "not str"),
+    ],
+)
+def test_wrong_number_gets_what_differs_and_the_hint_but_not_the_solution(answer, says, capsys):
+    with pytest.raises(NotYet, match=f"two-thirds: .*{says}.*Divide") as error:
+        check_number(answer)
+    assert "0.666" not in str(error.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_wrong_function_is_told_on_which_input():
+    with pytest.raises(NotYet, match="on test input 1 of 2, 1 of 2 values differ"):
+        check_square(lambda x: x * abs(x))
+    with pytest.raises(NotYet, match="on test input 2 of 2, 9.5 is too large"):
+        check_square(lambda x: x * x if torch.is_tensor(x) else x * x + 0.5)
+    with pytest.raises(NotYet, match="should be a function, not int"):
+        check_square(3)
+
+
+def test_function_cannot_spoil_the_input_of_the_reference():
+    def in_place(x):
+        return x.mul_(x) if torch.is_tensor(x) else x * x
+
+    check_square(in_place)
+
+
+def test_error_of_the_readers_own_code_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        check_square(lambda x: 1 / 0)
+
+
+def test_expect_takes_conditions():
+    expect(torch.tensor(1.0) < 2, "smaller")
+    with pytest.raises(NotYet, match="smaller"):
+        expect(torch.tensor(3.0) < 2, "smaller")
+    with pytest.raises(ValueError, match="inputs"):
+        expect_function(abs, abs, [], "none")
+
+
+def test_notebook_shows_the_hint_without_our_stack(capsys):
+    shell = InteractiveShell.instance()
+    try:
+        shell.user_ns["check"] = check_number
+        shell.run_cell("check(0.1)")
+    finally:
+        InteractiveShell.clear_instance()
+    shown = "".join(capsys.readouterr())
+    assert "Not yet. two-thirds: 0.1 is too small. Divide." in shown
+    assert "Traceback" not in shown and "exercises/__init__" not in shown

@@ -1,0 +1,226 @@
+"""The ledger's rules accept what is equal, refuse what is not, and print one line that no machine changes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from companion.verify import (
+    Rule,
+    VerificationError,
+    at_most,
+    autograd,
+    exact,
+    monte_carlo,
+    proportion,
+    quadrature,
+    variance,
+    verify,
+)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def normal(generator: torch.Generator, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (0.1 + 0.2, 0.3),
+        (1, 1),
+        ([1.0, [2.0][0]], torch.tensor([1.0, 2.0], dtype=torch.float64)),
+        ([torch.tensor(1, dtype=torch.int64), 2], (1, 2)),
+        (np.array([[1.0, 2.0]]), [[1.0, 2.0]]),
+        (0.0, 0.0),
+    ],
+)
+def test_exact_accepts_equal_values_of_every_kind(left, right, capsys):
+    verify("eq-sum", left, right)
+    assert capsys.readouterr().out == "verified eq-sum: exact, relative error <= 1e-10\n"
+
+
+@pytest.mark.parametrize(
+    "rule, rtol", [(exact, 1e-10), (quadrature, 1e-8), (autograd, 1e-8), (exact.within(1e-3), 1e-3)]
+)
+def test_tolerance_is_where_it_says(rule, rtol):
+    truth = torch.tensor([1.0, 1000.0], dtype=torch.float64)
+    verify("eq-a", truth + torch.tensor([0.9 * rtol * 1000, 0.0]), truth, rule)
+    with pytest.raises(VerificationError):
+        verify("eq-a", truth + torch.tensor([1.1 * rtol * 1000, 0.0]), truth, rule)
+
+
+def test_failure_shows_both_sides_the_tolerance_and_the_place():
+    left = torch.arange(12, dtype=torch.float64).reshape(3, 4)
+    right = left.clone()
+    right[2, 1] += 0.5
+    with pytest.raises(VerificationError) as error:
+        verify("eq-grid", left, right)
+    text = str(error.value)
+    assert "eq-grid" in text and "relative error <= 1e-10" in text
+    assert "left  = [0, 1, 2, 3, 4, 5" in text and "(2, 1)" in text
+    assert "left 9, right 9.5" in text and "error = 0.5" in text
+
+
+def test_float32_is_refused_by_exact_and_judged_by_its_own_tolerance_by_autograd(capsys):
+    single = torch.tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"exact with tolerance 1e-10 needs float64.*exact\.within"):
+        verify("eq-a", single, single)
+    with pytest.raises(TypeError, match="float64"):
+        verify("eq-a", [1.0, torch.tensor(2.0)], [1.0, 2.0])
+    verify("eq-a", single * (1 + 5e-5), single, autograd)
+    assert capsys.readouterr().out == "verified eq-a: autograd, relative error <= 1e-4\n"
+    with pytest.raises(VerificationError):
+        verify("eq-a", single * (1 + 5e-4), single, autograd)
+    verify("eq-a", single, single, exact.within(1e-5))
+    with pytest.raises(TypeError, match="float64"):
+        verify("eq-a", single.bfloat16(), single.bfloat16(), autograd)
+
+
+def test_zero_needs_a_stated_scale(capsys):
+    with pytest.raises(ValueError, match=r"exact\.on_scale"):
+        verify("eq-zero", 1e-17, 0.0)
+    verify("eq-zero", 1e-11, 0.0, exact.on_scale(2.0))
+    assert capsys.readouterr().out == "verified eq-zero: exact, absolute error <= 2e-10\n"
+    with pytest.raises(VerificationError):
+        verify("eq-zero", 1e-9, 0.0, exact.on_scale(2.0))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [(torch.zeros(3), torch.zeros(1, 3)), (torch.zeros(1), 0.0), (torch.zeros(2, 3), torch.zeros(3))],
+)
+def test_nothing_is_broadcast(left, right):
+    for rule in (exact.within(1e-5), at_most(1.0)):
+        with pytest.raises(ValueError, match="same shape"):
+            verify("eq-a", left, right, rule)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_values_that_are_not_finite_fail(bad):
+    for left, right in ((bad, 1.0), (1.0, bad), (bad, bad)):
+        for rule in (exact, at_most(1.0)):
+            with pytest.raises(VerificationError, match="not finite"):
+                verify("eq-a", left, right, rule)
+
+
+def test_rejected_formulas_are_named_and_an_accepted_one_raises(capsys):
+    verify("eq-kl", 2.0, 2.0, rejects={"E10": 3.0, "sum without weight": -2.0, "E23": math.nan})
+    assert capsys.readouterr().out == (
+        'verified eq-kl: exact, relative error <= 1e-10; rejects E10, "sum without weight", E23\n'
+    )
+    with pytest.raises(VerificationError, match="eq-kl: the value of the wrong formula E10 would be accepted"):
+        verify("eq-kl", 2.0, 2.0, rejects={"E10": 2.0 + 1e-13})
+    with pytest.raises(ValueError, match=r"rejects\['E10'\] must have right's shape"):
+        verify("eq-kl", 2.0, 2.0, rejects={"E10": [2.0]})
+    assert capsys.readouterr().out == ""
+
+
+def test_monte_carlo_accepts_within_five_standard_errors_only(generator):
+    samples = normal(generator, 10_000)
+    samples = (samples - samples.mean()) / samples.std()  # so the standard error is 0.01 and the mean 0, exactly
+    for expected in (0.0, 0.049, -0.049):
+        verify("eq-mean", samples, expected, monte_carlo)
+    for expected in (0.051, -0.051):
+        with pytest.raises(VerificationError, match="within 5 standard errors"):
+            verify("eq-mean", samples, expected, monte_carlo)
+
+
+def test_monte_carlo_of_a_vector_checks_every_coordinate(generator):
+    samples = normal(generator, 4000, 3).float() + torch.tensor([0.0, 1.0, 2.0])
+    verify("eq-mean", samples, [0.0, 1.0, 2.0], monte_carlo)
+    with pytest.raises(VerificationError):
+        verify("eq-mean", samples, [0.0, 1.0, 2.2], monte_carlo)
+    with pytest.raises(ValueError, match="n samples of right's shape"):
+        verify("eq-mean", samples, 1.0, monte_carlo)
+
+
+def test_monte_carlo_line_does_not_depend_on_the_seed(capsys):
+    lines = set()
+    for seed in range(20):
+        samples = torch.randn(20_000, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 3.3, "off by a bit": 0.31})
+        lines.add(capsys.readouterr().out)
+    # 3.3 / (1 / sqrt(20,000)) = 467 and 0.31 / ... = 43.8, both rounded down to one digit
+    assert lines == {
+        "verified eq-mean: Monte Carlo, mean of 20,000 samples within 5 standard errors; "
+        'rejects E1 (> 400 standard errors), "off by a bit" (> 40 standard errors)\n'
+    }
+
+
+def test_monte_carlo_demands_power_and_says_how_many_samples(generator):
+    samples = normal(generator, 10_000)
+    samples = (samples - samples.mean()) / samples.std()
+    with pytest.raises(VerificationError, match=r"E1 is only 10 standard errors away, 20 are needed.*n = 40,000"):
+        verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 0.1})
+    with pytest.raises(VerificationError, match="the same value here"):
+        verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 0.0})
+    verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 0.2001})
+
+
+def test_monte_carlo_refuses_samples_that_say_nothing(generator):
+    with pytest.raises(ValueError, match="do not vary"):
+        verify("eq-mean", torch.ones(1000), 1.0, monte_carlo)
+    with pytest.raises(ValueError, match="at least 100 samples; 99 were given"):
+        verify("eq-mean", normal(generator, 99), 0.0, monte_carlo)
+
+
+def test_variance_band_matches_its_formula(generator, capsys):
+    samples = normal(generator, 20_001)
+    samples = 3 * samples / samples.std()
+    band = 5 * math.sqrt(2 / 20_000)  # relative to the stated variance
+    verify("eq-var", samples, 9 / (1 + 0.99 * band), variance, rejects={"standard deviation": 3.0})
+    assert 'rejects "standard deviation" (> 60 standard errors)' in capsys.readouterr().out
+    with pytest.raises(VerificationError):
+        verify("eq-var", samples, 9 / (1 + 1.01 * band), variance)
+    with pytest.raises(ValueError, match="positive variance"):
+        verify("eq-var", samples, 0.0, variance)
+
+
+def test_proportion_band_matches_its_formula(capsys):
+    outcomes = torch.zeros(10_000, dtype=torch.bool)
+    outcomes[:5200] = True
+    # the band around 0.5 is 5 * 0.005 = 0.025
+    verify("eq-share", outcomes, 0.5, proportion, rejects={"E18": 0.9})
+    assert "proportion of 10,000 outcomes" in capsys.readouterr().out
+    with pytest.raises(VerificationError):
+        verify("eq-share", outcomes, 0.494, proportion)
+    with pytest.raises(ValueError, match="0 or 1"):
+        verify("eq-share", torch.rand(1000), 0.5, proportion)
+    with pytest.raises(ValueError, match="strictly between"):
+        verify("eq-share", outcomes, 1.0, proportion)
+    with pytest.raises(ValueError, match=r"at least 25,0\d\d outcomes"):
+        verify("eq-share", outcomes, 0.001, proportion)
+
+
+def test_at_most_is_one_sided(capsys):
+    verify("eq-bound", [-1e9, 1.04], [0.0, 1.0], at_most(0.05), rejects={"half the bound": [0.0, 0.5]})
+    assert capsys.readouterr().out == 'verified eq-bound: at most, slack 0.05; rejects "half the bound"\n'
+    with pytest.raises(VerificationError):
+        verify("eq-bound", [0.0, 1.06], [0.0, 1.0], at_most(0.05))
+    with pytest.raises(ValueError, match="slack"):
+        at_most(-0.1)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="label"):
+        verify("two words", 1.0, 1.0)
+    with pytest.raises(TypeError, match="rule"):
+        verify("eq-a", 1.0, 1.0, 1e-3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="left is empty"):
+        verify("eq-a", torch.zeros(0), torch.zeros(0))
+    with pytest.raises(ValueError, match="regular array"):
+        verify("eq-a", [[1.0], [1.0, 2.0]], [1.0, 2.0])
+    with pytest.raises(TypeError, match="right must be a tensor"):
+        verify("eq-a", 1.0, "one")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="real"):
+        verify("eq-a", torch.tensor([1j]), torch.tensor([1j]))
+    for bad in (0.0, 1.0, -1e-3):
+        with pytest.raises(ValueError, match="rtol"):
+            exact.within(bad)
+    assert isinstance(exact.within(1e-3), Rule)
