@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from companion.autoencoder import Autoencoder, dct_matrix, jacobian_norm, reconstruction_loss
-from companion.exercises import exercise, expect, expect_close, expect_function
+from companion.exercises import Values, exercise, expect, expect_close, expect_function
 
 
 @exercise("kept-energy")
@@ -27,7 +27,7 @@ def check_kept_energy(kept_energy: Callable[[Tensor, int], Tensor]) -> str:
 
 
 @exercise("best-constant")
-def check_best_constant(answer: Float[Tensor, "2"]) -> str:
+def check_best_constant(answer: Values) -> str:
     """Check the constants with the least mean squared error and least mean absolute error for the data 0, 0, 1, 7, 2."""
     expect_close(answer, [2.0, 1.0], "Set the derivative of each mean to zero; the derivative of |x - c| is a sign.")
     return "the squared error asks for the mean, the absolute error for the median"
