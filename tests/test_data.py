@@ -25,7 +25,7 @@ MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-image
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """A data folder and a cache that only this test sees, and a process that has replaced nothing and has no network."""
+    """A data folder and a cache that only this test sees; nothing is replaced yet, and there is no network."""
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("COMPANION_CACHE", str(tmp_path / "cache"))

@@ -67,6 +67,12 @@ def test_mirrored_factors_give_the_mirrored_picture():
     assert not torch.allclose(picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=0.8).flip(-1), atol=0.1)
 
 
+def test_the_house_turns_counterclockwise_seen_from_above():
+    # Its right end then moves away from the camera, which is upward in the picture.
+    ridge = house(picture(azimuth=0.5)).nonzero()
+    assert ridge[ridge[:, 0] == ridge[:, 0].min(), 1].float().mean() > 18
+
+
 def test_half_a_turn_and_a_full_turn_of_the_light_change_nothing():
     assert torch.allclose(picture(azimuth=0.3), picture(azimuth=0.3 + math.pi), atol=1e-3)
     assert torch.allclose(picture(light=0.4), picture(light=0.4 + 2 * math.pi), atol=1e-3)
@@ -78,7 +84,7 @@ def test_faces_are_as_bright_as_lambert_says():
     image = picture(azimuth=0.0, elevation=math.pi / 6, light=0.4, size=1.0)
     wall = math.cos(0.4) / math.sqrt(2)
     roof = (0.5 * math.cos(0.4) + 0.6) / math.sqrt(2) / math.hypot(0.5, 0.6)
-    # A point (0, y, z) is seen at height y sin e + (z - 0.45) cos e; a pixel is 3/32 high, and row 16 begins at height 0.
+    # A point (0, y, z) is seen at height y sin e + (z - 0.45) cos e; a pixel is 3/32 high, row 16 begins at height 0.
     middle_of_wall = -0.6 * 0.5 + (0.45 - 0.45) * math.cos(math.pi / 6)
     middle_of_roof = -0.3 * 0.5 + (1.15 - 0.45) * math.cos(math.pi / 6)
     for height, lambert in ((middle_of_wall, wall), (middle_of_roof, roof)):

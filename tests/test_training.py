@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from companion.data import Batches
-from companion.training import Step, exponential_average, fit
+from companion.training import Step, exponential_average, fit, minimize
 
 
 def quadratic(model, x):
@@ -256,3 +256,19 @@ assert (output.output_type, output.text) == ("stream", "3\\n"), output
 
 def test_fit_fits_one_screen():
     assert len(inspect.getsource(fit).splitlines()) <= 40
+
+
+def test_minimize_finds_the_least_squares_solution():
+    A, b = torch.randn(20, 4, dtype=torch.float64), torch.randn(20, dtype=torch.float64)
+    expected = torch.linalg.lstsq(A, b[:, None]).solution[:, 0]
+    w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    value = minimize(lambda: (A @ w - b).square().sum(), [w])
+    torch.testing.assert_close(w.detach(), expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(value, (A @ expected - b).square().sum(), atol=1e-12, rtol=0)
+    assert not value.requires_grad
+
+
+def test_minimize_refuses_a_value_that_is_not_finite():
+    w = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(FloatingPointError, match="the minimized value must be finite; it is nan"):
+        minimize(lambda: (w * math.nan).sum(), [w])

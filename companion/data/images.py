@@ -219,7 +219,7 @@ def _digest(path: Path, unpack: bool = False) -> str:
 @cache
 def _digest_of_state(path: Path, _size: int, _mtime_ns: int, unpack: bool) -> str:
     with gzip.open(path) if unpack else path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # GzipFile reads like a file
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(name: str, folder: Path, split: str) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def check_kept_energy(kept_energy: Callable[[Tensor, int], Tensor]) -> str:
 
 @exercise("best-constant")
 def check_best_constant(answer: Values) -> str:
-    """Check the constants with the least mean squared error and least mean absolute error for the data 0, 0, 1, 7, 2."""
+    """Check the constants of least mean squared and least mean absolute error for the data 0, 0, 1, 7, 2."""
     expect_close(answer, [2.0, 1.0], "Set the derivative of each mean to zero; the derivative of |x - c| is a sign.")
     return "the squared error asks for the mean, the absolute error for the median"
 

@@ -1,0 +1,107 @@
+"""Lets the book show the MyST text of notebooks/src, share TeX macros, and refuse pictures without alt text."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+from sphinxcontrib.bibtex.plugin import register_plugin
+from sphinxcontrib.bibtex.style.referencing import BracketStyle
+from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.labels import Book
+
+logger = logging.getLogger(__name__)
+IMAGE_TAG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
+ALT = re.compile(r"""\balt=(?:"([^"]*)"|'([^']*)')""")
+
+
+def macros(app: Sphinx, config: Config) -> None:
+    """Hands book/macros.json to MathJax and to LaTeX."""
+    known = json.loads(Path(app.srcdir, "book", "macros.json").read_text("utf8"))
+    mathjax = dict(config.mathjax3_config or {})
+    mathjax["tex"] = {**mathjax.get("tex", {}), "macros": known}
+    config.mathjax3_config = mathjax
+    preamble = ""
+    for name, macro in known.items():
+        body, count = (macro, 0) if isinstance(macro, str) else macro
+        preamble += (
+            f"\\providecommand{{\\{name}}}{{}}\\renewcommand{{\\{name}}}{f'[{count}]' if count else ''}{{{body}}}\n"
+        )
+    config.latex_elements = {**config.latex_elements, "preamble": config.latex_elements.get("preamble", "") + preamble}
+
+
+def read_book(app: Sphinx) -> None:
+    """Reads all labels once per build; every page sees the same."""
+    try:
+        app.the_book = Book(Path(app.srcdir))  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise ExtensionError(str(error)) from None
+
+
+def swap(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Puts the MyST text of the source in place of the plain text that the notebook carries for Jupyter."""
+    page = app.the_book.pages.get(docname)  # type: ignore[attr-defined]
+    if page is None or not page.is_notebook:
+        return
+    if not Path(app.srcdir, f"{docname}.ipynb").exists():
+        raise ExtensionError(f"{docname}.ipynb does not exist; make execute")
+    app.env.note_dependency(str(page.path))
+    notebook = json.loads(source[0])
+    if [cell["cell_type"] for cell in notebook["cells"]] != [kind for kind, _, _ in page.cells]:
+        raise ExtensionError(f"{docname}.ipynb does not have the cells of its source; make sync or make execute")
+    for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
+        if kind == "markdown":
+            cell["source"] = text
+    source[0] = json.dumps(notebook)
+
+
+def check_pictures(app: Sphinx, doctree: nodes.document) -> None:
+    """Warns, and so fails the build, about a picture without a text that says what is seen."""
+    for image in doctree.findall(nodes.image):
+        alt = image.get("alt", "")
+        if not alt or "_images/" in alt or alt == image.get("uri", ""):
+            logger.warning("a picture without alt text: %s", Path(image.get("uri", "")).name, location=image)
+    for raw in doctree.findall(nodes.raw):
+        for tag in IMAGE_TAG.findall(raw.astext()):
+            alt_match = ALT.search(tag)
+            if not (alt_match and (alt_match[1] or alt_match[2])):
+                logger.warning("an <img> without alt text: %s", tag[:60], location=raw)
+
+
+def unique_ids(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Drops the ids that the theorem and exercise extensions give to every box on a page."""
+    for section in doctree.findall(nodes.section):
+        if section["ids"] and section["ids"][0] in ("proof-content", "exercise-content", "solution-content"):
+            section["ids"] = []
+
+
+@dataclass
+class AuthorYearRound(AuthorYearReferenceStyle):
+    """Citations such as Kingma and Welling (2014), as in the text that Jupyter shows."""
+
+    bracket_textual: BracketStyle = field(
+        default_factory=lambda: BracketStyle("(", ")", sep2=" and ", last_sep=" and ")
+    )
+    bracket_parenthetical: BracketStyle = field(default_factory=lambda: BracketStyle("(", ")", sep="; "))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Registers the events."""
+    app.connect("config-inited", macros, priority=100)
+    app.connect("builder-inited", read_book)
+    app.connect("source-read", swap)
+    app.connect("doctree-read", check_pictures)
+    app.connect("doctree-resolved", unique_ids)
+    register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", AuthorYearRound)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,46 @@
+"""One browser for all browser tests, one open page for all tests of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import harness
+import pytest
+
+if harness.find_browser() is None:  # one line says so: that of test_site.py
+    collect_ignore = ["test_harness.py"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=harness.find_browser(), args=harness.LAUNCH_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def context(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport=harness.WIDE, color_scheme="light")
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def base() -> Iterator[str]:
+    """The address of the built book, served below a sub-path as on a project's public pages."""
+    with harness.serve(harness.SITE, "/some/book/") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def visit(request: pytest.FixtureRequest, context: Any, base: str) -> Iterator[harness.Visit]:
+    """The page named by the parameter, opened once and shared by all tests of that page."""
+    visit = harness.Visit(context.new_page(), base)
+    visit.open(request.param)
+    yield visit
+    visit.page.close()

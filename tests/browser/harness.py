@@ -1,0 +1,411 @@
+"""What the browser tests look for: each `*_problems` function reads one open page and returns sentences.
+
+An empty list means that nothing is wrong. `test_harness.py` plants every kind of problem and sees it found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag, urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
+
+LAUNCH_ARGUMENTS = [
+    "--no-sandbox",  # continuous integration runs as root in a container
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--no-first-run",
+    # The browser itself can resolve no name: a forgotten CDN cannot work by chance.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+WIDE = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium: $CHROMIUM, or the first of the usual names on the PATH."""
+    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+def why_not() -> str | None:
+    """One sentence that says why the browser tests cannot run here, or None."""
+    if find_browser() is None:
+        return "no browser: install Chromium, or set CHROMIUM to its path, to run the browser tests"
+    try:
+        import axe_playwright_python  # noqa: F401
+        import playwright  # noqa: F401
+    except ImportError as error:
+        return f"no browser: the Python package {error.name} is missing (it belongs to the extra [test])"
+    if not (SITE / "index.html").is_file():
+        return "no built book: run `make book`, or set COMPANION_SITE to the built folder, for the browser tests"
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ the server
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Serves one folder below a prefix, and nothing above it: a link that starts with / fails."""
+
+    protocol_version = "HTTP/1.1"  # connections stay open
+    prefix = "/"
+
+    def translate_path(self, path: str) -> str:
+        plain = unquote(urlsplit(path).path)
+        if not plain.startswith(self.prefix):
+            return str(Path(self.directory) / "outside-of-the-book")
+        return super().translate_path("/" + path[len(self.prefix) :])
+
+    def do_GET(self) -> None:
+        if self.path == "/favicon.ico":  # asked for by the browser, by no page
+            self.send_response(204)
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serve(folder: Path, prefix: str = "/") -> Iterator[str]:
+    """Serve `folder` on the loopback address at a free port; gives the address of its top."""
+    handler = functools.partial(type("Handler", (_Handler,), {"prefix": prefix}), directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}{prefix}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# ------------------------------------------------------------------------------------------------ the pages
+
+
+def redirect(file: Path) -> str | None:
+    """Where a page with a refresh tag leads, or None for a page of its own."""
+    match = re.search(r'http-equiv="refresh"[^>]*url=([^"]+)"', file.read_text("utf8"), re.IGNORECASE)
+    return match.group(1).strip() if match else None
+
+
+def page_names(site: Path) -> list[str]:
+    """All pages of a built book: neither the theme's files nor the redirects."""
+    files = sorted(p for p in site.rglob("*.html") if "_static" not in p.relative_to(site).parts)
+    return [p.relative_to(site).as_posix() for p in files if redirect(p) is None]
+
+
+@dataclass
+class Visit:
+    """An open page, and everything that went wrong on it since it was opened."""
+
+    page: Any
+    base: str
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
+        self.page.on("console", self._console)
+        self.page.on("request", self._request)
+        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url[:200]}"))
+        self.page.on("response", self._response)
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error":
+            self.problems.append(f"console error: {message.text[:300]} ({message.location.get('url', '')[:200]})")
+
+    def _request(self, request: Any) -> None:
+        if request.url.startswith(("data:", "blob:", "about:")):
+            return
+        if urlsplit(request.url).netloc != urlsplit(self.base).netloc:
+            self.problems.append(f"a request to another host: {request.url[:200]}")
+
+    def _response(self, response: Any) -> None:
+        if response.status >= 400:
+            self.problems.append(f"status {response.status}: {response.url[:200]}")
+
+    def open(self, name: str) -> None:
+        """Open the page and wait until its pictures are loaded and its mathematics is typeset."""
+        self.page.goto(self.base + name, wait_until="load")
+        self.page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }")
+
+
+# ------------------------------------------------------------------------------------------------ the checks
+
+
+def math_problems(page: Any) -> list[str]:
+    """Mathematics that is not typeset, or typeset as an error."""
+    return page.evaluate(
+        """() => {
+        const short = e => e.textContent.trim().slice(0, 80), found = [];
+        document.querySelectorAll(".math").forEach(e => {
+            if (!e.querySelector("mjx-container")) found.push("not typeset: " + short(e)); });
+        document.querySelectorAll("mjx-merror, mjx-assistive-mml merror").forEach(e =>
+            found.push("a TeX error: " + (e.dataset.mjxError || short(e))));
+        document.querySelectorAll('mjx-assistive-mml mtext[mathcolor="red"]').forEach(e =>
+            found.push("an unknown TeX macro: " + short(e)));
+        return found; }"""
+    )
+
+
+RAW = {
+    "raw TeX": re.compile(r"\$\$|\\\(|\\\[|\\begin\{|\$[^$\n]*[\\_^][^$\n]*\$"),
+    "a raw MyST role": re.compile(r"\{[a-z][\w:-]*\}`"),
+    "a raw MyST directive": re.compile(r":::|```"),
+    "a raw MyST target": re.compile(r"^\s*\([\w-]+\)=\s*$", re.MULTILINE),
+}
+
+
+def text_problems(page: Any) -> list[str]:
+    """Markup that reached the reader; code blocks and typeset mathematics are left out."""
+    text = page.evaluate(
+        """() => {
+        const copy = (document.querySelector("main article, main") || document.body).cloneNode(true);
+        copy.querySelectorAll("pre, code, script, style, mjx-container, .math, textarea").forEach(e => e.remove());
+        const blocks = "p, li, dt, dd, div, td, th, h1, h2, h3, h4, figcaption, summary";
+        copy.querySelectorAll(blocks).forEach(e => e.append("\\n"));
+        return copy.textContent; }"""
+    )
+    found = []
+    for kind, pattern in RAW.items():
+        for match in pattern.finditer(text):
+            around = " ".join(text[max(0, match.start() - 30) : match.end() + 30].split())
+            found.append(f"{kind}: ...{around}...")
+    return found
+
+
+NO_DESCRIPTION = re.compile(
+    r"^\s*$|\.(png|svg|jpe?g|gif|webp)\s*$|_images/|^<Figure|^(image|figure|picture|plot|png|output)\s*\d*$",
+    re.IGNORECASE,
+)
+
+
+def image_problems(page: Any) -> list[str]:
+    """Pictures that are not loaded, without alt text, or with a file name instead of one."""
+    found = []
+    for alt, source, loaded in page.evaluate(
+        """() => Array.from(document.images).map(
+        i => [i.getAttribute("alt"), i.src.slice(0, 120), i.complete && i.naturalWidth > 0])"""
+    ):
+        if alt is None or NO_DESCRIPTION.search(alt):
+            found.append(f"alt text {alt!r} says nothing: {source}")
+        if not loaded:
+            found.append(f"not loaded: {source}")
+    return found
+
+
+def width_problems(page: Any) -> list[str]:
+    """What is wider than the window, so that the whole page scrolls sideways."""
+    return page.evaluate(
+        """() => {
+        const page = document.scrollingElement.scrollWidth, window_ = window.innerWidth;
+        if (page <= window_ + 1) return [];
+        const wide = Array.from(document.querySelectorAll("main *")).filter(e => {
+            const box = e.getBoundingClientRect();
+            if (box.width === 0 || box.right <= window_ + 1) return false;
+            for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
+                if (getComputedStyle(p).overflowX !== "visible") return false;
+            return true; });
+        return [`the page is ${page} px wide in a window of ${window_} px: ` + wide.slice(0, 5).map(
+            e => e.tagName.toLowerCase() + "." + String(e.className).split(" ").join(".")).join(" ")]; }"""
+    )
+
+
+def use_theme(page: Any, theme: str) -> None:
+    """Switch between "light" and "dark" as the theme's own button does."""
+    page.evaluate(
+        """async theme => {
+        const style = document.createElement("style");   // colors in the middle of a fade are nobody's colors
+        style.textContent = "*, *::before, *::after { transition: none !important; animation: none !important; }";
+        document.head.append(style);
+        document.documentElement.dataset.mode = theme;
+        document.documentElement.dataset.theme = theme;
+        await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))); }""",
+        theme,
+    )
+
+
+# Violations of the theme and its extensions, not of this book: the rule, and the one element it may concern.
+THEME_VIOLATIONS = {
+    ("aria-required-children", ".citation-list"),  # the bibliography: docutils lists entries by role doc-biblioentry
+}
+
+
+@functools.cache
+def _axe() -> str:
+    import axe_playwright_python
+
+    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf8")
+
+
+COLOR_RULES = ["color-contrast", "link-in-text-block"]
+
+# Highlighted code has thousands of words in a dozen colors, and the contrast of each word costs milliseconds.
+# So a block is left out where all its kinds of words (per kind of block) stand in an earlier block too.
+MARK_REPEATED_CODE = """() => {
+    const seen = new Set();
+    document.querySelectorAll(".highlight pre").forEach(block => {
+        const where = block.closest(".cell_output") ? "output " : block.closest(".cell_input") ? "input " : "text ";
+        const words = [block, ...block.querySelectorAll("span[class]")].map(word => where + word.className);
+        if (words.every(word => seen.has(word))) block.dataset.repeated = "";
+        words.forEach(word => seen.add(word)); }); }"""
+
+
+def axe_problems(page: Any, colors: bool) -> list[str]:
+    """Serious and critical violations that axe-core finds, except THEME_VIOLATIONS.
+
+    Args:
+        page: an open page.
+        colors: look at what depends on the theme, which is COLOR_RULES; otherwise at all other rules.
+    """
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(_axe())
+        page.evaluate(MARK_REPEATED_CODE)
+    options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
+    if colors:
+        options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
+    else:
+        options["rules"] = {rule: {"enabled": False} for rule in COLOR_RULES}
+    context = {"exclude": [["pre[data-repeated]"]]} if colors else {"exclude": []}
+    run = "async ([context, options]) => (await axe.run(context, options)).violations"
+    found = []
+    for violation in page.evaluate(run, [context, options]):
+        if violation["impact"] not in ("serious", "critical"):
+            continue
+        for node in violation["nodes"]:
+            target = " ".join(str(part) for part in node["target"])
+            if (violation["id"], target) not in THEME_VIOLATIONS:
+                found.append(f"{violation['id']} ({violation['impact']}): {target}: {node['html'][:160]}")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ what moves
+
+
+def slider_problems(page: Any, figure: Any) -> list[str]:
+    """Move one slider by mouse and by keyboard; each move must change value, picture, alt text and read-out."""
+    control, image, output = figure.locator("input[type=range]"), figure.locator("img"), figure.locator("output")
+    found = []
+    for part, locator in (("control", control), ("picture", image), ("read-out", output)):
+        if locator.count() != 1:
+            return [f"the slider has {locator.count()} elements of the kind: {part}"]
+
+    def state() -> dict[str, str]:
+        return {
+            "value": control.input_value(),
+            "picture": image.get_attribute("src") or "",
+            "alt text": image.get_attribute("alt") or "",
+            "read-out": output.inner_text(),
+        }
+
+    def move(how: str, action: Any, value: str | None = None) -> None:
+        before = state()
+        action()
+        after = state()
+        found.extend(f"{how} does not change the {part}" for part in before if before[part] == after[part])
+        if value is not None and after["value"] != value:
+            found.append(f"{how} leads to {after['value']}, not to {value}")
+
+    lowest, highest = control.get_attribute("min") or "0", control.get_attribute("max") or "100"
+    figure.scroll_into_view_if_needed()
+    control.focus()
+    if control.input_value() == lowest:
+        page.keyboard.press("End")
+    move("the key Home", lambda: page.keyboard.press("Home"), lowest)
+    move("the key ArrowRight", lambda: page.keyboard.press("ArrowRight"))
+    move("the key End", lambda: page.keyboard.press("End"), highest)
+
+    box = control.bounding_box()
+    across, middle = box["width"], box["y"] + box["height"] / 2
+
+    def drag() -> None:
+        page.mouse.move(box["x"] + 3, middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + across / 2, middle, steps=3)
+        page.mouse.move(box["x"] + across - 1, middle, steps=3)
+        page.mouse.up()
+
+    move("a click on the track", lambda: page.mouse.click(box["x"] + 3, middle), lowest)
+    move("dragging", drag, highest)
+    return found
+
+
+def fold_problems(page: Any, limit: int = 3) -> list[str]:
+    """Click on the first folded blocks of each kind: what is inside must be hidden before and visible after."""
+    found = []
+    for kind, heading in (
+        ("details.sd-dropdown", "summary"),
+        ("details.toggle-details", "summary"),
+        ("details.hide", "summary"),
+        (".admonition.toggle", ".admonition-title"),
+        ("main details:not([class])", "summary"),
+    ):
+        closed = page.locator(f"{kind}:not([open])" if "details" in kind else f"{kind}.toggle-hidden")
+        for block in closed.element_handles()[:limit]:
+            if not block.is_visible():
+                continue  # inside another folded block
+            title = block.query_selector(heading)
+            if title is None:
+                found.append(f"a {kind} without a {heading}")
+                continue
+            name = " ".join(title.inner_text().split())[:60]
+            body = block.evaluate_handle(
+                "(block, title) => Array.from(block.children).find(e => !e.contains(title) && e.tagName !== 'BUTTON')",
+                title,
+            ).as_element()
+            if body is None:
+                found.append(f"'{name}' folds nothing")
+            elif body.is_visible():
+                found.append(f"'{name}' is not folded")
+            else:
+                title.scroll_into_view_if_needed()
+                title.click(position={"x": 4, "y": 4})  # not on a link, which a title may hold
+                with contextlib.suppress(Exception):
+                    body.wait_for_element_state("visible", timeout=1000)
+                if not body.is_visible():
+                    found.append(f"'{name}' does not open on a click")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ links
+
+
+def link_problems(site: Path, name: str, addresses: list[str], base: str) -> list[str]:
+    """Links of a page, as the browser resolved them, that lead to no file or to no anchor of the site."""
+    found = []
+    for address in sorted(set(addresses)):
+        if not address.startswith(("http://127.0.0.1", base)):
+            continue
+        if not address.startswith(base):
+            found.append(f"{name} leads out of the book: {address}")
+            continue
+        path, anchor = urldefrag(address[len(base) :])
+        target = site / unquote(urlsplit(path).path)
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file():
+            found.append(f"{name} leads to a missing file: {path}")
+        elif anchor and target.suffix == ".html" and unquote(anchor) not in _anchors(target):
+            found.append(f"{name} leads to a missing anchor: {path}#{anchor}")
+    return found
+
+
+@functools.cache
+def _anchors(file: Path) -> frozenset[str]:
+    return frozenset(re.findall(r'\b(?:id|name)="([^"]+)"', file.read_text("utf8")))

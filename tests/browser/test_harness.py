@@ -1,0 +1,184 @@
+"""The checks of the browser tests, tried on small pages with one planted problem each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+    "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+CLEAN = f"""<h1>A page</h1><p>Two dollars and {{braces}}. <code>$$ x_1 $$</code></p>
+<img alt="One red point" src="{PIXEL}">
+<span class="math"><mjx-container>x</mjx-container></span>
+<details class="sd-dropdown"><summary>Proof</summary><div>Folded.</div></details>
+<div style="overflow-x: auto"><div style="width: 2000px">a wide equation scrolls in its box</div></div>"""
+SLIDER = """<figure class="companion-slider"><img alt="frame 0" src="{pixel}"><label>level
+<input type="range" min="0" max="4" step="1" value="0"></label><output>0</output><script>
+(() => {{ const f = document.currentScript.parentElement, i = f.querySelector("input");
+i.addEventListener("{event}", () => {{ {body} }}); }})();</script></figure>"""
+MOVES = (
+    f'f.querySelector("img").src = "{PIXEL}#" + i.value; f.querySelector("img").alt = "frame " + i.value;'
+    'f.querySelector("output").textContent = i.value;'
+)
+
+
+rules = functools.partial(harness.axe_problems, colors=False)
+colors = functools.partial(harness.axe_problems, colors=True)
+
+
+@pytest.fixture
+def show(context: Any, tmp_path: Path) -> Iterator[Any]:
+    """A function that writes the body of a page and opens it."""
+    pages = []
+    with harness.serve(tmp_path, "/below/") as base:
+
+        def open_(body: str) -> harness.Visit:
+            head = '<!doctype html><html lang="en"><head><title>A page</title></head>'
+            (tmp_path / "page.html").write_text(f"{head}<body><main>{body}</main></body></html>", "utf8")
+            visit = harness.Visit(context.new_page(), base)
+            pages.append(visit.page)
+            visit.open("page.html")
+            return visit
+
+        yield open_
+        for page in pages:
+            page.close()
+
+
+def test_a_clean_page_has_no_problem(show: Any) -> None:
+    visit = show(CLEAN)
+    page = visit.page
+    page.set_viewport_size(harness.PHONE)
+    checks = (harness.math_problems, harness.text_problems, harness.image_problems, harness.fold_problems)
+    found = [problem for check in (*checks, harness.width_problems, rules, colors) for problem in check(page)]
+    assert found == []
+    assert visit.problems == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "expected"),
+    [
+        ("<script>null.x</script>", "page error"),
+        ("<script>console.error('broken')</script>", "console error: broken"),
+        ("<script src='missing.js'></script>", "status 404"),
+        ("<script src='/page.html'></script>", "status 404"),  # exists, but only below the prefix
+        ("<script src='https://cdn.invalid/x.js'></script>", "a request to another host"),
+        ("<script>fetch('http://127.0.0.1:9/').catch(() => 0)</script>", "a request to another host"),
+    ],
+)
+def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str) -> None:
+    visit = show(CLEAN + planted)
+    visit.page.wait_for_timeout(100)
+    assert any(expected in problem for problem in visit.problems), visit.problems
+
+
+@pytest.mark.parametrize(
+    ("check", "planted", "expected"),
+    [
+        (harness.math_problems, '<span class="math">\\(x\\)</span>', "not typeset"),
+        (harness.math_problems, '<mjx-merror data-mjx-error="Missing brace">x</mjx-merror>', "Missing brace"),
+        (
+            harness.math_problems,
+            '<mjx-assistive-mml><math><mtext mathcolor="red">\\foo</mtext></math></mjx-assistive-mml>',
+            "unknown TeX macro: \\foo",
+        ),
+        (harness.text_problems, "<p>so $$ x = 1 $$</p>", "raw TeX"),
+        (harness.text_problems, "<p>so \\(x\\)</p>", "raw TeX"),
+        (harness.text_problems, "<p>so $\\mu$ is</p>", "raw TeX"),
+        (harness.text_problems, "<p>see {eq}`eq-elbo`</p>", "a raw MyST role"),
+        (harness.text_problems, "<p>see {prf:ref}`thm-a`</p>", "a raw MyST role"),
+        (harness.text_problems, "<p>:::{note}</p>", "a raw MyST directive"),
+        (harness.text_problems, "<p>(sec-elbo)=</p>", "a raw MyST target"),
+        (harness.image_problems, f'<img src="{PIXEL}">', "says nothing"),
+        (harness.image_problems, f'<img alt="" src="{PIXEL}">', "says nothing"),
+        (harness.image_problems, f'<img alt="../_images/ab.png" src="{PIXEL}">', "says nothing"),
+        (harness.image_problems, '<img alt="A curve" src="missing.png">', "not loaded"),
+        (harness.width_problems, '<div class="wide" style="width: 2000px">x</div>', "div.wide"),
+        (colors, '<p style="color: #999; background: #fff">pale</p>', "color-contrast"),
+        (rules, '<input type="range">', "label"),
+        (rules, '<div role="list" class="mine"><p>x</p></div>', "aria-required-children"),
+        (harness.fold_problems, '<details class="sd-dropdown"><summary>Proof</summary></details>', "folds nothing"),
+        (
+            harness.fold_problems,
+            '<details class="hide"><summary onclick="return false">Code</summary><p>x</p></details>',
+            "does not open",
+        ),
+        (
+            harness.fold_problems,
+            '<div class="admonition toggle toggle-hidden"><p class="admonition-title">Solution</p><p>x</p></div>',
+            "is not folded",
+        ),
+    ],
+)
+def test_a_planted_problem_is_found(show: Any, check: Any, planted: str, expected: str) -> None:
+    page = show(CLEAN + planted).page
+    page.set_viewport_size(harness.PHONE)
+    found = check(page)
+    assert found
+    assert all(expected in problem for problem in found), found
+
+
+def test_contrast_is_judged_in_each_theme(show: Any) -> None:
+    style = "body { background: #111; transition: all 1s } html[data-theme=dark] p { color: #222 }"
+    page = show(f"<style>html[data-theme=dark] {style}</style><h1 style='color: #777'>Heading</h1><p>text</p>").page
+    harness.use_theme(page, "light")
+    assert colors(page) == []
+    harness.use_theme(page, "dark")
+    assert ["color-contrast" in problem for problem in colors(page)] == [True]
+
+
+def test_every_color_of_code_is_judged_once(show: Any) -> None:
+    pale = "<style>.c { color: #bbb } .cell_output { background: #ddd; color: #aaa }</style>"
+    block = '<div class="{}"><div class="highlight"><pre><span class="k">if</span> {}</pre></div></div>'
+    comment = '<span class="c"># pale</span>'
+    inside = [block.format("cell_input", ""), block.format("cell_input", comment), block.format("cell_input", comment)]
+    page = show("<h1>Code</h1>" + pale + "".join(inside) + block.format("cell_output", "") * 2).page
+    problems = colors(page)
+    assert [problem.count("# pale") for problem in problems] == [1, 0]
+    assert "cell_output" in problems[1]
+
+
+def test_a_working_slider_has_no_problem(show: Any) -> None:
+    page = show(SLIDER.format(pixel=PIXEL, event="input", body=MOVES)).page
+    assert harness.slider_problems(page, page.locator("figure")) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "body", "expected"),
+    [
+        ("input", "", "End does not change the picture"),
+        ("keyup", MOVES, "dragging does not change the picture"),
+        ("pointerup", MOVES, "ArrowRight does not change the alt text"),
+        ("input", MOVES.replace(".alt =", ".title ="), "End does not change the alt text"),
+        ("input", MOVES.replace("textContent", "title"), "End does not change the read-out"),
+    ],
+)
+def test_a_broken_slider_is_found(show: Any, event: str, body: str, expected: str) -> None:
+    page = show(SLIDER.format(pixel=PIXEL, event=event, body=body)).page
+    problems = harness.slider_problems(page, page.locator("figure"))
+    assert any(expected in problem for problem in problems), problems
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<p id="there">x</p>', "utf8")
+    base = "http://127.0.0.1:1/below/"
+    good = [base + "a.html", base + "a.html#there", "https://elsewhere.invalid/"]
+    assert harness.link_problems(tmp_path, "a.html", good, base) == []
+    bad = [base + "b.html", base + "a.html#gone", "http://127.0.0.1:1/a.html"]
+    assert len(harness.link_problems(tmp_path, "a.html", bad, base)) == 3
+
+
+def test_redirects_and_theme_files_are_no_pages(tmp_path: Path) -> None:
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "macros.html").write_text("x", "utf8")
+    (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=book/index.html" />', "utf8")
+    (tmp_path / "a.html").write_text("<p>x</p>", "utf8")
+    assert harness.page_names(tmp_path) == ["a.html"]
+    assert harness.redirect(tmp_path / "index.html") == "book/index.html"

@@ -1,0 +1,164 @@
+"""Every page of the built book, in a browser: it opens, typesets, describes, moves, folds, and fits a phone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import harness
+import pytest
+
+reason = harness.why_not()
+if reason:
+    pytest.skip(reason, allow_module_level=True)
+
+PAGES = harness.page_names(harness.SITE)
+SOURCES = {name: (harness.SITE / name).read_text("utf8") for name in PAGES}
+LANDING = harness.redirect(harness.SITE / "index.html") or "index.html"
+SLIDER = re.compile(r'<figure[^>]*\bclass="[^"]*companion-slider')
+FOLD = re.compile(r"<details|class=\"[^\"]*\b(?:dropdown|toggle)\b")
+
+each_page = pytest.mark.parametrize("visit", PAGES, indirect=True)
+
+
+def having(pattern: re.Pattern[str]) -> Any:
+    """The pages whose source has the pattern, for tests of what only some pages have."""
+    return pytest.mark.parametrize("visit", [n for n in PAGES if pattern.search(SOURCES[n])], indirect=True)
+
+
+@pytest.fixture
+def fresh(context: Any, base: str) -> Iterator[harness.Visit]:
+    """A page of its own for a test that leaves where it started."""
+    visit = harness.Visit(context.new_page(), base)
+    yield visit
+    visit.page.close()
+
+
+def test_the_book_has_what_is_tested() -> None:
+    everything = "".join(SOURCES.values())
+    assert len(PAGES) >= 4, PAGES
+    assert 'class="math' in everything
+    assert SLIDER.search(everything), "no page has a slider"
+    assert FOLD.search(everything), "no page has a folded block"
+
+
+@each_page
+def test_it_opens_without_errors(visit: harness.Visit) -> None:
+    assert visit.problems == []
+    assert visit.page.locator("h1:visible").count() == 1
+
+
+@each_page
+def test_its_mathematics_is_typeset(visit: harness.Visit) -> None:
+    assert harness.math_problems(visit.page) == []
+
+
+@each_page
+def test_no_markup_reaches_the_reader(visit: harness.Visit) -> None:
+    assert harness.text_problems(visit.page) == []
+
+
+@each_page
+def test_its_pictures_are_described(visit: harness.Visit) -> None:
+    assert harness.image_problems(visit.page) == []
+
+
+@each_page
+def test_its_links_lead_somewhere(visit: harness.Visit, base: str) -> None:
+    addresses = visit.page.evaluate("() => Array.from(document.links).map(a => a.href)")
+    assert addresses
+    name = visit.page.url[len(base) :]
+    assert harness.link_problems(harness.SITE, name, addresses, base) == []
+
+
+@each_page
+def test_it_is_accessible(visit: harness.Visit) -> None:
+    assert harness.axe_problems(visit.page, colors=False) == []
+
+
+@each_page
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_its_colors_are_legible(visit: harness.Visit, theme: str) -> None:
+    harness.use_theme(visit.page, theme)
+    problems = harness.axe_problems(visit.page, colors=True)
+    harness.use_theme(visit.page, "light")
+    assert problems == []
+
+
+@each_page
+def test_it_fits_a_phone(visit: harness.Visit) -> None:
+    visit.page.set_viewport_size(harness.PHONE)
+    problems = harness.width_problems(visit.page)
+    visit.page.set_viewport_size(harness.WIDE)
+    assert problems == []
+
+
+@having(FOLD)
+def test_folded_blocks_open_on_a_click(visit: harness.Visit) -> None:
+    assert harness.fold_problems(visit.page) == []
+
+
+@having(SLIDER)
+def test_sliders_change_the_picture(visit: harness.Visit) -> None:
+    visit.page.evaluate("() => document.querySelectorAll('details').forEach(e => e.open = true)")
+    figures = visit.page.locator("figure.companion-slider").all()
+    assert figures
+    for figure in figures:
+        assert harness.slider_problems(visit.page, figure) == []
+
+
+@each_page
+def test_nothing_failed_while_it_was_used(visit: harness.Visit) -> None:
+    assert visit.problems == []
+
+
+def test_the_top_address_leads_to_the_landing_page(fresh: harness.Visit, base: str) -> None:
+    fresh.page.goto(base)
+    fresh.page.wait_for_url(base + LANDING)
+    assert fresh.page.locator("h1:visible").count() == 1
+
+
+def test_the_buttons_of_the_landing_page_work(fresh: harness.Visit, base: str) -> None:
+    buttons = fresh.page.locator("article a.sd-btn, article .sd-card a")
+    fresh.open(LANDING)
+    targets = [button.get_attribute("href") or "" for button in buttons.all()]
+    assert not [target for target in targets if target.startswith("http:")], "an unprotected address"
+    inside = [index for index, target in enumerate(targets) if not target.startswith("https:")]
+    assert inside, "the landing page has no button or card that leads into the book"
+    for index in inside:
+        fresh.open(LANDING)
+        buttons.nth(index).click()
+        fresh.page.wait_for_load_state("load")
+        assert fresh.page.url != base + LANDING, f"the button {targets[index]} leads nowhere"
+        assert fresh.page.locator("h1:visible").count() == 1
+    assert fresh.problems == []
+
+
+def test_search_finds_the_autoencoder(fresh: harness.Visit) -> None:
+    fresh.open("search.html?q=autoencoder")
+    fresh.page.wait_for_selector("#search-results li a")
+    hits = fresh.page.locator("#search-results li a").all_inner_texts()
+    assert any("autoencoder" in hit.lower() for hit in hits), hits
+    assert fresh.problems == []
+
+
+def test_the_theme_button_switches_to_dark(fresh: harness.Visit) -> None:
+    fresh.open(LANDING)
+    themes = set()
+    for _ in range(3):  # light, dark, as the system has it
+        fresh.page.locator("button.theme-switch-button:visible").first.click()
+        themes.add(fresh.page.evaluate("() => document.documentElement.dataset.theme"))
+    assert themes == {"light", "dark"}
+
+
+def test_chapters_open_on_colab() -> None:
+    chapters = [name for name in PAGES if name.startswith("notebooks/")]
+    assert chapters
+    for name in chapters:
+        links = re.findall(r'href="(https://colab\.research\.google\.com/github/[^"]+)"', SOURCES[name])
+        assert links, f"{name} has no Colab button"
+        notebook = "/" + name.removesuffix(".html") + ".ipynb"
+        assert all(link.endswith(notebook) for link in links), links
+        if harness.SITE.is_relative_to(harness.ROOT):
+            assert (harness.ROOT / notebook[1:]).is_file()

@@ -1,0 +1,236 @@
+"""The book as it lies in the checkout: contents, labels, claims, errata, set-up cells, and what no file may hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from tools import labels, notebooks, plain
+from tools.citations import citations
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = labels.Book(ROOT)
+CHAPTERS = BOOK.notebooks()
+EQUATIONS = BOOK.equations()
+CHECKS = labels.checks(BOOK)
+
+each_chapter = pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.docname)
+
+
+def table(name: str) -> list[dict[str, str]]:
+    with (ROOT / "book" / "data" / name).open(encoding="utf8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert all(None not in row and all(isinstance(v, str) and v.strip() for v in row.values()) for row in rows), name
+    return rows
+
+
+def tracked() -> list[Path]:
+    """Files that git has or would take; without git, all but what the tools make."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    made = {".git", ".venv", "_build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+    try:
+        names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+        paths = [ROOT / name for name in names if name]
+    except (OSError, subprocess.CalledProcessError):
+        paths = [path for path in ROOT.rglob("*") if not made & set(path.relative_to(ROOT).parts)]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def texts() -> dict[str, str]:
+    """Every tracked text file; in notebooks, the pictures are left out."""
+    found = {}
+    for path in tracked():
+        blob = path.read_bytes()
+        if b"\0" not in blob[:8000]:
+            found[str(path.relative_to(ROOT))] = re.sub(r"[A-Za-z0-9+/]{200,}", "", blob.decode("utf8"))
+    return found
+
+
+TEXTS = texts()
+
+
+# ------------------------------------------------------------------------------------------------ contents
+
+
+def test_the_table_of_contents_lists_every_page_and_notebook() -> None:
+    pages = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    chapters = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks" / "src").glob("*.py")}
+    stored = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert set(BOOK.pages) == pages | chapters
+    assert stored == chapters
+
+
+def test_chapters_are_numbered_as_their_files() -> None:
+    assert CHAPTERS
+    for page in CHAPTERS:
+        assert page.docname.startswith(f"notebooks/{page.chapter:02d}_")
+
+
+def test_every_page_starts_with_its_one_title() -> None:
+    for page in BOOK.pages.values():
+        assert [level for _, level, _ in page.sections].count(1) == 1, page.docname
+        first = next(line for line in page.cells[0][1].split("\n") if line.strip() and not line.startswith("("))
+        assert first.startswith("# "), page.docname
+
+
+@each_chapter
+def test_a_chapter_passes_the_check_of_the_tool(page: labels.Page) -> None:
+    assert [problem.text for problem in notebooks.check(BOOK, page) if not problem.is_warning] == []
+
+
+@each_chapter
+def test_no_myst_is_left_for_jupyter(page: labels.Page) -> None:
+    for cell in nbformat.read(notebooks.path_of(BOOK, page), 4).cells:
+        if cell.cell_type == "markdown":
+            assert plain.leftovers(cell.source) == [], cell.id
+
+
+@each_chapter
+def test_the_set_up_cell_is_the_one_the_tool_writes(page: labels.Page) -> None:
+    first = notebooks.code_cells(nbformat.read(notebooks.path_of(BOOK, page), 4))[0]
+    assert first.source == notebooks.SETUP.format(repository=BOOK.repository).rstrip("\n")
+
+
+@each_chapter
+def test_exercises_have_solutions(page: labels.Page) -> None:
+    exercises = [label for label, p in BOOK.places.items() if p.kind == "exercise" and p.docname == page.docname]
+    solved = [p.title for p in BOOK.places.values() if p.kind == "solution" and p.docname == page.docname]
+    assert len(exercises) >= 5
+    assert sorted(exercises) == sorted(solved)
+
+
+# ------------------------------------------------------------------------------------------------ labels and checks
+
+
+def test_labels_are_unique() -> None:
+    assert BOOK.duplicates == []
+
+
+def test_equation_labels_say_what_they_are() -> None:
+    assert EQUATIONS
+    wrong = [label for label in EQUATIONS if not label.startswith(("eq-", labels.DEFINITION))]
+    assert wrong == []
+
+
+def test_every_claim_is_verified() -> None:
+    verified = {check.label for check in CHECKS}
+    unverified = [f"{p.docname}: {label}" for label, p in EQUATIONS.items() if label.startswith("eq-")]
+    unverified = [name for name in unverified if name.split(": ")[1] not in verified]
+    assert unverified == []
+
+
+def test_every_check_belongs_to_an_equation_of_its_chapter() -> None:
+    assert [check.label for check in CHECKS if check.label not in EQUATIONS] == []
+    assert [c.label for c in CHECKS if EQUATIONS[c.label].docname != c.docname] == []
+
+
+@each_chapter
+def test_every_verify_call_has_left_its_line(page: labels.Page) -> None:
+    """One stored line for each call whose label stands in the code, so none can hide in a branch that never ran."""
+    printed = [check.label for check in CHECKS if check.docname == page.docname]
+    for kind, code, metadata in page.cells:
+        if kind == "code" and "raises-exception" not in metadata.get("tags", []):
+            for label in labels.verify_calls(code):
+                assert label is None or label in printed, label
+
+
+# ------------------------------------------------------------------------------------------------ sources and errata
+
+
+def test_the_rows_of_the_sources_are_well_formed() -> None:
+    rows = table("coverage.tsv")
+    assert list(rows[0]) == ["id", "place in the source", "item", "chapter", "what proves it"]
+    names = [row["id"] for row in rows]
+    assert names == sorted(set(names)) and all(re.fullmatch(r"[A-E]\d\d", name) for name in names)
+    assert len(names) == 112
+    for row in rows:
+        assert all(0 <= int(chapter) <= 13 for chapter in row["chapter"].split(",")), row
+
+
+def test_claims_name_known_rows_and_stand_below_a_label() -> None:
+    known = {row["id"] for row in table("coverage.tsv")}
+    assert BOOK.claims
+    assert [claim for claim in BOOK.claims if claim.row not in known or claim.label is None] == []
+
+
+@each_chapter
+def test_a_finished_chapter_covers_its_rows(page: labels.Page) -> None:
+    """A row may wait only if it also belongs to a chapter that is still to come."""
+    written = {str(p.chapter) for p in CHAPTERS} | {"0"}
+    claimed = {claim.row for claim in BOOK.claims}
+    rows = [row for row in table("coverage.tsv") if str(page.chapter) in row["chapter"].split(",")]
+    assert [r["id"] for r in rows if r["id"] not in claimed and set(r["chapter"].split(",")) <= written] == []
+
+
+def test_errata_are_complete_and_those_rejected_are_listed() -> None:
+    rows = table("errata.tsv")
+    assert list(rows[0]) == ["id", "source", "where", "printed", "correct", "chapter", "kind"]
+    assert [row["id"] for row in rows] == [f"E{n}" for n in range(1, 25)]
+    assert {row["source"] for row in rows} <= set("ABCD")
+    assert all(row["printed"].count("$") % 2 == row["correct"].count("$") % 2 == 0 for row in rows)
+    rejected = {name for check in CHECKS for name in re.findall(r"\bE\d+\b", check.text.partition("rejects")[2])}
+    assert rejected <= {row["id"] for row in rows}
+    written = {str(page.chapter) for page in CHAPTERS}
+    due = {row["id"] for row in rows if row["chapter"] in written and row["kind"] not in labels.SLIPS}
+    assert due <= rejected
+
+
+def test_every_work_in_the_bibliography_is_complete_and_every_citation_known() -> None:
+    works = citations(ROOT / "book" / "references.bib")
+    assert works
+    assert [key for key, work in works.items() if not work.authors or not re.fullmatch(r"\d{4}", work.year)] == []
+    text = "\n".join(source for page in BOOK.pages.values() for kind, source, _ in page.cells if kind == "markdown")
+    cited = {key.strip() for group in re.findall(r"\{cite:[tp]\}`([^`]+)`", text) for key in group.split(",")}
+    assert sorted(cited - set(works)) == []
+
+
+# ------------------------------------------------------------------------------------------------ what no file may hold
+
+
+def without_set_up(name: str, text: str) -> str:
+    if not name.endswith(".ipynb"):
+        return text
+    cells = json.loads(text)["cells"]
+    return json.dumps([cell for cell in cells if "setup" not in cell["metadata"].get("tags", [])])
+
+
+def test_the_address_of_the_repository_stands_in_one_place() -> None:
+    address = re.sub(r"^https?://", "", BOOK.repository)
+    holders = [name for name, text in TEXTS.items() if address in without_set_up(name, text)]
+    assert holders == ["_config.yml"]
+
+
+def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
+    hosts = [("py" + "pi", "org"), ("python" + "hosted", "org"), ("npm" + "js", "org"), ("npm" + "js", "com")]
+    hosts += [("pytorch", "org/whl"), ("ana" + "conda", "org"), ("ana" + "conda", "com"), ("js" + "delivr", "net")]
+    registry = re.compile("|".join(re.escape(f"{a}.{b}") for a, b in hosts))
+    machine = re.compile(r"(?<![\w.}~$-])/(?:work|home/\w+|root)/[\w.]")
+    found = []
+    for name, text in TEXTS.items():
+        for pattern in (registry, machine):
+            found += [f"{name}: {match[0]}" for match in pattern.finditer(text)]
+    assert found == []
+
+
+def test_public_text_does_not_speak_of_how_it_was_made() -> None:
+    words = re.compile(
+        "shared/" + "design|" + "brief" + "ing|" + "toolchain" + r"\.md|" + "sources-" + "audit", re.IGNORECASE
+    )
+    assert [name for name, text in TEXTS.items() if words.search(text)] == []
+
+
+def test_the_settings_load_nothing_from_elsewhere() -> None:
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
+    sphinx = config["sphinx"]["config"]
+    assert "sphinx_thebe" not in sphinx["extensions"]
+    assert "sphinx-mathjax-offline" in sphinx["extensions"]
+    assert sphinx["nb_ipywidgets_js"] == {}
+    assert config["execute"]["execute_notebooks"] == "off"
+    assert config["bibtex_bibfiles"] == ["book/references.bib"]

@@ -1,0 +1,275 @@
+"""The built book, read as files: links, resources, pictures, numbers. Builds nothing; `make structure` does."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import nbformat
+import pytest
+
+from tools import labels, notebooks
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
+
+if not (SITE / "index.html").is_file():
+    pytest.skip("no built book: run `make book`, or set COMPANION_SITE to the built folder", allow_module_level=True)
+
+BOOK = labels.Book(ROOT)
+PAGES = sorted(
+    path.relative_to(SITE).as_posix()
+    for path in SITE.rglob("*.html")
+    if not {"_static", "_sources"} & set(path.relative_to(SITE).parts)
+)
+MADE_BY_SPHINX = {"genindex.html", "search.html", "index.html"}
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "source": "src",
+    "iframe": "src",
+    "audio": "src",
+    "video": "src",
+    "embed": "src",
+}
+LOADING_LINKS = {"stylesheet", "preload", "icon", "shortcut icon", "modulepreload", "preconnect", "dns-prefetch"}
+
+each_page = pytest.mark.parametrize("name", PAGES)
+each_chapter = pytest.mark.parametrize("page", BOOK.notebooks(), ids=lambda page: page.docname)
+
+
+@dataclass
+class Read(HTMLParser):
+    """What a page links to, loads, shows and can be linked at."""
+
+    links: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    alts: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if values.get("id"):
+            self.ids.append(values["id"] or "")
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"] or "")
+        if tag == "img":
+            self.alts.append((values.get("src") or "", values.get("alt")))
+        if tag in LOADS and values.get(LOADS[tag]):
+            self.loads.append(values[LOADS[tag]] or "")
+        if tag == "link" and values.get("rel") in LOADING_LINKS:
+            self.loads.append(values.get("href") or "")
+
+
+@cache
+def text(name: str) -> str:
+    return (SITE / name).read_text("utf8")
+
+
+@cache
+def read(name: str) -> Read:
+    page = Read()
+    page.feed(text(name))
+    return page
+
+
+def article(name: str) -> str:
+    """The page's own text, without the theme around it."""
+    return text(name).partition("<article")[2].partition("</article>")[0]
+
+
+def local(name: str, address: str) -> Path | None:
+    """The file an address of a page means; None if it leaves the site."""
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc:
+        return None
+    return (SITE / name).parent.joinpath(unquote(parts.path)).resolve() if parts.path else SITE / name
+
+
+def problems_of_links(name: str) -> list[str]:
+    found = []
+    for address in read(name).links:
+        path, anchor = local(name, address), urldefrag(address).fragment
+        if path is None or address == "#":
+            continue
+        if path.is_dir():
+            path = path / "index.html"
+        if not path.is_file():
+            found.append(f"{address}: no such file")
+        elif anchor and path.suffix == ".html":
+            target = path.relative_to(SITE).as_posix()
+            if unquote(anchor) not in read(target).ids:
+                found.append(f"{address}: no such anchor")
+    return found
+
+
+def problems_of_loads(name: str) -> list[str]:
+    found = []
+    for address in read(name).loads:
+        path = local(name, address)
+        if address.startswith("data:"):
+            continue
+        if path is None:
+            found.append(f"{address}: from another host")
+        elif not path.is_file():
+            found.append(f"{address}: no such file")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ the pages
+
+
+def test_every_page_of_the_contents_is_built() -> None:
+    wanted = {f"{docname}.html" for docname in BOOK.pages}
+    assert wanted <= set(PAGES)
+    assert set(PAGES) - wanted <= MADE_BY_SPHINX
+
+
+@each_page
+def test_links_and_anchors_resolve(name: str) -> None:
+    assert problems_of_links(name) == []
+
+
+@each_page
+def test_nothing_is_loaded_from_another_host_and_no_file_is_missing(name: str) -> None:
+    assert problems_of_loads(name) == []
+    inline = re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//[^'\")\s]+", text(name))
+    assert inline == []
+
+
+def test_style_sheets_load_nothing_from_another_host() -> None:
+    sheets = {path for name in PAGES for a in read(name).loads if (path := local(name, a)) and path.suffix == ".css"}
+    assert len(sheets) >= 5
+    for sheet in sheets:
+        css = sheet.read_text("utf8")
+        assert not re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//", css), sheet.name
+        for target in re.findall(r"url\(\s*['\"]?([^'\")]+)", css):
+            if not target.startswith(("data:", "#")):
+                assert (sheet.parent / urlsplit(target).path).resolve().is_file(), f"{sheet.name}: {target}"
+
+
+def test_no_page_has_scripts_that_need_another_host() -> None:
+    for name in PAGES:
+        for word in (
+            "thebe",
+            "plausible",
+            "require.min.js",
+            "require.js",
+            "embed-amd",
+            "googletagmanager",
+            "js" + "delivr",
+        ):
+            assert not any(word in address for address in read(name).loads), f"{name}: {word}"
+            assert not re.search(rf"<script[^>]*>[^<]*{re.escape(word)}\.", text(name)), f"{name}: {word}"
+
+
+@each_page
+def test_every_picture_says_what_it_shows(name: str) -> None:
+    for source, alt in read(name).alts:
+        assert alt and alt.strip() and "_images/" not in alt and alt != Path(source).name, source[:80]
+
+
+@each_page
+def test_ids_are_unique(name: str) -> None:
+    ids = Counter(re.findall(r'\bid="([^"]+)"', article(name)))
+    assert [name for name, count in ids.items() if count > 1] == []
+
+
+@each_page
+def test_nothing_was_left_unresolved(name: str) -> None:
+    page = text(name)
+    assert "system-message" not in page and 'class="problematic"' not in page
+    assert "UNVERIFIED" not in page
+    bare = re.sub(r"<(pre|code|script)\b.*?</\1>", "", article(name), flags=re.DOTALL)
+    left = re.findall(r"\{[a-z][\w:]*\}`|^:{3,}.*|\$\$", bare, re.MULTILINE)
+    assert left == []
+
+
+# ------------------------------------------------------------------------------------------------ the numbers
+
+
+def numbered(kinds: str, html: str) -> list[str]:
+    return re.findall(rf'class="caption-number">({kinds}) ([\d.]+) ?<', html)
+
+
+@each_chapter
+def test_equation_numbers_agree_between_book_notebook_and_ledger(page: labels.Page) -> None:
+    html = article(f"{page.docname}.html")
+    built = dict(re.findall(r'id="equation-([^"]+)">\s*<span class="eqno">\(([\d.]+)\)', html))
+    own = {label: place.number for label, place in BOOK.equations().items() if place.docname == page.docname}
+    assert built == own
+    cells = nbformat.read(notebooks.path_of(BOOK, page), 4).cells
+    markdown = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert re.findall(r"\\tag\{([\d.]+)\}", markdown) == list(own.values())
+    ledger = article("book/ledger.html")
+    for label, number in own.items():
+        assert f'href="../{page.docname}.html#equation-{label}">({number})</a>' in ledger
+
+
+@each_chapter
+def test_theorem_exercise_and_figure_numbers_agree(page: labels.Page) -> None:
+    html = article(f"{page.docname}.html")
+    cells = nbformat.read(notebooks.path_of(BOOK, page), 4).cells
+    markdown = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    kinds = "|".join(kind.title() for kind in [*labels.myst.PROOFS, "exercise"])
+    assert numbered(kinds, html) == re.findall(rf"\*\*({kinds}) ([\d.]+)(?: \(.*\))?\*\*", markdown)
+    figures = [number for _, number in numbered("Fig.", html)]
+    assert figures == re.findall(r"^\*Fig\. (\d+\.\d+)\.", markdown, re.MULTILINE)
+    own = {label: p for label, p in BOOK.places.items() if p.docname == page.docname and p.kind == "figure"}
+    for label, place in own.items():
+        assert re.search(rf'id="{label}".*?caption-number">Fig\. {re.escape(place.number)} <', html, re.DOTALL), label
+
+
+@each_chapter
+def test_references_to_equations_show_the_number_of_their_label(page: labels.Page) -> None:
+    found = re.findall(r'href="[^"#]*#equation-([^"]+)">\(([\d.]+)\)</a>', article(f"{page.docname}.html"))
+    assert found
+    assert [(label, number) for label, number in found if BOOK.places[label].number != number] == []
+
+
+# ------------------------------------------------------------------------------------------------ what readers need
+
+
+@each_chapter
+def test_a_chapter_can_be_opened_on_colab_and_downloaded(page: labels.Page) -> None:
+    html = text(f"{page.docname}.html")
+    branch = BOOK.config["repository"]["branch"]
+    repository = re.sub(r"^https://github.com/", "", BOOK.repository)
+    assert f"https://colab.research.google.com/github/{repository}/blob/{branch}/{page.docname}.ipynb" in html
+    assert f"_sources/{page.docname}.ipynb" in html and (SITE / "_sources" / f"{page.docname}.ipynb").is_file()
+
+
+@each_chapter
+def test_the_download_is_the_notebook_for_jupyter(page: labels.Page) -> None:
+    """The page is made from MyST, but the file a reader downloads is the committed one."""
+    download = nbformat.read(SITE / "_sources" / f"{page.docname}.ipynb", 4)
+    stored = nbformat.read(notebooks.path_of(BOOK, page), 4)
+    assert [cell.source for cell in download.cells] == [cell.source for cell in stored.cells]
+
+
+@each_chapter
+def test_proofs_and_solutions_are_folded(page: labels.Page) -> None:
+    html = article(f"{page.docname}.html")
+    solutions = re.findall(r'<div class="(solution[^"]*)"', html)
+    assert all("dropdown" in classes for classes in solutions)
+    assert len(solutions) == sum(p.kind == "solution" and p.docname == page.docname for p in BOOK.places.values())
+
+
+def test_the_ledger_counts_what_the_book_has() -> None:
+    claims = [label for label in BOOK.equations() if not label.startswith(labels.DEFINITION)]
+    assert f"{len(claims)} of {len(claims)} claims are verified" in re.sub(r"<[^>]+>", "", article("book/ledger.html"))
+
+
+def test_the_concordance_links_every_claim() -> None:
+    html = article("book/concordance.html")
+    for claim in BOOK.claims:
+        assert f'{Path(claim.docname).name}.html#{claim.label}"' in html, claim

@@ -1,0 +1,270 @@
+"""The floors of the house: a module imports only from lower floors, and some libraries have sole importers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import companion
+
+PACKAGE = Path(companion.__file__).parent
+
+FLOORS = (
+    ("distributions", "schedule", "data", "training", "runtime"),
+    ("networks", "elbo"),
+    ("autoencoder", "vae", "hierarchical_vae", "ddpm", "score"),
+    ("samplers", "metrics", "guidance"),
+    ("plots", "interactive", "source", "checkpoints", "verify", "exercises"),
+    ("__main__",),
+)
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+
+SOLE_IMPORTERS = {
+    "torchvision": {"data"},
+    "sklearn": {"data", "metrics"},
+    "matplotlib": {"plots"},
+    "IPython": {"source", "interactive"},
+    "ipywidgets": {"source", "interactive"},
+}
+HEAVY = {*SOLE_IMPORTERS, "scipy"}
+SHOWS_FLOOR = 4  # from here on, a module may need a heavy library as soon as it is imported
+NOT_OURS_TO_IMPORT = {"book", "notebooks", "tests", "tools", "benchmarks"}
+
+
+# ------------------------------------------------------------------------------------------------ the checker
+
+
+def _module_name(file: Path, package: Path) -> str:
+    parts = file.relative_to(package).with_suffix("").parts
+    return ".".join((package.name, *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def _imports(file: Path, package: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that a file may import, by its full name, and whether that happens inside a function."""
+    tree = ast.parse(file.read_text("utf8"), str(file))
+    here = _module_name(file, package).split(".")
+    folder = here if file.name == "__init__.py" else here[:-1]
+    modules = {_module_name(other, package) for other in package.rglob("*.py")}
+
+    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, inside
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[: len(folder) - node.level + 1] if node.level else []
+            source = ".".join((*base, node.module) if node.module else base)
+            for alias in node.names:
+                whole = f"{source}.{alias.name}"
+                yield (whole if whole in modules or source == package.name else source), inside
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = ast.unparse(node.func).split(".")[-1]
+            yield from [(str(node.args[0].value), inside)] if called in ("import_module", "__import__") else []
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    yield from visit(tree, False)
+
+
+def violations(package: Path) -> list[str]:
+    """One sentence for each import that breaks a rule; an empty list when the house stands."""
+    found = []
+    for file in sorted(package.rglob("*.py")):
+        module = _module_name(file, package)
+        group = module.split(".")[1] if "." in module else ""
+        if group and group not in FLOOR:
+            found.append(f"{module} has no floor: add {group} to the table of tests/test_floors.py")
+            continue
+        for target, inside in _imports(file, package):
+            top, _, rest = target.partition(".")
+            to = rest.split(".")[0]
+            if top in NOT_OURS_TO_IMPORT:
+                found.append(f"{module} imports {target}, which is not part of the package")
+            elif top in SOLE_IMPORTERS and group not in SOLE_IMPORTERS[top]:
+                found.append(f"{module} imports {target}; only {' and '.join(sorted(SOLE_IMPORTERS[top]))} may")
+            elif top in HEAVY and not inside and FLOOR.get(group, 0) < SHOWS_FLOOR:
+                found.append(f"{module} imports {target} at its top; it belongs into the function that needs it")
+            elif top == package.name and to in FLOOR and not group:
+                found.append(f"{module} imports {target}; the package itself exports its version alone")
+            elif top == package.name and to in FLOOR and to != group and FLOOR[to] >= FLOOR[group]:
+                found.append(f"{module} (floor {FLOOR[group]}) imports {target} (floor {FLOOR[to]})")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ the house
+
+
+def test_modules_import_from_lower_floors_only() -> None:
+    assert violations(PACKAGE) == []
+
+
+def test_the_package_exports_its_version_alone() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf8"))
+    assert isinstance(companion.__version__, str)
+    names = [ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    assert "__version__" in names
+    assert set(names) <= {"__version__", "__all__"}
+
+
+def run(code: str) -> str:
+    """Run Python code in a fresh process and return what it printed; stderr must stay empty."""
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=PACKAGE.parent)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    return process.stdout
+
+
+def test_the_bound_loads_no_heavy_library() -> None:
+    loaded = json.loads(run("import companion.elbo, json, sys; print(json.dumps(sorted(sys.modules)))"))
+    assert "torch" in loaded
+    assert HEAVY.intersection(loaded) == set()
+
+
+# Runs in a process of its own: imports every module of a package and reports what that import did.
+SPY = '''
+import contextlib, importlib, io, json, os, pkgutil, random, sys
+import numpy, torch
+sys.path.insert(0, {path!r})
+
+reads = []
+class Spy(type(os.environ)):
+    """The environment; remembers who looks at it while a module of the package is being executed."""
+    def note(self, what):
+        frame = sys._getframe(2)
+        while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+            name = frame.f_globals.get("__name__", "")
+            if name.split(".")[0] == {package!r}:
+                reads.append(name + " reads " + what)
+                break
+            frame = frame.f_back
+    def __getitem__(self, key):
+        self.note(str(key))
+        return super().__getitem__(key)
+    def __iter__(self):
+        self.note("everything")
+        return super().__iter__()
+
+def state():
+    return [torch.get_rng_state().tolist(), random.getstate(), str(numpy.random.get_state()),
+            str(torch.get_default_device()), str(torch.get_default_dtype()), torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled()]
+
+e = os.environ
+os.environ = Spy(e._data, e.encodekey, e.decodekey, e.encodevalue, e.decodevalue)
+before, printed, names, changed = state(), io.StringIO(), [], []
+with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    package = importlib.import_module({package!r})
+    for module in pkgutil.walk_packages(package.__path__, {package!r} + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+            names.append(module.name)
+            if state() != before:
+                changed.append(module.name)
+                before = state()
+print(json.dumps(dict(names=names, printed=printed.getvalue(), reads=reads, changed=changed)))
+'''
+
+
+def spy(path: Path, package: str) -> dict[str, list[str]]:
+    output: dict[str, list[str]] = json.loads(run(SPY.format(path=str(path), package=package)))
+    return output
+
+
+def test_an_import_prints_nothing_seeds_nothing_and_reads_no_environment() -> None:
+    did = spy(PACKAGE.parent, "companion")
+    assert "companion.elbo" in did["names"]
+    assert len(did["names"]) == len([f for f in PACKAGE.rglob("*.py") if f.name != "__main__.py"]) - 1
+    assert did["printed"] == ""
+    assert did["changed"] == []
+    assert did["reads"] == []
+
+
+# ------------------------------------------------------------------------------------------------ the checker, checked
+
+
+def house(folder: Path, **modules: str) -> Path:
+    """A small package called companion; `a__b="..."` is the file a/b.py."""
+    package = folder / "companion"
+    package.mkdir()
+    (package / "__init__.py").write_text('__version__ = "0"\n', "utf8")
+    for name, text in modules.items():
+        file = package / (name.replace("__", "/") + ".py")
+        file.parent.mkdir(exist_ok=True)
+        if file.parent != package:
+            (file.parent / "__init__.py").touch()
+        file.write_text(text, "utf8")
+    return package
+
+
+def test_the_checker_allows_what_is_allowed(tmp_path: Path) -> None:
+    package = house(
+        tmp_path,
+        distributions="import torch\n",
+        elbo="from companion.distributions import normal\nfrom companion import __version__\n",
+        networks__mlp="from companion.networks.conv import Conv\nfrom . import conv\nimport companion.distributions\n",
+        networks__conv="",
+        data__toys="def load():\n    import torchvision\n    from sklearn.datasets import load_digits\n",
+        vae="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from companion.elbo import Chain\n",
+        plots="import matplotlib.pyplot as plt\nfrom companion import vae\n",
+        interactive="import ipywidgets\n",
+    )
+    assert violations(package) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "named"),
+    [
+        ("elbo", "from companion.vae import Vae\n", "companion.vae (floor 2)"),
+        ("elbo", "import companion.networks.mlp as mlp\n", "companion.networks.mlp (floor 1)"),
+        ("elbo", "from companion import plots\n", "companion.plots (floor 4)"),
+        ("elbo", "from .vae import Vae\n", "companion.vae (floor 2)"),
+        ("elbo", "from . import vae\n", "companion.vae (floor 2)"),
+        ("elbo", "def f():\n    from companion import vae\n", "companion.vae (floor 2)"),
+        ("elbo", "if TYPE_CHECKING:\n    from companion.vae import Vae\n", "companion.vae (floor 2)"),
+        ("elbo", "import importlib\nm = importlib.import_module('companion.vae')\n", "companion.vae (floor 2)"),
+        ("networks__mlp", "from ..elbo import Chain\n", "companion.elbo (floor 1)"),
+        ("elbo", "def f():\n    import torchvision.datasets\n", "only data may"),
+        ("elbo", "import sklearn\n", "only data and metrics may"),
+        ("interactive", "from matplotlib.figure import Figure\n", "only plots may"),
+        ("plots", "from IPython.display import display\n", "only interactive and source may"),
+        ("data__toys", "import torchvision\n", "at its top"),
+        ("metrics", "import scipy.stats\n", "at its top"),
+        ("elbo", "from tools.notebooks import run\n", "not part of the package"),
+        ("kitchen", "", "companion.kitchen has no floor"),
+    ],
+)
+def test_the_checker_finds_a_planted_import(tmp_path: Path, module: str, text: str, named: str) -> None:
+    found = violations(house(tmp_path, **{module: text}))
+    assert len(found) == 1
+    assert found[0].startswith("companion." + module.replace("__", "."))
+    assert named in found[0]
+
+
+def test_the_checker_keeps_the_package_file_empty(tmp_path: Path) -> None:
+    package = house(tmp_path, elbo="")
+    (package / "__init__.py").write_text("from companion.elbo import Chain\n", "utf8")
+    assert violations(package) == ["companion imports companion.elbo; the package itself exports its version alone"]
+
+
+def test_the_spy_sees_what_an_import_does(tmp_path: Path) -> None:
+    package = tmp_path / "guesthouse"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "a.py").write_text("import os\nHOME = os.environ.get('HOME')\n", "utf8")
+    (package / "b.py").write_text("import os, os.path\nX = os.getenv('LANG')\nY = os.path.expanduser('~')\n", "utf8")
+    (package / "c.py").write_text("import torch\ntorch.manual_seed(0)\nprint('hello')\n", "utf8")
+    (package / "d.py").write_text("import os\ndef later():\n    return os.environ['HOME']\n", "utf8")
+    (package / "e.py").write_text("import os\nhave = 'HOME' in os.environ\nnames = list(os.environ)\n", "utf8")
+    did = spy(tmp_path, "guesthouse")
+    assert did["names"] == [f"guesthouse.{name}" for name in "abcde"]
+    assert did["changed"] == ["guesthouse.c"]
+    assert did["printed"] == "hello\n"
+    assert {read.split()[0] for read in did["reads"]} == {"guesthouse.a", "guesthouse.b", "guesthouse.e"}
+    assert {"guesthouse.b reads HOME", "guesthouse.e reads everything"} <= set(did["reads"])

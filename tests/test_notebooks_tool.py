@@ -1,0 +1,374 @@
+"""The tool that makes the notebooks: text, numbers, execution, and every fault it must find."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tools import labels, myst, notebooks, plain
+from tools.citations import citations
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURE = ROOT / "tests" / "fixtures" / "book"
+
+
+def make_book(folder: Path) -> Path:
+    shutil.copytree(FIXTURE, folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_book(tmp_path / "book")
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny book with both notebooks executed once."""
+    root = make_book(tmp_path_factory.mktemp("executed"))
+    assert notebooks.main(["run", "--root", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def stored(executed: Path, tmp_path: Path) -> Path:
+    """A copy of the executed book that a test may spoil."""
+    return Path(shutil.copytree(executed, tmp_path / "stored"))
+
+
+def convert(root: Path, name: str) -> dict[int, str]:
+    book = labels.Book(root)
+    page = book.pages[f"notebooks/{name}"]
+    return plain.Converter(book, page, citations(root / "book" / "references.bib")).cells()
+
+
+def write_text(root: Path, text: str) -> None:
+    """Makes `text` the one section of the second chapter."""
+    lines = "\n".join(f"# {line}".rstrip() for line in text.split("\n"))
+    path = root / "notebooks" / "src" / "02_second.py"
+    path.write_text(
+        f"# %% [markdown]\n# # Second\n\n# %% tags=['setup']\n{notebooks.SETUP_MARK}\n\n# %% [markdown]\n{lines}\n"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ text and numbers
+
+
+def test_numbers_count_each_kind_by_itself_within_a_chapter() -> None:
+    places = labels.Book(FIXTURE).places
+    numbers = {label: place.number for label, place in places.items() if place.number}
+    assert numbers == {
+        "def-sum": "1.1",
+        "eq-gauss": "1.2",
+        "thm-gauss": "1.1",
+        "defn-even": "1.1",
+        "fig-square": "1.1",
+        "ex-odd": "1.1",
+        "ex-second": "1.2",
+        "eq-cubes": "2.1",
+        "alg-cubes": "2.1",
+    }
+
+
+def test_every_construct_becomes_plain_markdown() -> None:
+    text = "\n\n".join(convert(FIXTURE, "01_first").values())
+    for expected in (
+        "Kingma and Welling (2014) and Ho et al. (2020) and van den Oord (2000)",
+        "(Ho et al., 2020; Kingma and Welling, 2014)",
+        '<a id="sec-squares"></a>\n\n## Squares',
+        "``{eq}`no-label` `` and `$$ x $$ (y)`",
+        "$$\ns(n) = \\sum_{i=1}^{n} i \\tag{1.1}\n$$",
+        '> <a id="thm-gauss"></a>**Theorem 1.1 (The small Gauss, $n \\ge 1$)**',
+        "> $$\\begin{aligned} s(n) &= \\frac{n (n + 1)}{2} \\\\ &\\ge n . \\end{aligned} \\tag{1.2}$$",
+        "<summary>Proof of this</summary>\n\nAdd the list",
+        "This proves [Theorem 1.1](#thm-gauss).",
+        "> **Theorem**\n>\n> A theorem without a number.",
+        "See [Squares](#sec-squares), the second, Cubes (chapter 2), (2.1), Notation,",
+        "> sums and the page, and the [web](https://example.org/a).",
+        "*Fig. 1.1. A square, (1.1).*",
+        "Fig. 1.1 shows it, and figure 1.1 too.",
+        "**Exercise 1.1 (Odd numbers)**",
+        "**Solution to Exercise 1.1**",
+        "**Exercise 1.2**",
+    ):
+        assert expected in text, expected
+    assert plain.leftovers(text) == []
+
+
+def test_references_reach_other_chapters_and_code_stays_code() -> None:
+    text = "\n".join(convert(FIXTURE, "02_second").values())
+    assert "As (1.2) of Theorem 1.1:" in text
+    assert "\\sum_i i^3 = s(n)^2 \\tag{2.1}" in text
+    assert ">    ```python\n>    total += i**3\n>    ```" in text
+    assert "> > **Tip**" in text
+
+
+def test_a_published_address_turns_references_into_links(root: Path) -> None:
+    config = root / "_config.yml"
+    config.write_text(config.read_text().replace('baseurl: ""', 'baseurl: "https://book.example/x/"'))
+    text = "\n".join(convert(root, "01_first").values())
+    assert "[Cubes](https://book.example/x/notebooks/02_second.html#sec-cubes)" in text
+    assert "[the page](https://book.example/x/book/notation.html)" in text
+
+
+def test_no_displayed_formula_in_a_quotation_spans_lines() -> None:
+    for line in "\n".join(convert(FIXTURE, "01_first").values()).split("\n"):
+        if line.startswith(">"):
+            assert line.count("$$") in (0, 2), line
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{eq}`eq-nowhere`", "no label 'eq-nowhere'"),
+        ("{eq}`thm-gauss`", "'thm-gauss' labels a theorem, not an equation"),
+        ("{prf:ref}`eq-gauss`", "'eq-gauss' labels a equation, not a theorem"),
+        ("{numref}`sec-squares`", "'sec-squares' labels a section, not a figure"),
+        ("{doc}`nowhere`", "no page 'nowhere'"),
+        ("{cite:t}`nobody1999`", "no entry 'nobody1999'"),
+        ("{glue:text}`x`", "the role glue:text is not supported"),
+        ("{cite}`ho2020`", "the role cite is not supported"),
+        (":::{tab-set}\nx\n:::", "the directive tab-set is not supported"),
+        (":::{note}\nx", "is never closed"),
+        ("$$\nx", "is never closed"),
+        ("$$\n\\begin{align} x \\end{align}\n$$", r"\\begin\{align in a display"),
+        ("$$\nx \\tag{3}\n$$", r"\\tag in a display"),
+        ("$$\nx\n\ny\n$$", "blank line"),
+        ("$$\nx % why\n$$", "or a %"),
+        ("- item\n\n  :::{note}\n  x\n  :::", "directives inside lists"),
+        (":::{note}\n:::{tip}\nx\n:::\n:::", "is never closed"),
+        ("{{ name }}", "a substitution"),
+        ("see[^1]", "a footnote"),
+        ("% a comment", "a % comment"),
+        ("<!-- a comment -->", "an HTML comment"),
+        ("term\n: definition", "a definition list"),
+        ("![x](y.png){width=3}", "attributes"),
+        (r"$\KL{q}{p}$", "the book's macro"),
+    ],
+)
+def test_what_jupyter_cannot_show_is_refused(root: Path, text: str, complaint: str) -> None:
+    write_text(root, text)
+    with pytest.raises(ValueError, match=complaint) as error:
+        convert(root, "02_second")
+    assert "02_second.py, cell 2" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\n", "$$\nx\n$$", "- a\n\n  $$\n  x\n  $$", "```\n:::\n$$\n```", "``` {eq} ``` `"]
+)
+def test_plain_markdown_is_left_alone(root: Path, text: str) -> None:
+    write_text(root, text)
+    assert convert(root, "02_second")[2].split() == (text or "---").split()
+
+
+def test_the_parser_keeps_nested_blocks_and_options() -> None:
+    (outer,) = myst.parse("::::{prf:theorem} Title\n:label: thm-x\n\n:::{note}\n$$\nx\n$$ (eq-x)\n:::\n::::")
+    assert isinstance(outer, myst.Directive)
+    assert (outer.name, outer.argument, outer.options) == ("prf:theorem", "Title", {"label": "thm-x"})
+    assert [b.label for b in myst.walk([outer]) if isinstance(b, myst.Math)] == ["eq-x"]
+
+
+def test_claims_belong_to_the_section_above() -> None:
+    claims = labels.Book(FIXTURE).claims
+    assert [(claim.row, claim.docname, claim.label) for claim in claims] == [
+        ("A01", "notebooks/01_first", "sec-squares"),
+        ("B05", "notebooks/01_first", "sec-squares"),
+    ]
+
+
+def test_a_label_used_twice_is_found(root: Path) -> None:
+    write_text(root, "$$\nx\n$$ (eq-gauss)")
+    assert labels.Book(root).duplicates == ["eq-gauss"]
+
+
+def test_verify_calls_are_found_in_code() -> None:
+    code = (
+        "%matplotlib inline\nif x:\n    verify('eq-a', 1, 1)\nv.verify(label='eq-b')\nverify(name, 1)\nprint('verify')"
+    )
+    assert labels.verify_calls(code) == ["eq-a", "eq-b", None]
+
+
+def test_the_example_of_the_guide_converts(root: Path) -> None:
+    guide = (ROOT / "tools" / "AUTHORING.md").read_text("utf8")
+    example = re.search(r"```python\n(# %% \[markdown\].*?)\n```\n\n## Labels", guide, re.DOTALL)
+    assert example is not None
+    (root / "notebooks" / "src" / "02_second.py").write_text(
+        example[1] + "\n\n# %% [markdown]\n# (sec-cubes)=\n# ## C\n#\n# $$\n# x\n# $$ (eq-cubes)\n"
+    )
+    (root / "book" / "references.bib").open("a").write(
+        "@article{baldi1989, author={Baldi, P. and Hornik, K.}, year={1989}, title={T}}\n"
+    )
+    text = "\n".join(convert(root, "02_second").values())
+    assert "Baldi and Hornik (1989)" in text and "\\tag{2.2}" in text
+
+
+# ------------------------------------------------------------------------------------------------ run, sync, check
+
+
+def problems(root: Path, name: str = "01_first") -> list[str]:
+    book = labels.Book(root)
+    return [p.text for p in notebooks.check(book, book.pages[f"notebooks/{name}"]) if not p.is_warning]
+
+
+def test_an_executed_book_passes_and_says_how_much_is_compared(
+    executed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert notebooks.main(["check", "--root", str(executed)]) == 0
+    out = capsys.readouterr().out
+    assert "notebooks/01_first: 6 code cells, 2 of 2 text outputs compared, 1 pictures" in out
+    assert "2 notebooks checked, 0 failures, 0 warnings" in out
+
+
+def test_two_runs_give_the_same_bytes(stored: Path) -> None:
+    path = stored / "notebooks" / "02_second.ipynb"
+    before = path.read_bytes()
+    path.unlink()
+    assert notebooks.main(["run", "02_second", "--root", str(stored)]) == 0
+    assert path.read_bytes() == before
+
+
+def test_the_stamp_names_code_and_versions_and_the_set_up_cell_the_repository(executed: Path) -> None:
+    notebook = nbformat.read(executed / "notebooks" / "01_first.ipynb", 4)
+    stamp = notebook.metadata["companion"]
+    assert re.fullmatch(r"[0-9a-f]{64}", stamp["source_sha256"])
+    assert {"python", "torch", "numpy"} <= set(stamp["versions"])
+    setup = notebook.cells[1].source
+    assert 'REPOSITORY = "https://github.com/EXAMPLE/BOOK"' in setup and "COMPANION_REPOSITORY" in setup
+    assert [check.label for check in labels.checks(labels.Book(executed))] == ["eq-gauss", "eq-cubes"]
+    assert [check.section for check in labels.checks(labels.Book(executed))] == ["sec-squares", "sec-cubes"]
+
+
+def test_new_prose_and_a_new_address_are_synced_without_a_run(stored: Path) -> None:
+    source = stored / "notebooks" / "src" / "01_first.py"
+    source.write_text(source.read_text().replace("Do it again.", "Do it once more."))
+    config = stored / "_config.yml"
+    config.write_text(config.read_text().replace("EXAMPLE/BOOK", "OTHER/BOOK"))
+    assert problems(stored) == ["text, tags or set-up differ from the source; sync it"]
+    before = nbformat.read(stored / "notebooks" / "01_first.ipynb", 4)
+    assert notebooks.main(["sync", "--root", str(stored)]) == 0
+    after = nbformat.read(stored / "notebooks" / "01_first.ipynb", 4)
+    assert problems(stored) == []
+    assert "Do it once more." in after.cells[-1].source and "OTHER/BOOK" in after.cells[1].source
+    outputs = [[c.outputs for c in notebooks.code_cells(n)] for n in (before, after)]
+    assert outputs[0] == outputs[1]
+
+
+def test_new_code_needs_a_run(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = stored / "notebooks" / "src" / "01_first.py"
+    source.write_text(source.read_text().replace("range(1, 20, 2)", "range(1, 18, 2)"))
+    assert problems(stored) == ["the outputs come from other code than the source has; run it"]
+    assert notebooks.main(["sync", "01_first", "--root", str(stored)]) == 1
+    assert "the code changed" in capsys.readouterr().err
+
+
+def test_an_error_in_a_cell_keeps_the_old_notebook(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, path = stored / "notebooks" / "src" / "02_second.py", stored / "notebooks" / "02_second.ipynb"
+    source.write_text(source.read_text().replace("55**2", "55**3"))
+    before = path.read_bytes()
+    assert notebooks.main(["run", "02_second", "--root", str(stored)]) == 1
+    assert "eq-cubes: 3025 is not 166375" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_unknown_names_are_answered_with_the_known_ones(executed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert notebooks.main(["check", "03_third", "--root", str(executed)]) == 1
+    assert "no chapter '03_third'; there are 01_first, 02_second" in capsys.readouterr().err
+
+
+def test_orphans_are_found(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(stored / "notebooks" / "01_first.ipynb", stored / "notebooks" / "07_lost.ipynb")
+    shutil.copy(stored / "notebooks" / "src" / "02_second.py", stored / "notebooks" / "src" / "08_new.py")
+    assert notebooks.main(["check", "--root", str(stored)]) == 1
+    out = capsys.readouterr().out
+    assert "notebooks/07_lost: has no source" in out and "notebooks/src/08_new: is not in _toc.yml" in out
+
+
+Spoil = Callable[[nbformat.NotebookNode], None]
+PRINTS, SHOWS, ANSWER = 4, 5, 7  # cells of the first chapter
+
+
+def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def spoils() -> Iterator[tuple[str, Spoil, str]]:
+    error = nbformat.v4.new_output("error", ename="KeyError", evalue="", traceback=[])
+    picture = nbformat.v4.new_output("display_data", data={"image/png": "aaaa"})
+    view = nbformat.v4.new_output(
+        "display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "W"}
+    )
+    html = nbformat.v4.new_output("display_data", data={"text/html": "<img src='data:image/png;base64,aa' alt='x'>"})
+    yield "unexecuted", lambda n: n.cells[PRINTS].update(execution_count=None), "was not executed"
+    yield "error", lambda n: n.cells[PRINTS].outputs.append(error), "an error is stored: KeyError"
+    yield (
+        "stderr",
+        lambda n: n.cells[PRINTS].outputs.append(stream("careful\n", "stderr")),
+        "writes to stderr: 'careful'",
+    )
+    yield "folder", lambda n: n.cells[PRINTS].outputs.append(stream("in /ho" + "me/me/x")), "something of this machine"
+    yield (
+        "address",
+        lambda n: n.cells[PRINTS].outputs.append(stream("<X at 0x7f00aabbccdd>")),
+        "something of this machine",
+    )
+    yield (
+        "fallback",
+        lambda n: n.cells[PRINTS].outputs.append(stream("data: no copy of mnist and so on")),
+        "fallback data",
+    )
+    yield "no alt", lambda n: n.cells[SHOWS].metadata.mystnb.pop("image"), "alt text has 0 characters"
+    yield "short alt", lambda n: n.cells[SHOWS].metadata.mystnb.image.update(alt="A black square"), "has 14 characters"
+    yield "two pictures", lambda n: n.cells[SHOWS].outputs.append(picture), "shows 2 pictures"
+    yield "no picture", lambda n: n.cells[SHOWS].update(outputs=[]), "has an alt text but shows no picture"
+    yield "slider with caption", lambda n: n.cells[SHOWS].update(outputs=[html]), "has a caption but shows no picture"
+    yield "widget view", lambda n: n.cells[PRINTS].outputs.append(view), "a widget view is stored"
+    yield "widget state", lambda n: n.metadata.update(widgets={"x": {"state": {}}}), "a widget state is stored"
+    yield "no versions", lambda n: n.metadata.companion.pop("versions"), "names no versions"
+    yield "untagged verify", lambda n: n.cells[PRINTS].metadata.update(tags=[]), "calls verify"
+    yield "few compared", lambda n: n.cells[ANSWER].outputs.append(stream("1\n")), "2 of 3 cells that print text"
+    yield "ignored", lambda n: n.cells[PRINTS].metadata.tags.append("nbval-ignore-output"), "is not allowed"
+    yield "long cell", lambda n: n.cells[ANSWER].update(source="\n".join(["x = 1"] * 31)), "31 non-blank lines"
+    yield (
+        "long class",
+        lambda n: n.cells[ANSWER].update(source="class A:\n" + "    x = 1\n" * 12),
+        "class A has 13 lines",
+    )
+    yield "other text", lambda n: n.cells[2].update(source="nothing"), "sync it"
+    yield "other output's code", lambda n: n.cells[ANSWER].update(source="answer = 1"), "other code"
+    yield "too big", lambda n: n.metadata.update(blob="x" * notebooks.MAX_BYTES), "more than 4 MB"
+
+
+@pytest.mark.parametrize(("spoil", "complaint"), [pytest.param(s, c, id=name) for name, s, c in spoils()])
+def test_every_fault_of_a_stored_notebook_is_found(stored: Path, spoil: Spoil, complaint: str) -> None:
+    path = stored / "notebooks" / "01_first.ipynb"
+    notebook = nbformat.read(path, 4)
+    spoil(notebook)
+    path.write_text(nbformat.writes(notebook))
+    assert any(complaint in problem for problem in problems(stored)), problems(stored)
+
+
+def test_widgets_are_dropped_and_split_streams_merged() -> None:
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
+    face = nbformat.v4.new_output("display_data", data={**view, "text/html": "<b>1</b>"})
+    bare = nbformat.v4.new_output("display_data", data=dict(view))
+    cell = nbformat.v4.new_code_cell("1", outputs=[stream("a"), stream("b"), stream("c", "stderr"), face, bare])
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
+    notebooks.clean(notebook)
+    assert "widgets" not in notebook.metadata
+    assert [o.get("text", o.get("data")) for o in cell.outputs] == ["ab", "c", {"text/html": "<b>1</b>"}]
+
+
+def test_the_set_up_cell_is_left_out_of_the_fingerprint() -> None:
+    setup = nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["setup"]})
+    one = nbformat.v4.new_notebook(cells=[setup, nbformat.v4.new_code_cell("b = 1")])
+    two = copy.deepcopy(one)
+    two.cells[0].source = "a = 2"
+    assert notebooks.digest(one) == notebooks.digest(two)
+    two.cells[1].source = "b = 2"
+    assert notebooks.digest(one) != notebooks.digest(two)

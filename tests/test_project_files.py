@@ -1,0 +1,134 @@
+"""The files around the project say what is so: the lock, the conda file, the workflows, the citation, the address."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+import companion
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
+LOCK = (ROOT / "requirements.lock").read_text("utf8")
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+FORMS = [p for p in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if p.name != "config.yml"]
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf8"))
+
+
+def locked() -> dict[str, str]:
+    """The pinned version of each library in the lock (the last one where markers give several)."""
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)", LOCK, re.MULTILINE))
+
+
+def test_the_lock_pins_every_library_by_hash() -> None:
+    blocks = re.split(r"\n(?=[a-z0-9])", LOCK)
+    assert len(blocks) > 100
+    for block in blocks:
+        assert re.match(r"[a-z0-9._-]+==\S+", block), block[:80]
+        assert "--hash=sha256:" in block, block[:80]
+    assert "://" not in LOCK
+
+
+def test_the_lock_fits_the_declared_libraries() -> None:
+    versions = locked()
+    extras = PROJECT["optional-dependencies"]
+    declared = [*PROJECT["dependencies"], *extras["book"], *extras["test"]]
+    for requirement in map(Requirement, declared):
+        name = requirement.name.lower().replace("_", "-")
+        assert name in versions, name
+        assert requirement.specifier.contains(versions[name], prereleases=True), (requirement, versions[name])
+
+
+def test_conda_installs_the_lock() -> None:
+    environment = read(ROOT / "environment.yml")
+    plain = {d.split(">=")[0].split("=")[0]: d for d in environment["dependencies"] if isinstance(d, str)}
+    pip = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert pip == [["-r requirements.lock"]]
+    assert {"python", "pip", "make", "git"} == set(plain)
+    python = SpecifierSet(plain["python"].removeprefix("python"))
+    assert python.contains("3.11") and not python.contains("3.10")
+    assert SpecifierSet(PROJECT["requires-python"]).contains("3.11")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_runs_the_same_commands(path: Path) -> None:
+    workflow = read(path)
+    assert True in workflow  # the key `on`, as YAML 1.1 reads it
+    makefile = (ROOT / "Makefile").read_text("utf8")
+    commands = 0
+    for job in workflow["jobs"].values():
+        assert job["runs-on"] == "ubuntu-latest"
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]), step["uses"]
+            for target in re.findall(r"\bmake ([\w./-]+)", step.get("run", "")):
+                assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), f"make {target} does not exist"
+                commands += 1
+            for file in re.findall(r"(?:^|\s)(\.ci/\w+|tools/\w+\.py)", step.get("run", "")):
+                assert (ROOT / file).is_file(), file
+                commands += 1
+    assert commands
+
+
+def test_there_are_three_workflows() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["book", "test", "weekly"]
+
+
+def test_continuous_integration_runs_make_test() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert re.search(r"^make test$", script.read_text("utf8"), re.MULTILINE)
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
+def test_a_form_is_valid(path: Path) -> None:
+    form = read(path)
+    assert {"name", "description", "body"} <= set(form)
+    kinds = {"input", "textarea", "dropdown", "checkboxes", "markdown"}
+    assert all(part["type"] in kinds and part["attributes"]["label"] for part in form["body"])
+    names = [part["id"] for part in form["body"]]
+    assert len(set(names)) == len(names)
+
+
+def test_the_error_form_asks_for_what_is_needed() -> None:
+    parts = {part["id"]: part for part in read(ROOT / ".github" / "ISSUE_TEMPLATE" / "error.yml")["body"]}
+    assert {"page", "runtime", "doctor"} <= set(parts)
+    assert "python -m companion doctor" in parts["doctor"]["attributes"]["label"]
+
+
+def test_the_citation_is_complete_and_current() -> None:
+    citation = read(ROOT / "CITATION.cff")
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert str(citation["version"]) == PROJECT["version"] == companion.__version__
+    assert citation["title"] == read(ROOT / "_config.yml")["title"]
+    assert citation["license"] == PROJECT["license"] == "MIT"
+
+
+def test_the_address_of_the_repository_has_one_place() -> None:
+    address = read(ROOT / "_config.yml")["repository"]["url"].split("://")[1]
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\n")  # fmt: skip
+    assert "_config.yml" in listed
+    holders = []
+    for name in filter(None, listed):
+        path = ROOT / name
+        # The tool copies the address into the set-up cell of each notebook, and a test compares.
+        if path.is_file() and path.suffix != ".ipynb" and address.encode() in path.read_bytes():
+            holders.append(name)
+    assert holders == ["_config.yml"]
