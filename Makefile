@@ -58,7 +58,7 @@ notebooks: check  ## compare the stored outputs with a new run
 	$(PLAIN) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tools/nbval.cfg -p no:cacheprovider -o timeout=0 notebooks
 
-structure: .venv/ready  ## build the book into a folder of its own, then look at every page, also in a browser
+structure: .venv/ready  ## build the book into a folder of its own; look at every page, also in a browser
 	rm -rf _build/test
 	$(BOOK) --path-output _build/test
 	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(BIN)/python -m pytest -q tests/test_built_site.py tests/browser

@@ -25,7 +25,14 @@ from companion.autoencoder import (
     reconstruction_loss,
     robust_loss,
 )
-from companion.checkpoints import Card, check_weights, load_run, save_run, save_weights, weight_names
+from companion.checkpoints import (
+    Card,
+    check_weights,
+    load_run,
+    save_run,
+    save_weights,
+    weight_names,
+)
 from companion.data import Batches, describe, load
 from companion.training import Loss, fit
 
@@ -56,24 +63,58 @@ RECIPES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 where something is wrong, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m companion", description="The companion package of the book.")
+    parser = argparse.ArgumentParser(
+        prog="python -m companion", description="The companion package of the book."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    data = commands.add_parser("data", help="list the data sets and where they were found")
-    data.add_argument("--download", metavar="NAME", help="load this data set first, downloading it if there is no copy")
-    commands.add_parser("doctor", help="describe this installation, and check the shipped weights; for bug reports")
-    train = commands.add_parser("train", help="train a model of the book, and write its weights and their card")
+    data = commands.add_parser(
+        "data", help="list the data sets and where they were found"
+    )
+    data.add_argument(
+        "--download",
+        metavar="NAME",
+        help="load this data set first, downloading it if there is no copy",
+    )
+    commands.add_parser(
+        "doctor",
+        help="describe this installation, and check the shipped weights; for bug reports",
+    )
+    train = commands.add_parser(
+        "train", help="train a model of the book, and write its weights and their card"
+    )
     train.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
-    train.add_argument("--epochs", type=_positive, metavar="N", help="passes over the data, instead of the recipe's")
-    train.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where to write (runs)")
-    train.add_argument("--resume", action="store_true", help="continue a training that was stopped")
-    train.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS", help="how often to save it (60)")
+    train.add_argument(
+        "--epochs",
+        type=_positive,
+        metavar="N",
+        help="passes over the data, instead of the recipe's",
+    )
+    train.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="where to write (runs)",
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="continue a training that was stopped"
+    )
+    train.add_argument(
+        "--save-every",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how often to save it (60)",
+    )
     given = parser.parse_args(arguments)
     try:
         if given.command == "data":
             return _data(given.download)
         if given.command == "doctor":
             return _doctor()
-        return _train(given.name, given.epochs, given.out, given.resume, given.save_every)
+        return _train(
+            given.name, given.epochs, given.out, given.resume, given.save_every
+        )
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -101,14 +142,26 @@ def _doctor() -> int:
         "scale": runtime.scale(),
         "cache": str(runtime.cache_dir()),
     }
-    for package in ("torch", "torchvision", "numpy", "matplotlib", "scikit-learn", "safetensors", "ipywidgets"):
+    for package in (
+        "torch",
+        "torchvision",
+        "numpy",
+        "matplotlib",
+        "scikit-learn",
+        "safetensors",
+        "ipywidgets",
+    ):
         lines[package] = _version(package)
     for copy in describe():
-        lines[f"data {copy.name}"] = copy.note if copy.folder is None else f"{copy.folder} ({copy.note})"
+        lines[f"data {copy.name}"] = (
+            copy.note if copy.folder is None else f"{copy.folder} ({copy.note})"
+        )
         healthy &= copy.verified or copy.folder is None
     for name in weight_names():
         try:
-            lines[f"weights {name}"] = f"verified, trained by {check_weights(name).commit[:12]}"
+            lines[f"weights {name}"] = (
+                f"verified, trained by {check_weights(name).commit[:12]}"
+            )
         except (ValueError, OSError) as error:
             lines[f"weights {name}"], healthy = f"REFUSED: {error}", False
     for label, text in lines.items():
@@ -116,45 +169,81 @@ def _doctor() -> int:
     return 0 if healthy else 1
 
 
-def _train(name: str, epochs: int | None, out: Path, resume: bool, save_every: float) -> int:
+def _train(
+    name: str, epochs: int | None, out: Path, resume: bool, save_every: float
+) -> int:
     """Train, saving the run now and then; a killed training continues, with `resume`, as if it had not been killed."""
     recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
     images = load(recipe.data, fallback=False, device=runtime.device())
     torch.manual_seed(recipe.seed)
     model = runtime.to_device(recipe.model())
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
-    batches = Batches(images.images, batch_size=recipe.batch_size, num_epochs=recipe.epochs, seed=recipe.seed)
+    batches = Batches(
+        images.images,
+        batch_size=recipe.batch_size,
+        num_epochs=recipe.epochs,
+        seed=recipe.seed,
+    )
     clock = _Clock()
     unfinished = out / f"{name}.run.safetensors"
     if unfinished.exists():
         if not resume:
-            raise ValueError(f"{unfinished} holds an unfinished training; continue it with --resume, or delete it")
-        load_run(unfinished, model=model, optimizer=optimizer, batches=batches, clock=clock)
-    print(f"{name}: step {batches.step} of {len(batches)} on {_device_name()}, {runtime.scale()} scale", flush=True)
+            raise ValueError(
+                f"{unfinished} holds an unfinished training; continue it with --resume, or delete it"
+            )
+        load_run(
+            unfinished, model=model, optimizer=optimizer, batches=batches, clock=clock
+        )
+    print(
+        f"{name}: step {batches.step} of {len(batches)} on {_device_name()}, {runtime.scale()} scale",
+        flush=True,
+    )
     saved, losses = time.monotonic(), []
     progress = name if sys.stderr.isatty() else None
-    for step in fit(model, recipe.loss, batches, optimizer, autocast=runtime.autocast, progress=progress):
+    for step in fit(
+        model,
+        recipe.loss,
+        batches,
+        optimizer,
+        autocast=runtime.autocast,
+        progress=progress,
+    ):
         losses.append(step.loss)
         if step.number % batches.steps_per_epoch == 0:
-            epoch, mean = step.number // batches.steps_per_epoch, statistics.fmean(losses)
+            epoch, mean = (
+                step.number // batches.steps_per_epoch,
+                statistics.fmean(losses),
+            )
             text = f"epoch {epoch} of {recipe.epochs}, mean loss of the last {len(losses)} steps {mean:.4g}"
             tqdm.write(f"{name}: {text}", file=sys.stdout)
             losses.clear()
         if time.monotonic() - saved >= save_every:
-            save_run(unfinished, model=model, optimizer=optimizer, batches=batches, clock=clock)
+            save_run(
+                unfinished,
+                model=model,
+                optimizer=optimizer,
+                batches=batches,
+                clock=clock,
+            )
             saved = time.monotonic()
     card = _measure_and_save(name, recipe, model, out, clock)
     unfinished.unlink(missing_ok=True)
-    print(f"{name}: {card.metric}: {card.metric_value:.3f} +- {card.metric_se:.3f} after {card.minutes:.1f} min")
+    print(
+        f"{name}: {card.metric}: {card.metric_value:.3f} +- {card.metric_se:.3f} after {card.minutes:.1f} min"
+    )
     print(f"{name}: wrote {out / name}.safetensors and its card")
     return 0
 
 
-def _measure_and_save(name: str, recipe: Recipe, model: nn.Module, out: Path, clock: "_Clock") -> Card:
+def _measure_and_save(
+    name: str, recipe: Recipe, model: nn.Module, out: Path, clock: "_Clock"
+) -> Card:
     minutes = clock.minutes()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(parameter.half())  # the card describes the weights as they are stored
+            parameter.copy_(
+                parameter.half()
+            )  # the card describes the weights as they are stored
     test = load(recipe.data, "test", fallback=False, device=runtime.device())
     values = _evaluate(model.eval(), recipe.metric, test.images)
     command = f"python -m companion train {name}"
@@ -205,11 +294,17 @@ def _commit() -> str:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy may lie in somebody else's checkout
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+        git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # an installed copy may lie in somebody else's checkout
+        return git("rev-parse", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -244,7 +339,9 @@ def _positive(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer; {text!r} was given")
+        raise argparse.ArgumentTypeError(
+            f"must be a positive integer; {text!r} was given"
+        )
     return number
 
 

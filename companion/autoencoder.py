@@ -20,28 +20,39 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch latent_dim"]:
+    def encode(
+        self, x: Float[Tensor, "batch *x_shape"]
+    ) -> Float[Tensor, "batch latent_dim"]:
         """The code z = g(x)."""
         return self.encoder(x)
 
-    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch *x_shape"]:
+    def decode(
+        self, z: Float[Tensor, "batch latent_dim"]
+    ) -> Float[Tensor, "batch *x_shape"]:
         """The picture f(z) of a code."""
         return self.decoder(z)
 
-    def forward(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch *x_shape"]:
+    def forward(
+        self, x: Float[Tensor, "batch *x_shape"]
+    ) -> Float[Tensor, "batch *x_shape"]:
         """The reconstruction f(g(x))."""
         return self.decode(self.encode(x))
 
 
-def reconstruction_loss(model: nn.Module, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
-    """Squared error ||x - f(g(x))||^2, summed over dimensions. Book: eq. (def-reconstruction-loss)."""
+def reconstruction_loss(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"]
+) -> Float[Tensor, "batch"]:
+    """Squared error ||x - f(g(x))||^2, summed over dimensions.
+
+    Book: eq. (def-reconstruction-loss).
+    """
     return squared_error(model(x), x)
 
 
 def denoising_loss(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], noise_std: float = 0.5
 ) -> Float[Tensor, "batch"]:
-    """Squared error of reconstructing x from x plus Gaussian noise of standard deviation `noise_std`.
+    """Squared error of reconstructing x from x plus noise N(0, noise_std^2 I).
 
     Source: Vincent et al. 2008. Book: eq. (def-denoising-loss).
     """
@@ -51,23 +62,27 @@ def denoising_loss(
 def contractive_loss(
     model: Autoencoder, x: Float[Tensor, "batch *x_shape"], weight: float = 0.1
 ) -> Float[Tensor, "batch"]:
-    """Squared error plus `weight` times an unbiased estimate of the squared norm of the encoder's Jacobian.
+    """Squared error plus `weight` times an estimate of ||dg/dx||_F^2.
 
-    The estimate projects the Jacobian on one random direction v with covariance I: E ||v^T dg/dx||^2 = ||dg/dx||_F^2.
-    It costs one backward pass, where the exact norm costs one for each dimension of the code.
+    The estimate is unbiased. It projects the Jacobian on one random direction v, and so
+    costs one backward pass, where the exact norm costs one per dimension of the code.
 
     Source: Rifai et al. 2011, eq. 3. Book: eq. (def-contractive-loss).
     """
     x = x.detach().requires_grad_()
     z = model.encode(x)
     (row,) = torch.autograd.grad(z, x, torch.randn_like(z), create_graph=True)
-    return squared_error(model.decode(z), x.detach()) + weight * row.flatten(1).square().sum(1)
+    penalty = row.flatten(1).square().sum(1)
+    return squared_error(model.decode(z), x.detach()) + weight * penalty
 
 
 def robust_loss(
-    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float = 2.0, num_steps: int = 3
+    model: nn.Module,
+    x: Float[Tensor, "batch *x_shape"],
+    radius: float = 2.0,
+    num_steps: int = 3,
 ) -> Float[Tensor, "batch"]:
-    """Squared error at the worst point that projected gradient ascent finds within `radius` of x.
+    """Squared error at the worst point that an attack finds within `radius` of x.
 
     Source: Madry et al. 2018, eq. 2.1. Book: eq. (def-robust-loss).
     """
@@ -75,12 +90,15 @@ def robust_loss(
 
 
 def worst_perturbation(
-    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float, num_steps: int = 10
+    model: nn.Module,
+    x: Float[Tensor, "batch *x_shape"],
+    radius: float,
+    num_steps: int = 10,
 ) -> Float[Tensor, "batch *x_shape"]:
-    """Find a perturbation of norm `radius` that makes the reconstruction of x as wrong as possible.
+    """Find a perturbation of norm `radius` that spoils the reconstruction of x.
 
-    Projected gradient ascent from a random start: each step goes along the normalized gradient, then back to the sphere.
-    The result is a lower bound of the true maximum.
+    Projected gradient ascent from a random start: each step goes along the normalized
+    gradient, then back to the sphere. Its error is a lower bound of the worst one.
 
     Raises:
         ValueError: if `radius` is not positive.
@@ -90,45 +108,59 @@ def worst_perturbation(
     delta = radius * _unit(torch.randn_like(x))
     for _ in range(num_steps):
         delta.requires_grad_()
-        (gradient,) = torch.autograd.grad(squared_error(model(x + delta), x).sum(), delta)
+        error = squared_error(model(x + delta), x).sum()
+        (gradient,) = torch.autograd.grad(error, delta)
         delta = radius * _unit(delta.detach() + radius * _unit(gradient))
     return delta.detach()
 
 
-def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
-    """Squared Frobenius norm of the encoder's Jacobian dg/dx, exact, one example at a time."""
-    jacobian = torch.func.vmap(torch.func.jacrev(lambda one: model.encode(one[None])[0]))(x)
+def jacobian_norm(
+    model: Autoencoder, x: Float[Tensor, "batch *x_shape"]
+) -> Float[Tensor, "batch"]:
+    """Squared Frobenius norm of the encoder's Jacobian dg/dx for each example, exact."""
+    of_one = torch.func.jacrev(lambda one: model.encode(one[None])[0])
+    jacobian = torch.func.vmap(of_one)(x)
     return jacobian.flatten(1).square().sum(1)
 
 
-def squared_error(x_hat: Float[Tensor, "batch *x_shape"], x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
+def squared_error(
+    x_hat: Float[Tensor, "batch *x_shape"], x: Float[Tensor, "batch *x_shape"]
+) -> Float[Tensor, "batch"]:
     """||x - x_hat||^2, summed over every dimension but the first.
 
     Raises:
         ValueError: if the shapes differ (they are never broadcast).
     """
     if x_hat.shape != x.shape:
-        raise ValueError(f"x_hat must have the shape of x, {tuple(x.shape)}; shape {tuple(x_hat.shape)} was given")
+        raise ValueError(
+            f"x_hat must have the shape of x, {tuple(x.shape)}; shape {tuple(x_hat.shape)} was given"
+        )
     return (x - x_hat).square().flatten(1).sum(1)
 
 
 def mlp_autoencoder(
-    latent_dim: int = 16, hidden: int = 256, image_shape: tuple[int, int, int] = (1, 28, 28)
+    latent_dim: int = 16,
+    hidden: int = 256,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
-    """Encoder and decoder of two layers each; the decoder ends in a sigmoid, since pixels lie in [0, 1]."""
+    """Two layers each way; the decoder ends in a sigmoid, since pixels lie in [0, 1]."""
     dim = math.prod(image_shape)
+    encoder, decoder = mlp([dim, hidden, latent_dim]), mlp([latent_dim, hidden, dim])
     return Autoencoder(
-        nn.Sequential(nn.Flatten(), mlp([dim, hidden, latent_dim])),
-        nn.Sequential(mlp([latent_dim, hidden, dim]), nn.Sigmoid(), nn.Unflatten(1, image_shape)),
+        nn.Sequential(nn.Flatten(), encoder),
+        nn.Sequential(decoder, nn.Sigmoid(), nn.Unflatten(1, image_shape)),
     )
 
 
 def conv_autoencoder(
-    latent_dim: int = 16, channels: int = 16, image_shape: tuple[int, int, int] = (1, 28, 28)
+    latent_dim: int = 16,
+    channels: int = 16,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
-    """Encoder of four convolutions, decoder of four transposed convolutions, then a sigmoid."""
-    decoder = nn.Sequential(conv_decoder(latent_dim, image_shape, channels), nn.Sigmoid())
-    return Autoencoder(conv_encoder(latent_dim, image_shape, channels), decoder)
+    """Four convolutions, four transposed convolutions, and a sigmoid at the end."""
+    encoder = conv_encoder(latent_dim, image_shape, channels)
+    decoder = conv_decoder(latent_dim, image_shape, channels)
+    return Autoencoder(encoder, nn.Sequential(decoder, nn.Sigmoid()))
 
 
 def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
@@ -137,7 +169,7 @@ def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
 
 
 def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder:
-    """Return the linear autoencoder that is optimal for the data, in closed form: principal component analysis.
+    """Return the best linear autoencoder for the data, by principal component analysis.
 
     Args:
         x: the data, one vector a row.
@@ -150,19 +182,20 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
     """
     num, dim = x.shape
     if not 1 <= latent_dim <= dim:
-        raise ValueError(f"latent_dim must lie between 1 and the dimension of x, {dim}; {latent_dim} was given")
+        raise ValueError(
+            f"latent_dim must lie between 1 and the dimension of x, {dim}; {latent_dim} was given"
+        )
     mean = x.mean(0)
     _, eigenvectors = torch.linalg.eigh((x - mean).T @ (x - mean) / num)
-    U = eigenvectors[:, -latent_dim:].flip(1)  # eigh sorts upwards; the largest comes first here
-    model = linear_autoencoder(dim, latent_dim).to(x)
-    with torch.no_grad():
-        model.encoder.weight.copy_(U.T), model.encoder.bias.copy_(-U.T @ mean)
-        model.decoder.weight.copy_(U), model.decoder.bias.copy_(mean)
-    return model
+    U = eigenvectors[:, -latent_dim:].flip(1)  # eigh sorts upwards; largest first here
+    encoder, decoder = nn.Linear(dim, latent_dim), nn.Linear(latent_dim, dim)
+    encoder.weight, encoder.bias = nn.Parameter(U.T.clone()), nn.Parameter(-U.T @ mean)
+    decoder.weight, decoder.bias = nn.Parameter(U), nn.Parameter(mean)
+    return Autoencoder(encoder, decoder)
 
 
 def dct_matrix(num: int) -> Float[Tensor, "num num"]:
-    """Return the orthonormal discrete cosine transform: row k is the k-th cosine, from constant to fastest.
+    """Return the orthonormal cosine transform; row k is the k-th cosine, slowest first.
 
     Source: Ahmed, Natarajan & Rao 1974. Book: eq. (def-dct).
     """
@@ -172,25 +205,33 @@ def dct_matrix(num: int) -> Float[Tensor, "num num"]:
 
 
 class DctAutoencoder(Autoencoder):
-    """A fixed autoencoder: keep the `keep` x `keep` slowest cosines of a square picture, drop the rest.
+    """A fixed autoencoder: keep the `keep` x `keep` slowest cosines, drop the rest.
 
     Raises:
         ValueError: if `keep` is not between 1 and `side`.
     """
 
+    C: Tensor  # the slowest rows of the transform
+
     def __init__(self, side: int, keep: int) -> None:
         if not 1 <= keep <= side:
-            raise ValueError(f"keep must lie between 1 and side, {side}; {keep} was given")
+            raise ValueError(
+                f"keep must lie between 1 and side, {side}; {keep} was given"
+            )
         super().__init__(nn.Identity(), nn.Identity())
         self.side, self.keep = side, keep
         self.register_buffer("C", dct_matrix(side)[:keep])
 
-    def encode(self, x: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch latent_dim"]:
+    def encode(
+        self, x: Float[Tensor, "batch 1 side side"]
+    ) -> Float[Tensor, "batch latent_dim"]:
         """The slowest coefficients, C x C^T, as one vector."""
         C = self.C.to(x)
         return (C @ x @ C.T).flatten(1)
 
-    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch 1 side side"]:
+    def decode(
+        self, z: Float[Tensor, "batch latent_dim"]
+    ) -> Float[Tensor, "batch 1 side side"]:
         """The picture with these coefficients and no others."""
         C = self.C.to(z)
         return C.T @ z.unflatten(1, (1, self.keep, self.keep)) @ C
@@ -198,5 +239,6 @@ class DctAutoencoder(Autoencoder):
 
 def _unit(x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch *x_shape"]:
     """Each example divided by its norm."""
-    norm = x.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)  # a zero gradient stays zero
+    norm = x.flatten(1).norm(dim=1)
+    norm = norm.clamp_min(torch.finfo(x.dtype).tiny)  # a zero gradient stays zero
     return x / norm.view(-1, *[1] * (x.dim() - 1))

@@ -74,7 +74,9 @@ class Stateful(Protocol):
         ...
 
 
-def save_weights(model: nn.Module, name: str, card: Card, folder: Path | str | None = None) -> Card:
+def save_weights(
+    model: nn.Module, name: str, card: Card, folder: Path | str | None = None
+) -> Card:
     """Write `name`.safetensors and its card `name`.json into the folder of shipped weights, or into `folder`.
 
     Parameters are rounded to float16, half the size and about three digits; buffers, such as a noise schedule, are not.
@@ -86,19 +88,28 @@ def save_weights(model: nn.Module, name: str, card: Card, folder: Path | str | N
         ValueError: if `name` is no plain file name or not that of the card, or a parameter does not fit into float16.
     """
     if name != card.name or Path(name).name != name:
-        raise ValueError(f"name must be a plain file name and that of the card, {card.name!r}; {name!r} was given")
+        raise ValueError(
+            f"name must be a plain file name and that of the card, {card.name!r}; {name!r} was given"
+        )
     parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
     tensors = {}
     for key, tensor in model.state_dict().items():
         tensors[key] = _on_cpu(tensor.half() if key in parameters else tensor)
         if key in parameters and not tensors[key].isfinite().all():
-            raise ValueError(f"parameters must be finite and fit into float16 (at most 65504); {key!r} does not")
+            raise ValueError(
+                f"parameters must be finite and fit into float16 (at most 65504); {key!r} does not"
+            )
     blob = safetensors.torch.save(tensors)
     card = dataclasses.replace(
-        card, num_parameters=sum(p.numel() for p in model.parameters()), sha256=hashlib.sha256(blob).hexdigest()
+        card,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        sha256=hashlib.sha256(blob).hexdigest(),
     )
     _write(_folder(folder) / f"{name}.safetensors", blob)
-    _write(_folder(folder) / f"{name}.json", (json.dumps(dataclasses.asdict(card), indent=2) + "\n").encode())
+    _write(
+        _folder(folder) / f"{name}.json",
+        (json.dumps(dataclasses.asdict(card), indent=2) + "\n").encode(),
+    )
     return card
 
 
@@ -140,7 +151,10 @@ def save_run(path: Path | str, **parts: Stateful) -> None:
         TypeError: if a part's state holds something other than tensors, numbers, strings, None, dicts, lists, tuples.
     """
     states = {name: part.state_dict() for name, part in parts.items()}
-    random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if _cuda_in_use() else []}
+    random = {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if _cuda_in_use() else [],
+    }
     tensors: dict[str, Tensor] = {}
     state = json.dumps(_pack({"parts": states, "random": random}, "state", tensors))
     metadata = {"state": state, "sha256": _digest(state, tensors)}
@@ -161,14 +175,18 @@ def load_run(path: Path | str, **parts: Stateful) -> None:
     state = _read_run(Path(path))
     stored = state["parts"]
     if set(stored) != set(parts):
-        raise ValueError(f"{path} holds the parts {sorted(stored)}; {sorted(parts)} were given")
+        raise ValueError(
+            f"{path} holds the parts {sorted(stored)}; {sorted(parts)} were given"
+        )
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             _check_architecture(f"the part {name!r} of {path}", stored[name], part)
     for name, part in parts.items():
         part.load_state_dict(stored[name])
     torch.set_rng_state(state["random"]["cpu"])
-    for index, random in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
+    for index, random in enumerate(
+        state["random"]["cuda"][: torch.cuda.device_count()]
+    ):
         torch.cuda.set_rng_state(random, index)
 
 
@@ -180,16 +198,22 @@ def _read_weights(name: str, folder: Path) -> tuple[Card, bytes]:
     """The card and the bytes of some weights; the bytes are those the card describes."""
     accepted = weight_names(folder)
     if name not in accepted:
-        raise ValueError(f"name must be one of the weights {accepted}; {name!r} was given")
+        raise ValueError(
+            f"name must be one of the weights {accepted}; {name!r} was given"
+        )
     try:
         card = Card(**json.loads((folder / f"{name}.json").read_bytes()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"the card of the weights {name!r} must be JSON with the fields of Card; {error}") from error
+        raise ValueError(
+            f"the card of the weights {name!r} must be JSON with the fields of Card; {error}"
+        ) from error
     weights = folder / f"{name}.safetensors"
     try:
         blob = weights.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"the weights {name!r} have a card, but their file {weights} is missing") from None
+        raise FileNotFoundError(
+            f"the weights {name!r} have a card, but their file {weights} is missing"
+        ) from None
     digest = hashlib.sha256(blob).hexdigest()
     if digest != card.sha256:
         raise ValueError(
@@ -199,15 +223,21 @@ def _read_weights(name: str, folder: Path) -> tuple[Card, bytes]:
     return card, blob
 
 
-def _check_architecture(what: str, tensors: Mapping[str, Any], model: nn.Module) -> None:
+def _check_architecture(
+    what: str, tensors: Mapping[str, Any], model: nn.Module
+) -> None:
     """Raise ValueError naming the first tensor that the model and the file do not share."""
     expected = model.state_dict()
     for key, tensor in expected.items():
         accepted = f"{type(model).__name__} needs {key!r} of shape {_shape(tensor)}"
         if key not in tensors:
-            raise ValueError(f"{what} do not fit the model: {accepted}, but they hold no such tensor")
+            raise ValueError(
+                f"{what} do not fit the model: {accepted}, but they hold no such tensor"
+            )
         if _shape(tensors[key]) != _shape(tensor):
-            raise ValueError(f"{what} do not fit the model: {accepted}, but they hold shape {_shape(tensors[key])}")
+            raise ValueError(
+                f"{what} do not fit the model: {accepted}, but they hold shape {_shape(tensors[key])}"
+            )
     for key, tensor in tensors.items():
         if key not in expected:
             raise ValueError(
@@ -233,10 +263,19 @@ def _pack(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
         return ["tensor", unique]
     if isinstance(value, Mapping) and all(type(k) in (int, str) for k in value):
         # Pairs, since JSON allows only strings as keys and optimizers count their parameters by integers.
-        return ["dict", [(k, _pack(v, f"{key}.{k}", tensors)) for k, v in value.items()]]
+        return [
+            "dict",
+            [(k, _pack(v, f"{key}.{k}", tensors)) for k, v in value.items()],
+        ]
     if isinstance(value, tuple | list):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return [kind, [_pack(item, f"{key}.{index}", tensors) for index, item in enumerate(value)]]
+        return [
+            kind,
+            [
+                _pack(item, f"{key}.{index}", tensors)
+                for index, item in enumerate(value)
+            ],
+        ]
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TypeError(
@@ -269,7 +308,9 @@ def _digest(state: str, tensors: Mapping[str, Tensor]) -> str:
 
 def _read_run(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise FileNotFoundError(f"path must be a file that save_run wrote; {path} does not exist")
+        raise FileNotFoundError(
+            f"path must be a file that save_run wrote; {path} does not exist"
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -279,7 +320,9 @@ def _read_run(path: Path) -> dict[str, Any]:
             raise ValueError("its checksum does not match its content")
         unpacked: dict[str, Any] = _unpack(json.loads(state), tensors)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"path must be an undamaged file that save_run wrote; {path} is not: {error}") from error
+        raise ValueError(
+            f"path must be an undamaged file that save_run wrote; {path} is not: {error}"
+        ) from error
     return unpacked
 
 
@@ -290,7 +333,9 @@ def _cuda_in_use() -> bool:
 def _write(path: Path, content: bytes) -> None:
     """Replace the file in one step: whoever reads it, even after a crash, finds the old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # the same each time, so that a killed writer's is overwritten
+    temporary = path.with_name(
+        f".{path.name}.tmp"
+    )  # the same each time, so that a killed writer's is overwritten
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -300,7 +345,9 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(PermissionError):  # Windows cannot open a folder, and needs no flush of it
+    with contextlib.suppress(
+        PermissionError
+    ):  # Windows cannot open a folder, and needs no flush of it
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)

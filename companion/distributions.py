@@ -5,10 +5,18 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Independent,
+    Normal,
+    constraints,
+)
 
 
-def diagonal_normal(mean: Float[Tensor, "batch *event"], std: Float[Tensor, "*shape"] | float) -> Independent:
+def diagonal_normal(
+    mean: Float[Tensor, "batch *event"], std: Float[Tensor, "*shape"] | float
+) -> Independent:
     """Return N(mean, diag(std^2)) over all dimensions but the first.
 
     Args:
@@ -28,7 +36,9 @@ def diagonal_normal(mean: Float[Tensor, "batch *event"], std: Float[Tensor, "*sh
 def bernoulli(logits: Float[Tensor, "batch *event"]) -> Independent:
     """Return independent Bernoulli pixels with the given log-odds; data must be 0 or 1, gray levels are refused."""
     if logits.dim() < 1:
-        raise ValueError("logits must have a batch dimension first; a 0-dimensional tensor was given")
+        raise ValueError(
+            "logits must have a batch dimension first; a 0-dimensional tensor was given"
+        )
     return Independent(Bernoulli(logits=logits), logits.dim() - 1)
 
 
@@ -62,7 +72,9 @@ class DiscretizedNormal(Distribution):
         levels: int = 256,
     ) -> None:
         if not high > low:
-            raise ValueError(f"high must be above low; low={low} and high={high} were given")
+            raise ValueError(
+                f"high must be above low; low={low} and high={high} were given"
+            )
         if levels < 2:
             raise ValueError(f"levels must be at least 2; {levels} was given")
         self._mean, self.std = _check_spread(mean, std)
@@ -74,13 +86,19 @@ class DiscretizedNormal(Distribution):
         """Mean of the underlying normal: what the decoder says before rounding to gray levels."""
         return self._mean
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
+    def sample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
+    ) -> Float[Tensor, "..."]:
         """Draw gray levels: a normal draw, moved to the nearest level."""
         step = (self.high - self.low) / (self.levels - 1)
         draw = torch.normal(self.mean.expand(*sample_shape, *self.mean.shape), self.std)
-        return self.low + step * ((draw - self.low) / step).round().clamp(0, self.levels - 1)
+        return self.low + step * ((draw - self.low) / step).round().clamp(
+            0, self.levels - 1
+        )
 
-    def log_prob(self, value: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch"]:
+    def log_prob(
+        self, value: Float[Tensor, "*sample_batch_event"]
+    ) -> Float[Tensor, "*sample_batch"]:
         """Log-probability of gray levels, in nats, summed over the event.
 
         Raises:
@@ -94,23 +112,43 @@ class DiscretizedNormal(Distribution):
                 f"value must lie on the {self.levels} gray levels from {self.low} to {self.high}; "
                 f"{value.min():.4g} to {value.max():.4g} was given"
             )
-        upper = torch.where(level > self.levels - 1.5, math.inf, (value + step / 2 - self.mean) / self.std)
-        lower = torch.where(level < 0.5, -math.inf, (value - step / 2 - self.mean) / self.std)
+        upper = torch.where(
+            level > self.levels - 1.5,
+            math.inf,
+            (value + step / 2 - self.mean) / self.std,
+        )
+        lower = torch.where(
+            level < 0.5, -math.inf, (value - step / 2 - self.mean) / self.std
+        )
         # The mass between two quantiles is the same left and right of the mean; on the left log_ndtr is accurate.
         right = lower + upper > 0
-        lower, upper = torch.where(right, -upper, lower), torch.where(right, -lower, upper)
-        log_upper, log_lower = torch.special.log_ndtr(upper), torch.special.log_ndtr(lower)
+        lower, upper = (
+            torch.where(right, -upper, lower),
+            torch.where(right, -lower, upper),
+        )
+        log_upper, log_lower = (
+            torch.special.log_ndtr(upper),
+            torch.special.log_ndtr(lower),
+        )
         mass = log_upper + torch.log(-torch.expm1(log_lower - log_upper))
-        return mass.flatten(start_dim=value.dim() - len(self.event_shape)).sum(-1) if self.event_shape else mass
+        return (
+            mass.flatten(start_dim=value.dim() - len(self.event_shape)).sum(-1)
+            if self.event_shape
+            else mass
+        )
 
 
 def _check_spread(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
     """Return `mean` and `std` as tensors of one shape, or say in one sentence what is wrong with them."""
     if mean.dim() < 1:
-        raise ValueError("mean must have a batch dimension first; a 0-dimensional tensor was given")
+        raise ValueError(
+            "mean must have a batch dimension first; a 0-dimensional tensor was given"
+        )
     std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
     if not bool((std > 0).all()):
-        raise ValueError(f"std must be positive everywhere; its smallest value is {std.min().item():.4g}")
+        raise ValueError(
+            f"std must be positive everywhere; its smallest value is {std.min().item():.4g}"
+        )
     try:
         return mean, std.expand_as(mean)
     except RuntimeError:

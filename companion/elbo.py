@@ -17,10 +17,11 @@ from torch.distributions import Distribution, kl_divergence
 
 
 class LatentChain(nn.Module, ABC):
-    """A generative model p(z_T) prod p(z_t|z_{t+1}) p(x|z_1) and its inference model, as distributions.
+    """A generative model p(z_T) prod p(z_t|z_{t+1}) p(x|z_1), and an inference model q.
 
-    A model with one latent writes the three abstract methods; one with more also writes the two `inner_` methods. Every
-    method returns a distribution with batch shape (batch,), so its KL and log-density are in nats, summed over the event.
+    A model with one latent writes the three abstract methods; one with more also writes
+    the two `inner_` methods. Each method returns a distribution of batch shape (batch,),
+    so its KL and its log-density are in nats, summed over the event.
     """
 
     num_latents: int = 1  # T
@@ -38,22 +39,35 @@ class LatentChain(nn.Module, ABC):
         """p(x | z_1)."""
 
     def inner_posterior(
-        self, t: int, z_above: Float[Tensor, "batch *z_shape"], x: Float[Tensor, "batch *x_shape"]
+        self,
+        t: int,
+        z_above: Float[Tensor, "batch *z_shape"],
+        x: Float[Tensor, "batch *x_shape"],
     ) -> Distribution:
         """q(z_t | z_{t+1}, x), for t = 1..T-1."""
-        raise NotImplementedError(f"{type(self).__name__} has num_latents={self.num_latents} but no inner_posterior")
+        raise NotImplementedError(
+            f"{type(self).__name__} has num_latents={self.num_latents} but no inner_posterior"
+        )
 
-    def inner_prior(self, t: int, z_above: Float[Tensor, "batch *z_shape"]) -> Distribution:
+    def inner_prior(
+        self, t: int, z_above: Float[Tensor, "batch *z_shape"]
+    ) -> Distribution:
         """p(z_t | z_{t+1}), for t = 1..T-1."""
-        raise NotImplementedError(f"{type(self).__name__} has num_latents={self.num_latents} but no inner_prior")
+        raise NotImplementedError(
+            f"{type(self).__name__} has num_latents={self.num_latents} but no inner_prior"
+        )
 
 
 @dataclass(frozen=True)
 class ElboTerms:
     """The bound, term by term, for each example; all in nats."""
 
-    log_likelihood: Float[Tensor, "batch"]  # log p(x | z_1), summed over data dimensions
-    kl: Float[Tensor, "batch num_latents"]  # kl[:, t - 1] belongs to z_t; the last column is the prior's
+    log_likelihood: Float[
+        Tensor, "batch"
+    ]  # log p(x | z_1), summed over data dimensions
+    kl: Float[
+        Tensor, "batch num_latents"
+    ]  # kl[:, t - 1] belongs to z_t; the last column is the prior's
 
     @property
     def elbo(self) -> Float[Tensor, "batch"]:
@@ -62,16 +76,16 @@ class ElboTerms:
 
 
 def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTerms:
-    """Estimate the bound with one sample of the latents, every KL in closed form given that sample.
+    """Estimate the bound with one sample of the latents, and every KL in closed form.
 
     Args:
         model: any chain of latents.
         x: a batch of data.
 
     Returns:
-        Nats per example; `.elbo` is unbiased for the bound and differentiable in all parameters.
+        Nats per example; `.elbo` is unbiased for the bound, and differentiable.
 
-    Source: Kingma & Welling 2014, eq. 3, for T = 1; Sohl-Dickstein et al. 2015, eq. 14, for a chain.
+    Source: Kingma & Welling 2014, eq. 3; for a chain Sohl-Dickstein et al. 2015, eq. 14.
     """
     q, p = model.posterior(x), model.prior(len(x))
     kl = [kl_divergence(q, p)]

@@ -14,9 +14,13 @@ import numpy as np
 from PIL import Image
 
 COLORS = 64  # a palette this large makes a plot about a third of its size, and no difference is seen
-SMALLEST = 224  # width in CSS pixels below which a picture of single pixels is magnified
+SMALLEST = (
+    224  # width in CSS pixels below which a picture of single pixels is magnified
+)
 
-Frame = Any  # a matplotlib Figure, PNG bytes, a PIL image, or an array or tensor of pixels
+Frame = (
+    Any  # a matplotlib Figure, PNG bytes, a PIL image, or an array or tensor of pixels
+)
 
 
 @dataclass(frozen=True)
@@ -75,21 +79,33 @@ class Slider:
         if values is not None:
             counts["values"] = len(values)
         if len(set(counts.values())) > 1:
-            raise ValueError(f"there must be as many labels, alts and values as frames; {_count(counts)} were given")
+            raise ValueError(
+                f"there must be as many labels, alts and values as frames; {_count(counts)} were given"
+            )
         if len(frames) < 2:
-            raise ValueError(f"frames must hold at least 2 pictures; {len(frames)} was given")
+            raise ValueError(
+                f"frames must hold at least 2 pictures; {len(frames)} was given"
+            )
         if not (description.strip() and all(text.strip() for text in (*labels, *alts))):
-            raise ValueError("description and every label and alt must hold text; an empty one was given")
+            raise ValueError(
+                "description and every label and alt must hold text; an empty one was given"
+            )
         if not 0 <= start < len(frames):
-            raise ValueError(f"start must be an index from 0 to {len(frames) - 1}; {start} was given")
+            raise ValueError(
+                f"start must be an index from 0 to {len(frames) - 1}; {start} was given"
+            )
         if (render is None) != (values is None):
-            raise ValueError("render and values belong together; only one of them was given")
+            raise ValueError(
+                "render and values belong together; only one of them was given"
+            )
         self.labels, self.alts, self.description = list(labels), list(alts), description
         self.render, self.values, self.start = render, values, start
         self.pictures = [_picture(frame) for frame in frames]
         sizes = sorted({picture.size for picture in self.pictures})
         if len(sizes) > 1:
-            raise ValueError(f"frames must all have one size; {sizes[0]} and {sizes[-1]} pixels were given")
+            raise ValueError(
+                f"frames must all have one size; {sizes[0]} and {sizes[-1]} pixels were given"
+            )
         self._widget: Any = None
 
     @classmethod
@@ -113,10 +129,22 @@ class Slider:
             label: what the slider shows, as a format string of the value or a function of it.
             start: index of the frame shown first.
         """
-        stops = [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
-        texts = [[f.format(v) if isinstance(f, str) else f(v) for v in stops] for f in (label, alt)]
+        stops = [
+            value.item() if getattr(value, "ndim", None) == 0 else value
+            for value in values
+        ]
+        texts = [
+            [f.format(v) if isinstance(f, str) else f(v) for v in stops]
+            for f in (label, alt)
+        ]
         return cls(
-            [render(v) for v in stops], texts[0], texts[1], description, render=render, values=stops, start=start
+            [render(v) for v in stops],
+            texts[0],
+            texts[1],
+            description,
+            render=render,
+            values=stops,
+            start=start,
         )
 
     def __repr__(self) -> str:
@@ -124,9 +152,14 @@ class Slider:
 
     def html(self) -> str:
         """The static face: one figure of HTML with its frames inside, which loads nothing from anywhere."""
-        sources = [None if i == self.start else picture.uri for i, picture in enumerate(self.pictures)]
+        sources = [
+            None if i == self.start else picture.uri
+            for i, picture in enumerate(self.pictures)
+        ]
         digest = hashlib.sha256(
-            json.dumps([self.description, self.labels, self.pictures[self.start].uri, sources]).encode()
+            json.dumps(
+                [self.description, self.labels, self.pictures[self.start].uri, sources]
+            ).encode()
         )
         return _PAGE.format(
             id=f"companion-slider-{digest.hexdigest()[:12]}",
@@ -149,12 +182,18 @@ class Slider:
                 options=[(label, i) for i, label in enumerate(self.labels)],
                 index=self.start,
                 description=self.description,
-                continuous_update=self.render is None,  # drawing anew takes too long to follow every pixel of a drag
+                continuous_update=self.render
+                is None,  # drawing anew takes too long to follow every pixel of a drag
                 style={"description_width": "initial"},
                 layout={"width": "min(100%, 36em)"},
             )
-            picture = ipywidgets.HTML(self.pictures[self.start].tag(self.alts[self.start]))
-            slider.observe(lambda change: setattr(picture, "value", self._frame(change["new"])), names="index")
+            picture = ipywidgets.HTML(
+                self.pictures[self.start].tag(self.alts[self.start])
+            )
+            slider.observe(
+                lambda change: setattr(picture, "value", self._frame(change["new"])),
+                names="index",
+            )
             self._widget = ipywidgets.VBox([picture, slider])
         return self._widget
 
@@ -163,7 +202,9 @@ class Slider:
             return self.pictures[index].tag(self.alts[index])
         return _picture(self.render(self.values[index])).tag(self.alts[index])
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> dict[str, Any]:
         bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self.html()}
         if _in_live_kernel():
             model = self.widget().model_id
@@ -219,15 +260,21 @@ def _picture(frame: Frame) -> _Picture:
         try:
             image = Image.open(io.BytesIO(frame))
         except OSError:
-            raise TypeError(f"frames of bytes must be PNG files; {bytes(frame[:8])!r}... was given") from None
+            raise TypeError(
+                f"frames of bytes must be PNG files; {bytes(frame[:8])!r}... was given"
+            ) from None
     elif isinstance(frame, Image.Image):
         image = frame
     else:
         image = _image_of_pixels(frame)
         scale = math.ceil(SMALLEST / image.width) if image.width < SMALLEST else 1.0
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert("L" if image.mode in ("1", "L") else "RGB").quantize(COLORS, dither=Image.Dither.NONE)
+        image = Image.alpha_composite(
+            Image.new("RGBA", image.size, "white"), image.convert("RGBA")
+        )
+    image = image.convert("L" if image.mode in ("1", "L") else "RGB").quantize(
+        COLORS, dither=Image.Dither.NONE
+    )
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True)
     return _Picture(png.getvalue(), image.size, round(image.width * scale))
@@ -237,17 +284,25 @@ def _image_of_pixels(frame: Any) -> Image.Image:
     if hasattr(frame, "detach"):
         frame = frame.detach().cpu()
     pixels = np.asarray(frame)
-    if pixels.dtype.kind not in "fiu" or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
+    if (
+        pixels.dtype.kind not in "fiu"
+        or pixels.ndim not in (2, 3)
+        or (pixels.ndim == 3 and pixels.shape[2] != 3)
+    ):
         raise TypeError(
             "a frame must be a figure, PNG bytes, a PIL image, or pixels of shape (height, width) or "
             f"(height, width, 3); {type(frame).__name__} of shape {pixels.shape} was given"
         )
     if pixels.dtype.kind == "f":
         if not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError(f"pixels must lie in [0, 1]; {pixels.min():.4g} to {pixels.max():.4g} was given")
+            raise ValueError(
+                f"pixels must lie in [0, 1]; {pixels.min():.4g} to {pixels.max():.4g} was given"
+            )
         pixels = np.round(pixels * 255)
     elif pixels.dtype != np.uint8:
-        raise TypeError(f"pixels must be floats in [0, 1] or uint8; {pixels.dtype} was given")
+        raise TypeError(
+            f"pixels must be floats in [0, 1] or uint8; {pixels.dtype} was given"
+        )
     return Image.fromarray(pixels.astype(np.uint8))
 
 

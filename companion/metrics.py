@@ -45,16 +45,23 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    for name, a, b in [("codes", codes, labels), ("test_codes", test_codes, test_labels)]:
+    for name, a, b in [
+        ("codes", codes, labels),
+        ("test_codes", test_codes, test_labels),
+    ]:
         if len(a) != len(b):
-            raise ValueError(f"{name} and its labels must be equal in number; {len(a)} and {len(b)} were given")
+            raise ValueError(
+                f"{name} and its labels must be equal in number; {len(a)} and {len(b)} were given"
+            )
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     probe.fit(codes.numpy(force=True), labels.numpy(force=True))
     predicted = torch.from_numpy(probe.predict(test_codes.numpy(force=True)))
     return proportion(predicted == test_labels.cpu())
 
 
-def auroc(normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"]) -> float:
+def auroc(
+    normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"]
+) -> float:
     """Area under the ROC curve: the probability that an anomalous score exceeds a normal one, ties counting half.
 
     0.5 is chance, 1 is perfect. The scores are "higher means stranger", for example reconstruction errors.
@@ -66,12 +73,18 @@ def auroc(normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"
 
     scores = torch.cat([normal, anomalous]).detach().cpu()
     if not len(normal) or not len(anomalous) or not bool(scores.isfinite().all()):
-        raise ValueError("normal and anomalous must each hold at least one score, all finite")
-    return float(roc_auc_score(torch.arange(len(scores)).numpy() >= len(normal), scores.numpy()))
+        raise ValueError(
+            "normal and anomalous must each hold at least one score, all finite"
+        )
+    return float(
+        roc_auc_score(torch.arange(len(scores)).numpy() >= len(normal), scores.numpy())
+    )
 
 
 def energy_test(
-    x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"], num_permutations: int = 200
+    x: Float[Tensor, "num dim"],
+    y: Float[Tensor, "num_y dim"],
+    num_permutations: int = 200,
 ) -> TwoSampleTest:
     """Test whether two samples come from one law, with the energy distance and random relabelings.
 
@@ -83,7 +96,12 @@ def energy_test(
 
     Source: Szekely & Rizzo 2013, eq. 2.1 and section 4.
     """
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
+    if (
+        x.dim() != 2
+        or y.dim() != 2
+        or x.shape[1] != y.shape[1]
+        or min(len(x), len(y)) < 2
+    ):
         raise ValueError(
             "x and y must be samples of at least two vectors of equal dimension; "
             f"shapes {tuple(x.shape)} and {tuple(y.shape)} were given"
@@ -93,12 +111,16 @@ def energy_test(
 
     def statistic(order: Tensor) -> Tensor:
         # With indicator weights w = 1/n on x and -1/m on y, the energy distance is -w^T D w.
-        w = torch.full((len(both),), -1.0 / len(y), dtype=torch.double, device=both.device)
+        w = torch.full(
+            (len(both),), -1.0 / len(y), dtype=torch.double, device=both.device
+        )
         w[order[: len(x)]] = 1.0 / len(x)
         return -w @ distance @ w
 
     observed = statistic(torch.arange(len(both)))
-    null = torch.stack([statistic(torch.randperm(len(both))) for _ in range(num_permutations)])
+    null = torch.stack(
+        [statistic(torch.randperm(len(both))) for _ in range(num_permutations)]
+    )
     p_value = (1 + int((null >= observed).sum())) / (num_permutations + 1)
     return TwoSampleTest(observed.item(), p_value, null)
 
@@ -112,5 +134,7 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
     flat = points.flatten(1)
     chord = (flat[-1] - flat[0]).norm() if len(flat) > 1 else torch.zeros(())
     if not chord > 0:
-        raise ValueError("points must be at least two, with different first and last points")
+        raise ValueError(
+            "points must be at least two, with different first and last points"
+        )
     return (flat.diff(dim=0).norm(dim=1).sum() / chord).item()

@@ -39,7 +39,18 @@ INK, GRID = "#333333", "#dddddd"
 
 # Okabe and Ito's colors, told apart with any color vision; those with little contrast on white come late.
 BLUE, RED, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-COLORS = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000", "#8C6D31", "#8A8A8A", "#B3A100")
+COLORS = (
+    BLUE,
+    RED,
+    GREEN,
+    PURPLE,
+    ORANGE,
+    "#56B4E9",
+    "#000000",
+    "#8C6D31",
+    "#8A8A8A",
+    "#B3A100",
+)
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # a second sign beside color
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
@@ -92,13 +103,17 @@ class Figure(matplotlib.figure.Figure):
 
     def draw(self, renderer: Any) -> None:
         """Draw all artists, those that matplotlib makes only now included, in the house style."""
-        with _house_style():  # ticks, for instance, which it would make in its own style
+        with (
+            _house_style()
+        ):  # ticks, for instance, which it would make in its own style
             super().draw(renderer)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         png = io.BytesIO()
         self.savefig(png, format="png", metadata={"Software": None})
-        return png.getvalue(), {"width": round(self.get_figwidth() * 96)}  # CSS pixels, 96 to an inch
+        return png.getvalue(), {
+            "width": round(self.get_figwidth() * 96)
+        }  # CSS pixels, 96 to an inch
 
 
 @_house_style()
@@ -141,7 +156,9 @@ def image_grid(
     """
     pixels = _pixels(images, "images")
     if titles is not None and len(titles) != len(pixels):
-        raise ValueError(f"titles must name all {len(pixels)} images; {len(titles)} were given")
+        raise ValueError(
+            f"titles must name all {len(pixels)} images; {len(titles)} were given"
+        )
     columns = columns or min(len(pixels), 10)
     rows = math.ceil(len(pixels) / columns)
     texts = [str(title) for title in titles or ()]
@@ -168,10 +185,16 @@ def image_rows(
         axes: where to draw; by default a new figure.
     """
     if unknown := set(signed) - set(rows):
-        raise ValueError(f"signed must name rows, which are {', '.join(rows)}; {', '.join(sorted(unknown))} was given")
+        raise ValueError(
+            f"signed must name rows, which are {', '.join(rows)}; {', '.join(sorted(unknown))} was given"
+        )
     pictures, labels = [], []
     for label, images in rows.items():
-        pixels, label = _signed(images, label) if label in signed else (_pixels(images, label), label)
+        pixels, label = (
+            _signed(images, label)
+            if label in signed
+            else (_pixels(images, label), label)
+        )
         pictures.append(pixels)
         labels.append(label)
     counts = {len(pixels) for pixels in pictures}
@@ -180,10 +203,14 @@ def image_rows(
             f"rows must hold equally many pictures; {', '.join(str(len(p)) for p in pictures) or 0} were given"
         )
     if titles is not None and {len(titles)} != counts:
-        raise ValueError(f"titles must name all {counts.pop()} columns; {len(titles)} were given")
+        raise ValueError(
+            f"titles must name all {counts.pop()} columns; {len(titles)} were given"
+        )
     flat = [picture for row in pictures for picture in row]
     texts = [str(title) for title in titles or ()]
-    return _tiles(flat, len(rows), counts.pop(), tile, axes, titles=texts, labels=labels)
+    return _tiles(
+        flat, len(rows), counts.pop(), tile, axes, titles=texts, labels=labels
+    )
 
 
 @_house_style()
@@ -219,11 +246,23 @@ def curves(
     for number, (label, (x, y)) in enumerate(points.items()):
         for name, log, values in (("log_x", log_x, x), ("log_y", log_y, y)):
             if log and values.min() <= 0:
-                raise ValueError(f"{name} needs positive values; {label!r} holds {values.min():.4g}")
-        axes.plot(x, y, label=label, color=_color(number), linestyle=LINES[number % len(LINES)])
+                raise ValueError(
+                    f"{name} needs positive values; {label!r} holds {values.min():.4g}"
+                )
+        axes.plot(
+            x,
+            y,
+            label=label,
+            color=_color(number),
+            linestyle=LINES[number % len(LINES)],
+        )
         if bands and label in bands:
-            low, high = (_numbers(edge, f"bands[{label!r}]", dims=1) for edge in bands[label])
-            axes.fill_between(x, low, high, color=_color(number), alpha=0.18, linewidth=0)
+            low, high = (
+                _numbers(edge, f"bands[{label!r}]", dims=1) for edge in bands[label]
+            )
+            axes.fill_between(
+                x, low, high, color=_color(number), alpha=0.18, linewidth=0
+            )
     axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
     _mark(axes, marks or {})
@@ -264,13 +303,26 @@ def scatter(
     size = min(max(4000 / len(xy), 5), 22)
     for number, name in enumerate(names):
         x, y = xy[classes == name].T
-        axes.scatter(x, y, s=size, c=_color(number), marker=MARKERS[number], label=str(name), alpha=0.75, linewidths=0)
+        axes.scatter(
+            x,
+            y,
+            s=size,
+            c=_color(number),
+            marker=MARKERS[number],
+            label=str(name),
+            alpha=0.75,
+            linewidths=0,
+        )
     axes.set_aspect("equal", adjustable="datalim" if bounds is None else "box")
     if bounds is not None:
         axes.set(xlim=bounds[:2], ylim=bounds[2:])
     if labels is not None:
         key = axes.legend(
-            title=legend, loc="center left", bbox_to_anchor=(1.01, 0.5), handletextpad=0.3, markerscale=1.3
+            title=legend,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            handletextpad=0.3,
+            markerscale=1.3,
         )
         for handle in key.legend_handles:
             handle.set_sizes([28])  # type: ignore[union-attr]  # handles of scatter are collections
@@ -305,13 +357,26 @@ def histogram(
         heights, _ = np.histogram(values, edges, density=True)
         color, dash = _color(number), LINES[number % len(LINES)]
         axes.stairs(heights, edges, fill=True, alpha=0.22, color=color)
-        axes.stairs(heights, edges, linewidth=1.5, color=color, linestyle=dash, label=label)
+        axes.stairs(
+            heights, edges, linewidth=1.5, color=color, linestyle=dash, label=label
+        )
     if density is not None:
         x = torch.linspace(float(edges[0]), float(edges[-1]), 400)
-        axes.plot(x.numpy(), _numbers(density(x), "density(x)", dims=1), color="black", linewidth=1.4, label="density")
+        axes.plot(
+            x.numpy(),
+            _numbers(density(x), "density(x)", dims=1),
+            color="black",
+            linewidth=1.4,
+            label="density",
+        )
     _mark(axes, marks or {})
     axes.grid(axis="x", visible=False)
-    return _finish(axes, x_label, "probability density", legend=len(sets) + (density is not None) > 1)
+    return _finish(
+        axes,
+        x_label,
+        "probability density",
+        legend=len(sets) + (density is not None) > 1,
+    )
 
 
 @_house_style()
@@ -338,22 +403,44 @@ def bars(
         )
     axes = axes or figure(height=0.7 + 0.42 * len(values) if horizontal else 3.4)[1][0]
     heights = _numbers([float(value) for value in values.values()], "values", dims=1)
-    whiskers = _numbers([float((errors or {}).get(name, 0)) for name in values], "errors", dims=1)
+    whiskers = _numbers(
+        [float((errors or {}).get(name, 0)) for name in values], "errors", dims=1
+    )
     places = np.arange(len(heights))
     if horizontal:
-        drawn = axes.barh(places, heights, 0.62, xerr=whiskers if errors else None, color=BLUE, error_kw=WHISKER)
+        drawn = axes.barh(
+            places,
+            heights,
+            0.62,
+            xerr=whiskers if errors else None,
+            color=BLUE,
+            error_kw=WHISKER,
+        )
         axes.set_yticks(places, list(values))
         axes.invert_yaxis()
         axes.margins(x=0.12)
     else:
-        drawn = axes.bar(places, heights, 0.62, yerr=whiskers if errors else None, color=BLUE, error_kw=WHISKER)
+        drawn = axes.bar(
+            places,
+            heights,
+            0.62,
+            yerr=whiskers if errors else None,
+            color=BLUE,
+            error_kw=WHISKER,
+        )
         axes.set_xticks(places, list(values))
         axes.margins(y=0.12)
-    decimals = max(0, 2 - math.floor(math.log10(np.abs(heights).max() or 1)))  # three digits for the longest bar
-    axes.bar_label(drawn, [f"{height:,.{decimals}f}" for height in heights], padding=3, fontsize=9)
+    decimals = max(
+        0, 2 - math.floor(math.log10(np.abs(heights).max() or 1))
+    )  # three digits for the longest bar
+    axes.bar_label(
+        drawn, [f"{height:,.{decimals}f}" for height in heights], padding=3, fontsize=9
+    )
     axes.grid(axis="y" if horizontal else "x", visible=False)
     axes.tick_params(axis="y" if horizontal else "x", length=0)
-    return _finish(axes, value_label if horizontal else "", "" if horizontal else value_label)
+    return _finish(
+        axes, value_label if horizontal else "", "" if horizontal else value_label
+    )
 
 
 @_house_style()
@@ -382,9 +469,20 @@ def heatmap(
     axes = axes or figure(height=4.0, width=5.2)[1][0]
     limit = np.abs(values).max()
     both = values.min() < 0 < values.max()
-    colors: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if both else {"cmap": "viridis"}
-    image = axes.imshow(values, aspect="equal" if 0.5 < values.shape[0] / values.shape[1] < 2 else "auto", **colors)
-    for axis, ticks, count in ((axes.xaxis, x_ticks, values.shape[1]), (axes.yaxis, y_ticks, values.shape[0])):
+    colors: dict[str, Any] = (
+        {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        if both
+        else {"cmap": "viridis"}
+    )
+    image = axes.imshow(
+        values,
+        aspect="equal" if 0.5 < values.shape[0] / values.shape[1] < 2 else "auto",
+        **colors,
+    )
+    for axis, ticks, count in (
+        (axes.xaxis, x_ticks, values.shape[1]),
+        (axes.yaxis, y_ticks, values.shape[0]),
+    ):
         if ticks is None:
             axis.set_major_locator(MaxNLocator(min(count, 10), integer=True))
         elif len(ticks) == count:
@@ -456,10 +554,28 @@ def vector_field(
     if log_prob is not None:
         fine_x, fine_y, fine = _mesh(bounds, 160)
         density = np.exp(_of_points(log_prob, fine, "log_prob", (len(fine),)))
-        axes.contourf(fine_x, fine_y, density.reshape(fine_x.shape), 12, cmap="Blues", vmax=1.6 * density.max())
+        axes.contourf(
+            fine_x,
+            fine_y,
+            density.reshape(fine_x.shape),
+            12,
+            cmap="Blues",
+            vmax=1.6 * density.max(),
+        )
     cell = (bounds[1] - bounds[0]) / (num - 1)
     scale = max(float(np.hypot(u, v).max()), 1e-300) / (1.6 * cell)
-    axes.quiver(x, y, u, v, angles="xy", scale_units="xy", scale=scale, color="#222222", width=0.0032, headwidth=4)
+    axes.quiver(
+        x,
+        y,
+        u,
+        v,
+        angles="xy",
+        scale_units="xy",
+        scale=scale,
+        color="#222222",
+        width=0.0032,
+        headwidth=4,
+    )
     axes.grid(visible=False)
     axes.set_aspect("equal")
     return _finish(axes, x_label, y_label)
@@ -478,10 +594,19 @@ def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
     error = kl.std(0, ddof=1) / math.sqrt(len(kl)) if len(kl) > 1 else None
     axes = axes or figure()[1][0]
     few = len(level) <= 20
-    axes.bar(level, mean, 0.62 if few else 1.0, yerr=error if few else None, color=BLUE, error_kw=WHISKER)
+    axes.bar(
+        level,
+        mean,
+        0.62 if few else 1.0,
+        yerr=error if few else None,
+        color=BLUE,
+        error_kw=WHISKER,
+    )
     if few:
         axes.set_xticks(level)
-    margin = max(0.3, 1.5 - len(level) / 2)  # a chain of one latent gets no bar as wide as the page
+    margin = max(
+        0.3, 1.5 - len(level) / 2
+    )  # a chain of one latent gets no bar as wide as the page
     axes.set_xlim(0.5 - margin, len(level) + 0.5 + margin)
     axes.grid(axis="x", visible=False)
     return _finish(axes, "level $t$ of the latent $z_t$", "KL (nats)")
@@ -490,9 +615,20 @@ def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
 def _mark(axes: Axes, places: Mapping[str, float]) -> None:
     """Draw a thin vertical line at each place, with its name at the top."""
     for text, place in places.items():
-        axes.axvline(place, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.axvline(
+            place, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
+        )
         place_at_top = axes.get_xaxis_transform()
-        axes.annotate(text, (place, 1), (3, -2), place_at_top, "offset points", va="top", fontsize=9, color="#555555")
+        axes.annotate(
+            text,
+            (place, 1),
+            (3, -2),
+            place_at_top,
+            "offset points",
+            va="top",
+            fontsize=9,
+            color="#555555",
+        )
 
 
 def _finish(axes: Axes, x_label: str, y_label: str, *, legend: bool = False) -> Figure:
@@ -501,13 +637,21 @@ def _finish(axes: Axes, x_label: str, y_label: str, *, legend: bool = False) -> 
     axes.set_ylabel(y_label)
     if legend:
         columns = min(len(axes.get_legend_handles_labels()[1]), 4)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2, columnspacing=1.6)
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=columns,
+            borderaxespad=0.2,
+            columnspacing=1.6,
+        )
     return _figure_of(axes)
 
 
 def _color_key(axes: Axes, mappable: Any, label: str) -> None:
     """Say which color means what, beside the axes and exactly as high as these."""
-    bar = _figure_of(axes).colorbar(mappable, cax=axes.inset_axes((1.04, 0, 0.045, 1)), label=label)
+    bar = _figure_of(axes).colorbar(
+        mappable, cax=axes.inset_axes((1.04, 0, 0.045, 1)), label=label
+    )
     bar.locator = MaxNLocator(5)
     bar.update_ticks()
     bar.ax.spines[:].set_visible(False)
@@ -523,7 +667,9 @@ def _plane_axes(bounds: Bounds, *, beside: float = 0.0) -> Axes:
 def _figure_of(axes: Axes) -> Figure:
     found = axes.get_figure(root=True)
     if not isinstance(found, Figure):
-        raise TypeError("axes must come from companion.plots.figure; those of another figure were given")
+        raise TypeError(
+            "axes must come from companion.plots.figure; those of another figure were given"
+        )
     return found
 
 
@@ -540,27 +686,49 @@ def _tiles(
     """Draw pictures of (height, width, 3) as tiles of one image, with a gap, titles above and labels to the left."""
     height, width, _ = pictures[0].shape
     if wrong := {p.shape for p in pictures} - {(height, width, 3)}:
-        raise ValueError(f"pictures must all have one size; {(height, width)} and {wrong.pop()[:2]} were given")
+        raise ValueError(
+            f"pictures must all have one size; {(height, width)} and {wrong.pop()[:2]} were given"
+        )
     gap = max(1, round(0.06 * width))
     across = columns * (width + gap) - gap
-    beside = max([0.15 + 0.07 * len(line) for label in labels for line in label.splitlines()], default=0.0)
+    beside = max(
+        [0.15 + 0.07 * len(line) for label in labels for line in label.splitlines()],
+        default=0.0,
+    )
     inches = min(tile / width, (WIDTH - 0.16 - beside) / across)  # of a pixel
     line = 8 / 72 / inches  # height of a title, in pixels
     above = round(1.9 * line) if titles else 0
-    every = above if len(titles) > columns else 0  # above the first row only, or above every row
+    every = (
+        above if len(titles) > columns else 0
+    )  # above the first row only, or above every row
     down = rows * (height + gap + every) - gap + above - every
     canvas = np.ones((down, across, 3))
     corners = [
-        (above + i // columns * (height + gap + every), i % columns * (width + gap)) for i in range(len(pictures))
+        (above + i // columns * (height + gap + every), i % columns * (width + gap))
+        for i in range(len(pictures))
     ]
     for picture, (top, left) in zip(pictures, corners, strict=True):
         canvas[top : top + height, left : left + width] = picture
-    axes = axes or figure(width=across * inches + beside + 0.16, height=down * inches + 0.16)[1][0]
+    axes = (
+        axes
+        or figure(width=across * inches + beside + 0.16, height=down * inches + 0.16)[
+            1
+        ][0]
+    )
     axes.imshow(canvas, interpolation="nearest")
     for title, (top, left) in zip(titles, corners, strict=False):
-        axes.text(left + width / 2 - 0.5, top - 0.35 * line, title, ha="center", va="bottom", fontsize=8)
+        axes.text(
+            left + width / 2 - 0.5,
+            top - 0.35 * line,
+            title,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
     axes.set_xticks([])
-    axes.set_yticks([top + height / 2 - 0.5 for top, _ in corners[::columns]][: len(labels)], labels)
+    axes.set_yticks(
+        [top + height / 2 - 0.5 for top, _ in corners[::columns]][: len(labels)], labels
+    )
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -578,8 +746,12 @@ def _pixels(images: Tensor, name: str) -> np.ndarray:
             f"{tuple(np.shape(_plain(images)))} was given"
         )
     if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(f"{name} must lie in [0, 1]; {pixels.min():.4g} to {pixels.max():.4g} was given")
-    return np.broadcast_to(np.moveaxis(pixels, 1, -1), (len(pixels), *pixels.shape[2:], 3))
+        raise ValueError(
+            f"{name} must lie in [0, 1]; {pixels.min():.4g} to {pixels.max():.4g} was given"
+        )
+    return np.broadcast_to(
+        np.moveaxis(pixels, 1, -1), (len(pixels), *pixels.shape[2:], 3)
+    )
 
 
 def _signed(images: Tensor, label: str) -> tuple[np.ndarray, str]:
@@ -593,7 +765,9 @@ def _signed(images: Tensor, label: str) -> tuple[np.ndarray, str]:
             f"{values.shape} was given"
         )
     limit = float(np.abs(values).max()) or 1.0
-    return matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * values / limit)[..., :3], f"{label}\n$\\pm${limit:.2g}"
+    return matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * values / limit)[
+        ..., :3
+    ], f"{label}\n$\\pm${limit:.2g}"
 
 
 def _plain(values: Any) -> Any:
@@ -616,9 +790,15 @@ def _numbers(values: Any, name: str, *, dims: int) -> np.ndarray:
 def _points(line: Any, label: str) -> tuple[np.ndarray, np.ndarray]:
     pair = isinstance(line, tuple) and len(line) == 2 and np.ndim(_plain(line[0])) == 1
     y = _numbers(line[1] if pair else line, label, dims=1)
-    x = _numbers(line[0], f"x of {label!r}", dims=1) if pair else np.arange(1.0, len(y) + 1)
+    x = (
+        _numbers(line[0], f"x of {label!r}", dims=1)
+        if pair
+        else np.arange(1.0, len(y) + 1)
+    )
     if len(x) != len(y):
-        raise ValueError(f"x and y of {label!r} must be equally long; {len(x)} and {len(y)} were given")
+        raise ValueError(
+            f"x and y of {label!r} must be equally long; {len(x)} and {len(y)} were given"
+        )
     return x, y
 
 
@@ -632,12 +812,22 @@ def _plane(points: Any, name: str) -> np.ndarray:
 def _mesh(bounds: Bounds, num: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
     left, right, bottom, top = bounds
     if not (left < right and bottom < top):
-        raise ValueError(f"bounds must be left < right and bottom < top; {bounds} was given")
+        raise ValueError(
+            f"bounds must be left < right and bottom < top; {bounds} was given"
+        )
     x, y = np.meshgrid(np.linspace(left, right, num), np.linspace(bottom, top, num))
-    return x, y, torch.tensor(np.stack([x.ravel(), y.ravel()], 1), dtype=torch.get_default_dtype())
+    return (
+        x,
+        y,
+        torch.tensor(
+            np.stack([x.ravel(), y.ravel()], 1), dtype=torch.get_default_dtype()
+        ),
+    )
 
 
-def _of_points(function: Density, points: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _of_points(
+    function: Density, points: Tensor, name: str, shape: tuple[int, ...]
+) -> np.ndarray:
     with torch.no_grad():
         values = np.asarray(_plain(function(points)), dtype=np.float64)
     if values.shape != shape or np.isnan(values).any() or (values == np.inf).any():

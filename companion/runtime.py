@@ -27,7 +27,9 @@ def scale() -> Literal["small", "full"]:
     if given == "":
         return "full" if torch.cuda.is_available() else "small"
     if given not in ("small", "full"):
-        raise ValueError(f"COMPANION_SCALE must be 'small' or 'full'; {given!r} was given")
+        raise ValueError(
+            f"COMPANION_SCALE must be 'small' or 'full'; {given!r} was given"
+        )
     return "full" if given == "full" else "small"
 
 
@@ -40,8 +42,12 @@ def has_bfloat16() -> bool:
     """Whether `device()` multiplies in bfloat16 in hardware; a processor that torch cannot ask counts as lacking it."""
     if device().type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = (
+        torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    )
+    return any(
+        capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")
+    )
 
 
 def autocast() -> AbstractContextManager[Any]:

@@ -10,11 +10,13 @@ from companion.elbo import LatentChain
 
 
 @torch.no_grad()
-def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "num ..."]]:
+def ancestral_sample(
+    model: LatentChain, num: int
+) -> Iterator[Float[Tensor, "num ..."]]:
     """Yield z_T, z_{T-1}, ..., z_1 and last the mean of p(x | z_1).
 
-    `*film, x = ancestral_sample(model, 64)` keeps all of it. The last step adds no noise: it shows what the decoder
-    means, and `model.likelihood(z_1).sample()` shows what it says.
+    `*film, x = ancestral_sample(model, 64)` keeps all of it. The last step adds no noise:
+    it is the decoder's mean, while `model.likelihood(z_1).sample()` is a sample.
 
     Raises:
         ValueError: if `num` is below 1.

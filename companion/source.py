@@ -8,9 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 SCREEN = 40  # lines a reader takes in without scrolling
+PAGE = 88  # columns of code that fit the page
 
 
-def show(*objects: Callable[..., Any] | type | property, docstring: bool = True) -> None:
+def show(
+    *objects: Callable[..., Any] | type | property, docstring: bool = True
+) -> None:
     """Display the source of functions, methods or classes of this package, one highlighted block each.
 
     In a notebook the block is Markdown, which Jupyter, Colab and the book highlight; elsewhere it is printed.
@@ -21,10 +24,13 @@ def show(*objects: Callable[..., Any] | type | property, docstring: bool = True)
 
     Raises:
         TypeError: if an object is not a function, method, property or class.
-        ValueError: if an object is longer than a screen (40 lines), or is not part of this package.
+        ValueError: if an object is longer than a screen (40 lines) or wider than the page (88
+            columns), or is not part of this package.
     """
     if not objects:
-        raise ValueError("show needs at least one function, method or class; none was given")
+        raise ValueError(
+            "show needs at least one function, method or class; none was given"
+        )
     for text in [_source(item, docstring) for item in objects]:
         _display(text)
 
@@ -34,14 +40,26 @@ def _source(item: object, docstring: bool) -> str:
     module, name = getattr(item, "__module__", ""), getattr(item, "__qualname__", "")
     package = __name__.partition(".")[0]
     if not (module == package or module.startswith(package + ".")):
-        raise ValueError(f"show takes objects of the package {package}; {name} of {module} was given")
+        raise ValueError(
+            f"show takes objects of the package {package}; {name} of {module} was given"
+        )
     text = textwrap.dedent(inspect.getsource(item)).rstrip()  # type: ignore[arg-type]  # _definition let only code pass
     if not docstring:
         text = _without_docstrings(text)
     length = len(text.splitlines())
     if length > SCREEN:
-        advice = "show one method" if inspect.isclass(item) else "show a part of it, or pass docstring=False"
-        raise ValueError(f"{name} has {length} lines, and at most {SCREEN} fit a screen; {advice}")
+        advice = (
+            "show one method"
+            if inspect.isclass(item)
+            else "show a part of it, or pass docstring=False"
+        )
+        raise ValueError(
+            f"{name} has {length} lines, and at most {SCREEN} fit a screen; {advice}"
+        )
+    if wide := [line for line in text.splitlines() if len(line) > PAGE]:
+        raise ValueError(
+            f"{name} has a line wider than the page, {PAGE} columns: {wide[0].strip()}"
+        )
     path = (inspect.getsourcefile(item) or "").replace("\\", "/")  # type: ignore[arg-type]
     where = package + path.rpartition(f"/{package}")[2]
     return f"# {where}{': ' + name if '.' in name else ''}\n{text}"
@@ -55,14 +73,19 @@ def _definition(item: object) -> object:
         item = item.func
     elif not (inspect.isroutine(item) or inspect.isclass(item)):
         kind = "module" if inspect.ismodule(item) else type(item).__name__
-        raise TypeError(f"show takes functions, methods, properties and classes; a {kind} was given")
+        raise TypeError(
+            f"show takes functions, methods, properties and classes; a {kind} was given"
+        )
     return item if inspect.isclass(item) else inspect.unwrap(item)  # type: ignore[arg-type]
 
 
 def _without_docstrings(text: str) -> str:
     lines: list[str | None] = list(text.splitlines())
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or len(node.body) == 1:
+        if (
+            not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            or len(node.body) == 1
+        ):
             continue  # a body that is only a docstring would be no body without it
         first = node.body[0]
         if ast.get_docstring(node) is not None:
@@ -83,4 +106,7 @@ def _display(text: str) -> None:
     fence = "```"
     while fence in text:
         fence += "`"
-    display({"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text}, raw=True)
+    display(
+        {"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text},
+        raw=True,
+    )

@@ -34,26 +34,40 @@ def fit(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: str | None = None,
 ) -> Iterator[Step]:
-    """Take one optimizer step for each batch; logging, schedules and stopping belong to the caller's for loop.
+    """Take one optimizer step for each batch; all else belongs to the caller's for loop.
 
-    Being a generator, it trains only while it is iterated. A batch (x, y) is passed on as loss(model, x, y).
-    `ema` is updated after every step, `progress` labels a progress bar. Numbers continue from `batches.step`.
+    Being a generator, it trains only while it is iterated: for logging, learning-rate
+    schedules and stopping, write a loop around it. A batch (x, y) is passed on as
+    loss(model, x, y). Numbers continue from `batches.step`.
+
+    Args:
+        model: what to train, put into training mode.
+        loss: one value per example, such as `autoencoder.reconstruction_loss`.
+        batches: tensors or tuples of them, such as `data.Batches`.
+        optimizer: of the model's parameters.
+        ema: an average of the weights to update after every step.
+        max_grad_norm: if given, gradients are scaled down to this norm.
+        autocast: context of the forward pass, such as `runtime.autocast`.
+        progress: label of a progress bar; none without it.
 
     Raises:
-        ValueError: if the loss does not return one value for each example, or `max_grad_norm` is not positive.
-        FloatingPointError: if the mean loss, or the norm to clip, is not finite; the parameters stay as they were.
+        ValueError: if the loss gives no single value per example, or `max_grad_norm` is
+            not positive.
+        FloatingPointError: if the mean loss or the norm to clip is not finite; the
+            parameters stay as they were.
     """
     done = getattr(batches, "step", 0)
     with _progress_bar(batches, progress, done) as bar:
         for number, batch in enumerate(bar, start=done + 1):
-            if not model.training:
-                model.train()  # at the start, and after a caller that evaluated the model between two steps
+            model.train()  # also after a caller that evaluated it between two steps
             inputs = batch if isinstance(batch, tuple) else (batch,)
             with autocast():
-                mean_loss = _one_per_example(loss(model, *inputs), len(inputs[0])).mean()
+                values = loss(model, *inputs)
+                mean_loss = _one_per_example(values, len(inputs[0])).mean()
             value = mean_loss.item()
             if not math.isfinite(value):
-                raise FloatingPointError(f"the mean loss must be finite; at step {number} it is {value}")
+                text = f"the mean loss must be finite; at step {number} it is {value}"
+                raise FloatingPointError(text)
             optimizer.zero_grad(set_to_none=True)
             mean_loss.backward()
             _clip_gradients(model, max_grad_norm, number)
@@ -77,7 +91,12 @@ def exponential_average(model: nn.Module, decay: float = 0.999) -> AveragedModel
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
-def minimize(function: Callable[[], Tensor], parameters: Iterable[Tensor], *, max_steps: int = 2000) -> Tensor:
+def minimize(
+    function: Callable[[], Tensor],
+    parameters: Iterable[Tensor],
+    *,
+    max_steps: int = 2000,
+) -> Tensor:
     """Minimize a deterministic function to full precision with L-BFGS, and return its value there.
 
     For problems that can be evaluated whole, in float64: no batches, no noise, no learning rate.
@@ -109,7 +128,9 @@ def minimize(function: Callable[[], Tensor], parameters: Iterable[Tensor], *, ma
     optimizer.step(evaluate)
     value = function().detach()
     if not value.isfinite():
-        raise FloatingPointError(f"the minimized value must be finite; it is {value.item()}")
+        raise FloatingPointError(
+            f"the minimized value must be finite; it is {value.item()}"
+        )
     return value
 
 
@@ -126,16 +147,29 @@ def _clip_gradients(model: nn.Module, max_norm: float | None, number: int) -> No
     if max_norm is None:
         return
     if not max_norm > 0:
-        raise ValueError(f"max_grad_norm must be positive, or None for no clipping; {max_norm} was given")
+        raise ValueError(
+            f"max_grad_norm must be positive, or None for no clipping; {max_norm} was given"
+        )
     norm = clip_grad_norm_(model.parameters(), max_norm)
     if not norm.isfinite():
-        raise FloatingPointError(f"the norm of the gradient must be finite; at step {number} it is {norm.item()}")
+        raise FloatingPointError(
+            f"the norm of the gradient must be finite; at step {number} it is {norm.item()}"
+        )
 
 
 def _progress_bar(batches: Iterable[Any], description: str | None, done: int) -> Any:
     """A tqdm bar that removes itself at the end, and is silent without a description or with TQDM_DISABLE set."""
-    from tqdm.auto import tqdm  # here, since it picks terminal or notebook when it is imported
+    from tqdm.auto import (
+        tqdm,
+    )  # here, since it picks terminal or notebook when it is imported
 
     # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
     disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
-    return tqdm(batches, desc=description, initial=done, leave=False, mininterval=0.25, disable=disable)
+    return tqdm(
+        batches,
+        desc=description,
+        initial=done,
+        leave=False,
+        mininterval=0.25,
+        disable=disable,
+    )

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]  # sequences may be nested
+Values: TypeAlias = (
+    Tensor | np.ndarray | float | Sequence[Any]
+)  # sequences may be nested
 
 # A sample rule accepts up to 5 standard errors: 200 such checks raise about one false alarm in 10,000 runs of the book.
 # A wrong formula must be four times as far away, so that no luck can hide it.
@@ -148,9 +150,16 @@ class SampleRule(Rule):
                 f"left must hold n samples of right's shape, (n, *{tuple(right.shape)}); {tuple(left.shape)} was given"
             )
         if len(left) < FEWEST_SAMPLES:
-            raise ValueError(f"left must hold at least {FEWEST_SAMPLES} samples; {len(left)} were given")
+            raise ValueError(
+                f"left must hold at least {FEWEST_SAMPLES} samples; {len(left)} were given"
+            )
         estimate, standard_error = self.estimate(left, right)
-        return Comparison(estimate, right, (estimate - right).abs(), ACCEPTED_STANDARD_ERRORS * standard_error)
+        return Comparison(
+            estimate,
+            right,
+            (estimate - right).abs(),
+            ACCEPTED_STANDARD_ERRORS * standard_error,
+        )
 
     def rejection(self, name: str, left: Tensor, right: Tensor, wrong: Tensor) -> str:
         # Measured from the right side, not from the noisy estimate, so that another seed gives the same line.
@@ -182,7 +191,9 @@ class MonteCarlo(SampleRule):
     def estimate(self, samples: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = samples.mean(0), samples.std(0)
         if (std <= 1e-12 * mean.abs()).any():
-            raise ValueError("left holds samples that do not vary; compare their one value by the rule exact")
+            raise ValueError(
+                "left holds samples that do not vary; compare their one value by the rule exact"
+            )
         return mean, std / math.sqrt(len(samples))
 
     def statement(self, left: Tensor) -> str:
@@ -195,7 +206,9 @@ class Variance(SampleRule):
 
     def estimate(self, samples: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         if not (right > 0).all():
-            raise ValueError(f"right must be a positive variance; {right.min().item():.4g} was given")
+            raise ValueError(
+                f"right must be a positive variance; {right.min().item():.4g} was given"
+            )
         return samples.var(0), right * math.sqrt(2 / (len(samples) - 1))
 
     def statement(self, left: Tensor) -> str:
@@ -208,11 +221,17 @@ class Proportion(SampleRule):
 
     def estimate(self, samples: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         if not ((samples == 0) | (samples == 1)).all():
-            raise ValueError(f"left must hold outcomes 0 or 1; {samples.min():.4g} to {samples.max():.4g} was given")
+            raise ValueError(
+                f"left must hold outcomes 0 or 1; {samples.min():.4g} to {samples.max():.4g} was given"
+            )
         if not ((right > 0) & (right < 1)).all():
-            raise ValueError(f"right must be a probability strictly between 0 and 1; {right.min():.4g} was given")
+            raise ValueError(
+                f"right must be a probability strictly between 0 and 1; {right.min():.4g} was given"
+            )
         n, spread = len(samples), (right * (1 - right)).min().item()
-        if n * spread < ACCEPTED_STANDARD_ERRORS**2:  # else the accepted band would reach 0 or 1
+        if (
+            n * spread < ACCEPTED_STANDARD_ERRORS**2
+        ):  # else the accepted band would reach 0 or 1
             need = math.ceil(ACCEPTED_STANDARD_ERRORS**2 / spread)
             raise ValueError(
                 f"left must hold at least {need:,} outcomes for a probability this extreme; {n:,} were given"
@@ -254,7 +273,12 @@ def at_most(slack: float) -> AtMost:
 
 
 def verify(
-    label: str, left: Values, right: Values, rule: Rule = exact, *, rejects: Mapping[str, Values] | None = None
+    label: str,
+    left: Values,
+    right: Values,
+    rule: Rule = exact,
+    *,
+    rejects: Mapping[str, Values] | None = None,
 ) -> None:
     """Check that two independent computations agree, and print one line that no machine changes.
 
@@ -272,21 +296,33 @@ def verify(
         TypeError: if the numbers are too coarse for the rule, such as float32 for `exact`.
     """
     if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z][\w.-]*", label):
-        raise ValueError(f"label must be the label of an equation, such as 'eq-elbo'; {label!r} was given")
+        raise ValueError(
+            f"label must be the label of an equation, such as 'eq-elbo'; {label!r} was given"
+        )
     if not isinstance(rule, Rule):
-        raise TypeError(f"rule must be a rule of companion.verify, such as exact or monte_carlo; {rule!r} was given")
+        raise TypeError(
+            f"rule must be a rule of companion.verify, such as exact or monte_carlo; {rule!r} was given"
+        )
     (a, eps_a), (b, eps_b) = _numbers(left, "left"), _numbers(right, "right")
     rule = rule.at_precision(max(eps_a, eps_b))
     for name, side in (("left", a), ("right", b)):
         if not side.isfinite().all():
-            raise VerificationError(f"{label}: {name} holds a value that is not finite: {_show(side)}")
+            raise VerificationError(
+                f"{label}: {name} holds a value that is not finite: {_show(side)}"
+            )
     comparison = rule.compare(a, b)
     if not comparison.accepted:
-        raise VerificationError(f"{label}: left and right disagree ({rule.statement(a)}).\n{_report(comparison)}")
-    print(f"verified {label}: {rule.statement(a)}{_rejections(label, rule, a, b, rejects or {})}")
+        raise VerificationError(
+            f"{label}: left and right disagree ({rule.statement(a)}).\n{_report(comparison)}"
+        )
+    print(
+        f"verified {label}: {rule.statement(a)}{_rejections(label, rule, a, b, rejects or {})}"
+    )
 
 
-def _rejections(label: str, rule: Rule, left: Tensor, right: Tensor, rejects: Mapping[str, Values]) -> str:
+def _rejections(
+    label: str, rule: Rule, left: Tensor, right: Tensor, rejects: Mapping[str, Values]
+) -> str:
     words = []
     for name, value in rejects.items():
         wrong, _ = _numbers(value, f"rejects[{name!r}]")
@@ -309,19 +345,27 @@ def _numbers(values: Values, name: str) -> tuple[Tensor, float]:
             raise ValueError(f"{name} is empty")
         parts = [_numbers(value, name) for value in values]
         if len({part.shape for part, _ in parts}) > 1:
-            raise ValueError(f"{name} must be a regular array; its parts have different shapes")
+            raise ValueError(
+                f"{name} must be a regular array; its parts have different shapes"
+            )
         return torch.stack([part for part, _ in parts]), max(eps for _, eps in parts)
     if isinstance(values, (int, float)):
         values = torch.tensor(values, dtype=torch.float64)
     try:
         tensor = torch.as_tensor(values).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} must be a tensor, a number or a sequence; {type(values).__name__} was given") from None
+        raise TypeError(
+            f"{name} must be a tensor, a number or a sequence; {type(values).__name__} was given"
+        ) from None
     if tensor.is_complex():
-        raise TypeError(f"{name} must be real; {tensor.dtype} was given, so compare torch.view_as_real of both sides")
+        raise TypeError(
+            f"{name} must be real; {tensor.dtype} was given, so compare torch.view_as_real of both sides"
+        )
     if not tensor.numel():
         raise ValueError(f"{name} is empty; its shape is {tuple(tensor.shape)}")
-    return tensor.double(), torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
+    return tensor.double(), torch.finfo(
+        tensor.dtype
+    ).eps if tensor.is_floating_point() else 0.0
 
 
 def _same_shape(left: Tensor, right: Tensor) -> None:
@@ -335,7 +379,9 @@ def _same_shape(left: Tensor, right: Tensor) -> None:
 def _report(c: Comparison) -> str:
     worst = int((c.error - c.allowed).flatten().argmax())
     error, allowed = c.error.flatten()[worst].item(), c.allowed.flatten()[worst].item()
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), c.error.shape))
+    index = tuple(
+        int(i) for i in torch.unravel_index(torch.tensor(worst), c.error.shape)
+    )
     where = f", worst at index {index}" if c.error.dim() else ""
     lines = [
         f"  left  = {_show(c.left)}",

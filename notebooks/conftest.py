@@ -1,6 +1,7 @@
-"""Compare stored outputs about MNIST only where MNIST is: the fallback digits give other figures, so such cells only run there.
+"""Compare stored outputs about MNIST only where MNIST is.
 
-A cell says so by the tag `mnist` beside `nbval-check-output`. What was left out is counted in the closing lines.
+The fallback digits give other figures, so these cells only run there. A cell says so by
+the tag `mnist` beside `nbval-check-output`; what was left out is counted at the end.
 """
 
 from typing import Any
@@ -13,15 +14,21 @@ LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
+    """Switch off the comparison of cells tagged `mnist` where the data are not MNIST."""
     config.stash[LEFT_OUT] = 0
     if data.load("mnist", "test").name == "mnist":
         return
     for item in items:
-        if "mnist" in getattr(getattr(item, "cell", None), "metadata", {}).get("tags", []):
+        if "mnist" in getattr(getattr(item, "cell", None), "metadata", {}).get(
+            "tags", []
+        ):
             item.options["check"] = False
             config.stash[LEFT_OUT] += 1
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"no MNIST here: {config.stash[LEFT_OUT]} cells about it ran without comparing their output")
+    """Say how many comparisons were left out."""
+    if number := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(
+            f"no MNIST here: {number} cells ran without comparison"
+        )

@@ -87,3 +87,9 @@ def test_kernel_gets_markdown_and_plain_text():
     plain = output.data["text/plain"]
     assert plain.startswith("# companion/source.py\ndef show(")
     assert output.data["text/markdown"] == f"```python\n{plain}\n```"
+
+
+def test_lines_wider_than_the_page_are_refused(monkeypatch):
+    monkeypatch.setattr(source, "PAGE", 40)
+    with pytest.raises(ValueError, match="elbo_terms has a line wider than the page, 40 columns: def elbo_terms"):
+        show(elbo_terms)

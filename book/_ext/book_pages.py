@@ -74,12 +74,12 @@ def ledger(book: Book) -> Iterator[str]:
     yield ""
     for docname in dict.fromkeys(place.docname for place in equations.values()):
         rows = [
-            [f"{{eq}}`{label}`", f"`{label}`", formula(place), status(label, found)]
+            [f"{{eq}}`{label}`", f"{formula(place)}\n\n    `{label}`", status(label, found)]
             for label, place in equations.items()
             if place.docname == docname
         ]
         yield from (f"## {chapter_title(book, docname)}", "")
-        yield from table(["Equation", "Label", "Statement", "Status and check"], rows, "8 18 44 30", "ledger")
+        yield from table(["No.", "Statement and label", "Status and check"], rows, "10 54 36", "ledger")
 
 
 def formula(place: Place) -> str:
@@ -197,12 +197,14 @@ def model_cards(book: Book) -> Iterator[str]:
             ["Entry", "Value"],
             [[plain(key.replace("_", " ")), value_text(value)] for key, value in card.items()],
             "30 70",
-            "card",
+            "model-card",
         )
 
 
 def value_text(value: object) -> str:
     """A card's value in a table cell."""
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict):

@@ -30,15 +30,28 @@ class Batches:
     """
 
     def __init__(
-        self, *tensors: Shaped[Tensor, "num_examples ..."], batch_size: int, num_epochs: int = 1, seed: int = 0
+        self,
+        *tensors: Shaped[Tensor, "num_examples ..."],
+        batch_size: int,
+        num_epochs: int = 1,
+        seed: int = 0,
     ) -> None:
         _check_tensors(tensors)
-        for name, value, least in (("batch_size", batch_size, 1), ("num_epochs", num_epochs, 1), ("seed", seed, 0)):
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_epochs", num_epochs, 1),
+            ("seed", seed, 0),
+        ):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer; {value!r} was given")
             if value < least:
                 raise ValueError(f"{name} must be at least {least}; {value} was given")
-        self.tensors, self.batch_size, self.num_epochs, self.seed = tensors, batch_size, num_epochs, seed
+        self.tensors, self.batch_size, self.num_epochs, self.seed = (
+            tensors,
+            batch_size,
+            num_epochs,
+            seed,
+        )
         self.num_examples = len(tensors[0])
         self.steps_per_epoch = -(-self.num_examples // batch_size)
         self.step = 0
@@ -63,7 +76,9 @@ class Batches:
         """Return the order of the examples in this epoch: drawn on the CPU, so that it is the same on every device."""
         # Torch's CPU generator keeps 32 bits of its seed, hence a hash of both numbers rather than a sum or a shift.
         mixed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
-        order = torch.randperm(self.num_examples, generator=torch.Generator().manual_seed(mixed))
+        order = torch.randperm(
+            self.num_examples, generator=torch.Generator().manual_seed(mixed)
+        )
         return order.to(self.tensors[0].device)
 
     def state_dict(self) -> dict[str, int]:
@@ -79,12 +94,18 @@ class Batches:
         """
         expected = self.state_dict()
         if state.keys() != expected.keys():
-            raise ValueError(f"state must have the keys {sorted(expected)}; {sorted(state)} were given")
+            raise ValueError(
+                f"state must have the keys {sorted(expected)}; {sorted(state)} were given"
+            )
         for name in ("seed", "batch_size", "num_examples"):
             if state[name] != expected[name]:
-                raise ValueError(f"state was saved with {name} {state[name]}; these batches have {expected[name]}")
+                raise ValueError(
+                    f"state was saved with {name} {state[name]}; these batches have {expected[name]}"
+                )
         if not 0 <= state["step"] <= len(self):
-            raise ValueError(f"the step of state must lie in 0..{len(self)}; {state['step']} was given")
+            raise ValueError(
+                f"the step of state must lie in 0..{len(self)}; {state['step']} was given"
+            )
         self.step = state["step"]
 
 
@@ -94,12 +115,21 @@ def _check_tensors(tensors: tuple[Tensor, ...]) -> None:
         raise ValueError("tensors must hold at least one tensor; none was given")
     for tensor in tensors:
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensors must hold torch tensors only; {type(tensor).__name__} was given")
-    if any(tensor.dim() == 0 for tensor in tensors) or len({len(tensor) for tensor in tensors}) > 1:
+            raise TypeError(
+                f"tensors must hold torch tensors only; {type(tensor).__name__} was given"
+            )
+    if (
+        any(tensor.dim() == 0 for tensor in tensors)
+        or len({len(tensor) for tensor in tensors}) > 1
+    ):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-        raise ValueError(f"tensors must have equal first dimensions; shapes {shapes} were given")
+        raise ValueError(
+            f"tensors must have equal first dimensions; shapes {shapes} were given"
+        )
     if len(tensors[0]) == 0:
-        raise ValueError("tensors must hold at least one example; the first dimension is 0")
+        raise ValueError(
+            "tensors must hold at least one example; the first dimension is 0"
+        )
     if len({tensor.device for tensor in tensors}) > 1:
         devices = ", ".join(str(tensor.device) for tensor in tensors)
         raise ValueError(f"tensors must lie on one device; {devices} were given")

@@ -94,7 +94,13 @@ class Copy(NamedTuple):
     note: str
 
 
-def load(name: str, split: str = "train", *, fallback: bool = True, device: torch.device | str = "cpu") -> Images:
+def load(
+    name: str,
+    split: str = "train",
+    *,
+    fallback: bool = True,
+    device: torch.device | str = "cpu",
+) -> Images:
     """Return a data set as tensors on the device.
 
     Looks for the files, laid out as torchvision does, in the folder $COMPANION_DATA, if set, and in the user's cache
@@ -116,7 +122,9 @@ def load(name: str, split: str = "train", *, fallback: bool = True, device: torc
     if name not in _NAMES:
         raise ValueError(f"name must be one of {', '.join(_NAMES)}; {name!r} was given")
     if split not in _SPLITS:
-        raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
+        raise ValueError(
+            f"split must be one of {', '.join(_SPLITS)}; {split!r} was given"
+        )
     if name == "digits":
         images, labels = _digits(split)
         return Images(images.to(device), labels.to(device), "digits")
@@ -181,16 +189,23 @@ def _cache_folder() -> Path:
     """Return the folder that downloads are kept in."""
     import platformdirs
 
-    return Path(os.environ.get("COMPANION_CACHE") or platformdirs.user_cache_dir("companion")).expanduser()
+    return Path(
+        os.environ.get("COMPANION_CACHE") or platformdirs.user_cache_dir("companion")
+    ).expanduser()
 
 
 def _files(name: str) -> list[str]:
     """Return the paths of all files of a data set that we need, relative to its folder."""
     folder, digests = _PUBLISHED[name]
-    return [f"{folder}/{file}" for file in sorted({*digests, *(file.removesuffix(".gz") for file in digests)})]
+    return [
+        f"{folder}/{file}"
+        for file in sorted({*digests, *(file.removesuffix(".gz") for file in digests)})
+    ]
 
 
-def _check_files(name: str, root: Path, advice: str = "delete the file to have it downloaded again") -> None:
+def _check_files(
+    name: str, root: Path, advice: str = "delete the file to have it downloaded again"
+) -> None:
     """Raise ValueError, naming the file, unless every file is the published one."""
     folder, digests = _PUBLISHED[name]
     for file, expected in digests.items():
@@ -224,7 +239,9 @@ def _digest_of_state(path: Path, _size: int, _mtime_ns: int, unpack: bool) -> st
 
 def _read(name: str, folder: Path, split: str) -> tuple[Tensor, Tensor]:
     """Read checked files: bytes of shape (num, channels, height, width) and labels."""
-    data_set = _torchvision_class(name)(str(folder), train=split == "train", download=False)
+    data_set = _torchvision_class(name)(
+        str(folder), train=split == "train", download=False
+    )
     labels = torch.as_tensor(data_set.targets)
     if name == "cifar10":
         return torch.from_numpy(data_set.data).permute(0, 3, 1, 2).contiguous(), labels
@@ -235,7 +252,11 @@ def _torchvision_class(name: str) -> Any:
     """Return torchvision's class for a data set, imported only now: it takes as long to import as torch itself."""
     from torchvision import datasets
 
-    return {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name]
+    return {
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+    }[name]
 
 
 def _download(name: str) -> Path:
@@ -246,7 +267,11 @@ def _download(name: str) -> Path:
         ValueError: if a downloaded file is not the published one.
     """
     kind = _torchvision_class(name)
-    mirrors = [kind.url] if name == "cifar10" else [mirror + kind.resources[0][0] for mirror in kind.mirrors]
+    mirrors = (
+        [kind.url]
+        if name == "cifar10"
+        else [mirror + kind.resources[0][0] for mirror in kind.mirrors]
+    )
     if not _any_answers(mirrors):
         raise ConnectionError("no network")
     target = _cache_folder()
@@ -256,10 +281,20 @@ def _download(name: str) -> Path:
             with _socket_timeout(_STALL_TIMEOUT):
                 kind(temporary, train=True, download=True)
         # A full disk or a folder without permission is an OSError too, but none of these: it passes as it is.
-        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException, RuntimeError) as error:
+        except (
+            urllib.error.URLError,
+            TimeoutError,
+            ConnectionError,
+            http.client.HTTPException,
+            RuntimeError,
+        ) as error:
             reason = " ".join(str(error).split())
             raise ConnectionError(f"its download failed ({reason[:150]})") from error
-        _check_files(name, Path(temporary), "it came from the network and was dropped, and the cache is as it was")
+        _check_files(
+            name,
+            Path(temporary),
+            "it came from the network and was dropped, and the cache is as it was",
+        )
         for file in _files(name):
             (target / file).parent.mkdir(parents=True, exist_ok=True)
             (Path(temporary) / file).replace(target / file)
@@ -272,10 +307,14 @@ def _any_answers(urls: list[str]) -> bool:
 
     def ask(url: str) -> None:
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_ANSWER_TIMEOUT).close()
+            urllib.request.urlopen(
+                urllib.request.Request(url, method="HEAD"), timeout=_ANSWER_TIMEOUT
+            ).close()
             answers.put(True)
         except urllib.error.HTTPError:
-            answers.put(True)  # an answer all the same; the download itself will say what is wrong
+            answers.put(
+                True
+            )  # an answer all the same; the download itself will say what is wrong
         except (OSError, http.client.HTTPException):
             answers.put(False)
 
@@ -320,13 +359,20 @@ def _digits(split: str) -> tuple[Float[Tensor, "num 1 8 8"], Int[Tensor, " num"]
     return images[chosen, None], labels[chosen]
 
 
-def _shifted_digits(split: str) -> tuple[Float[Tensor, "num 1 28 28"], Int[Tensor, " num"]]:
+def _shifted_digits(
+    split: str,
+) -> tuple[Float[Tensor, "num 1 28 28"], Int[Tensor, " num"]]:
     """Return the digits enlarged to 24x24 on 28x28 black pixels, shifted by -2, 0 or 2 pixels both ways.
 
     The unshifted ones come first. All shifts of a digit are in its split, so that nothing of the test is trained on.
     """
     images, labels = _digits(split)
     large = F.pad(F.interpolate(images, size=24, mode="bilinear"), [2, 2, 2, 2])
-    shifts = sorted(((down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)), key=lambda shift: shift != (0, 0))
+    shifts = sorted(
+        ((down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)),
+        key=lambda shift: shift != (0, 0),
+    )
     # The frame is two pixels wide, so nothing but black wraps around.
-    return torch.cat([large.roll(shift, dims=(2, 3)) for shift in shifts]), labels.repeat(len(shifts))
+    return torch.cat(
+        [large.roll(shift, dims=(2, 3)) for shift in shifts]
+    ), labels.repeat(len(shifts))

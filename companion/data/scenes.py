@@ -9,11 +9,20 @@ from torch import Tensor
 
 # What varies from picture to picture, and between which values it is drawn. All are angles in radians but `size`.
 SCENE_FACTORS = {
-    "azimuth": (-math.pi / 3, math.pi / 3),  # the house turned about the vertical, counterclockwise seen from above
+    "azimuth": (
+        -math.pi / 3,
+        math.pi / 3,
+    ),  # the house turned about the vertical, counterclockwise seen from above
     "elevation": (math.pi / 12, math.pi / 3),  # the camera above the horizon
-    "light": (-5 * math.pi / 12, 5 * math.pi / 12),  # the sun left (< 0) or right of the camera, at 45 degrees
+    "light": (
+        -5 * math.pi / 12,
+        5 * math.pi / 12,
+    ),  # the sun left (< 0) or right of the camera, at 45 degrees
     "size": (0.6, 1.0),  # edge lengths, relative to the largest house
-    "hue": (0.0, 4 * math.pi / 3),  # on the color wheel: red 0, green 2 pi/3, blue 4 pi/3; not around it, so no jump
+    "hue": (
+        0.0,
+        4 * math.pi / 3,
+    ),  # on the color wheel: red 0, green 2 pi/3, blue 4 pi/3; not around it, so no jump
 }
 
 _PIXELS = 32
@@ -62,7 +71,9 @@ def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scene
     if num < 1:
         raise ValueError(f"num must be at least 1; {num} was given")
     low, high = torch.tensor(list(SCENE_FACTORS.values())).T
-    share = torch.rand(num, len(SCENE_FACTORS), generator=torch.Generator().manual_seed(seed))
+    share = torch.rand(
+        num, len(SCENE_FACTORS), generator=torch.Generator().manual_seed(seed)
+    )
     factors = (low + (high - low) * share).to(device)
     return Scenes(render_scenes(factors), factors, tuple(SCENE_FACTORS))
 
@@ -85,19 +96,29 @@ def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32
 
 def _check_factors(factors: Tensor) -> None:
     """Say in one sentence what is wrong with the factors, if anything is."""
-    if factors.dim() != 2 or factors.shape[1] != len(SCENE_FACTORS) or len(factors) == 0:
+    if (
+        factors.dim() != 2
+        or factors.shape[1] != len(SCENE_FACTORS)
+        or len(factors) == 0
+    ):
         raise ValueError(
             f"factors must have shape (num, {len(SCENE_FACTORS)}) with columns {', '.join(SCENE_FACTORS)}; "
             f"shape {tuple(factors.shape)} was given"
         )
     if not factors.is_floating_point():
-        raise TypeError(f"factors must be floating-point numbers; {factors.dtype} was given")
+        raise TypeError(
+            f"factors must be floating-point numbers; {factors.dtype} was given"
+        )
     if not bool(factors.isfinite().all()):
-        raise ValueError("factors must be finite; a value that is infinite or not a number was given")
+        raise ValueError(
+            "factors must be finite; a value that is infinite or not a number was given"
+        )
     elevation, size = factors[:, 1], factors[:, 3]
     if not bool(((elevation > 0) & (elevation < math.pi / 2)).all()):
         low, high = elevation.min().item(), elevation.max().item()
-        raise ValueError(f"elevation must lie between 0 and pi/2, both excluded; {low:.4g} to {high:.4g} was given")
+        raise ValueError(
+            f"elevation must lie between 0 and pi/2, both excluded; {low:.4g} to {high:.4g} was given"
+        )
     if not bool((size > 0).all()):
         raise ValueError(f"size must be positive; {size.min().item():.4g} was given")
 
@@ -106,7 +127,9 @@ def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
     """Average the colors of the sample points of each pixel."""
     azimuth, elevation, light, size, hue = factors.T
     normals, distances = _house(azimuth, size)
-    lift = 0.45 * size  # the picture's center lies this high above the middle of the floor
+    lift = (
+        0.45 * size
+    )  # the picture's center lies this high above the middle of the floor
     camera = _direction(elevation, torch.zeros_like(elevation))
     up = _direction(elevation + math.pi / 2, torch.zeros_like(elevation))
     right = torch.tensor([1.0, 0.0, 0.0], device=factors.device).expand_as(up)
@@ -127,7 +150,9 @@ def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
             near, far, face = _cross(normals, distances, screen, -camera, u, v)
             # Each sample looks at another point of the sun's disk, which gives the shadow a soft edge for free.
             edge = 2 * _SUN_RADIUS
-            ray = _direction(torch.full_like(light, _SUN_HEIGHT + edge * down), light + edge * across)
+            ray = _direction(
+                torch.full_like(light, _SUN_HEIGHT + edge * down), light + edge * across
+            )
             enter, leave, _ = _cross(normals, distances, ground, ray, u, v)
             shaded = (enter < leave) & (leave > 0)
             color = torch.where(shaded, 0.6 * _GROUND, _GROUND)[:, None]
@@ -136,20 +161,33 @@ def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
     return (picture / _SAMPLES**2).unflatten(-1, (_PIXELS, _PIXELS))
 
 
-def _house(azimuth: Tensor, size: Tensor) -> tuple[Float[Tensor, "num planes 3"], Float[Tensor, "num planes"]]:
+def _house(
+    azimuth: Tensor, size: Tensor
+) -> tuple[Float[Tensor, "num planes 3"], Float[Tensor, "num planes"]]:
     """Return the planes of each turned and scaled house."""
-    cos, sin, zero, one = azimuth.cos(), azimuth.sin(), torch.zeros_like(azimuth), torch.ones_like(azimuth)
-    turn = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
+    cos, sin, zero, one = (
+        azimuth.cos(),
+        azimuth.sin(),
+        torch.zeros_like(azimuth),
+        torch.ones_like(azimuth),
+    )
+    turn = torch.stack(
+        [cos, -sin, zero, sin, cos, zero, zero, zero, one], -1
+    ).unflatten(-1, (3, 3))
     normals = torch.tensor(_NORMALS, device=azimuth.device) @ turn.mT
     return normals, size[:, None] * torch.tensor(_DISTANCES, device=azimuth.device)
 
 
 def _direction(height: Tensor, side: Tensor) -> Float[Tensor, "num 3"]:
     """Return unit vectors `height` above the horizon (z is up), turned to the right by `side` from the camera (-y)."""
-    return torch.stack([height.cos() * side.sin(), -height.cos() * side.cos(), height.sin()], -1)
+    return torch.stack(
+        [height.cos() * side.sin(), -height.cos() * side.cos(), height.sin()], -1
+    )
 
 
-def _grid(across: float, down: float) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
+def _grid(
+    across: float, down: float
+) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
     """Return u of each column and v of each row, from the top left, of sample points with these offsets in pixels."""
     center = torch.arange(_PIXELS) + 0.5 - _PIXELS / 2
     width = 2 * _HALF_WIDTH / _PIXELS
@@ -164,7 +202,9 @@ def _cross(
     A ray enters when it has crossed all planes that it meets from outside, and leaves at the first of the others.
     """
     speed = (normals @ ray[:, :, None]).squeeze(-1)
-    speed = torch.where(speed.abs() < 1e-6, 1e-6, speed)  # a ray along a plane crosses it very far away
+    speed = torch.where(
+        speed.abs() < 1e-6, 1e-6, speed
+    )  # a ray along a plane crosses it very far away
     crossing = -(normals @ start)
     crossing[:, :, 2] += distances
     crossing = crossing / speed[:, :, None]
@@ -175,7 +215,9 @@ def _cross(
     return enter, leave, face
 
 
-def _along(crossing: Float[Tensor, "num planes 3"], u: Tensor, v: Tensor) -> Float[Tensor, "num planes pixels"]:
+def _along(
+    crossing: Float[Tensor, "num planes 3"], u: Tensor, v: Tensor
+) -> Float[Tensor, "num planes pixels"]:
     """Return `crossing @ (u, v, 1)` for all pixels; a row plus a column is far faster than the product."""
     of_u = crossing[:, :, :1] * u
     of_v = crossing[:, :, 1:2] * v + crossing[:, :, 2:]
@@ -184,5 +226,7 @@ def _along(crossing: Float[Tensor, "num planes 3"], u: Tensor, v: Tensor) -> Flo
 
 def _color(hue: Float[Tensor, " num"]) -> Float[Tensor, "num 3"]:
     """Return red, green and blue of a color of full value and three quarters of full saturation."""
-    sector = (torch.tensor([5.0, 3.0, 1.0], device=hue.device) + hue[:, None] * 3 / math.pi) % 6
+    sector = (
+        torch.tensor([5.0, 3.0, 1.0], device=hue.device) + hue[:, None] * 3 / math.pi
+    ) % 6
     return 1 - 0.75 * torch.minimum(sector, 4 - sector).clamp(0, 1)

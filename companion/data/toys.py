@@ -34,7 +34,12 @@ def toy_density(name: str) -> Distribution:
     Raises:
         ValueError: if the name is none of these.
     """
-    toys = {"rings": Rings, "mixture": _mixture, "pinwheel": _pinwheel, "checkerboard": Checkerboard}
+    toys = {
+        "rings": Rings,
+        "mixture": _mixture,
+        "pinwheel": _pinwheel,
+        "checkerboard": Checkerboard,
+    }
     if name not in toys:
         raise ValueError(f"name must be one of {', '.join(toys)}; {name!r} was given")
     return toys[name]()
@@ -60,7 +65,9 @@ class Rings(Distribution):
     arg_constraints = _NO_ARGUMENTS
     support = constraints.real_vector
 
-    def __init__(self, radii: tuple[float, ...] = (1.2, 2.8), noise: float = 0.15) -> None:
+    def __init__(
+        self, radii: tuple[float, ...] = (1.2, 2.8), noise: float = 0.15
+    ) -> None:
         if not radii or min(radii) <= 0:
             raise ValueError(f"radii must hold positive numbers; {radii} was given")
         if not noise > 0:
@@ -68,7 +75,9 @@ class Rings(Distribution):
         self.radii, self.noise = torch.tensor(radii), noise
         super().__init__(event_shape=torch.Size([2]))
 
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "*sample 2"]:
+    def sample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
+    ) -> Float[Tensor, "*sample 2"]:
         """Draw points: a circle, an angle on it, and the noise."""
         r = self.radii[torch.randint(len(self.radii), tuple(sample_shape))]
         angle = 2 * math.pi * torch.rand(tuple(sample_shape))
@@ -81,8 +90,12 @@ class Rings(Distribution):
         distance, r = value.norm(dim=-1, keepdim=True), self.radii.to(value)
         variance = self.noise**2
         # i0e(a) = exp(-a) I_0(a) turns the exponent into a square, and never overflows.
-        log_p = torch.special.i0e(r * distance / variance).log() - (distance - r) ** 2 / (2 * variance)
-        return torch.logsumexp(log_p, -1) - math.log(2 * math.pi * variance * len(self.radii))
+        log_p = torch.special.i0e(r * distance / variance).log() - (
+            distance - r
+        ) ** 2 / (2 * variance)
+        return torch.logsumexp(log_p, -1) - math.log(
+            2 * math.pi * variance * len(self.radii)
+        )
 
 
 class Checkerboard(Distribution):
@@ -97,9 +110,14 @@ class Checkerboard(Distribution):
     def __init__(self) -> None:
         super().__init__(event_shape=torch.Size([2]))
 
-    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "*sample 2"]:
+    def sample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
+    ) -> Float[Tensor, "*sample 2"]:
         """Draw points: a column, one of its two black squares, and a place in it."""
-        column, pair = torch.randint(4, tuple(sample_shape)), torch.randint(2, tuple(sample_shape))
+        column, pair = (
+            torch.randint(4, tuple(sample_shape)),
+            torch.randint(2, tuple(sample_shape)),
+        )
         corner = torch.stack([column, 2 * pair + column % 2], -1) - 2
         return corner + torch.rand(corner.shape)
 
@@ -107,7 +125,9 @@ class Checkerboard(Distribution):
         """Log-density in nats; minus infinity off the black squares."""
         self._validate_sample(value)
         square = value.floor()
-        black = (square.sum(-1) % 2 == 0) & (square >= -2).all(-1) & (square < 2).all(-1)
+        black = (
+            (square.sum(-1) % 2 == 0) & (square >= -2).all(-1) & (square < 2).all(-1)
+        )
         inside = torch.full_like(value[..., 0], -math.log(8))
         return torch.where(black, inside, -math.inf)
 
@@ -149,7 +169,9 @@ def _turn(x: Tensor, rate: float) -> Tensor:
     """Rotate each point about the origin by `rate` times its distance from it, counterclockwise."""
     angle = rate * x.norm(dim=-1)
     cos, sin = angle.cos(), angle.sin()
-    return torch.stack([cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1)
+    return torch.stack(
+        [cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1
+    )
 
 
 def _directions(num: int) -> Float[Tensor, "num 2"]:
@@ -170,4 +192,6 @@ def _pinwheel() -> Distribution:
     across = torch.stack([-along[:, 1], along[:, 0]], -1)
     factor = torch.stack([0.5 * along, 0.18 * across], -1)
     arms = MultivariateNormal(2.0 * along, covariance_matrix=factor @ factor.mT)
-    return TransformedDistribution(MixtureSameFamily(Categorical(torch.ones(5)), arms), [Swirl(0.7)])
+    return TransformedDistribution(
+        MixtureSameFamily(Categorical(torch.ones(5)), arms), [Swirl(0.7)]
+    )

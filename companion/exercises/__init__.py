@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 P = ParamSpec("P")
-Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]  # sequences may be nested
+Values: TypeAlias = (
+    Tensor | np.ndarray | float | Sequence[Any]
+)  # sequences may be nested
 
 
 class NotYet(AssertionError):
@@ -65,7 +67,9 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
     return decorate
 
 
-def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1e-4) -> None:
+def expect_close(
+    answer: Values, expected: Values, hint: str, *, rtol: float = 1e-4
+) -> None:
     """Expect numbers that agree with the expected ones, relative to the largest of these.
 
     Args:
@@ -81,9 +85,13 @@ def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1
     try:
         left = torch.as_tensor(answer).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError):
-        raise NotYet(f"the answer should be a number or a tensor, not {type(answer).__name__}. {hint}") from None
+        raise NotYet(
+            f"the answer should be a number or a tensor, not {type(answer).__name__}. {hint}"
+        ) from None
     if left.shape != right.shape:
-        raise NotYet(f"the answer has shape {tuple(left.shape)}, and {tuple(right.shape)} is expected. {hint}")
+        raise NotYet(
+            f"the answer has shape {tuple(left.shape)}, and {tuple(right.shape)} is expected. {hint}"
+        )
     if not left.isfinite().all():
         raise NotYet(f"the answer holds a value that is not finite. {hint}")
     tolerance = rtol * right.abs().max().item()
@@ -115,9 +123,13 @@ def expect_function(
         NotYet: naming the arguments' position in `inputs` where the results differ; then the hint.
     """
     if not inputs:
-        raise ValueError("inputs must hold at least one tuple of arguments; none was given")
+        raise ValueError(
+            "inputs must hold at least one tuple of arguments; none was given"
+        )
     if not callable(function):
-        raise NotYet(f"the answer should be a function, not {type(function).__name__}. {hint}")
+        raise NotYet(
+            f"the answer should be a function, not {type(function).__name__}. {hint}"
+        )
     for number, arguments in enumerate(inputs, 1):
         try:
             answer = function(*copy.deepcopy(arguments))
@@ -152,5 +164,7 @@ def _difference(left: Tensor, right: Tensor, wrong: Tensor, tolerance: float) ->
     if bool(((left + right).abs() <= tolerance).all()):
         return "the size is right, but the sign is not"
     if left.dim():
-        return f"{int(wrong.sum())} of {wrong.numel()} values differ from what is expected"
+        return (
+            f"{int(wrong.sum())} of {wrong.numel()} values differ from what is expected"
+        )
     return f"{left.item():.4g} is too {'large' if left > right else 'small'}"

@@ -6,7 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from companion.autoencoder import Autoencoder, dct_matrix, jacobian_norm, reconstruction_loss
+from companion.autoencoder import (
+    Autoencoder,
+    dct_matrix,
+    jacobian_norm,
+    reconstruction_loss,
+)
 from companion.exercises import Values, exercise, expect, expect_close, expect_function
 
 
@@ -17,7 +22,9 @@ def check_kept_energy(kept_energy: Callable[[Tensor, int], Tensor]) -> str:
     def reference(x: Tensor, keep: int) -> Tensor:
         C = dct_matrix(x.shape[-1]).to(x)
         z = C @ x @ C.T
-        return z[..., :keep, :keep].square().flatten(1).sum(1) / x.square().flatten(1).sum(1)
+        return z[..., :keep, :keep].square().flatten(1).sum(1) / x.square().flatten(
+            1
+        ).sum(1)
 
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(4, 1, 12, 12, generator=generator, dtype=torch.double)
@@ -29,7 +36,11 @@ def check_kept_energy(kept_energy: Callable[[Tensor, int], Tensor]) -> str:
 @exercise("best-constant")
 def check_best_constant(answer: Values) -> str:
     """Check the constants of least mean squared and least mean absolute error for the data 0, 0, 1, 7, 2."""
-    expect_close(answer, [2.0, 1.0], "Set the derivative of each mean to zero; the derivative of |x - c| is a sign.")
+    expect_close(
+        answer,
+        [2.0, 1.0],
+        "Set the derivative of each mean to zero; the derivative of |x - c| is a sign.",
+    )
     return "the squared error asks for the mean, the absolute error for the median"
 
 
@@ -38,7 +49,10 @@ def check_projection_loss(projection_loss: Callable[[Tensor, Tensor], Tensor]) -
     """Check `projection_loss(S, U)`, the mean squared error of projecting on orthonormal columns U, from S alone."""
     generator = torch.Generator().manual_seed(2)
     A = torch.randn(6, 6, generator=generator, dtype=torch.double)
-    S, U = A @ A.T, torch.linalg.qr(torch.randn(6, 2, generator=generator, dtype=torch.double))[0]
+    S, U = (
+        A @ A.T,
+        torch.linalg.qr(torch.randn(6, 2, generator=generator, dtype=torch.double))[0],
+    )
 
     def reference(S: Tensor, U: Tensor) -> Tensor:
         left = torch.eye(len(S), dtype=S.dtype) - U @ U.T
@@ -50,7 +64,9 @@ def check_projection_loss(projection_loss: Callable[[Tensor, Tensor], Tensor]) -
 
 
 @exercise("gaussian-denoiser")
-def check_gaussian_denoiser(denoise: Callable[[Tensor, float, float, float], Tensor]) -> str:
+def check_gaussian_denoiser(
+    denoise: Callable[[Tensor, float, float, float], Tensor],
+) -> str:
     """Check `denoise(x, mean, var, noise_var)`, the best guess of a Gaussian from its noisy version."""
     x = torch.linspace(-3, 3, 7, dtype=torch.double)
 
@@ -72,7 +88,9 @@ def check_sigmoid_jacobian(penalty: Callable[[Tensor, Tensor], Tensor]) -> str:
     def reference(W: Tensor, x: Tensor) -> Tensor:
         layer = nn.Linear(5, 3, bias=False, dtype=torch.double)
         layer.weight = nn.Parameter(W)
-        return jacobian_norm(Autoencoder(nn.Sequential(layer, nn.Sigmoid()), nn.Identity()), x).detach()
+        return jacobian_norm(
+            Autoencoder(nn.Sequential(layer, nn.Sigmoid()), nn.Identity()), x
+        ).detach()
 
     hint = "The derivative of the sigmoid is g (1 - g), where tanh has 1 - g^2."
     expect_function(penalty, reference, [(W, x), (3 * W, x[:1])], hint)
@@ -81,11 +99,16 @@ def check_sigmoid_jacobian(penalty: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 @exercise("happy-anomaly")
 def check_happy_anomaly(
-    picture: Float[Tensor, "1 1 28 28"], model: Autoencoder, digits: Float[Tensor, "num 1 28 28"]
+    picture: Float[Tensor, "1 1 28 28"],
+    model: Autoencoder,
+    digits: Float[Tensor, "num 1 28 28"],
 ) -> str:
     """Check a picture far from every digit given that the model reconstructs better than 95 % of them."""
     hint = "What is the easiest picture to reconstruct? It needs no digit in it."
-    expect(isinstance(picture, Tensor) and picture.shape == (1, 1, 28, 28), "Give a tensor of shape (1, 1, 28, 28).")
+    expect(
+        isinstance(picture, Tensor) and picture.shape == (1, 1, 28, 28),
+        "Give a tensor of shape (1, 1, 28, 28).",
+    )
     expect(picture.min() >= 0 and picture.max() <= 1, "Pixels must lie in [0, 1].")
     with torch.no_grad():
         errors = reconstruction_loss(model, digits)
@@ -93,5 +116,8 @@ def check_happy_anomaly(
     nearest = torch.cdist(picture.to(digits).flatten(1), digits.flatten(1)).min()
     typical = digits.flatten(1).norm(dim=1).quantile(0.01)
     expect(nearest >= 0.5 * typical, f"That is too close to a digit. {hint}")
-    expect(error < errors.quantile(0.05), f"Its error is above that of the easiest 5 % of digits. {hint}")
+    expect(
+        error < errors.quantile(0.05),
+        f"Its error is above that of the easiest 5 % of digits. {hint}",
+    )
     return "a small reconstruction error is no certificate of normality"

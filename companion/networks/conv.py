@@ -1,11 +1,16 @@
 """A convolutional encoder and its mirror image, four layers each, for pictures of 28 x 28 or 32 x 32 pixels."""
 
+from itertools import pairwise
+
 from torch import nn
 
-_SIDES = {28: (14, 7, 4, 2), 32: (16, 8, 4, 2)}  # side of the feature map after each of the four strided layers
+# Side of the picture and of the feature maps after each of the four strided layers.
+_SIDES = {28: (28, 14, 7, 4, 2), 32: (32, 16, 8, 4, 2)}
 
 
-def conv_encoder(num_out: int, image_shape: tuple[int, int, int] = (1, 28, 28), channels: int = 16) -> nn.Sequential:
+def conv_encoder(
+    num_out: int, image_shape: tuple[int, int, int] = (1, 28, 28), channels: int = 16
+) -> nn.Sequential:
     """Return four convolutions of stride 2 and one linear layer: (batch, *image_shape) to (batch, num_out).
 
     Raises:
@@ -14,12 +19,14 @@ def conv_encoder(num_out: int, image_shape: tuple[int, int, int] = (1, 28, 28), 
     depth, _ = _check(image_shape)
     widths = [depth, channels, 2 * channels, 4 * channels, 4 * channels]
     layers: list[nn.Module] = []
-    for num_in, num in zip(widths[:-1], widths[1:], strict=True):
-        layers += [nn.Conv2d(num_in, num, kernel_size=3, stride=2, padding=1), nn.SiLU()]
+    for num_in, num in pairwise(widths):
+        layers += [nn.Conv2d(num_in, num, 3, stride=2, padding=1), nn.SiLU()]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * widths[-1], num_out))
 
 
-def conv_decoder(num_in: int, image_shape: tuple[int, int, int] = (1, 28, 28), channels: int = 16) -> nn.Sequential:
+def conv_decoder(
+    num_in: int, image_shape: tuple[int, int, int] = (1, 28, 28), channels: int = 16
+) -> nn.Sequential:
     """Return one linear layer and four transposed convolutions: (batch, num_in) to (batch, *image_shape).
 
     Raises:
@@ -27,17 +34,22 @@ def conv_decoder(num_in: int, image_shape: tuple[int, int, int] = (1, 28, 28), c
     """
     depth, sides = _check(image_shape)
     widths = [4 * channels, 4 * channels, 2 * channels, channels, depth]
-    layers: list[nn.Module] = [nn.Linear(num_in, 4 * widths[0]), nn.Unflatten(1, (widths[0], 2, 2))]
-    chain = [*sides[::-1], image_shape[1]]  # 2, 4, 7, 14, 28
-    for num, num_out, side, target in zip(widths[:-1], widths[1:], chain[:-1], chain[1:], strict=True):
-        # A transposed layer of stride 2 turns a side of s into 2s - 1; one more row where the encoder met an even side.
+    layers: list[nn.Module] = [nn.Linear(num_in, 4 * widths[0])]
+    layers += [nn.Unflatten(1, (widths[0], 2, 2))]
+    sizes = zip(pairwise(widths), pairwise(reversed(sides)), strict=True)
+    for (num, num_out), (side, target) in sizes:
+        # A transposed layer of stride 2 turns a side of s into 2 s - 1, and an even
+        # side of the encoder needs one row more.
         extra = target - (2 * side - 1)
-        layers += [nn.SiLU(), nn.ConvTranspose2d(num, num_out, 3, stride=2, padding=1, output_padding=extra)]
+        deconv = nn.ConvTranspose2d(num, num_out, 3, 2, padding=1, output_padding=extra)
+        layers += [nn.SiLU(), deconv]
     return nn.Sequential(*layers)
 
 
 def _check(image_shape: tuple[int, int, int]) -> tuple[int, tuple[int, ...]]:
     depth, height, width = image_shape
     if height != width or height not in _SIDES:
-        raise ValueError(f"image_shape must be (channels, 28, 28) or (channels, 32, 32); {tuple(image_shape)} was given")
+        raise ValueError(
+            f"image_shape must be (channels, 28, 28) or (channels, 32, 32); {tuple(image_shape)} was given"
+        )
     return depth, _SIDES[height]

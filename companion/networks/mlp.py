@@ -1,11 +1,14 @@
 """Multi-layer perceptrons."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import nn
 
 
-def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+def mlp(
+    sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Sequential:
     """Return linear layers of the given sizes with an activation between them, and none after the last.
 
     `mlp([784, 256, 16])` is a network of two layers, from 784 numbers to 16.
@@ -14,8 +17,10 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> 
         ValueError: if there are fewer than two sizes, or one is below 1.
     """
     if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes must hold at least two positive integers; {list(sizes)} was given")
+        raise ValueError(
+            f"sizes must hold at least two positive integers; {list(sizes)} was given"
+        )
     layers: list[nn.Module] = []
-    for num_in, num_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), activation()]
     return nn.Sequential(*layers[:-1])
