@@ -143,7 +143,7 @@ def mlp_autoencoder(
     hidden: int = 256,
     image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
-    """Two layers each way; the decoder ends in a sigmoid, since pixels lie in [0, 1]."""
+    """Two layers each way, and a sigmoid at the end, since pixels lie in [0, 1]."""
     dim = math.prod(image_shape)
     encoder, decoder = mlp([dim, hidden, latent_dim]), mlp([latent_dim, hidden, dim])
     return Autoencoder(

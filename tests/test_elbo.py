@@ -15,7 +15,7 @@ from companion.samplers import ancestral_sample
 class GaussianWalk(LatentChain):
     """z_T ~ N(0, 1), each z_t = a z_{t+1} + noise of variance s2, x = a z_1 + noise: everything is Gaussian.
 
-    The exact posteriors come from conditioning the joint Gaussian by brute force; `spread` widens them, to make q wrong.
+    The exact posteriors come from conditioning the joint Gaussian; `spread` widens them, to make q wrong.
     """
 
     def __init__(self, num_latents: int, a: float = 0.8, s2: float = 0.5, spread: float = 1.0) -> None:

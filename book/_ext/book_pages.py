@@ -93,24 +93,24 @@ def concordance(book: Book) -> Iterator[str]:
     known = {row["id"] for row in rows}
     if unknown := sorted({claim.row for claim in book.claims} - known):
         raise ValueError(f"a *Sources:* line names {', '.join(unknown)}, which book/data/coverage.tsv does not have")
-    claimed = {claim.row for claim in book.claims}
-    yield f"**{len(claimed)} of {len(rows)} items are covered so far.**"
+    claimed = {(claim.row, chapter_number(book, claim.docname)) for claim in book.claims}
+    wanted = {row["id"]: row["chapter"].split(",") for row in rows}
+    complete = sum(all((row, chapter) in claimed for chapter in chapters) for row, chapters in wanted.items())
+    started = len({row for row, _ in claimed}) - complete
+    yield f"**{complete} of {len(rows)} items are covered so far**, and {started} in the first of their chapters."
     yield ""
     summary = []
-    for chapter in sorted({c for row in rows for c in row["chapter"].split(",")}, key=int):
-        mine = [row["id"] for row in rows if chapter in row["chapter"].split(",")]
-        summary.append([where(book, chapter), str(len(mine)), str(len(claimed & set(mine)))])
+    for chapter in sorted({c for chapters in wanted.values() for c in chapters}, key=int):
+        mine = [row for row, chapters in wanted.items() if chapter in chapters]
+        summary.append([where(chapter), str(len(mine)), str(sum((row, chapter) in claimed for row in mine))])
     yield from table(["Chapter", "Items", "Covered"], summary, "60 20 20", "concordance-summary")
     for source, title in SOURCES.items():
         yield from (f"## {title}", "")
         body = []
         for row in (row for row in rows if row["id"].startswith(source)):
             links = dict.fromkeys(link(claim.label, claim.docname) for claim in book.claims if claim.row == row["id"])
-            state = (
-                ", ".join(links)
-                if links
-                else "to come: " + ", ".join(where(book, c) for c in row["chapter"].split(","))
-            )
+            missing = [where(c) for c in wanted[row["id"]] if (row["id"], c) not in claimed]
+            state = "; ".join(filter(None, [", ".join(links), "to come: " * bool(missing) + ", ".join(missing)]))
             body.append(
                 [row["id"], plain(row["place in the source"]), plain(row["item"]), state, plain(row["what proves it"])]
             )
@@ -119,7 +119,12 @@ def concordance(book: Book) -> Iterator[str]:
         )
 
 
-def where(book: Book, chapter: str) -> str:
+def chapter_number(book: Book, docname: str) -> str:
+    """The chapter that a page counts as in coverage.tsv."""
+    return str(book.pages[docname].chapter or (0 if docname == "book/landscape" else 13))
+
+
+def where(chapter: str) -> str:
     """A chapter's name in the tables; chapters that do not exist yet are words."""
     if chapter == "0":
         return "landscape"

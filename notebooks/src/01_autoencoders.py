@@ -375,14 +375,10 @@ conv = autoencoder.conv_autoencoder(latent_dim=16)
 _ = load_weights("conv-ae-mnist", conv)
 with torch.no_grad():
     error = {
-        "16 slowest cosines": autoencoder.reconstruction_loss(
-            autoencoder.DctAutoencoder(28, 4), test.images
-        ),
-        "16 principal components": autoencoder.reconstruction_loss(
-            pca, test.images.flatten(1)
-        ),
-        "convolutional": autoencoder.reconstruction_loss(conv, test.images),
-        "fully connected": autoencoder.reconstruction_loss(model, test.images),
+        "16 slowest cosines": loss(autoencoder.DctAutoencoder(28, 4), test.images),
+        "16 principal components": loss(pca, test.images.flatten(1)),
+        "convolutional": loss(conv, test.images),
+        "fully connected": loss(model, test.images),
     }
 for name, values in error.items():
     print(f"{name:24s} {values.mean():6.2f} +- {values.std() / len(values) ** 0.5:.2f}")
@@ -465,28 +461,23 @@ def classification_loss(network, x, y):
 def fine_tuned_hits(encoder):
     torch.manual_seed(1)
     network = torch.nn.Sequential(encoder, torch.nn.Linear(16, 10))
-    batches = data.Batches(
-        train.images[:1000], train.labels[:1000], batch_size=64, num_epochs=15
-    )
-    for _ in fit(
-        network,
-        classification_loss,
-        batches,
-        torch.optim.Adam(network.parameters(), lr=1e-3, fused=True),
-    ):
+    labeled = train.images[:1000], train.labels[:1000]
+    batches = data.Batches(*labeled, batch_size=64, num_epochs=15)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    for _ in fit(network, classification_loss, batches, optimizer):
         pass
     with torch.no_grad():
         return network(test.images).argmax(1) == test.labels
 
 
-starts = {
-    name: autoencoder.mlp_autoencoder(latent_dim=16)
-    for name in ("random weights", "plain", "denoising")
-}
-_ = (
-    load_weights("ae-mnist", starts["plain"]),
-    load_weights("dae-mnist", starts["denoising"]),
-)
+# %% [markdown]
+# Which start gives the best classifier?
+
+# %%
+names = ("random weights", "plain", "denoising")
+starts = {name: autoencoder.mlp_autoencoder(latent_dim=16) for name in names}
+_ = load_weights("ae-mnist", starts["plain"])
+_ = load_weights("dae-mnist", starts["denoising"])
 hits = {name: fine_tuned_hits(start.encoder) for name, start in starts.items()}
 for name, values in hits.items():
     accuracy = metrics.proportion(values)
@@ -520,25 +511,18 @@ def detection(hidden):
     """Train without one class; AUROC of the error for telling that class apart."""
     torch.manual_seed(0)
     blind = autoencoder.mlp_autoencoder(latent_dim=16)
-    batches = data.Batches(
-        train.images[train.labels != hidden], batch_size=128, num_epochs=1
-    )
-    for _ in fit(
-        blind,
-        autoencoder.reconstruction_loss,
-        batches,
-        torch.optim.Adam(blind.parameters(), fused=True),
-    ):
+    batches = data.Batches(train.images[train.labels != hidden], batch_size=128)
+    optimizer = torch.optim.Adam(blind.parameters(), fused=True)
+    for _ in fit(blind, loss, batches, optimizer):
         pass
     with torch.no_grad():
-        errors = autoencoder.reconstruction_loss(blind, test.images)
+        errors = loss(blind, test.images)
     return metrics.auroc(errors[test.labels != hidden], errors[test.labels == hidden])
 
 
 auroc = {hidden: detection(hidden) for hidden in (0, 1)}
-print(
-    ", ".join(f"hidden {hidden}: AUROC {value:.2f}" for hidden, value in auroc.items())
-)
+for hidden, value in auroc.items():
+    print(f"without {hidden} in training: AUROC {value:.2f}")
 
 # %% tags=["nbval-check-output", "mnist"]
 print("a hidden 0 is found:", auroc[0] > 0.8)
@@ -550,7 +534,7 @@ print("a hidden 1 is found:", auroc[1] > 0.8)
 
 # %% tags=["nbval-check-output", "mnist"]
 with torch.no_grad():
-    errors = autoencoder.reconstruction_loss(model, test.images)
+    errors = loss(model, test.images)
     blank = autoencoder.reconstruction_loss(model, torch.zeros(1, 1, 28, 28))
 print(
     "a blank picture has a smaller error than 95 % of the test digits:",
@@ -608,30 +592,19 @@ def linear_dae_loss(A):
     return ((I - A) @ S @ (I - A).T).trace() + sigma**2 * (A @ A.T).trace()
 
 
-x, noise = (
-    torch.randn(200_000, D, dtype=torch.double) @ root.T,
-    sigma * torch.randn(200_000, D, dtype=torch.double),
-)
+x = torch.randn(200_000, D, dtype=torch.double) @ root.T
+noise = sigma * torch.randn(200_000, D, dtype=torch.double)
 samples = (x - (x + noise) @ A.T).square().sum(1)
-without = linear_dae_loss(A) - sigma**2 * (A @ A.T).trace()
-verify(
-    "eq-linear-dae",
-    samples,
-    linear_dae_loss(A),
-    monte_carlo,
-    rejects={"noise forgotten": without},
-)
+forgotten = {"noise forgotten": linear_dae_loss(A) - sigma**2 * A.square().sum()}
+verify("eq-linear-dae", samples, linear_dae_loss(A), monte_carlo, rejects=forgotten)
 
+# %% tags=["nbval-check-output"]
 found = torch.zeros(D, D, dtype=torch.double, requires_grad=True)
 _ = minimize(lambda: linear_dae_loss(found), [found])
-best, wrong = (S @ (S + noise_var * I).inverse() for noise_var in (sigma**2, sigma))
-verify(
-    "eq-linear-dae-optimum",
-    found,
-    best,
-    exact.within(1e-6),
-    rejects={"sigma not squared": wrong},
-)
+best, wrong = (S @ (S + variance * I).inverse() for variance in (sigma**2, sigma))
+
+rule, misprint = exact.within(1e-6), {"sigma not squared": wrong}
+verify("eq-linear-dae-optimum", found, best, rule, rejects=misprint)
 
 # %% [markdown]
 # Directions in which the data vary much pass, directions of small variance are taken to be noise. The general case is the deepest result of this chapter. Let $\tilde{x} = x + \varepsilon$ be the noisy observation and $p_\sigma$ its density.
@@ -676,31 +649,29 @@ verify(
 # %% tags=["nbval-check-output"]
 sigma = 0.3
 angle = torch.arange(720, dtype=torch.double) * (2 * torch.pi / 720)
-circle = torch.stack(
-    [angle.cos(), angle.sin()], 1
-)  # equal steps integrate periodic functions to machine precision
+circle = torch.stack([angle.cos(), angle.sin()], 1)
 x_tilde = (1.5 * torch.randn(50, 2, dtype=torch.double)).requires_grad_()
 
+# For periodic functions, equal steps integrate to machine precision.
 log_weight = -torch.cdist(x_tilde, circle).square() / (2 * sigma**2)
-log_p = log_weight.logsumexp(1)
-(score,) = torch.autograd.grad(log_p.sum(), x_tilde)
 posterior_mean = log_weight.softmax(1) @ circle
-verify(
-    "eq-score",
-    posterior_mean - x_tilde,
-    sigma**2 * score,
-    quadrature,
-    rejects={"sigma not squared": sigma * score},
-)
+(score,) = torch.autograd.grad(log_weight.logsumexp(1).sum(), x_tilde)
 
-rho = x_tilde.norm(dim=1, keepdim=True) / sigma**2
-bessel = (
-    torch.special.i1e(rho)
-    / torch.special.i0e(rho)
-    * x_tilde
-    / x_tilde.norm(dim=1, keepdim=True)
-)
-verify("eq-circle-denoiser", bessel, posterior_mean, quadrature)
+residual, wrong = posterior_mean - x_tilde, {"sigma not squared": sigma * score}
+verify("eq-score", residual, sigma**2 * score, quadrature, rejects=wrong)
+
+# %% [markdown]
+# The same posterior mean, by the closed form:
+
+
+# %% tags=["nbval-check-output"]
+def circle_denoiser(x_tilde):
+    radius = x_tilde.norm(dim=1, keepdim=True)
+    rho = radius / sigma**2
+    return torch.special.i1e(rho) / torch.special.i0e(rho) * x_tilde / radius
+
+
+verify("eq-circle-denoiser", circle_denoiser(x_tilde), posterior_mean, quadrature)
 
 # %% [markdown]
 # Now a network that is told none of this. It sees points of the circle, disturbed by noise, and is asked to undo the noise. It has no bottleneck at all: two numbers go in, 64 in the middle, two come out.
@@ -736,19 +707,9 @@ plots.vector_field(
 
 # %% tags=["nbval-check-output"]
 noisy = points[:20_000] + sigma * torch.randn(20_000, 2)
-rho = noisy.norm(dim=1, keepdim=True) / sigma**2
-ideal = (
-    torch.special.i1e(rho)
-    / torch.special.i0e(rho)
-    * noisy
-    / noisy.norm(dim=1, keepdim=True)
-)
 with torch.no_grad():
-    excess = (denoiser(noisy) - ideal).square().sum(1).mean().item()
-print(
-    "mean squared distance of the network from the closed form below 0.002:",
-    excess < 2e-3,
-)
+    excess = (denoiser(noisy) - circle_denoiser(noisy)).square().sum(1).mean()
+print("mean squared distance from the best denoiser below 0.002:", bool(excess < 2e-3))
 
 # %% [markdown]
 # Remember {numref}`fig-circle`. Take noise levels from very large to very small and follow the arrows of each, and you have the idea of a diffusion model. It is a denoising autoencoder that grew up.
@@ -892,17 +853,17 @@ noisy = x + 0.5 * torch.randn_like(x)
 def measure(model):
     attacked = x + autoencoder.worst_perturbation(model, x, radius=2.0, num_steps=10)
     with torch.no_grad():
-        errors = [
-            autoencoder.squared_error(model(inputs), x).mean().item()
-            for inputs in (x, noisy, attacked)
-        ]
+        decoded = [model(inputs) for inputs in (x, noisy, attacked)]
         variance = model.encode(x).var(0).sum().item()
+    errors = [autoencoder.squared_error(x_hat, x).mean().item() for x_hat in decoded]
     jacobian = autoencoder.jacobian_norm(model, x[:200]).mean().item()
     return dict(zip(columns, [*errors, jacobian, jacobian / variance], strict=True))
 
 
 columns = ["clean", "noisy", "attacked", "Jacobian", "relative"]
 table = {name: measure(model) for name, model in variants.items()}
+
+# %%
 print(f"{'trained as':12s}" + "".join(f"{column:>10s}" for column in columns))
 for name, row in table.items():
     print(f"{name:12s}" + "".join(f"{value:10.2f}" for value in row.values()))
