@@ -29,6 +29,7 @@ from companion.checkpoints import (
     Card,
     check_weights,
     load_run,
+    remove_run,
     save_run,
     save_weights,
     weight_names,
@@ -227,7 +228,7 @@ def _train(
             )
             saved = time.monotonic()
     card = _measure_and_save(name, recipe, model, out, clock)
-    unfinished.unlink(missing_ok=True)
+    remove_run(unfinished)
     print(
         f"{name}: {card.metric}: {card.metric_value:.3f} +- {card.metric_se:.3f} after {card.minutes:.1f} min"
     )
@@ -241,9 +242,8 @@ def _measure_and_save(
     minutes = clock.minutes()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(
-                parameter.half()
-            )  # the card describes the weights as they are stored
+            # The card describes the weights as they are stored.
+            parameter.copy_(parameter.half())
     test = load(recipe.data, "test", fallback=False, device=runtime.device())
     values = _evaluate(model.eval(), recipe.metric, test.images)
     command = f"python -m companion train {name}"
@@ -299,9 +299,8 @@ def _commit() -> str:
         ).stdout.strip()
 
     try:
-        git(
-            "ls-files", "--error-unmatch", Path(__file__).name
-        )  # an installed copy may lie in somebody else's checkout
+        # An installed copy may lie in somebody else's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + (
             "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
         )

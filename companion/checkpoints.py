@@ -161,6 +161,13 @@ def save_run(path: Path | str, **parts: Stateful) -> None:
     _write(Path(path), safetensors.torch.save(tensors, metadata))
 
 
+def remove_run(path: Path | str) -> None:
+    """Delete what `save_run` wrote, and what a writer that was killed may have left beside it."""
+    path = Path(path)
+    path.unlink(missing_ok=True)
+    _unfinished(path).unlink(missing_ok=True)
+
+
 def load_run(path: Path | str, **parts: Stateful) -> None:
     """Restore the parts that `save_run` wrote, and torch's random numbers.
 
@@ -330,12 +337,15 @@ def _cuda_in_use() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_initialized()
 
 
+def _unfinished(path: Path) -> Path:
+    """Where a file is written at first; the same each time, so that a killed writer's is overwritten."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def _write(path: Path, content: bytes) -> None:
     """Replace the file in one step: whoever reads it, even after a crash, finds the old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.name}.tmp"
-    )  # the same each time, so that a killed writer's is overwritten
+    temporary = _unfinished(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -345,9 +355,8 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(
-        PermissionError
-    ):  # Windows cannot open a folder, and needs no flush of it
+    # Windows cannot open a folder, and needs no flush of it.
+    with contextlib.suppress(PermissionError):
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)

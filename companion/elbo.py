@@ -62,12 +62,10 @@ class LatentChain(nn.Module, ABC):
 class ElboTerms:
     """The bound, term by term, for each example; all in nats."""
 
-    log_likelihood: Float[
-        Tensor, "batch"
-    ]  # log p(x | z_1), summed over data dimensions
-    kl: Float[
-        Tensor, "batch num_latents"
-    ]  # kl[:, t - 1] belongs to z_t; the last column is the prior's
+    # log p(x | z_1), summed over data dimensions
+    log_likelihood: Float[Tensor, "batch"]
+    # kl[:, t - 1] belongs to z_t; the last column is the prior's
+    kl: Float[Tensor, "batch num_latents"]
 
     @property
     def elbo(self) -> Float[Tensor, "batch"]:
@@ -85,7 +83,7 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
     Returns:
         Nats per example; `.elbo` is unbiased for the bound, and differentiable.
 
-    Source: Kingma & Welling 2014, eq. 3; for a chain Sohl-Dickstein et al. 2015, eq. 14.
+    Source: Kingma & Welling 2014, eq. 3; a chain: Sohl-Dickstein et al. 2015, eq. 14.
     """
     q, p = model.posterior(x), model.prior(len(x))
     kl = [kl_divergence(q, p)]

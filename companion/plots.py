@@ -103,17 +103,15 @@ class Figure(matplotlib.figure.Figure):
 
     def draw(self, renderer: Any) -> None:
         """Draw all artists, those that matplotlib makes only now included, in the house style."""
-        with (
-            _house_style()
-        ):  # ticks, for instance, which it would make in its own style
+        # Ticks, for instance, which it would make in its own style.
+        with _house_style():
             super().draw(renderer)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         png = io.BytesIO()
         self.savefig(png, format="png", metadata={"Software": None})
-        return png.getvalue(), {
-            "width": round(self.get_figwidth() * 96)
-        }  # CSS pixels, 96 to an inch
+        # CSS pixels, 96 to an inch.
+        return png.getvalue(), {"width": round(self.get_figwidth() * 96)}
 
 
 @_house_style()
@@ -430,9 +428,8 @@ def bars(
         )
         axes.set_xticks(places, list(values))
         axes.margins(y=0.12)
-    decimals = max(
-        0, 2 - math.floor(math.log10(np.abs(heights).max() or 1))
-    )  # three digits for the longest bar
+    # Three digits for the longest bar.
+    decimals = max(0, 2 - math.floor(math.log10(np.abs(heights).max() or 1)))
     axes.bar_label(
         drawn, [f"{height:,.{decimals}f}" for height in heights], padding=3, fontsize=9
     )
@@ -604,9 +601,8 @@ def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
     )
     if few:
         axes.set_xticks(level)
-    margin = max(
-        0.3, 1.5 - len(level) / 2
-    )  # a chain of one latent gets no bar as wide as the page
+    # A chain of one latent gets no bar as wide as the page.
+    margin = max(0.3, 1.5 - len(level) / 2)
     axes.set_xlim(0.5 - margin, len(level) + 0.5 + margin)
     axes.grid(axis="x", visible=False)
     return _finish(axes, "level $t$ of the latent $z_t$", "KL (nats)")
@@ -698,9 +694,8 @@ def _tiles(
     inches = min(tile / width, (WIDTH - 0.16 - beside) / across)  # of a pixel
     line = 8 / 72 / inches  # height of a title, in pixels
     above = round(1.9 * line) if titles else 0
-    every = (
-        above if len(titles) > columns else 0
-    )  # above the first row only, or above every row
+    # Above the first row only, or above every row.
+    every = above if len(titles) > columns else 0
     down = rows * (height + gap + every) - gap + above - every
     canvas = np.ones((down, across, 3))
     corners = [

@@ -15,8 +15,8 @@ def ancestral_sample(
 ) -> Iterator[Float[Tensor, "num ..."]]:
     """Yield z_T, z_{T-1}, ..., z_1 and last the mean of p(x | z_1).
 
-    `*film, x = ancestral_sample(model, 64)` keeps all of it. The last step adds no noise:
-    it is the decoder's mean, while `model.likelihood(z_1).sample()` is a sample.
+    `*film, x = ancestral_sample(model, 64)` keeps all of it. The last step adds no
+    noise: it is the decoder's mean, while `model.likelihood(z_1).sample()` is a sample.
 
     Raises:
         ValueError: if `num` is below 1.

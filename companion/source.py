@@ -14,18 +14,19 @@ PAGE = 88  # columns of code that fit the page
 def show(
     *objects: Callable[..., Any] | type | property, docstring: bool = True
 ) -> None:
-    """Display the source of functions, methods or classes of this package, one highlighted block each.
+    """Display the source of functions, methods or classes, one highlighted block each.
 
-    In a notebook the block is Markdown, which Jupyter, Colab and the book highlight; elsewhere it is printed.
+    In a notebook the block is Markdown, which Jupyter, Colab and the book highlight;
+    elsewhere it is printed.
 
     Args:
         objects: what to show, such as `elbo_terms` or `LatentChain.posterior`.
-        docstring: whether to show docstrings too; without them the code alone must fit a screen.
+        docstring: whether to show docstrings too.
 
     Raises:
         TypeError: if an object is not a function, method, property or class.
-        ValueError: if an object is longer than a screen (40 lines) or wider than the page (88
-            columns), or is not part of this package.
+        ValueError: if an object is longer than a screen (40 lines) or wider than the
+            page (88 columns), or is not part of this package.
     """
     if not objects:
         raise ValueError(

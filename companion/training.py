@@ -159,9 +159,8 @@ def _clip_gradients(model: nn.Module, max_norm: float | None, number: int) -> No
 
 def _progress_bar(batches: Iterable[Any], description: str | None, done: int) -> Any:
     """A tqdm bar that removes itself at the end, and is silent without a description or with TQDM_DISABLE set."""
-    from tqdm.auto import (
-        tqdm,
-    )  # here, since it picks terminal or notebook when it is imported
+    # Here, since it picks terminal or notebook when it is imported.
+    from tqdm.auto import tqdm
 
     # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
     disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")

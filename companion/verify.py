@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Values: TypeAlias = (
-    Tensor | np.ndarray | float | Sequence[Any]
-)  # sequences may be nested
+# Sequences may be nested.
+Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]
 
 # A sample rule accepts up to 5 standard errors: 200 such checks raise about one false alarm in 10,000 runs of the book.
 # A wrong formula must be four times as far away, so that no luck can hide it.
@@ -229,9 +228,8 @@ class Proportion(SampleRule):
                 f"right must be a probability strictly between 0 and 1; {right.min():.4g} was given"
             )
         n, spread = len(samples), (right * (1 - right)).min().item()
-        if (
-            n * spread < ACCEPTED_STANDARD_ERRORS**2
-        ):  # else the accepted band would reach 0 or 1
+        # Else the accepted band would reach 0 or 1.
+        if n * spread < ACCEPTED_STANDARD_ERRORS**2:
             need = math.ceil(ACCEPTED_STANDARD_ERRORS**2 / spread)
             raise ValueError(
                 f"left must hold at least {need:,} outcomes for a probability this extreme; {n:,} were given"

@@ -102,6 +102,7 @@ def test_a_killed_training_resumes_and_gives_the_same_weights(tmp_path, capsys):
     assert out == ""
     assert err.startswith("error: ") and "continue it with --resume, or delete it" in err
 
+    (killed / ".tiny.run.safetensors.tmp").write_bytes(b"what a writer leaves that is killed in the middle")
     assert main(["train", "tiny", "--out", str(killed), "--resume"]) == 0
     start = re.search(r"tiny: step (\d+) of 69 on ", capsys.readouterr().out)
     assert start is not None and 22 <= int(start[1]) < 69

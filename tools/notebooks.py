@@ -72,7 +72,8 @@ if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
     from importlib.metadata import version
 
     SOURCE = "git+" + os.environ.get("COMPANION_REPOSITORY", REPOSITORY)
-    KEEP = " ".join(f"{{name}}=={{version(name)}}" for name in ("torch", "torchvision", "numpy"))  # as Colab has them
+    COLABS_OWN = ("torch", "torchvision", "numpy")  # they stay as they are
+    KEEP = " ".join(f"{{name}}=={{version(name)}}" for name in COLABS_OWN)
     %pip install --quiet "{{SOURCE}}" {{KEEP}}
 import companion
 """

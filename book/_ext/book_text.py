@@ -23,6 +23,7 @@ from tools.labels import Book
 
 logger = logging.getLogger(__name__)
 IMAGE_TAG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
+SOURCE_NOTE = re.compile(r"^\*Sources: ([^*]+?)\.\*$", re.MULTILINE)
 ALT = re.compile(r"""\balt=(?:"([^"]*)"|'([^']*)')""")
 
 
@@ -49,10 +50,16 @@ def read_book(app: Sphinx) -> None:
         raise ExtensionError(str(error)) from None
 
 
+def link_sources(text: str) -> str:
+    """Makes the source note of a section lead to the concordance, which says what its row numbers mean."""
+    return SOURCE_NOTE.sub(r"*{doc}`Sources </book/concordance>`: \1.*", text)
+
+
 def swap(app: Sphinx, docname: str, source: list[str]) -> None:
     """Puts the MyST text of the source in place of the plain text that the notebook carries for Jupyter."""
     page = app.the_book.pages.get(docname)  # type: ignore[attr-defined]
     if page is None or not page.is_notebook:
+        source[0] = link_sources(source[0])
         return
     if not Path(app.srcdir, f"{docname}.ipynb").exists():
         raise ExtensionError(f"{docname}.ipynb does not exist; make execute")
@@ -62,7 +69,7 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
         raise ExtensionError(f"{docname}.ipynb does not have the cells of its source; make sync or make execute")
     for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
         if kind == "markdown":
-            cell["source"] = text
+            cell["source"] = link_sources(text)
     source[0] = json.dumps(notebook)
 
 

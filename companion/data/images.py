@@ -312,9 +312,8 @@ def _any_answers(urls: list[str]) -> bool:
             ).close()
             answers.put(True)
         except urllib.error.HTTPError:
-            answers.put(
-                True
-            )  # an answer all the same; the download itself will say what is wrong
+            # An answer all the same; the download itself will say what is wrong.
+            answers.put(True)
         except (OSError, http.client.HTTPException):
             answers.put(False)
 

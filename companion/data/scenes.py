@@ -9,20 +9,14 @@ from torch import Tensor
 
 # What varies from picture to picture, and between which values it is drawn. All are angles in radians but `size`.
 SCENE_FACTORS = {
-    "azimuth": (
-        -math.pi / 3,
-        math.pi / 3,
-    ),  # the house turned about the vertical, counterclockwise seen from above
+    # The house turned about the vertical, counterclockwise seen from above.
+    "azimuth": (-math.pi / 3, math.pi / 3),
     "elevation": (math.pi / 12, math.pi / 3),  # the camera above the horizon
-    "light": (
-        -5 * math.pi / 12,
-        5 * math.pi / 12,
-    ),  # the sun left (< 0) or right of the camera, at 45 degrees
+    # The sun left (< 0) or right of the camera, at 45 degrees.
+    "light": (-5 * math.pi / 12, 5 * math.pi / 12),
     "size": (0.6, 1.0),  # edge lengths, relative to the largest house
-    "hue": (
-        0.0,
-        4 * math.pi / 3,
-    ),  # on the color wheel: red 0, green 2 pi/3, blue 4 pi/3; not around it, so no jump
+    # On the color wheel: red 0, green 2 pi/3, blue 4 pi/3; not around it, so no jump.
+    "hue": (0.0, 4 * math.pi / 3),
 }
 
 _PIXELS = 32
@@ -127,9 +121,8 @@ def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
     """Average the colors of the sample points of each pixel."""
     azimuth, elevation, light, size, hue = factors.T
     normals, distances = _house(azimuth, size)
-    lift = (
-        0.45 * size
-    )  # the picture's center lies this high above the middle of the floor
+    # The picture's center lies this high above the middle of the floor.
+    lift = 0.45 * size
     camera = _direction(elevation, torch.zeros_like(elevation))
     up = _direction(elevation + math.pi / 2, torch.zeros_like(elevation))
     right = torch.tensor([1.0, 0.0, 0.0], device=factors.device).expand_as(up)
@@ -202,9 +195,8 @@ def _cross(
     A ray enters when it has crossed all planes that it meets from outside, and leaves at the first of the others.
     """
     speed = (normals @ ray[:, :, None]).squeeze(-1)
-    speed = torch.where(
-        speed.abs() < 1e-6, 1e-6, speed
-    )  # a ray along a plane crosses it very far away
+    # A ray along a plane crosses it very far away.
+    speed = torch.where(speed.abs() < 1e-6, 1e-6, speed)
     crossing = -(normals @ start)
     crossing[:, :, 2] += distances
     crossing = crossing / speed[:, :, None]

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 P = ParamSpec("P")
-Values: TypeAlias = (
-    Tensor | np.ndarray | float | Sequence[Any]
-)  # sequences may be nested
+# Sequences may be nested.
+Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]
 
 
 class NotYet(AssertionError):
