@@ -933,18 +933,16 @@ Slider.over(
 # A ratio of 1 is a direct way; a large one means that the pictures wander off and come back. We average over the first hundred threes and eights of the test set.
 
 # %%
-threes, eights = (
-    (test.labels == digit).nonzero()[:100, 0].tolist() for digit in (3, 8)
-)
-ratios = {
-    name: torch.tensor(
-        [
-            metrics.path_length_ratio(walk(model, 33, a, b))
-            for a, b in zip(threes, eights, strict=False)
-        ]
-    )
-    for name, model in variants.items()
-}
+threes, eights = ((test.labels == d).nonzero()[:100, 0].tolist() for d in (3, 8))
+pairs = list(zip(threes, eights, strict=False))
+
+
+def path_ratios(model):
+    walks = [walk(model, 33, a, b) for a, b in pairs]
+    return torch.tensor([metrics.path_length_ratio(pictures) for pictures in walks])
+
+
+ratios = {name: path_ratios(model) for name, model in variants.items()}
 for name, values in ratios.items():
     print(f"{name:12s} {values.mean():.3f} +- {values.std() / len(values) ** 0.5:.3f}")
 
@@ -975,7 +973,7 @@ directions = torch.linalg.eigh(torch.cov(codes.T)).eigenvectors[:, -2:].flip(1)
 normal = torch.randn(2000, 16)
 
 flat = codes[:2000] @ directions
-fig, (left, right) = plots.figure(columns=2, height=3.6)
+fig, (left, right) = plots.figure(columns=2, height=2.7)
 words = {"x_label": "first main direction", "y_label": "second main direction"}
 _ = plots.scatter(flat, test.labels[:2000], **words, axes=left)
 both, sources = (
