@@ -66,6 +66,8 @@ class Rule(ABC):
 
     def rejection(self, name: str, left: Tensor, right: Tensor, wrong: Tensor) -> str:
         """Words for a rejected wrong value; VerificationError if the rule would accept it."""
+        if not wrong.isfinite().all():
+            return f"{name} (not finite)"
         if self.compare(left, wrong).accepted:
             raise VerificationError(
                 f"the value of the wrong formula {name} would be accepted too ({self.statement(left)}); "

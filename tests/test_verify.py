@@ -112,7 +112,7 @@ def test_values_that_are_not_finite_fail(bad):
 def test_rejected_formulas_are_named_and_an_accepted_one_raises(capsys):
     verify("eq-kl", 2.0, 2.0, rejects={"E10": 3.0, "sum without weight": -2.0, "E23": math.nan})
     assert capsys.readouterr().out == (
-        'verified eq-kl: exact, relative error <= 1e-10; rejects E10, "sum without weight", E23\n'
+        'verified eq-kl: exact, relative error <= 1e-10; rejects E10, "sum without weight", E23 (not finite)\n'
     )
     with pytest.raises(VerificationError, match="eq-kl: the value of the wrong formula E10 would be accepted"):
         verify("eq-kl", 2.0, 2.0, rejects={"E10": 2.0 + 1e-13})
@@ -224,3 +224,10 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match="rtol"):
             exact.within(bad)
     assert isinstance(exact.within(1e-3), Rule)
+
+
+def test_an_infinite_wrong_value_is_rejected_by_every_kind_of_rule(capsys):
+    left = torch.tensor(-2.0, dtype=torch.float64)
+    for rule in (exact, at_most(0.0)):
+        verify("eq-x", left, -2.0, rule, rejects={"E18": -math.inf})
+        assert capsys.readouterr().out.endswith("rejects E18 (not finite)\n")
