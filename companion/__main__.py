@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import math
 import platform
 import statistics
 import subprocess
@@ -34,7 +35,7 @@ from companion.checkpoints import (
     save_weights,
     weight_names,
 )
-from companion.data import Batches, describe, load
+from companion.data import Batches, cache_dir, describe, load
 from companion.training import Loss, fit
 
 
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     train.add_argument(
         "--save-every",
-        type=float,
+        type=_seconds,
         default=60.0,
         metavar="SECONDS",
         help="how often to save it (60)",
@@ -120,7 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; a training continues with --resume", file=sys.stderr)
+        print(
+            "stopped; a training continues from its last save with --resume",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -141,7 +145,7 @@ def _doctor() -> int:
         "device": _device_name(),
         "bfloat16": "yes" if runtime.has_bfloat16() else "no",
         "scale": runtime.scale(),
-        "cache": str(runtime.cache_dir()),
+        "cache": str(cache_dir()),
     }
     for package in (
         "torch",
@@ -186,6 +190,8 @@ def _train(
         seed=recipe.seed,
     )
     clock = _Clock()
+    # Now rather than at the first save: a folder that cannot be made must not cost a training.
+    out.mkdir(parents=True, exist_ok=True)
     unfinished = out / f"{name}.run.safetensors"
     if unfinished.exists():
         if not resume:
@@ -330,6 +336,18 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of seconds, not negative; {text!r} was given"
+        )
+    return number
 
 
 def _positive(text: str) -> int:

@@ -54,8 +54,13 @@ def denoising_loss(
 ) -> Float[Tensor, "batch"]:
     """Squared error of reconstructing x from x plus noise N(0, noise_std^2 I).
 
+    Raises:
+        ValueError: if `noise_std` is negative.
+
     Source: Vincent et al. 2008. Book: eq. (def-denoising-loss).
     """
+    if not noise_std >= 0:
+        raise ValueError(f"noise_std must not be negative; {noise_std} was given")
     return squared_error(model(x + noise_std * torch.randn_like(x)), x)
 
 
@@ -129,8 +134,18 @@ def squared_error(
     """||x - x_hat||^2, summed over every dimension but the first.
 
     Raises:
-        ValueError: if the shapes differ (they are never broadcast).
+        TypeError: if x is not floating-point; bytes would wrap around at 256.
+        ValueError: if the shapes differ (they are never broadcast), or x is no batch.
     """
+    if not (x.is_floating_point() and x_hat.is_floating_point()):
+        raise TypeError(
+            "x and x_hat must be floating-point; "
+            f"{x.dtype} and {x_hat.dtype} were given"
+        )
+    if x.dim() < 2:
+        raise ValueError(
+            f"x must be a batch of shape (batch, ...); shape {tuple(x.shape)} was given"
+        )
     if x_hat.shape != x.shape:
         raise ValueError(
             f"x_hat must have the shape of x, {tuple(x.shape)}; shape {tuple(x_hat.shape)} was given"
@@ -164,7 +179,15 @@ def conv_autoencoder(
 
 
 def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
-    """Encoder and decoder of one affine layer each, for vectors."""
+    """Encoder and decoder of one affine layer each, for vectors.
+
+    Raises:
+        ValueError: if a dimension is below 1.
+    """
+    if min(dim, latent_dim) < 1:
+        raise ValueError(
+            f"dim and latent_dim must be at least 1; {dim} and {latent_dim} were given"
+        )
     return Autoencoder(nn.Linear(dim, latent_dim), nn.Linear(latent_dim, dim))
 
 
@@ -176,10 +199,17 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
         latent_dim: how many principal directions to keep.
 
     Raises:
-        ValueError: if `latent_dim` is not between 1 and the dimension of the data.
+        ValueError: if x holds no vectors or a value that is not finite, or `latent_dim`
+            is not between 1 and the dimension of the data.
 
     Source: Bourlard & Kamp 1988; Baldi & Hornik 1989. Book: eq. (eq-pca-loss).
     """
+    if x.dim() != 2 or not len(x) or not x.is_floating_point():
+        raise ValueError(
+            f"x must hold floating-point vectors, shape (num, dim); {x.dtype} of shape {tuple(x.shape)} was given"
+        )
+    if not bool(x.isfinite().all()):
+        raise ValueError("x must be finite; an infinite value or a NaN was given")
     num, dim = x.shape
     if not 1 <= latent_dim <= dim:
         raise ValueError(
@@ -197,8 +227,15 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
 def dct_matrix(num: int) -> Float[Tensor, "num num"]:
     """Return the orthonormal cosine transform; row k is the k-th cosine, slowest first.
 
+    Float64 on the CPU.
+
+    Raises:
+        ValueError: if `num` is below 1.
+
     Source: Ahmed, Natarajan & Rao 1974. Book: eq. (def-dct).
     """
+    if num < 1:
+        raise ValueError(f"num must be at least 1; {num} was given")
     k, n = torch.meshgrid(torch.arange(num), torch.arange(num), indexing="ij")
     cosines = torch.cos(math.pi * (2 * n + 1).double() * k / (2 * num))
     return cosines * torch.where(k == 0, 0.5, 1.0).double().mul(2 / num).sqrt()
@@ -207,8 +244,11 @@ def dct_matrix(num: int) -> Float[Tensor, "num num"]:
 class DctAutoencoder(Autoencoder):
     """A fixed autoencoder: keep the `keep` x `keep` slowest cosines, drop the rest.
 
+    It computes in the precision and on the device of its input.
+
     Raises:
-        ValueError: if `keep` is not between 1 and `side`.
+        ValueError: if `keep` is not between 1 and `side`; from `encode`, if x is not a
+            batch of floating-point gray pictures of that side.
     """
 
     C: Tensor  # the slowest rows of the transform
@@ -226,6 +266,12 @@ class DctAutoencoder(Autoencoder):
         self, x: Float[Tensor, "batch 1 side side"]
     ) -> Float[Tensor, "batch latent_dim"]:
         """The slowest coefficients, C x C^T, as one vector."""
+        side = self.side
+        if x.shape[1:] != (1, side, side) or not x.is_floating_point():
+            raise ValueError(
+                f"x must be floating-point of shape (batch, 1, {side}, {side}); "
+                f"{x.dtype} of shape {tuple(x.shape)} was given"
+            )
         C = self.C.to(x)
         return (C @ x @ C.T).flatten(1)
 

@@ -80,6 +80,7 @@ def save_weights(
     """Write `name`.safetensors and its card `name`.json into the folder of shipped weights, or into `folder`.
 
     Parameters are rounded to float16, half the size and about three digits; buffers, such as a noise schedule, are not.
+    If writing fails, the previous weights and their card both stay.
 
     Returns:
         The card as written, with `num_parameters` and `sha256` filled in.
@@ -105,10 +106,13 @@ def save_weights(
         num_parameters=sum(p.numel() for p in model.parameters()),
         sha256=hashlib.sha256(blob).hexdigest(),
     )
-    _write(_folder(folder) / f"{name}.safetensors", blob)
+    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    target = _folder(folder)
     _write(
-        _folder(folder) / f"{name}.json",
-        (json.dumps(dataclasses.asdict(card), indent=2) + "\n").encode(),
+        {
+            target / f"{name}.safetensors": blob,
+            target / f"{name}.json": text.encode(),
+        }
     )
     return card
 
@@ -158,7 +162,7 @@ def save_run(path: Path | str, **parts: Stateful) -> None:
     tensors: dict[str, Tensor] = {}
     state = json.dumps(_pack({"parts": states, "random": random}, "state", tensors))
     metadata = {"state": state, "sha256": _digest(state, tensors)}
-    _write(Path(path), safetensors.torch.save(tensors, metadata))
+    _write({Path(path): safetensors.torch.save(tensors, metadata)})
 
 
 def remove_run(path: Path | str) -> None:
@@ -342,22 +346,28 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace the file in one step: whoever reads it, even after a crash, finds the old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _unfinished(path)
+def _write(contents: Mapping[Path, bytes]) -> None:
+    """Replace files of one folder: whoever reads one, even after a crash, finds the old content or all of the new.
+
+    None is replaced before all are on the disk, so that a full disk cannot part weights from their card.
+    """
+    folder = next(iter(contents)).parent
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            with open(_unfinished(path), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            os.replace(_unfinished(path), path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for path in contents:
+            _unfinished(path).unlink(missing_ok=True)
         raise
     # Windows cannot open a folder, and needs no flush of it.
     with contextlib.suppress(PermissionError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

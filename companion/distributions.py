@@ -27,7 +27,8 @@ def diagonal_normal(
         A distribution with batch shape (batch,); `log_prob` is in nats, summed over the event.
 
     Raises:
-        ValueError: if `mean` has no batch dimension, or `std` is not positive or does not broadcast.
+        TypeError: if `mean` is not floating-point.
+        ValueError: if `mean` has no batch dimension or is not finite, or `std` is not positive or does not broadcast.
     """
     mean, std = _check_spread(mean, std)
     return Independent(Normal(mean, std), mean.dim() - 1)
@@ -56,7 +57,9 @@ class DiscretizedNormal(Distribution):
         levels: number of gray levels, evenly spaced.
 
     Raises:
-        ValueError: if `std` is not positive, `high` is not above `low`, or `levels` is below 2.
+        TypeError: if `mean` is not floating-point.
+        ValueError: if `mean` is not finite, `std` is not positive, `high` is not above `low`, one of these two is not
+            finite, or `levels` is no integer from 2 on.
 
     Source: Ho et al. 2020, eq. 13.
     """
@@ -71,12 +74,14 @@ class DiscretizedNormal(Distribution):
         high: float = 1.0,
         levels: int = 256,
     ) -> None:
-        if not high > low:
+        if not 0 < high - low < math.inf:
             raise ValueError(
-                f"high must be above low; low={low} and high={high} were given"
+                f"high must be above low, and both finite; low={low} and high={high} were given"
             )
-        if levels < 2:
-            raise ValueError(f"levels must be at least 2; {levels} was given")
+        if levels < 2 or levels != int(levels):
+            raise ValueError(
+                f"levels must be an integer, at least 2; {levels} was given"
+            )
         self._mean, self.std = _check_spread(mean, std)
         self.low, self.high, self.levels = low, high, levels
         super().__init__(mean.shape[:1], mean.shape[1:], validate_args=False)
@@ -102,8 +107,14 @@ class DiscretizedNormal(Distribution):
         """Log-probability of gray levels, in nats, summed over the event.
 
         Raises:
-            ValueError: if a value is more than a hundredth of a bin away from every level.
+            ValueError: if a value is more than a hundredth of a bin away from every level, or is not shaped like the
+                mean, but for further dimensions in front.
         """
+        shape = self.mean.shape
+        if value.shape[max(0, value.dim() - len(shape)) :] != shape:
+            raise ValueError(
+                f"value must have the mean's shape {tuple(shape)}; shape {tuple(value.shape)} was given"
+            )
         step = (self.high - self.low) / (self.levels - 1)
         level = (value - self.low) / step
         inside = (level > -0.01) & (level < self.levels - 0.99)
@@ -140,10 +151,14 @@ class DiscretizedNormal(Distribution):
 
 def _check_spread(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
     """Return `mean` and `std` as tensors of one shape, or say in one sentence what is wrong with them."""
+    if not mean.is_floating_point():
+        raise TypeError(f"mean must be floating-point; {mean.dtype} was given")
     if mean.dim() < 1:
         raise ValueError(
             "mean must have a batch dimension first; a 0-dimensional tensor was given"
         )
+    if not bool(mean.isfinite().all()):
+        raise ValueError("mean must be finite; an infinite value or a NaN was given")
     std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
     if not bool((std > 0).all()):
         raise ValueError(

@@ -1,6 +1,6 @@
 """Measure a model: probes of its codes, two-sample tests, detection scores."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,7 +23,16 @@ class TwoSampleTest(NamedTuple):
 
 
 def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
-    """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n)."""
+    """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n).
+
+    Raises:
+        ValueError: if there is no outcome, or one is no boolean.
+    """
+    if hits.dtype != torch.bool or hits.dim() != 1 or not len(hits):
+        raise ValueError(
+            "hits must hold at least one boolean, shape (num,); "
+            f"{hits.dtype} of shape {tuple(hits.shape)} was given"
+        )
     p = hits.double().mean().item()
     return Proportion(p, (p * (1 - p) / len(hits)) ** 0.5)
 
@@ -39,7 +48,8 @@ def linear_probe(
     A linear classifier can use only what the codes already make easy, so its accuracy measures the codes.
 
     Raises:
-        ValueError: if codes and labels differ in number.
+        ValueError: if codes and labels differ in number, the codes are no finite vectors of one dimension, or the
+            labels hold a single class.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -53,9 +63,21 @@ def linear_probe(
             raise ValueError(
                 f"{name} and its labels must be equal in number; {len(a)} and {len(b)} were given"
             )
+        if a.dim() != 2 or a.shape[1:] != codes.shape[1:]:
+            raise ValueError(
+                f"codes and test_codes must be vectors of one dimension, shape (num, dim); {name} has {tuple(a.shape)}"
+            )
+        if not bool(a.isfinite().all()):
+            raise ValueError(
+                f"{name} must be finite; an infinite value or a NaN was given"
+            )
+    if len(labels.unique()) < 2:
+        raise ValueError(
+            f"labels must hold at least two classes; {labels.unique().tolist()} were given"
+        )
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    probe.fit(codes.numpy(force=True), labels.numpy(force=True))
-    predicted = torch.from_numpy(probe.predict(test_codes.numpy(force=True)))
+    probe.fit(_array(codes), _array(labels))
+    predicted = torch.from_numpy(probe.predict(_array(test_codes)))
     return proportion(predicted == test_labels.cpu())
 
 
@@ -67,11 +89,16 @@ def auroc(
     0.5 is chance, 1 is perfect. The scores are "higher means stranger", for example reconstruction errors.
 
     Raises:
-        ValueError: if either sample is empty or holds a value that is not finite.
+        ValueError: if either sample is no list of numbers, is empty or holds a value that is not finite.
     """
     from sklearn.metrics import roc_auc_score
 
-    scores = torch.cat([normal, anomalous]).detach().cpu()
+    if normal.dim() != 1 or anomalous.dim() != 1:
+        raise ValueError(
+            "normal and anomalous must each hold one score per example, shape (num,); "
+            f"{tuple(normal.shape)} and {tuple(anomalous.shape)} were given"
+        )
+    scores = torch.cat([normal, anomalous]).detach().cpu().double()
     if not len(normal) or not len(anomalous) or not bool(scores.isfinite().all()):
         raise ValueError(
             "normal and anomalous must each hold at least one score, all finite"
@@ -92,7 +119,8 @@ def energy_test(
     p-value it can report is 1 / (num_permutations + 1).
 
     Raises:
-        ValueError: if the samples differ in dimension or hold fewer than two points.
+        ValueError: if the samples differ in dimension, hold fewer than two points or a value that is not finite, or
+            `num_permutations` is below 1.
 
     Source: Szekely & Rizzo 2013, eq. 2.1 and section 4.
     """
@@ -106,7 +134,14 @@ def energy_test(
             "x and y must be samples of at least two vectors of equal dimension; "
             f"shapes {tuple(x.shape)} and {tuple(y.shape)} were given"
         )
+    if num_permutations < 1:
+        raise ValueError(
+            f"num_permutations must be at least 1; {num_permutations} was given"
+        )
     both = torch.cat([x, y]).double()
+    # Every comparison with a NaN is false, which would look like the smallest p-value.
+    if not bool(both.isfinite().all()):
+        raise ValueError("x and y must be finite; an infinite value or a NaN was given")
     distance = torch.cdist(both, both)
 
     def statistic(order: Tensor) -> Tensor:
@@ -129,12 +164,22 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
     """Length of a path through the given points over the length of its chord: 1 is straight and even.
 
     Raises:
-        ValueError: if there are fewer than two points or the ends coincide.
+        ValueError: if there are fewer than two points, one is not finite, or the ends coincide.
     """
-    flat = points.flatten(1)
+    if points.dim() < 2 or not bool(points.isfinite().all()):
+        raise ValueError(
+            f"points must be finite, of shape (steps, ...); shape {tuple(points.shape)} was given"
+        )
+    flat = points.double().flatten(1)
     chord = (flat[-1] - flat[0]).norm() if len(flat) > 1 else torch.zeros(())
     if not chord > 0:
         raise ValueError(
             "points must be at least two, with different first and last points"
         )
     return (flat.diff(dim=0).norm(dim=1).sum() / chord).item()
+
+
+def _array(values: Tensor) -> Any:
+    """A NumPy array for scikit-learn; NumPy has no bfloat16, which autocast gives."""
+    half = values.dtype in (torch.bfloat16, torch.float16)
+    return (values.float() if half else values).numpy(force=True)

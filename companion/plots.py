@@ -157,7 +157,10 @@ def image_grid(
         raise ValueError(
             f"titles must name all {len(pixels)} images; {len(titles)} were given"
         )
-    columns = columns or min(len(pixels), 10)
+    if columns is None:
+        columns = min(len(pixels), 10)
+    elif columns < 1:
+        raise ValueError(f"columns must be at least 1; {columns} was given")
     rows = math.ceil(len(pixels) / columns)
     texts = [str(title) for title in titles or ()]
     return _tiles(list(pixels), rows, columns, tile, axes, titles=texts)
@@ -501,6 +504,7 @@ def density2d(
     *,
     x_label: str = "$x_1$",
     y_label: str = "$x_2$",
+    value_label: str = "probability density",
     axes: Axes | None = None,
 ) -> Figure:
     """A probability density over the plane, as filled contours from white (zero) to dark (its maximum).
@@ -510,6 +514,7 @@ def density2d(
         bounds: left, right, bottom, top of the part to draw.
         x_label: what the first coordinate is.
         y_label: what the second coordinate is.
+        value_label: what the exponential of `log_prob` is.
         axes: where to draw; by default a new figure.
     """
     x, y, points = _mesh(bounds, 160)
@@ -519,7 +524,7 @@ def density2d(
     filled = axes.contourf(x, y, density.reshape(x.shape), levels, cmap="Blues")
     axes.grid(visible=False)
     axes.set_aspect("equal")
-    _color_key(axes, filled, "probability density")
+    _color_key(axes, filled, value_label)
     return _finish(axes, x_label, y_label)
 
 
@@ -766,7 +771,11 @@ def _signed(images: Tensor, label: str) -> tuple[np.ndarray, str]:
 
 
 def _plain(values: Any) -> Any:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if not isinstance(values, Tensor):
+        return values
+    # NumPy has no bfloat16, which autocast gives.
+    values = values.float() if values.dtype == torch.bfloat16 else values
+    return values.numpy(force=True)
 
 
 def _numbers(values: Any, name: str, *, dims: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -66,11 +65,3 @@ def to_device(model: Module) -> Module:
     if device().type == "cuda" and scale() == "full":
         model = model.to(memory_format=torch.channels_last)
     return model.to(device())
-
-
-def cache_dir() -> Path:
-    """The folder that downloads are kept in: $COMPANION_CACHE, else the user's cache folder; it may not exist."""
-    from platformdirs import user_cache_path
-
-    given = os.environ.get("COMPANION_CACHE", "")
-    return Path(given).expanduser() if given else user_cache_path("companion")

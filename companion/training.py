@@ -107,8 +107,11 @@ def minimize(
         max_steps: most iterations.
 
     Raises:
+        ValueError: if `max_steps` is below 1, or the function does not return a single number.
         FloatingPointError: if the value at the end is not finite.
     """
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1; {max_steps} was given")
     optimizer = LBFGS(
         list(parameters),
         max_iter=max_steps,
@@ -122,6 +125,10 @@ def minimize(
     def evaluate() -> Tensor:
         optimizer.zero_grad()
         value = function()
+        if value.dim():
+            raise ValueError(
+                f"function must return a single number, shape (); it returned shape {tuple(value.shape)}"
+            )
         value.backward()
         return value
 
@@ -134,11 +141,16 @@ def minimize(
     return value
 
 
-def _one_per_example(values: Tensor, batch_size: int) -> Tensor:
-    if values.shape != (batch_size,):
+def _one_per_example(values: object, batch_size: int) -> Tensor:
+    if batch_size < 1:
+        raise ValueError(
+            "batches must hold at least one example each; an empty one was given"
+        )
+    if not isinstance(values, Tensor) or values.shape != (batch_size,):
+        what = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else values
         raise ValueError(
             f"loss must return one value for each of the {batch_size} examples, shape ({batch_size},); "
-            f"it returned shape {tuple(values.shape)}"
+            f"it returned {what}"
         )
     return values
 

@@ -1,6 +1,7 @@
 """Autoencoders against closed forms: PCA, tanh Jacobians, spectral norms, the cosine transform of SciPy."""
 
 import math
+from typing import Any
 
 import pytest
 import scipy.fft
@@ -67,8 +68,22 @@ def test_contractive_loss_is_unbiased_for_the_exact_penalty_and_leaves_x_alone()
     loss = contractive_loss(model, x, weight=2.0)
     assert abs(loss.mean() - exact) <= 5 * loss.std() / math.sqrt(len(x))
     assert not x.requires_grad
-    loss.mean().backward()
-    assert model.encoder[0].weight.grad.abs().sum() > 0  # the penalty reaches the encoder's weights
+
+
+def test_the_gradient_of_the_contractive_penalty_is_that_of_the_exact_one() -> None:
+    layer = nn.Linear(4, 3, dtype=F64)
+    model = Autoencoder(nn.Sequential(layer, nn.Tanh()), nn.Linear(3, 4, dtype=F64))
+    x = torch.randn(1, 4, dtype=F64)
+    slope = torch.autograd.grad(jacobian_norm(model, x).mean() + reconstruction_loss(model, x).mean(), layer.weight)[0]
+    draws = torch.stack(
+        [
+            torch.autograd.grad(contractive_loss(model, x.expand(200, 4), weight=1.0).mean(), layer.weight)[0]
+            for _ in range(30)
+        ]
+    )
+    assert ((draws.mean(0) - slope).abs() <= 5 * draws.std(0) / math.sqrt(30)).all()
+    without = torch.autograd.grad(reconstruction_loss(model, x).mean(), layer.weight)[0]
+    assert (without - slope).abs().max() > 0.1  # so the check sees whether the penalty has a gradient
 
 
 def test_worst_perturbation_of_a_linear_model_at_its_fixed_point_is_the_top_singular_vector() -> None:
@@ -133,3 +148,137 @@ def test_bad_input_gets_one_sentence() -> None:
         conv_autoencoder(image_shape=(1, 30, 30))
     with pytest.raises(ValueError, match="sizes must hold at least two positive integers"):
         mlp([3])
+
+
+def test_the_attack_starts_at_random_and_robust_loss_takes_the_steps_it_is_given() -> None:
+    seen = []
+
+    class Counting(Autoencoder):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.detach())
+            return 0.5 * x
+
+    model, x = Counting(nn.Identity(), nn.Identity()), torch.zeros(2, 3)
+    for _ in range(2):
+        robust_loss(model, x, radius=1.0, num_steps=4)
+    assert len(seen) == 2 * (4 + 1)
+    assert not torch.allclose(seen[0], seen[5])
+    seen.clear()
+    robust_loss(model, x)
+    assert len(seen) == 3 + 1
+
+
+def test_an_attack_without_a_gradient_stays_finite() -> None:
+    class Constant(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0 * x  # so the error is that of x alone, whatever the perturbation
+
+    delta = worst_perturbation(Constant(), torch.randn(3, 1, 4, 4), radius=2.0)
+    torch.testing.assert_close(delta.flatten(1).norm(dim=1), torch.full((3,), 2.0))
+
+
+def test_each_step_of_the_attack_goes_on_from_the_last() -> None:
+    # At x = 0 the error of f(d) = A d is |A d|^2, with gradient g = 2 A^T A d; the step goes to d + r g / |g|.
+    A = torch.tensor([[0.2, 0.5], [-0.3, 0.9]], dtype=F64)
+    model = nn.Linear(2, 2, bias=False, dtype=F64)
+    model.weight = nn.Parameter(A)
+    x = torch.zeros(1, 2, dtype=F64)
+    torch.manual_seed(3)
+    d = 0.5 * nn.functional.normalize(torch.randn_like(x))
+    by_hand = 0.5 * nn.functional.normalize(d + 0.5 * nn.functional.normalize(d @ A.T @ A))
+    torch.manual_seed(3)
+    torch.testing.assert_close(worst_perturbation(model, x, radius=0.5, num_steps=1), by_hand)
+
+
+def test_defaults_are_those_of_the_shipped_weights() -> None:
+    # The cards name a command without settings, so a changed default would make their weights irreproducible.
+    identity, x = Autoencoder(nn.Identity(), nn.Identity()), torch.zeros(20_000, 4)
+    for loss, mean, name in (
+        (denoising_loss, 4 * 0.5**2, "noise_std 0.5"),
+        (contractive_loss, 0.1 * 4, "weight 0.1"),  # the Jacobian of the identity has squared norm 4
+        (robust_loss, 2.0**2, "radius 2"),
+    ):
+        values = loss(identity, x)
+        assert abs(values.mean().item() - mean) <= 5 * values.std().item() / math.sqrt(len(x)) + 1e-5, name
+
+
+def test_pca_codes_are_uncorrelated_and_the_first_varies_most() -> None:
+    x = torch.randn(400, 5, dtype=F64) @ torch.randn(5, 5, dtype=F64)
+    cov = torch.cov(pca_autoencoder(x, 3).encode(x).T, correction=0).detach()
+    assert cov.diag().tolist() == sorted(cov.diag().tolist(), reverse=True)
+    top = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)[:3]
+    torch.testing.assert_close(cov, top.diag(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dct_autoencoder_takes_the_precision_of_its_input(dtype: torch.dtype) -> None:
+    x = torch.rand(2, 1, 8, 8).to(dtype)
+    model = DctAutoencoder(8, 8)
+    assert model.encode(x).dtype == model(x).dtype == dtype
+    torch.testing.assert_close(model(x), x, rtol=0.05, atol=0.05)
+
+
+def test_losses_take_one_example_and_memory_in_any_order() -> None:
+    torch.manual_seed(1)
+    model = conv_autoencoder(4, 2, (3, 32, 32))
+    x = torch.rand(2, 32, 32, 3).permute(0, 3, 1, 2)  # channels last in memory
+    assert not x.is_contiguous()
+    torch.testing.assert_close(reconstruction_loss(model, x), reconstruction_loss(model, x.contiguous()))
+    torch.testing.assert_close(jacobian_norm(model, x[:1]), jacobian_norm(model, x.contiguous())[:1])
+    for loss in (reconstruction_loss, denoising_loss, contractive_loss, robust_loss):
+        assert loss(model, x[:1]).shape == (1,)
+        assert loss(model.to(memory_format=torch.channels_last), x).isfinite().all()
+
+
+def test_everything_stays_on_the_device_of_its_input() -> None:
+    model, x = mlp_autoencoder(4, 8).to("meta"), torch.rand(2, 1, 28, 28, device="meta")
+    for loss in (reconstruction_loss, denoising_loss, contractive_loss, robust_loss, jacobian_norm):
+        assert loss(model, x).device.type == "meta", loss
+    # A buffer left on the CPU must not matter: the transform follows its input.
+    assert DctAutoencoder(28, 5).encode(x).device.type == "meta"
+    assert DctAutoencoder(28, 5).decode(torch.rand(2, 25, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: squared_error(torch.zeros(3, 2), torch.zeros(2, 3)), ValueError, r"x_hat must have the shape of x"),
+        (lambda: squared_error(torch.zeros(3), torch.zeros(3)), ValueError, r"x must be a batch .*\(3,\) was given"),
+        (
+            lambda: squared_error(torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.uint8)),
+            TypeError,
+            "x and x_hat must be floating-point; torch.uint8 and torch.uint8 were given",
+        ),
+        (
+            lambda: denoising_loss(nn.Identity(), torch.zeros(1, 2), noise_std=-0.5),
+            ValueError,
+            "noise_std must not be negative; -0.5 was given",
+        ),
+        (lambda: denoising_loss(nn.Identity(), torch.zeros(1, 2), noise_std=math.nan), ValueError, "noise_std must"),
+        (lambda: linear_autoencoder(4, 0), ValueError, "dim and latent_dim must be at least 1; 4 and 0 were given"),
+        (
+            lambda: pca_autoencoder(torch.zeros(4), 1),
+            ValueError,
+            r"x must hold .*\(num, dim\).* shape \(4,\) was given",
+        ),
+        (lambda: pca_autoencoder(torch.zeros(0, 4), 1), ValueError, r"shape \(0, 4\) was given"),
+        (lambda: pca_autoencoder(torch.ones(3, 2).long(), 1), ValueError, "torch.int64 of shape"),
+        (lambda: pca_autoencoder(torch.full((3, 2), math.nan), 1), ValueError, "x must be finite"),
+        (lambda: pca_autoencoder(torch.ones(3, 2), 0), ValueError, "latent_dim must lie between 1"),
+        (lambda: dct_matrix(0), ValueError, "num must be at least 1; 0 was given"),
+        (
+            lambda: DctAutoencoder(8, 2)(torch.zeros(2, 1, 9, 9)),
+            ValueError,
+            r"x must be floating-point of shape \(batch, 1, 8, 8\); torch.float32 of shape \(2, 1, 9, 9\) was given",
+        ),
+        (lambda: DctAutoencoder(8, 2)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)), ValueError, "torch.uint8 of shape"),
+        (lambda: conv_autoencoder(latent_dim=0), ValueError, "num_out must be at least 1; 0 was given"),
+        (lambda: conv_autoencoder(channels=0), ValueError, "channels must be at least 1; 0 was given"),
+        (lambda: conv_autoencoder(image_shape=(28, 28)), ValueError, r"image_shape must be .*\(28, 28\) was given"),
+        (lambda: conv_autoencoder(image_shape=(0, 28, 28)), ValueError, "image_shape must be"),
+    ],
+)
+def test_other_bad_input_gets_one_sentence(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

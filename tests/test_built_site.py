@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -274,3 +275,36 @@ def test_the_concordance_links_every_claim() -> None:
     html = article("book/concordance.html")
     for claim in BOOK.claims:
         assert f'{Path(claim.docname).name}.html#{claim.label}"' in html, claim
+
+
+def test_the_ledger_leads_to_the_section_of_each_check() -> None:
+    html = article("book/ledger.html")
+    found = labels.checks(BOOK)
+    assert found
+    for check in found:
+        row = html.partition(f'#equation-{check.label}"')[2].partition("</tr>")[0]
+        assert f'{Path(check.docname).name}.html#{check.section}"' in row, check
+
+
+def test_errata_lead_to_the_section_that_recomputes_them() -> None:
+    html = article("book/errata.html")
+    for check in labels.checks(BOOK):
+        for name in re.findall(r"\bE\d+\b", check.text.partition("rejects")[2]):
+            entry = html.partition(f'id="erratum-{name.lower()}"')[2].partition('id="erratum-')[0]
+            assert f'{Path(check.docname).name}.html#{check.section}"' in entry, name
+
+
+def test_model_cards_speak_to_readers() -> None:
+    html = article("book/models.html")
+    cards = sorted((ROOT / "companion" / "weights").glob("*.json"))
+    assert cards
+    assert not re.findall(r"metric[ _](?:value|se)|peak[ _]memory[ _]mb|num[ _]parameters|sha256", html)
+    text = re.sub(r"<[^>]+>", " ", html)
+    for path in cards:
+        card = json.loads(path.read_text("utf8"))
+        section = text.partition("Model cards")[2].rpartition(f" {path.stem} #")[2]
+        shown = re.search(r"([\d,.]+) ± ([\d,.]+)", section)
+        assert shown is not None, path.stem
+        value, error = (float(number.replace(",", "")) for number in shown.groups())
+        assert abs(error - card["metric_se"]) <= 0.05 * card["metric_se"]
+        assert abs(value - card["metric_value"]) <= 0.05 * card["metric_se"]

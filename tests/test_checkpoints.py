@@ -182,6 +182,27 @@ def test_shipped_weights_are_those_of_their_cards():
         )
 
 
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_full_disk_does_not_part_weights_from_their_card(tmp_path, monkeypatch, failing):
+    model = Scheduled()
+    before = save_weights(model, "tiny", CARD, tmp_path)
+    calls, fsync = [], os.fsync
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(Scheduled(), "tiny", replace(CARD, seed=4), tmp_path)
+    monkeypatch.undo()
+    card = load_weights("tiny", Scheduled(), tmp_path)  # refused if the file were not the card's
+    assert card == before or failing == 3  # the third flush is that of the folder, after both were replaced
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 NUM_STEPS = 12  # three epochs of four batches, the last of them smaller
@@ -278,10 +299,12 @@ def test_saving_does_not_disturb_the_run(tmp_path, uninterrupted):
 
 KILLED = """
 import os, signal, sys, time
+import torch
 sys.path[:0] = [sys.argv[1]]
 import companion.checkpoints
 from test_checkpoints import Run
 
+torch.set_num_threads(int(sys.argv[4]))  # on which sums depend, in their last bits
 run = Run()
 for step in run.steps():
     if step.number == int(sys.argv[3]):  # die in the middle of this step's saving, when the new file is complete
@@ -295,7 +318,8 @@ for step in run.steps():
 @pytest.mark.parametrize(("in_saving", "after"), [(6, None), (0, 7)])
 def test_a_run_killed_by_the_system_resumes(tmp_path, uninterrupted, in_saving, after):
     path = tmp_path / "run"
-    command = [sys.executable, "-c", KILLED, os.path.dirname(__file__), str(path), str(in_saving)]
+    threads = str(torch.get_num_threads())
+    command = [sys.executable, "-c", KILLED, os.path.dirname(__file__), str(path), str(in_saving), threads]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if after is None:
@@ -467,3 +491,23 @@ def test_nothing_is_pickled(tmp_path):
     ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
     assert max(ends) == len(blob) - 8 - length
     json.loads(header["__metadata__"]["state"])
+
+
+def test_random_numbers_of_cuda_are_stored_and_restored_where_there_is_a_device(tmp_path, monkeypatch):
+    states = [torch.full((16,), 3, dtype=torch.uint8), torch.full((16,), 4, dtype=torch.uint8)]
+    restored = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, index: restored.__setitem__(index, state))
+    save_run(tmp_path / "run", part=State({}))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # continued on a machine with fewer devices
+    load_run(tmp_path / "run", part=State())
+    assert list(restored) == [0] and torch.equal(restored[0], states[0])
+
+
+def test_folders_are_made_as_deep_as_needed(tmp_path):
+    save_run(tmp_path / "a" / "b" / "run", part=State(1))
+    restored = State()
+    load_run(tmp_path / "a" / "b" / "run", part=restored)
+    assert restored.state == 1

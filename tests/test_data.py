@@ -148,6 +148,16 @@ def test_data_folder_comes_before_the_cache_and_an_empty_variable_counts_as_unse
     assert data.find("mnist") is None
 
 
+def test_cache_dir(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMPANION_CACHE", str(tmp_path / "cache"))
+    assert data.cache_dir() == tmp_path / "cache"
+    monkeypatch.setenv("COMPANION_CACHE", "~/elsewhere")
+    assert data.cache_dir() == Path.home() / "elsewhere"
+    for unset in (lambda: monkeypatch.setenv("COMPANION_CACHE", ""), lambda: monkeypatch.delenv("COMPANION_CACHE")):
+        unset()
+        assert data.cache_dir().name == "companion" and data.cache_dir().is_absolute()
+
+
 @pytest.mark.parametrize(("split", "num"), [("train", 1442), ("test", 355)])
 def test_digits_are_those_of_scikit_learn(split, num):
     loaded = data.load("digits", split)

@@ -1,6 +1,7 @@
 """The few distributions: shapes, units, normalization, refusals."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,68 @@ def test_bad_input_gets_one_sentence() -> None:
         diagonal_normal(torch.tensor(0.0), 1.0)
     with pytest.raises(ValueError, match="high must be above low"):
         DiscretizedNormal(torch.zeros(1, 1), 1.0, low=1, high=0)
-    with pytest.raises(ValueError, match="levels must be at least 2"):
+    with pytest.raises(ValueError, match="levels must be an integer, at least 2; 1 was given"):
         DiscretizedNormal(torch.zeros(1, 1), 1.0, levels=1)
     with pytest.raises(ValueError, match="value must lie on the 256 gray levels"):
         DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[0.3]]))
+
+
+def test_confident_bernoulli_pixels_keep_their_log_odds() -> None:
+    # sigmoid(40) is 1 in float32, so a detour through the probability would lose log p(0) = -40.
+    p = bernoulli(torch.tensor([[40.0, -40.0]]))
+    torch.testing.assert_close(p.log_prob(torch.tensor([[0.0, 1.0]])), torch.tensor([-80.0]))
+
+
+def test_discretized_normal_is_as_accurate_right_of_the_mean_as_left() -> None:
+    std, half = 0.01, 1 / 255
+    mean, x = torch.tensor([[-0.9]], dtype=torch.double), torch.linspace(-1, 1, 256, dtype=torch.double)[100]
+    assert x > mean
+    a, b = (x - half - 0.0 - mean) / std, (x + half - mean) / std
+    by_quadrature = -0.5 * a**2 - math.log(math.sqrt(2 * math.pi))
+    u = torch.linspace(0, 1, 100_001, dtype=torch.double)
+    z = a + (b - a) * u
+    by_quadrature = (torch.trapezoid((-0.5 * (z**2 - a**2)).exp(), u) * (b - a)).log() + by_quadrature
+    found = DiscretizedNormal(mean, std).log_prob(x.view(1, 1))
+    torch.testing.assert_close(found, by_quadrature.view(1), rtol=1e-6, atol=0)
+    mirrored = DiscretizedNormal(-mean, std).log_prob(-x.view(1, 1))
+    torch.testing.assert_close(found, mirrored, rtol=1e-9, atol=0)
+
+
+def test_samples_beyond_the_last_level_fall_on_it() -> None:
+    p = DiscretizedNormal(torch.tensor([[3.0, -3.0]]), 0.1)
+    assert torch.equal(p.sample((4,)), torch.tensor([1.0, -1.0]).expand(4, 1, 2))
+
+
+def test_a_given_std_takes_the_precision_of_the_mean() -> None:
+    p = diagonal_normal(torch.zeros(2, 3, dtype=torch.double), torch.ones(3))
+    assert p.base_dist.loc.dtype == p.base_dist.scale.dtype == torch.double
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: diagonal_normal(torch.zeros(2, 3).long(), 0.5), TypeError, "mean must be floating-point; torch.int64"),
+        (lambda: diagonal_normal(torch.tensor([[math.nan]]), 0.5), ValueError, "mean must be finite"),
+        (lambda: diagonal_normal(torch.zeros(2, 3), math.nan), ValueError, "std must be positive everywhere"),
+        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, high=math.inf), ValueError, "both finite"),
+        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, levels=2.5), ValueError, "integer, at least 2; 2.5 was"),
+        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[1.1 / 255]])), ValueError, "levels"),
+        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[257 / 255]])), ValueError, "levels"),
+        (
+            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[-257 / 255]])),
+            ValueError,
+            "levels",
+        ),
+        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[math.nan]])), ValueError, "levels"),
+        (
+            lambda: DiscretizedNormal(torch.zeros(2, 3), 1.0).log_prob(torch.ones(2, 1)),
+            ValueError,
+            r"value must have the mean's shape \(2, 3\); shape \(2, 1\) was given",
+        ),
+        (lambda: bernoulli(torch.tensor(0.0)), ValueError, "logits must have a batch dimension"),
+    ],
+)
+def test_other_bad_input_gets_one_sentence(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """The bound against log p(x) where both are known exactly: linear-Gaussian chains of one to five latents."""
 
+import importlib.util
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
+from companion import samplers
 from companion.distributions import diagonal_normal
 from companion.elbo import ElboTerms, LatentChain, elbo_terms
 from companion.samplers import ancestral_sample
@@ -91,8 +93,59 @@ def test_a_chain_without_inner_methods_says_so() -> None:
     class TwoLevels(GaussianWalk):
         inner_posterior = LatentChain.inner_posterior
 
+    class NoPrior(GaussianWalk):
+        inner_prior = LatentChain.inner_prior
+
     with pytest.raises(NotImplementedError, match="TwoLevels has num_latents=2 but no inner_posterior"):
         elbo_terms(TwoLevels(2), torch.zeros(1, 1, dtype=torch.double))
+    with pytest.raises(NotImplementedError, match="NoPrior has num_latents=3 but no inner_prior"):
+        list(ancestral_sample(NoPrior(3), 1))
+
+
+class Adjustable(GaussianWalk):
+    """Every posterior is shifted by a parameter, whose gradient is then known by hand."""
+
+    def __init__(self, num_latents: int) -> None:
+        super().__init__(num_latents, a=1.0, s2=1.0)
+        self.shift = torch.nn.Parameter(torch.zeros((), dtype=torch.double))
+
+    def condition(self, t: int, given: list[int], values: Tensor) -> Distribution:
+        return diagonal_normal(torch.zeros(len(values), 1, dtype=torch.double) + self.shift, 1.0)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_the_gradient_flows_through_the_samples(T: int) -> None:
+    # q(z_t) = N(m, 1) for every t. Then E log p(x|z_1) = -((x-m)^2 + 1)/2 + const, the prior's KL is m^2/2, and each
+    # of the others is E(m - z_{t+1})^2 / 2 = 1/2 for every m. So the slope of the bound in m at 0 is x; it is all in
+    # the samples, since KL(q(z_T) || p(z_T)) is flat at m = 0.
+    torch.manual_seed(0)
+    model, x = Adjustable(T), torch.full((40_000, 1), 0.7, dtype=torch.double)
+    (slope,) = torch.autograd.grad(elbo_terms(model, x).elbo.mean(), model.shift)
+    assert abs(slope.item() - 0.7) <= 5 / math.sqrt(len(x))  # one draw of the slope is x - z_1
+
+
+def test_samplers_build_no_graph_and_visit_the_levels_from_the_top() -> None:
+    visited = []
+
+    class Watched(Adjustable):
+        def prior(self, num: int) -> Distribution:
+            return diagonal_normal(self.shift.expand(num, 1), 1.0)
+
+        def inner_prior(self, t: int, z_above: Tensor) -> Distribution:
+            visited.append(t)
+            return diagonal_normal(z_above + self.shift, 1.0)
+
+        def likelihood(self, z_1: Tensor) -> Distribution:
+            return diagonal_normal(z_1 + self.shift, 1.0)
+
+    # The check of annotations wraps the generator, and torch then cannot see that it is one: so, a copy without it.
+    specification = importlib.util.spec_from_file_location("plain_samplers", samplers.__file__)
+    plain = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(plain)
+    for z in plain.ancestral_sample(Watched(4), 3):
+        assert not z.requires_grad
+        assert torch.is_grad_enabled()  # between the steps, the caller's own setting holds
+    assert visited == [3, 2, 1]
 
 
 def test_ancestral_samples_have_the_marginal_law_of_every_level() -> None:

@@ -58,6 +58,7 @@ def test_stub_is_an_open_answer(stub, capsys):
         (torch.tensor([2 / 3]), r"shape \(1,\), and \(\)"),
         (float("nan"), "not finite"),
         ("two thirds", "not str"),
+        (torch.tensor(2 / 3 + 1j), "should be a real number"),
     ],
 )
 def test_wrong_number_gets_what_differs_and_the_hint_but_not_the_solution(answer, says, capsys):

@@ -130,6 +130,22 @@ def test_a_training_that_diverges_says_so(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "error: the mean loss must be finite; at step 1 it is inf\n"
 
 
+def test_a_folder_that_cannot_be_made_is_noticed_before_the_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    assert main(["train", "tiny", "--out", str(tmp_path / "file")]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and "file" in err
+
+
+def test_control_c_ends_with_one_line_and_the_status_of_a_signal(tmp_path, monkeypatch, capsys):
+    def interrupt(model, x):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(RECIPES, "stopped", Recipe("digits", tiny, interrupt))
+    assert main(["train", "stopped", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "stopped; a training continues from its last save with --resume\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -137,6 +153,9 @@ def test_a_training_that_diverges_says_so(tmp_path, monkeypatch, capsys):
         (["train", "nonsense"], "invalid choice: 'nonsense' (choose from 'ae-mnist'"),
         (["train", "tiny", "--epochs", "0"], "argument --epochs: must be a positive integer; '0' was given"),
         (["train", "tiny", "--epochs", "1.5"], "must be a positive integer; '1.5' was given"),
+        (["train", "tiny", "--save-every", "-1"], "must be a number of seconds, not negative; '-1' was given"),
+        (["train", "tiny", "--save-every", "nan"], "must be a number of seconds, not negative; 'nan' was given"),
+        (["train", "tiny", "--save-every", "often"], "must be a number of seconds, not negative; 'often' was given"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):

@@ -1,5 +1,10 @@
 """Measures against brute force and against laws known exactly."""
 
+import math
+import warnings
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +52,10 @@ def test_energy_test_finds_a_shift_and_keeps_its_level() -> None:
 def test_path_length_ratio_of_a_line_and_a_half_circle() -> None:
     line = torch.linspace(0, 1, 9)[:, None] * torch.ones(1, 4)
     assert path_length_ratio(line) == pytest.approx(1, abs=1e-6)
+    far = 1e3 + torch.rand(50, 4)
+    steps = np.linalg.norm(np.diff(far.double().numpy(), axis=0), axis=1)
+    chord = np.linalg.norm(far[-1].double().numpy() - far[0].double().numpy())
+    assert path_length_ratio(far) == pytest.approx(steps.sum() / chord, rel=1e-12)  # in double precision
     angle = torch.linspace(0, torch.pi, 1001)
     assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(torch.pi / 2, rel=1e-5)
 
@@ -60,3 +69,82 @@ def test_bad_input_gets_one_sentence() -> None:
         energy_test(torch.zeros(3, 2), torch.zeros(3, 3))
     with pytest.raises(ValueError, match="points must be at least two"):
         path_length_ratio(torch.zeros(3, 2))
+
+
+def test_the_probe_standardizes_and_runs_until_it_converges() -> None:
+    # One coordinate, a million times smaller than the other, tells the classes apart: without standardizing, the
+    # penalty on the weights would hide it, and one step of the solver would not find it.
+    labels = torch.arange(400) % 2
+    codes = torch.stack([1000 * torch.randn(400), 1e-3 * (labels - 0.5) + 2e-4 * torch.randn(400)], 1)
+    assert linear_probe(codes[:200], labels[:200], codes[200:], labels[200:]).value > 0.97
+
+
+def test_the_probe_converges_on_correlated_codes() -> None:
+    base = torch.randn(600, 6)
+    codes = base @ torch.randn(6, 6) + 0.05 * torch.randn(600, 6)
+    labels = base[:, :3].argmax(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # scikit-learn warns where it stops early
+        accuracy = linear_probe(codes[:400], labels[:400], codes[400:], labels[400:])
+    assert accuracy.value > 0.9
+
+
+def test_ties_count_for_the_null_hypothesis() -> None:
+    x = torch.zeros(3, 1)
+    assert energy_test(x, x, 19).p_value == 1.0  # every relabeling has the same distance, 0
+
+
+def test_energy_test_computes_in_float64_and_draws_on_the_cpu_generator() -> None:
+    x, y = 1e4 + torch.randn(6, 2), 1e4 + torch.randn(5, 2)
+    for _ in range(2):
+        torch.manual_seed(1)
+        test = energy_test(x, y, 9)
+        assert test.null.dtype == torch.double and test.null.shape == (9,)
+        torch.testing.assert_close(test.statistic, energy_test(x.double(), y.double(), 9).statistic, rtol=1e-12, atol=0)
+    torch.manual_seed(1)
+    assert torch.equal(energy_test(x, y, 9).null, test.null)
+
+
+def test_measures_take_the_half_precision_of_autocast() -> None:
+    normal, anomalous = torch.arange(8.0), torch.arange(4.0, 12.0)
+    assert auroc(normal.bfloat16(), anomalous.bfloat16()) == auroc(normal, anomalous)
+    codes, labels = torch.randn(40, 2) + 9 * (torch.arange(40) % 2)[:, None], torch.arange(40) % 2
+    assert linear_probe(codes.bfloat16(), labels, codes.bfloat16(), labels).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: proportion(torch.zeros(0, dtype=torch.bool)), r"hits must hold at least one boolean.*\(0,\)"),
+        (lambda: proportion(torch.tensor([0.0, 5.0])), "hits must hold at least one boolean.*torch.float32"),
+        (lambda: proportion(torch.zeros(2, 2, dtype=torch.bool)), r"shape \(2, 2\) was given"),
+        (lambda: auroc(torch.tensor([1.0, math.inf]), torch.tensor([2.0])), "all finite"),
+        (lambda: auroc(torch.zeros(0), torch.tensor([2.0])), "at least one score"),
+        (lambda: auroc(torch.zeros(2, 1), torch.zeros(2, 1)), r"\(num,\); \(2, 1\) and \(2, 1\) were given"),
+        (lambda: energy_test(torch.zeros(1, 2), torch.zeros(3, 2)), "at least two vectors"),
+        (lambda: energy_test(torch.full((3, 2), math.nan), torch.zeros(3, 2)), "x and y must be finite"),
+        (lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0), "num_permutations must be at least 1; 0 was"),
+        (lambda: path_length_ratio(torch.tensor([[0.0], [math.nan], [1.0]])), "points must be finite"),
+        (lambda: path_length_ratio(torch.arange(4.0)), r"shape \(4,\) was given"),
+        (lambda: path_length_ratio(torch.zeros(1, 3)), "at least two"),
+    ],
+)
+def test_other_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("codes", "labels", "message"),
+    [
+        (torch.zeros(4, 1, 2), torch.arange(4), r"one dimension, shape \(num, dim\); codes has \(4, 1, 2\)"),
+        (torch.zeros(4, 3), torch.arange(4), r"one dimension.*test_codes has \(4, 2\)"),
+        (torch.full((4, 2), math.nan), torch.arange(4), "codes must be finite"),
+        (torch.zeros(4, 2), torch.full((4,), 7), r"labels must hold at least two classes; \[7\] were given"),
+    ],
+)
+def test_the_probe_refuses_codes_it_cannot_use(codes: torch.Tensor, labels: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        linear_probe(codes, labels, torch.zeros(4, 2), torch.arange(4))
+    assert "\n" not in str(caught.value)

@@ -182,6 +182,16 @@ def test_claims_belong_to_the_section_above() -> None:
     ]
 
 
+def test_a_section_without_a_target_gets_a_label_of_its_own(root: Path) -> None:
+    text = "## Two words\n\n### Below *it*\n\n```python\n## no heading\n```\n\n(sec-own)=\n\n## Own\n\n*Sources: A02.*"
+    assert labels.with_targets("notebooks/01_first", text) == text.replace(
+        "## Two", "(sec-first-two-words)=\n## Two"
+    ).replace("### Below", "(sec-first-below-it)=\n### Below")
+    write_text(root, "## Two words\n\n### Below *it*\n\n*Sources: A02.*")
+    assert labels.Book(root).claims[-1] == labels.Claim("A02", "notebooks/02_second", "sec-second-two-words")
+    assert labels.Book(root).places["sec-second-below-it"].title == "Below *it*"
+
+
 def test_a_label_used_twice_is_found(root: Path) -> None:
     write_text(root, "$$\nx\n$$ (eq-gauss)")
     assert labels.Book(root).duplicates == ["eq-gauss"]

@@ -222,3 +222,16 @@ def test_bad_input_is_named():
             call()
     with pytest.raises(TypeError, match=r"companion\.plots\.figure"):
         plots.curves({"a": [1.0]}, axes=matplotlib.figure.Figure().subplots(), **named)
+
+
+def test_pictures_of_autocast_are_drawn_and_a_number_of_columns_below_one_is_refused():
+    assert plots.image_grid(torch.rand(2, 1, 4, 4).bfloat16()).get_axes()
+    for columns in (0, -1):
+        with pytest.raises(ValueError, match=f"columns must be at least 1; {columns} was given"):
+            plots.image_grid(torch.rand(2, 1, 4, 4), columns=columns)
+
+
+def test_density2d_names_what_it_shows():
+    figure = plots.density2d(lambda x: -x.square().sum(1), (-2.0, 2.0, -2.0, 2.0), value_label="exp(bound)")
+    texts = {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
+    assert "exp(bound)" in texts and "probability density" not in texts

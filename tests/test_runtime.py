@@ -1,5 +1,4 @@
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
@@ -104,12 +103,3 @@ def test_to_device_puts_channels_last_at_full_scale_on_cuda_only(monkeypatch, cu
     monkeypatch.setenv("COMPANION_SCALE", "full")
     runtime.to_device(nn.Conv2d(4, 4, 3))
     assert moved[1:] == [((), {"memory_format": torch.channels_last}), ((torch.device("cuda"),), {})]
-
-
-def test_cache_dir(monkeypatch, tmp_path):
-    monkeypatch.setenv("COMPANION_CACHE", str(tmp_path / "cache"))
-    assert runtime.cache_dir() == tmp_path / "cache"
-    monkeypatch.setenv("COMPANION_CACHE", "~/elsewhere")
-    assert runtime.cache_dir() == Path.home() / "elsewhere"
-    monkeypatch.delenv("COMPANION_CACHE")
-    assert runtime.cache_dir().name == "companion"

@@ -154,5 +154,18 @@ def test_bad_factors_are_refused_in_one_sentence(factors, error, message):
 
 
 def test_no_picture_is_refused():
+    with pytest.raises(TypeError, match="num must be an integer; 2.5 was given"):
+        scenes(2.5)
     with pytest.raises(ValueError, match="num must be at least 1; 0 was given"):
         scenes(0)
+
+
+def test_pictures_do_not_depend_on_the_default_precision():
+    expected = scenes(3, seed=5)
+    torch.set_default_dtype(torch.double)
+    try:
+        given = scenes(3, seed=5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert given.images.dtype == torch.float32 and given.factors.dtype == torch.float32
+    torch.testing.assert_close(given.images, expected.images)

@@ -2,6 +2,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -208,6 +209,9 @@ def test_the_bar_shows_its_description_and_the_loss_and_leaves_nothing(capsys, m
     steps = fit(model, quadratic, Batches(x, batch_size=1), torch.optim.SGD(model.parameters()), progress="a map")
     next(steps)
     assert "a map" in capsys.readouterr().err
+    time.sleep(0.3)  # longer than the bar waits between two drawings
+    next(steps)
+    assert "loss " in capsys.readouterr().err
     list(steps)
     out, err = capsys.readouterr()
     assert out == ""
@@ -272,3 +276,49 @@ def test_minimize_refuses_a_value_that_is_not_finite():
     w = torch.ones(1, dtype=torch.float64, requires_grad=True)
     with pytest.raises(FloatingPointError, match="the minimized value must be finite; it is nan"):
         minimize(lambda: (w * math.nan).sum(), [w])
+
+
+def test_the_bar_of_a_resumed_run_starts_where_it_stopped(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    model, batches = linear(), Batches(torch.ones(8, 2), batch_size=2)
+    batches.step = 3
+    next(fit(model, quadratic, batches, torch.optim.SGD(model.parameters(), lr=0.01), progress="rest"))
+    assert "3/4" in capsys.readouterr().err
+
+
+def test_the_average_copies_buffers_and_forgets_at_the_stated_rate():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = exponential_average(model)
+    x = torch.randn(16, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    weights = []
+    for _ in fit(model, quadratic, [x, x + 1], optimizer, ema=average):
+        weights.append(model[0].weight.detach().clone())
+        assert torch.equal(average.module[1].running_mean, model[1].running_mean)
+    torch.testing.assert_close(average.module[0].weight, 0.999 * weights[0] + 0.001 * weights[1])
+
+
+def test_minimize_may_take_as_many_steps_as_it_is_given():
+    # Rosenbrock's valley in six dimensions needs more than 20 iterations, and ends at (1, ..., 1).
+    w = torch.full((6,), -1.0, dtype=torch.float64, requires_grad=True)
+
+    def rosenbrock():
+        return (100 * (w[1:] - w[:-1] ** 2).square() + (1 - w[:-1]).square()).sum()
+
+    few = minimize(rosenbrock, [w], max_steps=5)
+    assert few > 1e-3
+    assert minimize(rosenbrock, [w]) < 1e-15
+    torch.testing.assert_close(w.detach(), torch.ones(6, dtype=torch.float64), atol=1e-7, rtol=0)
+
+
+def test_other_bad_input_gets_one_sentence():
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="batches must hold at least one example each; an empty one was given"):
+        next(fit(model, quadratic, [torch.zeros(0, 2)], optimizer))
+    with pytest.raises(ValueError, match=r"one value for each of the 4 examples, shape \(4,\); it returned 1\.5"):
+        next(fit(model, lambda model, x: 1.5, [torch.zeros(4, 2)], optimizer))
+    with pytest.raises(ValueError, match="max_steps must be at least 1; 0 was given"):
+        minimize(lambda: model.weight.sum(), model.parameters(), max_steps=0)
+    with pytest.raises(ValueError, match=r"function must return a single number, .* shape \(2, 2\)"):
+        minimize(lambda: model.weight.square(), [model.weight])

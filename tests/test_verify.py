@@ -231,3 +231,52 @@ def test_an_infinite_wrong_value_is_rejected_by_every_kind_of_rule(capsys):
     for rule in (exact, at_most(0.0)):
         verify("eq-x", left, -2.0, rule, rejects={"E18": -math.inf})
         assert capsys.readouterr().out.endswith("rejects E18 (not finite)\n")
+
+
+def test_a_tolerance_near_the_spacing_of_float32_is_refused():
+    single = torch.tensor([1.0])  # numbers like it are 1.2e-7 apart, and ten of these steps are asked for
+    with pytest.raises(TypeError, match="needs float64"):
+        verify("eq-a", single, single, exact.within(1.1e-6))
+    verify("eq-a", single, single, exact.within(1.3e-6))
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad", "name"),
+    [
+        (exact.within, (0.1, 0.5, math.nan), "rtol"),
+        (exact.on_scale, (0.0, -1.0, math.inf, math.nan), "scale"),
+        (at_most, (-0.1, math.inf, math.nan), "slack"),
+    ],
+)
+def test_rules_refuse_tolerances_that_accept_everything(rule, bad, name):
+    for value in bad:
+        with pytest.raises(ValueError, match=rf"{name} must .*; {value} was given"):
+            rule(value)
+
+
+def test_one_coordinate_that_does_not_vary_is_enough_to_refuse_samples(generator):
+    samples = normal(generator, 1000, 2)
+    samples[:, 1] = 3.0
+    with pytest.raises(ValueError, match="do not vary"):
+        verify("eq-mean", samples, [0.0, 3.0], monte_carlo)
+
+
+def test_the_variance_of_few_samples_has_n_minus_one_in_its_band(generator):
+    samples = normal(generator, 101)
+    samples = 3 * samples / samples.std()
+    band = 5 * math.sqrt(2 / 100)
+    verify("eq-var", samples, 9 / (1 + 0.998 * band), variance)
+    with pytest.raises(VerificationError):
+        verify("eq-var", samples, 9 / (1 + 1.002 * band), variance)
+
+
+def test_a_wrong_formula_close_by_needs_more_samples_and_no_other_case(generator):
+    samples = normal(generator, 10_000)
+    samples = (samples - samples.mean()) / samples.std()
+    with pytest.raises(VerificationError, match=r"E1 is only 0.5 standard errors away.*n = 16,000,000"):
+        verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 0.005})
+
+
+def test_ids_of_misprints_are_printed_as_they_are_and_other_names_quoted(capsys):
+    verify("eq-a", 1.0, 1.0, rejects={"E7": 2.0, "S12": 2.0, "Z3": 2.0})
+    assert capsys.readouterr().out.endswith('; rejects E7, S12, "Z3"\n')

@@ -6,7 +6,7 @@ pictures of a lit house whose factors (where the camera stands, where the light 
 """
 
 from companion.data.batches import Batches
-from companion.data.images import Copy, Images, describe, find, load
+from companion.data.images import Copy, Images, cache_dir, describe, find, load
 from companion.data.scenes import SCENE_FACTORS, Scenes, render_scenes, scenes
 from companion.data.toys import toy_density
 
@@ -16,6 +16,7 @@ __all__ = [
     "Copy",
     "Images",
     "Scenes",
+    "cache_dir",
     "describe",
     "find",
     "load",

@@ -160,7 +160,7 @@ def find(name: str) -> Path | None:
     if name == "digits":
         return None
     given = os.environ.get("COMPANION_DATA")
-    for folder in ([Path(given).expanduser()] if given else []) + [_cache_folder()]:
+    for folder in ([Path(given).expanduser()] if given else []) + [cache_dir()]:
         if all((folder / file).is_file() for file in _files(name)):
             return folder
     return None
@@ -185,13 +185,12 @@ def describe() -> list[Copy]:
     return copies
 
 
-def _cache_folder() -> Path:
-    """Return the folder that downloads are kept in."""
-    import platformdirs
+def cache_dir() -> Path:
+    """The folder that downloads are kept in: $COMPANION_CACHE, else the user's cache folder; it may not exist."""
+    from platformdirs import user_cache_path
 
-    return Path(
-        os.environ.get("COMPANION_CACHE") or platformdirs.user_cache_dir("companion")
-    ).expanduser()
+    given = os.environ.get("COMPANION_CACHE", "")
+    return Path(given).expanduser() if given else user_cache_path("companion")
 
 
 def _files(name: str) -> list[str]:
@@ -274,7 +273,7 @@ def _download(name: str) -> Path:
     )
     if not _any_answers(mirrors):
         raise ConnectionError("no network")
-    target = _cache_folder()
+    target = cache_dir()
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as temporary:
         try:
@@ -339,7 +338,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 def _no_copy(name: str, error: Exception) -> str:
     """Say in one sentence that a data set cannot be had."""
     return (
-        f"no copy of {name} in $COMPANION_DATA or in the cache {_cache_folder()}, and {error}; "
+        f"no copy of {name} in $COMPANION_DATA or in the cache {cache_dir()}, and {error}; "
         "set COMPANION_DATA to a folder that torchvision has filled, or connect and try again"
     )
 

@@ -60,14 +60,17 @@ def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scene
         device: where the pictures are rendered and live.
 
     Raises:
+        TypeError: if `num` is not an integer.
         ValueError: if `num` is below 1.
     """
+    if not isinstance(num, int):
+        raise TypeError(f"num must be an integer; {num!r} was given")
     if num < 1:
         raise ValueError(f"num must be at least 1; {num} was given")
-    low, high = torch.tensor(list(SCENE_FACTORS.values())).T
-    share = torch.rand(
-        num, len(SCENE_FACTORS), generator=torch.Generator().manual_seed(seed)
-    )
+    low, high = torch.tensor(list(SCENE_FACTORS.values()), dtype=torch.float32).T
+    generator = torch.Generator().manual_seed(seed)
+    size = num, len(SCENE_FACTORS)
+    share = torch.rand(size, generator=generator, dtype=torch.float32)
     factors = (low + (high - low) * share).to(device)
     return Scenes(render_scenes(factors), factors, tuple(SCENE_FACTORS))
 
@@ -125,7 +128,7 @@ def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
     lift = 0.45 * size
     camera = _direction(elevation, torch.zeros_like(elevation))
     up = _direction(elevation + math.pi / 2, torch.zeros_like(elevation))
-    right = torch.tensor([1.0, 0.0, 0.0], device=factors.device).expand_as(up)
+    right = factors.new_tensor([1.0, 0.0, 0.0]).expand_as(up)
     sun = _direction(torch.full_like(light, _SUN_HEIGHT), light)
     # The point at (u, v) in the picture is u right + v up + lift e_z, and a ray goes on from it along -camera.
     screen = torch.stack([right, up, torch.zeros_like(up)], -1)
@@ -135,7 +138,7 @@ def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
 
     lambert = (normals @ sun[:, :, None]).clamp(min=0)
     brightness = (_AMBIENT + (1 - _AMBIENT) * lambert).mT * _color(hue)[:, :, None]
-    picture = torch.zeros(len(factors), 3, _PIXELS**2, device=factors.device)
+    picture = factors.new_zeros(len(factors), 3, _PIXELS**2)
     offsets = (torch.arange(_SAMPLES) - (_SAMPLES - 1) / 2) / _SAMPLES
     for down in offsets.tolist():
         for across in offsets.tolist():
@@ -167,8 +170,8 @@ def _house(
     turn = torch.stack(
         [cos, -sin, zero, sin, cos, zero, zero, zero, one], -1
     ).unflatten(-1, (3, 3))
-    normals = torch.tensor(_NORMALS, device=azimuth.device) @ turn.mT
-    return normals, size[:, None] * torch.tensor(_DISTANCES, device=azimuth.device)
+    normals = azimuth.new_tensor(_NORMALS) @ turn.mT
+    return normals, size[:, None] * azimuth.new_tensor(_DISTANCES)
 
 
 def _direction(height: Tensor, side: Tensor) -> Float[Tensor, "num 3"]:
@@ -182,7 +185,7 @@ def _grid(
     across: float, down: float
 ) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
     """Return u of each column and v of each row, from the top left, of sample points with these offsets in pixels."""
-    center = torch.arange(_PIXELS) + 0.5 - _PIXELS / 2
+    center = torch.arange(_PIXELS, dtype=torch.float32) + 0.5 - _PIXELS / 2
     width = 2 * _HALF_WIDTH / _PIXELS
     return width * (center + across), -width * (center + down)
 
@@ -200,7 +203,7 @@ def _cross(
     crossing = -(normals @ start)
     crossing[:, :, 2] += distances
     crossing = crossing / speed[:, :, None]
-    never = torch.tensor([0.0, 0.0, 1e9], device=ray.device)
+    never = ray.new_tensor([0.0, 0.0, 1e9])
     inward = (speed < 0)[:, :, None]
     enter, face = _along(torch.where(inward, crossing, -never), u, v).max(1)
     leave = _along(torch.where(inward, never, crossing), u, v).amin(1)
@@ -218,7 +221,5 @@ def _along(
 
 def _color(hue: Float[Tensor, " num"]) -> Float[Tensor, "num 3"]:
     """Return red, green and blue of a color of full value and three quarters of full saturation."""
-    sector = (
-        torch.tensor([5.0, 3.0, 1.0], device=hue.device) + hue[:, None] * 3 / math.pi
-    ) % 6
+    sector = (hue.new_tensor([5.0, 3.0, 1.0]) + hue[:, None] * 3 / math.pi) % 6
     return 1 - 0.75 * torch.minimum(sector, 4 - sector).clamp(0, 1)

@@ -25,7 +25,8 @@ def toy_density(name: str) -> Distribution:
     """Return one of four distributions of points in the plane.
 
     Each has event shape (2,), a `sample` that uses torch's global random numbers, and a `log_prob` in nats that is
-    exact: a closed form, not an estimate. Nearly all the mass lies in the square from -4 to 4.
+    exact: a closed form, not an estimate. Nearly all the mass lies in the square from -4 to 4. Samples are float32 on
+    the CPU, and points to be judged must lie there too.
 
     Args:
         name: "rings", two noisy circles; "mixture", eight normals on a circle; "pinwheel", five swirling arms;

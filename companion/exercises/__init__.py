@@ -82,10 +82,13 @@ def expect_close(
     """
     right = torch.as_tensor(expected).detach().cpu().double()
     try:
-        left = torch.as_tensor(answer).detach().cpu().double()
+        left = torch.as_tensor(answer).detach().cpu()
+        if left.is_complex():  # double() would drop the imaginary part
+            raise TypeError
+        left = left.double()
     except (TypeError, ValueError, RuntimeError):
         raise NotYet(
-            f"the answer should be a number or a tensor, not {type(answer).__name__}. {hint}"
+            f"the answer should be a real number or a tensor of them, not {type(answer).__name__}. {hint}"
         ) from None
     if left.shape != right.shape:
         raise NotYet(

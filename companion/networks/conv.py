@@ -14,9 +14,9 @@ def conv_encoder(
     """Return four convolutions of stride 2 and one linear layer: (batch, *image_shape) to (batch, num_out).
 
     Raises:
-        ValueError: if the picture is not 28 x 28 or 32 x 32.
+        ValueError: if the picture is not 28 x 28 or 32 x 32, or another size is below 1.
     """
-    depth, _ = _check(image_shape)
+    depth, _ = _check(image_shape, num_out=num_out, channels=channels)
     widths = [depth, channels, 2 * channels, 4 * channels, 4 * channels]
     layers: list[nn.Module] = []
     for num_in, num in pairwise(widths):
@@ -30,9 +30,9 @@ def conv_decoder(
     """Return one linear layer and four transposed convolutions: (batch, num_in) to (batch, *image_shape).
 
     Raises:
-        ValueError: if the picture is not 28 x 28 or 32 x 32.
+        ValueError: if the picture is not 28 x 28 or 32 x 32, or another size is below 1.
     """
-    depth, sides = _check(image_shape)
+    depth, sides = _check(image_shape, num_in=num_in, channels=channels)
     widths = [4 * channels, 4 * channels, 2 * channels, channels, depth]
     layers: list[nn.Module] = [nn.Linear(num_in, 4 * widths[0])]
     layers += [nn.Unflatten(1, (widths[0], 2, 2))]
@@ -46,10 +46,16 @@ def conv_decoder(
     return nn.Sequential(*layers)
 
 
-def _check(image_shape: tuple[int, int, int]) -> tuple[int, tuple[int, ...]]:
-    depth, height, width = image_shape
-    if height != width or height not in _SIDES:
+def _check(
+    image_shape: tuple[int, int, int], **sizes: int
+) -> tuple[int, tuple[int, ...]]:
+    """Return the number of channels and the sides of the feature maps, or say what is wrong with the sizes."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1; {size} was given")
+    depth, *sides = image_shape
+    if depth < 1 or len(sides) != 2 or sides[0] != sides[1] or sides[0] not in _SIDES:
         raise ValueError(
             f"image_shape must be (channels, 28, 28) or (channels, 32, 32); {tuple(image_shape)} was given"
         )
-    return depth, _SIDES[height]
+    return depth, _SIDES[sides[0]]
