@@ -7,9 +7,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
+PORT ?= 8000
 
 # Several checkouts can read one data folder beside them; without it the loader uses its cache or downloads.
 export COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data)
+
+# A kernel writes a history and a profile; they stay in the checkout, and the reader's own folder stays as it is.
+export IPYTHONDIR := $(CURDIR)/_build/ipython
 
 .PHONY: book test execute sync check serve lock lint unit notebooks structure clean
 
@@ -22,7 +26,7 @@ export COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 	touch $@
 
 lock:  ## resolve the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--upgrade --extra book --extra test pyproject.toml --output-file requirements.lock
 
 BOOK := $(BIN)/jupyter-book build . --warningiserror --keep-going --nitpick -q
@@ -32,8 +36,9 @@ book: .venv/ready  ## the book in _build/html, from the stored outputs; warnings
 	rm -rf _build/html _build/.doctrees
 	$(BOOK)
 
-serve: .venv/ready  ## the built book at http://localhost:8000
-	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory _build/html
+serve: .venv/ready  ## the built book at http://localhost:8000, or at another PORT
+	test -f _build/html/index.html || { echo "There is no built book yet; run make book first."; exit 1; }
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 execute: .venv/ready  ## run every chapter, or those named: make execute CHAPTER=01_autoencoders
 	$(BIN)/python tools/notebooks.py run $(CHAPTER)

@@ -83,6 +83,31 @@ def strip_notes(text: str) -> str:
     return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
 
 
+def own_label(docname: str, title: str) -> str:
+    """The label of a chapter's section that has none of its own, so that claims and checks can lead to it."""
+    words = [docname.rpartition("/")[2].lstrip("0123456789_"), title]
+    return "-".join(["sec", *(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)])
+
+
+def with_targets(docname: str, text: str) -> str:
+    """A chapter's MyST text in which every heading below the title stands under a target."""
+    lines: list[str] = []
+    fence = ""
+    for line in text.split("\n"):
+        if found := myst.FENCE.match(line):
+            if not fence:
+                fence = found["fence"]
+            elif line.strip().startswith(fence):
+                fence = ""
+        heading = None if fence else myst.HEADING.match(line)
+        above = next((row for row in reversed(lines) if row.strip()), "")
+        if heading and len(heading["marks"]) > 1 and not myst.TARGET.match(above):
+            lines += [f"({own_label(docname, heading['title'])})=", line]
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
 class Book:
     """All pages of the table of contents, in order, with every label's number."""
 
@@ -155,7 +180,10 @@ class Book:
                 if isinstance(block, myst.Heading):
                     page.title = page.title or block.title
                     page.sections.append((waiting[-1] if waiting else None, block.level, block.title))
-                    section = waiting[-1] if waiting else section
+                    if page.is_notebook and block.level > 1 and not waiting:
+                        waiting = [own_label(page.docname, block.title)]
+                    if block.level <= 2:  # a *Sources:* line closes a whole section, with what is below it
+                        section = waiting[-1] if waiting else section
                 if isinstance(block, myst.Text) and not any(line.strip() for line in block.lines):
                     continue
                 title = block.title if isinstance(block, myst.Heading) else ""
@@ -223,7 +251,7 @@ def checks(book: Book) -> list[Check]:
         markdown = dict(page.markdown)
         for index, cell in enumerate(cells):
             if cell.cell_type == "markdown":
-                section = _last_section(markdown.get(index, []), section)
+                section = _last_section(markdown.get(index, []), section, page.docname)
                 continue
             for output in cell.get("outputs", []):
                 for label, text in VERIFIED.findall(output.get("text", "")):
@@ -231,13 +259,14 @@ def checks(book: Book) -> list[Check]:
     return found
 
 
-def _last_section(blocks: list[myst.Block], section: str | None) -> str | None:
+def _last_section(blocks: list[myst.Block], section: str | None, docname: str) -> str | None:
     waiting = None
     for block in blocks:
         if isinstance(block, myst.Target):
             waiting = block.label
         elif isinstance(block, myst.Heading):
-            section, waiting = waiting or section, None
+            own = own_label(docname, block.title) if block.level > 1 else section
+            section, waiting = waiting or own, None
     return section
 
 

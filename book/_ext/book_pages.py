@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -57,11 +58,14 @@ def chapter_title(book: Book, docname: str) -> str:
 
 
 def status(label: str, found: list[Check]) -> str:
-    """What the ledger says about one equation."""
-    lines = "; ".join(dict.fromkeys(plain(check.text) for check in found if check.label == label))
+    """What the ledger says about one equation, with a link to the section whose cell checks it."""
+    mine = [check for check in found if check.label == label]
+    places = dict.fromkeys(link(check.section, check.docname) for check in mine)
+    lines = "; ".join(dict.fromkeys(plain(check.text) for check in mine))
+    verified = f"verified in {', '.join(places)}: {lines}" if mine else ""
     if label.startswith(DEFINITION):
-        return f"definition; verified: {lines}" if lines else "definition"
-    return f"verified: {lines}" if lines else "**UNVERIFIED**"
+        return f"definition; {verified}" if verified else "definition"
+    return verified or "**UNVERIFIED**"
 
 
 def ledger(book: Book) -> Iterator[str]:
@@ -187,37 +191,70 @@ def errata(book: Book) -> Iterator[str]:
             yield from ("::::", "")
 
 
+ENTRIES = {
+    "data": "data set",
+    "command": "trained by",
+    "torch": "PyTorch",
+    "minutes": "training time (min)",
+    "peak_memory_mb": "peak memory (MB)",
+    "num_parameters": "parameters",
+    "sha256": "SHA-256",
+}
+
+
 def model_cards(book: Book) -> Iterator[str]:
-    """The card of every set of weights that comes with the package."""
+    """The card of every set of weights that comes with the package, behind a summary of all."""
     cards = sorted((book.root / "companion" / "weights").glob("*.json"))
+    read = {path.stem: json.loads(path.read_text("utf8")) for path in cards}
     size = sum(
         path.with_suffix(".safetensors").stat().st_size for path in cards if path.with_suffix(".safetensors").exists()
     )
-    yield f"**{len(cards)} sets of weights**, {size / 1e6:.1f} MB in all."
+    yield f"**{len(cards)} sets of weights**, {size / 1e6:.1f} MB in all. A result stands with its standard error."
     yield ""
-    for path in cards:
-        card = json.loads(path.read_text("utf8"))
-        yield from (f"## {path.stem}", "")
-        yield from table(
-            ["Entry", "Value"],
-            [[plain(key.replace("_", " ")), value_text(value)] for key, value in card.items()],
-            "30 70",
-            "model-card",
-        )
+    metrics = dict.fromkeys(card["metric"] for card in read.values())
+    summary = [
+        [f"`{name}`", value_text("num_parameters", card.get("num_parameters")), measured(card), plain(card["metric"])]
+        for name, card in read.items()
+    ]
+    head, widths = ["Weights", "Parameters", "Result", "What was measured"], "24 18 22 36"
+    if len(metrics) == 1:
+        head, widths = ["Weights", "Parameters", plain(*metrics)], "30 25 45"
+        summary = [row[:3] for row in summary]
+    yield from table(head, summary, widths, "model-summary")
+    for name, card in read.items():
+        yield from (f"## {name}", "")
+        rows = []
+        for key, value in card.items():
+            if key == "metric":
+                rows.append([plain(str(value)), measured(card)])
+            elif key not in ("name", "metric_value", "metric_se") and value is not None:
+                rows.append([plain(ENTRIES.get(key, key.replace("_", " "))), value_text(key, value)])
+        yield from table(["Entry", "Value"], rows, "36 64", "model-card")
 
 
-def value_text(value: object) -> str:
+def measured(card: dict) -> str:
+    """A measurement with its standard error, both rounded to what the error leaves of it."""
+    value, error = card["metric_value"], card.get("metric_se")
+    if not error:
+        return f"{value:.4g}"
+    places = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{places}f} ± {error:,.{places}f}"
+
+
+def value_text(key: str, value: object) -> str:
     """A card's value in a table cell."""
     if isinstance(value, int):
-        return f"{value:,}"
+        return str(value) if key == "seed" else f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     if isinstance(value, dict):
-        return ", ".join(f"{plain(str(key))}: {value_text(inner)}" for key, inner in value.items())
+        return ", ".join(f"{plain(str(name))}: {value_text(name, inner)}" for name, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(value_text(inner) for inner in value)
+        return ", ".join(value_text(key, inner) for inner in value)
     text = str(value)
-    return f"`{text}`" if re.fullmatch(r"[0-9a-f]{12,}|python .*|make .*", text) else plain(text)
+    if key == "commit":
+        text = re.sub(r"^([0-9a-f]{12})[0-9a-f]+", r"\1", text)
+    return f"`{text}`" if re.fullmatch(r"[0-9a-f]{12,}(-dirty)?|python .*|make .*", text) else plain(text)
 
 
 def generated(name: str, build: Callable[[Book], Iterator[str]]) -> type[SphinxDirective]:

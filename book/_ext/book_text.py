@@ -19,7 +19,7 @@ from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tools.labels import Book
+from tools.labels import Book, with_targets
 
 logger = logging.getLogger(__name__)
 IMAGE_TAG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
@@ -69,7 +69,7 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
         raise ExtensionError(f"{docname}.ipynb does not have the cells of its source; make sync or make execute")
     for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
         if kind == "markdown":
-            cell["source"] = link_sources(text)
+            cell["source"] = link_sources(with_targets(docname, text))
     source[0] = json.dumps(notebook)
 
 

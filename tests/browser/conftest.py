@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,16 @@ if harness.find_browser() is None:  # one line says so: that of test_site.py
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
+    home = str(tmp_path_factory.mktemp("browser"))  # Chromium leaves settings behind, but not in the reader's home
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=harness.find_browser(), args=harness.LAUNCH_ARGUMENTS)
+        browser = playwright.chromium.launch(
+            executable_path=harness.find_browser(),
+            args=harness.LAUNCH_ARGUMENTS,
+            env={**os.environ, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home},
+        )
         yield browser
         browser.close()
 

@@ -228,6 +228,63 @@ def width_problems(page: Any) -> list[str]:
     )
 
 
+def cut_problems(page: Any) -> list[str]:
+    """What is wider than its box and can be seen neither whole nor by scrolling."""
+    return page.evaluate(
+        """() => Array.from(document.querySelectorAll("main .math, main table, main td, main pre"))
+            .filter(e => e.scrollWidth > e.clientWidth + 4 && e.clientWidth > 0)
+            .filter(e => ["hidden", "clip"].includes(getComputedStyle(e).overflowX))
+            .filter(e => !Array.from(e.children).some(c => getComputedStyle(c).overflowX === "auto"))
+            .map(e => `cut off: ${e.scrollWidth} in ${e.clientWidth} px: ` + e.textContent.trim().slice(0, 60))"""
+    )
+
+
+def tab_problems(page: Any) -> list[str]:
+    """Formulas that the Tab key stops at although they need no scrolling, and stops that nobody can see."""
+    page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
+    found = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        tag, name, needless, seen = page.evaluate(
+            """() => {
+            const e = document.activeElement, style = getComputedStyle(e), math = e.closest(".math");
+            const wide = math && [math, ...math.children].some(box => box.scrollWidth > box.clientWidth + 1);
+            return [e.tagName, e.outerHTML.slice(0, 80), Boolean(math) && !wide,
+                style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0 || style.boxShadow !== "none"]; }"""
+        )
+        if tag == "BODY":
+            break
+        if needless:
+            found.append(f"a formula that need not scroll is a stop: {name}")
+        if not seen:
+            found.append(f"the focus cannot be seen: {name}")
+    return found
+
+
+def print_problems(page: Any) -> list[str]:
+    """What would be missing on paper; afterwards the page is as it was."""
+    folds = "() => Array.from(document.querySelectorAll('main details')).map(e => e.open)"
+    before = page.evaluate(folds)
+    page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    found = page.evaluate(
+        """() => [
+            ...Array.from(document.querySelectorAll("main details:not([open])"), e => "folded on paper: " + e.id),
+            ...Array.from(document.querySelectorAll(".admonition.toggle .admonition-title ~ *"))
+                .filter(e => getComputedStyle(e).visibility !== "visible").map(e => "hidden on paper: " + e.className),
+            ...Array.from(document.querySelectorAll("figure.companion-slider"))
+                .filter(e => e.querySelector("input").offsetHeight || !e.querySelector("img").offsetHeight)
+                .map(e => "a slider that is no picture on paper: " + e.id)]"""
+    )
+    if page.evaluate("() => document.documentElement.dataset.theme") != "light":
+        found.append("paper is not light")
+    page.emulate_media(media="null")
+    page.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
+    if page.evaluate(folds) != before:
+        found.append("printing leaves folds open")
+    return found
+
+
 def use_theme(page: Any, theme: str) -> None:
     """Switch between "light" and "dark" as the theme's own button does."""
     page.evaluate(

@@ -56,8 +56,14 @@ def test_a_clean_page_has_no_problem(show: Any) -> None:
     visit = show(CLEAN)
     page = visit.page
     page.set_viewport_size(harness.PHONE)
-    checks = (harness.math_problems, harness.text_problems, harness.image_problems, harness.fold_problems)
-    found = [problem for check in (*checks, harness.width_problems, rules, colors) for problem in check(page)]
+    checks: tuple[Any, ...] = (
+        harness.math_problems,
+        harness.text_problems,
+        harness.image_problems,
+        harness.fold_problems,
+    )
+    checks += (harness.width_problems, harness.cut_problems, harness.tab_problems, rules, colors)
+    found = [problem for check in checks for problem in check(page)]
     assert found == []
     assert visit.problems == []
 
@@ -101,6 +107,13 @@ def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str
         (harness.image_problems, f'<img alt="../_images/ab.png" src="{PIXEL}">', "says nothing"),
         (harness.image_problems, '<img alt="A curve" src="missing.png">', "not loaded"),
         (harness.width_problems, '<div class="wide" style="width: 2000px">x</div>', "div.wide"),
+        (harness.cut_problems, '<pre style="overflow: hidden"><b style="padding: 0 999px">x</b></pre>', "cut off"),
+        (
+            harness.tab_problems,
+            '<span class="math"><mjx-container tabindex="0">x</mjx-container></span>',
+            "a formula that need not scroll is a stop",
+        ),
+        (harness.tab_problems, '<button style="outline: none">x</button>', "the focus cannot be seen"),
         (colors, '<p style="color: #999; background: #fff">pale</p>', "color-contrast"),
         (rules, '<input type="range">', "label"),
         (rules, '<div role="list" class="mine"><p>x</p></div>', "aria-required-children"),
@@ -123,6 +136,28 @@ def test_a_planted_problem_is_found(show: Any, check: Any, planted: str, expecte
     found = check(page)
     assert found
     assert all(expected in problem for problem in found), found
+
+
+UNFOLD = """<script>
+const folds = () => document.querySelectorAll("details"), html = document.documentElement;
+addEventListener("beforeprint", () => {{ html.dataset.theme = "light"; folds().forEach(e => e.open = true); }});
+{}</script>"""
+HIDDEN = '<div class="admonition toggle"><p class="admonition-title">S</p><p style="visibility: hidden">x</p></div>'
+
+
+@pytest.mark.parametrize(
+    ("planted", "expected"),
+    [
+        (UNFOLD.format("addEventListener('afterprint', () => folds().forEach(e => e.open = false));"), []),
+        (UNFOLD.format(""), ["printing leaves folds open"]),
+        (
+            HIDDEN + SLIDER.format(pixel=PIXEL, event="input", body=""),
+            ["folded on paper", "hidden on paper", "a slider that is no picture on paper", "paper is not light"],
+        ),
+    ],
+)
+def test_what_is_missing_on_paper_is_found(show: Any, planted: str, expected: list[str]) -> None:
+    assert [problem.split(":")[0] for problem in harness.print_problems(show(CLEAN + planted).page)] == expected
 
 
 def test_contrast_is_judged_in_each_theme(show: Any) -> None:

@@ -89,9 +89,19 @@ def test_its_colors_are_legible(visit: harness.Visit, theme: str) -> None:
 @each_page
 def test_it_fits_a_phone(visit: harness.Visit) -> None:
     visit.page.set_viewport_size(harness.PHONE)
-    problems = harness.width_problems(visit.page)
+    problems = harness.width_problems(visit.page) + harness.cut_problems(visit.page)
     visit.page.set_viewport_size(harness.WIDE)
     assert problems == []
+
+
+@each_page
+def test_the_tab_key_stops_where_it_should(visit: harness.Visit) -> None:
+    assert harness.tab_problems(visit.page) == []
+
+
+@having(FOLD)
+def test_nothing_is_missing_on_paper(visit: harness.Visit) -> None:
+    assert harness.print_problems(visit.page) == []
 
 
 @having(FOLD)
