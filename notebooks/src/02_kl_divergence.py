@@ -167,6 +167,7 @@ def jensen(weight):
         y_label="log y (nats)",
         axes=axes,
     )
+    _ = axes.plot([mean, mean], [below, mean.log()], "o", color="#009e73")
     return fig
 
 
