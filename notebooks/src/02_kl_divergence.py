@@ -463,7 +463,7 @@ Slider.over(
 # :::
 #
 # :::{dropdown} Proof
-# Only $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$ depends on $q$. By the theorem on means of chapter 1 the second term is least at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. Then the derivative in $s$ vanishes at $s^2 = \operatorname{Var}_p x$. $\square$
+# Only $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$ depends on $q$. By {eq}`eq-mean-minimizes` the second term is least at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. Then the derivative in $s$ vanishes at $s^2 = \operatorname{Var}_p x$. $\square$
 # :::
 #
 # **Reverse: it chooses.** The reverse problem has no such formula, so we search. Both divergences are integrals over the grid, and an optimizer gets the mean and the log of the standard deviation. It needs the density of $p$ at points drawn by $q$, while the forward problem needs draws from $p$: remember this for the
