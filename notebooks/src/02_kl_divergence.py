@@ -564,7 +564,7 @@ print("at d = 2 it covers both:", abs(best_reverse(2.0)[0]) < 1e-3)
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \log 2 - \mathbb{E}_{x \sim \mathcal{N}(d, 1)} \log\big(1 + e^{-2 d x}\big) ,
 # $$ (eq-one-hump)
 #
-# which tends to $\log 2$ as the humps move apart: forgetting half of the law costs one bit, no matter how far away the other half is. The forward divergence of the same $q$ grows without limit.
+# which tends to $\log 2$ as the humps move apart: forgetting half of the law never costs more than one bit, since the mean that is subtracted is positive. The forward divergence of the same $q$ grows, as the last lines of the cell show.
 #
 # :::{dropdown} Proof
 # $p(x) = \frac12 q(x) (1 + \mathcal{N}(x; -d, 1) / \mathcal{N}(x; d, 1))$, and the ratio of the two densities is $e^{-2 d x}$. Insert this into $\mathbb{E}_q \log (q / p)$. $\square$

@@ -320,7 +320,7 @@ print(f"relative spread with this q: {weights.std() / p_x:.2f}")
 print(f"relative spread with the prior: {samples.std() / p_x:.2f}")
 
 # %% [markdown]
-# A good guess beats blind drawing. A *bad* one can be worse than useless: if $q$ is too narrow, rare draws carry enormous weights. For a normal posterior the variance of the weights is infinite as soon as the variance of $q$ is at most half of the posterior's.
+# A good guess beats blind drawing. A *bad* one can be worse than useless: if $q$ is too narrow, rare draws carry enormous weights. How narrow is too narrow, {ref}`an exercise <ex-narrow-guess>` derives.
 #
 # *Sources: A17, B09, B10.*
 
