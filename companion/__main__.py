@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,18 +31,47 @@ from companion.checkpoints import (
     Card,
     check_weights,
     load_run,
+    load_weights,
     remove_run,
     save_run,
     save_weights,
     weight_names,
 )
-from companion.data import Batches, cache_dir, describe, load
+from companion.data import Batches, binarize, cache_dir, describe, load
+from companion.elbo import LatentChain, elbo_loss, importance_weighted_loss
+from companion.metrics import log_likelihood
 from companion.training import Loss, fit
+from companion.vae import conv_vae, mlp_vae
+
+
+def cosine(progress: float) -> float:
+    """Learning rate along half a cosine, from 1 down to 1/100 of the recipe's."""
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+
+
+def minus_log_likelihood(model: LatentChain, x: Tensor) -> Tensor:
+    """Minus log p(x), estimated by L_100: enough samples to compare models, and few enough to wait for."""
+    return -log_likelihood(model, x, num_samples=100)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides one training: data set, architecture, what is minimized, what is measured on the test split."""
+    """All that decides one training: data set, architecture, what is minimized, what is measured on the test split.
+
+    Attributes:
+        data: a name that `load` accepts.
+        model: builds the model.
+        loss: what is minimized, one value per example.
+        metric: what is measured on the test split, one value per example.
+        metric_text: what that is, with its unit.
+        epochs: passes over the training split.
+        batch_size: examples in a batch.
+        lr: learning rate of Adam at the start.
+        schedule: factor of the learning rate when a share of the steps, from 0 to 1, is done.
+        prepare: what each batch, and the test split, goes through first; it may be random.
+        start: name of shipped weights to start from, in place of random ones.
+        seed: of initialization, batches and noise, and again of the measurement.
+    """
 
     data: str
     model: Callable[[], nn.Module]
@@ -51,8 +81,22 @@ class Recipe:
     epochs: int = 10
     batch_size: int = 128
     lr: float = 1e-3
+    schedule: Callable[[float], float] = lambda progress: 1.0
+    prepare: Callable[[Tensor], Tensor] = lambda x: x
+    start: str | None = None
     seed: int = 0
 
+
+# Black-and-white digits, drawn anew for each batch.
+BINARY_MNIST = partial(
+    Recipe,
+    "mnist",
+    metric=minus_log_likelihood,
+    metric_text="minus log p(x) of a binarized test picture, in nats, estimated by L_100",
+    prepare=binarize,
+    schedule=cosine,
+    batch_size=100,
+)
 
 RECIPES = {
     "ae-mnist": Recipe("mnist", mlp_autoencoder, reconstruction_loss),
@@ -60,6 +104,18 @@ RECIPES = {
     "cae-mnist": Recipe("mnist", mlp_autoencoder, contractive_loss),
     "robust-ae-mnist": Recipe("mnist", mlp_autoencoder, robust_loss),
     "conv-ae-mnist": Recipe("mnist", conv_autoencoder, reconstruction_loss),
+    "vae-mnist": BINARY_MNIST(mlp_vae, elbo_loss, epochs=1000),
+    "vae2d-mnist": BINARY_MNIST(
+        partial(mlp_vae, latent_dim=2), elbo_loss, epochs=200, lr=2e-3
+    ),
+    "conv-vae-mnist": BINARY_MNIST(conv_vae, elbo_loss, epochs=100),
+    "iwae-mnist": BINARY_MNIST(
+        mlp_vae,
+        partial(importance_weighted_loss, num_samples=50),
+        epochs=20,
+        lr=3e-4,
+        start="vae-mnist",
+    ),
 }
 
 
@@ -182,6 +238,8 @@ def _train(
     images = load(recipe.data, fallback=False, device=runtime.device())
     torch.manual_seed(recipe.seed)
     model = runtime.to_device(recipe.model())
+    if recipe.start is not None:
+        load_weights(recipe.start, model)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     batches = Batches(
         images.images,
@@ -205,17 +263,28 @@ def _train(
         f"{name}: step {batches.step} of {len(batches)} on {_device_name()}, {runtime.scale()} scale",
         flush=True,
     )
+
+    def loss(model: nn.Module, x: Tensor) -> Tensor:
+        return recipe.loss(model, recipe.prepare(x))
+
+    def set_lr(steps: int) -> None:
+        # From the number of steps alone, so that a resumed training needs no more.
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * recipe.schedule(steps / len(batches))
+
+    set_lr(batches.step)
     saved, losses = time.monotonic(), []
     progress = name if sys.stderr.isatty() else None
     for step in fit(
         model,
-        recipe.loss,
+        loss,
         batches,
         optimizer,
         autocast=runtime.autocast,
         progress=progress,
     ):
         losses.append(step.loss)
+        set_lr(step.number)
         if step.number % batches.steps_per_epoch == 0:
             epoch, mean = (
                 step.number // batches.steps_per_epoch,
@@ -251,7 +320,8 @@ def _measure_and_save(
             # The card describes the weights as they are stored.
             parameter.copy_(parameter.half())
     test = load(recipe.data, "test", fallback=False, device=runtime.device())
-    values = _evaluate(model.eval(), recipe.metric, test.images)
+    torch.manual_seed(recipe.seed)
+    values = _evaluate(model.eval(), recipe.metric, recipe.prepare(test.images))
     command = f"python -m companion train {name}"
     if recipe.epochs != RECIPES[name].epochs:
         command += f" --epochs {recipe.epochs}"

@@ -1,10 +1,13 @@
-"""Measure a model: probes of its codes, two-sample tests, detection scores."""
+"""Measure a model: likelihood, active units, probes of its codes, two-sample tests, detection scores."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from companion.elbo import LatentChain, sample_log_weights
 
 
 class Proportion(NamedTuple):
@@ -20,6 +23,76 @@ class TwoSampleTest(NamedTuple):
     statistic: float
     p_value: float
     null: Float[Tensor, "num_permutations"]
+
+
+class ActiveUnits(NamedTuple):
+    """Variance over the data of each latent's posterior mean, and which of them exceed the threshold."""
+
+    variance: Float[Tensor, "latent_dim"]
+    is_active: Bool[Tensor, "latent_dim"]
+
+    @property
+    def num_active(self) -> int:
+        """How many latents the model uses."""
+        return int(self.is_active.sum())
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: LatentChain,
+    x: Float[Tensor, "batch *x_shape"],
+    num_samples: int,
+    chunk: int = 1000,
+) -> Float[Tensor, "batch"]:
+    """Estimate log p(x) by L_K, the log of the average of K importance weights.
+
+    In nats. It is random, and below log p(x) on average; the rest of the gap shrinks
+    as K grows, so a report names its K.
+
+    Args:
+        model: any chain of latents.
+        x: the data.
+        num_samples: K.
+        chunk: how many samples of the latents are decoded at once; it bounds the
+            memory, and changes the estimate only as another seed does.
+
+    Raises:
+        ValueError: if `num_samples` or `chunk` is below 1.
+
+    Source: Burda et al. 2016, eq. 8.
+    """
+    for name, value in (("num_samples", num_samples), ("chunk", chunk)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; {value} was given")
+    sizes = [min(chunk, num_samples - done) for done in range(0, num_samples, chunk)]
+    estimates = []
+    for part in x.split(max(1, chunk // num_samples)):
+        log_w = torch.cat([sample_log_weights(model, part, size) for size in sizes])
+        estimates.append(log_w.logsumexp(dim=0) - math.log(num_samples))
+    return torch.cat(estimates)
+
+
+@torch.no_grad()
+def active_units(
+    model: LatentChain, x: Float[Tensor, "batch *x_shape"], threshold: float = 0.01
+) -> ActiveUnits:
+    """Find the latents that carry something: those whose posterior mean varies with x.
+
+    Args:
+        model: any chain of latents; of more than one, z_T is looked at.
+        x: the data, at least two examples.
+        threshold: the variance from which a latent counts as active.
+
+    Raises:
+        ValueError: if x holds fewer than two examples.
+
+    Source: Burda et al. 2016, section 5.2.
+    """
+    if len(x) < 2:
+        raise ValueError(f"x must hold at least two examples; {len(x)} was given")
+    mean = torch.cat([model.posterior(part).mean.flatten(1) for part in x.split(1000)])
+    variance = mean.var(dim=0)
+    return ActiveUnits(variance, variance > threshold)
 
 
 def proportion(hits: Bool[Tensor, "num"]) -> Proportion:

@@ -128,6 +128,12 @@ class Tolerance(Rule):
         error = (left - right).abs()
         return Comparison(left, right, error, torch.full_like(error, self.rtol * scale))
 
+    def rejection(self, name: str, left: Tensor, right: Tensor, wrong: Tensor) -> str:
+        # On the scale of the claim, so that "nothing at all" is a wrong value like any other.
+        scale = max(left.abs().max().item(), right.abs().max().item())
+        rule = self if self.scale or not scale else replace(self, scale=scale)
+        return super(Tolerance, rule).rejection(name, left, right, wrong)
+
     def statement(self, left: Tensor) -> str:
         if self.scale is None:
             return f"{self.kind}, relative error <= {_short(self.rtol)}"

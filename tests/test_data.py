@@ -468,3 +468,15 @@ def test_foreign_states_are_refused():
 def test_bad_batches_are_refused_in_one_sentence(tensors, settings, error, message):
     with pytest.raises(error, match=message):
         Batches(*tensors, **{"batch_size": 2, **settings})
+
+
+def test_binarize_draws_each_pixel_with_its_gray_level():
+    x = torch.tensor([0.0, 0.25, 0.9, 1.0]).expand(40_000, 4)
+    drawn = data.binarize(x)
+    assert drawn.dtype == x.dtype and set(drawn.unique().tolist()) == {0.0, 1.0}
+    mean = drawn.mean(0)
+    assert ((mean - x[0]).abs() <= 5 * (x[0] * (1 - x[0]) / len(x)).sqrt()).all()  # 0 and 1 stay as they are
+    assert not torch.equal(drawn, data.binarize(x))
+    assert data.binarize(x.double()).dtype == torch.double
+    with pytest.raises(ValueError, match=r"^x must lie in \[0, 1\]; 0 to 255 was given$"):
+        data.binarize(torch.tensor([0.0, 255.0]))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from torch.distributions import Distribution, Normal
 
 from companion import samplers
 from companion.distributions import diagonal_normal
-from companion.elbo import ElboTerms, LatentChain, elbo_terms
+from companion.elbo import (
+    ElboTerms,
+    LatentChain,
+    elbo_loss,
+    elbo_terms,
+    importance_weighted_loss,
+    log_weights,
+    sample_log_weights,
+)
 from companion.samplers import ancestral_sample
 
 
@@ -159,3 +168,125 @@ def test_ancestral_samples_have_the_marginal_law_of_every_level() -> None:
     torch.testing.assert_close(mean_x, model.a * film[-1])  # the last step adds no noise
     with pytest.raises(ValueError, match="num must be at least 1; 0 was given"):
         next(ancestral_sample(model, 0))
+
+
+def repeat(value: float, num: int) -> Tensor:
+    return torch.full((num, 1), value, dtype=torch.double)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_every_weight_is_p_of_x_at_the_exact_posterior(T: int) -> None:
+    model, x = GaussianWalk(T), torch.randn(50, 1, dtype=torch.double)
+    torch.testing.assert_close(log_weights(model, x), model.log_evidence(x), rtol=0, atol=1e-10)
+    for K in (1, 7):
+        loss = importance_weighted_loss(model, x, K)
+        torch.testing.assert_close(-loss, model.log_evidence(x), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_the_mean_of_the_log_weights_is_the_bound_and_that_of_the_weights_is_p_of_x(T: int) -> None:
+    model, x = GaussianWalk(T, spread=1.5), repeat(0.7, 200_000)
+    log_w, elbo = log_weights(model, x), elbo_terms(model, x).elbo
+    error = math.hypot(log_w.std().item(), elbo.std().item()) / math.sqrt(len(x))
+    assert abs(log_w.mean().item() - elbo.mean().item()) <= 5 * error
+    ratio = (log_w - model.log_evidence(x)).exp()  # bounded, since q is the wider one
+    assert abs(ratio.mean().item() - 1) <= 5 * ratio.std().item() / math.sqrt(len(x))
+
+
+def test_more_samples_tighten_the_bound_and_never_pass_p_of_x() -> None:
+    model, x = GaussianWalk(2, spread=1.8), repeat(0.7, 20_000)
+    log_w = sample_log_weights(model, x, 16)
+    assert log_w.shape == (16, 20_000)
+    bounds = [(log_w[:K].logsumexp(0) - math.log(K)) for K in (1, 2, 4, 16)]
+    for looser, tighter in pairwise(bounds):
+        rise = tighter - looser  # of the same samples
+        assert rise.mean() > 5 * rise.std() / math.sqrt(len(x))
+    gap = model.log_evidence(x) - bounds[-1]
+    assert gap.mean() > -5 * gap.std() / math.sqrt(len(x))
+
+
+def test_each_example_keeps_its_own_samples() -> None:
+    # The exact posterior makes each weight p(x), so a mix-up of examples and samples would show.
+    model, x = GaussianWalk(2), torch.tensor([[-3.0], [0.0], [2.0]], dtype=torch.double)
+    expected = model.log_evidence(x).expand(4, 3)
+    torch.testing.assert_close(sample_log_weights(model, x, 4), expected, rtol=0, atol=1e-10)
+
+
+def test_the_importance_weighted_loss_averages_the_weights_and_not_their_logarithms() -> None:
+    model, x = GaussianWalk(1, spread=2.0), torch.randn(5, 1, dtype=torch.double)
+    torch.manual_seed(1)
+    by_hand = sample_log_weights(model, x, 6).exp().mean(0).log()
+    torch.manual_seed(1)
+    torch.testing.assert_close(-importance_weighted_loss(model, x, 6), by_hand)
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_the_gradient_of_the_log_weights_is_that_of_the_bound(T: int) -> None:
+    torch.manual_seed(0)
+    model, x = Adjustable(T), repeat(0.7, 40_000)
+    (slope,) = torch.autograd.grad(log_weights(model, x).mean(), model.shift)
+    assert abs(slope.item() - 0.7) <= 5 * math.sqrt(2 * T) / math.sqrt(len(x))
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_the_loss_is_minus_the_bound(T: int) -> None:
+    model, x = GaussianWalk(T, spread=1.3), torch.randn(9, 1, dtype=torch.double)
+    torch.manual_seed(5)
+    elbo = elbo_terms(model, x).elbo
+    torch.manual_seed(5)
+    assert torch.equal(elbo_loss(model, x), -elbo)
+
+
+def test_beta_weighs_the_kls() -> None:
+    model, x = GaussianWalk(3, spread=1.3), torch.randn(9, 1, dtype=torch.double)
+    torch.manual_seed(5)
+    terms = elbo_terms(model, x)
+    for beta in (0, 4.0):
+        torch.manual_seed(5)
+        torch.testing.assert_close(elbo_loss(model, x, beta=beta), beta * terms.kl.sum(1) - terms.log_likelihood)
+
+
+def test_free_nats_are_counted_for_each_level_and_on_average_over_the_batch() -> None:
+    model, x = GaussianWalk(3), torch.linspace(-3, 3, 40, dtype=torch.double)[:, None]
+    torch.manual_seed(5)
+    terms = elbo_terms(model, x)
+    low, middle, high = terms.kl.mean(0).sort().values.tolist()
+    free = (middle + high) / 2
+    torch.manual_seed(5)
+    loss = elbo_loss(model, x, free_nats=free)
+    assert loss.shape == (40,) and low < free < high
+    expected = terms.kl.mean(0).clamp_min(free).sum() - terms.log_likelihood.mean()
+    torch.testing.assert_close(loss.mean(), expected)
+    kept = terms.kl[:, terms.kl.mean(0).argmax()]
+    assert kept.min() < free  # single examples may stay below it
+    torch.testing.assert_close(loss, kept + 2 * free - terms.log_likelihood)
+
+
+def test_a_level_below_its_free_nats_has_no_gradient() -> None:
+    class Wrong(Adjustable):
+        def posterior(self, x: Tensor) -> Distribution:
+            return diagonal_normal(self.shift + 0.1 + 0 * x, 1.0)
+
+        def likelihood(self, z_1: Tensor) -> Distribution:
+            return diagonal_normal(0 * z_1, 1.0)
+
+    model, x = Wrong(1), repeat(0.7, 4)
+    for free_nats, slope in ((0.0, 0.1), (1.0, 0.0)):
+        (gradient,) = torch.autograd.grad(elbo_loss(model, x, free_nats=free_nats).mean(), model.shift)
+        assert gradient.item() == pytest.approx(slope)
+
+
+def test_losses_refuse_bad_settings_in_one_sentence() -> None:
+    model, x = GaussianWalk(1), torch.zeros(2, 1, dtype=torch.double)
+    with pytest.raises(ValueError, match="^beta must not be negative; -1 was given$"):
+        elbo_loss(model, x, beta=-1)
+    with pytest.raises(ValueError, match="^free_nats must not be negative; nan was given$"):
+        elbo_loss(model, x, free_nats=math.nan)
+    with pytest.raises(ValueError, match="^num_samples must be at least 1; 0 was given$"):
+        importance_weighted_loss(model, x, 0)
+    with pytest.raises(NotImplementedError, match="no inner_posterior"):
+
+        class TwoLevels(GaussianWalk):
+            inner_posterior = LatentChain.inner_posterior
+
+        log_weights(TwoLevels(2), x)

@@ -3,16 +3,19 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from companion import __main__ as command_line
 from companion import __version__, checkpoints
-from companion.__main__ import RECIPES, Recipe, main
+from companion.__main__ import RECIPES, Recipe, cosine, main, minus_log_likelihood
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
 from companion.checkpoints import check_weights, load_weights
-from companion.data import load
+from companion.data import binarize, load
+from companion.elbo import elbo_loss
+from companion.vae import mlp_vae
 
 
 def tiny():
@@ -25,13 +28,21 @@ def noisy_loss(model, x):
     return reconstruction_loss(model, x + 0.1 * torch.randn_like(x))
 
 
+def tiny_vae():
+    return mlp_vae(latent_dim=2, hidden=(8,), image_shape=(1, 8, 8))
+
+
 RECIPE = Recipe("digits", tiny, noisy_loss, epochs=3, batch_size=64, lr=0.01)
+BINARY = Recipe(
+    "digits", tiny_vae, elbo_loss, minus_log_likelihood, epochs=2, batch_size=64, prepare=binarize, schedule=cosine
+)
 
 
 @pytest.fixture(autouse=True)
 def recipe(monkeypatch):
     """A recipe of a second, on the CPU, where runs repeat bit for bit."""
     monkeypatch.setitem(RECIPES, "tiny", RECIPE)
+    monkeypatch.setitem(RECIPES, "binary", BINARY)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("COMPANION_SCALE", raising=False)
 
@@ -111,6 +122,65 @@ def test_a_killed_training_resumes_and_gives_the_same_weights(tmp_path, capsys):
     assert sorted(path.name for path in killed.iterdir()) == ["tiny.json", "tiny.safetensors"]
 
 
+def test_a_stopped_training_on_drawn_pictures_resumes_bit_for_bit(tmp_path, monkeypatch, capsys):
+    calls = 0
+
+    def stops_once(model, x):
+        nonlocal calls
+        calls += 1
+        if calls == 31:
+            raise KeyboardInterrupt
+        return elbo_loss(model, x)
+
+    monkeypatch.setitem(RECIPES, "binary", replace(BINARY, loss=stops_once))
+    command = ["train", "binary", "--out", str(tmp_path / "stopped"), "--save-every", "0"]
+    assert main(command) == 130
+    assert main([*command, "--resume"]) == 0
+    assert "binary: step 30 of 46 on" in capsys.readouterr().out
+    assert main(["train", "binary", "--out", str(tmp_path / "whole")]) == 0
+    cards = [check_weights("binary", tmp_path / folder) for folder in ("stopped", "whole")]
+    assert cards[0].sha256 == cards[1].sha256
+    assert cards[0].metric_value == cards[1].metric_value
+
+
+def test_a_random_measurement_starts_from_the_recipe_s_seed(tmp_path):
+    assert main(["train", "binary", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    model = tiny_vae()
+    card = load_weights("binary", model, tmp_path)
+    torch.manual_seed(0)
+    x = binarize(load("digits", "test").images)
+    assert minus_log_likelihood(model, x).double().mean().item() == pytest.approx(card.metric_value, abs=1e-4)
+
+
+def test_every_step_has_the_learning_rate_of_the_schedule(tmp_path, monkeypatch):
+    rates = []
+
+    class Adam(torch.optim.Adam):
+        def step(self, *arguments):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, schedule=cosine))
+    assert main(["train", "tiny", "--epochs", "2", "--out", str(tmp_path)]) == 0
+    assert rates == pytest.approx([0.01 * cosine(step / 46) for step in range(46)])
+    assert (cosine(0.0), cosine(0.5), cosine(1.0)) == pytest.approx((1, 0.505, 0.01))
+    rates.clear()
+    monkeypatch.setitem(RECIPES, "tiny", RECIPE)
+    assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert set(rates) == {0.01}
+
+
+def test_a_training_can_start_from_shipped_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    monkeypatch.setitem(RECIPES, "more", replace(RECIPE, start="tiny", lr=0.0, epochs=1))
+    assert main(["train", "more", "--out", str(tmp_path)]) == 1
+    assert "name must be one of the weights []; 'tiny' was given" in capsys.readouterr().err
+    assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert main(["train", "more", "--out", str(tmp_path)]) == 0
+    assert check_weights("more").sha256 == check_weights("tiny").sha256
+
+
 def test_resume_without_a_stopped_training_starts_at_the_beginning(tmp_path, capsys):
     assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path), "--resume"]) == 0
     assert "tiny: step 0 of 23 " in capsys.readouterr().out
@@ -169,7 +239,7 @@ def test_wrong_arguments(arguments, message, capsys):
 def test_every_recipe_trains(name):
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    model, x = recipe.model(), torch.rand(8, 1, 28, 28)
+    model, x = recipe.model(), recipe.prepare(torch.rand(8, 1, 28, 28))
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     before = recipe.metric(model, x).mean().item()
     for _ in command_line.fit(model, recipe.loss, [x] * 20, optimizer):

@@ -7,8 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from companion.metrics import auroc, energy_test, linear_probe, path_length_ratio, proportion
+from companion.elbo import importance_weighted_loss
+from companion.metrics import (
+    active_units,
+    auroc,
+    energy_test,
+    linear_probe,
+    log_likelihood,
+    path_length_ratio,
+    proportion,
+)
+from companion.vae import linear_vae, linear_vae_log_likelihood, mlp_vae
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +159,68 @@ def test_the_probe_refuses_codes_it_cannot_use(codes: torch.Tensor, labels: torc
     with pytest.raises(ValueError, match=message) as caught:
         linear_probe(codes, labels, torch.zeros(4, 2), torch.arange(4))
     assert "\n" not in str(caught.value)
+
+
+def exact_vae() -> Any:
+    """A linear VAE whose posterior is exact: W has orthogonal columns, and so the posterior is diagonal."""
+    model = linear_vae(4, 2).double()
+    W = torch.linalg.qr(torch.randn(4, 2, dtype=torch.double)).Q * torch.tensor([2.0, 0.5], dtype=torch.double)
+    M = W.T @ W + torch.eye(2, dtype=torch.double)
+    state = {"decoder.weight": W, "encoder.mean.weight": torch.linalg.solve(M, W.T)}
+    state |= {"decoder.bias": torch.zeros(4), "encoder.mean.bias": torch.zeros(2), "encoder.log_var": -M.diag().log()}
+    model.load_state_dict(state | {"observation.log_std": torch.zeros(())})
+    return model
+
+
+@pytest.mark.parametrize(("num_samples", "chunk"), [(1, 1000), (7, 3), (7, 7), (5, 1000), (3, 1)])
+def test_log_likelihood_is_exact_at_the_exact_posterior_in_any_chunks(num_samples: int, chunk: int) -> None:
+    model, x = exact_vae(), torch.randn(20, 4, dtype=torch.double)
+    estimate = log_likelihood(model, x, num_samples, chunk)
+    torch.testing.assert_close(estimate, linear_vae_log_likelihood(model, x), rtol=0, atol=1e-10)
+    assert not estimate.requires_grad
+
+
+@pytest.mark.parametrize("chunk", [2, 1000])
+def test_log_likelihood_has_the_law_of_the_importance_weighted_bound(chunk: int) -> None:
+    model = exact_vae()
+    model.encoder.log_var.data += 0.8
+    x = torch.randn(1, 4, dtype=torch.double).expand(2000, 4)
+    a, b = log_likelihood(model, x, 3, chunk), -importance_weighted_loss(model, x, 3).detach()
+    error = math.hypot(a.std() / math.sqrt(len(a)), b.std() / math.sqrt(len(b)))
+    assert abs(a.mean() - b.mean()) <= 5 * error
+    assert linear_vae_log_likelihood(model, x[:1]) - a.mean() > 5 * error  # so 3 samples differ from many
+    assert a.std().item() == pytest.approx(b.std().item(), rel=0.2)
+
+
+def test_log_likelihood_of_a_vae_beats_its_bound_and_holds_few_pictures_at_once() -> None:
+    sizes = []
+
+    class Watched(nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(z))
+            return decoder(z)
+
+    model, x = mlp_vae(3, (8,)), torch.rand(30, 1, 28, 28).round()
+    decoder, model.decoder = model.decoder, Watched()
+    assert log_likelihood(model, x, 500, chunk=200).mean() > log_likelihood(model, x, 1).mean()
+    assert sizes == [200, 200, 100] * 30 + [30]
+
+
+def test_active_units_are_those_whose_mean_moves() -> None:
+    model, x = linear_vae(3, 3), torch.randn(2500, 3)
+    model.encoder.mean.weight.data = torch.diag(torch.tensor([2.0, 0.11, 0.05]))
+    units = active_units(model, x)
+    torch.testing.assert_close(units.variance, (x * torch.tensor([2.0, 0.11, 0.05])).var(0))
+    assert units.is_active.tolist() == [True, True, False] and units.num_active == 2
+    assert active_units(model, x, threshold=1.0).num_active == 1
+    assert not units.variance.requires_grad
+
+
+def test_measures_of_chains_refuse_bad_settings_in_one_sentence() -> None:
+    model, x = linear_vae(3, 2), torch.randn(2, 3)
+    with pytest.raises(ValueError, match="^num_samples must be at least 1; 0 was given$"):
+        log_likelihood(model, x, 0)
+    with pytest.raises(ValueError, match="^chunk must be at least 1; 0 was given$"):
+        log_likelihood(model, x, 5, chunk=0)
+    with pytest.raises(ValueError, match="^x must hold at least two examples; 1 was given$"):
+        active_units(model, x[:1])

@@ -280,3 +280,10 @@ def test_a_wrong_formula_close_by_needs_more_samples_and_no_other_case(generator
 def test_ids_of_misprints_are_printed_as_they_are_and_other_names_quoted(capsys):
     verify("eq-a", 1.0, 1.0, rejects={"E7": 2.0, "S12": 2.0, "Z3": 2.0})
     assert capsys.readouterr().out.endswith('; rejects E7, S12, "Z3"\n')
+
+
+def test_nothing_at_all_is_a_wrong_value_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    verify("eq-a", torch.tensor([1.0, -2.0]).double(), [1.0, -2.0], exact, rejects={"nothing": [0.0, 0.0]})
+    assert 'rejects "nothing"' in capsys.readouterr().out
+    with pytest.raises(VerificationError, match="would be accepted too"):
+        verify("eq-a", 1e-12, 1e-12, exact.on_scale(1.0), rejects={"nothing": 0.0})

@@ -2,11 +2,20 @@
 
 `load` gives MNIST, Fashion-MNIST, CIFAR-10 or scikit-learn's digits as one tensor on the device. `Batches` shuffles the
 indices of such tensors. `toy_density` gives distributions in the plane with an exact `log_prob`. `scenes` draws small
-pictures of a lit house whose factors (where the camera stands, where the light comes from, ...) are known.
+pictures of a lit house whose factors (where the camera stands, where the light comes from, ...) are known. `binarize`
+draws black-and-white pictures from gray ones.
 """
 
 from companion.data.batches import Batches
-from companion.data.images import Copy, Images, cache_dir, describe, find, load
+from companion.data.images import (
+    Copy,
+    Images,
+    binarize,
+    cache_dir,
+    describe,
+    find,
+    load,
+)
 from companion.data.scenes import SCENE_FACTORS, Scenes, render_scenes, scenes
 from companion.data.toys import toy_density
 
@@ -16,6 +25,7 @@ __all__ = [
     "Copy",
     "Images",
     "Scenes",
+    "binarize",
     "cache_dir",
     "describe",
     "find",

@@ -147,6 +147,23 @@ def load(
     return Images(pixels.to(device).float() / 255, labels.to(device), name)
 
 
+def binarize(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Draw black-and-white pictures: a pixel is 1 with its gray level as probability.
+
+    Drawn anew for every batch of a training, this is dynamic binarization.
+
+    Raises:
+        ValueError: if x has values outside [0, 1].
+
+    Source: Salakhutdinov & Murray 2008; Burda et al. 2016, section 5.1.
+    """
+    low, high = x.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"x must lie in [0, 1]; {low:.4g} to {high:.4g} was given")
+    # On a CPU, torch.bernoulli takes three times as long.
+    return (torch.rand_like(x) < x).to(x.dtype)
+
+
 def find(name: str) -> Path | None:
     """Return the folder that holds all files of a data set, whatever is in them, or None.
 

@@ -1,0 +1,227 @@
+"""Variational autoencoders: one latent, with any networks and any likelihood.
+
+The loss that trains them, `companion.elbo.elbo_loss`, is that of every chain of latents.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    kl_divergence,
+)
+from torch.nn import functional as F
+
+from companion.distributions import DiscretizedNormal, bernoulli, diagonal_normal
+from companion.elbo import LatentChain
+from companion.networks import conv_decoder, conv_encoder, mlp
+
+Likelihood = Callable[[Tensor], Distribution]
+
+
+class Vae(LatentChain):
+    """p(z) = N(0, I), p(x|z) = likelihood(decoder(z)), q(z|x) = N(mean, diag(var)).
+
+    Args:
+        encoder: maps x to (batch, 2 * latent_dim): the mean, then the log-variance.
+        decoder: maps z to what `likelihood` takes.
+        likelihood: gives the distribution of x, such as `bernoulli` from log-odds.
+        latent_dim: dimensions of z.
+
+    Raises:
+        ValueError: if `latent_dim` is below 1; from `posterior`, if the encoder's
+            output has another shape.
+
+    Source: Kingma & Welling 2014, section 3.
+    """
+
+    origin: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent_dim: int,
+    ) -> None:
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1; {latent_dim} was given")
+        super().__init__()
+        self.encoder, self.decoder, self.latent_dim = encoder, decoder, latent_dim
+        self.observation = likelihood
+        # It knows the model's device and precision, and is no part of the weights.
+        self.register_buffer("origin", torch.zeros(latent_dim), persistent=False)
+
+    def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
+        """q(z | x)."""
+        code = self.encoder(x).to(self.origin)  # autocast gives bfloat16
+        if code.shape != (len(x), 2 * self.latent_dim):
+            raise ValueError(
+                f"encoder must give {2 * self.latent_dim} numbers for each of {len(x)} "
+                f"examples, mean and log-variance; it gave shape {tuple(code.shape)}"
+            )
+        mean, log_var = code.chunk(2, dim=1)
+        return diagonal_normal(mean, torch.exp(log_var / 2))
+
+    def prior(self, num: int) -> Independent:
+        """p(z)."""
+        return diagonal_normal(self.origin.expand(num, -1), 1.0)
+
+    def likelihood(self, z: Float[Tensor, "batch latent_dim"]) -> Distribution:
+        """p(x | z)."""
+        return self.observation(self.decoder(z).to(self.origin))
+
+
+class GaussianLikelihood(nn.Module):
+    """N(mean, std^2 I), with one `std` for all dimensions.
+
+    Args:
+        std: the standard deviation, or where it starts.
+        learned: whether it is a parameter; it is stored as `log_std` either way.
+
+    Raises:
+        ValueError: if `std` is not positive and finite.
+    """
+
+    log_std: Tensor
+
+    def __init__(self, std: float = 1.0, learned: bool = False) -> None:
+        if not 0 < std < math.inf:
+            raise ValueError(f"std must be positive and finite; {std} was given")
+        super().__init__()
+        log_std = torch.tensor(math.log(std))
+        if learned:
+            self.log_std = nn.Parameter(log_std)
+        else:
+            self.register_buffer("log_std", log_std)
+
+    def forward(self, mean: Float[Tensor, "batch *x_shape"]) -> Distribution:
+        """p(x | z) from its mean."""
+        return diagonal_normal(mean, self.log_std.exp())
+
+
+class DiscretizedGaussianLikelihood(GaussianLikelihood):
+    """The 256 gray levels from 0 to 1: the mass that N(mean, std^2 I) gives each."""
+
+    def forward(self, mean: Float[Tensor, "batch *x_shape"]) -> Distribution:
+        """p(x | z) from the mean of the underlying normal."""
+        return DiscretizedNormal(mean, self.log_std.exp(), low=0.0, high=1.0)
+
+
+def mlp_vae(
+    latent_dim: int = 50,
+    hidden: Sequence[int] = (200, 200),
+    activation: Callable[[], nn.Module] = nn.Tanh,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
+    likelihood: Likelihood = bernoulli,
+) -> Vae:
+    """Return a VAE of two perceptrons; by default the net of Burda et al. 2016.
+
+    Args:
+        latent_dim: dimensions of z.
+        hidden: widths of the encoder's hidden layers; the decoder mirrors them.
+        activation: between the layers.
+        image_shape: channels, height, width.
+        likelihood: takes the decoder's output, of that shape.
+    """
+    dim = math.prod(image_shape)
+    encoder = mlp([dim, *hidden, 2 * latent_dim], activation)
+    decoder = mlp([latent_dim, *reversed(hidden), dim], activation)
+    return Vae(
+        nn.Sequential(nn.Flatten(), encoder),
+        nn.Sequential(decoder, nn.Unflatten(1, image_shape)),
+        likelihood,
+        latent_dim,
+    )
+
+
+def conv_vae(
+    latent_dim: int = 16,
+    channels: int = 16,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
+    likelihood: Likelihood = bernoulli,
+) -> Vae:
+    """Return a VAE of four convolutions and four transposed convolutions."""
+    encoder = conv_encoder(2 * latent_dim, image_shape, channels)
+    decoder = conv_decoder(latent_dim, image_shape, channels)
+    return Vae(encoder, decoder, likelihood, latent_dim)
+
+
+class ConstantVariance(nn.Module):
+    """A network's mean beside a learned log-variance that does not depend on x."""
+
+    def __init__(self, mean: nn.Module, latent_dim: int) -> None:
+        super().__init__()
+        self.mean, self.log_var = mean, nn.Parameter(torch.zeros(latent_dim))
+
+    def forward(
+        self, x: Float[Tensor, "batch *x_shape"]
+    ) -> Float[Tensor, "batch code_dim"]:
+        """Mean and log-variance, side by side."""
+        mean = self.mean(x)
+        return torch.cat([mean, self.log_var.expand_as(mean)], dim=1)
+
+
+def linear_vae(dim: int, latent_dim: int) -> Vae:
+    """Return the model of probabilistic PCA as a VAE, for vectors.
+
+    p(x|z) = N(W z + mu, sigma^2 I) with a learned sigma, and q(z|x) = N(V x + c, D)
+    with a learned diagonal D. W, mu, V and c are weight and bias of `decoder` and of
+    `encoder.mean`; `encoder.log_var` is log D, and `observation.log_std` log sigma.
+
+    Raises:
+        ValueError: if a dimension is below 1.
+
+    Source: Tipping & Bishop 1999; Lucas et al. 2019.
+    """
+    if min(dim, latent_dim) < 1:
+        raise ValueError(
+            f"dim and latent_dim must be at least 1; {dim} and {latent_dim} were given"
+        )
+    encoder = ConstantVariance(nn.Linear(dim, latent_dim), latent_dim)
+    observation = GaussianLikelihood(learned=True)
+    return Vae(encoder, nn.Linear(latent_dim, dim), observation, latent_dim)
+
+
+def linear_vae_log_likelihood(
+    model: Vae, x: Float[Tensor, "batch dim"]
+) -> Float[Tensor, "batch"]:
+    """Exact log p(x) in nats, x being normal: mean mu, covariance W W^T + sigma^2 I.
+
+    Raises:
+        TypeError: if the model is not built like that of `linear_vae`.
+    """
+    decoder, observation = model.decoder, model.observation
+    if type(decoder) is not nn.Linear or type(observation) is not GaussianLikelihood:
+        raise TypeError(
+            "model must have a decoder nn.Linear and a GaussianLikelihood; "
+            f"{type(decoder).__name__} and {type(observation).__name__} were given"
+        )
+    W, mu, var = decoder.weight, decoder.bias, torch.exp(2 * observation.log_std)
+    return LowRankMultivariateNormal(mu, W, var.expand_as(mu)).log_prob(x)
+
+
+def gray_cross_entropy_loss(
+    model: Vae, x: Float[Tensor, "batch *x_shape"]
+) -> Float[Tensor, "batch"]:
+    """Cross-entropy of gray levels and a Bernoulli decoder's pixels, plus the KL.
+
+    Much code trains on gray pictures with it. It is not a likelihood: minus this
+    cross-entropy is the log-density of no distribution on [0, 1], so its values do not
+    compare with those of a loss that bounds -log p(x).
+
+    Raises:
+        ValueError: if x has values outside [0, 1].
+    """
+    low, high = x.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"x must lie in [0, 1]; {low:.4g} to {high:.4g} was given")
+    q, p = model.posterior(x), model.prior(len(x))
+    logits = model.decoder(q.rsample())
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+    return cross_entropy.flatten(1).sum(1) + kl_divergence(q, p)
