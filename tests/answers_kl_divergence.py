@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,18 +23,30 @@ def information(joint: Tensor) -> Tensor:
 RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_bernoulli, bernoulli),
     (exercises.check_triangle, [0.1, 0.3, 0.6]),
+    (exercises.check_triangle, (0, 0.3, 0.6)),
+    (exercises.check_triangle, torch.tensor([0.9, 0.5, 0.2])),
     (exercises.check_exponential, lambda a, b: torch.tensor(math.log(a / b) + b / a - 1)),
+    (exercises.check_exponential, lambda a, b: math.log(a) - math.log(b) + b / a - 1),
     (exercises.check_mutual_information, information),
     (exercises.check_repeated_draws, 1.5),
     (exercises.check_best_diagonal, lambda cov: cov.det() / cov.diagonal().flip(0)),
+    (exercises.check_best_diagonal, lambda cov: (cov.det() / cov.diagonal().flip(0)).tolist()),
+    (exercises.check_best_diagonal, lambda cov: 1 / np.diag(np.linalg.inv(cov.numpy()))),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_bernoulli, lambda a, b: bernoulli(b, a)),
     (exercises.check_bernoulli, lambda a, b: a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()),
     (exercises.check_triangle, [0.1, 0.9, 0.5]),
     (exercises.check_triangle, [0.0, 0.5, 1.0]),
+    (exercises.check_triangle, [0.1, 0.3]),
+    (exercises.check_triangle, [-0.1, 0.3, 0.6]),
+    (exercises.check_triangle, "0.1, 0.3, 0.6"),
+    (exercises.check_triangle, lambda a, b: a),
+    (exercises.check_triangle, 0.3),
     (exercises.check_exponential, lambda a, b: torch.tensor(math.log(b / a) + a / b - 1)),
+    (exercises.check_exponential, lambda a, b: math.log(a / b) + b / a),
     (exercises.check_mutual_information, lambda joint: -information(joint)),
     (exercises.check_repeated_draws, 0.03),
     (exercises.check_best_diagonal, lambda cov: cov.diagonal()),
+    (exercises.check_best_diagonal, lambda cov: cov.diagonal().tolist()),
 ]

@@ -5,7 +5,9 @@ from typing import Any
 
 import answers_autoencoders
 import answers_elbo
+import answers_gaussian_toys
 import answers_kl_divergence
+import answers_reparameterization
 import pytest
 import torch
 
@@ -13,7 +15,13 @@ from companion.autoencoder import mlp_autoencoder
 from companion.exercises import NotYet
 from companion.exercises import autoencoders as exercises
 
-CHAPTERS = answers_autoencoders, answers_kl_divergence, answers_elbo
+CHAPTERS = (
+    answers_autoencoders,
+    answers_kl_divergence,
+    answers_elbo,
+    answers_reparameterization,
+    answers_gaussian_toys,
+)
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]
 

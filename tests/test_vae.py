@@ -41,7 +41,7 @@ def pca_data(num: int = 400) -> Tensor:
 def optimal_vae(x: Tensor, latent_dim: int, angle: float = 0.0) -> Vae:
     """The linear VAE at the maximum likelihood, W turned by `angle`, with the best q for it.
 
-    Source: Tipping & Bishop 1999, eqs. 7, 8; the closed form, section 6.2.
+    Source: Tipping & Bishop 1999, eqs. 7, 8.
     """
     eigenvalues, U = torch.linalg.eigh(torch.cov(x.T, correction=0))
     eigenvalues, U = eigenvalues.flip(0), U.flip(1)

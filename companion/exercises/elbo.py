@@ -43,7 +43,7 @@ def check_narrow(answer: Values) -> str:
 
 @exercise("autoregressive-size")
 def check_counts(counts: Callable[[int], Any]) -> str:
-    """Check `counts(n)`: free numbers of the pixel-by-pixel model, and of a full table."""
+    """Check `counts(D)`: free numbers of the pixel-by-pixel model, and of a full table."""
 
     def reference(n: int) -> Tensor:
         return torch.tensor([n + n * (n - 1) / 2, 2**n - 1])
@@ -56,12 +56,12 @@ def check_counts(counts: Callable[[int], Any]) -> str:
 
 
 @exercise("log-normal-flow")
-def check_log_normal(log_p: Callable[[Tensor], Tensor]) -> str:
-    """Check `log_p(x)`, the log-density of exp(z) for standard normal z."""
+def check_log_normal(log_density: Callable[[Tensor], Tensor]) -> str:
+    """Check `log_density(x)`, that of exp(z) for standard normal z."""
     x = torch.tensor([0.1, 1.0, 3.5], dtype=torch.double)
     hint = "log p_z at log x, plus the log of the derivative of log x."
     law = LogNormal(torch.tensor(0.0, dtype=torch.double), 1.0)
-    expect_function(log_p, law.log_prob, [(x,)], hint)
+    expect_function(log_density, law.log_prob, [(x,)], hint)
     return "a flow in one dimension"
 
 

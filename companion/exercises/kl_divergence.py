@@ -13,6 +13,7 @@ from torch.distributions import (
 )
 
 from companion.exercises import (
+    NotYet,
     Values,
     exercise,
     expect,
@@ -38,19 +39,21 @@ def check_bernoulli(kl_bernoulli: Callable[[Tensor, Tensor], Tensor]) -> str:
 @exercise("triangle")
 def check_triangle(answer: Values) -> str:
     """Check three heads probabilities for which the direct way costs more than two."""
-    a, b, c = (torch.as_tensor(v, dtype=torch.double) for v in answer)  # type: ignore[union-attr]
-    inside = all(0 < v < 1 for v in (a, b, c))
-    expect(inside, "Give three probabilities strictly between 0 and 1.")
-    direct, first, second = (
-        kl_divergence(Bernoulli(p), Bernoulli(q)) for p, q in ((a, c), (a, b), (b, c))
-    )
+    wanted = "Give a list of three probabilities, such as [0.5, 0.5, 0.5]."
+    try:
+        coins = torch.as_tensor(answer, dtype=torch.double)
+    except (TypeError, ValueError, RuntimeError):
+        raise NotYet(wanted) from None
+    expect(coins.shape == (3,) and ((coins >= 0) & (coins <= 1)).all(), wanted)
+    pairs = Bernoulli(coins[[0, 0, 1]]), Bernoulli(coins[[2, 1, 2]])
+    direct, first, second = kl_divergence(*pairs)
     hint = "Put the middle coin between the other two."
     expect(direct > first + second, f"The direct way is not the longest. {hint}")
     return "so the divergence is no distance"
 
 
 @exercise("exponential")
-def check_exponential(kl_rates: Callable[[float, float], Tensor]) -> str:
+def check_exponential(kl_rates: Callable[[float, float], Values]) -> str:
     """Check `kl_rates(a, b)`, the divergence of two exponential laws with these rates."""
 
     def reference(a: float, b: float) -> Tensor:
@@ -58,7 +61,7 @@ def check_exponential(kl_rates: Callable[[float, float], Tensor]) -> str:
         return kl_divergence(p, q)
 
     hint = "The mean of x under rate a is 1 / a; the log-ratio is linear in x."
-    expect_function(kl_rates, reference, [(1.0, 2.0), (2.0, 1.0), (0.3, 0.3)], hint)
+    expect_function(kl_rates, reference, [(1.0, 2.0), (2.0, 1.0), (0.3, 0.5)], hint)
     return "it depends only on the ratio of the rates"
 
 
@@ -73,7 +76,10 @@ def check_mutual_information(information: Callable[[Tensor], Tensor]) -> str:
 
     dependent = torch.tensor([[0.3, 0.1], [0.0, 0.6]], dtype=torch.double)
     other = torch.tensor([[0.1, 0.2, 0.1], [0.3, 0.1, 0.2]], dtype=torch.double)
-    hint = "The second law is the outer product of the row sums and the column sums."
+    hint = (
+        "The second law is the outer product of the row sums and the column sums. "
+        "The matrix may hold zeros."
+    )
     expect_function(information, reference, [(dependent,), (other,)], hint)
     rows, columns = torch.tensor([[0.2, 0.8], [0.5, 0.5]], dtype=torch.double)
     expect(abs(information(torch.outer(rows, columns))) < 1e-9, hint)
@@ -89,7 +95,7 @@ def check_repeated_draws(answer: Values) -> str:
 
 
 @exercise("best-diagonal")
-def check_best_diagonal(variances: Callable[[Tensor], Tensor]) -> str:
+def check_best_diagonal(variances: Callable[[Tensor], Values]) -> str:
     """Check `variances(cov)`: best diagonal normal for the reverse divergence."""
     cov = torch.tensor([[2.0, 0.9], [0.9, 0.7]], dtype=torch.double)
     other = torch.tensor([[1.0, -0.5], [-0.5, 1.0]], dtype=torch.double)
@@ -101,7 +107,10 @@ def check_best_diagonal(variances: Callable[[Tensor], Tensor]) -> str:
     expect_function(variances, reference, [(cov,), (other,)], hint)
     zero = torch.zeros(2, dtype=torch.double)
     p = MultivariateNormal(zero, cov)
-    best = MultivariateNormal(zero, variances(cov).diag())
+    answer = torch.as_tensor(variances(cov), dtype=torch.double)
+    best = MultivariateNormal(zero, answer.diag())
     wider = MultivariateNormal(zero, cov.diagonal().diag())
     expect(kl_divergence(best, p) < kl_divergence(wider, p), hint)
-    return "narrower than the marginals: the reverse fit never covers"
+    return (
+        "never wider than the marginals, and narrower where coordinates are correlated"
+    )

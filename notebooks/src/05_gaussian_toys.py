@@ -1,0 +1,1269 @@
+# %% [markdown]
+# # Gaussian toy examples
+#
+# Take the simplest variational autoencoder one can think of: data from one bell curve, an encoder and a decoder that are straight lines. Everything about it can be computed with a pencil. What will maximizing the bound do to it? Will it find the truth? Will the two noises, the encoder's and the decoder's, vanish or stay?
+#
+# A published tutorial works this example out and concludes that the noises stay, so that maximizing the bound is not the same as maximizing the likelihood. It is a small slip, and a most instructive one. This chapter solves the toys completely. Keep them at hand: an idea, a formula or a program that fails on them will not be saved by a large network.
+
+# %% tags=["setup", "hide-input"]
+# The set-up cell: tools/notebooks.py writes it.
+
+# %%
+import math
+
+import torch
+from torch import nn
+from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
+from torch.func import grad
+
+from companion import plots
+from companion.data import Batches
+from companion.elbo import elbo_loss
+from companion.interactive import Slider
+from companion.source import show
+from companion.training import fit, minimize
+from companion.vae import linear_vae, linear_vae_log_likelihood
+from companion.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
+
+_ = torch.manual_seed(0)
+torch.set_default_dtype(torch.double)
+
+# %% [markdown]
+# Here is the whole story in one picture. The two axes are the encoder's noise $t$ and the decoder's noise $s$, the latter in units of the data's standard deviation $\sigma$. The darker, the higher the bound. The cross is where the tutorial stops. The line is where an optimizer goes from there.
+
+
+# %%
+d, mu, sigma = 3, 0.5, 1.7
+x = torch.tensor([2.1, -0.4, 1.9])
+
+
+def bound(t, s, x=x):
+    """The bound for the encoder N((x - mu) / sigma, t^2) and the decoder N(sigma z + mu, s^2)."""
+    u = (x - mu) / sigma
+    likelihood = -0.5 * d * math.log(2 * math.pi) - d * s.log()
+    likelihood = likelihood - d * (sigma * t / s) ** 2 / 2
+    return likelihood - 0.5 * (d * t**2 - d + (u**2).sum(-1) - 2 * d * t.log())
+
+
+log_p = Normal(mu, sigma).log_prob(x).sum()
+
+
+def loss(noises, x):
+    return -bound(noises[0].exp(), noises[1].exp(), x)
+
+
+start = torch.tensor([1.0, sigma]).log()
+noises = nn.ParameterList([nn.Parameter(n.clone()) for n in start])
+optimizer = torch.optim.Adam(noises.parameters(), lr=0.02)
+path = [start.exp()]
+for _ in fit(noises, loss, [x[None]] * 800, optimizer):
+    path += [torch.stack([noise.detach().exp() for noise in noises])]
+path = torch.stack(path)
+
+
+# %% mystnb={"image": {"alt": "A dark wedge that runs along a straight line to the origin and gets darker towards it. A cross sits on the line where it is pale; an orange path starts there and follows the line down to the origin."}, "figure": {"caption": "The bound over the two noises, as a fraction of the true density of x. The best place is the corner, where both noises vanish.", "name": "fig-ridge"}}
+plane = (0.01, 1.5, 0.01, 1.5)
+
+
+both_noises = {
+    "x_label": "encoder's noise t",
+    "y_label": r"decoder's noise s / $\sigma$",
+}
+
+
+def over_plane(p):
+    """The bound, less log p(x), at points (t, s / sigma)."""
+    return bound(p[:, 0], sigma * p[:, 1]) - log_p
+
+
+def landscape(axes):
+    words = {**both_noises, "value_label": r"$\exp(\mathrm{ELBO} - \log p)$"}
+    _ = plots.density2d(over_plane, plane, **words, axes=axes)
+    _ = axes.plot(path[:, 0], path[:, 1] / sigma, color="#d55e00", linewidth=2)
+    _ = axes.plot(1, 1, "x", color="black", markersize=9)
+
+
+fig, (axes,) = plots.figure(height=3.4)
+landscape(axes)
+fig
+
+# %% [markdown]
+# (sec-toy-codes)=
+# ## A code without chance
+#
+# Before there is noise, recall the code that has none. The cosine transform of {ref}`chapter 1 <sec-dct>` encodes a signal $x \in \mathbb{R}^D$ as $z = C x$ with an orthonormal matrix $C$ and decodes it as $x = C^\top z$. In the language of laws both directions are certain: $p(z \mid x)$ and $p(x \mid z)$ sit on one point. If only $K$ of the coefficients are kept, the error is the energy of the dropped ones. For random signals with mean zero and covariance $\Sigma$ the mean error is therefore
+#
+# $$
+# \mathbb{E}\, \lVert x - \hat{x} \rVert^2 = \sum_{k > K} \big( C\, \Sigma\, C^\top \big)_{kk} \;\ge\; \sum_{k > K} \lambda_k ,
+# $$ (eq-dct-mean-error)
+#
+# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. No code of $K$ numbers that is linear does better than the right side, as {prf:ref}`thm-pca` says.
+#
+# :::{dropdown} Proof of the equality
+# $x - \hat{x} = \sum_{k > K} z_k c_k$ with the orthonormal rows $c_k$ of $C$, so its squared length is $\sum_{k > K} z_k^2$ (Parseval), and $\mathbb{E} z_k^2 = c_k^\top \Sigma\, c_k$. $\square$
+# :::
+#
+# The cell takes signals of 16 samples in which neighbors have correlation 0.9. There the fixed cosines lose hardly more than the best linear code, which has to know $\Sigma$. That is why JPEG can afford a code without learning.
+
+# %% tags=["nbval-check-output"]
+D, K = 16, 4
+time = torch.arange(D)
+C = torch.cos(math.pi * torch.outer(time, time + 0.5) / D) * (2 / D) ** 0.5
+C[0] /= 2**0.5
+Sigma = 0.9 ** (time[:, None] - time).abs()
+signals = MultivariateNormal(torch.zeros(D), Sigma).sample((20_000,))
+kept = signals @ C[:K].T @ C[:K]
+errors = (signals - kept).square().sum(1)
+dropped = (C @ Sigma @ C.T).diagonal()[K:].sum()
+least = torch.linalg.eigvalsh(Sigma)[: D - K].sum()
+samples = {"all energy": Sigma.trace()}
+verify("eq-dct-mean-error", errors, dropped, monte_carlo, rejects=samples)
+verify("eq-dct-mean-error", least, dropped, at_most(0))
+print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():.0f}")
+
+# %% [markdown]
+# What such a code does not have is a probability for $x$. To get one, the latent needs a law, and the two arrows need to be laws too. The smallest example of that has a latent with two values.
+#
+# *Sources: D02.*
+
+# %% [markdown]
+# (sec-toy-mixture)=
+# ## A latent with two values
+#
+# Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and $x$ given $z$ normal with mean $m_z$ and variance 1. The evidence is the mixture
+#
+# $$
+# p(x) = \pi_1\, \mathcal{N}(x; m_1, 1) + \pi_2\, \mathcal{N}(x; m_2, 1) .
+# $$ (eq-toy-mixture)
+#
+# Decoding is easy: draw from the normal law that $z$ names. Encoding means to guess $z$ from $x$. Bayes' rule gives the {term}`posterior`, and averaged over all $x$ it must return the prior,
+#
+# $$
+# \mathbb{E}_{p(x)}\, p(z \mid x) = p(z) .
+# $$ (eq-average-posterior)
+#
+# :::{dropdown} Proof
+# $\int p(x)\, p(z \mid x)\, \mathrm{d}x = \int p(x, z)\, \mathrm{d}x = p(z)$. $\square$
+# :::
+#
+# The check draws pairs and compares with the formulas: the share of $x$ below 0.5 with the mixture, the mean posterior with the prior.
+
+# %% tags=["nbval-check-output"]
+weights, means = torch.tensor([0.9, 0.1]), torch.tensor([0.0, 1.0])
+
+
+def posterior_of(x):
+    return (Normal(means, 1.0).log_prob(x[:, None]) + weights.log()).softmax(1)
+
+
+hidden = Categorical(weights).sample((200_000,))
+seen = means[hidden] + torch.randn(200_000)
+below = (weights * torch.special.ndtr(0.5 - means)).sum()
+equal = {"equal weights": torch.special.ndtr(0.5 - means).mean()}
+verify("eq-toy-mixture", (seen < 0.5).double(), below, proportion, rejects=equal)
+average = posterior_of(seen)
+verify(
+    "eq-average-posterior",
+    average,
+    weights,
+    monte_carlo,
+    rejects={"equal": weights.flip(0)},
+)
+
+# %% [markdown]
+# **Do not take the best guess for a draw.** A tutorial proposes to encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. As an answer to "which one was it?" this is fine. As an encoder it is not: it changes the law of the latent. With weights 0.9 and 0.1 and means 0 and 1, the second component wins only where $x > \frac12 + \log 9$, and
+#
+# $$
+# \Pr(\text{MAP says } 2) = \pi_1\, \Phi\big( {-\tfrac12} - \log 9 \big) + \pi_2\, \Phi\big( \tfrac12 - \log 9 \big) \approx 0.008 ,
+# $$ (eq-map-share)
+#
+# although one in ten comes from it; $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$. An encoder that *draws* from the posterior gives the latent its right law.
+#
+# :::{dropdown} Proof
+# $\pi_2\, e^{-(x - 1)^2 / 2} > \pi_1\, e^{-x^2 / 2}$ means $x - \frac12 > \log 9$. Under component $z$, $x > \frac12 + \log 9$ has the probability $\Phi(m_z - \frac12 - \log 9)$. $\square$
+# :::
+
+# %% tags=["nbval-check-output"]
+says_two = (average[:, 1] > 0.5).double()
+share = (weights * torch.special.ndtr(means - 0.5 - math.log(9))).sum()
+verify("eq-map-share", says_two, share, proportion, rejects={"the prior": weights[1]})
+drawn = torch.bernoulli(average[:, 1])
+print(
+    f"MAP {share:.4f}; drawing gives the prior's share:",
+    abs(drawn.mean() - 0.1).item() < 0.004,
+)
+
+# %% [markdown]
+# *Sources: D04.*
+
+# %% [markdown]
+# (sec-affine-vae)=
+# ## Straight lines
+#
+# Now the toy of the opening. The data are $x \sim \mathcal{N}(\mu, \sigma^2 I)$ in $d$ dimensions, the latent has $d$ dimensions too, with the prior $\mathcal{N}(0, I)$. Encoder and decoder are affine, each with one constant noise:
+#
+# $$
+# q_\phi(z \mid x) = \mathcal{N}\big( z;\; a x + b,\; t^2 I \big), \qquad p_\theta(x \mid z) = \mathcal{N}\big( x;\; c z + v,\; s^2 I \big) ,
+# $$ (def-affine-vae)
+#
+# so $\phi = (a, b, t)$ and $\theta = (c, v, s)$. (The tutorial prints the decoder with the letters $x$ and $z$ exchanged, entry E20. A decoder is a law of $x$.) Every mean in the bound is that of a square, so nothing has to be drawn. With $m = a x + b$,
+#
+# $$
+# \begin{aligned}
+# \mathrm{ELBO}(x) = {} & - \frac{d}{2} \log 2 \pi - d \log s - \frac{\lVert x - c\, m - v \rVert^2 + d\, c^2 t^2}{2 s^2} \\
+# & - \frac12 \big( d\, t^2 - d + \lVert m \rVert^2 - 2 d \log t \big) .
+# \end{aligned}
+# $$ (eq-affine-elbo)
+#
+# :::{dropdown} Proof
+# The first line is $\mathbb{E}_q \log p_\theta(x \mid z)$: with $z = m + t \varepsilon$ the residual is $x - c m - v - c t \varepsilon$, and its mean square is $\lVert x - c m - v \rVert^2 + d c^2 t^2$. The second line is the divergence {eq}`eq-kl-diagonal`. $\square$
+# :::
+#
+# The second line comes with a minus sign. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6). Draws decide.
+
+
+# %% tags=["nbval-check-output"]
+def affine_terms(a, b, t, c, v, s, x=x):
+    m = a * x + b
+    square = ((x - c * m - v) ** 2).sum(-1) + d * (c * t) ** 2
+    likelihood = -0.5 * d * math.log(2 * math.pi * s**2) - square / (2 * s**2)
+    log_t = torch.as_tensor(t).log()
+    return likelihood, 0.5 * (d * t**2 - d + (m**2).sum(-1) - 2 * d * log_t)
+
+
+a, b, t, c, v, s = 0.4, -0.1, 0.6, 1.5, 0.3, 0.8
+q = Normal(a * x + b, t)
+z = q.sample((200_000,))
+samples = (
+    Normal(c * z + v, s).log_prob(x) + Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)
+)
+likelihood, rate = affine_terms(a, b, t, c, v, s)
+plus = {"E6": likelihood + rate}
+verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects=plus)
+
+# %% [markdown]
+# **The best encoder for a given decoder** is the posterior of the model. By {eq}`eq-linear-posterior`, applied to each coordinate, it is affine as well:
+#
+# $$
+# a = \frac{c}{c^2 + s^2}, \qquad b = - \frac{c\, v}{c^2 + s^2}, \qquad t^2 = \frac{s^2}{c^2 + s^2} .
+# $$ (eq-affine-posterior)
+#
+# Note that the slope is *not* $1 / c$. The posterior shrinks towards the prior mean, since part of what we see is noise. With these values the bound is the evidence of the model, exactly. The cell lets an optimizer find them, and rejects the encoder that simply inverts the decoder.
+
+# %% tags=["nbval-check-output"]
+many = mu + sigma * torch.randn(50, d)
+free = torch.tensor([0.0, 0.0, 0.0], requires_grad=True)  # a, b, log t
+
+
+def negative_bound():
+    likelihood, rate = affine_terms(free[0], free[1], free[2].exp(), c, v, s, many)
+    return (rate - likelihood).mean()
+
+
+_ = minimize(negative_bound, [free])
+found = [free[0].item(), free[1].item(), free[2].exp().item()]
+total = c**2 + s**2
+best = [c / total, -c * v / total, s / total**0.5]
+inverse = {"the inverse": [1 / c, -v / c, s / total**0.5]}
+verify("eq-affine-posterior", found, best, exact.within(1e-6), rejects=inverse)
+likelihood, rate = affine_terms(*best, c, v, s)
+evidence = Normal(v, total**0.5).log_prob(x).sum()
+print("bound = evidence:", math.isclose(likelihood - rate, evidence, rel_tol=1e-12))
+
+# %% [markdown]
+# *Sources: D05.*
+
+# %% [markdown]
+# (sec-known-posterior)=
+# ## If the encoder were known
+#
+# Which decoder is right? One that turns $\mathcal{N}(0, I)$ into the data, $x = \sigma z + \mu$ without any noise. Its posterior is certain too: $z = u$ with
+#
+# $$
+# u = \frac{x - \mu}{\sigma} .
+# $$ (def-toy-u)
+#
+# Suppose we knew this encoder, and maximized the reconstruction term over the decoder. With $t = 0$ and $m = u$ that term is
+#
+# $$
+# \log \mathcal{N}\big( x;\; c u + v,\; s^2 I \big) = - \frac{d}{2} \log 2 \pi - d \log s - \frac{\lVert x - c u - v \rVert^2}{2 s^2} .
+# $$ (eq-delta-reconstruction)
+#
+# The tutorial forgets the factor $d$ twice, an error of several nats as soon as there is more than one pixel (entry E8).
+
+# %% tags=["nbval-check-output"]
+u, small = (x - mu) / sigma, 0.3
+right = -0.5 * d * math.log(2 * math.pi) - d * math.log(small)
+printed = {"E8": -0.5 * math.log(2 * math.pi) - math.log(small)}
+law = MultivariateNormal(sigma * u + mu, small**2 * torch.eye(d))
+verify("eq-delta-reconstruction", law.log_prob(x), right, rejects=printed)
+
+# %% [markdown]
+# What maximizes it? For *one* $x$ the square vanishes for every $c$, if only $v = x - c u$; a single picture cannot tell slope from offset. For all $x$ together the mean square is
+#
+# $$
+# \mathbb{E}\, \lVert x - c u - v \rVert^2 = d\, (\sigma - c)^2 + \lVert \mu - v \rVert^2 ,
+# $$ (eq-all-x)
+#
+# and only $c = \sigma$, $v = \mu$ make it zero. Then $- d \log s$ is left, which grows without limit for $s \to 0$: there is a supremum, $+ \infty$, and no maximum. And it is the wrong thing to look at. The divergence from the prior, which we left out, grows at the same rate when $t \to 0$.
+#
+# :::{dropdown} Proof
+# $x - c u - v = (\sigma - c)\, u + (\mu - v)$ with $u \sim \mathcal{N}(0, I)$; the mixed term has mean zero. $\square$
+# :::
+
+# %% tags=["nbval-check-output"]
+data_points = mu + sigma * torch.randn(200_000, d)
+u_points = (data_points - mu) / sigma
+c, v = 1.2, 0.1
+squares = ((data_points - c * u_points - v) ** 2).sum(1)
+right = d * (sigma - c) ** 2 + d * (mu - v) ** 2
+verify(
+    "eq-all-x",
+    squares,
+    right,
+    monte_carlo,
+    rejects={"slope alone": d * (sigma - c) ** 2},
+)
+for slope in (0.2, 1.7, 5.0):
+    one = Normal(slope * u + (x - slope * u), small).log_prob(x).sum()
+    print(f"slope {slope}: reconstruction of this one x {one:.4f}")
+
+# %% [markdown]
+# A formal remark. One reads that the encoder should become the certain posterior, so that the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ vanishes. But the divergence of any $\mathcal{N}(u, t^2 I)$ with $t > 0$ from a certain law is infinite, however small $t$ is. Going to the limit with the encoder alone leads nowhere. Both noises must go together.
+
+# %% tags=["nbval-check-output"]
+for tau in (1e-1, 1e-2, 1e-3):
+    gap = kl_divergence(Normal(0.0, 0.1), Normal(0.0, tau))
+    print(f"encoder's noise 0.1, posterior's {tau:g}: gap {gap:.1f} nats")
+
+# %% [markdown]
+# *Sources: D09.*
+
+# %% [markdown]
+# (sec-ridge)=
+# ## The ridge
+#
+# Fix the means where they should be, $q = \mathcal{N}(u, t^2 I)$ and $p_\theta(x \mid z) = \mathcal{N}(\sigma z + \mu, s^2 I)$, and let only the noises be free. Then {eq}`eq-affine-elbo` becomes
+#
+# $$
+# \mathrm{ELBO}(t, s) = - \frac{d}{2} \log 2 \pi - d \log s - \frac{d\, \sigma^2 t^2}{2 s^2} - \frac12 \big( d\, t^2 - d + \lVert u \rVert^2 - 2 d \log t \big) .
+# $$ (eq-ridge-elbo)
+#
+# The tutorial now maximizes one term after the other. The divergence is least at $t = 1$. With that $t$, the reconstruction is best at $s = \sigma$. "The noises stay." But $t$ occurs in *both* terms. The two have to be maximized together (entry E5).
+#
+# :::{prf:theorem} The ridge
+# :label: thm-ridge
+# For given $t$ the best decoder's noise is
+#
+# $$
+# s = \sigma\, t ,
+# $$ (eq-ridge)
+#
+# and on this line
+#
+# $$
+# \mathrm{ELBO}(t, \sigma t) = \log p(x) - \frac{d\, t^2}{2} .
+# $$ (eq-ridge-value)
+#
+# So the supremum of the bound is $\log p(x)$. It is approached for $t \to 0$ and $s = \sigma t \to 0$, where both arrows become certain. It is not attained.
+# :::
+#
+# :::{dropdown} Proof
+# $\partial_s\, \mathrm{ELBO} = - d / s + d \sigma^2 t^2 / s^3$ vanishes at $s = \sigma t$, is positive before and negative after. There the third term of {eq}`eq-ridge-elbo` is $- d / 2$, and $- d \log s + d \log t = - d \log \sigma$. What remains is $- \frac{d}{2} \log 2 \pi \sigma^2 - \frac12 \lVert u \rVert^2 - \frac{d}{2} t^2$. $\square$
+# :::
+
+# %% tags=["nbval-check-output"]
+t = torch.tensor([0.1, 0.3, 0.5, 1.0, 1.3])
+pairs = [affine_terms(1 / sigma, -mu / sigma, k, sigma, mu, 0.9) for k in t.tolist()]
+general = torch.stack([likelihood - rate for likelihood, rate in pairs])
+verify("eq-ridge-elbo", bound(t, torch.tensor(0.9)), general)
+log_s = torch.zeros(5, requires_grad=True)
+_ = minimize(lambda: -bound(t, log_s.exp()).sum(), [log_s])
+stays = {"E5": torch.full((5,), sigma)}
+verify("eq-ridge", log_s.detach().exp(), sigma * t, exact.within(1e-6), rejects=stays)
+value = log_p - d * t**2 / 2
+stays = {"E5": (log_p - d / 2).expand(5)}
+verify("eq-ridge-value", bound(t, sigma * t), value, rejects=stays)
+
+# %% [markdown]
+# At the tutorial's point $(1, \sigma)$ the bound is $d / 2$ nats below $\log p(x)$, and it is not even a stationary point. The gradient there is
+#
+# $$
+# \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
+# $$ (eq-gradient-at-one)
+#
+# An optimizer that starts there walks down the ridge at once. In {numref}`fig-ridge` it was Adam. Here are the arrows of the gradient, all drawn with the same length, and the bound at the end of that path.
+
+# %% tags=["nbval-check-output"]
+here = torch.tensor(1.0), torch.tensor(sigma)
+slopes = torch.stack(grad(bound, argnums=(0, 1))(*here))
+size = exact.on_scale(1.0)
+verify("eq-gradient-at-one", slopes, [-d, 0.0], size, rejects={"E5": [0.0, 0.0]})
+t_end, s_end = path[-1]
+print("on the ridge:", abs(s_end / (sigma * t_end) - 1).item() < 0.01)
+print(
+    "less than a hundredth of a nat short:", (log_p - bound(t_end, s_end)).item() < 0.01
+)
+
+
+# %% mystnb={"image": {"alt": "Arrows over the plane of the two noises. Above the diagonal they point right and down, below it left and up, and near it along it towards the origin."}, "figure": {"caption": "The gradient of the bound, long arrows shortened. It leads to the ridge, and along it to the corner.", "name": "fig-ridge-field"}}
+def direction(points):
+    slopes = grad(lambda p: over_plane(p).sum())(points)
+    return slopes / (3 + slopes.norm(dim=1, keepdim=True))
+
+
+fig, (axes,) = plots.figure(height=3.6)
+corner = (0.08, 1.5, 0.08, 1.5)
+words = {**both_noises, "axes": axes, "num": 14}
+plots.vector_field(direction, corner, log_prob=over_plane, **words)
+
+# %% [markdown]
+# Walk along the ridge of {numref}`fig-ridge-field` with the slider. On the left is the place. On the right, two hundred data points are encoded, drawn, decoded and drawn again: one coordinate of what comes out, against what went in.
+
+
+# %%
+def walk(t):
+    fig, (left, right) = plots.figure(2, height=3.2)
+    landscape(left)
+    _ = left.plot(t, t, "o", color="#009e73", markersize=9)
+    generator = torch.Generator().manual_seed(0)
+    into, e_1, e_2 = torch.randn(3, 200, generator=generator)
+    into = mu + sigma * into
+    out = sigma * ((into - mu) / sigma + t * e_1) + mu + sigma * t * e_2
+    words = {"x_label": "x", "y_label": "x decoded", "bounds": (-6, 7, -6, 7)}
+    _ = plots.scatter(torch.stack([into, out], 1), **words, axes=right)
+    _ = right.set_title(f"{d * t**2 / 2:.2f} nats lost")
+    return fig
+
+
+# %%
+Slider.over(
+    [1.4, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05],
+    walk,
+    description="encoder's noise t, with s = sigma t",
+    label="{:.2f}",
+    alt="The point on the ridge for noise {:.2f}, and decoded against original values, the closer to a line the smaller the noise",
+    start=2,
+)
+
+# %% [markdown]
+# **Where do the lost nats go?** Averaged over the data, $d t^2 / 2$ is lost in two places. The model is too wide: with $c = \sigma$ and noise $s$ it produces variance $\sigma^2 + s^2$. And the encoder is not the model's posterior: it does not shrink.
+#
+# $$
+# \frac{d\, t^2}{2} = \underbrace{D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta)}_{\frac{d}{2} \left( \log (1 + t^2) - \frac{t^2}{1 + t^2} \right)} + \underbrace{\mathbb{E}\, D_{\mathrm{KL}}(q_\phi \,\Vert\, p_\theta(z \mid x))}_{\frac{d}{2} \left( t^2 + \frac{t^2}{1 + t^2} - \log (1 + t^2) \right)}
+# $$ (eq-two-losses)
+#
+# :::{dropdown} Proof
+# Both are divergences of normal laws, {eq}`eq-kl-normals`. The model's law has variance $\sigma^2 (1 + t^2)$. By {eq}`eq-affine-posterior` the posterior has mean $u / (1 + t^2)$ and variance $t^2 / (1 + t^2)$ in each coordinate; the mean of $u_i^2$ over the data is 1. $\square$
+# :::
+
+# %% tags=["nbval-check-output"]
+t = torch.tensor([0.2, 0.5, 1.0])
+k = t**2 / (1 + t**2)
+data_law = Normal(mu, sigma * torch.ones(3))
+to_model = d * kl_divergence(data_law, Normal(mu, sigma * (1 + t**2).sqrt()))
+codes = torch.linspace(-12, 12, 12_001)[:, None]
+gaps = kl_divergence(Normal(codes, t), Normal(codes / (1 + t**2), k.sqrt()))
+of_codes = Normal(0.0, 1.0).log_prob(codes).exp()
+to_posterior = d * torch.trapezoid(of_codes * gaps, codes, dim=0)
+model_alone = {"model alone": to_model}
+losses = d * t**2 / 2
+verify(
+    "eq-two-losses", losses, to_model + to_posterior, quadrature, rejects=model_alone
+)
+closed = 0.5 * d * (t**2 + k - (1 + t**2).log())
+print("second formula:", torch.allclose(to_posterior, closed, rtol=1e-8))
+
+# %% [markdown]
+# *Sources: D07, D10.*
+
+# %% [markdown]
+# (sec-whole-family)=
+# ## Free the means, and the truth is everywhere
+#
+# The limit $t \to 0$ was needed only because the means were fixed by hand. Free them, and *every* noise level is as good as any other. Choose any $s$ between 0 and $\sigma$, let the decoder scale by less, and let the encoder be the posterior:
+#
+# $$
+# c = \sqrt{\sigma^2 - s^2}, \quad v = \mu, \quad q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \mathrm{ELBO}(x) = \log p(x) .
+# $$ (eq-whole-family)
+#
+# :::{dropdown} Proof
+# The model's variance is $c^2 + s^2 = \sigma^2$, that of the data, so $p_\theta = p$; and with the posterior there is no gap {eq}`eq-elbo-gap`. $\square$
+# :::
+#
+# All these models have the same bound. They differ in how much the latent knows. The {term}`rate`, the mean divergence from the prior, is
+#
+# $$
+# \mathbb{E}\, D_{\mathrm{KL}}(q_\phi \,\Vert\, p) = d \log \frac{\sigma}{s} ,
+# $$ (eq-family-rate)
+#
+# anything from infinity, at $s \to 0$, the certain code, to zero at $s = \sigma$. There $c = 0$: the decoder ignores $z$, the encoder returns the prior. This is {term}`posterior collapse`, and here it is *not* a failure of optimization. It is a global maximum of the bound. The bound measures how well the model fits; it does not care who does the work.
+#
+# :::{dropdown} Proof of the rate
+# With $c^2 + s^2 = \sigma^2$, {eq}`eq-affine-posterior` gives $t = s / \sigma$, and a mean code with $\mathbb{E} \lVert m \rVert^2 = d\, c^2 / \sigma^2 = d (1 - t^2)$. So the divergence is $\frac12 ( d t^2 - d + d (1 - t^2) - 2 d \log t ) = - d \log t$. $\square$
+# :::
+
+
+# %% tags=["nbval-check-output"]
+def of_family(s, x=x):
+    c = (sigma**2 - s**2) ** 0.5
+    encoder = c / sigma**2, -c * mu / sigma**2, s / sigma
+    return affine_terms(*encoder, c, mu, s, x)
+
+
+levels = [0.05, 0.3, 0.8, 1.3, 1.69]
+bounds = torch.stack([torch.stack(of_family(s)) for s in levels]) @ torch.tensor(
+    [1.0, -1.0]
+)
+on_ridge = {"means fixed": bound(torch.tensor(levels) / sigma, torch.tensor(levels))}
+verify("eq-whole-family", bounds, log_p.expand(5), rejects=on_ridge)
+rates = of_family(0.8, data_points)[1]
+right = d * math.log(sigma / 0.8)
+verify("eq-family-rate", rates, right, monte_carlo, rejects={"no factor d": right / d})
+
+# %% mystnb={"image": {"alt": "Three lines against the decoder's noise. The bound is flat. Reconstruction falls from high values, the negative divergence rises to zero; the two always add up to the bound."}, "figure": {"caption": "A family of perfect models. From left to right the latent knows less and less, and the bound does not notice.", "name": "fig-family"}}
+noise_levels = torch.linspace(0.1, 1.699, 60)
+terms = [of_family(s, data_points[:5000]) for s in noise_levels.tolist()]
+parts = torch.tensor([[likelihood.mean(), -rate.mean()] for likelihood, rate in terms])
+plots.curves(
+    {
+        "reconstruction": (noise_levels, parts[:, 0]),
+        "minus divergence": (noise_levels, parts[:, 1]),
+        "bound": (noise_levels, parts.sum(1)),
+    },
+    x_label="decoder's noise s",
+    y_label="nats",
+)
+
+# %% [markdown]
+# {numref}`fig-family` explains much of what goes on in later chapters. Where the decoder is strong enough to do without $z$, nothing in the bound pulls information into $z$. If we want an informative latent, we must say so: by fixing the decoder's noise, for instance.
+
+# %% [markdown]
+# (sec-sigma-dec)=
+# ## The decoder's noise is a dial
+#
+# So fix $\sigma_{\text{dec}} = s$, and see what the bound does with data whose directions differ. Let the coordinates of $x$ be independent with variances $\lambda_1 \ge \lambda_2 \ge \dots$, and encoder and decoder linear, coordinate by coordinate.
+#
+# :::{prf:theorem} Water-filling
+# :label: thm-water-filling
+# At the maximum of the mean bound, coordinate $j$ has the rate $R_j$ and the distortion $D_j = \mathbb{E} (x_j - \hat{x}_j)^2$ with
+#
+# $$
+# D_j = \min(\lambda_j,\; s^2), \qquad R_j = \frac12 \log \frac{\lambda_j}{D_j} .
+# $$ (eq-water-filling)
+# :::
+#
+# :::{dropdown} Proof
+# Let the decoder scale by $w$, and drop the index. With the posterior as encoder the mean bound is $\mathbb{E} \log \mathcal{N}(x; 0, w^2 + s^2)$, largest where $w^2 + s^2$ is as close to $\lambda$ as it can be: $w^2 = \max(\lambda - s^2, 0)$. If $\lambda > s^2$, the encoder has mean $w x / \lambda$ and variance $s^2 / \lambda$, so $D = \lambda (1 - w^2 / \lambda)^2 + w^2 s^2 / \lambda = s^4 / \lambda + (\lambda - s^2) s^2 / \lambda = s^2$, and the rate is {eq}`eq-family-rate`. Else $w = 0$. $\square$
+# :::
+#
+# This is Shannon's answer to the question how many nats are needed to describe Gaussian data up to a given error {cite:p}`cover2006`. Pour water up to the level $s^2$: where $\lambda_j$ sticks out, it costs $R_j$ nats to bring the error down to the level; what lies below is not described at all, its latent is *collapsed*. A linear variational autoencoder is an optimal code. And the weight $\beta$ of a {term}`beta-VAE` does nothing new here: it only changes the level,
+#
+# $$
+# \text{reconstruction} - \beta \cdot \text{rate}, \text{ with noise } s^2: \quad \text{water level } \beta s^2 .
+# $$ (eq-beta-level)
+#
+# :::{dropdown} Proof
+# Divide by $\beta$: apart from a constant, $- \lVert x - \hat x \rVert^2 / 2 \beta s^2$ is the log-likelihood with variance $\beta s^2$. $\square$
+# :::
+#
+# An optimizer that knows none of this finds the same numbers, for $\beta = 1$ and $\beta = 3$.
+
+
+# %%
+variances = torch.tensor([4.0, 2.0, 1.0, 0.4, 0.1])
+
+
+def rate_and_distortion(w, g, t):
+    """For the decoder w z and the encoder N(g x, t^2), means over the data."""
+    distortion = variances * (1 - w * g) ** 2 + (w * t) ** 2
+    return 0.5 * (t**2 - 1 + g**2 * variances - 2 * t.log()), distortion
+
+
+def best_code(level, beta=1.0):
+    free = torch.full((2, 5), 0.5, requires_grad=True)  # w and g
+    log_t = torch.zeros(5, requires_grad=True)
+
+    def objective():
+        rate, distortion = rate_and_distortion(*free, log_t.exp())
+        return (distortion / (2 * level) + beta * rate).sum()
+
+    _ = minimize(objective, [free, log_t])
+    return [part.detach() for part in rate_and_distortion(*free, log_t.exp())]
+
+
+# %% tags=["nbval-check-output"]
+for label, level, beta in (("eq-water-filling", 0.5, 1.0), ("eq-beta-level", 0.5, 3.0)):
+    rates, distortions = best_code(level, beta)
+    flooded = variances.clamp(max=beta * level)
+    right = torch.stack([0.5 * (variances / flooded).log(), flooded])
+    no_water = torch.stack(
+        [0.5 * (variances / (beta * level)).log(), 0 * flooded + beta * level]
+    )
+    rule, wrong = exact.within(1e-5), {"no collapse": no_water}
+    verify(label, torch.stack([rates, distortions]), right, rule, rejects=wrong)
+
+
+# %%
+def water(level):
+    fig, (left, right) = plots.figure(2, height=2.8)
+    names = [str(j) for j in range(1, 6)]
+    flooded = variances.clamp(max=level)
+    _ = left.bar(names, variances, color="#b8b8b8")
+    _ = left.bar(names, flooded, color="#0072b2")
+    _ = left.set_xlabel("coordinate")
+    _ = left.set_ylabel("variance (blue: water)")
+    _ = right.bar(names, 0.5 * (variances / flooded).log(), color="#d55e00")
+    _ = right.set_ylim(0, 2.2)
+    _ = right.set_xlabel("coordinate")
+    _ = right.set_ylabel("rate (nats)")
+    return fig
+
+
+# %% [markdown]
+# Move the level. Left: what is under water stays as error. Right: what the rest costs. A latent dies when its coordinate goes under.
+
+# %%
+Slider.over(
+    [0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0],
+    water,
+    description="variance of the decoder's noise",
+    label="{:.2f}",
+    alt="Bars of five variances, flooded up to {:.2f}, and the rate that each coordinate costs",
+    start=4,
+)
+
+# %% [markdown]
+# **A dial that many turn without knowing.** Much code minimizes the sum of squared errors plus the divergence, and many believe that there is no $\sigma_{\text{dec}}$ in it. There is:
+#
+# $$
+# \lVert x - \hat{x} \rVert^2 + \mathrm{KL} = - \log \mathcal{N}\big( x; \hat{x}, \tfrac12 I \big) + \mathrm{KL} - \frac{D}{2} \log \pi .
+# $$ (eq-sum-of-squares)
+#
+# The variance is one half. If the squares are averaged over the $D$ dimensions instead, it is $D / 2$: for a small gray picture 392, on a scale where pixels lie between 0 and 1. No coordinate sticks out of that water. This is the most common cause of collapse.
+#
+# $$
+# \frac1D \lVert x - \hat{x} \rVert^2 = - \log \mathcal{N}\big( x; \hat{x}, \tfrac{D}{2} I \big) - \frac{D}{2} \log \pi D .
+# $$ (eq-mean-of-squares)
+#
+# Here is the check of both. The rejected values forget the constants; for a fixed $\sigma_{\text{dec}}$ that does not matter to the optimizer, but then the number is not a bound on $\log p(x)$.
+
+# %% tags=["nbval-check-output"]
+D = 784
+pixels, x_hat, kl = torch.rand(D), torch.rand(D), torch.tensor(25.0)
+square = (pixels - x_hat).square().sum()
+nll = -Normal(x_hat, 0.5**0.5).log_prob(pixels).sum() + kl
+right = nll - D / 2 * math.log(math.pi)
+verify("eq-sum-of-squares", square + kl, right, rejects={"no constant": nll})
+nll = -Normal(x_hat, (D / 2) ** 0.5).log_prob(pixels).sum()
+right = nll - D / 2 * math.log(math.pi * D)
+verify("eq-mean-of-squares", square / D, right, rejects={"no constant": nll})
+
+# %% [markdown]
+# **Let the model choose.** If $\sigma_{\text{dec}}$ is learned together with the rest, its best value is the root mean square residual,
+#
+# $$
+# \sigma_{\text{dec}}^2 = \frac{1}{D}\, \mathbb{E}\, \lVert x - \hat{x} \rVert^2 .
+# $$ (eq-learned-sigma)
+#
+# :::{dropdown} Proof
+# $- D \log s - r / 2 s^2$, with the mean square $r$, has the derivative $- D / s + r / s^3$, positive before $s^2 = r / D$ and negative after. $\square$
+# :::
+#
+# Now the constant $- D \log s$ must stay: without it the loss falls forever as $s$ grows.
+
+# %% tags=["nbval-check-output"]
+log_s = torch.zeros((), requires_grad=True)
+_ = minimize(lambda: -Normal(x_hat, log_s.exp()).log_prob(pixels).sum(), [log_s])
+learned = (2 * log_s).exp().detach()
+verify(
+    "eq-learned-sigma", learned, square / D, exact.within(1e-6), rejects={"sum": square}
+)
+without = square / (2 * torch.tensor([1.0, 10.0, 100.0]) ** 2)
+print("falls forever without the constant:", bool((without.diff() < 0).all()))
+
+# %% [markdown]
+# *Sources: D17.*
+
+# %% [markdown]
+# (sec-linear-vae)=
+# ## The linear VAE is probabilistic PCA
+#
+# The last toy is a full-grown one, with fewer latents than dimensions: $x \in \mathbb{R}^D$, $z \in \mathbb{R}^d$ with $d < D$, and
+#
+# $$
+# p(z) = \mathcal{N}(0, I), \qquad p_\theta(x \mid z) = \mathcal{N}(W z + \mu,\; \sigma^2 I) .
+# $$ (def-ppca)
+#
+# As a latent variable model it is {term}`probabilistic PCA` {cite:p}`tipping1999`, and its likelihood can be maximized in closed form. As a {term}`VAE <ELBO>` it has an encoder $q_\phi(z \mid x) = \mathcal{N}(V x + c,\, \operatorname{diag} \tau^2)$ and is trained by the bound with stochastic gradients. Do the two agree?
+#
+# :::{prf:theorem} Maximum likelihood
+# :label: thm-ppca
+# Let the data's covariance have eigenvalues $\lambda_1 \ge \dots \ge \lambda_D$ with eigenvectors $U$. The likelihood is largest for
+#
+# $$
+# \sigma^2 = \frac{1}{D - d} \sum_{j > d} \lambda_j, \qquad W = U_d\, (\Lambda_d - \sigma^2 I)^{1/2} R ,
+# $$ (eq-ppca-ml)
+#
+# with any rotation $R$, and its mean per example is then
+#
+# $$
+# - \frac12 \Big( D \log 2 \pi + \sum_{j \le d} \log \lambda_j + (D - d) \log \sigma^2 + D \Big) .
+# $$ (eq-ppca-likelihood)
+# :::
+#
+# :::{dropdown} Proof
+# {cite:t}`tipping1999` show that the maximum has this form. Given the form, the model's covariance $W W^\top + \sigma^2 I$ has the eigenvalues $\lambda_1, \dots, \lambda_d, \sigma^2, \dots, \sigma^2$ and the data's eigenvectors; the trace of its inverse times the data's covariance is $d + \sum_{j > d} \lambda_j / \sigma^2 = D$. $\square$
+# :::
+#
+# The data are made so that their covariance is *exactly* known: eight dimensions, eigenvalues 4, 2 and six times 0.5, in a random orientation. The first cell makes them, by undoing the covariance that the draws happen to have. In the second an optimizer climbs the exact likelihood, and finds the value of the formula.
+
+# %% tags=["nbval-check-output"]
+D, num_latents = 8, 2
+eigenvalues = torch.tensor([4.0, 2.0] + 6 * [0.5])
+U = torch.linalg.qr(torch.randn(D, D))[0]
+raw = torch.randn(4096, D)
+raw = raw - raw.mean(0)
+root = torch.linalg.cholesky(raw.T @ raw / 4096)
+points = torch.linalg.solve(root, raw.T).T * eigenvalues.sqrt() @ U.T
+print("covariance:", torch.allclose(points.T @ points / 4096, U * eigenvalues @ U.T))
+
+# %% tags=["nbval-check-output"]
+_ = torch.manual_seed(0)
+model = linear_vae(D, num_latents)
+parameters = [*model.decoder.parameters(), model.observation.log_std]
+_ = minimize(lambda: -linear_vae_log_likelihood(model, points).mean(), parameters)
+variance = (2 * model.observation.log_std).exp().item()
+top = eigenvalues[:num_latents].log().sum() + (D - num_latents) * math.log(0.5) + D
+best = -0.5 * (D * math.log(2 * math.pi) + top)
+found = linear_vae_log_likelihood(model, points).mean().detach()
+verify("eq-ppca-likelihood", found, best, exact.within(1e-6))
+verify(
+    "eq-ppca-ml",
+    variance,
+    0.5,
+    exact.within(1e-5),
+    rejects={"mean of all": eigenvalues.mean()},
+)
+
+# %% [markdown]
+# **And the bound?** Its encoder is allowed only independent latents. The posterior of the model has the precision matrix $M / \sigma^2$ with
+#
+# $$
+# M = W^\top W + \sigma^2 I ,
+# $$ (def-ppca-m)
+#
+# which is diagonal only for some of the rotations $R$. With the best encoder for a given $W$ the bound falls short by
+#
+# $$
+# \log p_\theta(x) - \max_{\phi} \mathrm{ELBO}(x) = \frac12 \Big( \sum_j \log M_{jj} - \log \det M \Big) \ge 0 ,
+# $$ (eq-rotation-gap)
+#
+# and by nothing at all where $M$ is diagonal, as for $R = I$. So the largest bound *is* the largest likelihood: the linear variational autoencoder loses nothing. What the bound adds is a preference. The likelihood does not see the rotation of the latents. The bound does, because the encoder's axes are fixed, and it turns the latents until they are the principal axes {cite:p}`lucas2019`.
+#
+# :::{dropdown} Proof
+# The posterior of $z$ is normal with mean $M^{-1} W^\top (x - \mu)$ and covariance $\sigma^2 M^{-1}$. The encoder can match the mean, for all $x$. The divergence of $\mathcal{N}(\cdot, \operatorname{diag} \tau^2)$ from the posterior is then $\frac12 \big( \sum_j \tau_j^2 M_{jj} / \sigma^2 - d - \sum_j \log (\tau_j^2 / \sigma^2) - \log \det M \big)$, least at $\tau_j^2 = \sigma^2 / M_{jj}$, where it is the right side. That it is not negative is Hadamard's inequality, or Gibbs'. $\square$
+# :::
+#
+# The cell takes the best $W$, turns its latents by 0.6 radians, and lets an optimizer find the best variances of the encoder.
+
+# %% tags=["nbval-check-output"]
+turn = torch.tensor(0.6)
+R = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()]).view(2, 2)
+W = U[:, :2] * (eigenvalues[:2] - 0.5).sqrt() @ R
+M = W.T @ W + 0.5 * torch.eye(2)
+posterior = MultivariateNormal(torch.zeros(2), 0.5 * torch.linalg.inv(M))
+log_tau = torch.zeros(2, requires_grad=True)
+
+
+def gap_of_turn():
+    q = MultivariateNormal(torch.zeros(2), scale_tril=log_tau.exp().diag())
+    return kl_divergence(q, posterior)
+
+
+gap = minimize(gap_of_turn, [log_tau])
+right = 0.5 * (M.diagonal().log().sum() - M.logdet())
+inverse = {
+    "variances matched": kl_divergence(
+        MultivariateNormal(torch.zeros(2), posterior.variance.diag()), posterior
+    )
+}
+verify("eq-rotation-gap", gap, right, exact.within(1e-6), rejects=inverse)
+print(f"nats lost by the turn: {gap:.4f}")
+
+# %% [markdown]
+# **The trainer on trial.** Here the whole machine of this book is put to the test: `elbo_loss`, one draw per example, minibatches, Adam, `fit`. It knows nothing of eigenvalues. For three seeds its result must have an exact likelihood within a thousandth of a nat of the best one, and a noise variance within one percent of 0.5.
+
+# %% tags=["nbval-check-output"]
+show(elbo_loss, docstring=False)
+
+
+# %%
+def train(seed):
+    _ = torch.manual_seed(seed)
+    model = linear_vae(D, num_latents)
+    batches = Batches(points, batch_size=256, num_epochs=125, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
+    for _ in fit(model, elbo_loss, batches, optimizer):
+        schedule.step()
+    return model
+
+
+models = [train(seed) for seed in range(3)]
+likelihoods = torch.stack([linear_vae_log_likelihood(m, points).mean() for m in models])
+likelihoods = likelihoods.detach()
+learned = torch.stack([(2 * m.observation.log_std).exp() for m in models]).detach()
+for likelihood, noise in zip(likelihoods, learned, strict=True):
+    short = 1000 * (best - likelihood)
+    print(
+        f"short of the best by {short:.2f} thousandths of a nat, variance {noise:.4f}"
+    )
+
+# %% tags=["nbval-check-output"]
+verify("eq-ppca-likelihood", best.expand(3), likelihoods, at_most(1e-3))
+verify("eq-ppca-likelihood", likelihoods, best.expand(3), at_most(1e-9))
+half = torch.full((3,), 0.5)
+verify(
+    "eq-ppca-ml",
+    learned,
+    half,
+    exact.within(0.01),
+    rejects={"mean of all": 0 * half + 1.125},
+)
+
+# %% [markdown]
+# The second line says that no training beats the best likelihood; that would be a sure sign of an error. And the latents have turned: the columns of the trained $W$ point along the two principal axes. The matrix shows the size of their cosines with all eight eigenvectors.
+
+# %% mystnb={"image": {"alt": "A matrix of two rows and eight columns, dark but for two bright cells: each latent points along one of the first two eigenvectors."}, "figure": {"caption": "Directions of the two latents after training with the bound. The likelihood would have been content with any rotation of them.", "name": "fig-axes"}}
+W = models[0].decoder.weight.detach()
+cosines = (U.T @ (W / W.norm(dim=0))).abs()
+fig, (axes,) = plots.figure(height=2.2)
+plots.heatmap(
+    cosines.T,
+    axes=axes,
+    x_label="eigenvector of the data",
+    y_label="latent",
+    value_label="absolute cosine",
+    x_ticks=[str(j) for j in range(1, 9)],
+    y_ticks=["1", "2"],
+)
+
+# %% [markdown]
+# In {numref}`fig-axes` each latent has found its axis.
+
+# %% tags=["nbval-check-output"]
+print("each latent along one axis:", bool((cosines[:2].max(0).values > 0.99).all()))
+print("and not the same one:", bool((cosines[:2].max(1).values > 0.99).all()))
+
+# %% [markdown]
+# *Sources: E02.*
+
+# %% [markdown]
+# (sec-ring-posterior)=
+# ## What goes wrong: a posterior that is no bell
+#
+# All of this was exact because posteriors were normal. One bend in the decoder ends that. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let us see only its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. If $x = 1.5$, the posterior is a ring. No normal guess can be a ring. How large is the gap with the best one? In two dimensions a grid is still possible, so we can look.
+
+# %%
+side = torch.linspace(-4, 4, 161)
+pixels = torch.cartesian_prod(side, side)
+
+
+def log_ring(z):
+    prior = Normal(0.0, 1.0).log_prob(z).sum(-1)
+    return prior + Normal(z.norm(dim=-1), 0.2).log_prob(torch.tensor(1.5))
+
+
+log_evidence = log_ring(pixels).logsumexp(0) + 2 * (side[1] - side[0]).log()
+place = torch.tensor([1.0, 0.0, -1.0, -1.0], requires_grad=True)  # mean, log std
+
+
+def ring_gap():
+    log_q = Normal(place[:2], place[2:].exp()).log_prob(pixels).sum(-1)
+    cell = (side[1] - side[0]) ** 2
+    return log_evidence - (cell * log_q.exp() * (log_ring(pixels) - log_q)).sum()
+
+
+ring_loss = minimize(ring_gap, [place])
+
+# %% mystnb={"image": {"alt": "A dark ring of radius 1.5. Two ellipses mark the best normal guess: it covers a piece of the ring on one side and leaves the rest uncovered."}, "figure": {"caption": "The posterior of a point whose distance is known, and the best normal guess with independent coordinates: one and two standard deviations.", "name": "fig-ring-posterior"}}
+fig, (axes,) = plots.figure(height=3.2)
+words = {"x_label": "$z_1$", "y_label": "$z_2$", "axes": axes}
+_ = plots.density2d(
+    lambda z: log_ring(z) - log_evidence, (-2.5, 2.5, -2.5, 2.5), **words
+)
+angle = torch.linspace(0, 2 * math.pi, 200)
+circle = torch.stack([angle.cos(), angle.sin()], 1)
+for times in (1, 2):
+    ellipse = place[:2].detach() + times * place[2:].exp().detach() * circle
+    _ = axes.plot(*ellipse.T, color="#d55e00", linewidth=2)
+fig
+
+# %% [markdown]
+# The guess of {numref}`fig-ring-posterior` covers a piece of the ring and no more, as the reverse divergence does {ref}`in chapter 2 <sec-two-directions>`. The gap is what it costs:
+
+# %% tags=["nbval-check-output"]
+print(f"gap of the best normal guess: {ring_loss:.2f} nats")
+
+# %% [markdown]
+# Three ways out are known: a decoder that learns to have simpler posteriors, a richer family of guesses, or several latents on top of each other, each with a simple law given the next. The third is the way of this book.
+
+# %% [markdown]
+# (sec-one-noise-step)=
+# ## A look ahead: one step of noise
+#
+# The last third of the book is about models whose encoder is nothing but noise. One step of it is a Gaussian toy as well, and four statements of our sources on it can be settled here. Let $x$ have any density $p(x)$, and add noise with a weight $\beta$ between 0 and 1:
+#
+# $$
+# y = \sqrt{1 - \beta}\; x + \sqrt{\beta}\; \varepsilon, \qquad \varepsilon \sim \mathcal{N}(0, I) .
+# $$ (def-noise-step)
+#
+# **If $x$ is normal, so is the way back.** For $x \sim \mathcal{N}(m, \lambda)$ the pair $(x, y)$ is jointly normal, and by {eq}`eq-linear-posterior` with $a = \sqrt{1 - \beta}$
+#
+# $$
+# \frac{p(y \mid x)\, p(x)}{p(y)} = \mathcal{N}\Big( x;\; m + \frac{\lambda a\, (y - a m)}{a^2 \lambda + \beta},\; \frac{\lambda \beta}{a^2 \lambda + \beta} \Big) .
+# $$ (eq-noise-posterior)
+#
+# One set of lecture notes calls this law intractable "by joint normality" (entry E15): joint normality is just what makes it tractable. Some slides have the intermediate step, in which constants are dropped so that only $\propto$ holds, with an equality sign, and the final equality with $\propto$ (entry E12). The number rejected is the exponential without its constants.
+
+# %% tags=["nbval-check-output"]
+beta, m, spread = 0.3, 0.7, 0.25
+a, y = (1 - beta) ** 0.5, torch.tensor(1.1)
+line = torch.linspace(-2, 3, 11)
+p_y = Normal(a * m, (a**2 * spread + beta) ** 0.5).log_prob(y)
+joint = Normal(a * line, beta**0.5).log_prob(y) + Normal(m, spread**0.5).log_prob(line)
+total = a**2 * spread + beta
+center, width = m + spread * a * (y - a * m) / total, (spread * beta / total) ** 0.5
+law = Normal(center, width).log_prob(line)
+dropped = -((y - a * line) ** 2) / (2 * beta) - (line - m) ** 2 / (2 * spread)
+dropped = dropped + (y - a * m) ** 2 / (2 * total)
+verify("eq-noise-posterior", joint - p_y, law, rejects={"E12": dropped})
+
+# %% [markdown]
+# **If $x$ is anything, the density of $y$ knows the way back.** Write $q(y)$ for that density. Its derivatives give the moments of the noise, and of $x$, given $y$. In one dimension:
+#
+# $$
+# \mathbb{E}[\varepsilon \mid y] = - \sqrt{\beta}\; \frac{\mathrm{d} \log q(y)}{\mathrm{d} y} .
+# $$ (eq-noise-score)
+#
+# The best guess of the noise is the {term}`score` of $q$, up to a factor that depends on the noise level. The slides leave out the factor (entry E11). For small $\beta$, that makes a large difference.
+#
+# :::{prf:theorem} The third cumulant of the way back
+# :label: thm-third-cumulant
+# Let $k(y)$ be the third cumulant of $x$ given $y$, $\mathbb{E} \big[ (x - \mathbb{E}[x \mid y])^3 \mid y \big]$. Then
+#
+# $$
+# k(y) = \Big( \frac{\beta}{\sqrt{1 - \beta}} \Big)^{3}\; \frac{\mathrm{d}^3 \log q(y)}{\mathrm{d} y^3} .
+# $$ (eq-third-cumulant)
+# :::
+#
+# :::{dropdown} Proof of both
+# With $a = \sqrt{1 - \beta}$ and $\eta = a y / \beta$, the law of $x$ given $y$ is proportional to $p(x)\, e^{- a^2 x^2 / 2 \beta}\, e^{\eta x}$. The logarithm of its normalizer as a function of $\eta$ is $A(\eta) = \log q(y) + y^2 / 2 \beta$, up to a constant, and its derivatives in $\eta$ are the cumulants of $x$ given $y$. Since $\mathrm{d} y / \mathrm{d} \eta = \beta / a$, the first one is $\mathbb{E}[x \mid y] = (\beta / a) (\log q)' + y / a$, and $\varepsilon = (y - a x) / \sqrt{\beta}$ gives {eq}`eq-noise-score`. In the third derivative the quadratic term is gone. $\square$
+# :::
+#
+# A normal law has no third cumulant. So the way back is *not* normal, except when $\log q$ is quadratic. One reads that the model's reverse step is Gaussian if the steps are small enough (entry E14). The *model's* step is Gaussian because we choose it so, whatever the step. It is the *true* step that becomes Gaussian for small $\beta$: its third cumulant vanishes like $\beta^3$, while the cube of its standard deviation vanishes only like $\beta^{3/2}$.
+
+
+# %%
+def log_two_humps(x):
+    both = torch.stack([Normal(-1.0, 0.4).log_prob(x), Normal(1.2, 0.6).log_prob(x)])
+    return both.logsumexp(0) - math.log(2)
+
+
+line = torch.linspace(-5, 5, 20_001)
+
+
+def way_back(beta, y):
+    """Density of x given y on the line, and log q(y) as a function."""
+
+    def log_q(y):
+        log_noise = Normal((1 - beta) ** 0.5 * line, beta**0.5).log_prob(y)
+        step = line[1] - line[0]
+        return (log_noise + log_two_humps(line)).logsumexp(0) + step.log()
+
+    log_noise = Normal((1 - beta) ** 0.5 * line, beta**0.5).log_prob(y)
+    return (log_noise + log_two_humps(line) - log_q(y)).exp(), log_q
+
+
+# %% [markdown]
+# The cells compare moments by sums over the line with derivatives of $\log q$ by automatic differentiation.
+
+# %% tags=["nbval-check-output"]
+beta, y = 0.5, torch.tensor(0.3)
+law, log_q = way_back(beta, y)
+x_mean = torch.trapezoid(law * line, line)
+noise_mean = (y - (1 - beta) ** 0.5 * x_mean) / beta**0.5
+score = grad(log_q)(y)
+no_factor = {"E11": -score}
+verify(
+    "eq-noise-score", noise_mean, -(beta**0.5) * score, quadrature, rejects=no_factor
+)
+cubes = torch.trapezoid(law * (line - x_mean) ** 3, line)
+third = (beta / (1 - beta) ** 0.5) ** 3 * grad(grad(grad(log_q)))(y)
+normal = {"E14": 0 * third}
+verify("eq-third-cumulant", cubes, third, quadrature, rejects=normal)
+
+# %% [markdown]
+# How fast does the way back become normal? The table gives the skewness at one point, and the largest difference between the true density and the normal one with the same mean and variance, relative to its peak.
+
+# %% tags=["nbval-check-output"]
+for beta in (0.5, 0.1, 0.01, 0.001):
+    law, _ = way_back(beta, torch.tensor(0.1))
+    x_mean = torch.trapezoid(law * line, line)
+    std = torch.trapezoid(law * (line - x_mean) ** 2, line).sqrt()
+    skewness = torch.trapezoid(law * (line - x_mean) ** 3, line) / std**3
+    match = Normal(x_mean, std).log_prob(line).exp()
+    off = (law - match).abs().max() / match.max()
+    print(f"beta {beta:<5g}  skewness {skewness:8.5f}  off by {100 * off:7.3f} percent")
+
+
+# %%
+def step_back(beta):
+    law, _ = way_back(beta, torch.tensor(0.1))
+    x_mean = torch.trapezoid(law * line, line)
+    std = torch.trapezoid(law * (line - x_mean) ** 2, line).sqrt()
+    near = (line - x_mean).abs() < 4 * std
+    match = Normal(x_mean, std).log_prob(line[near]).exp()
+    unit = (line[near] - x_mean) / std
+    return plots.curves(
+        {"true way back": (unit, std * law[near]), "normal": (unit, std * match)},
+        x_label="x given y, standardized",
+        y_label="probability density",
+    )
+
+
+# %% [markdown]
+# Move the slider from a large step to a small one. The two curves become one: many small Gaussian steps can undo what one large one cannot. That is the idea of diffusion.
+
+# %%
+Slider.over(
+    [0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.01],
+    step_back,
+    description="weight of the noise",
+    label="{:.2f}",
+    alt="True density of the way back and the normal one of equal mean and variance, for noise weight {:.2f}",
+    start=2,
+)
+
+# %% [markdown]
+# (sec-toys-exercises)=
+# ## Exercises
+#
+# Replace the three dots by your answer and run the cell.
+
+# %% tags=["nbval-check-output"]
+from companion.exercises import gaussian_toys as exercises
+
+# %% [markdown]
+# ```{exercise-start} The other coordinate of the ridge
+# :label: ex-best-encoder-noise
+# ```
+# For given $s$, which $t$ maximizes {eq}`eq-ridge-elbo`? Write it as a function of $s$ and $\sigma$, and compare with {eq}`eq-affine-posterior`.
+
+
+# %% tags=["nbval-check-output"]
+def best_t(s, sigma):
+    return ...
+
+
+exercises.check_best_t(best_t)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-best-encoder-noise
+# :label: ex-best-encoder-noise-solution
+# :class: dropdown
+# ```
+# $\partial_t = - d \sigma^2 t / s^2 - d t + d / t = 0$ gives $t^2 = s^2 / (\sigma^2 + s^2)$, the variance of the posterior with $c = \sigma$. It is always below the ridge's $s / \sigma$: the two curves meet only at the corner, and so an optimizer that alternates creeps there.
+
+
+# %% tags=["nbval-check-output"]
+def best_t(s, sigma):
+    return s / (sigma**2 + s**2) ** 0.5
+
+
+exercises.check_best_t(best_t)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The price of stopping early
+# :label: ex-stopping-price
+# ```
+# By how many nats is the bound of a 784-dimensional picture short at the tutorial's point $t = 1$, $s = \sigma$? And to which $t$ on the ridge must one walk to be short by one nat only? Give both numbers.
+
+# %% tags=["nbval-check-output"]
+answer = ...
+exercises.check_price(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-stopping-price
+# :label: ex-stopping-price-solution
+# :class: dropdown
+# ```
+# By {eq}`eq-ridge-value` it is $784 / 2$, and $784\, t^2 / 2 = 1$.
+
+# %% tags=["nbval-check-output"]
+exercises.check_price((392, (2 / 784) ** 0.5))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Where the best guess changes
+# :label: ex-map-threshold
+# ```
+# A mixture has weights $\pi$ and $1 - \pi$, means 0 and $m > 0$, and variances 1. Above which $x$ does the MAP encoder name the second component? Write it as a function of $\pi$ and $m$.
+
+
+# %% tags=["nbval-check-output"]
+def threshold(pi, m):
+    return ...
+
+
+exercises.check_threshold(threshold)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-map-threshold
+# :label: ex-map-threshold-solution
+# :class: dropdown
+# ```
+# The log-odds of the second component are $m x - m^2 / 2 + \log ((1 - \pi) / \pi)$.
+
+
+# %% tags=["nbval-check-output"]
+def threshold(pi, m):
+    return m / 2 + math.log(pi / (1 - pi)) / m
+
+
+exercises.check_threshold(threshold)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Water-filling by hand
+# :label: ex-water
+# ```
+# Coordinates have variances 4, 1 and 0.25, and the decoder's noise has variance 0.5. Give the total rate in nats and the total distortion at the maximum of the bound.
+
+# %% tags=["nbval-check-output"]
+answer = ...
+exercises.check_water(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-water
+# :label: ex-water-solution
+# :class: dropdown
+# ```
+# By {eq}`eq-water-filling` the rates are $\frac12 \log 8$, $\frac12 \log 2$ and 0, the distortions 0.5, 0.5 and 0.25.
+
+# %% tags=["nbval-check-output"]
+exercises.check_water((2 * math.log(2), 1.25))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} How many latents stay alive
+# :label: ex-alive
+# ```
+# Write a function that returns how many latents of a linear $\beta$-VAE stay alive: `eigenvalues` of the data's covariance, the fixed variance `s2` of the decoder's noise, and `beta`. There are as many latents as eigenvalues.
+
+
+# %% tags=["nbval-check-output"]
+def num_alive(eigenvalues, s2, beta):
+    return ...
+
+
+exercises.check_alive(num_alive)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-alive
+# :label: ex-alive-solution
+# :class: dropdown
+# ```
+# Those above the water level $\beta s^2$ of {eq}`eq-beta-level`.
+
+
+# %% tags=["nbval-check-output"]
+def num_alive(eigenvalues, s2, beta):
+    return (eigenvalues > beta * s2).sum()
+
+
+exercises.check_alive(num_alive)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The noise that a library hides
+# :label: ex-hidden-sigma
+# ```
+# A program minimizes `mse + kl_weight * kl`, with `mse` averaged over the $D$ dimensions and `kl` summed over the latents. Dividing the loss by `kl_weight` makes it minus a bound, up to a constant. Which variance $\sigma_{\text{dec}}^2$ does that bound have? Write it as a function of $D$ and the weight.
+
+
+# %% tags=["nbval-check-output"]
+def hidden_variance(D, kl_weight):
+    return ...
+
+
+exercises.check_hidden(hidden_variance)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-hidden-sigma
+# :label: ex-hidden-sigma-solution
+# :class: dropdown
+# ```
+# $\lVert x - \hat x \rVert^2 / (D w) = \lVert x - \hat x \rVert^2 / 2 \sigma^2$ with the weight $w$. The often seen weight $1 / D$ gives one half.
+
+
+# %% tags=["nbval-check-output"]
+def hidden_variance(D, kl_weight):
+    return D * kl_weight / 2
+
+
+exercises.check_hidden(hidden_variance)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# (sec-toys-summary)=
+# ## Summary
+#
+# - A code without chance has no likelihood. A latent with two values already needs an encoder that draws: the best guess gives the latent the wrong law {eq}`eq-map-share`.
+# - In the affine toy the bound is known {eq}`eq-affine-elbo`. With fixed means its supremum lies at the end of a ridge {eq}`eq-ridge-value`, where both noises vanish. One term after the other is not the same as both together.
+# - With free means every noise level reaches $\log p(x)$ {eq}`eq-whole-family`. The bound does not care how much the latent knows; collapse can be a global maximum.
+# - The decoder's noise is a dial between rate and distortion {eq}`eq-water-filling`, and so is $\beta$ {eq}`eq-beta-level`. Every sum of squares hides a $\sigma_{\text{dec}}$ {eq}`eq-sum-of-squares`.
+# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood`, with the principal axes thrown in {eq}`eq-rotation-gap`.
+# - One step of noise can be undone by a normal law only if it is small {eq}`eq-third-cumulant`.
+#
+# **What the sources say, and where they need care.** The tutorial maximizes the two terms of the bound one after the other (E5), loses a factor $d$ and takes a supremum for a maximum (E8), prints the divergence with a plus sign (E6), and exchanges two letters (E20). Its encoder by MAP changes the law of the latent, and its limit with the encoder alone leads nowhere. On the step of noise, the slides exchange $=$ and $\propto$ (E12), lose a factor (E11), and call the model's step Gaussian for small steps, where the true one is meant (E14); in one line of theirs the last latent has a law $p_\theta(x_T)$, though it has no parameters (E13). The notes call tractable things intractable (E15). All of them are on the {doc}`errata page </book/errata>`.
+#
+# **To read next.** {cite:t}`tipping1999`; {cite:t}`lucas2019`, who blame collapse on the objective, not on the bound's looseness; {cite:t}`cover2006` for water-filling.
