@@ -41,7 +41,7 @@ from companion.data import Batches, binarize, cache_dir, describe, load
 from companion.elbo import LatentChain, elbo_loss, importance_weighted_loss
 from companion.metrics import log_likelihood
 from companion.training import Loss, fit
-from companion.vae import conv_vae, mlp_vae
+from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
 
 
 def cosine(progress: float) -> float:
@@ -104,6 +104,13 @@ RECIPES = {
     "cae-mnist": Recipe("mnist", mlp_autoencoder, contractive_loss),
     "robust-ae-mnist": Recipe("mnist", mlp_autoencoder, robust_loss),
     "conv-ae-mnist": Recipe("mnist", conv_autoencoder, reconstruction_loss),
+    "gray-vae-mnist": Recipe(
+        "mnist",
+        partial(mlp_vae, latent_dim=20, hidden=(400,), activation=nn.ReLU),
+        gray_cross_entropy_loss,
+        metric=gray_cross_entropy_loss,
+        metric_text="cross-entropy of a test picture's gray levels plus KL, in nats; no likelihood",
+    ),
     "vae-mnist": BINARY_MNIST(mlp_vae, elbo_loss, epochs=1000),
     "vae2d-mnist": BINARY_MNIST(
         partial(mlp_vae, latent_dim=2), elbo_loss, epochs=200, lr=2e-3
