@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from companion.exercises import reparameterization as exercises
@@ -19,6 +20,8 @@ WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_cube, lambda mu, sigma: (3 * mu**2, 6 * mu * sigma)),
     (exercises.check_cube, lambda mu, sigma: (3 * mu**2 + 3 * sigma**2, 3 * mu)),
     (exercises.check_waiting_time, lambda u, rate: -u.log() / rate),
+    (exercises.check_waiting_time, lambda u, rate: -np.log1p(-u.numpy()) / rate.numpy()),
+    (exercises.check_waiting_time, lambda u, rate: -torch.log1p(-u) / rate.detach()),
     (exercises.check_root, [[4, 2], [2, 5]]),
     (exercises.check_root, [[2, 1], [0, 2]]),
     (exercises.check_baseline, lambda mu, sigma: mu**3 + 3 * mu * sigma**2),
