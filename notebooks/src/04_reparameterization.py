@@ -643,7 +643,7 @@ print(f"between the widths {widths[wider - 1]:.2f} and {widths[wider]:.2f}")
 # Two roots are in use. The *Cholesky* root is lower triangular, and cheap. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. One set of lecture notes says to multiply the noise by the covariance itself. That gives the covariance $\Sigma^2$, and the cell rejects it (entry E17). It also rejects $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
 
 # %% tags=["nbval-check-output"]
-center, cov = torch.tensor([1.0, -0.5]), torch.tensor([[2.0, 0.6], [0.6, 0.5]])
+center, cov = torch.tensor([1.0, -0.5]), torch.tensor([[2.0, 0.9], [0.9, 1.2]])
 cholesky = torch.linalg.cholesky(cov)
 eigenvalues, U = torch.linalg.eigh(cov)
 symmetric = U @ eigenvalues.sqrt().diag() @ U.T
@@ -670,7 +670,7 @@ names = ["Cholesky", "eigenvalues", "covariance"]
 for axes, z, A, name in zip(
     panels, some, [cholesky, symmetric, cov], names, strict=True
 ):
-    words = {"x_label": "$z_1$", "y_label": "$z_2$", "bounds": (-7, 8, -4, 3)}
+    words = {"x_label": "$z_1$", "y_label": "$z_2$", "bounds": (-7, 8, -7, 6)}
     _ = plots.scatter(z, **words, axes=axes)
     arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "color": "#d55e00"}
     _ = axes.quiver(*center.expand(2, 2).T, *(3 * A), width=0.012, zorder=5, **arrows)
