@@ -181,6 +181,32 @@ def test_a_training_can_start_from_shipped_weights(tmp_path, monkeypatch, capsys
     assert check_weights("more").sha256 == check_weights("tiny").sha256
 
 
+def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    text = "minus log p(x), estimated by L_100"
+    monkeypatch.setitem(RECIPES, "binary", replace(BINARY, metric_text=text))
+    assert main(["train", "binary", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    before = check_weights("binary")
+    assert main(["evaluate", "binary"]) == 0
+    line = f"{before.metric_value:.3f} +- {before.metric_se:.3f}"
+    assert capsys.readouterr().out.endswith(f"binary: {text}: {line}\n")
+
+    out = tmp_path / "measured"
+    assert main(["evaluate", "binary", "--samples", "1000", "--out", str(out)]) == 0
+    after = check_weights("binary", out)
+    assert after.metric == "minus log p(x), estimated by L_1000"
+    assert after.metric_value < before.metric_value
+    assert replace(after, metric=text, metric_value=before.metric_value, metric_se=before.metric_se) == before
+
+
+def test_samples_fit_only_a_likelihood(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    assert main(["evaluate", "tiny", "--samples", "5"]) == 1
+    assert "--samples fits recipes that measure log p(x); tiny measures the squared error" in capsys.readouterr().err
+    assert main(["evaluate", "tiny"]) == 1
+    assert "name must be one of the weights []; 'tiny' was given" in capsys.readouterr().err
+
+
 def test_resume_without_a_stopped_training_starts_at_the_beginning(tmp_path, capsys):
     assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path), "--resume"]) == 0
     assert "tiny: step 0 of 23 " in capsys.readouterr().out
