@@ -211,9 +211,9 @@ def gray_cross_entropy_loss(
 ) -> Float[Tensor, "batch"]:
     """Cross-entropy of gray levels and a Bernoulli decoder's pixels, plus the KL.
 
-    Much code trains on gray pictures with it. It is not a likelihood: minus this
-    cross-entropy is the log-density of no distribution on [0, 1], so its values do not
-    compare with those of a loss that bounds -log p(x).
+    Much code trains on gray pictures with it. It bounds no -log p(x) of gray pictures:
+    minus this cross-entropy is the log-density of no law on [0, 1]. In the mean it is a
+    loose bound for binarized ones.
 
     Raises:
         ValueError: if x has values outside [0, 1].

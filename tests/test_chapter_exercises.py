@@ -8,6 +8,7 @@ import answers_elbo
 import answers_gaussian_toys
 import answers_kl_divergence
 import answers_reparameterization
+import answers_vae_training
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ CHAPTERS = (
     answers_elbo,
     answers_reparameterization,
     answers_gaussian_toys,
+    answers_vae_training,
 )
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]
