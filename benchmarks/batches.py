@@ -5,11 +5,9 @@ They run one after the other in every round, in turned order in every second one
 of its own round, so that a machine that slows down slows all of them down.
 """
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable, Iterator
 
+import rounds
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -90,7 +88,8 @@ def epoch(
     return seconds, torch.stack(losses[-100:]).mean().item()
 
 
-CONTESTANTS = {
+Setting = tuple[Callable[[Tensor], Iterator[Tensor]], Callable[[Tensor, Tensor], Tensor], bool]
+CONTESTANTS: dict[str, Setting] = {
     "bare tensor loop": (bare, from_logits, True),
     "companion.data.Batches": (batches, from_logits, True),
     "torchvision DataLoader": (loader, from_logits, True),
@@ -100,30 +99,15 @@ CONTESTANTS = {
 
 def main() -> None:
     """Run the rounds and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: this process's own time")
-    arguments = parser.parse_args()
-    clock = time.perf_counter if arguments.clock == "wall" else time.process_time
-    torch.set_num_threads(arguments.threads)
     images = data.load("mnist", fallback=False).images.flatten(1)
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    losses = {}
     for source, _, _ in CONTESTANTS.values():
         next(source(images))  # imports and first uses are not what is measured
-    for number in range(arguments.rounds):
-        names = list(CONTESTANTS) if number % 2 == 0 else list(reversed(CONTESTANTS))
-        for name in names:
-            spent, losses[name] = epoch(images, clock, *CONTESTANTS[name])
-            seconds[name].append(spent)
-    floor = seconds["bare tensor loop"]
-    print(f"{'contestant':36}{'s/epoch':>9}{'images/s':>10}{'/ bare':>8}{'range':>13}{'loss':>8}")
-    for name, taken in seconds.items():
-        ratios = [a / b for a, b in zip(taken, floor, strict=True)]
-        median, spread = statistics.median(taken), f"{min(ratios):.2f}-{max(ratios):.2f}"
-        columns = f"{median:9.2f}{len(images) / median:10,.0f}{statistics.median(ratios):8.2f}{spread:>13}"
-        print(f"{name:36}{columns}{losses[name]:8.1f}")
+
+    def contestant(setting: Setting) -> rounds.Contestant:
+        return lambda clock: epoch(images, clock, *setting)
+
+    contestants = {name: contestant(setting) for name, setting in CONTESTANTS.items()}
+    rounds.run(contestants, len(images), __doc__)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ batch 128, Adam 1e-3, and run one after the other in every round. Each is compar
 own round: torchvision's image by image pipeline, a sigmoid before the cross-entropy, Adam without `fused=True`.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import batches
+import rounds
 import torch
 from torch import Tensor, nn
 
@@ -55,29 +56,10 @@ CONTESTANTS = {
 
 def main() -> None:
     """Run the rounds and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: this process's own time")
-    arguments = parser.parse_args()
-    clock = time.perf_counter if arguments.clock == "wall" else time.process_time
-    torch.set_num_threads(arguments.threads)
     images = data.load("mnist", fallback=False).images
     for contestant in CONTESTANTS.values():
-        contestant(images[:1280], clock)  # imports and first uses are not what is measured
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    losses = {}
-    for number in range(arguments.rounds):
-        names = list(CONTESTANTS) if number % 2 == 0 else list(reversed(CONTESTANTS))
-        for name in names:
-            spent, losses[name] = CONTESTANTS[name](images, clock)
-            seconds[name].append(spent)
-    print(f"{'contestant':38}{'s/epoch':>9}{'images/s':>10}{'cheaper':>9}{'range':>13}{'loss':>8}")
-    for name, taken in seconds.items():
-        ratios = [a / b for a, b in zip(seconds["tutorial program"], taken, strict=True)]
-        median, spread = statistics.median(taken), f"{min(ratios):.2f}-{max(ratios):.2f}"
-        columns = f"{median:9.2f}{len(images) / median:10,.0f}{statistics.median(ratios):9.2f}{spread:>13}"
-        print(f"{name:38}{columns}{losses[name]:8.1f}")
+        contestant(images[:1280], time.perf_counter)  # imports and first uses are not what is measured
+    rounds.run({name: partial(contestant, images) for name, contestant in CONTESTANTS.items()}, len(images), __doc__)
 
 
 if __name__ == "__main__":

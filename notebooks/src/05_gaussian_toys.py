@@ -17,6 +17,7 @@ from torch.distributions import Categorical, MultivariateNormal, Normal, kl_dive
 from torch.func import grad
 
 from companion import plots
+from companion.autoencoder import dct_matrix
 from companion.data import Batches
 from companion.elbo import elbo_loss
 from companion.interactive import Slider
@@ -103,13 +104,12 @@ fig
 # $x - \hat{x} = \sum_{k > K} z_k c_k$ with the orthonormal rows $c_k$ of $C$, so its squared length is $\sum_{k > K} z_k^2$ (Parseval), and $\mathbb{E} z_k^2 = c_k^\top \Sigma\, c_k$. $\square$
 # :::
 #
-# The cell takes signals of 16 samples in which neighbors have correlation 0.9. There the fixed cosines lose hardly more than the best linear code, which has to know $\Sigma$. That is why JPEG can afford a code without learning.
+# The cell takes signals of 16 samples in which neighbors have correlation 0.9. There the fixed cosines lose hardly more than the best linear code, which has to know $\Sigma$. For such signals a code without learning, like that of JPEG, is hardly a loss.
 
 # %% tags=["nbval-check-output"]
 D, K = 16, 4
 time = torch.arange(D)
-C = torch.cos(math.pi * torch.outer(time, time + 0.5) / D) * (2 / D) ** 0.5
-C[0] /= 2**0.5
+C = dct_matrix(D)
 Sigma = 0.9 ** (time[:, None] - time).abs()
 signals = MultivariateNormal(torch.zeros(D), Sigma).sample((20_000,))
 kept = signals @ C[:K].T @ C[:K]

@@ -11,11 +11,10 @@
 # %%
 import math
 import statistics
-from functools import partial
 
 import torch
 from torch import nn
-from torch.distributions import Bernoulli
+from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from companion import data, plots
 from companion.checkpoints import load_weights
@@ -23,6 +22,7 @@ from companion.data import Batches, binarize
 from companion.elbo import elbo_loss, elbo_terms, sample_log_weights
 from companion.interactive import Slider
 from companion.metrics import active_units
+from companion.samplers import ancestral_sample
 from companion.source import show
 from companion.training import fit, minimize
 from companion.vae import (
@@ -47,7 +47,7 @@ card = load_weights("vae-mnist", vae)
 digits = binarize(test.images[:12])
 with torch.no_grad():
     reconstructed = vae.likelihood(vae.posterior(digits).mean).mean
-    invented = vae.likelihood(vae.prior(12).sample()).mean
+*_, invented = ancestral_sample(vae, 12)
 plots.image_rows(
     {"digit": digits, "reconstruction": reconstructed, "invention": invented}
 )
@@ -409,8 +409,8 @@ for name, runs in patients.items():
 def divergences(model):
     """Mean divergence of each latent from the prior, in nats."""
     with torch.no_grad():
-        q = model.posterior(seen)
-    return 0.5 * (q.mean**2 + q.variance - 1 - q.variance.log()).mean(0)
+        q = model.posterior(seen).base_dist
+    return kl_divergence(q, Normal(0.0, 1.0)).mean(0)
 
 
 # %% mystnb={"image": {"alt": "Active units against epochs for three treatments. With nothing and with warm-up the lines rise above ten and then fall to about one; with free bits the line stays near fifteen."}, "figure": {"caption": "Active units, mean of three runs each.", "name": "fig-collapse"}}
@@ -493,9 +493,11 @@ def beta_run(beta):
     model = mlp_vae(10, (128,), nn.ReLU)
     batches = Batches(train.images[:6000], batch_size=100, num_epochs=4)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    loss = partial(elbo_loss, beta=beta)
-    for _ in fit(model, lambda m, x: loss(m, binarize(x)), batches, optimizer):
-        pass
+
+    def loss(model, x):
+        return elbo_loss(model, binarize(x), beta)
+
+    _ = list(fit(model, loss, batches, optimizer))
     return model
 
 
@@ -528,7 +530,7 @@ def look(number):
     model = beta_models[number]
     with torch.no_grad():
         again = model.likelihood(model.posterior(seen[:10]).mean).mean
-        new = model.likelihood(model.prior(10).sample()).mean
+    *_, new = ancestral_sample(model, 10)
     return plots.image_rows({"reconstruction": again, "invention": new})
 
 
