@@ -121,8 +121,7 @@ RECIPES = {
     "iwae-mnist": BINARY_MNIST(
         mlp_vae,
         partial(importance_weighted_loss, num_samples=50),
-        epochs=20,
-        lr=3e-4,
+        epochs=24,
         start="vae-mnist",
     ),
 }
