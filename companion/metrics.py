@@ -95,6 +95,70 @@ def active_units(
     return ActiveUnits(variance, variance > threshold)
 
 
+def mutual_information(
+    codes: Float[Tensor, "num latent_dim"],
+    factors: Float[Tensor, "num num_factors"],
+    num_bins: int = 20,
+) -> Float[Tensor, "latent_dim num_factors"]:
+    """Estimate what each latent tells about each factor, in nats, from equally filled bins.
+
+    At most log(num_bins), reached when the bin of the latent decides that of the factor.
+    Of independent numbers it is (num_bins - 1)^2 / (2 num) on average, not zero.
+
+    Args:
+        codes: a *draw* of the latents for each example. Ranks alone count, so means of a
+            posterior would make a latent that hardly moves look as good as any other.
+        factors: the true causes of each example.
+        num_bins: bins of each variable.
+
+    Raises:
+        ValueError: if codes and factors are no finite matrices with equally many rows,
+            or there are fewer rows than bins, or fewer than two bins.
+    """
+    from sklearn.metrics import mutual_info_score
+
+    for name, values in (("codes", codes), ("factors", factors)):
+        if values.dim() != 2 or not bool(values.isfinite().all()):
+            raise ValueError(
+                f"{name} must be finite, of shape (num, dim); shape {tuple(values.shape)} was given"
+            )
+    if len(codes) != len(factors) or not 2 <= num_bins <= len(codes):
+        raise ValueError(
+            "codes and factors must have equally many rows, at least num_bins, which is at least 2; "
+            f"{len(codes)} and {len(factors)} rows and {num_bins} bins were given"
+        )
+    z, v = (_ranks(values) * num_bins // len(values) for values in (codes, factors))
+    information = [
+        [mutual_info_score(_array(v_k), _array(z_j)) for v_k in v.T] for z_j in z.T
+    ]
+    return torch.tensor(information)
+
+
+def mutual_information_gap(
+    information: Float[Tensor, "latent_dim num_factors"], entropy: float
+) -> Float[Tensor, "num_factors"]:
+    """How much more the best latent tells about each factor than the second best, as a share of `entropy`.
+
+    Near 1 where one latent tells all and the others nothing, 0 where two share equally.
+
+    Args:
+        information: in nats, as `mutual_information` estimates it.
+        entropy: of a factor, in nats; of equally filled bins the log of their number.
+
+    Raises:
+        ValueError: if there are fewer than two latents, or `entropy` is not positive.
+
+    Source: Chen et al. 2018, eq. 6.
+    """
+    if information.dim() != 2 or len(information) < 2 or not entropy > 0:
+        raise ValueError(
+            "information must have a row for each of at least two latents, and entropy be positive; "
+            f"shape {tuple(information.shape)} and {entropy} were given"
+        )
+    best, second = information.topk(2, dim=0).values
+    return (best - second) / entropy
+
+
 def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
     """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n).
 
@@ -250,6 +314,11 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
             "points must be at least two, with different first and last points"
         )
     return (flat.diff(dim=0).norm(dim=1).sum() / chord).item()
+
+
+def _ranks(values: Float[Tensor, "num dim"]) -> Int[Tensor, "num dim"]:
+    """Rank of each value in its column, from 0."""
+    return values.argsort(dim=0).argsort(dim=0)
 
 
 def _array(values: Tensor) -> Any:

@@ -29,3 +29,43 @@ def ancestral_sample(
         z = model.inner_prior(t, z).sample()
         yield z
     yield model.likelihood(z).mean
+
+
+def spherical_interpolation(
+    start: Float[Tensor, "batch *shape"],
+    end: Float[Tensor, "batch *shape"],
+    share: Float[Tensor, "steps"],
+) -> Float[Tensor, "steps batch *shape"]:
+    """Points on the great circles from `start` to `end`, for each share of the angle.
+
+    Two points of equal length stay that length all the way, as draws of a normal prior
+    in many dimensions nearly do; a straight line would pass closer to the origin.
+
+    Args:
+        start: where the ways begin.
+        end: where they end.
+        share: how much of the angle is done; 0 and 1 give the two ends.
+
+    Raises:
+        ValueError: if the shapes differ, or a start and its end point in the same or in
+            opposite directions, or are zero: no great circle, or no single one, is theirs.
+
+    Source: Shoemake 1985; White 2016.
+    """
+    if start.shape != end.shape:
+        raise ValueError(
+            "start and end must have one shape; "
+            f"{tuple(start.shape)} and {tuple(end.shape)} were given"
+        )
+    a, b = start.flatten(1), end.flatten(1)
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
+    zero = not bool(a.any(dim=1).all() and b.any(dim=1).all())
+    if zero or bool((cosine.abs() > 1 - 1e-6).any()):
+        raise ValueError(
+            "start and end must point in different, not opposite directions; "
+            f"their cosines go from {cosine.min():.6g} to {cosine.max():.6g}"
+        )
+    omega = torch.acos(cosine)[:, None]
+    t = share[:, None, None]
+    path = (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / omega.sin()
+    return path.unflatten(2, start.shape[1:])

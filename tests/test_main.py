@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from companion import __main__ as command_line
 from companion import __version__, checkpoints
-from companion.__main__ import RECIPES, Recipe, cosine, main, minus_log_likelihood
+from companion.__main__ import RECIPES, Recipe, cosine, main, minus_log_likelihood, relaxing
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
 from companion.checkpoints import check_weights, load_weights
 from companion.data import binarize, load
@@ -171,6 +172,25 @@ def test_every_step_has_the_learning_rate_of_the_schedule(tmp_path, monkeypatch)
     assert set(rates) == {0.01}
 
 
+def test_every_step_has_the_weight_of_the_divergence(tmp_path, monkeypatch):
+    weights = []
+
+    def loss(model, x, beta):
+        weights.append(beta)
+        return reconstruction_loss(model, x)
+
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=loss, beta=lambda progress: 2 * progress))
+    assert main(["train", "tiny", "--epochs", "2", "--out", str(tmp_path)]) == 0
+    assert weights == pytest.approx([2 * step / 46 for step in range(46)])
+    assert [relaxing(p) for p in (0.0, 0.35, 0.7, 1.0)] == pytest.approx([100, 10, 1, 1])
+
+
+def test_scenes_are_two_samples():
+    train, test = command_line._images("scenes", "train"), command_line._images("scenes", "test")
+    assert train.shape == (20_000, 3, 32, 32) and test.shape == (2_000, 3, 32, 32)
+    assert not any((train == one).flatten(1).all(1).any() for one in test[:3])
+
+
 def test_a_training_can_start_from_shipped_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     monkeypatch.setitem(RECIPES, "more", replace(RECIPE, start="tiny", lr=0.0, epochs=1))
@@ -265,10 +285,12 @@ def test_wrong_arguments(arguments, message, capsys):
 def test_every_recipe_trains(name):
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    model, x = recipe.model(), recipe.prepare(torch.rand(8, 1, 28, 28))
+    shape = (1, 28, 28) if recipe.data == "mnist" else (3, 32, 32)
+    model, x = recipe.model(), recipe.prepare(torch.rand(8, *shape))
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     before = recipe.metric(model, x).mean().item()
-    for _ in command_line.fit(model, recipe.loss, [x] * 20, optimizer):
+    loss = recipe.loss if recipe.beta is None else partial(recipe.loss, beta=1.0)
+    for _ in command_line.fit(model, loss, [x] * 20, optimizer):
         pass
     with torch.no_grad():
         assert recipe.metric(model, x).shape == (8,)

@@ -16,6 +16,8 @@ from companion.metrics import (
     energy_test,
     linear_probe,
     log_likelihood,
+    mutual_information,
+    mutual_information_gap,
     path_length_ratio,
     proportion,
 )
@@ -224,3 +226,47 @@ def test_measures_of_chains_refuse_bad_settings_in_one_sentence() -> None:
         log_likelihood(model, x, 5, chunk=0)
     with pytest.raises(ValueError, match="^x must hold at least two examples; 1 was given$"):
         active_units(model, x[:1])
+
+
+def test_mutual_information_of_correlated_normals() -> None:
+    v = torch.randn(40_000, 2)
+    rho = torch.tensor([0.9, 0.5])
+    z = rho * v + (1 - rho**2).sqrt() * torch.randn(40_000, 2)
+    information = mutual_information(z, v)
+    exact = -0.5 * torch.log(1 - rho**2)
+    # Bins lose a little, and chance adds 19^2 / 80,000 nats.
+    assert torch.allclose(information.diagonal(), exact, atol=0.05), information
+    off = information[~torch.eye(2, dtype=torch.bool)]
+    assert torch.allclose(off, torch.full((2,), 19**2 / 80_000), atol=0.002), off
+
+
+def test_mutual_information_is_blind_to_monotone_maps_and_full_for_equal_numbers() -> None:
+    v = torch.randn(2000, 1)
+    assert mutual_information(v.exp(), v, 10).item() == pytest.approx(math.log(10))
+    noisy = v + torch.randn(2000, 1)
+    same = mutual_information(noisy, v), mutual_information(noisy**3, -v)
+    assert same[0].item() == pytest.approx(same[1].item())
+
+
+def test_mutual_information_gap_is_best_less_second() -> None:
+    information = torch.tensor([[0.1, 2.0], [1.5, 0.5], [0.5, 1.8]])
+    assert mutual_information_gap(information, 2.0).tolist() == pytest.approx([0.5, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: mutual_information(torch.randn(50), torch.randn(50, 1)),
+            r"codes must be finite, of shape \(num, dim\)",
+        ),
+        (lambda: mutual_information(torch.randn(50, 1), torch.full((50, 1), math.nan)), "factors must be finite"),
+        (lambda: mutual_information(torch.randn(50, 1), torch.randn(49, 1)), "50 and 49 rows and 20 bins were given"),
+        (lambda: mutual_information(torch.randn(9, 1), torch.randn(9, 1)), "9 and 9 rows and 20 bins were given"),
+        (lambda: mutual_information_gap(torch.rand(1, 5), 1.0), r"shape \(1, 5\) and 1.0 were given"),
+        (lambda: mutual_information_gap(torch.rand(3, 5), 0.0), "entropy be positive"),
+    ],
+)
+def test_wrong_arguments_of_information(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
