@@ -7,6 +7,7 @@ import answers_autoencoders
 import answers_elbo
 import answers_gaussian_toys
 import answers_kl_divergence
+import answers_latent_space
 import answers_reparameterization
 import answers_vae_training
 import pytest
@@ -23,6 +24,7 @@ CHAPTERS = (
     answers_reparameterization,
     answers_gaussian_toys,
     answers_vae_training,
+    answers_latent_space,
 )
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]

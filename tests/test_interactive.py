@@ -1,7 +1,8 @@
-"""The slider's two faces: HTML that stands alone, and a widget that recomputes in a live kernel."""
+"""Two faces of sliders and editors: HTML that stands alone, and a widget that recomputes in a live kernel."""
 
 import base64
 import io
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -9,11 +10,12 @@ from html.parser import HTMLParser
 import nbformat
 import numpy as np
 import pytest
+import torch
 from nbclient import NotebookClient
 from PIL import Image
 
-from companion import plots
-from companion.interactive import Slider
+from companion import interactive, plots
+from companion.interactive import Editor, Slider
 
 
 class Page(HTMLParser):
@@ -194,3 +196,234 @@ def test_live_kernel_gets_a_widget_that_calls_render():
     assert output.data["text/plain"] == "Slider(level: 3 frames, 0 to 1)"
     model = output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
     assert model in notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+
+
+# ------------------------------------------------------------------------------------------------ editors
+
+
+def shade(dim: float, red: float) -> np.ndarray:
+    """Pixels of 4 x 6 whose color says where they are from."""
+    return np.full((4, 6, 3), [red, dim, 0.25])
+
+
+def script_data(page: Page) -> list:
+    (script,) = page.elements["script"]
+    assert set(script) == {"text"}  # no src
+    return json.loads(re.search(r"data = (.*), labels = data", script["text"])[1])
+
+
+def tiles(editor: Editor) -> list[np.ndarray]:
+    """The frames as the page holds them, by the geometry that its script reads."""
+    _, alts, uri, columns, (width, height) = script_data(Page(editor.html()))
+    sheet = np.asarray(decode(uri).convert("RGB"))
+    found = []
+    for i in range(len(alts)):
+        top = i // columns * (height + 2) + 1
+        left = i % columns * (width + 2) + 1
+        found.append(sheet[top : top + height, left : left + width])
+    return found
+
+
+@pytest.fixture
+def editor() -> Editor:
+    axes = {"dim <&>": torch.linspace(0, 1, 3), "red": [0.0, 0.2, 0.6, 1.0]}
+    alt = 'dim "{:.1f}", red {:.0%}'
+    return Editor.over(axes, shade, alt=alt, label={"dim <&>": "{:.1f}", "red": "{:.0%}"})
+
+
+def test_an_editor_has_a_named_slider_per_axis_and_shows_the_start(editor):
+    page = Page(editor.html())
+    assert page.elements["figure"][0]["class"] == "companion-editor"
+    (image,) = page.elements["img"]
+    assert image["alt"] == 'dim "0.5", red 60%'
+    start = decode(image["src"]).convert("RGB")
+    assert start.size == (6, 4) and start.getpixel((2, 2)) == (153, 128, 64)
+    controls, outputs = page.elements["input"], page.elements["output"]
+    assert [c["type"] for c in controls] == ["range", "range"]
+    assert [(c["min"], c["max"], c["value"]) for c in controls] == [("0", "2", "1"), ("0", "3", "2")]
+    names = [span["text"] for span in page.elements["span"]]
+    assert names == [c["aria-label"] for c in controls] == ["dim <&>", "red"]
+    texts = [output["text"] for output in outputs]
+    assert texts == [c["aria-valuetext"] for c in controls] == ["0.5", "60%"]
+    assert {output["aria-live"] for output in outputs} == {"polite"}
+
+
+def test_an_editors_script_holds_the_texts_and_one_sheet_and_loads_nothing(editor):
+    text = editor.html()
+    labels, alts, uri, columns, size = script_data(Page(text))
+    assert labels == [["0.0", "0.5", "1.0"], ["0%", "20%", "60%", "100%"]]
+    assert len(alts) == 12 and alts[1] == 'dim "0.0", red 20%' and alts[-1] == 'dim "1.0", red 100%'
+    assert (columns, size) == (4, [6, 4])
+    assert decode(uri).size == (4 * 8, 3 * 6)  # with a border of one pixel around each tile
+    assert "http" not in text and text.count("data:image/png") == 2
+
+
+def test_every_tile_is_its_frame(editor):
+    points = itertools.product([0, 0.5, 1], [0, 0.2, 0.6, 1])
+    frames = [np.round(shade(*point) * 255) for point in points]
+    assert np.array_equal(tiles(editor), frames)  # few colors are kept as they are
+    assert np.array_equal(decode(editor._tile(7).uri).convert("RGB"), frames[7])
+
+
+def test_a_border_repeats_the_edge_of_its_tile():
+    frames = np.arange(6 * 6, dtype=np.uint8).reshape(6, 2, 3)
+    editor = Editor(frames, {"a": "01", "b": "012"}, list("abcdef"))
+    sheet = np.asarray(Image.open(io.BytesIO(editor.sheet.png)).convert("L"))
+    assert np.array_equal(sheet[4:, 5:10], np.pad(frames[4], 1, mode="edge"))
+    assert np.array_equal(np.array(tiles(editor))[..., 0], frames)
+
+
+def test_many_colors_share_a_palette_and_a_grid_of_343_small_pictures_is_small():
+    y, x = np.mgrid[0:32, 0:32] / 31
+
+    def draw(turn: float, light: float, hue: float) -> np.ndarray:
+        waves = [np.sin(6 * (x * np.cos(turn) + y * np.sin(turn)) + hue + k) for k in range(3)]
+        return (0.5 + 0.5 * np.stack(waves, -1)) * light
+
+    axes = dict.fromkeys(("turn", "light", "hue"), torch.linspace(0.2, 1, 7))
+    editor = Editor.over(axes, draw, alt="waves: turn {:.1f}, light {:.1f}, hue {:.1f}")
+    assert len(editor.html()) < 500_000
+    sheet = Image.open(io.BytesIO(editor.sheet.png))
+    assert sheet.mode == "P" and len(sheet.getcolors()) <= 256
+    grid = itertools.product(torch.linspace(0.2, 1, 7).tolist(), repeat=3)
+    for tile, point in zip(tiles(editor), grid):
+        assert np.abs(tile - 255 * draw(*point)).mean() < 6  # of 255 levels
+
+
+def test_gray_frames_keep_all_their_levels():
+    frames = [np.arange(256, dtype=np.uint8).reshape(16, 16) // k for k in (1, 2, 3, 4)]
+    editor = Editor(frames, {"a": "01", "b": "01"}, list("abcd"))
+    assert np.array_equal(np.array(tiles(editor))[..., 1], frames)
+
+
+def test_text_cannot_break_out_of_an_editor():
+    names = {"<i>": ["</script>", "b"], '"': ["<!--", "&amp;"]}
+    editor = Editor([gray(0.5)] * 4, names, ['"><b>'] * 4, start=[0, 0])
+    page = Page(editor.html())
+    assert set(page.elements) == {"figure", "img", "div", "label", "span", "input", "output", "style", "script"}
+    assert page.elements["img"][0]["alt"] == '"><b>'
+    assert [c["aria-label"] for c in page.elements["input"]] == ["<i>", '"']
+    assert [o["text"] for o in page.elements["output"]] == ["</script>", "<!--"]
+    assert script_data(page)[0] == list(names.values())
+
+
+def test_an_editors_id_is_stable_and_differs_with_the_content(editor):
+    def ident(editor: Editor) -> str:
+        return Page(editor.html()).elements["figure"][0]["id"]
+
+    def small(**changes) -> Editor:
+        return Editor(**{**dict(frames=[gray(k / 3) for k in range(4)], **SMALL), **changes})
+
+    assert re.fullmatch(r"companion-editor-[0-9a-f]{12}", ident(editor))
+    assert ident(small()) == ident(small())
+    others = [
+        small(frames=[gray(k / 4) for k in range(4)]),
+        small(labels={"a": ["0", "1"], "c": ["2", "3"]}),
+        small(alts=list("wxyy")),
+        small(start=[0, 0]),
+    ]
+    assert len({ident(other) for other in (editor, small(), *others)}) == 6
+    assert repr(editor) == "Editor(dim <&>, red: 3 x 4 frames)"
+
+
+def test_an_editor_magnifies_tiny_pictures_and_keeps_the_size_of_figures():
+    def draw(slope: float, level: float) -> plots.Figure:
+        return plots.curves({"line": [level, slope]}, x_label="x", y_label="y")
+
+    tiny = Editor([np.zeros((32, 32, 3))] * 4, **SMALL)
+    assert tiny._tile(0).width == 224 and "pixelated" in tiny._tile(0).style
+    assert "width:224px;max-width:100%;aspect-ratio:32/32" in tiny.html()
+    lines = Editor.over({"slope": [1, 2], "level": [0, 1]}, draw, alt="from {1} to {0}")
+    figure = draw(1, 0)
+    assert lines._tile(0).width == round(figure.get_figwidth() * 96)
+    assert "pixelated" not in lines._tile(0).style
+    assert lines.alts == ["from 0 to 1", "from 1 to 1", "from 0 to 2", "from 1 to 2"]
+
+
+SMALL = dict(labels={"a": ["0", "1"], "b": ["2", "3"]}, alts=list("wxyz"))
+DRAWN = dict(render=shade, values={"a": [0, 1], "b": [2, 3]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        (dict(labels={"a": ["0", "1"]}), ValueError, "2 to 4 axes; 1 was"),
+        (dict(labels=dict.fromkeys("abcde", "01")), ValueError, "2 to 4 axes; 5 was"),
+        (dict(labels={}), ValueError, "2 to 4 axes; 0 was"),
+        (dict(labels={"a": "01", "b": "2"}), ValueError, "at least 2 values; 2 a, 1 b"),
+        (dict(labels={"a": "01", "b": "2 "}), ValueError, "must hold text"),
+        (dict(labels={"a": "01", "": "23"}), ValueError, "must hold text"),
+        (dict(alts=["w", "x", "y", ""]), ValueError, "must hold text"),
+        (dict(alts=["w", "x", "y"]), ValueError, "2 a, 2 b .* 4 frames, 3 alts"),
+        (dict(frames=[gray(0)] * 5), ValueError, "2 a, 2 b .* 5 frames, 4 alts"),
+        (dict(start=[0, 2]), ValueError, r"below 2 a, 2 b; \[0, 2\]"),
+        (dict(start=[-1, 0]), ValueError, r"\[-1, 0\]"),
+        (dict(start=[0]), ValueError, r"per axis, .*; \[0\] was"),
+        (dict(render=shade), ValueError, "belong together"),
+        (dict(DRAWN, values={"a": [0, 1]}), ValueError, "2 a, 2 b; 2 a was"),
+        (dict(DRAWN, values={"b": [0, 1], "a": [2, 3]}), ValueError, "2 b, 2 a was"),
+        (dict(frames=[gray(0)] * 3 + [np.zeros((8, 7))]), ValueError, r"one size; \(6, 8\)"),
+        (dict(frames=[np.zeros((2048, 2048))] * 4), ValueError, "4 of 2048 x 2048"),
+        (dict(frames=[gray(0)] * 3 + ["x.png"]), TypeError, "str"),
+    ],
+)
+def test_bad_input_of_an_editor_is_named(arguments, error, says):
+    with pytest.raises(error, match=says):
+        Editor(**{**dict(frames=[gray(0)] * 4, **SMALL), **arguments})
+
+
+def test_an_editor_draws_nothing_before_its_other_arguments_are_checked():
+    def render(*values: float) -> np.ndarray:
+        raise AssertionError("drawn")
+
+    axes = {"a": [0, 1], "b": [2, 3]}
+    with pytest.raises(ValueError, match="label must hold one for each of a, b; a was"):
+        Editor.over(axes, render, alt="{}{}", label={"a": "{}"})
+    with pytest.raises(ValueError, match="start"):
+        Editor.over(axes, render, alt="{}{}", start=[2, 0])
+
+
+def test_texts_of_an_editor_may_come_from_functions():
+    def alt(a: int, b: str) -> str:
+        return f"{a} and {b}"
+
+    editor = Editor.over({"a": [0, 1], "b": "xy"}, lambda a, b: gray(a), alt=alt, label=str)
+    assert editor.labels == {"a": ["0", "1"], "b": ["x", "y"]}
+    assert editor.alts == ["0 and x", "0 and y", "1 and x", "1 and y"]
+    assert editor.start == [1, 1]
+
+
+def test_an_editors_widget_calls_render_with_the_values_of_all_axes(editor):
+    calls = []
+
+    def render(*values: float) -> np.ndarray:
+        calls.append(values)
+        return shade(*values) * brightness
+
+    brightness = 1.0
+    axes = {"dim": [0.0, 0.5, 1.0], "red": [0.0, 1.0]}
+    live = Editor.over(axes, render, alt="dim {}, red {}", start=[0, 0])
+    picture, dim, red = live.widget().children
+    assert live.widget() is live.widget() and len(calls) == 6
+    assert 'alt="dim 0.0, red 0.0"' in picture.value and not dim.continuous_update
+    brightness = 0.5
+    dim.index = 2
+    red.index = 1
+    assert calls[6:] == [(1.0, 0.0), (1.0, 1.0)]
+    assert 'alt="dim 1.0, red 1.0"' in picture.value
+    drawn = decode(re.search('src="([^"]*)"', picture.value)[1]).convert("RGB")
+    assert drawn.getpixel((0, 0)) == (128, 128, 32)  # the kernel's state, not the frame
+    flip = Editor([gray(k / 3) for k in range(4)], **SMALL)
+    picture, _, b = flip.widget().children
+    assert b.continuous_update
+    b.index = 0
+    assert flip._tile(2).uri in picture.value and 'alt="y"' in picture.value
+
+
+def test_an_editor_has_a_widget_in_a_live_kernel_alone(editor, monkeypatch):
+    assert set(editor._repr_mimebundle_()) == {"text/plain", "text/html"}
+    monkeypatch.setattr(interactive, "_in_live_kernel", lambda: True)
+    bundle = editor._repr_mimebundle_()
+    assert bundle["text/html"] == editor.html() and bundle["text/plain"] == repr(editor)
+    view = bundle["application/vnd.jupyter.widget-view+json"]
+    assert view["model_id"] == editor.widget().model_id

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -274,7 +274,11 @@ def print_problems(page: Any) -> list[str]:
                 .filter(e => getComputedStyle(e).visibility !== "visible").map(e => "hidden on paper: " + e.className),
             ...Array.from(document.querySelectorAll("figure.companion-slider"))
                 .filter(e => e.querySelector("input").offsetHeight || !e.querySelector("img").offsetHeight)
-                .map(e => "a slider that is no picture on paper: " + e.id)]"""
+                .map(e => "a slider that is no picture on paper: " + e.id),
+            ...Array.from(document.querySelectorAll("figure.companion-editor"))
+                .filter(e => Array.from(e.querySelectorAll("input")).some(i => i.offsetHeight)
+                    || !e.querySelector("img").offsetHeight)
+                .map(e => "an editor that is no picture on paper: " + e.id)]"""
     )
     if page.evaluate("() => document.documentElement.dataset.theme") != "light":
         found.append("paper is not light")
@@ -359,7 +363,6 @@ def axe_problems(page: Any, colors: bool) -> list[str]:
 def slider_problems(page: Any, figure: Any) -> list[str]:
     """Move one slider by mouse and by keyboard; each move must change value, picture, alt text and read-out."""
     control, image, output = figure.locator("input[type=range]"), figure.locator("img"), figure.locator("output")
-    found = []
     for part, locator in (("control", control), ("picture", image), ("read-out", output)):
         if locator.count() != 1:
             return [f"the slider has {locator.count()} elements of the kind: {part}"]
@@ -372,6 +375,66 @@ def slider_problems(page: Any, figure: Any) -> list[str]:
             "read-out": output.inner_text(),
         }
 
+    figure.scroll_into_view_if_needed()
+    return _move_problems(page, control, state)
+
+
+def editor_problems(page: Any, figure: Any) -> list[str]:
+    """Move each slider of an editor as one is moved alone, from where the editor starts.
+
+    Each move must change what is seen of the picture, and must leave the other sliders alone.
+    """
+    controls, outputs = figure.locator("input[type=range]"), figure.locator("output")
+    image = figure.locator("img")
+    count = controls.count()
+    if count < 2:
+        return [f"the editor has {count} elements of the kind: control"]
+    for part, locator, right in (("picture", image, 1), ("read-out", outputs, count)):
+        if locator.count() != right:
+            return [f"the editor has {locator.count()} elements of the kind: {part}"]
+    frame = image.locator("..")  # the box that shows one tile of the sheet
+
+    def looks() -> bytes:
+        return page.screenshot(clip=frame.bounding_box())
+
+    def others(index: int) -> list[list[str]]:
+        rest = [i for i in range(count) if i != index]
+        return [[controls.nth(i).input_value(), outputs.nth(i).inner_text()] for i in rest]
+
+    figure.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    window = page.viewport_size
+    if not (0 < box["width"] <= window["width"] and 0 < box["height"] <= window["height"]):
+        return [f"the picture takes {box['width']:.0f} x {box['height']:.0f} px"]
+    found = []
+    for index in range(count):
+        control, output = controls.nth(index), outputs.nth(index)
+        name = control.get_attribute("aria-label") or f"slider {index}"
+        start, rest = control.input_value(), others(index)
+
+        def state(control: Any = control, output: Any = output) -> dict[str, Any]:
+            return {
+                "value": control.input_value(),
+                "spoken value": control.get_attribute("aria-valuetext") or "",
+                "picture": looks(),
+                "alt text": image.get_attribute("alt") or "",
+                "read-out": output.inner_text(),
+            }
+
+        before = state()
+        found += [f"{name}: {problem}" for problem in _move_problems(page, control, state)]
+        if others(index) != rest:
+            found.append(f"{name}: it moves another slider")
+        control.fill(start)
+        after = state()
+        found += [f"{name}: the way back changes the {part}" for part in before if before[part] != after[part]]
+    return found
+
+
+def _move_problems(page: Any, control: Any, state: Callable[[], dict[str, Any]]) -> list[str]:
+    """Moves that change no value in `state`, which has the slider's own as "value", or lead elsewhere."""
+    found = []
+
     def move(how: str, action: Any, value: str | None = None) -> None:
         before = state()
         action()
@@ -381,7 +444,6 @@ def slider_problems(page: Any, figure: Any) -> list[str]:
             found.append(f"{how} leads to {after['value']}, not to {value}")
 
     lowest, highest = control.get_attribute("min") or "0", control.get_attribute("max") or "100"
-    figure.scroll_into_view_if_needed()
     control.focus()
     if control.input_value() == lowest:
         page.keyboard.press("End")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import harness
+import numpy as np
 import pytest
+from PIL import Image
+
+from companion.interactive import Editor
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -154,6 +159,11 @@ HIDDEN = '<div class="admonition toggle"><p class="admonition-title">S</p><p sty
             HIDDEN + SLIDER.format(pixel=PIXEL, event="input", body=""),
             ["folded on paper", "hidden on paper", "a slider that is no picture on paper", "paper is not light"],
         ),
+        (
+            UNFOLD.format("addEventListener('afterprint', () => folds().forEach(e => e.open = false));")
+            + '<figure class="companion-editor"><img alt="x"><input type="range"></figure>',
+            ["an editor that is no picture on paper"],
+        ),
     ],
 )
 def test_what_is_missing_on_paper_is_found(show: Any, planted: str, expected: list[str]) -> None:
@@ -199,6 +209,84 @@ def test_a_broken_slider_is_found(show: Any, event: str, body: str, expected: st
     page = show(SLIDER.format(pixel=PIXEL, event=event, body=body)).page
     problems = harness.slider_problems(page, page.locator("figure"))
     assert any(expected in problem for problem in problems), problems
+
+
+@pytest.fixture
+def editor() -> str:
+    """The HTML of a working editor, whose script the tests break."""
+    labels = {"dim <&>": ["0", "0.5", "1"], "red": ["no", "some", "more", "all"]}
+    frames = [np.full((4, 6, 3), [red / 3, dim / 2, 0.5]) for dim in range(3) for red in range(4)]
+    alts = [f"dim {dim}, red {red}" for dim in range(3) for red in range(4)]
+    return Editor(frames, labels, alts).html()
+
+
+@pytest.mark.parametrize("window", [harness.WIDE, harness.PHONE])
+def test_a_working_editor_has_no_problem(show: Any, editor: str, window: Any) -> None:
+    visit = show("<h1>Two editors</h1>" + editor + editor)
+    page = visit.page
+    page.set_viewport_size(window)
+    checks = harness.image_problems, harness.width_problems, harness.tab_problems, rules
+    assert [problem for check in checks for problem in check(page)] == []
+    for figure in page.locator("figure").all():
+        assert harness.editor_problems(page, figure) == []
+    assert visit.problems == []
+
+
+@pytest.mark.parametrize(
+    ("part", "broken", "expected"),
+    [
+        ("input.oninput", "input.title", "red: the key End does not change the picture"),
+        ("oninput = ", "onkeyup = ", "dim <&>: dragging does not change the read-out"),
+        ("oninput = ", "onpointerup = ", "red: the key ArrowRight does not change the alt"),
+        ("sheet.style.left", "sheet.title", "red: the key End does not change the picture"),
+        ("i * labels[k].length", "0", "dim <&>: the key End does not change the picture"),
+        ("sheet.alt =", "image.lang =", "red: the key Home does not change the alt text"),
+        ("outputs[axis].", "outputs[0].", "red: dragging does not change the read-out"),
+        ("outputs[axis].", "outputs[0].", "red: it moves another slider"),
+        ('"aria-valuetext", text', '"title", text', "does not change the spoken value"),
+        ("</label>", "</label><output></output>", "4 elements of the kind: read-out"),
+        ("<img", "<img><img", "2 elements of the kind: picture"),
+        ('type="range"', 'type="number"', "0 elements of the kind: control"),
+        ("width:228px", "width:0", "the picture takes 0 x 0 px"),
+    ],
+)
+def test_a_broken_editor_is_found(show: Any, editor: str, part: str, broken: str, expected: str) -> None:
+    assert part in editor
+    page = show(editor.replace(part, broken)).page
+    problems = harness.editor_problems(page, page.locator("figure"))
+    assert any(expected in problem for problem in problems), problems
+
+
+def test_an_editor_shows_each_frame_and_one_tile(show: Any) -> None:
+    rng = np.random.default_rng(0)
+    shades = rng.choice(256, (3, 4, 5, 5, 7))
+    frames = shades.reshape(60, 5, 7).astype(np.uint8)
+    labels = {name: list("abcde"[:n]) for name, n in (("a", 3), ("b", 4), ("c", 5))}
+    editor = Editor(frames, labels, [f"frame {i}" for i in range(60)], start=[0, 1, 2])
+    page = show(editor.html()).page
+    controls, picture = page.locator("input").all(), page.locator("img")
+    for window, place in ((harness.WIDE, (2, 0, 4)), (harness.PHONE, (1, 3, 0))):
+        page.set_viewport_size(window)
+        for control, value in zip(controls, place):
+            control.fill(str(value))
+        box = picture.locator("..").bounding_box()
+        assert (box["width"], box["height"]) == (224, 160)  # 32 px for each pixel
+        image = Image.open(io.BytesIO(page.screenshot(clip=box))).convert("L")
+        seen = np.asarray(image)[16::32, 16::32]
+        assert np.array_equal(seen, shades[place])
+        whole = np.asarray(image)[8:-8, 8:-8]  # without the round corners
+        assert np.array_equal(whole, shades[place].repeat(32, 0).repeat(32, 1)[8:-8, 8:-8])
+        index = np.ravel_multi_index(place, (3, 4, 5))
+        assert picture.get_attribute("alt") == f"frame {index}"
+
+
+def test_an_editor_without_its_sheet_or_a_script_shows_the_start(show: Any, editor: str) -> None:
+    script = editor[editor.index("<script>") : editor.index("</script>")]
+    page = show(editor.replace(script, "<script>")).page
+    picture = page.locator("img")
+    assert picture.bounding_box()["width"] == 228
+    assert picture.get_attribute("alt") == "dim 1, red 2"
+    assert page.evaluate("() => document.images[0].naturalWidth") == 6
 
 
 def test_dead_links_are_found(tmp_path: Path) -> None:

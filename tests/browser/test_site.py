@@ -17,6 +17,7 @@ PAGES = harness.page_names(harness.SITE)
 SOURCES = {name: (harness.SITE / name).read_text("utf8") for name in PAGES}
 LANDING = harness.redirect(harness.SITE / "index.html") or "index.html"
 SLIDER = re.compile(r'<figure[^>]*\bclass="[^"]*companion-slider')
+MOVES = re.compile(r'<figure[^>]*\bclass="[^"]*companion-(?:slider|editor)')
 FOLD = re.compile(r"<details|class=\"[^\"]*\b(?:dropdown|toggle)\b")
 
 each_page = pytest.mark.parametrize("visit", PAGES, indirect=True)
@@ -109,13 +110,16 @@ def test_folded_blocks_open_on_a_click(visit: harness.Visit) -> None:
     assert harness.fold_problems(visit.page) == []
 
 
-@having(SLIDER)
+@having(MOVES)
 def test_sliders_change_the_picture(visit: harness.Visit) -> None:
     visit.page.evaluate("() => document.querySelectorAll('details').forEach(e => e.open = true)")
-    figures = visit.page.locator("figure.companion-slider").all()
-    assert figures
-    for figure in figures:
+    sliders = visit.page.locator("figure.companion-slider").all()
+    editors = visit.page.locator("figure.companion-editor").all()
+    assert sliders or editors
+    for figure in sliders:
         assert harness.slider_problems(visit.page, figure) == []
+    for figure in editors:
+        assert harness.editor_problems(visit.page, figure) == []
 
 
 @each_page
