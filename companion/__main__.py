@@ -46,9 +46,11 @@ from companion.data import (
     scenes,
 )
 from companion.elbo import LatentChain, elbo_loss, importance_weighted_loss
+from companion.hierarchical_vae import mlp_ladder
 from companion.metrics import log_likelihood
 from companion.training import Loss, fit
 from companion.vae import (
+    DiscretizedGaussianLikelihood,
     GaussianLikelihood,
     Vae,
     conv_vae,
@@ -67,9 +69,23 @@ def scene_vae() -> Vae:
     return conv_vae(8, image_shape=(3, 32, 32), likelihood=GaussianLikelihood(0.1))
 
 
-def relaxing(progress: float) -> float:
-    """Weight of the divergence that falls from 100 to 1, by equal factors, until 70 percent are done."""
-    return 100 ** (1 - min(1.0, progress / 0.7))
+def color_vae() -> Vae:
+    """A VAE of photographs with 32 x 32 pixels in 256 levels of red, green and blue."""
+    likelihood = DiscretizedGaussianLikelihood(0.1, learned=True)
+    return conv_vae(128, 64, (3, 32, 32), likelihood)
+
+
+def relaxing(progress: float) -> dict[str, float]:
+    """A weight of the divergence that falls from 100 to 1, by equal factors, until 70 percent are done."""
+    return {"beta": 100 ** (1 - min(1.0, progress / 0.7))}
+
+
+def warming(progress: float) -> dict[str, float]:
+    """A weight that rises until 30 percent are done, and one free nat for each level in the first half."""
+    return {
+        "beta": min(1.0, progress / 0.3),
+        "free_nats": 1.0 if progress < 0.5 else 0.0,
+    }
 
 
 def minus_log_likelihood(
@@ -99,7 +115,7 @@ class Recipe:
         batch_size: examples in a batch.
         lr: learning rate of Adam at the start.
         schedule: factor of the learning rate when a share of the steps, from 0 to 1, is done.
-        beta: weight of the KLs when a share of the steps is done; `loss` then takes it as `beta`.
+        options: keyword arguments of `loss` when a share of the steps is done.
         prepare: what each batch, and the test split, goes through first; it may be random.
         start: name of shipped weights to start from, in place of random ones.
         seed: of initialization, batches and noise, and again of the measurement.
@@ -114,7 +130,7 @@ class Recipe:
     batch_size: int = 128
     lr: float = 1e-3
     schedule: Callable[[float], float] = lambda progress: 1.0
-    beta: Callable[[float], float] | None = None
+    options: Callable[[float], dict[str, float]] = lambda progress: {}
     prepare: Callable[[Tensor], Tensor] = lambda x: x
     start: str | None = None
     seed: int = 0
@@ -168,8 +184,27 @@ RECIPES = {
         epochs=24,
         start="vae-mnist",
     ),
+    "hvae-mnist": BINARY_MNIST(
+        mlp_ladder,
+        elbo_loss,
+        epochs=250,
+        batch_size=256,
+        lr=3e-3,
+        options=warming,
+    ),
+    # For a GPU: photographs in all their 256 levels.
+    "vae-cifar10": Recipe(
+        "cifar10",
+        color_vae,
+        elbo_loss,
+        metric=minus_log_likelihood,
+        metric_text="minus log p(x) of a test picture of 256 levels, in nats, estimated by L_100",
+        epochs=200,
+        batch_size=128,
+        schedule=cosine,
+    ),
     "vae-scenes": SCENES(),
-    "beta-vae-scenes": SCENES(beta=relaxing),
+    "beta-vae-scenes": SCENES(options=relaxing),
 }
 
 
@@ -339,13 +374,9 @@ def _train(
     )
 
     def loss(model: nn.Module, x: Tensor) -> Tensor:
-        x = recipe.prepare(x)
-        if recipe.beta is None:
-            return recipe.loss(model, x)
-        # The batches count the one that is being used.
-        return recipe.loss(
-            model, x, beta=recipe.beta((batches.step - 1) / len(batches))
-        )
+        # The batches have counted the one that is being used.
+        options = recipe.options((batches.step - 1) / len(batches))
+        return recipe.loss(model, recipe.prepare(x), **options)
 
     def set_lr(steps: int) -> None:
         # From the number of steps alone, so that a resumed training needs no more.

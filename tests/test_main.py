@@ -11,7 +11,7 @@ import torch
 
 from companion import __main__ as command_line
 from companion import __version__, checkpoints
-from companion.__main__ import RECIPES, Recipe, cosine, main, minus_log_likelihood, relaxing
+from companion.__main__ import RECIPES, Recipe, cosine, main, minus_log_likelihood, relaxing, warming
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
 from companion.checkpoints import check_weights, load_weights
 from companion.data import binarize, load
@@ -179,10 +179,12 @@ def test_every_step_has_the_weight_of_the_divergence(tmp_path, monkeypatch):
         weights.append(beta)
         return reconstruction_loss(model, x)
 
-    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=loss, beta=lambda progress: 2 * progress))
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=loss, options=lambda progress: {"beta": 2 * progress}))
     assert main(["train", "tiny", "--epochs", "2", "--out", str(tmp_path)]) == 0
     assert weights == pytest.approx([2 * step / 46 for step in range(46)])
-    assert [relaxing(p) for p in (0.0, 0.35, 0.7, 1.0)] == pytest.approx([100, 10, 1, 1])
+    assert [relaxing(p)["beta"] for p in (0.0, 0.35, 0.7, 1.0)] == pytest.approx([100, 10, 1, 1])
+    assert [warming(p)["beta"] for p in (0.0, 0.15, 0.3, 1.0)] == pytest.approx([0, 0.5, 1, 1])
+    assert [warming(p)["free_nats"] for p in (0.0, 0.49, 0.5, 1.0)] == [1, 1, 0, 0]
 
 
 def test_scenes_are_two_samples():
@@ -286,10 +288,10 @@ def test_every_recipe_trains(name):
     recipe = RECIPES[name]
     torch.manual_seed(0)
     shape = (1, 28, 28) if recipe.data == "mnist" else (3, 32, 32)
-    model, x = recipe.model(), recipe.prepare(torch.rand(8, *shape))
+    model, x = recipe.model(), recipe.prepare(torch.randint(256, (8, *shape)) / 255)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     before = recipe.metric(model, x).mean().item()
-    loss = recipe.loss if recipe.beta is None else partial(recipe.loss, beta=1.0)
+    loss = partial(recipe.loss, **recipe.options(1.0))
     for _ in command_line.fit(model, loss, [x] * 20, optimizer):
         pass
     with torch.no_grad():

@@ -1,0 +1,49 @@
+"""Residual blocks: each layer adds a little to what it is given, so that deep networks start out calm."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """x + scale * branch(x).
+
+    Args:
+        branch: a network whose output has the shape of its input.
+        scale: of the branch; with 1 / sqrt(n) in each of n blocks in a row, the variance
+            of the sum does not grow with n.
+    """
+
+    def __init__(self, branch: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.branch, self.scale = branch, scale
+
+    def forward(
+        self, x: Float[Tensor, "batch *shape"]
+    ) -> Float[Tensor, "batch *shape"]:
+        """What it is given, and a little more."""
+        return x + self.scale * self.branch(x)
+
+
+def bottleneck(num_in: int, num_mid: int, num_out: int) -> nn.Sequential:
+    """Return two 3 x 3 convolutions of `num_mid` channels between two 1 x 1 convolutions.
+
+    An activation comes before each. The narrow middle takes a fraction of the time that
+    two convolutions of the full width would.
+
+    Source: He et al. 2016, figure 5; in this form Child 2021.
+    """
+    widths = [(num_in, num_mid, 1), (num_mid, num_mid, 3)]
+    widths += [(num_mid, num_mid, 3), (num_mid, num_out, 1)]
+    layers: list[nn.Module] = []
+    for num, num_next, side in widths:
+        layers += [nn.SiLU(), nn.Conv2d(num, num_next, side, padding=side // 2)]
+    return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def start_at_zero(network: nn.Sequential) -> nn.Sequential:
+    """Set the last layer to zero, so that the network's output starts at zero; return the network."""
+    for parameter in network[-1].parameters():
+        parameter.zero_()
+    return network

@@ -1,0 +1,590 @@
+"""Hierarchical VAEs: products of normals against quadrature, ladders against exact linear-Gaussian chains."""
+
+import copy
+import gc
+import json
+import math
+import pickle
+import subprocess
+import sys
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from companion.checkpoints import Card, load_weights, save_weights
+from companion.distributions import bernoulli, diagonal_normal
+from companion.elbo import elbo_loss, elbo_terms, importance_weighted_loss, log_weights, sample_log_weights
+from companion.hierarchical_vae import (
+    LOG_LIMIT,
+    Carried,
+    HierarchicalVae,
+    conv_ladder,
+    evidence_alone,
+    log_normalizer,
+    mlp_ladder,
+    normal_product,
+)
+from companion.metrics import log_likelihood
+from companion.networks import Residual, bottleneck, normalized_mlp, start_at_zero
+from companion.samplers import ancestral_sample
+from companion.training import minimize
+
+F64 = torch.double
+
+
+# ---------------------------------------------------------------------------------------------- products of normals
+
+
+def scalar(value: float, dtype: torch.dtype = F64) -> Tensor:
+    return torch.tensor([[value]], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("m_p", "s_p", "m", "precision"), [(0.3, 0.7, -1.1, 2.5), (-2.0, 1.5, 0.4, 0.1), (0.0, 0.1, 1.0, 9.0)]
+)
+def test_the_product_of_two_normals_is_that_of_quadrature(m_p: float, s_p: float, m: float, precision: float) -> None:
+    p = diagonal_normal(scalar(m_p), s_p)
+    evidence = scalar(m), scalar(math.log(precision))
+    q, log_Z = normal_product(p, *evidence), log_normalizer(p, *evidence)
+    z = torch.linspace(-20, 20, 400_001, dtype=F64)
+    d = Normal(scalar(m), precision**-0.5)
+    log_p, log_d = (law.log_prob(z)[0] for law in (Normal(scalar(m_p), s_p), d))
+    joint = (log_p + log_d).exp()
+    Z = torch.trapezoid(joint, z)
+    mean = torch.trapezoid(z * joint, z) / Z
+    variance = torch.trapezoid((z - mean) ** 2 * joint, z) / Z
+    assert log_Z.item() == pytest.approx(Z.log().item(), abs=1e-8)
+    assert q.mean.item() == pytest.approx(mean.item(), abs=1e-8)
+    assert q.variance.item() == pytest.approx(variance.item(), abs=1e-8)
+    # KL(q || p) = E_q log d - log Z, the price of the evidence.
+    expected = torch.trapezoid(joint / Z * log_d, z) - Z.log()
+    assert kl_divergence(q, p).item() == pytest.approx(expected.item(), abs=1e-8)
+
+
+def test_the_product_and_its_normalizer_are_one_identity_in_many_dimensions() -> None:
+    p = diagonal_normal(torch.randn(4, 3, 2, dtype=F64), torch.rand(4, 3, 2, dtype=F64) + 0.1)
+    mean, log_precision, z = torch.randn(3, 4, 3, 2, dtype=F64)
+    q, d = normal_product(p, mean, log_precision), evidence_alone(p, mean, log_precision)
+    left = p.log_prob(z) + d.log_prob(z)
+    right = q.log_prob(z) + log_normalizer(p, mean, log_precision)
+    torch.testing.assert_close(left, right, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_evidence_of_no_weight_gives_the_prior_and_of_all_weight_itself(dtype: torch.dtype) -> None:
+    mean_p, mean = torch.randn(2, 50, 3).to(dtype)
+    p = diagonal_normal(mean_p, (torch.rand(50, 3) + 0.1).to(dtype))
+    none = normal_product(p, mean, torch.full_like(mean, -math.inf))
+    assert torch.equal(none.mean, p.mean) and torch.equal(none.stddev, p.stddev)
+    none = normal_product(p, mean, torch.full_like(mean, -200))
+    assert torch.equal(none.mean, p.mean) and torch.equal(none.stddev, p.stddev)
+    assert torch.equal(kl_divergence(none, p), torch.zeros(50, dtype=dtype))
+    everything = normal_product(p, mean, torch.full_like(mean, 60))
+    assert torch.equal(everything.mean, mean)
+    torch.testing.assert_close(everything.stddev, torch.full_like(mean, math.exp(-30)), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("log_std", [-30.0, 0.0, 30.0])
+@pytest.mark.parametrize("log_precision", [-80.0, -20.0, 0.0, 20.0, 80.0])
+def test_the_product_has_finite_values_and_slopes_at_extreme_spreads(log_std: float, log_precision: float) -> None:
+    inputs = [scalar(value, torch.float32).requires_grad_() for value in (0.5, log_std, -0.5, log_precision)]
+    mean_p, log_std_p, mean, log_precision_d = inputs
+    q = normal_product(diagonal_normal(mean_p, log_std_p.exp()), mean, log_precision_d)
+    exact_var = 1 / (math.exp(-2 * log_std) + math.exp(log_precision))
+    assert q.variance.item() == pytest.approx(exact_var, rel=1e-4)
+    (q.mean + q.stddev.log()).backward()
+    assert all(value.grad.isfinite() for value in inputs)
+
+
+def test_evidence_alone_forgets_the_prior() -> None:
+    mean, log_precision = torch.randn(2, 5, 3)
+    q = evidence_alone(diagonal_normal(torch.randn(5, 3), 2.0), mean, log_precision)
+    torch.testing.assert_close(q.mean, mean)
+    torch.testing.assert_close(q.variance, torch.exp(-log_precision))
+
+
+# ---------------------------------------------------------------------------------------------- what is carried
+
+
+@pytest.mark.parametrize("rest", [(), (4, 5)])
+def test_a_carried_tensor_costs_nothing_and_comes_along(rest: tuple[int, ...]) -> None:
+    law = diagonal_normal(torch.randn(6, 2, *rest), 0.5)
+    other = diagonal_normal(torch.randn(6, 2, *rest), 1.5)
+    carry = torch.randn(6, 3, *rest)
+    q, p = Carried(law, carry), Carried(other, carry)
+    assert q.batch_shape == (6,) and q.event_shape == (5, *rest)
+    for sample_shape in (torch.Size(), torch.Size([7])):
+        sample = q.rsample(sample_shape)
+        z, carried = sample.split([2, 3], dim=len(sample_shape) + 1)
+        assert sample.shape == (*sample_shape, 6, 5, *rest)
+        assert torch.equal(carried, carry.expand_as(carried))
+        torch.testing.assert_close(q.log_prob(sample), law.log_prob(z))
+    torch.testing.assert_close(kl_divergence(q, p), kl_divergence(law, other))
+    assert torch.equal(q.mean[:, :2], law.mean) and torch.equal(q.mean[:, 2:], carry)
+    assert torch.equal(q.variance[:, :2], law.variance) and not q.variance[:, 2:].any()
+    assert not q.sample().requires_grad
+
+
+# ---------------------------------------------------------------------------------------------- exact linear chains
+
+
+class Row(nn.Module):
+    """A linear mean, beside a constant log-variance or log-precision, beside the input where it is carried on.
+
+    It takes as many numbers as it has weights, and is blind to the rest.
+    """
+
+    def __init__(self, *weight: float, log: float = 0.1, carries: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight, dtype=F64)[:, None])
+        # The model bounds it softly; this is the inverse.
+        self.log = nn.Parameter(torch.tensor(LOG_LIMIT * math.atanh(log / LOG_LIMIT), dtype=F64))
+        self.carries = carries
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x[:, : len(self.weight)] @ self.weight
+        return torch.cat([mean, self.log.expand_as(mean), *([x] if self.carries else [])], 1)
+
+
+A, S1, S0 = 0.9, 0.3, 0.09  # z_1 = 0.9 z_2 + noise of variance 0.3, x = z_1 (+ z_2) + noise of variance 0.09
+
+
+def linear_ladder(skip: bool, evidence: nn.Module) -> HierarchicalVae:
+    """z_2 -> z_1 -> x, or also z_2 -> x, all one-dimensional; only the evidence is free."""
+    prior = Row(A, log=math.log(S1), carries=skip)
+    prior.requires_grad_(False)
+    return HierarchicalVae(
+        [nn.Identity(), nn.Identity()],
+        [evidence, Row(0.1)],
+        [prior],
+        Total(),
+        lambda mean: diagonal_normal(mean, math.sqrt(S0)),
+        [(1,), (1,)],
+    ).double()
+
+
+class Total(nn.Module):
+    """The sum of all that is given."""
+
+    def forward(self, above: Tensor) -> Tensor:
+        return above.sum(1, keepdim=True)
+
+
+def log_evidence(x: Tensor, skip: bool) -> Tensor:
+    variance = (A + skip) ** 2 + S1 + S0
+    return diagonal_normal(torch.zeros_like(x), math.sqrt(variance)).log_prob(x)
+
+
+def exact_elbo(model: HierarchicalVae, x: Tensor) -> Tensor:
+    """The bound without sampling: each term is quadratic in z, so its mean over two points mean +- std is exact."""
+    q2, p2 = model.posterior(x), model.prior(len(x))
+    total = -kl_divergence(q2, p2)
+    for sign2 in (-1, 1):
+        z2 = q2.mean + sign2 * q2.stddev
+        q1, p1 = model.inner_posterior(1, z2, x), model.inner_prior(1, z2)
+        total = total - kl_divergence(q1, p1) / 2
+        for sign1 in (-1, 1):
+            total = total + model.likelihood(q1.mean + sign1 * q1.stddev).log_prob(x) / 4
+    return total
+
+
+def best_gap(skip: bool, evidence: nn.Module) -> tuple[HierarchicalVae, Tensor]:
+    model, x = linear_ladder(skip, evidence), torch.tensor([[-1.3], [0.4], [2.0]], dtype=F64)
+    free = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    minimize(lambda: -exact_elbo(model, x).mean(), free)
+    return model, log_evidence(x, skip) - exact_elbo(model, x)
+
+
+def test_the_best_ladder_of_a_markov_chain_is_exact() -> None:
+    model, gap = best_gap(False, Row(0.1))
+    torch.testing.assert_close(gap, torch.zeros(3, dtype=F64), rtol=0, atol=1e-10)
+    # Every weight is then p(x) itself.
+    x = torch.randn(50, 1, dtype=F64)
+    expected = log_evidence(x, False).expand(4, 50)
+    torch.testing.assert_close(sample_log_weights(model, x, 4), expected, rtol=0, atol=1e-5)
+    # The evidence has found what x alone says of z_1: N(x, 0.09).
+    assert model.evidence[0].weight.item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_skip_connection_puts_the_posterior_out_of_reach_of_a_markov_ladder() -> None:
+    _, gap = best_gap(True, Row(0.1))
+    torch.testing.assert_close(gap, gap[:1].expand(3), rtol=0, atol=1e-6)
+    assert gap.mean().item() == pytest.approx(0.290, abs=5e-4)
+
+
+def test_evidence_that_sees_what_is_carried_is_exact_again() -> None:
+    model, gap = best_gap(True, Row(0.1, 0.1))
+    torch.testing.assert_close(gap, torch.zeros(3, dtype=F64), rtol=0, atol=1e-10)
+    # x = z_1 + z_2 + noise says that z_1 is near x - z_2.
+    torch.testing.assert_close(model.evidence[0].weight, torch.tensor([[1.0], [-1.0]], dtype=F64), rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------- features, once per x
+
+
+class Counted(nn.Linear):
+    """A linear layer that counts its calls."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x)
+
+
+class CountedLadder(HierarchicalVae):
+    """Three levels of vectors, x being a vector too; `calls` counts passes up and calls of each prior."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [Counted(5, 4), nn.Linear(4, 4), nn.Linear(4, 4)],
+            [nn.Linear(4, 6), nn.Linear(4, 4), nn.Linear(4, 2)],
+            [Counted(2, 6), Counted(1, 4)],
+            nn.Linear(3, 5),
+            bernoulli,
+            [(3,), (2,), (1,)],
+        )
+
+    @property
+    def calls(self) -> tuple[int, ...]:
+        return self.bottom_up[0].calls, *(prior.calls for prior in self.priors)
+
+
+def remembered(model: HierarchicalVae) -> int:
+    """How many outputs the model holds."""
+    return sum(call._output is not None for call in model._last_calls)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_one_estimate_of_the_bound_runs_every_network_once(grad: bool) -> None:
+    model, x = CountedLadder(), torch.ones(7, 5)
+    with torch.set_grad_enabled(grad):
+        elbo_terms(model, x)
+        assert model.calls == (1, 1, 1)
+        elbo_terms(model, x)
+        assert model.calls == (2, 2, 2)
+        sample_log_weights(model, x, 6)  # its levels below the top see copies of x
+        assert model.calls == (4, 3, 3)
+
+
+def changes(model: CountedLadder, x: Tensor) -> dict[str, Any]:
+    other = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step() -> None:
+        elbo_loss(model, x.clone()).mean().backward()
+        other.step()
+
+    return {
+        "x changed in place": lambda: x.mul_(0.5),
+        "an optimizer's step": step,
+        "loaded weights": lambda: model.load_state_dict({k: v + 1 for k, v in model.state_dict().items()}),
+        "other memory": lambda: [setattr(p, "data", p.data + 1) for p in model.bottom_up.parameters()],
+        "another layer": lambda: model.bottom_up.__setitem__(1, nn.Linear(4, 4)),
+        "another network": lambda: setattr(model, "bottom_up", copy.deepcopy(model.bottom_up)),
+        "evaluation": lambda: model.eval(),
+        "frozen weights": lambda: model.bottom_up.requires_grad_(False),
+        "x with gradient": lambda: x.requires_grad_(),
+    }
+
+
+@pytest.mark.parametrize("change", changes(CountedLadder(), torch.ones(1, 5)))
+def test_features_are_computed_again_after_a_change(change: str) -> None:
+    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
+    model.posterior(x)
+    changes(model, x)[change]()
+    q = model.inner_posterior(2, z, x)
+    fresh = copy.deepcopy(model).inner_posterior(2, z, x.detach().clone().requires_grad_(x.requires_grad))
+    torch.testing.assert_close(q.mean, fresh.mean, rtol=0, atol=0)
+    # Also the gradient is that of a fresh pass.
+    parts = [x] if x.requires_grad else [p for p in model.bottom_up.parameters() if p.requires_grad][:2]
+    if parts:
+        assert all(part.any() for part in torch.autograd.grad(q.mean.sum(), parts))
+
+
+def test_equal_values_in_another_tensor_are_another_x() -> None:
+    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
+    model.posterior(x)
+    model.inner_posterior(2, z, x.clone())
+    assert model.calls[0] == 2
+
+
+def test_features_under_no_grad_do_not_serve_a_pass_with_gradient_nor_the_reverse() -> None:
+    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
+    with torch.no_grad():
+        model.posterior(x)
+    assert model.inner_posterior(2, z, x).mean.requires_grad
+    with torch.no_grad():
+        assert not model.inner_posterior(2, z, x).mean.requires_grad
+        assert remembered(model) == 2 and not model._last_calls[0]._output[0].requires_grad
+    with torch.inference_mode():
+        y = torch.ones(7, 5)
+        before = model.posterior(y).mean.clone()
+        y.zero_()  # such a tensor keeps no count of its changes
+        torch.testing.assert_close(model.inner_posterior(2, z, y).mean, model.inner_posterior(2, z, y.clone()).mean)
+        assert not torch.equal(before, model.posterior(y).mean)
+
+
+def test_a_backward_pass_uses_the_features_up() -> None:
+    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
+    model.posterior(x).mean.sum().backward()
+    assert remembered(model) == 0
+    model.inner_posterior(2, z, x).mean.sum().backward()  # would fail on a graph that was freed
+    model.inner_prior(2, z).mean.sum().backward()
+
+
+def test_nothing_outlives_its_input() -> None:
+    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
+    q, above = model.posterior(x), model.inner_posterior(2, z, x)
+    features = weakref.ref(model._last_calls[0]._output[-1])
+    assert remembered(model) == 2 and features() is not None
+    del x
+    assert remembered(model) == 1
+    del q, above, z
+    gc.collect()
+    assert remembered(model) == 0 and features() is None
+    terms = elbo_terms(model, torch.ones(7, 5))
+    del terms
+    assert remembered(model) == 0
+
+
+def test_copies_and_pickles_remember_nothing() -> None:
+    model, x = CountedLadder(), torch.ones(7, 5)
+    model.posterior(x)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.optim.swa_utils.AveragedModel(model)):
+        other = getattr(other, "module", other)
+        assert remembered(model) == 1 and remembered(other) == 0
+        assert torch.equal(other.posterior(x).mean, model.posterior(x).mean)
+
+
+def test_gradients_of_single_examples_can_be_taken() -> None:
+    model, x = CountedLadder(), torch.ones(1, 5)
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return torch.func.functional_call(Loss(model), {f"model.{k}": v for k, v in parameters.items()}, (x,))
+
+    slopes = torch.func.grad(loss)(parameters, x)
+    torch.manual_seed(0)
+    elbo_loss(model, x).sum().backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(slopes[name], parameter.grad)
+
+
+class Loss(nn.Module):
+    """Minus the bound as a network's output, which is what torch.func can call."""
+
+    def __init__(self, model: HierarchicalVae) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return elbo_loss(self.model, x).sum()
+
+
+# ---------------------------------------------------------------------------------------------- ladders
+
+
+def small_mlp(**settings: Any) -> HierarchicalVae:
+    return mlp_ladder((4, 3, 2), (16, 8, 8), **settings)
+
+
+def small_conv(**settings: Any) -> HierarchicalVae:
+    return conv_ladder(3, 2, (1, 2), (4, 6), **settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize(
+    "build",
+    [
+        small_mlp,
+        lambda: mlp_ladder((3,), (8,)),
+        lambda: small_mlp(image_shape=(3, 8, 8), combine=evidence_alone),
+        small_conv,
+        lambda: conv_ladder(3, 2, (2, 1, 1), (4, 4, 4), (3, 32, 32)),
+    ],
+)
+def test_shapes_and_precision(build: Any, dtype: torch.dtype) -> None:
+    model = build().to(dtype)
+    *film, picture = ancestral_sample(model, 2)
+    assert len(film) == model.num_latents and picture.dtype == dtype
+    for z, shape in zip(reversed(film), model.latent_shapes):
+        assert z.shape[0] == 2 and z.shape[2:] == shape[1:] and z.shape[1] >= shape[0]
+    x = (picture > 0.5).to(dtype)
+    terms = elbo_terms(model, x)
+    assert terms.kl.shape == (2, model.num_latents) and terms.kl.dtype == terms.elbo.dtype == dtype
+    assert (terms.kl > -1e-6).all()
+    assert log_likelihood(model.eval(), x, 5, chunk=4).shape == (2,)
+    model.train()
+    for loss in (elbo_loss, lambda model, x: importance_weighted_loss(model, x, 3)):
+        value = loss(model, x)
+        assert value.shape == (2,) and value.dtype == dtype
+        value.mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("build", [small_mlp, small_conv])
+def test_the_bound_keeps_the_model_s_precision_under_autocast(build: Any) -> None:
+    model, x = build(), torch.ones(5, 1, 28, 28)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.bottom_up(x)[0].dtype == torch.bfloat16
+        for loss in (elbo_loss, log_weights):
+            assert loss(model, x).dtype == torch.float32 and loss(model, x).isfinite().all()
+
+
+@pytest.mark.parametrize("build", [small_mlp, small_conv])
+def test_log_weights_average_to_the_bound(build: Any) -> None:
+    shape = (1, 8, 8)
+    model = build(image_shape=shape).eval()
+    for head in model.evidence:  # so that no KL is small
+        for parameter in head.parameters():
+            nn.init.normal_(parameter, std=0.3)
+    x = torch.rand(1, *shape).round().expand(500, *shape)
+    with torch.no_grad():
+        log_w, terms = log_weights(model, x), elbo_terms(model, x)
+    assert (terms.kl.mean(0) > 0.1).all()
+    error = math.hypot(log_w.std().item(), terms.elbo.std().item()) / math.sqrt(len(x))
+    assert abs(log_w.mean() - terms.elbo.mean()) <= 5 * error
+
+
+def test_the_conv_ladder_starts_with_standard_normal_priors_on_every_level() -> None:
+    model = small_conv()
+    *film, _ = ancestral_sample(model, 3)
+    for t, above in zip((3, 2, 1), film):
+        p = model.inner_prior(t, above)
+        assert isinstance(p, Carried) and p.carry.std() > 0
+        assert torch.equal(p.law.mean, torch.zeros(3, *model.latent_shapes[t - 1]))
+        assert torch.equal(p.law.stddev, torch.ones(3, *model.latent_shapes[t - 1]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [mlp_ladder((3, 2), (8, 4), image_shape=(1, 4, 4)), conv_ladder(2, 2, (1, 1), (4, 4), image_shape=(1, 4, 4))],
+)
+def test_no_training_step_gives_a_nan(model: HierarchicalVae) -> None:
+    adam = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(200):
+        loss = elbo_loss(model, (torch.rand(4, 1, 4, 4) < torch.rand(())).float()).mean()
+        assert loss.isfinite()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_blocks_do_what_they_say() -> None:
+    x = torch.randn(2, 6, 5, 5)
+    branch = bottleneck(6, 3, 6)
+    torch.testing.assert_close(Residual(branch, 0.5)(x), x + branch(x) / 2)
+    assert [layer.kernel_size for layer in branch if isinstance(layer, nn.Conv2d)] == [(1, 1), (3, 3), (3, 3), (1, 1)]
+    assert bottleneck(6, 3, 4)(x).shape == (2, 4, 5, 5)
+    assert torch.equal(Residual(start_at_zero(branch))(x), x)
+    layers = normalized_mlp([4, 3, 2], nn.BatchNorm1d, nn.Tanh)
+    assert [type(layer) for layer in layers] == 2 * [nn.Linear, nn.BatchNorm1d, nn.Tanh]
+    # Batch normalization: whatever all examples share is taken out.
+    z = torch.randn(9, 4)
+    torch.testing.assert_close(layers[:2](z + 100), layers[:2](z), rtol=1e-3, atol=1e-3)
+
+
+def test_the_networks_have_the_sizes_they_say() -> None:
+    model = mlp_ladder()
+    assert model.latent_shapes == ((64,), (32,), (16,), (8,), (4,))
+    assert [head.in_features for head in model.evidence] == [512, 256, 128, 64, 64]
+    assert [prior[-1].out_features for prior in model.priors] == [128, 64, 32, 16]
+    model = conv_ladder(levels=(2, 3))
+    assert model.latent_shapes == (*2 * [(4, 14, 14)], *3 * [(4, 7, 7)], (16,))
+    assert sum(parameter.numel() for build in (mlp_ladder, conv_ladder) for parameter in build().parameters()) < 4e6
+
+
+@pytest.mark.parametrize("build", [small_mlp, small_conv])
+def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
+    model, other, x = build(), build(), torch.ones(2, 1, 28, 28)
+    elbo_terms(model, x)
+    save_weights(model, "h", Card("h", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path)
+    load_weights("h", other, tmp_path)
+    assert "origin" not in model.state_dict()
+    means = [m.eval().posterior(x).mean for m in (model, other)]
+    torch.testing.assert_close(*means, rtol=0.01, atol=0.01)  # float16 has three digits
+
+
+# ---------------------------------------------------------------------------------------------- bad input
+
+
+def of_shapes(evidence: int, prior: tuple[int, ...]) -> HierarchicalVae:
+    """Two levels of three-dimensional vectors, whose networks give the shapes asked for."""
+    levels = [nn.Identity(), nn.Identity()], [nn.Linear(3, evidence), nn.Linear(3, 6)]
+    return HierarchicalVae(*levels, [Zeros(prior)], nn.Identity(), bernoulli, [(3,), (3,)])
+
+
+class Zeros(nn.Module):
+    """Zeros of a fixed shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), *self.shape)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: HierarchicalVae([nn.Identity()], [nn.Identity()], [], nn.Identity(), bernoulli, [(2,), (2,)]),
+            r"bottom_up, evidence and priors must hold 2, 2 and 1 networks .*; \(1, 1, 0\) were given",
+        ),
+        (
+            lambda: HierarchicalVae([], [], [], nn.Identity(), bernoulli, []),
+            r"bottom_up, evidence and priors must hold .* latent_shapes, at least one; \(0, 0, 0\) were given",
+        ),
+        (
+            lambda: of_shapes(5, (6,)).inner_posterior(1, torch.ones(2, 3), torch.ones(2, 3)),
+            r"evidence\[0\] must give shape \(2, 6\), mean and log-precision; it gave \(2, 5\)",
+        ),
+        (
+            lambda: of_shapes(6, (5,)).inner_prior(1, torch.ones(2, 3)),
+            r"priors\[0\] must give shape \(batch, 6 or more\), mean and log-variance first; it gave \(2, 5\)",
+        ),
+        (
+            lambda: of_shapes(6, (6, 2)).inner_prior(1, torch.ones(2, 3)),
+            r"priors\[0\] must give shape \(batch, 6 or more\), .*; it gave \(2, 6, 2\)",
+        ),
+        (
+            lambda: mlp_ladder((4, 2), (8,)),
+            r"latent_dims and hidden must hold one positive integer for each level; \[4, 2\] and \[8\] were given",
+        ),
+        (lambda: mlp_ladder((4, 0), (8, 8)), "latent_dims and hidden must hold one positive integer"),
+        (lambda: mlp_ladder((), ()), r"latent_dims and hidden must .*; \[\] and \[\] were given"),
+        (
+            lambda: normalized_mlp([3, 0]),
+            r"sizes must hold at least two positive integers; \[3, 0\] was given",
+        ),
+        (lambda: conv_ladder(levels=()), "latent_dim, latent_channels, levels and image_shape must be at least 1"),
+        (lambda: conv_ladder(latent_dim=0), "latent_dim, latent_channels, levels and image_shape must be at least 1"),
+        (
+            lambda: conv_ladder(channels=(8,)),
+            r"channels must hold 2 numbers, one for each of levels, at least 2; \[8\] was given",
+        ),
+        (
+            lambda: conv_ladder(image_shape=(1, 30, 30)),
+            r"image_shape must have sides that 4 divides; \(1, 30, 30\) was given",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_module_loads_no_heavy_library() -> None:
+    code = "import companion.hierarchical_vae, json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert "companion.hierarchical_vae" in loaded
+    assert not loaded & {"torchvision", "matplotlib", "sklearn", "scipy", "IPython"}
