@@ -46,7 +46,7 @@ from companion.data import (
     scenes,
 )
 from companion.elbo import LatentChain, elbo_loss, importance_weighted_loss
-from companion.hierarchical_vae import mlp_ladder
+from companion.hierarchical_vae import conv_ladder, mlp_ladder
 from companion.metrics import log_likelihood
 from companion.training import Loss, fit
 from companion.vae import (
@@ -190,6 +190,14 @@ RECIPES = {
         epochs=250,
         batch_size=256,
         lr=3e-3,
+        options=warming,
+    ),
+    "conv-hvae-mnist": BINARY_MNIST(
+        conv_ladder,
+        elbo_loss,
+        epochs=40,
+        batch_size=128,
+        lr=2e-3,
         options=warming,
     ),
     # For a GPU: photographs in all their 256 levels.

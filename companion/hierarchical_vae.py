@@ -440,8 +440,8 @@ class Merge(nn.Module):
 def conv_ladder(
     latent_dim: int = 16,
     latent_channels: int = 4,
-    levels: Sequence[int] = (1, 3),
-    channels: Sequence[int] = (32, 64),
+    levels: Sequence[int] = (1, 2),
+    channels: Sequence[int] = (16, 64),
     image_shape: tuple[int, int, int] = (1, 28, 28),
     likelihood: Likelihood = bernoulli,
 ) -> HierarchicalVae:

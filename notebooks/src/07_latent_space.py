@@ -272,7 +272,7 @@ print("but more than twice that is still missing:", bool(loss > 2 * gain.mean())
 # %% [markdown]
 # A gain of a few nats in the mean is not easily seen. The picture shows the pair, of the first hundred, for which the line comes closest to the origin.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of eleven digits with the same first and the same last picture. In the middle of the upper row the strokes are pale and broken; in the lower row they stay firmer."}, "figure": {"caption": "From one encoded digit to another: in a straight line, and on the sphere.", "name": "fig-two-ways"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of eleven digits with the same first and the same last picture. The upper row passes from a 4 through something like a 9 to a 7, the lower row through other figures."}, "figure": {"caption": "From one encoded digit to another: in a straight line, and on the sphere.", "name": "fig-two-ways"}}
 far = int((a + b)[:100].norm(dim=1).argmin())
 ends = a[far : far + 1], b[far : far + 1]
 shares = torch.linspace(0, 1, 11)
@@ -286,7 +286,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# Both ways of {numref}`fig-two-ways` pass through figures that are no digits. The arc helps, and it is no cure. Both middles lie below the ends, because the data are ten classes with seams between them, and both ways cross a seam. With 16 latents the effect is a few nats; in more dimensions lengths vary less, and the middle of a line is emptier still.
+# The two ways of {numref}`fig-two-ways` lead through different figures. The arc helps, and it is no cure. Both middles lie below the ends, because the data are ten classes with seams between them, and both ways cross a seam. With 16 latents the effect is a few nats; in more dimensions lengths vary less, and the middle of a line is emptier still.
 #
 # *Sources: A29.*
 
@@ -691,13 +691,12 @@ for name, (j, k) in pairs.items():
 print(f"spreads: azimuth {spreads[knobs[0]]:.2f}, light {spreads[knobs[1]]:.2f}")
 print(f"         widest {spreads[widest]:.2f}")
 
-# %% mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth and light the curve stays near zero; for azimuth and the widest latent it is an arch that peaks near 45 degrees, and measured points lie on the curve of the formula. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: what the bound pays for a turn of azimuth into another latent (lines: formula; dotted: measured). Right: what the first latent means while azimuth and light are turned into each other.", "name": "fig-rotation-price"}}
+# %% mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth and light the curve stays near zero; for azimuth and the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: what the bound pays for a turn of azimuth into another latent (lines: measured; crosses: the formula). Right: what the first latent means while azimuth and light are turned into each other.", "name": "fig-rotation-price"}}
 fig, (left, right) = plots.figure(2, height=2.6)
-lines = {}
-for name, (bound, price) in prices.items():
-    lines[f"with {name}"] = (degrees, price)
-    lines[f"with {name}, measured"] = (degrees, bound[0] - bound)
+lines = {name: (degrees, bound[0] - bound) for name, (bound, _) in prices.items()}
 _ = plots.curves(lines, x_label="angle (degrees)", y_label="nats lost", axes=left)
+for _, price in prices.values():
+    _ = left.plot(degrees, price, "k+")
 turned = [draws["relaxed"] @ rotation(math.radians(d), *knobs[:2]).T for d in degrees]
 meaning = torch.stack([correlations(z, house.factors)[knobs[0]] for z in turned])
 lines = {
