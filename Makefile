@@ -66,7 +66,8 @@ notebooks: check  ## compare the stored outputs with a new run
 structure: .venv/ready  ## build the book into a folder of its own; look at every page, also in a browser
 	rm -rf _build/test
 	$(BOOK) --path-output _build/test
-	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(BIN)/python -m pytest -q tests/test_built_site.py tests/browser
+	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(BIN)/python -m pytest -q -n 2 --dist loadgroup \
+		tests/test_built_site.py tests/browser
 
 clean:
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache

@@ -10,6 +10,11 @@ from torch import Tensor
 from companion.exercises import latent_space as exercises
 
 
+def slerp(z_0: Tensor, z_1: Tensor, t: float) -> Tensor:
+    omega = torch.acos(torch.nn.functional.cosine_similarity(z_0, z_1, dim=0))
+    return (torch.sin((1 - t) * omega) * z_0 + torch.sin(t * omega) * z_1) / omega.sin()
+
+
 def by_topk(information: Tensor, entropy: float) -> Tensor:
     ordered = information.sort(dim=0).values
     return (ordered[-1] - ordered[-2]) / entropy
@@ -33,6 +38,7 @@ WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_shrinking, lambda t: 1.0 + 0 * t),
     (exercises.check_arc, lambda z_0, z_1, t: (1 - t) * z_0 + t * z_1),
     (exercises.check_arc, lambda z_0, z_1, t: math.cos(t) * z_0 + math.sin(t) * z_1),
+    (exercises.check_arc, slerp),
     (exercises.check_information, (-0.5 * math.log(1 - 0.95), 0.93)),
     (exercises.check_information, (-0.5 * math.log2(1 - 0.95**2), 0.93)),
     (exercises.check_gap, lambda information, entropy: by_topk(information.T, entropy)),

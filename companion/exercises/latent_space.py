@@ -36,9 +36,13 @@ def check_arc(arc: Callable[[Tensor, Tensor, float], Any]) -> str:
     hint = "The squares of the two weights must add up to one, and the arc end in z_1."
     expect_function(arc, lambda z_0, z_1, t: z_0, [(start, end, 0.0)], hint)
     expect_function(arc, lambda z_0, z_1, t: z_1, [(start, end, 1.0)], hint)
+    skew = torch.stack([start, 0.6 * start + 0.8 * end])
     for t in (0.3, 0.7):
-        expect_close(torch.as_tensor(arc(start, end, t)).square().sum(), 1.0, hint)
-    return "all of the way is as probable as its ends"
+        weights = torch.as_tensor(arc(start, end, t))
+        expect_close(weights.square().sum(), 1.0, hint)
+        # The weights must not depend on the two draws, or the law is no longer normal.
+        expect_close(arc(*skew, t), weights @ skew, hint)
+    return "every point of the way has the law of its ends"
 
 
 @exercise("information")
@@ -96,4 +100,4 @@ def check_deviations(deviations: Callable[[float], Any]) -> str:
 
     hint = "The mean lies d/2 above the least, and the variance is d/2."
     expect_function(deviations, reference, [(2.0,), (50.0,), (784.0,)], hint)
-    return "twenty of them for the pixels of a digit"
+    return "twenty of them for 784 numbers"

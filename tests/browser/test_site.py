@@ -20,12 +20,16 @@ SLIDER = re.compile(r'<figure[^>]*\bclass="[^"]*companion-slider')
 MOVES = re.compile(r'<figure[^>]*\bclass="[^"]*companion-(?:slider|editor)')
 FOLD = re.compile(r"<details|class=\"[^\"]*\b(?:dropdown|toggle)\b")
 
-each_page = pytest.mark.parametrize("visit", PAGES, indirect=True)
 
 
 def having(pattern: re.Pattern[str]) -> Any:
-    """The pages whose source has the pattern, for tests of what only some pages have."""
-    return pytest.mark.parametrize("visit", [n for n in PAGES if pattern.search(SOURCES[n])], indirect=True)
+    """The pages whose source has the pattern; all tests of a page go to one worker, which opens it once."""
+    names = [name for name in PAGES if pattern.search(SOURCES[name])]
+    pages = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names]
+    return pytest.mark.parametrize("visit", pages, indirect=True)
+
+
+each_page = having(re.compile(""))
 
 
 @pytest.fixture
