@@ -41,7 +41,7 @@ def check_arc(arc: Callable[[Tensor, Tensor, float], Any]) -> str:
         weights = torch.as_tensor(arc(start, end, t))
         expect_close(weights.square().sum(), 1.0, hint)
         # The weights must not depend on the two draws, or the law is no longer normal.
-        expect_close(arc(*skew, t), weights @ skew, hint)
+        expect_close(arc(skew[0], skew[1], t), weights @ skew, hint)
     return "every point of the way has the law of its ends"
 
 

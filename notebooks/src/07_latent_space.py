@@ -79,7 +79,7 @@ plots.scatter(
 #
 # The check draws from $q(z)$ for the network with 16 latents: a random digit, then a $z$. It compares the variances and the covariance of two latents: the one with the widest guesses, and its most correlated partner. Leaving out the spread of the single guesses is rejected, and so is the belief that diagonal guesses make a diagonal $q(z)$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
 q = digits_vae.posterior(x)
 mean, variance = q.mean.double(), q.variance.double()
