@@ -1,0 +1,343 @@
+"""The U-Net of diffusion models: from a noisy picture and a time to a picture.
+
+On the way down the side of the feature maps halves and their number grows; on the way
+up each block also sees what its mirror image made on the way down. The stream h keeps
+its width from block to block, and every block adds to it: no shortcut needs a layer.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise, starmap
+
+import torch
+from jaxtyping import Float, Int, Real
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from companion.networks.embeddings import SinusoidalEmbedding
+from companion.networks.mlp import mlp
+from companion.networks.residual import start_at_zero
+
+
+class ShiftedNorm(nn.Module):
+    """norm(h + W e): the embedding e of the time moves the mean of every channel.
+
+    Args:
+        num_channels: of h.
+        num_embedding: size of e.
+
+    Source: Ho et al. 2020, appendix B.
+    """
+
+    def __init__(self, num_channels: int, num_embedding: int) -> None:
+        super().__init__()
+        self.norm = group_norm(num_channels)
+        self.shift = nn.Linear(num_embedding, num_channels)
+
+    def forward(
+        self,
+        h: Float[Tensor, "batch channels height width"],
+        e: Float[Tensor, "batch num_embedding"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The normalized sum."""
+        return self.norm(h + self.shift(e)[:, :, None, None])
+
+
+class AdaptiveNorm(nn.Module):
+    """(1 + scale) norm(h) + shift, where the embedding e gives both for every channel.
+
+    Args:
+        num_channels: of h.
+        num_embedding: size of e.
+
+    Source: Dhariwal & Nichol 2021, section 3.1.
+    """
+
+    def __init__(self, num_channels: int, num_embedding: int) -> None:
+        super().__init__()
+        self.norm = group_norm(num_channels)
+        self.scale_shift = nn.Linear(num_embedding, 2 * num_channels)
+
+    def forward(
+        self,
+        h: Float[Tensor, "batch channels height width"],
+        e: Float[Tensor, "batch num_embedding"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """What is normalized, scaled and shifted."""
+        scale, shift = self.scale_shift(e)[:, :, None, None].chunk(2, dim=1)
+        return torch.addcmul(shift, 1 + scale, self.norm(h))
+
+
+class Attention(nn.Module):
+    """h + attention(h): every pixel looks at all others.
+
+    Args:
+        num_channels: of h.
+        heads: parts of the channels that look independently; it divides their number.
+
+    Raises:
+        ValueError: if `heads` does not divide `num_channels`.
+
+    Source: Vaswani et al. 2017; on feature maps Wang et al. 2018.
+    """
+
+    def __init__(self, num_channels: int, heads: int = 1) -> None:
+        super().__init__()
+        if heads < 1 or num_channels % heads:
+            raise ValueError(
+                f"heads must divide num_channels, {num_channels}; {heads} was given"
+            )
+        self.heads = heads
+        self.norm = group_norm(num_channels)
+        self.qkv = nn.Linear(num_channels, 3 * num_channels)
+        self.out = start_at_zero(nn.Sequential(nn.Linear(num_channels, num_channels)))
+
+    def forward(
+        self, h: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The stream h, and what its pixels tell each other."""
+        pixels = self.norm(h).flatten(2).transpose(1, 2)  # (batch, pixels, channels)
+        parts = self.qkv(pixels).unflatten(2, (3, self.heads, -1))
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (batch, heads, pixels, width)
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return h + self.out(seen).transpose(1, 2).unflatten(2, h.shape[2:])
+
+
+class Block(nn.Module):
+    """h + branch(h, skip, e), then attention if asked for.
+
+    The branch has two convolutions, and the second starts at zero.
+
+    Args:
+        num_channels: of h.
+        num_skip: channels of `skip`, 0 without one.
+        num_embedding: size of e.
+        conditioning: makes the normalization that hears of e, such as `ShiftedNorm`.
+        attends: whether attention follows.
+
+    Source: Ho et al. 2020, appendix B, without the shortcut's convolution.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        num_skip: int,
+        num_embedding: int,
+        conditioning: Callable[[int, int], nn.Module] = ShiftedNorm,
+        attends: bool = False,
+    ) -> None:
+        super().__init__()
+        num, num_seen = num_channels, num_channels + num_skip
+        self.first = nn.Sequential(group_norm(num_seen), nn.SiLU(), conv(num_seen, num))
+        self.norm = conditioning(num, num_embedding)
+        self.second = start_at_zero(nn.Sequential(nn.SiLU(), conv(num, num)))
+        self.attend = Attention(num) if attends else nn.Identity()
+
+    def forward(
+        self,
+        h: Float[Tensor, "batch channels height width"],
+        e: Float[Tensor, "batch num_embedding"],
+        skip: Float[Tensor, "batch num_skip height width"] | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The stream h, and what this block adds to it."""
+        seen = h if skip is None else torch.cat([h, skip], dim=1)
+        return self.attend(h + self.second(self.norm(self.first(seen), e)))
+
+
+class UNet(nn.Module):
+    """A network of a noisy picture, a time and, if asked for, a class.
+
+    It predicts what the loss asks for, the noise say, and knows of no noise schedule.
+    Its output starts at zero.
+
+    Args:
+        image_shape: channels, height, width.
+        channels: width of the finest feature maps, a multiple of 4; multiples of 32
+            are fastest.
+        multipliers: width of each level over `channels`, finest first. Each level has
+            half the side of the one before.
+        blocks: of each level on the way down, and as many on the way up.
+        attention_sides: heights of the feature maps at which attention follows every
+            block. One in the middle of the coarsest is there in any case.
+        embedding: makes the module that turns t into `channels` numbers, such as
+            `SinusoidalEmbedding` for t = 1, ..., T or `FourierEmbedding`.
+        conditioning: makes the normalizations that hear of the time: `ShiftedNorm` or
+            `AdaptiveNorm`.
+        num_classes: labels are 0, ..., num_classes - 1, and `num_classes` itself says
+            that the class is not told. Without it the network takes no label.
+
+    Raises:
+        ValueError: if a size is below 1, `channels` is no multiple of 4, a side cannot
+            be halved for each level but the first, or no feature map has a height
+            named in `attention_sides`.
+
+    Source: Ho et al. 2020, appendix B; the class left out, Ho & Salimans 2022.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] = (1, 28, 28),
+        channels: int = 32,
+        multipliers: Sequence[int] = (1, 2, 2),
+        blocks: int = 2,
+        attention_sides: Sequence[int] = (),
+        embedding: Callable[[int], nn.Module] = SinusoidalEmbedding,
+        conditioning: Callable[[int, int], nn.Module] = ShiftedNorm,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check(image_shape, channels, multipliers, blocks, attention_sides, num_classes)
+        self.image_shape, self.num_classes = tuple(image_shape), num_classes
+        widths, num_colors = [channels * m for m in multipliers], image_shape[0]
+        steps, size = list(pairwise(widths)), 4 * channels  # size of the embedding
+        block = partial(Block, num_embedding=size, conditioning=conditioning)
+
+        def level(i: int, num_skip: int) -> nn.ModuleList:
+            attends = image_shape[1] >> i in attention_sides
+            made = [block(widths[i], num_skip, attends=attends) for _ in range(blocks)]
+            return nn.ModuleList(made)
+
+        self.time = mlp([channels, size, size], nn.SiLU).insert(0, embedding(channels))
+        self.label = nn.Embedding(num_classes + 1, size) if num_classes else None
+        levels = range(len(widths))
+        self.enter = conv(num_colors, widths[0])
+        self.down = nn.ModuleList(level(i, num_skip=0) for i in levels)
+        self.shrink = nn.ModuleList([*starmap(shrink, steps), nn.Identity()])
+        last = partial(block, widths[-1], 0)
+        self.middle = nn.ModuleList([last(attends=True), last()])
+        self.up = nn.ModuleList(level(i, widths[i]) for i in reversed(levels))
+        grown = [grow(num_in, num_out) for num_out, num_in in reversed(steps)]
+        self.grow = nn.ModuleList([*grown, nn.Identity()])
+        layers = [group_norm(widths[0]), nn.SiLU(), conv(widths[0], num_colors)]
+        self.exit = start_at_zero(nn.Sequential(*layers))
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "batch channels height width"],
+        t: Real[Tensor, "batch"],
+        label: Int[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """What the loss asks for; without a label, for a class that is not told."""
+        self._check_inputs(x_t, t, label)
+        e, h, skips = self.embed(t, label), self.enter(x_t), []
+        for level, shrink in zip(self.down, self.shrink, strict=True):
+            for block in level.children():
+                h = block(h, e)
+                skips.append(h)
+            h = shrink(h)
+        for block in self.middle:
+            h = block(h, e)
+        for level, grow in zip(self.up, self.grow, strict=True):
+            for block in level.children():
+                h = block(h, e, skips.pop())
+            h = grow(h)
+        return self.exit(h).to(x_t)  # autocast gives bfloat16
+
+    def embed(
+        self, t: Real[Tensor, "batch"], label: Int[Tensor, "batch"] | None = None
+    ) -> Float[Tensor, "batch num_embedding"]:
+        """All that the blocks hear of time and class."""
+        e = self.time(t)
+        if self.label is not None:
+            if label is None:  # the last row stands for a class that is not told
+                label = torch.full_like(t, len(self.label.weight) - 1, dtype=torch.long)
+            e = e + self.label(label)
+        return F.silu(e)
+
+    def _check_inputs(self, x_t: Tensor, t: Tensor, label: Tensor | None) -> None:
+        if x_t.shape[1:] != self.image_shape:
+            shape = ", ".join(map(str, ["batch", *self.image_shape]))
+            raise ValueError(
+                f"x_t must have shape ({shape}); {tuple(x_t.shape)} was given"
+            )
+        for name, value in (("t", t), ("label", label)):
+            if value is not None and value.shape != x_t.shape[:1]:
+                raise ValueError(
+                    f"{name} must hold one number for each of the {len(x_t)} pictures; "
+                    f"shape {tuple(value.shape)} was given"
+                )
+        if label is not None and self.label is None:
+            raise ValueError(
+                "label must be left out of a network without num_classes; one was given"
+            )
+
+
+def conv(num_in: int, num_out: int) -> nn.Conv2d:
+    """Return a 3 x 3 convolution that keeps the side."""
+    return nn.Conv2d(num_in, num_out, 3, padding=1)
+
+
+def shrink(num_in: int, num_out: int) -> nn.Conv2d:
+    """Return a 3 x 3 convolution of stride 2, which halves an even side."""
+    return nn.Conv2d(num_in, num_out, 3, stride=2, padding=1)
+
+
+def grow(num_in: int, num_out: int) -> nn.Sequential:
+    """Return a 3 x 3 convolution, and then 2 x 2 equal pixels for each.
+
+    In this order it takes a quarter of the operations that it would in the other; the
+    next block smooths the pixels.
+    """
+    return nn.Sequential(conv(num_in, num_out), nn.Upsample(scale_factor=2))
+
+
+def group_norm(num_channels: int) -> nn.GroupNorm:
+    """Return a normalization in at most 32 groups of at least 4 channels each.
+
+    Source: Wu & He 2018.
+    """
+    return nn.GroupNorm(math.gcd(num_channels // 4, 32), num_channels)
+
+
+def small_unet(
+    image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int | None = None
+) -> UNet:
+    """Return a U-Net of 1.3 million parameters, the fastest of the three."""
+    return UNet(image_shape, 32, (1, 2, 3), blocks=1, num_classes=num_classes)
+
+
+def mnist_unet(
+    image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int | None = None
+) -> UNet:
+    """Return a U-Net of 1.9 million parameters, which one CPU core can train on MNIST.
+
+    Most of its parameters work at the coarsest side, where they cost least.
+    """
+    return UNet(image_shape, 32, (1, 2, 4), blocks=1, num_classes=num_classes)
+
+
+def large_unet(
+    image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int | None = None
+) -> UNet:
+    """Return a U-Net of 6 million parameters."""
+    return UNet(image_shape, 64, (1, 3, 3), blocks=1, num_classes=num_classes)
+
+
+def _check(
+    image_shape: tuple[int, int, int],
+    channels: int,
+    multipliers: Sequence[int],
+    blocks: int,
+    attention_sides: Sequence[int],
+    num_classes: int | None,
+) -> None:
+    numbers = [*image_shape, channels, *multipliers, blocks, num_classes or 1]
+    if min(numbers) < 1 or num_classes == 0 or not multipliers:
+        raise ValueError(
+            "image_shape, channels, multipliers, blocks and num_classes must be at least 1, and multipliers not "
+            f"empty; {tuple(image_shape)}, {channels}, {tuple(multipliers)}, {blocks} and {num_classes} were given"
+        )
+    if channels % 4:
+        raise ValueError(f"channels must be a multiple of 4; {channels} was given")
+    factor = 2 ** (len(multipliers) - 1)
+    if len(image_shape) != 3 or image_shape[1] % factor or image_shape[2] % factor:
+        raise ValueError(
+            f"image_shape must be (channels, height, width) with sides that {factor} divides, one halving for each "
+            f"of multipliers but the first; {tuple(image_shape)} was given"
+        )
+    sides = [image_shape[1] >> i for i in range(len(multipliers))]
+    if not set(attention_sides) <= set(sides):
+        raise ValueError(
+            f"attention_sides must be among the heights of the feature maps, {sides}; {list(attention_sides)} was given"
+        )
