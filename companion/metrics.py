@@ -316,6 +316,23 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
     return (flat.diff(dim=0).norm(dim=1).sum() / chord).item()
 
 
+def bits_per_dim(
+    nats: Float[Tensor, "*shape"], num_dims: int
+) -> Float[Tensor, "*shape"]:
+    """Nats of one example as bits per dimension: nats / (num_dims log 2).
+
+    The usual figure is that of -log p(x), or of minus the bound, for the probability of
+    8-bit pictures. A density on [-1, 1] needs log2(255 / 2) = 6.994 bits more, since
+    its gray levels are 2 / 255 apart.
+
+    Raises:
+        ValueError: if `num_dims` is below 1.
+    """
+    if num_dims < 1:
+        raise ValueError(f"num_dims must be at least 1; {num_dims} was given")
+    return nats / (num_dims * math.log(2))
+
+
 def _ranks(values: Float[Tensor, "num dim"]) -> Int[Tensor, "num dim"]:
     """Rank of each value in its column, from 0."""
     return values.argsort(dim=0).argsort(dim=0)

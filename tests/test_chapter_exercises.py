@@ -6,6 +6,7 @@ from typing import Any
 import answers_autoencoders
 import answers_elbo
 import answers_gaussian_toys
+import answers_hierarchical_vae
 import answers_kl_divergence
 import answers_latent_space
 import answers_reparameterization
@@ -25,6 +26,7 @@ CHAPTERS = (
     answers_gaussian_toys,
     answers_vae_training,
     answers_latent_space,
+    answers_hierarchical_vae,
 )
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]

@@ -13,6 +13,7 @@ from companion.elbo import importance_weighted_loss
 from companion.metrics import (
     active_units,
     auroc,
+    bits_per_dim,
     energy_test,
     linear_probe,
     log_likelihood,
@@ -270,3 +271,14 @@ def test_mutual_information_gap_is_best_less_second() -> None:
 def test_wrong_arguments_of_information(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_bits_per_dim() -> None:
+    # A gray level drawn evenly among 256 costs 8 bits, as a probability and as a density on [-1, 1].
+    nats = torch.full((3,), 784 * math.log(256))
+    assert bits_per_dim(nats, 784).tolist() == pytest.approx([8, 8, 8])
+    width = 2 / 255
+    density = -torch.tensor(1 / (256 * width)).log()
+    assert bits_per_dim(density, 1).item() + math.log2(255 / 2) == pytest.approx(8, abs=1e-5)
+    with pytest.raises(ValueError, match="^num_dims must be at least 1; 0 was given$"):
+        bits_per_dim(nats, 0)

@@ -1,0 +1,1405 @@
+# %% [markdown]
+# # Hierarchical VAEs
+#
+# Tell somebody a picture over the telephone. You would not start with the first pixel. You would say "a digit", then "a seven", then "slanted, with a bar", and leave the pixels for last. A hierarchical VAE talks like that: its top latent says a little that matters everywhere, and each level below fills in what the one above left open.
+#
+# It sounds like a small change, one latent more. But try it, and the upper levels fall silent. This chapter finds out what more levels are good for, why they die, and what keeps them alive. And it does so without a new loss: the bound and the code of the last chapters stay as they are.
+
+# %% tags=["setup", "hide-input"]
+# The set-up cell: tools/notebooks.py writes it.
+
+# %%
+import math
+from itertools import pairwise
+
+import torch
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from companion import data, plots
+from companion.checkpoints import load_weights
+from companion.data import Batches, binarize
+from companion.distributions import diagonal_normal
+from companion.elbo import LatentChain, elbo_loss, elbo_terms, sample_log_weights
+from companion.hierarchical_vae import (
+    HierarchicalVae,
+    evidence_alone,
+    log_normalizer,
+    mlp_ladder,
+    normal_product,
+)
+from companion.interactive import Editor, Slider
+from companion.metrics import active_units, log_likelihood
+from companion.samplers import ancestral_sample
+from companion.source import show
+from companion.training import fit, minimize
+from companion.vae import mlp_vae
+from companion.verify import exact, monte_carlo, quadrature, verify
+
+_ = torch.manual_seed(0)
+train, test = data.load("mnist", "train"), data.load("mnist", "test")
+vae, ladder = mlp_vae(), mlp_ladder()
+cards = [
+    load_weights(name, model.requires_grad_(False).eval())
+    for name, model in {"vae-mnist": vae, "hvae-mnist": ladder}.items()
+]
+
+# %% [markdown]
+# Two trained models are loaded: the VAE of chapter 6, and a ladder of five levels with 64, 32, 16, 8 and 4 latents, counted from the picture upwards. Below, the ladder describes ten test digits. In the second row only its top level has looked at the digit, and the levels below say what they expect. In each further row one more level has looked.
+
+
+# %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of ten pictures. The first row shows test digits. In the second every picture is a plain digit, some of another class than the one above it; further down the pictures take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, described from the top down.", "name": "fig-from-the-top"}}
+def from_the_top(x, lowest, draw=False):
+    """The decoder's mean, if only the levels from `lowest` up have seen x."""
+    law, seen = ladder.prior(len(x)), lowest <= 5
+    if seen:
+        law = ladder.posterior(x)
+    z = law.sample() if seen and draw else law.mean
+    for t in range(4, 0, -1):
+        seen = t >= lowest
+        law = ladder.inner_posterior(t, z, x) if seen else ladder.inner_prior(t, z)
+        z = law.sample() if seen and draw else law.mean
+    return ladder.likelihood(z).mean
+
+
+_ = torch.manual_seed(0)
+digits = binarize(test.images[:10])
+rows = {f"level{'s' * (k < 5)} 5{f' to {k}' * (k < 5)}": k for k in (5, 4, 3, 2, 1)}
+described = {name: from_the_top(digits, k) for name, k in rows.items()}
+plots.image_rows({"digit": digits} | described, tile=0.7)
+
+# %% [markdown]
+# (sec-hvae-gap)=
+# ## What one level leaves open
+#
+# {numref}`fig-from-the-top` is what we want. Why should we need it? A VAE with one latent has two gaps.
+#
+# 1. **Between the bound and the likelihood.** The guess $q_\phi(z \mid x)$ is a normal law with independent coordinates. The true posterior is not. What that costs is the {term}`approximation gap`, and chapter 6 measured it {eq}`def-two-gaps`.
+# 2. **Between the model and the data.** The prior $\mathcal{N}(0, I)$ has nothing to learn. If the {term}`aggregate posterior` does not look like it, the bound pays, and draws from the prior fall on the seams ({ref}`chapter 7 <sec-latent-plane>`).
+#
+# A second latent above the first can help with both. It turns the two simple laws of $z_1$ into mixtures, one component for each value of $z_2$:
+#
+# $$
+# p_\theta(z_1) = \int p_\theta(z_1 \mid z_2)\, p(z_2)\, \mathrm{d}z_2, \qquad q_\phi(z_1 \mid x) = \int q_\phi(z_1 \mid z_2, x)\, q_\phi(z_2 \mid x)\, \mathrm{d}z_2 .
+# $$ (def-two-marginals)
+#
+# Each law under the integrals may stay a normal one with independent coordinates, easy to draw from and with a known divergence. The mixture need not be normal any more. (It still is if $z_2$ only shifts $z_1$, by a linear map; the solvable chain below is of this kind, and gains nothing from its levels.) The smallest example lets $z_2$ decide how wide $z_1$ is: with $z_2 \sim \mathcal{N}(0, s^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(0, e^{2 z_2})$,
+#
+# $$
+# \frac{\mathbb{E}\, z_1^4}{(\mathbb{E}\, z_1^2)^2} = 3\, e^{4 s^2} ,
+# $$ (eq-chain-kurtosis)
+#
+# where a normal law, of whatever variance, has a 3. (This ratio is called kurtosis. It is large for a law with a narrow peak and long tails.)
+#
+# :::{dropdown} Proof
+# Given $z_2$ the moments are $e^{2 z_2}$ and $3\, e^{4 z_2}$. Since $\mathbb{E}\, e^{k z_2} = e^{k^2 s^2 / 2}$, the ratio is $3\, e^{8 s^2} / e^{4 s^2}$. $\square$
+# :::
+#
+# The cell does the integral over $z_2$ on a grid, and then those over $z_1$.
+
+# %% tags=["nbval-check-output"]
+torch.set_default_dtype(torch.double)
+s = 0.3
+z_2 = torch.linspace(-3, 3, 601)[:, None]
+z_1 = torch.linspace(-80, 80, 8001)
+weight = Normal(0.0, s).log_prob(z_2).exp()
+density = torch.trapezoid(
+    weight * Normal(0.0, z_2.exp()).log_prob(z_1).exp(), z_2, dim=0
+)
+second, fourth = (torch.trapezoid(z_1**k * density, z_1) for k in (2, 4))
+right = torch.tensor(3 * math.exp(4 * s**2))
+normal = {"a normal law": torch.tensor(3.0)}
+verify("eq-chain-kurtosis", fourth / second**2, right, quadrature, rejects=normal)
+
+# %% mystnb={"image": {"alt": "Two curves over the same axis: the mixture has a higher and narrower peak and longer tails than the normal law of the same variance."}, "figure": {"caption": "Two normal steps, the first of which sets the width of the second, do not make a normal law.", "name": "fig-two-steps"}}
+middle = z_1.abs() < 4
+plain = Normal(0.0, second.sqrt()).log_prob(z_1).exp()
+lines = {"two normal steps": density, "one, of the same variance": plain}
+plots.curves(
+    {name: (z_1[middle], curve[middle]) for name, curve in lines.items()},
+    x_label="$z_1$",
+    y_label="density",
+)
+
+# %% [markdown]
+# {numref}`fig-two-steps` is one dimension and one dial. With networks for the steps, the mixture can follow the seams between ten classes. Does it pay? With the protocol of chapter 6, {cite:t}`burda2016` report a test $-\log p(x)$ of 86.76 nats for one level of 50 latents and 85.33 for two, of 100 and 50. (The second model is also the larger one, and its guess climbs.)
+
+# %% [markdown]
+# (sec-hvae-chain)=
+# ## A chain of latents
+#
+# Stack $T$ latents, $z_1$ next to the picture and $z_T$ at the top. Generation runs down the chain. Each latent sees only the one above it:
+#
+# $$
+# p_\theta(x, z_1, \dots, z_T) = p(z_T) \prod_{t=1}^{T-1} p_\theta(z_t \mid z_{t+1}) \; p_\theta(x \mid z_1) .
+# $$ (def-hierarchy)
+#
+# This is the {term}`hierarchical VAE` of one of the lectures, which calls it *Markovian*. The other lecture lets every step see *all* levels above, $p_\theta(z_t \mid z_{t+1}, \dots, z_T)$ and $p_\theta(x \mid z_1, \dots, z_T)$. Nothing is lost by our shorter form: let each latent carry along what it was told, and call $z_t$ with all that it carries the new $z_t$.
+#
+# Inference has a choice. The one lecture climbs, the other descends:
+#
+# $$
+# q_\phi(z_{1:T} \mid x) = q_\phi(z_1 \mid x) \prod_{t=2}^{T} q_\phi(z_t \mid z_{t-1}) \qquad \text{(bottom-up)},
+# $$ (def-bottom-up)
+#
+# $$
+# q_\phi(z_{1:T} \mid x) = q_\phi(z_T \mid x) \prod_{t=1}^{T-1} q_\phi(z_t \mid z_{t+1}, x) \qquad \text{(top-down)}.
+# $$ (def-top-down)
+#
+# Bottom-up, the picture is seen once, at the foot. Top-down, every level sees it. The two are not rivals: each climbing chain *is* a descending one. Bayes' rule turns each step around,
+#
+# $$
+# q(z_t \mid z_{t+1}, x) = \frac{q(z_{t+1} \mid z_t)\, q(z_t \mid x)}{q(z_{t+1} \mid x)} ,
+# $$ (eq-reversal)
+#
+# and in the product {eq}`def-top-down` these marginals cancel, each with its neighbor, until {eq}`def-bottom-up` is left. Keep {eq}`eq-reversal` in mind: the next chapter is built on it.
+#
+# Which form is better? That of the *true* posterior would be best, and the posterior of {eq}`def-hierarchy` has both. Top-down it looks like {eq}`def-top-down`, with $x$ in every step. Bottom-up, $x$ drops out after the first one:
+#
+# $$
+# p(z_t \mid z_{t-1}, x) = p(z_t \mid z_{t-1}) \qquad \text{for } t \ge 2 ,
+# $$ (eq-bottom-up-posterior)
+#
+# because $x$ hangs on $z_1$ alone, so for $t \ge 2$ whatever it says about $z_t$ it says through $z_{t-1}$. So neither form excludes the truth. What excludes it in practice is that the steps of the exact posterior are no normal laws.
+#
+# **The solvable chain.** In one model all steps *are* normal: the linear one. Here is a hierarchical VAE of three levels, each of one number, in twelve lines. They hold the way down, with its slopes $a_t$ and standard deviations $s_t$. The one method that is missing, `inner_posterior`, is the guess; it will be filled in.
+
+# %%
+T = 3
+a = torch.tensor([0.8, 0.9, 0.7])  # slope of z_t on z_{t+1}; z_0 is x
+s = torch.tensor([0.5, 0.6, 0.8])  # standard deviation of the same step
+
+
+class Chain(LatentChain):
+    def prior(self, num):
+        return diagonal_normal(torch.zeros(num, 1), 1.0)
+
+    def likelihood(self, z_1):
+        return self.inner_prior(0, z_1)
+
+    def inner_prior(self, t, z_above):
+        return diagonal_normal(a[t] * z_above, s[t])
+
+    def posterior(self, x):
+        return self.inner_posterior(self.num_latents, x, x)
+
+
+# %% [markdown]
+# For the guesses we need conditional laws of a normal law with mean zero. They are linear regressions: slopes and a variance, from the covariance. The covariance of $(x, z_1, \dots, z_T)$ follows from the steps. If each variable is a linear function of others plus its own noise, $v = B v + \text{noise}$, then $v = (I - B)^{-1} \text{noise}$.
+
+
+# %%
+def covariance(B, variance):
+    """Covariance of v = B v + noise, with independent noise of these variances."""
+    A = torch.linalg.inv(torch.eye(len(B)) - B)
+    return A @ torch.diag(variance) @ A.T
+
+
+def regress(C, t, given):
+    """Slopes and variance of variable t, given others; C is the covariance of all."""
+    slopes = torch.linalg.solve(C[given][:, given], C[given, t])
+    return slopes, C[t, t] - slopes @ C[given, t]
+
+
+def guess_of(C):
+    """The top-down guess q(z_t | z_{t+1}, x) of a normal law with covariance C."""
+
+    def guess(t, z_above, x):
+        given = [0] if t == len(C) - 1 else [0, t + 1]
+        slopes, variance = regress(C, t, given)
+        mean = torch.cat([x, z_above], 1)[:, : len(given)] @ slopes[:, None]
+        return diagonal_normal(mean, variance**0.5)
+
+    return guess
+
+
+# %% [markdown]
+# First the reversal. An arbitrary climbing chain, with slopes that have nothing to do with the model, is evaluated at random latents, once bottom-up and once top-down. The product of the marginals $q(z_t \mid x)$ is rejected.
+
+# %% tags=["nbval-check-output"]
+_ = torch.manual_seed(0)
+climb, spread = torch.tensor([0.9, 0.5, -0.4]), torch.tensor([1.0, 0.3, 0.8, 0.5])
+C_q = covariance(torch.diag(climb, -1), spread)
+chain, guess = Chain(), guess_of(C_q)
+chain.num_latents, chain.inner_posterior = T, guess
+x, z = torch.randn(6, 1), torch.randn(T + 1, 6, 1)
+z[0] = x  # z[t] is z_t
+steps = [Normal(climb[t] * z[t], spread[t + 1] ** 0.5) for t in range(T)]
+bottom_up = sum(law.log_prob(z[t + 1]) for t, law in enumerate(steps))[:, 0]
+top_down = chain.posterior(x).log_prob(z[T])
+marginals = top_down.clone()
+for t in range(T - 1, 0, -1):
+    top_down = top_down + chain.inner_posterior(t, z[t + 1], x).log_prob(z[t])
+    slope, variance = regress(C_q, t, [0])
+    marginals = marginals + Normal(slope * x, variance**0.5).log_prob(z[t])[:, 0]
+verify("eq-reversal", bottom_up, top_down, rejects={"marginals": marginals})
+
+# %% [markdown]
+# Then the posterior. Regress $z_t$ on $z_{t-1}$ and $x$, for $t = 2$ and $3$, under the *model*: the slope on $x$ must vanish. On the way down, where $z_t$ is regressed on $z_{t+1}$ and $x$, it does not.
+
+# %% tags=["nbval-check-output"]
+C = covariance(torch.diag(a, 1), torch.cat([s**2, torch.ones(1)]))
+with_x = torch.stack([regress(C, t, [t - 1, 0])[0] for t in (2, 3)])
+without = torch.stack([regress(C, t, [t - 1])[0] for t in (2, 3)])
+expected = torch.cat([without, torch.zeros(2, 1)], 1)
+down = torch.stack([regress(C, t, [t + 1, 0])[0] for t in (1, 2)])
+verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
+
+# %% [markdown]
+# So take the exact posterior as the guess. As for one latent {eq}`eq-weights-constant`, the bound is then no estimate any more:
+#
+# $$
+# q = p_\theta(z_{1:T} \mid x) \;\Longrightarrow\; \log \frac{p_\theta(x, z_{1:T})}{q(z_{1:T} \mid x)} = \log p_\theta(x) \;\text{ for every draw } z_{1:T} .
+# $$ (eq-chain-exact)
+#
+# First with a climbing posterior: the joint law {eq}`def-hierarchy` and the product {eq}`def-bottom-up`, at arbitrary latents. Then with the descending one, and there the companion draws the latents and returns this logarithm, by the code that measured test likelihoods in chapter 6. The guess of the climbing chain above is rejected.
+
+# %% tags=["nbval-check-output"]
+log_p = Normal(0.0, C[0, 0] ** 0.5).log_prob(x[:, 0])
+log_ratio = chain.prior(6).log_prob(z[T])
+for t in range(T):
+    slope, variance = regress(C, t + 1, [t])
+    log_ratio = log_ratio + chain.inner_prior(t, z[t + 1]).log_prob(z[t])
+    log_ratio = log_ratio - Normal(slope * z[t], variance**0.5).log_prob(z[t + 1])[:, 0]
+wrong = {"without the top's prior": log_ratio - chain.prior(6).log_prob(z[T])}
+verify("eq-chain-exact", log_ratio, log_p, rejects=wrong)
+
+# %% tags=["nbval-check-output"]
+_ = torch.manual_seed(0)
+other = sample_log_weights(chain, x, 4)
+chain.inner_posterior = guess_of(C)
+weights = sample_log_weights(chain, x, 4)
+wrong = {"another guess": other}
+verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
+
+# %% [markdown]
+# *Sources: A30, B19.*
+
+# %% [markdown]
+# (sec-kl-levels)=
+# ## One divergence for each level
+#
+# The bound of a chain is the bound {eq}`eq-elbo-terms` with all latents in the place of $z$. Its second term is the divergence of two laws of $T$ variables, and we cannot compute it for networks. But the chain rule {eq}`eq-kl-chain` splits it. Split off the top, then the next level, and so on down:
+#
+# $$
+# \begin{aligned}
+# D_{\mathrm{KL}}\big( q(z_{1:T} \mid x) \,\Vert\, p_\theta(z_{1:T}) \big) = {} & D_{\mathrm{KL}}\big( q(z_T \mid x) \,\Vert\, p(z_T) \big) \\
+# & + \sum_{t=1}^{T-1} \mathbb{E}_{q(z_{t+1} \mid x)}\, D_{\mathrm{KL}}\big( q(z_t \mid z_{t+1}, x) \,\Vert\, p_\theta(z_t \mid z_{t+1}) \big) .
+# \end{aligned}
+# $$ (eq-kl-levels)
+#
+# :::{dropdown} Proof
+# Write both laws as products, {eq}`def-top-down` and the prior part of {eq}`def-hierarchy`. The logarithm of their quotient is a sum of $T$ logarithms. In the mean over $q(z_{1:T} \mid x)$, take first the mean over $z_t$ given $z_{t+1}$: it makes a divergence of the $t$-th logarithm. What is left is a mean over $z_{t+1}$. $\square$
+# :::
+#
+# One lecture writes $p(z)$ on the left. It is $p_\theta(z_{1:T})$: in a hierarchy, most of the prior is learned. With {eq}`eq-kl-levels` the bound reads
+#
+# $$
+# \begin{aligned}
+# \mathrm{ELBO}(x) = {} & \mathbb{E}_q \log p_\theta(x \mid z_1) - D_{\mathrm{KL}}\big( q(z_T \mid x) \,\Vert\, p(z_T) \big) \\
+# & - \sum_{t=1}^{T-1} \mathbb{E}_q\, D_{\mathrm{KL}}\big( q(z_t \mid z_{t+1}, x) \,\Vert\, p_\theta(z_t \mid z_{t+1}) \big) .
+# \end{aligned}
+# $$ (eq-chain-elbo)
+#
+# Each divergence is one of two normal laws with independent coordinates, and known {eq}`eq-kl-diagonal`. Only the means outside have to be drawn, one latent after the other, from the top.
+#
+# In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary climbing guess. Two plausible mistakes are rejected: to compare the marginals of each level, and to put the mean of $z_{t+1}$ in the place of a draw.
+
+# %% tags=["nbval-check-output"]
+x = torch.tensor([[1.7]])
+m = C_q[1:, 0] / C_q[0, 0] * x[0, 0]
+S = C_q[1:, 1:] - torch.outer(C_q[1:, 0], C_q[1:, 0]) / C_q[0, 0]
+whole = kl_divergence(
+    MultivariateNormal(m, S), MultivariateNormal(torch.zeros(T), C[1:, 1:])
+)
+q = Normal(m, S.diagonal() ** 0.5)
+levels, at_mean = [kl_divergence(q, Normal(0.0, 1.0))[-1]], []
+for t in range(1, T):
+    (on_x, slope), v = regress(C_q, t, [0, t + 1])
+    shift = (slope - a[t]) * m[t] + on_x * x[0, 0]
+    random = (slope - a[t]) ** 2 * S[t, t] / (2 * s[t] ** 2)
+    at_mean.append(kl_divergence(Normal(shift, v**0.5), Normal(0.0, s[t])))
+    levels.append(at_mean[-1] + random)
+marginals = kl_divergence(q, Normal(0.0, C.diagonal()[1:] ** 0.5)).sum()
+wrong = {"marginals": marginals, "at the mean": levels[0] + sum(at_mean)}
+verify("eq-kl-levels", whole, sum(levels), rejects=wrong)
+
+# %% [markdown]
+# For the bound there is a second road, {eq}`eq-elbo-gap`: the evidence less the divergence from the posterior. The draws come from `elbo_terms`, which estimates {eq}`eq-chain-elbo` for any chain. Forgetting the levels below the top is rejected.
+
+# %% tags=["nbval-check-output"]
+_ = torch.manual_seed(0)
+chain.inner_posterior = guess
+terms = elbo_terms(chain, x.expand(200_000, 1))
+slopes = C[1:, 0] / C[0, 0]
+posterior = MultivariateNormal(
+    slopes * x[0, 0], C[1:, 1:] - torch.outer(slopes, slopes) * C[0, 0]
+)
+log_p = Normal(0.0, C[0, 0] ** 0.5).log_prob(x[0, 0])
+right = log_p - kl_divergence(MultivariateNormal(m, S), posterior)
+top_only = {"top level only": right + sum(levels[1:])}
+verify("eq-chain-elbo", terms.elbo, right, monte_carlo, rejects=top_only)
+by_level = torch.stack(levels[1:] + levels[:1])
+verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
+
+# %% [markdown]
+# This is the function, the same since chapter 4. Read it once more, now with $T > 1$: the loop, empty for a VAE, goes down the levels.
+
+# %% tags=["nbval-check-output"]
+show(elbo_terms, docstring=False)
+
+# %% [markdown]
+# *Sources: A32.*
+
+# %% [markdown]
+# (sec-normal-product)=
+# ## Inference that borrows from generation
+#
+# How should a network guess $q(z_t \mid z_{t+1}, x)$? It could start from nothing. But part of the answer is known. Before we look at $x$, given $z_{t+1}$, we expect $p_\theta(z_t \mid z_{t+1})$. The picture can only correct that. So let $q$ be the model's expectation times a *message* from the picture, made into a density again:
+#
+# $$
+# q(z_t \mid z_{t+1}, x) = \frac{p_\theta(z_t \mid z_{t+1})\, d_t(z_t; x)}{Z_t(z_{t+1}, x)} .
+# $$ (def-ladder-posterior)
+#
+# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. The messages come from a deterministic network that climbs from $x$, against the direction of generation: its features on the $t$-th rung give $d_t$. (In the code its outputs are called `evidence`.) The encoder now shares the weights of the decoder: $q$ depends on $\theta$ too, and the gradient in $\theta$ runs through both. What is left to learn are the corrections.
+#
+# For the product to be a density, $Z_t$ must be finite. With normal laws it always is, and everything is known. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. Then $p\, d / Z$ is normal with
+#
+# $$
+# \frac{1}{s_q^2} = \frac{1}{s^2} + \lambda, \qquad \mu_q = \mu + w\, (m - \mu), \qquad w = \lambda\, s_q^2 .
+# $$ (eq-normal-product)
+#
+# Precisions add up. The mean moves from what was expected towards what was seen, by the share $w$ of the message in the precision. A message with precision 0 changes nothing. The normalizer is
+#
+# $$
+# \log Z = \log \mathcal{N}\Big( m;\; \mu,\; s^2 + \frac1\lambda \Big) .
+# $$ (eq-product-normalizer)
+#
+# It is large if expectation and message agree. And the divergence that the bound charges for this level is the mean log-message, less that number:
+#
+# $$
+# D_{\mathrm{KL}}(q \,\Vert\, p) = \mathbb{E}_q \log d(z) - \log Z .
+# $$ (eq-product-kl)
+#
+# :::{dropdown} Proof
+# $\log p + \log d$ is a quadratic function of $z$ with the second derivative $- (1/s^2 + \lambda)$ and its maximum at $(\mu / s^2 + \lambda m) / (1/s^2 + \lambda)$, which is $\mu_q$. For the normalizer, read $p\, d$ as a model: $z \sim p$, and $m$ is seen through noise of variance $1/\lambda$. Then $Z = \int p(z)\, \mathcal{N}(m; z, 1/\lambda)\, \mathrm{d}z$ is the evidence of $m$ {eq}`eq-linear-evidence`. For the last line, $\log q - \log p = \log d - \log Z$. $\square$
+# :::
+#
+# The cell integrates the product numerically: its mean and variance, its normalizer, the divergence. Rejected are the variances added in place of the precisions, the two shares exchanged, the precision in place of the variance, and a lost $\log Z$.
+
+# %% tags=["nbval-check-output"]
+mu, sd, m, lam = 0.3, 0.7, -1.1, 2.5
+z = torch.linspace(-8, 8, 160_001)
+log_p, log_d = (
+    Normal(mean, std).log_prob(z) for mean, std in [(mu, sd), (m, lam**-0.5)]
+)
+joint = (log_p + log_d).exp()
+Z = torch.trapezoid(joint, z)
+mean = torch.trapezoid(z * joint, z) / Z
+variance = torch.trapezoid((z - mean) ** 2 * joint, z) / Z
+p = diagonal_normal(torch.tensor([[mu]]), sd)
+message = torch.tensor([[m]]), torch.tensor([[lam]]).log()
+q = normal_product(p, *message)
+both = torch.stack([q.mean, q.variance]).flatten()
+total = sd**2 + 1 / lam
+added = torch.tensor([mu + (m - mu) * sd**2 / total, total])
+swapped = torch.tensor([mu + (m - mu) / (lam * total), q.variance.item()])
+verify(
+    "eq-normal-product",
+    torch.stack([mean, variance]),
+    both,
+    quadrature,
+    rejects={"variances added": added, "shares exchanged": swapped},
+)
+
+# %% tags=["nbval-check-output"]
+log_Z = log_normalizer(p, *message)[0]
+precision = Normal(mu, (sd**2 + lam) ** 0.5).log_prob(torch.tensor(m))
+verify(
+    "eq-product-normalizer",
+    Z.log(),
+    log_Z,
+    quadrature,
+    rejects={"precision": precision},
+)
+mean_log_d = torch.trapezoid(joint / Z * log_d, z)
+verify(
+    "eq-product-kl",
+    kl_divergence(q, p)[0],
+    mean_log_d - log_Z,
+    quadrature,
+    rejects={"without log Z": mean_log_d},
+)
+
+# %% [markdown]
+# Move the slider: the expectation stays, the message gets more precise. Watch the product move from one to the other. It is never wider than the narrower of the two.
+
+
+# %%
+def product_picture(precision):
+    z = torch.linspace(-3, 4, 300)
+    p = diagonal_normal(torch.zeros(1, 1), 1.0)
+    message = torch.full((1, 1), 2.0), torch.full((1, 1), math.log(precision))
+    q, d = normal_product(p, *message), evidence_alone(p, *message)
+    laws = {"expected, p": p, "message, d": d, "product, q": q}
+    lines = {k: (z, law.log_prob(z[:, None]).exp()) for k, law in laws.items()}
+    axes = plots.figure(height=2.6)[1][0]
+    _ = axes.set_ylim(0, 1.3)
+    return plots.curves(lines, x_label="$z_t$", y_label="density", axes=axes)
+
+
+Slider.over(
+    [0.1, 0.3, 1.0, 3.0, 9.0],
+    product_picture,
+    description="precision of the message",
+    alt="Three bell curves: p at 0, d at 2 with precision {}, and q between them",
+    start=2,
+)
+
+# %% [markdown]
+# The companion computes the product without ever forming a precision, so that none can overflow: the share $w$ is a logistic function of $\log \lambda + \log s^2$.
+
+# %% tags=["nbval-check-output"]
+show(normal_product, docstring=False)
+
+# %% [markdown]
+# *Sources: A31.*
+
+# %% [markdown]
+# (sec-ladder-exact)=
+# ## When the ladder can be right
+#
+# Sharing has a price: {eq}`def-ladder-posterior` is a special form. Can the exact posterior have it? Let $z_{>t}$ be all levels above $z_t$.
+#
+# :::{prf:theorem} What a ladder can represent
+# :label: thm-ladder-exact
+# The exact posterior is $p_\theta(z_t \mid z_{>t})$ times a message $d_t(z_t; x)$, up to normalization, if and only if, wherever $p_\theta(z_t, z_{>t}) > 0$,
+#
+# $$
+# p_\theta(x \mid z_t, z_{>t}) = d_t(z_t; x)\, h_t(z_{>t}; x)
+# $$ (def-message-factor)
+#
+# for some function $h_t$. A Markov chain {eq}`def-hierarchy` has this property at every level, with $h_t = 1$.
+# :::
+#
+# :::{dropdown} Proof
+# By Bayes' rule $p_\theta(z_t \mid z_{>t}, x) = p_\theta(z_t \mid z_{>t})\, p_\theta(x \mid z_t, z_{>t}) / p_\theta(x \mid z_{>t})$. Comparing with {eq}`def-ladder-posterior` gives {eq}`def-message-factor` with $h_t = p_\theta(x \mid z_{>t}) / Z_t$, and the other way round. In a Markov chain $x$ depends on the levels from $t$ upwards through $z_t$ alone, so $d_t(z_t; x) = p_\theta(x \mid z_t)$. $\square$
+# :::
+#
+# The theorem allows messages of any form. Those of the companion are normal laws with independent coordinates, and for a network $p_\theta(x \mid z_t)$ is none, so a trained Markov ladder keeps some gap as well. In the linear chain this second restriction does not bite, and what is left is the first.
+#
+# The message of level $t$ may not know what the levels above said. That is no loss as long as the picture hangs on the chain by its last link only. It is one as soon as a *skip connection* lets $z_2$ speak to $x$ directly. Take the smallest case, with a weight $c$ for the skip:
+#
+# $$
+# z_2 \sim \mathcal{N}(0, 1), \qquad z_1 \mid z_2 \sim \mathcal{N}(a z_2, s_1^2), \qquad x \mid z_1, z_2 \sim \mathcal{N}(z_1 + c z_2, s_0^2) .
+# $$ (def-skip-chain)
+#
+# The best ladder loses, for every $x$ the same,
+#
+# $$
+# \log p(x) - \max_{d_1, d_2} \mathrm{ELBO}(x) = \min_{0 < r \le P s_1^2} \frac12 \Big[ r - 1 - \log r + \log \Big( 1 + \frac{V}{P} \Big( \frac{a (r - 1)}{s_1^2} + \frac{c}{s_0^2} \Big)^2 \Big) \Big] ,
+# $$ (eq-ladder-price)
+#
+# where the messages are normal laws, $1 / P = (1/s_1^2 + 1/s_0^2)^{-1}$ is the variance of the posterior $p(z_1 \mid z_2, x)$, and $V = \big( 1 + (a + c)^2 / (s_1^2 + s_0^2) \big)^{-1}$ that of $p(z_2 \mid x)$. For $c = 0$ take $r = 1$: nothing is lost,
+#
+# $$
+# c = 0 \;\Longrightarrow\; \max_{d_1, d_2} \mathrm{ELBO}(x) = \log p(x) .
+# $$ (eq-ladder-exact)
+#
+# :::{dropdown} Proof
+# Given $z_2$, the ladder's $z_1$ has some variance $v < s_1^2$, and by {eq}`eq-normal-product` the slope $a v / s_1^2$ on $z_2$. The posterior has the variance $1/P$ and the slope $(a / s_1^2 - c / s_0^2) / P$. With $r = v P$ the slopes differ by $\delta = \big( a (r - 1) / s_1^2 + c / s_0^2 \big) / P$. Offsets are free, so all means can be matched at one point, and the gap is
+#
+# $$
+# \tfrac12 (r - 1 - \log r) + \tfrac12 P \delta^2 \tau^2 + \tfrac12 \big( \tau^2 / V - 1 - \log (\tau^2 / V) \big)
+# $$ (def-ladder-gap)
+#
+# with the variance $\tau^2$ of $q(z_2 \mid x)$. It is least at $1 / \tau^2 = 1 / V + P \delta^2$; insert that. $\square$
+# :::
+#
+# To check it, forget the formula and climb the bound. The two messages have four free numbers: a factor of $x$ for each mean, and a log-precision each. The bound of the linear model is known, and an optimizer with full precision finds its maximum.
+
+
+# %%
+a, s1, s0 = 0.9, 0.3, 0.09  # s1 and s0 are variances
+
+
+def ladder_law(x, free):
+    """q(z_2 | x), and slope, offset and variance of q(z_1 | z_2, x)."""
+    q_2 = normal_product(
+        diagonal_normal(torch.zeros_like(x), 1.0), free[0] * x, free[1].expand_as(x)
+    )
+    w = torch.sigmoid(free[3] + math.log(s1))  # share of the message in z_1
+    return q_2, (1 - w) * a + w * free[4], w * free[2] * x, (1 - w) * s1
+
+
+def ladder_bound(x, c, free):
+    """The bound: all of it is normal, so nothing needs to be drawn."""
+    q_2, slope, offset, v = ladder_law(x, free)
+    mean = (slope + c) * q_2.mean + offset
+    spread = (slope + c) ** 2 * q_2.variance + v
+    reconstruction = Normal(mean, s0**0.5).log_prob(x) - spread / (2 * s0)
+    shift = (slope - a) * q_2.mean + offset
+    square = shift**2 + (slope - a) ** 2 * q_2.variance
+    kl_1 = 0.5 * (v / s1 - 1 - (v / s1).log() + square / s1)
+    kl_2 = kl_divergence(q_2.base_dist, Normal(0.0, 1.0))
+    return (reconstruction - kl_1 - kl_2)[:, 0]
+
+
+def best_ladder(x, c, sees_above=False):
+    """The free numbers at the maximum; the fifth, if wanted, is a factor of z_2."""
+    free = torch.zeros(5, requires_grad=True)
+    use = torch.tensor([1.0, 1.0, 1.0, 1.0, float(sees_above)])
+    _ = minimize(lambda: -ladder_bound(x, c, free * use).mean(), [free])
+    return (free * use).detach()
+
+
+# %% [markdown]
+# First the Markov chain. What is rejected is a guess that shares nothing, with $z_1$ and $z_2$ independent given $x$. It loses what {eq}`eq-rotation-price` says: half of the logs of the diagonal of the posterior's precision matrix, less its log-determinant.
+
+# %% tags=["nbval-check-output"]
+x = torch.tensor([[-1.3], [0.4], [2.0]])
+
+
+def evidence_of(x, c):
+    return Normal(0.0, ((a + c) ** 2 + s1 + s0) ** 0.5).log_prob(x)[:, 0]
+
+
+def precision_of(c):
+    """Precision matrix of (z_1, z_2) given x."""
+    across = c / s0 - a / s1
+    return torch.tensor(
+        [[1 / s1 + 1 / s0, across], [across, 1 + a**2 / s1 + c**2 / s0]]
+    )
+
+
+def independent_price(c):
+    P = precision_of(c)
+    return 0.5 * (P.diagonal().log().sum() - torch.logdet(P)).item()
+
+
+best = ladder_bound(x, 0.0, best_ladder(x, 0.0))
+wrong = {"sharing nothing": evidence_of(x, 0.0) - independent_price(0.0)}
+verify("eq-ladder-exact", best, evidence_of(x, 0.0), exact, rejects=wrong)
+
+# %% [markdown]
+# Now with the skip. The formula is minimized on a fine grid of $r$.
+
+
+# %% tags=["nbval-check-output"]
+def ladder_price(c):
+    P, V = 1 / s1 + 1 / s0, 1 / (1 + (a + c) ** 2 / (s1 + s0))
+    r = torch.linspace(0, P * s1, 400_001)[1:]
+    twice = r - 1 - r.log() + torch.log1p(V / P * (a * (r - 1) / s1 + c / s0) ** 2)
+    return 0.5 * twice.min().item()
+
+
+skips = [-2.0, -0.5, 1.0, 3.0]
+climbed = [
+    (evidence_of(x, c) - ladder_bound(x, c, best_ladder(x, c))).tolist() for c in skips
+]
+formula = [[ladder_price(c)] * 3 for c in skips]
+wrong = {"independence": [[independent_price(c)] * 3 for c in skips]}
+verify("eq-ladder-price", climbed, formula, exact.within(1e-8), rejects=wrong)
+at_one = climbed[2][0], independent_price(1.0)
+print("lost at c = 1: {:.3f} nats; by independence {:.3f}".format(*at_one))
+
+# %% [markdown]
+# With $c = 1$ the best ladder with normal messages loses 0.290 nats, and no training can win them back. An independent guess would lose less! The picture says why.
+
+# %% mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right and an orange ellipse lies exactly on its outline. Right, with a skip, the cloud falls to the right, while the orange outline is nearly a circle, too short for the cloud and too wide across it."}, "figure": {"caption": "The posterior for x = 1 (blue), and the best ladder (orange, two standard deviations). Left without, right with a skip connection.", "name": "fig-skip"}}
+one = torch.tensor([[1.0]])
+circle = torch.linspace(0, 2 * math.pi, 200)
+circle = 2 * torch.stack([circle.cos(), circle.sin()])
+fig, panels = plots.figure(2, height=3.0)
+for c, axes in zip((0.0, 1.0), panels, strict=True):
+    P = precision_of(c)
+    mean = torch.linalg.solve(P, torch.tensor([1.0, c]) / s0)
+    law = MultivariateNormal(mean, precision_matrix=P)
+    m_1, m_2 = mean.tolist()
+    box = (m_1 - 1.5, m_1 + 1.5, m_2 - 1.5, m_2 + 1.5)
+    words = {"x_label": "$z_1$", "y_label": "$z_2$"}
+    _ = plots.density2d(law.log_prob, box, **words, axes=axes)
+    q_2, slope, offset, v = ladder_law(one, best_ladder(x, c))
+    t2 = q_2.variance.item()
+    S = torch.tensor([[slope**2 * t2 + v, slope * t2], [slope * t2, t2]])
+    center = torch.stack([(slope * q_2.mean + offset)[0, 0], q_2.mean[0, 0]])
+    _ = axes.plot(*(center[:, None] + torch.linalg.cholesky(S) @ circle), "#d55e00")
+fig
+
+# %% [markdown]
+# On the left of {numref}`fig-skip`, a larger $z_2$ makes us expect a larger $z_1$, and the ladder has learned that from the model. On the right $z_1$ and $z_2$ *compete* to explain the same $x$: the larger the one, the smaller the other. A ladder cannot say so. Whatever normal message it gets, the slope of its $z_1$ on $z_2$ is $(1 - w)\, a$, between zero and $a$.
+#
+# The remedy is plain: let the message see what is above, $d_t(z_t; x, z_{>t})$. One more free number, a factor of $z_2$ in the mean of the message, is enough here.
+
+# %% tags=["nbval-check-output"]
+for c in (1.0, 3.0):
+    free = best_ladder(x, c, sees_above=True)
+    lost = (evidence_of(x, c) - ladder_bound(x, c, free)).abs().max()
+    near = torch.allclose(free[[2, 4]], torch.tensor([1.0, -c]), atol=1e-4)
+    print(
+        f"c = {c}: lost nothing: {bool(lost < 1e-10)}, z_1 sought at x - c z_2: {near}"
+    )
+
+# %% [markdown]
+# So there are two kinds of ladders. In the Markov kind the message depends on $x$ alone, and that is right for a Markov model. In the deep kind, where each level has its own way to the picture, the tensor that runs down carries all levels above, and the message reads it. The companion has both: `mlp_ladder` is of the first kind, `conv_ladder` of the second.
+
+# %% [markdown]
+# (sec-ladder-code)=
+# ## Nothing new in the loss
+#
+# A hierarchical VAE answers two questions more than a VAE: what is $q(z_t \mid z_{t+1}, x)$, and what is $p_\theta(z_t \mid z_{t+1})$. These are the methods. The networks are handed in from outside, and so is the product: `_update` calls `normal_product`, or `evidence_alone`, which returns the message and forgets the expectation. The features of the last $x$ are remembered, so that they are computed once for all levels.
+
+# %% tags=["nbval-check-output"]
+show(
+    HierarchicalVae.posterior,
+    HierarchicalVae.inner_posterior,
+    HierarchicalVae.inner_prior,
+    docstring=False,
+)
+
+# %% [markdown]
+# And nothing else. The bound, the loss, the importance weights, the sampler are the functions of the chapters before, and they do not ask how many levels there are.
+
+# %% tags=["nbval-check-output"]
+torch.set_default_dtype(torch.float)
+_ = torch.manual_seed(0)
+x = torch.bernoulli(torch.full((4, 1, 28, 28), 0.2))
+for name, model in {"vae": vae, "ladder": ladder}.items():
+    terms = elbo_terms(model, x)
+    *film, picture = ancestral_sample(model, 4)
+    shapes = [tuple(z.shape[1:]) for z in film]
+    print(f"{name:7} log-likelihood {tuple(terms.log_likelihood.shape)},", end=" ")
+    print(f"divergences {tuple(terms.kl.shape)}, sampled from the top: {shapes}")
+
+# %% [markdown]
+# (sec-ladder-digits)=
+# ## Five levels on digits
+#
+# The trained ladder has seen the same digits as the VAE of chapter 6, binarized in the same way. Their {doc}`cards </book/models>` report the test likelihood on all 10,000 test digits. ($L_K$ says with how many draws. More draws can only raise the estimate, on average {eq}`eq-k-sample-order`.)
+
+# %% tags=["mnist"]
+for name, card in zip(("one level", "five levels"), cards, strict=True):
+    value = f"{card.metric_value:.2f} +- {card.metric_se:.2f}"
+    print(f"{name:11} {card.metric}: {value}")
+    print(f"{'':11} numbers to learn: {card.num_parameters:,}")
+assert cards[1].metric_value < cards[0].metric_value - 1
+
+# %% [markdown]
+# Mind what else differs: the ladder has over four times as many numbers to learn, batch normalization, warm-up and free bits, and another learning rate. This compares two recipes, not the number of levels alone.
+#
+# Each of the two standard errors is mostly about the digits: some are hard for every model. To compare, use the *same* binarized digits for both models and look at the differences. Then 300 digits and 50 draws for each are enough. The last two lines ask for the first of the two gaps: how far is it from the bound to the value with 50 draws?
+
+# %%
+_ = torch.manual_seed(0)
+x = binarize(test.images[:300])
+one, five = (log_likelihood(model, x, 50) for model in (vae, ladder))
+gain = five - one
+for name, values in {"one level": one, "five levels": five, "gain": gain}.items():
+    error = values.std() / len(values) ** 0.5
+    print(f"{name:11} {values.mean():7.2f} +- {error:.2f} nats")
+open_gap = {}
+for name, model, value in (("one level", vae, one), ("five levels", ladder, five)):
+    bound = torch.stack([elbo_terms(model, x).elbo for _ in range(20)]).mean(0)
+    open_gap[name] = value - bound
+    error = open_gap[name].std() / len(bound) ** 0.5
+    print(f"{name:11} from the bound: {open_gap[name].mean():.2f} +- {error:.2f} nats")
+
+# %% tags=["nbval-check-output", "mnist"]
+error = gain.std() / len(gain) ** 0.5
+print("five levels are better by 5 standard errors:", bool(gain.mean() > 5 * error))
+print(
+    "the paired error is less than half of one model's:",
+    bool(error < one.std() / 300**0.5 / 2),
+)
+change = (open_gap["five levels"] - open_gap["one level"]).mean()
+print(
+    "the change of the gap is less than a fifth of the gain:",
+    bool(change.abs() < gain.mean() / 5),
+)
+
+# %% [markdown]
+# The ladder describes the digits in fewer nats. But the distance from its bound is hardly smaller than that of the VAE. So nearly all of the gain lies in the model, in the second gap; that five levels guess much better, these numbers do not show. (The distance to 50 draws is only a lower bound on the first gap. Fifty draws leave more of it open than the many of the cards, and perhaps not equally much in both models. The cards agree in the sign.)
+#
+# Where are the nats spent? The divergences {eq}`eq-kl-levels` tell, level by level.
+
+# %% tags=["mnist"] mystnb={"image": {"alt": "Five bars, one for each level. The first, next to the picture, is the highest, the second about two thirds of it. The three upper ones are much lower, and none is zero."}, "figure": {"caption": "Nats spent at each level of the ladder, mean over 2000 test digits.", "name": "fig-kl-per-level"}}
+_ = torch.manual_seed(0)
+x = binarize(test.images[:2000])
+terms = elbo_terms(ladder, x)
+plots.kl_per_level(terms)
+
+# %% [markdown]
+# All five bars of {numref}`fig-kl-per-level` stand. In numbers:
+
+# %%
+levels = terms.kl.mean(0)
+print("nats at levels 1 to 5:", ", ".join(f"{value:.2f}" for value in levels))
+print(f"above level 1: {100 * levels[1:].sum() / levels.sum():.0f} percent")
+
+# %% tags=["nbval-check-output", "mnist"]
+print("no level is silent (more than 0.1 nats each):", bool((levels > 0.1).all()))
+print("level 1 spends more than any other:", int(levels.argmax()) == 0)
+print("but no more than two thirds of all:", bool(levels[0] < levels.sum() * 2 / 3))
+
+# %% [markdown]
+# **How many units are active?** Careful here. For one latent, a unit counts as active if its posterior mean varies over the data {cite:p}`burda2016`. On the lower levels of a ladder this misleads. The mean of $q(z_t \mid z_{t+1}, x)$ varies with $z_{t+1}$ already, by sharing, even if the message says nothing at all. Ask instead what the unit *costs*: a unit whose message is silent has divergence zero. The cell goes down the levels as `elbo_terms` does, and counts both ways.
+
+
+# %%
+def descend(model, x):
+    """Yield t, q and p for each level from the top, at draws of the level above."""
+    q, p = model.posterior(x), model.prior(len(x))
+    yield model.num_latents, q, p
+    for t in range(model.num_latents - 1, 0, -1):
+        z = q.sample()
+        q, p = model.inner_posterior(t, z, x), model.inner_prior(t, z)
+        yield t, q, p
+
+
+moving, speaking = {}, {}
+for t, q, p in descend(ladder, x):
+    moving[t] = q.mean.var(0) > 0.01
+    speaking[t] = kl_divergence(q.base_dist, p.base_dist).mean(0) > 0.01
+    counts = f"{moving[t].sum():2} move, {speaking[t].sum():2} speak"
+    print(f"level {t}: of {len(moving[t]):2} units {counts}")
+
+# %% tags=["nbval-check-output", "mnist"]
+print(
+    "top level, as in chapter 6:",
+    active_units(ladder, x).num_active == int(moving[5].sum()),
+)
+three = [
+    torch.cat([kind[t] for t in (2, 3, 4)]).float().mean()
+    for kind in (moving, speaking)
+]
+print("levels 2 to 4: nearly all units move:", bool(three[0] > 0.9))
+print("and fewer than half speak:", bool(three[1] < 0.5))
+
+# %% [markdown]
+# *Sources: A32.*
+
+# %% [markdown]
+# (sec-dead-levels)=
+# ## Upper levels die: run it, see it, treat it
+#
+# The ladder above was trained with care. Leave the care out, and a ladder fails in a typical way: nothing in the bound gives it away, and the top is dead. The patients are ladders of three levels with 16, 8 and 4 latents, trained on 3,000 digits for four epochs. The guess is made in one of two ways:
+#
+# - **alone**: the guess of each level is the message alone, and takes nothing from $p_\theta$;
+# - **shared**: the product {eq}`def-ladder-posterior`.
+#
+# Each is trained in three ways, with three seeds: as it is; with **free bits**, where the first nat on each level costs nothing {cite:p}`kingma2016` (to stop half-way, so that the end of the training is about the bound, is our choice); and with **warm-up**, where the weight of the divergences rises from 0 to 1 during the first 80 percent of the training {cite:p}`sonderby2016`.
+
+
+# %%
+def treat(combine, free_nats, warm_up, seed):
+    """Train a ladder, and return its bound and its divergences on 1000 test digits."""
+    _ = torch.manual_seed(seed)
+    model, share = mlp_ladder((16, 8, 4), (128, 64, 32), combine=combine), 0.0
+    batches = Batches(train.images[:3000], batch_size=100, num_epochs=4, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
+
+    def loss(model, x):
+        beta = min(1.0, share / 0.8) if warm_up else 1.0
+        return elbo_loss(model, binarize(x), beta, free_nats if share < 0.5 else 0.0)
+
+    for step in fit(model, loss, batches, optimizer):
+        share = step.number / len(batches)
+    with torch.no_grad():
+        terms = elbo_terms(model.eval(), x[:1000])
+    return terms.elbo.mean().item(), terms.kl.mean(0)
+
+
+guesses = {"alone": evidence_alone, "shared": normal_product}
+ways = {"": (0.0, False), " + free bits": (1.0, False), " + warm-up": (0.0, True)}
+settings = {
+    guess + way: (combine, *options)
+    for guess, combine in guesses.items()
+    for way, options in ways.items()
+}
+runs = {k: [treat(*v, seed) for seed in range(3)] for k, v in settings.items()}
+
+# %% [markdown]
+# Look first at the last column, the divergence of the top level, and then at the bounds.
+
+# %%
+bounds = {name: torch.tensor([b for b, _ in each]) for name, each in runs.items()}
+kls = {name: torch.stack([kl for _, kl in each]) for name, each in runs.items()}
+for name in runs:
+    text = ", ".join(f"{value:5.2f}" for value in kls[name].mean(0))
+    print(f"{name:18} bound {bounds[name].mean():.1f}, nats at levels 1 to 3: {text}")
+
+# %% tags=["mnist"] mystnb={"image": {"alt": "Six bars with whiskers. The ladder that guesses alone has a bar of no height to speak of, with warm-up too; with free bits it has one of about half a nat. The three bars of the ladder that shares stand well above zero, the one with free bits the highest."}, "figure": {"caption": "Nats spent at the top level: mean of three runs, with its standard error.", "name": "fig-top-level"}}
+top = {name: kl[:, 2] for name, kl in kls.items()}
+bars = {name.replace(" + ", "\n+ "): values for name, values in top.items()}
+plots.bars(
+    {name: values.mean().item() for name, values in bars.items()},
+    errors={name: (values.std() / 3**0.5).item() for name, values in bars.items()},
+    value_label="nats at the top level",
+)
+
+# %% [markdown]
+# Where the guess is made alone, the top level of {numref}`fig-top-level` is dead, with warm-up too: its four latents say next to nothing about the picture. A likely course of events, which the cells do not test: at the start $z_1$ is the shortest way from the picture to the decoder, and it learns first. Then level 1 has to pay for the distance between its guess, which ignores the levels above, and what they predict. As long as they predict badly, the cheapest prediction is a constant one, and a level that is not listened to has no reason to speak. With sharing, the guess starts from the prediction, so to follow it costs nothing.
+#
+# The treatments are compared seed by seed, since equal seeds start from equal weights and see equal batches.
+
+
+# %%
+def against(name, other):
+    """Differences, seed by seed: of the bound, and of the nats at the top."""
+    return bounds[name] - bounds[other], top[name] - top[other]
+
+
+pairs = [(f"shared{way}", f"alone{way}") for way in ways]
+pairs += [(guess + way, guess) for way in list(ways)[1:] for guess in guesses]
+for name, other in pairs:
+    parts = [f"{d.mean():+.2f} +- {d.std() / 3**0.5:.2f}" for d in against(name, other)]
+    print(f"{name:18} less {other:17}: bound {parts[0]}, top {parts[1]}")
+
+# %% tags=["nbval-check-output", "mnist"]
+warm, free_bits = (
+    torch.stack([torch.stack(against(guess + way, guess)) for guess in guesses])
+    for way in (" + warm-up", " + free bits")
+)
+claims = {
+    "alone: dead": top["alone"] < 0.05,
+    "alone with warm-up: dead": top["alone + warm-up"] < 0.1,
+    "alone with free bits: alive": top["alone + free bits"] > 0.1,
+    "shared: alive": torch.stack([top["shared" + way] for way in ways]) > 0.05,
+    "sharing, untreated, costs some of the bound": against("shared", "alone")[0] < 0,
+    "warm-up raises the bound, shared or not": warm[:, 0] > 0,
+    "free bits raise the top, shared or not": free_bits[:, 1] > 0,
+}
+for claim, holds in claims.items():
+    print(f"{claim}, in every run: {bool(holds.all())}")
+
+# %% [markdown]
+# Read these numbers closely. Sharing brings the top back to life. So do free bits without sharing; warm-up without sharing does not. And a living top is not a better bound: untreated, sharing *costs* some nats, and with warm-up the two guesses end close together. (That is no matter of these four epochs alone. Set `num_epochs=20`: in our trials the order stayed.) Warm-up raises the bound, with sharing and without. Free bits raise what the top level spends, and not the bound: nats that are spent need not be worth their price, as chapter 6 found. {cite:t}`sonderby2016` found warm-up and batch normalization to be essential for many levels, and their published program warms up for 200 of its 2,000 epochs. Our large ladder has batch normalization in every hidden layer, and its recipe uses sharing and both treatments at once; to which of them its upper levels owe their lives, we have not tested.
+#
+# A dead top is not always a failure. The data may have nothing to say there that would pay. But it must be *seen*: report the divergences of all levels, not only their sum.
+
+# %% [markdown]
+# (sec-levels-speak)=
+# ## What each level decides
+#
+# In a chain the levels divide the work. What does level $t$ leave to those below? Keep $z_t$ and draw the rest anew. The variance of the picture that is still *open* given $z_t$ grows from level to level, by exactly what $z_t$ knew and $z_{t+1}$ does not:
+#
+# $$
+# \mathbb{E} \operatorname{Var}(x_j \mid z_{t+1}) = \mathbb{E} \operatorname{Var}(x_j \mid z_t) + \mathbb{E} \operatorname{Var}\big( \mathbb{E}[x_j \mid z_t] \,\big|\, z_{t+1} \big) .
+# $$ (eq-open-variance)
+#
+# This is the law of total variance {eq}`eq-total-variance`, inside the law given $z_{t+1}$, and it uses that the chain is Markov: given $z_t$, the picture does not ask for $z_{t+1}$. In the linear chain every term is a number.
+
+# %% tags=["nbval-check-output"]
+with_above = torch.stack([regress(C, 0, [t + 1])[1] for t in (1, 2)])
+given, between = [], []
+for t in (1, 2):
+    slope, variance = regress(C, 0, [t])
+    given.append(variance)
+    between.append(slope[0] ** 2 * regress(C, t, [t + 1])[1])
+given, between = torch.stack(given), torch.stack(between)
+wrong = {"without the means": given}
+verify("eq-open-variance", with_above, given + between, exact, rejects=wrong)
+
+# %% [markdown]
+# Move the slider. Each row is a description; the levels from $t$ upwards are drawn once for the row, and those below anew for each picture. Kept at level 5 only, a row still wanders between classes; kept down to level 1, all pictures of a row are the same.
+
+
+# %%
+def redraw(z, t):
+    """Means of pictures for latents z of level t, all below drawn anew."""
+    for below in range(t - 1, 0, -1):
+        z = ladder.inner_prior(below, z).sample()
+    return ladder.likelihood(z).mean
+
+
+_ = torch.manual_seed(1)
+*film, _ = ancestral_sample(ladder, 5)  # z_5, ..., z_1 of five descriptions
+
+
+def kept(t):
+    _ = torch.manual_seed(t)
+    pictures = redraw(film[5 - t].repeat_interleave(10, 0), t)
+    return plots.image_grid(pictures, columns=10, tile=0.6)
+
+
+Slider.over(
+    [5, 4, 3, 2, 1],
+    kept,
+    description="kept from the top down to level",
+    label="{}",
+    alt="Five rows of ten digits; levels 5 down to {} are the same within a row",
+    start=2,
+)
+
+# %% [markdown]
+# How much is open? The share of the pixel variance that is left, if level $t$ and all above are kept.
+
+# %%
+_ = torch.manual_seed(0)
+*many, pictures = ancestral_sample(ladder, 300)
+whole, open_share = pictures.flatten(1).var(0).sum(), {}
+for t in range(5, 0, -1):
+    again = redraw(many[5 - t].repeat_interleave(10, 0), t).view(300, 10, -1)
+    open_share[t] = (again.var(1).mean(0).sum() / whole).item()
+    print(f"kept down to level {t}: {100 * open_share[t]:3.0f} percent is open")
+
+# %% tags=["nbval-check-output", "mnist"]
+shares = list(open_share.values())
+print("each level closes some of it:", all(u > v for u, v in pairwise(shares)))
+print("the top level alone leaves more than half open:", shares[0] > 0.5)
+
+# %% [markdown]
+# **A temperature for each level.** In chapter 7 one {term}`temperature` scaled one latent, and a low one made the pictures average rather than good. Here every level has a spread of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has two of them, one for the three upper levels and one for the two next to the picture. The noise $\varepsilon$ is the same for all positions.
+
+
+# %%
+def tempered(noise, tau):
+    """Means of pictures, made of given noise with a temperature for each level."""
+    z = tau[5] * noise[5]
+    for t in range(4, 0, -1):
+        p = ladder.inner_prior(t, z)
+        z = p.mean + tau[t] * p.stddev * noise[t]
+    return ladder.likelihood(z).mean
+
+
+def noise_for(num):
+    return {
+        t: torch.randn(num, *shape) for t, shape in enumerate(ladder.latent_shapes, 1)
+    }
+
+
+_ = torch.manual_seed(4)
+noise = noise_for(12)
+
+
+def two_temperatures(upper, lower):
+    pictures = tempered(noise, {t: upper if t > 2 else lower for t in range(1, 6)})
+    return pictures[:, 0].view(2, 6, 28, 28).transpose(1, 2).reshape(56, 168)
+
+
+stops = [0.0, 0.4, 0.7, 1.0, 1.3]
+Editor.over(
+    {"upper levels": stops, "lower levels": stops},
+    two_temperatures,
+    alt="Twelve digits with temperature {} on levels 3 to 5 and {} on levels 1 and 2",
+    start=(3, 3),
+)
+
+# %% [markdown]
+# Try three positions. With both at 1 you see the model as it is. Upper levels at 0: only a few kinds of digits are left, as ragged as before. Lower levels at 0: twelve different digits remain, with plainer strokes.
+#
+# A judge is needed. We ask a model that had no part in it, the VAE of chapter 6: draw black-and-white pictures from the tempered means, and take its bound. (It is a code length, and {ref}`no proof of quality <sec-anomalies>`. So compare with what test digits get.) The variety of the pictures, the sum of the variances of their pixels, tells what cooling costs. The four rows use the same noise.
+
+# %%
+_ = torch.manual_seed(0)
+noise_of_many, judged, variety = noise_for(2000), {}, {}
+for name, (upper, lower) in {
+    "as it is": (1.0, 1.0),
+    "upper cooled": (0.5, 1.0),
+    "lower cooled": (1.0, 0.5),
+    "all cooled": (0.5, 0.5),
+}.items():
+    tau = {t: upper if t > 2 else lower for t in range(1, 6)}
+    pictures = tempered(noise_of_many, tau)
+    variety[name] = pictures.flatten(1).var(0).sum().item()
+    judged[name] = elbo_terms(vae, torch.bernoulli(pictures)).elbo
+    print(f"{name:12} variety {variety[name]:.1f}, bound {judged[name].mean():.1f}")
+print(f"test digits: bound {elbo_terms(vae, x).elbo.mean():.1f}")
+
+
+# %% tags=["nbval-check-output", "mnist"]
+def in_errors(name):
+    """How the judge's bound differs from that of the model as it is."""
+    change = judged[name] - judged["as it is"]
+    return change.mean() / (change.std() / len(change) ** 0.5)
+
+
+left = {name: value / variety["as it is"] for name, value in variety.items()}
+one_half = min(left["upper cooled"], left["lower cooled"])
+print("cooling one half of the levels costs little variety:", one_half > 0.94)
+print("cooling both costs more:", left["all cooled"] < one_half)
+print("lower levels cooled: better by 5 errors:", bool(in_errors("lower cooled") > 5))
+print("upper levels cooled: worse by 5 errors:", bool(in_errors("upper cooled") < -5))
+
+# %% [markdown]
+# So the saying of chapter 7, that a low temperature trades variety for quality, has its place after all, if this judge is one of quality: on the lower levels. There, noise is detail around a decision that has been made, and the judge prefers the middle of it. On the upper levels the noise *is* the decision, and the middle lies between the digits.
+#
+# Look at the variety too. Cooling one half of the levels costs a few percent of it, whichever half, and only both together cost more. Yet with the upper levels at 0 the editor shows few kinds of digits. The variance of pixels is a coarse measure: strokes that vary make up for classes that are lost.
+#
+# **From the top, in numbers.** {numref}`fig-from-the-top` showed reconstructions from the top $k$ levels. Each level that looks at the picture is paid for in nats and buys a smaller error. So the ladder is a progressive code, with a coarse description first. What the nats pay for is a *draw* from $q$ {eq}`eq-kl-levels`, not its mean. So here the levels that look are drawn; means, as in the figure, come a little closer. The levels that do not look stay at their mean. Over 2,000 test digits:
+
+# %% tags=["mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats spent so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "What each level buys: squared error of a drawn description, against the nats spent on it. From left to right: no level, level 5, levels 5 and 4, and so on down.", "name": "fig-progressive"}}
+_ = torch.manual_seed(0)
+errors = [
+    (from_the_top(x, k, draw=True) - x).square().flatten(1).sum(1).mean().item()
+    for k in (6, 5, 4, 3, 2, 1)
+]
+spent = [0.0, *levels.flip(0).cumsum(0).tolist()]
+fig, (axes,) = plots.figure()
+_ = plots.curves(
+    {"descriptions": (spent, errors)},
+    x_label="nats spent, from the top",
+    y_label="squared error",
+    axes=axes,
+)
+_ = axes.plot(spent, errors, "o", color="#0072b2")
+fig
+
+# %% [markdown]
+# The curve of {numref}`fig-progressive` falls at every point. How steeply?
+
+# %% tags=["nbval-check-output", "mnist"]
+print("each level lowers the error:", all(u > v for u, v in pairwise(errors)))
+slopes = [
+    (u - v) / (k - j)
+    for (u, v), (j, k) in zip(pairwise(errors), pairwise(spent), strict=True)
+]
+print("a nat buys the most at the top level:", slopes[0] == max(slopes))
+print("and the least at level 1:", slopes[-1] == min(slopes))
+
+# %% [markdown]
+# In {numref}`fig-progressive` the first nats buy the most. A diffusion model will show such a curve too, with a point for each of its many steps.
+#
+# *Sources: A33.*
+
+# %% [markdown]
+# (sec-deep-ladders)=
+# ## Many more levels
+#
+# Two models made hierarchies deep enough for photographs. Both are the chain of this chapter, with latents that are maps of features, many at each resolution, the coarse ones at the top.
+#
+# - **NVAE** {cite:p}`vahdat2020` is about the networks that such depth needs: residual cells with convolutions that see far at a low price, batch normalization, and a penalty on the largest singular values of the weights, which keeps the divergences bounded. A lecture shows its faces. Its authors' program trains for 21 hours on two V100 cards, on MNIST.
+# - **VDVAE** {cite:p}`child2021` goes deeper with plainer parts: small residual blocks that start with a contribution the smaller, the deeper the network is, no batch normalization, updates with too large a gradient left out. The paper argues that deep hierarchies contain autoregressive models as a special case, and may be much shorter. Its repository reports 2.87 bits per dimension for CIFAR-10 photographs, with 39 million parameters and less than a week on two such cards.
+#
+# Both let the message see the levels above, as the {ref}`skip connection <sec-ladder-exact>` demands. And NVAE writes the guess *relative* to the expectation $\mathcal{N}(\mu, s^2)$, as a shift $\Delta$ and a factor $f$: $q = \mathcal{N}(\mu + \Delta,\, s^2 f^2)$. The price then depends on the correction alone, $\Delta$ measured in units of $s$, whatever $\mu$ is:
+#
+# $$
+# D_{\mathrm{KL}}(q \,\Vert\, p) = \frac12 \Big( \frac{\Delta^2}{s^2} + f^2 - 1 - \log f^2 \Big) .
+# $$ (eq-residual-kl)
+#
+# The product {eq}`eq-normal-product` is a special case, $\Delta = w (m - \mu)$ and $f^2 = 1 - w$. It can only narrow the expectation; the relative form can also widen it. In both, a network that says "no correction" pays nothing, and that is the point: a level costs nothing until it has something to say.
+
+# %% tags=["nbval-check-output"]
+_ = torch.manual_seed(0)
+mean, m, log_lam = torch.randn(3, 20, 1).double()
+sd = torch.rand(20, 1).double() + 0.2
+p = diagonal_normal(mean, sd)
+q = normal_product(p, m, log_lam)
+w = torch.sigmoid(log_lam + 2 * sd.log())
+free_shift, free_factor = torch.randn(20, 1).double(), torch.rand(20, 1).double() + 0.5
+relative = diagonal_normal(mean + free_shift, sd * free_factor)
+
+
+def price(shift, square, unit=sd):
+    return 0.5 * ((shift / unit) ** 2 + square - 1 - square.log())[:, 0]
+
+
+both = torch.stack([kl_divergence(q, p), kl_divergence(relative, p)])
+cases = [(w * (m - mean), 1 - w), (free_shift, free_factor**2)]
+wrong = {
+    "f in the place of its square": torch.stack([price(d, u**0.5) for d, u in cases]),
+    "shift not in units of s": torch.stack([price(d, u, 1.0) for d, u in cases]),
+}
+right = torch.stack([price(d, u) for d, u in cases])
+verify("eq-residual-kl", both, right, rejects=wrong)
+print("some widen the expectation:", bool((free_factor > 1).any()))
+
+# %% [markdown]
+# Both papers show pictures at a low temperature too. The judge above says on a small scale what to look for: one temperature for all levels cools the decisions along with the details.
+
+# %% [markdown]
+# (sec-to-diffusion)=
+# ## Fix the guess
+#
+# Levels died in this chapter because $q$ and $p$ were learned at the same time, each waiting for the other. There is a radical way out: do not learn $q$ at all.
+#
+# Make all levels as large as the picture. Let $q$ climb by a fixed step that takes away a little of the picture and adds a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of the picture is left at the top. No level can die, because nothing that is learned decides what it holds. By {eq}`eq-reversal` this climbing chain is a descending one, so `elbo_terms` applies, and $p_\theta$ has one task left: to follow the steps down.
+#
+# Our solvable chain can do it. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise. The best steps of $p$ are regressions of $z_t$ on $z_{t+1}$. The class and the function have not changed since the beginning of this chapter.
+
+# %% mystnb={"image": {"alt": "Fifty bars of divergence per level: tiny at the upper levels on the right, growing towards level 1 on the left. The last bar, at level 50, is small but taller than its neighbors."}, "figure": {"caption": "A hierarchy of fifty levels whose guess is fixed: nats spent at each level.", "name": "fig-fifty-levels"}}
+torch.set_default_dtype(torch.double)
+T, alpha = 50, 0.9
+noise_variance = torch.full((T + 1,), 1 - alpha)
+noise_variance[0] = 4.0  # of the data
+C = covariance(torch.diag(torch.full((T,), alpha**0.5), -1), noise_variance)
+down = [regress(C, t, [t + 1]) for t in range(T)]
+a = torch.stack([slope[0] for slope, _ in down])
+s = torch.stack([variance**0.5 for _, variance in down])
+chain.num_latents, chain.inner_posterior = T, guess_of(C)
+_ = torch.manual_seed(0)
+x = 2 * torch.randn(2000, 1)
+terms = elbo_terms(chain, x)
+plots.kl_per_level(terms)
+
+# %% [markdown]
+# In {numref}`fig-fifty-levels` the top levels, which hold nearly pure noise, cost nearly nothing; the work is done near the data. (The last bar stands out a little. It compares $q(z_T \mid x)$, which still knows a trace of $x$, with a prior that knows nothing.) And the bound? Its draws, the importance weights of {eq}`eq-chain-exact`, are compared with the log-density of the data's own law.
+
+# %% tags=["nbval-check-output"]
+gap = Normal(0.0, 2.0).log_prob(x)[:, 0] - sample_log_weights(chain, x, 1)[0]
+error = gap.std() / len(gap) ** 0.5
+print("gap below 0.01 nats:", bool(gap.mean().abs() + 5 * error < 0.01))
+at_top = kl_divergence(Normal(0.0, C[T, T] ** 0.5), Normal(0.0, 1.0))
+print("as the very top has it:", bool((gap.mean() - at_top).abs() < 5 * error))
+torch.set_default_dtype(torch.float)
+
+# %% [markdown]
+# A hierarchical VAE with a fixed guess, and almost no gap. (What is left is the divergence of $q(z_T)$, the law of the top over all pictures, from the prior: a little of the pictures survives the climb.) Here the data were one bell curve, so that straight lines were all it took. For pictures the step down needs a network, and the climb can be done in one stroke. That is a {term}`diffusion model`, and the next chapter.
+
+# %% [markdown]
+# (sec-hvae-exercises)=
+# ## Exercises
+#
+# Replace the three dots by your answer and run the cell.
+
+# %% tags=["nbval-check-output"]
+from companion.exercises import hierarchical_vae as exercises
+
+# %% [markdown]
+# ```{exercise-start} Expectation and message
+# :label: ex-product
+# ```
+# The level above expects $z_1 \sim \mathcal{N}(0, 1)$. The picture's message is $\mathcal{N}(3, \frac12)$, that is, a variance of one half. Give mean and variance of the product.
+
+# %% tags=["nbval-check-output"]
+answer = ...
+exercises.check_product(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-product
+# :label: ex-product-solution
+# :class: dropdown
+# ```
+# The precisions 1 and 2 add up to 3. The message has two thirds of it {eq}`eq-normal-product`.
+
+# %% tags=["nbval-check-output"]
+exercises.check_product((3 * 2 / 3, 1 / 3))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} How peaked
+# :label: ex-peaked
+# ```
+# For which standard deviation $s$ of $z_2$ has $z_1$ in {eq}`eq-chain-kurtosis` three times the kurtosis of a normal law?
+
+# %% tags=["nbval-check-output"]
+answer = ...
+exercises.check_peaked(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-peaked
+# :label: ex-peaked-solution
+# :class: dropdown
+# ```
+# Solve $e^{4 s^2} = 3$.
+
+# %% tags=["nbval-check-output"]
+exercises.check_peaked((math.log(3) / 4) ** 0.5)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Turn a step around
+# :label: ex-turn-around
+# ```
+# A climbing chain has $q(z_1 \mid x) = \mathcal{N}(r x, 1 - r^2)$ and $q(z_2 \mid z_1) = \mathcal{N}(r z_1, 1 - r^2)$. Write mean and variance of $q(z_1 \mid z_2, x)$, as a pair. (The next chapter needs it.)
+
+
+# %% tags=["nbval-check-output"]
+def turned_around(r, x, z_2):
+    return ...
+
+
+exercises.check_turned_around(turned_around)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-turn-around
+# :label: ex-turn-around-solution
+# :class: dropdown
+# ```
+# By {eq}`eq-reversal` it is a product of two normal laws in $z_1$: $\mathcal{N}(r x, 1 - r^2)$, and $q(z_2 \mid z_1)$ read as a function of $z_1$, which has its center at $z_2 / r$ and the precision $r^2 / (1 - r^2)$. Precisions add up to $(1 + r^2) / (1 - r^2)$.
+
+
+# %% tags=["nbval-check-output"]
+def turned_around(r, x, z_2):
+    return r * (x + z_2) / (1 + r**2), (1 - r**2) / (1 + r**2)
+
+
+exercises.check_turned_around(turned_around)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The price of a level
+# :label: ex-level-price
+# ```
+# On one level of a chain $q(z_1 \mid z_2, x) = \mathcal{N}(b z_2 + o, v)$ and $p(z_1 \mid z_2) = \mathcal{N}(a z_2, s^2)$. Under $q(z_2 \mid x)$, $z_2$ has mean `m` and variance `V`. Write the mean divergence that {eq}`eq-kl-levels` charges for the level; `s2` is $s^2$.
+
+
+# %% tags=["nbval-check-output"]
+def level_price(a, s2, b, o, v, m, V):
+    return ...
+
+
+exercises.check_level_price(level_price)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-level-price
+# :label: ex-level-price-solution
+# :class: dropdown
+# ```
+# The means differ by $(b - a) z_2 + o$, and the mean of its square is the square of its mean plus its variance.
+
+
+# %% tags=["nbval-check-output"]
+def level_price(a, s2, b, o, v, m, V):
+    square = ((b - a) * m + o) ** 2 + (b - a) ** 2 * V
+    return 0.5 * (v / s2 - 1 - math.log(v / s2) + square / s2)
+
+
+exercises.check_level_price(level_price)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} What free bits charge
+# :label: ex-charged
+# ```
+# `kl` has the shape (batch, levels). With free bits, each level is charged its mean over the batch, but never less than `free` nats. Write the total charge, a number.
+
+
+# %% tags=["nbval-check-output"]
+def charged(kl, free):
+    return ...
+
+
+exercises.check_charged(charged)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-charged
+# :label: ex-charged-solution
+# :class: dropdown
+# ```
+# First the mean, then the floor. A floor for each example would be another method.
+
+
+# %% tags=["nbval-check-output"]
+def charged(kl, free):
+    return kl.mean(0).clamp(min=free).sum()
+
+
+exercises.check_charged(charged)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Two dials
+# :label: ex-two-dials
+# ```
+# In a chain with $z_2 \sim \mathcal{N}(0, 1)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, s^2)$, level 2 is drawn at temperature `tau_2` and level 1 at `tau_1`. What is the variance of $z_1$?
+
+
+# %% tags=["nbval-check-output"]
+def tempered_variance(a, s2, tau_1, tau_2):
+    return ...
+
+
+exercises.check_tempered_variance(tempered_variance)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-two-dials
+# :label: ex-two-dials-solution
+# :class: dropdown
+# ```
+# $z_1 = a \tau_2 \varepsilon_2 + \tau_1 s \varepsilon_1$, and variances add up. One temperature for all levels scales this toy as a whole; two change its character.
+
+
+# %% tags=["nbval-check-output"]
+def tempered_variance(a, s2, tau_1, tau_2):
+    return (a * tau_2) ** 2 + tau_1**2 * s2
+
+
+exercises.check_tempered_variance(tempered_variance)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Repair the ladder
+# :label: ex-repair
+# ```
+# In the chain with a skip {eq}`def-skip-chain`, the exact $p(z_1 \mid z_2, x)$ is the product of $p(z_1 \mid z_2)$ with a message that sees $z_2$. Write the mean and the precision of that message, as a pair. As in the code above, `s0` is the variance $s_0^2$.
+
+
+# %% tags=["nbval-check-output"]
+def message(x, z_2, c, s0):
+    return ...
+
+
+exercises.check_message(message)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-repair
+# :label: ex-repair-solution
+# :class: dropdown
+# ```
+# $\mathcal{N}(x; z_1 + c z_2, s_0^2)$, read as a function of $z_1$, has its center at $x - c z_2$ and the variance $s_0^2$.
+
+
+# %% tags=["nbval-check-output"]
+def message(x, z_2, c, s0):
+    return x - c * z_2, 1 / s0
+
+
+exercises.check_message(message)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# (sec-hvae-summary)=
+# ## Summary
+#
+# - A chain of normal steps is a mixture, and no normal law if one step sets the width of the next {eq}`eq-chain-kurtosis`. More levels give the lowest latent a prior that is learned, and a guess that need not be normal.
+# - Inference may climb or descend; a climbing chain is also a descending one {eq}`eq-reversal`. With the exact posterior every draw gives $\log p(x)$ {eq}`eq-chain-exact`.
+# - The bound has one divergence for each level {eq}`eq-chain-elbo`. `elbo_terms` did not change.
+# - A ladder multiplies what the model expects by what the picture says: precisions add up {eq}`eq-normal-product`. With messages of any form that contains the exact posterior of a Markov chain ({prf:ref}`thm-ladder-exact`), with normal ones that of a linear chain {eq}`eq-ladder-exact`; it misses the posterior by a known price if upper levels reach the picture by another way {eq}`eq-ladder-price`, unless the message sees them.
+# - Upper levels die if nobody listens to them. In our small ladders sharing or free bits kept the top alive, and warm-up raised the bound; sharing did not raise it. On shared levels, count units by what they cost, not by whether they move.
+# - The top decides what, the bottom decides how. Each level has a temperature of its own.
+#
+# **What the sources say, and where they need care.** One lecture has the descending $q$, the other the climbing one; both are right, and {eq}`eq-reversal` connects them. The divergence over levels is printed with a plain $p(z)$ on the left, where most of $p_\theta(z)$ is learned. The rule "$q$ proportional to $p\, d$" is given without a condition; {prf:ref}`thm-ladder-exact` states it, and 0.290 nats are the price in our example. The lecture's picture of faces is of the deep kind, whose messages see the levels above.
+#
+# **To read next.** {cite:t}`sonderby2016`, the ladder; {cite:t}`kingma2016`, where inference and generation share a path of tensors; {cite:t}`vahdat2020` and {cite:t}`child2021`, deep hierarchies for photographs; {cite:t}`burda2016` on two levels and on dead units.
