@@ -160,6 +160,15 @@ SCENES = partial(
     schedule=cosine,
 )
 
+LADDER = partial(
+    BINARY_MNIST,
+    loss=elbo_loss,
+    epochs=250,
+    batch_size=256,
+    lr=3e-3,
+    options=warming,
+)
+
 RECIPES = {
     "ae-mnist": Recipe("mnist", mlp_autoencoder, reconstruction_loss),
     "dae-mnist": Recipe("mnist", mlp_autoencoder, denoising_loss),
@@ -184,14 +193,10 @@ RECIPES = {
         epochs=24,
         start="vae-mnist",
     ),
-    "hvae-mnist": BINARY_MNIST(
-        mlp_ladder,
-        elbo_loss,
-        epochs=250,
-        batch_size=256,
-        lr=3e-3,
-        options=warming,
-    ),
+    "hvae-mnist": LADDER(mlp_ladder),
+    # The same recipe with fewer levels, to compare with.
+    "hvae2-mnist": LADDER(partial(mlp_ladder, (64, 32), (512, 256))),
+    "hvae1-mnist": LADDER(partial(mlp_ladder, (64,), (512,))),
     "conv-hvae-mnist": BINARY_MNIST(
         conv_ladder,
         elbo_loss,
