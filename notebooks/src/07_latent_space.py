@@ -199,7 +199,10 @@ print("50 dimensions, about 1 in 1000:", short[50].float().mean().item() < 0.002
 # For two points of equal length, $0 < \omega < \pi$ and $0 \le t \le 1$, it keeps the length and turns at a constant speed. With $\angle$ for the angle between two vectors,
 #
 # $$
-# \lVert z_0 \rVert = \lVert z_1 \rVert \;\Longrightarrow\; \lVert \operatorname{slerp}(z_0, z_1; t) \rVert = \lVert z_0 \rVert \;\text{ and }\; \angle \big( z_0, \operatorname{slerp}(z_0, z_1; t) \big) = t\, \omega .
+# \begin{aligned}
+# \lVert z_0 \rVert = \lVert z_1 \rVert \;\Longrightarrow\;{} & \lVert \operatorname{slerp}(z_0, z_1; t) \rVert = \lVert z_0 \rVert \\
+# & \text{and } \angle \big( z_0, \operatorname{slerp}(z_0, z_1; t) \big) = t\, \omega .
+# \end{aligned}
 # $$ (eq-slerp)
 
 # %% tags=["nbval-check-output"]
