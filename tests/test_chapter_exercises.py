@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import answers_autoencoders
+import answers_diffusion_elbo
 import answers_elbo
 import answers_gaussian_toys
 import answers_hierarchical_vae
@@ -27,6 +28,7 @@ CHAPTERS = (
     answers_vae_training,
     answers_latent_space,
     answers_hierarchical_vae,
+    answers_diffusion_elbo,
 )
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]
