@@ -16,10 +16,7 @@ def mlp(
     Raises:
         ValueError: if there are fewer than two sizes, or one is below 1.
     """
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(
-            f"sizes must hold at least two positive integers; {list(sizes)} was given"
-        )
+    _check_sizes(sizes)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), activation()]
@@ -36,11 +33,15 @@ def normalized_mlp(
     Raises:
         ValueError: if there are fewer than two sizes, or one is below 1.
     """
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(
-            f"sizes must hold at least two positive integers; {list(sizes)} was given"
-        )
+    _check_sizes(sizes)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), norm(num_out), activation()]
     return nn.Sequential(*layers)
+
+
+def _check_sizes(sizes: Sequence[int]) -> None:
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(
+            f"sizes must hold at least two positive integers; {list(sizes)} was given"
+        )

@@ -467,20 +467,25 @@ def correlations(z, v):
     return z.T @ v / (len(z) - 1)
 
 
+def both_maps(tables, value_label):
+    """A map of latents and causes for each of the two networks."""
+    _, panels = plots.figure(2, height=3.2)
+    for axes, (name, table) in zip(panels, tables.items(), strict=True):
+        shown = plots.heatmap(
+            table,
+            x_label=f"cause ({name} VAE)",
+            y_label="latent",
+            value_label=value_label,
+            x_ticks=["azi", "ele", "light", "size", "hue"],
+            axes=axes,
+        )
+    return shown
+
+
 _ = torch.manual_seed(0)
 draws = {name: model.posterior(house.images).sample() for name, model in models.items()}
 tables = {name: correlations(z, house.factors) for name, z in draws.items()}
-fig, panels = plots.figure(2, height=3.2)
-for axes, (name, table) in zip(panels, tables.items(), strict=True):
-    shown = plots.heatmap(
-        table,
-        x_label=f"cause ({name} VAE)",
-        y_label="latent",
-        value_label="correlation",
-        x_ticks=["azi", "ele", "light", "size", "hue"],
-        axes=axes,
-    )
-shown
+both_maps(tables, "correlation")
 
 # %% [markdown]
 # Behind {numref}`fig-correlations` are these numbers: for each cause the latent with the largest correlation, and its size without the sign.
@@ -532,17 +537,7 @@ verify("eq-normal-information", information, formula, exact, rejects=wrong)
 
 # %% mystnb={"image": {"alt": "Two matrices of eight latents and five causes. On the left, the plain VAE, nearly every column has several medium fields. On the right, the relaxed VAE, light, size and hue have one bright field each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and causes, as a share of what a cause has: plain (left), relaxed (right).", "name": "fig-information"}}
 tells = {name: mutual_information(z, house.factors) for name, z in draws.items()}
-fig, panels = plots.figure(2, height=3.2)
-for axes, (name, information) in zip(panels, tells.items(), strict=True):
-    shown = plots.heatmap(
-        information / math.log(20),
-        x_label=f"cause ({name} VAE)",
-        y_label="latent",
-        value_label="share of log 20",
-        x_ticks=["azi", "ele", "light", "size", "hue"],
-        axes=axes,
-    )
-shown
+both_maps({k: t / math.log(20) for k, t in tells.items()}, "share of log 20")
 
 # %% [markdown]
 # {numref}`fig-information` shows what correlation missed. In the relaxed network a second latent knows something about azimuth. What it knows is how *far* the house is turned, and not which way: it goes with the square of the angle.
