@@ -45,8 +45,9 @@ schedule = linear_schedule(1000)
 
 
 # %%
-def dissolved(t):
-    noise = torch.randn(digits.shape, generator=torch.Generator().manual_seed(0))
+def dissolved(t, schedule=schedule):
+    seed = torch.Generator().manual_seed(0)
+    noise = torch.randn(digits.shape, generator=seed, dtype=digits.dtype)
     x_t = add_noise(schedule, digits, t, noise) if t else digits
     return plots.image_grid((x_t / 2 + 0.5).clamp(0, 1), tile=0.66)
 
