@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +19,9 @@ from tqdm import tqdm
 
 import companion
 from companion import runtime
-from companion.autoencoder import (
-    contractive_loss,
-    conv_autoencoder,
-    denoising_loss,
-    mlp_autoencoder,
-    reconstruction_loss,
-    robust_loss,
-)
 from companion.checkpoints import (
     Card,
+    Stateful,
     check_weights,
     load_run,
     load_weights,
@@ -37,188 +30,9 @@ from companion.checkpoints import (
     save_weights,
     weight_names,
 )
-from companion.data import (
-    Batches,
-    binarize,
-    cache_dir,
-    describe,
-    load,
-    scenes,
-)
-from companion.elbo import LatentChain, elbo_loss, importance_weighted_loss
-from companion.hierarchical_vae import conv_ladder, mlp_ladder
-from companion.metrics import log_likelihood
-from companion.training import Loss, fit
-from companion.vae import (
-    DiscretizedGaussianLikelihood,
-    GaussianLikelihood,
-    Vae,
-    conv_vae,
-    gray_cross_entropy_loss,
-    mlp_vae,
-)
-
-
-def cosine(progress: float) -> float:
-    """Learning rate along half a cosine, from 1 down to 1/100 of the recipe's."""
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
-
-
-def scene_vae() -> Vae:
-    """A VAE of `companion.data.scenes`; colors spread by 0.16 there, and by 0.1 here given z."""
-    return conv_vae(8, image_shape=(3, 32, 32), likelihood=GaussianLikelihood(0.1))
-
-
-def color_vae() -> Vae:
-    """A VAE of photographs with 32 x 32 pixels in 256 levels of red, green and blue."""
-    likelihood = DiscretizedGaussianLikelihood(0.1, learned=True)
-    return conv_vae(128, 64, (3, 32, 32), likelihood)
-
-
-def relaxing(progress: float) -> dict[str, float]:
-    """A weight of the divergence that falls from 100 to 1, by equal factors, until 70 percent are done."""
-    return {"beta": 100 ** (1 - min(1.0, progress / 0.7))}
-
-
-def warming(progress: float) -> dict[str, float]:
-    """A weight that rises until 30 percent are done, and one free nat for each level in the first half."""
-    return {
-        "beta": min(1.0, progress / 0.3),
-        "free_nats": 1.0 if progress < 0.5 else 0.0,
-    }
-
-
-def minus_log_likelihood(
-    model: LatentChain, x: Tensor, num_samples: int = 100
-) -> Tensor:
-    """Minus log p(x), by default estimated by L_100: enough to compare models, and soon done."""
-    return -log_likelihood(model, x, num_samples)
-
-
-def squared_error_of_means(model: Vae, x: Tensor) -> Tensor:
-    """Squared error of the decoder's mean at the mean of q(z|x), summed over the picture."""
-    mean = model.likelihood(model.posterior(x).mean).mean
-    return (mean - x).square().flatten(1).sum(1)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides one training: data set, architecture, what is minimized, what is measured on the test split.
-
-    Attributes:
-        data: a name that `load` accepts, or "scenes".
-        model: builds the model.
-        loss: what is minimized, one value per example.
-        metric: what is measured on the test split, one value per example.
-        metric_text: what that is, with its unit.
-        epochs: passes over the training split.
-        batch_size: examples in a batch.
-        lr: learning rate of Adam at the start.
-        schedule: factor of the learning rate when a share of the steps, from 0 to 1, is done.
-        options: keyword arguments of `loss` when a share of the steps is done.
-        prepare: what each batch, and the test split, goes through first; it may be random.
-        start: name of shipped weights to start from, in place of random ones.
-        seed: of initialization, batches and noise, and again of the measurement.
-    """
-
-    data: str
-    model: Callable[[], nn.Module]
-    loss: Loss
-    metric: Loss = reconstruction_loss
-    metric_text: str = "squared error of a test picture, summed over its pixels"
-    epochs: int = 10
-    batch_size: int = 128
-    lr: float = 1e-3
-    schedule: Callable[[float], float] = lambda progress: 1.0
-    options: Callable[[float], dict[str, float]] = lambda progress: {}
-    prepare: Callable[[Tensor], Tensor] = lambda x: x
-    start: str | None = None
-    seed: int = 0
-
-
-# Black-and-white digits, drawn anew for each batch.
-BINARY_MNIST = partial(
-    Recipe,
-    "mnist",
-    metric=minus_log_likelihood,
-    metric_text="minus log p(x) of a binarized test picture, in nats, estimated by L_100",
-    prepare=binarize,
-    schedule=cosine,
-    batch_size=100,
-)
-
-SCENES = partial(
-    Recipe,
-    "scenes",
-    scene_vae,
-    elbo_loss,
-    metric=squared_error_of_means,
-    metric_text="squared error of a test picture, decoded from the mean of q, summed over its values",
-    epochs=30,
-    batch_size=100,
-    lr=4e-3,
-    schedule=cosine,
-)
-
-LADDER = partial(
-    BINARY_MNIST,
-    loss=elbo_loss,
-    epochs=250,
-    batch_size=256,
-    lr=3e-3,
-    options=warming,
-)
-
-RECIPES = {
-    "ae-mnist": Recipe("mnist", mlp_autoencoder, reconstruction_loss),
-    "dae-mnist": Recipe("mnist", mlp_autoencoder, denoising_loss),
-    "cae-mnist": Recipe("mnist", mlp_autoencoder, contractive_loss),
-    "robust-ae-mnist": Recipe("mnist", mlp_autoencoder, robust_loss),
-    "conv-ae-mnist": Recipe("mnist", conv_autoencoder, reconstruction_loss),
-    "gray-vae-mnist": Recipe(
-        "mnist",
-        partial(mlp_vae, latent_dim=20, hidden=(400,), activation=nn.ReLU),
-        gray_cross_entropy_loss,
-        metric=gray_cross_entropy_loss,
-        metric_text="cross-entropy of a test picture's gray levels plus KL, in nats; no likelihood",
-    ),
-    "vae-mnist": BINARY_MNIST(mlp_vae, elbo_loss, epochs=1000),
-    "vae2d-mnist": BINARY_MNIST(
-        partial(mlp_vae, latent_dim=2), elbo_loss, epochs=200, lr=2e-3
-    ),
-    "conv-vae-mnist": BINARY_MNIST(conv_vae, elbo_loss, epochs=100),
-    "iwae-mnist": BINARY_MNIST(
-        mlp_vae,
-        partial(importance_weighted_loss, num_samples=50),
-        epochs=24,
-        start="vae-mnist",
-    ),
-    "hvae-mnist": LADDER(mlp_ladder),
-    # The same recipe with fewer levels, to compare with.
-    "hvae2-mnist": LADDER(partial(mlp_ladder, (64, 32), (512, 256))),
-    "hvae1-mnist": LADDER(partial(mlp_ladder, (64,), (512,))),
-    "conv-hvae-mnist": BINARY_MNIST(
-        conv_ladder,
-        elbo_loss,
-        epochs=40,
-        batch_size=128,
-        lr=2e-3,
-        options=warming,
-    ),
-    # For a GPU: photographs in all their 256 levels.
-    "vae-cifar10": Recipe(
-        "cifar10",
-        color_vae,
-        elbo_loss,
-        metric=minus_log_likelihood,
-        metric_text="minus log p(x) of a test picture of 256 levels, in nats, estimated by L_100",
-        epochs=200,
-        batch_size=128,
-        schedule=cosine,
-    ),
-    "vae-scenes": SCENES(),
-    "beta-vae-scenes": SCENES(options=relaxing),
-}
+from companion.data import Batches, cache_dir, describe, load, scenes
+from companion.recipes import RECIPES, Recipe, minus_log_likelihood
+from companion.training import exponential_average, fit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -369,7 +183,16 @@ def _train(
         num_epochs=recipe.epochs,
         seed=recipe.seed,
     )
+    ema = None if recipe.ema is None else exponential_average(model, recipe.ema)
     clock = _Clock()
+    parts: dict[str, Stateful] = {
+        "model": model,
+        "optimizer": optimizer,
+        "batches": batches,
+        "clock": clock,
+    }
+    if ema is not None:
+        parts["ema"] = ema
     # Now rather than at the first save: a folder that cannot be made must not cost a training.
     out.mkdir(parents=True, exist_ok=True)
     unfinished = out / f"{name}.run.safetensors"
@@ -378,9 +201,7 @@ def _train(
             raise ValueError(
                 f"{unfinished} holds an unfinished training; continue it with --resume, or delete it"
             )
-        load_run(
-            unfinished, model=model, optimizer=optimizer, batches=batches, clock=clock
-        )
+        load_run(unfinished, **parts)
     print(
         f"{name}: step {batches.step} of {len(batches)} on {_device_name()}, {runtime.scale()} scale",
         flush=True,
@@ -404,6 +225,7 @@ def _train(
         loss,
         batches,
         optimizer,
+        ema=ema,
         autocast=runtime.autocast,
         progress=progress,
     ):
@@ -418,15 +240,10 @@ def _train(
             tqdm.write(f"{name}: {text}", file=sys.stdout)
             losses.clear()
         if time.monotonic() - saved >= save_every:
-            save_run(
-                unfinished,
-                model=model,
-                optimizer=optimizer,
-                batches=batches,
-                clock=clock,
-            )
+            save_run(unfinished, **parts)
             saved = time.monotonic()
-    card = _measure_and_save(name, recipe, model, out, clock)
+    trained = model if ema is None else ema.module
+    card = _measure_and_save(name, recipe, trained, out, clock)
     remove_run(unfinished)
     print(
         f"{name}: {card.metric}: {card.metric_value:.3f} +- {card.metric_se:.3f} after {card.minutes:.1f} min"

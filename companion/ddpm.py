@@ -15,14 +15,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from companion.distributions import diagonal_normal
+from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
+from companion.networks.unet import UNet
 from companion.schedule import (
     Schedule,
     add_noise,
+    linear_schedule,
     mean_from_x_0,
     noise_from_x_0,
     per_example,
+    v_from_x_0,
     x_0_from_noise,
     x_0_from_v,
 )
@@ -190,25 +193,39 @@ def elbo_step(
 
 
 def single_step_elbo(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"]
+    model: Ddpm,
+    x: Float[Tensor, "batch *x_shape"],
+    time_weights: Float[Tensor, "times"] | None = None,
 ) -> Float[Tensor, "batch"]:
     """Estimate the bound from one random step per example, one call of the denoiser.
 
-    T times a term drawn evenly among T has their sum as its mean. It is as unbiased as
-    `elbo_terms`, costs a T-th of it, and varies much more.
+    A term drawn with probability p(t), over p(t), has the sum of the terms as its mean.
+    It is as unbiased as `elbo_terms`, costs a T-th of it, and varies much more; less
+    where p(t) is large for large terms.
 
     Args:
         model: its marginals q(x_t|x) have a closed form.
         x: a batch of data.
+        time_weights: p(t) up to a factor, entry t for time t = 1..T and entry 0 unused;
+            by default all alike.
 
     Returns:
         Nats per example; higher is better.
 
-    Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4.
+    Raises:
+        ValueError: if `time_weights` has no T + 1 entries, or one from entry 1 on is
+            not positive and finite.
+
+    Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
+        not alike: Nichol & Dhariwal 2021, section 3.3.
     """
-    terms = elbo_step(model, x, _random_times(model, x), torch.randn_like(x))
-    divergence = kl_divergence(model.posterior(x), model.prior(len(x)))
-    return model.num_latents * terms - divergence
+    T = model.num_latents
+    weights = torch.ones(T + 1) if time_weights is None else time_weights
+    _check_time_weights(weights, T)
+    p = (weights[1:] / weights[1:].sum()).to(x)
+    t = torch.multinomial(p, len(x), replacement=True) + 1
+    terms = elbo_step(model, x, t, torch.randn_like(x)) / p[t - 1]
+    return terms - kl_divergence(model.posterior(x), model.prior(len(x)))
 
 
 def noise_prediction_loss(
@@ -224,11 +241,30 @@ def noise_prediction_loss(
 
     Source: Ho et al. 2020, eq. 14.
     """
-    model._check_data(x)
-    t, noise = _random_times(model, x), torch.randn_like(x)
-    x_t = add_noise(model.schedule, x, t, noise)
+    t, noise, x_t = _at_random_time(model, x)
     noise_hat = noise_from_x_0(model.schedule, x_t, t, model.denoise(x_t, t))
     return (noise - noise_hat).square().flatten(1).sum(1)
+
+
+def v_prediction_loss(
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"]
+) -> Float[Tensor, "batch"]:
+    """Squared error of v at a random time, summed over dimensions.
+
+    It is that of the noise over alpha_bar_t: the same at small t, and one of the data
+    at large t, where x_t is nearly the noise itself.
+
+    Args:
+        model: any denoiser will do; its estimate of x_0 is read as one of v.
+        x: a batch of data.
+
+    Source: Salimans & Ho 2022, section 4.
+    """
+    t, _, x_t = _at_random_time(model, x)
+    v, v_hat = (
+        v_from_x_0(model.schedule, x_t, t, x_0) for x_0 in (x, model.denoise(x_t, t))
+    )
+    return (v - v_hat).square().flatten(1).sum(1)
 
 
 class NoisePredictor(nn.Module):
@@ -407,6 +443,25 @@ class MixtureDenoiser(nn.Module):
         return torch.einsum("bk,bkd->bd", share, x_hat).view_as(x_t).to(x_t)
 
 
+def image_ddpm(network: UNet, schedule: Schedule | None = None) -> Ddpm:
+    """Return a `Ddpm` of 8-bit pictures scaled to [-1, 1], whose network estimates v.
+
+    Its variances are beta_t. That of the likelihood, which beta_1 would make too large,
+    is beta_tilde_2.
+
+    Args:
+        network: of a noisy picture and its time.
+        schedule: the noise; by default the linear one of 1000 steps.
+
+    Source: Ho et al. 2020, section 3.2, and their code for the likelihood.
+    """
+    schedule = linear_schedule(1000) if schedule is None else schedule
+    reverse_var = schedule.beta
+    reverse_var[1] = schedule.posterior_var[2]
+    denoiser = VPredictor(network, schedule)
+    return Ddpm(denoiser, schedule, network.image_shape, reverse_var, DiscretizedNormal)
+
+
 def gaussian_denoiser(
     schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
 ) -> MixtureDenoiser:
@@ -414,8 +469,12 @@ def gaussian_denoiser(
     return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
 
 
-def _random_times(model: Ddpm, x: Tensor) -> Int[Tensor, "batch"]:
-    return torch.randint(1, model.num_latents + 1, (len(x),), device=x.device)
+def _at_random_time(model: Ddpm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A time for each example, noise, and the x_t they make."""
+    model._check_data(x)
+    t = torch.randint(1, model.num_latents + 1, (len(x),), device=x.device)
+    noise = torch.randn_like(x)
+    return t, noise, add_noise(model.schedule, x, t, noise)
 
 
 def _from_step_1(values: Tensor) -> Tensor:
@@ -436,6 +495,15 @@ def _check_reverse_var(values: Tensor, T: int, x_shape: tuple[int, ...]) -> None
         raise ValueError(
             "reverse_var must be positive and finite from entry 1 on; "
             f"{values[tuple(index)]:.4g} was given at t = {index[0]}"
+        )
+
+
+def _check_time_weights(weights: Tensor, T: int) -> None:
+    used = weights[1:]
+    if weights.shape != (T + 1,) or not bool(((used > 0) & (used < math.inf)).all()):
+        raise ValueError(
+            f"time_weights must have shape {(T + 1,)} and be positive and finite from "
+            f"entry 1 on; shape {tuple(weights.shape)} was given"
         )
 
 

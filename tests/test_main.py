@@ -11,11 +11,12 @@ import torch
 
 from companion import __main__ as command_line
 from companion import __version__, checkpoints
-from companion.__main__ import RECIPES, Recipe, cosine, main, minus_log_likelihood, relaxing, warming
+from companion.__main__ import main
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
 from companion.checkpoints import check_weights, load_weights
 from companion.data import binarize, load
 from companion.elbo import elbo_loss
+from companion.recipes import RECIPES, Recipe, cosine, minus_log_likelihood, relaxing, warming
 from companion.vae import mlp_vae
 
 

@@ -21,7 +21,6 @@ MOVES = re.compile(r'<figure[^>]*\bclass="[^"]*companion-(?:slider|editor)')
 FOLD = re.compile(r"<details|class=\"[^\"]*\b(?:dropdown|toggle)\b")
 
 
-
 def having(pattern: re.Pattern[str]) -> Any:
     """The pages whose source has the pattern; all tests of a page go to one worker, which opens it once."""
     names = [name for name in PAGES if pattern.search(SOURCES[name])]
