@@ -30,7 +30,15 @@ from companion.checkpoints import (
     save_weights,
     weight_names,
 )
-from companion.data import Batches, cache_dir, describe, load, scenes
+from companion.data import (
+    TOYS,
+    Batches,
+    cache_dir,
+    describe,
+    load,
+    scenes,
+    toy_density,
+)
 from companion.recipes import RECIPES, Recipe, minus_log_likelihood
 from companion.training import exponential_average, fit
 
@@ -171,14 +179,14 @@ def _train(
 ) -> int:
     """Train, saving the run now and then; a killed training continues, with `resume`, as if it had not been killed."""
     recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
-    images = _images(recipe.data, "train")
+    examples = _examples(recipe, "train")
     torch.manual_seed(recipe.seed)
     model = runtime.to_device(recipe.model())
     if recipe.start is not None:
         load_weights(recipe.start, model)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     batches = Batches(
-        images,
+        *examples,
         batch_size=recipe.batch_size,
         num_epochs=recipe.epochs,
         seed=recipe.seed,
@@ -207,10 +215,10 @@ def _train(
         flush=True,
     )
 
-    def loss(model: nn.Module, x: Tensor) -> Tensor:
+    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
         # The batches have counted the one that is being used.
         options = recipe.options((batches.step - 1) / len(batches))
-        return recipe.loss(model, recipe.prepare(x), **options)
+        return recipe.loss(model, recipe.prepare(x), *labels, **options)
 
     def set_lr(steps: int) -> None:
         # From the number of steps alone, so that a resumed training needs no more.
@@ -252,12 +260,22 @@ def _train(
     return 0
 
 
-def _images(name: str, split: str) -> Tensor:
-    """The pictures of a split; of scenes there are 20,000 to train on, and 2,000 others to test."""
+def _examples(recipe: Recipe, split: str) -> tuple[Tensor, ...]:
+    """The examples of a split, and their labels if the recipe needs them.
+
+    Of scenes there are 20,000 to train on, and 2,000 others to test; of toys 50,000 and 10,000.
+    """
+    name, seed = recipe.data, 0 if split == "train" else 1
     if name == "scenes":
-        num, seed = (20_000, 0) if split == "train" else (2_000, 1)
-        return scenes(num, seed, device=runtime.device()).images
-    return load(name, split, fallback=False, device=runtime.device()).images
+        num = 20_000 if split == "train" else 2_000
+        return (scenes(num, seed, device=runtime.device()).images,)
+    if name in TOYS:
+        num = 50_000 if split == "train" else 10_000
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return (toy_density(name).sample([num]).to(runtime.device()),)
+    data = load(name, split, fallback=False, device=runtime.device())
+    return (data.images, data.labels) if recipe.labels else (data.images,)
 
 
 def _measure_and_save(
@@ -321,10 +339,11 @@ def _evaluate_weights(name: str, samples: int | None, out: Path | None) -> int:
 @torch.no_grad()
 def _evaluate(model: nn.Module, recipe: Recipe) -> Tensor:
     """The recipe's metric for each example of the test split; the same numbers each time."""
-    test = _images(recipe.data, "test")
+    x, *labels = _examples(recipe, "test")
     torch.manual_seed(recipe.seed)
-    parts = recipe.prepare(test).split(1000)
-    return torch.cat([recipe.metric(model.eval(), part) for part in parts]).double()
+    examples = (recipe.prepare(x), *labels)
+    parts = zip(*(tensor.split(1000) for tensor in examples), strict=True)
+    return torch.cat([recipe.metric(model.eval(), *part) for part in parts]).double()
 
 
 class _Clock:

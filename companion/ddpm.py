@@ -8,6 +8,7 @@ of its sum is enough for training.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -443,8 +444,13 @@ class MixtureDenoiser(nn.Module):
         return torch.einsum("bk,bkd->bd", share, x_hat).view_as(x_t).to(x_t)
 
 
-def image_ddpm(network: UNet, schedule: Schedule | None = None) -> Ddpm:
-    """Return a `Ddpm` of 8-bit pictures scaled to [-1, 1], whose network estimates v.
+def image_ddpm(
+    network: UNet,
+    schedule: Schedule | None = None,
+    predictor: type[NoisePredictor] = VPredictor,
+    levels: int = 256,
+) -> Ddpm:
+    """Return a `Ddpm` of pictures whose gray levels are spaced evenly on [-1, 1].
 
     Its variances are beta_t. That of the likelihood, which beta_1 would make too large,
     is beta_tilde_2.
@@ -452,14 +458,17 @@ def image_ddpm(network: UNet, schedule: Schedule | None = None) -> Ddpm:
     Args:
         network: of a noisy picture and its time.
         schedule: the noise; by default the linear one of 1000 steps.
+        predictor: what the network estimates, v or the noise.
+        levels: number of gray levels.
 
     Source: Ho et al. 2020, section 3.2, and their code for the likelihood.
     """
     schedule = linear_schedule(1000) if schedule is None else schedule
     reverse_var = schedule.beta
     reverse_var[1] = schedule.posterior_var[2]
-    denoiser = VPredictor(network, schedule)
-    return Ddpm(denoiser, schedule, network.image_shape, reverse_var, DiscretizedNormal)
+    denoiser = predictor(network, schedule)
+    likelihood = partial(DiscretizedNormal, levels=levels)
+    return Ddpm(denoiser, schedule, network.image_shape, reverse_var, likelihood)
 
 
 def gaussian_denoiser(

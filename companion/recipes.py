@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from companion.autoencoder import (
     contractive_loss,
@@ -17,11 +18,21 @@ from companion.autoencoder import (
     robust_loss,
 )
 from companion.data import binarize
-from companion.ddpm import Ddpm, image_ddpm, single_step_elbo, v_prediction_loss
-from companion.elbo import LatentChain, elbo_loss, importance_weighted_loss
+from companion.ddpm import (
+    Ddpm,
+    NoisePredictor,
+    image_ddpm,
+    noise_prediction_loss,
+    single_step_elbo,
+    v_prediction_loss,
+)
+from companion.elbo import LatentChain, elbo_loss, elbo_terms, importance_weighted_loss
 from companion.hierarchical_vae import conv_ladder, mlp_ladder
 from companion.metrics import bits_per_dim, log_likelihood
-from companion.networks.unet import mnist_unet
+from companion.networks.classifier import DigitClassifier
+from companion.networks.mlp import TimeMlp
+from companion.networks.unet import UNet, mnist_unet
+from companion.schedule import linear_schedule
 from companion.training import Loss
 from companion.vae import (
     DiscretizedGaussianLikelihood,
@@ -47,6 +58,24 @@ def color_vae() -> Vae:
     """A VAE of photographs with 32 x 32 pixels in 256 levels of red, green and blue."""
     likelihood = DiscretizedGaussianLikelihood(0.1, learned=True)
     return conv_vae(128, 64, (3, 32, 32), likelihood)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Points of the toy densities, with a variance near 1."""
+    return x / 2
+
+
+def toy_ddpm() -> Ddpm:
+    """A DDPM of points in the plane, 100 steps; its network estimates the noise."""
+    schedule = linear_schedule(100, 1e-3, 0.2)
+    denoiser = NoisePredictor(TimeMlp(2, (128, 128, 128)), schedule)
+    return Ddpm(denoiser, schedule, (2,), schedule.beta)
+
+
+def digits_ddpm() -> Ddpm:
+    """A DDPM of digits of 8 x 8 pixels, small enough for tests; its network estimates the noise."""
+    network = UNet((1, 8, 8), 16, (1, 2), blocks=1)
+    return image_ddpm(network, predictor=NoisePredictor, levels=17)
 
 
 def mnist_ddpm() -> Ddpm:
@@ -79,6 +108,21 @@ def symmetric(x: Tensor) -> Tensor:
     return 2 * x - 1
 
 
+def cross_entropy(model: nn.Module, x: Tensor, label: Tensor) -> Tensor:
+    """Minus the log-probability of the right class, in nats."""
+    return F.cross_entropy(model(x), label, reduction="none")
+
+
+def mistakes(model: nn.Module, x: Tensor, label: Tensor) -> Tensor:
+    """1 where the likeliest class is wrong, else 0."""
+    return (model(x).argmax(1) != label).double()
+
+
+def minus_bound(model: Ddpm, x: Tensor) -> Tensor:
+    """Minus the bound on log p(x), all its terms."""
+    return -elbo_terms(model, x).elbo
+
+
 def bits_of_bound(model: Ddpm, x: Tensor, num_times: int = 8) -> Tensor:
     """Minus the bound on log p(x), in bits per dimension, from random steps: mostly early ones, which cost most."""
     weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
@@ -97,16 +141,17 @@ class Recipe:
     """All that decides one training: data set, architecture, what is minimized, what is measured on the test split.
 
     Attributes:
-        data: a name that `load` accepts, or "scenes".
+        data: a name that `load` accepts, "scenes", or one of `toy_density`.
         model: builds the model.
-        loss: what is minimized, one value per example.
-        metric: what is measured on the test split, one value per example.
+        loss: what is minimized, one value per example; it is given the labels, too, if `labels` is set.
+        metric: what is measured on the test split, one value per example; given the same as the loss.
         metric_text: what that is, with its unit.
         epochs: passes over the training split.
         batch_size: examples in a batch.
         lr: learning rate of Adam at the start.
         schedule: factor of the learning rate when a share of the steps, from 0 to 1, is done.
         options: keyword arguments of `loss` when a share of the steps is done.
+        labels: whether the examples' labels are needed.
         ema: decay of an average of the weights, which is what is stored; None for the last weights.
         prepare: what each batch, and the test split, goes through first; it may be random.
         start: name of shipped weights to start from, in place of random ones.
@@ -123,6 +168,7 @@ class Recipe:
     lr: float = 1e-3
     schedule: Callable[[float], float] = lambda progress: 1.0
     options: Callable[[float], dict[str, float]] = lambda progress: {}
+    labels: bool = False
     ema: float | None = None
     prepare: Callable[[Tensor], Tensor] = lambda x: x
     start: str | None = None
@@ -210,6 +256,38 @@ RECIPES = {
         options=warming,
     ),
     "ddpm-mnist": DDPM("mnist", mnist_ddpm, epochs=16),
+    # As Ho et al. train: the network estimates the noise.
+    "ddpm-digits": DDPM(
+        "digits",
+        digits_ddpm,
+        loss=noise_prediction_loss,
+        metric_text="minus the bound on log p(x) of a test picture of 17 levels, in bits per dimension, from 8 steps",
+        epochs=400,
+        lr=2e-3,
+    ),
+    "ddpm-toy2d": DDPM(
+        "mixture",
+        toy_ddpm,
+        loss=noise_prediction_loss,
+        metric=minus_bound,
+        metric_text="minus the bound on log p(x) of a test point, in nats",
+        epochs=60,
+        batch_size=500,
+        lr=2e-3,
+        prepare=halved,
+    ),
+    # It judges what the models draw.
+    "classifier-mnist": Recipe(
+        "mnist",
+        DigitClassifier,
+        cross_entropy,
+        metric=mistakes,
+        metric_text="share of the test pictures that it takes for another digit",
+        epochs=12,
+        schedule=cosine,
+        lr=2e-3,
+        labels=True,
+    ),
     # For a GPU: photographs in all their 256 levels.
     "vae-cifar10": Recipe(
         "cifar10",

@@ -145,6 +145,43 @@ def test_a_stopped_training_on_drawn_pictures_resumes_bit_for_bit(tmp_path, monk
     assert cards[0].metric_value == cards[1].metric_value
 
 
+def test_a_stopped_training_with_an_average_stores_the_average(tmp_path, monkeypatch):
+    losses = []
+
+    def loss(model, x, label):
+        assert label.shape == (len(x),) and label.dtype == torch.int64
+        if stop and len(losses) == 30:
+            raise KeyboardInterrupt
+        losses.append(1)
+        return noisy_loss(model, x)
+
+    def metric(model, x, label):
+        assert label.shape == (len(x),)
+        return reconstruction_loss(model, x)
+
+    averaged = replace(RECIPE, loss=loss, metric=metric, labels=True, ema=0.9)
+    monkeypatch.setitem(RECIPES, "tiny", averaged)
+    stopped, whole, last = (tmp_path / name for name in ("stopped", "whole", "last"))
+    command, stop = ["train", "tiny", "--save-every", "0", "--out"], True
+    assert main([*command, str(stopped)]) == 130
+    stop = False
+    assert main([*command, str(stopped), "--resume"]) == 0
+    assert main([*command, str(whole)]) == 0
+    assert check_weights("tiny", stopped).sha256 == check_weights("tiny", whole).sha256
+    monkeypatch.setitem(RECIPES, "tiny", replace(averaged, ema=None))
+    assert main([*command, str(last)]) == 0
+    assert check_weights("tiny", last).sha256 != check_weights("tiny", whole).sha256
+
+
+def test_toys_are_two_samples_and_leave_random_numbers_alone():
+    recipe = RECIPES["ddpm-toy2d"]
+    state = torch.get_rng_state()
+    (train,), (test,) = command_line._examples(recipe, "train"), command_line._examples(recipe, "test")
+    assert train.shape == (50_000, 2) and test.shape == (10_000, 2)
+    assert not torch.isin(test[:, 0], train[:, 0]).all()
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_a_random_measurement_starts_from_the_recipe_s_seed(tmp_path):
     assert main(["train", "binary", "--epochs", "1", "--out", str(tmp_path)]) == 0
     model = tiny_vae()
@@ -189,7 +226,8 @@ def test_every_step_has_the_weight_of_the_divergence(tmp_path, monkeypatch):
 
 
 def test_scenes_are_two_samples():
-    train, test = command_line._images("scenes", "train"), command_line._images("scenes", "test")
+    recipe = RECIPES["vae-scenes"]
+    (train,), (test,) = command_line._examples(recipe, "train"), command_line._examples(recipe, "test")
     assert train.shape == (20_000, 3, 32, 32) and test.shape == (2_000, 3, 32, 32)
     assert not any((train == one).flatten(1).all(1).any() for one in test[:3])
 
@@ -284,20 +322,28 @@ def test_wrong_arguments(arguments, message, capsys):
     assert message.replace("'", "") in capsys.readouterr().err.replace("'", "")
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES])
+def examples_like(recipe):
+    """Eight random examples of the shape and the values that the recipe's data have, and labels if it wants them."""
+    shape = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "mixture": (2,)}.get(recipe.data, (3, 32, 32))
+    levels = 17 if recipe.data == "digits" else 256
+    x = recipe.prepare(torch.randint(levels, (8, *shape)) / (levels - 1))
+    return (x, torch.arange(8)) if recipe.labels else (x,)
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains(name):
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    shape = (1, 28, 28) if recipe.data == "mnist" else (3, 32, 32)
-    model, x = recipe.model(), recipe.prepare(torch.randint(256, (8, *shape)) / 255)
+    model, examples = recipe.model(), examples_like(recipe)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
-    before = recipe.metric(model, x).mean().item()
+    with torch.no_grad():
+        before = recipe.metric(model, *examples).mean().item()
     loss = partial(recipe.loss, **recipe.options(1.0))
-    for _ in command_line.fit(model, loss, [x] * 20, optimizer):
+    for _ in command_line.fit(model, loss, [examples] * 20, optimizer):
         pass
     with torch.no_grad():
-        assert recipe.metric(model, x).shape == (8,)
-        assert recipe.metric(model, x).mean().item() < before
+        assert recipe.metric(model, *examples).shape == (8,)
+        assert recipe.metric(model, *examples).mean().item() < before
 
 
 def test_data_lists_every_set_and_downloads_only_when_asked(no_data, capsys):

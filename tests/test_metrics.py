@@ -15,6 +15,7 @@ from companion.metrics import (
     auroc,
     bits_per_dim,
     energy_test,
+    frechet_distance,
     linear_probe,
     log_likelihood,
     mutual_information,
@@ -282,3 +283,51 @@ def test_bits_per_dim() -> None:
     assert bits_per_dim(density, 1).item() + math.log2(255 / 2) == pytest.approx(8, abs=1e-5)
     with pytest.raises(ValueError, match="^num_dims must be at least 1; 0 was given$"):
         bits_per_dim(nats, 0)
+
+
+def test_frechet_distance_of_normals_that_share_their_axes() -> None:
+    # Samples whose mean and covariance are exact: the distance is |m|^2 + sum (s_x - s_y)^2.
+    torch.manual_seed(0)
+    z = torch.randn(500, 3, dtype=torch.double)
+    z = z - z.mean(0)
+    z = z @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(z.T))).T
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.double))[0]
+    s_x, s_y, m = torch.tensor([[1.0, 2.0, 0.5], [3.0, 1.0, 0.0], [1.0, -2.0, 0.3]], dtype=torch.double)
+    x, y = z * s_x @ turn, (z * s_y + m) @ turn
+    expected = (m.square().sum() + (s_x - s_y).square().sum()).item()
+    assert frechet_distance(x, y) == pytest.approx(expected, abs=1e-9)
+    assert frechet_distance(y, x) == pytest.approx(expected, abs=1e-9)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_distance_of_covariances_that_do_not_commute() -> None:
+    # Against the square root of the product itself, by scipy.
+    from scipy.linalg import sqrtm
+
+    torch.manual_seed(0)
+    x, y = torch.randn(400, 4) @ torch.randn(4, 4), torch.randn(300, 4) @ torch.randn(4, 4) + 1
+    cov_x, cov_y = (torch.cov(a.double().T) for a in (x, y))
+    cross = torch.tensor(sqrtm((cov_x @ cov_y).numpy()).real).trace()
+    expected = (x.double().mean(0) - y.double().mean(0)).square().sum() + (cov_x + cov_y).trace() - 2 * cross
+    assert frechet_distance(x, y) == pytest.approx(expected.item(), rel=1e-8)
+
+
+def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> None:
+    torch.manual_seed(0)
+    small, large = (frechet_distance(torch.randn(n, 8), torch.randn(n, 8)) for n in (100, 10_000))
+    assert 0 < 10 * large < small
+    assert frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]])) == pytest.approx(9)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(5), torch.zeros(5, 1), r"shapes \(5,\) and \(5, 1\) were given"),
+        (torch.zeros(5, 2), torch.zeros(5, 3), "of equal dimension"),
+        (torch.zeros(1, 2), torch.zeros(5, 2), "at least two vectors"),
+        (torch.full((3, 2), math.nan), torch.zeros(5, 2), "x and y must be finite"),
+    ],
+)
+def test_frechet_distance_refuses_what_it_cannot_compare(x: torch.Tensor, y: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frechet_distance(x, y)

@@ -17,10 +17,11 @@ from companion.data.images import (
     load,
 )
 from companion.data.scenes import SCENE_FACTORS, Scenes, render_scenes, scenes
-from companion.data.toys import toy_density
+from companion.data.toys import TOYS, toy_density
 
 __all__ = [
     "SCENE_FACTORS",
+    "TOYS",
     "Batches",
     "Copy",
     "Images",

@@ -1,6 +1,7 @@
 """Distributions in the plane that look like data, yet have an exact log-density."""
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -35,15 +36,9 @@ def toy_density(name: str) -> Distribution:
     Raises:
         ValueError: if the name is none of these.
     """
-    toys = {
-        "rings": Rings,
-        "mixture": _mixture,
-        "pinwheel": _pinwheel,
-        "checkerboard": Checkerboard,
-    }
-    if name not in toys:
-        raise ValueError(f"name must be one of {', '.join(toys)}; {name!r} was given")
-    return toys[name]()
+    if name not in TOYS:
+        raise ValueError(f"name must be one of {', '.join(TOYS)}; {name!r} was given")
+    return TOYS[name]()
 
 
 class Rings(Distribution):
@@ -196,3 +191,12 @@ def _pinwheel() -> Distribution:
     return TransformedDistribution(
         MixtureSameFamily(Categorical(torch.ones(5)), arms), [Swirl(0.7)]
     )
+
+
+TOYS: Mapping[str, Callable[[], Distribution]] = {
+    "rings": Rings,
+    "mixture": _mixture,
+    "pinwheel": _pinwheel,
+    "checkerboard": Checkerboard,
+}
+"""What `toy_density` makes, by name."""

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import nn
+from jaxtyping import Float, Real
+from torch import Tensor, nn
+
+from companion.networks.embeddings import SinusoidalEmbedding
+from companion.networks.residual import start_at_zero
 
 
 def mlp(
@@ -38,6 +42,53 @@ def normalized_mlp(
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), norm(num_out), activation()]
     return nn.Sequential(*layers)
+
+
+class TimeMlp(nn.Module):
+    """A perceptron of points and a time, for what a U-Net is too large for.
+
+    Every hidden layer adds to the stream h, and hears of the time. The output starts at
+    zero.
+
+    Args:
+        dim: numbers in a point.
+        hidden: widths of the layers inside the residual branches.
+        width: of the stream, a multiple of 4.
+
+    Raises:
+        ValueError: if there is no layer, a size is below 1, or `width` is no multiple of
+            4; from calls, if a shape does not fit.
+    """
+
+    def __init__(self, dim: int, hidden: Sequence[int], width: int = 64) -> None:
+        super().__init__()
+        _check_sizes([dim, *hidden])
+        if width < 4 or width % 4:
+            raise ValueError(f"width must be a multiple of 4; {width} was given")
+        self.dim = dim
+        self.time = mlp([width, width], nn.SiLU).insert(0, SinusoidalEmbedding(width))
+        self.enter = nn.Linear(dim, width)
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), *mlp([width, num, width], nn.SiLU))
+            for num in hidden
+        )
+        out = [nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim)]
+        self.exit = start_at_zero(nn.Sequential(*out))
+
+    def forward(
+        self, x_t: Float[Tensor, "batch dim"], t: Real[Tensor, "batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        """What the loss asks for."""
+        if x_t.shape[1:] != (self.dim,) or t.shape != x_t.shape[:1]:
+            raise ValueError(
+                f"x_t must have shape (batch, {self.dim}) and t (batch,); "
+                f"{tuple(x_t.shape)} and {tuple(t.shape)} were given"
+            )
+        e, h = self.time(t), self.enter(x_t)
+        for branch in self.branches:
+            h = h + branch(h + e)
+        out: Tensor = self.exit(h)
+        return out
 
 
 def _check_sizes(sizes: Sequence[int]) -> None:

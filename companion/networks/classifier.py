@@ -1,0 +1,50 @@
+"""A classifier of digits: it judges what the models of the book draw."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class DigitClassifier(nn.Module):
+    """Logits of the ten digits, and the features they are computed from.
+
+    Pictures are 1 x 28 x 28, on [0, 1].
+
+    Args:
+        num_features: numbers that a picture becomes before the last layer.
+
+    Raises:
+        ValueError: if `num_features` is below 1.
+    """
+
+    def __init__(self, num_features: int = 64) -> None:
+        if num_features < 1:
+            raise ValueError(
+                f"num_features must be at least 1; {num_features} was given"
+            )
+        super().__init__()
+        self.features = nn.Sequential(
+            *_halve(1, 16),
+            *_halve(16, 32),
+            *_halve(32, 64),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(64 * 4 * 4, num_features),
+            nn.SiLU(),
+        )
+        self.head = nn.Linear(num_features, 10)
+
+    def forward(
+        self, x: Float[Tensor, "batch 1 28 28"]
+    ) -> Float[Tensor, "batch classes"]:
+        """The logits."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+def _halve(num_in: int, num_out: int) -> list[nn.Module]:
+    """Two convolutions; the second halves the side."""
+    layers: list[nn.Module] = []
+    for num, stride in ((num_in, 1), (num_out, 2)):
+        conv = nn.Conv2d(num, num_out, 3, stride, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(num_out), nn.SiLU()]
+    return layers
