@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 import companion
@@ -26,6 +27,7 @@ from companion.checkpoints import (
     load_run,
     load_weights,
     remove_run,
+    save_record,
     save_run,
     save_weights,
     weight_names,
@@ -39,7 +41,9 @@ from companion.data import (
     scenes,
     toy_density,
 )
-from companion.recipes import RECIPES, Recipe, minus_log_likelihood
+from companion.ddpm import Ddpm, noise_errors
+from companion.recipes import DIFFUSIONS, RECIPES, Recipe, minus_log_likelihood
+from companion.samplers import ancestral_sample
 from companion.training import exponential_average, fit
 
 
@@ -106,6 +110,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="write the weights there, with a card that holds the measurement",
     )
+    record = commands.add_parser(
+        "record",
+        help="draw from a shipped diffusion model, measure its error at every time, and write both",
+    )
+    record.add_argument("name", choices=DIFFUSIONS, metavar="NAME")
+    record.add_argument(
+        "--num", type=_positive, default=1000, metavar="N", help="samples (1000)"
+    )
+    record.add_argument(
+        "--examples",
+        type=_positive,
+        default=500,
+        metavar="N",
+        help="test examples for the errors (500)",
+    )
+    record.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="where to write (runs)",
+    )
     given = parser.parse_args(arguments)
     try:
         if given.command == "data":
@@ -114,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _doctor()
         if given.command == "evaluate":
             return _evaluate_weights(given.name, given.samples, given.out)
+        if given.command == "record":
+            return _record(given.name, given.num, given.examples, given.out)
         return _train(
             given.name, given.epochs, given.out, given.resume, given.save_every
         )
@@ -344,6 +372,51 @@ def _evaluate(model: nn.Module, recipe: Recipe) -> Tensor:
     examples = (recipe.prepare(x), *labels)
     parts = zip(*(tensor.split(1000) for tensor in examples), strict=True)
     return torch.cat([recipe.metric(model.eval(), *part) for part in parts]).double()
+
+
+@torch.no_grad()
+def _record(name: str, num: int, num_examples: int, out: Path) -> int:
+    """Write samples of all the model's steps, and the error of the noise at every time on test examples."""
+    recipe, clock = RECIPES[name], _Clock()
+    model = runtime.to_device(recipe.model())
+    assert isinstance(model, Ddpm)  # by DIFFUSIONS
+    card = load_weights(name, model.eval())
+    (test,) = _examples(recipe, "test")
+    x, T = recipe.prepare(test[:num_examples]), model.num_latents
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    with runtime.autocast():
+        times = tqdm(range(1, T + 1), "errors")
+        errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
+        samples = []
+        for _ in range(0, num, 100):
+            for picture in tqdm(ancestral_sample(model, 100), "samples", T + 1):  # noqa: B007
+                pass
+            samples.append(picture)
+    pictures = ((torch.cat(samples)[:num] + 1) / 2).clamp(0, 1)
+    values = errors.mean(0)
+    record = {
+        "samples": (255 * pictures).round().to(torch.uint8),
+        "noise_error": F.pad(errors.mean(1), (1, 0)),
+        "noise_error_se": F.pad(errors.std(1) / len(x) ** 0.5, (1, 0)),
+    }
+    card = replace(
+        card,
+        name=f"{name}-record",
+        command=f"python -m companion record {name} --num {num} --examples {num_examples}",
+        commit=_commit(),
+        device=_device_name(),
+        scale=runtime.scale(),
+        minutes=round(clock.minutes(), 2),
+        peak_memory_mb=_peak_memory_mb(),
+        metric="squared error of the noise, mean over dimensions and over all times",
+        metric_value=values.mean().item(),
+        metric_se=(values.std() / len(values) ** 0.5).item(),
+        num_parameters=0,
+    )
+    save_record(record, card.name, card, out)
+    print(f"{card.name}: wrote {num} samples after {card.minutes:.1f} min")
+    return 0
 
 
 class _Clock:

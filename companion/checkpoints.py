@@ -88,10 +88,7 @@ def save_weights(
     Raises:
         ValueError: if `name` is no plain file name or not that of the card, or a parameter does not fit into float16.
     """
-    if name != card.name or Path(name).name != name:
-        raise ValueError(
-            f"name must be a plain file name and that of the card, {card.name!r}; {name!r} was given"
-        )
+    _check_name(name, card)
     parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
     tensors = {}
     for key, tensor in model.state_dict().items():
@@ -100,21 +97,39 @@ def save_weights(
             raise ValueError(
                 f"parameters must be finite and fit into float16 (at most 65504); {key!r} does not"
             )
-    blob = safetensors.torch.save(tensors)
-    card = dataclasses.replace(
-        card,
-        num_parameters=sum(p.numel() for p in model.parameters()),
-        sha256=hashlib.sha256(blob).hexdigest(),
-    )
-    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
-    target = _folder(folder)
-    _write(
-        {
-            target / f"{name}.safetensors": blob,
-            target / f"{name}.json": text.encode(),
-        }
-    )
-    return card
+    num = sum(p.numel() for p in model.parameters())
+    return _save(tensors, dataclasses.replace(card, num_parameters=num), folder)
+
+
+def save_record(
+    tensors: Mapping[str, Tensor],
+    name: str,
+    card: Card,
+    folder: Path | str | None = None,
+) -> Card:
+    """Write what was measured on a model for long, such as a thousand samples, as weights are written: with a card.
+
+    Returns:
+        The card as written, with `sha256` filled in.
+
+    Raises:
+        ValueError: if `name` is no plain file name or not that of the card.
+    """
+    _check_name(name, card)
+    return _save({key: _on_cpu(value) for key, value in tensors.items()}, card, folder)
+
+
+def load_record(
+    name: str, folder: Path | str | None = None
+) -> tuple[dict[str, Tensor], Card]:
+    """Return the tensors that `save_record` wrote, and their card.
+
+    Raises:
+        ValueError: if there is no record of this name, or its file is not the one the card describes.
+        FileNotFoundError: if the card is there and its file is not.
+    """
+    card, blob = _read_weights(name, _folder(folder))
+    return safetensors.torch.load(blob), card
 
 
 def load_weights(name: str, model: nn.Module, folder: Path | str | None = None) -> Card:
@@ -203,6 +218,27 @@ def load_run(path: Path | str, **parts: Stateful) -> None:
 
 def _folder(given: Path | str | None) -> Path:
     return WEIGHTS if given is None else Path(given)
+
+
+def _check_name(name: str, card: Card) -> None:
+    if name != card.name or Path(name).name != name:
+        raise ValueError(
+            f"name must be a plain file name and that of the card, {card.name!r}; {name!r} was given"
+        )
+
+
+def _save(tensors: Mapping[str, Tensor], card: Card, folder: Path | str | None) -> Card:
+    blob = safetensors.torch.save(dict(tensors))
+    card = dataclasses.replace(card, sha256=hashlib.sha256(blob).hexdigest())
+    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    target = _folder(folder)
+    _write(
+        {
+            target / f"{card.name}.safetensors": blob,
+            target / f"{card.name}.json": text.encode(),
+        }
+    )
+    return card
 
 
 def _read_weights(name: str, folder: Path) -> tuple[Card, bytes]:

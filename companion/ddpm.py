@@ -7,7 +7,7 @@ of its sum is enough for training.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -266,6 +266,39 @@ def v_prediction_loss(
         v_from_x_0(model.schedule, x_t, t, x_0) for x_0 in (x, model.denoise(x_t, t))
     )
     return (v - v_hat).square().flatten(1).sum(1)
+
+
+@torch.no_grad()
+def noise_errors(
+    model: Ddpm,
+    x: Float[Tensor, "batch *x_shape"],
+    times: Sequence[int] | Int[Tensor, "times"],
+) -> Float[Tensor, "times batch"]:
+    """Squared error of the estimated noise at chosen times, for each example.
+
+    It is a mean over dimensions, at one fresh noise for each time and example, so that
+    its mean over examples compares with `linear_noise_error(...).mean(1)`.
+
+    Args:
+        model: its estimate of x_0 is read as one of the noise.
+        x: a batch of data.
+        times: any of 1..T.
+
+    Raises:
+        ValueError: if x has another shape than the model's data, or a time is outside
+            1..T.
+    """
+    model._check_data(x)
+    chosen = torch.as_tensor(times, device=x.device)
+    model.schedule.check_times(chosen, "times")
+    errors = []
+    for t in chosen:
+        at_t, noise = t.expand(len(x)), torch.randn_like(x)
+        x_t = add_noise(model.schedule, x, at_t, noise)
+        x_hat = model.denoise(x_t, at_t)
+        noise_hat = noise_from_x_0(model.schedule, x_t, at_t, x_hat)
+        errors.append((noise - noise_hat).square().flatten(1).mean(1))
+    return torch.stack(errors)
 
 
 class NoisePredictor(nn.Module):

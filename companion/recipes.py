@@ -302,3 +302,6 @@ RECIPES = {
     "vae-scenes": SCENES(),
     "beta-vae-scenes": SCENES(options=relaxing),
 }
+
+DIFFUSIONS = [name for name in RECIPES if RECIPES[name].metric is bits_of_bound]
+"""The names of the diffusion models of pictures."""

@@ -13,10 +13,13 @@ from companion import __main__ as command_line
 from companion import __version__, checkpoints
 from companion.__main__ import main
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
-from companion.checkpoints import check_weights, load_weights
+from companion.checkpoints import check_weights, load_record, load_weights
 from companion.data import binarize, load
+from companion.ddpm import image_ddpm
 from companion.elbo import elbo_loss
+from companion.networks.unet import UNet
 from companion.recipes import RECIPES, Recipe, cosine, minus_log_likelihood, relaxing, warming
+from companion.schedule import linear_schedule
 from companion.vae import mlp_vae
 
 
@@ -240,6 +243,27 @@ def test_a_training_can_start_from_shipped_weights(tmp_path, monkeypatch, capsys
     assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path)]) == 0
     assert main(["train", "more", "--out", str(tmp_path)]) == 0
     assert check_weights("more").sha256 == check_weights("tiny").sha256
+
+
+def test_a_record_holds_samples_and_the_errors_at_every_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    schedule = linear_schedule(12, 0.01, 0.5)
+    recipe = RECIPES["ddpm-digits"]
+    few = replace(recipe, model=lambda: image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17), epochs=2)
+    monkeypatch.setitem(RECIPES, "ddpm-digits", few)
+    assert main(["train", "ddpm-digits", "--out", str(tmp_path)]) == 0
+    assert main(["record", "ddpm-digits", "--num", "130", "--examples", "50", "--out", str(tmp_path)]) == 0
+    record, card = load_record("ddpm-digits-record", tmp_path)
+    assert record["samples"].shape == (130, 1, 8, 8) and record["samples"].dtype == torch.uint8
+    assert record["samples"].float().std() > 10
+    error, spread = record["noise_error"], record["noise_error_se"]
+    assert error.shape == spread.shape == (13,) and error[0] == spread[0] == 0
+    assert bool((error[1:] > 0).all()) and bool((spread[1:] < error[1:]).all())
+    assert card.command == "python -m companion record ddpm-digits --num 130 --examples 50"
+    assert card.metric_value == pytest.approx(error[1:].mean().item())
+    assert card.name in checkpoints.weight_names() and card.num_parameters == 0
+    # The estimate does no worse than none, "the noise is 0", at any time, and better in the middle.
+    assert error.max() < 1.1 and error[6] < 0.5
 
 
 def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
