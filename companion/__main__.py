@@ -110,6 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="write the weights there, with a card that holds the measurement",
     )
+    evaluate.add_argument(
+        "--values",
+        action="store_true",
+        help="write the values of all test examples there, too, for paired comparisons",
+    )
     record = commands.add_parser(
         "record",
         help="draw from a shipped diffusion model, measure its error at every time, and write both",
@@ -139,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "doctor":
             return _doctor()
         if given.command == "evaluate":
-            return _evaluate_weights(given.name, given.samples, given.out)
+            return _evaluate_weights(given.name, given.samples, given.out, given.values)
         if given.command == "record":
             return _record(given.name, given.num, given.examples, given.out)
         return _train(
@@ -336,9 +341,13 @@ def _measure_and_save(
     return save_weights(model, name, card, out)
 
 
-def _evaluate_weights(name: str, samples: int | None, out: Path | None) -> int:
+def _evaluate_weights(
+    name: str, samples: int | None, out: Path | None, keep_values: bool
+) -> int:
     """Measure shipped weights as their recipe does, or with another number of samples."""
-    recipe = RECIPES[name]
+    recipe, clock = RECIPES[name], _Clock()
+    if keep_values and out is None:
+        raise ValueError("--values needs a folder to write to; --out was not given")
     if samples is not None:
         if recipe.metric is not minus_log_likelihood:
             raise ValueError(
@@ -361,7 +370,27 @@ def _evaluate_weights(name: str, samples: int | None, out: Path | None) -> int:
         )
         save_weights(model, name, measured, out)
         print(f"{name}: wrote {out / name}.safetensors and its card")
+    if keep_values and out is not None:
+        command = f"python -m companion evaluate {name} --values"
+        command += "" if samples is None else f" --samples {samples}"
+        measured = _record_card(measured, command, clock)
+        save_record({"values": values.float()}, measured.name, measured, out)
     return 0
+
+
+def _record_card(card: Card, command: str, clock: "_Clock") -> Card:
+    """The card of a record of the weights that have this card."""
+    return replace(
+        card,
+        name=f"{card.name}-record",
+        command=command,
+        commit=_commit(),
+        device=_device_name(),
+        scale=runtime.scale(),
+        minutes=round(clock.minutes(), 2),
+        peak_memory_mb=_peak_memory_mb(),
+        num_parameters=0,
+    )
 
 
 @torch.no_grad()
@@ -400,19 +429,12 @@ def _record(name: str, num: int, num_examples: int, out: Path) -> int:
         "noise_error": F.pad(errors.mean(1), (1, 0)),
         "noise_error_se": F.pad(errors.std(1) / len(x) ** 0.5, (1, 0)),
     }
+    command = f"python -m companion record {name} --num {num} --examples {num_examples}"
     card = replace(
-        card,
-        name=f"{name}-record",
-        command=f"python -m companion record {name} --num {num} --examples {num_examples}",
-        commit=_commit(),
-        device=_device_name(),
-        scale=runtime.scale(),
-        minutes=round(clock.minutes(), 2),
-        peak_memory_mb=_peak_memory_mb(),
+        _record_card(card, command, clock),
         metric="squared error of the noise, mean over dimensions and over all times",
         metric_value=values.mean().item(),
         metric_se=(values.std() / len(values) ** 0.5).item(),
-        num_parameters=0,
     )
     save_record(record, card.name, card, out)
     print(f"{card.name}: wrote {num} samples after {card.minutes:.1f} min")

@@ -176,7 +176,10 @@ def test_shipped_weights_are_those_of_their_cards():
     assert set(weight_names()) == on_disk
     for name in weight_names():
         card = check_weights(name)
-        assert card.name == name and card.command.startswith("python -m companion train ") and card.minutes > 0
+        assert card.name == name and card.minutes > 0
+        assert card.command.startswith(
+            tuple(f"python -m companion {what} " for what in ("train", "record", "evaluate"))
+        )
         assert {field.name for field in fields(card)} == set(
             json.loads((checkpoints.WEIGHTS / f"{name}.json").read_text())
         )

@@ -284,6 +284,18 @@ def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
     assert replace(after, metric=text, metric_value=before.metric_value, metric_se=before.metric_se) == before
 
 
+def test_the_values_of_single_examples_are_kept_for_paired_comparisons(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    assert main(["train", "binary", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert main(["evaluate", "binary", "--samples", "3", "--values"]) == 1
+    assert "--values needs a folder to write to" in capsys.readouterr().err
+    assert main(["evaluate", "binary", "--samples", "3", "--values", "--out", str(tmp_path)]) == 0
+    record, card = load_record("binary-record", tmp_path)
+    assert record["values"].shape == (355,) and record["values"].std() > 0.5
+    assert record["values"].mean().item() == pytest.approx(check_weights("binary").metric_value, rel=1e-5)
+    assert card.command == "python -m companion evaluate binary --values --samples 3"
+
+
 def test_samples_fit_only_a_likelihood(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     assert main(["evaluate", "tiny", "--samples", "5"]) == 1
