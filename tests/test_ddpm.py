@@ -26,13 +26,19 @@ from companion.ddpm import (
     bound_weights,
     elbo_step,
     gaussian_denoiser,
+    image_ddpm,
     linear_noise_error,
+    noise_errors,
     noise_prediction_loss,
     optimal_reverse_var,
     single_step_elbo,
+    v_prediction_loss,
 )
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import elbo_terms, log_weights
+from companion.networks.classifier import DigitClassifier
+from companion.networks.mlp import TimeMlp
+from companion.networks.unet import UNet
 from companion.samplers import ancestral_sample
 from companion.schedule import (
     Schedule,
@@ -191,6 +197,25 @@ def test_both_bounds_average_to_the_exact_one() -> None:
         assert abs(difference.mean()) <= 5 * difference.std() / math.sqrt(n)
 
 
+def test_times_that_are_not_alike_change_the_spread_and_not_the_mean() -> None:
+    schedule, n = rescaled(100), 20_000
+    mean, eigenvalues = torch.zeros(2, dtype=F64), torch.tensor([0.3, 2.0], dtype=F64)
+    model = gaussian_model(schedule, mean, eigenvalues, schedule.beta)
+    expected = exact_elbo(model, mean, eigenvalues).item()
+    x = mean + eigenvalues.sqrt() * torch.randn(n, 2, dtype=F64)
+    spread = {}
+    for name, weights in {"early": 1 / torch.arange(101.0).clamp(min=1), "late": torch.arange(101.0) + 1}.items():
+        elbo = single_step_elbo(model, x, weights)
+        spread[name] = elbo.std()
+        assert abs(elbo.mean().item() - expected) <= 5 * elbo.std().item() / math.sqrt(n)
+    plain = single_step_elbo(model, x)
+    assert spread["early"] < plain.std() < spread["late"]
+    torch.manual_seed(1)
+    once = single_step_elbo(model, x, 7 * torch.ones(101))  # a factor does not matter
+    torch.manual_seed(1)
+    assert torch.allclose(once, single_step_elbo(model, x))
+
+
 def test_samples_of_the_exact_model_have_the_law_of_the_data(unchecked: None) -> None:
     schedule, n = rescaled(30), 50_000
     mean, eigenvalues = torch.tensor([0.5, 0.0], dtype=F64), torch.tensor([0.3, 2.0], dtype=F64)
@@ -314,6 +339,81 @@ def test_l_simple_of_the_exact_denoiser_is_the_linear_bound(eigenvalue: float) -
     loss = noise_prediction_loss(model, mean + lam.sqrt() * torch.randn(n, 2, dtype=F64))
     assert loss.shape == (n,)
     assert abs(loss.mean().item() - 2 * known) <= 5 * loss.std().item() / math.sqrt(n)
+
+
+def test_errors_at_chosen_times_are_those_of_the_exact_denoiser() -> None:
+    schedule, n = linear_schedule(1000), 20_000
+    eigenvalues, mean = torch.tensor([1.0, 0.05], dtype=F64), torch.tensor([0.4, 0.0], dtype=F64)
+    model = gaussian_model(schedule, mean, eigenvalues, schedule.beta)
+    x, times = mean + eigenvalues.sqrt() * torch.randn(n, 2, dtype=F64), [1, 30, 300, 1000]
+    errors = noise_errors(model, x, times)
+    assert errors.shape == (4, n)
+    bound = linear_noise_error(schedule, eigenvalues).mean(1)[times]
+    assert bool(((errors.mean(1) - bound).abs() <= 5 * errors.std(1) / math.sqrt(n)).all())
+    assert noise_errors(model, x[:3], torch.tensor([2])).shape == (1, 3)
+
+
+def test_the_loss_of_v_is_that_of_the_noise_over_what_is_left_of_the_data() -> None:
+    schedule = linear_schedule(50, 0.002, 0.4)
+    model = Ddpm(lambda x_t, t: 0.5 * x_t + 0.1, schedule, (2,), schedule.beta).double()
+    x = torch.randn(500, 2, dtype=F64)
+    torch.manual_seed(0)
+    noise_loss = noise_prediction_loss(model, x)
+    torch.manual_seed(0)
+    v_loss = v_prediction_loss(model, x)
+    torch.manual_seed(0)
+    t = torch.randint(1, 51, (500,))
+    assert torch.allclose(v_loss, noise_loss / schedule.alpha_bar[t], rtol=1e-10)
+    # A network whose v is right has no loss, also where hardly anything is left of the data.
+    exact = Ddpm(lambda x_t, t: x, schedule, (2,), schedule.beta).double()
+    assert v_prediction_loss(exact, x).abs().max() < 1e-20
+
+
+def test_a_ddpm_of_pictures_has_their_gray_levels_and_ho_s_variance_of_the_likelihood() -> None:
+    network = UNet((1, 8, 8), 8, (1,), blocks=1)
+    model = image_ddpm(network, levels=17)
+    assert model.num_latents == 1000 and model.x_shape == (1, 8, 8)
+    assert isinstance(model.denoiser, VPredictor)
+    schedule = model.schedule
+    assert torch.equal(model.reverse_var[2:], schedule.beta[2:])
+    assert model.reverse_var[1] == schedule.posterior_var[2] < schedule.beta[1]
+    x = torch.randint(17, (3, 1, 8, 8)) / 8 - 1
+    assert elbo_step(model, x, torch.ones(3, dtype=torch.long), torch.randn_like(x)).isfinite().all()
+    with pytest.raises(ValueError, match="value must lie on the 17 gray levels"):
+        elbo_step(model, x + 1 / 16, torch.ones(3, dtype=torch.long), torch.randn_like(x))
+    other = image_ddpm(network, cosine_schedule(30), NoisePredictor)
+    assert other.num_latents == 30 and type(other.denoiser) is NoisePredictor
+    v, x_t, t = torch.zeros(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000])
+    assert torch.allclose(model.denoise(x_t, t), x_t * schedule.alpha_bar[t].sqrt().view(3, 1, 1, 1).float())  # v = 0
+    assert network(x_t, t).equal(v)
+
+
+# ------------------------------------------------------------------------------------------------ small networks
+
+
+def test_a_perceptron_hears_of_the_time_and_learns_what_needs_it() -> None:
+    network = TimeMlp(2, (32, 32), width=16)
+    x_t, t = torch.randn(64, 2), torch.randint(1, 100, (64,))
+    assert network(x_t, t).equal(torch.zeros(64, 2))  # it starts at zero
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(200):
+        loss = (network(x_t, t) - (t[:, None] > 50) * x_t).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
+    assert not torch.allclose(network(x_t, t), network(x_t, 100 - t), atol=0.1)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_the_classifier_gives_logits_made_of_its_features() -> None:
+    model = DigitClassifier(24).eval()
+    x = torch.rand(5, 1, 28, 28)
+    features = model.features(x)
+    assert features.shape == (5, 24) and model(x).shape == (5, 10)
+    assert torch.equal(model.head(features), model(x))
+    assert torch.equal(model(x), model(x))  # no dropout when it judges
+    assert sum(p.numel() for p in model.parameters()) < 150_000
 
 
 def test_other_data_can_be_denoised_better_than_linearly() -> None:
@@ -566,6 +666,21 @@ EYE = torch.eye(2)[None]
         (lambda: elbo_terms(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\); \(5, 1\) was given$"),
         (lambda: single_step_elbo(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\)"),
         (lambda: noise_prediction_loss(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\)"),
+        (lambda: v_prediction_loss(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\)"),
+        (lambda: noise_errors(TOY, torch.zeros(5, 1), [1]), r"^x must have shape \(batch, 2\)"),
+        (lambda: noise_errors(TOY, torch.zeros(5, 2), [0, 1]), "^times must lie in 1..3; 0 to 1 was given$"),
+        (
+            lambda: single_step_elbo(TOY, torch.zeros(5, 2), torch.ones(3)),
+            r"^time_weights must have shape \(4,\) and be positive and finite from entry 1 on; shape \(3,\) was given$",
+        ),
+        (lambda: single_step_elbo(TOY, torch.zeros(5, 2), torch.tensor([1.0, 1, 0, 1])), "^time_weights must have"),
+        (lambda: TimeMlp(2, ()), "sizes must hold at least two positive integers"),
+        (lambda: TimeMlp(2, (8,), width=6), "^width must be a multiple of 4; 6 was given$"),
+        (
+            lambda: TimeMlp(2, (8,))(torch.zeros(3, 2), torch.zeros(2)),
+            r"^x_t must have shape \(batch, 2\) and t \(batch,\); \(3, 2\) and \(2,\) were given$",
+        ),
+        (lambda: DigitClassifier(0), "^num_features must be at least 1; 0 was given$"),
         (lambda: TOY.inner_prior(3, torch.zeros(5, 2)), "^t must lie in 1..3; 4 was given$"),
         (lambda: TOY.denoise(torch.zeros(5, 2), 0), "^t must lie in 1..3; 0 was given$"),
         (
