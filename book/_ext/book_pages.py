@@ -202,6 +202,14 @@ ENTRIES = {
 }
 
 
+RECORD_ENTRIES = {"command": "made by", "minutes": "time (min)"}
+
+
+def is_record(card: dict) -> bool:
+    """Whether a card belongs to something measured, and not to weights."""
+    return card["name"].endswith("-record")
+
+
 def model_cards(book: Book) -> Iterator[str]:
     """The card of every set of weights that comes with the package, behind a summary of all."""
     cards = sorted((book.root / "companion" / "weights").glob("*.json"))
@@ -209,11 +217,18 @@ def model_cards(book: Book) -> Iterator[str]:
     size = sum(
         path.with_suffix(".safetensors").stat().st_size for path in cards if path.with_suffix(".safetensors").exists()
     )
-    yield f"**{len(cards)} sets of weights**, {size / 1e6:.1f} MB in all. A result stands with its standard error."
+    records = [name for name, card in read.items() if is_record(card)]
+    kinds = f"**{len(cards) - len(records)} sets of weights** and **{len(records)} records**"
+    yield f"{kinds}, {size / 1e6:.1f} MB in all. A result stands with its standard error."
     yield ""
     metrics = dict.fromkeys(card["metric"] for card in read.values())
     summary = [
-        [f"`{name}`", value_text("num_parameters", card.get("num_parameters")), measured(card), plain(card["metric"])]
+        [
+            f"`{name}`",
+            "record" if is_record(card) else value_text("num_parameters", card.get("num_parameters")),
+            measured(card),
+            plain(card["metric"]),
+        ]
         for name, card in read.items()
     ]
     head, widths = ["Weights", "Parameters", "Result", "What was measured"], "24 18 22 36"
@@ -228,7 +243,10 @@ def model_cards(book: Book) -> Iterator[str]:
             if key == "metric":
                 rows.append([plain(str(value)), measured(card)])
             elif key not in ("name", "metric_value", "metric_se") and value is not None:
-                rows.append([plain(ENTRIES.get(key, key.replace("_", " "))), value_text(key, value)])
+                if is_record(card) and key == "num_parameters":
+                    continue
+                names = ENTRIES | RECORD_ENTRIES if is_record(card) else ENTRIES
+                rows.append([plain(names.get(key, key.replace("_", " "))), value_text(key, value)])
         yield from table(["Entry", "Value"], rows, "36 64", "model-card")
 
 
