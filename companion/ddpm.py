@@ -31,7 +31,7 @@ from companion.schedule import (
     x_0_from_v,
 )
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+Denoiser = Callable[..., Tensor]
 """`denoiser(x_t, t) -> x_hat`: estimate of x_0; t holds one integer per example."""
 
 Likelihood = Callable[[Tensor, Tensor], Distribution]
@@ -124,18 +124,15 @@ class Ddpm(LatentChain):
         return self.reverse_step(above, z_above, self.denoise(z_above, above))
 
     def denoise(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: int | Int[Tensor, "batch"]
+        self,
+        x_t: Float[Tensor, "batch *x_shape"],
+        t: int | Int[Tensor, "batch"],
+        *condition: Tensor,
     ) -> Float[Tensor, "batch *x_shape"]:
-        """The denoiser's estimate of x_0."""
+        """The denoiser's estimate of x_0; it is told the condition, such as a label."""
         self.schedule.check_times(t)
         told = self.schedule.times[self._times(t, x_t)]
-        x_hat = self.denoiser(x_t, told).to(self.origin)  # autocast gives bfloat16
-        if x_hat.shape != x_t.shape:
-            raise ValueError(
-                f"denoiser must give the shape of x_t, {tuple(x_t.shape)}; "
-                f"it gave {tuple(x_hat.shape)}"
-            )
-        return x_hat
+        return estimate(self.denoiser, x_t, told, *condition).to(self.origin)
 
     def reverse_step(
         self,
@@ -161,6 +158,26 @@ class Ddpm(LatentChain):
             raise ValueError(
                 f"x must have shape ({accepted}); {tuple(x.shape)} was given"
             )
+
+
+def estimate(
+    denoiser: Denoiser,
+    x_t: Float[Tensor, "batch *x_shape"],
+    t: Int[Tensor, "batch"],
+    *condition: Tensor,
+) -> Float[Tensor, "batch *x_shape"]:
+    """The denoiser's estimate of x_0, in the precision of x_t.
+
+    Raises:
+        ValueError: if it has another shape than x_t.
+    """
+    x_hat = denoiser(x_t, t, *condition).to(x_t)  # autocast gives bfloat16
+    if x_hat.shape != x_t.shape:
+        raise ValueError(
+            f"denoiser must give the shape of x_t, {tuple(x_t.shape)}; "
+            f"it gave {tuple(x_hat.shape)}"
+        )
+    return x_hat
 
 
 def elbo_step(
@@ -230,7 +247,7 @@ def single_step_elbo(
 
 
 def noise_prediction_loss(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"]
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"], *condition: Tensor
 ) -> Float[Tensor, "batch"]:
     """L_simple: squared error of the noise at a random time, summed over dimensions.
 
@@ -239,16 +256,18 @@ def noise_prediction_loss(
     Args:
         model: any denoiser will do; its estimate of x_0 is read as one of the noise.
         x: a batch of data.
+        condition: what the denoiser is told beside x_t and t, such as labels.
 
     Source: Ho et al. 2020, eq. 14.
     """
     t, noise, x_t = _at_random_time(model, x)
-    noise_hat = noise_from_x_0(model.schedule, x_t, t, model.denoise(x_t, t))
+    x_hat = model.denoise(x_t, t, *condition)
+    noise_hat = noise_from_x_0(model.schedule, x_t, t, x_hat)
     return (noise - noise_hat).square().flatten(1).sum(1)
 
 
 def v_prediction_loss(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"]
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"], *condition: Tensor
 ) -> Float[Tensor, "batch"]:
     """Squared error of v at a random time, summed over dimensions.
 
@@ -258,13 +277,13 @@ def v_prediction_loss(
     Args:
         model: any denoiser will do; its estimate of x_0 is read as one of v.
         x: a batch of data.
+        condition: what the denoiser is told beside x_t and t, such as labels.
 
     Source: Salimans & Ho 2022, section 4.
     """
     t, _, x_t = _at_random_time(model, x)
-    v, v_hat = (
-        v_from_x_0(model.schedule, x_t, t, x_0) for x_0 in (x, model.denoise(x_t, t))
-    )
+    x_hat = model.denoise(x_t, t, *condition)
+    v, v_hat = (v_from_x_0(model.schedule, x_t, t, x_0) for x_0 in (x, x_hat))
     return (v - v_hat).square().flatten(1).sum(1)
 
 
@@ -305,7 +324,8 @@ class NoisePredictor(nn.Module):
     """A denoiser from a network that estimates the noise in x_t.
 
     Args:
-        network: maps x_t and t, one integer per example, to the shape of x_t.
+        network: maps x_t, t, one integer per example, and the condition if there is one
+            to the shape of x_t.
         schedule: that of the whole chain, also where a sampler skips times.
     """
 
@@ -314,10 +334,14 @@ class NoisePredictor(nn.Module):
         self.network, self.schedule = network, schedule
 
     def forward(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"]
+        self,
+        x_t: Float[Tensor, "batch *x_shape"],
+        t: Int[Tensor, "batch"],
+        *condition: Tensor,
     ) -> Float[Tensor, "batch *x_shape"]:
         """The estimate of x_0."""
-        return x_0_from_noise(self.schedule, x_t, t, self.network(x_t, t))
+        noise = self.network(x_t, t, *condition)
+        return x_0_from_noise(self.schedule, x_t, t, noise)
 
 
 class VPredictor(NoisePredictor):
@@ -327,10 +351,14 @@ class VPredictor(NoisePredictor):
     """
 
     def forward(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"]
+        self,
+        x_t: Float[Tensor, "batch *x_shape"],
+        t: Int[Tensor, "batch"],
+        *condition: Tensor,
     ) -> Float[Tensor, "batch *x_shape"]:
         """The estimate of x_0."""
-        return x_0_from_v(self.schedule, x_t, t, self.network(x_t, t))
+        v = self.network(x_t, t, *condition)
+        return x_0_from_v(self.schedule, x_t, t, v)
 
 
 class BoundWeights(NamedTuple):
@@ -448,13 +476,12 @@ class MixtureDenoiser(nn.Module):
         _check_mixture(weights, means, covs)
         super().__init__()
         self.schedule = schedule
-        eigenvalues, eigenvectors = torch.linalg.eigh(covs)
-        _check_spectrum(eigenvalues)
+        eigenvalues, eigenvectors = spectrum(covs, "covs")
         # None of it is learned, so that none of it belongs to the weights.
         for name, value in (
             ("log_weights", weights.log()),
             ("means", means),
-            ("eigenvalues", eigenvalues.clamp(min=0)),  # rounding goes below 0
+            ("eigenvalues", eigenvalues),
             ("eigenvectors", eigenvectors),
         ):
             self.register_buffer(name, value, persistent=False)
@@ -475,6 +502,33 @@ class MixtureDenoiser(nn.Module):
         x_hat = self.means + torch.einsum("bke,kde->bkd", shrunk, self.eigenvectors)
         share = torch.softmax(self.log_weights + fit, dim=1)
         return torch.einsum("bk,bkd->bd", share, x_hat).view_as(x_t).to(x_t)
+
+
+def spectrum(
+    cov: Float[Tensor, "*batch dim dim"], name: str = "cov"
+) -> tuple[Float[Tensor, "*batch dim"], Float[Tensor, "*batch dim dim"]]:
+    """Eigenvalues of a covariance in rising order, and its eigenvectors as columns.
+
+    Args:
+        cov: one or more covariances; an eigenvalue that rounding made negative is 0.
+        name: what an error calls it.
+
+    Raises:
+        ValueError: if it is not symmetric positive semi-definite.
+    """
+    asymmetry = (cov - cov.mT).abs().max()
+    if not asymmetry <= 1e-5 * cov.abs().max():
+        raise ValueError(
+            f"{name} must be symmetric; entries differ by up to {asymmetry:.4g}"
+        )
+    eigenvalues, eigenvectors = torch.linalg.eigh(cov)
+    low, high = eigenvalues.aminmax()
+    if not low >= -1e-5 * high:
+        raise ValueError(
+            f"{name} must be positive semi-definite; "
+            f"the smallest eigenvalue is {low:.4g}"
+        )
+    return eigenvalues.clamp(min=0), eigenvectors
 
 
 def image_ddpm(
@@ -559,18 +613,4 @@ def _check_mixture(weights: Tensor, means: Tensor, covs: Tensor) -> None:
     if not (bool((weights > 0).all()) and abs(weights.sum().item() - 1) < 1e-5):
         raise ValueError(
             f"weights must be positive and add up to 1; {weights.tolist()} was given"
-        )
-    asymmetry = (covs - covs.mT).abs().max()
-    if not asymmetry <= 1e-5 * covs.abs().max():
-        raise ValueError(
-            f"covs must be symmetric; they differ by up to {asymmetry:.4g}"
-        )
-
-
-def _check_spectrum(eigenvalues: Tensor) -> None:
-    low, high = eigenvalues.aminmax()
-    if not low >= -1e-5 * high:
-        raise ValueError(
-            "covs must be positive semi-definite; "
-            f"their smallest eigenvalue is {low:.4g}"
         )

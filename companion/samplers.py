@@ -1,12 +1,22 @@
-"""Draw from a model: samplers are generators, so one call gives the film and the picture."""
+"""Draw from a model: samplers are generators, so one call gives the film and the picture.
 
-from collections.abc import Iterator
+Those of diffusion models work over a denoiser and a schedule. To skip times, give them
+`schedule.strided(times)`; what is conditioned, in `companion.guidance`, is the denoiser.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
+from companion.ddpm import Denoiser, estimate
 from companion.elbo import LatentChain
+from companion.schedule import Posterior, Schedule
+from companion.training import progress_bar
 
 
 @torch.no_grad()
@@ -29,6 +39,370 @@ def ancestral_sample(
         z = model.inner_prior(t, z).sample()
         yield z
     yield model.likelihood(z).mean
+
+
+@torch.no_grad()
+def reverse_sample(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_T: Float[Tensor, "batch *x_shape"],
+    q: Posterior,
+    progress: str | None = None,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x_T, x_{T-1}, ..., x_0, each drawn from a normal law given the one before.
+
+    It is the law q of x_{t-1} given x_t and x_0, with the estimate x_hat in place of
+    x_0. The last step adds no noise.
+
+    Args:
+        denoiser: estimates x_0; t is what `schedule.times` says.
+        schedule: that of the steps to take; a strided one skips times.
+        x_T: draws of N(0, I).
+        q: entry t belongs to the step from t to t - 1. Each part has shape (T + 1,),
+            the variance also (T + 1, *x_shape).
+        progress: label of a progress bar; none without it.
+
+    Raises:
+        ValueError: if the denoiser gives another shape than that of x_T.
+    """
+    of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
+    is_random = q.var.reshape(len(q.var), -1).any(1).tolist()
+    x_t = x_T
+    yield x_t
+    for t, told in _walk(schedule, x_T, progress):
+        x_hat = estimate(denoiser, x_t, told)
+        x_t = of_x_0[t] * x_hat + of_x_t[t] * x_t
+        if t > 1 and is_random[t]:
+            x_t = x_t + std[t] * torch.randn_like(x_t)
+        yield x_t
+
+
+def ddpm_sample(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_T: Float[Tensor, "batch *x_shape"],
+    reverse_var: Float[Tensor, "times *shape"] | None = None,
+    progress: str | None = None,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x_T, ..., x_0 with steps drawn from N(mu_tilde_t(x_t, x_hat), sigma_t^2 I).
+
+    Args:
+        denoiser: estimates x_0; t is what `schedule.times` says.
+        schedule: that of the steps to take; a strided one skips times.
+        x_T: draws of N(0, I).
+        reverse_var: sigma_t^2 at entry t, of shape (T + 1,) or (T + 1, *x_shape); by
+            default `schedule.posterior_var`. Zeros make all steps without noise.
+            Entries 0 and 1 are not used, for the last step adds no noise.
+        progress: label of a progress bar; none without it.
+
+    Raises:
+        ValueError: if `reverse_var` has another shape, or is negative or not finite
+            from entry 2 on.
+
+    Source: Ho et al. 2020, Algorithm 2.
+    """
+    q = _pad(schedule.posterior(schedule.steps))
+    if reverse_var is not None:
+        _check_reverse_var(reverse_var, schedule.num_steps, tuple(x_T.shape[1:]))
+        q = q._replace(var=reverse_var)
+    return reverse_sample(denoiser, schedule, x_T, q, progress)
+
+
+def ddim_posterior(schedule: Schedule, eta: float) -> Posterior:
+    """Laws of x_{t-1} given x_t and x_0 under which all q(x_t|x_0) stay as they are.
+
+    x_{t-1} is again sqrt(alpha_bar_{t-1}) x_0 and noise, of variance
+    1 - alpha_bar_{t-1}: fresh noise of variance eta^2 beta_tilde_t, and for the rest
+    that which is in x_t. With eta = 1 it is `schedule.posterior`, with eta = 0 nothing
+    is random.
+
+    Args:
+        schedule: the noise.
+        eta: share of the posterior's standard deviation, from 0 to 1.
+
+    Returns:
+        Parts of shape (T + 1,), entry t for the step from t to t - 1; entry 0 is 0.
+
+    Raises:
+        ValueError: if `eta` is not in [0, 1].
+
+    Source: Song et al. 2021 (DDIM), eqs. 7, 16.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1]; {eta} was given")
+    signal, noise_var = schedule.alpha_bar.sqrt(), schedule.noise_var
+    var = eta**2 * schedule.posterior(schedule.steps).var
+    of_x_t = ((noise_var[:-1] - var) / noise_var[1:]).sqrt()
+    return _pad(Posterior(signal[:-1] - of_x_t * signal[1:], of_x_t, var))
+
+
+def ddim_sample(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_T: Float[Tensor, "batch *x_shape"],
+    eta: float = 0.0,
+    progress: str | None = None,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x_T, ..., x_0 with steps that carry the noise along, and renew part of it.
+
+    Args:
+        denoiser: estimates x_0; t is what `schedule.times` says.
+        schedule: that of the steps to take; a strided one skips times.
+        x_T: draws of N(0, I). Without noise, eta = 0, they alone decide x_0.
+        eta: from 0, no noise, to 1, where it is `ddpm_sample`.
+        progress: label of a progress bar; none without it.
+
+    Raises:
+        ValueError: if `eta` is not in [0, 1].
+
+    Source: Song et al. 2021 (DDIM), eq. 12.
+    """
+    q = ddim_posterior(schedule, eta)
+    return reverse_sample(denoiser, schedule, x_T, q, progress)
+
+
+@torch.no_grad()
+def ddim_invert(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_0: Float[Tensor, "batch *x_shape"],
+    progress: str | None = None,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x_0, x_1, ..., x_T: the steps of `ddim_sample` with eta = 0, backwards.
+
+    A step needs the noise in the x_t where it will arrive; it takes that which is
+    estimated for time t where it is. So sampling from x_T gives back x_0 the more
+    closely, the more steps there are.
+
+    Args:
+        denoiser: estimates x_0; t is what `schedule.times` says.
+        schedule: that of the steps to take; a strided one skips times.
+        x_0: data.
+        progress: label of a progress bar; none without it.
+
+    Raises:
+        ValueError: if the denoiser gives another shape than that of x_0.
+
+    Source: Song et al. 2021 (DDIM), sections 4.3, 5.4.
+    """
+    signal, spread = (
+        schedule.alpha_bar.sqrt().to(x_0),
+        schedule.noise_var.sqrt().to(x_0),
+    )
+    x_t = x_0
+    yield x_t
+    for t, told in _walk(schedule, x_0, progress, up=True):
+        noise_hat = (x_t - signal[t] * estimate(denoiser, x_t, told)) / spread[t]
+        x_hat = (x_t - spread[t - 1] * noise_hat) / signal[t - 1]
+        x_t = signal[t] * x_hat + spread[t] * noise_hat
+        yield x_t
+
+
+@torch.no_grad()
+def dpm_solver_sample(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_T: Float[Tensor, "batch *x_shape"],
+    progress: str | None = None,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x_T, ..., x_0 with steps of second order, by DPM-Solver++ (2M).
+
+    A step is that of `ddim_sample` with eta = 0, from an estimate of x_0 that is
+    extrapolated along the log signal-to-noise ratio: to the middle of the step, from
+    this call of the denoiser and the one before. The first step has no call before, and
+    the last goes infinitely far; these two take the estimate as it is.
+
+    Args:
+        denoiser: estimates x_0; t is what `schedule.times` says.
+        schedule: that of the steps to take; 10 to 20 are often enough.
+        x_T: draws of N(0, I).
+        progress: label of a progress bar; none without it.
+
+    Raises:
+        ValueError: if the denoiser gives another shape than that of x_T.
+
+    Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2.
+    """
+    q = ddim_posterior(schedule, eta=0.0)
+    length = -F.pad(schedule.log_snr.diff(), (1, 0))  # of the step from t to t - 1
+    ahead = torch.zeros_like(length)
+    ahead[2:-1] = length[2:-1] / (2 * length[3:])
+    of_x_0, of_x_t, ahead = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, ahead))
+    x_t = before = x_T  # what is before the first estimate has the factor 0
+    yield x_t
+    for t, told in _walk(schedule, x_T, progress):
+        x_hat = estimate(denoiser, x_t, told)
+        x_t = of_x_0[t] * (x_hat + ahead[t] * (x_hat - before)) + of_x_t[t] * x_t
+        before = x_hat
+        yield x_t
+
+
+@torch.no_grad()
+def inpaint_sample(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_T: Float[Tensor, "batch *x_shape"],
+    x: Float[Tensor, "batch *x_shape"],
+    observed: Bool[Tensor, "*mask"],
+    repeats: int = 1,
+    progress: str | None = None,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x_T, ..., x_0, where observed pixels are replaced by their noisy truth.
+
+    After each step of `ddpm_sample` the observed pixels are drawn from q(x_{t-1}|x).
+    The others hear of them in the next step only, so that the two fit badly: x_0 does
+    not follow p(x_0|observed), even with an exact denoiser. Repeating each step, with
+    new noise in between, lets them settle. Another way is
+    `companion.guidance.posterior_denoiser`.
+
+    Args:
+        denoiser: estimates x_0; t is what `schedule.times` says.
+        schedule: that of the steps to take; a strided one skips times.
+        x_T: draws of N(0, I).
+        x: pictures whose observed pixels are known; the others are not looked at.
+        observed: which pixels these are, of the shape of x or of one example.
+        repeats: how often each step but the last is taken.
+        progress: label of a progress bar; none without it.
+
+    Raises:
+        ValueError: if `x` or `observed` does not fit x_T, `observed` is not boolean, or
+            `repeats` is below 1.
+
+    Source: replacement: Song et al. 2021 (score SDE), appendix I.2; repetition:
+        Lugmayr et al. 2022, Algorithm 1.
+    """
+    _check_inpainting(x_T, x, observed, repeats)
+    q = _pad(schedule.posterior(schedule.steps))
+    of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
+    variances = schedule.alpha_bar, schedule.noise_var, schedule.alpha, schedule.beta
+    signal, spread, kept, added = (values.sqrt().to(x_T) for values in variances)
+    x_t = x_T
+    yield x_t
+    for t, told in _walk(schedule, x_T, progress):
+        for left in reversed(range(repeats if t > 1 else 1)):
+            x_hat = estimate(denoiser, x_t, told)
+            mean = of_x_0[t] * x_hat + of_x_t[t] * x_t
+            invented = mean + std[t] * torch.randn_like(x_t)
+            truth = signal[t - 1] * x + spread[t - 1] * torch.randn_like(x_t)
+            below = torch.where(observed, truth, invented)
+            if left:
+                x_t = kept[t] * below + added[t] * torch.randn_like(x_t)
+        x_t = below
+        yield x_t
+
+
+@torch.no_grad()
+def langevin_sample(
+    score: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "batch *x_shape"],
+    step_size: float,
+    num_steps: int,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x, and then x after each of the steps of Langevin dynamics.
+
+    A step adds step_size / 2 score(x) + sqrt(step_size) noise. The law of x tends to
+    the one with this score, but for an error of order `step_size`: of N(0, s^2) the
+    variance becomes s^2 / (1 - step_size / (4 s^2)), and for a step_size of 4 s^2 or
+    more it grows without limit.
+
+    Args:
+        score: gradient of a log-density.
+        x: where to start.
+        step_size: in units of x squared.
+        num_steps: how many.
+
+    Raises:
+        ValueError: if `step_size` is not positive, or `num_steps` is below 1.
+
+    Source: Song & Ermon 2019, eq. 4.
+    """
+    _check_langevin(step_size, num_steps)
+    yield x
+    for _ in range(num_steps):
+        x = x + step_size / 2 * score(x) + step_size**0.5 * torch.randn_like(x)
+        yield x
+
+
+@torch.no_grad()
+def annealed_langevin_sample(
+    score: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "batch *x_shape"],
+    sigmas: Sequence[float] | Float[Tensor, "levels"],
+    step_size: float,
+    num_steps: int,
+    progress: str | None = None,
+) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    """Yield x, and then what `langevin_sample` makes of it at each noise level in turn.
+
+    At large sigma the modes of the noisy data are joined, so that x can pass from one
+    to another; small sigma brings in the detail. At level sigma_i the size of a step is
+    step_size sigma_i^2 / sigma_L^2.
+
+    Args:
+        score: `score(x, sigma)`, the score of the data with noise of this standard
+            deviation; sigma holds one number per example.
+        x: where to start, such as noise of standard deviation sigma_1.
+        sigmas: sigma_1 > ... > sigma_L.
+        step_size: at the last level, in units of x squared.
+        num_steps: at each level.
+        progress: label of a progress bar over the levels; none without it.
+
+    Yields:
+        1 + L num_steps tensors.
+
+    Raises:
+        ValueError: if `sigmas` are not positive and falling, `step_size` is not
+            positive, or `num_steps` is below 1.
+
+    Source: Song & Ermon 2019, Algorithm 1.
+    """
+    levels = torch.as_tensor(sigmas)
+    if not (len(levels) and bool((levels > 0).all() and (levels.diff() < 0).all())):
+        raise ValueError(
+            f"sigmas must be positive and falling; {levels.tolist()} was given"
+        )
+    _check_langevin(step_size, num_steps)
+    yield x
+    with progress_bar(levels.tolist(), progress) as bar:
+        for sigma in bar:
+            level = x.new_full((len(x),), sigma)
+            size = step_size * (sigma / float(levels[-1])) ** 2
+
+            def here(x: Tensor, level: Tensor = level) -> Tensor:
+                return score(x, level)
+
+            film = langevin_sample(here, x, size, num_steps)
+            for x in islice(film, 1, None):  # what it starts from is out already
+                yield x
+
+
+def in_chunks(
+    sampler: Callable[..., Iterator[Tensor]],
+    chunk: int,
+    *inputs: Tensor,
+) -> Float[Tensor, "batch *x_shape"]:
+    """The last of what a sampler yields, drawn for `chunk` examples at a time.
+
+    It keeps no film, and needs the memory of one chunk, however many examples there
+    are: `in_chunks(partial(ddim_sample, denoiser, schedule), 250, x_T)`.
+
+    Args:
+        sampler: given a part of each input, yields tensors.
+        chunk: most examples at a time.
+        inputs: x_T, and what else has one entry for each example, such as labels.
+
+    Raises:
+        ValueError: if `chunk` is below 1, or the inputs are none or differ in length.
+    """
+    lengths = [len(values) for values in inputs]
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1; {chunk} was given")
+    if len(set(lengths)) != 1:
+        raise ValueError(
+            f"inputs must be tensors of one length; lengths {lengths} were given"
+        )
+    parts = zip(*(values.split(chunk) for values in inputs), strict=True)
+    return torch.cat([deque(sampler(*part), maxlen=1).pop() for part in parts])
 
 
 def spherical_interpolation(
@@ -69,3 +443,54 @@ def spherical_interpolation(
     t = share[:, None, None]
     path = (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / omega.sin()
     return path.unflatten(2, start.shape[1:])
+
+
+def _walk(
+    schedule: Schedule, x: Tensor, progress: str | None, up: bool = False
+) -> Iterator[tuple[int, Int[Tensor, "batch"]]]:
+    """T, ..., 1, or 1, ..., T, and what the denoiser is told of each."""
+    T, told = schedule.num_steps, schedule.times.to(x.device)
+    with progress_bar(range(1, T + 1) if up else range(T, 0, -1), progress) as bar:
+        for t in bar:
+            yield t, told[t].expand(len(x))
+
+
+def _pad(q: Posterior) -> Posterior:
+    """Entries for t = 1..T with a zero in front, so that the index is t."""
+    return Posterior(*(F.pad(values, (1, 0)) for values in q))
+
+
+def _check_reverse_var(values: Tensor, T: int, x_shape: tuple[int, ...]) -> None:
+    if values.shape not in ((T + 1,), (T + 1, *x_shape)):
+        raise ValueError(
+            f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
+            f"{tuple(values.shape)} was given"
+        )
+    used = values[2:]
+    if not bool(((used >= 0) & used.isfinite()).all()):
+        raise ValueError(
+            "reverse_var must be finite and not negative from entry 2 on; "
+            f"{used.min():.4g} to {used.max():.4g} was given"
+        )
+
+
+def _check_inpainting(x_T: Tensor, x: Tensor, observed: Tensor, repeats: int) -> None:
+    shape = tuple(x_T.shape)
+    if x.shape != shape:
+        raise ValueError(
+            f"x must have the shape of x_T, {shape}; {tuple(x.shape)} was given"
+        )
+    if observed.shape not in (shape, shape[1:]) or observed.dtype != torch.bool:
+        raise ValueError(
+            f"observed must be boolean, of shape {shape} or {shape[1:]}; "
+            f"{observed.dtype} of shape {tuple(observed.shape)} was given"
+        )
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1; {repeats} was given")
+
+
+def _check_langevin(step_size: float, num_steps: int) -> None:
+    if not step_size > 0:
+        raise ValueError(f"step_size must be positive; {step_size} was given")
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1; {num_steps} was given")

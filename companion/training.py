@@ -57,7 +57,7 @@ def fit(
             parameters stay as they were.
     """
     done = getattr(batches, "step", 0)
-    with _progress_bar(batches, progress, done) as bar:
+    with progress_bar(batches, progress, done) as bar:
         for number, batch in enumerate(bar, start=done + 1):
             model.train()  # also after a caller that evaluated it between two steps
             inputs = batch if isinstance(batch, tuple) else (batch,)
@@ -141,6 +141,26 @@ def minimize(
     return value
 
 
+def progress_bar(steps: Iterable[Any], description: str | None, done: int = 0) -> Any:
+    """Return a tqdm bar over the steps; it removes itself at the end.
+
+    It is silent without a description, or with TQDM_DISABLE set. `done` steps were taken before.
+    """
+    # Here, since it picks terminal or notebook when it is imported.
+    from tqdm.auto import tqdm
+
+    # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
+    disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    return tqdm(
+        steps,
+        desc=description,
+        initial=done,
+        leave=False,
+        mininterval=0.25,
+        disable=disable,
+    )
+
+
 def _one_per_example(values: object, batch_size: int) -> Tensor:
     if batch_size < 1:
         raise ValueError(
@@ -167,20 +187,3 @@ def _clip_gradients(model: nn.Module, max_norm: float | None, number: int) -> No
         raise FloatingPointError(
             f"the norm of the gradient must be finite; at step {number} it is {norm.item()}"
         )
-
-
-def _progress_bar(batches: Iterable[Any], description: str | None, done: int) -> Any:
-    """A tqdm bar that removes itself at the end, and is silent without a description or with TQDM_DISABLE set."""
-    # Here, since it picks terminal or notebook when it is imported.
-    from tqdm.auto import tqdm
-
-    # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
-    disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
-    return tqdm(
-        batches,
-        desc=description,
-        initial=done,
-        leave=False,
-        mininterval=0.25,
-        disable=disable,
-    )

@@ -55,6 +55,14 @@ def seed() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the check of annotations, which takes most of the time of a thousand small steps."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say why tests were skipped, even where the report of skips is off: a skipped browser must not pass unnoticed."""
     if not set("sSaA") & set(config.option.reportchars):

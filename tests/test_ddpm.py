@@ -1,12 +1,10 @@
 """Diffusion models where everything is known: normal data, mixtures of normals, and identities that hold pointwise."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from jaxtyping import config as jaxtyping_config
 from torch import Tensor, nn
 from torch.distributions import (
     Categorical,
@@ -51,14 +49,6 @@ from companion.schedule import (
 )
 
 F64 = torch.double
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Without the check of annotations, which takes most of the time of a thousand small steps."""
-    jaxtyping_config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -701,7 +691,7 @@ EYE = torch.eye(2)[None]
         (lambda: gaussian_denoiser(S3, torch.zeros(2), torch.tensor([[1.0, 1], [0, 1]])), "covs must be symmetric"),
         (
             lambda: gaussian_denoiser(S3, torch.zeros(2), -torch.eye(2)),
-            "covs must be positive semi-definite; their smallest eigenvalue is -1",
+            "covs must be positive semi-definite; the smallest eigenvalue is -1",
         ),
     ],
 )

@@ -1,11 +1,479 @@
-"""Ways between two latents; ancestral sampling is tested beside the chain, in test_elbo.py."""
+"""Samplers on normal data, where every step's variance is known, and step for step beside another library.
 
+Ancestral sampling of a chain is tested beside the chain, in test_elbo.py.
+"""
+
+import importlib.util
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 
-from companion.samplers import spherical_interpolation
+from companion import samplers
+from companion.ddpm import Ddpm, MixtureDenoiser, NoisePredictor, gaussian_denoiser
+from companion.samplers import (
+    ancestral_sample,
+    annealed_langevin_sample,
+    ddim_invert,
+    ddim_posterior,
+    ddim_sample,
+    ddpm_sample,
+    dpm_solver_sample,
+    in_chunks,
+    inpaint_sample,
+    langevin_sample,
+    reverse_sample,
+    spherical_interpolation,
+)
+from companion.schedule import Posterior, Schedule, cosine_schedule, linear_schedule, noise_from_x_0
+
+F64 = torch.double
+LINEAR = linear_schedule(1000)
+
+
+def strided(S: int) -> Schedule:
+    return LINEAR.strided(torch.linspace(1, 1000, S).round().long())
+
+
+def normal(variance: float, mean: float = 0.0) -> MixtureDenoiser:
+    """The exact denoiser of one-dimensional normal data."""
+    return gaussian_denoiser(LINEAR, torch.tensor([mean], dtype=F64), torch.tensor([[variance]], dtype=F64))
+
+
+def final_variance(schedule: Schedule, q: Posterior, variance: float) -> float:
+    """V <- a^2 V + s^2 from V = 1 down to the data, for the exact denoiser of normal data of this variance."""
+    alpha_bar, V = schedule.alpha_bar, 1.0
+    of_x_t = alpha_bar.sqrt() * variance / (alpha_bar * variance + 1 - alpha_bar)  # E[x_0|x_t] / x_t
+    slope = (q.of_x_0 * of_x_t + q.of_x_t).tolist()
+    for t in range(schedule.num_steps, 0, -1):
+        V = slope[t] ** 2 * V + (q.var[t].item() if t > 1 else 0.0)
+    return V
+
+
+def laws(schedule: Schedule) -> dict[str, Posterior]:
+    ddpm = ddim_posterior(schedule, 1.0)
+    return {"ddim": ddim_posterior(schedule, 0.0), "beta_tilde": ddpm, "beta": ddpm._replace(var=schedule.beta)}
+
+
+# ------------------------------------------------------------------------------------------------ normal data
+
+
+@pytest.mark.parametrize(
+    ("S", "ddim", "beta_tilde", "beta"),
+    [
+        (10, 0.00025, 0.00013, 0.11691),
+        (20, 0.00047, 0.00025, 0.03123),
+        (50, 0.00106, 0.00070, 0.00735),
+        (100, 0.00157, 0.00115, 0.00417),
+        (1000, 0.00230, 0.00214, 0.00254),
+    ],
+)
+def test_few_steps_spoil_the_variance_of_fine_detail(S: int, ddim: float, beta_tilde: float, beta: float) -> None:
+    for (_, q), expected in zip(laws(strided(S)).items(), (ddim, beta_tilde, beta)):
+        assert final_variance(strided(S), q, 0.0025) == pytest.approx(expected, abs=6e-6)
+
+
+def test_errors_of_the_full_chain_shrink_like_one_over_its_length() -> None:
+    for T, rel in ((1000, 0.01), (4000, 0.1)):
+        schedule = Schedule.from_betas(torch.linspace(1e-4, 0.02, T, dtype=F64) * 1000 / T)
+        errors = [T * (final_variance(schedule, q, 0.25) / 0.25 - 1) for q in laws(schedule).values()]
+        assert errors == pytest.approx([-6.0, -15.5, 3.0], rel=rel)
+
+
+@pytest.mark.parametrize("S", [10, 100])
+def test_samples_have_the_variances_of_the_recursion(S: int, unchecked: None) -> None:
+    n, variance, schedule = 50_000, 0.25, strided(S)
+    denoiser, x_T = normal(variance), torch.randn(50_000, 1, dtype=F64)
+    eta = 0.5
+    runs = {
+        "ddim": (ddim_sample(denoiser, schedule, x_T), laws(schedule)["ddim"]),
+        "half": (ddim_sample(denoiser, schedule, x_T, eta), ddim_posterior(schedule, eta)),
+        "eta 1": (ddim_sample(denoiser, schedule, x_T, 1.0), laws(schedule)["beta_tilde"]),
+        "ddpm": (ddpm_sample(denoiser, schedule, x_T), laws(schedule)["beta_tilde"]),
+        "beta": (ddpm_sample(denoiser, schedule, x_T, schedule.beta), laws(schedule)["beta"]),
+    }
+    for film, q in runs.values():
+        *_, x = film
+        expected = final_variance(schedule, q, variance)
+        assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
+        assert abs(x.mean()) <= 5 * math.sqrt(expected / n)
+
+
+def test_the_recursion_would_see_a_wrong_step() -> None:
+    # Noise in the last step, or the wrong one of the two variances, is far outside 5 standard errors of 50,000.
+    schedule, share = strided(10), 5 * math.sqrt(2 / 50_000)
+    expected = final_variance(schedule, laws(schedule)["beta_tilde"], 0.25)
+    assert abs(final_variance(schedule, laws(schedule)["beta"], 0.25) / expected - 1) > 20 * share
+    assert abs(final_variance(schedule, ddim_posterior(schedule, 0.5), 0.25) / expected - 1) > 4 * share
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("schedule", [LINEAR, strided(20), cosine_schedule(50)], ids=["all", "few", "cosine"])
+def test_every_eta_keeps_what_is_known_of_x_t_given_the_data(schedule: Schedule, eta: float) -> None:
+    q, signal, noise_var = ddim_posterior(schedule, eta), schedule.alpha_bar.sqrt(), schedule.noise_var
+    assert all(part.shape == (schedule.num_steps + 1,) and part[0] == 0 for part in q)
+    mean = q.of_x_0[1:] + q.of_x_t[1:] * signal[1:]
+    torch.testing.assert_close(mean, signal[:-1])
+    torch.testing.assert_close(q.of_x_t[1:] ** 2 * noise_var[1:] + q.var[1:], noise_var[:-1])
+    torch.testing.assert_close(q.var, eta**2 * schedule.posterior_var)
+    if eta == 1:
+        for ours, theirs in zip(q, schedule.posterior(schedule.steps)):
+            torch.testing.assert_close(ours[1:], theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_a_perfect_denoiser_without_noise_contracts() -> None:
+    denoiser, x_T = normal(1.0), torch.randn(100, 1, dtype=F64)
+    *_, x = ddpm_sample(denoiser, LINEAR, x_T, torch.zeros(1001))
+    torch.testing.assert_close(x, LINEAR.alpha_bar[-1].sqrt() * x_T)  # variance 1 becomes 4e-5
+    *_, x = ddpm_sample(denoiser, LINEAR, x_T)
+    assert x.var() > 0.5
+    *_, x = ddim_sample(denoiser, LINEAR, x_T)  # no noise either, but steps that are made for it
+    assert (x / x_T).min() > 0.99
+
+
+def test_a_disturbed_film_comes_back() -> None:
+    # The reverse steps are contractions where the data have little variance: an error made on the way is damped.
+    denoiser, x_T = normal(0.01), torch.zeros(1, 1, dtype=F64)
+    rest = LINEAR.strided(range(1, 301))
+    *_, x = ddim_sample(denoiser, rest, x_T + 0.1)
+    v = 0.01 * rest.alpha_bar + rest.noise_var
+    assert x.item() == pytest.approx(0.1 * (v[0] / v[-1]).sqrt().item(), rel=0.02)
+
+
+def second_order(schedule: Schedule, variance: float) -> float:
+    """x_0 / x_T of the solver for normal data, from the paper's sigma, alpha and lambda."""
+    alpha, sigma = schedule.alpha_bar.sqrt().tolist(), schedule.noise_var.sqrt().tolist()
+    T, x, before = schedule.num_steps, 1.0, 0.0
+    lam = [math.inf] + [math.log(alpha[t] / sigma[t]) for t in range(1, T + 1)]
+    for t in range(T, 0, -1):
+        data = alpha[t] * variance * x / (alpha[t] ** 2 * variance + sigma[t] ** 2)
+        h, guess = lam[t - 1] - lam[t], data
+        if 1 < t < T:
+            r = (lam[t] - lam[t + 1]) / h
+            guess = (1 + 1 / (2 * r)) * data - 1 / (2 * r) * before
+        x, before = sigma[t - 1] / sigma[t] * x - alpha[t - 1] * math.expm1(-h) * guess, data
+    return x
+
+
+@pytest.mark.parametrize("S", [1, 2, 3, 10])
+def test_the_solver_s_steps_are_those_of_its_paper(S: int) -> None:
+    times = torch.linspace(50, 1000, S).round().long() if S > 1 else [1000]
+    schedule = LINEAR.strided(times)
+    *film, x = dpm_solver_sample(normal(0.25), schedule, torch.ones(1, 1, dtype=F64))
+    assert len(film) == S
+    assert x.item() == pytest.approx(second_order(schedule, 0.25), rel=1e-12)
+
+
+def test_the_solver_is_of_second_order_on_the_way() -> None:
+    # Down to t = 20, where x_t has the exact size sqrt(v_t).
+    denoiser, x_T, errors = normal(0.25), torch.ones(1, 1, dtype=F64), {}
+    half_log_snr = LINEAR.log_snr / 2
+    for S in (20, 40):
+        goals = torch.linspace(half_log_snr[-1].item(), half_log_snr[20].item(), S + 1, dtype=F64)
+        times = torch.searchsorted(-half_log_snr[1:].contiguous(), -goals.flip(0)).clamp(max=999) + 1
+        schedule = LINEAR.strided(torch.unique(times))
+        v = 0.25 * schedule.alpha_bar + schedule.noise_var
+        exact = (v[1] / v[-1]).sqrt()
+        for sampler in (ddim_sample, dpm_solver_sample):
+            *_, near, _ = sampler(denoiser, schedule, x_T)
+            errors[sampler, S] = abs(near.item() / exact.item() - 1)
+    assert errors[ddim_sample, 20] / errors[ddim_sample, 40] == pytest.approx(2, abs=0.4)
+    assert errors[dpm_solver_sample, 20] / errors[dpm_solver_sample, 40] > 3
+    assert errors[dpm_solver_sample, 20] < errors[ddim_sample, 20] / 5
+
+
+# ------------------------------------------------------------------------------------------------ inversion
+
+
+def plane() -> MixtureDenoiser:
+    means = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]], dtype=F64)
+    return MixtureDenoiser(LINEAR, torch.tensor([0.5, 0.3, 0.2], dtype=F64), means, 0.04 * torch.eye(2).expand(3, 2, 2))
+
+
+def test_inversion_then_sampling_gives_back_the_data_as_the_steps_grow(unchecked: None) -> None:
+    denoiser = plane().double()
+    x = denoiser.means[torch.randint(3, (200,))] + 0.2 * torch.randn(200, 2, dtype=F64)
+    errors = []
+    for S in (20, 100, 500):
+        schedule = strided(S)
+        *up, x_T = ddim_invert(denoiser, schedule, x)
+        *_, back = ddim_sample(denoiser, schedule, x_T)
+        assert len(up) == S and torch.equal(up[0], x)
+        errors.append((back - x).square().mean().sqrt().item())
+    assert errors[0] > 2.5 * errors[1] > 6 * errors[2] and errors[2] < 0.03
+    assert x_T.std() == pytest.approx(1, abs=0.15)  # it looks like noise
+
+
+# ------------------------------------------------------------------------------------------------ chain, times, types
+
+
+def test_ddpm_and_the_chain_draw_the_same(unchecked: None) -> None:
+    schedule, denoiser = strided(12), normal(0.25, 0.3)
+    model = Ddpm(denoiser, schedule, (1,), schedule.beta).double()
+    torch.manual_seed(3)
+    chain = list(ancestral_sample(model, 5))
+    torch.manual_seed(3)
+    x_T = model.prior(5).sample()
+    ours = list(ddpm_sample(denoiser, schedule, x_T, schedule.beta))
+    torch.testing.assert_close(torch.stack(ours), torch.stack(chain))
+
+
+def test_a_variance_for_each_dimension_reaches_its_dimension() -> None:
+    schedule = strided(3)
+    var = torch.zeros(4, 2, dtype=F64)
+    var[2:, 1] = 0.1
+    x_T = torch.ones(1000, 2, dtype=F64)
+    *_, x_1, _ = ddpm_sample(lambda x_t, t: 0 * x_t, schedule, x_T, var)
+    assert x_1[:, 0].std() == 0 and x_1[:, 1].std() > 0.1
+
+
+EVERY = {
+    "ddpm": ddpm_sample,
+    "ddim": partial(ddim_sample, eta=0.5),
+    "invert": ddim_invert,
+    "dpm_solver": dpm_solver_sample,
+    "inpaint": lambda denoiser, schedule, x, **options: inpaint_sample(
+        denoiser, schedule, x, x, torch.tensor([True, False]), **options
+    ),
+}
+every = pytest.mark.parametrize("sampler", EVERY.values(), ids=EVERY)
+
+
+@every
+def test_a_film_has_one_picture_more_than_steps_and_the_denoiser_is_told_their_times(sampler: Any) -> None:
+    told = []
+
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
+        told.append(t.tolist())
+        return (0.5 * x_t).bfloat16()  # as under autocast
+
+    schedule, x = LINEAR.strided([30, 200, 1000]), torch.randn(4, 2)
+    film = list(sampler(denoiser, schedule, x))
+    assert len(film) == 4 and torch.equal(film[0], x)
+    assert all(x_t.shape == (4, 2) and x_t.dtype == torch.float32 for x_t in film)
+    times = [[t] * 4 for t in (1000, 200, 30)]
+    assert told == (times[::-1] if sampler is ddim_invert else times)
+
+
+def test_nothing_random_leaves_the_random_numbers_alone() -> None:
+    state = torch.get_rng_state()
+    for sampler in (ddim_sample, ddim_invert, dpm_solver_sample):
+        list(sampler(lambda x_t, t: x_t, strided(5), torch.zeros(3, 2)))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@every
+def test_the_last_step_adds_no_noise(sampler: Any) -> None:
+    if sampler is not ddim_invert:
+        constant = torch.randn(1, 2)
+        *_, x = sampler(lambda x_t, t: constant.expand_as(x_t), strided(5), torch.randn(3, 2))
+        free = x[:, 1:] if sampler is EVERY["inpaint"] else x
+        torch.testing.assert_close(free, constant.expand(3, 2)[:, -free.shape[1] :])
+
+
+@every
+def test_a_bar_needs_a_label(sampler: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "")
+    list(sampler(lambda x_t, t: x_t, strided(5), torch.zeros(3, 2)))
+    assert capsys.readouterr().err == ""
+    list(sampler(lambda x_t, t: x_t, strided(5), torch.zeros(3, 2), progress="drawing"))
+    assert "drawing" in capsys.readouterr().err
+
+
+def test_samplers_build_no_graph() -> None:
+    # The check of annotations wraps the generator, and torch then cannot see that it is one: so, a copy without it.
+    specification = importlib.util.spec_from_file_location("plain_samplers", samplers.__file__)
+    plain = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(plain)
+    network = nn.Linear(2, 2)
+    denoiser = NoisePredictor(network, LINEAR)
+    denoiser.forward = lambda x_t, t: network(x_t)
+    x = torch.randn(3, 2)
+    films = [plain.ddpm_sample, plain.ddim_sample, plain.ddim_invert, plain.dpm_solver_sample]
+    for film in (
+        *(sampler(denoiser, strided(4), x) for sampler in films),
+        plain.inpaint_sample(denoiser, strided(4), x, x, torch.tensor([True, False])),
+        plain.langevin_sample(network, x, 0.1, 3),
+        plain.annealed_langevin_sample(lambda x, sigma: network(x), x, [1.0, 0.5], 0.1, 3),
+    ):
+        for x_t in film:
+            assert not x_t.requires_grad
+            assert torch.is_grad_enabled()  # between the steps, the caller's own setting holds
+
+
+def test_any_number_fits_in_memory_by_chunks() -> None:
+    sizes: list[int] = []
+
+    def sampler(x_T: Tensor, label: Tensor) -> Any:
+        sizes.append(len(x_T))
+        return ddim_sample(lambda x_t, t: 0.5 * x_t + label[:, None], strided(4), x_T)
+
+    x_T, label = torch.randn(10, 2), torch.arange(10)
+    whole = in_chunks(sampler, 100, x_T, label)
+    assert torch.allclose(in_chunks(sampler, 4, x_T, label), whole)
+    assert sizes == [10, 4, 4, 2]
+    assert torch.equal(whole, list(sampler(x_T, label))[-1])
+
+
+# ------------------------------------------------------------------------------------------------ in-painting
+
+
+def conditional_error(repeats: int, n: int = 20_000) -> tuple[float, float]:
+    """Slope of what is invented over what is observed, where 0.9 is right, and the variance, where 0.19 is."""
+    cov = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=F64)
+    denoiser = gaussian_denoiser(LINEAR, torch.zeros(2, dtype=F64), cov)
+    x = MultivariateNormal(torch.zeros(2, dtype=F64), cov).sample((n,))
+    x[:, 1] = math.nan  # it must not be looked at
+    film = inpaint_sample(denoiser, strided(50), torch.randn(n, 2, dtype=F64), x, torch.tensor([True, False]), repeats)
+    *_, drawn = film
+    assert torch.equal(drawn[:, 0], x[:, 0])
+    slope = (drawn[:, 0] * drawn[:, 1]).mean() / x[:, 0].square().mean()
+    return slope.item(), (drawn[:, 1] - slope * drawn[:, 0]).var().item()
+
+
+def test_replacement_is_biased_and_repetition_helps(unchecked: None) -> None:
+    once, often = conditional_error(1), conditional_error(8)
+    assert abs(once[0] - 0.9) > 0.05  # far more than 5 standard errors, 0.015
+    assert abs(often[0] - 0.9) < abs(once[0] - 0.9) / 2
+    assert abs(often[1] - 0.19) < abs(once[1] - 0.19)
+
+
+# ------------------------------------------------------------------------------------------------ Langevin
+
+
+def test_a_langevin_step_of_finite_size_has_a_variance_too_large() -> None:
+    n, s2, step_size = 100_000, 0.5, 0.4
+    expected = s2 / (1 - step_size / (4 * s2))
+    start = math.sqrt(expected) * torch.randn(n, 1, dtype=F64)  # a stationary law stays, from the first step on
+    *film, x = langevin_sample(lambda x: -x / s2, start, step_size, 3)
+    assert len(film) == 3 and torch.equal(film[0], start)
+    assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
+    assert expected / s2 - 1 > 50 * math.sqrt(2 / n)  # so that the unbiased variance would be refused
+    *_, x = langevin_sample(lambda x: -x / s2, torch.zeros(n, 1, dtype=F64), step_size, 60)  # and is reached
+    assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
+    *_, x = langevin_sample(lambda x: -x / s2, start[:10], 4.4 * s2, 200)
+    assert x.abs().max() > 1e6
+
+
+def two_modes(x: Tensor, sigma: Tensor | float) -> Tensor:
+    """Score of 0.2 N(-3, 0.25) + 0.8 N(3, 0.25) with noise."""
+    var = torch.as_tensor(0.25 + sigma**2).to(x).reshape(-1, 1)
+    share = torch.sigmoid(math.log(0.8 / 0.2) + 6 * x / var)
+    return (6 * share - 3 - x) / var
+
+
+def test_annealing_finds_the_weights_of_the_modes(unchecked: None) -> None:
+    n, start = 4000, 10 * torch.randn(4000, 1, dtype=F64)
+    sigmas = torch.linspace(math.log(10), math.log(0.1), 15).exp()
+    *film, x = annealed_langevin_sample(two_modes, start, sigmas, 1e-3, 200)
+    assert len(film) == 15 * 200
+    right = (x > 0).double().mean().item()
+    assert abs(right - 0.8) <= 5 * math.sqrt(0.16 / n)
+    assert (x[x > 0].mean() - 3).abs() < 0.05 and x[x > 0].std() == pytest.approx(0.5, abs=0.05)
+    *_, x = langevin_sample(partial(two_modes, sigma=0.0), start, 0.02, 900)  # the last level alone leaves half there
+    assert abs((x > 0).double().mean().item() - 0.5) <= 5 * math.sqrt(0.25 / n)
+
+
+def test_the_step_belongs_to_its_level() -> None:
+    seen: list[tuple[float, int]] = []
+
+    def score(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.append((sigma[0].item(), len(sigma)))
+        return torch.ones_like(x)
+
+    torch.manual_seed(0)
+    film = list(annealed_langevin_sample(score, torch.zeros(2, 3, dtype=F64), [2.0, 1.0], 0.1, 2))
+    assert seen == [(2.0, 2), (2.0, 2), (1.0, 2), (1.0, 2)] and len(film) == 5
+    torch.manual_seed(0)
+    noise = torch.stack([torch.randn(2, 3, dtype=F64) for _ in range(4)])
+    for i, size in enumerate((0.4, 0.4, 0.1, 0.1)):
+        torch.testing.assert_close(film[i + 1] - film[i], size / 2 + math.sqrt(size) * noise[i])
+
+
+# ------------------------------------------------------------------------------------------------ another library
+
+
+def noise_network(x: Tensor, t: Tensor | int) -> Tensor:
+    """Any smooth estimate of the data will do, if it is of their size."""
+    x_hat = torch.tanh(x.flip(1) + 0.3 * x + torch.as_tensor(t).double().reshape(-1, 1) / 500)
+    return noise_from_x_0(LINEAR, x, t, x_hat)
+
+
+class TheSame(nn.Module):
+    """The network for `NoisePredictor`; the other library counts times from 0."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return noise_network(x, t)
+
+
+def theirs_of(name: str, **options: Any) -> Any:
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = getattr(diffusers, name)(1000, beta_schedule="linear", **options)
+    # In double precision, lest the rounding of theirs hides a difference.
+    scheduler.alphas_cumprod = LINEAR.alpha_bar[1:]
+    scheduler.one = scheduler.final_alpha_cumprod = torch.ones((), dtype=F64)
+    return scheduler
+
+
+def films_differ(ours: list[Tensor], scheduler: Any, **options: Any) -> float:
+    """The largest difference at any step, with the same noise."""
+    torch.manual_seed(1)
+    x, largest = ours[0], 0.0
+    for t, expected in zip(scheduler.timesteps, ours[1:]):
+        x = scheduler.step(noise_network(x, t + 1), t, x, **options).prev_sample
+        largest = max(largest, (x - expected).abs().max().item())
+    print(f"{type(scheduler).__name__} {options}: {largest:.1e}")
+    return largest
+
+
+SHORT = LINEAR.strided(range(20, 1001, 20))
+OURS = NoisePredictor(TheSame(), LINEAR)
+
+
+@pytest.mark.parametrize(("variance", "kind"), [("posterior_var", "fixed_small"), ("beta", "fixed_large")])
+@pytest.mark.parametrize("schedule", [LINEAR, SHORT], ids=["all", "50"])
+def test_ddpm_steps_are_another_library_s(schedule: Schedule, variance: str, kind: str, unchecked: None) -> None:
+    scheduler = theirs_of("DDPMScheduler", variance_type=kind, clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(schedule.num_steps)
+    x_T = torch.randn(4, 6, dtype=F64)
+    torch.manual_seed(1)
+    film = list(ddpm_sample(OURS, schedule, x_T, getattr(schedule, variance)))
+    if kind == "fixed_large":
+        film.pop()  # where times are skipped, theirs adds noise in the last step
+    assert films_differ(film, scheduler) < 1e-5
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("schedule", [LINEAR, SHORT], ids=["all", "50"])
+def test_ddim_steps_are_another_library_s(schedule: Schedule, eta: float, unchecked: None) -> None:
+    scheduler = theirs_of("DDIMScheduler", clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(schedule.num_steps)
+    x_T = torch.randn(4, 6, dtype=F64)
+    torch.manual_seed(1)
+    assert films_differ(list(ddim_sample(OURS, schedule, x_T, eta)), scheduler, eta=eta) < 1e-5
+
+
+@pytest.mark.parametrize("schedule", [SHORT, LINEAR.strided([1, 40, 60, 300, 700, 999])], ids=["50", "6"])
+def test_solver_steps_are_another_library_s(schedule: Schedule, unchecked: None) -> None:
+    scheduler = theirs_of("DPMSolverMultistepScheduler", final_sigmas_type="zero")
+    scheduler.set_timesteps(timesteps=(schedule.times[1:].flip(0) - 1).tolist())
+    film = list(dpm_solver_sample(OURS, schedule, torch.randn(4, 6, dtype=F64)))
+    assert films_differ(film, scheduler) < 1e-5
+
+
+def test_inversion_steps_are_another_library_s(unchecked: None) -> None:
+    scheduler = theirs_of("DDIMInverseScheduler", clip_sample=False, timestep_spacing="trailing")
+    scheduler.initial_alpha_cumprod = torch.ones((), dtype=F64)
+    scheduler.set_timesteps(50)
+    film = list(ddim_invert(OURS, SHORT, 0.1 * torch.randn(4, 6, dtype=F64)))
+    assert films_differ(film, scheduler) < 1e-5
+
+
+# ------------------------------------------------------------------------------------------------ great circles
 
 
 def test_a_great_circle_in_the_plane() -> None:
@@ -46,3 +514,66 @@ def test_ways_that_do_not_exist(start: torch.Tensor, end: torch.Tensor, message:
 def test_sparse_codes_without_a_common_entry_have_a_way() -> None:
     path = spherical_interpolation(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([0.5]))
     assert torch.allclose(path, torch.full((1, 1, 2), 0.5**0.5))
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+S3, X = linear_schedule(3), torch.zeros(5, 2)
+MASK = torch.tensor([True, False])
+
+
+def same(x_t: Tensor, t: Tensor) -> Tensor:
+    return x_t
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: ddpm_sample(same, S3, X, torch.ones(3)),
+            r"^reverse_var must have shape \(4,\) or \(4, 2\); \(3,\) was given$",
+        ),
+        (
+            lambda: ddpm_sample(same, S3, X, torch.tensor([0.0, 0, 1, -1])),
+            "^reverse_var must be finite and not negative from entry 2 on; -1 to 1 was given$",
+        ),
+        (lambda: ddpm_sample(same, S3, X, torch.tensor([0.0, 0, 1, math.nan])), "not negative .* nan to nan was given"),
+        (lambda: ddim_sample(same, S3, X, 1.1), r"^eta must lie in \[0, 1\]; 1.1 was given$"),
+        (lambda: ddim_posterior(S3, -0.1), r"^eta must lie in \[0, 1\]; -0.1 was given$"),
+        (lambda: ddim_sample(same, S3, X, math.nan), "^eta must lie in"),
+        (
+            lambda: list(ddim_sample(lambda x_t, t: x_t[:, :1], S3, X)),
+            r"^denoiser must give the shape of x_t, \(5, 2\); it gave \(5, 1\)$",
+        ),
+        (lambda: list(reverse_sample(lambda x_t, t: x_t[:1], S3, X, ddim_posterior(S3, 0.0))), "it gave"),
+        (lambda: list(ddim_invert(lambda x_t, t: x_t[:1], S3, X)), "denoiser must give the shape"),
+        (lambda: list(dpm_solver_sample(lambda x_t, t: x_t[:1], S3, X)), "denoiser must give the shape"),
+        (
+            lambda: list(inpaint_sample(same, S3, X, X[:2], MASK)),
+            r"^x must have the shape of x_T, \(5, 2\); \(2, 2\) was given$",
+        ),
+        (
+            lambda: list(inpaint_sample(same, S3, X, X, MASK.float())),
+            r"^observed must be boolean, of shape \(5, 2\) or \(2,\); torch.float32 of shape \(2,\) was given$",
+        ),
+        (lambda: list(inpaint_sample(same, S3, X, X, MASK[:1])), r"of shape \(1,\) was given$"),
+        (lambda: list(inpaint_sample(same, S3, X, X, MASK, 0)), "^repeats must be at least 1; 0 was given$"),
+        (lambda: list(langevin_sample(torch.neg, X, 0.0, 3)), "^step_size must be positive; 0.0 was given$"),
+        (lambda: list(langevin_sample(torch.neg, X, 0.1, 0)), "^num_steps must be at least 1; 0 was given$"),
+        (
+            lambda: list(annealed_langevin_sample(same, X, [1.0, 2.0], 0.1, 3)),
+            r"^sigmas must be positive and falling; \[1.0, 2.0\] was given$",
+        ),
+        (lambda: list(annealed_langevin_sample(same, X, [], 0.1, 3)), r"falling; \[\] was given$"),
+        (lambda: list(annealed_langevin_sample(same, X, [1.0], -1.0, 3)), "^step_size must be positive"),
+        (lambda: in_chunks(partial(ddim_sample, same, S3), 0, X), "^chunk must be at least 1; 0 was given$"),
+        (
+            lambda: in_chunks(partial(ddim_sample, same, S3), 2, X, X[:1]),
+            r"^inputs must be tensors of one length; lengths \[5, 1\] were given$",
+        ),
+        (lambda: in_chunks(partial(ddim_sample, same, S3), 2), r"lengths \[\] were given$"),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,268 @@
+"""Conditions on normal data, where the conditional law is known, and on a small network with classes."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from companion.ddpm import (
+    Ddpm,
+    MixtureDenoiser,
+    NoisePredictor,
+    VPredictor,
+    gaussian_denoiser,
+    linear_noise_error,
+    noise_prediction_loss,
+    optimal_reverse_var,
+    v_prediction_loss,
+)
+from companion.guidance import (
+    classifier_free_loss,
+    guided,
+    posterior_denoiser,
+)
+from companion.networks import UNet
+from companion.samplers import ddim_sample, ddpm_sample
+from companion.schedule import linear_schedule, noise_from_x_0
+from companion.training import fit
+
+F64 = torch.double
+LINEAR = linear_schedule(1000)
+
+
+# ------------------------------------------------------------------------------------------------ classes
+
+
+def network(num_classes: int | None = 3) -> UNet:
+    """A small network that has begun to learn: nothing in it is zero any more."""
+    model = UNet((1, 4, 4), 8, (1, 2), blocks=1, num_classes=num_classes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def model(predictor: type[NoisePredictor] = VPredictor) -> Ddpm:
+    schedule = linear_schedule(20, 0.01, 0.4)
+    return Ddpm(predictor(network(), schedule), schedule, (1, 4, 4), schedule.beta)
+
+
+@pytest.mark.parametrize("loss", [noise_prediction_loss, v_prediction_loss])
+def test_labels_are_told_or_not(loss: Any) -> None:
+    ddpm, x, label = model(), torch.randn(6, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def after_a_draw(*condition: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        torch.rand(6)  # who is told
+        return loss(ddpm, x, *condition)
+
+    for drop, expected in ((0.0, after_a_draw(label)), (1.0, after_a_draw())):
+        torch.manual_seed(1)
+        torch.testing.assert_close(classifier_free_loss(ddpm, x, label, drop, loss), expected)
+    assert not torch.allclose(after_a_draw(label), after_a_draw())
+
+
+def test_the_share_that_is_not_told() -> None:
+    heard: list[Tensor] = []
+
+    class Listener(nn.Module):
+        num_classes = 3
+
+        def forward(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+            heard.append(label)
+            return x_t
+
+    n, schedule = 10_000, linear_schedule(5)
+    ddpm = Ddpm(NoisePredictor(Listener(), schedule), schedule, (1,), schedule.beta)
+    label = torch.randint(3, (n,))
+    classifier_free_loss(ddpm, torch.randn(n, 1), label, 0.2)
+    untold = heard[0] == 3
+    assert abs(untold.double().mean() - 0.2) <= 5 * math.sqrt(0.16 / n)
+    assert torch.equal(heard[0][~untold], label[~untold])
+
+
+def test_the_loss_trains_through_the_loop_of_the_recipes() -> None:
+    ddpm = model()
+    batches = [(torch.randn(8, 1, 4, 4), torch.randint(3, (8,))) for _ in range(3)]
+    before = ddpm.denoiser.network.label.weight.clone()
+    steps = list(fit(ddpm, classifier_free_loss, batches, torch.optim.Adam(ddpm.parameters(), 1e-3)))
+    assert len(steps) == 3
+    assert (ddpm.denoiser.network.label.weight != before).any(1).all()  # the classes, and that which is none
+
+
+@pytest.mark.parametrize("predictor", [NoisePredictor, VPredictor])
+def test_guidance_exaggerates_what_the_class_tells(predictor: type[NoisePredictor]) -> None:
+    denoiser, schedule = model(predictor).denoiser, linear_schedule(20, 0.01, 0.4)
+    x_t, t, label = torch.randn(4, 1, 4, 4), torch.tensor([1, 5, 12, 20]), torch.tensor([0, 1, 2, 2])
+    told, untold = denoiser(x_t, t, label), denoiser(x_t, t)
+    assert (told - untold).abs().amax((1, 2, 3)).min() > 1e-3
+    torch.testing.assert_close(guided(denoiser, label, 1.0)(x_t, t), told, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(guided(denoiser, label, 0.0)(x_t, t), untold)
+    # As in the paper: (1 + w) noise(told) - w noise(untold).
+    w = 2.0
+    noise, told, untold = (
+        noise_from_x_0(schedule, x_t, t, x) for x in (guided(denoiser, label, 1 + w)(x_t, t), told, untold)
+    )
+    torch.testing.assert_close(noise, (1 + w) * told - w * untold, rtol=1e-3, atol=1e-3)
+
+
+def test_a_guided_denoiser_serves_the_samplers() -> None:
+    denoiser = model().denoiser
+    label = torch.tensor([0, 1, 2])
+    *film, x = ddim_sample(guided(denoiser, label, 2.0), linear_schedule(20, 0.01, 0.4), torch.randn(3, 1, 4, 4))
+    assert len(film) == 20 and x.shape == (3, 1, 4, 4) and bool(x.isfinite().all())
+
+
+# ------------------------------------------------------------------------------------------------ measurements
+
+MEAN = torch.tensor([0.5, -0.3, 0.2], dtype=F64)
+COV = torch.tensor([[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]], dtype=F64)
+PRIOR = gaussian_denoiser(LINEAR, MEAN, COV)
+MATRIX = torch.tensor([[1.0, 0.5, 0.0], [0.0, -1.0, 2.0]], dtype=F64)
+
+
+def posterior(matrix: Tensor, y: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of x given y = matrix x + noise, for x from N(MEAN, COV)."""
+    gain = COV @ matrix.T @ torch.linalg.inv(matrix @ COV @ matrix.T + noise_std**2 * torch.eye(len(matrix), dtype=F64))
+    cov = COV - gain @ matrix @ COV
+    return MEAN + gain @ (y - matrix @ MEAN), (cov + cov.T) / 2
+
+
+MEASUREMENTS = {"matrix": MATRIX, "in-painting": torch.eye(3, dtype=F64)[[0, 2]]}
+TRUTH = torch.tensor([0.9, 0.1, -0.8], dtype=F64)
+each = pytest.mark.parametrize("matrix", MEASUREMENTS.values(), ids=MEASUREMENTS)
+
+
+@each
+@pytest.mark.parametrize("noise_std", [0.01, 0.3])
+def test_for_normal_data_it_is_the_denoiser_of_the_posterior(matrix: Tensor, noise_std: float) -> None:
+    y = matrix @ TRUTH
+    exact = gaussian_denoiser(LINEAR, *posterior(matrix, y, noise_std))
+    ours = posterior_denoiser(PRIOR, LINEAR, matrix, y.expand(20, -1), noise_std, COV)
+    unknown = posterior_denoiser(PRIOR, LINEAR, matrix, y.expand(20, -1), noise_std, torch.eye(3))
+    for time in (1, 2, 100, 500, 1000):
+        x_t, t = torch.randn(20, 3, dtype=F64), torch.full((20,), time)
+        torch.testing.assert_close(ours(x_t, t), exact(x_t, t), rtol=0, atol=1e-9)
+        if time > 2:
+            assert (PRIOR(x_t, t) - exact(x_t, t)).abs().max() > 0.1
+            assert (unknown(x_t, t) - exact(x_t, t)).abs().max() > 0.01  # another covariance is not as good
+
+
+@each
+def test_samples_follow_the_posterior(matrix: Tensor, unchecked: None) -> None:
+    n, noise_std, schedule = 10_000, 0.3, LINEAR.strided(range(25, 1001, 25))
+    y = matrix @ TRUTH
+    mean, cov = posterior(matrix, y, noise_std)
+    # Exact at any number of steps, but for the little of the data in x_T: the variances of the posterior's axes.
+    eigenvalues, axes = torch.linalg.eigh(cov)
+    var = optimal_reverse_var(schedule, linear_noise_error(schedule, eigenvalues))
+    ours = posterior_denoiser(PRIOR, LINEAR, matrix, y.expand(n, -1), noise_std, COV)
+
+    def turned(x_t: Tensor, t: Tensor) -> Tensor:
+        return ours(x_t @ axes.T, t) @ axes
+
+    *_, x = ddpm_sample(turned, schedule, torch.randn(n, 3, dtype=F64), var)
+    x = (x + var[1].sqrt() * torch.randn_like(x)) @ axes.T  # the sampler leaves out the last noise
+    assert ((x.mean(0) - mean).abs() <= 5 * (cov.diagonal() / n).sqrt()).all()
+    spread = cov.diagonal()
+    errors = ((cov**2 + spread * spread[:, None]) / n).sqrt()
+    assert ((x.T.cov() - cov).abs() <= 5 * errors).all()
+    assert ((MEAN - mean).abs() > 20 * (spread / n).sqrt()).any()  # the prior would be refused
+
+
+def test_ddim_draws_from_the_posterior_too(unchecked: None) -> None:
+    n, matrix = 10_000, MEASUREMENTS["in-painting"]
+    y = matrix @ TRUTH
+    mean, cov = posterior(matrix, y, 0.1)
+    ours = posterior_denoiser(PRIOR, LINEAR, matrix, y.expand(n, -1), 0.1, COV)
+    *_, x = ddim_sample(ours, LINEAR.strided(range(5, 1001, 5)), torch.randn(n, 3, dtype=F64))
+    assert ((x.mean(0) - mean).abs() <= 5 * (cov.diagonal() / n).sqrt() + 0.003).all()
+    assert x[:, 1].var() == pytest.approx(cov[1, 1].item(), rel=0.1)
+
+
+def test_of_a_mixture_it_is_nearer_than_what_ignores_the_measurement() -> None:
+    n, s, cov = 4000, 0.3, 0.0156 * torch.eye(2, dtype=F64)
+    angle = 2 * math.pi * torch.arange(8, dtype=F64) / 8
+    means, matrix = 1.25 * torch.stack([angle.cos(), angle.sin()], 1), torch.tensor([[1.0, 0.0]], dtype=F64)
+    denoiser = MixtureDenoiser(LINEAR, torch.full((8,), 1 / 8, dtype=F64), means, cov.expand(8, 2, 2))
+    x = means[torch.randint(8, (n,))] + 0.125 * torch.randn(n, 2, dtype=F64)
+    y = x @ matrix.T + s * torch.randn(n, 1, dtype=F64)
+    data_cov = cov + means.T @ means / 8
+    for t, most in ((10, 0.03), (100, 0.6), (400, 0.15), (1000, 0.05)):
+        signal, noise_var = LINEAR.kernel(0, t)
+        x_t = signal * x + noise_var.sqrt() * torch.randn_like(x)
+        # Exactly: condition each component on both x_t and y, and weigh them anew.
+        both, seen = torch.cat([x_t, y], 1)[:, None], torch.cat([signal * torch.eye(2, dtype=F64), matrix])
+        spread = seen @ cov @ seen.T + torch.diag(torch.stack([noise_var, noise_var, torch.tensor(s**2)]))
+        fit_of = torch.distributions.MultivariateNormal(means @ seen.T, spread).log_prob(both).softmax(1)
+        each_mean = means + (both - means @ seen.T) @ torch.linalg.solve(spread, seen @ cov)
+        exact = (fit_of[..., None] * each_mean).sum(1)
+        time = torch.full((n,), t)
+        ours = posterior_denoiser(denoiser, LINEAR, matrix, y, s, data_cov)(x_t, time)
+        error, ignorant = ((a - exact).square().sum(1).mean() for a in (ours, denoiser(x_t, time)))
+        assert error < most * ignorant
+
+
+def test_the_measurement_of_pictures_is_met() -> None:
+    # A linear function of pictures as a matrix, and a denoiser that knows nothing of them.
+    schedule, x = linear_schedule(100, 1e-3, 0.2), torch.randn(7, 1, 4, 4)
+    A = avg_pool2d(torch.eye(16).view(16, 1, 4, 4), 2).flatten(1).T
+    root = torch.randn(16, 16)
+    y = avg_pool2d(x, 2).flatten(1)
+    ours = posterior_denoiser(lambda x_t, t: x_t, schedule, A, y, 0.01, root @ root.T)
+    *_, drawn = ddim_sample(ours, schedule, torch.randn(7, 1, 4, 4))
+    assert drawn.shape == x.shape and drawn.dtype == torch.float32
+    torch.testing.assert_close(avg_pool2d(drawn, 2).flatten(1), y, rtol=0, atol=0.02)
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+X, Y, LABEL = torch.zeros(5, 3), torch.zeros(5, 2), torch.tensor([0, 1, 2, 2, 1])
+A, EYE = MATRIX.float(), torch.eye(3)
+
+
+def measured(**changes: Any) -> Any:
+    return posterior_denoiser(**{**dict(zip(("denoiser", "schedule", "A", "y", "noise_std", "cov"), GOOD)), **changes})
+
+
+GOOD = (lambda x_t, t: x_t, LINEAR, A, Y, 0.1, EYE)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: classifier_free_loss(model(), torch.zeros(5, 1, 4, 4), LABEL, 1.5),
+            r"^drop must lie in \[0, 1\]; 1.5 was given$",
+        ),
+        (
+            lambda: guided(NoisePredictor(network(None), LINEAR), LABEL, 2.0),
+            "^denoiser must hold a network with num_classes; the one given has none$",
+        ),
+        (lambda: guided(lambda x_t, t: x_t, LABEL, 2.0), "must hold a network with num_classes"),
+        (lambda: guided(model().denoiser, LABEL + 1, 2.0), r"^label must lie in 0..2; 1 to 3 was given$"),
+        (lambda: guided(model().denoiser, LABEL - 1, 2.0), r"^label must lie in 0..2; -1 to 1 was given$"),
+        (lambda: measured(noise_std=0.0), "^noise_std must be positive; 0.0 was given$"),
+        (
+            lambda: measured(y=Y[:, :1]),
+            r"^y and cov must fit A, of shape \(2, 3\); shapes \(5, 1\) and \(3, 3\) were given$",
+        ),
+        (lambda: measured(cov=EYE[:2]), r"^y and cov must fit A, .* shapes \(5, 2\) and \(2, 3\) were given$"),
+        (lambda: measured(cov=EYE.cumsum(0)), "^cov must be symmetric; entries differ by up to 1$"),
+        (lambda: measured(cov=-EYE), "^cov must be positive semi-definite; the smallest eigenvalue is -1$"),
+        (
+            lambda: measured()(X[:4], torch.full((4,), 3)),
+            "^y must hold one row for each of the 4 examples; it has 5$",
+        ),
+        (
+            lambda: measured()(X, torch.arange(1, 6)),
+            "^t must be the same for all examples; 1 to 5 was given$",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
