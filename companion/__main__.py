@@ -216,7 +216,7 @@ def _train(
     torch.manual_seed(recipe.seed)
     model = runtime.to_device(recipe.model())
     if recipe.start is not None:
-        load_weights(recipe.start, model)
+        load_weights(recipe.start, model, partial=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     batches = Batches(
         *examples,
@@ -410,7 +410,7 @@ def _record(name: str, num: int, num_examples: int, out: Path) -> int:
     model = runtime.to_device(recipe.model())
     assert isinstance(model, Ddpm)  # by DIFFUSIONS
     card = load_weights(name, model.eval())
-    (test,) = _examples(recipe, "test")
+    test, *_ = _examples(recipe, "test")
     x, T = recipe.prepare(test[:num_examples]), model.num_latents
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)

@@ -132,8 +132,20 @@ def load_record(
     return safetensors.torch.load(blob), card
 
 
-def load_weights(name: str, model: nn.Module, folder: Path | str | None = None) -> Card:
+def load_weights(
+    name: str,
+    model: nn.Module,
+    folder: Path | str | None = None,
+    *,
+    partial: bool = False,
+) -> Card:
     """Copy shipped weights into a model of the same architecture, keeping the model's dtype and device.
+
+    Args:
+        name: one of `weight_names`.
+        model: what to copy into.
+        folder: where the weights are, if not with the companion.
+        partial: whether the model may hold more than the weights do; the rest then stays as it is.
 
     Raises:
         ValueError: if there are no weights of this name, their file is not the one the card describes, or the model is
@@ -142,6 +154,8 @@ def load_weights(name: str, model: nn.Module, folder: Path | str | None = None) 
     """
     card, blob = _read_weights(name, _folder(folder))
     tensors = safetensors.torch.load(blob)
+    if partial:
+        tensors = model.state_dict() | tensors
     _check_architecture(f"the weights {name!r}", tensors, model)
     model.load_state_dict(tensors)
     return card

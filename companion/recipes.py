@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from companion import runtime
 from companion.autoencoder import (
     contractive_loss,
     conv_autoencoder,
@@ -17,16 +18,19 @@ from companion.autoencoder import (
     reconstruction_loss,
     robust_loss,
 )
+from companion.checkpoints import load_weights
 from companion.data import binarize
 from companion.ddpm import (
     Ddpm,
     NoisePredictor,
+    VPredictor,
     image_ddpm,
     noise_prediction_loss,
     single_step_elbo,
     v_prediction_loss,
 )
 from companion.elbo import LatentChain, elbo_loss, elbo_terms, importance_weighted_loss
+from companion.guidance import classifier_free_loss
 from companion.hierarchical_vae import conv_ladder, mlp_ladder
 from companion.metrics import bits_per_dim, log_likelihood
 from companion.networks.classifier import DigitClassifier
@@ -83,6 +87,31 @@ def mnist_ddpm() -> Ddpm:
     return image_ddpm(mnist_unet())
 
 
+@cache
+def digit_encoder() -> Vae:
+    """The shipped VAE with 16 latents, to be used and not trained."""
+    vae = conv_vae()
+    load_weights("conv-vae-mnist", vae.requires_grad_(False).eval())
+    return runtime.to_device(vae)
+
+
+def codes(x: Tensor) -> Tensor:
+    """Draws from q(z|x) of the shipped VAE, for pictures that are binarized first."""
+    return digit_encoder().posterior(binarize(x)).sample()
+
+
+def latent_ddpm() -> Ddpm:
+    """A DDPM of the 16 latents of a VAE; its network estimates v."""
+    schedule = linear_schedule(1000)
+    network = TimeMlp(16, (256, 256, 256, 256), width=128)
+    return Ddpm(VPredictor(network, schedule), schedule, (16,), schedule.beta)
+
+
+def classes_ddpm() -> Ddpm:
+    """A DDPM of digits that can be told which digit it is."""
+    return image_ddpm(mnist_unet(num_classes=10))
+
+
 def relaxing(progress: float) -> dict[str, float]:
     """A weight of the divergence that falls from 100 to 1, by equal factors, until 70 percent are done."""
     return {"beta": 100 ** (1 - min(1.0, progress / 0.7))}
@@ -123,8 +152,18 @@ def minus_bound(model: Ddpm, x: Tensor) -> Tensor:
     return -elbo_terms(model, x).elbo
 
 
-def bits_of_bound(model: Ddpm, x: Tensor, num_times: int = 8) -> Tensor:
-    """Minus the bound on log p(x), in bits per dimension, from random steps: mostly early ones, which cost most."""
+def minus_bound_of_steps(model: Ddpm, x: Tensor, num_times: int = 100) -> Tensor:
+    """Minus the bound on log p(x), from random steps."""
+    return -torch.stack([single_step_elbo(model, x) for _ in range(num_times)]).mean(0)
+
+
+def bits_of_bound(
+    model: Ddpm, x: Tensor, *labels: Tensor, num_times: int = 8
+) -> Tensor:
+    """Minus the bound on log p(x), in bits per dimension, from random steps: mostly those that cost most.
+
+    A network of classes is not told them.
+    """
     weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
     nats = [single_step_elbo(model, x, weights) for _ in range(num_times)]
     return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
@@ -154,7 +193,7 @@ class Recipe:
         labels: whether the examples' labels are needed.
         ema: decay of an average of the weights, which is what is stored; None for the last weights.
         prepare: what each batch, and the test split, goes through first; it may be random.
-        start: name of shipped weights to start from, in place of random ones.
+        start: name of shipped weights to start from, in place of random ones; what they lack stays random.
         seed: of initialization, batches and noise, and again of the measurement.
     """
 
@@ -256,6 +295,15 @@ RECIPES = {
         options=warming,
     ),
     "ddpm-mnist": DDPM("mnist", mnist_ddpm, epochs=16),
+    "ddpm-mnist-classes": DDPM(
+        "mnist",
+        classes_ddpm,
+        loss=classifier_free_loss,
+        epochs=6,
+        lr=5e-4,
+        labels=True,
+        start="ddpm-mnist",
+    ),
     # As Ho et al. train: the network estimates the noise.
     "ddpm-digits": DDPM(
         "digits",
@@ -264,6 +312,16 @@ RECIPES = {
         metric_text="minus the bound on log p(x) of a test picture of 17 levels, in bits per dimension, from 8 steps",
         epochs=400,
         lr=2e-3,
+    ),
+    # In the latent space of a VAE.
+    "ldm-mnist": DDPM(
+        "mnist",
+        latent_ddpm,
+        metric=minus_bound_of_steps,
+        metric_text="minus the bound on the log-density of a code of a test picture, in nats, from 100 steps",
+        epochs=100,
+        batch_size=256,
+        prepare=codes,
     ),
     "ddpm-toy2d": DDPM(
         "mixture",

@@ -161,10 +161,16 @@ def test_another_architecture_is_refused_naming_the_first_tensor_that_differs(tm
     ):
         load_weights("tiny", wider, tmp_path)
     assert all(torch.equal(tensor, before[key]) for key, tensor in wider.state_dict().items())
+    load_weights("tiny", small := Scheduled(), tmp_path)
     extended = Scheduled()
     extended.extra = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"needs 'extra.weight' of shape \(2, 2\), but they hold no such tensor"):
         load_weights("tiny", extended, tmp_path)
+    extra = extended.extra.weight.clone()
+    load_weights("tiny", extended, tmp_path, partial=True)
+    assert torch.equal(extended.extra.weight, extra) and torch.equal(extended.linear.weight, small.linear.weight)
+    with pytest.raises(ValueError, match=r"but they hold shape \(2, 3\)"):
+        load_weights("tiny", wider, tmp_path, partial=True)
     reduced = Scheduled()
     del reduced.count
     with pytest.raises(ValueError, match=r"they hold 'count' of shape \(\), but Scheduled has no such tensor"):

@@ -20,7 +20,8 @@ FLOORS = (
     ("networks", "elbo"),
     ("autoencoder", "vae", "hierarchical_vae", "ddpm", "score"),
     ("samplers", "metrics", "guidance"),
-    ("plots", "interactive", "source", "checkpoints", "verify", "exercises", "recipes"),
+    ("plots", "interactive", "source", "checkpoints", "verify", "exercises"),
+    ("recipes",),
     ("__main__",),
 )
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}

@@ -224,6 +224,8 @@ def test_a_class_is_told_or_not() -> None:
         assert not torch.allclose(told[label], told[3], atol=1e-4)
     mixed = model(x_t, t, torch.tensor([1, 3]))
     torch.testing.assert_close(mixed, torch.stack([told[1][0], told[3][1]]))
+    fresh = UNet((1, 8, 8), 8, (1,), num_classes=3)
+    assert fresh.label is not None and bool((fresh.label.weight == 0).all())  # at first no class says anything
     e = model.time(t) + model.label.weight[1]
     torch.testing.assert_close(model.embed(t, torch.tensor([1, 1])), e * e.sigmoid())
 

@@ -200,6 +200,8 @@ class UNet(nn.Module):
 
         self.time = mlp([channels, size, size], nn.SiLU).insert(0, embedding(channels))
         self.label = nn.Embedding(num_classes + 1, size) if num_classes else None
+        if self.label is not None:  # no class says anything yet
+            nn.init.zeros_(self.label.weight)
         levels = range(len(widths))
         self.enter = conv(num_colors, widths[0])
         self.down = nn.ModuleList(level(i, num_skip=0) for i in levels)
