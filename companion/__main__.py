@@ -120,6 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="draw from a shipped diffusion model, measure its error at every time, and write both",
     )
     record.add_argument("name", choices=DIFFUSIONS, metavar="NAME")
+    for command in (evaluate, record):
+        command.add_argument(
+            "--weights",
+            type=Path,
+            metavar="FOLDER",
+            help="where the weights are, if they are not shipped",
+        )
     record.add_argument(
         "--num", type=_positive, default=1000, metavar="N", help="samples (1000)"
     )
@@ -144,9 +151,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "doctor":
             return _doctor()
         if given.command == "evaluate":
-            return _evaluate_weights(given.name, given.samples, given.out, given.values)
+            return _evaluate_weights(
+                given.name, given.weights, given.samples, given.out, given.values
+            )
         if given.command == "record":
-            return _record(given.name, given.num, given.examples, given.out)
+            return _record(
+                given.name, given.weights, given.num, given.examples, given.out
+            )
         return _train(
             given.name, given.epochs, given.out, given.resume, given.save_every
         )
@@ -342,9 +353,13 @@ def _measure_and_save(
 
 
 def _evaluate_weights(
-    name: str, samples: int | None, out: Path | None, keep_values: bool
+    name: str,
+    weights: Path | None,
+    samples: int | None,
+    out: Path | None,
+    keep_values: bool,
 ) -> int:
-    """Measure shipped weights as their recipe does, or with another number of samples."""
+    """Measure weights as their recipe does, or with another number of samples."""
     recipe, clock = RECIPES[name], _Clock()
     if keep_values and out is None:
         raise ValueError("--values needs a folder to write to; --out was not given")
@@ -359,7 +374,7 @@ def _evaluate_weights(
             metric_text=recipe.metric_text.replace("L_100", f"L_{samples}"),
         )
     model = runtime.to_device(recipe.model())
-    card = load_weights(name, model)
+    card = load_weights(name, model, weights)
     values = _evaluate(model, recipe)
     value, error = values.mean().item(), (values.std() / len(values) ** 0.5).item()
     print(f"{name}: {recipe.metric_text}: {value:.3f} +- {error:.3f}")
@@ -373,6 +388,7 @@ def _evaluate_weights(
     if keep_values and out is not None:
         command = f"python -m companion evaluate {name} --values"
         command += "" if samples is None else f" --samples {samples}"
+        command += "" if weights is None else f" --weights {weights.name}"
         measured = _record_card(measured, command, clock)
         save_record({"values": values.float()}, measured.name, measured, out)
     return 0
@@ -404,12 +420,14 @@ def _evaluate(model: nn.Module, recipe: Recipe) -> Tensor:
 
 
 @torch.no_grad()
-def _record(name: str, num: int, num_examples: int, out: Path) -> int:
+def _record(
+    name: str, weights: Path | None, num: int, num_examples: int, out: Path
+) -> int:
     """Write samples of all the model's steps, and the error of the noise at every time on test examples."""
     recipe, clock = RECIPES[name], _Clock()
     model = runtime.to_device(recipe.model())
     assert isinstance(model, Ddpm)  # by DIFFUSIONS
-    card = load_weights(name, model.eval())
+    card = load_weights(name, model.eval(), weights)
     test, *_ = _examples(recipe, "test")
     x, T = recipe.prepare(test[:num_examples]), model.num_latents
     out.mkdir(parents=True, exist_ok=True)

@@ -294,6 +294,14 @@ def test_the_values_of_single_examples_are_kept_for_paired_comparisons(tmp_path,
     assert record["values"].shape == (355,) and record["values"].std() > 0.5
     assert record["values"].mean().item() == pytest.approx(check_weights("binary").metric_value, rel=1e-5)
     assert card.command == "python -m companion evaluate binary --values --samples 3"
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path / "none")
+    command = ["evaluate", "binary", "--samples", "3", "--values", "--out", str(tmp_path / "again")]
+    assert main(command) == 1
+    assert "name must be one of the weights []" in capsys.readouterr().err
+    assert main([*command, "--weights", str(tmp_path)]) == 0
+    again, card = load_record("binary-record", tmp_path / "again")
+    assert torch.equal(again["values"], record["values"])
+    assert card.command == f"python -m companion evaluate binary --values --samples 3 --weights {tmp_path.name}"
 
 
 def test_samples_fit_only_a_likelihood(tmp_path, monkeypatch, capsys):
