@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import answers_autoencoders
+import answers_ddpm_sampling
 import answers_ddpm_training
 import answers_diffusion_elbo
 import answers_elbo
@@ -31,6 +32,7 @@ CHAPTERS = (
     answers_hierarchical_vae,
     answers_diffusion_elbo,
     answers_ddpm_training,
+    answers_ddpm_sampling,
 )
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]
