@@ -76,13 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="passes over the data, instead of the recipe's",
     )
     train.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="FOLDER",
-        help="where to write (runs)",
-    )
-    train.add_argument(
         "--resume", action="store_true", help="continue a training that was stopped"
     )
     train.add_argument(
@@ -137,13 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="test examples for the errors (500)",
     )
-    record.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="FOLDER",
-        help="where to write (runs)",
-    )
+    for command in (train, record):
+        command.add_argument(
+            "--out",
+            type=Path,
+            default=Path("runs"),
+            metavar="FOLDER",
+            help="where to write (runs)",
+        )
     given = parser.parse_args(arguments)
     try:
         if given.command == "data":
@@ -209,7 +203,7 @@ def _doctor() -> int:
     for name in weight_names():
         try:
             lines[f"weights {name}"] = (
-                f"verified, trained by {check_weights(name).commit[:12]}"
+                f"verified, made by {check_weights(name).commit[:12]}"
             )
         except (ValueError, OSError) as error:
             lines[f"weights {name}"], healthy = f"REFUSED: {error}", False

@@ -329,6 +329,8 @@ class NoisePredictor(nn.Module):
         schedule: that of the whole chain, also where a sampler skips times.
     """
 
+    to_x_0: Callable[..., Tensor] = staticmethod(x_0_from_noise)
+
     def __init__(self, network: nn.Module, schedule: Schedule) -> None:
         super().__init__()
         self.network, self.schedule = network, schedule
@@ -340,8 +342,7 @@ class NoisePredictor(nn.Module):
         *condition: Tensor,
     ) -> Float[Tensor, "batch *x_shape"]:
         """The estimate of x_0."""
-        noise = self.network(x_t, t, *condition)
-        return x_0_from_noise(self.schedule, x_t, t, noise)
+        return self.to_x_0(self.schedule, x_t, t, self.network(x_t, t, *condition))
 
 
 class VPredictor(NoisePredictor):
@@ -350,15 +351,7 @@ class VPredictor(NoisePredictor):
     Source: Salimans & Ho 2022, section 4.
     """
 
-    def forward(
-        self,
-        x_t: Float[Tensor, "batch *x_shape"],
-        t: Int[Tensor, "batch"],
-        *condition: Tensor,
-    ) -> Float[Tensor, "batch *x_shape"]:
-        """The estimate of x_0."""
-        v = self.network(x_t, t, *condition)
-        return x_0_from_v(self.schedule, x_t, t, v)
+    to_x_0 = staticmethod(x_0_from_v)
 
 
 class BoundWeights(NamedTuple):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from companion.ddpm import Denoiser, estimate
 from companion.elbo import LatentChain
 from companion.schedule import Posterior, Schedule
+from companion.score import noise_levels
 from companion.training import progress_bar
 
 
@@ -356,11 +357,7 @@ def annealed_langevin_sample(
 
     Source: Song & Ermon 2019, Algorithm 1.
     """
-    levels = torch.as_tensor(sigmas)
-    if not (len(levels) and bool((levels > 0).all() and (levels.diff() < 0).all())):
-        raise ValueError(
-            f"sigmas must be positive and falling; {levels.tolist()} was given"
-        )
+    levels = noise_levels(sigmas)
     _check_langevin(step_size, num_steps)
     yield x
     with progress_bar(levels.tolist(), progress) as bar:

@@ -7,12 +7,16 @@ from 1 to T, and entry 0 of an array belongs to the data.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Batch: TypeAlias = Float[Tensor, "batch *x_shape"]
+Times: TypeAlias = int | Int[Tensor, "batch"]
+"""One time for all examples of a batch, or one for each."""
 
 
 class Kernel(NamedTuple):
@@ -234,12 +238,7 @@ def per_example(
     return values.reshape(values.shape + (1,) * missing).to(x)
 
 
-def add_noise(
-    schedule: Schedule,
-    x_0: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    noise: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
     """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise."""
     signal, spread = _scales(schedule, x_0, t)
     return signal * x_0 + spread * noise
@@ -249,34 +248,19 @@ def add_noise(
 # x_{t-1}. Given x_t, each fixes all others. The ways lead through the data, x_0.
 
 
-def x_0_from_noise(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    noise: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Batch:
     """(x_t - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t)."""
     signal, spread = _scales(schedule, x_t, t)
     return (x_t - spread * noise) / signal
 
 
-def noise_from_x_0(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    x_0: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def noise_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t)."""
     signal, spread = _scales(schedule, x_t, t)
     return (x_t - signal * x_0) / spread
 
 
-def x_0_from_v(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    v: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
     """sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v: no division, at any t.
 
     Source: v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0, Salimans & Ho 2022.
@@ -285,56 +269,31 @@ def x_0_from_v(
     return signal * x_t - spread * v
 
 
-def v_from_x_0(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    x_0: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def v_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_t - x_0) / sqrt(1 - alpha_bar_t)."""
     signal, spread = _scales(schedule, x_t, t)
     return (signal * x_t - x_0) / spread
 
 
-def x_0_from_score(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    score: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def x_0_from_score(schedule: Schedule, x_t: Batch, t: Times, score: Batch) -> Batch:
     """(x_t + (1 - alpha_bar_t) score) / sqrt(alpha_bar_t), the formula of Tweedie."""
     signal, spread = _scales(schedule, x_t, t)
     return (x_t + spread**2 * score) / signal
 
 
-def score_from_x_0(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    x_0: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def score_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_0 - x_t) / (1 - alpha_bar_t)."""
     signal, spread = _scales(schedule, x_t, t)
     return (signal * x_0 - x_t) / spread**2
 
 
-def x_0_from_mean(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    mean: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def x_0_from_mean(schedule: Schedule, x_t: Batch, t: Times, mean: Batch) -> Batch:
     """The x_0 for which q(x_{t-1} | x_t, x_0) has this mean."""
     q = schedule.posterior(t)
     return (mean - per_example(q.of_x_t, x_t) * x_t) / per_example(q.of_x_0, x_t)
 
 
-def mean_from_x_0(
-    schedule: Schedule,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: int | Int[Tensor, "batch"],
-    x_0: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def mean_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """Mean mu_tilde_t of q(x_{t-1} | x_t, x_0)."""
     q = schedule.posterior(t)
     return per_example(q.of_x_0, x_t) * x_0 + per_example(q.of_x_t, x_t) * x_t

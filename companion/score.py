@@ -42,15 +42,10 @@ class NoiseConditionalScore(nn.Module):
     def __init__(
         self, network: nn.Module, sigmas: Sequence[float] | Float[Tensor, "levels"]
     ) -> None:
-        sigmas = torch.as_tensor(sigmas)
-        if not (len(sigmas) and bool((sigmas > 0).all() and (sigmas.diff() < 0).all())):
-            raise ValueError(
-                f"sigmas must be positive and falling; {sigmas.tolist()} was given"
-            )
         super().__init__()
         self.network = network
         # The caller chose them, so they are no part of the weights.
-        self.register_buffer("sigmas", sigmas.detach().clone(), persistent=False)
+        self.register_buffer("sigmas", noise_levels(sigmas), persistent=False)
 
     def forward(
         self, x: Float[Tensor, "batch *x_shape"], sigma: Float[Tensor, "batch"]
@@ -59,6 +54,22 @@ class NoiseConditionalScore(nn.Module):
         size = per_example((1 + sigma**2).sqrt(), x)
         noise_hat = self.network(x / size, sigma.log().to(x)).to(x)
         return -noise_hat / per_example(sigma, x)
+
+
+def noise_levels(
+    sigmas: Sequence[float] | Float[Tensor, "levels"],
+) -> Float[Tensor, "levels"]:
+    """Return a copy of noise levels as a tensor.
+
+    Raises:
+        ValueError: if there is none, or they are not positive and falling.
+    """
+    levels = torch.as_tensor(sigmas).detach().clone()
+    if not (len(levels) and bool((levels > 0).all() and (levels.diff() < 0).all())):
+        raise ValueError(
+            f"sigmas must be positive and falling; {levels.tolist()} was given"
+        )
+    return levels
 
 
 def geometric_noise_levels(

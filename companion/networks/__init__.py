@@ -1,8 +1,9 @@
 """Plain networks: they map tensors to tensors and know nothing of probability."""
 
+from companion.networks.classifier import DigitClassifier
 from companion.networks.conv import conv_decoder, conv_encoder
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
-from companion.networks.mlp import mlp, normalized_mlp
+from companion.networks.mlp import TimeMlp, mlp, normalized_mlp
 from companion.networks.residual import Residual, bottleneck, start_at_zero
 from companion.networks.unet import (
     AdaptiveNorm,
@@ -19,10 +20,12 @@ __all__ = [
     "AdaptiveNorm",
     "Attention",
     "Block",
+    "DigitClassifier",
     "FourierEmbedding",
     "Residual",
     "ShiftedNorm",
     "SinusoidalEmbedding",
+    "TimeMlp",
     "UNet",
     "bottleneck",
     "conv_decoder",
