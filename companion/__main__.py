@@ -2,13 +2,14 @@
 
 import argparse
 import importlib.metadata
+import itertools
 import math
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,8 +43,15 @@ from companion.data import (
     toy_density,
 )
 from companion.ddpm import Ddpm, noise_errors
+from companion.networks.classifier import DigitClassifier
 from companion.recipes import DIFFUSIONS, RECIPES, Recipe, minus_log_likelihood
-from companion.samplers import ancestral_sample
+from companion.samplers import (
+    ancestral_sample,
+    ddim_sample,
+    ddpm_sample,
+    dpm_solver_sample,
+    in_chunks,
+)
 from companion.training import exponential_average, fit
 
 
@@ -113,16 +121,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="draw from a shipped diffusion model, measure its error at every time, and write both",
     )
     record.add_argument("name", choices=DIFFUSIONS, metavar="NAME")
-    for command in (evaluate, record):
+    steps = commands.add_parser(
+        "steps",
+        help="draw digits from a shipped diffusion model in few steps, and write what the classifier sees in them",
+    )
+    steps.add_argument("name", choices=["ddpm-mnist"], metavar="NAME")
+    for command in (evaluate, record, steps):
         command.add_argument(
             "--weights",
             type=Path,
             metavar="FOLDER",
             help="where the weights are, if they are not shipped",
         )
-    record.add_argument(
-        "--num", type=_positive, default=1000, metavar="N", help="samples (1000)"
-    )
+    for command in (record, steps):
+        command.add_argument(
+            "--num", type=_positive, default=1000, metavar="N", help="samples (1000)"
+        )
     record.add_argument(
         "--examples",
         type=_positive,
@@ -130,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="test examples for the errors (500)",
     )
-    for command in (train, record):
+    for command in (train, record, steps):
         command.add_argument(
             "--out",
             type=Path,
@@ -152,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _record(
                 given.name, given.weights, given.num, given.examples, given.out
             )
+        if given.command == "steps":
+            return _steps(given.name, given.weights, given.num, given.out)
         return _train(
             given.name, given.epochs, given.out, given.resume, given.save_every
         )
@@ -450,6 +466,56 @@ def _record(
     )
     save_record(record, card.name, card, out)
     print(f"{card.name}: wrote {num} samples after {card.minutes:.1f} min")
+    return 0
+
+
+SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
+    "ddim": ddim_sample,
+    "dpm-solver": dpm_solver_sample,
+    "beta-tilde": ddpm_sample,
+    "beta": lambda denoiser, schedule, x_T, **options: ddpm_sample(
+        denoiser, schedule, x_T, schedule.beta, **options
+    ),
+}
+NUM_STEPS = (10, 20, 50, 100)
+
+
+@torch.no_grad()
+def _steps(name: str, weights: Path | None, num: int, out: Path) -> int:
+    """Write what the classifier sees in digits drawn by every sampler in few steps, from the same noise."""
+    recipe, clock = RECIPES[name], _Clock()
+    model, judge = (
+        runtime.to_device(RECIPES[which].model()).eval()
+        for which in (name, "classifier-mnist")
+    )
+    assert isinstance(model, Ddpm) and isinstance(judge, DigitClassifier)
+    card = load_weights(name, model, weights)
+    load_weights("classifier-mnist", judge)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    x_T = torch.randn(num, *model.x_shape).to(model.origin)
+    record, sure = {}, []
+    for steps, kind in itertools.product(NUM_STEPS, SAMPLERS):
+        times = torch.linspace(1, model.num_latents, steps).round().long()
+        schedule = model.schedule.strided(times)
+        sampler = partial(
+            SAMPLERS[kind], model.denoiser, schedule, progress=f"{kind} {steps}"
+        )
+        with runtime.autocast():
+            pictures = in_chunks(sampler, 100, x_T)
+        features = judge.features(((pictures + 1) / 2).clamp(0, 1))
+        record[f"{kind} {steps}"] = features.half()
+        sure.append(judge.head(features).softmax(1).amax(1).double())
+    values = torch.stack(sure).mean(0)
+    card = replace(
+        _record_card(card, f"python -m companion steps {name} --num {num}", clock),
+        name=f"{name}-steps-record",
+        metric="confidence of the classifier in a digit, mean over all samplers and numbers of steps",
+        metric_value=values.mean().item(),
+        metric_se=(values.std() / len(values) ** 0.5).item(),
+    )
+    save_record(record, card.name, card, out)
+    print(f"{card.name}: wrote it after {card.minutes:.1f} min")
     return 0
 
 

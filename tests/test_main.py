@@ -266,6 +266,26 @@ def test_a_record_holds_samples_and_the_errors_at_every_time(tmp_path, monkeypat
     assert error.max() < 1.1 and error[6] < 0.5
 
 
+def test_few_steps_leave_the_features_of_every_sampler(tmp_path, monkeypatch, capsys):
+    schedule = linear_schedule(12, 0.01, 0.5)
+    few = replace(
+        RECIPES["ddpm-mnist"], model=lambda: image_ddpm(UNet((1, 28, 28), 4, (1, 1), blocks=1), schedule), data="mnist"
+    )
+    monkeypatch.setitem(RECIPES, "ddpm-mnist", few)
+    monkeypatch.setattr(command_line, "NUM_STEPS", (2, 5))
+    card = replace(check_weights("classifier-mnist"), name="ddpm-mnist")
+    checkpoints.save_weights(few.model(), "ddpm-mnist", card, tmp_path)
+    command = ["steps", "ddpm-mnist", "--num", "7", "--weights", str(tmp_path), "--out", str(tmp_path)]
+    assert main(command) == 0
+    record, card = load_record("ddpm-mnist-steps-record", tmp_path)
+    kinds = ("ddim", "dpm-solver", "beta-tilde", "beta")
+    assert set(record) == {f"{kind} {steps}" for kind in kinds for steps in (2, 5)}
+    assert all(features.shape == (7, 64) and features.isfinite().all() for features in record.values())
+    assert not torch.equal(record["ddim 2"], record["ddim 5"])
+    assert not torch.equal(record["beta 5"], record["beta-tilde 5"])
+    assert 0.1 < card.metric_value <= 1
+
+
 def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     text = "minus log p(x), estimated by L_100"
