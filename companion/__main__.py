@@ -42,7 +42,8 @@ from companion.data import (
     scenes,
     toy_density,
 )
-from companion.ddpm import Ddpm, noise_errors
+from companion.ddpm import Ddpm, NoisePredictor, noise_errors
+from companion.guidance import guided
 from companion.networks.classifier import DigitClassifier
 from companion.recipes import DIFFUSIONS, RECIPES, Recipe, minus_log_likelihood
 from companion.samplers import (
@@ -52,6 +53,7 @@ from companion.samplers import (
     dpm_solver_sample,
     in_chunks,
 )
+from companion.schedule import Schedule
 from companion.training import exponential_average, fit
 
 
@@ -126,14 +128,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="draw digits from a shipped diffusion model in few steps, and write what the classifier sees in them",
     )
     steps.add_argument("name", choices=["ddpm-mnist"], metavar="NAME")
-    for command in (evaluate, record, steps):
+    guide = commands.add_parser(
+        "guide",
+        help="draw digits of every class with more and more guidance, and write what the classifier sees in them",
+    )
+    guide.add_argument("name", choices=["ddpm-mnist-classes"], metavar="NAME")
+    for command in (evaluate, record, steps, guide):
         command.add_argument(
             "--weights",
             type=Path,
             metavar="FOLDER",
             help="where the weights are, if they are not shipped",
         )
-    for command in (record, steps):
+    for command in (record, steps, guide):
         command.add_argument(
             "--num", type=_positive, default=1000, metavar="N", help="samples (1000)"
         )
@@ -144,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="test examples for the errors (500)",
     )
-    for command in (train, record, steps):
+    for command in (train, record, steps, guide):
         command.add_argument(
             "--out",
             type=Path,
@@ -168,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         if given.command == "steps":
             return _steps(given.name, given.weights, given.num, given.out)
+        if given.command == "guide":
+            return _guide(given.name, given.weights, given.num, given.out)
         return _train(
             given.name, given.epochs, given.out, given.resume, given.save_every
         )
@@ -461,12 +470,8 @@ def _record(
     card = replace(
         _record_card(card, command, clock),
         metric="squared error of the noise, mean over dimensions and over all times",
-        metric_value=values.mean().item(),
-        metric_se=(values.std() / len(values) ** 0.5).item(),
     )
-    save_record(record, card.name, card, out)
-    print(f"{card.name}: wrote {num} samples after {card.minutes:.1f} min")
-    return 0
+    return _write_record(record, card, values, out)
 
 
 SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
@@ -483,23 +488,14 @@ NUM_STEPS = (10, 20, 50, 100)
 @torch.no_grad()
 def _steps(name: str, weights: Path | None, num: int, out: Path) -> int:
     """Write what the classifier sees in digits drawn by every sampler in few steps, from the same noise."""
-    recipe, clock = RECIPES[name], _Clock()
-    model, judge = (
-        runtime.to_device(RECIPES[which].model()).eval()
-        for which in (name, "classifier-mnist")
-    )
-    assert isinstance(model, Ddpm) and isinstance(judge, DigitClassifier)
-    card = load_weights(name, model, weights)
-    load_weights("classifier-mnist", judge)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    x_T = torch.randn(num, *model.x_shape).to(model.origin)
-    record, sure = {}, []
+    model, judge, card, x_T = _with_judge(name, weights, num, out)
+    clock, record, sure = _Clock(), {}, []
     for steps, kind in itertools.product(NUM_STEPS, SAMPLERS):
-        times = torch.linspace(1, model.num_latents, steps).round().long()
-        schedule = model.schedule.strided(times)
         sampler = partial(
-            SAMPLERS[kind], model.denoiser, schedule, progress=f"{kind} {steps}"
+            SAMPLERS[kind],
+            model.denoiser,
+            _strided(model, steps),
+            progress=f"{kind} {steps}",
         )
         with runtime.autocast():
             pictures = in_chunks(sampler, 100, x_T)
@@ -511,6 +507,79 @@ def _steps(name: str, weights: Path | None, num: int, out: Path) -> int:
         _record_card(card, f"python -m companion steps {name} --num {num}", clock),
         name=f"{name}-steps-record",
         metric="confidence of the classifier in a digit, mean over all samplers and numbers of steps",
+    )
+    return _write_record(record, card, values, out)
+
+
+SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0)
+NUM_SHOWN = 60
+
+
+@torch.no_grad()
+def _guide(name: str, weights: Path | None, num: int, out: Path) -> int:
+    """Write what the classifier sees in digits of every class, by 20 DDIM steps from the same noise at each scale."""
+    model, judge, card, x_T = _with_judge(name, weights, num, out)
+    network = model.denoiser
+    assert isinstance(network, NoisePredictor)  # it can be told a class
+    clock, schedule = _Clock(), _strided(model, 20)
+    label = (torch.arange(num) % 10).to(x_T.device)
+    features, shown, hits = [], [], []
+    for scale in SCALES:
+
+        def sampler(
+            x_T: Tensor, label: Tensor, scale: float = scale
+        ) -> Iterator[Tensor]:
+            denoiser = guided(network, label, scale)
+            return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
+
+        with runtime.autocast():
+            pictures = (in_chunks(sampler, 100, x_T, label) + 1) / 2
+        pictures = pictures.clamp(0, 1)
+        features.append(judge.features(pictures))
+        shown.append((255 * pictures[:NUM_SHOWN]).round().to(torch.uint8))
+        hits.append((judge.head(features[-1]).argmax(1) == label).double())
+    record = {
+        "scale": torch.tensor(SCALES),
+        "label": label,
+        "features": torch.stack(features).half(),
+        "samples": torch.stack(shown),
+    }
+    card = replace(
+        _record_card(card, f"python -m companion guide {name} --num {num}", clock),
+        name=f"{name}-guidance-record",
+        metric="share of the digits that the classifier takes for what was asked for, mean over all scales",
+    )
+    return _write_record(record, card, torch.stack(hits).mean(0), out)
+
+
+def _with_judge(
+    name: str, weights: Path | None, num: int, out: Path
+) -> tuple[Ddpm, DigitClassifier, Card, Tensor]:
+    """A diffusion model of digits, the classifier, the card of the first, and noise to start from."""
+    model, judge = (
+        runtime.to_device(RECIPES[which].model()).eval()
+        for which in (name, "classifier-mnist")
+    )
+    assert isinstance(model, Ddpm) and isinstance(judge, DigitClassifier)
+    card = load_weights(name, model, weights)
+    load_weights("classifier-mnist", judge)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(RECIPES[name].seed)
+    return model, judge, card, torch.randn(num, *model.x_shape).to(model.origin)
+
+
+def _strided(model: Ddpm, steps: int) -> Schedule:
+    """The model's schedule at so many times, evenly spread over all."""
+    times = torch.linspace(1, model.num_latents, steps).round().long()
+    return model.schedule.strided(times)
+
+
+def _write_record(
+    record: dict[str, Tensor], card: Card, values: Tensor, out: Path
+) -> int:
+    """Write a record, with the mean of `values` on its card."""
+    card = replace(
+        card,
         metric_value=values.mean().item(),
         metric_se=(values.std() / len(values) ** 0.5).item(),
     )

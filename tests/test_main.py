@@ -286,6 +286,28 @@ def test_few_steps_leave_the_features_of_every_sampler(tmp_path, monkeypatch, ca
     assert 0.1 < card.metric_value <= 1
 
 
+def test_guidance_leaves_the_features_of_every_scale(tmp_path, monkeypatch, capsys):
+    schedule = linear_schedule(30, 0.01, 0.3)
+    network = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
+    classes = replace(RECIPES["ddpm-mnist-classes"], model=lambda: image_ddpm(network(), schedule))
+    monkeypatch.setitem(RECIPES, "ddpm-mnist-classes", classes)
+    monkeypatch.setattr(command_line, "SCALES", (0.0, 1.0, 4.0))
+    model = classes.model()
+    for parameter in model.parameters():  # some start at zero, and then no class makes a difference
+        torch.nn.init.normal_(parameter, std=0.3)
+    card = replace(check_weights("classifier-mnist"), name="ddpm-mnist-classes")
+    checkpoints.save_weights(model, "ddpm-mnist-classes", card, tmp_path)
+    command = ["guide", "ddpm-mnist-classes", "--num", "12", "--weights", str(tmp_path), "--out", str(tmp_path)]
+    assert main(command) == 0
+    record, card = load_record("ddpm-mnist-classes-guidance-record", tmp_path)
+    assert record["label"].tolist() == [*range(10), 0, 1] and record["scale"].tolist() == [0, 1, 4]
+    assert record["features"].shape == (3, 12, 64) and record["samples"].shape == (3, 12, 1, 28, 28)
+    # Told no class, examples 0 and 10 differ by their noise alone; told one, the picture follows the class.
+    assert not torch.equal(record["samples"][0], record["samples"][1])
+    assert not torch.equal(record["samples"][1], record["samples"][2])
+    assert 0 <= card.metric_value <= 1 and card.command == "python -m companion guide ddpm-mnist-classes --num 12"
+
+
 def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     text = "minus log p(x), estimated by L_100"
