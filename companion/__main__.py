@@ -2,21 +2,19 @@
 
 import argparse
 import importlib.metadata
-import itertools
 import math
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 import companion
@@ -42,18 +40,15 @@ from companion.data import (
     scenes,
     toy_density,
 )
-from companion.ddpm import Ddpm, NoisePredictor, noise_errors
-from companion.guidance import guided
+from companion.ddpm import Ddpm
 from companion.networks.classifier import DigitClassifier
 from companion.recipes import DIFFUSIONS, RECIPES, Recipe, minus_log_likelihood
-from companion.samplers import (
-    ancestral_sample,
-    ddim_sample,
-    ddpm_sample,
-    dpm_solver_sample,
-    in_chunks,
+from companion.records import (
+    Record,
+    compare_scales,
+    compare_steps,
+    samples_and_errors,
 )
-from companion.schedule import Schedule
 from companion.training import exponential_average, fit
 
 
@@ -169,14 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _evaluate_weights(
                 given.name, given.weights, given.samples, given.out, given.values
             )
-        if given.command == "record":
-            return _record(
-                given.name, given.weights, given.num, given.examples, given.out
-            )
-        if given.command == "steps":
-            return _steps(given.name, given.weights, given.num, given.out)
-        if given.command == "guide":
-            return _guide(given.name, given.weights, given.num, given.out)
+        if given.command in RECORD_NAMES:
+            return _draw(given)
         return _train(
             given.name, given.epochs, given.out, given.resume, given.save_every
         )
@@ -438,154 +427,62 @@ def _evaluate(model: nn.Module, recipe: Recipe) -> Tensor:
     return torch.cat([recipe.metric(model.eval(), *part) for part in parts]).double()
 
 
-@torch.no_grad()
-def _record(
-    name: str, weights: Path | None, num: int, num_examples: int, out: Path
-) -> int:
-    """Write samples of all the model's steps, and the error of the noise at every time on test examples."""
-    recipe, clock = RECIPES[name], _Clock()
-    model = runtime.to_device(recipe.model())
-    assert isinstance(model, Ddpm)  # by DIFFUSIONS
-    card = load_weights(name, model.eval(), weights)
-    test, *_ = _examples(recipe, "test")
-    x, T = recipe.prepare(test[:num_examples]), model.num_latents
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    with runtime.autocast():
-        times = tqdm(range(1, T + 1), "errors")
-        errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
-        samples = []
-        for _ in range(0, num, 100):
-            for picture in tqdm(ancestral_sample(model, 100), "samples", T + 1):  # noqa: B007
-                pass
-            samples.append(picture)
-    pictures = ((torch.cat(samples)[:num] + 1) / 2).clamp(0, 1)
-    values = errors.mean(0)
-    record = {
-        "samples": (255 * pictures).round().to(torch.uint8),
-        "noise_error": F.pad(errors.mean(1), (1, 0)),
-        "noise_error_se": F.pad(errors.std(1) / len(x) ** 0.5, (1, 0)),
-    }
-    command = f"python -m companion record {name} --num {num} --examples {num_examples}"
-    card = replace(
-        _record_card(card, command, clock),
-        metric="squared error of the noise, mean over dimensions and over all times",
+def _draw(given: argparse.Namespace) -> int:
+    """Draw what one of the commands for records keeps."""
+    num, options = given.num, f"--num {given.num}"
+    if given.command == "record":
+        test, *_ = _examples(RECIPES[given.name], "test")
+        x = RECIPES[given.name].prepare(test[: given.examples])
+        options += f" --examples {given.examples}"
+        draw = partial(samples_and_errors, x=x, num=num)
+    else:
+        compare = compare_steps if given.command == "steps" else compare_scales
+        draw = partial(compare, judge=_judge(), num=num)
+    return _write_record(
+        given.command, given.name, given.weights, given.out, draw, options
     )
-    return _write_record(record, card, values, out)
-
-
-SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
-    "ddim": ddim_sample,
-    "dpm-solver": dpm_solver_sample,
-    "beta-tilde": ddpm_sample,
-    "beta": lambda denoiser, schedule, x_T, **options: ddpm_sample(
-        denoiser, schedule, x_T, schedule.beta, **options
-    ),
-}
-NUM_STEPS = (10, 20, 50, 100)
-
-
-@torch.no_grad()
-def _steps(name: str, weights: Path | None, num: int, out: Path) -> int:
-    """Write what the classifier sees in digits drawn by every sampler in few steps, from the same noise."""
-    model, judge, card, x_T = _with_judge(name, weights, num, out)
-    clock, record, sure = _Clock(), {}, []
-    for steps, kind in itertools.product(NUM_STEPS, SAMPLERS):
-        sampler = partial(
-            SAMPLERS[kind],
-            model.denoiser,
-            _strided(model, steps),
-            progress=f"{kind} {steps}",
-        )
-        with runtime.autocast():
-            pictures = in_chunks(sampler, 100, x_T)
-        features = judge.features(((pictures + 1) / 2).clamp(0, 1))
-        record[f"{kind} {steps}"] = features.half()
-        sure.append(judge.head(features).softmax(1).amax(1).double())
-    values = torch.stack(sure).mean(0)
-    card = replace(
-        _record_card(card, f"python -m companion steps {name} --num {num}", clock),
-        name=f"{name}-steps-record",
-        metric="confidence of the classifier in a digit, mean over all samplers and numbers of steps",
-    )
-    return _write_record(record, card, values, out)
-
-
-SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0)
-NUM_SHOWN = 60
-
-
-@torch.no_grad()
-def _guide(name: str, weights: Path | None, num: int, out: Path) -> int:
-    """Write what the classifier sees in digits of every class, by 20 DDIM steps from the same noise at each scale."""
-    model, judge, card, x_T = _with_judge(name, weights, num, out)
-    network = model.denoiser
-    assert isinstance(network, NoisePredictor)  # it can be told a class
-    clock, schedule = _Clock(), _strided(model, 20)
-    label = (torch.arange(num) % 10).to(x_T.device)
-    features, shown, hits = [], [], []
-    for scale in SCALES:
-
-        def sampler(
-            x_T: Tensor, label: Tensor, scale: float = scale
-        ) -> Iterator[Tensor]:
-            denoiser = guided(network, label, scale)
-            return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
-
-        with runtime.autocast():
-            pictures = (in_chunks(sampler, 100, x_T, label) + 1) / 2
-        pictures = pictures.clamp(0, 1)
-        features.append(judge.features(pictures))
-        shown.append((255 * pictures[:NUM_SHOWN]).round().to(torch.uint8))
-        hits.append((judge.head(features[-1]).argmax(1) == label).double())
-    record = {
-        "scale": torch.tensor(SCALES),
-        "label": label,
-        "features": torch.stack(features).half(),
-        "samples": torch.stack(shown),
-    }
-    card = replace(
-        _record_card(card, f"python -m companion guide {name} --num {num}", clock),
-        name=f"{name}-guidance-record",
-        metric="share of the digits that the classifier takes for what was asked for, mean over all scales",
-    )
-    return _write_record(record, card, torch.stack(hits).mean(0), out)
-
-
-def _with_judge(
-    name: str, weights: Path | None, num: int, out: Path
-) -> tuple[Ddpm, DigitClassifier, Card, Tensor]:
-    """A diffusion model of digits, the classifier, the card of the first, and noise to start from."""
-    model, judge = (
-        runtime.to_device(RECIPES[which].model()).eval()
-        for which in (name, "classifier-mnist")
-    )
-    assert isinstance(model, Ddpm) and isinstance(judge, DigitClassifier)
-    card = load_weights(name, model, weights)
-    load_weights("classifier-mnist", judge)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(RECIPES[name].seed)
-    return model, judge, card, torch.randn(num, *model.x_shape).to(model.origin)
-
-
-def _strided(model: Ddpm, steps: int) -> Schedule:
-    """The model's schedule at so many times, evenly spread over all."""
-    times = torch.linspace(1, model.num_latents, steps).round().long()
-    return model.schedule.strided(times)
 
 
 def _write_record(
-    record: dict[str, Tensor], card: Card, values: Tensor, out: Path
+    command: str,
+    name: str,
+    weights: Path | None,
+    out: Path,
+    draw: Callable[[Ddpm], Record],
+    options: str,
 ) -> int:
-    """Write a record, with the mean of `values` on its card."""
+    """Let shipped weights, or others, draw what a record keeps, and write it with its card."""
+    recipe, clock = RECIPES[name], _Clock()
+    model = runtime.to_device(recipe.model()).eval()
+    assert isinstance(model, Ddpm)  # by the choices of the command line
+    card = load_weights(name, model, weights)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    tensors, values, metric = draw(model)
     card = replace(
-        card,
+        _record_card(card, f"python -m companion {command} {name} {options}", clock),
+        name=f"{name}-{RECORD_NAMES[command]}",
+        metric=metric,
         metric_value=values.mean().item(),
         metric_se=(values.std() / len(values) ** 0.5).item(),
     )
-    save_record(record, card.name, card, out)
+    save_record(tensors, card.name, card, out)
     print(f"{card.name}: wrote it after {card.minutes:.1f} min")
     return 0
+
+
+RECORD_NAMES = {
+    "record": "record",
+    "steps": "steps-record",
+    "guide": "guidance-record",
+}
+
+
+def _judge() -> DigitClassifier:
+    """The shipped classifier of digits."""
+    judge = runtime.to_device(DigitClassifier()).eval()
+    load_weights("classifier-mnist", judge)
+    return judge
 
 
 class _Clock:

@@ -21,7 +21,7 @@ FLOORS = (
     ("autoencoder", "vae", "hierarchical_vae", "ddpm", "score"),
     ("samplers", "metrics", "guidance"),
     ("plots", "interactive", "source", "checkpoints", "verify", "exercises"),
-    ("recipes",),
+    ("recipes", "records"),
     ("__main__",),
 )
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}

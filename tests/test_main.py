@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from companion import __main__ as command_line
-from companion import __version__, checkpoints
+from companion import __version__, checkpoints, records
 from companion.__main__ import main
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
 from companion.checkpoints import check_weights, load_record, load_weights
@@ -272,7 +272,7 @@ def test_few_steps_leave_the_features_of_every_sampler(tmp_path, monkeypatch, ca
         RECIPES["ddpm-mnist"], model=lambda: image_ddpm(UNet((1, 28, 28), 4, (1, 1), blocks=1), schedule), data="mnist"
     )
     monkeypatch.setitem(RECIPES, "ddpm-mnist", few)
-    monkeypatch.setattr(command_line, "NUM_STEPS", (2, 5))
+    monkeypatch.setattr(records, "NUM_STEPS", (2, 5))
     card = replace(check_weights("classifier-mnist"), name="ddpm-mnist")
     checkpoints.save_weights(few.model(), "ddpm-mnist", card, tmp_path)
     command = ["steps", "ddpm-mnist", "--num", "7", "--weights", str(tmp_path), "--out", str(tmp_path)]
@@ -291,7 +291,7 @@ def test_guidance_leaves_the_features_of_every_scale(tmp_path, monkeypatch, caps
     network = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
     classes = replace(RECIPES["ddpm-mnist-classes"], model=lambda: image_ddpm(network(), schedule))
     monkeypatch.setitem(RECIPES, "ddpm-mnist-classes", classes)
-    monkeypatch.setattr(command_line, "SCALES", (0.0, 1.0, 4.0))
+    monkeypatch.setattr(records, "SCALES", (0.0, 1.0, 4.0))
     model = classes.model()
     for parameter in model.parameters():  # some start at zero, and then no class makes a difference
         torch.nn.init.normal_(parameter, std=0.3)
