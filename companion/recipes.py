@@ -351,7 +351,7 @@ RECIPES = {
         loss=denoising_score_matching_loss,
         metric=denoising_score_matching_loss,
         metric_text="half the squared error of the noise in a test picture at a random level, summed over pixels",
-        epochs=5,
+        epochs=4,
     ),
     # It judges what the models draw.
     "classifier-mnist": Recipe(
