@@ -422,7 +422,8 @@ def _evaluate(model: nn.Module, recipe: Recipe) -> Tensor:
     """The recipe's metric for each example of the test split; the same numbers each time."""
     x, *labels = _examples(recipe, "test")
     torch.manual_seed(recipe.seed)
-    examples = (recipe.prepare(x), *labels)
+    # Prepared as a whole, so that these are the same pictures however many are measured.
+    examples = (tensor[: recipe.num_test] for tensor in (recipe.prepare(x), *labels))
     parts = zip(*(tensor.split(1000) for tensor in examples), strict=True)
     return torch.cat([recipe.metric(model.eval(), *part) for part in parts]).double()
 

@@ -286,6 +286,14 @@ def test_few_steps_leave_the_features_of_every_sampler(tmp_path, monkeypatch, ca
     assert 0.1 < card.metric_value <= 1
 
 
+def test_the_first_test_examples_alone_can_be_measured(monkeypatch):
+    model = BINARY.model().eval()
+    few = replace(BINARY, metric=lambda model, x: x.flatten(1).sum(1), num_test=30)
+    some, all_of_them = (command_line._evaluate(model, recipe) for recipe in (few, replace(few, num_test=None)))
+    assert len(some) == 30 < len(all_of_them)
+    assert torch.equal(some, all_of_them[:30])
+
+
 def test_guidance_leaves_the_features_of_every_scale(tmp_path, monkeypatch, capsys):
     schedule = linear_schedule(30, 0.01, 0.3)
     network = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
