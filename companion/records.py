@@ -98,13 +98,14 @@ def compare_steps(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
 def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
     """Draw every class at every guidance scale by 20 DDIM steps, and keep what the classifier sees.
 
-    The noise is the same at each scale. Of the pictures the first `NUM_SHOWN` are kept.
+    The noise is the same at each scale. Of the pictures the first `NUM_SHOWN` are kept, and of all of them
+    the variance of the pixels within each class, summed over the pixels.
     """
     network, schedule = model.denoiser, _strided(model, 20)
     assert isinstance(network, NoisePredictor)  # it can be told a class
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
-    features, shown, hits = [], [], []
+    features, shown, spread, hits = [], [], [], []
     for scale in SCALES:
 
         def sampler(
@@ -117,12 +118,15 @@ def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
             pictures = _bright(in_chunks(sampler, CHUNK, x_T, label))
         features.append(judge.features(pictures))
         shown.append(_levels(pictures[:NUM_SHOWN]))
+        parts = (pictures[label == k].flatten(1) for k in range(10))
+        spread.append(torch.stack([part.var(0).sum() for part in parts]))
         hits.append((judge.head(features[-1]).argmax(1) == label).double())
     tensors = {
         "scale": torch.tensor(SCALES),
         "label": label,
         "features": torch.stack(features).half(),
         "samples": torch.stack(shown),
+        "spread": torch.stack(spread),
     }
     metric = "share of the digits that the classifier takes for what was asked for, mean over all scales"
     return Record(tensors, torch.stack(hits).mean(0), metric)

@@ -305,15 +305,17 @@ def test_guidance_leaves_the_features_of_every_scale(tmp_path, monkeypatch, caps
         torch.nn.init.normal_(parameter, std=0.3)
     card = replace(check_weights("classifier-mnist"), name="ddpm-mnist-classes")
     checkpoints.save_weights(model, "ddpm-mnist-classes", card, tmp_path)
-    command = ["guide", "ddpm-mnist-classes", "--num", "12", "--weights", str(tmp_path), "--out", str(tmp_path)]
+    command = ["guide", "ddpm-mnist-classes", "--num", "20", "--weights", str(tmp_path), "--out", str(tmp_path)]
     assert main(command) == 0
     record, card = load_record("ddpm-mnist-classes-guidance-record", tmp_path)
-    assert record["label"].tolist() == [*range(10), 0, 1] and record["scale"].tolist() == [0, 1, 4]
-    assert record["features"].shape == (3, 12, 64) and record["samples"].shape == (3, 12, 1, 28, 28)
+    assert record["label"].tolist() == 2 * [*range(10)] and record["scale"].tolist() == [0, 1, 4]
+    assert record["features"].shape == (3, 20, 64) and record["samples"].shape == (3, 20, 1, 28, 28)
+    pair = record["samples"][:, [3, 13]].flatten(2) / 255  # both of class 3
+    assert torch.allclose(record["spread"][:, 3], pair.var(1).sum(1), rtol=0.02)
     # Told no class, examples 0 and 10 differ by their noise alone; told one, the picture follows the class.
     assert not torch.equal(record["samples"][0], record["samples"][1])
     assert not torch.equal(record["samples"][1], record["samples"][2])
-    assert 0 <= card.metric_value <= 1 and card.command == "python -m companion guide ddpm-mnist-classes --num 12"
+    assert 0 <= card.metric_value <= 1 and card.command == "python -m companion guide ddpm-mnist-classes --num 20"
 
 
 def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
