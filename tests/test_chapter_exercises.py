@@ -7,6 +7,7 @@ import answers_autoencoders
 import answers_ddpm_sampling
 import answers_ddpm_training
 import answers_diffusion_elbo
+import answers_diffusion_priors
 import answers_elbo
 import answers_gaussian_toys
 import answers_hierarchical_vae
@@ -33,6 +34,7 @@ CHAPTERS = (
     answers_diffusion_elbo,
     answers_ddpm_training,
     answers_ddpm_sampling,
+    answers_diffusion_priors,
 )
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]
