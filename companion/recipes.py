@@ -299,7 +299,7 @@ RECIPES = {
     # The same recipe with fewer levels, to compare with.
     "hvae2-mnist": LADDER(partial(mlp_ladder, (64, 32), (512, 256))),
     "hvae1-mnist": LADDER(partial(mlp_ladder, (64,), (512,))),
-    # Its samples are dear: all test pictures would take as long as half of the training.
+    # Its samples are dear: all test pictures would take a core about twenty minutes.
     "conv-hvae-mnist": BINARY_MNIST(
         conv_ladder,
         elbo_loss,
