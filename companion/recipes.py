@@ -31,12 +31,12 @@ from companion.ddpm import (
 )
 from companion.elbo import LatentChain, elbo_loss, elbo_terms, importance_weighted_loss
 from companion.guidance import classifier_free_loss
-from companion.hierarchical_vae import conv_ladder, mlp_ladder
+from companion.hierarchical_vae import HierarchicalVae, conv_ladder, mlp_ladder
 from companion.metrics import bits_per_dim, log_likelihood
 from companion.networks.classifier import DigitClassifier
 from companion.networks.embeddings import FourierEmbedding
 from companion.networks.mlp import TimeMlp
-from companion.networks.unet import UNet, mnist_unet
+from companion.networks.unet import UNet, large_unet, mnist_unet
 from companion.schedule import linear_schedule
 from companion.score import (
     NoiseConditionalScore,
@@ -68,6 +68,23 @@ def color_vae() -> Vae:
     """A VAE of photographs with 32 x 32 pixels in 256 levels of red, green and blue."""
     likelihood = DiscretizedGaussianLikelihood(0.1, learned=True)
     return conv_vae(128, 64, (3, 32, 32), likelihood)
+
+
+def color_ladder() -> HierarchicalVae:
+    """A ladder for photographs: eight maps below a vector, the finest of half the side."""
+    return conv_ladder(
+        latent_dim=64,
+        latent_channels=8,
+        levels=(2, 3, 3),
+        channels=(64, 128, 256),
+        image_shape=(3, 32, 32),
+        likelihood=DiscretizedGaussianLikelihood(0.1, learned=True),
+    )
+
+
+def color_ddpm() -> Ddpm:
+    """A DDPM of photographs with 6 million parameters."""
+    return image_ddpm(large_unet((3, 32, 32)))
 
 
 def halved(x: Tensor) -> Tensor:
@@ -178,6 +195,14 @@ def bits_of_bound(
     weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
     nats = [single_step_elbo(model, x, weights) for _ in range(num_times)]
     return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
+
+
+def bits_of_log_likelihood(
+    model: LatentChain, x: Tensor, num_samples: int = 10
+) -> Tensor:
+    """Minus log p(x), estimated by L_10, in bits per dimension."""
+    nats = minus_log_likelihood(model, x, num_samples)
+    return bits_per_dim(nats, x[0].numel())
 
 
 def squared_error_of_means(model: Vae, x: Tensor) -> Tensor:
@@ -381,6 +406,19 @@ RECIPES = {
         batch_size=128,
         schedule=cosine,
     ),
+    "conv-hvae-cifar10": Recipe(
+        "cifar10",
+        color_ladder,
+        elbo_loss,
+        metric=bits_of_log_likelihood,
+        metric_text="minus log p(x) of a test picture of 256 levels, in bits per dimension, estimated by L_10",
+        epochs=100,
+        batch_size=128,
+        schedule=cosine,
+        options=warming,
+        ema=0.999,
+    ),
+    "ddpm-cifar10": DDPM("cifar10", color_ddpm, epochs=200, batch_size=128, lr=5e-4),
     "vae-scenes": SCENES(),
     "beta-vae-scenes": SCENES(options=relaxing),
 }

@@ -184,7 +184,7 @@ def test_shipped_weights_are_those_of_their_cards():
         card = check_weights(name)
         assert card.name == name and card.minutes > 0
         assert card.command.startswith(
-            tuple(f"python -m companion {what} " for what in ("train", "record", "evaluate"))
+            tuple(f"python -m companion {what} " for what in ("train", "record", "steps", "guide", "evaluate"))
         )
         assert {field.name for field in fields(card)} == set(
             json.loads((checkpoints.WEIGHTS / f"{name}.json").read_text())
