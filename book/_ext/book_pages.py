@@ -101,7 +101,8 @@ def concordance(book: Book) -> Iterator[str]:
     wanted = {row["id"]: row["chapter"].split(",") for row in rows}
     complete = sum(all((row, chapter) in claimed for chapter in chapters) for row, chapters in wanted.items())
     started = len({row for row, _ in claimed}) - complete
-    yield f"**{complete} of {len(rows)} items are covered so far**, and {started} in the first of their chapters."
+    partly = f", and {started} in the first of their chapters" * bool(started)
+    yield f"**{complete} of {len(rows)} items are covered**{partly}."
     yield ""
     summary = []
     for chapter in sorted({c for chapters in wanted.values() for c in chapters}, key=int):

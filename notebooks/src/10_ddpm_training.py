@@ -332,7 +332,7 @@ print("best and worst are within 30 percent:", bool(means.max() < 1.3 * means.mi
 # 6. Take a gradient step on $\lVert \varepsilon - \varepsilon_\theta(x_t, t) \rVert^2$.
 # :::
 #
-# There is no chain in it, no sampling from the model, no second network: it is a regression with an unlimited supply of examples. Steps 2 to 5 and the error of step 6 by hand, on 64 digits of $8 \times 8$ pixels and with a small trained network, beside the companion's loss for the same random numbers:
+# There is no chain in it, no sampling from the model, no second network: it is a regression with an unlimited supply of examples. Of the forward process nothing is left but its jump, in step 4. And the way back, whose steps are normal if they are small ({ref}`chapter 9 <sec-true-reverse>`), is not walked before somebody wants a picture. Steps 2 to 5 and the error of step 6 by hand, on 64 digits of $8 \times 8$ pixels and with a small trained network, beside the companion's loss for the same random numbers:
 
 # %% tags=["nbval-check-output"]
 small = digits_ddpm()
@@ -469,7 +469,7 @@ nothing = {"no excess": excess.mean()}
 verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=nothing)
 
 # %% [markdown]
-# *Sources: B26.*
+# *Sources: B25, B26.*
 
 # %% [markdown]
 # (sec-thrown-away)=
