@@ -429,40 +429,28 @@ def _evaluate(model: nn.Module, recipe: Recipe) -> Tensor:
 
 
 def _draw(given: argparse.Namespace) -> int:
-    """Draw what one of the commands for records keeps."""
-    num, options = given.num, f"--num {given.num}"
+    """Let shipped weights, or others, draw what a record keeps, and write it with its card."""
+    name, num, out = given.name, given.num, given.out
+    recipe, clock, options = RECIPES[name], _Clock(), f"--num {num}"
+    draw: Callable[[Ddpm], Record]
     if given.command == "record":
-        test, *_ = _examples(RECIPES[given.name], "test")
-        x = RECIPES[given.name].prepare(test[: given.examples])
+        test, *_ = _examples(recipe, "test")
+        x = recipe.prepare(test[: given.examples])
         options += f" --examples {given.examples}"
         draw = partial(samples_and_errors, x=x, num=num)
     else:
         compare = compare_steps if given.command == "steps" else compare_scales
         draw = partial(compare, judge=_judge(), num=num)
-    return _write_record(
-        given.command, given.name, given.weights, given.out, draw, options
-    )
-
-
-def _write_record(
-    command: str,
-    name: str,
-    weights: Path | None,
-    out: Path,
-    draw: Callable[[Ddpm], Record],
-    options: str,
-) -> int:
-    """Let shipped weights, or others, draw what a record keeps, and write it with its card."""
-    recipe, clock = RECIPES[name], _Clock()
     model = runtime.to_device(recipe.model()).eval()
     assert isinstance(model, Ddpm)  # by the choices of the command line
-    card = load_weights(name, model, weights)
+    card = load_weights(name, model, given.weights)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     tensors, values, metric = draw(model)
+    command = f"python -m companion {given.command} {name} {options}"
     card = replace(
-        _record_card(card, f"python -m companion {command} {name} {options}", clock),
-        name=f"{name}-{RECORD_NAMES[command]}",
+        _record_card(card, command, clock),
+        name=f"{name}-{RECORD_NAMES[given.command]}",
         metric=metric,
         metric_value=values.mean().item(),
         metric_se=(values.std() / len(values) ** 0.5).item(),

@@ -100,7 +100,12 @@ def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
 
     The noise is the same at each scale. Of the pictures the first `NUM_SHOWN` are kept, and of all of them
     the variance of the pixels within each class, summed over the pixels.
+
+    Raises:
+        ValueError: if `num` is below 20, two of each class, which a variance needs.
     """
+    if num < 20:
+        raise ValueError(f"num must be at least 20, two of each class; {num} was given")
     network, schedule = model.denoiser, _strided(model, 20)
     assert isinstance(network, NoisePredictor)  # it can be told a class
     x_T = torch.randn(num, *model.x_shape).to(model.origin)

@@ -315,6 +315,8 @@ def test_guidance_leaves_the_features_of_every_scale(tmp_path, monkeypatch, caps
     # Told no class, examples 0 and 10 differ by their noise alone; told one, the picture follows the class.
     assert not torch.equal(record["samples"][0], record["samples"][1])
     assert not torch.equal(record["samples"][1], record["samples"][2])
+    assert main([*command[:3], "19", *command[4:]]) == 1
+    assert "num must be at least 20" in capsys.readouterr().err
     assert 0 <= card.metric_value <= 1 and card.command == "python -m companion guide ddpm-mnist-classes --num 20"
 
 
