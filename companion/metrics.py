@@ -325,14 +325,14 @@ def frechet_distance(
     x, y = x.double(), y.double()
     if not bool(x.isfinite().all() and y.isfinite().all()):
         raise ValueError("x and y must be finite; an infinite value or a NaN was given")
-    cov_x, cov_y = torch.cov(x.T), torch.cov(y.T)
-    if x.shape[1] == 1:
-        cov_x, cov_y = cov_x.reshape(1, 1), cov_y.reshape(1, 1)
-    values, vectors = torch.linalg.eigh(cov_x)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T  # rounding goes below 0
-    cross = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
+    # With C = R^T R, the trace of the root is the sum of the singular values of R_x R_y^T.
+    # No root of a rounded eigenvalue is taken: exact to rounding, also where C is singular.
+    R_x, R_y = (
+        torch.linalg.qr((a - a.mean(0)) / (len(a) - 1) ** 0.5, "r").R for a in (x, y)
+    )
+    cross = torch.linalg.svdvals(R_x @ R_y.T).sum()
     offset = (x.mean(0) - y.mean(0)).square().sum()
-    return float(offset + cov_x.trace() + cov_y.trace() - 2 * cross)
+    return float(offset + R_x.square().sum() + R_y.square().sum() - 2 * cross)
 
 
 def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:

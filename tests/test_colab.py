@@ -53,7 +53,7 @@ def pip_commands(cells: list[tuple[str, dict[str, str]]], folder: Path) -> list[
         input=json.dumps(cells),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=900,
         cwd=folder,
         env={**os.environ, "IPYTHONDIR": str(folder), "PYTHONPATH": str(ROOT)},
     )

@@ -116,7 +116,7 @@ def test_the_package_exports_its_version_alone() -> None:
 def run(code: str) -> str:
     """Run Python code in a fresh process and return what it printed; stderr must stay empty."""
     command = [sys.executable, "-c", code]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=PACKAGE.parent)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=PACKAGE.parent)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     return process.stdout

@@ -190,7 +190,7 @@ def test_live_kernel_gets_a_widget_that_calls_render():
         "control.keys is not None and control.description",
     ]
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs
     assert set(output.data) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
     assert output.data["text/plain"] == "Slider(level: 3 frames, 0 to 1)"

@@ -93,7 +93,7 @@ def test_notebook_shows_a_figure_once_with_and_without_pyplot():
         "_ = " + one,
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
     outputs = [cell.outputs for cell in notebook.cells]
     assert [len(shown) for shown in outputs] == [0, 1, 1, 0, 0, 1, 1, 0]
     for (output,), axes in zip([*outputs[1:3], *outputs[5:7]], ["1 Axes", "2 Axes"] * 2, strict=True):

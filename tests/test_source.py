@@ -81,7 +81,7 @@ def test_code_of_others_and_nothing_are_refused():
 def test_kernel_gets_markdown_and_plain_text():
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell("from companion.source import show\nshow(show)")]
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs
     assert output.output_type == "display_data"
     plain = output.data["text/plain"]

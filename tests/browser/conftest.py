@@ -31,7 +31,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport=harness.WIDE, color_scheme="light")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(harness.PATIENCE)
     yield context
     context.close()
 

@@ -36,6 +36,10 @@ WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
 
+PATIENCE = 240_000
+"""Milliseconds to wait for a condition: only a hang reaches it, also on a machine with other work."""
+
+
 def find_browser() -> str | None:
     """The path of a Chromium: $CHROMIUM, or the first of the usual names on the PATH."""
     names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
@@ -497,7 +501,7 @@ def fold_problems(page: Any, limit: int = 3) -> list[str]:
                 title.scroll_into_view_if_needed()
                 title.click(position={"x": 4, "y": 4})  # not on a link, which a title may hold
                 with contextlib.suppress(Exception):
-                    body.wait_for_element_state("visible", timeout=1000)
+                    body.wait_for_element_state("visible", timeout=PATIENCE)
                 if not body.is_visible():
                     found.append(f"'{name}' does not open on a click")
     return found

@@ -86,7 +86,10 @@ def test_a_clean_page_has_no_problem(show: Any) -> None:
 )
 def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str) -> None:
     visit = show(CLEAN + planted)
-    visit.page.wait_for_timeout(100)
+    for _ in range(harness.PATIENCE // 50):  # each wait lets the browser report what happened
+        if any(expected in problem for problem in visit.problems):
+            break
+        visit.page.wait_for_timeout(50)
     assert any(expected in problem for problem in visit.problems), visit.problems
 
 
@@ -135,7 +138,10 @@ def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str
         ),
     ],
 )
-def test_a_planted_problem_is_found(show: Any, check: Any, planted: str, expected: str) -> None:
+def test_a_planted_problem_is_found(
+    show: Any, check: Any, planted: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "PATIENCE", 1000)  # a planted hang need not be waited for
     page = show(CLEAN + planted).page
     page.set_viewport_size(harness.PHONE)
     found = check(page)
