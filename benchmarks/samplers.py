@@ -13,7 +13,7 @@ import rounds
 import torch
 from torch import Tensor, nn
 
-from companion.ddpm import VPredictor
+from companion.denoisers import VPredictor
 from companion.networks import small_unet
 from companion.samplers import ddim_sample, ddpm_sample, dpm_solver_sample
 from companion.schedule import linear_schedule

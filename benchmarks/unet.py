@@ -75,7 +75,9 @@ def trainer(build: Callable[[], nn.Module], bfloat16: bool) -> Callable[[], Tens
     return step
 
 
-def steps(build: Callable[[], nn.Module], bfloat16: bool, clock: rounds.Clock) -> tuple[float, float]:
+def steps(
+    build: Callable[[], nn.Module], bfloat16: bool, clock: rounds.Clock
+) -> tuple[float, float]:
     """Seconds that an epoch of MNIST would take at the speed of a few steps, and the last loss."""
     step = trainer(build, bfloat16)
     start = clock()

@@ -24,7 +24,9 @@ Result = tuple[float, float]
 
 def tutorial(images: Tensor, clock: Callable[[], float]) -> Result:
     """The habits of the best-known example program, written anew."""
-    return batches.epoch(images.flatten(1), clock, batches.loader, batches.from_probabilities, fused=False)
+    return batches.epoch(
+        images.flatten(1), clock, batches.loader, batches.from_probabilities, fused=False
+    )
 
 
 def companion(images: Tensor, clock: Callable[[], float]) -> Result:
@@ -58,8 +60,14 @@ def main() -> None:
     """Run the rounds and print the medians."""
     images = data.load("mnist", fallback=False).images
     for contestant in CONTESTANTS.values():
-        contestant(images[:1280], time.perf_counter)  # imports and first uses are not what is measured
-    rounds.run({name: partial(contestant, images) for name, contestant in CONTESTANTS.items()}, len(images), __doc__)
+        contestant(
+            images[:1280], time.perf_counter
+        )  # imports and first uses are not what is measured
+    rounds.run(
+        {name: partial(contestant, images) for name, contestant in CONTESTANTS.items()},
+        len(images),
+        __doc__,
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,11 @@ from tqdm import tqdm
 
 import companion
 from companion import runtime
-from companion.checkpoints import (
+from companion.data import TOYS, Batches, cache_dir, describe, load, scenes, toy_density
+from companion.ddpm import Ddpm
+from companion.networks.classifier import DigitClassifier
+from companion.training import exponential_average, fit
+from companion.zoo.checkpoints import (
     Card,
     Stateful,
     check_weights,
@@ -31,25 +35,8 @@ from companion.checkpoints import (
     save_weights,
     weight_names,
 )
-from companion.data import (
-    TOYS,
-    Batches,
-    cache_dir,
-    describe,
-    load,
-    scenes,
-    toy_density,
-)
-from companion.ddpm import Ddpm
-from companion.networks.classifier import DigitClassifier
-from companion.recipes import DIFFUSIONS, RECIPES, Recipe, minus_log_likelihood
-from companion.records import (
-    Record,
-    compare_scales,
-    compare_steps,
-    samples_and_errors,
-)
-from companion.training import exponential_average, fit
+from companion.zoo.experiments import Record, compare_scales, compare_steps, samples_and_errors
+from companion.zoo.recipes import DIFFUSIONS, RECIPES, Recipe, minus_log_likelihood
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,17 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m companion", description="The companion package of the book."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    data = commands.add_parser(
-        "data", help="list the data sets and where they were found"
-    )
+    data = commands.add_parser("data", help="list the data sets and where they were found")
     data.add_argument(
         "--download",
         metavar="NAME",
         help="load this data set first, downloading it if there is no copy",
     )
     commands.add_parser(
-        "doctor",
-        help="describe this installation, and check the shipped weights; for bug reports",
+        "doctor", help="describe this installation, and check the shipped weights; for bug reports"
     )
     train = commands.add_parser(
         "train", help="train a model of the book, and write its weights and their card"
@@ -80,9 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="passes over the data, instead of the recipe's",
     )
-    train.add_argument(
-        "--resume", action="store_true", help="continue a training that was stopped"
-    )
+    train.add_argument("--resume", action="store_true", help="continue a training that was stopped")
     train.add_argument(
         "--save-every",
         type=_seconds,
@@ -93,9 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     evaluate = commands.add_parser(
         "evaluate", help="measure shipped weights on the test split again"
     )
-    evaluate.add_argument(
-        "name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES)
-    )
+    evaluate.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     evaluate.add_argument(
         "--samples",
         type=_positive,
@@ -148,11 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for command in (train, record, steps, guide):
         command.add_argument(
-            "--out",
-            type=Path,
-            default=Path("runs"),
-            metavar="FOLDER",
-            help="where to write (runs)",
+            "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where to write (runs)"
         )
     given = parser.parse_args(arguments)
     try:
@@ -166,17 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         if given.command in RECORD_NAMES:
             return _draw(given)
-        return _train(
-            given.name, given.epochs, given.out, given.resume, given.save_every
-        )
+        return _train(given.name, given.epochs, given.out, given.resume, given.save_every)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "stopped; a training continues from its last save with --resume",
-            file=sys.stderr,
-        )
+        print("stopped; a training continues from its last save with --resume", file=sys.stderr)
         return 130
 
 
@@ -216,9 +187,7 @@ def _doctor() -> int:
         healthy &= copy.verified or copy.folder is None
     for name in weight_names():
         try:
-            lines[f"weights {name}"] = (
-                f"verified, made by {check_weights(name).commit[:12]}"
-            )
+            lines[f"weights {name}"] = f"verified, made by {check_weights(name).commit[:12]}"
         except (ValueError, OSError) as error:
             lines[f"weights {name}"], healthy = f"REFUSED: {error}", False
     for label, text in lines.items():
@@ -226,9 +195,7 @@ def _doctor() -> int:
     return 0 if healthy else 1
 
 
-def _train(
-    name: str, epochs: int | None, out: Path, resume: bool, save_every: float
-) -> int:
+def _train(name: str, epochs: int | None, out: Path, resume: bool, save_every: float) -> int:
     """Train, saving the run now and then; a killed training continues, with `resume`, as if it had not been killed."""
     recipe = RECIPES[name] if epochs is None else replace(RECIPES[name], epochs=epochs)
     examples = _examples(recipe, "train")
@@ -238,10 +205,7 @@ def _train(
         load_weights(recipe.start, model, partial=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
     batches = Batches(
-        *examples,
-        batch_size=recipe.batch_size,
-        num_epochs=recipe.epochs,
-        seed=recipe.seed,
+        *examples, batch_size=recipe.batch_size, num_epochs=recipe.epochs, seed=recipe.seed
     )
     ema = None if recipe.ema is None else exponential_average(model, recipe.ema)
     clock = _Clock()
@@ -281,21 +245,12 @@ def _train(
     saved, losses = time.monotonic(), []
     progress = name if sys.stderr.isatty() else None
     for step in fit(
-        model,
-        loss,
-        batches,
-        optimizer,
-        ema=ema,
-        autocast=runtime.autocast,
-        progress=progress,
+        model, loss, batches, optimizer, ema=ema, autocast=runtime.autocast, progress=progress
     ):
         losses.append(step.loss)
         set_lr(step.number)
         if step.number % batches.steps_per_epoch == 0:
-            epoch, mean = (
-                step.number // batches.steps_per_epoch,
-                statistics.fmean(losses),
-            )
+            epoch, mean = (step.number // batches.steps_per_epoch, statistics.fmean(losses))
             text = f"epoch {epoch} of {recipe.epochs}, mean loss of the last {len(losses)} steps {mean:.4g}"
             tqdm.write(f"{name}: {text}", file=sys.stdout)
             losses.clear()
@@ -361,11 +316,7 @@ def _measure_and_save(
 
 
 def _evaluate_weights(
-    name: str,
-    weights: Path | None,
-    samples: int | None,
-    out: Path | None,
-    keep_values: bool,
+    name: str, weights: Path | None, samples: int | None, out: Path | None, keep_values: bool
 ) -> int:
     """Measure weights as their recipe does, or with another number of samples."""
     recipe, clock = RECIPES[name], _Clock()
@@ -388,9 +339,7 @@ def _evaluate_weights(
     print(f"{name}: {recipe.metric_text}: {value:.3f} +- {error:.3f}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        measured = replace(
-            card, metric=recipe.metric_text, metric_value=value, metric_se=error
-        )
+        measured = replace(card, metric=recipe.metric_text, metric_value=value, metric_se=error)
         save_weights(model, name, measured, out)
         print(f"{name}: wrote {out / name}.safetensors and its card")
     if keep_values and out is not None:
@@ -460,11 +409,7 @@ def _draw(given: argparse.Namespace) -> int:
     return 0
 
 
-RECORD_NAMES = {
-    "record": "record",
-    "steps": "steps-record",
-    "guide": "guidance-record",
-}
+RECORD_NAMES = {"record": "record", "steps": "steps-record", "guide": "guidance-record"}
 
 
 def _judge() -> DigitClassifier:
@@ -496,9 +441,7 @@ def _commit() -> str:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         # An installed copy may lie in somebody else's checkout.
@@ -552,9 +495,7 @@ def _positive(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be a positive integer; {text!r} was given"
-        )
+        raise argparse.ArgumentTypeError(f"must be a positive integer; {text!r} was given")
     return number
 
 

@@ -20,21 +20,15 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(
-        self, x: Float[Tensor, "batch *x_shape"]
-    ) -> Float[Tensor, "batch latent_dim"]:
+    def encode(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch latent_dim"]:
         """The code z = g(x)."""
         return self.encoder(x)
 
-    def decode(
-        self, z: Float[Tensor, "batch latent_dim"]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch *x_shape"]:
         """The picture f(z) of a code."""
         return self.decoder(z)
 
-    def forward(
-        self, x: Float[Tensor, "batch *x_shape"]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch *x_shape"]:
         """The reconstruction f(g(x))."""
         return self.decode(self.encode(x))
 
@@ -82,10 +76,7 @@ def contractive_loss(
 
 
 def robust_loss(
-    model: nn.Module,
-    x: Float[Tensor, "batch *x_shape"],
-    radius: float = 2.0,
-    num_steps: int = 3,
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float = 2.0, num_steps: int = 3
 ) -> Float[Tensor, "batch"]:
     """Squared error at the worst point that an attack finds within `radius` of x.
 
@@ -95,10 +86,7 @@ def robust_loss(
 
 
 def worst_perturbation(
-    model: nn.Module,
-    x: Float[Tensor, "batch *x_shape"],
-    radius: float,
-    num_steps: int = 10,
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float, num_steps: int = 10
 ) -> Float[Tensor, "batch *x_shape"]:
     """Find a perturbation of norm `radius` that spoils the reconstruction of x.
 
@@ -119,9 +107,7 @@ def worst_perturbation(
     return delta.detach()
 
 
-def jacobian_norm(
-    model: Autoencoder, x: Float[Tensor, "batch *x_shape"]
-) -> Float[Tensor, "batch"]:
+def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
     """Squared Frobenius norm of the encoder's Jacobian dg/dx for each example, exact."""
     of_one = torch.func.jacrev(lambda one: model.encode(one[None])[0])
     jacobian = torch.func.vmap(of_one)(x)
@@ -139,8 +125,7 @@ def squared_error(
     """
     if not (x.is_floating_point() and x_hat.is_floating_point()):
         raise TypeError(
-            "x and x_hat must be floating-point; "
-            f"{x.dtype} and {x_hat.dtype} were given"
+            f"x and x_hat must be floating-point; {x.dtype} and {x_hat.dtype} were given"
         )
     if x.dim() < 2:
         raise ValueError(
@@ -154,9 +139,7 @@ def squared_error(
 
 
 def mlp_autoencoder(
-    latent_dim: int = 16,
-    hidden: int = 256,
-    image_shape: tuple[int, int, int] = (1, 28, 28),
+    latent_dim: int = 16, hidden: int = 256, image_shape: tuple[int, int, int] = (1, 28, 28)
 ) -> Autoencoder:
     """Two layers each way, and a sigmoid at the end, since pixels lie in [0, 1]."""
     dim = math.prod(image_shape)
@@ -168,9 +151,7 @@ def mlp_autoencoder(
 
 
 def conv_autoencoder(
-    latent_dim: int = 16,
-    channels: int = 16,
-    image_shape: tuple[int, int, int] = (1, 28, 28),
+    latent_dim: int = 16, channels: int = 16, image_shape: tuple[int, int, int] = (1, 28, 28)
 ) -> Autoencoder:
     """Four convolutions, four transposed convolutions, and a sigmoid at the end."""
     encoder = conv_encoder(latent_dim, image_shape, channels)
@@ -255,16 +236,12 @@ class DctAutoencoder(Autoencoder):
 
     def __init__(self, side: int, keep: int) -> None:
         if not 1 <= keep <= side:
-            raise ValueError(
-                f"keep must lie between 1 and side, {side}; {keep} was given"
-            )
+            raise ValueError(f"keep must lie between 1 and side, {side}; {keep} was given")
         super().__init__(nn.Identity(), nn.Identity())
         self.side, self.keep = side, keep
         self.register_buffer("C", dct_matrix(side)[:keep])
 
-    def encode(
-        self, x: Float[Tensor, "batch 1 side side"]
-    ) -> Float[Tensor, "batch latent_dim"]:
+    def encode(self, x: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch latent_dim"]:
         """The slowest coefficients, C x C^T, as one vector."""
         side = self.side
         if x.shape[1:] != (1, side, side) or not x.is_floating_point():
@@ -275,9 +252,7 @@ class DctAutoencoder(Autoencoder):
         C = self.C.to(x)
         return (C @ x @ C.T).flatten(1)
 
-    def decode(
-        self, z: Float[Tensor, "batch latent_dim"]
-    ) -> Float[Tensor, "batch 1 side side"]:
+    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch 1 side side"]:
         """The picture with these coefficients and no others."""
         C = self.C.to(z)
         return C.T @ z.unflatten(1, (1, self.keep, self.keep)) @ C

@@ -9,13 +9,13 @@ of its sum is enough for training.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from companion.denoisers import Denoiser, NoisePredictor, VPredictor, estimate
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
@@ -27,12 +27,8 @@ from companion.schedule import (
     noise_from_x_0,
     per_example,
     v_from_x_0,
-    x_0_from_noise,
-    x_0_from_v,
 )
-
-Denoiser = Callable[..., Tensor]
-"""`denoiser(x_t, t) -> x_hat`: estimate of x_0; t holds one integer per example."""
+from companion.variances import check_reverse_var
 
 Likelihood = Callable[[Tensor, Tensor], Distribution]
 """`likelihood(mean, std)`, such as `diagonal_normal` or `DiscretizedNormal`."""
@@ -73,7 +69,7 @@ class Ddpm(LatentChain):
         reverse_var: Float[Tensor, "times *shape"],
         likelihood: Likelihood = diagonal_normal,
     ) -> None:
-        _check_reverse_var(reverse_var, schedule.num_steps, tuple(x_shape))
+        check_reverse_var(reverse_var, schedule.num_steps, tuple(x_shape))
         super().__init__()
         self.denoiser, self.schedule, self.observation = denoiser, schedule, likelihood
         self.num_latents, self.x_shape = schedule.num_steps, tuple(x_shape)
@@ -155,29 +151,7 @@ class Ddpm(LatentChain):
     def _check_data(self, x: Tensor) -> None:
         if x.shape[1:] != self.x_shape:
             accepted = ", ".join(map(str, ["batch", *self.x_shape]))
-            raise ValueError(
-                f"x must have shape ({accepted}); {tuple(x.shape)} was given"
-            )
-
-
-def estimate(
-    denoiser: Denoiser,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: Int[Tensor, "batch"],
-    *condition: Tensor,
-) -> Float[Tensor, "batch *x_shape"]:
-    """The denoiser's estimate of x_0, in the precision of x_t.
-
-    Raises:
-        ValueError: if it has another shape than x_t.
-    """
-    x_hat = denoiser(x_t, t, *condition).to(x_t)  # autocast gives bfloat16
-    if x_hat.shape != x_t.shape:
-        raise ValueError(
-            f"denoiser must give the shape of x_t, {tuple(x_t.shape)}; "
-            f"it gave {tuple(x_hat.shape)}"
-        )
-    return x_hat
+            raise ValueError(f"x must have shape ({accepted}); {tuple(x.shape)} was given")
 
 
 def elbo_step(
@@ -289,9 +263,7 @@ def v_prediction_loss(
 
 @torch.no_grad()
 def noise_errors(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    times: Sequence[int] | Int[Tensor, "times"],
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"], times: Sequence[int] | Int[Tensor, "times"]
 ) -> Float[Tensor, "times batch"]:
     """Squared error of the estimated noise at chosen times, for each example.
 
@@ -318,210 +290,6 @@ def noise_errors(
         noise_hat = noise_from_x_0(model.schedule, x_t, at_t, x_hat)
         errors.append((noise - noise_hat).square().flatten(1).mean(1))
     return torch.stack(errors)
-
-
-class NoisePredictor(nn.Module):
-    """A denoiser from a network that estimates the noise in x_t.
-
-    Args:
-        network: maps x_t, t, one integer per example, and the condition if there is one
-            to the shape of x_t.
-        schedule: that of the whole chain, also where a sampler skips times.
-    """
-
-    to_x_0: Callable[..., Tensor] = staticmethod(x_0_from_noise)
-
-    def __init__(self, network: nn.Module, schedule: Schedule) -> None:
-        super().__init__()
-        self.network, self.schedule = network, schedule
-
-    def forward(
-        self,
-        x_t: Float[Tensor, "batch *x_shape"],
-        t: Int[Tensor, "batch"],
-        *condition: Tensor,
-    ) -> Float[Tensor, "batch *x_shape"]:
-        """The estimate of x_0."""
-        return self.to_x_0(self.schedule, x_t, t, self.network(x_t, t, *condition))
-
-
-class VPredictor(NoisePredictor):
-    """A denoiser from a network that estimates v, which has one size at all times.
-
-    Source: Salimans & Ho 2022, section 4.
-    """
-
-    to_x_0 = staticmethod(x_0_from_v)
-
-
-class BoundWeights(NamedTuple):
-    """What a squared error of each estimate costs in the bound, in nats, by t."""
-
-    x_0: Float[Tensor, "times *shape"]
-    noise: Float[Tensor, "times *shape"]
-    v: Float[Tensor, "times *shape"]
-    score: Float[Tensor, "times *shape"]
-    mean: Float[Tensor, "times *shape"]
-
-
-def bound_weights(
-    schedule: Schedule, reverse_var: Float[Tensor, "times *shape"]
-) -> BoundWeights:
-    """Weights of the squared errors in the bound of a `Ddpm` with Gaussian likelihood.
-
-    A step costs ||mu_tilde_t - mean||^2 / (2 sigma_t^2) beside what the variances cost.
-    An error of x_0 is of_x_0 times as large in the mean; one of the noise, of v or of
-    the score is a fixed multiple of one of x_0. Entry 0 is 0: no step belongs to it.
-
-    Args:
-        schedule: the noise.
-        reverse_var: sigma_t^2 at entry t, as in `Ddpm`.
-
-    Source: Ho et al. 2020, eqs. 8, 12; x_0 and v: Salimans & Ho 2022, section 4.
-    """
-    _check_reverse_var(reverse_var, schedule.num_steps, tuple(reverse_var.shape[1:]))
-    mean = 1 / (2 * reverse_var[1:])
-    of_x_0 = schedule.posterior(schedule.steps).of_x_0
-    x_0 = per_example(of_x_0.square(), mean) * mean
-    var = per_example(schedule.noise_var[1:], mean)
-    snr = per_example(schedule.snr[1:], mean)
-    weights = (x_0, x_0 / snr, x_0 * var, x_0 * var / snr, mean)
-    return BoundWeights(*map(_from_step_1, weights))
-
-
-def linear_noise_error(
-    schedule: Schedule, eigenvalues: Float[Tensor, "dim"]
-) -> Float[Tensor, "times dim"]:
-    """Least squared error of the noise that an estimate linear in x_t can reach.
-
-    It is alpha_bar_t lambda / (alpha_bar_t lambda + 1 - alpha_bar_t) along each
-    eigenvector of the data's covariance. For normal data no estimate is better; for
-    others a network should be. The mean over the last dimension is the error per
-    dimension of x. Entry 0 is 0.
-
-    Raises:
-        ValueError: if an eigenvalue is negative or not finite.
-    """
-    if not bool(((eigenvalues >= 0) & eigenvalues.isfinite()).all()):
-        raise ValueError(
-            "eigenvalues must be finite and not negative; "
-            f"their smallest value is {eigenvalues.min():.4g}"
-        )
-    log_snr = schedule.log_snr[1:, None].to(eigenvalues)
-    return _from_step_1(torch.sigmoid(log_snr + eigenvalues.log()))
-
-
-def optimal_reverse_var(
-    schedule: Schedule, noise_error: Float[Tensor, "times *shape"]
-) -> Float[Tensor, "times *shape"]:
-    """The variances that make the bound of a denoiser as large as it can be.
-
-    sigma_t^2 = beta_tilde_t + beta_t^2 / (alpha_t (1 - alpha_bar_t)) noise_error_t: the
-    variance if x_0 were known, and the error of the estimate. Entry 0 is 0.
-
-    Args:
-        schedule: the noise.
-        noise_error: mean squared error of the estimated noise, per dimension, entry t
-            for time t; of shape (T + 1,), or (T + 1, *x_shape) for each dimension.
-
-    Raises:
-        ValueError: if `noise_error` has no T + 1 entries.
-
-    Source: Bao et al. 2022, theorem 1.
-    """
-    if noise_error.dim() < 1 or len(noise_error) != schedule.num_steps + 1:
-        raise ValueError(
-            f"noise_error must have {schedule.num_steps + 1} entries; "
-            f"shape {tuple(noise_error.shape)} was given"
-        )
-    q, error = schedule.posterior(schedule.steps), noise_error[1:]
-    factor = per_example(q.of_x_0.square() / schedule.snr[1:], error)
-    return _from_step_1(per_example(q.var, error) + factor * error)
-
-
-class MixtureDenoiser(nn.Module):
-    """The exact denoiser E[x_0|x_t] where the data are a mixture of normals.
-
-    Args:
-        schedule: the noise.
-        weights: probabilities of the components.
-        means: their means.
-        covs: their covariances, of the flattened data.
-
-    Raises:
-        ValueError: if the weights are not positive or do not add up to 1, the sizes do
-            not fit together, or a covariance is not symmetric positive semi-definite.
-    """
-
-    log_weights: Tensor
-    means: Tensor
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-
-    def __init__(
-        self,
-        schedule: Schedule,
-        weights: Float[Tensor, "components"],
-        means: Float[Tensor, "components *x_shape"],
-        covs: Float[Tensor, "components dim dim"],
-    ) -> None:
-        means = means.flatten(1)
-        _check_mixture(weights, means, covs)
-        super().__init__()
-        self.schedule = schedule
-        eigenvalues, eigenvectors = spectrum(covs, "covs")
-        # None of it is learned, so that none of it belongs to the weights.
-        for name, value in (
-            ("log_weights", weights.log()),
-            ("means", means),
-            ("eigenvalues", eigenvalues),
-            ("eigenvectors", eigenvectors),
-        ):
-            self.register_buffer(name, value, persistent=False)
-
-    def forward(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch *x_shape"]:
-        """E[x_0 | x_t]: the components' estimates, weighted by how likely each is."""
-        x = x_t.flatten(1).to(self.means)[:, None]
-        signal, noise_var = (per_example(c, x) for c in self.schedule.kernel(0, t))
-        # Along the eigenvectors of each component: (batch, components, dim).
-        offset = torch.einsum(
-            "bkd,kde->bke", x - signal * self.means, self.eigenvectors
-        )
-        var = signal**2 * self.eigenvalues + noise_var
-        fit = -(var.log() + offset.square() / var).sum(2) / 2
-        shrunk = signal * self.eigenvalues / var * offset
-        x_hat = self.means + torch.einsum("bke,kde->bkd", shrunk, self.eigenvectors)
-        share = torch.softmax(self.log_weights + fit, dim=1)
-        return torch.einsum("bk,bkd->bd", share, x_hat).view_as(x_t).to(x_t)
-
-
-def spectrum(
-    cov: Float[Tensor, "*batch dim dim"], name: str = "cov"
-) -> tuple[Float[Tensor, "*batch dim"], Float[Tensor, "*batch dim dim"]]:
-    """Eigenvalues of a covariance in rising order, and its eigenvectors as columns.
-
-    Args:
-        cov: one or more covariances; an eigenvalue that rounding made negative is 0.
-        name: what an error calls it.
-
-    Raises:
-        ValueError: if it is not symmetric positive semi-definite.
-    """
-    asymmetry = (cov - cov.mT).abs().max()
-    if not asymmetry <= 1e-5 * cov.abs().max():
-        raise ValueError(
-            f"{name} must be symmetric; entries differ by up to {asymmetry:.4g}"
-        )
-    eigenvalues, eigenvectors = torch.linalg.eigh(cov)
-    low, high = eigenvalues.aminmax()
-    if not low >= -1e-5 * high:
-        raise ValueError(
-            f"{name} must be positive semi-definite; "
-            f"the smallest eigenvalue is {low:.4g}"
-        )
-    return eigenvalues.clamp(min=0), eigenvectors
 
 
 def image_ddpm(
@@ -551,13 +319,6 @@ def image_ddpm(
     return Ddpm(denoiser, schedule, network.image_shape, reverse_var, likelihood)
 
 
-def gaussian_denoiser(
-    schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
-) -> MixtureDenoiser:
-    """Return the exact denoiser for data N(mean, cov); it is linear in x_t."""
-    return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
-
-
 def _at_random_time(model: Ddpm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A time for each example, noise, and the x_t they make."""
     model._check_data(x)
@@ -566,44 +327,10 @@ def _at_random_time(model: Ddpm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return t, noise, add_noise(model.schedule, x, t, noise)
 
 
-def _from_step_1(values: Tensor) -> Tensor:
-    """Values for t = 1..T with a zero in front, so that the index is t."""
-    return torch.cat([torch.zeros_like(values[:1]), values])
-
-
-def _check_reverse_var(values: Tensor, T: int, x_shape: tuple[int, ...]) -> None:
-    if values.shape not in ((T + 1,), (T + 1, *x_shape)):
-        raise ValueError(
-            f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
-            f"{tuple(values.shape)} was given"
-        )
-    bad = ~((values > 0) & (values < math.inf))
-    bad[0] = False
-    if bool(bad.any()):
-        index = bad.nonzero()[0].tolist()
-        raise ValueError(
-            "reverse_var must be positive and finite from entry 1 on; "
-            f"{values[tuple(index)]:.4g} was given at t = {index[0]}"
-        )
-
-
 def _check_time_weights(weights: Tensor, T: int) -> None:
     used = weights[1:]
     if weights.shape != (T + 1,) or not bool(((used > 0) & (used < math.inf)).all()):
         raise ValueError(
             f"time_weights must have shape {(T + 1,)} and be positive and finite from "
             f"entry 1 on; shape {tuple(weights.shape)} was given"
-        )
-
-
-def _check_mixture(weights: Tensor, means: Tensor, covs: Tensor) -> None:
-    num, dim = means.shape
-    if weights.shape != (num,) or covs.shape != (num, dim, dim):
-        raise ValueError(
-            f"weights and covs must fit {num} means of {dim} dimensions; "
-            f"shapes {tuple(weights.shape)} and {tuple(covs.shape)} were given"
-        )
-    if not (bool((weights > 0).all()) and abs(weights.sum().item() - 1) < 1e-5):
-        raise ValueError(
-            f"weights must be positive and add up to 1; {weights.tolist()} was given"
         )

@@ -11,7 +11,10 @@ from torch.distributions import (
     Independent,
     Normal,
     constraints,
+    kl_divergence,
+    register_kl,
 )
+from torch.nn import functional as F
 
 
 def diagonal_normal(
@@ -79,9 +82,7 @@ class DiscretizedNormal(Distribution):
                 f"high must be above low, and both finite; low={low} and high={high} were given"
             )
         if levels < 2 or levels != int(levels):
-            raise ValueError(
-                f"levels must be an integer, at least 2; {levels} was given"
-            )
+            raise ValueError(f"levels must be an integer, at least 2; {levels} was given")
         self._mean, self.std = _check_spread(mean, std)
         self.low, self.high, self.levels = low, high, levels
         super().__init__(mean.shape[:1], mean.shape[1:], validate_args=False)
@@ -97,9 +98,7 @@ class DiscretizedNormal(Distribution):
         """Draw gray levels: a normal draw, moved to the nearest level."""
         step = (self.high - self.low) / (self.levels - 1)
         draw = torch.normal(self.mean.expand(*sample_shape, *self.mean.shape), self.std)
-        return self.low + step * ((draw - self.low) / step).round().clamp(
-            0, self.levels - 1
-        )
+        return self.low + step * ((draw - self.low) / step).round().clamp(0, self.levels - 1)
 
     def log_prob(
         self, value: Float[Tensor, "*sample_batch_event"]
@@ -124,23 +123,13 @@ class DiscretizedNormal(Distribution):
                 f"{value.min():.4g} to {value.max():.4g} was given"
             )
         upper = torch.where(
-            level > self.levels - 1.5,
-            math.inf,
-            (value + step / 2 - self.mean) / self.std,
+            level > self.levels - 1.5, math.inf, (value + step / 2 - self.mean) / self.std
         )
-        lower = torch.where(
-            level < 0.5, -math.inf, (value - step / 2 - self.mean) / self.std
-        )
+        lower = torch.where(level < 0.5, -math.inf, (value - step / 2 - self.mean) / self.std)
         # The mass between two quantiles is the same left and right of the mean; on the left log_ndtr is accurate.
         right = lower + upper > 0
-        lower, upper = (
-            torch.where(right, -upper, lower),
-            torch.where(right, -lower, upper),
-        )
-        log_upper, log_lower = (
-            torch.special.log_ndtr(upper),
-            torch.special.log_ndtr(lower),
-        )
+        lower, upper = (torch.where(right, -upper, lower), torch.where(right, -lower, upper))
+        log_upper, log_lower = (torch.special.log_ndtr(upper), torch.special.log_ndtr(lower))
         mass = log_upper + torch.log(-torch.expm1(log_lower - log_upper))
         return (
             mass.flatten(start_dim=value.dim() - len(self.event_shape)).sum(-1)
@@ -154,9 +143,7 @@ def _check_spread(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
     if not mean.is_floating_point():
         raise TypeError(f"mean must be floating-point; {mean.dtype} was given")
     if mean.dim() < 1:
-        raise ValueError(
-            "mean must have a batch dimension first; a 0-dimensional tensor was given"
-        )
+        raise ValueError("mean must have a batch dimension first; a 0-dimensional tensor was given")
     if not bool(mean.isfinite().all()):
         raise ValueError("mean must be finite; an infinite value or a NaN was given")
     std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
@@ -170,3 +157,105 @@ def _check_spread(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"std must broadcast to mean's shape {tuple(mean.shape)}; shape {tuple(std.shape)} was given"
         ) from None
+
+
+def normal_product(
+    p: Independent,
+    mean: Float[Tensor, "batch *event"],
+    log_precision: Float[Tensor, "batch *event"],
+) -> Independent:
+    """Return the normal proportional to p(z) d(z), with evidence d = N(mean, 1/precision).
+
+    Precisions add up, and each mean counts by its precision:
+
+        1/var_q = 1/var_p + precision,  mean_q = mean_p + w (mean - mean_p)
+
+    with w = precision * var_q. It is computed from w = sigmoid(log precision + log var_p)
+    alone, so that no precision overflows: evidence of precision 0 gives p itself,
+    evidence of a huge one d itself.
+
+    Args:
+        p: a normal from `diagonal_normal`.
+        mean: where the evidence says z is.
+        log_precision: log of one over the evidence's variance.
+
+    Source: Sonderby et al. 2016, section 2.
+    """
+    log_odds = log_precision + 2 * p.stddev.log()
+    std = p.stddev * torch.exp(F.logsigmoid(-log_odds) / 2)
+    return diagonal_normal(torch.lerp(p.mean, mean, log_odds.sigmoid()), std)
+
+
+def log_normalizer(
+    p: Independent,
+    mean: Float[Tensor, "batch *event"],
+    log_precision: Float[Tensor, "batch *event"],
+) -> Float[Tensor, "batch"]:
+    """Log of Z, the integral of p(z) d(z): log N(mean; mean_p, var_p + 1/precision).
+
+    In nats. For q = p d / Z, KL(q || p) = E_q log d(z) - log Z.
+    """
+    log_var = torch.logaddexp(2 * p.stddev.log(), -log_precision)
+    return diagonal_normal(p.mean, torch.exp(log_var / 2)).log_prob(mean)
+
+
+def evidence_alone(
+    p: Independent,
+    mean: Float[Tensor, "batch *event"],
+    log_precision: Float[Tensor, "batch *event"],
+) -> Independent:
+    """Return d = N(mean, 1/precision) and forget p: inference that shares nothing."""
+    return diagonal_normal(mean, torch.exp(-log_precision / 2))
+
+
+class Carried(Distribution):
+    """A random z beside a tensor that is already known, joined along the first event dimension.
+
+    It lets a level pass more than z_t on to the levels below. With what was carried to
+    it, z_t is a history, and a hierarchy in which each level sees everything above it is
+    a Markov chain in its histories. Density and KL are those of z: all else is certain,
+    and the same in the two laws that a KL compares.
+
+    Args:
+        law: the distribution of z.
+        carry: the known part; it differs from z in its first event dimension at most.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 -- torch's own attribute
+    has_rsample = True
+
+    def __init__(self, law: Independent, carry: Float[Tensor, "batch *event"]) -> None:
+        self.law, self.carry = law, carry
+        num, *rest = law.event_shape
+        event_shape = torch.Size([num + carry.shape[1], *rest])
+        super().__init__(law.batch_shape, event_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Float[Tensor, "batch *event"]:
+        """Mean of z, and what is carried."""
+        return torch.cat([self.law.mean, self.carry], dim=1)
+
+    @property
+    def variance(self) -> Float[Tensor, "batch *event"]:
+        """Variance of z, and zero for what is carried."""
+        return torch.cat([self.law.variance, torch.zeros_like(self.carry)], dim=1)
+
+    def rsample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
+    ) -> Float[Tensor, "..."]:
+        """Draw z, and repeat what is carried beside it."""
+        z = self.law.rsample(torch.Size(sample_shape))
+        carry = self.carry.expand(*sample_shape, *self.carry.shape)
+        return torch.cat([z, carry], dim=-len(self.event_shape))
+
+    def log_prob(
+        self, value: Float[Tensor, "*sample_batch_event"]
+    ) -> Float[Tensor, "*sample_batch"]:
+        """Log-density of the z in `value`, in nats; what is carried is not looked at."""
+        num = self.law.event_shape[0]
+        return self.law.log_prob(value.narrow(-len(self.event_shape), 0, num))
+
+
+@register_kl(Carried, Carried)
+def _kl_carried(q: Carried, p: Carried) -> Tensor:
+    return kl_divergence(q.law, p.law)

@@ -40,19 +40,14 @@ class LatentChain(nn.Module, ABC):
         """p(x | z_1)."""
 
     def inner_posterior(
-        self,
-        t: int,
-        z_above: Float[Tensor, "batch *z_shape"],
-        x: Float[Tensor, "batch *x_shape"],
+        self, t: int, z_above: Float[Tensor, "batch *z_shape"], x: Float[Tensor, "batch *x_shape"]
     ) -> Distribution:
         """q(z_t | z_{t+1}, x), for t = 1..T-1."""
         raise NotImplementedError(
             f"{type(self).__name__} has num_latents={self.num_latents} but no inner_posterior"
         )
 
-    def inner_prior(
-        self, t: int, z_above: Float[Tensor, "batch *z_shape"]
-    ) -> Distribution:
+    def inner_prior(self, t: int, z_above: Float[Tensor, "batch *z_shape"]) -> Distribution:
         """p(z_t | z_{t+1}), for t = 1..T-1."""
         raise NotImplementedError(
             f"{type(self).__name__} has num_latents={self.num_latents} but no inner_prior"
@@ -124,9 +119,7 @@ def elbo_loss(
     return beta * kl.sum(dim=1) - terms.log_likelihood
 
 
-def log_weights(
-    model: LatentChain, x: Float[Tensor, "batch *x_shape"]
-) -> Float[Tensor, "batch"]:
+def log_weights(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
     """One draw of log p(x, z) - log q(z | x) for each example; z is all latents.
 
     In nats. Its mean is the bound, and the mean of its exponential is p(x).

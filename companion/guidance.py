@@ -7,14 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from companion.ddpm import (
-    Ddpm,
-    Denoiser,
-    NoisePredictor,
-    estimate,
-    spectrum,
-    v_prediction_loss,
-)
+from companion.ddpm import Ddpm, v_prediction_loss
+from companion.denoisers import Denoiser, NoisePredictor, estimate, spectrum
 from companion.schedule import Schedule
 from companion.training import Loss
 
@@ -48,9 +42,7 @@ def classifier_free_loss(
     return loss(model, x, label.masked_fill(untold, _num_classes(model.denoiser)))
 
 
-def guided(
-    denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float
-) -> Denoiser:
+def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) -> Denoiser:
     """Return a denoiser for these classes, which exaggerates what the class tells.
 
     x_hat = x_hat(untold) + scale (x_hat(told) - x_hat(untold)). The same holds for the
@@ -71,8 +63,7 @@ def guided(
     num_classes = _num_classes(denoiser)
     if not bool(((label >= 0) & (label < num_classes)).all()):
         raise ValueError(
-            f"label must lie in 0..{num_classes - 1}; "
-            f"{label.min()} to {label.max()} was given"
+            f"label must lie in 0..{num_classes - 1}; {label.min()} to {label.max()} was given"
         )
 
     def x_hat(x_t: Tensor, t: Tensor) -> Tensor:
@@ -141,9 +132,7 @@ def posterior_denoiser(
 def _num_classes(denoiser: Denoiser) -> int:
     num = getattr(getattr(denoiser, "network", None), "num_classes", None)
     if num is None:
-        raise ValueError(
-            "denoiser must hold a network with num_classes; the one given has none"
-        )
+        raise ValueError("denoiser must hold a network with num_classes; the one given has none")
     return int(num)
 
 
@@ -164,6 +153,4 @@ def _check_call(x_t: Tensor, t: Tensor, y: Tensor) -> None:
             f"y must hold one row for each of the {len(x_t)} examples; it has {len(y)}"
         )
     if not bool((t == t[0]).all()):
-        raise ValueError(
-            f"t must be the same for all examples; {t.min()} to {t.max()} was given"
-        )
+        raise ValueError(f"t must be the same for all examples; {t.min()} to {t.max()} was given")

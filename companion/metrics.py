@@ -39,10 +39,7 @@ class ActiveUnits(NamedTuple):
 
 @torch.no_grad()
 def log_likelihood(
-    model: LatentChain,
-    x: Float[Tensor, "batch *x_shape"],
-    num_samples: int,
-    chunk: int = 1000,
+    model: LatentChain, x: Float[Tensor, "batch *x_shape"], num_samples: int, chunk: int = 1000
 ) -> Float[Tensor, "batch"]:
     """Estimate log p(x) by L_K, the log of the average of K importance weights.
 
@@ -128,9 +125,7 @@ def mutual_information(
             f"{len(codes)} and {len(factors)} rows and {num_bins} bins were given"
         )
     z, v = (_ranks(values) * num_bins // len(values) for values in (codes, factors))
-    information = [
-        [mutual_info_score(_array(v_k), _array(z_j)) for v_k in v.T] for z_j in z.T
-    ]
+    information = [[mutual_info_score(_array(v_k), _array(z_j)) for v_k in v.T] for z_j in z.T]
     return torch.tensor(information)
 
 
@@ -192,10 +187,7 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    for name, a, b in [
-        ("codes", codes, labels),
-        ("test_codes", test_codes, test_labels),
-    ]:
+    for name, a, b in [("codes", codes, labels), ("test_codes", test_codes, test_labels)]:
         if len(a) != len(b):
             raise ValueError(
                 f"{name} and its labels must be equal in number; {len(a)} and {len(b)} were given"
@@ -205,9 +197,7 @@ def linear_probe(
                 f"codes and test_codes must be vectors of one dimension, shape (num, dim); {name} has {tuple(a.shape)}"
             )
         if not bool(a.isfinite().all()):
-            raise ValueError(
-                f"{name} must be finite; an infinite value or a NaN was given"
-            )
+            raise ValueError(f"{name} must be finite; an infinite value or a NaN was given")
     if len(labels.unique()) < 2:
         raise ValueError(
             f"labels must hold at least two classes; {labels.unique().tolist()} were given"
@@ -218,9 +208,7 @@ def linear_probe(
     return proportion(predicted == test_labels.cpu())
 
 
-def auroc(
-    normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"]
-) -> float:
+def auroc(normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"]) -> float:
     """Area under the ROC curve: the probability that an anomalous score exceeds a normal one, ties counting half.
 
     0.5 is chance, 1 is perfect. The scores are "higher means stranger", for example reconstruction errors.
@@ -237,18 +225,12 @@ def auroc(
         )
     scores = torch.cat([normal, anomalous]).detach().cpu().double()
     if not len(normal) or not len(anomalous) or not bool(scores.isfinite().all()):
-        raise ValueError(
-            "normal and anomalous must each hold at least one score, all finite"
-        )
-    return float(
-        roc_auc_score(torch.arange(len(scores)).numpy() >= len(normal), scores.numpy())
-    )
+        raise ValueError("normal and anomalous must each hold at least one score, all finite")
+    return float(roc_auc_score(torch.arange(len(scores)).numpy() >= len(normal), scores.numpy()))
 
 
 def energy_test(
-    x: Float[Tensor, "num dim"],
-    y: Float[Tensor, "num_y dim"],
-    num_permutations: int = 200,
+    x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"], num_permutations: int = 200
 ) -> TwoSampleTest:
     """Test whether two samples come from one law, with the energy distance and random relabelings.
 
@@ -261,20 +243,13 @@ def energy_test(
 
     Source: Szekely & Rizzo 2013, eq. 2.1 and section 4.
     """
-    if (
-        x.dim() != 2
-        or y.dim() != 2
-        or x.shape[1] != y.shape[1]
-        or min(len(x), len(y)) < 2
-    ):
+    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(
             "x and y must be samples of at least two vectors of equal dimension; "
             f"shapes {tuple(x.shape)} and {tuple(y.shape)} were given"
         )
     if num_permutations < 1:
-        raise ValueError(
-            f"num_permutations must be at least 1; {num_permutations} was given"
-        )
+        raise ValueError(f"num_permutations must be at least 1; {num_permutations} was given")
     both = torch.cat([x, y]).double()
     # Every comparison with a NaN is false, which would look like the smallest p-value.
     if not bool(both.isfinite().all()):
@@ -283,23 +258,17 @@ def energy_test(
 
     def statistic(order: Tensor) -> Tensor:
         # With indicator weights w = 1/n on x and -1/m on y, the energy distance is -w^T D w.
-        w = torch.full(
-            (len(both),), -1.0 / len(y), dtype=torch.double, device=both.device
-        )
+        w = torch.full((len(both),), -1.0 / len(y), dtype=torch.double, device=both.device)
         w[order[: len(x)]] = 1.0 / len(x)
         return -w @ distance @ w
 
     observed = statistic(torch.arange(len(both)))
-    null = torch.stack(
-        [statistic(torch.randperm(len(both))) for _ in range(num_permutations)]
-    )
+    null = torch.stack([statistic(torch.randperm(len(both))) for _ in range(num_permutations)])
     p_value = (1 + int((null >= observed).sum())) / (num_permutations + 1)
     return TwoSampleTest(observed.item(), p_value, null)
 
 
-def frechet_distance(
-    x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"]
-) -> float:
+def frechet_distance(x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"]) -> float:
     """Squared Wasserstein distance of two normals with the means and covariances of x and y.
 
     |m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x^{1/2} C_y C_x^{1/2})^{1/2}). Of the features of
@@ -327,36 +296,13 @@ def frechet_distance(
         raise ValueError("x and y must be finite; an infinite value or a NaN was given")
     # With C = R^T R, the trace of the root is the sum of the singular values of R_x R_y^T.
     # No root of a rounded eigenvalue is taken: exact to rounding, also where C is singular.
-    R_x, R_y = (
-        torch.linalg.qr((a - a.mean(0)) / (len(a) - 1) ** 0.5, "r").R for a in (x, y)
-    )
+    R_x, R_y = (torch.linalg.qr((a - a.mean(0)) / (len(a) - 1) ** 0.5, "r").R for a in (x, y))
     cross = torch.linalg.svdvals(R_x @ R_y.T).sum()
     offset = (x.mean(0) - y.mean(0)).square().sum()
     return float(offset + R_x.square().sum() + R_y.square().sum() - 2 * cross)
 
 
-def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
-    """Length of a path through the given points over the length of its chord: 1 is straight and even.
-
-    Raises:
-        ValueError: if there are fewer than two points, one is not finite, or the ends coincide.
-    """
-    if points.dim() < 2 or not bool(points.isfinite().all()):
-        raise ValueError(
-            f"points must be finite, of shape (steps, ...); shape {tuple(points.shape)} was given"
-        )
-    flat = points.double().flatten(1)
-    chord = (flat[-1] - flat[0]).norm() if len(flat) > 1 else torch.zeros(())
-    if not chord > 0:
-        raise ValueError(
-            "points must be at least two, with different first and last points"
-        )
-    return (flat.diff(dim=0).norm(dim=1).sum() / chord).item()
-
-
-def bits_per_dim(
-    nats: Float[Tensor, "*shape"], num_dims: int
-) -> Float[Tensor, "*shape"]:
+def bits_per_dim(nats: Float[Tensor, "*shape"], num_dims: int) -> Float[Tensor, "*shape"]:
     """Nats of one example as bits per dimension: nats / (num_dims log 2).
 
     The usual figure is that of -log p(x), or of minus the bound, for the probability of

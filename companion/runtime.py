@@ -1,6 +1,7 @@
 """Where and how large a computation runs: device, precision and scale, decided in one place and only when asked."""
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeVar
 
@@ -26,9 +27,7 @@ def scale() -> Literal["small", "full"]:
     if given == "":
         return "full" if torch.cuda.is_available() else "small"
     if given not in ("small", "full"):
-        raise ValueError(
-            f"COMPANION_SCALE must be 'small' or 'full'; {given!r} was given"
-        )
+        raise ValueError(f"COMPANION_SCALE must be 'small' or 'full'; {given!r} was given")
     return "full" if given == "full" else "small"
 
 
@@ -41,12 +40,8 @@ def has_bfloat16() -> bool:
     """Whether `device()` multiplies in bfloat16 in hardware; a processor that torch cannot ask counts as lacking it."""
     if device().type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = (
-        torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    )
-    return any(
-        capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")
-    )
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def autocast() -> AbstractContextManager[Any]:
@@ -65,3 +60,18 @@ def to_device(model: Module) -> Module:
     if device().type == "cuda" and scale() == "full":
         model = model.to(memory_format=torch.channels_last)
     return model.to(device())
+
+
+def progress_bar(steps: Iterable[Any], description: str | None, done: int = 0) -> Any:
+    """Return a tqdm bar over the steps; it removes itself at the end.
+
+    It is silent without a description, or with TQDM_DISABLE set. `done` steps were taken before.
+    """
+    # Here, since it picks terminal or notebook when it is imported.
+    from tqdm.auto import tqdm
+
+    # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
+    disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    return tqdm(
+        steps, desc=description, initial=done, leave=False, mininterval=0.25, disable=disable
+    )

@@ -5,25 +5,21 @@ Those of diffusion models work over a denoiser and a schedule. To skip times, gi
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion.ddpm import Denoiser, estimate
+from companion.denoisers import Denoiser, estimate
 from companion.elbo import LatentChain
+from companion.runtime import progress_bar
 from companion.schedule import Posterior, Schedule
-from companion.score import noise_levels
-from companion.training import progress_bar
 
 
 @torch.no_grad()
-def ancestral_sample(
-    model: LatentChain, num: int
-) -> Iterator[Float[Tensor, "num ..."]]:
+def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "num ..."]]:
     """Yield z_T, z_{T-1}, ..., z_1 and last the mean of p(x | z_1).
 
     `*film, x = ancestral_sample(model, 64)` keeps all of it. The last step adds no
@@ -186,10 +182,7 @@ def ddim_invert(
 
     Source: Song et al. 2021 (DDIM), sections 4.3, 5.4.
     """
-    signal, spread = (
-        schedule.alpha_bar.sqrt().to(x_0),
-        schedule.noise_var.sqrt().to(x_0),
-    )
+    signal, spread = (schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0))
     x_t = x_0
     yield x_t
     for t, told in _walk(schedule, x_0, progress, up=True):
@@ -292,91 +285,8 @@ def inpaint_sample(
         yield x_t
 
 
-@torch.no_grad()
-def langevin_sample(
-    score: Callable[[Tensor], Tensor],
-    x: Float[Tensor, "batch *x_shape"],
-    step_size: float,
-    num_steps: int,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
-    """Yield x, and then x after each of the steps of Langevin dynamics.
-
-    A step adds step_size / 2 score(x) + sqrt(step_size) noise. The law of x tends to
-    the one with this score, but for an error of order `step_size`: of N(0, s^2) the
-    variance becomes s^2 / (1 - step_size / (4 s^2)), and for a step_size of 4 s^2 or
-    more it grows without limit.
-
-    Args:
-        score: gradient of a log-density.
-        x: where to start.
-        step_size: in units of x squared.
-        num_steps: how many.
-
-    Raises:
-        ValueError: if `step_size` is not positive, or `num_steps` is below 1.
-
-    Source: Song & Ermon 2019, eq. 4.
-    """
-    _check_langevin(step_size, num_steps)
-    yield x
-    for _ in range(num_steps):
-        x = x + step_size / 2 * score(x) + step_size**0.5 * torch.randn_like(x)
-        yield x
-
-
-@torch.no_grad()
-def annealed_langevin_sample(
-    score: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch *x_shape"],
-    sigmas: Sequence[float] | Float[Tensor, "levels"],
-    step_size: float,
-    num_steps: int,
-    progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
-    """Yield x, and then what `langevin_sample` makes of it at each noise level in turn.
-
-    At large sigma the modes of the noisy data are joined, so that x can pass from one
-    to another; small sigma brings in the detail. At level sigma_i the size of a step is
-    step_size sigma_i^2 / sigma_L^2.
-
-    Args:
-        score: `score(x, sigma)`, the score of the data with noise of this standard
-            deviation; sigma holds one number per example.
-        x: where to start, such as noise of standard deviation sigma_1.
-        sigmas: sigma_1 > ... > sigma_L.
-        step_size: at the last level, in units of x squared.
-        num_steps: at each level.
-        progress: label of a progress bar over the levels; none without it.
-
-    Yields:
-        1 + L num_steps tensors.
-
-    Raises:
-        ValueError: if `sigmas` are not positive and falling, `step_size` is not
-            positive, or `num_steps` is below 1.
-
-    Source: Song & Ermon 2019, Algorithm 1.
-    """
-    levels = noise_levels(sigmas)
-    _check_langevin(step_size, num_steps)
-    yield x
-    with progress_bar(levels.tolist(), progress) as bar:
-        for sigma in bar:
-            level = x.new_full((len(x),), sigma)
-            size = step_size * (sigma / float(levels[-1])) ** 2
-
-            def here(x: Tensor, level: Tensor = level) -> Tensor:
-                return score(x, level)
-
-            film = langevin_sample(here, x, size, num_steps)
-            for x in islice(film, 1, None):  # what it starts from is out already
-                yield x
-
-
 def in_chunks(
-    sampler: Callable[..., Iterator[Tensor]],
-    chunk: int,
-    *inputs: Tensor,
+    sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Tensor
 ) -> Float[Tensor, "batch *x_shape"]:
     """The last of what a sampler yields, drawn for `chunk` examples at a time.
 
@@ -395,51 +305,9 @@ def in_chunks(
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1; {chunk} was given")
     if len(set(lengths)) != 1:
-        raise ValueError(
-            f"inputs must be tensors of one length; lengths {lengths} were given"
-        )
+        raise ValueError(f"inputs must be tensors of one length; lengths {lengths} were given")
     parts = zip(*(values.split(chunk) for values in inputs), strict=True)
     return torch.cat([deque(sampler(*part), maxlen=1).pop() for part in parts])
-
-
-def spherical_interpolation(
-    start: Float[Tensor, "batch *shape"],
-    end: Float[Tensor, "batch *shape"],
-    share: Float[Tensor, "steps"],
-) -> Float[Tensor, "steps batch *shape"]:
-    """Points on the great circles from `start` to `end`, for each share of the angle.
-
-    Two points of equal length stay that length all the way, as draws of a normal prior
-    in many dimensions nearly do; a straight line would pass closer to the origin.
-
-    Args:
-        start: where the ways begin.
-        end: where they end.
-        share: how much of the angle is done; 0 and 1 give the two ends.
-
-    Raises:
-        ValueError: if the shapes differ, or a start and its end point in the same or in
-            opposite directions, or are zero: no great circle, or no single one, is theirs.
-
-    Source: Shoemake 1985; White 2016.
-    """
-    if start.shape != end.shape:
-        raise ValueError(
-            "start and end must have one shape; "
-            f"{tuple(start.shape)} and {tuple(end.shape)} were given"
-        )
-    a, b = start.flatten(1), end.flatten(1)
-    cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
-    zero = not bool(a.any(dim=1).all() and b.any(dim=1).all())
-    if zero or bool((cosine.abs() > 1 - 1e-6).any()):
-        raise ValueError(
-            "start and end must point in different, not opposite directions; "
-            f"their cosines go from {cosine.min():.6g} to {cosine.max():.6g}"
-        )
-    omega = torch.acos(cosine)[:, None]
-    t = share[:, None, None]
-    path = (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / omega.sin()
-    return path.unflatten(2, start.shape[1:])
 
 
 def _walk(
@@ -474,9 +342,7 @@ def _check_reverse_var(values: Tensor, T: int, x_shape: tuple[int, ...]) -> None
 def _check_inpainting(x_T: Tensor, x: Tensor, observed: Tensor, repeats: int) -> None:
     shape = tuple(x_T.shape)
     if x.shape != shape:
-        raise ValueError(
-            f"x must have the shape of x_T, {shape}; {tuple(x.shape)} was given"
-        )
+        raise ValueError(f"x must have the shape of x_T, {shape}; {tuple(x.shape)} was given")
     if observed.shape not in (shape, shape[1:]) or observed.dtype != torch.bool:
         raise ValueError(
             f"observed must be boolean, of shape {shape} or {shape[1:]}; "
@@ -484,10 +350,3 @@ def _check_inpainting(x_T: Tensor, x: Tensor, observed: Tensor, repeats: int) ->
         )
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1; {repeats} was given")
-
-
-def _check_langevin(step_size: float, num_steps: int) -> None:
-    if not step_size > 0:
-        raise ValueError(f"step_size must be positive; {step_size} was given")
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1; {num_steps} was given")

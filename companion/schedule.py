@@ -56,9 +56,7 @@ class Schedule(nn.Module):
     times: Tensor
 
     def __init__(
-        self,
-        log_alpha_bar: Float[Tensor, "times"],
-        times: Int[Tensor, "times"] | None = None,
+        self, log_alpha_bar: Float[Tensor, "times"], times: Int[Tensor, "times"] | None = None
     ) -> None:
         _check_log_alpha_bar(log_alpha_bar)
         num = len(log_alpha_bar)
@@ -133,9 +131,7 @@ class Schedule(nn.Module):
         """Signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t)."""
         return self.log_snr.exp()
 
-    def kernel(
-        self, s: int | Int[Tensor, "*batch"], t: int | Int[Tensor, "*batch"]
-    ) -> Kernel:
+    def kernel(self, s: int | Int[Tensor, "*batch"], t: int | Int[Tensor, "*batch"]) -> Kernel:
         """q(x_t | x_s) for s <= t; with s = 0 the law of x_t given the data.
 
         Raises:
@@ -181,15 +177,11 @@ class Schedule(nn.Module):
         chosen = F.pad(chosen, (1, 0))
         return Schedule(self.log_alpha_bar[chosen], self.times[chosen])
 
-    def check_times(
-        self, t: int | Int[Tensor, "*batch"], name: str = "t", low: int = 1
-    ) -> None:
+    def check_times(self, t: int | Int[Tensor, "*batch"], name: str = "t", low: int = 1) -> None:
         """Do nothing if all times lie in `low`..T, and else raise a ValueError."""
         t = torch.as_tensor(t)
         if not bool(((t >= low) & (t <= self.num_steps)).all()):
-            raise ValueError(
-                f"{name} must lie in {low}..{self.num_steps}; {_range(t)} was given"
-            )
+            raise ValueError(f"{name} must lie in {low}..{self.num_steps}; {_range(t)} was given")
 
 
 def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
@@ -304,9 +296,7 @@ def _lost(log_kept: Tensor) -> Tensor:
     return log_kept.expm1().abs()  # it is not positive, and at 0 this is not -0
 
 
-def _scales(
-    schedule: Schedule, x: Tensor, t: int | Int[Tensor, "batch"]
-) -> tuple[Tensor, Tensor]:
+def _scales(schedule: Schedule, x: Tensor, t: int | Int[Tensor, "batch"]) -> tuple[Tensor, Tensor]:
     """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x."""
     signal, var = schedule.kernel(0, t)
     return per_example(signal, x), per_example(var.sqrt(), x)

@@ -1,7 +1,6 @@
 """One training loop for every model of the book, written as a generator; it knows no model."""
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import LBFGS, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from companion.runtime import progress_bar
 
 Loss: TypeAlias = Callable[..., Float[Tensor, "batch"]]
 """`loss(model, x) -> (batch,)`: one value for each example, lower is better; only the loop takes the mean."""
@@ -92,10 +93,7 @@ def exponential_average(model: nn.Module, decay: float = 0.999) -> AveragedModel
 
 
 def minimize(
-    function: Callable[[], Tensor],
-    parameters: Iterable[Tensor],
-    *,
-    max_steps: int = 2000,
+    function: Callable[[], Tensor], parameters: Iterable[Tensor], *, max_steps: int = 2000
 ) -> Tensor:
     """Minimize a deterministic function to full precision with L-BFGS, and return its value there.
 
@@ -135,37 +133,13 @@ def minimize(
     optimizer.step(evaluate)
     value = function().detach()
     if not value.isfinite():
-        raise FloatingPointError(
-            f"the minimized value must be finite; it is {value.item()}"
-        )
+        raise FloatingPointError(f"the minimized value must be finite; it is {value.item()}")
     return value
-
-
-def progress_bar(steps: Iterable[Any], description: str | None, done: int = 0) -> Any:
-    """Return a tqdm bar over the steps; it removes itself at the end.
-
-    It is silent without a description, or with TQDM_DISABLE set. `done` steps were taken before.
-    """
-    # Here, since it picks terminal or notebook when it is imported.
-    from tqdm.auto import tqdm
-
-    # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
-    disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
-    return tqdm(
-        steps,
-        desc=description,
-        initial=done,
-        leave=False,
-        mininterval=0.25,
-        disable=disable,
-    )
 
 
 def _one_per_example(values: object, batch_size: int) -> Tensor:
     if batch_size < 1:
-        raise ValueError(
-            "batches must hold at least one example each; an empty one was given"
-        )
+        raise ValueError("batches must hold at least one example each; an empty one was given")
     if not isinstance(values, Tensor) or values.shape != (batch_size,):
         what = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else values
         raise ValueError(

@@ -9,12 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import (
-    Distribution,
-    Independent,
-    LowRankMultivariateNormal,
-    kl_divergence,
-)
+from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, kl_divergence
 from torch.nn import functional as F
 
 from companion.distributions import DiscretizedNormal, bernoulli, diagonal_normal
@@ -43,11 +38,7 @@ class Vae(LatentChain):
     origin: Tensor
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        likelihood: Likelihood,
-        latent_dim: int,
+        self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, latent_dim: int
     ) -> None:
         if latent_dim < 1:
             raise ValueError(f"latent_dim must be at least 1; {latent_dim} was given")
@@ -159,9 +150,7 @@ class ConstantVariance(nn.Module):
         super().__init__()
         self.mean, self.log_var = mean, nn.Parameter(torch.zeros(latent_dim))
 
-    def forward(
-        self, x: Float[Tensor, "batch *x_shape"]
-    ) -> Float[Tensor, "batch code_dim"]:
+    def forward(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch code_dim"]:
         """Mean and log-variance, side by side."""
         mean = self.mean(x)
         return torch.cat([mean, self.log_var.expand_as(mean)], dim=1)
@@ -188,9 +177,7 @@ def linear_vae(dim: int, latent_dim: int) -> Vae:
     return Vae(encoder, nn.Linear(latent_dim, dim), observation, latent_dim)
 
 
-def linear_vae_log_likelihood(
-    model: Vae, x: Float[Tensor, "batch dim"]
-) -> Float[Tensor, "batch"]:
+def linear_vae_log_likelihood(model: Vae, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch"]:
     """Exact log p(x) in nats, x being normal: mean mu, covariance W W^T + sigma^2 I.
 
     Raises:

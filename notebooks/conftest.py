@@ -19,9 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
     if data.load("mnist", "test").name == "mnist":
         return
     for item in items:
-        if "mnist" in getattr(getattr(item, "cell", None), "metadata", {}).get(
-            "tags", []
-        ):
+        if "mnist" in getattr(getattr(item, "cell", None), "metadata", {}).get("tags", []):
             item.options["check"] = False
             config.stash[LEFT_OUT] += 1
 
@@ -29,6 +27,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say how many comparisons were left out."""
     if number := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(
-            f"no MNIST here: {number} cells ran without comparison"
-        )
+        terminalreporter.write_line(f"no MNIST here: {number} cells ran without comparison")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from companion.autoencoder import dct_matrix
-from companion.exercises import autoencoders as exercises
+from companion.page.exercises import autoencoders as exercises
 
 
 def kept_energy(x: Tensor, keep: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from companion.exercises import ddpm_sampling as exercises
+from companion.page.exercises import ddpm_sampling as exercises
 
 
 def by_difference(x_t: Tensor, noise: Tensor, kept: float, kept_next: float) -> Tensor:
@@ -52,8 +52,14 @@ WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_smaller_by, lambda lam, kept: (lam / (kept * lam + 1 - kept)) ** 0.5),
     (exercises.check_smaller_by, lambda lam, kept: (1 + (1 - kept) / (kept * lam)) ** 0.5),
     (exercises.check_diffusion_score, lambda score, x, kept: score(x, (1 - kept) ** 0.5)),
-    (exercises.check_diffusion_score, lambda score, x, kept: score(x / kept**0.5, (1 / kept - 1) ** 0.5)),
-    (exercises.check_diffusion_score, lambda score, x, kept: score(x / kept**0.5, 1 / kept - 1) / kept**0.5),
+    (
+        exercises.check_diffusion_score,
+        lambda score, x, kept: score(x / kept**0.5, (1 / kept - 1) ** 0.5),
+    ),
+    (
+        exercises.check_diffusion_score,
+        lambda score, x, kept: score(x / kept**0.5, 1 / kept - 1) / kept**0.5,
+    ),
     (exercises.check_small_step, 4e-4),
     (exercises.check_small_step, 4 * 0.1 * (1 - 1 / 1.01)),
     (exercises.check_velocity_from_score, lambda x_u, u, score: -(x_u + u**2 * score) / (1 - u)),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import ddpm_training as exercises
+from companion.page.exercises import ddpm_training as exercises
 
 
 def from_the_end(n: int, m: int) -> int:
@@ -16,16 +16,22 @@ def from_the_end(n: int, m: int) -> int:
     return width + 2 * n
 
 
-def with_einsum(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
+def with_einsum(
+    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, kept: Tensor
+) -> Tensor:
     off = network(kept.sqrt() * x + (1 - kept).sqrt() * noise, kept) - noise
     return torch.einsum("bd,bd->b", off, off)
 
 
-def forgotten_root(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
+def forgotten_root(
+    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, kept: Tensor
+) -> Tensor:
     return (noise - network(kept * x + (1 - kept) * noise, kept)).square().sum(1)
 
 
-def mean_over_dims(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
+def mean_over_dims(
+    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, kept: Tensor
+) -> Tensor:
     return with_einsum(network, x, noise, kept) / x.shape[1]
 
 
@@ -38,7 +44,10 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_training_loss, with_einsum),
     (exercises.check_weight_of_noise, lambda kept: 1 / kept - 1),
     (exercises.check_forget, 46050),
-    (exercises.check_bits_from_density, lambda elbo, D: (math.log(255 / 2) - elbo / D) / math.log(2)),
+    (
+        exercises.check_bits_from_density,
+        lambda elbo, D: (math.log(255 / 2) - elbo / D) / math.log(2),
+    ),
     (exercises.check_price, by_explained_share),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
@@ -53,8 +62,17 @@ WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_forget, 10_000),
     (exercises.check_bits_from_density, lambda elbo, D: -elbo / D / math.log(2)),
     (exercises.check_bits_from_density, lambda elbo, D: -elbo / D / math.log(2) + 8),
-    (exercises.check_bits_from_density, lambda elbo, D: -elbo / D / math.log(2) - math.log2(255 / 2)),
+    (
+        exercises.check_bits_from_density,
+        lambda elbo, D: -elbo / D / math.log(2) - math.log2(255 / 2),
+    ),
     (exercises.check_price, lambda delta, lam, kept, w: (w * delta**2).sum()),
-    (exercises.check_price, lambda delta, lam, kept, w: (w * delta**2 * kept * lam / (kept * lam + 1 - kept)).sum()),
-    (exercises.check_price, lambda delta, lam, kept, w: (w * delta * (1 - kept) / (kept * lam + 1 - kept)).sum()),
+    (
+        exercises.check_price,
+        lambda delta, lam, kept, w: (w * delta**2 * kept * lam / (kept * lam + 1 - kept)).sum(),
+    ),
+    (
+        exercises.check_price,
+        lambda delta, lam, kept, w: (w * delta * (1 - kept) / (kept * lam + 1 - kept)).sum(),
+    ),
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import diffusion_elbo as exercises
+from companion.page.exercises import diffusion_elbo as exercises
 
 
 def by_variance_of_a_difference(kept_s: float, kept_t: float) -> float:
@@ -38,7 +38,10 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_noise_from_v, through_x),
     (exercises.check_denoising_term, by_weights),
     (exercises.check_one_step_gap, by_entropies),
-    (exercises.check_estimate_variance, lambda terms, p: (p * (terms / p - terms.sum()) ** 2).sum()),
+    (
+        exercises.check_estimate_variance,
+        lambda terms, p: (p * (terms / p - terms.sum()) ** 2).sum(),
+    ),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_how_many_steps, 227),
@@ -55,5 +58,8 @@ WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_one_step_gap, lambda a, lam: (a * lam - a - math.log(1 - a)) / 2),
     (exercises.check_one_step_gap, lambda a, lam: 0.0),
     (exercises.check_estimate_variance, lambda terms, p: (terms**2 / p).sum()),
-    (exercises.check_estimate_variance, lambda terms, p: torch.tensor(len(terms)) ** 2 * terms.var()),
+    (
+        exercises.check_estimate_variance,
+        lambda terms, p: torch.tensor(len(terms)) ** 2 * terms.var(),
+    ),
 ]

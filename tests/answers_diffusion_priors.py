@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import diffusion_priors as exercises
+from companion.page.exercises import diffusion_priors as exercises
 
 
 def by_scores(told: Tensor, untold: Tensor, kept: float) -> Tensor:
@@ -35,7 +35,10 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_classifier_gradient, lambda told, untold, kept: told - untold),
-    (exercises.check_classifier_gradient, lambda told, untold, kept: (told - untold) / (1 - kept) ** 0.5),
+    (
+        exercises.check_classifier_gradient,
+        lambda told, untold, kept: (told - untold) / (1 - kept) ** 0.5,
+    ),
     (exercises.check_classifier_gradient, lambda told, untold, kept: (untold - told) / (1 - kept)),
     (exercises.check_not_this, lambda x_y, x_n, kappa: x_y + kappa * (x_y - x_n)),
     (exercises.check_not_this, lambda x_y, x_n, kappa: x_y - kappa * x_n),

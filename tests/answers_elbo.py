@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import elbo as exercises
+from companion.page.exercises import elbo as exercises
 
 
 def bound(x: Tensor, m: Tensor, v: Tensor) -> Tensor:
@@ -29,7 +29,10 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_shift, 0.5475),
     (exercises.check_narrow, 0.5),
     (exercises.check_counts, lambda n: (n * (n + 1) // 2, 2**n - 1)),
-    (exercises.check_log_normal, lambda x: -x.log() - 0.5 * x.log() ** 2 - 0.5 * math.log(2 * math.pi)),
+    (
+        exercises.check_log_normal,
+        lambda x: -x.log() - 0.5 * x.log() ** 2 - 0.5 * math.log(2 * math.pi),
+    ),
     (exercises.check_e_step, responsibilities),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [

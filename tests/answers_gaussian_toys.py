@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from companion.exercises import gaussian_toys as exercises
+from companion.page.exercises import gaussian_toys as exercises
 
 RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_best_t, lambda s, sigma: math.sqrt(s**2 / (sigma**2 + s**2))),
@@ -16,7 +16,10 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_threshold, lambda pi, m: m / 2 - math.log((1 - pi) / pi) / m),
     (exercises.check_threshold, lambda pi, m: m / 2 - (torch.log1p(-pi) - torch.log(pi)) / m),
     (exercises.check_water, [0.5 * math.log(8) + 0.5 * math.log(2), 1.25]),
-    (exercises.check_alive, lambda eigenvalues, s2, beta: sum(1 for e in eigenvalues if e > beta * s2)),
+    (
+        exercises.check_alive,
+        lambda eigenvalues, s2, beta: sum(1 for e in eigenvalues if e > beta * s2),
+    ),
     (exercises.check_hidden, lambda D, weight: 0.5 * D * weight),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import hierarchical_vae as exercises
+from companion.page.exercises import hierarchical_vae as exercises
 
 
 def by_precisions(r: float, x: float, z_2: float) -> tuple[float, float]:

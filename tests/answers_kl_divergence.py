@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from companion.exercises import kl_divergence as exercises
+from companion.page.exercises import kl_divergence as exercises
 
 
 def bernoulli(a: Tensor, b: Tensor) -> Tensor:
@@ -35,7 +35,10 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_bernoulli, lambda a, b: bernoulli(b, a)),
-    (exercises.check_bernoulli, lambda a, b: a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log()),
+    (
+        exercises.check_bernoulli,
+        lambda a, b: a * (a / b).log() + (1 - a) * ((1 - a) / (1 - b)).log(),
+    ),
     (exercises.check_triangle, [0.1, 0.9, 0.5]),
     (exercises.check_triangle, [0.0, 0.5, 1.0]),
     (exercises.check_triangle, [0.1, 0.3]),

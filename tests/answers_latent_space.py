@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import latent_space as exercises
+from companion.page.exercises import latent_space as exercises
 
 
 def slerp(z_0: Tensor, z_1: Tensor, t: float) -> Tensor:

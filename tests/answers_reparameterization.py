@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from companion.exercises import reparameterization as exercises
+from companion.page.exercises import reparameterization as exercises
 
 RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_cube, lambda mu, sigma: torch.stack([3 * (mu**2 + sigma**2), 6 * mu * sigma])),

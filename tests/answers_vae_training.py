@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion.exercises import vae_training as exercises
+from companion.page.exercises import vae_training as exercises
 
 
 def by_cross_entropy(mean: Tensor) -> Tensor:
@@ -17,10 +17,16 @@ def by_cross_entropy(mean: Tensor) -> Tensor:
 
 RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_collapsed_loss, by_cross_entropy),
-    (exercises.check_weight, lambda step, steps, final: final if step >= steps else final * step / steps),
+    (
+        exercises.check_weight,
+        lambda step, steps, final: final if step >= steps else final * step / steps,
+    ),
     (exercises.check_k_bound, lambda log_w: torch.logsumexp(log_w - math.log(len(log_w)), 0)),
     (exercises.check_bits, 0.1597),
-    (exercises.check_count_active, lambda means, threshold: int((means.std(0) ** 2 > threshold).sum())),
+    (
+        exercises.check_count_active,
+        lambda means, threshold: int((means.std(0) ** 2 > threshold).sum()),
+    ),
     (exercises.check_draw_spread, lambda mean: (mean - mean**2).sum()),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
@@ -33,7 +39,10 @@ WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_bits, 86.8 / 784),
     (exercises.check_bits, 86.8 / math.log(2)),
     (exercises.check_count_active, lambda means, threshold: (means.std(0) > threshold).sum()),
-    (exercises.check_count_active, lambda means, threshold: (means.square().mean(0) > threshold).sum()),
+    (
+        exercises.check_count_active,
+        lambda means, threshold: (means.square().mean(0) > threshold).sum(),
+    ),
     (exercises.check_draw_spread, lambda mean: (mean * (1 - mean)).sqrt().sum()),
     (exercises.check_draw_spread, lambda mean: (mean * (1 - mean)).mean()),
 ]

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib: no test opens a window
+os.environ.setdefault(
+    "MPLBACKEND", "Agg"
+)  # before anything imports matplotlib: no test opens a window
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import pytest
@@ -18,7 +20,10 @@ from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 TESTS = Path(__file__).resolve().parent
-sys.path[:0] = [str(TESTS.parent), str(TESTS)]  # so that tests can import `tools`, and the hook `typecheck`
+sys.path[:0] = [
+    str(TESTS.parent),
+    str(TESTS),
+]  # so that tests can import `tools`, and the hook `typecheck`
 
 # Every annotation of the package, shapes included, is checked at each call while the tests run.
 install_import_hook("companion", "typecheck.checker")
@@ -67,5 +72,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Say why tests were skipped, even where the report of skips is off: a skipped browser must not pass unnoticed."""
     if not set("sSaA") & set(config.option.reportchars):
         skipped = terminalreporter.stats.get("skipped", [])
-        for reason in sorted({str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}):
+        for reason in sorted(
+            {str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}
+        ):
             terminalreporter.write_line(f"skipped: {reason.removeprefix('Skipped: ')}")

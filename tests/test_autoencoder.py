@@ -48,7 +48,9 @@ def test_no_linear_autoencoder_nearby_beats_pca() -> None:
     best = reconstruction_loss(model, x).mean()
     for _ in range(20):
         other = linear_autoencoder(5, 2).double()
-        other.load_state_dict({k: v + 0.05 * torch.randn_like(v) for k, v in model.state_dict().items()})
+        other.load_state_dict(
+            {k: v + 0.05 * torch.randn_like(v) for k, v in model.state_dict().items()}
+        )
         assert reconstruction_loss(other, x).mean() > best
 
 
@@ -74,26 +76,36 @@ def test_the_gradient_of_the_contractive_penalty_is_that_of_the_exact_one() -> N
     layer = nn.Linear(4, 3, dtype=F64)
     model = Autoencoder(nn.Sequential(layer, nn.Tanh()), nn.Linear(3, 4, dtype=F64))
     x = torch.randn(1, 4, dtype=F64)
-    slope = torch.autograd.grad(jacobian_norm(model, x).mean() + reconstruction_loss(model, x).mean(), layer.weight)[0]
+    slope = torch.autograd.grad(
+        jacobian_norm(model, x).mean() + reconstruction_loss(model, x).mean(), layer.weight
+    )[0]
     draws = torch.stack(
         [
-            torch.autograd.grad(contractive_loss(model, x.expand(200, 4), weight=1.0).mean(), layer.weight)[0]
+            torch.autograd.grad(
+                contractive_loss(model, x.expand(200, 4), weight=1.0).mean(), layer.weight
+            )[0]
             for _ in range(30)
         ]
     )
     assert ((draws.mean(0) - slope).abs() <= 5 * draws.std(0) / math.sqrt(30)).all()
     without = torch.autograd.grad(reconstruction_loss(model, x).mean(), layer.weight)[0]
-    assert (without - slope).abs().max() > 0.1  # so the check sees whether the penalty has a gradient
+    assert (
+        without - slope
+    ).abs().max() > 0.1  # so the check sees whether the penalty has a gradient
 
 
-def test_worst_perturbation_of_a_linear_model_at_its_fixed_point_is_the_top_singular_vector() -> None:
+def test_worst_perturbation_of_a_linear_model_at_its_fixed_point_is_the_top_singular_vector() -> (
+    None
+):
     model = linear_autoencoder(6, 3).double()
     nn.init.zeros_(model.encoder.bias), nn.init.zeros_(model.decoder.bias)
     x = torch.zeros(8, 6, dtype=F64)
     delta = worst_perturbation(model, x, radius=0.5, num_steps=300)
     top = torch.linalg.matrix_norm(model.decoder.weight @ model.encoder.weight, ord=2)
     torch.testing.assert_close(delta.norm(dim=1), torch.full((8,), 0.5, dtype=F64))
-    torch.testing.assert_close(squared_error(model(x + delta), x), ((0.5 * top) ** 2).expand(8), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        squared_error(model(x + delta), x), ((0.5 * top) ** 2).expand(8), rtol=1e-3, atol=0
+    )
 
 
 def test_attack_beats_random_noise_of_equal_norm() -> None:
@@ -115,7 +127,9 @@ def test_dct_matrix_equals_scipys() -> None:
     x = torch.randn(28, 28, dtype=F64)
     C = dct_matrix(28)
     torch.testing.assert_close(C @ C.T, torch.eye(28, dtype=F64), rtol=0, atol=1e-12)
-    torch.testing.assert_close(C @ x @ C.T, torch.from_numpy(scipy.fft.dctn(x.numpy(), norm="ortho")))
+    torch.testing.assert_close(
+        C @ x @ C.T, torch.from_numpy(scipy.fft.dctn(x.numpy(), norm="ortho"))
+    )
 
 
 def test_dct_autoencoder_loses_exactly_the_dropped_energy() -> None:
@@ -136,11 +150,15 @@ def test_networks_give_back_the_shape_of_the_picture(shape: tuple[int, int, int]
 
 
 def test_bad_input_gets_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"x_hat must have the shape of x, \(2, 3\); shape \(2, 1\) was given"):
+    with pytest.raises(
+        ValueError, match=r"x_hat must have the shape of x, \(2, 3\); shape \(2, 1\) was given"
+    ):
         squared_error(torch.zeros(2, 1), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="radius must be positive; 0 was given"):
         worst_perturbation(nn.Identity(), torch.zeros(1, 2), radius=0)
-    with pytest.raises(ValueError, match="latent_dim must lie between 1 and the dimension of x, 4; 5 was given"):
+    with pytest.raises(
+        ValueError, match="latent_dim must lie between 1 and the dimension of x, 4; 5 was given"
+    ):
         pca_autoencoder(torch.randn(9, 4), 5)
     with pytest.raises(ValueError, match="keep must lie between 1 and side, 8; 9 was given"):
         DctAutoencoder(8, 9)
@@ -195,11 +213,17 @@ def test_defaults_are_those_of_the_shipped_weights() -> None:
     identity, x = Autoencoder(nn.Identity(), nn.Identity()), torch.zeros(20_000, 4)
     for loss, mean, name in (
         (denoising_loss, 4 * 0.5**2, "noise_std 0.5"),
-        (contractive_loss, 0.1 * 4, "weight 0.1"),  # the Jacobian of the identity has squared norm 4
+        (
+            contractive_loss,
+            0.1 * 4,
+            "weight 0.1",
+        ),  # the Jacobian of the identity has squared norm 4
         (robust_loss, 2.0**2, "radius 2"),
     ):
         values = loss(identity, x)
-        assert abs(values.mean().item() - mean) <= 5 * values.std().item() / math.sqrt(len(x)) + 1e-5, name
+        assert (
+            abs(values.mean().item() - mean) <= 5 * values.std().item() / math.sqrt(len(x)) + 1e-5
+        ), name
 
 
 def test_pca_codes_are_uncorrelated_and_the_first_varies_most() -> None:
@@ -223,8 +247,12 @@ def test_losses_take_one_example_and_memory_in_any_order() -> None:
     model = conv_autoencoder(4, 2, (3, 32, 32))
     x = torch.rand(2, 32, 32, 3).permute(0, 3, 1, 2)  # channels last in memory
     assert not x.is_contiguous()
-    torch.testing.assert_close(reconstruction_loss(model, x), reconstruction_loss(model, x.contiguous()))
-    torch.testing.assert_close(jacobian_norm(model, x[:1]), jacobian_norm(model, x.contiguous())[:1])
+    torch.testing.assert_close(
+        reconstruction_loss(model, x), reconstruction_loss(model, x.contiguous())
+    )
+    torch.testing.assert_close(
+        jacobian_norm(model, x[:1]), jacobian_norm(model, x.contiguous())[:1]
+    )
     for loss in (reconstruction_loss, denoising_loss, contractive_loss, robust_loss):
         assert loss(model, x[:1]).shape == (1,)
         assert loss(model.to(memory_format=torch.channels_last), x).isfinite().all()
@@ -242,10 +270,20 @@ def test_everything_stays_on_the_device_of_its_input() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: squared_error(torch.zeros(3, 2), torch.zeros(2, 3)), ValueError, r"x_hat must have the shape of x"),
-        (lambda: squared_error(torch.zeros(3), torch.zeros(3)), ValueError, r"x must be a batch .*\(3,\) was given"),
         (
-            lambda: squared_error(torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.uint8)),
+            lambda: squared_error(torch.zeros(3, 2), torch.zeros(2, 3)),
+            ValueError,
+            r"x_hat must have the shape of x",
+        ),
+        (
+            lambda: squared_error(torch.zeros(3), torch.zeros(3)),
+            ValueError,
+            r"x must be a batch .*\(3,\) was given",
+        ),
+        (
+            lambda: squared_error(
+                torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.uint8)
+            ),
             TypeError,
             "x and x_hat must be floating-point; torch.uint8 and torch.uint8 were given",
         ),
@@ -254,8 +292,16 @@ def test_everything_stays_on_the_device_of_its_input() -> None:
             ValueError,
             "noise_std must not be negative; -0.5 was given",
         ),
-        (lambda: denoising_loss(nn.Identity(), torch.zeros(1, 2), noise_std=math.nan), ValueError, "noise_std must"),
-        (lambda: linear_autoencoder(4, 0), ValueError, "dim and latent_dim must be at least 1; 4 and 0 were given"),
+        (
+            lambda: denoising_loss(nn.Identity(), torch.zeros(1, 2), noise_std=math.nan),
+            ValueError,
+            "noise_std must",
+        ),
+        (
+            lambda: linear_autoencoder(4, 0),
+            ValueError,
+            "dim and latent_dim must be at least 1; 4 and 0 were given",
+        ),
         (
             lambda: pca_autoencoder(torch.zeros(4), 1),
             ValueError,
@@ -271,10 +317,26 @@ def test_everything_stays_on_the_device_of_its_input() -> None:
             ValueError,
             r"x must be floating-point of shape \(batch, 1, 8, 8\); torch.float32 of shape \(2, 1, 9, 9\) was given",
         ),
-        (lambda: DctAutoencoder(8, 2)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)), ValueError, "torch.uint8 of shape"),
-        (lambda: conv_autoencoder(latent_dim=0), ValueError, "num_out must be at least 1; 0 was given"),
-        (lambda: conv_autoencoder(channels=0), ValueError, "channels must be at least 1; 0 was given"),
-        (lambda: conv_autoencoder(image_shape=(28, 28)), ValueError, r"image_shape must be .*\(28, 28\) was given"),
+        (
+            lambda: DctAutoencoder(8, 2)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)),
+            ValueError,
+            "torch.uint8 of shape",
+        ),
+        (
+            lambda: conv_autoencoder(latent_dim=0),
+            ValueError,
+            "num_out must be at least 1; 0 was given",
+        ),
+        (
+            lambda: conv_autoencoder(channels=0),
+            ValueError,
+            "channels must be at least 1; 0 was given",
+        ),
+        (
+            lambda: conv_autoencoder(image_shape=(28, 28)),
+            ValueError,
+            r"image_shape must be .*\(28, 28\) was given",
+        ),
         (lambda: conv_autoencoder(image_shape=(0, 28, 28)), ValueError, "image_shape must be"),
     ],
 )

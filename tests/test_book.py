@@ -27,13 +27,25 @@ each_chapter = pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.d
 def table(name: str) -> list[dict[str, str]]:
     with (ROOT / "book" / "data" / name).open(encoding="utf8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    assert all(None not in row and all(isinstance(v, str) and v.strip() for v in row.values()) for row in rows), name
+    assert all(
+        None not in row and all(isinstance(v, str) and v.strip() for v in row.values())
+        for row in rows
+    ), name
     return rows
 
 
 def tracked() -> list[Path]:
     """Files that git has or would take; without git, all but what the tools make."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ]
     made = {".git", ".venv", "_build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
     try:
         names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
@@ -49,7 +61,9 @@ def texts() -> dict[str, str]:
     for path in tracked():
         blob = path.read_bytes()
         if b"\0" not in blob[:8000]:
-            found[str(path.relative_to(ROOT))] = re.sub(r"[A-Za-z0-9+/]{200,}", "", blob.decode("utf8"))
+            found[str(path.relative_to(ROOT))] = re.sub(
+                r"[A-Za-z0-9+/]{200,}", "", blob.decode("utf8")
+            )
     return found
 
 
@@ -76,7 +90,11 @@ def test_chapters_are_numbered_as_their_files() -> None:
 def test_every_page_starts_with_its_one_title() -> None:
     for page in BOOK.pages.values():
         assert [level for _, level, _ in page.sections].count(1) == 1, page.docname
-        first = next(line for line in page.cells[0][1].split("\n") if line.strip() and not line.startswith("("))
+        first = next(
+            line
+            for line in page.cells[0][1].split("\n")
+            if line.strip() and not line.startswith("(")
+        )
         assert first.startswith("# "), page.docname
 
 
@@ -100,8 +118,14 @@ def test_the_set_up_cell_is_the_one_the_tool_writes(page: labels.Page) -> None:
 
 @each_chapter
 def test_exercises_have_solutions(page: labels.Page) -> None:
-    exercises = [label for label, p in BOOK.places.items() if p.kind == "exercise" and p.docname == page.docname]
-    solved = [p.title for p in BOOK.places.values() if p.kind == "solution" and p.docname == page.docname]
+    exercises = [
+        label
+        for label, p in BOOK.places.items()
+        if p.kind == "exercise" and p.docname == page.docname
+    ]
+    solved = [
+        p.title for p in BOOK.places.values() if p.kind == "solution" and p.docname == page.docname
+    ]
     assert len(exercises) >= 5
     assert sorted(exercises) == sorted(solved)
 
@@ -121,7 +145,9 @@ def test_equation_labels_say_what_they_are() -> None:
 
 def test_every_claim_is_verified() -> None:
     verified = {check.label for check in CHECKS}
-    unverified = [f"{p.docname}: {label}" for label, p in EQUATIONS.items() if label.startswith("eq-")]
+    unverified = [
+        f"{p.docname}: {label}" for label, p in EQUATIONS.items() if label.startswith("eq-")
+    ]
     unverified = [name for name in unverified if name.split(": ")[1] not in verified]
     assert unverified == []
 
@@ -166,7 +192,9 @@ def test_a_finished_chapter_covers_its_rows(page: labels.Page) -> None:
     written = {str(p.chapter) for p in CHAPTERS} | {"0"}
     claimed = {claim.row for claim in BOOK.claims}
     rows = [row for row in table("coverage.tsv") if str(page.chapter) in row["chapter"].split(",")]
-    assert [r["id"] for r in rows if r["id"] not in claimed and set(r["chapter"].split(",")) <= written] == []
+    assert [
+        r["id"] for r in rows if r["id"] not in claimed and set(r["chapter"].split(",")) <= written
+    ] == []
 
 
 def test_errata_are_complete_and_those_rejected_are_listed() -> None:
@@ -175,19 +203,38 @@ def test_errata_are_complete_and_those_rejected_are_listed() -> None:
     assert [row["id"] for row in rows] == [f"E{n}" for n in range(1, 25)]
     assert {row["source"] for row in rows} <= set("ABCD")
     assert all(row["printed"].count("$") % 2 == row["correct"].count("$") % 2 == 0 for row in rows)
-    rejected = {name for check in CHECKS for name in re.findall(r"\bE\d+\b", check.text.partition("rejects")[2])}
+    rejected = {
+        name
+        for check in CHECKS
+        for name in re.findall(r"\bE\d+\b", check.text.partition("rejects")[2])
+    }
     assert rejected <= {row["id"] for row in rows}
     written = {str(page.chapter) for page in CHAPTERS}
-    due = {row["id"] for row in rows if row["chapter"] in written and row["kind"] not in labels.SLIPS}
+    due = {
+        row["id"] for row in rows if row["chapter"] in written and row["kind"] not in labels.SLIPS
+    }
     assert due <= rejected
 
 
 def test_every_work_in_the_bibliography_is_complete_and_every_citation_known() -> None:
     works = citations(ROOT / "book" / "references.bib")
     assert works
-    assert [key for key, work in works.items() if not work.authors or not re.fullmatch(r"\d{4}", work.year)] == []
-    text = "\n".join(source for page in BOOK.pages.values() for kind, source, _ in page.cells if kind == "markdown")
-    cited = {key.strip() for group in re.findall(r"\{cite:[tp]\}`([^`]+)`", text) for key in group.split(",")}
+    assert [
+        key
+        for key, work in works.items()
+        if not work.authors or not re.fullmatch(r"\d{4}", work.year)
+    ] == []
+    text = "\n".join(
+        source
+        for page in BOOK.pages.values()
+        for kind, source, _ in page.cells
+        if kind == "markdown"
+    )
+    cited = {
+        key.strip()
+        for group in re.findall(r"\{cite:[tp]\}`([^`]+)`", text)
+        for key in group.split(",")
+    }
     assert sorted(cited - set(works)) == []
 
 
@@ -208,8 +255,18 @@ def test_the_address_of_the_repository_stands_in_one_place() -> None:
 
 
 def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
-    hosts = [("py" + "pi", "org"), ("python" + "hosted", "org"), ("npm" + "js", "org"), ("npm" + "js", "com")]
-    hosts += [("pytorch", "org/whl"), ("ana" + "conda", "org"), ("ana" + "conda", "com"), ("js" + "delivr", "net")]
+    hosts = [
+        ("py" + "pi", "org"),
+        ("python" + "hosted", "org"),
+        ("npm" + "js", "org"),
+        ("npm" + "js", "com"),
+    ]
+    hosts += [
+        ("pytorch", "org/whl"),
+        ("ana" + "conda", "org"),
+        ("ana" + "conda", "com"),
+        ("js" + "delivr", "net"),
+    ]
     registry = re.compile("|".join(re.escape(f"{a}.{b}") for a, b in hosts))
     machine = re.compile(r"(?<![\w.}~$-])/(?:work|home/\w+|root)/[\w.]")
     found = []
@@ -221,7 +278,8 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
 
 def test_public_text_does_not_speak_of_how_it_was_made() -> None:
     words = re.compile(
-        "shared/" + "design|" + "brief" + "ing|" + "toolchain" + r"\.md|" + "sources-" + "audit", re.IGNORECASE
+        "shared/" + "design|" + "brief" + "ing|" + "toolchain" + r"\.md|" + "sources-" + "audit",
+        re.IGNORECASE,
     )
     assert [name for name, text in TEXTS.items() if words.search(text)] == []
 

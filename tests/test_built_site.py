@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
 
 if not (SITE / "index.html").is_file():
-    pytest.skip("no built book: run `make book`, or set COMPANION_SITE to the built folder", allow_module_level=True)
+    pytest.skip(
+        "no built book: run `make book`, or set COMPANION_SITE to the built folder",
+        allow_module_level=True,
+    )
 
 BOOK = labels.Book(ROOT)
 PAGES = sorted(
@@ -39,7 +42,15 @@ LOADS = {
     "video": "src",
     "embed": "src",
 }
-LOADING_LINKS = {"stylesheet", "preload", "icon", "shortcut icon", "modulepreload", "preconnect", "dns-prefetch"}
+LOADING_LINKS = {
+    "stylesheet",
+    "preload",
+    "icon",
+    "shortcut icon",
+    "modulepreload",
+    "preconnect",
+    "dns-prefetch",
+}
 
 each_page = pytest.mark.parametrize("name", PAGES)
 each_chapter = pytest.mark.parametrize("page", BOOK.notebooks(), ids=lambda page: page.docname)
@@ -93,7 +104,9 @@ def local(name: str, address: str) -> Path | None:
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         return None
-    return (SITE / name).parent.joinpath(unquote(parts.path)).resolve() if parts.path else SITE / name
+    return (
+        (SITE / name).parent.joinpath(unquote(parts.path)).resolve() if parts.path else SITE / name
+    )
 
 
 def problems_of_links(name: str) -> list[str]:
@@ -148,14 +161,21 @@ def test_nothing_is_loaded_from_another_host_and_no_file_is_missing(name: str) -
 
 
 def test_style_sheets_load_nothing_from_another_host() -> None:
-    sheets = {path for name in PAGES for a in read(name).loads if (path := local(name, a)) and path.suffix == ".css"}
+    sheets = {
+        path
+        for name in PAGES
+        for a in read(name).loads
+        if (path := local(name, a)) and path.suffix == ".css"
+    }
     assert len(sheets) >= 5
     for sheet in sheets:
         css = sheet.read_text("utf8")
         assert not re.findall(r"(?:@import|url\()\s*['\"]?(?:https?:)?//", css), sheet.name
         for target in re.findall(r"url\(\s*['\"]?([^'\")]+)", css):
             if not target.startswith(("data:", "#")):
-                assert (sheet.parent / urlsplit(target).path).resolve().is_file(), f"{sheet.name}: {target}"
+                assert (sheet.parent / urlsplit(target).path).resolve().is_file(), (
+                    f"{sheet.name}: {target}"
+                )
 
 
 def test_no_page_has_scripts_that_need_another_host() -> None:
@@ -170,13 +190,17 @@ def test_no_page_has_scripts_that_need_another_host() -> None:
             "js" + "delivr",
         ):
             assert not any(word in address for address in read(name).loads), f"{name}: {word}"
-            assert not re.search(rf"<script[^>]*>[^<]*{re.escape(word)}\.", text(name)), f"{name}: {word}"
+            assert not re.search(rf"<script[^>]*>[^<]*{re.escape(word)}\.", text(name)), (
+                f"{name}: {word}"
+            )
 
 
 @each_page
 def test_every_picture_says_what_it_shows(name: str) -> None:
     for source, alt in read(name).alts:
-        assert alt and alt.strip() and "_images/" not in alt and alt != Path(source).name, source[:80]
+        assert alt and alt.strip() and "_images/" not in alt and alt != Path(source).name, source[
+            :80
+        ]
 
 
 @each_page
@@ -207,7 +231,11 @@ def numbered(kinds: str, html: str) -> list[str]:
 def test_equation_numbers_agree_between_book_notebook_and_ledger(page: labels.Page) -> None:
     html = article(f"{page.docname}.html")
     built = dict(re.findall(r'id="equation-([^"]+)">\s*<span class="eqno">\(([\d.]+)\)', html))
-    own = {label: place.number for label, place in BOOK.equations().items() if place.docname == page.docname}
+    own = {
+        label: place.number
+        for label, place in BOOK.equations().items()
+        if place.docname == page.docname
+    }
     assert built == own
     cells = nbformat.read(notebooks.path_of(BOOK, page), 4).cells
     markdown = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
@@ -226,14 +254,22 @@ def test_theorem_exercise_and_figure_numbers_agree(page: labels.Page) -> None:
     assert numbered(kinds, html) == re.findall(rf"\*\*({kinds}) ([\d.]+)(?: \(.*\))?\*\*", markdown)
     figures = [number for _, number in numbered("Fig.", html)]
     assert figures == re.findall(r"^\*Fig\. (\d+\.\d+)\.", markdown, re.MULTILINE)
-    own = {label: p for label, p in BOOK.places.items() if p.docname == page.docname and p.kind == "figure"}
+    own = {
+        label: p
+        for label, p in BOOK.places.items()
+        if p.docname == page.docname and p.kind == "figure"
+    }
     for label, place in own.items():
-        assert re.search(rf'id="{label}".*?caption-number">Fig\. {re.escape(place.number)} <', html, re.DOTALL), label
+        assert re.search(
+            rf'id="{label}".*?caption-number">Fig\. {re.escape(place.number)} <', html, re.DOTALL
+        ), label
 
 
 @each_chapter
 def test_references_to_equations_show_the_number_of_their_label(page: labels.Page) -> None:
-    found = re.findall(r'href="[^"#]*#equation-([^"]+)">\(([\d.]+)\)</a>', article(f"{page.docname}.html"))
+    found = re.findall(
+        r'href="[^"#]*#equation-([^"]+)">\(([\d.]+)\)</a>', article(f"{page.docname}.html")
+    )
     assert found
     assert [(label, number) for label, number in found if BOOK.places[label].number != number] == []
 
@@ -246,8 +282,14 @@ def test_a_chapter_can_be_opened_on_colab_and_downloaded(page: labels.Page) -> N
     html = text(f"{page.docname}.html")
     branch = BOOK.config["repository"]["branch"]
     repository = re.sub(r"^https://github.com/", "", BOOK.repository)
-    assert f"https://colab.research.google.com/github/{repository}/blob/{branch}/{page.docname}.ipynb" in html
-    assert f"_sources/{page.docname}.ipynb" in html and (SITE / "_sources" / f"{page.docname}.ipynb").is_file()
+    assert (
+        f"https://colab.research.google.com/github/{repository}/blob/{branch}/{page.docname}.ipynb"
+        in html
+    )
+    assert (
+        f"_sources/{page.docname}.ipynb" in html
+        and (SITE / "_sources" / f"{page.docname}.ipynb").is_file()
+    )
 
 
 @each_chapter
@@ -263,12 +305,16 @@ def test_proofs_and_solutions_are_folded(page: labels.Page) -> None:
     html = article(f"{page.docname}.html")
     solutions = re.findall(r'<div class="(solution[^"]*)"', html)
     assert all("dropdown" in classes for classes in solutions)
-    assert len(solutions) == sum(p.kind == "solution" and p.docname == page.docname for p in BOOK.places.values())
+    assert len(solutions) == sum(
+        p.kind == "solution" and p.docname == page.docname for p in BOOK.places.values()
+    )
 
 
 def test_the_ledger_counts_what_the_book_has() -> None:
     claims = [label for label in BOOK.equations() if not label.startswith(labels.DEFINITION)]
-    assert f"{len(claims)} of {len(claims)} claims are verified" in re.sub(r"<[^>]+>", "", article("book/ledger.html"))
+    assert f"{len(claims)} of {len(claims)} claims are verified" in re.sub(
+        r"<[^>]+>", "", article("book/ledger.html")
+    )
 
 
 def test_the_concordance_links_every_claim() -> None:
@@ -298,7 +344,9 @@ def test_model_cards_speak_to_readers() -> None:
     html = article("book/models.html")
     cards = sorted((ROOT / "companion" / "weights").glob("*.json"))
     assert cards
-    assert not re.findall(r"metric[ _](?:value|se)|peak[ _]memory[ _]mb|num[ _]parameters|sha256", html)
+    assert not re.findall(
+        r"metric[ _](?:value|se)|peak[ _]memory[ _]mb|num[ _]parameters|sha256", html
+    )
     text = re.sub(r"<[^>]+>", " ", html)
     for path in cards:
         card = json.loads(path.read_text("utf8"))

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from companion.autoencoder import mlp_autoencoder
-from companion.exercises import NotYet
-from companion.exercises import autoencoders as exercises
+from companion.page.exercises import NotYet
+from companion.page.exercises import autoencoders as exercises
 
 CHAPTERS = (
     answers_autoencoders,
@@ -41,7 +41,9 @@ WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]
 
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check: Callable[..., None], answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_right_answers_pass(
+    check: Callable[..., None], answer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     check(answer)
     assert capsys.readouterr().out.startswith("correct: ")
 
@@ -53,7 +55,9 @@ def test_plausible_wrong_answers_get_a_hint(check: Callable[..., None], answer: 
 
 
 @pytest.mark.parametrize("check", [check for check, _ in RIGHT])
-def test_open_answers_are_no_error(check: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_open_answers_are_no_error(
+    check: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     check(...)
     assert capsys.readouterr().out.startswith("not answered yet: ")
 
@@ -62,7 +66,9 @@ def test_happy_anomaly_wants_a_strange_picture_and_a_small_error() -> None:
     torch.manual_seed(0)
     model = mlp_autoencoder(hidden=8)
     with torch.no_grad():
-        mean = model(torch.zeros(1, 1, 28, 28))  # an untrained decoder gives about the same gray everywhere
+        mean = model(
+            torch.zeros(1, 1, 28, 28)
+        )  # an untrained decoder gives about the same gray everywhere
     digits = torch.rand(200, 1, 28, 28)
     exercises.check_happy_anomaly(mean, model, digits)
     with pytest.raises(NotYet, match="too close to a digit"):

@@ -13,10 +13,18 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from companion import checkpoints
-from companion.checkpoints import Card, check_weights, load_run, load_weights, save_run, save_weights, weight_names
 from companion.data import Batches
 from companion.training import exponential_average, fit
+from companion.zoo import checkpoints
+from companion.zoo.checkpoints import (
+    Card,
+    check_weights,
+    load_run,
+    load_weights,
+    save_run,
+    save_weights,
+    weight_names,
+)
 
 CARD = Card(
     name="tiny",
@@ -66,7 +74,10 @@ def test_weights_come_back_rounded_to_float16_and_buffers_exactly(tmp_path):
     assert card == replace(CARD, num_parameters=8, sha256=card.sha256)
     # The file is an ordinary one, checked with the system's own tools.
     stored = safetensors.torch.load_file(tmp_path / "tiny.safetensors")
-    assert stored["linear.weight"].dtype == torch.float16 and stored["log_alpha_bar"].dtype == torch.float64
+    assert (
+        stored["linear.weight"].dtype == torch.float16
+        and stored["log_alpha_bar"].dtype == torch.float64
+    )
     assert json.loads((tmp_path / "tiny.json").read_text()) == asdict(card)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
 
@@ -119,7 +130,9 @@ def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path):
     for name in ("tiny", "big"):
         save_weights(Scheduled(), name, replace(CARD, name=name), tmp_path)
     assert weight_names(tmp_path) == ["big", "tiny"]
-    with pytest.raises(ValueError, match=r"name must be one of the weights \['big', 'tiny'\]; 'tyni' was given"):
+    with pytest.raises(
+        ValueError, match=r"name must be one of the weights \['big', 'tiny'\]; 'tyni' was given"
+    ):
         load_weights("tyni", Scheduled(), tmp_path)
     assert weight_names(tmp_path / "nowhere") == []
 
@@ -130,14 +143,18 @@ def test_every_single_altered_byte_is_refused_and_the_model_unchanged(tmp_path):
     before = model.linear.weight.clone()
     for position in range(0, path.stat().st_size, 7):
         flip_a_bit(path, position)
-        with pytest.raises(ValueError, match="the weights 'tiny' must have the checksum of their card"):
+        with pytest.raises(
+            ValueError, match="the weights 'tiny' must have the checksum of their card"
+        ):
             load_weights("tiny", model, tmp_path)
         flip_a_bit(path, position)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="checksum"):
         check_weights("tiny", tmp_path)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"'tiny' have a card, but their file .* is missing"):
+    with pytest.raises(
+        FileNotFoundError, match=r"'tiny' have a card, but their file .* is missing"
+    ):
         load_weights("tiny", model, tmp_path)
     assert torch.equal(model.linear.weight, before)
 
@@ -146,7 +163,9 @@ def test_every_single_altered_byte_is_refused_and_the_model_unchanged(tmp_path):
 def test_a_damaged_card_is_refused(tmp_path, text):
     save_weights(Scheduled(), "tiny", CARD, tmp_path)
     (tmp_path / "tiny.json").write_text(text)
-    with pytest.raises(ValueError, match="the card of the weights 'tiny' must be JSON with the fields of Card"):
+    with pytest.raises(
+        ValueError, match="the card of the weights 'tiny' must be JSON with the fields of Card"
+    ):
         load_weights("tiny", Scheduled(), tmp_path)
 
 
@@ -164,16 +183,22 @@ def test_another_architecture_is_refused_naming_the_first_tensor_that_differs(tm
     load_weights("tiny", small := Scheduled(), tmp_path)
     extended = Scheduled()
     extended.extra = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match=r"needs 'extra.weight' of shape \(2, 2\), but they hold no such tensor"):
+    with pytest.raises(
+        ValueError, match=r"needs 'extra.weight' of shape \(2, 2\), but they hold no such tensor"
+    ):
         load_weights("tiny", extended, tmp_path)
     extra = extended.extra.weight.clone()
     load_weights("tiny", extended, tmp_path, partial=True)
-    assert torch.equal(extended.extra.weight, extra) and torch.equal(extended.linear.weight, small.linear.weight)
+    assert torch.equal(extended.extra.weight, extra) and torch.equal(
+        extended.linear.weight, small.linear.weight
+    )
     with pytest.raises(ValueError, match=r"but they hold shape \(2, 3\)"):
         load_weights("tiny", wider, tmp_path, partial=True)
     reduced = Scheduled()
     del reduced.count
-    with pytest.raises(ValueError, match=r"they hold 'count' of shape \(\), but Scheduled has no such tensor"):
+    with pytest.raises(
+        ValueError, match=r"they hold 'count' of shape \(\), but Scheduled has no such tensor"
+    ):
         load_weights("tiny", reduced, tmp_path)
 
 
@@ -184,7 +209,10 @@ def test_shipped_weights_are_those_of_their_cards():
         card = check_weights(name)
         assert card.name == name and card.minutes > 0
         assert card.command.startswith(
-            tuple(f"python -m companion {what} " for what in ("train", "record", "steps", "guide", "evaluate"))
+            tuple(
+                f"python -m companion {what} "
+                for what in ("train", "record", "steps", "guide", "evaluate")
+            )
         )
         assert {field.name for field in fields(card)} == set(
             json.loads((checkpoints.WEIGHTS / f"{name}.json").read_text())
@@ -208,7 +236,9 @@ def test_a_full_disk_does_not_part_weights_from_their_card(tmp_path, monkeypatch
         save_weights(Scheduled(), "tiny", replace(CARD, seed=4), tmp_path)
     monkeypatch.undo()
     card = load_weights("tiny", Scheduled(), tmp_path)  # refused if the file were not the card's
-    assert card == before or failing == 3  # the third flush is that of the folder, after both were replaced
+    assert (
+        card == before or failing == 3
+    )  # the third flush is that of the folder, after both were replaced
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
 
 
@@ -222,10 +252,14 @@ class Run:
 
     def __init__(self, seed=0):
         torch.manual_seed(seed)
-        self.model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+        self.model = nn.Sequential(
+            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+        )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.ema = exponential_average(self.model, 0.9)
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, max_lr=0.1, total_steps=NUM_STEPS + 1)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, max_lr=0.1, total_steps=NUM_STEPS + 1
+        )
         x = torch.randn(30, 3, generator=torch.Generator().manual_seed(5))
         self.batches = Batches(x, batch_size=8, num_epochs=3, seed=1)
         self.parts = {
@@ -279,7 +313,9 @@ def test_the_run_of_these_tests_depends_on_its_random_numbers(uninterrupted):
 
 
 @pytest.mark.parametrize("stop", range(NUM_STEPS + 1))
-def test_a_run_stopped_at_any_step_and_resumed_is_the_uninterrupted_one(tmp_path, uninterrupted, stop):
+def test_a_run_stopped_at_any_step_and_resumed_is_the_uninterrupted_one(
+    tmp_path, uninterrupted, stop
+):
     run = Run()
     save_run(tmp_path / "run", **run.parts)
     for step in run.steps() if stop else ():
@@ -310,7 +346,7 @@ KILLED = """
 import os, signal, sys, time
 import torch
 sys.path[:0] = [sys.argv[1]]
-import companion.checkpoints
+import companion.zoo.checkpoints
 from test_checkpoints import Run
 
 torch.set_num_threads(int(sys.argv[4]))  # on which sums depend, in their last bits
@@ -318,7 +354,7 @@ run = Run()
 for step in run.steps():
     if step.number == int(sys.argv[3]):  # die in the middle of this step's saving, when the new file is complete
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-    companion.checkpoints.save_run(sys.argv[2], **run.parts)
+    companion.zoo.checkpoints.save_run(sys.argv[2], **run.parts)
     print(step.number, flush=True)
     time.sleep(0.005)
 """
@@ -328,7 +364,15 @@ for step in run.steps():
 def test_a_run_killed_by_the_system_resumes(tmp_path, uninterrupted, in_saving, after):
     path = tmp_path / "run"
     threads = str(torch.get_num_threads())
-    command = [sys.executable, "-c", KILLED, os.path.dirname(__file__), str(path), str(in_saving), threads]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        os.path.dirname(__file__),
+        str(path),
+        str(in_saving),
+        threads,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if after is None:
@@ -346,11 +390,15 @@ def test_a_run_killed_by_the_system_resumes(tmp_path, uninterrupted, in_saving, 
     assert losses == uninterrupted[0][done:]
     assert_same(states, uninterrupted[1])
     save_run(path, **resumed.parts)
-    assert [file.name for file in tmp_path.iterdir()] == ["run"]  # what the killed run left behind was used up
+    assert [file.name for file in tmp_path.iterdir()] == [
+        "run"
+    ]  # what the killed run left behind was used up
 
 
 @pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
-def test_a_failed_write_leaves_the_previous_file_and_no_other(tmp_path, monkeypatch, uninterrupted, broken):
+def test_a_failed_write_leaves_the_previous_file_and_no_other(
+    tmp_path, monkeypatch, uninterrupted, broken
+):
     path, run = tmp_path / "run", Run()
     steps = run.steps()
     next(steps)
@@ -413,7 +461,16 @@ def test_a_damaged_run_is_refused_and_nothing_restored(tmp_path):
     resumed = Run(seed=7)
     before = [p.clone() for p in resumed.model.parameters()]
     random = torch.get_rng_state()
-    for position in [0, 8, 9, 40, len(intact) // 4, len(intact) // 2, len(intact) - 3000, len(intact) - 1]:
+    for position in [
+        0,
+        8,
+        9,
+        40,
+        len(intact) // 4,
+        len(intact) // 2,
+        len(intact) - 3000,
+        len(intact) - 1,
+    ]:
         flip_a_bit(path, position)
         with pytest.raises(ValueError, match="path must be an undamaged file that save_run wrote"):
             load_run(path, **resumed.parts)
@@ -432,15 +489,20 @@ def test_a_damaged_run_is_refused_and_nothing_restored(tmp_path):
 
 def test_a_missing_run_other_parts_and_another_model_are_refused(tmp_path):
     path, run = tmp_path / "run", Run()
-    with pytest.raises(FileNotFoundError, match=r"path must be a file that save_run wrote; .*run does not exist"):
+    with pytest.raises(
+        FileNotFoundError, match=r"path must be a file that save_run wrote; .*run does not exist"
+    ):
         load_run(path, **run.parts)
     save_run(path, model=run.model, batches=run.batches)
-    with pytest.raises(ValueError, match=r"holds the parts \['batches', 'model'\]; \['model'\] were given"):
+    with pytest.raises(
+        ValueError, match=r"holds the parts \['batches', 'model'\]; \['model'\] were given"
+    ):
         load_run(path, model=run.model)
     next(iter(run.batches))
     other = nn.Sequential(nn.Linear(3, 9))
     with pytest.raises(
-        ValueError, match=r"Sequential needs '0.weight' of shape \(9, 3\), but they hold shape \(8, 3\)"
+        ValueError,
+        match=r"Sequential needs '0.weight' of shape \(9, 3\), but they hold shape \(8, 3\)",
     ):
         load_run(path, batches=run.batches, model=other)
     assert run.batches.step == 1  # untouched, though it came before the model
@@ -485,9 +547,13 @@ def test_every_kind_of_state_comes_back_the_same(tmp_path):
     assert restored.state == {"b": 1, "a": 2}
 
 
-@pytest.mark.parametrize("value", [{1, 2}, nn.Linear(1, 1), lambda: 0, {(1, 2): 3}, {None: 1}, torch.float32])
+@pytest.mark.parametrize(
+    "value", [{1, 2}, nn.Linear(1, 1), lambda: 0, {(1, 2): 3}, {None: 1}, torch.float32]
+)
 def test_state_that_json_and_tensors_cannot_hold_is_refused_by_its_place(tmp_path, value):
-    with pytest.raises(TypeError, match=r"the state of a run may hold tensors.*'state.parts.part.deep.0' is a "):
+    with pytest.raises(
+        TypeError, match=r"the state of a run may hold tensors.*'state.parts.part.deep.0' is a "
+    ):
         save_run(tmp_path / "run", part=State({"deep": [value]}))
     assert list(tmp_path.iterdir()) == []
 
@@ -496,21 +562,29 @@ def test_nothing_is_pickled(tmp_path):
     save_run(tmp_path / "run", **Run().parts)
     blob = (tmp_path / "run").read_bytes()
     length = int.from_bytes(blob[:8], "little")
-    header = json.loads(blob[8 : 8 + length])  # the format's own definition: a length, a JSON header, the numbers
+    header = json.loads(
+        blob[8 : 8 + length]
+    )  # the format's own definition: a length, a JSON header, the numbers
     ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
     assert max(ends) == len(blob) - 8 - length
     json.loads(header["__metadata__"]["state"])
 
 
-def test_random_numbers_of_cuda_are_stored_and_restored_where_there_is_a_device(tmp_path, monkeypatch):
+def test_random_numbers_of_cuda_are_stored_and_restored_where_there_is_a_device(
+    tmp_path, monkeypatch
+):
     states = [torch.full((16,), 3, dtype=torch.uint8), torch.full((16,), 4, dtype=torch.uint8)]
     restored = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, index: restored.__setitem__(index, state))
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, index: restored.__setitem__(index, state)
+    )
     save_run(tmp_path / "run", part=State({}))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # continued on a machine with fewer devices
+    monkeypatch.setattr(
+        torch.cuda, "device_count", lambda: 1
+    )  # continued on a machine with fewer devices
     load_run(tmp_path / "run", part=State())
     assert list(restored) == [0] and torch.equal(restored[0], states[0])
 

@@ -63,7 +63,9 @@ def pip_commands(cells: list[tuple[str, dict[str, str]]], folder: Path) -> list[
 
 
 def setup_source(path: Path) -> str:
-    return next(str(cell.source) for cell in nbformat.read(path, 4).cells if colab_check.is_setup(cell))
+    return next(
+        str(cell.source) for cell in nbformat.read(path, 4).cells if colab_check.is_setup(cell)
+    )
 
 
 def test_there_are_notebooks() -> None:
@@ -80,7 +82,9 @@ def test_the_set_up_cell_installs_the_package_on_colab_only(tmp_path: Path) -> N
     assert len(sources) == 1, "the notebooks have different set-up cells"
     colab = {"COLAB_RELEASE_TAG": "test"}
     environments = [{}, colab, {**colab, "COMPANION_REPOSITORY": "file:///a/checkout"}]
-    elsewhere, on_colab, from_checkout = pip_commands([(sources[0], e) for e in environments], tmp_path)
+    elsewhere, on_colab, from_checkout = pip_commands(
+        [(sources[0], e) for e in environments], tmp_path
+    )
     assert elsewhere == []
     for commands, address in ((on_colab, REPOSITORY), (from_checkout, "file:///a/checkout")):
         assert len(commands) == 1
@@ -89,7 +93,9 @@ def test_the_set_up_cell_installs_the_package_on_colab_only(tmp_path: Path) -> N
         package, *kept = [word for word in words if not word.startswith("-")]
         assert package == f"git+{address}"
         for requirement in map(Requirement, kept):  # what Colab ships must stay as it is
-            assert requirement.specifier.contains(version(requirement.name), prereleases=True), requirement
+            assert requirement.specifier.contains(version(requirement.name), prereleases=True), (
+                requirement
+            )
 
 
 def notebook(*cells: tuple[str, str]) -> Any:
@@ -101,9 +107,8 @@ def notebook(*cells: tuple[str, str]) -> Any:
 
 def test_plain_markdown_and_allowed_imports_pass() -> None:
     text = "## A (1.3)\n\n$$ x_{i} = 1\n% TeX\n\\tag{1.3} $$\n\n`x`{.a} is $\\{z\\}$\n\n```python\n%pip\n(x)=\n```\n"
-    code = (
-        "%matplotlib inline\nimport json\nimport torch\nfrom companion.elbo import elbo_terms\nimport numpy, matplotlib"
-    )
+    code = "%matplotlib inline\nimport json\nimport torch\nfrom companion.elbo import elbo_terms\n"
+    code += "import numpy, matplotlib"
     assert colab_check.problems(notebook(("markdown", text), ("code", code))) == []
 
 

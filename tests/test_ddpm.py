@@ -15,23 +15,16 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from companion.checkpoints import Card, load_weights, save_weights
 from companion.ddpm import (
     Ddpm,
-    MixtureDenoiser,
-    NoisePredictor,
-    VPredictor,
-    bound_weights,
     elbo_step,
-    gaussian_denoiser,
     image_ddpm,
-    linear_noise_error,
     noise_errors,
     noise_prediction_loss,
-    optimal_reverse_var,
     single_step_elbo,
     v_prediction_loss,
 )
+from companion.denoisers import MixtureDenoiser, NoisePredictor, VPredictor, gaussian_denoiser
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import elbo_terms, log_weights
 from companion.networks.classifier import DigitClassifier
@@ -47,6 +40,8 @@ from companion.schedule import (
     score_from_x_0,
     v_from_x_0,
 )
+from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
+from companion.zoo.checkpoints import Card, load_weights, save_weights
 
 F64 = torch.double
 
@@ -56,14 +51,18 @@ DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 def rescaled(T: int) -> Schedule:
     """The linear schedule of 1000 steps with its betas 1000 / T times as large."""
-    return Schedule.from_betas((torch.linspace(1e-4, 0.02, T, dtype=F64) * 1000 / T).clamp(max=0.999))
+    return Schedule.from_betas(
+        (torch.linspace(1e-4, 0.02, T, dtype=F64) * 1000 / T).clamp(max=0.999)
+    )
 
 
 def optimal(schedule: Schedule, eigenvalues: Tensor) -> Tensor:
     return optimal_reverse_var(schedule, linear_noise_error(schedule, eigenvalues))
 
 
-def gaussian_model(schedule: Schedule, mean: Tensor, eigenvalues: Tensor, reverse_var: Tensor) -> Ddpm:
+def gaussian_model(
+    schedule: Schedule, mean: Tensor, eigenvalues: Tensor, reverse_var: Tensor
+) -> Ddpm:
     """The exact denoiser for data whose dimensions are independent and normal."""
     denoiser = gaussian_denoiser(schedule, mean, torch.diag(eigenvalues))
     return Ddpm(denoiser, schedule, tuple(mean.shape), reverse_var).double()
@@ -110,7 +109,9 @@ def variances(schedule: Schedule, eigenvalue: float) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("T", [1, 10, 100, 1000])
 @pytest.mark.parametrize(("mean", "eigenvalue"), [(0.0, 0.25), (0.7, 4.0), (-1.0, 1.0)])
-def test_the_gap_of_the_exact_denoiser_is_that_of_the_variances(T: int, mean: float, eigenvalue: float) -> None:
+def test_the_gap_of_the_exact_denoiser_is_that_of_the_variances(
+    T: int, mean: float, eigenvalue: float
+) -> None:
     schedule = rescaled(max(T, 10)) if T > 1 else Schedule.from_betas(torch.tensor([0.9]))
     for var in variances(schedule, eigenvalue).values():
         expected = gap_formula(schedule, mean, eigenvalue, var)
@@ -119,9 +120,16 @@ def test_the_gap_of_the_exact_denoiser_is_that_of_the_variances(T: int, mean: fl
 
 @pytest.mark.parametrize(
     ("T", "beta", "beta_tilde"),
-    [(10, 0.1217, 5.390), (100, 0.01096, 1.250), (1000, 0.001092, 0.4563), (10_000, 0.0001092, 0.3157)],
+    [
+        (10, 0.1217, 5.390),
+        (100, 0.01096, 1.250),
+        (1000, 0.001092, 0.4563),
+        (10_000, 0.0001092, 0.3157),
+    ],
 )
-def test_more_steps_close_the_gap_of_beta_and_not_that_of_beta_tilde(T: int, beta: float, beta_tilde: float) -> None:
+def test_more_steps_close_the_gap_of_beta_and_not_that_of_beta_tilde(
+    T: int, beta: float, beta_tilde: float
+) -> None:
     schedule = rescaled(T)
     var = variances(schedule, 0.25)
     assert abs(gap(schedule, 0.0, 0.25, var["optimal"])) < 1e-9
@@ -135,27 +143,36 @@ def test_more_steps_close_the_gap_of_beta_and_not_that_of_beta_tilde(T: int, bet
 def test_every_weight_is_p_of_x_for_standard_normal_data_and_beta(T: int, unchecked: None) -> None:
     schedule, x = rescaled(max(T, 21)), torch.randn(20, 3, dtype=F64)
     schedule = schedule.strided(range(1, T + 1)) if T < 21 else schedule
-    model = gaussian_model(schedule, torch.zeros(3, dtype=F64), torch.ones(3, dtype=F64), schedule.beta)
+    model = gaussian_model(
+        schedule, torch.zeros(3, dtype=F64), torch.ones(3, dtype=F64), schedule.beta
+    )
     expected = Normal(0.0, 1.0).log_prob(x).sum(1)
     torch.testing.assert_close(log_weights(model, x), expected, rtol=0, atol=1e-9)
 
 
 def test_several_dimensions_need_a_variance_for_each() -> None:
     schedule = cosine_schedule(50)
-    mean, eigenvalues = torch.tensor([0.3, 0.0, -1.0], dtype=F64), torch.tensor([4.0, 0.5, 0.01], dtype=F64)
+    mean, eigenvalues = (
+        torch.tensor([0.3, 0.0, -1.0], dtype=F64),
+        torch.tensor([4.0, 0.5, 0.01], dtype=F64),
+    )
     log_p = -0.5 * (2 * math.pi * math.e * eigenvalues).log().sum()
     each = optimal(schedule, eigenvalues)
     bound = exact_elbo(gaussian_model(schedule, mean, eigenvalues, each), mean, eigenvalues)
     top = gap_formula(schedule, 0.3, 4.0, each[:, 0])
     assert (log_p - bound).item() == pytest.approx(top, abs=2e-6) and top < 1e-6
     # The weights are then p(x), but for what is left of the data in x_T.
-    model, x = gaussian_model(schedule, mean, eigenvalues, each), mean + torch.randn(10, 3, dtype=F64)
+    model, x = (
+        gaussian_model(schedule, mean, eigenvalues, each),
+        mean + torch.randn(10, 3, dtype=F64),
+    )
     expected = Normal(mean, eigenvalues.sqrt()).log_prob(x).sum(1)
     torch.testing.assert_close(log_weights(model, x), expected, rtol=0, atol=5e-2)
     # One for all is best where it is their mean.
     one = each.mean(1)
     gaps = [
-        log_p - exact_elbo(gaussian_model(schedule, mean, eigenvalues, one * factor), mean, eigenvalues)
+        log_p
+        - exact_elbo(gaussian_model(schedule, mean, eigenvalues, one * factor), mean, eigenvalues)
         for factor in (1, 0.97, 1.03)
     ]
     assert top < gaps[0] < min(gaps[1:])
@@ -194,7 +211,10 @@ def test_times_that_are_not_alike_change_the_spread_and_not_the_mean() -> None:
     expected = exact_elbo(model, mean, eigenvalues).item()
     x = mean + eigenvalues.sqrt() * torch.randn(n, 2, dtype=F64)
     spread = {}
-    for name, weights in {"early": 1 / torch.arange(101.0).clamp(min=1), "late": torch.arange(101.0) + 1}.items():
+    for name, weights in {
+        "early": 1 / torch.arange(101.0).clamp(min=1),
+        "late": torch.arange(101.0) + 1,
+    }.items():
         elbo = single_step_elbo(model, x, weights)
         spread[name] = elbo.std()
         assert abs(elbo.mean().item() - expected) <= 5 * elbo.std().item() / math.sqrt(n)
@@ -212,7 +232,9 @@ def test_samples_of_the_exact_model_have_the_law_of_the_data(unchecked: None) ->
     model = gaussian_model(schedule, mean, eigenvalues, optimal(schedule, eigenvalues))
     *film, x = ancestral_sample(model, n)
     assert len(film) == 30
-    x = x + optimal(schedule, eigenvalues)[1].sqrt() * torch.randn_like(x)  # the sampler leaves out the last noise
+    x = x + optimal(schedule, eigenvalues)[1].sqrt() * torch.randn_like(
+        x
+    )  # the sampler leaves out the last noise
     assert ((x.mean(0) - mean).abs() <= 5 * (eigenvalues / n).sqrt()).all()
     assert ((x.var(0) - eigenvalues).abs() <= 5 * eigenvalues * math.sqrt(2 / n)).all()
 
@@ -227,10 +249,15 @@ def test_samples_of_the_exact_model_have_the_law_of_the_data(unchecked: None) ->
         (1000, 0.00214, 0.00254),
     ],
 )
-def test_few_steps_spoil_the_variance_of_fine_detail(S: int, beta_tilde: float, beta: float) -> None:
+def test_few_steps_spoil_the_variance_of_fine_detail(
+    S: int, beta_tilde: float, beta: float
+) -> None:
     lam, schedule = torch.full((1, 1), 0.0025, dtype=F64), linear_schedule(1000)
     denoiser = gaussian_denoiser(schedule, torch.zeros(1, dtype=F64), lam)  # made for all times
-    short, one = schedule.strided(torch.linspace(1, 1000, S).round().long()), torch.ones(1, 1, dtype=F64)
+    short, one = (
+        schedule.strided(torch.linspace(1, 1000, S).round().long()),
+        torch.ones(1, 1, dtype=F64),
+    )
     for reverse_var, expected in ((short.posterior_var, beta_tilde), (short.beta, beta)):
         reverse_var = torch.cat([one[0], one[0], reverse_var[2:]])
         model, variance = Ddpm(denoiser, short, (1,), reverse_var).double(), one
@@ -275,7 +302,9 @@ def test_the_exact_denoiser_is_the_mean_of_the_data_behind(t: int) -> None:
     denoiser = MixtureDenoiser(schedule, weights, means[:, None], (stds**2)[:, None, None])
     signal, var = schedule.kernel(0, t)
     for x_t in (-2.0, 0.1, 1.5):
-        joint = density * Normal(signal * x_0, var.sqrt()).log_prob(torch.tensor(x_t, dtype=F64)).exp()
+        joint = (
+            density * Normal(signal * x_0, var.sqrt()).log_prob(torch.tensor(x_t, dtype=F64)).exp()
+        )
         expected = (x_0 * joint).sum() / joint.sum()
         actual = denoiser(torch.full((1, 1), x_t, dtype=F64), torch.tensor([t]))
         assert actual.item() == pytest.approx(expected.item(), abs=1e-8)
@@ -368,13 +397,17 @@ def test_a_ddpm_of_pictures_has_their_gray_levels_and_ho_s_variance_of_the_likel
     assert torch.equal(model.reverse_var[2:], schedule.beta[2:])
     assert model.reverse_var[1] == schedule.posterior_var[2] < schedule.beta[1]
     x = torch.randint(17, (3, 1, 8, 8)) / 8 - 1
-    assert elbo_step(model, x, torch.ones(3, dtype=torch.long), torch.randn_like(x)).isfinite().all()
+    assert (
+        elbo_step(model, x, torch.ones(3, dtype=torch.long), torch.randn_like(x)).isfinite().all()
+    )
     with pytest.raises(ValueError, match="value must lie on the 17 gray levels"):
         elbo_step(model, x + 1 / 16, torch.ones(3, dtype=torch.long), torch.randn_like(x))
     other = image_ddpm(network, cosine_schedule(30), NoisePredictor)
     assert other.num_latents == 30 and type(other.denoiser) is NoisePredictor
     v, x_t, t = torch.zeros(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000])
-    assert torch.allclose(model.denoise(x_t, t), x_t * schedule.alpha_bar[t].sqrt().view(3, 1, 1, 1).float())  # v = 0
+    assert torch.allclose(
+        model.denoise(x_t, t), x_t * schedule.alpha_bar[t].sqrt().view(3, 1, 1, 1).float()
+    )  # v = 0
     assert network(x_t, t).equal(v)
 
 
@@ -418,7 +451,8 @@ def test_other_data_can_be_denoised_better_than_linearly() -> None:
         noise, time = torch.randn_like(x), torch.full((n,), t)
         x_t = add_noise(schedule, x, t, noise)
         errors = [
-            (noise - noise_from_x_0(schedule, x_t, t, denoiser(x_t, time))).square() for denoiser in (best, linear)
+            (noise - noise_from_x_0(schedule, x_t, t, denoiser(x_t, time))).square()
+            for denoiser in (best, linear)
         ]
         gain = errors[1] - errors[0]  # of the same draws
         assert gain.mean() > 5 * gain.std() / math.sqrt(n)
@@ -434,21 +468,27 @@ def test_weights_turn_errors_of_every_form_into_the_bound(kind: str) -> None:
     x, noise, good, bad = torch.randn(4, 4, 6, dtype=F64)
     x_t = add_noise(schedule, x, t, noise)
     terms = [
-        elbo_step(Ddpm(lambda x_t, t, x_hat=x_hat: x_hat, schedule, (6,), var).double(), x, t, noise)
+        elbo_step(
+            Ddpm(lambda x_t, t, x_hat=x_hat: x_hat, schedule, (6,), var).double(), x, t, noise
+        )
         for x_hat in (good, bad)
     ]
     weights = bound_weights(schedule, var)
     forms = {"noise": noise_from_x_0, "v": v_from_x_0, "score": score_from_x_0}
     forms["x_0"] = lambda schedule, x_t, t, x_0: x_0
     # The mean of a step is where the sampler would go; at t = 1 it is the estimate itself.
-    forms["mean"] = lambda s, x_t, t, x_0: s.posterior(t).of_x_0[:, None] * x_0 + s.posterior(t).of_x_t[:, None] * x_t
+    forms["mean"] = lambda s, x_t, t, x_0: (
+        s.posterior(t).of_x_0[:, None] * x_0 + s.posterior(t).of_x_t[:, None] * x_t
+    )
     assert set(forms) == set(weights._fields)
     for name, form in forms.items():
         truth = form(schedule, x_t, t, x)
         errors = [(form(schedule, x_t, t, x_hat) - truth).square().sum(1) for x_hat in (good, bad)]
         weight = getattr(weights, name)
         assert weight.shape == (201,) and weight[0] == 0
-        torch.testing.assert_close(weight[t] * (errors[1] - errors[0]), terms[0] - terms[1], rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(
+            weight[t] * (errors[1] - errors[0]), terms[0] - terms[1], rtol=1e-8, atol=1e-8
+        )
 
 
 def test_the_weight_of_the_noise_is_the_well_known_one() -> None:
@@ -473,7 +513,8 @@ def test_the_optimal_variance_is_optimal_for_any_denoiser_and_any_data() -> None
         errors[t] = (noise_from_x_0(schedule, x_t, t, denoiser(x_t, time)) - noise).square().mean()
         best = optimal_reverse_var(schedule, errors).clamp(min=1e-9)
         terms = [
-            elbo_step(Ddpm(denoiser, schedule, (3,), best * f).double(), x, time, noise).mean() for f in (1, 0.99, 1.01)
+            elbo_step(Ddpm(denoiser, schedule, (3,), best * f).double(), x, time, noise).mean()
+            for f in (1, 0.99, 1.01)
         ]
         assert terms[0] > max(terms[1:])
     for lam in (0.0, 1.0):  # known data: beta_tilde; standard normal data: beta
@@ -490,7 +531,10 @@ class Net(nn.Module):
 
     def __init__(self, channels: int = 1, told: list[int] | None = None) -> None:
         super().__init__()
-        self.first, self.last = nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(4, channels, 3, padding=1)
+        self.first, self.last = (
+            nn.Conv2d(channels, 4, 3, padding=1),
+            nn.Conv2d(4, channels, 3, padding=1),
+        )
         self.time, self.told = nn.Embedding(1001, 4), told
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -503,7 +547,9 @@ def pictures(num: int = 2, channels: int = 1) -> Tensor:
     return torch.randint(0, 256, (num, channels, 28, 28)) / 127.5 - 1
 
 
-def picture_model(adapter: type[NoisePredictor] = NoisePredictor, T: int = 1000, **settings: Any) -> Ddpm:
+def picture_model(
+    adapter: type[NoisePredictor] = NoisePredictor, T: int = 1000, **settings: Any
+) -> Ddpm:
     schedule = linear_schedule(T)
     return Ddpm(adapter(Net(), schedule), schedule, (1, 28, 28), schedule.beta, **settings)
 
@@ -511,7 +557,9 @@ def picture_model(adapter: type[NoisePredictor] = NoisePredictor, T: int = 1000,
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("adapter", [NoisePredictor, VPredictor])
-def test_shapes_precision_and_gradients(adapter: type[NoisePredictor], dtype: torch.dtype, device: str) -> None:
+def test_shapes_precision_and_gradients(
+    adapter: type[NoisePredictor], dtype: torch.dtype, device: str
+) -> None:
     model = picture_model(adapter, T=4, likelihood=DiscretizedNormal).to(device=device, dtype=dtype)
     x = pictures().to(device=device, dtype=dtype)
     *film, x_hat = ancestral_sample(model, 2)
@@ -550,7 +598,9 @@ def test_a_network_is_told_the_times_from_1_to_t_for_each_example() -> None:
     assert told == [6, 2]
 
 
-@pytest.mark.parametrize("schedule", [linear_schedule(1000), cosine_schedule(1000)], ids=["linear", "cosine"])
+@pytest.mark.parametrize(
+    "schedule", [linear_schedule(1000), cosine_schedule(1000)], ids=["linear", "cosine"]
+)
 def test_a_perfect_network_gives_the_data_in_single_precision(schedule: Schedule) -> None:
     x_0, noise = torch.randn(2, 3, 500)
     t = torch.tensor([1, 500, 990])
@@ -566,8 +616,12 @@ def test_a_perfect_network_gives_the_data_in_single_precision(schedule: Schedule
 
     from_noise = NoisePredictor(Perfect(noise), schedule)(x_t, t)
     torch.testing.assert_close(from_noise[:2], x_0[:2], rtol=0, atol=1e-5)
-    torch.testing.assert_close(from_noise[2], x_0[2], rtol=0, atol=1e-4)  # divided by 0.007 and 0.016
-    from_v = VPredictor(Perfect(v_from_x_0(schedule, x_t.double(), t, x_0.double()).float()), schedule)(x_t, t)
+    torch.testing.assert_close(
+        from_noise[2], x_0[2], rtol=0, atol=1e-4
+    )  # divided by 0.007 and 0.016
+    from_v = VPredictor(
+        Perfect(v_from_x_0(schedule, x_t.double(), t, x_0.double()).float()), schedule
+    )(x_t, t)
     torch.testing.assert_close(from_v, x_0, rtol=0, atol=1e-5)
 
 
@@ -602,29 +656,47 @@ def test_the_bound_keeps_the_model_s_precision_under_autocast() -> None:
             assert loss(model, x).dtype == torch.float32 and loss(model, x).isfinite().all()
 
 
-def test_a_discretized_likelihood_is_the_density_of_smooth_pictures_times_the_width_of_a_level() -> None:
+def test_a_discretized_likelihood_is_the_density_of_smooth_pictures_times_the_width_of_a_level() -> (
+    None
+):
     x = pictures(3)
     t, noise = torch.ones(3, dtype=torch.long), torch.randn_like(x)
     schedule, var = linear_schedule(10), torch.full((11,), 0.04, dtype=F64)
     x_hat = 0.3 * x  # far from the ends, where the outer levels take all that is beyond
     density, mass = (
-        elbo_step(Ddpm(lambda x_t, t: x_hat, schedule, (1, 28, 28), var, likelihood), x * 0 + 1 / 255, t, noise)
+        elbo_step(
+            Ddpm(lambda x_t, t: x_hat, schedule, (1, 28, 28), var, likelihood),
+            x * 0 + 1 / 255,
+            t,
+            noise,
+        )
         for likelihood in (diagonal_normal, DiscretizedNormal)
     )
-    torch.testing.assert_close(mass - density, torch.full((3,), 784 * math.log(2 / 255)), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        mass - density, torch.full((3,), 784 * math.log(2 / 255)), rtol=1e-3, atol=0
+    )
 
 
 def test_weights_survive_a_file_and_hold_the_schedule_unrounded(tmp_path: Any) -> None:
-    model, card = picture_model(T=10), Card("d", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0)
+    model, card = (
+        picture_model(T=10),
+        Card("d", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0),
+    )
     names = {f"denoiser.network.{name}" for name in Net().state_dict()}
-    assert set(model.state_dict()) == {*names, "schedule.log_alpha_bar", "denoiser.schedule.log_alpha_bar"}
+    assert set(model.state_dict()) == {
+        *names,
+        "schedule.log_alpha_bar",
+        "denoiser.schedule.log_alpha_bar",
+    }
     save_weights(model, "d", card, tmp_path)
     other = picture_model(T=10)
     load_weights("d", other, tmp_path)
     assert torch.equal(other.schedule.log_alpha_bar, model.schedule.log_alpha_bar)
     t, x_t = torch.tensor([10, 3]), torch.randn(2, 1, 28, 28)
     network = model.denoiser.network
-    network.load_state_dict({name: value.half().float() for name, value in network.state_dict().items()})
+    network.load_state_dict(
+        {name: value.half().float() for name, value in network.state_dict().items()}
+    )
     assert torch.equal(other.denoise(x_t, t), model.denoise(x_t, t))
     with pytest.raises(ValueError, match="schedule.log_alpha_bar' of shape"):
         load_weights("d", picture_model(T=11), tmp_path)
@@ -649,21 +721,38 @@ EYE = torch.eye(2)[None]
             "^reverse_var must be positive and finite from entry 1 on; 0 was given at t = 1$",
         ),
         (
-            lambda: Ddpm(lambda x_t, t: x_t, S3, (2,), torch.tensor([[1.0, 1], [1, 1], [1, math.nan], [1, 1]])),
+            lambda: Ddpm(
+                lambda x_t, t: x_t,
+                S3,
+                (2,),
+                torch.tensor([[1.0, 1], [1, 1], [1, math.nan], [1, 1]]),
+            ),
             "nan was given at t = 2",
         ),
-        (lambda: TOY.posterior(torch.zeros(5, 3)), r"^x must have shape \(batch, 2\); \(5, 3\) was given$"),
-        (lambda: elbo_terms(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\); \(5, 1\) was given$"),
+        (
+            lambda: TOY.posterior(torch.zeros(5, 3)),
+            r"^x must have shape \(batch, 2\); \(5, 3\) was given$",
+        ),
+        (
+            lambda: elbo_terms(TOY, torch.zeros(5, 1)),
+            r"^x must have shape \(batch, 2\); \(5, 1\) was given$",
+        ),
         (lambda: single_step_elbo(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\)"),
         (lambda: noise_prediction_loss(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\)"),
         (lambda: v_prediction_loss(TOY, torch.zeros(5, 1)), r"^x must have shape \(batch, 2\)"),
         (lambda: noise_errors(TOY, torch.zeros(5, 1), [1]), r"^x must have shape \(batch, 2\)"),
-        (lambda: noise_errors(TOY, torch.zeros(5, 2), [0, 1]), "^times must lie in 1..3; 0 to 1 was given$"),
+        (
+            lambda: noise_errors(TOY, torch.zeros(5, 2), [0, 1]),
+            "^times must lie in 1..3; 0 to 1 was given$",
+        ),
         (
             lambda: single_step_elbo(TOY, torch.zeros(5, 2), torch.ones(3)),
             r"^time_weights must have shape \(4,\) and be positive and finite from entry 1 on; shape \(3,\) was given$",
         ),
-        (lambda: single_step_elbo(TOY, torch.zeros(5, 2), torch.tensor([1.0, 1, 0, 1])), "^time_weights must have"),
+        (
+            lambda: single_step_elbo(TOY, torch.zeros(5, 2), torch.tensor([1.0, 1, 0, 1])),
+            "^time_weights must have",
+        ),
         (lambda: TimeMlp(2, ()), "sizes must hold at least two positive integers"),
         (lambda: TimeMlp(2, (8,), width=6), "^width must be a multiple of 4; 6 was given$"),
         (
@@ -674,12 +763,20 @@ EYE = torch.eye(2)[None]
         (lambda: TOY.inner_prior(3, torch.zeros(5, 2)), "^t must lie in 1..3; 4 was given$"),
         (lambda: TOY.denoise(torch.zeros(5, 2), 0), "^t must lie in 1..3; 0 was given$"),
         (
-            lambda: Ddpm(lambda x_t, t: x_t[:, :1], S3, (2,), S3.beta).denoise(torch.zeros(5, 2), 1),
+            lambda: Ddpm(lambda x_t, t: x_t[:, :1], S3, (2,), S3.beta).denoise(
+                torch.zeros(5, 2), 1
+            ),
             r"^denoiser must give the shape of x_t, \(5, 2\); it gave \(5, 1\)$",
         ),
         (lambda: bound_weights(S3, S3.posterior_var), "reverse_var must be positive"),
-        (lambda: linear_noise_error(S3, torch.tensor([1.0, -1.0])), "must be finite and not negative; their smallest"),
-        (lambda: optimal_reverse_var(S3, torch.ones(3)), r"noise_error must have 4 entries; shape \(3,\) was given"),
+        (
+            lambda: linear_noise_error(S3, torch.tensor([1.0, -1.0])),
+            "must be finite and not negative; their smallest",
+        ),
+        (
+            lambda: optimal_reverse_var(S3, torch.ones(3)),
+            r"noise_error must have 4 entries; shape \(3,\) was given",
+        ),
         (
             lambda: MixtureDenoiser(S3, torch.ones(1), torch.zeros(1, 3), EYE),
             r"weights and covs must fit 1 means of 3 dimensions; shapes \(1,\) and \(1, 2, 2\) were given",
@@ -688,7 +785,10 @@ EYE = torch.eye(2)[None]
             lambda: MixtureDenoiser(S3, torch.full((1,), 0.5), torch.zeros(1, 2), EYE),
             r"weights must be positive and add up to 1; \[0.5\] was given",
         ),
-        (lambda: gaussian_denoiser(S3, torch.zeros(2), torch.tensor([[1.0, 1], [0, 1]])), "covs must be symmetric"),
+        (
+            lambda: gaussian_denoiser(S3, torch.zeros(2), torch.tensor([[1.0, 1], [0, 1]])),
+            "covs must be symmetric",
+        ),
         (
             lambda: gaussian_denoiser(S3, torch.zeros(2), -torch.eye(2)),
             "covs must be positive semi-definite; the smallest eigenvalue is -1",

@@ -12,13 +12,17 @@ from companion.distributions import DiscretizedNormal, bernoulli, diagonal_norma
 def test_diagonal_normal_sums_over_the_event() -> None:
     mean, std = torch.randn(5, 2, 3, dtype=torch.double), torch.rand(3, dtype=torch.double) + 0.1
     x = torch.randn(5, 2, 3, dtype=torch.double)
-    by_hand = -((x - mean) ** 2 / (2 * std**2) + std.log() + 0.5 * math.log(2 * math.pi)).sum((1, 2))
+    by_hand = -((x - mean) ** 2 / (2 * std**2) + std.log() + 0.5 * math.log(2 * math.pi)).sum(
+        (1, 2)
+    )
     torch.testing.assert_close(diagonal_normal(mean, std).log_prob(x), by_hand, rtol=1e-12, atol=0)
 
 
 def test_bernoulli_has_batch_shape_and_refuses_gray() -> None:
     p = bernoulli(torch.zeros(4, 1, 2, 2))
-    torch.testing.assert_close(p.log_prob(torch.ones(4, 1, 2, 2)), torch.full((4,), 4 * math.log(0.5)))
+    torch.testing.assert_close(
+        p.log_prob(torch.ones(4, 1, 2, 2)), torch.full((4,), 4 * math.log(0.5))
+    )
     with pytest.raises(ValueError, match="support"):
         p.log_prob(torch.full((4, 1, 2, 2), 0.5))
 
@@ -34,12 +38,16 @@ def test_discretized_normal_is_the_density_times_the_bin_when_bins_are_narrow() 
     x = torch.linspace(-1, 1, 256, dtype=torch.double)[120:130, None]
     mean = torch.full_like(x, 0.03)
     density = diagonal_normal(mean, 0.5).log_prob(x) + math.log(2 / 255)
-    torch.testing.assert_close(DiscretizedNormal(mean, 0.5).log_prob(x), density, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        DiscretizedNormal(mean, 0.5).log_prob(x), density, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_discretized_normal_stays_finite_far_in_the_tail() -> None:
     x = torch.tensor([[-1.0], [1.0], [-0.2]], dtype=torch.double)
-    log_prob = DiscretizedNormal(torch.tensor([[0.9], [-0.9], [0.9]], dtype=torch.double), 0.01).log_prob(x)
+    log_prob = DiscretizedNormal(
+        torch.tensor([[0.9], [-0.9], [0.9]], dtype=torch.double), 0.01
+    ).log_prob(x)
     assert log_prob.isfinite().all() and (log_prob < -1000).all()
 
 
@@ -77,13 +85,18 @@ def test_confident_bernoulli_pixels_keep_their_log_odds() -> None:
 
 def test_discretized_normal_is_as_accurate_right_of_the_mean_as_left() -> None:
     std, half = 0.01, 1 / 255
-    mean, x = torch.tensor([[-0.9]], dtype=torch.double), torch.linspace(-1, 1, 256, dtype=torch.double)[100]
+    mean, x = (
+        torch.tensor([[-0.9]], dtype=torch.double),
+        torch.linspace(-1, 1, 256, dtype=torch.double)[100],
+    )
     assert x > mean
     a, b = (x - half - 0.0 - mean) / std, (x + half - mean) / std
     by_quadrature = -0.5 * a**2 - math.log(math.sqrt(2 * math.pi))
     u = torch.linspace(0, 1, 100_001, dtype=torch.double)
     z = a + (b - a) * u
-    by_quadrature = (torch.trapezoid((-0.5 * (z**2 - a**2)).exp(), u) * (b - a)).log() + by_quadrature
+    by_quadrature = (
+        torch.trapezoid((-0.5 * (z**2 - a**2)).exp(), u) * (b - a)
+    ).log() + by_quadrature
     found = DiscretizedNormal(mean, std).log_prob(x.view(1, 1))
     torch.testing.assert_close(found, by_quadrature.view(1), rtol=1e-6, atol=0)
     mirrored = DiscretizedNormal(-mean, std).log_prob(-x.view(1, 1))
@@ -103,19 +116,53 @@ def test_a_given_std_takes_the_precision_of_the_mean() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: diagonal_normal(torch.zeros(2, 3).long(), 0.5), TypeError, "mean must be floating-point; torch.int64"),
-        (lambda: diagonal_normal(torch.tensor([[math.nan]]), 0.5), ValueError, "mean must be finite"),
-        (lambda: diagonal_normal(torch.zeros(2, 3), math.nan), ValueError, "std must be positive everywhere"),
-        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, high=math.inf), ValueError, "both finite"),
-        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, levels=2.5), ValueError, "integer, at least 2; 2.5 was"),
-        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[1.1 / 255]])), ValueError, "levels"),
-        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[257 / 255]])), ValueError, "levels"),
         (
-            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[-257 / 255]])),
+            lambda: diagonal_normal(torch.zeros(2, 3).long(), 0.5),
+            TypeError,
+            "mean must be floating-point; torch.int64",
+        ),
+        (
+            lambda: diagonal_normal(torch.tensor([[math.nan]]), 0.5),
+            ValueError,
+            "mean must be finite",
+        ),
+        (
+            lambda: diagonal_normal(torch.zeros(2, 3), math.nan),
+            ValueError,
+            "std must be positive everywhere",
+        ),
+        (
+            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, high=math.inf),
+            ValueError,
+            "both finite",
+        ),
+        (
+            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, levels=2.5),
+            ValueError,
+            "integer, at least 2; 2.5 was",
+        ),
+        (
+            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[1.1 / 255]])),
             ValueError,
             "levels",
         ),
-        (lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[math.nan]])), ValueError, "levels"),
+        (
+            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[257 / 255]])),
+            ValueError,
+            "levels",
+        ),
+        (
+            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(
+                torch.tensor([[-257 / 255]])
+            ),
+            ValueError,
+            "levels",
+        ),
+        (
+            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[math.nan]])),
+            ValueError,
+            "levels",
+        ),
         (
             lambda: DiscretizedNormal(torch.zeros(2, 3), 1.0).log_prob(torch.ones(2, 1)),
             ValueError,

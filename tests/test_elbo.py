@@ -29,11 +29,15 @@ class GaussianWalk(LatentChain):
     The exact posteriors come from conditioning the joint Gaussian; `spread` widens them, to make q wrong.
     """
 
-    def __init__(self, num_latents: int, a: float = 0.8, s2: float = 0.5, spread: float = 1.0) -> None:
+    def __init__(
+        self, num_latents: int, a: float = 0.8, s2: float = 0.5, spread: float = 1.0
+    ) -> None:
         super().__init__()
         self.num_latents, self.a, self.s2, self.spread = num_latents, a, s2, spread
         T = num_latents
-        walk = torch.zeros(T + 1, T + 1, dtype=torch.double)  # row t: z_t as a combination of the noises
+        walk = torch.zeros(
+            T + 1, T + 1, dtype=torch.double
+        )  # row t: z_t as a combination of the noises
         for t in range(T, -1, -1):
             walk[t, t] = 1.0 if t == T else math.sqrt(s2)
             if t < T:
@@ -79,7 +83,9 @@ def test_bound_falls_short_by_the_kl_when_q_is_too_wide(T: int) -> None:
     torch.manual_seed(T)
     model, x = GaussianWalk(T, spread=1.5), torch.full((200_000, 1), 0.7, dtype=torch.double)
     elbo = elbo_terms(model, x).elbo
-    gap = T * (0.5 * (1.5**2 - 1) - math.log(1.5))  # T Gaussians, each 1.5 times too wide: KL adds over the levels
+    gap = T * (
+        0.5 * (1.5**2 - 1) - math.log(1.5)
+    )  # T Gaussians, each 1.5 times too wide: KL adds over the levels
     error = elbo.std().item() / math.sqrt(len(x))
     difference = model.log_evidence(x)[0].item() - elbo.mean().item()
     assert gap > 20 * error and abs(difference - gap) <= 5 * error
@@ -105,7 +111,9 @@ def test_a_chain_without_inner_methods_says_so() -> None:
     class NoPrior(GaussianWalk):
         inner_prior = LatentChain.inner_prior
 
-    with pytest.raises(NotImplementedError, match="TwoLevels has num_latents=2 but no inner_posterior"):
+    with pytest.raises(
+        NotImplementedError, match="TwoLevels has num_latents=2 but no inner_posterior"
+    ):
         elbo_terms(TwoLevels(2), torch.zeros(1, 1, dtype=torch.double))
     with pytest.raises(NotImplementedError, match="NoPrior has num_latents=3 but no inner_prior"):
         list(ancestral_sample(NoPrior(3), 1))
@@ -243,7 +251,9 @@ def test_beta_weighs_the_kls() -> None:
     terms = elbo_terms(model, x)
     for beta in (0, 4.0):
         torch.manual_seed(5)
-        torch.testing.assert_close(elbo_loss(model, x, beta=beta), beta * terms.kl.sum(1) - terms.log_likelihood)
+        torch.testing.assert_close(
+            elbo_loss(model, x, beta=beta), beta * terms.kl.sum(1) - terms.log_likelihood
+        )
 
 
 def test_free_nats_are_counted_for_each_level_and_on_average_over_the_batch() -> None:
@@ -272,7 +282,9 @@ def test_a_level_below_its_free_nats_has_no_gradient() -> None:
 
     model, x = Wrong(1), repeat(0.7, 4)
     for free_nats, slope in ((0.0, 0.1), (1.0, 0.0)):
-        (gradient,) = torch.autograd.grad(elbo_loss(model, x, free_nats=free_nats).mean(), model.shift)
+        (gradient,) = torch.autograd.grad(
+            elbo_loss(model, x, free_nats=free_nats).mean(), model.shift
+        )
         assert gradient.item() == pytest.approx(slope)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from companion.exercises import NotYet, exercise, expect, expect_close, expect_function
+from companion.page.exercises import NotYet, exercise, expect, expect_close, expect_function
 
 
 @exercise("two-thirds")
@@ -17,7 +17,12 @@ def check_number(answer):
 @exercise("square")
 def check_square(function):
     """Check a function."""
-    expect_function(function, lambda x: x**2, [(torch.tensor([1.0, -2.0]),), (3.0,)], hint="Multiply x by itself.")
+    expect_function(
+        function,
+        lambda x: x**2,
+        [(torch.tensor([1.0, -2.0]),), (3.0,)],
+        hint="Multiply x by itself.",
+    )
 
 
 def test_right_answer_prints_one_line(capsys):

@@ -16,12 +16,15 @@ import companion
 PACKAGE = Path(companion.__file__).parent
 
 FLOORS = (
-    ("distributions", "schedule", "data", "training", "runtime"),
-    ("networks", "elbo"),
-    ("autoencoder", "vae", "hierarchical_vae", "ddpm", "score"),
-    ("samplers", "metrics", "guidance"),
-    ("plots", "interactive", "source", "checkpoints", "verify", "exercises"),
-    ("recipes", "records"),
+    # The science: each floor knows those below it.
+    ("checks",),
+    ("distributions", "schedule", "data", "runtime", "interpolation"),
+    ("networks", "elbo", "training"),
+    ("autoencoder", "vae", "hierarchical_vae", "denoisers", "variances"),
+    ("ladders", "ddpm", "score", "flows", "samplers", "metrics"),
+    ("guidance",),
+    # The wings: what a page needs, and what makes the shipped weights. Neither knows the other.
+    ("page", "zoo"),
     ("__main__",),
 )
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
@@ -29,12 +32,14 @@ FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in flo
 SOLE_IMPORTERS = {
     "torchvision": {"data"},
     "sklearn": {"data", "metrics"},
-    "matplotlib": {"plots"},
-    "IPython": {"source", "interactive"},
-    "ipywidgets": {"source", "interactive"},
+    "matplotlib": {"page"},
+    "IPython": {"page"},
+    "ipywidgets": {"page"},
 }
 HEAVY = {*SOLE_IMPORTERS, "scipy"}
-SHOWS_FLOOR = 4  # from here on, a module may need a heavy library as soon as it is imported
+SHOWS_FLOOR = FLOOR[
+    "page"
+]  # from here on, a module may need a heavy library as soon as it is imported
 NOT_OURS_TO_IMPORT = {"book", "notebooks", "tests", "tools", "benchmarks"}
 
 
@@ -65,7 +70,11 @@ def _imports(file: Path, package: Path) -> Iterator[tuple[str, bool]]:
                 yield (whole if whole in modules or source == package.name else source), inside
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = ast.unparse(node.func).split(".")[-1]
-            yield from [(str(node.args[0].value), inside)] if called in ("import_module", "__import__") else []
+            yield from (
+                [(str(node.args[0].value), inside)]
+                if called in ("import_module", "__import__")
+                else []
+            )
         inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             yield from visit(child, inside)
@@ -88,13 +97,21 @@ def violations(package: Path) -> list[str]:
             if top in NOT_OURS_TO_IMPORT:
                 found.append(f"{module} imports {target}, which is not part of the package")
             elif top in SOLE_IMPORTERS and group not in SOLE_IMPORTERS[top]:
-                found.append(f"{module} imports {target}; only {' and '.join(sorted(SOLE_IMPORTERS[top]))} may")
+                found.append(
+                    f"{module} imports {target}; only {' and '.join(sorted(SOLE_IMPORTERS[top]))} may"
+                )
             elif top in HEAVY and not inside and FLOOR.get(group, 0) < SHOWS_FLOOR:
-                found.append(f"{module} imports {target} at its top; it belongs into the function that needs it")
+                found.append(
+                    f"{module} imports {target} at its top; it belongs into the function that needs it"
+                )
             elif top == package.name and to in FLOOR and not group:
-                found.append(f"{module} imports {target}; the package itself exports its version alone")
+                found.append(
+                    f"{module} imports {target}; the package itself exports its version alone"
+                )
             elif top == package.name and to in FLOOR and to != group and FLOOR[to] >= FLOOR[group]:
-                found.append(f"{module} (floor {FLOOR[group]}) imports {target} (floor {FLOOR[to]})")
+                found.append(
+                    f"{module} (floor {FLOOR[group]}) imports {target} (floor {FLOOR[to]})"
+                )
     return found
 
 
@@ -108,7 +125,12 @@ def test_modules_import_from_lower_floors_only() -> None:
 def test_the_package_exports_its_version_alone() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text("utf8"))
     assert isinstance(companion.__version__, str)
-    names = [ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    names = [
+        ast.unparse(target)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    ]
     assert "__version__" in names
     assert set(names) <= {"__version__", "__all__"}
 
@@ -116,14 +138,18 @@ def test_the_package_exports_its_version_alone() -> None:
 def run(code: str) -> str:
     """Run Python code in a fresh process and return what it printed; stderr must stay empty."""
     command = [sys.executable, "-c", code]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=PACKAGE.parent)
+    process = subprocess.run(
+        command, capture_output=True, text=True, timeout=900, cwd=PACKAGE.parent
+    )
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     return process.stdout
 
 
 def test_the_bound_loads_no_heavy_library() -> None:
-    loaded = json.loads(run("import companion.elbo, json, sys; print(json.dumps(sorted(sys.modules)))"))
+    loaded = json.loads(
+        run("import companion.elbo, json, sys; print(json.dumps(sorted(sys.modules)))")
+    )
     assert "torch" in loaded
     assert HEAVY.intersection(loaded) == set()
 
@@ -181,7 +207,9 @@ def spy(path: Path, package: str) -> dict[str, list[str]]:
 def test_an_import_prints_nothing_seeds_nothing_and_reads_no_environment() -> None:
     did = spy(PACKAGE.parent, "companion")
     assert "companion.elbo" in did["names"]
-    assert len(did["names"]) == len([f for f in PACKAGE.rglob("*.py") if f.name != "__main__.py"]) - 1
+    assert (
+        len(did["names"]) == len([f for f in PACKAGE.rglob("*.py") if f.name != "__main__.py"]) - 1
+    )
     assert did["printed"] == ""
     assert did["changed"] == []
     assert did["reads"] == []
@@ -213,8 +241,8 @@ def test_the_checker_allows_what_is_allowed(tmp_path: Path) -> None:
         networks__conv="",
         data__toys="def load():\n    import torchvision\n    from sklearn.datasets import load_digits\n",
         vae="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from companion.elbo import Chain\n",
-        plots="import matplotlib.pyplot as plt\nfrom companion import vae\n",
-        interactive="import ipywidgets\n",
+        page__plots="import matplotlib.pyplot as plt\nfrom companion import vae\n",
+        zoo__recipes="from companion.vae import Vae\n",
     )
     assert violations(package) == []
 
@@ -222,26 +250,37 @@ def test_the_checker_allows_what_is_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "text", "named"),
     [
-        ("elbo", "from companion.vae import Vae\n", "companion.vae (floor 2)"),
-        ("elbo", "import companion.networks.mlp as mlp\n", "companion.networks.mlp (floor 1)"),
-        ("elbo", "from companion import plots\n", "companion.plots (floor 4)"),
-        ("elbo", "from .vae import Vae\n", "companion.vae (floor 2)"),
-        ("elbo", "from . import vae\n", "companion.vae (floor 2)"),
-        ("elbo", "def f():\n    from companion import vae\n", "companion.vae (floor 2)"),
-        ("elbo", "if TYPE_CHECKING:\n    from companion.vae import Vae\n", "companion.vae (floor 2)"),
-        ("elbo", "import importlib\nm = importlib.import_module('companion.vae')\n", "companion.vae (floor 2)"),
-        ("networks__mlp", "from ..elbo import Chain\n", "companion.elbo (floor 1)"),
+        ("elbo", "from companion.vae import Vae\n", "companion.vae (floor 3)"),
+        ("elbo", "import companion.networks.mlp as mlp\n", "companion.networks.mlp (floor 2)"),
+        ("elbo", "from companion.page import plots\n", "companion.page (floor 6)"),
+        ("elbo", "from .vae import Vae\n", "companion.vae (floor 3)"),
+        ("elbo", "from . import vae\n", "companion.vae (floor 3)"),
+        ("elbo", "def f():\n    from companion import vae\n", "companion.vae (floor 3)"),
+        (
+            "elbo",
+            "if TYPE_CHECKING:\n    from companion.vae import Vae\n",
+            "companion.vae (floor 3)",
+        ),
+        (
+            "elbo",
+            "import importlib\nm = importlib.import_module('companion.vae')\n",
+            "companion.vae (floor 3)",
+        ),
+        ("networks__mlp", "from ..elbo import Chain\n", "companion.elbo (floor 2)"),
         ("elbo", "def f():\n    import torchvision.datasets\n", "only data may"),
         ("elbo", "import sklearn\n", "only data and metrics may"),
-        ("interactive", "from matplotlib.figure import Figure\n", "only plots may"),
-        ("plots", "from IPython.display import display\n", "only interactive and source may"),
+        ("zoo__runs", "from matplotlib.figure import Figure\n", "only page may"),
+        ("zoo__runs", "from companion.page import plots\n", "companion.page (floor 6)"),
+        ("page__show", "from companion.zoo import recipes\n", "companion.zoo (floor 6)"),
         ("data__toys", "import torchvision\n", "at its top"),
         ("metrics", "import scipy.stats\n", "at its top"),
         ("elbo", "from tools.notebooks import run\n", "not part of the package"),
         ("kitchen", "", "companion.kitchen has no floor"),
     ],
 )
-def test_the_checker_finds_a_planted_import(tmp_path: Path, module: str, text: str, named: str) -> None:
+def test_the_checker_finds_a_planted_import(
+    tmp_path: Path, module: str, text: str, named: str
+) -> None:
     found = violations(house(tmp_path, **{module: text}))
     assert len(found) == 1
     assert found[0].startswith("companion." + module.replace("__", "."))
@@ -251,7 +290,9 @@ def test_the_checker_finds_a_planted_import(tmp_path: Path, module: str, text: s
 def test_the_checker_keeps_the_package_file_empty(tmp_path: Path) -> None:
     package = house(tmp_path, elbo="")
     (package / "__init__.py").write_text("from companion.elbo import Chain\n", "utf8")
-    assert violations(package) == ["companion imports companion.elbo; the package itself exports its version alone"]
+    assert violations(package) == [
+        "companion imports companion.elbo; the package itself exports its version alone"
+    ]
 
 
 def test_the_spy_sees_what_an_import_does(tmp_path: Path) -> None:
@@ -259,13 +300,23 @@ def test_the_spy_sees_what_an_import_does(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "a.py").write_text("import os\nHOME = os.environ.get('HOME')\n", "utf8")
-    (package / "b.py").write_text("import os, os.path\nX = os.getenv('LANG')\nY = os.path.expanduser('~')\n", "utf8")
+    (package / "b.py").write_text(
+        "import os, os.path\nX = os.getenv('LANG')\nY = os.path.expanduser('~')\n", "utf8"
+    )
     (package / "c.py").write_text("import torch\ntorch.manual_seed(0)\nprint('hello')\n", "utf8")
-    (package / "d.py").write_text("import os\ndef later():\n    return os.environ['HOME']\n", "utf8")
-    (package / "e.py").write_text("import os\nhave = 'HOME' in os.environ\nnames = list(os.environ)\n", "utf8")
+    (package / "d.py").write_text(
+        "import os\ndef later():\n    return os.environ['HOME']\n", "utf8"
+    )
+    (package / "e.py").write_text(
+        "import os\nhave = 'HOME' in os.environ\nnames = list(os.environ)\n", "utf8"
+    )
     did = spy(tmp_path, "guesthouse")
     assert did["names"] == [f"guesthouse.{name}" for name in "abcde"]
     assert did["changed"] == ["guesthouse.c"]
     assert did["printed"] == "hello\n"
-    assert {read.split()[0] for read in did["reads"]} == {"guesthouse.a", "guesthouse.b", "guesthouse.e"}
+    assert {read.split()[0] for read in did["reads"]} == {
+        "guesthouse.a",
+        "guesthouse.b",
+        "guesthouse.e",
+    }
     assert {"guesthouse.b reads HOME", "guesthouse.e reads everything"} <= set(did["reads"])

@@ -8,26 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from companion.ddpm import (
-    Ddpm,
-    MixtureDenoiser,
-    NoisePredictor,
-    VPredictor,
-    gaussian_denoiser,
-    linear_noise_error,
-    noise_prediction_loss,
-    optimal_reverse_var,
-    v_prediction_loss,
-)
-from companion.guidance import (
-    classifier_free_loss,
-    guided,
-    posterior_denoiser,
-)
+from companion.ddpm import Ddpm, noise_prediction_loss, v_prediction_loss
+from companion.denoisers import MixtureDenoiser, NoisePredictor, VPredictor, gaussian_denoiser
+from companion.guidance import classifier_free_loss, guided, posterior_denoiser
 from companion.networks import UNet
 from companion.samplers import ddim_sample, ddpm_sample
 from companion.schedule import linear_schedule, noise_from_x_0
 from companion.training import fit
+from companion.variances import linear_noise_error, optimal_reverse_var
 
 F64 = torch.double
 LINEAR = linear_schedule(1000)
@@ -88,15 +76,23 @@ def test_the_loss_trains_through_the_loop_of_the_recipes() -> None:
     ddpm = model()
     batches = [(torch.randn(8, 1, 4, 4), torch.randint(3, (8,))) for _ in range(3)]
     before = ddpm.denoiser.network.label.weight.clone()
-    steps = list(fit(ddpm, classifier_free_loss, batches, torch.optim.Adam(ddpm.parameters(), 1e-3)))
+    steps = list(
+        fit(ddpm, classifier_free_loss, batches, torch.optim.Adam(ddpm.parameters(), 1e-3))
+    )
     assert len(steps) == 3
-    assert (ddpm.denoiser.network.label.weight != before).any(1).all()  # the classes, and that which is none
+    assert (
+        (ddpm.denoiser.network.label.weight != before).any(1).all()
+    )  # the classes, and that which is none
 
 
 @pytest.mark.parametrize("predictor", [NoisePredictor, VPredictor])
 def test_guidance_exaggerates_what_the_class_tells(predictor: type[NoisePredictor]) -> None:
     denoiser, schedule = model(predictor).denoiser, linear_schedule(20, 0.01, 0.4)
-    x_t, t, label = torch.randn(4, 1, 4, 4), torch.tensor([1, 5, 12, 20]), torch.tensor([0, 1, 2, 2])
+    x_t, t, label = (
+        torch.randn(4, 1, 4, 4),
+        torch.tensor([1, 5, 12, 20]),
+        torch.tensor([0, 1, 2, 2]),
+    )
     told, untold = denoiser(x_t, t, label), denoiser(x_t, t)
     assert (told - untold).abs().amax((1, 2, 3)).min() > 1e-3
     torch.testing.assert_close(guided(denoiser, label, 1.0)(x_t, t), told, rtol=1e-4, atol=1e-4)
@@ -104,7 +100,8 @@ def test_guidance_exaggerates_what_the_class_tells(predictor: type[NoisePredicto
     # As in the paper: (1 + w) noise(told) - w noise(untold).
     w = 2.0
     noise, told, untold = (
-        noise_from_x_0(schedule, x_t, t, x) for x in (guided(denoiser, label, 1 + w)(x_t, t), told, untold)
+        noise_from_x_0(schedule, x_t, t, x)
+        for x in (guided(denoiser, label, 1 + w)(x_t, t), told, untold)
     )
     torch.testing.assert_close(noise, (1 + w) * told - w * untold, rtol=1e-3, atol=1e-3)
 
@@ -112,7 +109,9 @@ def test_guidance_exaggerates_what_the_class_tells(predictor: type[NoisePredicto
 def test_a_guided_denoiser_serves_the_samplers() -> None:
     denoiser = model().denoiser
     label = torch.tensor([0, 1, 2])
-    *film, x = ddim_sample(guided(denoiser, label, 2.0), linear_schedule(20, 0.01, 0.4), torch.randn(3, 1, 4, 4))
+    *film, x = ddim_sample(
+        guided(denoiser, label, 2.0), linear_schedule(20, 0.01, 0.4), torch.randn(3, 1, 4, 4)
+    )
     assert len(film) == 20 and x.shape == (3, 1, 4, 4) and bool(x.isfinite().all())
 
 
@@ -126,7 +125,13 @@ MATRIX = torch.tensor([[1.0, 0.5, 0.0], [0.0, -1.0, 2.0]], dtype=F64)
 
 def posterior(matrix: Tensor, y: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
     """Mean and covariance of x given y = matrix x + noise, for x from N(MEAN, COV)."""
-    gain = COV @ matrix.T @ torch.linalg.inv(matrix @ COV @ matrix.T + noise_std**2 * torch.eye(len(matrix), dtype=F64))
+    gain = (
+        COV
+        @ matrix.T
+        @ torch.linalg.inv(
+            matrix @ COV @ matrix.T + noise_std**2 * torch.eye(len(matrix), dtype=F64)
+        )
+    )
     cov = COV - gain @ matrix @ COV
     return MEAN + gain @ (y - matrix @ MEAN), (cov + cov.T) / 2
 
@@ -138,7 +143,9 @@ each = pytest.mark.parametrize("matrix", MEASUREMENTS.values(), ids=MEASUREMENTS
 
 @each
 @pytest.mark.parametrize("noise_std", [0.01, 0.3])
-def test_for_normal_data_it_is_the_denoiser_of_the_posterior(matrix: Tensor, noise_std: float) -> None:
+def test_for_normal_data_it_is_the_denoiser_of_the_posterior(
+    matrix: Tensor, noise_std: float
+) -> None:
     y = matrix @ TRUTH
     exact = gaussian_denoiser(LINEAR, *posterior(matrix, y, noise_std))
     ours = posterior_denoiser(PRIOR, LINEAR, matrix, y.expand(20, -1), noise_std, COV)
@@ -148,7 +155,9 @@ def test_for_normal_data_it_is_the_denoiser_of_the_posterior(matrix: Tensor, noi
         torch.testing.assert_close(ours(x_t, t), exact(x_t, t), rtol=0, atol=1e-9)
         if time > 2:
             assert (PRIOR(x_t, t) - exact(x_t, t)).abs().max() > 0.1
-            assert (unknown(x_t, t) - exact(x_t, t)).abs().max() > 0.01  # another covariance is not as good
+            assert (
+                unknown(x_t, t) - exact(x_t, t)
+            ).abs().max() > 0.01  # another covariance is not as good
 
 
 @each
@@ -186,8 +195,13 @@ def test_ddim_draws_from_the_posterior_too(unchecked: None) -> None:
 def test_of_a_mixture_it_is_nearer_than_what_ignores_the_measurement() -> None:
     n, s, cov = 4000, 0.3, 0.0156 * torch.eye(2, dtype=F64)
     angle = 2 * math.pi * torch.arange(8, dtype=F64) / 8
-    means, matrix = 1.25 * torch.stack([angle.cos(), angle.sin()], 1), torch.tensor([[1.0, 0.0]], dtype=F64)
-    denoiser = MixtureDenoiser(LINEAR, torch.full((8,), 1 / 8, dtype=F64), means, cov.expand(8, 2, 2))
+    means, matrix = (
+        1.25 * torch.stack([angle.cos(), angle.sin()], 1),
+        torch.tensor([[1.0, 0.0]], dtype=F64),
+    )
+    denoiser = MixtureDenoiser(
+        LINEAR, torch.full((8,), 1 / 8, dtype=F64), means, cov.expand(8, 2, 2)
+    )
     x = means[torch.randint(8, (n,))] + 0.125 * torch.randn(n, 2, dtype=F64)
     y = x @ matrix.T + s * torch.randn(n, 1, dtype=F64)
     data_cov = cov + means.T @ means / 8
@@ -195,9 +209,16 @@ def test_of_a_mixture_it_is_nearer_than_what_ignores_the_measurement() -> None:
         signal, noise_var = LINEAR.kernel(0, t)
         x_t = signal * x + noise_var.sqrt() * torch.randn_like(x)
         # Exactly: condition each component on both x_t and y, and weigh them anew.
-        both, seen = torch.cat([x_t, y], 1)[:, None], torch.cat([signal * torch.eye(2, dtype=F64), matrix])
-        spread = seen @ cov @ seen.T + torch.diag(torch.stack([noise_var, noise_var, torch.tensor(s**2)]))
-        fit_of = torch.distributions.MultivariateNormal(means @ seen.T, spread).log_prob(both).softmax(1)
+        both, seen = (
+            torch.cat([x_t, y], 1)[:, None],
+            torch.cat([signal * torch.eye(2, dtype=F64), matrix]),
+        )
+        spread = seen @ cov @ seen.T + torch.diag(
+            torch.stack([noise_var, noise_var, torch.tensor(s**2)])
+        )
+        fit_of = (
+            torch.distributions.MultivariateNormal(means @ seen.T, spread).log_prob(both).softmax(1)
+        )
         each_mean = means + (both - means @ seen.T) @ torch.linalg.solve(spread, seen @ cov)
         exact = (fit_of[..., None] * each_mean).sum(1)
         time = torch.full((n,), t)
@@ -225,7 +246,9 @@ A, EYE = MATRIX.float(), torch.eye(3)
 
 
 def measured(**changes: Any) -> Any:
-    return posterior_denoiser(**{**dict(zip(("denoiser", "schedule", "A", "y", "noise_std", "cov"), GOOD)), **changes})
+    return posterior_denoiser(
+        **{**dict(zip(("denoiser", "schedule", "A", "y", "noise_std", "cov"), GOOD)), **changes}
+    )
 
 
 GOOD = (lambda x_t, t: x_t, LINEAR, A, Y, 0.1, EYE)
@@ -243,16 +266,28 @@ GOOD = (lambda x_t, t: x_t, LINEAR, A, Y, 0.1, EYE)
             "^denoiser must hold a network with num_classes; the one given has none$",
         ),
         (lambda: guided(lambda x_t, t: x_t, LABEL, 2.0), "must hold a network with num_classes"),
-        (lambda: guided(model().denoiser, LABEL + 1, 2.0), r"^label must lie in 0..2; 1 to 3 was given$"),
-        (lambda: guided(model().denoiser, LABEL - 1, 2.0), r"^label must lie in 0..2; -1 to 1 was given$"),
+        (
+            lambda: guided(model().denoiser, LABEL + 1, 2.0),
+            r"^label must lie in 0..2; 1 to 3 was given$",
+        ),
+        (
+            lambda: guided(model().denoiser, LABEL - 1, 2.0),
+            r"^label must lie in 0..2; -1 to 1 was given$",
+        ),
         (lambda: measured(noise_std=0.0), "^noise_std must be positive; 0.0 was given$"),
         (
             lambda: measured(y=Y[:, :1]),
             r"^y and cov must fit A, of shape \(2, 3\); shapes \(5, 1\) and \(3, 3\) were given$",
         ),
-        (lambda: measured(cov=EYE[:2]), r"^y and cov must fit A, .* shapes \(5, 2\) and \(2, 3\) were given$"),
+        (
+            lambda: measured(cov=EYE[:2]),
+            r"^y and cov must fit A, .* shapes \(5, 2\) and \(2, 3\) were given$",
+        ),
         (lambda: measured(cov=EYE.cumsum(0)), "^cov must be symmetric; entries differ by up to 1$"),
-        (lambda: measured(cov=-EYE), "^cov must be positive semi-definite; the smallest eigenvalue is -1$"),
+        (
+            lambda: measured(cov=-EYE),
+            "^cov must be positive semi-definite; the smallest eigenvalue is -1$",
+        ),
         (
             lambda: measured()(X[:4], torch.full((4,), 3)),
             "^y must hold one row for each of the 4 examples; it has 5$",

@@ -15,23 +15,28 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from companion.checkpoints import Card, load_weights, save_weights
-from companion.distributions import bernoulli, diagonal_normal
-from companion.elbo import elbo_loss, elbo_terms, importance_weighted_loss, log_weights, sample_log_weights
-from companion.hierarchical_vae import (
-    LOG_LIMIT,
+from companion.distributions import (
     Carried,
-    HierarchicalVae,
-    conv_ladder,
+    bernoulli,
+    diagonal_normal,
     evidence_alone,
     log_normalizer,
-    mlp_ladder,
     normal_product,
 )
+from companion.elbo import (
+    elbo_loss,
+    elbo_terms,
+    importance_weighted_loss,
+    log_weights,
+    sample_log_weights,
+)
+from companion.hierarchical_vae import LOG_LIMIT, HierarchicalVae
+from companion.ladders import conv_ladder, mlp_ladder
 from companion.metrics import log_likelihood
 from companion.networks import Residual, bottleneck, normalized_mlp, start_at_zero
 from companion.samplers import ancestral_sample
 from companion.training import minimize
+from companion.zoo.checkpoints import Card, load_weights, save_weights
 
 F64 = torch.double
 
@@ -44,9 +49,12 @@ def scalar(value: float, dtype: torch.dtype = F64) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("m_p", "s_p", "m", "precision"), [(0.3, 0.7, -1.1, 2.5), (-2.0, 1.5, 0.4, 0.1), (0.0, 0.1, 1.0, 9.0)]
+    ("m_p", "s_p", "m", "precision"),
+    [(0.3, 0.7, -1.1, 2.5), (-2.0, 1.5, 0.4, 0.1), (0.0, 0.1, 1.0, 9.0)],
 )
-def test_the_product_of_two_normals_is_that_of_quadrature(m_p: float, s_p: float, m: float, precision: float) -> None:
+def test_the_product_of_two_normals_is_that_of_quadrature(
+    m_p: float, s_p: float, m: float, precision: float
+) -> None:
     p = diagonal_normal(scalar(m_p), s_p)
     evidence = scalar(m), scalar(math.log(precision))
     q, log_Z = normal_product(p, *evidence), log_normalizer(p, *evidence)
@@ -85,13 +93,20 @@ def test_evidence_of_no_weight_gives_the_prior_and_of_all_weight_itself(dtype: t
     assert torch.equal(kl_divergence(none, p), torch.zeros(50, dtype=dtype))
     everything = normal_product(p, mean, torch.full_like(mean, 60))
     assert torch.equal(everything.mean, mean)
-    torch.testing.assert_close(everything.stddev, torch.full_like(mean, math.exp(-30)), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        everything.stddev, torch.full_like(mean, math.exp(-30)), rtol=1e-5, atol=0
+    )
 
 
 @pytest.mark.parametrize("log_std", [-30.0, 0.0, 30.0])
 @pytest.mark.parametrize("log_precision", [-80.0, -20.0, 0.0, 20.0, 80.0])
-def test_the_product_has_finite_values_and_slopes_at_extreme_spreads(log_std: float, log_precision: float) -> None:
-    inputs = [scalar(value, torch.float32).requires_grad_() for value in (0.5, log_std, -0.5, log_precision)]
+def test_the_product_has_finite_values_and_slopes_at_extreme_spreads(
+    log_std: float, log_precision: float
+) -> None:
+    inputs = [
+        scalar(value, torch.float32).requires_grad_()
+        for value in (0.5, log_std, -0.5, log_precision)
+    ]
     mean_p, log_std_p, mean, log_precision_d = inputs
     q = normal_product(diagonal_normal(mean_p, log_std_p.exp()), mean, log_precision_d)
     exact_var = 1 / (math.exp(-2 * log_std) + math.exp(log_precision))
@@ -150,7 +165,11 @@ class Row(nn.Module):
         return torch.cat([mean, self.log.expand_as(mean), *([x] if self.carries else [])], 1)
 
 
-A, S1, S0 = 0.9, 0.3, 0.09  # z_1 = 0.9 z_2 + noise of variance 0.3, x = z_1 (+ z_2) + noise of variance 0.09
+A, S1, S0 = (
+    0.9,
+    0.3,
+    0.09,
+)  # z_1 = 0.9 z_2 + noise of variance 0.3, x = z_1 (+ z_2) + noise of variance 0.09
 
 
 def linear_ladder(skip: bool, evidence: nn.Module) -> HierarchicalVae:
@@ -220,7 +239,9 @@ def test_evidence_that_sees_what_is_carried_is_exact_again() -> None:
     model, gap = best_gap(True, Row(0.1, 0.1))
     torch.testing.assert_close(gap, torch.zeros(3, dtype=F64), rtol=0, atol=1e-10)
     # x = z_1 + z_2 + noise says that z_1 is near x - z_2.
-    torch.testing.assert_close(model.evidence[0].weight, torch.tensor([[1.0], [-1.0]], dtype=F64), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        model.evidence[0].weight, torch.tensor([[1.0], [-1.0]], dtype=F64), rtol=0, atol=1e-4
+    )
 
 
 # ---------------------------------------------------------------------------------------------- features, once per x
@@ -281,8 +302,12 @@ def changes(model: CountedLadder, x: Tensor) -> dict[str, Any]:
     return {
         "x changed in place": lambda: x.mul_(0.5),
         "an optimizer's step": step,
-        "loaded weights": lambda: model.load_state_dict({k: v + 1 for k, v in model.state_dict().items()}),
-        "other memory": lambda: [setattr(p, "data", p.data + 1) for p in model.bottom_up.parameters()],
+        "loaded weights": lambda: model.load_state_dict(
+            {k: v + 1 for k, v in model.state_dict().items()}
+        ),
+        "other memory": lambda: [
+            setattr(p, "data", p.data + 1) for p in model.bottom_up.parameters()
+        ],
         "another layer": lambda: model.bottom_up.__setitem__(1, nn.Linear(4, 4)),
         "another network": lambda: setattr(model, "bottom_up", copy.deepcopy(model.bottom_up)),
         "evaluation": lambda: model.eval(),
@@ -297,10 +322,14 @@ def test_features_are_computed_again_after_a_change(change: str) -> None:
     model.posterior(x)
     changes(model, x)[change]()
     q = model.inner_posterior(2, z, x)
-    fresh = copy.deepcopy(model).inner_posterior(2, z, x.detach().clone().requires_grad_(x.requires_grad))
+    fresh = copy.deepcopy(model).inner_posterior(
+        2, z, x.detach().clone().requires_grad_(x.requires_grad)
+    )
     torch.testing.assert_close(q.mean, fresh.mean, rtol=0, atol=0)
     # Also the gradient is that of a fresh pass.
-    parts = [x] if x.requires_grad else [p for p in model.bottom_up.parameters() if p.requires_grad][:2]
+    parts = (
+        [x] if x.requires_grad else [p for p in model.bottom_up.parameters() if p.requires_grad][:2]
+    )
     if parts:
         assert all(part.any() for part in torch.autograd.grad(q.mean.sum(), parts))
 
@@ -324,7 +353,9 @@ def test_features_under_no_grad_do_not_serve_a_pass_with_gradient_nor_the_revers
         y = torch.ones(7, 5)
         before = model.posterior(y).mean.clone()
         y.zero_()  # such a tensor keeps no count of its changes
-        torch.testing.assert_close(model.inner_posterior(2, z, y).mean, model.inner_posterior(2, z, y.clone()).mean)
+        torch.testing.assert_close(
+            model.inner_posterior(2, z, y).mean, model.inner_posterior(2, z, y.clone()).mean
+        )
         assert not torch.equal(before, model.posterior(y).mean)
 
 
@@ -354,7 +385,11 @@ def test_nothing_outlives_its_input() -> None:
 def test_copies_and_pickles_remember_nothing() -> None:
     model, x = CountedLadder(), torch.ones(7, 5)
     model.posterior(x)
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.optim.swa_utils.AveragedModel(model)):
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.optim.swa_utils.AveragedModel(model),
+    ):
         other = getattr(other, "module", other)
         assert remembered(model) == 1 and remembered(other) == 0
         assert torch.equal(other.posterior(x).mean, model.posterior(x).mean)
@@ -366,7 +401,9 @@ def test_gradients_of_single_examples_can_be_taken() -> None:
 
     def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return torch.func.functional_call(Loss(model), {f"model.{k}": v for k, v in parameters.items()}, (x,))
+        return torch.func.functional_call(
+            Loss(model), {f"model.{k}": v for k, v in parameters.items()}, (x,)
+        )
 
     slopes = torch.func.grad(loss)(parameters, x)
     torch.manual_seed(0)
@@ -463,7 +500,10 @@ def test_the_conv_ladder_starts_with_standard_normal_priors_on_every_level() -> 
 
 @pytest.mark.parametrize(
     "model",
-    [mlp_ladder((3, 2), (8, 4), image_shape=(1, 4, 4)), conv_ladder(2, 2, (1, 1), (4, 4), image_shape=(1, 4, 4))],
+    [
+        mlp_ladder((3, 2), (8, 4), image_shape=(1, 4, 4)),
+        conv_ladder(2, 2, (1, 1), (4, 4), image_shape=(1, 4, 4)),
+    ],
 )
 def test_no_training_step_gives_a_nan(model: HierarchicalVae) -> None:
     adam = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -480,7 +520,12 @@ def test_blocks_do_what_they_say() -> None:
     x = torch.randn(2, 6, 5, 5)
     branch = bottleneck(6, 3, 6)
     torch.testing.assert_close(Residual(branch, 0.5)(x), x + branch(x) / 2)
-    assert [layer.kernel_size for layer in branch if isinstance(layer, nn.Conv2d)] == [(1, 1), (3, 3), (3, 3), (1, 1)]
+    assert [layer.kernel_size for layer in branch if isinstance(layer, nn.Conv2d)] == [
+        (1, 1),
+        (3, 3),
+        (3, 3),
+        (1, 1),
+    ]
     assert bottleneck(6, 3, 4)(x).shape == (2, 4, 5, 5)
     assert torch.equal(Residual(start_at_zero(branch))(x), x)
     layers = normalized_mlp([4, 3, 2], nn.BatchNorm1d, nn.Tanh)
@@ -497,14 +542,23 @@ def test_the_networks_have_the_sizes_they_say() -> None:
     assert [prior[-1].out_features for prior in model.priors] == [128, 64, 32, 16]
     model = conv_ladder(levels=(2, 3))
     assert model.latent_shapes == (*2 * [(4, 14, 14)], *3 * [(4, 7, 7)], (16,))
-    assert sum(parameter.numel() for build in (mlp_ladder, conv_ladder) for parameter in build().parameters()) < 4e6
+    assert (
+        sum(
+            parameter.numel()
+            for build in (mlp_ladder, conv_ladder)
+            for parameter in build().parameters()
+        )
+        < 4e6
+    )
 
 
 @pytest.mark.parametrize("build", [small_mlp, small_conv])
 def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
     model, other, x = build(), build(), torch.ones(2, 1, 28, 28)
     elbo_terms(model, x)
-    save_weights(model, "h", Card("h", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path)
+    save_weights(
+        model, "h", Card("h", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path
+    )
     load_weights("h", other, tmp_path)
     assert "origin" not in model.state_dict()
     means = [m.eval().posterior(x).mean for m in (model, other)]
@@ -535,7 +589,9 @@ class Zeros(nn.Module):
     ("call", "message"),
     [
         (
-            lambda: HierarchicalVae([nn.Identity()], [nn.Identity()], [], nn.Identity(), bernoulli, [(2,), (2,)]),
+            lambda: HierarchicalVae(
+                [nn.Identity()], [nn.Identity()], [], nn.Identity(), bernoulli, [(2,), (2,)]
+            ),
             r"bottom_up, evidence and priors must hold 2, 2 and 1 networks .*; \(1, 1, 0\) were given",
         ),
         (
@@ -558,14 +614,23 @@ class Zeros(nn.Module):
             lambda: mlp_ladder((4, 2), (8,)),
             r"latent_dims and hidden must hold one positive integer for each level; \[4, 2\] and \[8\] were given",
         ),
-        (lambda: mlp_ladder((4, 0), (8, 8)), "latent_dims and hidden must hold one positive integer"),
+        (
+            lambda: mlp_ladder((4, 0), (8, 8)),
+            "latent_dims and hidden must hold one positive integer",
+        ),
         (lambda: mlp_ladder((), ()), r"latent_dims and hidden must .*; \[\] and \[\] were given"),
         (
             lambda: normalized_mlp([3, 0]),
             r"sizes must hold at least two positive integers; \[3, 0\] was given",
         ),
-        (lambda: conv_ladder(levels=()), "latent_dim, latent_channels, levels and image_shape must be at least 1"),
-        (lambda: conv_ladder(latent_dim=0), "latent_dim, latent_channels, levels and image_shape must be at least 1"),
+        (
+            lambda: conv_ladder(levels=()),
+            "latent_dim, latent_channels, levels and image_shape must be at least 1",
+        ),
+        (
+            lambda: conv_ladder(latent_dim=0),
+            "latent_dim, latent_channels, levels and image_shape must be at least 1",
+        ),
         (
             lambda: conv_ladder(channels=(8,)),
             r"channels must hold 2 numbers, one for each of levels, at least 2; \[8\] was given",

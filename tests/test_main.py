@@ -10,17 +10,19 @@ import pytest
 import torch
 
 from companion import __main__ as command_line
-from companion import __version__, checkpoints, records
+from companion import __version__
 from companion.__main__ import main
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
-from companion.checkpoints import check_weights, load_record, load_weights
 from companion.data import binarize, load
 from companion.ddpm import image_ddpm
 from companion.elbo import elbo_loss
 from companion.networks.unet import UNet
-from companion.recipes import RECIPES, Recipe, cosine, minus_log_likelihood, relaxing, warming
 from companion.schedule import linear_schedule
 from companion.vae import mlp_vae
+from companion.zoo import checkpoints
+from companion.zoo import experiments as records
+from companion.zoo.checkpoints import check_weights, load_record, load_weights
+from companion.zoo.recipes import RECIPES, Recipe, cosine, minus_log_likelihood, relaxing, warming
 
 
 def tiny():
@@ -39,7 +41,14 @@ def tiny_vae():
 
 RECIPE = Recipe("digits", tiny, noisy_loss, epochs=3, batch_size=64, lr=0.01)
 BINARY = Recipe(
-    "digits", tiny_vae, elbo_loss, minus_log_likelihood, epochs=2, batch_size=64, prepare=binarize, schedule=cosine
+    "digits",
+    tiny_vae,
+    elbo_loss,
+    minus_log_likelihood,
+    epochs=2,
+    batch_size=64,
+    prepare=binarize,
+    schedule=cosine,
 )
 
 
@@ -103,7 +112,15 @@ sys.exit(main(["train", "tiny", "--out", sys.argv[2], "--save-every", "0"]))
 
 def test_a_killed_training_resumes_and_gives_the_same_weights(tmp_path, capsys):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-u", "-c", KILLED, os.path.dirname(__file__), str(killed), str(torch.get_num_threads())]
+    command = [
+        sys.executable,
+        "-u",
+        "-c",
+        KILLED,
+        os.path.dirname(__file__),
+        str(killed),
+        str(torch.get_num_threads()),
+    ]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
@@ -118,7 +135,9 @@ def test_a_killed_training_resumes_and_gives_the_same_weights(tmp_path, capsys):
     assert out == ""
     assert err.startswith("error: ") and "continue it with --resume, or delete it" in err
 
-    (killed / ".tiny.run.safetensors.tmp").write_bytes(b"what a writer leaves that is killed in the middle")
+    (killed / ".tiny.run.safetensors.tmp").write_bytes(
+        b"what a writer leaves that is killed in the middle"
+    )
     assert main(["train", "tiny", "--out", str(killed), "--resume"]) == 0
     start = re.search(r"tiny: step (\d+) of 69 on ", capsys.readouterr().out)
     assert start is not None and 22 <= int(start[1]) < 69
@@ -179,7 +198,10 @@ def test_a_stopped_training_with_an_average_stores_the_average(tmp_path, monkeyp
 def test_toys_are_two_samples_and_leave_random_numbers_alone():
     recipe = RECIPES["ddpm-toy2d"]
     state = torch.get_rng_state()
-    (train,), (test,) = command_line._examples(recipe, "train"), command_line._examples(recipe, "test")
+    (train,), (test,) = (
+        command_line._examples(recipe, "train"),
+        command_line._examples(recipe, "test"),
+    )
     assert train.shape == (50_000, 2) and test.shape == (10_000, 2)
     assert not torch.isin(test[:, 0], train[:, 0]).all()
     assert torch.equal(state, torch.get_rng_state())
@@ -191,7 +213,9 @@ def test_a_random_measurement_starts_from_the_recipe_s_seed(tmp_path):
     card = load_weights("binary", model, tmp_path)
     torch.manual_seed(0)
     x = binarize(load("digits", "test").images)
-    assert minus_log_likelihood(model, x).double().mean().item() == pytest.approx(card.metric_value, abs=1e-4)
+    assert minus_log_likelihood(model, x).double().mean().item() == pytest.approx(
+        card.metric_value, abs=1e-4
+    )
 
 
 def test_every_step_has_the_learning_rate_of_the_schedule(tmp_path, monkeypatch):
@@ -220,7 +244,9 @@ def test_every_step_has_the_weight_of_the_divergence(tmp_path, monkeypatch):
         weights.append(beta)
         return reconstruction_loss(model, x)
 
-    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=loss, options=lambda progress: {"beta": 2 * progress}))
+    monkeypatch.setitem(
+        RECIPES, "tiny", replace(RECIPE, loss=loss, options=lambda progress: {"beta": 2 * progress})
+    )
     assert main(["train", "tiny", "--epochs", "2", "--out", str(tmp_path)]) == 0
     assert weights == pytest.approx([2 * step / 46 for step in range(46)])
     assert [relaxing(p)["beta"] for p in (0.0, 0.35, 0.7, 1.0)] == pytest.approx([100, 10, 1, 1])
@@ -230,7 +256,10 @@ def test_every_step_has_the_weight_of_the_divergence(tmp_path, monkeypatch):
 
 def test_scenes_are_two_samples():
     recipe = RECIPES["vae-scenes"]
-    (train,), (test,) = command_line._examples(recipe, "train"), command_line._examples(recipe, "test")
+    (train,), (test,) = (
+        command_line._examples(recipe, "train"),
+        command_line._examples(recipe, "test"),
+    )
     assert train.shape == (20_000, 3, 32, 32) and test.shape == (2_000, 3, 32, 32)
     assert not any((train == one).flatten(1).all(1).any() for one in test[:3])
 
@@ -249,10 +278,17 @@ def test_a_record_holds_samples_and_the_errors_at_every_time(tmp_path, monkeypat
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     schedule = linear_schedule(12, 0.01, 0.5)
     recipe = RECIPES["ddpm-digits"]
-    few = replace(recipe, model=lambda: image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17), epochs=2)
+    few = replace(
+        recipe,
+        model=lambda: image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17),
+        epochs=2,
+    )
     monkeypatch.setitem(RECIPES, "ddpm-digits", few)
     assert main(["train", "ddpm-digits", "--out", str(tmp_path)]) == 0
-    assert main(["record", "ddpm-digits", "--num", "130", "--examples", "50", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["record", "ddpm-digits", "--num", "130", "--examples", "50", "--out", str(tmp_path)])
+        == 0
+    )
     record, card = load_record("ddpm-digits-record", tmp_path)
     assert record["samples"].shape == (130, 1, 8, 8) and record["samples"].dtype == torch.uint8
     assert record["samples"].float().std() > 10
@@ -269,18 +305,31 @@ def test_a_record_holds_samples_and_the_errors_at_every_time(tmp_path, monkeypat
 def test_few_steps_leave_the_features_of_every_sampler(tmp_path, monkeypatch, capsys):
     schedule = linear_schedule(12, 0.01, 0.5)
     few = replace(
-        RECIPES["ddpm-mnist"], model=lambda: image_ddpm(UNet((1, 28, 28), 4, (1, 1), blocks=1), schedule), data="mnist"
+        RECIPES["ddpm-mnist"],
+        model=lambda: image_ddpm(UNet((1, 28, 28), 4, (1, 1), blocks=1), schedule),
+        data="mnist",
     )
     monkeypatch.setitem(RECIPES, "ddpm-mnist", few)
     monkeypatch.setattr(records, "NUM_STEPS", (2, 5))
     card = replace(check_weights("classifier-mnist"), name="ddpm-mnist")
     checkpoints.save_weights(few.model(), "ddpm-mnist", card, tmp_path)
-    command = ["steps", "ddpm-mnist", "--num", "7", "--weights", str(tmp_path), "--out", str(tmp_path)]
+    command = [
+        "steps",
+        "ddpm-mnist",
+        "--num",
+        "7",
+        "--weights",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+    ]
     assert main(command) == 0
     record, card = load_record("ddpm-mnist-steps-record", tmp_path)
     kinds = ("ddim", "dpm-solver", "beta-tilde", "beta")
     assert set(record) == {f"{kind} {steps}" for kind in kinds for steps in (2, 5)}
-    assert all(features.shape == (7, 64) and features.isfinite().all() for features in record.values())
+    assert all(
+        features.shape == (7, 64) and features.isfinite().all() for features in record.values()
+    )
     assert not torch.equal(record["ddim 2"], record["ddim 5"])
     assert not torch.equal(record["beta 5"], record["beta-tilde 5"])
     assert 0.1 < card.metric_value <= 1
@@ -289,7 +338,9 @@ def test_few_steps_leave_the_features_of_every_sampler(tmp_path, monkeypatch, ca
 def test_the_first_test_examples_alone_can_be_measured(monkeypatch):
     model = BINARY.model().eval()
     few = replace(BINARY, metric=lambda model, x: x.flatten(1).sum(1), num_test=30)
-    some, all_of_them = (command_line._evaluate(model, recipe) for recipe in (few, replace(few, num_test=None)))
+    some, all_of_them = (
+        command_line._evaluate(model, recipe) for recipe in (few, replace(few, num_test=None))
+    )
     assert len(some) == 30 < len(all_of_them)
     assert torch.equal(some, all_of_them[:30])
 
@@ -305,7 +356,16 @@ def test_guidance_leaves_the_features_of_every_scale(tmp_path, monkeypatch, caps
         torch.nn.init.normal_(parameter, std=0.3)
     card = replace(check_weights("classifier-mnist"), name="ddpm-mnist-classes")
     checkpoints.save_weights(model, "ddpm-mnist-classes", card, tmp_path)
-    command = ["guide", "ddpm-mnist-classes", "--num", "20", "--weights", str(tmp_path), "--out", str(tmp_path)]
+    command = [
+        "guide",
+        "ddpm-mnist-classes",
+        "--num",
+        "20",
+        "--weights",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+    ]
     assert main(command) == 0
     record, card = load_record("ddpm-mnist-classes-guidance-record", tmp_path)
     assert record["label"].tolist() == 2 * [*range(10)] and record["scale"].tolist() == [0, 1, 4]
@@ -317,7 +377,10 @@ def test_guidance_leaves_the_features_of_every_scale(tmp_path, monkeypatch, caps
     assert not torch.equal(record["samples"][1], record["samples"][2])
     assert main([*command[:3], "19", *command[4:]]) == 1
     assert "num must be at least 20" in capsys.readouterr().err
-    assert 0 <= card.metric_value <= 1 and card.command == "python -m companion guide ddpm-mnist-classes --num 20"
+    assert (
+        0 <= card.metric_value <= 1
+        and card.command == "python -m companion guide ddpm-mnist-classes --num 20"
+    )
 
 
 def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
@@ -335,10 +398,15 @@ def test_shipped_weights_are_measured_again(tmp_path, monkeypatch, capsys):
     after = check_weights("binary", out)
     assert after.metric == "minus log p(x), estimated by L_1000"
     assert after.metric_value < before.metric_value
-    assert replace(after, metric=text, metric_value=before.metric_value, metric_se=before.metric_se) == before
+    assert (
+        replace(after, metric=text, metric_value=before.metric_value, metric_se=before.metric_se)
+        == before
+    )
 
 
-def test_the_values_of_single_examples_are_kept_for_paired_comparisons(tmp_path, monkeypatch, capsys):
+def test_the_values_of_single_examples_are_kept_for_paired_comparisons(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     assert main(["train", "binary", "--epochs", "1", "--out", str(tmp_path)]) == 0
     assert main(["evaluate", "binary", "--samples", "3", "--values"]) == 1
@@ -346,7 +414,9 @@ def test_the_values_of_single_examples_are_kept_for_paired_comparisons(tmp_path,
     assert main(["evaluate", "binary", "--samples", "3", "--values", "--out", str(tmp_path)]) == 0
     record, card = load_record("binary-record", tmp_path)
     assert record["values"].shape == (355,) and record["values"].std() > 0.5
-    assert record["values"].mean().item() == pytest.approx(check_weights("binary").metric_value, rel=1e-5)
+    assert record["values"].mean().item() == pytest.approx(
+        check_weights("binary").metric_value, rel=1e-5
+    )
     assert card.command == "python -m companion evaluate binary --values --samples 3"
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path / "none")
     command = ["evaluate", "binary", "--samples", "3", "--values", "--out", str(tmp_path / "again")]
@@ -355,13 +425,19 @@ def test_the_values_of_single_examples_are_kept_for_paired_comparisons(tmp_path,
     assert main([*command, "--weights", str(tmp_path)]) == 0
     again, card = load_record("binary-record", tmp_path / "again")
     assert torch.equal(again["values"], record["values"])
-    assert card.command == f"python -m companion evaluate binary --values --samples 3 --weights {tmp_path.name}"
+    assert (
+        card.command
+        == f"python -m companion evaluate binary --values --samples 3 --weights {tmp_path.name}"
+    )
 
 
 def test_samples_fit_only_a_likelihood(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
     assert main(["evaluate", "tiny", "--samples", "5"]) == 1
-    assert "--samples fits recipes that measure log p(x); tiny measures the squared error" in capsys.readouterr().err
+    assert (
+        "--samples fits recipes that measure log p(x); tiny measures the squared error"
+        in capsys.readouterr().err
+    )
     assert main(["evaluate", "tiny"]) == 1
     assert "name must be one of the weights []; 'tiny' was given" in capsys.readouterr().err
 
@@ -380,7 +456,9 @@ def test_no_other_data_stand_in_for_the_recipe_s(no_data, tmp_path, capsys):
 
 
 def test_a_training_that_diverges_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(RECIPES, "bad", Recipe("digits", tiny, lambda model, x: noisy_loss(model, x) * float("inf")))
+    monkeypatch.setitem(
+        RECIPES, "bad", Recipe("digits", tiny, lambda model, x: noisy_loss(model, x) * float("inf"))
+    )
     assert main(["train", "bad", "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "error: the mean loss must be finite; at step 1 it is inf\n"
 
@@ -398,7 +476,10 @@ def test_control_c_ends_with_one_line_and_the_status_of_a_signal(tmp_path, monke
 
     monkeypatch.setitem(RECIPES, "stopped", Recipe("digits", tiny, interrupt))
     assert main(["train", "stopped", "--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "stopped; a training continues from its last save with --resume\n"
+    assert (
+        capsys.readouterr().err
+        == "stopped; a training continues from its last save with --resume\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -406,11 +487,23 @@ def test_control_c_ends_with_one_line_and_the_status_of_a_signal(tmp_path, monke
     [
         ([], "required: COMMAND"),
         (["train", "nonsense"], "invalid choice: 'nonsense' (choose from 'ae-mnist'"),
-        (["train", "tiny", "--epochs", "0"], "argument --epochs: must be a positive integer; '0' was given"),
+        (
+            ["train", "tiny", "--epochs", "0"],
+            "argument --epochs: must be a positive integer; '0' was given",
+        ),
         (["train", "tiny", "--epochs", "1.5"], "must be a positive integer; '1.5' was given"),
-        (["train", "tiny", "--save-every", "-1"], "must be a number of seconds, not negative; '-1' was given"),
-        (["train", "tiny", "--save-every", "nan"], "must be a number of seconds, not negative; 'nan' was given"),
-        (["train", "tiny", "--save-every", "often"], "must be a number of seconds, not negative; 'often' was given"),
+        (
+            ["train", "tiny", "--save-every", "-1"],
+            "must be a number of seconds, not negative; '-1' was given",
+        ),
+        (
+            ["train", "tiny", "--save-every", "nan"],
+            "must be a number of seconds, not negative; 'nan' was given",
+        ),
+        (
+            ["train", "tiny", "--save-every", "often"],
+            "must be a number of seconds, not negative; 'often' was given",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):
@@ -422,7 +515,9 @@ def test_wrong_arguments(arguments, message, capsys):
 
 def examples_like(recipe):
     """Eight random examples of the shape and the values that the recipe's data have, and labels if it wants them."""
-    shape = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "mixture": (2,)}.get(recipe.data, (3, 32, 32))
+    shape = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "mixture": (2,)}.get(
+        recipe.data, (3, 32, 32)
+    )
     levels = 17 if recipe.data == "digits" else 256
     x = recipe.prepare(torch.randint(levels, (8, *shape)) / (levels - 1))
     return (x, torch.arange(8)) if recipe.labels else (x,)
@@ -461,10 +556,14 @@ def test_doctor_describes_the_installation(no_data, monkeypatch, tmp_path, capsy
     assert main(["train", "tiny", "--epochs", "1", "--out", str(tmp_path / "weights")]) == 0
     capsys.readouterr()
     assert main(["doctor"]) == 0
-    report = dict(re.split(r":\s+", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    report = dict(
+        re.split(r":\s+", line, maxsplit=1) for line in capsys.readouterr().out.splitlines()
+    )
     assert report["companion"].startswith(__version__)
     assert report["python"].startswith(".".join(map(str, sys.version_info[:3])))
-    assert report["torch"] == torch.__version__.split("+")[0] or report["torch"] == torch.__version__
+    assert (
+        report["torch"] == torch.__version__.split("+")[0] or report["torch"] == torch.__version__
+    )
     assert report["scale"] == "full"
     assert report["device"].endswith(f"{torch.get_num_threads()} threads")
     assert report["bfloat16"] in ("yes", "no")
@@ -479,7 +578,10 @@ def test_doctor_fails_on_an_altered_weight(no_data, monkeypatch, tmp_path, capsy
     blob[-1] ^= 1
     (tmp_path / "tiny.safetensors").write_bytes(blob)
     assert main(["doctor"]) == 1
-    assert "weights tiny:            REFUSED: the weights 'tiny' must have the checksum" in capsys.readouterr().out
+    assert (
+        "weights tiny:            REFUSED: the weights 'tiny' must have the checksum"
+        in capsys.readouterr().out
+    )
 
 
 def test_doctor_fails_on_altered_data(no_data, monkeypatch, tmp_path, capsys):
@@ -494,8 +596,17 @@ def test_doctor_fails_on_altered_data(no_data, monkeypatch, tmp_path, capsys):
 
 def test_the_commit_is_that_of_the_checkout(monkeypatch, tmp_path):
     def git(*arguments):
-        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+        identity = [
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ]
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     module = tmp_path / "companion" / "__main__.py"
@@ -515,6 +626,8 @@ def test_the_commit_is_that_of_the_checkout(monkeypatch, tmp_path):
 
 
 def test_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "companion", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "companion", "--help"], capture_output=True, text=True, check=True
+    )
     for name in ("data", "doctor", "train"):
         assert name in done.stdout

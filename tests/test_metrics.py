@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from companion.elbo import importance_weighted_loss
+from companion.interpolation import path_length_ratio
 from companion.metrics import (
     active_units,
     auroc,
@@ -20,7 +21,6 @@ from companion.metrics import (
     log_likelihood,
     mutual_information,
     mutual_information_gap,
-    path_length_ratio,
     proportion,
 )
 from companion.vae import linear_vae, linear_vae_log_likelihood, mlp_vae
@@ -32,14 +32,19 @@ def _seed() -> None:
 
 
 def test_auroc_is_the_share_of_ordered_pairs() -> None:
-    normal, anomalous = torch.randn(50).round(decimals=1), (torch.randn(40) + 0.5).round(decimals=1)  # with ties
+    normal, anomalous = (
+        torch.randn(50).round(decimals=1),
+        (torch.randn(40) + 0.5).round(decimals=1),
+    )  # with ties
     wins = (anomalous[:, None] > normal).double() + 0.5 * (anomalous[:, None] == normal).double()
     assert auroc(normal, anomalous) == pytest.approx(wins.mean().item(), abs=1e-12)
 
 
 def test_proportion_has_the_binomial_error() -> None:
     p = proportion(torch.tensor([True] * 30 + [False] * 70))
-    assert p.value == pytest.approx(0.3) and p.standard_error == pytest.approx((0.3 * 0.7 / 100) ** 0.5)
+    assert p.value == pytest.approx(0.3) and p.standard_error == pytest.approx(
+        (0.3 * 0.7 / 100) ** 0.5
+    )
 
 
 def test_linear_probe_separates_what_a_line_separates_and_nothing_else() -> None:
@@ -54,13 +59,21 @@ def test_energy_statistic_equals_the_double_sum() -> None:
     x, y = torch.randn(7, 3, dtype=torch.double), torch.randn(5, 3, dtype=torch.double) + 1
     pairs = lambda a, b: (a[:, None] - b).norm(dim=-1).mean()  # noqa: E731
     by_hand = 2 * pairs(x, y) - pairs(x, x) - pairs(y, y)
-    assert energy_test(x, y, num_permutations=1).statistic == pytest.approx(by_hand.item(), rel=1e-10)
+    assert energy_test(x, y, num_permutations=1).statistic == pytest.approx(
+        by_hand.item(), rel=1e-10
+    )
 
 
 def test_energy_test_finds_a_shift_and_keeps_its_level() -> None:
-    assert energy_test(torch.randn(200, 2), torch.randn(200, 2) + 0.7).p_value == pytest.approx(1 / 201)
-    p_values = torch.tensor([energy_test(torch.randn(30, 2), torch.randn(30, 2), 39).p_value for _ in range(200)])
-    share = (p_values <= 0.1).double().mean().item()  # equal laws: p is uniform on 1/40, 2/40, ..., 1
+    assert energy_test(torch.randn(200, 2), torch.randn(200, 2) + 0.7).p_value == pytest.approx(
+        1 / 201
+    )
+    p_values = torch.tensor(
+        [energy_test(torch.randn(30, 2), torch.randn(30, 2), 39).p_value for _ in range(200)]
+    )
+    share = (
+        (p_values <= 0.1).double().mean().item()
+    )  # equal laws: p is uniform on 1/40, 2/40, ..., 1
     assert abs(share - 0.1) <= 5 * (0.1 * 0.9 / 200) ** 0.5
 
 
@@ -70,17 +83,27 @@ def test_path_length_ratio_of_a_line_and_a_half_circle() -> None:
     far = 1e3 + torch.rand(50, 4)
     steps = np.linalg.norm(np.diff(far.double().numpy(), axis=0), axis=1)
     chord = np.linalg.norm(far[-1].double().numpy() - far[0].double().numpy())
-    assert path_length_ratio(far) == pytest.approx(steps.sum() / chord, rel=1e-12)  # in double precision
+    assert path_length_ratio(far) == pytest.approx(
+        steps.sum() / chord, rel=1e-12
+    )  # in double precision
     angle = torch.linspace(0, torch.pi, 1001)
-    assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(torch.pi / 2, rel=1e-5)
+    assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(
+        torch.pi / 2, rel=1e-5
+    )
 
 
 def test_bad_input_gets_one_sentence() -> None:
-    with pytest.raises(ValueError, match="codes and its labels must be equal in number; 3 and 2 were given"):
+    with pytest.raises(
+        ValueError, match="codes and its labels must be equal in number; 3 and 2 were given"
+    ):
         linear_probe(torch.zeros(3, 1), torch.zeros(2), torch.zeros(1, 1), torch.zeros(1))
-    with pytest.raises(ValueError, match="normal and anomalous must each hold at least one score, all finite"):
+    with pytest.raises(
+        ValueError, match="normal and anomalous must each hold at least one score, all finite"
+    ):
         auroc(torch.tensor([1.0, float("nan")]), torch.tensor([2.0]))
-    with pytest.raises(ValueError, match="x and y must be samples of at least two vectors of equal dimension"):
+    with pytest.raises(
+        ValueError, match="x and y must be samples of at least two vectors of equal dimension"
+    ):
         energy_test(torch.zeros(3, 2), torch.zeros(3, 3))
     with pytest.raises(ValueError, match="points must be at least two"):
         path_length_ratio(torch.zeros(3, 2))
@@ -90,7 +113,9 @@ def test_the_probe_standardizes_and_runs_until_it_converges() -> None:
     # One coordinate, a million times smaller than the other, tells the classes apart: without standardizing, the
     # penalty on the weights would hide it, and one step of the solver would not find it.
     labels = torch.arange(400) % 2
-    codes = torch.stack([1000 * torch.randn(400), 1e-3 * (labels - 0.5) + 2e-4 * torch.randn(400)], 1)
+    codes = torch.stack(
+        [1000 * torch.randn(400), 1e-3 * (labels - 0.5) + 2e-4 * torch.randn(400)], 1
+    )
     assert linear_probe(codes[:200], labels[:200], codes[200:], labels[200:]).value > 0.97
 
 
@@ -115,7 +140,9 @@ def test_energy_test_computes_in_float64_and_draws_on_the_cpu_generator() -> Non
         torch.manual_seed(1)
         test = energy_test(x, y, 9)
         assert test.null.dtype == torch.double and test.null.shape == (9,)
-        torch.testing.assert_close(test.statistic, energy_test(x.double(), y.double(), 9).statistic, rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            test.statistic, energy_test(x.double(), y.double(), 9).statistic, rtol=1e-12, atol=0
+        )
     torch.manual_seed(1)
     assert torch.equal(energy_test(x, y, 9).null, test.null)
 
@@ -130,16 +157,34 @@ def test_measures_take_the_half_precision_of_autocast() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: proportion(torch.zeros(0, dtype=torch.bool)), r"hits must hold at least one boolean.*\(0,\)"),
-        (lambda: proportion(torch.tensor([0.0, 5.0])), "hits must hold at least one boolean.*torch.float32"),
+        (
+            lambda: proportion(torch.zeros(0, dtype=torch.bool)),
+            r"hits must hold at least one boolean.*\(0,\)",
+        ),
+        (
+            lambda: proportion(torch.tensor([0.0, 5.0])),
+            "hits must hold at least one boolean.*torch.float32",
+        ),
         (lambda: proportion(torch.zeros(2, 2, dtype=torch.bool)), r"shape \(2, 2\) was given"),
         (lambda: auroc(torch.tensor([1.0, math.inf]), torch.tensor([2.0])), "all finite"),
         (lambda: auroc(torch.zeros(0), torch.tensor([2.0])), "at least one score"),
-        (lambda: auroc(torch.zeros(2, 1), torch.zeros(2, 1)), r"\(num,\); \(2, 1\) and \(2, 1\) were given"),
+        (
+            lambda: auroc(torch.zeros(2, 1), torch.zeros(2, 1)),
+            r"\(num,\); \(2, 1\) and \(2, 1\) were given",
+        ),
         (lambda: energy_test(torch.zeros(1, 2), torch.zeros(3, 2)), "at least two vectors"),
-        (lambda: energy_test(torch.full((3, 2), math.nan), torch.zeros(3, 2)), "x and y must be finite"),
-        (lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0), "num_permutations must be at least 1; 0 was"),
-        (lambda: path_length_ratio(torch.tensor([[0.0], [math.nan], [1.0]])), "points must be finite"),
+        (
+            lambda: energy_test(torch.full((3, 2), math.nan), torch.zeros(3, 2)),
+            "x and y must be finite",
+        ),
+        (
+            lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0),
+            "num_permutations must be at least 1; 0 was",
+        ),
+        (
+            lambda: path_length_ratio(torch.tensor([[0.0], [math.nan], [1.0]])),
+            "points must be finite",
+        ),
         (lambda: path_length_ratio(torch.arange(4.0)), r"shape \(4,\) was given"),
         (lambda: path_length_ratio(torch.zeros(1, 3)), "at least two"),
     ],
@@ -153,13 +198,23 @@ def test_other_bad_input_gets_one_sentence(call: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("codes", "labels", "message"),
     [
-        (torch.zeros(4, 1, 2), torch.arange(4), r"one dimension, shape \(num, dim\); codes has \(4, 1, 2\)"),
+        (
+            torch.zeros(4, 1, 2),
+            torch.arange(4),
+            r"one dimension, shape \(num, dim\); codes has \(4, 1, 2\)",
+        ),
         (torch.zeros(4, 3), torch.arange(4), r"one dimension.*test_codes has \(4, 2\)"),
         (torch.full((4, 2), math.nan), torch.arange(4), "codes must be finite"),
-        (torch.zeros(4, 2), torch.full((4,), 7), r"labels must hold at least two classes; \[7\] were given"),
+        (
+            torch.zeros(4, 2),
+            torch.full((4,), 7),
+            r"labels must hold at least two classes; \[7\] were given",
+        ),
     ],
 )
-def test_the_probe_refuses_codes_it_cannot_use(codes: torch.Tensor, labels: torch.Tensor, message: str) -> None:
+def test_the_probe_refuses_codes_it_cannot_use(
+    codes: torch.Tensor, labels: torch.Tensor, message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         linear_probe(codes, labels, torch.zeros(4, 2), torch.arange(4))
     assert "\n" not in str(caught.value)
@@ -168,16 +223,24 @@ def test_the_probe_refuses_codes_it_cannot_use(codes: torch.Tensor, labels: torc
 def exact_vae() -> Any:
     """A linear VAE whose posterior is exact: W has orthogonal columns, and so the posterior is diagonal."""
     model = linear_vae(4, 2).double()
-    W = torch.linalg.qr(torch.randn(4, 2, dtype=torch.double)).Q * torch.tensor([2.0, 0.5], dtype=torch.double)
+    W = torch.linalg.qr(torch.randn(4, 2, dtype=torch.double)).Q * torch.tensor(
+        [2.0, 0.5], dtype=torch.double
+    )
     M = W.T @ W + torch.eye(2, dtype=torch.double)
     state = {"decoder.weight": W, "encoder.mean.weight": torch.linalg.solve(M, W.T)}
-    state |= {"decoder.bias": torch.zeros(4), "encoder.mean.bias": torch.zeros(2), "encoder.log_var": -M.diag().log()}
+    state |= {
+        "decoder.bias": torch.zeros(4),
+        "encoder.mean.bias": torch.zeros(2),
+        "encoder.log_var": -M.diag().log(),
+    }
     model.load_state_dict(state | {"observation.log_std": torch.zeros(())})
     return model
 
 
 @pytest.mark.parametrize(("num_samples", "chunk"), [(1, 1000), (7, 3), (7, 7), (5, 1000), (3, 1)])
-def test_log_likelihood_is_exact_at_the_exact_posterior_in_any_chunks(num_samples: int, chunk: int) -> None:
+def test_log_likelihood_is_exact_at_the_exact_posterior_in_any_chunks(
+    num_samples: int, chunk: int
+) -> None:
     model, x = exact_vae(), torch.randn(20, 4, dtype=torch.double)
     estimate = log_likelihood(model, x, num_samples, chunk)
     torch.testing.assert_close(estimate, linear_vae_log_likelihood(model, x), rtol=0, atol=1e-10)
@@ -192,7 +255,9 @@ def test_log_likelihood_has_the_law_of_the_importance_weighted_bound(chunk: int)
     a, b = log_likelihood(model, x, 3, chunk), -importance_weighted_loss(model, x, 3).detach()
     error = math.hypot(a.std() / math.sqrt(len(a)), b.std() / math.sqrt(len(b)))
     assert abs(a.mean() - b.mean()) <= 5 * error
-    assert linear_vae_log_likelihood(model, x[:1]) - a.mean() > 5 * error  # so 3 samples differ from many
+    assert (
+        linear_vae_log_likelihood(model, x[:1]) - a.mean() > 5 * error
+    )  # so 3 samples differ from many
     assert a.std().item() == pytest.approx(b.std().item(), rel=0.2)
 
 
@@ -262,10 +327,22 @@ def test_mutual_information_gap_is_best_less_second() -> None:
             lambda: mutual_information(torch.randn(50), torch.randn(50, 1)),
             r"codes must be finite, of shape \(num, dim\)",
         ),
-        (lambda: mutual_information(torch.randn(50, 1), torch.full((50, 1), math.nan)), "factors must be finite"),
-        (lambda: mutual_information(torch.randn(50, 1), torch.randn(49, 1)), "50 and 49 rows and 20 bins were given"),
-        (lambda: mutual_information(torch.randn(9, 1), torch.randn(9, 1)), "9 and 9 rows and 20 bins were given"),
-        (lambda: mutual_information_gap(torch.rand(1, 5), 1.0), r"shape \(1, 5\) and 1.0 were given"),
+        (
+            lambda: mutual_information(torch.randn(50, 1), torch.full((50, 1), math.nan)),
+            "factors must be finite",
+        ),
+        (
+            lambda: mutual_information(torch.randn(50, 1), torch.randn(49, 1)),
+            "50 and 49 rows and 20 bins were given",
+        ),
+        (
+            lambda: mutual_information(torch.randn(9, 1), torch.randn(9, 1)),
+            "9 and 9 rows and 20 bins were given",
+        ),
+        (
+            lambda: mutual_information_gap(torch.rand(1, 5), 1.0),
+            r"shape \(1, 5\) and 1.0 were given",
+        ),
         (lambda: mutual_information_gap(torch.rand(3, 5), 0.0), "entropy be positive"),
     ],
 )
@@ -292,7 +369,9 @@ def test_frechet_distance_of_normals_that_share_their_axes() -> None:
     z = z - z.mean(0)
     z = z @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(z.T))).T
     turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.double))[0]
-    s_x, s_y, m = torch.tensor([[1.0, 2.0, 0.5], [3.0, 1.0, 0.0], [1.0, -2.0, 0.3]], dtype=torch.double)
+    s_x, s_y, m = torch.tensor(
+        [[1.0, 2.0, 0.5], [3.0, 1.0, 0.0], [1.0, -2.0, 0.3]], dtype=torch.double
+    )
     x, y = z * s_x @ turn, (z * s_y + m) @ turn
     expected = (m.square().sum() + (s_x - s_y).square().sum()).item()
     # One covariance is singular. Squares of samples near 10 are summed: a thousand roundings of 100 at most.
@@ -310,7 +389,11 @@ def test_frechet_distance_of_covariances_that_do_not_commute() -> None:
     x, y = torch.randn(400, 4) @ torch.randn(4, 4), torch.randn(300, 4) @ torch.randn(4, 4) + 1
     cov_x, cov_y = (torch.cov(a.double().T) for a in (x, y))
     cross = torch.tensor(sqrtm((cov_x @ cov_y).numpy()).real).trace()
-    expected = (x.double().mean(0) - y.double().mean(0)).square().sum() + (cov_x + cov_y).trace() - 2 * cross
+    expected = (
+        (x.double().mean(0) - y.double().mean(0)).square().sum()
+        + (cov_x + cov_y).trace()
+        - 2 * cross
+    )
     assert frechet_distance(x, y) == pytest.approx(expected.item(), rel=1e-8)
 
 
@@ -318,7 +401,9 @@ def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> 
     torch.manual_seed(0)
     small, large = (frechet_distance(torch.randn(n, 8), torch.randn(n, 8)) for n in (100, 10_000))
     assert 0 < 10 * large < small
-    assert frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]])) == pytest.approx(9)
+    assert frechet_distance(
+        torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]])
+    ) == pytest.approx(9)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +415,8 @@ def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> 
         (torch.full((3, 2), math.nan), torch.zeros(5, 2), "x and y must be finite"),
     ],
 )
-def test_frechet_distance_refuses_what_it_cannot_compare(x: torch.Tensor, y: torch.Tensor, message: str) -> None:
+def test_frechet_distance_refuses_what_it_cannot_compare(
+    x: torch.Tensor, y: torch.Tensor, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         frechet_distance(x, y)

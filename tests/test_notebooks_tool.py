@@ -111,7 +111,9 @@ def test_references_reach_other_chapters_and_code_stays_code() -> None:
 
 def test_a_published_address_turns_references_into_links(root: Path) -> None:
     config = root / "_config.yml"
-    config.write_text(config.read_text().replace('baseurl: ""', 'baseurl: "https://book.example/x/"'))
+    config.write_text(
+        config.read_text().replace('baseurl: ""', 'baseurl: "https://book.example/x/"')
+    )
     text = "\n".join(convert(root, "01_first").values())
     assert "[Cubes](https://book.example/x/notebooks/02_second.html#sec-cubes)" in text
     assert "[the page](https://book.example/x/book/notation.html)" in text
@@ -160,7 +162,8 @@ def test_what_jupyter_cannot_show_is_refused(root: Path, text: str, complaint: s
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a\n", "$$\nx\n$$", "- a\n\n  $$\n  x\n  $$", "```\n:::\n$$\n```", "``` {eq} ``` `"]
+    "text",
+    ["", "a\n", "$$\nx\n$$", "- a\n\n  $$\n  x\n  $$", "```\n:::\n$$\n```", "``` {eq} ``` `"],
 )
 def test_plain_markdown_is_left_alone(root: Path, text: str) -> None:
     write_text(root, text)
@@ -168,9 +171,15 @@ def test_plain_markdown_is_left_alone(root: Path, text: str) -> None:
 
 
 def test_the_parser_keeps_nested_blocks_and_options() -> None:
-    (outer,) = myst.parse("::::{prf:theorem} Title\n:label: thm-x\n\n:::{note}\n$$\nx\n$$ (eq-x)\n:::\n::::")
+    (outer,) = myst.parse(
+        "::::{prf:theorem} Title\n:label: thm-x\n\n:::{note}\n$$\nx\n$$ (eq-x)\n:::\n::::"
+    )
     assert isinstance(outer, myst.Directive)
-    assert (outer.name, outer.argument, outer.options) == ("prf:theorem", "Title", {"label": "thm-x"})
+    assert (outer.name, outer.argument, outer.options) == (
+        "prf:theorem",
+        "Title",
+        {"label": "thm-x"},
+    )
     assert [b.label for b in myst.walk([outer]) if isinstance(b, myst.Math)] == ["eq-x"]
 
 
@@ -188,7 +197,9 @@ def test_a_section_without_a_target_gets_a_label_of_its_own(root: Path) -> None:
         "## Two", "(sec-first-two-words)=\n## Two"
     ).replace("### Below", "(sec-first-below-it)=\n### Below")
     write_text(root, "## Two words\n\n### Below *it*\n\n*Sources: A02.*")
-    assert labels.Book(root).claims[-1] == labels.Claim("A02", "notebooks/02_second", "sec-second-two-words")
+    assert labels.Book(root).claims[-1] == labels.Claim(
+        "A02", "notebooks/02_second", "sec-second-two-words"
+    )
     assert labels.Book(root).places["sec-second-below-it"].title == "Below *it*"
 
 
@@ -198,9 +209,8 @@ def test_a_label_used_twice_is_found(root: Path) -> None:
 
 
 def test_verify_calls_are_found_in_code() -> None:
-    code = (
-        "%matplotlib inline\nif x:\n    verify('eq-a', 1, 1)\nv.verify(label='eq-b')\nverify(name, 1)\nprint('verify')"
-    )
+    code = "%matplotlib inline\nif x:\n    verify('eq-a', 1, 1)\nv.verify(label='eq-b')\nverify(name, 1)\n"
+    code += "print('verify')"
     assert labels.verify_calls(code) == ["eq-a", "eq-b", None]
 
 
@@ -223,7 +233,9 @@ def test_the_example_of_the_guide_converts(root: Path) -> None:
 
 def problems(root: Path, name: str = "01_first") -> list[str]:
     book = labels.Book(root)
-    return [p.text for p in notebooks.check(book, book.pages[f"notebooks/{name}"]) if not p.is_warning]
+    return [
+        p.text for p in notebooks.check(book, book.pages[f"notebooks/{name}"]) if not p.is_warning
+    ]
 
 
 def test_an_executed_book_passes_and_says_how_much_is_compared(
@@ -243,15 +255,26 @@ def test_two_runs_give_the_same_bytes(stored: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_the_stamp_names_code_and_versions_and_the_set_up_cell_the_repository(executed: Path) -> None:
+def test_the_stamp_names_code_and_versions_and_the_set_up_cell_the_repository(
+    executed: Path,
+) -> None:
     notebook = nbformat.read(executed / "notebooks" / "01_first.ipynb", 4)
     stamp = notebook.metadata["companion"]
     assert re.fullmatch(r"[0-9a-f]{64}", stamp["source_sha256"])
     assert {"python", "torch", "numpy"} <= set(stamp["versions"])
     setup = notebook.cells[1].source
-    assert 'REPOSITORY = "https://github.com/EXAMPLE/BOOK"' in setup and "COMPANION_REPOSITORY" in setup
-    assert [check.label for check in labels.checks(labels.Book(executed))] == ["eq-gauss", "eq-cubes"]
-    assert [check.section for check in labels.checks(labels.Book(executed))] == ["sec-squares", "sec-cubes"]
+    assert (
+        'REPOSITORY = "https://github.com/EXAMPLE/BOOK"' in setup
+        and "COMPANION_REPOSITORY" in setup
+    )
+    assert [check.label for check in labels.checks(labels.Book(executed))] == [
+        "eq-gauss",
+        "eq-cubes",
+    ]
+    assert [check.section for check in labels.checks(labels.Book(executed))] == [
+        "sec-squares",
+        "sec-cubes",
+    ]
 
 
 def test_new_prose_and_a_new_address_are_synced_without_a_run(stored: Path) -> None:
@@ -277,8 +300,13 @@ def test_new_code_needs_a_run(stored: Path, capsys: pytest.CaptureFixture[str]) 
     assert "the code changed" in capsys.readouterr().err
 
 
-def test_an_error_in_a_cell_keeps_the_old_notebook(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, path = stored / "notebooks" / "src" / "02_second.py", stored / "notebooks" / "02_second.ipynb"
+def test_an_error_in_a_cell_keeps_the_old_notebook(
+    stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, path = (
+        stored / "notebooks" / "src" / "02_second.py",
+        stored / "notebooks" / "02_second.ipynb",
+    )
     source.write_text(source.read_text().replace("55**2", "55**3"))
     before = path.read_bytes()
     assert notebooks.main(["run", "02_second", "--root", str(stored)]) == 1
@@ -286,17 +314,24 @@ def test_an_error_in_a_cell_keeps_the_old_notebook(stored: Path, capsys: pytest.
     assert path.read_bytes() == before
 
 
-def test_unknown_names_are_answered_with_the_known_ones(executed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_are_answered_with_the_known_ones(
+    executed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert notebooks.main(["check", "03_third", "--root", str(executed)]) == 1
     assert "no chapter '03_third'; there are 01_first, 02_second" in capsys.readouterr().err
 
 
 def test_orphans_are_found(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(stored / "notebooks" / "01_first.ipynb", stored / "notebooks" / "07_lost.ipynb")
-    shutil.copy(stored / "notebooks" / "src" / "02_second.py", stored / "notebooks" / "src" / "08_new.py")
+    shutil.copy(
+        stored / "notebooks" / "src" / "02_second.py", stored / "notebooks" / "src" / "08_new.py"
+    )
     assert notebooks.main(["check", "--root", str(stored)]) == 1
     out = capsys.readouterr().out
-    assert "notebooks/07_lost: has no source" in out and "notebooks/src/08_new: is not in _toc.yml" in out
+    assert (
+        "notebooks/07_lost: has no source" in out
+        and "notebooks/src/08_new: is not in _toc.yml" in out
+    )
 
 
 Spoil = Callable[[nbformat.NotebookNode], None]
@@ -313,7 +348,9 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
     view = nbformat.v4.new_output(
         "display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "W"}
     )
-    html = nbformat.v4.new_output("display_data", data={"text/html": "<img src='data:image/png;base64,aa' alt='x'>"})
+    html = nbformat.v4.new_output(
+        "display_data", data={"text/html": "<img src='data:image/png;base64,aa' alt='x'>"}
+    )
     yield "unexecuted", lambda n: n.cells[PRINTS].update(execution_count=None), "was not executed"
     yield "error", lambda n: n.cells[PRINTS].outputs.append(error), "an error is stored: KeyError"
     yield (
@@ -321,7 +358,11 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
         lambda n: n.cells[PRINTS].outputs.append(stream("careful\n", "stderr")),
         "writes to stderr: 'careful'",
     )
-    yield "folder", lambda n: n.cells[PRINTS].outputs.append(stream("in /ho" + "me/me/x")), "something of this machine"
+    yield (
+        "folder",
+        lambda n: n.cells[PRINTS].outputs.append(stream("in /ho" + "me/me/x")),
+        "something of this machine",
+    )
     yield (
         "address",
         lambda n: n.cells[PRINTS].outputs.append(stream("<X at 0x7f00aabbccdd>")),
@@ -332,18 +373,50 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
         lambda n: n.cells[PRINTS].outputs.append(stream("data: no copy of mnist and so on")),
         "fallback data",
     )
-    yield "no alt", lambda n: n.cells[SHOWS].metadata.mystnb.pop("image"), "alt text has 0 characters"
-    yield "short alt", lambda n: n.cells[SHOWS].metadata.mystnb.image.update(alt="A black square"), "has 14 characters"
+    yield (
+        "no alt",
+        lambda n: n.cells[SHOWS].metadata.mystnb.pop("image"),
+        "alt text has 0 characters",
+    )
+    yield (
+        "short alt",
+        lambda n: n.cells[SHOWS].metadata.mystnb.image.update(alt="A black square"),
+        "has 14 characters",
+    )
     yield "two pictures", lambda n: n.cells[SHOWS].outputs.append(picture), "shows 2 pictures"
-    yield "no picture", lambda n: n.cells[SHOWS].update(outputs=[]), "has an alt text but shows no picture"
-    yield "slider with caption", lambda n: n.cells[SHOWS].update(outputs=[html]), "has a caption but shows no picture"
+    yield (
+        "no picture",
+        lambda n: n.cells[SHOWS].update(outputs=[]),
+        "has an alt text but shows no picture",
+    )
+    yield (
+        "slider with caption",
+        lambda n: n.cells[SHOWS].update(outputs=[html]),
+        "has a caption but shows no picture",
+    )
     yield "widget view", lambda n: n.cells[PRINTS].outputs.append(view), "a widget view is stored"
-    yield "widget state", lambda n: n.metadata.update(widgets={"x": {"state": {}}}), "a widget state is stored"
+    yield (
+        "widget state",
+        lambda n: n.metadata.update(widgets={"x": {"state": {}}}),
+        "a widget state is stored",
+    )
     yield "no versions", lambda n: n.metadata.companion.pop("versions"), "names no versions"
     yield "untagged verify", lambda n: n.cells[PRINTS].metadata.update(tags=[]), "calls verify"
-    yield "few compared", lambda n: n.cells[ANSWER].outputs.append(stream("1\n")), "2 of 3 cells that print text"
-    yield "ignored", lambda n: n.cells[PRINTS].metadata.tags.append("nbval-ignore-output"), "is not allowed"
-    yield "long cell", lambda n: n.cells[ANSWER].update(source="\n".join(["x = 1"] * 31)), "31 non-blank lines"
+    yield (
+        "few compared",
+        lambda n: n.cells[ANSWER].outputs.append(stream("1\n")),
+        "2 of 3 cells that print text",
+    )
+    yield (
+        "ignored",
+        lambda n: n.cells[PRINTS].metadata.tags.append("nbval-ignore-output"),
+        "is not allowed",
+    )
+    yield (
+        "long cell",
+        lambda n: n.cells[ANSWER].update(source="\n".join(["x = 1"] * 31)),
+        "31 non-blank lines",
+    )
     yield (
         "long class",
         lambda n: n.cells[ANSWER].update(source="class A:\n" + "    x = 1\n" * 12),
@@ -354,8 +427,12 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
     yield "too big", lambda n: n.metadata.update(blob="x" * notebooks.MAX_BYTES), "more than 4 MB"
 
 
-@pytest.mark.parametrize(("spoil", "complaint"), [pytest.param(s, c, id=name) for name, s, c in spoils()])
-def test_every_fault_of_a_stored_notebook_is_found(stored: Path, spoil: Spoil, complaint: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "complaint"), [pytest.param(s, c, id=name) for name, s, c in spoils()]
+)
+def test_every_fault_of_a_stored_notebook_is_found(
+    stored: Path, spoil: Spoil, complaint: str
+) -> None:
     path = stored / "notebooks" / "01_first.ipynb"
     notebook = nbformat.read(path, 4)
     spoil(notebook)
@@ -367,11 +444,17 @@ def test_widgets_are_dropped_and_split_streams_merged() -> None:
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
     face = nbformat.v4.new_output("display_data", data={**view, "text/html": "<b>1</b>"})
     bare = nbformat.v4.new_output("display_data", data=dict(view))
-    cell = nbformat.v4.new_code_cell("1", outputs=[stream("a"), stream("b"), stream("c", "stderr"), face, bare])
+    cell = nbformat.v4.new_code_cell(
+        "1", outputs=[stream("a"), stream("b"), stream("c", "stderr"), face, bare]
+    )
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
     notebooks.clean(notebook)
     assert "widgets" not in notebook.metadata
-    assert [o.get("text", o.get("data")) for o in cell.outputs] == ["ab", "c", {"text/html": "<b>1</b>"}]
+    assert [o.get("text", o.get("data")) for o in cell.outputs] == [
+        "ab",
+        "c",
+        {"text/html": "<b>1</b>"},
+    ]
 
 
 def test_the_set_up_cell_is_left_out_of_the_fingerprint() -> None:

@@ -10,30 +10,45 @@ from matplotlib.quiver import Quiver
 from nbclient import NotebookClient
 from torch.distributions import Independent, Normal
 
-from companion import plots
 from companion.elbo import ElboTerms
+from companion.page import plots
 
 BOUNDS = (-2.0, 3.0, -1.0, 2.0)
 
 
 def log_prob(points: torch.Tensor) -> torch.Tensor:
-    return Independent(Normal(torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.4])), 1).log_prob(points)
+    return Independent(Normal(torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.4])), 1).log_prob(
+        points
+    )
 
 
 def every_figure() -> dict[str, plots.Figure]:
     generator = torch.Generator().manual_seed(0)
-    images, points = torch.rand(6, 1, 8, 8, generator=generator), torch.randn(50, 2, generator=generator)
+    images, points = (
+        torch.rand(6, 1, 8, 8, generator=generator),
+        torch.randn(50, 2, generator=generator),
+    )
     terms = ElboTerms(torch.zeros(4), torch.rand(4, 3, generator=generator))
     return {
         "image_grid": plots.image_grid(images, columns=3, titles=list("abcdef")),
-        "image_rows": plots.image_rows({"original": images, "error": images - 0.5}, signed=["error"]),
-        "curves": plots.curves({"a": [1.0, 2.0], "b": ([3.0, 4.0, 5.0], [1.0, 4.0, 9.0])}, x_label="x", y_label="y"),
-        "scatter": plots.scatter(points, torch.arange(50) % 3, x_label="x", y_label="y", legend="class"),
-        "histogram": plots.histogram({"a": points[:, 0]}, x_label="x", density=lambda x: torch.exp(-x * x)),
+        "image_rows": plots.image_rows(
+            {"original": images, "error": images - 0.5}, signed=["error"]
+        ),
+        "curves": plots.curves(
+            {"a": [1.0, 2.0], "b": ([3.0, 4.0, 5.0], [1.0, 4.0, 9.0])}, x_label="x", y_label="y"
+        ),
+        "scatter": plots.scatter(
+            points, torch.arange(50) % 3, x_label="x", y_label="y", legend="class"
+        ),
+        "histogram": plots.histogram(
+            {"a": points[:, 0]}, x_label="x", density=lambda x: torch.exp(-x * x)
+        ),
         "bars": plots.bars({"a": 1.0, "b": 2.0}, value_label="y", errors={"a": 0.1}),
         "heatmap": plots.heatmap(torch.eye(3), x_label="x", y_label="y", value_label="value"),
         "density2d": plots.density2d(log_prob, BOUNDS),
-        "vector_field": plots.vector_field(lambda points: -points, BOUNDS, log_prob=log_prob, num=5),
+        "vector_field": plots.vector_field(
+            lambda points: -points, BOUNDS, log_prob=log_prob, num=5
+        ),
         "kl_per_level": plots.kl_per_level(terms),
     }
 
@@ -44,8 +59,14 @@ def figures() -> dict[str, plots.Figure]:
 
 
 def test_every_public_function_is_drawn_here(figures):
-    public = {name for name, item in vars(plots).items() if callable(item) and item.__module__ == plots.__name__}
-    assert public - {"Figure", "figure"} - {name for name in public if name.startswith("_")} == set(figures)
+    public = {
+        name
+        for name, item in vars(plots).items()
+        if callable(item) and item.__module__ == plots.__name__
+    }
+    assert public - {"Figure", "figure"} - {name for name in public if name.startswith("_")} == set(
+        figures
+    )
 
 
 def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
@@ -54,7 +75,9 @@ def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
         assert png.startswith(b"\x89PNG") and len(png) < 150_000, name
         assert metadata["width"] <= round(7.01 * 96), name
         box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, name
+        assert (
+            box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        ), name
         axes = figure.axes[0]
         if name not in ("image_grid", "image_rows", "bars"):
             assert axes.get_xlabel() and axes.get_ylabel(), name
@@ -70,7 +93,9 @@ def test_style_is_applied_when_drawn_and_leaves_no_trace(figures):
 
 
 def test_same_input_gives_the_same_file():
-    a, b = (plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y")._repr_png_() for _ in range(2))
+    a, b = (
+        plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y")._repr_png_() for _ in range(2)
+    )
     assert a == b
 
 
@@ -83,7 +108,7 @@ def test_notebook_shows_a_figure_once_with_and_without_pyplot():
     )
     no_pyplot = "import sys\nassert 'matplotlib.pyplot' not in sys.modules"
     cells = [
-        "from companion.plots import *",
+        "from companion.page.plots import *",
         one,
         two,
         no_pyplot,
@@ -96,7 +121,9 @@ def test_notebook_shows_a_figure_once_with_and_without_pyplot():
     NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
     outputs = [cell.outputs for cell in notebook.cells]
     assert [len(shown) for shown in outputs] == [0, 1, 1, 0, 0, 1, 1, 0]
-    for (output,), axes in zip([*outputs[1:3], *outputs[5:7]], ["1 Axes", "2 Axes"] * 2, strict=True):
+    for (output,), axes in zip(
+        [*outputs[1:3], *outputs[5:7]], ["1 Axes", "2 Axes"] * 2, strict=True
+    ):
         assert output.output_type == "execute_result"
         assert output.data["text/plain"] == f"<Figure size 1008x490 with {axes}>"
         assert set(output.data) == {"text/plain", "image/png"}
@@ -107,7 +134,8 @@ def test_image_grid_puts_each_picture_in_its_place():
     canvas = plots.image_grid(images, columns=3).axes[0].images[0].get_array()
     assert canvas.shape == (2 * 4 + 1, 3 * 4 + 2, 3)
     assert np.allclose(
-        [canvas[0, 0, 0], canvas[0, 5, 0], canvas[0, 10, 0], canvas[5, 0, 0], canvas[5, 5, 0]], images[:, 0, 0]
+        [canvas[0, 0, 0], canvas[0, 5, 0], canvas[0, 10, 0], canvas[5, 0, 0], canvas[5, 5, 0]],
+        images[:, 0, 0],
     )
     assert (canvas[5:, 10:] == 1).all()  # the empty place is white
     color = torch.zeros(2, 3, 4, 4)
@@ -120,7 +148,10 @@ def test_image_rows_name_the_rows_and_color_the_signs():
     error = x.clone()
     error[0, 0, 0, 0], error[1, 0, 0, 0] = 0.8, -0.8
     axes = plots.image_rows({"original": x, "error": error}, signed=["error"]).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["original", "error\n$\\pm$0.8"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "original",
+        "error\n$\\pm$0.8",
+    ]
     canvas = axes.images[0].get_array()
     red, blue, zero = canvas[5, 0], canvas[5, 5], canvas[6, 1]
     assert red[0] > red[2] and blue[2] > blue[0] and zero.min() > 0.95
@@ -160,23 +191,35 @@ def test_histogram_has_area_one():
 
 def test_bars_write_their_values():
     for horizontal in (False, True):
-        axes = plots.bars({"a": 12.34, "b": 8.0}, value_label="error", horizontal=horizontal).axes[0]
+        axes = plots.bars({"a": 12.34, "b": 8.0}, value_label="error", horizontal=horizontal).axes[
+            0
+        ]
         assert [text.get_text() for text in axes.texts] == ["12.3", "8.0"]
         assert (axes.get_xlabel() if horizontal else axes.get_ylabel()) == "error"
     assert plots.bars({"a": 1234.0}, value_label="y").axes[0].texts[0].get_text() == "1,234"
 
 
 def test_heatmap_is_white_at_zero_only_for_both_signs():
-    image = plots.heatmap(torch.tensor([[-1.0, 0.5]]), x_label="x", y_label="y", value_label="v").axes[0].images[0]
+    image = (
+        plots.heatmap(torch.tensor([[-1.0, 0.5]]), x_label="x", y_label="y", value_label="v")
+        .axes[0]
+        .images[0]
+    )
     assert (image.norm.vmin, image.norm.vmax, image.cmap.name) == (-1, 1, "RdBu_r")
     assert (
-        plots.heatmap(torch.eye(2), x_label="x", y_label="y", value_label="v").axes[0].images[0].cmap.name == "viridis"
+        plots.heatmap(torch.eye(2), x_label="x", y_label="y", value_label="v")
+        .axes[0]
+        .images[0]
+        .cmap.name
+        == "viridis"
     )
 
 
 def test_vector_field_points_where_the_function_says(figures):
     (arrows,) = [c for c in figures["vector_field"].axes[0].collections if isinstance(c, Quiver)]
-    assert np.allclose(arrows.U, -arrows.X, atol=1e-6) and np.allclose(arrows.V, -arrows.Y, atol=1e-6)
+    assert np.allclose(arrows.U, -arrows.X, atol=1e-6) and np.allclose(
+        arrows.V, -arrows.Y, atol=1e-6
+    )
 
 
 def test_kl_per_level_shows_the_batch_mean():
@@ -187,7 +230,9 @@ def test_kl_per_level_shows_the_batch_mean():
 
 
 def test_gradients_and_other_dtypes_are_fine():
-    plots.curves({"a": torch.ones(3, requires_grad=True, dtype=torch.float16)}, x_label="x", y_label="y")
+    plots.curves(
+        {"a": torch.ones(3, requires_grad=True, dtype=torch.float16)}, x_label="x", y_label="y"
+    )
     plots.curves({"a": [torch.tensor(1.0), torch.tensor(2.0)]}, x_label="x", y_label="y")
 
 
@@ -195,23 +240,47 @@ def test_bad_input_is_named():
     named = {"x_label": "x", "y_label": "y"}
     image = torch.zeros(2, 1, 4, 4)
     cases = [
-        (lambda: plots.image_grid(torch.zeros(2, 2, 4, 4)), r"images must have shape .*\(2, 2, 4, 4\)"),
+        (
+            lambda: plots.image_grid(torch.zeros(2, 2, 4, 4)),
+            r"images must have shape .*\(2, 2, 4, 4\)",
+        ),
         (lambda: plots.image_grid(image - 0.1), r"images must lie in \[0, 1\]; -0.1 to -0.1"),
         (lambda: plots.image_grid(image * float("nan")), r"images must lie in \[0, 1\]"),
         (lambda: plots.image_grid(image, titles=["a"]), "titles must name all 2"),
         (lambda: plots.image_rows({"a": image, "b": image[:1]}), "equally many pictures; 2, 1"),
         (lambda: plots.image_rows({"a": image, "b": image[..., :2]}), "must all have one size"),
-        (lambda: plots.image_rows({"a": image}, signed=["b"]), "signed must name rows, which are a; b"),
+        (
+            lambda: plots.image_rows({"a": image}, signed=["b"]),
+            "signed must name rows, which are a; b",
+        ),
         (lambda: plots.curves({"a": [1.0, float("nan")]}, **named), "a must be finite; 1 of 2"),
-        (lambda: plots.curves({"a": ([1.0], [1.0, 2.0])}, **named), "x and y of 'a' must be equally long; 1 and 2"),
-        (lambda: plots.curves({"a": [0.0, 1.0]}, log_y=True, **named), "log_y needs positive values; 'a' holds 0"),
-        (lambda: plots.curves({"a": [1.0]}, bands={"b": ([0.0], [1.0])}, **named), "bands must name lines"),
+        (
+            lambda: plots.curves({"a": ([1.0], [1.0, 2.0])}, **named),
+            "x and y of 'a' must be equally long; 1 and 2",
+        ),
+        (
+            lambda: plots.curves({"a": [0.0, 1.0]}, log_y=True, **named),
+            "log_y needs positive values; 'a' holds 0",
+        ),
+        (
+            lambda: plots.curves({"a": [1.0]}, bands={"b": ([0.0], [1.0])}, **named),
+            "bands must name lines",
+        ),
         (lambda: plots.scatter(torch.zeros(3, 3), **named), r"points must have shape \(num, 2\)"),
         (lambda: plots.scatter(torch.zeros(3, 2), [1, 2], **named), "each of the 3 points"),
-        (lambda: plots.scatter(torch.zeros(11, 2), torch.arange(11), **named), "at most 10 classes"),
+        (
+            lambda: plots.scatter(torch.zeros(11, 2), torch.arange(11), **named),
+            "at most 10 classes",
+        ),
         (lambda: plots.histogram({"a": []}, x_label="x"), "a must have 1 dimension"),
-        (lambda: plots.bars({"a": 1.0}, value_label="y", errors={"b": 1.0}), "errors must name bars, which are a; b"),
-        (lambda: plots.heatmap(torch.eye(2), value_label="v", x_ticks=["a"], **named), "ticks must name all 2 columns"),
+        (
+            lambda: plots.bars({"a": 1.0}, value_label="y", errors={"b": 1.0}),
+            "errors must name bars, which are a; b",
+        ),
+        (
+            lambda: plots.heatmap(torch.eye(2), value_label="v", x_ticks=["a"], **named),
+            "ticks must name all 2 columns",
+        ),
         (lambda: plots.density2d(log_prob, (1.0, 0.0, 0.0, 1.0)), "bounds must be left < right"),
         (lambda: plots.density2d(lambda x: x, BOUNDS), "log_prob must map points"),
         (lambda: plots.vector_field(log_prob, BOUNDS), "function must map points"),
@@ -232,6 +301,8 @@ def test_pictures_of_autocast_are_drawn_and_a_number_of_columns_below_one_is_ref
 
 
 def test_density2d_names_what_it_shows():
-    figure = plots.density2d(lambda x: -x.square().sum(1), (-2.0, 2.0, -2.0, 2.0), value_label="exp(bound)")
+    figure = plots.density2d(
+        lambda x: -x.square().sum(1), (-2.0, 2.0, -2.0, 2.0), value_label="exp(bound)"
+    )
     texts = {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
     assert "exp(bound)" in texts and "probability density" not in texts

@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 LOCK = (ROOT / "requirements.lock").read_text("utf8")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-FORMS = [p for p in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if p.name != "config.yml"]
+FORMS = [
+    p for p in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if p.name != "config.yml"
+]
 
 
 def read(path: Path) -> Any:
@@ -48,12 +50,17 @@ def test_the_lock_fits_the_declared_libraries() -> None:
     for requirement in map(Requirement, declared):
         name = requirement.name.lower().replace("_", "-")
         assert name in versions, name
-        assert requirement.specifier.contains(versions[name], prereleases=True), (requirement, versions[name])
+        assert requirement.specifier.contains(versions[name], prereleases=True), (
+            requirement,
+            versions[name],
+        )
 
 
 def test_conda_installs_the_lock() -> None:
     environment = read(ROOT / "environment.yml")
-    plain = {d.split(">=")[0].split("=")[0]: d for d in environment["dependencies"] if isinstance(d, str)}
+    plain = {
+        d.split(">=")[0].split("=")[0]: d for d in environment["dependencies"] if isinstance(d, str)
+    }
     pip = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert pip == [["-r requirements.lock"]]
     assert {"python", "pip", "make", "git"} == set(plain)
@@ -74,7 +81,9 @@ def test_a_workflow_runs_the_same_commands(path: Path) -> None:
             if "uses" in step:
                 assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]), step["uses"]
             for target in re.findall(r"\bmake ([\w./-]+)", step.get("run", "")):
-                assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), f"make {target} does not exist"
+                assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), (
+                    f"make {target} does not exist"
+                )
                 commands += 1
             for file in re.findall(r"(?:^|\s)(\.ci/\w+|tools/\w+\.py)", step.get("run", "")):
                 assert (ROOT / file).is_file(), file
@@ -104,7 +113,9 @@ def test_a_form_is_valid(path: Path) -> None:
 
 
 def test_the_error_form_asks_for_what_is_needed() -> None:
-    parts = {part["id"]: part for part in read(ROOT / ".github" / "ISSUE_TEMPLATE" / "error.yml")["body"]}
+    parts = {
+        part["id"]: part for part in read(ROOT / ".github" / "ISSUE_TEMPLATE" / "error.yml")["body"]
+    }
     assert {"page", "runtime", "doctor"} <= set(parts)
     assert "python -m companion doctor" in parts["doctor"]["attributes"]["label"]
 

@@ -38,7 +38,9 @@ def test_scale_follows_the_device_unless_the_environment_says_otherwise(monkeypa
 @pytest.mark.parametrize("given", ["Full", "medium", " small"])
 def test_scale_refuses_other_values(monkeypatch, given):
     monkeypatch.setenv("COMPANION_SCALE", given)
-    with pytest.raises(ValueError, match=f"COMPANION_SCALE must be 'small' or 'full'; '{given}' was given"):
+    with pytest.raises(
+        ValueError, match=f"COMPANION_SCALE must be 'small' or 'full'; '{given}' was given"
+    ):
         runtime.scale()
     with pytest.raises(ValueError, match="COMPANION_SCALE"):
         runtime.pick(small=1, full=2)
@@ -53,7 +55,12 @@ def test_pick(monkeypatch):
 
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
-    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"bf16": True}, True), ({"avx512_f": True}, False)],
+    [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({"avx512_f": True}, False),
+    ],
 )
 def test_bfloat16_needs_the_hardware(monkeypatch, capabilities, expected):
     no_cuda(monkeypatch)
@@ -69,7 +76,11 @@ def test_an_older_torch_that_cannot_tell_counts_as_without_bfloat16(monkeypatch)
 
 @pytest.mark.parametrize(
     ("scale", "hardware", "expected"),
-    [("small", True, torch.float32), ("full", True, torch.bfloat16), ("full", False, torch.float32)],
+    [
+        ("small", True, torch.float32),
+        ("full", True, torch.bfloat16),
+        ("full", False, torch.float32),
+    ],
 )
 def test_autocast(monkeypatch, scale, hardware, expected):
     no_cuda(monkeypatch)
@@ -82,7 +93,9 @@ def test_autocast(monkeypatch, scale, hardware, expected):
 
 def test_a_cuda_card_without_bfloat16_stays_in_float32(monkeypatch, cuda):
     monkeypatch.setenv("COMPANION_SCALE", "full")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation
+    )
     assert isinstance(runtime.autocast(), nullcontext)
 
 
@@ -96,10 +109,15 @@ def test_to_device_on_the_cpu_changes_nothing(monkeypatch):
 
 def test_to_device_puts_channels_last_at_full_scale_on_cuda_only(monkeypatch, cuda):
     moved = []
-    monkeypatch.setattr(nn.Conv2d, "to", lambda self, *args, **kwargs: moved.append((args, kwargs)) or self)
+    monkeypatch.setattr(
+        nn.Conv2d, "to", lambda self, *args, **kwargs: moved.append((args, kwargs)) or self
+    )
     monkeypatch.setenv("COMPANION_SCALE", "small")
     runtime.to_device(nn.Conv2d(4, 4, 3))
     assert moved == [((torch.device("cuda"),), {})]
     monkeypatch.setenv("COMPANION_SCALE", "full")
     runtime.to_device(nn.Conv2d(4, 4, 3))
-    assert moved[1:] == [((), {"memory_format": torch.channels_last}), ((torch.device("cuda"),), {})]
+    assert moved[1:] == [
+        ((), {"memory_format": torch.channels_last}),
+        ((torch.device("cuda"),), {}),
+    ]

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from companion import samplers
-from companion.ddpm import Ddpm, MixtureDenoiser, NoisePredictor, gaussian_denoiser
+from companion.ddpm import Ddpm
+from companion.denoisers import MixtureDenoiser, NoisePredictor, gaussian_denoiser
+from companion.interpolation import spherical_interpolation
 from companion.samplers import (
     ancestral_sample,
-    annealed_langevin_sample,
     ddim_invert,
     ddim_posterior,
     ddim_sample,
@@ -25,11 +26,10 @@ from companion.samplers import (
     dpm_solver_sample,
     in_chunks,
     inpaint_sample,
-    langevin_sample,
     reverse_sample,
-    spherical_interpolation,
 )
 from companion.schedule import Posterior, Schedule, cosine_schedule, linear_schedule, noise_from_x_0
+from companion.score import annealed_langevin_sample, langevin_sample
 
 F64 = torch.double
 LINEAR = linear_schedule(1000)
@@ -41,13 +41,17 @@ def strided(S: int) -> Schedule:
 
 def normal(variance: float, mean: float = 0.0) -> MixtureDenoiser:
     """The exact denoiser of one-dimensional normal data."""
-    return gaussian_denoiser(LINEAR, torch.tensor([mean], dtype=F64), torch.tensor([[variance]], dtype=F64))
+    return gaussian_denoiser(
+        LINEAR, torch.tensor([mean], dtype=F64), torch.tensor([[variance]], dtype=F64)
+    )
 
 
 def final_variance(schedule: Schedule, q: Posterior, variance: float) -> float:
     """V <- a^2 V + s^2 from V = 1 down to the data, for the exact denoiser of normal data of this variance."""
     alpha_bar, V = schedule.alpha_bar, 1.0
-    of_x_t = alpha_bar.sqrt() * variance / (alpha_bar * variance + 1 - alpha_bar)  # E[x_0|x_t] / x_t
+    of_x_t = (
+        alpha_bar.sqrt() * variance / (alpha_bar * variance + 1 - alpha_bar)
+    )  # E[x_0|x_t] / x_t
     slope = (q.of_x_0 * of_x_t + q.of_x_t).tolist()
     for t in range(schedule.num_steps, 0, -1):
         V = slope[t] ** 2 * V + (q.var[t].item() if t > 1 else 0.0)
@@ -56,7 +60,11 @@ def final_variance(schedule: Schedule, q: Posterior, variance: float) -> float:
 
 def laws(schedule: Schedule) -> dict[str, Posterior]:
     ddpm = ddim_posterior(schedule, 1.0)
-    return {"ddim": ddim_posterior(schedule, 0.0), "beta_tilde": ddpm, "beta": ddpm._replace(var=schedule.beta)}
+    return {
+        "ddim": ddim_posterior(schedule, 0.0),
+        "beta_tilde": ddpm,
+        "beta": ddpm._replace(var=schedule.beta),
+    }
 
 
 # ------------------------------------------------------------------------------------------------ normal data
@@ -72,7 +80,9 @@ def laws(schedule: Schedule) -> dict[str, Posterior]:
         (1000, 0.00230, 0.00214, 0.00254),
     ],
 )
-def test_few_steps_spoil_the_variance_of_fine_detail(S: int, ddim: float, beta_tilde: float, beta: float) -> None:
+def test_few_steps_spoil_the_variance_of_fine_detail(
+    S: int, ddim: float, beta_tilde: float, beta: float
+) -> None:
     for (_, q), expected in zip(laws(strided(S)).items(), (ddim, beta_tilde, beta)):
         assert final_variance(strided(S), q, 0.0025) == pytest.approx(expected, abs=6e-6)
 
@@ -80,7 +90,9 @@ def test_few_steps_spoil_the_variance_of_fine_detail(S: int, ddim: float, beta_t
 def test_errors_of_the_full_chain_shrink_like_one_over_its_length() -> None:
     for T, rel in ((1000, 0.01), (4000, 0.1)):
         schedule = Schedule.from_betas(torch.linspace(1e-4, 0.02, T, dtype=F64) * 1000 / T)
-        errors = [T * (final_variance(schedule, q, 0.25) / 0.25 - 1) for q in laws(schedule).values()]
+        errors = [
+            T * (final_variance(schedule, q, 0.25) / 0.25 - 1) for q in laws(schedule).values()
+        ]
         assert errors == pytest.approx([-6.0, -15.5, 3.0], rel=rel)
 
 
@@ -108,13 +120,24 @@ def test_the_recursion_would_see_a_wrong_step() -> None:
     schedule, share = strided(10), 5 * math.sqrt(2 / 50_000)
     expected = final_variance(schedule, laws(schedule)["beta_tilde"], 0.25)
     assert abs(final_variance(schedule, laws(schedule)["beta"], 0.25) / expected - 1) > 20 * share
-    assert abs(final_variance(schedule, ddim_posterior(schedule, 0.5), 0.25) / expected - 1) > 4 * share
+    assert (
+        abs(final_variance(schedule, ddim_posterior(schedule, 0.5), 0.25) / expected - 1)
+        > 4 * share
+    )
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("schedule", [LINEAR, strided(20), cosine_schedule(50)], ids=["all", "few", "cosine"])
-def test_every_eta_keeps_what_is_known_of_x_t_given_the_data(schedule: Schedule, eta: float) -> None:
-    q, signal, noise_var = ddim_posterior(schedule, eta), schedule.alpha_bar.sqrt(), schedule.noise_var
+@pytest.mark.parametrize(
+    "schedule", [LINEAR, strided(20), cosine_schedule(50)], ids=["all", "few", "cosine"]
+)
+def test_every_eta_keeps_what_is_known_of_x_t_given_the_data(
+    schedule: Schedule, eta: float
+) -> None:
+    q, signal, noise_var = (
+        ddim_posterior(schedule, eta),
+        schedule.alpha_bar.sqrt(),
+        schedule.noise_var,
+    )
     assert all(part.shape == (schedule.num_steps + 1,) and part[0] == 0 for part in q)
     mean = q.of_x_0[1:] + q.of_x_t[1:] * signal[1:]
     torch.testing.assert_close(mean, signal[:-1])
@@ -174,7 +197,9 @@ def test_the_solver_is_of_second_order_on_the_way() -> None:
     half_log_snr = LINEAR.log_snr / 2
     for S in (20, 40):
         goals = torch.linspace(half_log_snr[-1].item(), half_log_snr[20].item(), S + 1, dtype=F64)
-        times = torch.searchsorted(-half_log_snr[1:].contiguous(), -goals.flip(0)).clamp(max=999) + 1
+        times = (
+            torch.searchsorted(-half_log_snr[1:].contiguous(), -goals.flip(0)).clamp(max=999) + 1
+        )
         schedule = LINEAR.strided(torch.unique(times))
         v = 0.25 * schedule.alpha_bar + schedule.noise_var
         exact = (v[1] / v[-1]).sqrt()
@@ -191,7 +216,9 @@ def test_the_solver_is_of_second_order_on_the_way() -> None:
 
 def plane() -> MixtureDenoiser:
     means = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]], dtype=F64)
-    return MixtureDenoiser(LINEAR, torch.tensor([0.5, 0.3, 0.2], dtype=F64), means, 0.04 * torch.eye(2).expand(3, 2, 2))
+    return MixtureDenoiser(
+        LINEAR, torch.tensor([0.5, 0.3, 0.2], dtype=F64), means, 0.04 * torch.eye(2).expand(3, 2, 2)
+    )
 
 
 def test_inversion_then_sampling_gives_back_the_data_as_the_steps_grow(unchecked: None) -> None:
@@ -244,7 +271,9 @@ every = pytest.mark.parametrize("sampler", EVERY.values(), ids=EVERY)
 
 
 @every
-def test_a_film_has_one_picture_more_than_steps_and_the_denoiser_is_told_their_times(sampler: Any) -> None:
+def test_a_film_has_one_picture_more_than_steps_and_the_denoiser_is_told_their_times(
+    sampler: Any,
+) -> None:
     told = []
 
     def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
@@ -328,7 +357,9 @@ def conditional_error(repeats: int, n: int = 20_000) -> tuple[float, float]:
     denoiser = gaussian_denoiser(LINEAR, torch.zeros(2, dtype=F64), cov)
     x = MultivariateNormal(torch.zeros(2, dtype=F64), cov).sample((n,))
     x[:, 1] = math.nan  # it must not be looked at
-    film = inpaint_sample(denoiser, strided(50), torch.randn(n, 2, dtype=F64), x, torch.tensor([True, False]), repeats)
+    film = inpaint_sample(
+        denoiser, strided(50), torch.randn(n, 2, dtype=F64), x, torch.tensor([True, False]), repeats
+    )
     *_, drawn = film
     assert torch.equal(drawn[:, 0], x[:, 0])
     slope = (drawn[:, 0] * drawn[:, 1]).mean() / x[:, 0].square().mean()
@@ -348,12 +379,18 @@ def test_replacement_is_biased_and_repetition_helps(unchecked: None) -> None:
 def test_a_langevin_step_of_finite_size_has_a_variance_too_large() -> None:
     n, s2, step_size = 100_000, 0.5, 0.4
     expected = s2 / (1 - step_size / (4 * s2))
-    start = math.sqrt(expected) * torch.randn(n, 1, dtype=F64)  # a stationary law stays, from the first step on
+    start = math.sqrt(expected) * torch.randn(
+        n, 1, dtype=F64
+    )  # a stationary law stays, from the first step on
     *film, x = langevin_sample(lambda x: -x / s2, start, step_size, 3)
     assert len(film) == 3 and torch.equal(film[0], start)
     assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
-    assert expected / s2 - 1 > 50 * math.sqrt(2 / n)  # so that the unbiased variance would be refused
-    *_, x = langevin_sample(lambda x: -x / s2, torch.zeros(n, 1, dtype=F64), step_size, 60)  # and is reached
+    assert expected / s2 - 1 > 50 * math.sqrt(
+        2 / n
+    )  # so that the unbiased variance would be refused
+    *_, x = langevin_sample(
+        lambda x: -x / s2, torch.zeros(n, 1, dtype=F64), step_size, 60
+    )  # and is reached
     assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
     *_, x = langevin_sample(lambda x: -x / s2, start[:10], 4.4 * s2, 200)
     assert x.abs().max() > 1e6
@@ -374,7 +411,9 @@ def test_annealing_finds_the_weights_of_the_modes(unchecked: None) -> None:
     right = (x > 0).double().mean().item()
     assert abs(right - 0.8) <= 5 * math.sqrt(0.16 / n)
     assert (x[x > 0].mean() - 3).abs() < 0.05 and x[x > 0].std() == pytest.approx(0.5, abs=0.05)
-    *_, x = langevin_sample(partial(two_modes, sigma=0.0), start, 0.02, 900)  # the last level alone leaves half there
+    *_, x = langevin_sample(
+        partial(two_modes, sigma=0.0), start, 0.02, 900
+    )  # the last level alone leaves half there
     assert abs((x > 0).double().mean().item() - 0.5) <= 5 * math.sqrt(0.25 / n)
 
 
@@ -434,10 +473,16 @@ SHORT = LINEAR.strided(range(20, 1001, 20))
 OURS = NoisePredictor(TheSame(), LINEAR)
 
 
-@pytest.mark.parametrize(("variance", "kind"), [("posterior_var", "fixed_small"), ("beta", "fixed_large")])
+@pytest.mark.parametrize(
+    ("variance", "kind"), [("posterior_var", "fixed_small"), ("beta", "fixed_large")]
+)
 @pytest.mark.parametrize("schedule", [LINEAR, SHORT], ids=["all", "50"])
-def test_ddpm_steps_are_another_library_s(schedule: Schedule, variance: str, kind: str, unchecked: None) -> None:
-    scheduler = theirs_of("DDPMScheduler", variance_type=kind, clip_sample=False, timestep_spacing="trailing")
+def test_ddpm_steps_are_another_library_s(
+    schedule: Schedule, variance: str, kind: str, unchecked: None
+) -> None:
+    scheduler = theirs_of(
+        "DDPMScheduler", variance_type=kind, clip_sample=False, timestep_spacing="trailing"
+    )
     scheduler.set_timesteps(schedule.num_steps)
     x_T = torch.randn(4, 6, dtype=F64)
     torch.manual_seed(1)
@@ -457,7 +502,9 @@ def test_ddim_steps_are_another_library_s(schedule: Schedule, eta: float, unchec
     assert films_differ(list(ddim_sample(OURS, schedule, x_T, eta)), scheduler, eta=eta) < 1e-5
 
 
-@pytest.mark.parametrize("schedule", [SHORT, LINEAR.strided([1, 40, 60, 300, 700, 999])], ids=["50", "6"])
+@pytest.mark.parametrize(
+    "schedule", [SHORT, LINEAR.strided([1, 40, 60, 300, 700, 999])], ids=["50", "6"]
+)
 def test_solver_steps_are_another_library_s(schedule: Schedule, unchecked: None) -> None:
     scheduler = theirs_of("DPMSolverMultistepScheduler", final_sigmas_type="zero")
     scheduler.set_timesteps(timesteps=(schedule.times[1:].flip(0) - 1).tolist())
@@ -501,7 +548,11 @@ def test_pictures_keep_their_shape_their_ends_and_their_length() -> None:
     ("start", "end", "message"),
     [
         (torch.ones(2, 3), torch.ones(2, 4), r"one shape; \(2, 3\) and \(2, 4\) were given"),
-        (torch.ones(1, 3), 2 * torch.ones(1, 3), "different, not opposite directions; .* from 1 to 1"),
+        (
+            torch.ones(1, 3),
+            2 * torch.ones(1, 3),
+            "different, not opposite directions; .* from 1 to 1",
+        ),
         (torch.ones(1, 3), -torch.ones(1, 3), "not opposite directions; .* from -1 to -1"),
         (torch.zeros(1, 3), torch.ones(1, 3), "different, not opposite directions"),
     ],
@@ -512,7 +563,9 @@ def test_ways_that_do_not_exist(start: torch.Tensor, end: torch.Tensor, message:
 
 
 def test_sparse_codes_without_a_common_entry_have_a_way() -> None:
-    path = spherical_interpolation(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([0.5]))
+    path = spherical_interpolation(
+        torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([0.5])
+    )
     assert torch.allclose(path, torch.full((1, 1, 2), 0.5**0.5))
 
 
@@ -537,7 +590,10 @@ def same(x_t: Tensor, t: Tensor) -> Tensor:
             lambda: ddpm_sample(same, S3, X, torch.tensor([0.0, 0, 1, -1])),
             "^reverse_var must be finite and not negative from entry 2 on; -1 to 1 was given$",
         ),
-        (lambda: ddpm_sample(same, S3, X, torch.tensor([0.0, 0, 1, math.nan])), "not negative .* nan to nan was given"),
+        (
+            lambda: ddpm_sample(same, S3, X, torch.tensor([0.0, 0, 1, math.nan])),
+            "not negative .* nan to nan was given",
+        ),
         (lambda: ddim_sample(same, S3, X, 1.1), r"^eta must lie in \[0, 1\]; 1.1 was given$"),
         (lambda: ddim_posterior(S3, -0.1), r"^eta must lie in \[0, 1\]; -0.1 was given$"),
         (lambda: ddim_sample(same, S3, X, math.nan), "^eta must lie in"),
@@ -545,9 +601,15 @@ def same(x_t: Tensor, t: Tensor) -> Tensor:
             lambda: list(ddim_sample(lambda x_t, t: x_t[:, :1], S3, X)),
             r"^denoiser must give the shape of x_t, \(5, 2\); it gave \(5, 1\)$",
         ),
-        (lambda: list(reverse_sample(lambda x_t, t: x_t[:1], S3, X, ddim_posterior(S3, 0.0))), "it gave"),
+        (
+            lambda: list(reverse_sample(lambda x_t, t: x_t[:1], S3, X, ddim_posterior(S3, 0.0))),
+            "it gave",
+        ),
         (lambda: list(ddim_invert(lambda x_t, t: x_t[:1], S3, X)), "denoiser must give the shape"),
-        (lambda: list(dpm_solver_sample(lambda x_t, t: x_t[:1], S3, X)), "denoiser must give the shape"),
+        (
+            lambda: list(dpm_solver_sample(lambda x_t, t: x_t[:1], S3, X)),
+            "denoiser must give the shape",
+        ),
         (
             lambda: list(inpaint_sample(same, S3, X, X[:2], MASK)),
             r"^x must have the shape of x_T, \(5, 2\); \(2, 2\) was given$",
@@ -557,16 +619,31 @@ def same(x_t: Tensor, t: Tensor) -> Tensor:
             r"^observed must be boolean, of shape \(5, 2\) or \(2,\); torch.float32 of shape \(2,\) was given$",
         ),
         (lambda: list(inpaint_sample(same, S3, X, X, MASK[:1])), r"of shape \(1,\) was given$"),
-        (lambda: list(inpaint_sample(same, S3, X, X, MASK, 0)), "^repeats must be at least 1; 0 was given$"),
-        (lambda: list(langevin_sample(torch.neg, X, 0.0, 3)), "^step_size must be positive; 0.0 was given$"),
-        (lambda: list(langevin_sample(torch.neg, X, 0.1, 0)), "^num_steps must be at least 1; 0 was given$"),
+        (
+            lambda: list(inpaint_sample(same, S3, X, X, MASK, 0)),
+            "^repeats must be at least 1; 0 was given$",
+        ),
+        (
+            lambda: list(langevin_sample(torch.neg, X, 0.0, 3)),
+            "^step_size must be positive; 0.0 was given$",
+        ),
+        (
+            lambda: list(langevin_sample(torch.neg, X, 0.1, 0)),
+            "^num_steps must be at least 1; 0 was given$",
+        ),
         (
             lambda: list(annealed_langevin_sample(same, X, [1.0, 2.0], 0.1, 3)),
             r"^sigmas must be positive and falling; \[1.0, 2.0\] was given$",
         ),
         (lambda: list(annealed_langevin_sample(same, X, [], 0.1, 3)), r"falling; \[\] was given$"),
-        (lambda: list(annealed_langevin_sample(same, X, [1.0], -1.0, 3)), "^step_size must be positive"),
-        (lambda: in_chunks(partial(ddim_sample, same, S3), 0, X), "^chunk must be at least 1; 0 was given$"),
+        (
+            lambda: list(annealed_langevin_sample(same, X, [1.0], -1.0, 3)),
+            "^step_size must be positive",
+        ),
+        (
+            lambda: in_chunks(partial(ddim_sample, same, S3), 0, X),
+            "^chunk must be at least 1; 0 was given$",
+        ),
         (
             lambda: in_chunks(partial(ddim_sample, same, S3), 2, X, X[:1]),
             r"^inputs must be tensors of one length; lengths \[5, 1\] were given$",

@@ -46,7 +46,10 @@ def test_shapes_and_ranges():
 @pytest.mark.parametrize("name", SCENE_FACTORS)
 def test_every_factor_is_visible_over_its_whole_range(name):
     low, high = SCENE_FACTORS[name]
-    middle = {other: sum(ends) / 2 for other, ends in SCENE_FACTORS.items()} | {"azimuth": 0.5, "light": 0.5}
+    middle = {other: sum(ends) / 2 for other, ends in SCENE_FACTORS.items()} | {
+        "azimuth": 0.5,
+        "light": 0.5,
+    }
     steps = [low + (high - low) * i / 8 for i in range(9)]
     film = torch.stack([picture(**{**middle, name: value}) for value in steps])
     difference = (film[1:] - film[:-1]).abs().mean((1, 2, 3))
@@ -63,8 +66,12 @@ def test_no_two_azimuths_look_alike():
 
 
 def test_mirrored_factors_give_the_mirrored_picture():
-    assert torch.allclose(picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=-0.8).flip(-1), atol=1e-5)
-    assert not torch.allclose(picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=0.8).flip(-1), atol=0.1)
+    assert torch.allclose(
+        picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=-0.8).flip(-1), atol=1e-5
+    )
+    assert not torch.allclose(
+        picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=0.8).flip(-1), atol=0.1
+    )
 
 
 def test_the_house_turns_counterclockwise_seen_from_above():
@@ -95,7 +102,10 @@ def test_faces_are_as_bright_as_lambert_says():
 
 
 def test_the_lit_side_is_brighter_and_the_shadow_falls_away_from_the_sun():
-    lit, dark = picture(azimuth=math.pi / 4, light=math.pi / 4), picture(azimuth=math.pi / 4, light=-math.pi / 4)
+    lit, dark = (
+        picture(azimuth=math.pi / 4, light=math.pi / 4),
+        picture(azimuth=math.pi / 4, light=-math.pi / 4),
+    )
     both = house(lit) & house(dark)
     right, left = both.clone(), both.clone()
     right[:, :16], left[:, 16:] = False, False
@@ -135,10 +145,18 @@ def test_edges_are_smooth_and_the_open_ground_is_plain():
 @pytest.mark.parametrize(
     ("factors", "error", "message"),
     [
-        (torch.zeros(3, 4), ValueError, r"factors must have shape \(num, 5\).*shape \(3, 4\) was given"),
+        (
+            torch.zeros(3, 4),
+            ValueError,
+            r"factors must have shape \(num, 5\).*shape \(3, 4\) was given",
+        ),
         (torch.zeros(5), ValueError, "factors must have shape"),
         (torch.zeros(0, 5), ValueError, "factors must have shape"),
-        (torch.ones(1, 5, dtype=torch.long), TypeError, "floating-point numbers; torch.int64 was given"),
+        (
+            torch.ones(1, 5, dtype=torch.long),
+            TypeError,
+            "floating-point numbers; torch.int64 was given",
+        ),
         (torch.tensor([[0, 0.5, 0, 1, math.nan]]), ValueError, "factors must be finite"),
         (
             torch.tensor([[0, 1.6, 0, 1, 0.0]]),

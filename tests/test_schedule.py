@@ -25,12 +25,18 @@ from companion.schedule import (
 )
 
 F64 = torch.double
-SCHEDULES = {"linear": linear_schedule(1000), "cosine": cosine_schedule(1000), "short": linear_schedule(7, 0.1, 0.6)}
+SCHEDULES = {
+    "linear": linear_schedule(1000),
+    "cosine": cosine_schedule(1000),
+    "short": linear_schedule(7, 0.1, 0.6),
+}
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
 
 def close(actual: Tensor, expected: Any, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=tolerance, atol=0)
+    torch.testing.assert_close(
+        actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=tolerance, atol=0
+    )
 
 
 # ------------------------------------------------------------------------------------------------ values
@@ -72,13 +78,22 @@ def test_entry_zero_is_no_noise() -> None:
     ):
         assert values.shape == (6,) and values[0].item() == expected
         assert "-" not in str(values[0].item())  # no minus zero on a page
-    assert schedule.steps.tolist() == [1, 2, 3, 4, 5] and schedule.times.tolist() == [0, 1, 2, 3, 4, 5]
+    assert schedule.steps.tolist() == [1, 2, 3, 4, 5] and schedule.times.tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["linear", "squaredcos_cap_v2"])
 def test_another_library_has_the_same_numbers(kind: str) -> None:
     diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.DDPMScheduler(1000, beta_schedule=kind, variance_type="fixed_small", clip_sample=False)
+    theirs = diffusers.DDPMScheduler(
+        1000, beta_schedule=kind, variance_type="fixed_small", clip_sample=False
+    )
     ours = linear_schedule(1000) if kind == "linear" else cosine_schedule(1000)
     steps = torch.arange(1, 1001)
 
@@ -191,7 +206,10 @@ def test_all_forms_lead_back_to_the_data(schedule: Schedule) -> None:
     x_0, noise = torch.randn(2, 4, 1, 3, 3, dtype=F64)
     x_t = add_noise(schedule, x_0, t, noise)
     for form in FORMS:
-        there, back = getattr(conversions, f"{form}_from_x_0"), getattr(conversions, f"x_0_from_{form}")
+        there, back = (
+            getattr(conversions, f"{form}_from_x_0"),
+            getattr(conversions, f"x_0_from_{form}"),
+        )
         value = there(schedule, x_t, t, x_0)
         torch.testing.assert_close(back(schedule, x_t, t, value), x_0, rtol=1e-8, atol=1e-8)
         for i, time in enumerate(t.tolist()):  # one integer serves a batch, and gives the same
@@ -226,7 +244,9 @@ def test_single_precision_holds_at_both_ends(name: str) -> None:
         # What is far from sure is also far from needed: a step back damps it.
         mean = mean_from_x_0(schedule, x_t.float(), t, estimate)
         assert mean.dtype == torch.float32
-        torch.testing.assert_close(mean.double(), mean_from_x_0(exact, x_t, t, x_0), rtol=0, atol=3e-5)
+        torch.testing.assert_close(
+            mean.double(), mean_from_x_0(exact, x_t, t, x_0), rtol=0, atol=3e-5
+        )
         small = t < 3
         torch.testing.assert_close(estimate[small].double(), x_0[small], rtol=0, atol=2e-6)
         again = noise_from_x_0(schedule, x_t.float(), t, estimate)
@@ -268,14 +288,26 @@ LINEAR = SCHEDULES["linear"]
         (lambda: linear_schedule(0), "^T must be at least 1; 0 was given$"),
         (lambda: cosine_schedule(-1), "^T must be at least 1; -1 was given$"),
         (lambda: cosine_schedule(10, s=-1), "^s must not be negative; -1 was given$"),
-        (lambda: cosine_schedule(10, max_beta=1), "^max_beta must be above 0 and below 1; 1 was given$"),
+        (
+            lambda: cosine_schedule(10, max_beta=1),
+            "^max_beta must be above 0 and below 1; 1 was given$",
+        ),
         (
             lambda: linear_schedule(10, 1e-2, 2.0),
             r"^betas must be a vector of numbers above 0 and below 1; shape \(10,\), 0.01 to 2 was given$",
         ),
-        (lambda: Schedule.from_betas(torch.tensor(0.1)), r"betas must be a vector .*; shape \(\), 0.1 was given"),
-        (lambda: Schedule.from_betas(torch.tensor([])), r"log_alpha_bar must be a vector .* shape \(1,\), 0 was given"),
-        (lambda: Schedule(torch.tensor([-0.1, -0.2])), "that starts at 0 and falls, all finite; .* -0.2 to -0.1 was"),
+        (
+            lambda: Schedule.from_betas(torch.tensor(0.1)),
+            r"betas must be a vector .*; shape \(\), 0.1 was given",
+        ),
+        (
+            lambda: Schedule.from_betas(torch.tensor([])),
+            r"log_alpha_bar must be a vector .* shape \(1,\), 0 was given",
+        ),
+        (
+            lambda: Schedule(torch.tensor([-0.1, -0.2])),
+            "that starts at 0 and falls, all finite; .* -0.2 to -0.1 was",
+        ),
         (lambda: Schedule(torch.tensor([0.0, -1.0, -1.0])), "starts at 0 and falls"),
         (lambda: Schedule(torch.tensor([0.0, -math.inf])), "all finite"),
         (lambda: Schedule(torch.tensor([0.0, math.nan])), "all finite"),
@@ -284,13 +316,19 @@ LINEAR = SCHEDULES["linear"]
             r"times must have the 2 entries of log_alpha_bar; shape \(3,\) was given",
         ),
         (lambda: LINEAR.posterior(0), "^t must lie in 1..1000; 0 was given$"),
-        (lambda: LINEAR.posterior(torch.tensor([5, 1001])), "^t must lie in 1..1000; 5 to 1001 was given$"),
+        (
+            lambda: LINEAR.posterior(torch.tensor([5, 1001])),
+            "^t must lie in 1..1000; 5 to 1001 was given$",
+        ),
         (lambda: LINEAR.kernel(-1, 4), "^s must lie in 0..1000; -1 was given$"),
         (lambda: LINEAR.kernel(5, 4), "^s must not be after t; s=5 and t=4 were given$"),
         (lambda: LINEAR.strided([]), r"^times must be rising; \[\] was given$"),
         (lambda: LINEAR.strided([3, 3]), r"^times must be rising; \[3, 3\] was given$"),
         (lambda: LINEAR.strided([0, 3]), "^times must lie in 1..1000; 0 to 3 was given$"),
-        (lambda: add_noise(LINEAR, torch.zeros(1, 1), 1001, torch.zeros(1, 1)), "t must lie in 0..1000; 1001 was"),
+        (
+            lambda: add_noise(LINEAR, torch.zeros(1, 1), 1001, torch.zeros(1, 1)),
+            "t must lie in 0..1000; 1001 was",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:

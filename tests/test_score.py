@@ -10,30 +10,34 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from companion.data.toys import toy_density
-from companion.ddpm import MixtureDenoiser, gaussian_denoiser
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
+from companion.flows import (
+    continuous_score,
+    flow_velocity,
+    ode_log_prob,
+    probability_flow,
+    straight_line,
+)
 from companion.networks.mlp import TimeMlp
-from companion.samplers import annealed_langevin_sample
 from companion.schedule import linear_schedule, noise_from_x_0
 from companion.score import (
     NoiseConditionalScore,
-    continuous_score,
+    annealed_langevin_sample,
     denoising_score_matching_loss,
     exact_score,
-    flow_velocity,
     geometric_noise_levels,
     mixture_score,
     noisy_mixture,
-    ode_log_prob,
-    probability_flow,
     score_from_denoiser,
-    straight_line,
 )
 
 F64 = torch.double
 LINEAR = linear_schedule(1000)
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=F64)
 MEANS = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]], dtype=F64)
-FACTORS = torch.tensor([[[0.4, 0.0], [0.2, 0.3]], [[0.3, 0.0], [0.0, 0.5]], [[0.2, 0.0], [-0.2, 0.3]]], dtype=F64)
+FACTORS = torch.tensor(
+    [[[0.4, 0.0], [0.2, 0.3]], [[0.3, 0.0], [0.0, 0.5]], [[0.2, 0.0], [-0.2, 0.3]]], dtype=F64
+)
 COVS = FACTORS @ FACTORS.mT
 MIXTURE = MixtureSameFamily(Categorical(WEIGHTS), MultivariateNormal(MEANS, COVS))
 SCORE = partial(mixture_score, MIXTURE)
@@ -48,11 +52,15 @@ def test_a_denoiser_knows_the_score_of_the_noisy_data() -> None:
     score = score_from_denoiser(DENOISER, LINEAR)(x, t)
     for i, s in enumerate(LINEAR.log_alpha_bar[t]):
         noisy = noisy_mixture(MIXTURE, (s / 2).exp(), 1 - s.exp())
-        torch.testing.assert_close(score[i : i + 1], exact_score(noisy.log_prob, x[i : i + 1]), rtol=1e-10, atol=1e-11)
+        torch.testing.assert_close(
+            score[i : i + 1], exact_score(noisy.log_prob, x[i : i + 1]), rtol=1e-10, atol=1e-11
+        )
         torch.testing.assert_close(SCORE(x[i : i + 1], s), score[i : i + 1], rtol=1e-10, atol=1e-11)
     # The noise is -sqrt(1 - alpha_bar) times the score, and not minus the score.
     noise = noise_from_x_0(LINEAR, x, t, DENOISER(x, t))
-    torch.testing.assert_close(noise, -LINEAR.noise_var[t, None].sqrt() * score, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(
+        noise, -LINEAR.noise_var[t, None].sqrt() * score, rtol=1e-10, atol=1e-11
+    )
     assert (noise + score).abs().max() > 1
 
 
@@ -64,7 +72,9 @@ def test_a_strided_schedule_tells_its_times() -> None:
 
 
 def test_exact_scores_can_be_differentiated_and_leave_no_graph_otherwise() -> None:
-    law = MultivariateNormal(torch.zeros(2, dtype=F64), torch.diag(torch.tensor([0.5, 2.0], dtype=F64)))
+    law = MultivariateNormal(
+        torch.zeros(2, dtype=F64), torch.diag(torch.tensor([0.5, 2.0], dtype=F64))
+    )
     x = torch.randn(4, 2, dtype=F64)
     assert not exact_score(law.log_prob, x).requires_grad and not x.requires_grad
     with torch.no_grad():
@@ -92,14 +102,17 @@ def test_between_two_times_the_noise_is_interpolated(share: float) -> None:
         s = torch.lerp(low, high, share)
         exact = SCORE(x, s)
         # At the first times the score changes by itself from one to the next; in between it is nearly interpolated.
-        torch.testing.assert_close(score(x, s), exact, rtol=(1e-9 if share in (0, 1) else 3e-2), atol=1e-3 * share)
+        torch.testing.assert_close(
+            score(x, s), exact, rtol=(1e-9 if share in (0, 1) else 3e-2), atol=1e-3 * share
+        )
 
 
 def test_continuous_scores_know_their_range() -> None:
     score, x = continuous_score(DENOISER, LINEAR), torch.zeros(1, 2, dtype=F64)
     for s in (0.0, -5e-5, -10.2):
         with pytest.raises(
-            ValueError, match=r"^log_alpha_bar must lie in -10.12..-0.0001, that of the times 1..1000; "
+            ValueError,
+            match=r"^log_alpha_bar must lie in -10.12..-0.0001, that of the times 1..1000; ",
         ):
             score(x, torch.tensor(s, dtype=F64))
     with pytest.raises(ValueError, match="^schedule must have at least 2 steps; it has 1$"):
@@ -157,9 +170,13 @@ def test_the_network_sees_numbers_of_one_size_and_its_target_is_the_noise() -> N
     model = NoiseConditionalScore(Network(), sigmas)
     loss = denoising_score_matching_loss(model, torch.randn(n, 1))
     ((x, level),) = seen
-    assert x.dtype == torch.float32 and level.unique().tolist() == pytest.approx(sorted(sigmas.log().tolist()))
+    assert x.dtype == torch.float32 and level.unique().tolist() == pytest.approx(
+        sorted(sigmas.log().tolist())
+    )
     assert all(x[level == value].std() == pytest.approx(1, abs=0.05) for value in level.unique())
-    assert abs(loss.mean() - 0.5) <= 5 * loss.std() / math.sqrt(n)  # the size of the noise, at all levels
+    assert abs(loss.mean() - 0.5) <= 5 * loss.std() / math.sqrt(
+        n
+    )  # the size of the noise, at all levels
     assert not model.state_dict() and not list(model.parameters())
 
 
@@ -180,7 +197,9 @@ def test_a_small_network_learns_a_score_that_samples(unchecked: None) -> None:
     with torch.no_grad():
         *_, x = annealed_langevin_sample(model, 4 * torch.randn(n, 2), model.sigmas, 4e-3, 20)
     noisy = noisy_mixture(data, 1.0, 0.1**2)
-    typical, drawn = (noisy.log_prob(points).median() for points in (noisy.sample(torch.Size([n])), x))
+    typical, drawn = (
+        noisy.log_prob(points).median() for points in (noisy.sample(torch.Size([n])), x)
+    )
     print(f"log-density of the median sample: {drawn:.2f}, of the data {typical:.2f} nats")
     assert drawn > typical - 0.5  # of noise as wide as the data it is 15 nats below
     assert 0.3 < (x[:, 0] > 0).double().mean() < 0.7
@@ -190,7 +209,10 @@ def test_a_small_network_learns_a_score_that_samples(unchecked: None) -> None:
 
 
 def test_the_flow_of_normal_data_is_a_rescaling() -> None:
-    lam, levels = torch.tensor([0.25, 3.0], dtype=F64), torch.tensor([0.0, -0.5, -3.0, -9.0], dtype=F64)
+    lam, levels = (
+        torch.tensor([0.25, 3.0], dtype=F64),
+        torch.tensor([0.0, -0.5, -3.0, -9.0], dtype=F64),
+    )
 
     def score(x: Tensor, s: Tensor) -> Tensor:
         return -x / (s.exp() * lam - s.expm1())
@@ -198,8 +220,12 @@ def test_the_flow_of_normal_data_is_a_rescaling() -> None:
     x = torch.randn(20, 2, dtype=F64)
     *film, x_T = probability_flow(score, x, levels)
     v = levels.exp()[:, None, None] * lam - levels.expm1()[:, None, None]
-    torch.testing.assert_close(torch.stack([*film, x_T]), x * (v / lam).sqrt(), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(probability_flow(score, x_T, levels.flip(0))[-1], x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        torch.stack([*film, x_T]), x * (v / lam).sqrt(), rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(
+        probability_flow(score, x_T, levels.flip(0))[-1], x, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_there_and_back_again(unchecked: None) -> None:
@@ -213,7 +239,9 @@ def test_there_and_back_again(unchecked: None) -> None:
 
 
 @pytest.mark.parametrize("end", [None, "exact"])
-def test_the_likelihood_of_the_flow_is_that_of_the_mixture(end: str | None, unchecked: None) -> None:
+def test_the_likelihood_of_the_flow_is_that_of_the_mixture(
+    end: str | None, unchecked: None
+) -> None:
     x, levels = 1.5 * torch.randn(60, 2, dtype=F64), [0.0, -20.0]
     law = None
     if end is not None:  # then the way may end anywhere
@@ -241,7 +269,10 @@ def test_the_likelihood_is_the_logarithm_of_a_change_of_volume(unchecked: None) 
     h, tight = 1e-4, {"rtol": 1e-10, "atol": 1e-10}
     moves = []
     for direction in torch.eye(2, dtype=F64):
-        up, down = (probability_flow(SCORE, x + sign * h * direction, levels, **tight)[-1] for sign in (1, -1))
+        up, down = (
+            probability_flow(SCORE, x + sign * h * direction, levels, **tight)[-1]
+            for sign in (1, -1)
+        )
         moves.append((up - down) / (2 * h))
     arrived = probability_flow(SCORE, x, levels, **tight)[-1]
     expected = end.log_prob(arrived) + torch.stack(moves, -1).det().abs().log()
@@ -333,8 +364,14 @@ X = torch.zeros(5, 2)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: NoiseConditionalScore(nn.Identity(), [1.0, 2.0]), r"^sigmas must be positive and falling; \[1.0, 2.0"),
-        (lambda: NoiseConditionalScore(nn.Identity(), [1.0, 0.0]), "^sigmas must be positive and falling"),
+        (
+            lambda: NoiseConditionalScore(nn.Identity(), [1.0, 2.0]),
+            r"^sigmas must be positive and falling; \[1.0, 2.0",
+        ),
+        (
+            lambda: NoiseConditionalScore(nn.Identity(), [1.0, 0.0]),
+            "^sigmas must be positive and falling",
+        ),
         (lambda: NoiseConditionalScore(nn.Identity(), []), r"falling; \[\] was given$"),
         (
             lambda: geometric_noise_levels(0.1, 1.0, 5),
@@ -353,12 +390,18 @@ X = torch.zeros(5, 2)
             lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(5, 2)),
             r"^probes must have shape \(probes, 5, 2\); \(5, 2\) was given$",
         ),
-        (lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(0, 5, 2)), "probes must have shape"),
+        (
+            lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(0, 5, 2)),
+            "probes must have shape",
+        ),
         (
             lambda: flow_velocity(X, torch.tensor([0.0, 0.1, 0.2, 0.3, 1.0]), X),
             "^u must be above 0 and at most 1; 0 to 1 was given$",
         ),
-        (lambda: straight_line(torch.tensor([0.1, 1.0])), r"^u must lie in \[0, 1\); 0.1 to 1 was given$"),
+        (
+            lambda: straight_line(torch.tensor([0.1, 1.0])),
+            r"^u must lie in \[0, 1\); 0.1 to 1 was given$",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
@@ -367,7 +410,9 @@ def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
 
 
 def test_a_flow_that_is_not_smooth_is_refused() -> None:
-    with pytest.raises(FloatingPointError, match="^the flow must be smooth from 0 to -1; the solver says: "):
+    with pytest.raises(
+        FloatingPointError, match="^the flow must be smooth from 0 to -1; the solver says: "
+    ):
         probability_flow(lambda x, s: x / 0, X, [0.0, -1.0])
 
 

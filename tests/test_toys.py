@@ -19,7 +19,10 @@ def cell_masses(name, cells, nodes):
     axis = (torch.arange(num, dtype=torch.float64) + 0.5) / num * 2 * HALF_WIDTH - HALF_WIDTH
     points = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
     density = toy_density(name).log_prob(points.float()).double().exp()
-    return density.unflatten(1, (cells, nodes)).unflatten(0, (cells, nodes)).sum((1, 3)) * (2 * HALF_WIDTH / num) ** 2
+    return (
+        density.unflatten(1, (cells, nodes)).unflatten(0, (cells, nodes)).sum((1, 3))
+        * (2 * HALF_WIDTH / num) ** 2
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +34,9 @@ def test_the_density_integrates_to_one(name):
 def test_samples_fall_into_cells_as_the_density_says(name):
     cells, num = 20, 200_000
     torch.manual_seed(0)
-    place = ((toy_density(name).sample((num,)) + HALF_WIDTH) / (2 * HALF_WIDTH) * cells).floor().long()
+    place = (
+        ((toy_density(name).sample((num,)) + HALF_WIDTH) / (2 * HALF_WIDTH) * cells).floor().long()
+    )
     assert place.min() >= 0
     assert place.max() < cells
     counts = torch.bincount(place[:, 0] * cells + place[:, 1], minlength=cells**2).double()
@@ -43,10 +48,16 @@ def test_samples_fall_into_cells_as_the_density_says(name):
     freedom = len(expected) - 1
     assert (chi_square - freedom) / math.sqrt(2 * freedom) < 5
     # The test must see a wrong density: one with the axes mirrored, or with the scale off by 2 %.
-    wrong = ((toy_density(name).sample((num,)) * 1.02 + HALF_WIDTH) / (2 * HALF_WIDTH) * cells).floor().long()
+    wrong = (
+        ((toy_density(name).sample((num,)) * 1.02 + HALF_WIDTH) / (2 * HALF_WIDTH) * cells)
+        .floor()
+        .long()
+    )
     seen = torch.bincount(wrong[:, 0] * cells + wrong[:, 1], minlength=cells**2).double()
     seen = torch.cat([seen[large], seen[~large].sum()[None]])
-    assert (((seen - expected) ** 2 / expected.clamp(min=1)).sum() - freedom) / math.sqrt(2 * freedom) > 20
+    assert (((seen - expected) ** 2 / expected.clamp(min=1)).sum() - freedom) / math.sqrt(
+        2 * freedom
+    ) > 20
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,7 +86,10 @@ def test_rings_by_hand():
 
 
 def test_the_swirl_keeps_areas_and_can_be_undone():
-    swirl, x = Swirl(0.7), torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    swirl, x = (
+        Swirl(0.7),
+        torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64),
+    )
     assert torch.allclose(swirl.inv(swirl(x)), x)
     for point in x:
         jacobian = torch.autograd.functional.jacobian(lambda y: Swirl(0.7)(y), point)
@@ -99,12 +113,16 @@ def test_the_score_is_available(name):
     (score,) = torch.autograd.grad(toy_density(name).log_prob(x).sum(), x)
     step = 1e-3
     shift = torch.tensor([step, 0.0])
-    slope = (toy_density(name).log_prob(x + shift) - toy_density(name).log_prob(x - shift)) / (2 * step)
+    slope = (toy_density(name).log_prob(x + shift) - toy_density(name).log_prob(x - shift)) / (
+        2 * step
+    )
     assert torch.allclose(score[:, 0], slope, atol=0.05, rtol=0.02)
 
 
 def test_bad_names_and_settings_are_refused():
-    with pytest.raises(ValueError, match="one of rings, mixture, pinwheel, checkerboard; 'moons' was given"):
+    with pytest.raises(
+        ValueError, match="one of rings, mixture, pinwheel, checkerboard; 'moons' was given"
+    ):
         toy_density("moons")
     with pytest.raises(ValueError, match="radii must hold positive numbers"):
         Rings(radii=(1.0, 0.0))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from companion import source
 from companion.data import Batches
+from companion.page import show as source
 from companion.training import Step, exponential_average, fit, minimize
 
 
@@ -29,7 +29,9 @@ def test_sgd_steps_are_those_worked_out_by_hand():
     batches = [torch.tensor([[1.0], [3.0]]), torch.tensor([[4.0], [8.0]])]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
     weights, steps = [], []
-    for step in fit(model, lambda model, x: (model(torch.ones_like(x)) - x).square().sum(1), batches, optimizer):
+    for step in fit(
+        model, lambda model, x: (model(torch.ones_like(x)) - x).square().sum(1), batches, optimizer
+    ):
         steps.append(step)
         weights.append(model.weight.item())
     # Losses before each step: mean of (0-1)^2, (0-3)^2 is 5; then w = 1, mean of (1-4)^2, (1-8)^2 is 29.
@@ -41,7 +43,10 @@ def test_sgd_steps_are_those_worked_out_by_hand():
 def test_learns_a_linear_map():
     model, x = linear(), torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
     batches = Batches(x, batch_size=32, num_epochs=20)
-    losses = [step.loss for step in fit(model, quadratic, batches, torch.optim.Adam(model.parameters(), lr=0.1))]
+    losses = [
+        step.loss
+        for step in fit(model, quadratic, batches, torch.optim.Adam(model.parameters(), lr=0.1))
+    ]
     assert len(losses) == 160
     assert losses[-1] < 1e-3 < losses[0]
     torch.testing.assert_close(model.weight, 3 * torch.eye(2), atol=0.02, rtol=0)
@@ -50,7 +55,9 @@ def test_learns_a_linear_map():
 def test_is_lazy_and_can_be_stopped():
     model = linear()
     before = model.weight.clone()
-    steps = fit(model, quadratic, [torch.ones(4, 2)] * 5, torch.optim.SGD(model.parameters(), lr=0.1))
+    steps = fit(
+        model, quadratic, [torch.ones(4, 2)] * 5, torch.optim.SGD(model.parameters(), lr=0.1)
+    )
     assert torch.equal(model.weight, before)
     assert next(steps).number == 1
     after_one = model.weight.clone()
@@ -67,7 +74,14 @@ def test_tuples_are_passed_as_arguments():
         return (model(x).sum(1) - y).square()
 
     model = linear()
-    list(fit(model, loss, Batches(torch.ones(6, 2), torch.ones(6), batch_size=3), torch.optim.SGD(model.parameters())))
+    list(
+        fit(
+            model,
+            loss,
+            Batches(torch.ones(6, 2), torch.ones(6), batch_size=3),
+            torch.optim.SGD(model.parameters()),
+        )
+    )
     assert seen == [((3, 2), (3,))] * 2
 
 
@@ -117,7 +131,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(value):
         per_example = quadratic(model, x)
         return per_example + value if x[0, 0] == 5 else per_example
 
-    steps = fit(model, loss, [torch.full((3, 2), float(number)) for number in range(1, 9)], optimizer, ema=average)
+    steps = fit(
+        model,
+        loss,
+        [torch.full((3, 2), float(number)) for number in range(1, 9)],
+        optimizer,
+        ema=average,
+    )
     for _ in range(4):
         next(steps)
     before = [p.clone() for p in [*model.parameters(), *average.parameters()]]
@@ -139,7 +159,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(value):
 )
 def test_a_loss_must_give_one_value_for_each_example(loss, shape):
     model = linear()
-    with pytest.raises(ValueError, match="loss must return one value for each of the 4 examples") as caught:
+    with pytest.raises(
+        ValueError, match="loss must return one value for each of the 4 examples"
+    ) as caught:
         next(fit(model, loss, [torch.ones(4, 2)], torch.optim.SGD(model.parameters())))
     assert str(caught.value).endswith(f"it returned shape {shape}")
 
@@ -151,14 +173,18 @@ def test_clipping_limits_the_norm_of_the_gradient():
     norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
     assert norm > 1000
     next(fit(model, quadratic, [x], torch.optim.SGD(model.parameters(), lr=1.0), max_grad_norm=0.5))
-    for parameter, old, gradient in zip(model.parameters(), twin.parameters(), gradients, strict=True):
+    for parameter, old, gradient in zip(
+        model.parameters(), twin.parameters(), gradients, strict=True
+    ):
         torch.testing.assert_close(parameter, old - 0.5 / norm * gradient, atol=1e-4, rtol=0)
 
 
 def test_clipping_refuses_a_limit_that_is_not_positive_and_a_gradient_that_is_not_finite():
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    with pytest.raises(ValueError, match=r"max_grad_norm must be positive, or None for no clipping; 0\.0 was given"):
+    with pytest.raises(
+        ValueError, match=r"max_grad_norm must be positive, or None for no clipping; 0\.0 was given"
+    ):
         next(fit(model, quadratic, [torch.ones(4, 2)], optimizer, max_grad_norm=0.0))
     before = model.weight.clone()
 
@@ -174,7 +200,13 @@ def test_the_average_is_the_exponential_one():
     model, decay = linear(), 0.75
     average = exponential_average(model, decay)
     expected = None
-    for _ in fit(model, quadratic, [torch.ones(4, 2)] * 5, torch.optim.SGD(model.parameters(), lr=0.05), ema=average):
+    for _ in fit(
+        model,
+        quadratic,
+        [torch.ones(4, 2)] * 5,
+        torch.optim.SGD(model.parameters(), lr=0.05),
+        ema=average,
+    ):
         new = model.weight.detach().double()
         expected = new if expected is None else decay * expected + (1 - decay) * new
         torch.testing.assert_close(average.module.weight.double(), expected, atol=1e-6, rtol=0)
@@ -197,7 +229,9 @@ def test_autocast_surrounds_the_loss_alone():
 
     model = linear()
     context = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
-    for _ in fit(model, loss, [torch.ones(4, 2)] * 2, torch.optim.SGD(model.parameters()), autocast=context):
+    for _ in fit(
+        model, loss, [torch.ones(4, 2)] * 2, torch.optim.SGD(model.parameters()), autocast=context
+    ):
         seen.append(model(torch.ones(1, 2)).dtype)
     assert seen == [torch.bfloat16, torch.float32] * 2
     assert model.weight.dtype == torch.float32
@@ -206,7 +240,13 @@ def test_autocast_surrounds_the_loss_alone():
 def test_the_bar_shows_its_description_and_the_loss_and_leaves_nothing(capsys, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     model, x = linear(), torch.ones(4, 2)
-    steps = fit(model, quadratic, Batches(x, batch_size=1), torch.optim.SGD(model.parameters()), progress="a map")
+    steps = fit(
+        model,
+        quadratic,
+        Batches(x, batch_size=1),
+        torch.optim.SGD(model.parameters()),
+        progress="a map",
+    )
     next(steps)
     assert "a map" in capsys.readouterr().err
     time.sleep(0.3)  # longer than the bar waits between two drawings
@@ -215,22 +255,42 @@ def test_the_bar_shows_its_description_and_the_loss_and_leaves_nothing(capsys, m
     list(steps)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.endswith("\r") and err.rsplit("\r", 2)[-2].strip() == ""  # the last thing written is an empty line
+    assert (
+        err.endswith("\r") and err.rsplit("\r", 2)[-2].strip() == ""
+    )  # the last thing written is an empty line
 
 
 def test_the_bar_is_not_redrawn_at_every_step(capsys, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     model = linear()
-    list(fit(model, quadratic, [torch.ones(1, 2)] * 500, torch.optim.SGD(model.parameters(), lr=1e-9), progress="many"))
+    list(
+        fit(
+            model,
+            quadratic,
+            [torch.ones(1, 2)] * 500,
+            torch.optim.SGD(model.parameters(), lr=1e-9),
+            progress="many",
+        )
+    )
     assert 1 <= capsys.readouterr().err.count("many") < 100
 
 
 @pytest.mark.parametrize("variable", [None, "1"])
-def test_no_bar_without_a_description_or_where_the_environment_says_so(variable, capsys, monkeypatch):
+def test_no_bar_without_a_description_or_where_the_environment_says_so(
+    variable, capsys, monkeypatch
+):
     monkeypatch.setenv("TQDM_DISABLE", variable or "0")
     model = linear()
     progress = None if variable is None else "silent"
-    list(fit(model, quadratic, [torch.ones(4, 2)] * 3, torch.optim.SGD(model.parameters()), progress=progress))
+    list(
+        fit(
+            model,
+            quadratic,
+            [torch.ones(4, 2)] * 3,
+            torch.optim.SGD(model.parameters()),
+            progress=progress,
+        )
+    )
     assert capsys.readouterr() == ("", "")
 
 
@@ -253,7 +313,10 @@ nbclient.NotebookClient(notebook, kernel_name="python3").execute()
 assert (output.output_type, output.text) == ("stream", "3\\n"), output
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "TQDM_DISABLE": "1"}, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        env={**os.environ, "TQDM_DISABLE": "1"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
 
@@ -282,7 +345,11 @@ def test_the_bar_of_a_resumed_run_starts_where_it_stopped(capsys, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     model, batches = linear(), Batches(torch.ones(8, 2), batch_size=2)
     batches.step = 3
-    next(fit(model, quadratic, batches, torch.optim.SGD(model.parameters(), lr=0.01), progress="rest"))
+    next(
+        fit(
+            model, quadratic, batches, torch.optim.SGD(model.parameters(), lr=0.01), progress="rest"
+        )
+    )
     assert "3/4" in capsys.readouterr().err
 
 
@@ -314,11 +381,17 @@ def test_minimize_may_take_as_many_steps_as_it_is_given():
 def test_other_bad_input_gets_one_sentence():
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="batches must hold at least one example each; an empty one was given"):
+    with pytest.raises(
+        ValueError, match="batches must hold at least one example each; an empty one was given"
+    ):
         next(fit(model, quadratic, [torch.zeros(0, 2)], optimizer))
-    with pytest.raises(ValueError, match=r"one value for each of the 4 examples, shape \(4,\); it returned 1\.5"):
+    with pytest.raises(
+        ValueError, match=r"one value for each of the 4 examples, shape \(4,\); it returned 1\.5"
+    ):
         next(fit(model, lambda model, x: 1.5, [torch.zeros(4, 2)], optimizer))
     with pytest.raises(ValueError, match="max_steps must be at least 1; 0 was given"):
         minimize(lambda: model.weight.sum(), model.parameters(), max_steps=0)
-    with pytest.raises(ValueError, match=r"function must return a single number, .* shape \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"function must return a single number, .* shape \(2, 2\)"
+    ):
         minimize(lambda: model.weight.square(), [model.weight])

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from companion.checkpoints import Card, load_weights, save_weights
 from companion.networks import (
     AdaptiveNorm,
     Attention,
@@ -23,6 +22,7 @@ from companion.networks import (
     small_unet,
 )
 from companion.networks.unet import group_norm, grow, shrink
+from companion.zoo.checkpoints import Card, load_weights, save_weights
 
 F64 = torch.double
 EMBEDDINGS = [SinusoidalEmbedding, partial(FourierEmbedding, std=16 / 1000)]
@@ -31,7 +31,9 @@ CONDITIONINGS = [ShiftedNorm, AdaptiveNorm]
 
 def tiny(**options: Any) -> UNet:
     """A small network that has begun to learn: nothing in it is zero any more."""
-    model = UNet(**{"image_shape": (1, 8, 8), "channels": 8, "multipliers": (1, 2), "blocks": 1, **options})
+    model = UNet(
+        **{"image_shape": (1, 8, 8), "channels": 8, "multipliers": (1, 2), "blocks": 1, **options}
+    )
     return awake(model)
 
 
@@ -100,7 +102,10 @@ def test_attention_is_a_softmax_of_products() -> None:
         q, k, v = (rows[:, start + 4 * head : start + 4 * head + 4] for start in (0, 8, 16))
         weights = torch.softmax(torch.einsum("bcp,bcq->bpq", q, k) / 2, dim=-1)  # 2 = sqrt(4)
         seen.append(torch.einsum("bpq,bcq->bcp", weights, v))
-    out = torch.einsum("oc,bcp->bop", attention.out[0].weight, torch.cat(seen, dim=1)) + attention.out[0].bias[:, None]
+    out = (
+        torch.einsum("oc,bcp->bop", attention.out[0].weight, torch.cat(seen, dim=1))
+        + attention.out[0].bias[:, None]
+    )
     torch.testing.assert_close(attention(h), h + out.view_as(h))
 
 
@@ -112,7 +117,9 @@ def test_a_block_adds_what_its_two_convolutions_make(conditioning: Any) -> None:
 
     def normalize(x: Tensor, norm: nn.GroupNorm) -> Tensor:
         groups = x.unflatten(1, (norm.num_groups, -1)).flatten(2)
-        groups = (groups - groups.mean(2, keepdim=True)) / (groups.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
+        groups = (groups - groups.mean(2, keepdim=True)) / (
+            groups.var(2, keepdim=True, correction=0) + 1e-5
+        ).sqrt()
         return groups.view_as(x) * norm.weight[:, None, None] + norm.bias[:, None, None]
 
     def swish(x: Tensor) -> Tensor:
@@ -168,16 +175,24 @@ def test_shapes(options: dict[str, Any], side: int) -> None:
 
 
 def test_builders_have_the_sizes_they_say() -> None:
-    for build, low, high in ((small_unet, 0.9e6, 1.4e6), (mnist_unet, 1.5e6, 2.5e6), (large_unet, 5.5e6, 6.7e6)):
+    for build, low, high in (
+        (small_unet, 0.9e6, 1.4e6),
+        (mnist_unet, 1.5e6, 2.5e6),
+        (large_unet, 5.5e6, 6.7e6),
+    ):
         model = build()
         assert low < sum(parameter.numel() for parameter in model.parameters()) < high
-    assert small_unet((3, 32, 32), num_classes=10)(torch.ones(1, 3, 32, 32), torch.ones(1)).shape == (1, 3, 32, 32)
+    assert small_unet((3, 32, 32), num_classes=10)(
+        torch.ones(1, 3, 32, 32), torch.ones(1)
+    ).shape == (1, 3, 32, 32)
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_the_gradient_reaches_every_parameter(embedding: Any, conditioning: Any) -> None:
-    model = tiny(attention_sides=(4,), embedding=embedding, conditioning=conditioning, num_classes=3)
+    model = tiny(
+        attention_sides=(4,), embedding=embedding, conditioning=conditioning, num_classes=3
+    )
     x_t, t = inputs()
     model(x_t, t, torch.tensor([0, 1, 2])).square().sum().backward()
     for name, parameter in model.named_parameters():
@@ -185,7 +200,10 @@ def test_the_gradient_reaches_every_parameter(embedding: Any, conditioning: Any)
     # At the start only the last layer learns, and it lets the others learn after one step.
     fresh = UNet((1, 8, 8), 8, (1, 2), 1)
     fresh(x_t, t).sub(1).square().sum().backward()
-    assert {n for n, p in fresh.named_parameters() if p.grad.any()} == {"exit.2.weight", "exit.2.bias"}
+    assert {n for n, p in fresh.named_parameters() if p.grad.any()} == {
+        "exit.2.weight",
+        "exit.2.bias",
+    }
 
 
 def test_the_picture_sees_its_time_and_each_pixel_all_others() -> None:
@@ -225,7 +243,9 @@ def test_a_class_is_told_or_not() -> None:
     mixed = model(x_t, t, torch.tensor([1, 3]))
     torch.testing.assert_close(mixed, torch.stack([told[1][0], told[3][1]]))
     fresh = UNet((1, 8, 8), 8, (1,), num_classes=3)
-    assert fresh.label is not None and bool((fresh.label.weight == 0).all())  # at first no class says anything
+    assert fresh.label is not None and bool(
+        (fresh.label.weight == 0).all()
+    )  # at first no class says anything
     e = model.time(t) + model.label.weight[1]
     torch.testing.assert_close(model.embed(t, torch.tensor([1, 1])), e * e.sigmoid())
 
@@ -254,7 +274,9 @@ def test_bfloat16_is_near_and_finite(conditioning: Any) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("options", [{}, {"conditioning": AdaptiveNorm, "num_classes": 2, "attention_sides": (4,)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"conditioning": AdaptiveNorm, "num_classes": 2, "attention_sides": (4,)}]
+)
 def test_the_graph_has_no_breaks(options: dict[str, Any]) -> None:
     model = tiny(**options)
     x_t, t = inputs()
@@ -267,9 +289,13 @@ def test_weights_survive_a_file(tmp_path: Any) -> None:
     model, other = (tiny(embedding=partial(FourierEmbedding, std=0.016)) for _ in range(2))
     x_t, t = inputs()
     assert not torch.allclose(model(x_t, t), other(x_t, t), atol=0.01)
-    save_weights(model, "u", Card("u", "d", "small", "c", "u", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path)
+    save_weights(
+        model, "u", Card("u", "d", "small", "c", "u", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path
+    )
     load_weights("u", other, tmp_path)
-    torch.testing.assert_close(model(x_t, t), other(x_t, t), rtol=0.01, atol=0.01)  # float16 has three digits
+    torch.testing.assert_close(
+        model(x_t, t), other(x_t, t), rtol=0.01, atol=0.01
+    )  # float16 has three digits
 
 
 # ------------------------------------------------------------------------------------------------ bad input
@@ -283,11 +309,23 @@ def test_weights_survive_a_file(tmp_path: Any) -> None:
             r"image_shape must be .* with sides that 4 divides, .*; \(1, 30, 30\) was given",
         ),
         (lambda: UNet((1, 28, 14)), r"sides that 4 divides, .*; \(1, 28, 14\) was given"),
-        (lambda: UNet((1, 7, 7), multipliers=(1, 2)), r"sides that 2 divides, .*; \(1, 7, 7\) was given"),
-        (lambda: UNet((28, 28)), r"image_shape must be \(channels, height, width\) .*; \(28, 28\) was given"),
+        (
+            lambda: UNet((1, 7, 7), multipliers=(1, 2)),
+            r"sides that 2 divides, .*; \(1, 7, 7\) was given",
+        ),
+        (
+            lambda: UNet((28, 28)),
+            r"image_shape must be \(channels, height, width\) .*; \(28, 28\) was given",
+        ),
         (lambda: UNet(channels=30), "channels must be a multiple of 4; 30 was given"),
-        (lambda: UNet(blocks=0), r"blocks .* must be at least 1, .*; \(1, 28, 28\), 32, \(1, 2, 2\), 0 and None"),
-        (lambda: UNet(multipliers=()), r"multipliers not empty; \(1, 28, 28\), 32, \(\), 2 and None were given"),
+        (
+            lambda: UNet(blocks=0),
+            r"blocks .* must be at least 1, .*; \(1, 28, 28\), 32, \(1, 2, 2\), 0 and None",
+        ),
+        (
+            lambda: UNet(multipliers=()),
+            r"multipliers not empty; \(1, 28, 28\), 32, \(\), 2 and None were given",
+        ),
         (lambda: UNet(num_classes=0), r"num_classes must be at least 1, .*, 2 and 0 were given"),
         (
             lambda: UNet(attention_sides=(7, 8)),

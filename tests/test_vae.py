@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from companion.checkpoints import Card, load_weights, save_weights
 from companion.distributions import bernoulli
 from companion.elbo import elbo_loss, elbo_terms, importance_weighted_loss, log_weights
 from companion.samplers import ancestral_sample
@@ -27,6 +26,7 @@ from companion.vae import (
     linear_vae_log_likelihood,
     mlp_vae,
 )
+from companion.zoo.checkpoints import Card, load_weights, save_weights
 
 F64 = torch.double
 
@@ -47,7 +47,9 @@ def optimal_vae(x: Tensor, latent_dim: int, angle: float = 0.0) -> Vae:
     eigenvalues, U = eigenvalues.flip(0), U.flip(1)
     var = eigenvalues[latent_dim:].mean()
     R = torch.eye(latent_dim, dtype=F64)
-    R[:2, :2] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    R[:2, :2] = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    )
     W = U[:, :latent_dim] * (eigenvalues[:latent_dim] - var).sqrt() @ R
     M = W.T @ W + var * torch.eye(latent_dim, dtype=F64)
     V = torch.linalg.solve(M, W.T)
@@ -154,7 +156,11 @@ def test_the_bound_keeps_the_model_s_precision_under_autocast() -> None:
     model, x = mlp_vae(3, (8,)), torch.ones(5, 1, 28, 28)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model.encoder(x).dtype == torch.bfloat16
-        assert model.posterior(x).mean.dtype == model.likelihood(torch.zeros(5, 3)).mean.dtype == torch.float32
+        assert (
+            model.posterior(x).mean.dtype
+            == model.likelihood(torch.zeros(5, 3)).mean.dtype
+            == torch.float32
+        )
         for loss in (elbo_loss, log_weights):
             assert loss(model, x).dtype == torch.float32 and loss(model, x).isfinite().all()
 
@@ -213,7 +219,9 @@ def test_gray_cross_entropy_is_the_loss_of_the_well_known_example() -> None:
     torch.manual_seed(2)
     mean, log_var = model.encoder(x).chunk(2, 1)
     z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-    cross_entropy = F.binary_cross_entropy(model.decoder(z).sigmoid(), x, reduction="none").flatten(1).sum(1)
+    cross_entropy = (
+        F.binary_cross_entropy(model.decoder(z).sigmoid(), x, reduction="none").flatten(1).sum(1)
+    )
     kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1)
     torch.testing.assert_close(loss, cross_entropy + kl)
     # On black and white pictures it is the bound.
@@ -234,7 +242,11 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: mlp_vae(latent_dim=0), ValueError, "sizes must hold at least two positive integers"),
+        (
+            lambda: mlp_vae(latent_dim=0),
+            ValueError,
+            "sizes must hold at least two positive integers",
+        ),
         (
             lambda: Vae(nn.Identity(), nn.Identity(), bernoulli, 0),
             ValueError,
@@ -246,8 +258,16 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
             r"encoder must give 4 numbers for each of 7 examples, mean and .*; it gave shape \(7, 5\)",
         ),
         (lambda: GaussianLikelihood(0), ValueError, "std must be positive and finite; 0 was given"),
-        (lambda: DiscretizedGaussianLikelihood(math.inf), ValueError, "std must be positive and finite; inf was given"),
-        (lambda: linear_vae(4, 0), ValueError, "dim and latent_dim must be at least 1; 4 and 0 were given"),
+        (
+            lambda: DiscretizedGaussianLikelihood(math.inf),
+            ValueError,
+            "std must be positive and finite; inf was given",
+        ),
+        (
+            lambda: linear_vae(4, 0),
+            ValueError,
+            "dim and latent_dim must be at least 1; 4 and 0 were given",
+        ),
         (
             lambda: linear_vae_log_likelihood(mlp_vae(), torch.zeros(1, 784)),
             TypeError,

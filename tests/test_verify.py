@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from companion.verify import (
+from companion.page.verify import (
     Rule,
     VerificationError,
     at_most,
@@ -93,7 +93,11 @@ def test_zero_needs_a_stated_scale(capsys):
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [(torch.zeros(3), torch.zeros(1, 3)), (torch.zeros(1), 0.0), (torch.zeros(2, 3), torch.zeros(3))],
+    [
+        (torch.zeros(3), torch.zeros(1, 3)),
+        (torch.zeros(1), 0.0),
+        (torch.zeros(2, 3), torch.zeros(3)),
+    ],
 )
 def test_nothing_is_broadcast(left, right):
     for rule in (exact.within(1e-5), at_most(1.0)):
@@ -114,7 +118,9 @@ def test_rejected_formulas_are_named_and_an_accepted_one_raises(capsys):
     assert capsys.readouterr().out == (
         'verified eq-kl: exact, relative error <= 1e-10; rejects E10, "sum without weight", E23 (not finite)\n'
     )
-    with pytest.raises(VerificationError, match="eq-kl: the value of the wrong formula E10 would be accepted"):
+    with pytest.raises(
+        VerificationError, match="eq-kl: the value of the wrong formula E10 would be accepted"
+    ):
         verify("eq-kl", 2.0, 2.0, rejects={"E10": 2.0 + 1e-13})
     with pytest.raises(ValueError, match=r"rejects\['E10'\] must have right's shape"):
         verify("eq-kl", 2.0, 2.0, rejects={"E10": [2.0]})
@@ -123,7 +129,9 @@ def test_rejected_formulas_are_named_and_an_accepted_one_raises(capsys):
 
 def test_monte_carlo_accepts_within_five_standard_errors_only(generator):
     samples = normal(generator, 10_000)
-    samples = (samples - samples.mean()) / samples.std()  # so the standard error is 0.01 and the mean 0, exactly
+    samples = (
+        samples - samples.mean()
+    ) / samples.std()  # so the standard error is 0.01 and the mean 0, exactly
     for expected in (0.0, 0.049, -0.049):
         verify("eq-mean", samples, expected, monte_carlo)
     for expected in (0.051, -0.051):
@@ -143,7 +151,9 @@ def test_monte_carlo_of_a_vector_checks_every_coordinate(generator):
 def test_monte_carlo_line_does_not_depend_on_the_seed(capsys):
     lines = set()
     for seed in range(20):
-        samples = torch.randn(20_000, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        samples = torch.randn(
+            20_000, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 3.3, "off by a bit": 0.31})
         lines.add(capsys.readouterr().out)
     # 3.3 / (1 / sqrt(20,000)) = 467 and 0.31 / ... = 43.8, both rounded down to one digit
@@ -156,7 +166,9 @@ def test_monte_carlo_line_does_not_depend_on_the_seed(capsys):
 def test_monte_carlo_demands_power_and_says_how_many_samples(generator):
     samples = normal(generator, 10_000)
     samples = (samples - samples.mean()) / samples.std()
-    with pytest.raises(VerificationError, match=r"E1 is only 10 standard errors away, 20 are needed.*n = 40,000"):
+    with pytest.raises(
+        VerificationError, match=r"E1 is only 10 standard errors away, 20 are needed.*n = 40,000"
+    ):
         verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 0.1})
     with pytest.raises(VerificationError, match="the same value here"):
         verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 0.0})
@@ -199,8 +211,13 @@ def test_proportion_band_matches_its_formula(capsys):
 
 
 def test_at_most_is_one_sided(capsys):
-    verify("eq-bound", [-1e9, 1.04], [0.0, 1.0], at_most(0.05), rejects={"half the bound": [0.0, 0.5]})
-    assert capsys.readouterr().out == 'verified eq-bound: at most, slack 0.05; rejects "half the bound"\n'
+    verify(
+        "eq-bound", [-1e9, 1.04], [0.0, 1.0], at_most(0.05), rejects={"half the bound": [0.0, 0.5]}
+    )
+    assert (
+        capsys.readouterr().out
+        == 'verified eq-bound: at most, slack 0.05; rejects "half the bound"\n'
+    )
     with pytest.raises(VerificationError):
         verify("eq-bound", [0.0, 1.06], [0.0, 1.0], at_most(0.05))
     with pytest.raises(ValueError, match="slack"):
@@ -234,7 +251,9 @@ def test_an_infinite_wrong_value_is_rejected_by_every_kind_of_rule(capsys):
 
 
 def test_a_tolerance_near_the_spacing_of_float32_is_refused():
-    single = torch.tensor([1.0])  # numbers like it are 1.2e-7 apart, and ten of these steps are asked for
+    single = torch.tensor(
+        [1.0]
+    )  # numbers like it are 1.2e-7 apart, and ten of these steps are asked for
     with pytest.raises(TypeError, match="needs float64"):
         verify("eq-a", single, single, exact.within(1.1e-6))
     verify("eq-a", single, single, exact.within(1.3e-6))
@@ -273,7 +292,9 @@ def test_the_variance_of_few_samples_has_n_minus_one_in_its_band(generator):
 def test_a_wrong_formula_close_by_needs_more_samples_and_no_other_case(generator):
     samples = normal(generator, 10_000)
     samples = (samples - samples.mean()) / samples.std()
-    with pytest.raises(VerificationError, match=r"E1 is only 0.5 standard errors away.*n = 16,000,000"):
+    with pytest.raises(
+        VerificationError, match=r"E1 is only 0.5 standard errors away.*n = 16,000,000"
+    ):
         verify("eq-mean", samples, 0.0, monte_carlo, rejects={"E1": 0.005})
 
 
@@ -283,7 +304,13 @@ def test_ids_of_misprints_are_printed_as_they_are_and_other_names_quoted(capsys)
 
 
 def test_nothing_at_all_is_a_wrong_value_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
-    verify("eq-a", torch.tensor([1.0, -2.0]).double(), [1.0, -2.0], exact, rejects={"nothing": [0.0, 0.0]})
+    verify(
+        "eq-a",
+        torch.tensor([1.0, -2.0]).double(),
+        [1.0, -2.0],
+        exact,
+        rejects={"nothing": [0.0, 0.0]},
+    )
     assert 'rejects "nothing"' in capsys.readouterr().out
     with pytest.raises(VerificationError, match="would be accepted too"):
         verify("eq-a", 1e-12, 1e-12, exact.on_scale(1.0), rejects={"nothing": 0.0})

@@ -2,4 +2,6 @@
 
 from beartype import BeartypeConf, beartype
 
-checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is accepted where a float is asked for
+checker = beartype(
+    conf=BeartypeConf(is_pep484_tower=True)
+)  # an int is accepted where a float is asked for

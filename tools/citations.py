@@ -21,7 +21,10 @@ def citations(path: Path) -> dict[str, Citation]:
     """Reads a BibTeX file; no file gives no citations."""
     if not path.exists():
         return {}
-    return {key: _citation(entry) for key, entry in parse_file(str(path), bib_format="bibtex").entries.items()}
+    return {
+        key: _citation(entry)
+        for key, entry in parse_file(str(path), bib_format="bibtex").entries.items()
+    }
 
 
 def _citation(entry: Entry) -> Citation:

@@ -29,7 +29,12 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
-ALLOWED = {"companion", "torch", "numpy", "matplotlib"}  # besides the standard library: what Colab has, and ours
+ALLOWED = {
+    "companion",
+    "torch",
+    "numpy",
+    "matplotlib",
+}  # besides the standard library: what Colab has, and ours
 
 MYST = {
     "a role": re.compile(r"\{[a-z][\w:-]*\}`"),
@@ -96,7 +101,9 @@ def colab_like_python(folder: Path) -> Path:
     venv.create(folder, with_pip=True, upgrade_deps=True)  # Colab has a recent pip
     python = folder / "bin" / "python"
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    own = subprocess.run(
+        [python, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
     # A plain line in a .pth file adds the folder last, and does not follow the .pth files in it.
     (Path(own) / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf8")
     return python
@@ -118,11 +125,15 @@ def execute(path: Path, python: Path, repository: str, timeout: int) -> str:
         kernel = jupyter / "kernels" / "colab" / "kernel.json"
         kernel.parent.mkdir(parents=True)
         command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        kernel.write_text(json.dumps({"argv": command, "display_name": "Colab", "language": "python"}), "utf8")
+        kernel.write_text(
+            json.dumps({"argv": command, "display_name": "Colab", "language": "python"}), "utf8"
+        )
 
         notebook = nbformat.read(folder / path.name, 4)
         notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        environment = {
+            k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")
+        }
         environment |= {
             "COLAB_RELEASE_TAG": environment.get("COLAB_RELEASE_TAG", "test"),
             "COMPANION_REPOSITORY": repository,
@@ -130,7 +141,10 @@ def execute(path: Path, python: Path, repository: str, timeout: int) -> str:
         }
         os.environ["JUPYTER_PATH"] = str(jupyter)
         client = NotebookClient(
-            notebook, timeout=timeout, kernel_name="colab", resources={"metadata": {"path": str(folder)}}
+            notebook,
+            timeout=timeout,
+            kernel_name="colab",
+            resources={"metadata": {"path": str(folder)}},
         )
         try:
             client.execute(env=environment)
@@ -141,11 +155,17 @@ def execute(path: Path, python: Path, repository: str, timeout: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the number of notebooks with a problem."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/*.ipynb")
-    parser.add_argument("--here", action="store_true", help="use this Python, and install the package into it")
+    parser.add_argument(
+        "--here", action="store_true", help="use this Python, and install the package into it"
+    )
     parser.add_argument("--static", action="store_true", help="execute nothing")
-    parser.add_argument("--repository", default=ROOT.as_uri(), help="what the set-up cell installs from")
+    parser.add_argument(
+        "--repository", default=ROOT.as_uri(), help="what the set-up cell installs from"
+    )
     parser.add_argument("--timeout", type=int, default=1800, help="seconds per cell")
     options = parser.parse_args(arguments)
     paths = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -154,7 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     failed = 0
     with tempfile.TemporaryDirectory() as top:
-        python = Path(sys.executable) if options.here or options.static else colab_like_python(Path(top, "venv"))
+        python = (
+            Path(sys.executable)
+            if options.here or options.static
+            else colab_like_python(Path(top, "venv"))
+        )
         for path in paths:
             start = time.perf_counter()
             found = problems(nbformat.read(path, 4))
@@ -162,11 +186,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 try:
                     where = execute(path, python, options.repository, options.timeout)
                     if Path(where).is_relative_to(ROOT) and not options.here:
-                        found = [f"companion was imported from the checkout ({where}), not from the installed package"]
+                        found = [
+                            f"companion was imported from the checkout ({where}), not from the installed package"
+                        ]
                 except RuntimeError as error:
                     found = [str(error)]
             failed += bool(found)
-            print(f"{'failed' if found else 'ok'}: {path.name}, {time.perf_counter() - start:.0f} s", flush=True)
+            print(
+                f"{'failed' if found else 'ok'}: {path.name}, {time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
             for problem in found:
                 print("   ", problem)
     return failed

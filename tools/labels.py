@@ -22,7 +22,13 @@ from tools import myst
 VERIFIED = re.compile(r"^verified (\S+): (.+)$", re.MULTILINE)
 SOURCES = re.compile(r"^\*Sources: (?P<ids>[^*]+?)\.?\*\s*$")
 DEFINITION = "def-"
-SLIPS = {"a word", "names", "a stray bar", "an index", "exchanged letters"}  # errata that leave nothing to compute
+SLIPS = {
+    "a word",
+    "names",
+    "a stray bar",
+    "an index",
+    "exchanged letters",
+}  # errata that leave nothing to compute
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,9 @@ def strip_notes(text: str) -> str:
 def own_label(docname: str, title: str) -> str:
     """The label of a chapter's section that has none of its own, so that claims and checks can lead to it."""
     words = [docname.rpartition("/")[2].lstrip("0123456789_"), title]
-    return "-".join(["sec", *(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)])
+    return "-".join(
+        ["sec", *(re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-") for word in words)]
+    )
 
 
 def with_targets(docname: str, text: str) -> str:
@@ -143,7 +151,9 @@ class Book:
             return Page(docname, chapter, source, cells)
         path = self.root / f"{docname}.md"
         if not path.exists():
-            raise ValueError(f"_toc.yml names {docname}, but neither {docname}.md nor {folder}/src/{name}.py exists")
+            raise ValueError(
+                f"_toc.yml names {docname}, but neither {docname}.md nor {folder}/src/{name}.py exists"
+            )
         return Page(docname, chapter, path, [("markdown", strip_notes(path.read_text("utf8")), {})])
 
     def notebooks(self) -> list[Page]:
@@ -169,7 +179,9 @@ class Book:
             if kind == "code":
                 figure = (metadata.get("mystnb") or {}).get("figure") or {}
                 if figure.get("caption"):
-                    place = Place(page.docname, "figure", self._next("figure", page), figure["caption"])
+                    place = Place(
+                        page.docname, "figure", self._next("figure", page), figure["caption"]
+                    )
                     self._put(figure.get("name"), place)
                 continue
             waiting: list[str] = []
@@ -179,10 +191,14 @@ class Book:
                     continue
                 if isinstance(block, myst.Heading):
                     page.title = page.title or block.title
-                    page.sections.append((waiting[-1] if waiting else None, block.level, block.title))
+                    page.sections.append(
+                        (waiting[-1] if waiting else None, block.level, block.title)
+                    )
                     if page.is_notebook and block.level > 1 and not waiting:
                         waiting = [own_label(page.docname, block.title)]
-                    if block.level <= 2:  # a *Sources:* line closes a whole section, with what is below it
+                    if (
+                        block.level <= 2
+                    ):  # a *Sources:* line closes a whole section, with what is below it
                         section = waiting[-1] if waiting else section
                 if isinstance(block, myst.Text) and not any(line.strip() for line in block.lines):
                     continue
@@ -196,7 +212,10 @@ class Book:
 
     def _number_block(self, block: myst.Block, page: Page) -> None:
         if isinstance(block, myst.Math) and block.label:
-            self._put(block.label, Place(page.docname, "equation", self._next("equation", page), body=block.body))
+            self._put(
+                block.label,
+                Place(page.docname, "equation", self._next("equation", page), body=block.body),
+            )
         if not isinstance(block, myst.Directive):
             return
         name, label = block.name, block.options.get("label")
@@ -213,7 +232,8 @@ class Book:
             self._put(label, Place(page.docname, "solution", "", block.argument))
         elif name == "figure" and block.body:
             self._put(
-                block.options.get("name"), Place(page.docname, "figure", self._next("figure", page), block.body[0])
+                block.options.get("name"),
+                Place(page.docname, "figure", self._next("figure", page), block.body[0]),
             )
         elif name == "admonition":
             self._put(block.options.get("name"), Place(page.docname, "section", "", block.argument))
@@ -273,13 +293,21 @@ def _last_section(blocks: list[myst.Block], section: str | None, docname: str) -
 def verify_calls(code: str) -> list[str | None]:
     """The labels of the `verify(...)` calls in a cell; None for a label that is computed."""
     try:
-        tree = ast.parse("\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.split("\n")))
+        tree = ast.parse(
+            "\n".join(
+                "" if line.lstrip().startswith(("%", "!")) else line for line in code.split("\n")
+            )
+        )
     except SyntaxError:
         return []
     labels: list[str | None] = []
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
         if getattr(node.func, "id", getattr(node.func, "attr", "")) == "verify":
-            first = node.args[0] if node.args else next((k.value for k in node.keywords if k.arg == "label"), None)
+            first = (
+                node.args[0]
+                if node.args
+                else next((k.value for k in node.keywords if k.arg == "label"), None)
+            )
             labels.append(str(first.value) if isinstance(first, ast.Constant) else None)
     return labels

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 PROOFS = [
-    *("axiom", "theorem", "lemma", "algorithm", "definition", "remark", "conjecture", "corollary", "criterion"),
+    *(
+        "axiom",
+        "theorem",
+        "lemma",
+        "algorithm",
+        "definition",
+        "remark",
+        "conjecture",
+        "corollary",
+        "criterion",
+    ),
     *("example", "property", "observation", "proposition", "assumption", "notation"),
 ]
 ADMONITIONS = [
@@ -99,7 +109,9 @@ def _parse(lines: list[str]) -> list[Block]:
         line = lines[i]
         fence = FENCE.match(line)
         is_colon = fence is not None and fence["fence"][0] == ":"
-        is_fence = fence is not None and (is_colon or "`" not in fence["info"] or fence["fence"][0] == "~")
+        is_fence = fence is not None and (
+            is_colon or "`" not in fence["info"] or fence["fence"][0] == "~"
+        )
         directive = DIRECTIVE.match(fence["info"].strip()) if fence and is_fence else None
         if fence and is_fence and (directive or not is_colon):
             flush()
@@ -152,7 +164,9 @@ def _directive(match: re.Match[str], body: list[str], indent: str) -> Block:
         body = body[:-1]
     name, argument = match["name"], match["argument"].strip()
     if name == "math":
-        return Math("\n".join(([argument] if argument else []) + body), options.get("label"), indent)
+        return Math(
+            "\n".join(([argument] if argument else []) + body), options.get("label"), indent
+        )
     blocks = [] if name in LEAVES else _parse(body)
     return Directive(name, argument, options, body, blocks, indent)
 
@@ -164,7 +178,9 @@ def _math(lines: list[str], start: int) -> tuple[int, Math]:
     while not (end := MATH_END.search(body)):
         i += 1
         if i == len(lines):
-            raise ValueError(f"the display that starts with {lines[start].strip()!r} is never closed")
+            raise ValueError(
+                f"the display that starts with {lines[start].strip()!r} is never closed"
+            )
         body += "\n" + _dedent(lines[i], len(indent))
     return i + 1, Math(body[: end.start()].strip("\n"), end["label"], indent)
 

@@ -57,7 +57,9 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "JUPYTER_PREFER_ENV_PATH": "1",
 }
-FALLBACK = re.compile(r"^data: no copy of ", re.MULTILINE)  # what companion.data says when it has to do without
+FALLBACK = re.compile(
+    r"^data: no copy of ", re.MULTILINE
+)  # what companion.data says when it has to do without
 LOCAL = re.compile(
     r"(?<![\w:/.])/(?:home|root|tmp|work|mnt|Users|content|usr|var|opt)/[\w.]|site-packages|ipykernel_\d|\b0x[0-9a-f]{6,}\b|\.venv/"
 )
@@ -143,7 +145,9 @@ def fresh(book: Book, page: Page) -> NotebookNode:
                 source = SETUP.format(repository=book.repository).rstrip("\n")
             cell = nbformat.v4.new_code_cell(source)
         else:
-            raise ValueError(f"{page.path.name}: cell {index} is a {kind} cell; only text and code are allowed")
+            raise ValueError(
+                f"{page.path.name}: cell {index} is a {kind} cell; only text and code are allowed"
+            )
         cell.metadata.update(meta)
         cell["id"] = f"cell-{index:03d}"
         cells.append(cell)
@@ -168,7 +172,11 @@ def clean(notebook: NotebookNode) -> None:
                     del data[mime]
                 if not data:
                     continue
-            is_more = kept and output.output_type == "stream" == kept[-1].output_type and output.name == kept[-1].name
+            is_more = (
+                kept
+                and output.output_type == "stream" == kept[-1].output_type
+                and output.name == kept[-1].name
+            )
             if is_more:
                 kept[-1].text += output.text
             else:
@@ -207,11 +215,18 @@ def run(book: Book, page: Page, timeout: int = 1800) -> float:
     except CellExecutionError:
         failed = book.root / "_build" / "failed" / path.name
         write(notebook, failed, {})
-        print(f"{page.docname}: a cell failed; what ran so far is in _build/failed/{path.name}", file=sys.stderr)
+        print(
+            f"{page.docname}: a cell failed; what ran so far is in _build/failed/{path.name}",
+            file=sys.stderr,
+        )
         raise
     notebook.metadata["language_info"] = nbformat.from_dict({"name": "python"})
     clean(notebook)
-    write(notebook, path, {"source_sha256": digest(notebook), "versions": versions(), "device": device()})
+    write(
+        notebook,
+        path,
+        {"source_sha256": digest(notebook), "versions": versions(), "device": device()},
+    )
     return time.perf_counter() - start
 
 
@@ -222,8 +237,12 @@ def sync(book: Book, page: Page) -> None:
         raise ValueError(f"{path.name} does not exist yet; run it")
     notebook, old = fresh(book, page), nbformat.read(path, 4)
     stamp = old.metadata.get(STAMP, {})
-    if stamp.get("source_sha256") != digest(notebook) or len(code_cells(notebook)) != len(code_cells(old)):
-        raise ValueError(f"{page.path.name}: the code changed, so the outputs must be made anew; run it")
+    if stamp.get("source_sha256") != digest(notebook) or len(code_cells(notebook)) != len(
+        code_cells(old)
+    ):
+        raise ValueError(
+            f"{page.path.name}: the code changed, so the outputs must be made anew; run it"
+        )
     for new, known in zip(code_cells(notebook), code_cells(old), strict=True):
         new.outputs, new.execution_count = known.outputs, known.execution_count
     clean(notebook)
@@ -237,7 +256,9 @@ def check(book: Book, page: Page) -> Iterator[Problem]:
         yield Problem(name, "there is no notebook; run it")
         return
     if path.stat().st_size > MAX_BYTES:
-        yield Problem(name, f"{path.stat().st_size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB")
+        yield Problem(
+            name, f"{path.stat().st_size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
+        )
     notebook = nbformat.read(path, 4)
     try:
         wanted = fresh(book, page)
@@ -258,7 +279,10 @@ def check(book: Book, page: Page) -> Iterator[Problem]:
             for text, is_warning in _cell(cell):
                 yield Problem(name, f"cell {index}: {text}", is_warning)
             caption = ((cell.metadata.get("mystnb") or {}).get("figure") or {}).get("caption")
-            if caption and (index + 1 == len(notebook.cells) or notebook.cells[index + 1].cell_type != "markdown"):
+            if caption and (
+                index + 1 == len(notebook.cells)
+                or notebook.cells[index + 1].cell_type != "markdown"
+            ):
                 yield Problem(
                     name,
                     f"cell {index}: a text cell must follow a figure with a caption; it shows the caption in Jupyter",
@@ -268,7 +292,8 @@ def check(book: Book, page: Page) -> Iterator[Problem]:
 
 def _shape(notebook: NotebookNode) -> list:
     return [
-        (cell.id, cell.cell_type, cell.source, json.dumps(cell.metadata, sort_keys=True)) for cell in notebook.cells
+        (cell.id, cell.cell_type, cell.source, json.dumps(cell.metadata, sort_keys=True))
+        for cell in notebook.cells
     ]
 
 
@@ -277,7 +302,12 @@ def _structure(name: str, page: Page, notebook: NotebookNode) -> Iterator[Proble
     if len(setup) != 1 or setup[0] is not code_cells(notebook)[0]:
         yield Problem(name, "the first code cell, and no other, has the tag setup")
     levels = [level for _, level, _ in page.sections]
-    if notebook.cells[0].cell_type != "markdown" or levels[:1] != [1] or levels.count(1) != 1 or 2 not in levels:
+    if (
+        notebook.cells[0].cell_type != "markdown"
+        or levels[:1] != [1]
+        or levels.count(1) != 1
+        or 2 not in levels
+    ):
         yield Problem(name, "a chapter starts with its one # heading and has ## headings below")
     counted = [cell for cell in code_cells(notebook) if prints(cell)]
     checked = [cell for cell in counted if TAG in tags(cell)]
@@ -298,14 +328,19 @@ def prints(cell: NotebookNode) -> bool:
 
 def is_picture(data: dict) -> bool:
     """Whether an output is a picture or HTML that holds one."""
-    return any(mime.startswith("image/") for mime in data) or "<img" in "".join(data.get("text/html", ""))
+    return any(mime.startswith("image/") for mime in data) or "<img" in "".join(
+        data.get("text/html", "")
+    )
 
 
 def _cell(cell: NotebookNode) -> Iterator[tuple[str, bool]]:
     if cell.source.strip() and not cell.execution_count:
         yield "was not executed", False
     if unknown := tags(cell) - TAGS:
-        yield f"tag {', '.join(sorted(unknown))} is not allowed; allowed are {', '.join(sorted(TAGS))}", False
+        yield (
+            f"tag {', '.join(sorted(unknown))} is not allowed; allowed are {', '.join(sorted(TAGS))}",
+            False,
+        )
     yield from _lines(cell)
     calls = verify_calls(cell.source)
     if calls and TAG not in tags(cell):
@@ -334,11 +369,17 @@ def _cell(cell: NotebookNode) -> Iterator[tuple[str, bool]]:
                     False,
                 )
     if ((cell.metadata.get("mystnb") or {}).get("figure") or {}).get("caption") and not pictures:
-        yield "has a caption but shows no picture (a slider takes none; write its caption as text)", False
+        yield (
+            "has a caption but shows no picture (a slider takes none; write its caption as text)",
+            False,
+        )
     if pictures > 1:
         yield f"shows {pictures} pictures; one alt text fits one picture, so split the cell", False
     if pictures and len(alt) < MIN_ALT:
-        yield f"shows a picture whose alt text has {len(alt)} characters; at least {MIN_ALT} are needed", False
+        yield (
+            f"shows a picture whose alt text has {len(alt)} characters; at least {MIN_ALT} are needed",
+            False,
+        )
     if alt and not any(is_picture(output.get("data", {})) for output in cell.outputs):
         yield "has an alt text but shows no picture", False
 
@@ -348,14 +389,23 @@ def _lines(cell: NotebookNode) -> Iterator[tuple[str, bool]]:
         return
     lines = len([line for line in cell.source.splitlines() if line.strip()])
     if lines > GOOD_LINES:
-        yield f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit", lines <= MAX_LINES
+        yield (
+            f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit",
+            lines <= MAX_LINES,
+        )
     try:
         tree = ast.parse(cell.source)
     except SyntaxError:  # a magic; the run has already shown that it works
         return
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and (length := node.end_lineno - node.lineno + 1) > MAX_CLASS_LINES:  # type: ignore[operator]
-            yield f"class {node.name} has {length} lines, more than {MAX_CLASS_LINES}; move it to companion", False
+        if not isinstance(node, ast.ClassDef):
+            continue
+        length = (node.end_lineno or node.lineno) - node.lineno + 1
+        if length > MAX_CLASS_LINES:
+            yield (
+                f"class {node.name} has {length} lines, more than {MAX_CLASS_LINES}; move it to companion",
+                False,
+            )
 
 
 def orphans(book: Book) -> Iterator[Problem]:
@@ -389,26 +439,37 @@ def report(book: Book, pages: list[Page]) -> int:
             cells = code_cells(nbformat.read(path_of(book, page), 4))
             text = [cell for cell in cells if prints(cell)]
             checked = sum(TAG in tags(cell) for cell in text)
-            pictures = sum(any(is_picture(o.get("data", {})) for o in cell.outputs) for cell in cells)
+            pictures = sum(
+                any(is_picture(o.get("data", {})) for o in cell.outputs) for cell in cells
+            )
             print(
                 f"{page.docname}: {len(cells)} code cells, {checked} of {len(text)} text outputs compared, "
                 f"{pictures} pictures"
             )
     failures = sum(not problem.is_warning for problem in problems)
-    print(f"{len(pages)} notebooks checked, {failures} failures, {len(problems) - failures} warnings")
+    print(
+        f"{len(pages)} notebooks checked, {failures} failures, {len(problems) - failures} warnings"
+    )
     return failures
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="tools/notebooks.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="tools/notebooks.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=["run", "sync", "check", "preview"])
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="chapters such as 01_autoencoders; all if none is named"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="chapters such as 01_autoencoders; all if none is named",
     )
-    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the book's folder")
+    parser.add_argument(
+        "--root", type=Path, default=Path(__file__).resolve().parents[1], help="the book's folder"
+    )
     options = parser.parse_args(arguments)
     try:
         book = Book(options.root)
@@ -425,7 +486,13 @@ def main(arguments: list[str] | None = None) -> int:
                 sync(book, page)
                 print(f"{page.docname}: in step")
             else:
-                print("\n\n".join(cell.source for cell in fresh(book, page).cells if cell.cell_type == "markdown"))
+                print(
+                    "\n\n".join(
+                        cell.source
+                        for cell in fresh(book, page).cells
+                        if cell.cell_type == "markdown"
+                    )
+                )
     except (ValueError, CellExecutionError) as error:
         print(re.sub(r"\x1b\[[0-9;]*m", "", str(error)), file=sys.stderr)
         return 1

@@ -98,10 +98,17 @@ class Converter:
             r"\eqref",
             r"\newcommand",
         ):
-            if wrong in block.body and not block.body.count(wrong) == block.body.count(r"\begin{aligned") > 0:
-                raise ValueError(f"{wrong} in a display; use \\begin{{aligned}} and $$ ... $$ (label)")
+            if (
+                wrong in block.body
+                and not block.body.count(wrong) == block.body.count(r"\begin{aligned") > 0
+            ):
+                raise ValueError(
+                    f"{wrong} in a display; use \\begin{{aligned}} and $$ ... $$ (label)"
+                )
         if "%" in block.body.replace(r"\%", "") or "\n\n" in block.body or not block.body.strip():
-            raise ValueError(f"a display is empty, or has a blank line or a % in it: {block.body[:60]!r}")
+            raise ValueError(
+                f"a display is empty, or has a blank line or a % in it: {block.body[:60]!r}"
+            )
         tag = rf" \tag{{{self.book.places[block.label].number}}}" if block.label else ""
         rows = ["$$", *(block.body + tag).split("\n"), "$$"]
         return "\n".join(block.indent + row for row in rows)
@@ -109,12 +116,16 @@ class Converter:
     def directive(self, block: myst.Directive) -> str:
         """A directive in plain Markdown."""
         if block.indent:
-            raise ValueError(f"the directive {block.name} is indented; directives inside lists are not supported")
+            raise ValueError(
+                f"the directive {block.name} is indented; directives inside lists are not supported"
+            )
         name, title = block.name, self.inline(block.argument)
         if name == "prf:proof":
             return self.quote(f"**Proof.** {self.blocks(block.blocks)}")
         if name.startswith("prf:") and name[4:] in myst.PROOFS:
-            return self.quote(f"{self.heading(name[4:].title(), block)}\n\n{self.blocks(block.blocks)}")
+            return self.quote(
+                f"{self.heading(name[4:].title(), block)}\n\n{self.blocks(block.blocks)}"
+            )
         if name in ("exercise", "exercise-start"):
             return f"{self.heading('Exercise', block)}\n\n{self.blocks(block.blocks)}"
         if name in ("solution", "solution-start"):
@@ -142,7 +153,9 @@ class Converter:
             return f"{picture}\n\n*Fig. {number}. {self.inline(' '.join(block.body))}*"
         if name == "code-block":
             return "\n".join([f"```{block.argument}", *block.body, "```"])
-        raise ValueError(f"the directive {name} is not supported in chapters; tools/AUTHORING.md lists those that are")
+        raise ValueError(
+            f"the directive {name} is not supported in chapters; tools/AUTHORING.md lists those that are"
+        )
 
     def heading(self, kind: str, block: myst.Directive) -> str:
         """The bold title of a theorem or an exercise, behind its anchor."""
@@ -154,7 +167,9 @@ class Converter:
     def quote(self, text: str) -> str:
         """A quotation; displays go on one line, since Jupyter would take `>` into the formula."""
         text = DISPLAY.sub(lambda m: "\n$$" + " ".join(m[1].split()) + "$$\n", text)
-        return "\n".join(f"> {line}".rstrip() for line in re.sub(r"\n{3,}", "\n\n", text).strip("\n").split("\n"))
+        return "\n".join(
+            f"> {line}".rstrip() for line in re.sub(r"\n{3,}", "\n\n", text).strip("\n").split("\n")
+        )
 
     def html(self, text: str) -> str:
         """Inline text inside an HTML tag, where Markdown does not reach."""
@@ -186,7 +201,9 @@ class Converter:
             return words or target
         if name in ("cite:t", "cite:p"):
             return self.cite(name, content)
-        raise ValueError(f"the role {name} is not supported in chapters; tools/AUTHORING.md lists those that are")
+        raise ValueError(
+            f"the role {name} is not supported in chapters; tools/AUTHORING.md lists those that are"
+        )
 
     def to_label(self, name: str, words: str | None, label: str) -> str:
         """Words, or a link where one works, for a labelled place."""
@@ -196,13 +213,17 @@ class Converter:
         if name == "numref":
             if place.kind != "figure":
                 raise ValueError(f"{label!r} labels a {place.kind}, not a figure")
-            return (words or "Fig. %s").replace("%s", place.number).replace("{number}", place.number)
+            return (
+                (words or "Fig. %s").replace("%s", place.number).replace("{number}", place.number)
+            )
         if place.kind in ("section", "figure"):
             shown = words or self.inline(place.title)
         else:
             shown = words or f"{place.kind.title()} {place.number}".strip()
         if not shown:
-            raise ValueError(f"{label!r} marks nothing with a title; write {{ref}}`words <{label}>`")
+            raise ValueError(
+                f"{label!r} marks nothing with a title; write {{ref}}`words <{label}>`"
+            )
         if place.docname == self.page.docname:
             return f"[{shown}](#{label})" if place.kind != "figure" else shown
         return self.web(shown, place.docname, label, words is None and place.kind == "section")
@@ -227,8 +248,14 @@ class Converter:
         target, _, label = match["target"].partition("#")
         if WEB.match(match["target"]) or not target:
             return match[0]
-        docname = re.sub(r"\.(?:md|ipynb|html)$", "", _join(self.page.docname.rpartition("/")[0], target))
-        return self.web(match["text"], docname, label, False) if docname in self.book.pages else match["text"]
+        docname = re.sub(
+            r"\.(?:md|ipynb|html)$", "", _join(self.page.docname.rpartition("/")[0], target)
+        )
+        return (
+            self.web(match["text"], docname, label, False)
+            if docname in self.book.pages
+            else match["text"]
+        )
 
     def cite(self, name: str, content: str) -> str:
         """Author and year."""
@@ -260,7 +287,11 @@ def leftovers(text: str) -> list[str]:
     """What is still MyST in converted text, code and formulas aside."""
     bare = re.sub(r"\$\$(?!\s*\([\w:.-]+\)).+?\$\$", "$", CODE.sub("`", text), flags=re.DOTALL)
     bare = INLINE.sub("$", bare)
-    return [f"{what}: {found[0].strip()!r}" for pattern, what in LEFTOVERS if (found := pattern.search(bare))]
+    return [
+        f"{what}: {found[0].strip()!r}"
+        for pattern, what in LEFTOVERS
+        if (found := pattern.search(bare))
+    ]
 
 
 def complain(text: str, macros: list[str]) -> None:

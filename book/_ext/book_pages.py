@@ -83,7 +83,9 @@ def ledger(book: Book) -> Iterator[str]:
             if place.docname == docname
         ]
         yield from (f"## {chapter_title(book, docname)}", "")
-        yield from table(["No.", "Statement and label", "Status and check"], rows, "10 54 36", "ledger")
+        yield from table(
+            ["No.", "Statement and label", "Status and check"], rows, "10 54 36", "ledger"
+        )
 
 
 def formula(place: Place) -> str:
@@ -96,10 +98,14 @@ def concordance(book: Book) -> Iterator[str]:
     rows = read_table(book.root / "book" / "data" / "coverage.tsv")
     known = {row["id"] for row in rows}
     if unknown := sorted({claim.row for claim in book.claims} - known):
-        raise ValueError(f"a *Sources:* line names {', '.join(unknown)}, which book/data/coverage.tsv does not have")
+        raise ValueError(
+            f"a *Sources:* line names {', '.join(unknown)}, which book/data/coverage.tsv does not have"
+        )
     claimed = {(claim.row, chapter_number(book, claim.docname)) for claim in book.claims}
     wanted = {row["id"]: row["chapter"].split(",") for row in rows}
-    complete = sum(all((row, chapter) in claimed for chapter in chapters) for row, chapters in wanted.items())
+    complete = sum(
+        all((row, chapter) in claimed for chapter in chapters) for row, chapters in wanted.items()
+    )
     started = len({row for row, _ in claimed}) - complete
     partly = f", and {started} in the first of their chapters" * bool(started)
     yield f"**{complete} of {len(rows)} items are covered**{partly}."
@@ -107,20 +113,35 @@ def concordance(book: Book) -> Iterator[str]:
     summary = []
     for chapter in sorted({c for chapters in wanted.values() for c in chapters}, key=int):
         mine = [row for row, chapters in wanted.items() if chapter in chapters]
-        summary.append([where(chapter), str(len(mine)), str(sum((row, chapter) in claimed for row in mine))])
+        summary.append(
+            [where(chapter), str(len(mine)), str(sum((row, chapter) in claimed for row in mine))]
+        )
     yield from table(["Chapter", "Items", "Covered"], summary, "60 20 20", "concordance-summary")
     for source, title in SOURCES.items():
         yield from (f"## {title}", "")
         body = []
         for row in (row for row in rows if row["id"].startswith(source)):
-            links = dict.fromkeys(link(claim.label, claim.docname) for claim in book.claims if claim.row == row["id"])
+            links = dict.fromkeys(
+                link(claim.label, claim.docname) for claim in book.claims if claim.row == row["id"]
+            )
             missing = [where(c) for c in wanted[row["id"]] if (row["id"], c) not in claimed]
-            state = "; ".join(filter(None, [", ".join(links), "to come: " * bool(missing) + ", ".join(missing)]))
+            state = "; ".join(
+                filter(None, [", ".join(links), "to come: " * bool(missing) + ", ".join(missing)])
+            )
             body.append(
-                [row["id"], plain(row["place in the source"]), plain(row["item"]), state, plain(row["what proves it"])]
+                [
+                    row["id"],
+                    plain(row["place in the source"]),
+                    plain(row["item"]),
+                    state,
+                    plain(row["what proves it"]),
+                ]
             )
         yield from table(
-            ["Row", "Place", "Item", "Where in this book", "What proves it"], body, "6 16 30 22 26", "concordance"
+            ["Row", "Place", "Item", "Where in this book", "What proves it"],
+            body,
+            "6 16 30 22 26",
+            "concordance",
         )
 
 
@@ -152,7 +173,9 @@ def errata(book: Book) -> Iterator[str]:
             for name in re.findall(r"\bE\d+\b", names[1]):
                 rejected.setdefault(name, []).append(check)
     if unknown := sorted(set(rejected) - {row["id"] for row in rows}):
-        raise ValueError(f"a check rejects {', '.join(unknown)}, which book/data/errata.tsv does not have")
+        raise ValueError(
+            f"a check rejects {', '.join(unknown)}, which book/data/errata.tsv does not have"
+        )
     slips = sum(row["kind"] in SLIPS for row in rows)
     yield (
         f"**{len(rejected)} of the {len(rows) - slips} entries that can be computed are recomputed so far.** "
@@ -180,9 +203,14 @@ def errata(book: Book) -> Iterator[str]:
                 "",
             )
             if row["id"] in rejected:
-                places = dict.fromkeys(link(check.section, check.docname) for check in rejected[row["id"]])
+                places = dict.fromkeys(
+                    link(check.section, check.docname) for check in rejected[row["id"]]
+                )
                 texts = "; ".join(
-                    dict.fromkeys(f"{plain(check.label)}, {plain(check.text)}" for check in rejected[row["id"]])
+                    dict.fromkeys(
+                        f"{plain(check.label)}, {plain(check.text)}"
+                        for check in rejected[row["id"]]
+                    )
                 )
                 yield f"**Recomputed** in {', '.join(places)}: {texts}."
             elif row["kind"] in SLIPS:
@@ -216,7 +244,9 @@ def model_cards(book: Book) -> Iterator[str]:
     cards = sorted((book.root / "companion" / "weights").glob("*.json"))
     read = {path.stem: json.loads(path.read_text("utf8")) for path in cards}
     size = sum(
-        path.with_suffix(".safetensors").stat().st_size for path in cards if path.with_suffix(".safetensors").exists()
+        path.with_suffix(".safetensors").stat().st_size
+        for path in cards
+        if path.with_suffix(".safetensors").exists()
     )
     records = [name for name, card in read.items() if is_record(card)]
     kinds = f"**{len(cards) - len(records)} sets of weights** and **{len(records)} records**"
@@ -226,7 +256,9 @@ def model_cards(book: Book) -> Iterator[str]:
     summary = [
         [
             f"`{name}`",
-            "record" if is_record(card) else value_text("num_parameters", card.get("num_parameters")),
+            "record"
+            if is_record(card)
+            else value_text("num_parameters", card.get("num_parameters")),
             measured(card),
             plain(card["metric"]),
         ]
@@ -267,13 +299,19 @@ def value_text(key: str, value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     if isinstance(value, dict):
-        return ", ".join(f"{plain(str(name))}: {value_text(name, inner)}" for name, inner in value.items())
+        return ", ".join(
+            f"{plain(str(name))}: {value_text(name, inner)}" for name, inner in value.items()
+        )
     if isinstance(value, list):
         return ", ".join(value_text(key, inner) for inner in value)
     text = str(value)
     if key == "commit":
         text = re.sub(r"^([0-9a-f]{12})[0-9a-f]+", r"\1", text)
-    return f"`{text}`" if re.fullmatch(r"[0-9a-f]{12,}(-dirty)?|python .*|make .*", text) else plain(text)
+    return (
+        f"`{text}`"
+        if re.fullmatch(r"[0-9a-f]{12,}(-dirty)?|python .*|make .*", text)
+        else plain(text)
+    )
 
 
 def generated(name: str, build: Callable[[Book], Iterator[str]]) -> type[SphinxDirective]:
@@ -301,7 +339,9 @@ def generated(name: str, build: Callable[[Book], Iterator[str]]) -> type[SphinxD
             for start, end in itertools.pairwise([*starts, len(lines)]):
                 title = lines[start].removeprefix("## ")
                 text, _ = self.state.inline_text(title, self.lineno)
-                section = nodes.section("", nodes.title(title, "", *text), names=[nodes.fully_normalize_name(title)])
+                section = nodes.section(
+                    "", nodes.title(title, "", *text), names=[nodes.fully_normalize_name(title)]
+                )
                 self.state.document.note_implicit_target(section, section)
                 self.parse(lines[start + 1 : end], section)
                 yield section

@@ -36,10 +36,14 @@ def macros(app: Sphinx, config: Config) -> None:
     preamble = ""
     for name, macro in known.items():
         body, count = (macro, 0) if isinstance(macro, str) else macro
+        number = f"[{count}]" if count else ""
         preamble += (
-            f"\\providecommand{{\\{name}}}{{}}\\renewcommand{{\\{name}}}{f'[{count}]' if count else ''}{{{body}}}\n"
+            f"\\providecommand{{\\{name}}}{{}}\\renewcommand{{\\{name}}}{number}{{{body}}}\n"
         )
-    config.latex_elements = {**config.latex_elements, "preamble": config.latex_elements.get("preamble", "") + preamble}
+    config.latex_elements = {
+        **config.latex_elements,
+        "preamble": config.latex_elements.get("preamble", "") + preamble,
+    }
 
 
 def read_book(app: Sphinx) -> None:
@@ -66,7 +70,9 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
     app.env.note_dependency(str(page.path))
     notebook = json.loads(source[0])
     if [cell["cell_type"] for cell in notebook["cells"]] != [kind for kind, _, _ in page.cells]:
-        raise ExtensionError(f"{docname}.ipynb does not have the cells of its source; make sync or make execute")
+        raise ExtensionError(
+            f"{docname}.ipynb does not have the cells of its source; make sync or make execute"
+        )
     for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
         if kind == "markdown":
             cell["source"] = link_sources(with_targets(docname, text))
@@ -78,7 +84,9 @@ def check_pictures(app: Sphinx, doctree: nodes.document) -> None:
     for image in doctree.findall(nodes.image):
         alt = image.get("alt", "")
         if not alt or "_images/" in alt or alt == image.get("uri", ""):
-            logger.warning("a picture without alt text: %s", Path(image.get("uri", "")).name, location=image)
+            logger.warning(
+                "a picture without alt text: %s", Path(image.get("uri", "")).name, location=image
+            )
     for raw in doctree.findall(nodes.raw):
         for tag in IMAGE_TAG.findall(raw.astext()):
             alt_match = ALT.search(tag)
@@ -89,7 +97,11 @@ def check_pictures(app: Sphinx, doctree: nodes.document) -> None:
 def unique_ids(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Drops the ids that the theorem and exercise extensions give to every box on a page."""
     for section in doctree.findall(nodes.section):
-        if section["ids"] and section["ids"][0] in ("proof-content", "exercise-content", "solution-content"):
+        if section["ids"] and section["ids"][0] in (
+            "proof-content",
+            "exercise-content",
+            "solution-content",
+        ):
             section["ids"] = []
 
 
@@ -100,7 +112,9 @@ class AuthorYearRound(AuthorYearReferenceStyle):
     bracket_textual: BracketStyle = field(
         default_factory=lambda: BracketStyle("(", ")", sep2=" and ", last_sep=" and ")
     )
-    bracket_parenthetical: BracketStyle = field(default_factory=lambda: BracketStyle("(", ")", sep="; "))
+    bracket_parenthetical: BracketStyle = field(
+        default_factory=lambda: BracketStyle("(", ")", sep="; ")
+    )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

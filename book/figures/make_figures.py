@@ -21,7 +21,14 @@ from scipy.stats import gaussian_kde
 HERE = Path(__file__).parent
 
 # Okabe and Ito's palette; the INK shades are the same hues, dark enough for text on white.
-ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
 GREEN_INK, BLUE_INK, VERMILION_INK, PURPLE_INK = "#00704F", "#005A8E", "#AD4B00", "#94457A"
 INK, GRAY, PALE = "#1F2933", "#5B6673", "#D5DAE0"
 
@@ -46,7 +53,9 @@ def rounded(
 ) -> None:
     """A box with round corners, given by its lower left corner and its size."""
     shape = f"round,pad=0,rounding_size={radius}"
-    axes.add_patch(FancyBboxPatch(corner, *size, boxstyle=shape, facecolor=face, edgecolor=edge, **style))
+    axes.add_patch(
+        FancyBboxPatch(corner, *size, boxstyle=shape, facecolor=face, edgecolor=edge, **style)
+    )
 
 
 def card(width: float, height: float) -> tuple[Figure, Axes]:
@@ -55,7 +64,16 @@ def card(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.axis("off")
-    rounded(axes, (0.03, 0.03), (width - 0.06, height - 0.06), 0.16, "white", PALE, linewidth=1, zorder=-10)
+    rounded(
+        axes,
+        (0.03, 0.03),
+        (width - 0.06, height - 0.06),
+        0.16,
+        "white",
+        PALE,
+        linewidth=1,
+        zorder=-10,
+    )
     return figure, axes
 
 
@@ -64,9 +82,18 @@ def save(figure: Figure, name: str) -> None:
     figure.savefig(HERE / f"{name}.svg", transparent=True, metadata={"Date": None, "Creator": None})
 
 
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str, **style: object) -> None:
+def arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str, **style: object
+) -> None:
     """One arrow between two points."""
-    options = {"arrowstyle": "-|>", "mutation_scale": 13, "linewidth": 2.2, "shrinkA": 0, "shrinkB": 0, **style}
+    options = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 13,
+        "linewidth": 2.2,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        **style,
+    }
     axes.add_patch(FancyArrowPatch(start, end, color=color, **options))
 
 
@@ -88,7 +115,11 @@ def landscape(size: int = 56) -> np.ndarray:
     picture = mix(picture, np.array([1.0, 0.86, 0.52]), np.exp(-((distance / 0.22) ** 2)) * 0.7)
     picture[distance < 0.115] = (1.0, 0.95, 0.78)
     far = horizon - 0.05 - 0.05 * np.sin(6 * u + 1.2) - 0.02 * np.sin(17 * u)
-    near = horizon - 0.34 * np.exp(-(((u - 0.10) / 0.17) ** 2)) - 0.10 * np.exp(-(((u - 0.40) / 0.12) ** 2))
+    near = (
+        horizon
+        - 0.34 * np.exp(-(((u - 0.10) / 0.17) ** 2))
+        - 0.10 * np.exp(-(((u - 0.40) / 0.12) ** 2))
+    )
     picture[v > far] = (0.45, 0.34, 0.48)
     picture[v > near] = (0.16, 0.19, 0.33)
     ripple = 0.5 + 0.5 * np.sin(90 * below**0.7 + 5 * np.sin(9 * u))
@@ -101,10 +132,16 @@ def noised(picture: np.ndarray, t: int, seed: int = 0) -> np.ndarray:
     """The picture after t of 1000 steps of the linear schedule; the noise is drawn at 3/4 of its size, to clip less."""
     alpha_bar = np.prod(1 - np.linspace(1e-4, 0.02, 1000)[:t])
     noise = np.random.default_rng(seed).standard_normal(picture.shape)
-    return np.clip((np.sqrt(alpha_bar) * (2 * picture - 1) + 0.75 * np.sqrt(1 - alpha_bar) * noise + 1) / 2, 0, 1)
+    return np.clip(
+        (np.sqrt(alpha_bar) * (2 * picture - 1) + 0.75 * np.sqrt(1 - alpha_bar) * noise + 1) / 2,
+        0,
+        1,
+    )
 
 
-def thumbnail(axes: Axes, picture: np.ndarray, center: tuple[float, float], side: float, frame: str) -> None:
+def thumbnail(
+    axes: Axes, picture: np.ndarray, center: tuple[float, float], side: float, frame: str
+) -> None:
     """A picture with a frame."""
     x, y = center
     axes.imshow(
@@ -127,7 +164,14 @@ def thumbnail(axes: Axes, picture: np.ndarray, center: tuple[float, float], side
     )
 
 
-def code(axes: Axes, center: tuple[float, float], shape: tuple[int, int], cell: float, frame: str, seed: int) -> None:
+def code(
+    axes: Axes,
+    center: tuple[float, float],
+    shape: tuple[int, int],
+    cell: float,
+    frame: str,
+    seed: int,
+) -> None:
     """A latent vector: a grid of cells, colored by value."""
     rows, columns = shape
     values = np.random.default_rng(seed).standard_normal(shape).clip(-2, 2)
@@ -139,7 +183,12 @@ def code(axes: Axes, center: tuple[float, float], shape: tuple[int, int], cell: 
         for j in range(columns):
             axes.add_patch(
                 Rectangle(
-                    (x + j * cell, y + i * cell), cell * 0.9, cell * 0.9, facecolor=colors[i, j], zorder=3, linewidth=0
+                    (x + j * cell, y + i * cell),
+                    cell * 0.9,
+                    cell * 0.9,
+                    facecolor=colors[i, j],
+                    zorder=3,
+                    linewidth=0,
                 )
             )
 
@@ -167,13 +216,29 @@ def chain(
     """One row: x at the left, z_T at the right, generation running right to left, inference as the arc above."""
     centers = np.linspace(left, right, len(nodes))
     for i, node in enumerate(nodes):
-        line, ink = (INK, INK) if i == 0 else (GREEN, GREEN_INK) if node is nodes[-1] else (BLUE, BLUE_INK)
+        line, ink = (
+            (INK, INK) if i == 0 else (GREEN, GREEN_INK) if node is nodes[-1] else (BLUE, BLUE_INK)
+        )
         node.draw((centers[i], y), line)
-        axes.text(centers[i], y - side / 2 - 0.09, node.name, ha="center", va="top", fontsize=font + 2, color=ink)
+        axes.text(
+            centers[i],
+            y - side / 2 - 0.09,
+            node.name,
+            ha="center",
+            va="top",
+            fontsize=font + 2,
+            color=ink,
+        )
         if i:
             color, ink = (VERMILION, VERMILION_INK) if i == 1 else (BLUE, BLUE_INK)
             start, end = centers[i] - node.half - 0.05, centers[i - 1] + nodes[i - 1].half + 0.05
-            arrow(axes, (start, y), (end, y), color, linestyle=(0, (1.1, 0.9)) if node.after_gap else "-")
+            arrow(
+                axes,
+                (start, y),
+                (end, y),
+                color,
+                linestyle=(0, (1.1, 0.9)) if node.after_gap else "-",
+            )
             axes.text(
                 (start + end) / 2 + 0.05,
                 y - 0.11,
@@ -196,7 +261,15 @@ def chain(
             linestyle=(0, (4, 3)),
         )
     )
-    axes.text((left + right) / 2, arc + 0.37, inference, ha="center", va="bottom", fontsize=font, color=GRAY)
+    axes.text(
+        (left + right) / 2,
+        arc + 0.37,
+        inference,
+        ha="center",
+        va="bottom",
+        fontsize=font,
+        color=GRAY,
+    )
 
 
 def chain_nodes(axes: Axes, side: float, cell: float, times: list[int]) -> dict[str, list[Node]]:
@@ -204,17 +277,32 @@ def chain_nodes(axes: Axes, side: float, cell: float, times: list[int]) -> dict[
     x = landscape()
 
     def image(picture: np.ndarray, name: str, after_gap: bool = False) -> Node:
-        return Node(lambda center, frame: thumbnail(axes, picture, center, side, frame), side / 2, name, after_gap)
+        return Node(
+            lambda center, frame: thumbnail(axes, picture, center, side, frame),
+            side / 2,
+            name,
+            after_gap,
+        )
 
     def vector(columns: int, seed: int, name: str) -> Node:
         return Node(
-            lambda center, frame: code(axes, center, (6, columns), cell, frame, seed), columns * cell / 2 + 0.05, name
+            lambda center, frame: code(axes, center, (6, columns), cell, frame, seed),
+            columns * cell / 2 + 0.05,
+            name,
         )
 
-    steps = [image(noised(x, t, seed=t), "$z_T$" if t == times[-1] else f"$z_{{{t}}}$", after_gap=t > 1) for t in times]
+    steps = [
+        image(noised(x, t, seed=t), "$z_T$" if t == times[-1] else f"$z_{{{t}}}$", after_gap=t > 1)
+        for t in times
+    ]
     return {
         "vae": [image(x, "$x$"), vector(1, 4, "$z_1 = z_T$")],
-        "hierarchy": [image(x, "$x$"), vector(4, 1, "$z_1$"), vector(2, 2, "$z_2$"), vector(1, 3, "$z_3 = z_T$")],
+        "hierarchy": [
+            image(x, "$x$"),
+            vector(4, 1, "$z_1$"),
+            vector(2, 2, "$z_2$"),
+            vector(1, 3, "$z_3 = z_T$"),
+        ],
         "diffusion": [image(x, "$x$"), *steps],
     }
 
@@ -265,7 +353,16 @@ def one_bound() -> None:
         "diffusion": {},
     }
     for (key, title, depth, where, inference), y in zip(ROWS, (7.25, 5.17, 3.09), strict=True):
-        axes.text(0.3, y + 0.18, title, fontsize=16, fontweight="bold", color=INK, va="center", linespacing=1.15)
+        axes.text(
+            0.3,
+            y + 0.18,
+            title,
+            fontsize=16,
+            fontweight="bold",
+            color=INK,
+            va="center",
+            linespacing=1.15,
+        )
         axes.text(0.3, y - 0.34, depth, fontsize=14.5, color=INK, va="center")
         axes.text(0.3, y - 0.63, where, fontsize=13, color=GRAY, va="center")
         chain(axes, left, right, y, nodes[key], inference, side, 13, conditionals[key])
@@ -288,7 +385,16 @@ def one_bound() -> None:
     )
     for (start, end), color, ink, words in notes:
         axes.plot([start, end], [0.98, 0.98], color=color, linewidth=2.5, solid_capstyle="round")
-        axes.text((start + end) / 2, 0.87, words, fontsize=13, color=ink, ha="center", va="top", linespacing=1.25)
+        axes.text(
+            (start + end) / 2,
+            0.87,
+            words,
+            fontsize=13,
+            color=ink,
+            ha="center",
+            va="top",
+            linespacing=1.25,
+        )
     save(figure, "one-bound")
 
 
@@ -298,10 +404,28 @@ def one_bound_narrow() -> None:
     side, left, right = 0.66, 0.62, 3.95
     nodes = chain_nodes(axes, side, side / 6, [1, 170, 1000])
     for (key, title, depth, _, inference), y in zip(ROWS, (7.55, 5.56, 3.57), strict=True):
-        axes.text(0.25, y + 1.16, title.replace("\n", " "), fontsize=14, fontweight="bold", color=INK, va="center")
+        axes.text(
+            0.25,
+            y + 1.16,
+            title.replace("\n", " "),
+            fontsize=14,
+            fontweight="bold",
+            color=INK,
+            va="center",
+        )
         axes.text(4.35, y + 1.16, depth, fontsize=13.5, color=INK, va="center", ha="right")
         short = "$q$: learned, steps shared with $p$" if key == "hierarchy" else inference
-        chain(axes, left, right, y, nodes[key], short, side, 12.5, {1: "$p(x\\,|\\,z_1)$"} if key == "vae" else {})
+        chain(
+            axes,
+            left,
+            right,
+            y,
+            nodes[key],
+            short,
+            side,
+            12.5,
+            {1: "$p(x\\,|\\,z_1)$"} if key == "vae" else {},
+        )
     rounded(axes, (0.2, 0.2), (4.2, 2.6), 0.12, "#F5F7F9", "none", zorder=-5)
     terms = (
         (r"$\log p(x)\;\geq$", RECONSTRUCTION, VERMILION_INK, "last step: explain the data"),
@@ -310,7 +434,9 @@ def one_bound_narrow() -> None:
     )
     for (sign, term, ink, words), y in zip(terms, (2.53, 1.68, 0.78), strict=True):
         write(axes, 0.32, y, [(sign, INK), (term, ink)], 15.3, 0.08)
-        axes.text(0.55, y - (0.46 if term is INNER else 0.30), words, fontsize=13, color=ink, va="center")
+        axes.text(
+            0.55, y - (0.46 if term is INNER else 0.30), words, fontsize=13, color=ink, va="center"
+        )
     save(figure, "one-bound-narrow")
 
 
@@ -318,13 +444,31 @@ def one_bound_narrow() -> None:
 
 
 def box(
-    axes: Axes, left: float, y: float, width: float, height: float, words: str, color: str, ink: str, size: float = 14
+    axes: Axes,
+    left: float,
+    y: float,
+    width: float,
+    height: float,
+    words: str,
+    color: str,
+    ink: str,
+    size: float = 14,
 ) -> None:
     """A rounded box with centered words."""
     tint = mpl.colors.to_rgba(color, 0.13)
-    rounded(axes, (left, y - height / 2), (width, height), 0.08, tint, color, linewidth=1.6, zorder=3)
+    rounded(
+        axes, (left, y - height / 2), (width, height), 0.08, tint, color, linewidth=1.6, zorder=3
+    )
     axes.text(
-        left + width / 2, y, words, ha="center", va="center", fontsize=size, color=ink, linespacing=1.25, zorder=4
+        left + width / 2,
+        y,
+        words,
+        ha="center",
+        va="center",
+        fontsize=size,
+        color=ink,
+        linespacing=1.25,
+        zorder=4,
     )
 
 
@@ -333,7 +477,11 @@ def branch(axes: Axes, start: tuple[float, float], end: tuple[float, float], col
     s = np.linspace(0, 1, 60)
     ease = s * s * (3 - 2 * s)
     axes.plot(
-        start[0] + (end[0] - start[0]) * s, start[1] + (end[1] - start[1]) * ease, color=color, linewidth=1.8, zorder=1
+        start[0] + (end[0] - start[0]) * s,
+        start[1] + (end[1] - start[1]) * ease,
+        color=color,
+        linewidth=1.8,
+        zorder=1,
     )
 
 
@@ -405,10 +553,37 @@ def taxonomy() -> None:
         for (name, formula, where), height in zip(members, heights, strict=True):
             leaves[name] = height
             branch(axes, (2.42 + 1.92, middle), (4.75, height), color)
-            rounded(axes, (4.75, height - 0.335), (4.55, 0.67), 0.08, "white", color, linewidth=1.6, zorder=3)
-            axes.text(4.88, height + 0.145, name, fontsize=14, fontweight="bold", color=ink, va="center", zorder=4)
+            rounded(
+                axes,
+                (4.75, height - 0.335),
+                (4.55, 0.67),
+                0.08,
+                "white",
+                color,
+                linewidth=1.6,
+                zorder=3,
+            )
+            axes.text(
+                4.88,
+                height + 0.145,
+                name,
+                fontsize=14,
+                fontweight="bold",
+                color=ink,
+                va="center",
+                zorder=4,
+            )
             axes.text(4.88, height - 0.16, formula, fontsize=13.5, color=INK, va="center", zorder=4)
-            axes.text(9.2, height + 0.145, where, fontsize=13, color=GRAY, ha="right", va="center", zorder=4)
+            axes.text(
+                9.2,
+                height + 0.145,
+                where,
+                fontsize=13,
+                color=GRAY,
+                ha="right",
+                va="center",
+                zorder=4,
+            )
     top, bottom = leaves["Diffusion model"], leaves["Score-based model"]
     axes.add_patch(
         FancyArrowPatch(
@@ -424,7 +599,14 @@ def taxonomy() -> None:
         )
     )
     axes.text(
-        9.22, bottom - 0.16, "the same network, read twice", fontsize=13, color=GRAY, ha="right", va="center", zorder=4
+        9.22,
+        bottom - 0.16,
+        "the same network, read twice",
+        fontsize=13,
+        color=GRAY,
+        ha="right",
+        va="center",
+        zorder=4,
     )
     save(figure, "taxonomy")
 
@@ -443,7 +625,9 @@ def toy_points(num: int = 420, seed: int = 3) -> np.ndarray:
 def one_number_code(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Train an autoencoder with a one-dimensional code; returns each point's code in [0, 1] and the decoder's curve."""
     torch.manual_seed(1)
-    encoder = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1), torch.nn.Sigmoid())
+    encoder = torch.nn.Sequential(
+        torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1), torch.nn.Sigmoid()
+    )
     decoder = torch.nn.Sequential(torch.nn.Linear(1, 32), torch.nn.Tanh(), torch.nn.Linear(32, 2))
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-2)
     x = torch.as_tensor(points, dtype=torch.float32)
@@ -492,13 +676,29 @@ def without_labels() -> None:
     centers, label = kmeans2(points, 3, minit="++", seed=4)
     for k, (color, marker) in enumerate(zip((BLUE, ORANGE, GREEN), "o^s", strict=True)):
         panels[1].scatter(*points[label == k].T, color=color, marker=marker, **dots)
-        panels[1].scatter(*centers[k], color="white", edgecolors=INK, marker=marker, s=110, linewidths=1.8, zorder=4)
+        panels[1].scatter(
+            *centers[k],
+            color="white",
+            edgecolors=INK,
+            marker=marker,
+            s=110,
+            linewidths=1.8,
+            zorder=4,
+        )
     mean = points.mean(0)
     direction = np.linalg.svd(points - mean, full_matrices=False)[2][0]
     projected = mean + np.outer((points - mean) @ direction, direction)
-    panels[2].plot(*np.stack([points, projected], 1)[::4].transpose(2, 1, 0), color=PALE, linewidth=0.9, zorder=1)
     panels[2].plot(
-        *np.stack([mean - 1.75 * direction, mean + 1.75 * direction]).T, color=VERMILION, linewidth=2, zorder=2
+        *np.stack([points, projected], 1)[::4].transpose(2, 1, 0),
+        color=PALE,
+        linewidth=0.9,
+        zorder=1,
+    )
+    panels[2].plot(
+        *np.stack([mean - 1.75 * direction, mean + 1.75 * direction]).T,
+        color=VERMILION,
+        linewidth=2,
+        zorder=2,
     )
     panels[2].scatter(*points.T, color=INK, s=7, alpha=0.35, linewidths=0)
     panels[2].scatter(*projected.T, color=VERMILION, s=12, linewidths=0, zorder=3)
@@ -508,7 +708,9 @@ def without_labels() -> None:
     density = gaussian_kde(points.T, bw_method=0.16)
     grid = np.stack(np.meshgrid(np.linspace(-1.95, 1.95, 130), np.linspace(-1.42, 1.05, 90)))
     height = density(grid.reshape(2, -1)).reshape(90, 130)
-    panels[4].contourf(*grid, height, levels=np.linspace(0.03, height.max(), 9), cmap="Blues", extend="max")
+    panels[4].contourf(
+        *grid, height, levels=np.linspace(0.03, height.max(), 9), cmap="Blues", extend="max"
+    )
     panels[5].scatter(*density.resample(300, seed=rng), color=VERMILION, **dots)
     save(figure, "without-labels")
 
@@ -523,6 +725,8 @@ DRAWINGS: dict[str, Callable[[], None]] = {
 if __name__ == "__main__":
     unknown = set(sys.argv[1:]) - set(DRAWINGS)
     if unknown:
-        sys.exit(f"unknown figure {', '.join(sorted(unknown))}; the figures are {', '.join(DRAWINGS)}")
+        sys.exit(
+            f"unknown figure {', '.join(sorted(unknown))}; the figures are {', '.join(DRAWINGS)}"
+        )
     for chosen in sys.argv[1:] or DRAWINGS:
         DRAWINGS[chosen]()

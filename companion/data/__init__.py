@@ -7,15 +7,7 @@ draws black-and-white pictures from gray ones.
 """
 
 from companion.data.batches import Batches
-from companion.data.images import (
-    Copy,
-    Images,
-    binarize,
-    cache_dir,
-    describe,
-    find,
-    load,
-)
+from companion.data.images import Copy, Images, binarize, cache_dir, describe, find, load
 from companion.data.scenes import SCENE_FACTORS, Scenes, render_scenes, scenes
 from companion.data.toys import TOYS, toy_density
 

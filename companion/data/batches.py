@@ -76,9 +76,7 @@ class Batches:
         """Return the order of the examples in this epoch: drawn on the CPU, so that it is the same on every device."""
         # Torch's CPU generator keeps 32 bits of its seed, hence a hash of both numbers rather than a sum or a shift.
         mixed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
-        order = torch.randperm(
-            self.num_examples, generator=torch.Generator().manual_seed(mixed)
-        )
+        order = torch.randperm(self.num_examples, generator=torch.Generator().manual_seed(mixed))
         return order.to(self.tensors[0].device)
 
     def state_dict(self) -> dict[str, int]:
@@ -118,18 +116,11 @@ def _check_tensors(tensors: tuple[Tensor, ...]) -> None:
             raise TypeError(
                 f"tensors must hold torch tensors only; {type(tensor).__name__} was given"
             )
-    if (
-        any(tensor.dim() == 0 for tensor in tensors)
-        or len({len(tensor) for tensor in tensors}) > 1
-    ):
+    if any(tensor.dim() == 0 for tensor in tensors) or len({len(tensor) for tensor in tensors}) > 1:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-        raise ValueError(
-            f"tensors must have equal first dimensions; shapes {shapes} were given"
-        )
+        raise ValueError(f"tensors must have equal first dimensions; shapes {shapes} were given")
     if len(tensors[0]) == 0:
-        raise ValueError(
-            "tensors must hold at least one example; the first dimension is 0"
-        )
+        raise ValueError("tensors must hold at least one example; the first dimension is 0")
     if len({tensor.device for tensor in tensors}) > 1:
         devices = ", ".join(str(tensor.device) for tensor in tensors)
         raise ValueError(f"tensors must lie on one device; {devices} were given")

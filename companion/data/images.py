@@ -95,11 +95,7 @@ class Copy(NamedTuple):
 
 
 def load(
-    name: str,
-    split: str = "train",
-    *,
-    fallback: bool = True,
-    device: torch.device | str = "cpu",
+    name: str, split: str = "train", *, fallback: bool = True, device: torch.device | str = "cpu"
 ) -> Images:
     """Return a data set as tensors on the device.
 
@@ -122,9 +118,7 @@ def load(
     if name not in _NAMES:
         raise ValueError(f"name must be one of {', '.join(_NAMES)}; {name!r} was given")
     if split not in _SPLITS:
-        raise ValueError(
-            f"split must be one of {', '.join(_SPLITS)}; {split!r} was given"
-        )
+        raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
     if name == "digits":
         images, labels = _digits(split)
         return Images(images.to(device), labels.to(device), "digits")
@@ -255,9 +249,7 @@ def _digest_of_state(path: Path, _size: int, _mtime_ns: int, unpack: bool) -> st
 
 def _read(name: str, folder: Path, split: str) -> tuple[Tensor, Tensor]:
     """Read checked files: bytes of shape (num, channels, height, width) and labels."""
-    data_set = _torchvision_class(name)(
-        str(folder), train=split == "train", download=False
-    )
+    data_set = _torchvision_class(name)(str(folder), train=split == "train", download=False)
     labels = torch.as_tensor(data_set.targets)
     if name == "cifar10":
         return torch.from_numpy(data_set.data).permute(0, 3, 1, 2).contiguous(), labels
@@ -374,9 +366,7 @@ def _digits(split: str) -> tuple[Float[Tensor, "num 1 8 8"], Int[Tensor, " num"]
     return images[chosen, None], labels[chosen]
 
 
-def _shifted_digits(
-    split: str,
-) -> tuple[Float[Tensor, "num 1 28 28"], Int[Tensor, " num"]]:
+def _shifted_digits(split: str) -> tuple[Float[Tensor, "num 1 28 28"], Int[Tensor, " num"]]:
     """Return the digits enlarged to 24x24 on 28x28 black pixels, shifted by -2, 0 or 2 pixels both ways.
 
     The unshifted ones come first. All shifts of a digit are in its split, so that nothing of the test is trained on.
@@ -388,6 +378,6 @@ def _shifted_digits(
         key=lambda shift: shift != (0, 0),
     )
     # The frame is two pixels wide, so nothing but black wraps around.
-    return torch.cat(
-        [large.roll(shift, dims=(2, 3)) for shift in shifts]
-    ), labels.repeat(len(shifts))
+    return torch.cat([large.roll(shift, dims=(2, 3)) for shift in shifts]), labels.repeat(
+        len(shifts)
+    )

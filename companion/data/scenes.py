@@ -93,19 +93,13 @@ def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32
 
 def _check_factors(factors: Tensor) -> None:
     """Say in one sentence what is wrong with the factors, if anything is."""
-    if (
-        factors.dim() != 2
-        or factors.shape[1] != len(SCENE_FACTORS)
-        or len(factors) == 0
-    ):
+    if factors.dim() != 2 or factors.shape[1] != len(SCENE_FACTORS) or len(factors) == 0:
         raise ValueError(
             f"factors must have shape (num, {len(SCENE_FACTORS)}) with columns {', '.join(SCENE_FACTORS)}; "
             f"shape {tuple(factors.shape)} was given"
         )
     if not factors.is_floating_point():
-        raise TypeError(
-            f"factors must be floating-point numbers; {factors.dtype} was given"
-        )
+        raise TypeError(f"factors must be floating-point numbers; {factors.dtype} was given")
     if not bool(factors.isfinite().all()):
         raise ValueError(
             "factors must be finite; a value that is infinite or not a number was given"
@@ -167,23 +161,17 @@ def _house(
         torch.zeros_like(azimuth),
         torch.ones_like(azimuth),
     )
-    turn = torch.stack(
-        [cos, -sin, zero, sin, cos, zero, zero, zero, one], -1
-    ).unflatten(-1, (3, 3))
+    turn = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
     normals = azimuth.new_tensor(_NORMALS) @ turn.mT
     return normals, size[:, None] * azimuth.new_tensor(_DISTANCES)
 
 
 def _direction(height: Tensor, side: Tensor) -> Float[Tensor, "num 3"]:
     """Return unit vectors `height` above the horizon (z is up), turned to the right by `side` from the camera (-y)."""
-    return torch.stack(
-        [height.cos() * side.sin(), -height.cos() * side.cos(), height.sin()], -1
-    )
+    return torch.stack([height.cos() * side.sin(), -height.cos() * side.cos(), height.sin()], -1)
 
 
-def _grid(
-    across: float, down: float
-) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
+def _grid(across: float, down: float) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
     """Return u of each column and v of each row, from the top left, of sample points with these offsets in pixels."""
     center = torch.arange(_PIXELS, dtype=torch.float32) + 0.5 - _PIXELS / 2
     width = 2 * _HALF_WIDTH / _PIXELS

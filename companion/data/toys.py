@@ -61,9 +61,7 @@ class Rings(Distribution):
     arg_constraints = _NO_ARGUMENTS
     support = constraints.real_vector
 
-    def __init__(
-        self, radii: tuple[float, ...] = (1.2, 2.8), noise: float = 0.15
-    ) -> None:
+    def __init__(self, radii: tuple[float, ...] = (1.2, 2.8), noise: float = 0.15) -> None:
         if not radii or min(radii) <= 0:
             raise ValueError(f"radii must hold positive numbers; {radii} was given")
         if not noise > 0:
@@ -86,12 +84,10 @@ class Rings(Distribution):
         distance, r = value.norm(dim=-1, keepdim=True), self.radii.to(value)
         variance = self.noise**2
         # i0e(a) = exp(-a) I_0(a) turns the exponent into a square, and never overflows.
-        log_p = torch.special.i0e(r * distance / variance).log() - (
-            distance - r
-        ) ** 2 / (2 * variance)
-        return torch.logsumexp(log_p, -1) - math.log(
-            2 * math.pi * variance * len(self.radii)
+        log_p = torch.special.i0e(r * distance / variance).log() - (distance - r) ** 2 / (
+            2 * variance
         )
+        return torch.logsumexp(log_p, -1) - math.log(2 * math.pi * variance * len(self.radii))
 
 
 class Checkerboard(Distribution):
@@ -121,9 +117,7 @@ class Checkerboard(Distribution):
         """Log-density in nats; minus infinity off the black squares."""
         self._validate_sample(value)
         square = value.floor()
-        black = (
-            (square.sum(-1) % 2 == 0) & (square >= -2).all(-1) & (square < 2).all(-1)
-        )
+        black = (square.sum(-1) % 2 == 0) & (square >= -2).all(-1) & (square < 2).all(-1)
         inside = torch.full_like(value[..., 0], -math.log(8))
         return torch.where(black, inside, -math.inf)
 
@@ -165,9 +159,7 @@ def _turn(x: Tensor, rate: float) -> Tensor:
     """Rotate each point about the origin by `rate` times its distance from it, counterclockwise."""
     angle = rate * x.norm(dim=-1)
     cos, sin = angle.cos(), angle.sin()
-    return torch.stack(
-        [cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1
-    )
+    return torch.stack([cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1)
 
 
 def _directions(num: int) -> Float[Tensor, "num 2"]:

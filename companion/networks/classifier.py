@@ -18,9 +18,7 @@ class DigitClassifier(nn.Module):
 
     def __init__(self, num_features: int = 64) -> None:
         if num_features < 1:
-            raise ValueError(
-                f"num_features must be at least 1; {num_features} was given"
-            )
+            raise ValueError(f"num_features must be at least 1; {num_features} was given")
         super().__init__()
         self.features = nn.Sequential(
             *_halve(1, 16),
@@ -33,9 +31,7 @@ class DigitClassifier(nn.Module):
         )
         self.head = nn.Linear(num_features, 10)
 
-    def forward(
-        self, x: Float[Tensor, "batch 1 28 28"]
-    ) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch classes"]:
         """The logits."""
         logits: Tensor = self.head(self.features(x))
         return logits

@@ -46,9 +46,7 @@ def conv_decoder(
     return nn.Sequential(*layers)
 
 
-def _check(
-    image_shape: tuple[int, int, int], **sizes: int
-) -> tuple[int, tuple[int, ...]]:
+def _check(image_shape: tuple[int, int, int], **sizes: int) -> tuple[int, tuple[int, ...]]:
     """Return the number of channels and the sides of the feature maps, or say what is wrong with the sizes."""
     for name, size in sizes.items():
         if size < 1:

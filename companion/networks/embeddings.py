@@ -28,9 +28,7 @@ class SinusoidalEmbedding(nn.Module):
         super().__init__()
         _check_even(dim)
         if not max_wavelength > 1:
-            raise ValueError(
-                f"max_wavelength must be above 1; {max_wavelength} was given"
-            )
+            raise ValueError(f"max_wavelength must be above 1; {max_wavelength} was given")
         exponents = torch.linspace(0, -math.log(max_wavelength), dim // 2)
         self.register_buffer("frequencies", exponents.exp(), persistent=False)
 

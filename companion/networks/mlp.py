@@ -10,9 +10,7 @@ from companion.networks.embeddings import SinusoidalEmbedding
 from companion.networks.residual import start_at_zero
 
 
-def mlp(
-    sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU
-) -> nn.Sequential:
+def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
     """Return linear layers of the given sizes with an activation between them, and none after the last.
 
     `mlp([784, 256, 16])` is a network of two layers, from 784 numbers to 16.
@@ -69,8 +67,7 @@ class TimeMlp(nn.Module):
         self.time = mlp([width, width], nn.SiLU).insert(0, SinusoidalEmbedding(width))
         self.enter = nn.Linear(dim, width)
         self.branches = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), *mlp([width, num, width], nn.SiLU))
-            for num in hidden
+            nn.Sequential(nn.LayerNorm(width), *mlp([width, num, width], nn.SiLU)) for num in hidden
         )
         out = [nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim)]
         self.exit = start_at_zero(nn.Sequential(*out))
@@ -93,6 +90,4 @@ class TimeMlp(nn.Module):
 
 def _check_sizes(sizes: Sequence[int]) -> None:
     if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(
-            f"sizes must hold at least two positive integers; {list(sizes)} was given"
-        )
+        raise ValueError(f"sizes must hold at least two positive integers; {list(sizes)} was given")

@@ -18,9 +18,7 @@ class Residual(nn.Module):
         super().__init__()
         self.branch, self.scale = branch, scale
 
-    def forward(
-        self, x: Float[Tensor, "batch *shape"]
-    ) -> Float[Tensor, "batch *shape"]:
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """What it is given, and a little more."""
         return x + self.scale * self.branch(x)
 

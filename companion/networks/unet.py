@@ -85,9 +85,7 @@ class Attention(nn.Module):
     def __init__(self, num_channels: int, heads: int = 1) -> None:
         super().__init__()
         if heads < 1 or num_channels % heads:
-            raise ValueError(
-                f"heads must divide num_channels, {num_channels}; {heads} was given"
-            )
+            raise ValueError(f"heads must divide num_channels, {num_channels}; {heads} was given")
         self.heads = heads
         self.norm = group_norm(num_channels)
         self.qkv = nn.Linear(num_channels, 3 * num_channels)
@@ -250,9 +248,7 @@ class UNet(nn.Module):
     def _check_inputs(self, x_t: Tensor, t: Tensor, label: Tensor | None) -> None:
         if x_t.shape[1:] != self.image_shape:
             shape = ", ".join(map(str, ["batch", *self.image_shape]))
-            raise ValueError(
-                f"x_t must have shape ({shape}); {tuple(x_t.shape)} was given"
-            )
+            raise ValueError(f"x_t must have shape ({shape}); {tuple(x_t.shape)} was given")
         for name, value in (("t", t), ("label", label)):
             if value is not None and value.shape != x_t.shape[:1]:
                 raise ValueError(

@@ -17,13 +17,14 @@ from functools import partial
 
 import torch
 
-from companion import autoencoder, data, metrics, plots
-from companion.checkpoints import load_weights
-from companion.interactive import Slider
+from companion import autoencoder, data, metrics
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.runtime import pick
-from companion.source import show
 from companion.training import fit, minimize
-from companion.verify import autograd, exact, monte_carlo, quadrature, verify
+from companion.zoo.checkpoints import load_weights
 
 _ = torch.manual_seed(0)
 
@@ -164,9 +165,7 @@ print(f"the mean is {numbers.mean():.2f}")
 # %% tags=["nbval-check-output"]
 n = 28
 k, m = torch.arange(n)[:, None], torch.arange(n, dtype=torch.double)
-C = torch.sqrt((2 - (k == 0).double()) / n) * torch.cos(
-    torch.pi * (2 * m + 1) * k / (2 * n)
-)
+C = torch.sqrt((2 - (k == 0).double()) / n) * torch.cos(torch.pi * (2 * m + 1) * k / (2 * n))
 same = torch.allclose(C, autoencoder.dct_matrix(n), rtol=0, atol=1e-12)
 print("the same matrix as the package's:", same)
 
@@ -386,10 +385,7 @@ pca = autoencoder.pca_autoencoder(train.images.flatten(1), 16)
 with torch.no_grad():
     least = loss(pca, train.images.flatten(1)).mean().item()
 plots.curves(
-    {
-        "network, 16 numbers": losses,
-        "best affine autoencoder": ([1, len(losses)], [least, least]),
-    },
+    {"network, 16 numbers": losses, "best affine autoencoder": ([1, len(losses)], [least, least])},
     x_label="training step",
     y_label="squared error per picture",
     log_y=True,
@@ -428,10 +424,7 @@ print("both networks beat every affine code:", max(means[2:]) < bound.item())
 full = autoencoder.pca_autoencoder(train.images.flatten(1), 784)
 with torch.no_grad():
     coefficients = full.encode(test.images.flatten(1)).square().mean(0)
-    dct_errors = [
-        loss(autoencoder.DctAutoencoder(28, K), test.images).mean()
-        for K in range(1, 29)
-    ]
+    dct_errors = [loss(autoencoder.DctAutoencoder(28, K), test.images).mean() for K in range(1, 29)]
 
 # Without the first d coefficients, for d = 1, 2, ...
 pca_errors = coefficients.sum() - coefficients.cumsum(0)
@@ -468,9 +461,7 @@ features = {
     "784 pixels": torch.nn.Flatten(),
 }
 with torch.no_grad():
-    inputs = {
-        name: (f(train.images[:3000]), f(test.images)) for name, f in features.items()
-    }
+    inputs = {name: (f(train.images[:3000]), f(test.images)) for name, f in features.items()}
 
 
 def accuracies(name, num_labels):
@@ -487,8 +478,7 @@ def accuracies(name, num_labels):
 # %% mystnb={"image": {"alt": "Test accuracy against the number of labels for three inputs. At 30 labels the codes of the network reach 0.6, components and pixels about 0.5. The pixels catch up at 1,000 labels, the components stay behind."}, "figure": {"caption": "A linear classifier on 16 learned numbers, on 16 principal components, and on 784 pixels. Lines: mean of three sets of labels; bands: from the worst to the best.", "name": "fig-labels"}}
 sizes = [30, 100, 300, 1000]
 accuracy = {
-    name: torch.tensor([accuracies(name, num_labels) for num_labels in sizes])
-    for name in inputs
+    name: torch.tensor([accuracies(name, num_labels) for num_labels in sizes]) for name in inputs
 }
 plots.curves(
     {name: (sizes, values.mean(1)) for name, values in accuracy.items()},
@@ -760,9 +750,7 @@ denoiser = mlp([2, 64, 64, 2], activation=torch.nn.SiLU)
 batches = data.Batches(points, batch_size=256, num_epochs=pick(small=10, full=40))
 optimizer = torch.optim.Adam(denoiser.parameters(), lr=1e-2, fused=True)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
-for _ in fit(
-    denoiser, partial(autoencoder.denoising_loss, noise_std=sigma), batches, optimizer
-):
+for _ in fit(denoiser, partial(autoencoder.denoising_loss, noise_std=sigma), batches, optimizer):
     schedule.step()
 
 
@@ -777,9 +765,7 @@ def log_p_sigma(x):
 
 
 plots.vector_field(
-    lambda x: (denoiser(x.float()) - x).detach(),
-    (-1.8, 1.8, -1.8, 1.8),
-    log_prob=log_p_sigma,
+    lambda x: (denoiser(x.float()) - x).detach(), (-1.8, 1.8, -1.8, 1.8), log_prob=log_p_sigma
 )
 
 # %% [markdown]
@@ -895,9 +881,7 @@ def r(y):
 
 noise = torch.randn(200_000, 4, dtype=torch.double)
 sigma = 0.01
-error_up, error_down = (
-    (x - r(x + sign * sigma * noise)).square().sum(1) for sign in (1, -1)
-)
+error_up, error_down = ((x - r(x + sign * sigma * noise)).square().sum(1) for sign in (1, -1))
 samples = (error_up + error_down - 2 * (x - r(x)).square().sum()) / (2 * sigma**2)
 
 jacobian_only = torch.func.jacrev(r)(x).square().sum()
@@ -1035,9 +1019,7 @@ start, end = (int((test.labels == digit).nonzero()[0]) for digit in (3, 8))
 def walk(model, steps, start=start, end=end):
     with torch.no_grad():
         z = model.encode(test.images[[start, end]])
-        return model.decode(
-            torch.lerp(z[:1], z[1:], torch.linspace(0, 1, steps)[:, None])
-        )
+        return model.decode(torch.lerp(z[:1], z[1:], torch.linspace(0, 1, steps)[:, None]))
 
 
 # %% [markdown]
@@ -1174,10 +1156,7 @@ candidates = {
     "fitted normal": fitted.sample((800,)),
     "other real codes": codes[800:1600],
 }
-tests = {
-    name: metrics.energy_test(sample, codes[:800])
-    for name, sample in candidates.items()
-}
+tests = {name: metrics.energy_test(sample, codes[:800]) for name, sample in candidates.items()}
 for name, (distance, p_value, _) in tests.items():
     print(f"{name:17s} energy distance {distance:7.3f}   p = {p_value:.3f}")
 
@@ -1225,7 +1204,7 @@ print(bool(fitted_gap.mean() - real_gap.mean() > 5 * error), "(by 5 standard err
 # Replace the three dots by your answer and run the cell. The check says *correct*, or gives a hint. Solutions are folded below each exercise, and they are executed like the rest of the book.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import autoencoders as exercises
+from companion.page.exercises import autoencoders as exercises
 
 # %% [markdown]
 # ```{exercise-start} Kept energy

@@ -17,13 +17,13 @@ import math
 import torch
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
-from companion import plots
 from companion.distributions import diagonal_normal
 from companion.elbo import elbo_terms
-from companion.interactive import Slider
-from companion.source import show
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import at_most, exact, monte_carlo, quadrature, verify
 from companion.training import minimize
-from companion.verify import at_most, exact, monte_carlo, quadrature, verify
 
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
@@ -49,10 +49,7 @@ def log_two_humps(x, c):
 # %% mystnb={"image": {"alt": "A density with two humps at minus 3 and 3. One bell curve is wide and covers both humps; the other is narrow and sits on the right hump."}, "figure": {"caption": "One law, two best approximations by a single bell curve. Each is the best in its own order of arguments.", "name": "fig-two-fits"}}
 near = grid.abs() < 9
 x = grid[near]
-wide, narrow = (
-    Normal(0.0, 10**0.5).log_prob(x).exp(),
-    Normal(2.984, 1.023).log_prob(x).exp(),
-)
+wide, narrow = (Normal(0.0, 10**0.5).log_prob(x).exp(), Normal(2.984, 1.023).log_prob(x).exp())
 plots.curves(
     {
         "p, two humps": (x, log_two_humps(x, 3.0).exp()),
@@ -202,9 +199,7 @@ q[5000:] = p[5000:] * (1 + 1e-4 * torch.randn(5000, 5))
 q = q / q.sum(-1, keepdim=True)
 zero = torch.zeros(10_000)
 verify("eq-kl-nonnegative", -kl(p, q), zero, at_most(1e-15))
-print(
-    "smallest of the nearly equal pairs is positive:", bool(kl(p, q)[5000:].min() > 0)
-)
+print("smallest of the nearly equal pairs is positive:", bool(kl(p, q)[5000:].min() > 0))
 
 y = torch.rand(10_000, 6) + 0.01
 verify("eq-jensen", y.log().mean(1), y.mean(1).log(), at_most(1e-15))
@@ -305,9 +300,7 @@ closed = 0.5 * (trace + distance - d + cov_q.logdet() - cov_p.logdet())
 p, q = MultivariateNormal(mean_p, cov_p), MultivariateNormal(mean_q, cov_q)
 x = p.sample((400_000,))
 wrong = {"means forgotten": closed - 0.5 * distance}
-verify(
-    "eq-kl-gaussians", p.log_prob(x) - q.log_prob(x), closed, monte_carlo, rejects=wrong
-)
+verify("eq-kl-gaussians", p.log_prob(x) - q.log_prob(x), closed, monte_carlo, rejects=wrong)
 verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 
 # %% [markdown]
@@ -332,12 +325,8 @@ forgotten = {"log det forgotten": closed + 0.5 * cov_p.logdet()}
 verify("eq-kl-standard", kl_divergence(p, standard), closed, rejects=forgotten)
 
 mean, variance = torch.tensor([[0.3, -0.7]]), torch.tensor([[0.5, 2.0]])
-by_torch = kl_divergence(
-    diagonal_normal(mean, variance.sqrt()), diagonal_normal(0 * mean, 1.0)
-)
-closed, printed = (
-    0.5 * (v + mean**2 - 1 - v.log()).sum(1) for v in (variance, variance**2)
-)
+by_torch = kl_divergence(diagonal_normal(mean, variance.sqrt()), diagonal_normal(0 * mean, 1.0))
+closed, printed = (0.5 * (v + mean**2 - 1 - v.log()).sum(1) for v in (variance, variance**2))
 verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 
 # %% [markdown]
@@ -459,9 +448,7 @@ def integrands(m):
     forward = log_p.exp() * (log_p - log_q)
     terms = {"p log p/q": (x, forward), "q log q/p": (x, log_q.exp() * (log_q - log_p))}
     _ = plots.curves(laws, x_label="x", y_label="density", axes=left)
-    _ = plots.curves(
-        terms, x_label="x", y_label="integrand (nats per unit of x)", axes=right
-    )
+    _ = plots.curves(terms, x_label="x", y_label="integrand (nats per unit of x)", axes=right)
     right.set_ylim(-1, 8)
     return fig
 
@@ -522,18 +509,14 @@ def reverse(log_p, log_q):
 
 
 # %% tags=["nbval-check-output"]
-skewed = torch.stack(
-    [Normal(-1.0, 0.5).log_prob(grid), Normal(2.0, 1.0).log_prob(grid)]
-)
+skewed = torch.stack([Normal(-1.0, 0.5).log_prob(grid), Normal(2.0, 1.0).log_prob(grid)])
 log_p = (skewed + torch.tensor([0.3, 0.7]).log()[:, None]).logsumexp(0)
 mean = 0.3 * -1.0 + 0.7 * 2.0
 variance = 0.3 * (0.25 + 1.0) + 0.7 * (1.0 + 4.0) - mean**2
 m, s, _ = fit_normal(forward, log_p, 0.0)
 reverse_m, reverse_s, _ = fit_normal(reverse, log_p, 0.0)
 wrong = {"reverse fit": [reverse_m, reverse_s**2]}
-verify(
-    "eq-forward-moments", [m, s**2], [mean, variance], exact.within(1e-6), rejects=wrong
-)
+verify("eq-forward-moments", [m, s**2], [mean, variance], exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
 # Is the reverse fit always {term}`mode-seeking`: does it choose one hump and drop the other? It is often said so. For two humps at $\pm c$ with unit variance let us see.
@@ -543,9 +526,7 @@ verify(
 def best_reverse(c):
     """The better of two searches, from the middle and from the right hump."""
     log_p = log_two_humps(grid, c)
-    return min(
-        (fit_normal(reverse, log_p, m) for m in (0.0, c)), key=lambda fit: fit[2]
-    )
+    return min((fit_normal(reverse, log_p, m) for m in (0.0, c)), key=lambda fit: fit[2])
 
 
 def both_fits(c):
@@ -673,9 +654,7 @@ log_probability = binomial.log_prob(torch.tensor(a * n))
 
 stirling = -n * D - 0.5 * math.log(2 * math.pi * n * a * (1 - a))
 wrong = {"no square root": -n * D}
-verify(
-    "eq-large-deviation", log_probability, stirling, exact.within(1e-6), rejects=wrong
-)
+verify("eq-large-deviation", log_probability, stirling, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
 # {numref}`fig-coins` shows how slowly the exponent per toss settles.
@@ -685,10 +664,7 @@ tosses = torch.tensor([10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
 law = torch.distributions.Binomial(tosses.double(), torch.tensor(0.5))
 per_toss = -law.log_prob(a * tosses) / tosses
 plots.curves(
-    {
-        "-log probability / n": (tosses, per_toss),
-        "divergence": (tosses, D.repeat(len(tosses))),
-    },
+    {"-log probability / n": (tosses, per_toss), "divergence": (tosses, D.repeat(len(tosses)))},
     x_label="number of tosses n",
     y_label="nats per toss",
     log_x=True,
@@ -831,7 +807,7 @@ plots.curves(
 # Replace the three dots by your answer and run the cell. Numbers are in nats.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import kl_divergence as exercises
+from companion.page.exercises import kl_divergence as exercises
 
 # %% [markdown]
 # ```{exercise-start} Two coins

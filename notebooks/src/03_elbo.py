@@ -18,10 +18,11 @@ from torch import nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 from torch.func import jacrev, vmap
 
-from companion import data, plots
-from companion.interactive import Slider
+from companion import data
+from companion.page import plots
+from companion.page.sliders import Slider
+from companion.page.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
 from companion.training import fit, minimize
-from companion.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
 
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
@@ -61,18 +62,10 @@ plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% tags=["nbval-check-output"]
 z = torch.randn(200_000)
-waiting = (
-    -torch.log1p(-torch.special.ndtr(z)) / 0.5
-)  # inverse of F(t) = 1 - exp(-t / 2)
+waiting = -torch.log1p(-torch.special.ndtr(z)) / 0.5  # inverse of F(t) = 1 - exp(-t / 2)
 t = torch.tensor(1.0)
 share, wrong = 1 - (-0.5 * t).exp(), torch.special.ndtr(t)
-verify(
-    "eq-inverse-cdf",
-    (waiting <= t).double(),
-    share,
-    proportion,
-    rejects={"no map": wrong},
-)
+verify("eq-inverse-cdf", (waiting <= t).double(), share, proportion, rejects={"no map": wrong})
 
 # %% [markdown]
 # In more dimensions a network does the job. Even a decoder of one line can bend a normal law on the line into a ring in the plane; here a little noise of the likelihood is added.
@@ -193,10 +186,7 @@ pictures = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 8)
 total = tiny.log_prob(pictures).exp().sum()
 cheating = Bernoulli(logits=pictures @ tiny.W.T + tiny.b).log_prob(pictures).sum(-1)
 verify(
-    "eq-autoregressive",
-    total,
-    1.0,
-    rejects={"pixels that see themselves": cheating.exp().sum()},
+    "eq-autoregressive", total, 1.0, rejects={"pixels that see themselves": cheating.exp().sum()}
 )
 
 # %% [markdown]
@@ -204,8 +194,7 @@ verify(
 
 # %%
 train, test = (
-    (data.load("digits", split).images.flatten(1) > 0.5).double()
-    for split in ("train", "test")
+    (data.load("digits", split).images.flatten(1) > 0.5).double() for split in ("train", "test")
 )
 model = PixelByPixel(64)
 batches = data.Batches(train, batch_size=128, num_epochs=60)
@@ -239,9 +228,7 @@ exact_log_p = MultivariateNormal(shift, A @ A.T).log_prob(points)
 z = torch.linalg.solve(A, (points - shift).T).T
 det = A.inverse().det()
 flow = prior.log_prob(z).sum(1) + det.abs().log()
-verify(
-    "eq-flow", flow, exact_log_p, rejects={"E23": prior.log_prob(z).sum(1) + det.log()}
-)
+verify("eq-flow", flow, exact_log_p, rejects={"E23": prior.log_prob(z).sum(1) + det.log()})
 
 # %% [markdown]
 # A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo. The check computes the determinant of the map by automatic differentiation.
@@ -297,13 +284,7 @@ plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
 z = torch.randn(1_000_000)
 samples = Normal(a * z + b, s).log_prob(x).exp()
 at_mean = Normal(b, s).log_prob(x).exp()
-verify(
-    "eq-prior-sampling",
-    samples,
-    p_x,
-    monte_carlo,
-    rejects={"likelihood at z = 0": at_mean},
-)
+verify("eq-prior-sampling", samples, p_x, monte_carlo, rejects={"likelihood at z = 0": at_mean})
 
 # %% [markdown]
 # With independent dimensions the second moments multiply: if one dimension has $\mathbb{E}\, p(x \mid z)^2 = r\, p(x)^2$, the relative variance in $D$ dimensions is $r^D - 1$. To know $p(x)$ to ten percent takes $(r^D - 1) / 0.1^2$ draws.
@@ -481,9 +462,7 @@ def bound_at(shift):
     )
     lines = {"log p(x)": (means, log_p.repeat(81)), "ELBO": (means, values)}
     gap = (q.mean.repeat(2), torch.stack([log_p, log_p - kl_divergence(q, posterior)]))
-    _ = plots.curves(
-        lines | {"gap": gap}, x_label="mean of q", y_label="nats", axes=right
-    )
+    _ = plots.curves(lines | {"gap": gap}, x_label="mean of q", y_label="nats", axes=right)
     return fig
 
 
@@ -655,14 +634,10 @@ verify("eq-k-sample-gap", u - u.log1p(), gap, monte_carlo, rejects=wrong)
 flat = log_w.flatten()
 sizes = torch.tensor([1, 2, 3, 5, 10, 20, 30])
 bounds = [
-    flat[: num * K // k * k].view(-1, k).logsumexp(1).mean() - math.log(k)
-    for k in sizes.tolist()
+    flat[: num * K // k * k].view(-1, k).logsumexp(1).mean() - math.log(k) for k in sizes.tolist()
 ]
 plots.curves(
-    {
-        "K-sample bound": (sizes, torch.stack(bounds)),
-        "log p(x)": (sizes, log_p.repeat(7)),
-    },
+    {"K-sample bound": (sizes, torch.stack(bounds)), "log p(x)": (sizes, log_p.repeat(7))},
     x_label="number of draws K",
     y_label="nats",
     log_x=True,
@@ -915,7 +890,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # Replace the three dots by your answer and run the cell. The solvable model has $a = 1.3$, $b = 0.4$, $s^2 = 0.5$ wherever numbers are asked for.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import elbo as exercises
+from companion.page.exercises import elbo as exercises
 
 # %% [markdown]
 # ```{exercise-start} The bound by hand

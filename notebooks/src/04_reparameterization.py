@@ -16,14 +16,15 @@ from torch import nn
 from torch.distributions import LogNormal, Normal, kl_divergence
 from torch.func import grad, jacrev, vmap
 
-from companion import data, plots
+from companion import data
 from companion.distributions import diagonal_normal
 from companion.elbo import elbo_terms
-from companion.interactive import Slider
-from companion.source import show
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import exact, monte_carlo, proportion, quadrature, verify
 from companion.training import fit, minimize
 from companion.vae import Vae, mlp_vae
-from companion.verify import exact, monte_carlo, proportion, quadrature, verify
 
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
@@ -170,9 +171,7 @@ def move_or_weigh(new_mu):
     fig, panels = plots.figure(2, height=2.6)
     old = mu + sigma * fixed_noise
     moved = new_mu + sigma * fixed_noise
-    ratio = (
-        Normal(new_mu, sigma).log_prob(old) - Normal(mu, sigma).log_prob(old)
-    ).exp()
+    ratio = (Normal(new_mu, sigma).log_prob(old) - Normal(mu, sigma).log_prob(old)).exp()
     for axes, z, weight in zip(panels, (moved, old), (ratio**0, ratio), strict=True):
         law = {"law": (line, 10 * Normal(new_mu, sigma).log_prob(line).exp())}
         _ = plots.curves(law, x_label="z", y_label="weight of a draw", axes=axes)
@@ -274,9 +273,7 @@ mean_of_f = {"mean of f": mean(f)}
 verify("eq-best-baseline", b.detach(), best, exact.within(1e-6), rejects=mean_of_f)
 print("for the square:", torch.isclose(best, mu**2 + 3 * sigma**2).item())
 
-with_b = (torch.square(mu + sigma * noise) - best)[:, None] * by_score(
-    torch.ones_like, noise
-)
+with_b = (torch.square(mu + sigma * noise) - best)[:, None] * by_score(torch.ones_like, noise)
 verify("eq-baseline", with_b, square, monte_carlo, rejects=in_variance)
 
 # %% [markdown]
@@ -289,9 +286,7 @@ for constant in (0, 10, 1000):
     plain, centered = (
         (mean((h * score) ** 2) - mean(h * score) ** 2).sqrt() for h in (g, g - best)
     )
-    print(
-        f"f + {constant:<4}  s.d. {plain:6.1f}, with the best baseline {centered:.1f}"
-    )
+    print(f"f + {constant:<4}  s.d. {plain:6.1f}, with the best baseline {centered:.1f}")
 
 # %% [markdown]
 # *Sources: D12.*
@@ -374,9 +369,7 @@ half = torch.linspace(-14, 8, 40_001).exp()  # a fine grid of positive z
 left = torch.trapezoid(LogNormal(mu, 0.5).log_prob(half).exp() * half.log1p(), half)
 g = (mu + 0.5 * grid).exp()
 kept = {"determinant kept": mean(g.log1p() * 0.5 * g)}
-verify(
-    "eq-mean-of-transform", left, mean(g.log1p()), quadrature.within(1e-6), rejects=kept
-)
+verify("eq-mean-of-transform", left, mean(g.log1p()), quadrature.within(1e-6), rejects=kept)
 
 # %% [markdown]
 # Now $\phi$ stands only inside the mean, and the law of the noise knows nothing of it. Gradient and mean can be exchanged.
@@ -401,9 +394,7 @@ verify(
 # $$ (eq-example-gradients)
 
 # %% tags=["nbval-check-output"]
-verify(
-    "eq-path-gradient", by_path(torch.square, noise), square, monte_carlo, rejects=zero
-)
+verify("eq-path-gradient", by_path(torch.square, noise), square, monte_carlo, rejects=zero)
 cosine = -(-(sigma**2) / 2).exp() * torch.stack([mu.sin(), sigma * mu.cos()])
 both = torch.cat([by_path(torch.square, noise), by_path(torch.cos, noise)], -1)
 truth = torch.cat([square, cosine])
@@ -472,9 +463,7 @@ second = 2 * mu**4 / sigma**2 + 60 * mu**2 + 74 * sigma**2
 score = torch.stack([first, second])
 by_grid, wrong = exact_variance(by_score(torch.square, grid)), score + square**2
 verify("eq-score-variance", by_grid, score, quadrature, rejects={"mean kept": wrong})
-print(
-    "draws needed for equal noise:", [f"{r:.1f} times" for r in (score / path).tolist()]
-)
+print("draws needed for equal noise:", [f"{r:.1f} times" for r in (score / path).tolist()])
 
 # %% [markdown]
 # **In many dimensions the difference becomes decisive.** Take $q = \mathcal{N}(0, I)$ in $d$ dimensions and $f(z) = \lVert z \rVert^2$, and look at the derivative in the first mean, $\mu_1$. The estimates have variance
@@ -576,17 +565,9 @@ verify("eq-step-gradient", estimates, truth, monte_carlo, rejects=wrong)
 
 # %% tags=["nbval-check-output"]
 h = 0.02
-slope = (
-    torch.sigmoid((mu + sigma * grid) / h) * torch.sigmoid(-(mu + sigma * grid) / h) / h
-)
+slope = torch.sigmoid((mu + sigma * grid) / h) * torch.sigmoid(-(mu + sigma * grid) / h) / h
 wrong = {"largest slope squared": height / 16}
-verify(
-    "eq-steep-slope",
-    h * mean(slope**2),
-    height / 6,
-    quadrature.within(1e-2),
-    rejects=wrong,
-)
+verify("eq-steep-slope", h * mean(slope**2), height / 6, quadrature.within(1e-2), rejects=wrong)
 
 # %% mystnb={"image": {"alt": "Standard deviation against the width of the step, both axes logarithmic. The path-wise line falls as the step gets wider, the score-function line is almost flat; they cross near a width of 0.16."}, "figure": {"caption": "Noise of the derivative in the mean, for one draw. Left of the crossing the slope is too steep for the path.", "name": "fig-steep"}}
 widths = torch.logspace(-2, 1, 31)
@@ -667,9 +648,7 @@ verify("eq-root-rotation", Q @ Q.T, torch.eye(2), rejects=wrong)
 fig, panels = plots.figure(3, height=2.0)
 some = center + noise_2d[:400] @ torch.stack([cholesky, symmetric, cov]).mT
 names = ["Cholesky", "eigenvalues", "covariance"]
-for axes, z, A, name in zip(
-    panels, some, [cholesky, symmetric, cov], names, strict=True
-):
+for axes, z, A, name in zip(panels, some, [cholesky, symmetric, cov], names, strict=True):
     words = {"x_label": "$z_1$", "y_label": "$z_2$", "bounds": (-7, 8, -7, 6)}
     _ = plots.scatter(z, **words, axes=axes)
     arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "color": "#d55e00"}
@@ -750,10 +729,7 @@ def entropy(weights):
 J = jacrev(std)(weights)
 printed = grad(lambda w: std(w).sum())(weights) / std(weights)
 verify(
-    "eq-entropy-gradient",
-    grad(entropy)(weights),
-    J.T @ (1 / std(weights)),
-    rejects={"E9": printed},
+    "eq-entropy-gradient", grad(entropy)(weights), J.T @ (1 / std(weights)), rejects={"E9": printed}
 )
 
 # %% [markdown]
@@ -807,16 +783,12 @@ verify("eq-entropy-gradient", through_z, constant, monte_carlo, rejects=nothing)
 
 # %% tags=["nbval-check-output"]
 def both_doors(phi):
-    return per_draw(
-        lambda phi: log_joint(theta, draw(phi)) - log_q(phi, draw(phi)), phi
-    )
+    return per_draw(lambda phi: log_joint(theta, draw(phi)) - log_q(phi, draw(phi)), phi)
 
 
 def sticking(phi):
     """The door of the density is closed: log q is told fixed parameters."""
-    return per_draw(
-        lambda moving: log_joint(theta, draw(moving)) - log_q(phi, draw(moving)), phi
-    )
+    return per_draw(lambda moving: log_joint(theta, draw(moving)) - log_q(phi, draw(moving)), phi)
 
 
 truth = grad(elbo, argnums=1)(theta, phi)
@@ -864,13 +836,9 @@ z = narrow[0] + narrow[1] * noise
 slope = a * (x - a * z - b) / s**2
 measured = [slope] + [door(narrow)[:, 0] for door in (both_doors, sticking)]
 by_formula = [(precision - 1) * 0.5, precision * 0.5, (2 - 0.5) / variance]
-for name, left, right in zip(
-    ["closed", "both", "draw"], measured, by_formula, strict=True
-):
+for name, left, right in zip(["closed", "both", "draw"], measured, by_formula, strict=True):
     ratio = left.std() / (right * variance.sqrt())
-    print(
-        f"{name:6} measured over formula, within one percent: {abs(ratio - 1) < 0.01}"
-    )
+    print(f"{name:6} measured over formula, within one percent: {abs(ratio - 1) < 0.01}")
 
 # %% [markdown]
 # *Sources: D14.*
@@ -924,11 +892,7 @@ def path_wise(model, x):
 
 
 def log_ratio(model, q, x, z):
-    return (
-        model.likelihood(z).log_prob(x)
-        + model.prior(len(x)).log_prob(z)
-        - q.log_prob(z)
-    )
+    return model.likelihood(z).log_prob(x) + model.prior(len(x)).log_prob(z) - q.log_prob(z)
 
 
 # %%
@@ -997,9 +961,7 @@ print("noise costs accuracy:", last["path wise"] < last["score function"])
 collapsed, _ = runs["likelihood without r"]
 batch = b + (a**2 + s**2) ** 0.5 * torch.randn(1000, 1)
 to_prior = kl_divergence(collapsed.posterior(batch), collapsed.prior(1000))
-print(
-    "the encoder is the prior, to a millionth of a nat:", (to_prior < 1e-6).all().item()
-)
+print("the encoder is the prior, to a millionth of a nat:", (to_prior < 1e-6).all().item())
 print("and its gap is 2 to 3 nats:", 2 < gap(collapsed, batch) < 3)
 
 # %% [markdown]
@@ -1066,7 +1028,7 @@ print("training made the path noisier, tenfold or more:", trained[0] > 10 * fres
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import reparameterization as exercises
+from companion.page.exercises import reparameterization as exercises
 
 # %% [markdown]
 # ```{exercise-start} The gradient of a cube

@@ -16,15 +16,15 @@ from torch import nn
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 from torch.func import grad
 
-from companion import plots
 from companion.autoencoder import dct_matrix
 from companion.data import Batches
 from companion.elbo import elbo_loss
-from companion.interactive import Slider
-from companion.source import show
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
 from companion.training import fit, minimize
 from companion.vae import linear_vae, linear_vae_log_likelihood
-from companion.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
 
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
@@ -66,10 +66,7 @@ path = torch.stack(path)
 plane = (0.01, 1.5, 0.01, 1.5)
 
 
-both_noises = {
-    "x_label": "encoder's noise t",
-    "y_label": r"decoder's noise s / $\sigma$",
-}
+both_noises = {"x_label": "encoder's noise t", "y_label": r"decoder's noise s / $\sigma$"}
 
 
 def over_plane(p):
@@ -162,13 +159,7 @@ below = (weights * torch.special.ndtr(0.5 - means)).sum()
 equal = {"equal weights": torch.special.ndtr(0.5 - means).mean()}
 verify("eq-toy-mixture", (seen < 0.5).double(), below, proportion, rejects=equal)
 posteriors = posterior_of(seen)
-verify(
-    "eq-average-posterior",
-    posteriors,
-    weights,
-    monte_carlo,
-    rejects={"equal": weights.flip(0)},
-)
+verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects={"equal": weights.flip(0)})
 
 # %% [markdown]
 # **Do not take the best guess for a draw.** A tutorial proposes to encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. As an answer to "which one was it?" this is fine. As an encoder it is not: it changes the law of the latent. With weights 0.9 and 0.1 and means 0 and 1, the second component wins only where $x > \frac12 + \log 9$, and
@@ -188,10 +179,7 @@ says_two = (posteriors[:, 1] > 0.5).double()
 share = (weights * torch.special.ndtr(means - 0.5 - math.log(9))).sum()
 verify("eq-map-share", says_two, share, proportion, rejects={"the prior": weights[1]})
 drawn = torch.bernoulli(posteriors[:, 1])
-print(
-    f"MAP {share:.4f}; drawing gives the prior's share:",
-    abs(drawn.mean() - 0.1).item() < 0.004,
-)
+print(f"MAP {share:.4f}; drawing gives the prior's share:", abs(drawn.mean() - 0.1).item() < 0.004)
 
 # %% [markdown]
 # *Sources: D04.*
@@ -234,9 +222,7 @@ def affine_terms(a, b, t, c, v, s, x=x):
 a, b, t, c, v, s = 0.4, -0.1, 0.6, 1.5, 0.3, 0.8
 q = Normal(a * x + b, t)
 z = q.sample((200_000,))
-samples = (
-    Normal(c * z + v, s).log_prob(x) + Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)
-)
+samples = Normal(c * z + v, s).log_prob(x) + Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)
 likelihood, rate = affine_terms(a, b, t, c, v, s)
 plus = {"E6": likelihood + rate}
 verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects=plus)
@@ -318,13 +304,7 @@ data_points = mu + sigma * torch.randn(200_000, d)
 u_points = (data_points - mu) / sigma
 squares = ((data_points - c * u_points - v) ** 2).sum(1)
 right = d * (sigma - c) ** 2 + d * (mu - v) ** 2
-verify(
-    "eq-all-x",
-    squares,
-    right,
-    monte_carlo,
-    rejects={"slope alone": d * (sigma - c) ** 2},
-)
+verify("eq-all-x", squares, right, monte_carlo, rejects={"slope alone": d * (sigma - c) ** 2})
 for slope in (0.2, 1.7, 5.0):
     one = Normal(slope * u + (x - slope * u), small).log_prob(x).sum()
     print(f"slope {slope}: reconstruction of this one x {one:.4f}")
@@ -405,9 +385,7 @@ size = exact.on_scale(1.0)
 verify("eq-gradient-at-one", slopes, [-d, 0.0], size, rejects={"E5": [0.0, 0.0]})
 t_end, s_end = path[-1]
 print("on the ridge:", abs(s_end / (sigma * t_end) - 1).item() < 0.01)
-print(
-    "less than a hundredth of a nat short:", (log_p - bound(t_end, s_end)).item() < 0.01
-)
+print("less than a hundredth of a nat short:", (log_p - bound(t_end, s_end)).item() < 0.01)
 
 
 # %% mystnb={"image": {"alt": "Arrows over the plane of the two noises. On the left they point right, along the bottom up, on the right left. They meet in a strip just above the diagonal that gets narrower towards the origin; in it they point left and down."}, "figure": {"caption": "The gradient of the bound, long arrows shortened. It leads to the ridge, and along it to the corner.", "name": "fig-ridge-field"}}
@@ -476,9 +454,7 @@ of_codes = Normal(0.0, 1.0).log_prob(codes).exp()
 to_posterior = d * torch.trapezoid(of_codes * gaps, codes, dim=0)
 model_alone = {"model alone": to_model}
 losses = d * t**2 / 2
-verify(
-    "eq-two-losses", losses, to_model + to_posterior, quadrature, rejects=model_alone
-)
+verify("eq-two-losses", losses, to_model + to_posterior, quadrature, rejects=model_alone)
 
 # %% tags=["nbval-check-output"]
 first = 0.5 * d * ((1 + t**2).log() - k)
@@ -527,9 +503,7 @@ def of_family(s, x=x):
 
 
 levels = [0.05, 0.3, 0.8, 1.3, 1.69]
-bounds = torch.stack([torch.stack(of_family(s)) for s in levels]) @ torch.tensor(
-    [1.0, -1.0]
-)
+bounds = torch.stack([torch.stack(of_family(s)) for s in levels]) @ torch.tensor([1.0, -1.0])
 on_ridge = {"means fixed": bound(torch.tensor(levels) / sigma, torch.tensor(levels))}
 verify("eq-whole-family", bounds, log_p.expand(5), rejects=on_ridge)
 rates = of_family(0.8, data_points)[1]
@@ -612,9 +586,7 @@ for label, level, beta in (("eq-water-filling", 0.5, 1.0), ("eq-beta-level", 0.5
     rates, distortions = best_code(level, beta)
     flooded = variances.clamp(max=beta * level)
     right = torch.stack([0.5 * (variances / flooded).log(), flooded])
-    no_water = torch.stack(
-        [0.5 * (variances / (beta * level)).log(), 0 * flooded + beta * level]
-    )
+    no_water = torch.stack([0.5 * (variances / (beta * level)).log(), 0 * flooded + beta * level])
     # Decode the mean code instead of a drawn one, and the error is smaller.
     no_draw = torch.stack([right[0], flooded**2 / variances])
     rule, wrong = exact.within(1e-5), {"no collapse": no_water, "no draw": no_draw}
@@ -693,9 +665,7 @@ verify("eq-mean-of-squares", square / D, right, rejects={"no constant": nll})
 log_s = torch.zeros((), requires_grad=True)
 _ = minimize(lambda: -Normal(x_hat, log_s.exp()).log_prob(pixels).sum(), [log_s])
 learned = (2 * log_s).exp().detach()
-verify(
-    "eq-learned-sigma", learned, square / D, exact.within(1e-6), rejects={"sum": square}
-)
+verify("eq-learned-sigma", learned, square / D, exact.within(1e-6), rejects={"sum": square})
 without = square / (2 * torch.tensor([1.0, 10.0, 100.0]) ** 2)
 print("falls forever without the constant:", bool((without.diff() < 0).all()))
 
@@ -755,13 +725,7 @@ top = eigenvalues[:num_latents].log().sum() + (D - num_latents) * math.log(0.5) 
 best = -0.5 * (D * math.log(2 * math.pi) + top)
 found = linear_vae_log_likelihood(model, points).mean().detach()
 verify("eq-ppca-likelihood", found, best, exact.within(1e-6))
-verify(
-    "eq-ppca-ml",
-    variance,
-    0.5,
-    exact.within(1e-5),
-    rejects={"mean of all": eigenvalues.mean()},
-)
+verify("eq-ppca-ml", variance, 0.5, exact.within(1e-5), rejects={"mean of all": eigenvalues.mean()})
 
 # %% tags=["nbval-check-output"]
 W = model.decoder.weight.detach()
@@ -864,13 +828,7 @@ for likelihood, value, noise in zip(likelihoods, reached, learned, strict=True):
 verify("eq-ppca-likelihood", best.expand(3), reached, at_most(1e-3))
 verify("eq-ppca-likelihood", likelihoods, best.expand(3), at_most(1e-9))
 half = torch.full((3,), 0.5)
-verify(
-    "eq-ppca-ml",
-    learned,
-    half,
-    exact.within(0.01),
-    rejects={"mean of all": 0 * half + 1.125},
-)
+verify("eq-ppca-ml", learned, half, exact.within(0.01), rejects={"mean of all": 0 * half + 1.125})
 
 # %% [markdown]
 # The first line says that the bound reaches the largest likelihood, the second that no training beats it; that would be a sure sign of an error. And the latents have turned: the columns of the trained $W$ point along the two principal axes. The matrix shows the size of their cosines with all eight eigenvectors.
@@ -930,9 +888,7 @@ ring_loss = minimize(ring_gap, [place])
 # %% mystnb={"image": {"alt": "A dark ring of radius 1.5. Two ellipses mark the best normal guess: it covers a piece of the ring on one side and leaves the rest uncovered."}, "figure": {"caption": "The posterior of a point whose distance is known, and the best normal guess with independent coordinates: one and two standard deviations.", "name": "fig-ring-posterior"}}
 fig, (axes,) = plots.figure(height=3.2)
 words = {"x_label": "$z_1$", "y_label": "$z_2$", "axes": axes}
-_ = plots.density2d(
-    lambda z: log_ring(z) - log_evidence, (-2.5, 2.5, -2.5, 2.5), **words
-)
+_ = plots.density2d(lambda z: log_ring(z) - log_evidence, (-2.5, 2.5, -2.5, 2.5), **words)
 angle = torch.linspace(0, 2 * math.pi, 200)
 circle = torch.stack([angle.cos(), angle.sin()], 1)
 for times in (1, 2):
@@ -1115,7 +1071,7 @@ Slider.over(
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import gaussian_toys as exercises
+from companion.page.exercises import gaussian_toys as exercises
 
 # %% [markdown]
 # ```{exercise-start} The other coordinate of the ridge

@@ -16,14 +16,15 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from companion import data, plots
-from companion.checkpoints import load_weights
+from companion import data
 from companion.data import Batches, binarize
 from companion.elbo import elbo_loss, elbo_terms, sample_log_weights
-from companion.interactive import Slider
 from companion.metrics import active_units, log_likelihood
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import exact, monte_carlo, verify
 from companion.samplers import ancestral_sample
-from companion.source import show
 from companion.training import fit, minimize
 from companion.vae import (
     GaussianLikelihood,
@@ -33,7 +34,7 @@ from companion.vae import (
     linear_vae_log_likelihood,
     mlp_vae,
 )
-from companion.verify import exact, monte_carlo, verify
+from companion.zoo.checkpoints import load_weights
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
@@ -48,9 +49,7 @@ digits = binarize(test.images[:12])
 with torch.no_grad():
     reconstructed = vae.likelihood(vae.posterior(digits).mean).mean
 *_, invented = ancestral_sample(vae, 12)
-plots.image_rows(
-    {"digit": digits, "reconstruction": reconstructed, "invention": invented}
-)
+plots.image_rows({"digit": digits, "reconstruction": reconstructed, "invention": invented})
 
 # %% [markdown]
 # (sec-vae-ingredients)=
@@ -92,18 +91,10 @@ gaussian = mlp_vae(5, (32,), likelihood=GaussianLikelihood(0.5, learned=True))
 with torch.no_grad():
     f = gaussian.decoder(gaussian.posterior(x).sample())
 square = (x - f).square().flatten(1).sum(1)
-_ = minimize(
-    lambda: -gaussian.observation(f).log_prob(x).mean(), [gaussian.observation.log_std]
-)
+_ = minimize(lambda: -gaussian.observation(f).log_prob(x).mean(), [gaussian.observation.log_std])
 learned = (2 * gaussian.observation.log_std).exp().detach()
 summed = {"sum over pixels": square.mean()}
-verify(
-    "eq-decoder-variance",
-    learned,
-    square.mean() / 784,
-    exact.within(1e-6),
-    rejects=summed,
-)
+verify("eq-decoder-variance", learned, square.mean() / 784, exact.within(1e-6), rejects=summed)
 torch.set_default_dtype(torch.float)
 
 # %% [markdown]
@@ -177,9 +168,7 @@ _ = fourth.imshow((one - decoded)[0, 0], cmap="RdBu", vmin=-1, vmax=1)
 for axes in (first, third, fourth):
     _ = axes.set_axis_off()
 for axes, title in zip(
-    (first, second, third, fourth),
-    ("x", "q(z | x)", "p(x | z)", "gradient"),
-    strict=True,
+    (first, second, third, fourth), ("x", "q(z | x)", "p(x | z)", "gradient"), strict=True
 ):
     _ = axes.set_title(title)
 fig
@@ -202,10 +191,7 @@ before = [p.detach().clone() for p in model.parameters()]
 _ = torch.manual_seed(1)
 _ = next(fit(model, elbo_loss, [x], torch.optim.SGD(model.parameters(), lr=0.1)))
 moved = zip(before, by_hand, model.parameters(), strict=True)
-print(
-    "same step:",
-    all(torch.allclose(old - 0.1 * g, new, atol=1e-6) for old, g, new in moved),
-)
+print("same step:", all(torch.allclose(old - 0.1 * g, new, atol=1e-6) for old, g, new in moved))
 
 # %% [markdown]
 # Gradient descent would use all 60,000 pictures for one step; *stochastic* gradient descent uses a batch. (One set of notes writes SGD for both, entry E19.) Two things are random then, the batch and the draw, and both only add noise to a gradient that is right on average.
@@ -251,9 +237,7 @@ verify("eq-gray-integral", integral, right, exact.within(1e-6), rejects=ones)
 
 # %% tags=["mnist"]
 pixels = test.images.flatten(1)
-floor = (
-    -(torch.xlogy(pixels, pixels) + torch.xlogy(1 - pixels, 1 - pixels)).sum(1).mean()
-)
+floor = -(torch.xlogy(pixels, pixels) + torch.xlogy(1 - pixels, 1 - pixels)).sum(1).mean()
 print(f"the loss of a perfect copy: {floor:.1f}, of {gray.mean():.1f}")
 
 # %% [markdown]
@@ -295,9 +279,7 @@ torch.set_default_dtype(torch.double)
 toy, x = linear_vae(3, 2), torch.randn(5, 3)
 with torch.no_grad():
     W, s2 = toy.decoder.weight, 1.0
-    W[:, 1] -= (
-        W[:, 0] * (W[:, 0] @ W[:, 1]) / W[:, 0].square().sum()
-    )  # orthogonal columns
+    W[:, 1] -= W[:, 0] * (W[:, 0] @ W[:, 1]) / W[:, 0].square().sum()  # orthogonal columns
     other = sample_log_weights(toy, x, 4)
     M = (W.T @ W).diagonal() + s2
     _ = toy.encoder.mean.weight.copy_(W.T / M[:, None])
@@ -369,17 +351,12 @@ loss = bounds[0] - bounds[1]
 print(f"log p(x): {gain.mean():+.2f} +- {gain.std() / 200**0.5:.2f} nats")
 print(f"bound:    {-loss.mean():+.2f} +- {loss.std() / 200**0.5:.2f} nats")
 assert "L_5000" in card.metric and "L_5000" in iwae_card.metric
-print(
-    f"10,000 digits, L_5000: {iwae_card.metric_value:.2f}, not {card.metric_value:.2f}"
-)
+print(f"10,000 digits, L_5000: {iwae_card.metric_value:.2f}, not {card.metric_value:.2f}")
 units = [active_units(model, binarize(test.images)) for model in (vae, iwae)]
 print(f"active units: {units[1].num_active}, not {units[0].num_active}")
 
 # %% tags=["nbval-check-output", "mnist"]
-print(
-    "a better model, by 5 standard errors:",
-    bool(gain.mean() > 5 * gain.std() / 200**0.5),
-)
+print("a better model, by 5 standard errors:", bool(gain.mean() > 5 * gain.std() / 200**0.5))
 print("with a worse bound:", bool(loss.mean() > 0))
 print("and more active units:", units[1].num_active > units[0].num_active)
 
@@ -431,8 +408,7 @@ def treat(free_nats, warm_up, seed):
 # %%
 settings = {"nothing": (0.0, False), "free bits": (8.0, False), "warm-up": (0.0, True)}
 patients = {
-    name: [treat(*setting, seed) for seed in range(3)]
-    for name, setting in settings.items()
+    name: [treat(*setting, seed) for seed in range(3)] for name, setting in settings.items()
 }
 for name, runs in patients.items():
     print(f"{name:9} active units after each epoch, first run: {runs[0][1]}")
@@ -478,9 +454,7 @@ print(f"free bits: {gain:.1f} more units, standard error {(spread / 3) ** 0.5:.1
 # %% tags=["nbval-check-output", "mnist"]
 least, most = min(final["free bits"]), max(final["nothing"])
 print("each run with free bits has more units than any without:", least > most)
-spent = {
-    n: [divergences(m).sum().item() for m, _ in runs] for n, runs in patients.items()
-}
+spent = {n: [divergences(m).sum().item() for m, _ in runs] for n, runs in patients.items()}
 more = min(spent["free bits"]) > 1.5 * max(spent["nothing"])
 print("and spends half as much again on them:", more)
 
@@ -500,11 +474,7 @@ def gaussian_run(std, learned):
     return active_units(model, test.images[:1000]).num_active
 
 
-print(
-    "mean of squares, variance D / 2:",
-    gaussian_run((784 / 2) ** 0.5, False),
-    "active units",
-)
+print("mean of squares, variance D / 2:", gaussian_run((784 / 2) ** 0.5, False), "active units")
 print("learned variance: all ten active:", gaussian_run(0.5, True) == 10)
 
 # %% [markdown]
@@ -650,9 +620,7 @@ print(f"better draws raised log p(x) by {(log_p - curve[5000]).mean():.2f} nats"
 gap = gaps["amortization"]
 error = gap.std() / 50**0.5
 print("the encoder is not the best guess:", bool(gap.mean() > 4 * error))
-print(
-    "the best stays below log p(x) on average:", bool(gaps["approximation"].mean() > 0)
-)
+print("the best stays below log p(x) on average:", bool(gaps["approximation"].mean() > 0))
 
 # %% [markdown]
 # *Sources: A22, A28.*
@@ -726,9 +694,7 @@ def twins(pictures):
 
 
 for k in (0, 1, 2, 10, 100):
-    print(
-        f"{k:3} rounds: doubt {doubt(film[k]):.1f}, twins {100 * twins(film[k]):.0f} percent"
-    )
+    print(f"{k:3} rounds: doubt {doubt(film[k]):.1f}, twins {100 * twins(film[k]):.0f} percent")
 
 # %% tags=["nbval-check-output", "mnist"]
 print("less doubt after two rounds:", doubt(film[2]) < doubt(film[0]))
@@ -749,9 +715,7 @@ def drawn_rounds_of(z, num):
 
 _ = torch.manual_seed(3)
 chain = drawn_rounds_of(vae.prior(300).sample(), 100)
-print(
-    f"100 rounds of draws: doubt {doubt(chain):.1f}, twins {100 * twins(chain):.0f} percent"
-)
+print(f"100 rounds of draws: doubt {doubt(chain):.1f}, twins {100 * twins(chain):.0f} percent")
 
 # %% tags=["nbval-check-output", "mnist"]
 print("fewer twins with draws:", twins(chain) < twins(film[100]) / 4)
@@ -768,7 +732,7 @@ print("fewer twins with draws:", twins(chain) < twins(film[100]) / 4)
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import vae_training as exercises
+from companion.page.exercises import vae_training as exercises
 
 # %% [markdown]
 # ```{exercise-start} The loss of knowing nothing

@@ -14,11 +14,10 @@ import math
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from companion import data, plots
-from companion.checkpoints import load_weights
+from companion import data
 from companion.data import SCENE_FACTORS, binarize, render_scenes, scenes
 from companion.elbo import elbo_terms
-from companion.interactive import Editor, Slider
+from companion.interpolation import spherical_interpolation
 from companion.metrics import (
     auroc,
     energy_test,
@@ -26,19 +25,17 @@ from companion.metrics import (
     mutual_information,
     mutual_information_gap,
 )
-from companion.samplers import spherical_interpolation
-from companion.source import show
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Editor, Slider
+from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.vae import GaussianLikelihood, conv_vae, mlp_vae
-from companion.verify import autograd, exact, monte_carlo, quadrature, verify
+from companion.zoo.checkpoints import load_weights
 
 _ = torch.manual_seed(0)
 test = data.load("mnist", "test")
 plane, digits_vae, deep = mlp_vae(latent_dim=2), conv_vae(), mlp_vae()
-for name, model in {
-    "vae2d-mnist": plane,
-    "conv-vae-mnist": digits_vae,
-    "vae-mnist": deep,
-}.items():
+for name, model in {"vae2d-mnist": plane, "conv-vae-mnist": digits_vae, "vae-mnist": deep}.items():
     _ = load_weights(name, model.requires_grad_(False))
 
 # %% [markdown]
@@ -63,12 +60,7 @@ plots.image_grid(plane.likelihood(grid).mean, columns=side, tile=0.4)
 # %% tags=["mnist"] mystnb={"image": {"alt": "Two thousand dots in the plane in ten colors. Zeros and ones form clouds of their own, twos and sixes two clouds each; fours and nines, and threes, fives and eights overlap near the middle. There are gaps between the clouds."}, "figure": {"caption": "Two thousand test digits in the plane, by their class. No label was used in training.", "name": "fig-plane-digits"}}
 x = binarize(test.images)
 q = plane.posterior(x)
-plots.scatter(
-    q.mean[:2000],
-    test.labels[:2000],
-    x_label="first latent",
-    y_label="second latent",
-)
+plots.scatter(q.mean[:2000], test.labels[:2000], x_label="first latent", y_label="second latent")
 
 # %% [markdown]
 # The dots together are (up to the small spread of each $q_\phi(z \mid x)$) the {term}`aggregate posterior` $q(z) = \mathbb{E}_{x}\, q_\phi(z \mid x)$. For inventions to look like data it should be close to the prior {eq}`eq-surgery`. Its mean and covariance follow from those of the single guesses, by the law of total variance:
@@ -261,8 +253,7 @@ middles = {
     "arc": spherical_interpolation(a, b, torch.tensor([0.5]))[0],
 }
 bounds = {
-    name: elbo_terms(deep, digits_vae.likelihood(z).sample()).elbo
-    for name, z in middles.items()
+    name: elbo_terms(deep, digits_vae.likelihood(z).sample()).elbo for name, z in middles.items()
 }
 
 # %%
@@ -272,10 +263,7 @@ for text, chosen in {"same class": same, "two classes": ~same}.items():
     print(f"{text}: ends {ends.mean():.1f} nats", end="")
     for name in ("line", "arc"):
         loss = ends - bounds[name][chosen]
-        print(
-            f", {name} {-loss.mean():+.1f} +- {loss.std() / len(loss) ** 0.5:.1f}",
-            end="",
-        )
+        print(f", {name} {-loss.mean():+.1f} +- {loss.std() / len(loss) ** 0.5:.1f}", end="")
     print()
 gain = (bounds["arc"] - bounds["line"])[~same]
 error = gain.std() / len(gain) ** 0.5
@@ -497,14 +485,8 @@ for name, table in tables.items():
     print(name, *(f"{cause} {value:.2f} (z{j})" for cause, value, j in found), sep=", ")
 
 # %% tags=["nbval-check-output"]
-azimuth = {
-    name: table[:, 0].abs().sort(descending=True).values
-    for name, table in tables.items()
-}
-print(
-    "one latent explains azimuth, correlation above 0.9:",
-    bool(azimuth["relaxed"][0] > 0.9),
-)
+azimuth = {name: table[:, 0].abs().sort(descending=True).values for name, table in tables.items()}
+print("one latent explains azimuth, correlation above 0.9:", bool(azimuth["relaxed"][0] > 0.9))
 print("no other correlation above 0.3:", bool(azimuth["relaxed"][1] < 0.3))
 print("the same for the plain VAE:", bool(azimuth["plain"][0] > 0.9))
 
@@ -658,9 +640,7 @@ for knob, sign, cause in zip(knobs, signs, (0, 2, 4), strict=True):
     z_low[:, knob], z_high[:, knob] = -sign, sign
     found = [nearest_causes(vae.likelihood(c).mean) for c in (z_low, z_high)]
     moved = (found[1] - found[0]).mean(0) / (high - low)
-    texts = (
-        f"{name} {m:+.2f}" for name, m in zip(house.names, moved.tolist(), strict=True)
-    )
+    texts = (f"{name} {m:+.2f}" for name, m in zip(house.names, moved.tolist(), strict=True))
     print(f"{house.names[cause]} latent from -1 to 1 moves:", ", ".join(texts))
     others = moved.abs().sum() - moved[cause]
     clean = bool(moved[cause] > 0.3 and others < moved[cause] / 2)
@@ -781,10 +761,7 @@ for values in formula.values():
     _ = left.plot(degrees, values, "k+")
 rotated = [draws["relaxed"] @ rotation(math.radians(d), *knobs[:2]).T for d in degrees]
 means_now = torch.stack([correlations(z, house.factors)[knobs[0]] for z in rotated])
-lines = {
-    "azimuth": (degrees, means_now[:, 0].abs()),
-    "light": (degrees, means_now[:, 2].abs()),
-}
+lines = {"azimuth": (degrees, means_now[:, 0].abs()), "light": (degrees, means_now[:, 2].abs())}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
@@ -797,9 +774,7 @@ R = torch.linalg.qr(torch.randn(8, 8)).Q
 bound, price = turned_bound(R, x)
 paid = upright - bound
 error = paid.std() / len(x) ** 0.5
-print(
-    f"random rotation: {paid.mean():.1f} +- {error:.1f} nats lost, formula {price:.1f}"
-)
+print(f"random rotation: {paid.mean():.1f} +- {error:.1f} nats lost, formula {price:.1f}")
 information = mutual_information(draws["relaxed"] @ R.T, house.factors)
 turned_gap = mutual_information_gap(information, math.log(20)).mean()
 print(f"mean gap {gaps['relaxed'].mean():.2f} before, {turned_gap:.2f} after")
@@ -873,9 +848,7 @@ codes, classes = z[:1000].float(), test.labels[:1000]
 shifted = [slant(digits_vae.likelihood(codes + a * vector).mean) for a in amounts]
 slopes = torch.stack([values.mean() for values in shifted])
 for amount, values in list(zip(amounts, shifted, strict=True))[::3]:
-    print(
-        f"{amount:+.1f} vectors: mean slant {values.mean():+.2f} +- {values.std():.2f}"
-    )
+    print(f"{amount:+.1f} vectors: mean slant {values.mean():+.2f} +- {values.std():.2f}")
 steps = shifted[-1] - shifted[0]
 by_class = torch.stack([steps[classes == k].mean() for k in classes.unique()])
 print(f"from end to end, by class: {by_class.min():.2f} to {by_class.max():.2f}")
@@ -922,14 +895,10 @@ plots.image_rows({"digits": x[:8]} | {k: v[:8] for k, v in strange.items()}, til
 # %%
 _ = torch.manual_seed(0)
 normal = log_likelihood(deep, x, 50)
-scores = {
-    name: log_likelihood(deep, pictures, 50) for name, pictures in strange.items()
-}
+scores = {name: log_likelihood(deep, pictures, 50) for name, pictures in strange.items()}
 print(f"{'digits':12} log p {normal.mean():8.1f} nats, spread {normal.std():.0f}")
 for name, score in scores.items():
-    print(
-        f"{name:12} log p {score.mean():8.1f} nats, AUROC {auroc(-normal, -score):.2f}"
-    )
+    print(f"{name:12} log p {score.mean():8.1f} nats, AUROC {auroc(-normal, -score):.2f}")
 
 # %% tags=["nbval-check-output", "mnist"]
 areas = {name: auroc(-normal, -score) for name, score in scores.items()}
@@ -1008,7 +977,7 @@ print("mirrored digits still are not:", both["mirrored"] < 0.9)
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import latent_space as exercises
+from companion.page.exercises import latent_space as exercises
 
 # %% [markdown]
 # ```{exercise-start} How short the way gets

@@ -15,25 +15,21 @@ from itertools import pairwise
 import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from companion import data, plots
-from companion.checkpoints import load_record, load_weights
+from companion import data
 from companion.data import Batches, binarize
-from companion.distributions import diagonal_normal
+from companion.distributions import diagonal_normal, evidence_alone, log_normalizer, normal_product
 from companion.elbo import LatentChain, elbo_loss, elbo_terms, sample_log_weights
-from companion.hierarchical_vae import (
-    HierarchicalVae,
-    evidence_alone,
-    log_normalizer,
-    mlp_ladder,
-    normal_product,
-)
-from companion.interactive import Editor, Slider
+from companion.hierarchical_vae import HierarchicalVae
+from companion.ladders import mlp_ladder
 from companion.metrics import active_units, log_likelihood
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Editor, Slider
+from companion.page.verify import exact, monte_carlo, quadrature, verify
 from companion.samplers import ancestral_sample
-from companion.source import show
 from companion.training import fit, minimize
 from companion.vae import mlp_vae
-from companion.verify import exact, monte_carlo, quadrature, verify
+from companion.zoo.checkpoints import load_record, load_weights
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
@@ -102,9 +98,7 @@ s = 0.3
 z_2 = torch.linspace(-3, 3, 601)[:, None]
 z_1 = torch.linspace(-80, 80, 8001)
 weight = Normal(0.0, s).log_prob(z_2).exp()
-density = torch.trapezoid(
-    weight * Normal(0.0, z_2.exp()).log_prob(z_1).exp(), z_2, dim=0
-)
+density = torch.trapezoid(weight * Normal(0.0, z_2.exp()).log_prob(z_1).exp(), z_2, dim=0)
 second, fourth = (torch.trapezoid(z_1**k * density, z_1) for k in (2, 4))
 right = torch.tensor(3 * math.exp(4 * s**2))
 normal = {"a normal law": torch.tensor(3.0)}
@@ -308,9 +302,7 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 x = torch.tensor([[1.7]])
 m = C_q[1:, 0] / C_q[0, 0] * x[0, 0]
 S = C_q[1:, 1:] - torch.outer(C_q[1:, 0], C_q[1:, 0]) / C_q[0, 0]
-whole = kl_divergence(
-    MultivariateNormal(m, S), MultivariateNormal(torch.zeros(T), C[1:, 1:])
-)
+whole = kl_divergence(MultivariateNormal(m, S), MultivariateNormal(torch.zeros(T), C[1:, 1:]))
 q = Normal(m, S.diagonal() ** 0.5)
 levels, at_mean = [kl_divergence(q, Normal(0.0, 1.0))[-1]], []
 for t in range(1, T):
@@ -331,9 +323,7 @@ _ = torch.manual_seed(0)
 chain.inner_posterior = guess
 terms = elbo_terms(chain, x.expand(200_000, 1))
 slopes = C[1:, 0] / C[0, 0]
-posterior = MultivariateNormal(
-    slopes * x[0, 0], C[1:, 1:] - torch.outer(slopes, slopes) * C[0, 0]
-)
+posterior = MultivariateNormal(slopes * x[0, 0], C[1:, 1:] - torch.outer(slopes, slopes) * C[0, 0])
 log_p = Normal(0.0, C[0, 0] ** 0.5).log_prob(x[0, 0])
 right = log_p - kl_divergence(MultivariateNormal(m, S), posterior)
 top_only = {"top level only": right + sum(levels[1:])}
@@ -389,9 +379,7 @@ show(elbo_terms, docstring=False)
 # %% tags=["nbval-check-output"]
 mu, sd, m, lam = 0.3, 0.7, -1.1, 2.5
 z = torch.linspace(-8, 8, 160_001)
-log_p, log_d = (
-    Normal(mean, std).log_prob(z) for mean, std in [(mu, sd), (m, lam**-0.5)]
-)
+log_p, log_d = (Normal(mean, std).log_prob(z) for mean, std in [(mu, sd), (m, lam**-0.5)])
 joint = (log_p + log_d).exp()
 Z = torch.trapezoid(joint, z)
 mean = torch.trapezoid(z * joint, z) / Z
@@ -414,13 +402,7 @@ verify(
 # %% tags=["nbval-check-output"]
 log_Z = log_normalizer(p, *message)[0]
 precision = Normal(mu, (sd**2 + lam) ** 0.5).log_prob(torch.tensor(m))
-verify(
-    "eq-product-normalizer",
-    Z.log(),
-    log_Z,
-    quadrature,
-    rejects={"precision": precision},
-)
+verify("eq-product-normalizer", Z.log(), log_Z, quadrature, rejects={"precision": precision})
 mean_log_d = torch.trapezoid(joint / Z * log_d, z)
 verify(
     "eq-product-kl",
@@ -566,9 +548,7 @@ def evidence_of(x, c):
 def precision_of(c):
     """Precision matrix of (z_1, z_2) given x."""
     across = c / s0 - a / s1
-    return torch.tensor(
-        [[1 / s1 + 1 / s0, across], [across, 1 + a**2 / s1 + c**2 / s0]]
-    )
+    return torch.tensor([[1 / s1 + 1 / s0, across], [across, 1 + a**2 / s1 + c**2 / s0]])
 
 
 def independent_price(c):
@@ -593,9 +573,7 @@ def ladder_price(c):
 
 
 skips = [-2.0, -0.5, 1.0, 3.0]
-climbed = [
-    (evidence_of(x, c) - ladder_bound(x, c, best_ladder(x, c))).tolist() for c in skips
-]
+climbed = [(evidence_of(x, c) - ladder_bound(x, c, best_ladder(x, c))).tolist() for c in skips]
 formula = [[ladder_price(c)] * 3 for c in skips]
 wrong = {"independence": [[independent_price(c)] * 3 for c in skips]}
 verify("eq-ladder-price", climbed, formula, exact.within(1e-8), rejects=wrong)
@@ -635,9 +613,7 @@ for c in (1.0, 3.0):
     free = best_ladder(x, c, sees_above=True)
     lost = (evidence_of(x, c) - ladder_bound(x, c, free)).abs().max()
     near = torch.allclose(free[[2, 4]], torch.tensor([1.0, -c]), atol=1e-4)
-    print(
-        f"c = {c}: lost nothing: {bool(lost < 1e-10)}, z_1 sought at x - c z_2: {near}"
-    )
+    print(f"c = {c}: lost nothing: {bool(lost < 1e-10)}, z_1 sought at x - c z_2: {near}")
 
 # %% [markdown]
 # So there are two kinds of ladders. In the Markov kind the message depends on $x$ alone, and that is right for a Markov model. In the deep kind, where each level has its own way to the picture, the tensor that runs down carries all levels above, and the message reads it. The companion has both: `mlp_ladder` is of the first kind, `conv_ladder` of the second.
@@ -706,14 +682,10 @@ for name, model, value in (("one level", vae, one), ("five levels", ladder, five
 # %% tags=["nbval-check-output", "mnist"]
 error = gain.std() / len(gain) ** 0.5
 print("five levels are better by 5 standard errors:", bool(gain.mean() > 5 * error))
-print(
-    "the paired error is less than half of one model's:",
-    bool(error < one.std() / 300**0.5 / 2),
-)
+print("the paired error is less than half of one model's:", bool(error < one.std() / 300**0.5 / 2))
 change = (open_gap["five levels"] - open_gap["one level"]).mean()
 print(
-    "the change of the gap is less than a fifth of the gain:",
-    bool(change.abs() < gain.mean() / 5),
+    "the change of the gap is less than a fifth of the gain:", bool(change.abs() < gain.mean() / 5)
 )
 
 # %% [markdown]
@@ -763,14 +735,8 @@ for t, q, p in descend(ladder, x):
     print(f"level {t}: of {len(moving[t]):2} units {counts}")
 
 # %% tags=["nbval-check-output", "mnist"]
-print(
-    "top level, as in chapter 6:",
-    active_units(ladder, x).num_active == int(moving[5].sum()),
-)
-three = [
-    torch.cat([kind[t] for t in (2, 3, 4)]).float().mean()
-    for kind in (moving, speaking)
-]
+print("top level, as in chapter 6:", active_units(ladder, x).num_active == int(moving[5].sum()))
+three = [torch.cat([kind[t] for t in (2, 3, 4)]).float().mean() for kind in (moving, speaking)]
 print("levels 2 to 4: nearly all units move:", bool(three[0] > 0.9))
 print("and fewer than half speak:", bool(three[1] < 0.5))
 
@@ -999,9 +965,7 @@ def tempered(noise, tau):
 
 
 def noise_for(num):
-    return {
-        t: torch.randn(num, *shape) for t, shape in enumerate(ladder.latent_shapes, 1)
-    }
+    return {t: torch.randn(num, *shape) for t, shape in enumerate(ladder.latent_shapes, 1)}
 
 
 _ = torch.manual_seed(4)
@@ -1087,8 +1051,7 @@ fig
 # %% tags=["nbval-check-output", "mnist"]
 print("each level lowers the error:", all(u > v for u, v in pairwise(errors)))
 slopes = [
-    (u - v) / (k - j)
-    for (u, v), (j, k) in zip(pairwise(errors), pairwise(spent), strict=True)
+    (u - v) / (k - j) for (u, v), (j, k) in zip(pairwise(errors), pairwise(spent), strict=True)
 ]
 print("a nat buys the most at the top level:", slopes[0] == max(slopes))
 print("and the least at level 1:", slopes[-1] == min(slopes))
@@ -1150,7 +1113,7 @@ print("some widen the expectation:", bool((free_factor > 1).any()))
 # The companion's `conv_ladder` is built like these, with four levels and about a hundredth of the numbers. At the top is a vector, below it are two maps at a quarter of the picture's side, and one at half of it, next to the picture. All that was decided above runs down beside the latents, and each message sees it. For the bound it is a chain of latents like all others.
 
 # %% tags=["nbval-check-output"]
-from companion.hierarchical_vae import conv_ladder
+from companion.ladders import conv_ladder
 
 deep = conv_ladder()
 deep_card = load_weights("conv-hvae-mnist", deep.requires_grad_(False).eval())
@@ -1293,7 +1256,7 @@ torch.set_default_dtype(torch.float)
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import hierarchical_vae as exercises
+from companion.page.exercises import hierarchical_vae as exercises
 
 # %% [markdown]
 # ```{exercise-start} Expectation and message

@@ -22,20 +22,16 @@ from torch.distributions import (
 )
 from torch.nn import functional as F
 
-from companion import data, plots
-from companion.ddpm import (
-    Ddpm,
-    MixtureDenoiser,
-    bound_weights,
-    elbo_step,
-    gaussian_denoiser,
-    single_step_elbo,
-)
+from companion import data
+from companion.ddpm import Ddpm, elbo_step, single_step_elbo
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.elbo import elbo_terms, sample_log_weights
-from companion.interactive import Slider
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import exact, monte_carlo, quadrature, verify
 from companion.schedule import Schedule, add_noise, linear_schedule
-from companion.source import show
-from companion.verify import exact, monte_carlo, quadrature, verify
+from companion.variances import bound_weights
 
 digits = 2 * data.load("mnist", "test").images[:10] - 1  # on [-1, 1]
 schedule = linear_schedule(1000)
@@ -232,9 +228,7 @@ verify("eq-prior-matching", left, right, rejects={"only the mean": 0.5 * square}
 # %%
 def rescaled(T):
     """The linear schedule for T steps: betas 1000 / T times as large, below 1."""
-    return Schedule.from_betas(
-        (torch.linspace(1e-4, 0.02, T) * 1000 / T).clamp(max=0.999)
-    )
+    return Schedule.from_betas((torch.linspace(1e-4, 0.02, T) * 1000 / T).clamp(max=0.999))
 
 
 def top_price(schedule):
@@ -387,8 +381,7 @@ verify("eq-line-product", log_w, products - below, rejects={"E13": learned})
 # %% tags=["nbval-check-output"]
 marginal = [None] + [model.marginal(t, x).log_prob(path[t]) for t in range(1, T + 1)]
 back = [None, None] + [
-    model.inner_posterior(t - 1, path[t], x).log_prob(path[t - 1])
-    for t in range(2, T + 1)
+    model.inner_posterior(t - 1, path[t], x).log_prob(path[t - 1]) for t in range(2, T + 1)
 ]
 left = torch.stack([up(t) for t in range(2, T + 1)])
 plain = torch.stack(back[2:])
@@ -736,12 +729,7 @@ for T in (4, 10, 30, 100, 300, 1000):
 # The cell distorts $x$ at random, translates it by the companion's functions, and compares. Rejected are the errors taken for equal, and a $c_t$ that is not squared.
 
 # %% tags=["nbval-check-output"]
-from companion.schedule import (
-    mean_from_x_0,
-    noise_from_x_0,
-    score_from_x_0,
-    v_from_x_0,
-)
+from companion.schedule import mean_from_x_0, noise_from_x_0, score_from_x_0, v_from_x_0
 
 _ = torch.manual_seed(0)
 x, noise = torch.randn(6, 3), torch.randn(6, 3)
@@ -950,7 +938,7 @@ for T in (10, 100, 1000, 10_000):
 # First the variance, from what is left unknown by the exact denoiser. The companion has this as `optimal_reverse_var`, which takes the mean squared error of the *noise*, and so can be used for pictures too {cite:p}`bao2022`. The two extremes are rejected.
 
 # %% tags=["nbval-check-output"]
-from companion.ddpm import linear_noise_error, optimal_reverse_var
+from companion.variances import linear_noise_error, optimal_reverse_var
 
 lam, mean = 0.25, 0.7
 long = rescaled(100)
@@ -1039,10 +1027,7 @@ for T, (best, beta, tilde) in gaps.items():
 many = sorted({int(T) for T in np.geomspace(10, 100_000, 25)})
 found = [three_variances(rescaled(T), 0.25) for T in many]
 lines = {
-    name: [
-        gap_formula(rescaled(T), 0.25, u[name]).item()
-        for T, u in zip(many, found, strict=True)
-    ]
+    name: [gap_formula(rescaled(T), 0.25, u[name]).item() for T, u in zip(many, found, strict=True)]
     for name in ("beta", "beta-tilde")
 }
 euler = -torch.digamma(torch.ones(())).item()
@@ -1168,8 +1153,7 @@ ring_models["optimal"] = Ddpm(exact_hat, levels, (2,), best)
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
 lost = {
-    name: data_law.log_prob(x) - sample_log_weights(m, x, 1)[0]
-    for name, m in ring_models.items()
+    name: data_law.log_prob(x) - sample_log_weights(m, x, 1)[0] for name, m in ring_models.items()
 }
 mean = {name: gap.mean() for name, gap in lost.items()}
 error = {name: gap.std() / len(x) ** 0.5 for name, gap in lost.items()}
@@ -1189,8 +1173,8 @@ for name in mean:
 # So far the denoiser was exact. What if it had to be learned? The next chapter trains one. Its result for this ring is shipped with the companion, a small network that knows nothing of humps. It takes the place of the exact denoiser in the first model, and nothing else changes. The two are compared on the same points, by the log-weights of paths, as above.
 
 # %%
-from companion.checkpoints import load_weights
-from companion.recipes import RECIPES
+from companion.zoo.checkpoints import load_weights
+from companion.zoo.recipes import RECIPES
 
 torch.set_default_dtype(torch.float)
 trained = RECIPES["ddpm-toy2d"].model()
@@ -1213,7 +1197,7 @@ print("loses less than 0.1 nats more:", bool(more.mean() < 0.1))
 
 # %% mystnb={"image": {"alt": "Three bar charts side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a hundred narrow bars for the diffusion, falling steeply from level 1."}, "figure": {"caption": "One latent, five, and a hundred: the divergence at each level, from one function. The first two describe digits, the third points on the ring.", "name": "fig-three-models"}}
 from companion.data import binarize
-from companion.hierarchical_vae import mlp_ladder
+from companion.ladders import mlp_ladder
 from companion.vae import mlp_vae
 
 torch.set_default_dtype(torch.float)
@@ -1323,7 +1307,7 @@ print("100 x with one step each, a smaller variance:", bool(hundred_x < one_x / 
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import diffusion_elbo as exercises
+from companion.page.exercises import diffusion_elbo as exercises
 
 # %% [markdown]
 # ```{exercise-start} How many steps

@@ -16,15 +16,16 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from companion import data, plots
-from companion.checkpoints import load_record, load_weights
+from companion import data
 from companion.ddpm import Ddpm, elbo_step, noise_errors, noise_prediction_loss
-from companion.recipes import digits_ddpm, mnist_ddpm, toy_ddpm
+from companion.page import plots
+from companion.page.show import show
+from companion.page.verify import at_most, exact, monte_carlo, verify
 from companion.samplers import ancestral_sample
 from companion.schedule import add_noise, linear_schedule, noise_from_x_0
-from companion.source import show
 from companion.training import fit
-from companion.verify import at_most, exact, monte_carlo, verify
+from companion.zoo.checkpoints import load_record, load_weights
+from companion.zoo.recipes import digits_ddpm, mnist_ddpm, toy_ddpm
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
@@ -258,7 +259,8 @@ show(ShiftedNorm.forward, AdaptiveNorm.forward, docstring=False)
 from functools import partial
 
 from companion.data import Batches
-from companion.ddpm import NoisePredictor, VPredictor, image_ddpm
+from companion.ddpm import image_ddpm
+from companion.denoisers import NoisePredictor, VPredictor
 
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
 small_x, small_y = 2 * small_train.images - 1, 2 * small_test.images - 1
@@ -375,7 +377,7 @@ show(noise_prediction_loss, docstring=False)
 # For $\lambda = 1$ this is just the mean of $\bar\alpha_t$. The cell runs Algorithm 1 on 400,000 examples with the exact denoiser, for two variances. The error of an answer that never looks, $\varepsilon_\theta = 0$, is rejected, and so is a forgotten denominator.
 
 # %% tags=["nbval-check-output"]
-from companion.ddpm import gaussian_denoiser
+from companion.denoisers import gaussian_denoiser
 
 _ = torch.manual_seed(0)
 schedule = linear_schedule(1000)
@@ -396,7 +398,7 @@ for lam in (1.0, 0.25):
 
 # %%
 from companion.data import toy_density
-from companion.ddpm import MixtureDenoiser
+from companion.denoisers import MixtureDenoiser
 
 law = toy_density("mixture")
 shapes = law.component_distribution
@@ -458,11 +460,7 @@ plots.curves(
 # %% tags=["nbval-check-output"]
 total, floor, excess = (
     (a - b).square().sum(1).double()
-    for a, b in (
-        (noise, 0.5 * best + 0.2),
-        (noise, best),
-        (best, 0.5 * best + 0.2),
-    )
+    for a, b in ((noise, 0.5 * best + 0.2), (noise, best), (best, 0.5 * best + 0.2))
 )
 zero = torch.zeros(()).double()
 nothing = {"no excess": excess.mean()}
@@ -496,7 +494,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # The cell checks {eq}`eq-bound-from-errors` for one digit and one draw of the noise at each of the thousand times: on the left `elbo_step`, which computes divergences, on the right errors and weights. Rejected are the simple loss's idea, all weights equal to their mean, and a bound without the cost of the variances.
 
 # %%
-from companion.ddpm import bound_weights
+from companion.variances import bound_weights
 
 
 def variances_cost(reverse_var, schedule=schedule):
@@ -573,8 +571,7 @@ def both_sides(denoiser):
         lost += elbo_step(perfect, y, t, noise) - elbo_step(other, y, t, noise)
         x_t = add_noise(toy.schedule, y, t, noise)
         best, answer = (
-            noise_from_x_0(toy.schedule, x_t, t, hat(x_t, t))
-            for hat in (exact_hat, denoiser)
+            noise_from_x_0(toy.schedule, x_t, t, hat(x_t, t)) for hat in (exact_hat, denoiser)
         )
         excess = (best - answer).square().sum(1)
         weighted, plain = weighted + w[time] * excess, plain + excess
@@ -668,7 +665,7 @@ print("drawing by the weights helps:", loud > 1.2 * drawn)
 # A network that deserves its name must be below it. The check fits a straight map from $x_t$ to the noise by least squares, to the exact second moments of forty digits in noise. The error with eigenvalues that are all replaced by their mean is rejected.
 
 # %% tags=["nbval-check-output"]
-from companion.ddpm import linear_noise_error
+from companion.variances import linear_noise_error
 
 few = small_x[:40].flatten(1).double()
 cov = torch.cov(few.T, correction=0)
@@ -738,9 +735,7 @@ verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 late = torch.arange(720, 1001, 20)
 _ = torch.manual_seed(0)
 too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
-price = (
-    64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
-)
+price = 64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
 print(f"more error than a linear estimate, from t = 710 on: {price:.2f} nats")
 off = found[-1] / schedule.snr[1000] / values.mean()
 print(f"the estimated picture at t = 1000 is off by {off:.0f} variances of the data")
@@ -850,9 +845,7 @@ for name, stick in yardsticks.items():
     above = error[1:] - 2 * error_se[1:] > stick
     print(f"\nlinear estimate on {name}: below it at {(quotient < 1).sum()} times,")
     print(f"above it by more than 2 standard errors at {above.sum()}; the quotient is")
-    print(
-        f"{quotient[low]:.2f} at t = {low + 1}, {quotient[high]:.3f} at t = {high + 1}"
-    )
+    print(f"{quotient[low]:.2f} at t = {low + 1}, {quotient[high]:.3f} at t = {high + 1}")
     if test.name == "mnist" and name == "training digits":
         assert above.sum() <= 100
 
@@ -904,9 +897,7 @@ shares = (1 - d) * d ** torch.arange(299, -1, -1.0).double()
 like_others = (shares * thetas).sum()
 shares[0] = d**299
 left = running.module.weight[0, 0]
-verify(
-    "eq-ema-sum", left, (shares * thetas).sum(), rejects={"first alike": like_others}
-)
+verify("eq-ema-sum", left, (shares * thetas).sum(), rejects={"first alike": like_others})
 limit, slow = torch.tensor([(1 - d) / (1 + d), 1 - d]).double()
 long = (1 - d) ** 2 * (d ** torch.arange(20_000.0).double()).square().sum()
 verify("eq-ema-noise", long, limit, exact.within(1e-6), rejects={"1 - d": slow})
@@ -948,8 +939,9 @@ print("and less than half as restless:", bool(jitter[1] < 0.5 * jitter[0]))
 # Three choices of the variances $\sigma_t^2$, $t \ge 2$, are compared: $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. All take $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. A fourth column takes the optimal ones *and at 1* the same rule, by which $\sigma_1^2$ is the mean squared error of the picture at $t = 1$.
 
 # %%
-from companion.ddpm import optimal_reverse_var, single_step_elbo
+from companion.ddpm import single_step_elbo
 from companion.metrics import bits_per_dim
+from companion.variances import optimal_reverse_var
 
 gray = 2 * (255 * test.images[:300]).round() / 255 - 1
 _ = torch.manual_seed(0)
@@ -1054,9 +1046,7 @@ plots.bars(groups, value_label="nats for a digit", horizontal=True)
 
 # %%
 _ = torch.manual_seed(1)
-judge = Ddpm(
-    model.denoiser, schedule, (1, 28, 28), choices["optimal"], model.observation
-)
+judge = Ddpm(model.denoiser, schedule, (1, 28, 28), choices["optimal"], model.observation)
 often = 1 / torch.arange(1001).clamp(min=1)
 with torch.no_grad():
     guesses = [single_step_elbo(judge, gray[:80], often) for _ in range(8)]
@@ -1119,13 +1109,9 @@ fig, (left, middle, right) = plots.figure(3, height=2.6)
 done, rate = 1000 - every, rates["optimal"]
 steps_done, in_levels = "steps done", "distortion (gray levels)"
 in_bits = "rate (bits per dimension)"
-_ = plots.curves(
-    {"": (done, distortion)}, x_label=steps_done, y_label=in_levels, axes=left
-)
+_ = plots.curves({"": (done, distortion)}, x_label=steps_done, y_label=in_levels, axes=left)
 _ = plots.curves({"": (done, rate)}, x_label=steps_done, y_label=in_bits, axes=middle)
-_ = plots.curves(
-    {"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, axes=right
-)
+_ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, axes=right)
 fig
 
 # %% [markdown]
@@ -1135,7 +1121,7 @@ fig
 
 
 # %%
-from companion.interactive import Slider
+from companion.page.sliders import Slider
 
 
 def received(t):
@@ -1225,10 +1211,7 @@ fig
 gain = [((share > 0.05) & (share < 0.95)).sum().item() for share in open_share.values()]
 print("the cosine has more times with something to decide:", gain[1] > gain[0])
 costs_of = [nats for nats, _ in between.values()]
-print(
-    "the bound differs by less than 2 percent:",
-    abs(costs_of[0] / costs_of[1] - 1) < 0.02,
-)
+print("the bound differs by less than 2 percent:", abs(costs_of[0] / costs_of[1] - 1) < 0.02)
 
 # %% [markdown]
 # (sec-ddpm-samples)=
@@ -1367,13 +1350,9 @@ def off_by(T, delta, lam=0.25):
 # %% tags=["nbval-check-output"]
 cases = [(T, delta) for T in (30, 100, 1000) for delta in (0.0, 0.05, 0.2)]
 found = [off_by(T, delta) for T, delta in cases]
-laws, steps_part, network_part = (
-    torch.stack(column) for column in zip(*found, strict=True)
-)
+laws, steps_part, network_part = (torch.stack(column) for column in zip(*found, strict=True))
 no_network = {"without the network": steps_part}
-verify(
-    "eq-decoder-limit", laws, steps_part + network_part, at_most(0), rejects=no_network
-)
+verify("eq-decoder-limit", laws, steps_part + network_part, at_most(0), rejects=no_network)
 print("   T  delta   divergence of the law   steps, variances   network")
 for (T, delta), (law_part, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {law_part:20.5f} {a:18.5f} {b:11.5f}")
@@ -1434,11 +1413,7 @@ def told(change):
     return Ddpm(denoiser, schedule, (1, 28, 28), model.reverse_var, model.observation)
 
 
-tellings = {
-    "t": lambda t: t,
-    "t - 1": lambda t: t - 1,
-    "always 500": lambda t: 0 * t + 500,
-}
+tellings = {"t": lambda t: t, "t - 1": lambda t: t - 1, "always 500": lambda t: 0 * t + 500}
 at_times = [2, 5, 20, 100, 400, 700]
 print("told        " + "".join(f"  t = {t:4}" for t in at_times))
 by_telling = {}
@@ -1450,13 +1425,8 @@ for name, change in tellings.items():
 # %% tags=["nbval-check-output", "mnist"]
 right_time, one_off, never = by_telling.values()
 print("one off, at t = 2: worse:", bool(one_off[0] > right_time[0]))
-print(
-    "one off, at t = 400: by less than a percent:",
-    bool(one_off[4] < 1.01 * right_time[4]),
-)
-print(
-    "never told, at t = 100: three times the error:", bool(never[3] > 3 * right_time[3])
-)
+print("one off, at t = 400: by less than a percent:", bool(one_off[4] < 1.01 * right_time[4]))
+print("never told, at t = 100: three times the error:", bool(never[3] > 3 * right_time[3]))
 
 # %% [markdown]
 # One step off is hardly to be seen, but at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles, and there the bound has its largest weights. Such a mistake can live in a code for years; only a test at the first times finds it. A time that is not told at all is another matter. The samples show it:
@@ -1466,10 +1436,7 @@ every_40th = schedule.strided(range(40, 1001, 40))
 narrow = every_40th.posterior_var
 narrow[1] = narrow[2]
 rows = {}
-for name, change in (
-    ("right time", tellings["t"]),
-    ("always 500", tellings["always 500"]),
-):
+for name, change in (("right time", tellings["t"]), ("always 500", tellings["always 500"])):
     _ = torch.manual_seed(2)
     teller = Ddpm(told(change).denoiser, every_40th, (1, 28, 28), narrow)
     *_, drawn = ancestral_sample(teller, 8)
@@ -1486,7 +1453,7 @@ plots.image_rows(rows)
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import ddpm_training as exercises
+from companion.page.exercises import ddpm_training as exercises
 
 # %% [markdown]
 # ```{exercise-start} How far a stack sees

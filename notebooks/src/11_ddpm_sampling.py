@@ -12,14 +12,15 @@ from functools import partial
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from companion import data, plots
-from companion.checkpoints import load_record, load_weights
-from companion.ddpm import MixtureDenoiser, gaussian_denoiser
-from companion.recipes import mnist_ddpm, toy_ddpm
+from companion import data
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
+from companion.page import plots
+from companion.page.show import show
+from companion.page.verify import exact, monte_carlo, verify
 from companion.samplers import ddim_posterior, ddim_sample, ddpm_sample
 from companion.schedule import add_noise, linear_schedule, noise_from_x_0
-from companion.source import show
-from companion.verify import exact, monte_carlo, verify
+from companion.zoo.checkpoints import load_record, load_weights
+from companion.zoo.recipes import mnist_ddpm, toy_ddpm
 
 _ = torch.manual_seed(0)
 test = data.load("mnist", "test")
@@ -410,15 +411,10 @@ for measure, error in measures.items():
 # %% mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of the narrow variance lowest, and the one of the wide variance rises far above one."}, "figure": {"caption": "Variance of the samples over that of the data, by the latter; twenty steps.", "name": "fig-few-steps"}}
 lams = torch.logspace(-4, 1, 60).double()
 ratios = {
-    name: (lams, final_variance(few(20), q, lams) / lams)
-    for name, q in samplers(few(20)).items()
+    name: (lams, final_variance(few(20), q, lams) / lams) for name, q in samplers(few(20)).items()
 }
 plots.curves(
-    ratios,
-    x_label="variance of the data",
-    y_label="samples / data",
-    log_x=True,
-    log_y=True,
+    ratios, x_label="variance of the data", y_label="samples / data", log_x=True, log_y=True
 )
 
 # %% [markdown]
@@ -581,7 +577,7 @@ print("second order closer than DDIM, at some length:", second)
 
 
 # %%
-from companion.interactive import Slider
+from companion.page.sliders import Slider
 
 film_16 = torch.stack([x[:16] for x in fresh_50])
 film_times = [*few(50).times.tolist()[::-1]]
@@ -647,9 +643,7 @@ plots.image_rows(rows, tile=0.8)
 
 # %%
 print("mean squared error on [0, 1]:", [f"{e:.5f}" for e in back_errors])
-assert (back_errors[2] < back_errors[0] and back_errors[2] < 0.01) or (
-    test.name != "mnist"
-)
+assert (back_errors[2] < back_errors[0] and back_errors[2] < 0.01) or (test.name != "mnist")
 
 # %% tags=["nbval-check-output", "mnist"]
 print("thirty steps are better than five:", back_errors[2] < back_errors[0])
@@ -658,7 +652,7 @@ print("thirty steps are better than five:", back_errors[2] < back_errors[0])
 # **Between two digits.** So each digit has an address in the noise, and one can walk from address to address, as between the codes of {ref}`chapter 7 <sec-latent-walks>`. Draws of noise in many dimensions have nearly one length, so the walk follows a great circle {eq}`eq-slerp`. Below it is the plain cross-fade of the pixels.
 
 # %% mystnb={"image": {"alt": "Two rows of seven pictures from one digit to another. Above, most pictures in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From a digit to another, in thirty steps: through the noise, and through the pixels.", "name": "fig-noise-walk"}}
-from companion.samplers import spherical_interpolation
+from companion.interpolation import spherical_interpolation
 
 share = torch.linspace(0, 1, 7)
 ends = x_T[:1], x_T[1:2]
@@ -700,9 +694,7 @@ ends = {}
 for push in (0.0, 1.0):
     for name, noise_of in {"none": 0 * rest.beta, "wide": rest.beta}.items():
         _ = torch.manual_seed(3)
-        *_, ends[name, push] = ddpm_sample(
-            normal_data(lam), rest, here + push, noise_of
-        )
+        *_, ends[name, push] = ddpm_sample(normal_data(lam), rest, here + push, noise_of)
     *_, ends["DDIM", push] = ddim_sample(normal_data(lam), rest, here + push)
 change = {n: (ends[n, 1.0] - ends[n, 0.0])[0] for n in ("none", "wide", "DDIM")}
 kept, V = rest.alpha_bar[-1], rest.alpha_bar[-1] * lam + rest.noise_var[-1]
@@ -773,10 +765,7 @@ for name, calm in {"fresh noise": "no push", "DDIM": "no push, DDIM"}.items():
     print(f"{name:12} brightness where the bar met black: {left_of_bar[name]:.2f}")
 
 # %% tags=["nbval-check-output", "mnist"]
-print(
-    "fresh noise leaves less of the bar:",
-    bool(left_of_bar["fresh noise"] < left_of_bar["DDIM"]),
-)
+print("fresh noise leaves less of the bar:", bool(left_of_bar["fresh noise"] < left_of_bar["DDIM"]))
 
 # %% [markdown]
 # The network has never seen such a bar. With DDIM most of it stays in the pictures of {numref}`fig-push`, as a bar. With fresh noise a good part is pulled back; what can be a stroke is made one, and then the push has changed the digit. The last row is the network's answer at once, at the moment of the push: it believes the bar, and it is the steps with fresh noise that correct a part of it.
@@ -813,9 +802,7 @@ from companion.score import exact_score, noisy_mixture
 _ = torch.manual_seed(0)
 weights = torch.tensor([0.5, 0.3, 0.2]).double()
 means = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]]).double()
-factors = torch.tensor(
-    [[[0.4, 0], [0.2, 0.3]], [[0.3, 0], [0, 0.5]], [[0.2, 0], [-0.2, 0.3]]]
-)
+factors = torch.tensor([[[0.4, 0], [0.2, 0.3]], [[0.3, 0], [0, 0.5]], [[0.2, 0], [-0.2, 0.3]]])
 covs = (factors @ factors.mT).double()
 law = MixtureSameFamily(Categorical(weights), MultivariateNormal(means, covs))
 law_hat = MixtureDenoiser(schedule, weights, means, covs)
@@ -921,7 +908,7 @@ for t in (3, 12, 30):
 # In the cell 200,000 walkers start as wide as this and must stay so. The variance $s^2$ is rejected, and so is a bias of half the size.
 
 # %% tags=["nbval-check-output"]
-from companion.samplers import langevin_sample
+from companion.score import langevin_sample
 
 _ = torch.manual_seed(0)
 s2, h = torch.tensor(0.5).double(), 0.4
@@ -1007,7 +994,7 @@ print(f"{step.number} steps, loss of the last batch {step.loss:.3f}")
 # And it is sampled, 1500 walkers, once with annealing and once with the last level alone, with the same number of steps. To be fair, plain Langevin dynamics gets the *exact* score.
 
 # %%
-from companion.samplers import annealed_langevin_sample
+from companion.score import annealed_langevin_sample
 
 _ = torch.manual_seed(1)
 walkers = 3 * torch.randn(1500, 2)
@@ -1028,9 +1015,7 @@ found = {"annealed, learned": shares(annealed), "plain, exact": shares(plain)}
 fig, panels = plots.figure(2, height=3.4)
 pairs = {"annealed": annealed, "plain": plain}
 for panel, (name, points) in zip(panels, pairs.items(), strict=True):
-    _ = plots.scatter(
-        points, x_label=f"$x_1$, {name}", y_label="$x_2$", bounds=box, axes=panel
-    )
+    _ = plots.scatter(points, x_label=f"$x_1$, {name}", y_label="$x_2$", bounds=box, axes=panel)
 fig
 
 # %% [markdown]
@@ -1057,7 +1042,7 @@ print("plain: more than 25 percent:", bool(by_walking > 0.25))
 
 
 # %%
-from companion.recipes import digit_score
+from companion.zoo.recipes import digit_score
 
 digit_model = digit_score()
 card = load_weights("score-mnist", digit_model.requires_grad_(False).eval())
@@ -1194,9 +1179,7 @@ score = mixture_score(law, x, r.detach())
 
 def change_along(f):
     """Minus the divergence of f, minus f times the score."""
-    parts = [
-        torch.autograd.grad(f[:, i].sum(), x, retain_graph=True)[0] for i in (0, 1)
-    ]
+    parts = [torch.autograd.grad(f[:, i].sum(), x, retain_graph=True)[0] for i in (0, 1)]
     divergence = parts[0][:, 0] + parts[1][:, 1]
     return (-divergence - (f * score).sum(1)).detach()
 
@@ -1209,20 +1192,16 @@ verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 # See it flow. The slider moves 1500 points from noise to the lopsided ring. Their color is the hump where they end; the colors are there from the start, in sectors, because the flow is a map. Heavy humps own more of the noise.
 
 # %%
-from companion.score import probability_flow
+from companion.flows import probability_flow
 
 _ = torch.manual_seed(0)
 clock = torch.tensor([-12.0, -1.5, -0.8, -0.4, -0.2, -0.1, -0.04, 0]).double()
-flowing = probability_flow(
-    partial(mixture_score, uneven), torch.randn(1500, 2), clock, 1e-4, 1e-4
-)
+flowing = probability_flow(partial(mixture_score, uneven), torch.randn(1500, 2), clock, 1e-4, 1e-4)
 owner = (flowing[-1][:, None] - halved[0]).norm(dim=2).argmin(1)
 
 
 def flow_frame(k, points=flowing, labels=owner):
-    return plots.scatter(
-        points[k], labels, x_label="$x_1$", y_label="$x_2$", bounds=(-3, 3, -3, 3)
-    )
+    return plots.scatter(points[k], labels, x_label="$x_1$", y_label="$x_2$", bounds=(-3, 3, -3, 3))
 
 
 clock_labels = [f"{r:.2f}" for r in clock.tolist()]
@@ -1245,7 +1224,7 @@ Slider.over(
 # The cell takes twenty points of the ring and beside it, flows them to $r_1 = -20$, and compares with the density in closed form. The tolerance is a thousandth of a nat per dimension. Without the integral the answer is rejected.
 
 # %% tags=["nbval-check-output"]
-from companion.score import ode_log_prob
+from companion.flows import ode_log_prob
 
 _ = torch.manual_seed(0)
 x, ring_score = 1.2 * torch.randn(20, 2).double(), partial(mixture_score, uneven)
@@ -1277,7 +1256,7 @@ verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=no_volum
 # First {eq}`eq-flow-velocity`, by simulation. If it holds, $\varepsilon - x$ differs from the right side by something that has the mean zero whatever it is multiplied by, as long as that depends on $x_u$ alone. The cell multiplies by the right side itself. Rejected is a velocity divided by $1 - u$.
 
 # %% tags=["nbval-check-output"]
-from companion.score import flow_velocity, straight_line
+from companion.flows import flow_velocity, straight_line
 
 _ = torch.manual_seed(0)
 x, u = law.sample((100_000,)), torch.tensor(0.4).double()
@@ -1295,7 +1274,7 @@ verify("eq-flow-velocity", left, zero, monte_carlo, rejects=wrong)
 # Then {eq}`eq-flow-matching`. The left side is a difference quotient of the flow that the solver finds. A flow that is not rescaled by $c$ is rejected.
 
 # %% tags=["nbval-check-output"]
-from companion.verify import autograd
+from companion.page.verify import autograd
 
 u, du = torch.tensor(0.4).double(), 1e-4
 c, r = straight_line(torch.stack([u - du, u, u + du]))
@@ -1343,9 +1322,7 @@ for S in (100, 20, 5):
             *_, points_of[S, how, who] = kinds[how](d, sub, ring_starts)
             report[S, how, who] = ring_report(points_of[S, how, who])
             width, stray, wrong_hump = report[S, how, who]
-            cells += [
-                f"{who}: {width:5.2f}, stray {stray:5.1%}, wrong {wrong_hump:.1%}"
-            ]
+            cells += [f"{who}: {width:5.2f}, stray {stray:5.1%}, wrong {wrong_hump:.1%}"]
         print("   ".join(cells))
 
 # %% [markdown]
@@ -1473,7 +1450,7 @@ print(f"the factor: {schedule.noise_var[100] ** 0.5:.2f}")
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import ddpm_sampling as exercises
+from companion.page.exercises import ddpm_sampling as exercises
 
 # %% [markdown]
 # ```{exercise-start} One step of DDIM

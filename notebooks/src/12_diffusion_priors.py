@@ -10,24 +10,20 @@
 from functools import partial
 
 import torch
-from torch.distributions import (
-    Categorical,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-)
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 from torch.nn import functional as F
 
-from companion import data, plots
-from companion.checkpoints import load_record, load_weights
-from companion.ddpm import MixtureDenoiser, gaussian_denoiser
+from companion import data
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.guidance import guided, posterior_denoiser
 from companion.networks.classifier import DigitClassifier
-from companion.recipes import classes_ddpm, codes, digit_encoder, latent_ddpm
+from companion.page import plots
+from companion.page.show import show
+from companion.page.verify import exact, monte_carlo, quadrature, variance, verify
 from companion.samplers import ddim_sample, ddpm_sample, dpm_solver_sample
 from companion.schedule import add_noise, linear_schedule
-from companion.source import show
-from companion.verify import exact, monte_carlo, quadrature, variance, verify
+from companion.zoo.checkpoints import load_record, load_weights
+from companion.zoo.recipes import classes_ddpm, codes, digit_encoder, latent_ddpm
 
 # %% [markdown]
 # Three networks are used: a diffusion model of digits that can be told the class, one of the codes of a VAE, and a classifier as the judge.
@@ -116,9 +112,7 @@ s = linear_schedule(100, 1e-3, 0.2)
 angle = torch.arange(8).double() * torch.pi / 4
 means = 1.25 * torch.stack([angle.cos(), angle.sin()], 1)
 covs = (0.125**2 * torch.eye(2).double()).expand(8, 2, 2)
-law = MixtureSameFamily(
-    Categorical(torch.ones(8).double()), MultivariateNormal(means, covs)
-)
+law = MixtureSameFamily(Categorical(torch.ones(8).double()), MultivariateNormal(means, covs))
 ring_hat = MixtureDenoiser(s, torch.full((8,), 1 / 8).double(), means, covs)
 quarter_hat = MixtureDenoiser(s, torch.full((2,), 0.5).double(), means[:2], covs[:2])
 
@@ -331,9 +325,7 @@ def guided_hat(x_t, t, kappa=3):
 
 
 _ = torch.manual_seed(0)
-low, high = end(
-    ddim_sample(guided_hat, schedule, torch.tensor([[0.0], [1.0]]).double())
-)
+low, high = end(ddim_sample(guided_hat, schedule, torch.tensor([[0.0], [1.0]]).double()))
 W, wrong = (high - low)[0] ** 2, {"tilted": tilted, "DDPM": chain}
 verify("eq-guided-variance", W, flow, exact.within(0.02), rejects=wrong)
 x_T = torch.randn(20_000, 1).double()
@@ -380,7 +372,7 @@ plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 # In {numref}`fig-guidance-grid` slant and place stay from row to row: the cloud decides them. With a larger scale the class becomes clearer, and then some strokes grow thick. A larger sample was drawn beforehand: 500 digits at each of eight scales, fifty of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty pictures, and of all of them how much their pixels vary and what the classifier of chapter 10 sees. The slider moves through the scales; each column has one class.
 
 # %%
-from companion.interactive import Slider
+from companion.page.sliders import Slider
 
 record, _ = load_record("ddpm-mnist-classes-guidance-record")
 scales, label = record["scale"].tolist(), record["label"]
@@ -395,9 +387,7 @@ Slider.over(
     range(len(scales)),
     at_scale,
     description="guidance scale",
-    alt=lambda i: (
-        f"Six rows of ten digits, one class in each column, scale {scales[i]}"
-    ),
+    alt=lambda i: f"Six rows of ten digits, one class in each column, scale {scales[i]}",
     label=lambda i: f"{scales[i]:g}",
     start=2,
 )
@@ -434,9 +424,7 @@ for i, kappa in enumerate(scales):
     spreads += [record["spread"][i].mean().item() / unit]
     far += [frechet_distance(seen, reference)]
     share, error = right[-1]
-    print(
-        f"{kappa:4.1f} {share:8.1%} +- {error:4.1%} {spreads[-1]:8.2f} {far[-1]:9.1f}"
-    )
+    print(f"{kappa:4.1f} {share:8.1%} +- {error:4.1%} {spreads[-1]:8.2f} {far[-1]:9.1f}")
 of_real = proportion(judge.head(real_features).argmax(1) == real[1])
 far_real = frechet_distance(real_features, reference)
 print(f"real {of_real[0]:8.1%} +- {of_real[1]:4.1%} {1:8.2f} {far_real:9.1f}")
@@ -491,9 +479,7 @@ print(f"not told: {far[0]:.0f}; the network of chapter 10: {far_alone:.0f}")
 # %% tags=["nbval-check-output", "mnist"]
 chance = right[0].value
 print("scale 0: a tenth, within 5 standard errors:", abs(chance - 0.1) < 5 * 0.0134)
-print(
-    "at some scale more than 98 percent are right:", max(r.value for r in right) > 0.98
-)
+print("at some scale more than 98 percent are right:", max(r.value for r in right) > 0.98)
 print("the largest scale is twice as far as the best one:", far[-1] > 2 * min(far))
 fall = spreads[-1] / spreads[2]
 print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.9)
@@ -757,20 +743,15 @@ plots.image_rows(shown, tile=0.55)
 # In {numref}`fig-restored` the normal prior knows which pixels go together. It does not know that digits are made of strokes, nor that pixels are mostly black or white. Do the restored digits agree with what was measured? The truth and a fair draw from $p(x \mid y)$ have the same law given $y$. So the *residual* $y - A x$ of a fair draw has the law of the noise, with the standard deviation 0.05. And how far is the truth?
 
 # %%
-print(
-    "                residual   error of x: normal, diffusion  (mean square, on [0, 1])"
-)
+print("                residual   error of x: normal, diffusion  (mean square, on [0, 1])")
 residual, errors = {}, {}
 for name, A in measures.items():
     gap = measured[name] - restored[name].flatten(1) @ A.T
     residual[name] = gap.square().mean().sqrt().item()
     errors[name] = [
-        (bright(x[name]) - bright(originals)).square().mean().item()
-        for x in (linear, restored)
+        (bright(x[name]) - bright(originals)).square().mean().item() for x in (linear, restored)
     ]
-    print(
-        f"{name:14} {residual[name]:8.3f} {errors[name][0]:16.4f} {errors[name][1]:10.4f}"
-    )
+    print(f"{name:14} {residual[name]:8.3f} {errors[name][0]:16.4f} {errors[name][1]:10.4f}")
     assert residual[name] < 0.1 or test.name != "mnist"
 
 # %% tags=["nbval-check-output", "mnist"]
@@ -878,9 +859,7 @@ plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 # %%
 decoded["reconstructions"] = vae.likelihood(codes(real[0])).mean
 decoded["real digits"] = real[0]
-distance = {
-    name: frechet_distance(features(x), reference) for name, x in decoded.items()
-}
+distance = {name: frechet_distance(features(x), reference) for name, x in decoded.items()}
 for name, value in distance.items():
     print(f"{name:17} {value:7.1f}")
 near = distance["latent diffusion"]
@@ -915,9 +894,7 @@ in_pixels = multiply_adds(denoiser, torch.randn(1, 1, 28, 28), time)
 in_codes = multiply_adds(latent.denoiser, torch.randn(1, 16), time)
 to_decode = multiply_adds(lambda z: vae.likelihood(z).mean, torch.randn(1, 16))
 print(f"pixels: {in_pixels / 1e6:.1f} million a step")
-print(
-    f"codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to decode once"
-)
+print(f"codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to decode once")
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
@@ -1011,9 +988,7 @@ cleaned = {}
 for told_noise in (0.3, 0.03):
     whole = torch.eye(784), noisy.flatten(1), told_noise, cov
     hat = posterior_denoiser(denoiser, schedule, *whole)
-    cleaned[f"told {told_noise}"] = end(
-        ddpm_sample(hat, few(15), torch.randn(6, 1, 28, 28))
-    )
+    cleaned[f"told {told_noise}"] = end(ddpm_sample(hat, few(15), torch.randn(6, 1, 28, 28)))
 rows = {"measured": bright(noisy)} | {n: bright(x) for n, x in cleaned.items()}
 plots.image_rows(rows, tile=0.75)
 
@@ -1062,7 +1037,7 @@ print("and farther from the truth by half:", bool(worse))
 # Replace the three dots by your answer and run the cell.
 
 # %% tags=["nbval-check-output"]
-from companion.exercises import diffusion_priors as exercises
+from companion.page.exercises import diffusion_priors as exercises
 
 # %% [markdown]
 # ```{exercise-start} The classifier inside

@@ -17,7 +17,9 @@ if harness.find_browser() is None:  # one line says so: that of test_site.py
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    home = str(tmp_path_factory.mktemp("browser"))  # Chromium leaves settings behind, but not in the reader's home
+    home = str(
+        tmp_path_factory.mktemp("browser")
+    )  # Chromium leaves settings behind, but not in the reader's home
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=harness.find_browser(),

@@ -89,10 +89,14 @@ class _Handler(SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def serve(folder: Path, prefix: str = "/") -> Iterator[str]:
     """Serve `folder` on the loopback address at a free port; gives the address of its top."""
-    handler = functools.partial(type("Handler", (_Handler,), {"prefix": prefix}), directory=str(folder))
+    handler = functools.partial(
+        type("Handler", (_Handler,), {"prefix": prefix}), directory=str(folder)
+    )
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}{prefix}"
@@ -106,7 +110,9 @@ def serve(folder: Path, prefix: str = "/") -> Iterator[str]:
 
 def redirect(file: Path) -> str | None:
     """Where a page with a refresh tag leads, or None for a page of its own."""
-    match = re.search(r'http-equiv="refresh"[^>]*url=([^"]+)"', file.read_text("utf8"), re.IGNORECASE)
+    match = re.search(
+        r'http-equiv="refresh"[^>]*url=([^"]+)"', file.read_text("utf8"), re.IGNORECASE
+    )
     return match.group(1).strip() if match else None
 
 
@@ -128,12 +134,16 @@ class Visit:
         self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         self.page.on("console", self._console)
         self.page.on("request", self._request)
-        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url[:200]}"))
+        self.page.on(
+            "requestfailed", lambda request: self.problems.append(f"failed: {request.url[:200]}")
+        )
         self.page.on("response", self._response)
 
     def _console(self, message: Any) -> None:
         if message.type == "error":
-            self.problems.append(f"console error: {message.text[:300]} ({message.location.get('url', '')[:200]})")
+            self.problems.append(
+                f"console error: {message.text[:300]} ({message.location.get('url', '')[:200]})"
+            )
 
     def _request(self, request: Any) -> None:
         if request.url.startswith(("data:", "blob:", "about:")):
@@ -148,7 +158,9 @@ class Visit:
     def open(self, name: str) -> None:
         """Open the page and wait until its pictures are loaded and its mathematics is typeset."""
         self.page.goto(self.base + name, wait_until="load")
-        self.page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }")
+        self.page.evaluate(
+            "async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }"
+        )
 
 
 # ------------------------------------------------------------------------------------------------ the checks
@@ -309,7 +321,10 @@ def use_theme(page: Any, theme: str) -> None:
 
 # Violations of the theme and its extensions, not of this book: the rule, and the one element it may concern.
 THEME_VIOLATIONS = {
-    ("aria-required-children", ".citation-list"),  # the bibliography: docutils lists entries by role doc-biblioentry
+    (
+        "aria-required-children",
+        ".citation-list",
+    )  # the bibliography: docutils lists entries by role doc-biblioentry
 }
 
 
@@ -357,7 +372,9 @@ def axe_problems(page: Any, colors: bool) -> list[str]:
         for node in violation["nodes"]:
             target = " ".join(str(part) for part in node["target"])
             if (violation["id"], target) not in THEME_VIOLATIONS:
-                found.append(f"{violation['id']} ({violation['impact']}): {target}: {node['html'][:160]}")
+                found.append(
+                    f"{violation['id']} ({violation['impact']}): {target}: {node['html'][:160]}"
+                )
     return found
 
 
@@ -366,7 +383,11 @@ def axe_problems(page: Any, colors: bool) -> list[str]:
 
 def slider_problems(page: Any, figure: Any) -> list[str]:
     """Move one slider by mouse and by keyboard; each move must change value, picture, alt text and read-out."""
-    control, image, output = figure.locator("input[type=range]"), figure.locator("img"), figure.locator("output")
+    control, image, output = (
+        figure.locator("input[type=range]"),
+        figure.locator("img"),
+        figure.locator("output"),
+    )
     for part, locator in (("control", control), ("picture", image), ("read-out", output)):
         if locator.count() != 1:
             return [f"the slider has {locator.count()} elements of the kind: {part}"]
@@ -431,7 +452,11 @@ def editor_problems(page: Any, figure: Any) -> list[str]:
             found.append(f"{name}: it moves another slider")
         control.fill(start)
         after = state()
-        found += [f"{name}: the way back changes the {part}" for part in before if before[part] != after[part]]
+        found += [
+            f"{name}: the way back changes the {part}"
+            for part in before
+            if before[part] != after[part]
+        ]
     return found
 
 
@@ -443,7 +468,9 @@ def _move_problems(page: Any, control: Any, state: Callable[[], dict[str, Any]])
         before = state()
         action()
         after = state()
-        found.extend(f"{how} does not change the {part}" for part in before if before[part] == after[part])
+        found.extend(
+            f"{how} does not change the {part}" for part in before if before[part] == after[part]
+        )
         if value is not None and after["value"] != value:
             found.append(f"{how} leads to {after['value']}, not to {value}")
 
@@ -480,7 +507,9 @@ def fold_problems(page: Any, limit: int = 3) -> list[str]:
         (".admonition.toggle", ".admonition-title"),
         ("main details:not([class])", "summary"),
     ):
-        closed = page.locator(f"{kind}:not([open])" if "details" in kind else f"{kind}.toggle-hidden")
+        closed = page.locator(
+            f"{kind}:not([open])" if "details" in kind else f"{kind}.toggle-hidden"
+        )
         for block in closed.element_handles()[:limit]:
             if not block.is_visible():
                 continue  # inside another folded block

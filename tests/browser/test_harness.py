@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from companion.interactive import Editor
+from companion.page.sliders import Editor
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -46,7 +46,9 @@ def show(context: Any, tmp_path: Path) -> Iterator[Any]:
 
         def open_(body: str) -> harness.Visit:
             head = '<!doctype html><html lang="en"><head><title>A page</title></head>'
-            (tmp_path / "page.html").write_text(f"{head}<body><main>{body}</main></body></html>", "utf8")
+            (tmp_path / "page.html").write_text(
+                f"{head}<body><main>{body}</main></body></html>", "utf8"
+            )
             visit = harness.Visit(context.new_page(), base)
             pages.append(visit.page)
             visit.open("page.html")
@@ -81,7 +83,10 @@ def test_a_clean_page_has_no_problem(show: Any) -> None:
         ("<script src='missing.js'></script>", "status 404"),
         ("<script src='/page.html'></script>", "status 404"),  # exists, but only below the prefix
         ("<script src='https://cdn.invalid/x.js'></script>", "a request to another host"),
-        ("<script>fetch('http://127.0.0.1:9/').catch(() => 0)</script>", "a request to another host"),
+        (
+            "<script>fetch('http://127.0.0.1:9/').catch(() => 0)</script>",
+            "a request to another host",
+        ),
     ],
 )
 def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str) -> None:
@@ -97,7 +102,11 @@ def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str
     ("check", "planted", "expected"),
     [
         (harness.math_problems, '<span class="math">\\(x\\)</span>', "not typeset"),
-        (harness.math_problems, '<mjx-merror data-mjx-error="Missing brace">x</mjx-merror>', "Missing brace"),
+        (
+            harness.math_problems,
+            '<mjx-merror data-mjx-error="Missing brace">x</mjx-merror>',
+            "Missing brace",
+        ),
         (
             harness.math_problems,
             '<mjx-assistive-mml><math><mtext mathcolor="red">\\foo</mtext></math></mjx-assistive-mml>',
@@ -115,17 +124,29 @@ def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str
         (harness.image_problems, f'<img alt="../_images/ab.png" src="{PIXEL}">', "says nothing"),
         (harness.image_problems, '<img alt="A curve" src="missing.png">', "not loaded"),
         (harness.width_problems, '<div class="wide" style="width: 2000px">x</div>', "div.wide"),
-        (harness.cut_problems, '<pre style="overflow: hidden"><b style="padding: 0 999px">x</b></pre>', "cut off"),
+        (
+            harness.cut_problems,
+            '<pre style="overflow: hidden"><b style="padding: 0 999px">x</b></pre>',
+            "cut off",
+        ),
         (
             harness.tab_problems,
             '<span class="math"><mjx-container tabindex="0">x</mjx-container></span>',
             "a formula that need not scroll is a stop",
         ),
-        (harness.tab_problems, '<button style="outline: none">x</button>', "the focus cannot be seen"),
+        (
+            harness.tab_problems,
+            '<button style="outline: none">x</button>',
+            "the focus cannot be seen",
+        ),
         (colors, '<p style="color: #999; background: #fff">pale</p>', "color-contrast"),
         (rules, '<input type="range">', "label"),
         (rules, '<div role="list" class="mine"><p>x</p></div>', "aria-required-children"),
-        (harness.fold_problems, '<details class="sd-dropdown"><summary>Proof</summary></details>', "folds nothing"),
+        (
+            harness.fold_problems,
+            '<details class="sd-dropdown"><summary>Proof</summary></details>',
+            "folds nothing",
+        ),
         (
             harness.fold_problems,
             '<details class="hide"><summary onclick="return false">Code</summary><p>x</p></details>',
@@ -159,26 +180,42 @@ HIDDEN = '<div class="admonition toggle"><p class="admonition-title">S</p><p sty
 @pytest.mark.parametrize(
     ("planted", "expected"),
     [
-        (UNFOLD.format("addEventListener('afterprint', () => folds().forEach(e => e.open = false));"), []),
+        (
+            UNFOLD.format(
+                "addEventListener('afterprint', () => folds().forEach(e => e.open = false));"
+            ),
+            [],
+        ),
         (UNFOLD.format(""), ["printing leaves folds open"]),
         (
             HIDDEN + SLIDER.format(pixel=PIXEL, event="input", body=""),
-            ["folded on paper", "hidden on paper", "a slider that is no picture on paper", "paper is not light"],
+            [
+                "folded on paper",
+                "hidden on paper",
+                "a slider that is no picture on paper",
+                "paper is not light",
+            ],
         ),
         (
-            UNFOLD.format("addEventListener('afterprint', () => folds().forEach(e => e.open = false));")
+            UNFOLD.format(
+                "addEventListener('afterprint', () => folds().forEach(e => e.open = false));"
+            )
             + '<figure class="companion-editor"><img alt="x"><input type="range"></figure>',
             ["an editor that is no picture on paper"],
         ),
     ],
 )
 def test_what_is_missing_on_paper_is_found(show: Any, planted: str, expected: list[str]) -> None:
-    assert [problem.split(":")[0] for problem in harness.print_problems(show(CLEAN + planted).page)] == expected
+    assert [
+        problem.split(":")[0] for problem in harness.print_problems(show(CLEAN + planted).page)
+    ] == expected
 
 
 def test_contrast_is_judged_in_each_theme(show: Any) -> None:
     style = "body { background: #111; transition: all 1s } html[data-theme=dark] p { color: #222 }"
-    page = show(f"<style>html[data-theme=dark] {style}</style><h1 style='color: #777'>Heading</h1><p>text</p>").page
+    page = show(
+        f"<style>html[data-theme=dark] {style}</style><h1 style='color: #777'>Heading</h1><p>text</p>"
+    ).page
     harness.use_theme(page, "light")
     assert colors(page) == []
     harness.use_theme(page, "dark")
@@ -187,9 +224,15 @@ def test_contrast_is_judged_in_each_theme(show: Any) -> None:
 
 def test_every_color_of_code_is_judged_once(show: Any) -> None:
     pale = "<style>.c { color: #bbb } .cell_output { background: #ddd; color: #aaa }</style>"
-    block = '<div class="{}"><div class="highlight"><pre><span class="k">if</span> {}</pre></div></div>'
+    block = (
+        '<div class="{}"><div class="highlight"><pre><span class="k">if</span> {}</pre></div></div>'
+    )
     comment = '<span class="c"># pale</span>'
-    inside = [block.format("cell_input", ""), block.format("cell_input", comment), block.format("cell_input", comment)]
+    inside = [
+        block.format("cell_input", ""),
+        block.format("cell_input", comment),
+        block.format("cell_input", comment),
+    ]
     page = show("<h1>Code</h1>" + pale + "".join(inside) + block.format("cell_output", "") * 2).page
     problems = colors(page)
     assert [problem.count("# pale") for problem in problems] == [1, 0]
@@ -256,7 +299,9 @@ def test_a_working_editor_has_no_problem(show: Any, editor: str, window: Any) ->
         ("width:228px", "width:0", "the picture takes 0 x 0 px"),
     ],
 )
-def test_a_broken_editor_is_found(show: Any, editor: str, part: str, broken: str, expected: str) -> None:
+def test_a_broken_editor_is_found(
+    show: Any, editor: str, part: str, broken: str, expected: str
+) -> None:
     assert part in editor
     page = show(editor.replace(part, broken)).page
     problems = harness.editor_problems(page, page.locator("figure"))
@@ -307,7 +352,9 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
 def test_redirects_and_theme_files_are_no_pages(tmp_path: Path) -> None:
     (tmp_path / "_static").mkdir()
     (tmp_path / "_static" / "macros.html").write_text("x", "utf8")
-    (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=book/index.html" />', "utf8")
+    (tmp_path / "index.html").write_text(
+        '<meta http-equiv="Refresh" content="0; url=book/index.html" />', "utf8"
+    )
     (tmp_path / "a.html").write_text("<p>x</p>", "utf8")
     assert harness.page_names(tmp_path) == ["a.html"]
     assert harness.redirect(tmp_path / "index.html") == "book/index.html"

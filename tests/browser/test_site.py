@@ -140,7 +140,9 @@ def test_the_buttons_of_the_landing_page_work(fresh: harness.Visit, base: str) -
     buttons = fresh.page.locator("article a.sd-btn, article .sd-card a")
     fresh.open(LANDING)
     targets = [button.get_attribute("href") or "" for button in buttons.all()]
-    assert not [target for target in targets if target.startswith("http:")], "an unprotected address"
+    assert not [target for target in targets if target.startswith("http:")], (
+        "an unprotected address"
+    )
     inside = [index for index, target in enumerate(targets) if not target.startswith("https:")]
     assert inside, "the landing page has no button or card that leads into the book"
     for index in inside:
@@ -173,7 +175,9 @@ def test_chapters_open_on_colab() -> None:
     chapters = [name for name in PAGES if name.startswith("notebooks/")]
     assert chapters
     for name in chapters:
-        links = re.findall(r'href="(https://colab\.research\.google\.com/github/[^"]+)"', SOURCES[name])
+        links = re.findall(
+            r'href="(https://colab\.research\.google\.com/github/[^"]+)"', SOURCES[name]
+        )
         assert links, f"{name} has no Colab button"
         notebook = "/" + name.removesuffix(".html") + ".ipynb"
         assert all(link.endswith(notebook) for link in links), links

@@ -7,13 +7,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from companion.exercises import Values, exercise, expect_close, expect_function
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("ddim-step")
-def check_ddim_step(
-    ddim_step: Callable[[Tensor, Tensor, float, float], Any],
-) -> str:
+def check_ddim_step(ddim_step: Callable[[Tensor, Tensor, float, float], Any]) -> str:
     """Check `ddim_step(x_t, noise, kept, kept_next)` in the coordinates of a straight step."""
 
     def reference(x_t: Tensor, noise: Tensor, kept: float, kept_next: float) -> Tensor:
@@ -50,8 +48,7 @@ def check_smaller_by(smaller_by: Callable[[float, float], Any]) -> str:
 
     def reference(lam: float, kept: float) -> Tensor:
         joint = torch.tensor(
-            [[lam, kept**0.5 * lam], [kept**0.5 * lam, kept * lam + 1 - kept]],
-            dtype=torch.double,
+            [[lam, kept**0.5 * lam], [kept**0.5 * lam, kept * lam + 1 - kept]], dtype=torch.double
         )
         regression = joint[0, 1] / joint[1, 1]
         return regression / (joint[0, 0] / joint[1, 1]).sqrt()
@@ -78,9 +75,7 @@ def check_diffusion_score(
         return gradient
 
     x_t = torch.linspace(-2, 2, 5, dtype=torch.double)[:, None]
-    hint = (
-        "Divide x_t by the factor of the picture; how much noise is then added to it?"
-    )
+    hint = "Divide x_t by the factor of the picture; how much noise is then added to it?"
     cases = [(score, x_t, 0.9), (score, x_t, 0.5), (score, x_t, 0.05)]
     expect_function(diffusion_score, reference, cases, hint)
     return "one model serves both"
@@ -106,9 +101,7 @@ def check_small_step(answer: Values) -> str:
 
 
 @exercise("velocity")
-def check_velocity_from_score(
-    velocity_from_score: Callable[[Tensor, float, Tensor], Any],
-) -> str:
+def check_velocity_from_score(velocity_from_score: Callable[[Tensor, float, Tensor], Any]) -> str:
     """Check `velocity_from_score(x_u, u, score)` by regression, on normal data."""
     mean, var = 0.7, 0.3
 
@@ -121,9 +114,7 @@ def check_velocity_from_score(
         return -mean + slope * (x_u - (1 - u) * mean)
 
     x_u = torch.linspace(-2, 2, 5, dtype=torch.double)[:, None]
-    hint = (
-        "The mean of the noise is -u times the score; x follows from x_u and the noise."
-    )
+    hint = "The mean of the noise is -u times the score; x follows from x_u and the noise."
     cases = [(x_u, u, score(x_u, u)) for u in (0.1, 0.5, 0.9)]
     expect_function(velocity_from_score, reference, cases, hint)
     return "the same denoiser once more"

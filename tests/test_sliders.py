@@ -14,8 +14,9 @@ import torch
 from nbclient import NotebookClient
 from PIL import Image
 
-from companion import interactive, plots
-from companion.interactive import Editor, Slider
+from companion.page import plots
+from companion.page import sliders as interactive
+from companion.page.sliders import Editor, Slider
 
 
 class Page(HTMLParser):
@@ -53,7 +54,9 @@ def decode(uri: str) -> Image.Image:
 
 @pytest.fixture
 def slider() -> Slider:
-    return Slider.over([0.0, 0.5, 1.0], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1)
+    return Slider.over(
+        [0.0, 0.5, 1.0], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1
+    )
 
 
 def test_static_face_is_accessible_and_shows_the_start(slider):
@@ -61,7 +64,12 @@ def test_static_face_is_accessible_and_shows_the_start(slider):
     (image,), (control,), (output,) = (page.elements[tag] for tag in ("img", "input", "output"))
     assert image["alt"] == 'gray "0.5"'
     assert decode(image["src"]).convert("L").getpixel((0, 0)) == 128
-    assert (control["type"], control["min"], control["max"], control["value"]) == ("range", "0", "2", "1")
+    assert (control["type"], control["min"], control["max"], control["value"]) == (
+        "range",
+        "0",
+        "2",
+        "1",
+    )
     assert control["aria-label"] == page.elements["span"][0]["text"] == "level <&>"
     assert control["aria-valuetext"] == output["text"] == "0.5"
     assert output["aria-live"] == "polite"
@@ -72,7 +80,9 @@ def test_script_holds_every_frame_once_and_loads_nothing(slider):
     text = slider.html()
     (script,) = Page(text).elements["script"]
     assert set(script) == {"text"}  # no src
-    labels, alts, sources = json.loads(re.search(r"data = (.*), labels = data", script["text"]).group(1))
+    labels, alts, sources = json.loads(
+        re.search(r"data = (.*), labels = data", script["text"]).group(1)
+    )
     assert labels == ["0.0", "0.5", "1.0"] and alts[2] == 'gray "1.0"'
     assert sources[1] is None  # it is in the image already
     assert [decode(sources[i]).convert("L").getpixel((3, 3)) for i in (0, 2)] == [0, 255]
@@ -82,13 +92,27 @@ def test_script_holds_every_frame_once_and_loads_nothing(slider):
 def test_text_cannot_break_out_of_the_page():
     slider = Slider([gray(0), gray(1)], ["</script>", "b"], ['"><b>', "x"], "<i>")
     page = Page(slider.html())
-    assert set(page.elements) == {"figure", "img", "div", "label", "span", "input", "output", "style", "script"}
+    assert set(page.elements) == {
+        "figure",
+        "img",
+        "div",
+        "label",
+        "span",
+        "input",
+        "output",
+        "style",
+        "script",
+    }
     assert page.elements["img"][0]["alt"] == '"><b>'
 
 
 def test_id_is_stable_and_differs_with_the_content(slider):
-    again = Slider.over([0.0, 0.5, 1.0], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1)
-    other = Slider.over([0.0, 0.5, 0.9], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1)
+    again = Slider.over(
+        [0.0, 0.5, 1.0], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1
+    )
+    other = Slider.over(
+        [0.0, 0.5, 0.9], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1
+    )
     ids = [Page(s.html()).elements["figure"][0]["id"] for s in (slider, again, other)]
     assert ids[0] == ids[1] != ids[2]
     assert re.fullmatch(r"companion-slider-[0-9a-f]{12}", ids[0])
@@ -110,7 +134,9 @@ def test_frames_of_every_kind():
         (gray(1) * 128).astype(np.uint8),
     ]
     slider = Slider(frames, list("abcdef"), list("abcdef"), "kind")
-    pixels = [Image.open(io.BytesIO(p.png)).convert("RGB").getpixel((2, 2)) for p in slider.pictures]
+    pixels = [
+        Image.open(io.BytesIO(p.png)).convert("RGB").getpixel((2, 2)) for p in slider.pictures
+    ]
     assert pixels == [(128,) * 3] * 4 + [(255, 0, 0), (128,) * 3]
 
 
@@ -123,7 +149,9 @@ def test_figures_keep_their_size_and_become_small():
     plain = io.BytesIO()
     figure.savefig(plain, format="png")
     picture = slider.pictures[0]
-    assert picture.size == Image.open(plain).size == (round(figure.get_figwidth() * figure.dpi), 490)
+    assert (
+        picture.size == Image.open(plain).size == (round(figure.get_figwidth() * figure.dpi), 490)
+    )
     assert picture.width == round(figure.get_figwidth() * 96)
     assert len(picture.png) < 0.6 * len(plain.getvalue())
     difference = np.asarray(Image.open(io.BytesIO(picture.png)).convert("L"), float) - np.asarray(
@@ -168,7 +196,7 @@ def test_live_kernel_gets_a_widget_that_calls_render():
     notebook = nbformat.v4.new_notebook()
     cells = [
         "import numpy as np\n"
-        "from companion.interactive import Slider\n"
+        "from companion.page.sliders import Slider\n"
         "brightness = 1.0\n"
         "calls = []\n"
         "def render(value):\n"
@@ -192,7 +220,11 @@ def test_live_kernel_gets_a_widget_that_calls_render():
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs
-    assert set(output.data) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
+    assert set(output.data) == {
+        "text/plain",
+        "text/html",
+        "application/vnd.jupyter.widget-view+json",
+    }
     assert output.data["text/plain"] == "Slider(level: 3 frames, 0 to 1)"
     model = output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
     assert model in notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
@@ -240,7 +272,10 @@ def test_an_editor_has_a_named_slider_per_axis_and_shows_the_start(editor):
     assert start.size == (6, 4) and start.getpixel((2, 2)) == (153, 128, 64)
     controls, outputs = page.elements["input"], page.elements["output"]
     assert [c["type"] for c in controls] == ["range", "range"]
-    assert [(c["min"], c["max"], c["value"]) for c in controls] == [("0", "2", "1"), ("0", "3", "2")]
+    assert [(c["min"], c["max"], c["value"]) for c in controls] == [
+        ("0", "2", "1"),
+        ("0", "3", "2"),
+    ]
     names = [span["text"] for span in page.elements["span"]]
     assert names == [c["aria-label"] for c in controls] == ["dim <&>", "red"]
     texts = [output["text"] for output in outputs]
@@ -300,7 +335,17 @@ def test_text_cannot_break_out_of_an_editor():
     names = {"<i>": ["</script>", "b"], '"': ["<!--", "&amp;"]}
     editor = Editor([gray(0.5)] * 4, names, ['"><b>'] * 4, start=[0, 0])
     page = Page(editor.html())
-    assert set(page.elements) == {"figure", "img", "div", "label", "span", "input", "output", "style", "script"}
+    assert set(page.elements) == {
+        "figure",
+        "img",
+        "div",
+        "label",
+        "span",
+        "input",
+        "output",
+        "style",
+        "script",
+    }
     assert page.elements["img"][0]["alt"] == '"><b>'
     assert [c["aria-label"] for c in page.elements["input"]] == ["<i>", '"']
     assert [o["text"] for o in page.elements["output"]] == ["</script>", "<!--"]

@@ -11,9 +11,7 @@ SCREEN = 40  # lines a reader takes in without scrolling
 PAGE = 88  # columns of code that fit the page
 
 
-def show(
-    *objects: Callable[..., Any] | type | property, docstring: bool = True
-) -> None:
+def show(*objects: Callable[..., Any] | type | property, docstring: bool = True) -> None:
     """Display the source of functions, methods or classes, one highlighted block each.
 
     In a notebook the block is Markdown, which Jupyter, Colab and the book highlight;
@@ -29,9 +27,7 @@ def show(
             page (88 columns), or is not part of this package.
     """
     if not objects:
-        raise ValueError(
-            "show needs at least one function, method or class; none was given"
-        )
+        raise ValueError("show needs at least one function, method or class; none was given")
     for text in [_source(item, docstring) for item in objects]:
         _display(text)
 
@@ -54,9 +50,7 @@ def _source(item: object, docstring: bool) -> str:
             if inspect.isclass(item)
             else "show a part of it, or pass docstring=False"
         )
-        raise ValueError(
-            f"{name} has {length} lines, and at most {SCREEN} fit a screen; {advice}"
-        )
+        raise ValueError(f"{name} has {length} lines, and at most {SCREEN} fit a screen; {advice}")
     if wide := [line for line in text.splitlines() if len(line) > PAGE]:
         raise ValueError(
             f"{name} has a line wider than the page, {PAGE} columns: {wide[0].strip()}"
@@ -107,7 +101,4 @@ def _display(text: str) -> None:
     fence = "```"
     while fence in text:
         fence += "`"
-    display(
-        {"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text},
-        raw=True,
-    )
+    display({"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text}, raw=True)

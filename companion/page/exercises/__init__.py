@@ -66,9 +66,7 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
     return decorate
 
 
-def expect_close(
-    answer: Values, expected: Values, hint: str, *, rtol: float = 1e-4
-) -> None:
+def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1e-4) -> None:
     """Expect numbers that agree with the expected ones, relative to the largest of these.
 
     Args:
@@ -125,13 +123,9 @@ def expect_function(
         NotYet: naming the arguments' position in `inputs` where the results differ; then the hint.
     """
     if not inputs:
-        raise ValueError(
-            "inputs must hold at least one tuple of arguments; none was given"
-        )
+        raise ValueError("inputs must hold at least one tuple of arguments; none was given")
     if not callable(function):
-        raise NotYet(
-            f"the answer should be a function, not {type(function).__name__}. {hint}"
-        )
+        raise NotYet(f"the answer should be a function, not {type(function).__name__}. {hint}")
     for number, arguments in enumerate(inputs, 1):
         try:
             answer = function(*copy.deepcopy(arguments))
@@ -166,7 +160,5 @@ def _difference(left: Tensor, right: Tensor, wrong: Tensor, tolerance: float) ->
     if bool(((left + right).abs() <= tolerance).all()):
         return "the size is right, but the sign is not"
     if left.dim():
-        return (
-            f"{int(wrong.sum())} of {wrong.numel()} values differ from what is expected"
-        )
+        return f"{int(wrong.sum())} of {wrong.numel()} values differ from what is expected"
     return f"{left.item():.4g} is too {'large' if left > right else 'small'}"

@@ -6,12 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from companion.exercises import (
-    Values,
-    exercise,
-    expect_close,
-    expect_function,
-)
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("how-far")
@@ -35,9 +30,7 @@ def check_width_seen(width_seen: Callable[[int, int], Any]) -> str:
 
 @exercise("one-line")
 def check_training_loss(
-    training_loss: Callable[
-        [Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, Tensor], Any
-    ],
+    training_loss: Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, Tensor], Any],
 ) -> str:
     """Check `training_loss(network, x, noise, kept)` example by example."""
 
@@ -48,9 +41,7 @@ def check_training_loss(
         errors = torch.zeros(len(x), dtype=torch.double)
         for i in range(len(x)):
             for j in range(x.shape[1]):
-                x_t = (
-                    kept[i, 0].sqrt() * x[i, j] + (1 - kept[i, 0]).sqrt() * noise[i, j]
-                )
+                x_t = kept[i, 0].sqrt() * x[i, j] + (1 - kept[i, 0]).sqrt() * noise[i, j]
                 errors[i] += (noise[i, j] - network(x_t, kept[i, 0])) ** 2
         return errors
 
@@ -85,9 +76,7 @@ def check_forget(answer: Values) -> str:
     share, steps = 1.0, 0
     while share >= 0.01:
         share, steps = 0.9999 * share, steps + 1
-    expect_close(
-        answer, float(steps), "What is m steps old has the share d^m.", rtol=1e-6
-    )
+    expect_close(answer, float(steps), "What is m steps old has the share d^m.", rtol=1e-6)
     return "some five memories long"
 
 

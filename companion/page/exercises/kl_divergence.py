@@ -12,14 +12,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from companion.exercises import (
-    NotYet,
-    Values,
-    exercise,
-    expect,
-    expect_close,
-    expect_function,
-)
+from companion.page.exercises import NotYet, Values, exercise, expect, expect_close, expect_function
 
 
 @exercise("bernoulli")
@@ -111,6 +104,4 @@ def check_best_diagonal(variances: Callable[[Tensor], Values]) -> str:
     best = MultivariateNormal(zero, answer.diag())
     wider = MultivariateNormal(zero, cov.diagonal().diag())
     expect(kl_divergence(best, p) < kl_divergence(wider, p), hint)
-    return (
-        "never wider than the marginals, and narrower where coordinates are correlated"
-    )
+    return "never wider than the marginals, and narrower where coordinates are correlated"

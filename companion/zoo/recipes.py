@@ -18,20 +18,19 @@ from companion.autoencoder import (
     reconstruction_loss,
     robust_loss,
 )
-from companion.checkpoints import load_weights
 from companion.data import binarize
 from companion.ddpm import (
     Ddpm,
-    NoisePredictor,
-    VPredictor,
     image_ddpm,
     noise_prediction_loss,
     single_step_elbo,
     v_prediction_loss,
 )
+from companion.denoisers import NoisePredictor, VPredictor
 from companion.elbo import LatentChain, elbo_loss, elbo_terms, importance_weighted_loss
 from companion.guidance import classifier_free_loss
-from companion.hierarchical_vae import HierarchicalVae, conv_ladder, mlp_ladder
+from companion.hierarchical_vae import HierarchicalVae
+from companion.ladders import conv_ladder, mlp_ladder
 from companion.metrics import bits_per_dim, log_likelihood
 from companion.networks.classifier import DigitClassifier
 from companion.networks.embeddings import FourierEmbedding
@@ -52,6 +51,7 @@ from companion.vae import (
     gray_cross_entropy_loss,
     mlp_vae,
 )
+from companion.zoo.checkpoints import load_weights
 
 
 def cosine(progress: float) -> float:
@@ -152,15 +152,10 @@ def relaxing(progress: float) -> dict[str, float]:
 
 def warming(progress: float) -> dict[str, float]:
     """A weight that rises until 30 percent are done, and one free nat for each level in the first half."""
-    return {
-        "beta": min(1.0, progress / 0.3),
-        "free_nats": 1.0 if progress < 0.5 else 0.0,
-    }
+    return {"beta": min(1.0, progress / 0.3), "free_nats": 1.0 if progress < 0.5 else 0.0}
 
 
-def minus_log_likelihood(
-    model: LatentChain, x: Tensor, num_samples: int = 100
-) -> Tensor:
+def minus_log_likelihood(model: LatentChain, x: Tensor, num_samples: int = 100) -> Tensor:
     """Minus log p(x), by default estimated by L_100: enough to compare models, and soon done."""
     return -log_likelihood(model, x, num_samples)
 
@@ -185,9 +180,7 @@ def minus_bound(model: Ddpm, x: Tensor) -> Tensor:
     return -elbo_terms(model, x).elbo
 
 
-def bits_of_bound(
-    model: Ddpm, x: Tensor, *labels: Tensor, num_times: int = 8
-) -> Tensor:
+def bits_of_bound(model: Ddpm, x: Tensor, *labels: Tensor, num_times: int = 8) -> Tensor:
     """Minus the bound on log p(x), in bits per dimension, from random steps: mostly those that cost most.
 
     A network of classes is not told them.
@@ -197,9 +190,7 @@ def bits_of_bound(
     return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
 
 
-def bits_of_log_likelihood(
-    model: LatentChain, x: Tensor, num_samples: int = 10
-) -> Tensor:
+def bits_of_log_likelihood(model: LatentChain, x: Tensor, num_samples: int = 10) -> Tensor:
     """Minus log p(x), estimated by L_10, in bits per dimension."""
     nats = minus_log_likelihood(model, x, num_samples)
     return bits_per_dim(nats, x[0].numel())
@@ -276,14 +267,7 @@ SCENES = partial(
     schedule=cosine,
 )
 
-LADDER = partial(
-    BINARY_MNIST,
-    loss=elbo_loss,
-    epochs=250,
-    batch_size=256,
-    lr=3e-3,
-    options=warming,
-)
+LADDER = partial(BINARY_MNIST, loss=elbo_loss, epochs=250, batch_size=256, lr=3e-3, options=warming)
 
 DDPM = partial(
     Recipe,
@@ -310,15 +294,10 @@ RECIPES = {
         metric_text="cross-entropy of a test picture's gray levels plus KL, in nats; no likelihood",
     ),
     "vae-mnist": BINARY_MNIST(mlp_vae, elbo_loss, epochs=1000),
-    "vae2d-mnist": BINARY_MNIST(
-        partial(mlp_vae, latent_dim=2), elbo_loss, epochs=200, lr=2e-3
-    ),
+    "vae2d-mnist": BINARY_MNIST(partial(mlp_vae, latent_dim=2), elbo_loss, epochs=200, lr=2e-3),
     "conv-vae-mnist": BINARY_MNIST(conv_vae, elbo_loss, epochs=100),
     "iwae-mnist": BINARY_MNIST(
-        mlp_vae,
-        partial(importance_weighted_loss, num_samples=50),
-        epochs=24,
-        start="vae-mnist",
+        mlp_vae, partial(importance_weighted_loss, num_samples=50), epochs=24, start="vae-mnist"
     ),
     "hvae-mnist": LADDER(mlp_ladder),
     # The same recipe with fewer levels, to compare with.

@@ -8,12 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from companion.exercises import (
-    Values,
-    exercise,
-    expect_close,
-    expect_function,
-)
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("product")
@@ -62,9 +57,7 @@ def check_level_price(level_price: Callable[..., Any]) -> str:
         q, p = Normal(b * z_2 + o, v.sqrt()), Normal(a * z_2, s2.sqrt())
         return torch.trapezoid(weights * kl_divergence(q, p), nodes)
 
-    hint = (
-        "The variance of z_2 counts too, times the square of the difference of slopes."
-    )
+    hint = "The variance of z_2 counts too, times the square of the difference of slopes."
     cases = [
         (0.9, 0.3, 0.4, 0.2, 0.1, 0.7, 0.5),
         (-0.5, 1.2, 0.8, -1.0, 2.0, -0.3, 2.5),

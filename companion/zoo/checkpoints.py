@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ class Stateful(Protocol):
         ...
 
 
-def save_weights(
-    model: nn.Module, name: str, card: Card, folder: Path | str | None = None
-) -> Card:
+def save_weights(model: nn.Module, name: str, card: Card, folder: Path | str | None = None) -> Card:
     """Write `name`.safetensors and its card `name`.json into the folder of shipped weights, or into `folder`.
 
     Parameters are rounded to float16, half the size and about three digits; buffers, such as a noise schedule, are not.
@@ -102,10 +100,7 @@ def save_weights(
 
 
 def save_record(
-    tensors: Mapping[str, Tensor],
-    name: str,
-    card: Card,
-    folder: Path | str | None = None,
+    tensors: Mapping[str, Tensor], name: str, card: Card, folder: Path | str | None = None
 ) -> Card:
     """Write what was measured on a model for long, such as a thousand samples, as weights are written: with a card.
 
@@ -119,9 +114,7 @@ def save_record(
     return _save({key: _on_cpu(value) for key, value in tensors.items()}, card, folder)
 
 
-def load_record(
-    name: str, folder: Path | str | None = None
-) -> tuple[dict[str, Tensor], Card]:
+def load_record(name: str, folder: Path | str | None = None) -> tuple[dict[str, Tensor], Card]:
     """Return the tensors that `save_record` wrote, and their card.
 
     Raises:
@@ -133,11 +126,7 @@ def load_record(
 
 
 def load_weights(
-    name: str,
-    model: nn.Module,
-    folder: Path | str | None = None,
-    *,
-    partial: bool = False,
+    name: str, model: nn.Module, folder: Path | str | None = None, *, partial: bool = False
 ) -> Card:
     """Copy shipped weights into a model of the same architecture, keeping the model's dtype and device.
 
@@ -215,18 +204,14 @@ def load_run(path: Path | str, **parts: Stateful) -> None:
     state = _read_run(Path(path))
     stored = state["parts"]
     if set(stored) != set(parts):
-        raise ValueError(
-            f"{path} holds the parts {sorted(stored)}; {sorted(parts)} were given"
-        )
+        raise ValueError(f"{path} holds the parts {sorted(stored)}; {sorted(parts)} were given")
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             _check_architecture(f"the part {name!r} of {path}", stored[name], part)
     for name, part in parts.items():
         part.load_state_dict(stored[name])
     torch.set_rng_state(state["random"]["cpu"])
-    for index, random in enumerate(
-        state["random"]["cuda"][: torch.cuda.device_count()]
-    ):
+    for index, random in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(random, index)
 
 
@@ -246,12 +231,7 @@ def _save(tensors: Mapping[str, Tensor], card: Card, folder: Path | str | None) 
     card = dataclasses.replace(card, sha256=hashlib.sha256(blob).hexdigest())
     text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
     target = _folder(folder)
-    _write(
-        {
-            target / f"{card.name}.safetensors": blob,
-            target / f"{card.name}.json": text.encode(),
-        }
-    )
+    _write({target / f"{card.name}.safetensors": blob, target / f"{card.name}.json": text.encode()})
     return card
 
 
@@ -259,9 +239,7 @@ def _read_weights(name: str, folder: Path) -> tuple[Card, bytes]:
     """The card and the bytes of some weights; the bytes are those the card describes."""
     accepted = weight_names(folder)
     if name not in accepted:
-        raise ValueError(
-            f"name must be one of the weights {accepted}; {name!r} was given"
-        )
+        raise ValueError(f"name must be one of the weights {accepted}; {name!r} was given")
     try:
         card = Card(**json.loads((folder / f"{name}.json").read_bytes()))
     except (ValueError, TypeError) as error:
@@ -284,9 +262,7 @@ def _read_weights(name: str, folder: Path) -> tuple[Card, bytes]:
     return card, blob
 
 
-def _check_architecture(
-    what: str, tensors: Mapping[str, Any], model: nn.Module
-) -> None:
+def _check_architecture(what: str, tensors: Mapping[str, Any], model: nn.Module) -> None:
     """Raise ValueError naming the first tensor that the model and the file do not share."""
     expected = model.state_dict()
     for key, tensor in expected.items():
@@ -324,19 +300,10 @@ def _pack(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
         return ["tensor", unique]
     if isinstance(value, Mapping) and all(type(k) in (int, str) for k in value):
         # Pairs, since JSON allows only strings as keys and optimizers count their parameters by integers.
-        return [
-            "dict",
-            [(k, _pack(v, f"{key}.{k}", tensors)) for k, v in value.items()],
-        ]
+        return ["dict", [(k, _pack(v, f"{key}.{k}", tensors)) for k, v in value.items()]]
     if isinstance(value, tuple | list):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return [
-            kind,
-            [
-                _pack(item, f"{key}.{index}", tensors)
-                for index, item in enumerate(value)
-            ],
-        ]
+        return [kind, [_pack(item, f"{key}.{index}", tensors) for index, item in enumerate(value)]]
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TypeError(
@@ -369,9 +336,7 @@ def _digest(state: str, tensors: Mapping[str, Tensor]) -> str:
 
 def _read_run(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise FileNotFoundError(
-            f"path must be a file that save_run wrote; {path} does not exist"
-        )
+        raise FileNotFoundError(f"path must be a file that save_run wrote; {path} does not exist")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from companion.exercises import NotYet, exercise, expect_close, expect_function
+from companion.page.exercises import NotYet, exercise, expect_close, expect_function
 
 
 @exercise("cube-gradient")
@@ -59,9 +59,7 @@ def check_baseline(baseline: Callable[[Tensor, Tensor], Tensor]) -> str:
         return (weight * (mu + sigma * noise) ** 3 * noise**2).sum()
 
     hint = "The mean of z^3 noise^2; the fourth moment of standard normal noise is 3."
-    expect_function(
-        baseline, reference, [_tensors(0.4, 1.3), _tensors(-2.0, 0.5)], hint
-    )
+    expect_function(baseline, reference, [_tensors(0.4, 1.3), _tensors(-2.0, 0.5)], hint)
     return "three times as far from mu^3 as the mean of z^3"
 
 
@@ -84,9 +82,7 @@ def check_coin(coin_gradient: Callable[[Tensor, Tensor, Tensor], Tensor]) -> str
     """Check `coin_gradient(z, f, pi)`, one score-function estimate for each outcome."""
 
     def reference(z: Tensor, f: Tensor, pi: Tensor) -> Tensor:
-        score = torch.func.jacrev(
-            lambda pi: torch.distributions.Bernoulli(pi).log_prob(z)
-        )
+        score = torch.func.jacrev(lambda pi: torch.distributions.Bernoulli(pi).log_prob(z))
         return f * score(pi)
 
     z, f = torch.tensor([[1.0, 0.0, 0.0, 1.0], [2.0, -1.0, 0.5, 3.0]]).double()

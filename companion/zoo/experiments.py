@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from companion import runtime
-from companion.ddpm import Ddpm, NoisePredictor, noise_errors
+from companion.ddpm import Ddpm, noise_errors
+from companion.denoisers import NoisePredictor
 from companion.guidance import guided
 from companion.networks.classifier import DigitClassifier
 from companion.samplers import (
@@ -49,9 +50,7 @@ class Record(NamedTuple):
 
 
 @torch.no_grad()
-def samples_and_errors(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int
-) -> Record:
+def samples_and_errors(model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int) -> Record:
     """Draw with all of the model's steps, and measure its estimate of the noise at every time on x.
 
     The samples have 256 levels. Entry t of the errors, and of their standard errors, belongs to time t.
@@ -113,9 +112,7 @@ def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
     features, shown, spread, hits = [], [], [], []
     for scale in SCALES:
 
-        def sampler(
-            x_T: Tensor, label: Tensor, scale: float = scale
-        ) -> Iterator[Tensor]:
+        def sampler(x_T: Tensor, label: Tensor, scale: float = scale) -> Iterator[Tensor]:
             denoiser = guided(network, label, scale)
             return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
 
@@ -133,7 +130,9 @@ def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
         "samples": torch.stack(shown),
         "spread": torch.stack(spread),
     }
-    metric = "share of the digits that the classifier takes for what was asked for, mean over all scales"
+    metric = (
+        "share of the digits that the classifier takes for what was asked for, mean over all scales"
+    )
     return Record(tensors, torch.stack(hits).mean(0), metric)
 
 

@@ -8,12 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from companion.exercises import (
-    Values,
-    exercise,
-    expect_close,
-    expect_function,
-)
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("chord-minimum")
@@ -81,9 +76,7 @@ def check_turn_price(turn_price: Callable[[float, float, float], Any]) -> str:
         best = MultivariateNormal(zero, torch.diag(1 / P.diagonal()))
         return kl_divergence(best, MultivariateNormal(zero, precision_matrix=P))
 
-    hint = (
-        "Half of: the logs of the diagonal of the precision matrix, less its log det."
-    )
+    hint = "Half of: the logs of the diagonal of the precision matrix, less its log det."
     cases = [(1.0, 0.1, 0.4), (0.2, 3.0, math.pi / 4), (0.01, 0.5, 2.0)]
     expect_function(turn_price, reference, cases, hint)
     # Relative errors want another number than zero to compare with.

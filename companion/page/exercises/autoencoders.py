@@ -6,13 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from companion.autoencoder import (
-    Autoencoder,
-    dct_matrix,
-    jacobian_norm,
-    reconstruction_loss,
-)
-from companion.exercises import Values, exercise, expect, expect_close, expect_function
+from companion.autoencoder import Autoencoder, dct_matrix, jacobian_norm, reconstruction_loss
+from companion.page.exercises import Values, exercise, expect, expect_close, expect_function
 
 
 @exercise("kept-energy")
@@ -22,9 +17,7 @@ def check_kept_energy(kept_energy: Callable[[Tensor, int], Tensor]) -> str:
     def reference(x: Tensor, keep: int) -> Tensor:
         C = dct_matrix(x.shape[-1]).to(x)
         z = C @ x @ C.T
-        return z[..., :keep, :keep].square().flatten(1).sum(1) / x.square().flatten(
-            1
-        ).sum(1)
+        return z[..., :keep, :keep].square().flatten(1).sum(1) / x.square().flatten(1).sum(1)
 
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(4, 1, 12, 12, generator=generator, dtype=torch.double)
@@ -49,10 +42,7 @@ def check_projection_loss(projection_loss: Callable[[Tensor, Tensor], Tensor]) -
     """Check `projection_loss(S, U)`, the mean squared error of projecting on orthonormal columns U, from S alone."""
     generator = torch.Generator().manual_seed(2)
     A = torch.randn(6, 6, generator=generator, dtype=torch.double)
-    S, U = (
-        A @ A.T,
-        torch.linalg.qr(torch.randn(6, 2, generator=generator, dtype=torch.double))[0],
-    )
+    S, U = (A @ A.T, torch.linalg.qr(torch.randn(6, 2, generator=generator, dtype=torch.double))[0])
 
     def reference(S: Tensor, U: Tensor) -> Tensor:
         left = torch.eye(len(S), dtype=S.dtype) - U @ U.T
@@ -64,16 +54,16 @@ def check_projection_loss(projection_loss: Callable[[Tensor, Tensor], Tensor]) -
 
 
 @exercise("gaussian-denoiser")
-def check_gaussian_denoiser(
-    denoise: Callable[[Tensor, float, float, float], Tensor],
-) -> str:
+def check_gaussian_denoiser(denoise: Callable[[Tensor, float, float, float], Tensor]) -> str:
     """Check `denoise(x, mean, var, noise_var)`, the best guess of a Gaussian from its noisy version."""
     x = torch.linspace(-3, 3, 7, dtype=torch.double)
 
     def reference(x: Tensor, mean: float, var: float, noise_var: float) -> Tensor:
         return mean + (x - mean) * (var / (var + noise_var))
 
-    hint = "The noisy value is Gaussian with variance var + noise_var; put its score into the theorem."
+    hint = (
+        "The noisy value is Gaussian with variance var + noise_var; put its score into the theorem."
+    )
     expect_function(denoise, reference, [(x, 0.0, 1.0, 0.5), (x, -0.7, 0.2, 2.0)], hint)
     return "the linear shrinkage of the section on denoising, one eigenvalue at a time"
 
@@ -99,9 +89,7 @@ def check_sigmoid_jacobian(penalty: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 @exercise("happy-anomaly")
 def check_happy_anomaly(
-    picture: Float[Tensor, "1 1 28 28"],
-    model: Autoencoder,
-    digits: Float[Tensor, "num 1 28 28"],
+    picture: Float[Tensor, "1 1 28 28"], model: Autoencoder, digits: Float[Tensor, "num 1 28 28"]
 ) -> str:
     """Check a picture far from every digit given that the model reconstructs better than 95 % of them."""
     hint = "What is the easiest picture to reconstruct? It needs no digit in it."

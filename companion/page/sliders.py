@@ -17,17 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-COLORS = 64  # a palette this large makes a plot about a third of its size, and no difference is seen
-SMALLEST = (
-    224  # width in CSS pixels below which a picture of single pixels is magnified
+COLORS = (
+    64  # a palette this large makes a plot about a third of its size, and no difference is seen
 )
+SMALLEST = 224  # width in CSS pixels below which a picture of single pixels is magnified
 
 SHEET_COLORS = 256  # what a PNG's palette holds; an editor's frames share it
 MOST_PIXELS = 2**24  # of a sheet; the browser of a phone draws none that is larger
 
-Frame = (
-    Any  # a matplotlib Figure, PNG bytes, a PIL image, or an array or tensor of pixels
-)
+Frame = Any  # a matplotlib Figure, PNG bytes, a PIL image, or an array or tensor of pixels
 Text = str | Callable[..., str]  # a format string of some values or a function of them
 
 
@@ -70,9 +68,7 @@ class _TwoFaces:
     def _new_widget(self) -> Any:
         raise NotImplementedError
 
-    def _repr_mimebundle_(
-        self, include: Any = None, exclude: Any = None
-    ) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self.html()}
         if _in_live_kernel():
             model = self.widget().model_id
@@ -125,9 +121,7 @@ class Slider(_TwoFaces):
                 f"there must be as many labels, alts and values as frames; {_count(counts)} were given"
             )
         if len(frames) < 2:
-            raise ValueError(
-                f"frames must hold at least 2 pictures; {len(frames)} was given"
-            )
+            raise ValueError(f"frames must hold at least 2 pictures; {len(frames)} was given")
         if not (description.strip() and all(text.strip() for text in (*labels, *alts))):
             raise ValueError(
                 "description and every label and alt must hold text; an empty one was given"
@@ -137,9 +131,7 @@ class Slider(_TwoFaces):
                 f"start must be an index from 0 to {len(frames) - 1}; {start} was given"
             )
         if (render is None) != (values is None):
-            raise ValueError(
-                "render and values belong together; only one of them was given"
-            )
+            raise ValueError("render and values belong together; only one of them was given")
         self.labels, self.alts, self.description = list(labels), list(alts), description
         self.render, self.values, self.start = render, values, start
         self.pictures = [_picture(frame) for frame in frames]
@@ -184,12 +176,9 @@ class Slider(_TwoFaces):
     def html(self) -> str:
         """The static face: one figure of HTML with its frames inside, which loads nothing from anywhere."""
         sources = [
-            None if i == self.start else picture.uri
-            for i, picture in enumerate(self.pictures)
+            None if i == self.start else picture.uri for i, picture in enumerate(self.pictures)
         ]
-        digest = _digest(
-            [self.description, self.labels, self.pictures[self.start].uri, sources]
-        )
+        digest = _digest([self.description, self.labels, self.pictures[self.start].uri, sources])
         image = self.pictures[self.start].tag(self.alts[self.start])
         # the widest label keeps its room, so that the slider does not change its length
         room = max(map(len, self.labels))
@@ -259,24 +248,15 @@ class Editor(_TwoFaces):
         if not 2 <= len(counts) <= 4:
             raise ValueError(f"there must be 2 to 4 axes; {len(counts)} was given")
         if min(counts.values()) < 2:
-            raise ValueError(
-                f"every axis must have at least 2 values; {_count(counts)} was given"
-            )
-        if not all(
-            text.strip() for text in itertools.chain(labels, *labels.values(), alts)
-        ):
-            raise ValueError(
-                "every axis, label and alt must hold text; an empty one was given"
-            )
+            raise ValueError(f"every axis must have at least 2 values; {_count(counts)} was given")
+        if not all(text.strip() for text in itertools.chain(labels, *labels.values(), alts)):
+            raise ValueError("every axis, label and alt must hold text; an empty one was given")
         if (render is None) != (values is None):
-            raise ValueError(
-                "render and values belong together; only one of them was given"
-            )
+            raise ValueError("render and values belong together; only one of them was given")
         given = values if values is None else {k: len(v) for k, v in values.items()}
         if given is not None and list(given.items()) != list(counts.items()):
             raise ValueError(
-                f"values must be as many as the labels, {_count(counts)}; "
-                f"{_count(given)} was given"
+                f"values must be as many as the labels, {_count(counts)}; {_count(given)} was given"
             )
         if start is None:
             start = [count // 2 for count in counts.values()]
@@ -284,8 +264,7 @@ class Editor(_TwoFaces):
             0 <= i < count for i, count in zip(start, counts.values(), strict=True)
         ):
             raise ValueError(
-                f"start must hold an index per axis, below {_count(counts)}; "
-                f"{start} was given"
+                f"start must hold an index per axis, below {_count(counts)}; {start} was given"
             )
         self.alts, self.start = list(alts), list(start)
         self.render, self.values = render, values
@@ -399,9 +378,7 @@ class Editor(_TwoFaces):
         width, height = self.size
         left, top = column * (width + 2) + 1, row * (height + 2) + 1
         sheet = Image.open(io.BytesIO(self.sheet.png))
-        return _compressed(
-            sheet.crop((left, top, left + width, top + height)), self.scale
-        )
+        return _compressed(sheet.crop((left, top, left + width, top + height)), self.scale)
 
 
 _PAGE = """<figure class="{kind}" id="{id}" style="margin:1em 0;max-width:100%">
@@ -496,9 +473,7 @@ def _page(kind: str, digest: str, content: str, data: Any, script: str) -> str:
     )
 
 
-def _control(
-    description: str, labels: Sequence[str], start: int, room: int, lead: int = 0
-) -> str:
+def _control(description: str, labels: Sequence[str], start: int, room: int, lead: int = 0) -> str:
     return _CONTROL.format(
         lead=f' style="min-width:min(100%,{lead}ch)"' if lead else "",
         description=html.escape(description),
@@ -577,9 +552,7 @@ def _image(frame: Frame) -> tuple[Image.Image, float]:
         image = _image_of_pixels(frame)
         scale = math.ceil(SMALLEST / image.width) if image.width < SMALLEST else 1.0
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = Image.alpha_composite(
-            Image.new("RGBA", image.size, "white"), image.convert("RGBA")
-        )
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("L" if image.mode in ("1", "L") else "RGB"), scale
 
 
@@ -603,9 +576,7 @@ def _image_of_pixels(frame: Any) -> Image.Image:
             )
         pixels = np.round(pixels * 255)
     elif pixels.dtype != np.uint8:
-        raise TypeError(
-            f"pixels must be floats in [0, 1] or uint8; {pixels.dtype} was given"
-        )
+        raise TypeError(f"pixels must be floats in [0, 1] or uint8; {pixels.dtype} was given")
     return Image.fromarray(pixels.astype(np.uint8))
 
 
@@ -646,15 +617,12 @@ def _check_one_size(sizes: Iterable[tuple[int, int]]) -> None:
     found = sorted(set(sizes))
     if len(found) > 1:
         raise ValueError(
-            f"frames must all have one size; {found[0]} and {found[-1]} pixels "
-            "were given"
+            f"frames must all have one size; {found[0]} and {found[-1]} pixels were given"
         )
 
 
 def _stops(values: Iterable[Any]) -> list[Any]:
-    return [
-        value.item() if getattr(value, "ndim", None) == 0 else value for value in values
-    ]
+    return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
 
 
 def _text(form: Text, *values: Any) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import LogNormal, Normal, kl_divergence
 
-from companion.exercises import Values, exercise, expect_close, expect_function
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("elbo-closed-form")
@@ -48,9 +48,7 @@ def check_counts(counts: Callable[[int], Any]) -> str:
     def reference(n: int) -> Tensor:
         return torch.tensor([n + n * (n - 1) / 2, 2**n - 1])
 
-    hint = (
-        "Count the entries below the diagonal and the biases; probabilities add to one."
-    )
+    hint = "Count the entries below the diagonal and the biases; probabilities add to one."
     expect_function(counts, reference, [(1,), (2,), (10,)], hint)
     return "64 pixels need 2,080 numbers instead of 10 to the 19"
 

@@ -39,18 +39,7 @@ INK, GRID = "#333333", "#dddddd"
 
 # Okabe and Ito's colors, told apart with any color vision; those with little contrast on white come late.
 BLUE, RED, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-COLORS = (
-    BLUE,
-    RED,
-    GREEN,
-    PURPLE,
-    ORANGE,
-    "#56B4E9",
-    "#000000",
-    "#8C6D31",
-    "#8A8A8A",
-    "#B3A100",
-)
+COLORS = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000", "#8C6D31", "#8A8A8A", "#B3A100")
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))  # a second sign beside color
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
@@ -154,9 +143,7 @@ def image_grid(
     """
     pixels = _pixels(images, "images")
     if titles is not None and len(titles) != len(pixels):
-        raise ValueError(
-            f"titles must name all {len(pixels)} images; {len(titles)} were given"
-        )
+        raise ValueError(f"titles must name all {len(pixels)} images; {len(titles)} were given")
     if columns is None:
         columns = min(len(pixels), 10)
     elif columns < 1:
@@ -192,9 +179,7 @@ def image_rows(
     pictures, labels = [], []
     for label, images in rows.items():
         pixels, label = (
-            _signed(images, label)
-            if label in signed
-            else (_pixels(images, label), label)
+            _signed(images, label) if label in signed else (_pixels(images, label), label)
         )
         pictures.append(pixels)
         labels.append(label)
@@ -204,14 +189,10 @@ def image_rows(
             f"rows must hold equally many pictures; {', '.join(str(len(p)) for p in pictures) or 0} were given"
         )
     if titles is not None and {len(titles)} != counts:
-        raise ValueError(
-            f"titles must name all {counts.pop()} columns; {len(titles)} were given"
-        )
+        raise ValueError(f"titles must name all {counts.pop()} columns; {len(titles)} were given")
     flat = [picture for row in pictures for picture in row]
     texts = [str(title) for title in titles or ()]
-    return _tiles(
-        flat, len(rows), counts.pop(), tile, axes, titles=texts, labels=labels
-    )
+    return _tiles(flat, len(rows), counts.pop(), tile, axes, titles=texts, labels=labels)
 
 
 @_house_style()
@@ -250,20 +231,10 @@ def curves(
                 raise ValueError(
                     f"{name} needs positive values; {label!r} holds {values.min():.4g}"
                 )
-        axes.plot(
-            x,
-            y,
-            label=label,
-            color=_color(number),
-            linestyle=LINES[number % len(LINES)],
-        )
+        axes.plot(x, y, label=label, color=_color(number), linestyle=LINES[number % len(LINES)])
         if bands and label in bands:
-            low, high = (
-                _numbers(edge, f"bands[{label!r}]", dims=1) for edge in bands[label]
-            )
-            axes.fill_between(
-                x, low, high, color=_color(number), alpha=0.18, linewidth=0
-            )
+            low, high = (_numbers(edge, f"bands[{label!r}]", dims=1) for edge in bands[label])
+            axes.fill_between(x, low, high, color=_color(number), alpha=0.18, linewidth=0)
     axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
     _mark(axes, marks or {})
@@ -358,9 +329,7 @@ def histogram(
         heights, _ = np.histogram(values, edges, density=True)
         color, dash = _color(number), LINES[number % len(LINES)]
         axes.stairs(heights, edges, fill=True, alpha=0.22, color=color)
-        axes.stairs(
-            heights, edges, linewidth=1.5, color=color, linestyle=dash, label=label
-        )
+        axes.stairs(heights, edges, linewidth=1.5, color=color, linestyle=dash, label=label)
     if density is not None:
         x = torch.linspace(float(edges[0]), float(edges[-1]), 400)
         axes.plot(
@@ -373,10 +342,7 @@ def histogram(
     _mark(axes, marks or {})
     axes.grid(axis="x", visible=False)
     return _finish(
-        axes,
-        x_label,
-        "probability density",
-        legend=len(sets) + (density is not None) > 1,
+        axes, x_label, "probability density", legend=len(sets) + (density is not None) > 1
     )
 
 
@@ -404,43 +370,27 @@ def bars(
         )
     axes = axes or figure(height=0.7 + 0.42 * len(values) if horizontal else 3.4)[1][0]
     heights = _numbers([float(value) for value in values.values()], "values", dims=1)
-    whiskers = _numbers(
-        [float((errors or {}).get(name, 0)) for name in values], "errors", dims=1
-    )
+    whiskers = _numbers([float((errors or {}).get(name, 0)) for name in values], "errors", dims=1)
     places = np.arange(len(heights))
     if horizontal:
         drawn = axes.barh(
-            places,
-            heights,
-            0.62,
-            xerr=whiskers if errors else None,
-            color=BLUE,
-            error_kw=WHISKER,
+            places, heights, 0.62, xerr=whiskers if errors else None, color=BLUE, error_kw=WHISKER
         )
         axes.set_yticks(places, list(values))
         axes.invert_yaxis()
         axes.margins(x=0.12)
     else:
         drawn = axes.bar(
-            places,
-            heights,
-            0.62,
-            yerr=whiskers if errors else None,
-            color=BLUE,
-            error_kw=WHISKER,
+            places, heights, 0.62, yerr=whiskers if errors else None, color=BLUE, error_kw=WHISKER
         )
         axes.set_xticks(places, list(values))
         axes.margins(y=0.12)
     # Three digits for the longest bar.
     decimals = max(0, 2 - math.floor(math.log10(np.abs(heights).max() or 1)))
-    axes.bar_label(
-        drawn, [f"{height:,.{decimals}f}" for height in heights], padding=3, fontsize=9
-    )
+    axes.bar_label(drawn, [f"{height:,.{decimals}f}" for height in heights], padding=3, fontsize=9)
     axes.grid(axis="y" if horizontal else "x", visible=False)
     axes.tick_params(axis="y" if horizontal else "x", length=0)
-    return _finish(
-        axes, value_label if horizontal else "", "" if horizontal else value_label
-    )
+    return _finish(axes, value_label if horizontal else "", "" if horizontal else value_label)
 
 
 @_house_style()
@@ -470,14 +420,10 @@ def heatmap(
     limit = np.abs(values).max()
     both = values.min() < 0 < values.max()
     colors: dict[str, Any] = (
-        {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-        if both
-        else {"cmap": "viridis"}
+        {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if both else {"cmap": "viridis"}
     )
     image = axes.imshow(
-        values,
-        aspect="equal" if 0.5 < values.shape[0] / values.shape[1] < 2 else "auto",
-        **colors,
+        values, aspect="equal" if 0.5 < values.shape[0] / values.shape[1] < 2 else "auto", **colors
     )
     for axis, ticks, count in (
         (axes.xaxis, x_ticks, values.shape[1]),
@@ -597,12 +543,7 @@ def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
     axes = axes or figure()[1][0]
     few = len(level) <= 20
     axes.bar(
-        level,
-        mean,
-        0.62 if few else 1.0,
-        yerr=error if few else None,
-        color=BLUE,
-        error_kw=WHISKER,
+        level, mean, 0.62 if few else 1.0, yerr=error if few else None, color=BLUE, error_kw=WHISKER
     )
     if few:
         axes.set_xticks(level)
@@ -616,9 +557,7 @@ def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
 def _mark(axes: Axes, places: Mapping[str, float]) -> None:
     """Draw a thin vertical line at each place, with its name at the top."""
     for text, place in places.items():
-        axes.axvline(
-            place, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
-        )
+        axes.axvline(place, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         place_at_top = axes.get_xaxis_transform()
         axes.annotate(
             text,
@@ -650,9 +589,7 @@ def _finish(axes: Axes, x_label: str, y_label: str, *, legend: bool = False) -> 
 
 def _color_key(axes: Axes, mappable: Any, label: str) -> None:
     """Say which color means what, beside the axes and exactly as high as these."""
-    bar = _figure_of(axes).colorbar(
-        mappable, cax=axes.inset_axes((1.04, 0, 0.045, 1)), label=label
-    )
+    bar = _figure_of(axes).colorbar(mappable, cax=axes.inset_axes((1.04, 0, 0.045, 1)), label=label)
     bar.locator = MaxNLocator(5)
     bar.update_ticks()
     bar.ax.spines[:].set_visible(False)
@@ -669,7 +606,7 @@ def _figure_of(axes: Axes) -> Figure:
     found = axes.get_figure(root=True)
     if not isinstance(found, Figure):
         raise TypeError(
-            "axes must come from companion.plots.figure; those of another figure were given"
+            "axes must come from companion.page.plots.figure; those of another figure were given"
         )
     return found
 
@@ -693,8 +630,7 @@ def _tiles(
     gap = max(1, round(0.06 * width))
     across = columns * (width + gap) - gap
     beside = max(
-        [0.15 + 0.07 * len(line) for label in labels for line in label.splitlines()],
-        default=0.0,
+        [0.15 + 0.07 * len(line) for label in labels for line in label.splitlines()], default=0.0
     )
     inches = min(tile / width, (WIDTH - 0.16 - beside) / across)  # of a pixel
     line = 8 / 72 / inches  # height of a title, in pixels
@@ -709,21 +645,11 @@ def _tiles(
     ]
     for picture, (top, left) in zip(pictures, corners, strict=True):
         canvas[top : top + height, left : left + width] = picture
-    axes = (
-        axes
-        or figure(width=across * inches + beside + 0.16, height=down * inches + 0.16)[
-            1
-        ][0]
-    )
+    axes = axes or figure(width=across * inches + beside + 0.16, height=down * inches + 0.16)[1][0]
     axes.imshow(canvas, interpolation="nearest")
     for title, (top, left) in zip(titles, corners, strict=False):
         axes.text(
-            left + width / 2 - 0.5,
-            top - 0.35 * line,
-            title,
-            ha="center",
-            va="bottom",
-            fontsize=8,
+            left + width / 2 - 0.5, top - 0.35 * line, title, ha="center", va="bottom", fontsize=8
         )
     axes.set_xticks([])
     axes.set_yticks(
@@ -749,9 +675,7 @@ def _pixels(images: Tensor, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} must lie in [0, 1]; {pixels.min():.4g} to {pixels.max():.4g} was given"
         )
-    return np.broadcast_to(
-        np.moveaxis(pixels, 1, -1), (len(pixels), *pixels.shape[2:], 3)
-    )
+    return np.broadcast_to(np.moveaxis(pixels, 1, -1), (len(pixels), *pixels.shape[2:], 3))
 
 
 def _signed(images: Tensor, label: str) -> tuple[np.ndarray, str]:
@@ -794,11 +718,7 @@ def _numbers(values: Any, name: str, *, dims: int) -> np.ndarray:
 def _points(line: Any, label: str) -> tuple[np.ndarray, np.ndarray]:
     pair = isinstance(line, tuple) and len(line) == 2 and np.ndim(_plain(line[0])) == 1
     y = _numbers(line[1] if pair else line, label, dims=1)
-    x = (
-        _numbers(line[0], f"x of {label!r}", dims=1)
-        if pair
-        else np.arange(1.0, len(y) + 1)
-    )
+    x = _numbers(line[0], f"x of {label!r}", dims=1) if pair else np.arange(1.0, len(y) + 1)
     if len(x) != len(y):
         raise ValueError(
             f"x and y of {label!r} must be equally long; {len(x)} and {len(y)} were given"
@@ -816,22 +736,16 @@ def _plane(points: Any, name: str) -> np.ndarray:
 def _mesh(bounds: Bounds, num: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
     left, right, bottom, top = bounds
     if not (left < right and bottom < top):
-        raise ValueError(
-            f"bounds must be left < right and bottom < top; {bounds} was given"
-        )
+        raise ValueError(f"bounds must be left < right and bottom < top; {bounds} was given")
     x, y = np.meshgrid(np.linspace(left, right, num), np.linspace(bottom, top, num))
     return (
         x,
         y,
-        torch.tensor(
-            np.stack([x.ravel(), y.ravel()], 1), dtype=torch.get_default_dtype()
-        ),
+        torch.tensor(np.stack([x.ravel(), y.ravel()], 1), dtype=torch.get_default_dtype()),
     )
 
 
-def _of_points(
-    function: Density, points: Tensor, name: str, shape: tuple[int, ...]
-) -> np.ndarray:
+def _of_points(function: Density, points: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
     with torch.no_grad():
         values = np.asarray(_plain(function(points)), dtype=np.float64)
     if values.shape != shape or np.isnan(values).any() or (values == np.inf).any():

@@ -24,7 +24,9 @@ Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]
 # A wrong formula must be four times as far away, so that no luck can hide it.
 ACCEPTED_STANDARD_ERRORS = 5
 REJECTED_STANDARD_ERRORS = 20
-FEWEST_SAMPLES = 100  # with fewer, the standard error is itself too uncertain for a 5-standard-error rule
+FEWEST_SAMPLES = (
+    100  # with fewer, the standard error is itself too uncertain for a 5-standard-error rule
+)
 
 
 class VerificationError(AssertionError):
@@ -162,10 +164,7 @@ class SampleRule(Rule):
             )
         estimate, standard_error = self.estimate(left, right)
         return Comparison(
-            estimate,
-            right,
-            (estimate - right).abs(),
-            ACCEPTED_STANDARD_ERRORS * standard_error,
+            estimate, right, (estimate - right).abs(), ACCEPTED_STANDARD_ERRORS * standard_error
         )
 
     def rejection(self, name: str, left: Tensor, right: Tensor, wrong: Tensor) -> str:
@@ -307,7 +306,7 @@ def verify(
         )
     if not isinstance(rule, Rule):
         raise TypeError(
-            f"rule must be a rule of companion.verify, such as exact or monte_carlo; {rule!r} was given"
+            f"rule must be a rule of companion.page.verify, such as exact or monte_carlo; {rule!r} was given"
         )
     (a, eps_a), (b, eps_b) = _numbers(left, "left"), _numbers(right, "right")
     rule = rule.at_precision(max(eps_a, eps_b))
@@ -321,9 +320,7 @@ def verify(
         raise VerificationError(
             f"{label}: left and right disagree ({rule.statement(a)}).\n{_report(comparison)}"
         )
-    print(
-        f"verified {label}: {rule.statement(a)}{_rejections(label, rule, a, b, rejects or {})}"
-    )
+    print(f"verified {label}: {rule.statement(a)}{_rejections(label, rule, a, b, rejects or {})}")
 
 
 def _rejections(
@@ -351,9 +348,7 @@ def _numbers(values: Values, name: str) -> tuple[Tensor, float]:
             raise ValueError(f"{name} is empty")
         parts = [_numbers(value, name) for value in values]
         if len({part.shape for part, _ in parts}) > 1:
-            raise ValueError(
-                f"{name} must be a regular array; its parts have different shapes"
-            )
+            raise ValueError(f"{name} must be a regular array; its parts have different shapes")
         return torch.stack([part for part, _ in parts]), max(eps for _, eps in parts)
     if isinstance(values, (int, float)):
         values = torch.tensor(values, dtype=torch.float64)
@@ -369,9 +364,7 @@ def _numbers(values: Values, name: str) -> tuple[Tensor, float]:
         )
     if not tensor.numel():
         raise ValueError(f"{name} is empty; its shape is {tuple(tensor.shape)}")
-    return tensor.double(), torch.finfo(
-        tensor.dtype
-    ).eps if tensor.is_floating_point() else 0.0
+    return tensor.double(), torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
 
 
 def _same_shape(left: Tensor, right: Tensor) -> None:
@@ -385,9 +378,7 @@ def _same_shape(left: Tensor, right: Tensor) -> None:
 def _report(c: Comparison) -> str:
     worst = int((c.error - c.allowed).flatten().argmax())
     error, allowed = c.error.flatten()[worst].item(), c.allowed.flatten()[worst].item()
-    index = tuple(
-        int(i) for i in torch.unravel_index(torch.tensor(worst), c.error.shape)
-    )
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), c.error.shape))
     where = f", worst at index {index}" if c.error.dim() else ""
     lines = [
         f"  left  = {_show(c.left)}",

@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from companion.exercises import Values, exercise, expect_close, expect_function
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 KEPT = 0.6
 
 
 @exercise("implicit-classifier")
-def check_classifier_gradient(
-    classifier_gradient: Callable[[Tensor, Tensor, float], Any],
-) -> str:
+def check_classifier_gradient(classifier_gradient: Callable[[Tensor, Tensor, float], Any]) -> str:
     """Check `classifier_gradient(told, untold, kept)` on two classes of normal data."""
     means, var = torch.tensor([-0.8, 0.5], dtype=torch.double), 0.3
 
@@ -76,7 +74,9 @@ def check_scale(answer: Values) -> str:
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if arrives(middle) > 0.05 else (low, middle)
-    hint = "The variance of the class is 0.5, and that of the samples 0.5 to the power of the scale."
+    hint = (
+        "The variance of the class is 0.5, and that of the samples 0.5 to the power of the scale."
+    )
     expect_close(answer, low, hint, rtol=1e-3)
     return "less than five, for a tenth of the variance"
 
@@ -90,9 +90,7 @@ def check_after_one_pixel(
     def reference(x_hat: Tensor, C: Tensor, i: int, y: float, var: float) -> Tensor:
         precision, seen = torch.linalg.inv(C), torch.zeros_like(x_hat)
         seen[i] = 1 / var
-        return torch.linalg.solve(
-            precision + torch.diag(seen), precision @ x_hat + seen * y
-        )
+        return torch.linalg.solve(precision + torch.diag(seen), precision @ x_hat + seen * y)
 
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(4, 4, generator=generator, dtype=torch.double)
@@ -107,9 +105,7 @@ def check_after_one_pixel(
 @exercise("holes")
 def check_share_that_misses(share_that_misses: Callable[[float], Any]) -> str:
     """Check `share_that_misses(nats)` with a half-line for the region."""
-    normal = Normal(
-        torch.zeros((), dtype=torch.double), torch.ones((), dtype=torch.double)
-    )
+    normal = Normal(torch.zeros((), dtype=torch.double), torch.ones((), dtype=torch.double))
 
     def reference(nats: float) -> Tensor:
         # The point below which a normal number lies with the wanted probability.
@@ -120,6 +116,8 @@ def check_share_that_misses(share_that_misses: Callable[[float], Any]) -> str:
             low, high = (middle, high) if -inside.log() > nats else (low, middle)
         return 1 - normal.cdf(torch.tensor(low, dtype=torch.double))
 
-    hint = "By how much is the density of the codes larger than that of the prior, inside the region?"
+    hint = (
+        "By how much is the density of the codes larger than that of the prior, inside the region?"
+    )
     expect_function(share_that_misses, reference, [(0.1,), (0.7,), (2.0,)], hint)
     return "two nats, and six of seven draws miss"

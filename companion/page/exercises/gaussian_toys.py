@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from companion.exercises import Values, exercise, expect_close, expect_function
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("best-encoder-noise")

@@ -7,12 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from companion.exercises import (
-    Values,
-    exercise,
-    expect_close,
-    expect_function,
-)
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("how-many-steps")
@@ -60,9 +55,7 @@ def check_noise_from_v(noise_from_v: Callable[[Tensor, Tensor, float], Any]) -> 
 
 
 @exercise("denoising-term")
-def check_denoising_term(
-    denoising_term: Callable[[float, float, float], Any],
-) -> str:
+def check_denoising_term(denoising_term: Callable[[float, float, float], Any]) -> str:
     """Check `denoising_term(error, before, now)` by a divergence of two normal laws."""
 
     def reference(*values: float) -> Tensor:
@@ -93,9 +86,7 @@ def check_one_step_gap(one_step_gap: Callable[[float, float], Any]) -> str:
 
 
 @exercise("better-times")
-def check_estimate_variance(
-    estimate_variance: Callable[[Tensor, Tensor], Any],
-) -> str:
+def check_estimate_variance(estimate_variance: Callable[[Tensor, Tensor], Any]) -> str:
     """Check `estimate_variance(terms, p)` by going through all times."""
 
     def reference(terms: Tensor, p: Tensor) -> Tensor:

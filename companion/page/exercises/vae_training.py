@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from companion.exercises import Values, exercise, expect_close, expect_function
+from companion.page.exercises import Values, exercise, expect_close, expect_function
 
 
 @exercise("collapsed-loss")

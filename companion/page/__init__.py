@@ -1,0 +1,1 @@
+"""What the pages of the book need: figures, sliders, checked equations, exercises. It imports the science."""

@@ -1,0 +1,115 @@
+"""Variances of the reverse steps of a diffusion model, and what each error of its denoiser costs in the bound."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from companion.schedule import Schedule, per_example
+
+
+class BoundWeights(NamedTuple):
+    """What a squared error of each estimate costs in the bound, in nats, by t."""
+
+    x_0: Float[Tensor, "times *shape"]
+    noise: Float[Tensor, "times *shape"]
+    v: Float[Tensor, "times *shape"]
+    score: Float[Tensor, "times *shape"]
+    mean: Float[Tensor, "times *shape"]
+
+
+def bound_weights(schedule: Schedule, reverse_var: Float[Tensor, "times *shape"]) -> BoundWeights:
+    """Weights of the squared errors in the bound of a `Ddpm` with Gaussian likelihood.
+
+    A step costs ||mu_tilde_t - mean||^2 / (2 sigma_t^2) beside what the variances cost.
+    An error of x_0 is of_x_0 times as large in the mean; one of the noise, of v or of
+    the score is a fixed multiple of one of x_0. Entry 0 is 0: no step belongs to it.
+
+    Args:
+        schedule: the noise.
+        reverse_var: sigma_t^2 at entry t, as in `Ddpm`.
+
+    Source: Ho et al. 2020, eqs. 8, 12; x_0 and v: Salimans & Ho 2022, section 4.
+    """
+    check_reverse_var(reverse_var, schedule.num_steps, tuple(reverse_var.shape[1:]))
+    mean = 1 / (2 * reverse_var[1:])
+    of_x_0 = schedule.posterior(schedule.steps).of_x_0
+    x_0 = per_example(of_x_0.square(), mean) * mean
+    var = per_example(schedule.noise_var[1:], mean)
+    snr = per_example(schedule.snr[1:], mean)
+    weights = (x_0, x_0 / snr, x_0 * var, x_0 * var / snr, mean)
+    return BoundWeights(*map(_from_step_1, weights))
+
+
+def linear_noise_error(
+    schedule: Schedule, eigenvalues: Float[Tensor, "dim"]
+) -> Float[Tensor, "times dim"]:
+    """Least squared error of the noise that an estimate linear in x_t can reach.
+
+    It is alpha_bar_t lambda / (alpha_bar_t lambda + 1 - alpha_bar_t) along each
+    eigenvector of the data's covariance. For normal data no estimate is better; for
+    others a network should be. The mean over the last dimension is the error per
+    dimension of x. Entry 0 is 0.
+
+    Raises:
+        ValueError: if an eigenvalue is negative or not finite.
+    """
+    if not bool(((eigenvalues >= 0) & eigenvalues.isfinite()).all()):
+        raise ValueError(
+            "eigenvalues must be finite and not negative; "
+            f"their smallest value is {eigenvalues.min():.4g}"
+        )
+    log_snr = schedule.log_snr[1:, None].to(eigenvalues)
+    return _from_step_1(torch.sigmoid(log_snr + eigenvalues.log()))
+
+
+def optimal_reverse_var(
+    schedule: Schedule, noise_error: Float[Tensor, "times *shape"]
+) -> Float[Tensor, "times *shape"]:
+    """The variances that make the bound of a denoiser as large as it can be.
+
+    sigma_t^2 = beta_tilde_t + beta_t^2 / (alpha_t (1 - alpha_bar_t)) noise_error_t: the
+    variance if x_0 were known, and the error of the estimate. Entry 0 is 0.
+
+    Args:
+        schedule: the noise.
+        noise_error: mean squared error of the estimated noise, per dimension, entry t
+            for time t; of shape (T + 1,), or (T + 1, *x_shape) for each dimension.
+
+    Raises:
+        ValueError: if `noise_error` has no T + 1 entries.
+
+    Source: Bao et al. 2022, theorem 1.
+    """
+    if noise_error.dim() < 1 or len(noise_error) != schedule.num_steps + 1:
+        raise ValueError(
+            f"noise_error must have {schedule.num_steps + 1} entries; "
+            f"shape {tuple(noise_error.shape)} was given"
+        )
+    q, error = schedule.posterior(schedule.steps), noise_error[1:]
+    factor = per_example(q.of_x_0.square() / schedule.snr[1:], error)
+    return _from_step_1(per_example(q.var, error) + factor * error)
+
+
+def _from_step_1(values: Tensor) -> Tensor:
+    """Values for t = 1..T with a zero in front, so that the index is t."""
+    return torch.cat([torch.zeros_like(values[:1]), values])
+
+
+def check_reverse_var(values: Tensor, T: int, x_shape: tuple[int, ...]) -> None:
+    """Say in one sentence what is wrong with the variances of T reverse steps, if anything is."""
+    if values.shape not in ((T + 1,), (T + 1, *x_shape)):
+        raise ValueError(
+            f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
+            f"{tuple(values.shape)} was given"
+        )
+    bad = ~((values > 0) & (values < math.inf))
+    bad[0] = False
+    if bool(bad.any()):
+        index = bad.nonzero()[0].tolist()
+        raise ValueError(
+            "reverse_var must be positive and finite from entry 1 on; "
+            f"{values[tuple(index)]:.4g} was given at t = {index[0]}"
+        )

@@ -1,0 +1,1 @@
+"""What makes the shipped weights: recipes, training runs, experiments, checkpoints. It imports the science."""
