@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from tools import labels, notebooks, plain
+from tools import cells, labels, notebooks
 from tools.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,7 +89,7 @@ def test_chapters_are_numbered_as_their_files() -> None:
 
 def test_every_page_starts_with_its_one_title() -> None:
     for page in BOOK.pages.values():
-        assert [level for _, level, _ in page.sections].count(1) == 1, page.docname
+        assert page.levels.count(1) == 1, page.docname
         first = next(
             line
             for line in page.cells[0][1].split("\n")
@@ -107,7 +107,7 @@ def test_a_chapter_passes_the_check_of_the_tool(page: labels.Page) -> None:
 def test_no_myst_is_left_for_jupyter(page: labels.Page) -> None:
     for cell in nbformat.read(notebooks.path_of(BOOK, page), 4).cells:
         if cell.cell_type == "markdown":
-            assert plain.leftovers(cell.source) == [], cell.id
+            assert cells.leftovers(cell.source) == [], cell.id
 
 
 @each_chapter

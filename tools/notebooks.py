@@ -301,7 +301,7 @@ def _structure(name: str, page: Page, notebook: NotebookNode) -> Iterator[Proble
     setup = [cell for cell in code_cells(notebook) if "setup" in tags(cell)]
     if len(setup) != 1 or setup[0] is not code_cells(notebook)[0]:
         yield Problem(name, "the first code cell, and no other, has the tag setup")
-    levels = [level for _, level, _ in page.sections]
+    levels = page.levels
     if (
         notebook.cells[0].cell_type != "markdown"
         or levels[:1] != [1]
