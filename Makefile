@@ -41,13 +41,13 @@ serve: .venv/ready  ## the built book at http://localhost:8000, or at another PO
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 execute: .venv/ready  ## run every chapter, or those named: make execute CHAPTER=01_autoencoders
-	$(BIN)/python tools/notebooks.py run $(CHAPTER)
+	$(BIN)/python -m tools.notebooks run $(CHAPTER)
 
 sync: .venv/ready  ## new text into the notebooks, outputs kept
-	$(BIN)/python tools/notebooks.py sync $(CHAPTER)
+	$(BIN)/python -m tools.notebooks sync $(CHAPTER)
 
 check: .venv/ready  ## do source, notebook and outputs belong together?
-	$(BIN)/python tools/notebooks.py check $(CHAPTER)
+	$(BIN)/python -m tools.notebooks check $(CHAPTER)
 
 test: lint unit notebooks structure  ## everything; the first failure ends it (make -k test goes on)
 

@@ -12,13 +12,12 @@ import nbformat
 import pytest
 import yaml
 
-from tools import cells, labels, notebooks
+from tools import cells, labels, notebooks, rules
 from tools.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = labels.Book(ROOT)
 CHAPTERS = BOOK.notebooks()
-EQUATIONS = BOOK.equations()
 CHECKS = labels.checks(BOOK)
 
 each_chapter = pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.docname)
@@ -112,7 +111,7 @@ def test_no_myst_is_left_for_jupyter(page: labels.Page) -> None:
 
 @each_chapter
 def test_the_set_up_cell_is_the_one_the_tool_writes(page: labels.Page) -> None:
-    first = notebooks.code_cells(nbformat.read(notebooks.path_of(BOOK, page), 4))[0]
+    first = rules.code_cells(nbformat.read(notebooks.path_of(BOOK, page), 4))[0]
     assert first.source == notebooks.SETUP.format(repository=BOOK.repository).rstrip("\n")
 
 
@@ -135,36 +134,6 @@ def test_exercises_have_solutions(page: labels.Page) -> None:
 
 def test_labels_are_unique() -> None:
     assert BOOK.duplicates == []
-
-
-def test_equation_labels_say_what_they_are() -> None:
-    assert EQUATIONS
-    wrong = [label for label in EQUATIONS if not label.startswith(("eq-", labels.DEFINITION))]
-    assert wrong == []
-
-
-def test_every_claim_is_verified() -> None:
-    verified = {check.label for check in CHECKS}
-    unverified = [
-        f"{p.docname}: {label}" for label, p in EQUATIONS.items() if label.startswith("eq-")
-    ]
-    unverified = [name for name in unverified if name.split(": ")[1] not in verified]
-    assert unverified == []
-
-
-def test_every_check_belongs_to_an_equation_of_its_chapter() -> None:
-    assert [check.label for check in CHECKS if check.label not in EQUATIONS] == []
-    assert [c.label for c in CHECKS if EQUATIONS[c.label].docname != c.docname] == []
-
-
-@each_chapter
-def test_every_verify_call_has_left_its_line(page: labels.Page) -> None:
-    """One stored line for each call whose label stands in the code, so none can hide in a branch that never ran."""
-    printed = [check.label for check in CHECKS if check.docname == page.docname]
-    for kind, code, metadata in page.cells:
-        if kind == "code" and "raises-exception" not in metadata.get("tags", []):
-            for label in labels.verify_calls(code):
-                assert label is None or label in printed, label
 
 
 # ------------------------------------------------------------------------------------------------ sources and errata

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import cells, labels, myst, notebooks, plain
+from tools import cells, labels, myst, notebooks, plain, rules
 from tools.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -283,7 +283,7 @@ def test_new_prose_and_a_new_address_are_synced_without_a_run(stored: Path) -> N
     after = nbformat.read(stored / "notebooks" / "01_first.ipynb", 4)
     assert problems(stored) == []
     assert "Do it once more." in after.cells[-1].source and "OTHER/BOOK" in after.cells[1].source
-    outputs = [[c.outputs for c in notebooks.code_cells(n)] for n in (before, after)]
+    outputs = [[c.outputs for c in rules.code_cells(n)] for n in (before, after)]
     assert outputs[0] == outputs[1]
 
 
@@ -417,6 +417,21 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
         lambda n: n.cells[ANSWER].update(source="class A:\n" + "    x = 1\n" * 12),
         "class A has 13 lines",
     )
+    yield (
+        "lost check",
+        lambda n: n.cells[PRINTS].update(outputs=[]),
+        "the claim eq-gauss is not verified",
+    )
+    yield (
+        "foreign check",
+        lambda n: n.cells[PRINTS].outputs.append(stream("verified eq-cubes: exact\n")),
+        "the check eq-cubes belongs to no equation of this chapter",
+    )
+    yield (
+        "silent check",
+        lambda n: n.cells[ANSWER].update(source="verify('def-sum', 1, 1)"),
+        "verify('def-sum', ...) has left no line",
+    )
     yield "other text", lambda n: n.cells[2].update(source="nothing"), "sync it"
     yield "other output's code", lambda n: n.cells[ANSWER].update(source="answer = 1"), "other code"
     yield "too big", lambda n: n.metadata.update(blob="x" * notebooks.MAX_BYTES), "more than 4 MB"
@@ -435,6 +450,12 @@ def test_every_fault_of_a_stored_notebook_is_found(
     assert any(complaint in problem for problem in problems(stored)), problems(stored)
 
 
+def test_an_equation_is_a_claim_or_a_definition(stored: Path) -> None:
+    source = stored / "notebooks" / "src" / "01_first.py"
+    source.write_text(source.read_text().replace("def-sum", "sum-def"))
+    assert any("the equation sum-def must be a claim" in text for text in problems(stored))
+
+
 def test_widgets_are_dropped_and_split_streams_merged() -> None:
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
     face = nbformat.v4.new_output("display_data", data={**view, "text/html": "<b>1</b>"})
@@ -442,9 +463,7 @@ def test_widgets_are_dropped_and_split_streams_merged() -> None:
     cell = nbformat.v4.new_code_cell(
         "1", outputs=[stream("a"), stream("b"), stream("c", "stderr"), face, bare]
     )
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
-    notebooks.clean(notebook)
-    assert "widgets" not in notebook.metadata
+    notebooks.clean(nbformat.v4.new_notebook(cells=[cell]))
     assert [o.get("text", o.get("data")) for o in cell.outputs] == [
         "ab",
         "c",
