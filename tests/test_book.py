@@ -152,7 +152,7 @@ def test_the_rows_of_the_sources_are_well_formed() -> None:
 def test_claims_name_known_rows_and_stand_below_a_label() -> None:
     known = {row["id"] for row in table("coverage.tsv")}
     assert BOOK.claims
-    assert [claim for claim in BOOK.claims if claim.row not in known or claim.label is None] == []
+    assert [claim for claim in BOOK.claims if claim.row not in known or claim.section is None] == []
 
 
 @each_chapter

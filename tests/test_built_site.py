@@ -320,7 +320,7 @@ def test_the_ledger_counts_what_the_book_has() -> None:
 def test_the_concordance_links_every_claim() -> None:
     html = article("book/concordance.html")
     for claim in BOOK.claims:
-        assert f'{Path(claim.docname).name}.html#{claim.label}"' in html, claim
+        assert f'{Path(claim.docname).name}.html#{claim.section}"' in html, claim
 
 
 def test_the_ledger_leads_to_the_section_of_each_check() -> None:

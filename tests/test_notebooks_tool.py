@@ -180,7 +180,7 @@ def test_the_parser_keeps_nested_blocks_and_options() -> None:
 
 def test_claims_belong_to_the_section_above() -> None:
     claims = labels.Book(FIXTURE).claims
-    assert [(claim.row, claim.docname, claim.label) for claim in claims] == [
+    assert [(claim.row, claim.docname, claim.section) for claim in claims] == [
         ("A01", "notebooks/01_first", "sec-squares"),
         ("B05", "notebooks/01_first", "sec-squares"),
     ]

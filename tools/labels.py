@@ -49,7 +49,7 @@ class Claim:
 
     row: str
     docname: str
-    label: str | None
+    section: str | None
 
 
 @dataclass(frozen=True)
