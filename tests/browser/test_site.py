@@ -120,6 +120,16 @@ def test_nothing_failed_while_it_was_used(visit: harness.Visit) -> None:
     assert visit.problems == []
 
 
+def test_a_hundred_columns_of_code_fit_a_screen_of_1280_pixels(fresh: harness.Visit) -> None:
+    chapter = next(name for name in PAGES if name.startswith("notebooks/"))
+    scroll_bar = 15
+    fresh.page.set_viewport_size(harness.WIDE | {"width": 1280 - scroll_bar})
+    fresh.open(chapter)
+    code = fresh.page.locator(".cell_input pre:visible").first
+    code.evaluate("pre => { pre.textContent = 'x'.repeat(100); }")
+    assert code.evaluate("pre => pre.scrollWidth <= pre.clientWidth")
+
+
 def test_the_top_address_leads_to_the_landing_page(fresh: harness.Visit, base: str) -> None:
     fresh.page.goto(base)
     fresh.page.wait_for_url(base + LANDING)
