@@ -194,7 +194,8 @@ def text_problems(page: Any) -> list[str]:
     text = page.evaluate(
         """() => {
         const copy = (document.querySelector("main article, main") || document.body).cloneNode(true);
-        copy.querySelectorAll("pre, code, script, style, mjx-container, .math, textarea").forEach(e => e.remove());
+        copy.querySelectorAll("pre, code, .sig, script, style, mjx-container, .math, textarea")
+            .forEach(e => e.remove());
         const blocks = "p, li, dt, dd, div, td, th, h1, h2, h3, h4, figcaption, summary";
         copy.querySelectorAll(blocks).forEach(e => e.append("\\n"));
         return copy.textContent; }"""
