@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from companion.page.sliders import Editor
+from companion.page.sliders import Editor, Slider
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -267,6 +267,20 @@ def editor() -> str:
     frames = [np.full((4, 6, 3), [red / 3, dim / 2, 0.5]) for dim in range(3) for red in range(4)]
     alts = [f"dim {dim}, red {red}" for dim in range(3) for red in range(4)]
     return Editor(frames, labels, alts).html()
+
+
+@pytest.mark.parametrize("window", [harness.WIDE, harness.PHONE])
+def test_a_slider_of_the_book_has_no_problem(show: Any, window: Any) -> None:
+    frames = [np.full((20, 30), level / 3) for level in range(4)]
+    slider = Slider(frames, {"level <&>": list("0123")}, [f"gray {k}" for k in range(4)]).html()
+    visit = show("<h1>The same slider twice</h1>" + slider + slider)
+    page = visit.page
+    page.set_viewport_size(window)
+    checks = harness.image_problems, harness.width_problems, harness.tab_problems, rules
+    assert [problem for check in checks for problem in check(page)] == []
+    for figure in page.locator("figure").all():
+        assert harness.slider_problems(page, figure) == []
+    assert visit.problems == []
 
 
 @pytest.mark.parametrize("window", [harness.WIDE, harness.PHONE])
