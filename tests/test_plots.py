@@ -59,14 +59,7 @@ def figures() -> dict[str, plots.Figure]:
 
 
 def test_every_public_function_is_drawn_here(figures):
-    public = {
-        name
-        for name, item in vars(plots).items()
-        if callable(item) and item.__module__ == plots.__name__
-    }
-    assert public - {"Figure", "figure"} - {name for name in public if name.startswith("_")} == set(
-        figures
-    )
+    assert set(plots.__all__) - {"Figure", "figure"} == set(figures)
 
 
 def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
@@ -247,7 +240,7 @@ def test_bad_input_is_named():
         (lambda: plots.image_grid(image - 0.1), r"images must lie in \[0, 1\]; -0.1 to -0.1"),
         (lambda: plots.image_grid(image * float("nan")), r"images must lie in \[0, 1\]"),
         (lambda: plots.image_grid(image, titles=["a"]), "titles must name all 2"),
-        (lambda: plots.image_rows({"a": image, "b": image[:1]}), "equally many pictures; 2, 1"),
+        (lambda: plots.image_rows({"a": image, "b": image[:1]}), "equally many images; 2, 1"),
         (lambda: plots.image_rows({"a": image, "b": image[..., :2]}), "must all have one size"),
         (
             lambda: plots.image_rows({"a": image}, signed=["b"]),
@@ -284,12 +277,17 @@ def test_bad_input_is_named():
         (lambda: plots.density2d(log_prob, (1.0, 0.0, 0.0, 1.0)), "bounds must be left < right"),
         (lambda: plots.density2d(lambda x: x, BOUNDS), "log_prob must map points"),
         (lambda: plots.vector_field(log_prob, BOUNDS), "function must map points"),
+        (lambda: plots.vector_field(lambda x: x, BOUNDS, num=1), "num must be at least 2; 1"),
+        (lambda: plots.image_rows({"a": image / 0}, signed=["a"]), "a must be finite"),
+        (lambda: plots.image_rows({}), "equally many images; 0"),
+        (lambda: plots.image_rows({"a": image}, titles=["b"]), "titles must name all 2 columns"),
         (lambda: plots.figure(columns=0), "columns must be at least 1; 0"),
+        (lambda: plots.figure(rows=0), "rows must be at least 1; 0"),
     ]
     for call, says in cases:
         with pytest.raises(ValueError, match=says):
             call()
-    with pytest.raises(TypeError, match=r"companion\.plots\.figure"):
+    with pytest.raises(TypeError, match=r"companion\.page\.plots\.figure"):
         plots.curves({"a": [1.0]}, axes=matplotlib.figure.Figure().subplots(), **named)
 
 
