@@ -21,7 +21,7 @@ from torch.func import jacrev, vmap
 from companion import data
 from companion.page import plots
 from companion.page.sliders import Slider
-from companion.page.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
+from companion.page.verify import at_most, binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 
 _ = torch.manual_seed(0)
@@ -65,7 +65,7 @@ z = torch.randn(200_000)
 waiting = -torch.log1p(-torch.special.ndtr(z)) / 0.5  # inverse of F(t) = 1 - exp(-t / 2)
 t = torch.tensor(1.0)
 share, wrong = 1 - (-0.5 * t).exp(), torch.special.ndtr(t)
-verify("eq-inverse-cdf", (waiting <= t).double(), share, proportion, rejects={"no map": wrong})
+verify("eq-inverse-cdf", (waiting <= t).double(), share, binomial, rejects={"no map": wrong})
 
 # %% [markdown]
 # In more dimensions a network does the job. Even a decoder of one line can bend a normal law on the line into a ring in the plane; here a little noise of the likelihood is added.

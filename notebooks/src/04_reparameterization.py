@@ -22,7 +22,7 @@ from companion.elbo import elbo_terms
 from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Slider
-from companion.page.verify import exact, monte_carlo, proportion, quadrature, verify
+from companion.page.verify import binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 from companion.vae import Vae, mlp_vae
 
@@ -676,7 +676,7 @@ verify(
     "eq-whitened-radius",
     (radius <= r**2).double(),
     1 - math.exp(-(r**2) / 2),
-    proportion,
+    binomial,
     rejects=wrong,
 )
 
