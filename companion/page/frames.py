@@ -16,7 +16,7 @@ SHEET_COLORS = 256  # what the palette of a PNG holds; the tiles of a sheet shar
 SMALLEST = 224  # width in CSS pixels below which an image of single pixels is magnified
 MOST_PIXELS = 2**24  # of a sheet; the browser of a phone draws none that is larger
 
-Frame: TypeAlias = Any  # a matplotlib Figure, PNG bytes, a PIL image, an array or tensor of pixels
+Frame: TypeAlias = Any  # a matplotlib figure, a PIL image, an array or tensor of pixels
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def image_of(frame: Frame) -> tuple[Image.Image, float]:
     """A frame in gray or color on white, and the width of one of its pixels in CSS pixels.
 
     Args:
-        frame: a matplotlib figure, PNG bytes, a PIL image, or an array or tensor of pixels: floats in
-            [0, 1] or uint8, of shape (height, width) or (height, width, 3).
+        frame: a matplotlib figure, a PIL image, or an array or tensor of pixels: floats in [0, 1]
+            or uint8, of shape (height, width) or (height, width, 3).
 
     Raises:
         TypeError: if it is none of these.
@@ -160,13 +160,6 @@ def image_of(frame: Frame) -> tuple[Image.Image, float]:
         file = io.BytesIO()
         frame.savefig(file, format="png", dpi=frame.dpi)
         image, scale = Image.open(file), 96 / frame.dpi  # a CSS pixel is 1/96 inch
-    elif isinstance(frame, bytes | bytearray):
-        try:
-            image = Image.open(io.BytesIO(frame))
-        except OSError:
-            raise TypeError(
-                f"frames of bytes must be PNG files; {bytes(frame[:8])!r}... was given"
-            ) from None
     elif isinstance(frame, Image.Image):
         image = frame
     else:
@@ -181,7 +174,7 @@ def _image_of_pixels(frame: Any) -> Image.Image:
     pixels = np.asarray(frame.numpy(force=True) if hasattr(frame, "detach") else frame)
     if pixels.dtype.kind not in "fiu" or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
         raise TypeError(
-            "a frame must be a figure, PNG bytes, a PIL image, or pixels of shape (height, width) or "
+            "a frame must be a figure, a PIL image, or pixels of shape (height, width) or "
             f"(height, width, 3); {type(frame).__name__} of shape {pixels.shape} was given"
         )
     if pixels.dtype.kind == "f":

@@ -1,7 +1,7 @@
 """Sliders with two faces: live in a kernel, rendered frames on a page without one.
 
-    Slider.over(sigmas, draw, description="noise level", alt="the density at noise level {:.1f}")
-    Editor.over({"light": levels, "turn": angles}, draw, alt="a house, light {:.1f}, turn {:.0f}")
+    Slider(sigmas, draw, description="noise level", alt="the density at noise level {:.1f}")
+    Editor({"light": levels, "turn": angles}, draw, alt="a house, light {:.1f}, turned by {:.0f}")
 
 As the last expression of a cell it shows a widget that calls `draw` anew in a live kernel, and plain HTML
 with frames drawn beforehand on a static page. Both work by mouse and by keyboard and name what is seen
@@ -12,7 +12,6 @@ import hashlib
 import html
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from string import Template
@@ -24,112 +23,69 @@ Text: TypeAlias = str | Callable[..., str]  # a format string of some values or 
 
 
 class Editor:
-    """Frames of one thing with one to four properties, and a slider for each.
+    """A drawing of one thing with one to four properties, and a slider for each.
 
-    With one axis each frame is a file of its own. With several, one PNG holds the frames of all
-    combinations, and one tile of it is shown.
+    The page holds a frame for each combination of values: with one axis each is a file of its own, which
+    keeps 64 colors; with several, one file holds all of them, keeps 256, and one tile of it is shown.
 
     Args:
-        frames: one per combination of the labels, all of one size, in the order of `itertools.product`
-            (the last axis moves first): matplotlib figures, PNG bytes, PIL images, or arrays of (height,
-            width) or (height, width, 3) pixels in [0, 1]. A frame alone keeps 64 colors; those of several
-            axes keep 256 together.
-        labels: for each axis, such as "light", what its slider shows at each value.
-        alts: what each frame shows, in words.
-        render: draws the frame of one value per axis; without it the widget flips through `frames`.
-        values: for each axis what `render` takes, one per label; needed with `render`.
-        start: for each axis the index of the value shown first, and in print; the middle one if it is
-            not given.
+        axes: for each property, such as "light", its values: numbers (a one-dimensional tensor will do)
+            or anything else `render` takes.
+        render: draws one value per axis, in the order of `axes`, always at one size: a matplotlib figure,
+            a PIL image, or (height, width) or (height, width, 3) pixels in [0, 1].
+        alt: what the frame shows, as a format string of those values or a function of them.
+        label: what a slider shows, as a format string of its value or a function of it; one for all axes,
+            or a mapping with one for each.
+        start: for each axis the index of the value shown first, and in print; by default the middle one.
 
     Raises:
-        ValueError: if there are not 1 to 4 axes of at least 2 labels each, the numbers of frames, alts
-            and values do not fit the labels, the frames differ in size or are too large for one sheet,
-            an axis, label or alt is empty, or `start` is out of range.
-        TypeError: if a frame is none of the accepted kinds.
+        ValueError: if there are not 1 to 4 axes of at least 2 values each, an axis, label or alt is empty,
+            `label` or `start` does not fit the axes, or the frames differ in size or are too large.
+        TypeError: if `render` draws none of the accepted kinds.
     """
 
     _widget: Any = None
 
     def __init__(
         self,
-        frames: Iterable[Frame],
-        labels: Mapping[str, Sequence[str]],
-        alts: Sequence[str],
-        *,
-        render: Callable[..., Frame] | None = None,
-        values: Mapping[str, Sequence[Any]] | None = None,
-        start: Sequence[int] | None = None,
-    ) -> None:
-        self.labels = {name: list(texts) for name, texts in labels.items()}
-        counts = {name: len(texts) for name, texts in self.labels.items()}
-        if not 1 <= len(counts) <= 4:
-            raise ValueError(f"there must be 1 to 4 axes; {len(counts)} were given")
-        if min(counts.values()) < 2:
-            raise ValueError(f"every axis must have at least 2 values; {_count(counts)} was given")
-        if not all(text.strip() for text in itertools.chain(labels, *labels.values(), alts)):
-            raise ValueError("every axis, label and alt must hold text; an empty one was given")
-        if (render is None) != (values is None):
-            raise ValueError("render and values belong together; only one of them was given")
-        given = counts if values is None else {name: len(stops) for name, stops in values.items()}
-        if list(given.items()) != list(counts.items()):
-            raise ValueError(
-                f"values must be as many as the labels, {_count(counts)}; {_count(given)} was given"
-            )
-        if start is None:
-            start = [count // 2 for count in counts.values()]
-        if len(start) != len(counts) or not all(
-            0 <= i < count for i, count in zip(start, counts.values(), strict=True)
-        ):
-            raise ValueError(
-                f"start must hold an index per axis, below {_count(counts)}; {start} was given"
-            )
-        self.alts, self.start = list(alts), list(start)
-        self.render, self.values = render, values
-        images = images_of(frames)
-        if not len(images) == len(alts) == math.prod(counts.values()):
-            raise ValueError(
-                f"each combination of {_count(counts)} must have a frame and an alt; "
-                f"{len(images)} frames, {len(alts)} alts were given"
-            )
-        self.frames = Separate(images) if len(counts) == 1 else Sheet(images)
-
-    @classmethod
-    def over(
-        cls,
         axes: Mapping[str, Iterable[Any]],
         render: Callable[..., Frame],
         *,
         alt: Text,
         label: Text | Mapping[str, Text] = "{:.3g}",
         start: Sequence[int] | None = None,
-    ) -> "Editor":
-        """Draw one frame per combination with the function that also redraws them in a live kernel.
-
-        Args:
-            axes: for each axis its values: numbers (a one-dimensional tensor will do) or anything else
-                `render` takes.
-            render: draws the frame of one value per axis, in the order of `axes`.
-            alt: what the frame shows, as a format string of those values or a function of them.
-            label: what a slider shows, as a format string of its value or a function of it; one for all
-                axes, or a mapping with one for each.
-            start: for each axis the index of the value shown first; the middle one if it is not given.
-        """
-        values = {name: _stops(stops) for name, stops in axes.items()}
-        forms = label if isinstance(label, Mapping) else dict.fromkeys(values, label)
-        if set(forms) != set(values):
+    ) -> None:
+        self.values = {name: _items(values) for name, values in axes.items()}
+        counts = [len(values) for values in self.values.values()]
+        given = ", ".join(f"{len(values)} {name}" for name, values in self.values.items())
+        if not 1 <= len(counts) <= 4 or min(counts) < 2:
             raise ValueError(
-                f"label must hold one for each of {', '.join(values)}; "
+                f"there must be 1 to 4 axes of at least 2 values; {given or 'none'} was given"
+            )
+        self.start = [count // 2 for count in counts] if start is None else list(start)
+        if len(self.start) != len(counts) or not all(
+            0 <= i < count for i, count in zip(self.start, counts, strict=True)
+        ):
+            raise ValueError(f"start must hold an index per axis, below {given}; {start} was given")
+        forms = label if isinstance(label, Mapping) else dict.fromkeys(axes, label)
+        if set(forms) != set(axes):
+            raise ValueError(
+                f"label must hold one for each of {', '.join(axes)}; "
                 f"{', '.join(forms) or 'none'} was given"
             )
-        grid = list(itertools.product(*values.values()))
-        return cls(
-            itertools.starmap(render, grid),  # drawn when all else is checked
-            {name: [_text(forms[name], v) for v in values[name]] for name in values},
-            [_text(alt, *point) for point in grid],
-            render=render,
-            values=values,
-            start=start,
-        )
+        self.labels = {
+            name: [_text(forms[name], value) for value in values]
+            for name, values in self.values.items()
+        }
+        points = list(itertools.product(*self.values.values()))
+        self.alts = [_text(alt, *point) for point in points]
+        if not all(
+            text.strip() for text in itertools.chain(axes, *self.labels.values(), self.alts)
+        ):
+            raise ValueError("every axis, label and alt must hold text; an empty one was given")
+        self.render = render
+        images = images_of(itertools.starmap(render, points))
+        self.frames = Separate(images) if len(counts) == 1 else Sheet(images)
 
     def __repr__(self) -> str:
         counts = " x ".join(str(len(texts)) for texts in self.labels.values())
@@ -180,8 +136,7 @@ class Editor:
                     options=[(label, i) for i, label in enumerate(labels)],
                     index=at,
                     description=name,
-                    # Drawing anew takes too long to follow every pixel of a drag.
-                    continuous_update=self.render is None,
+                    continuous_update=False,  # drawing takes too long to follow every pixel of a drag
                     style={"description_width": "initial"},
                     layout={"width": "min(100%, 36em)"},
                 )
@@ -198,11 +153,8 @@ class Editor:
 
     def _tag(self, indices: Sequence[int]) -> str:
         """The HTML of a combination as the kernel draws it now."""
-        index = self._index(indices)
-        if self.render is None or self.values is None:
-            return self.frames[index].tag(self.alts[index])
-        values = [stops[i] for stops, i in zip(self.values.values(), indices, strict=True)]
-        return png_of(self.render(*values)).tag(self.alts[index])
+        values = [values[i] for values, i in zip(self.values.values(), indices, strict=True)]
+        return png_of(self.render(*values)).tag(self.alts[self._index(indices)])
 
     def _index(self, indices: Sequence[int]) -> int:
         """The place of a combination among the frames."""
@@ -223,11 +175,10 @@ class Editor:
 
 
 class Slider(Editor):
-    """An `Editor` with one axis."""
+    """An `Editor` of one property, which `description` names; by default it shows the first value first."""
 
-    @classmethod
-    def over(  # type: ignore[override]  # values of one axis in the place of named axes
-        cls,
+    def __init__(
+        self,
         values: Iterable[Any],
         render: Callable[[Any], Frame],
         *,
@@ -235,21 +186,16 @@ class Slider(Editor):
         alt: Text,
         label: Text = "{:.3g}",
         start: int = 0,
-    ) -> "Editor":
-        """`Editor.over` these values of one property, which `description` names; it shows the first one first."""
-        return super().over({description: values}, render, alt=alt, label=label, start=[start])
+    ) -> None:
+        super().__init__({description: values}, render, alt=alt, label=label, start=[start])
 
 
-def _stops(values: Iterable[Any]) -> list[Any]:
+def _items(values: Iterable[Any]) -> list[Any]:
     return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
 
 
 def _text(form: Text, *values: Any) -> str:
     return form.format(*values) if isinstance(form, str) else form(*values)
-
-
-def _count(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
 def _file(name: str) -> str:

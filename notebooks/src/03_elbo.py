@@ -467,7 +467,7 @@ def bound_at(shift):
 
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(-1.5, 1.5, 13),
     bound_at,
     description="shift of the guess",
@@ -780,7 +780,7 @@ def fit_after(number):
 
 
 # %%
-Slider.over(
+Slider(
     [0, 1, 2, 4, 6, 8, 10, 12, 14, 17, 20, 30],
     fit_after,
     description="rounds of EM",

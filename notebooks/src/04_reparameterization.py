@@ -182,7 +182,7 @@ def move_or_weigh(new_mu):
 
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(-1.6, 2.4, 11),
     move_or_weigh,
     description="mean of the new law",
@@ -515,7 +515,7 @@ def clouds_in(d):
 # Watch the three clouds as the dimension grows; each dot is an average over ten draws, and the truth is the origin.
 
 # %%
-Slider.over(
+Slider(
     [2, 4, 8, 16, 32, 64],
     clouds_in,
     description="dimension of z",

@@ -419,7 +419,7 @@ def walk(t):
 
 
 # %%
-Slider.over(
+Slider(
     [1.4, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05],
     walk,
     description="encoder's noise t, with s = sigma t",
@@ -613,7 +613,7 @@ def water(level):
 # Move the level. Left: what is under water stays as error. Right: what the rest costs. A latent dies when its coordinate goes under.
 
 # %%
-Slider.over(
+Slider(
     [0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0],
     water,
     description="variance of the decoder's noise",
@@ -1055,7 +1055,7 @@ def step_back(beta):
 # Move the slider from a large step to a small one. The density is smooth, and the two curves become one: many small Gaussian steps can undo what one large one cannot. That is the idea of diffusion.
 
 # %%
-Slider.over(
+Slider(
     [0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.01],
     step_back,
     description="weight of the noise",

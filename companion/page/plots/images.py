@@ -2,10 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from companion import checks
 from companion.page.plots.style import WIDTH, Figure, figure_of, house_style, new_axes
-from companion.page.plots.values import check_names, check_one_each, plain
+from companion.page.plots.values import check_one_each, plain
 
 
 @house_style()
@@ -46,7 +45,6 @@ def image_grid(
 def image_rows(
     rows: Mapping[str, Float[Tensor, "num *channels height width"]],
     *,
-    signed: Collection[str] = (),
     titles: Sequence[str] | None = None,
     tile: float = 0.9,
     axes: Axes | None = None,
@@ -55,22 +53,11 @@ def image_rows(
 
     Args:
         rows: the label of each row, and its images with pixels in [0, 1]; as many in each row.
-        signed: labels of rows that hold values of both signs: blue below zero, white at zero, red above. The label then
-            names the largest magnitude, which has the full color.
         titles: a short text above each column.
         tile: width of an image in inches; smaller where the row would not fit the page.
         axes: where to draw; by default a new figure.
     """
-    check_names("signed", "rows", signed, rows)
-    drawn, labels = [], []
-    for label, images in rows.items():
-        if label in signed:
-            values, limit = _signed(images, label)
-            label = f"{label}\n$\\pm${limit:.2g}"
-        else:
-            values = _pixels(images, label)
-        drawn.append(values)
-        labels.append(label)
+    drawn = [_pixels(images, label) for label, images in rows.items()]
     if len({len(row) for row in drawn}) != 1:
         counts = ", ".join(str(len(row)) for row in drawn) or 0
         raise ValueError(f"rows must hold equally many images; {counts} were given")
@@ -79,7 +66,7 @@ def image_rows(
         raise ValueError(f"images must all have one size; {sizes[0]} and {sizes[-1]} were given")
     columns = len(drawn[0])
     check_one_each("titles", "columns", titles, columns)
-    return _tiles(np.concatenate(drawn), columns, tile, axes, titles or (), labels)
+    return _tiles(np.concatenate(drawn), columns, tile, axes, titles or (), list(rows))
 
 
 def _tiles(
@@ -119,26 +106,14 @@ def _tiles(
 
 def _pixels(images: Tensor, name: str) -> np.ndarray:
     """Gray or colored images as (num, height, width, 3)."""
-    stack = _stack(images, name, 1, 3)
-    checks.within(0, 1, **{name: torch.from_numpy(stack)})
-    return np.broadcast_to(np.moveaxis(stack, 1, -1), (len(stack), *stack.shape[2:], 3))
-
-
-def _signed(images: Tensor, name: str) -> tuple[np.ndarray, float]:
-    """Images of both signs as colors (num, height, width, 3), and the largest magnitude."""
-    stack = _stack(images, name, 1)[:, 0]
-    checks.finite(**{name: torch.from_numpy(stack)})
-    limit = float(np.abs(stack).max()) or 1.0
-    return matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * stack / limit)[..., :3], limit
-
-
-def _stack(images: Tensor, name: str, *channels: int) -> np.ndarray:
-    """Images as (num, channels, height, width)."""
     stack = np.asarray(plain(images), dtype=np.float64)
     shape = stack.shape
     if stack.ndim == 3:
         stack = stack[:, None]
-    if stack.ndim != 4 or stack.shape[1] not in channels or not stack.size:
-        accepted = ["(num, height, width)", *(f"(num, {n}, height, width)" for n in channels)]
-        raise ValueError(f"{name} must have shape {' or '.join(accepted)}; {shape} was given")
-    return stack
+    if stack.ndim != 4 or stack.shape[1] not in (1, 3) or not stack.size:
+        raise ValueError(
+            f"{name} must have shape (num, height, width), (num, 1, height, width) or "
+            f"(num, 3, height, width); {shape} was given"
+        )
+    checks.within(0, 1, **{name: torch.from_numpy(stack)})
+    return np.broadcast_to(np.moveaxis(stack, 1, -1), (len(stack), *stack.shape[2:], 3))
