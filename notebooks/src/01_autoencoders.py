@@ -230,7 +230,7 @@ def dct_rows(keep):
     )
 
 
-Slider.over(
+Slider(
     [2, 4, 6, 8, 10, 12, 14, 20, 28],
     dct_rows,
     description="cosines kept per side",
@@ -1040,7 +1040,7 @@ def pictures_on_the_way(i):
     return plots.image_grid(now, columns=4, titles=list(walks), tile=1.5)
 
 
-Slider.over(
+Slider(
     range(21),
     pictures_on_the_way,
     description="share of the way",

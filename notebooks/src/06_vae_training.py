@@ -545,7 +545,7 @@ looks = [
     "every picture a blur, with hints of digits",
     "every picture the same gray average",
 ]
-Slider.over(
+Slider(
     range(6),
     look,
     description="weight of the divergence",

@@ -135,7 +135,7 @@ def blended(a, b):
     return digits_vae.likelihood(blend(a, b)[None]).mean[0, 0]
 
 
-Editor.over(
+Editor(
     {"across": stops, "down": stops},
     blended,
     alt="A digit decoded {} of the way across and {} of the way down",
@@ -331,7 +331,7 @@ def at_temperature(tau):
     return plots.image_grid(digits_vae.likelihood(tau * ten_codes).mean, columns=10)
 
 
-Slider.over(
+Slider(
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4],
     at_temperature,
     description="temperature",
@@ -617,7 +617,7 @@ plots.image_rows(rows, tile=0.6)
 
 # %%
 stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
-Editor.over(
+Editor(
     {"azimuth latent": stops, "light latent": stops, "hue latent": stops},
     edited,
     alt="A house, decoded with azimuth latent {}, light latent {} and hue latent {}",

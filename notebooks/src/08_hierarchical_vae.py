@@ -429,7 +429,7 @@ def product_picture(precision):
     return plots.curves(lines, x_label="$z_t$", y_label="density", axes=axes)
 
 
-Slider.over(
+Slider(
     [0.1, 0.3, 1.0, 3.0, 9.0],
     product_picture,
     description="precision of the message",
@@ -924,7 +924,7 @@ def kept(t):
     return plots.image_grid(pictures, columns=10, tile=0.6)
 
 
-Slider.over(
+Slider(
     [5, 4, 3, 2, 1],
     kept,
     description="kept from the top down to level",
@@ -978,7 +978,7 @@ def two_temperatures(upper, lower):
 
 
 stops = [0.0, 0.4, 0.7, 1.0, 1.3]
-Editor.over(
+Editor(
     {"upper levels": stops, "lower levels": stops},
     two_temperatures,
     alt="Twelve digits with temperature {} on levels 3 to 5 and {} on levels 1 and 2",

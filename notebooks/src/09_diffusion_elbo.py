@@ -48,7 +48,7 @@ def dissolved(t, schedule=schedule):
     return plots.image_grid((x_t / 2 + 0.5).clamp(0, 1), tile=0.66)
 
 
-Slider.over(
+Slider(
     [0, 20, 50, 100, 200, 300, 400, 600, 1000],
     dissolved,
     description="steps of noise",

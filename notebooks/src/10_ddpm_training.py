@@ -1135,7 +1135,7 @@ def received(t):
     )
 
 
-Slider.over(
+Slider(
     [1000, 800, 600, 500, 400, 300, 200, 100, 20],
     received,
     description="time of what was heard",

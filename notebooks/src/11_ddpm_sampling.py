@@ -596,7 +596,7 @@ def film_frame(step, film=film_16, at=tuple(film_times)):
 
 
 # %%
-Slider.over(
+Slider(
     stops,
     film_frame,
     description="steps done",
@@ -1112,7 +1112,7 @@ def at_level(i):
     return plots.image_grid(bright(x / (1 + sigma**2).sqrt()), columns=8, tile=0.8)
 
 
-Slider.over(
+Slider(
     [0, 15, 25, 30, 35, 40, 45, 50, 60],
     at_level,
     description="levels done",
@@ -1205,7 +1205,7 @@ def flow_frame(k, points=flowing, labels=owner):
 
 
 clock_labels = [f"{r:.2f}" for r in clock.tolist()]
-Slider.over(
+Slider(
     range(8),
     flow_frame,
     description="log of the share of picture",

@@ -383,7 +383,7 @@ def at_scale(i, samples=record["samples"]):
     return plots.image_grid(samples[i] / 255, columns=10, tile=0.6)
 
 
-Slider.over(
+Slider(
     range(len(scales)),
     at_scale,
     description="guidance scale",
