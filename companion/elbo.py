@@ -19,7 +19,6 @@ from torch.distributions import Distribution, kl_divergence
 from companion import checks
 from companion.distributions import diagonal_normal
 
-
 Shape = tuple[int, ...]
 
 
