@@ -28,15 +28,15 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.x_shape = x_shape  # of one example; None: any
 
-    def encode(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch latent_dim"]:
+    def encode(self, x: Float[Tensor, "batch *x"]) -> Float[Tensor, "batch code"]:
         """The code z = g(x)."""
         return self.encoder(x)
 
-    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch *x_shape"]:
+    def decode(self, z: Float[Tensor, "batch code"]) -> Float[Tensor, "batch *x"]:
         """The reconstruction f(z) of a code."""
         return self.decoder(z)
 
-    def forward(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x: Float[Tensor, "batch *x"]) -> Float[Tensor, "batch *x"]:
         """The reconstruction f(g(x))."""
         return self.decode(self.encode(x))
 
@@ -96,8 +96,8 @@ def robust_loss(
 
 
 def worst_perturbation(
-    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float, num_steps: int = 10
-) -> Float[Tensor, "batch *x_shape"]:
+    model: nn.Module, x: Float[Tensor, "batch *x"], radius: float, num_steps: int = 10
+) -> Float[Tensor, "batch *x"]:
     """Find a perturbation of norm `radius` that makes the reconstruction of x bad.
 
     Projected gradient ascent from a random start: each step goes along the normalized
@@ -145,7 +145,9 @@ def squared_error(
 
 
 def mlp_autoencoder(
-    latent_dim: int = 16, hidden: int = 256, image_shape: tuple[int, int, int] = (1, 28, 28)
+    latent_dim: int = 16,
+    hidden: int = 256,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
     """Two layers each way, and a sigmoid at the end, since pixels lie in [0, 1]."""
     dim = math.prod(image_shape)
@@ -158,7 +160,9 @@ def mlp_autoencoder(
 
 
 def conv_autoencoder(
-    latent_dim: int = 16, channels: int = 16, image_shape: tuple[int, int, int] = (1, 28, 28)
+    latent_dim: int = 16,
+    channels: int = 16,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
     """Four convolutions, four transposed convolutions, and a sigmoid at the end."""
     encoder = conv_encoder(latent_dim, image_shape, channels)
@@ -239,14 +243,14 @@ class DctAutoencoder(Autoencoder):
         self.side, self.keep = side, keep
         self.register_buffer("C", dct_matrix(side)[:keep])
 
-    def encode(self, x: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch latent_dim"]:
+    def encode(self, x: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch code"]:
         """The slowest coefficients, C x C^T, as one vector."""
         checks.shape(("batch", 1, self.side, self.side), x=x)
         checks.floating(x=x)
         C = self.C.to(x)
         return (C @ x @ C.T).flatten(1)
 
-    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch 1 side side"]:
+    def decode(self, z: Float[Tensor, "batch code"]) -> Float[Tensor, "batch 1 side side"]:
         """The image with these coefficients and no others."""
         C = self.C.to(z)
         return C.T @ z.unflatten(1, (1, self.keep, self.keep)) @ C

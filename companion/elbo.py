@@ -118,8 +118,8 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
 
     Raises:
         TypeError: if x has integers, or another precision than the model.
-        ValueError: if x has another shape than the model's data, no examples, or a value
-            that is not finite.
+        ValueError: if x has another shape than the model's data, no examples, or a
+            value that is not finite.
 
     Source: Kingma & Welling 2014, eq. 3; a chain: Sohl-Dickstein et al. 2015, eq. 14.
     """
