@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from companion import checks
-from companion.networks import conv_decoder, conv_encoder, mlp
+from companion.networks.conv import conv_decoder, conv_encoder
+from companion.networks.mlp import mlp
 
 
 class Autoencoder(nn.Module):

@@ -20,7 +20,8 @@ from companion.distributions import (
     diagonal_normal,
 )
 from companion.elbo import LatentChain
-from companion.networks import conv_decoder, conv_encoder, mlp
+from companion.networks.conv import conv_decoder, conv_encoder
+from companion.networks.mlp import mlp
 
 
 class Vae(LatentChain):

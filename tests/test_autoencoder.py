@@ -24,7 +24,7 @@ from companion.autoencoder import (
     squared_error,
     worst_perturbation,
 )
-from companion.networks import mlp
+from companion.networks.mlp import mlp
 
 F64 = torch.double
 
@@ -162,7 +162,7 @@ def test_bad_input_gets_one_sentence() -> None:
         DctAutoencoder(8, 9)
     with pytest.raises(ValueError, match="image_shape must be"):
         conv_autoencoder(image_shape=(1, 30, 30))
-    with pytest.raises(ValueError, match="sizes must hold at least two positive integers"):
+    with pytest.raises(ValueError, match="sizes must hold at least 2 positive integers"):
         mlp([3])
 
 

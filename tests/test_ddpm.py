@@ -753,11 +753,11 @@ EYE = torch.eye(2)[None]
             lambda: single_step_elbo(TOY, torch.zeros(5, 2), torch.tensor([1.0, 1, 0, 1])),
             "^time_weights must have",
         ),
-        (lambda: TimeMlp(2, ()), "sizes must hold at least two positive integers"),
+        (lambda: TimeMlp(2, ()), "hidden must hold at least 1 positive integers"),
         (lambda: TimeMlp(2, (8,), width=6), "^width must be a multiple of 4; 6 was given$"),
         (
             lambda: TimeMlp(2, (8,))(torch.zeros(3, 2), torch.zeros(2)),
-            r"^x_t must have shape \(batch, 2\) and t \(batch,\); \(3, 2\) and \(2,\) were given$",
+            r"^t must have shape \(3,\); \(2,\) was given$",
         ),
         (lambda: DigitClassifier(0), "^num_features must be at least 1; 0 was given$"),
         (lambda: TOY.inner_prior(3, torch.zeros(5, 2)), "^t must lie in 1..3; 4 was given$"),

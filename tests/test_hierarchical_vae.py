@@ -28,7 +28,8 @@ from companion.elbo import (
 from companion.hierarchical_vae import LOG_LIMIT, HierarchicalVae
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.metrics import log_likelihood
-from companion.networks import Residual, bottleneck, normalized_mlp, start_at_zero
+from companion.networks.mlp import normalized_mlp
+from companion.networks.residual import Residual, bottleneck, start_at_zero
 from companion.samplers import ancestral_sample
 from companion.training import minimize
 from companion.zoo.checkpoints import Card, load_weights, save_weights
@@ -524,20 +525,20 @@ class Zeros(nn.Module):
         ),
         (
             lambda: mlp_ladder((4, 2), (8,)),
-            r"latent_dims and hidden must hold one positive integer for each level; \[4, 2\] and \[8\] were given",
+            r"latent_dims and hidden must hold one number for each level; \[4, 2\] and \[8\] were given",
         ),
         (
             lambda: mlp_ladder((4, 0), (8, 8)),
-            "latent_dims and hidden must hold one positive integer",
+            r"latent_dims must hold at least 1 positive integers; \[4, 0\] was given",
         ),
-        (lambda: mlp_ladder((), ()), r"latent_dims and hidden must .*; \[\] and \[\] were given"),
+        (lambda: mlp_ladder((), ()), r"latent_dims must hold at least 1 .*; \[\] was given"),
         (
             lambda: normalized_mlp([3, 0]),
-            r"sizes must hold at least two positive integers; \[3, 0\] was given",
+            r"sizes must hold at least 2 positive integers; \[3, 0\] was given",
         ),
         (
             lambda: conv_ladder(levels=()),
-            r"levels must hold at least one number, .*; \[\] and \(1, 28, 28\) were given",
+            r"levels must hold at least 1 positive integers; \[\] was given",
         ),
         (
             lambda: conv_ladder(latent_dim=0),

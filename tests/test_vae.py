@@ -250,7 +250,7 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
         (
             lambda: mlp_vae(latent_dim=0),
             ValueError,
-            "sizes must hold at least two positive integers",
+            "sizes must hold at least 2 positive integers",
         ),
         (
             lambda: Vae(nn.Identity(), nn.Identity(), bernoulli, 0),
