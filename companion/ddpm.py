@@ -58,7 +58,7 @@ class Ddpm(LatentChain):
     Source: Sohl-Dickstein et al. 2015; Ho et al. 2020, section 2.
     """
 
-    origin: Tensor
+    x_shape: tuple[int, ...]
     reverse_var: Tensor
 
     def __init__(
@@ -70,14 +70,11 @@ class Ddpm(LatentChain):
         likelihood: Likelihood = diagonal_normal,
     ) -> None:
         check_reverse_var(reverse_var, schedule.num_steps, tuple(x_shape))
-        super().__init__()
+        super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
         self.denoiser, self.schedule, self.observation = denoiser, schedule, likelihood
-        self.num_latents, self.x_shape = schedule.num_steps, tuple(x_shape)
         # Trained weights serve with any variances: these are no part of them.
         reverse_var = reverse_var.detach().clone()
         self.register_buffer("reverse_var", reverse_var, persistent=False)
-        # It knows the model's device and precision, and is no part of the weights.
-        self.register_buffer("origin", torch.zeros(x_shape), persistent=False)
 
     def marginal(
         self, t: int | Int[Tensor, "batch"], x: Float[Tensor, "batch *x_shape"]
@@ -90,10 +87,6 @@ class Ddpm(LatentChain):
     def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(x_T | x)."""
         return self.marginal(self.num_latents, x)
-
-    def prior(self, num: int) -> Independent:
-        """p(x_T)."""
-        return diagonal_normal(self.origin.expand(num, *self.x_shape), 1.0)
 
     def likelihood(self, z_1: Float[Tensor, "batch *x_shape"]) -> Distribution:
         """p(x | x_1)."""

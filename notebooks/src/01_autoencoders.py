@@ -743,7 +743,7 @@ verify("eq-circle-denoiser", posterior_mean, closed_form, quadrature, rejects=ne
 # Now a network that is told none of this. It sees points of the circle, disturbed by noise, and is asked to undo the noise. It has no bottleneck at all: two numbers go in, 64 in the middle, two come out.
 
 # %%
-from companion.networks import mlp
+from companion.networks.mlp import mlp
 
 points = circle.float()[torch.randint(720, (40_000,))]
 denoiser = mlp([2, 64, 64, 2], activation=torch.nn.SiLU)
