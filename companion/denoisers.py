@@ -1,7 +1,7 @@
 """Denoisers, which estimate x_0 from x_t: those made of a network, and the exact ones of Gaussians and mixtures."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from companion import checks
 from companion.schedule import Batch, Schedule, per_example, x_0_from_noise, x_0_from_v
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """Estimates x_0 from x_t and t, one integer per example, and a condition if there is one."""
 

@@ -206,7 +206,7 @@ def test_of_a_mixture_it_is_nearer_than_what_ignores_the_measurement() -> None:
     y = x @ matrix.T + s * torch.randn(n, 1, dtype=F64)
     data_cov = cov + means.T @ means / 8
     for t, most in ((10, 0.03), (100, 0.6), (400, 0.15), (1000, 0.05)):
-        signal, noise_var = LINEAR.kernel(0, t)
+        signal, noise_var = LINEAR.forward_coefficients(0, t)
         x_t = signal * x + noise_var.sqrt() * torch.randn_like(x)
         # Exactly: condition each component on both x_t and y, and weigh them anew.
         both, seen = (

@@ -16,7 +16,6 @@ from torch.distributions import MultivariateNormal
 from companion import samplers
 from companion.ddpm import Ddpm
 from companion.denoisers import MixtureDenoiser, NoisePredictor, gaussian_denoiser
-from companion.interpolation import spherical_interpolation
 from companion.samplers import (
     ancestral_sample,
     ddim_invert,
@@ -28,7 +27,13 @@ from companion.samplers import (
     inpaint_sample,
     reverse_sample,
 )
-from companion.schedule import Posterior, Schedule, cosine_schedule, linear_schedule, noise_from_x_0
+from companion.schedule import (
+    ReverseCoefficients,
+    Schedule,
+    cosine_schedule,
+    linear_schedule,
+    noise_from_x_0,
+)
 from companion.score import annealed_langevin_sample, langevin_sample
 
 F64 = torch.double
@@ -46,7 +51,7 @@ def normal(variance: float, mean: float = 0.0) -> MixtureDenoiser:
     )
 
 
-def final_variance(schedule: Schedule, q: Posterior, variance: float) -> float:
+def final_variance(schedule: Schedule, q: ReverseCoefficients, variance: float) -> float:
     """V <- a^2 V + s^2 from V = 1 down to the data, for the exact denoiser of normal data of this variance."""
     alpha_bar, V = schedule.alpha_bar, 1.0
     of_x_t = (
@@ -58,7 +63,7 @@ def final_variance(schedule: Schedule, q: Posterior, variance: float) -> float:
     return V
 
 
-def laws(schedule: Schedule) -> dict[str, Posterior]:
+def laws(schedule: Schedule) -> dict[str, ReverseCoefficients]:
     ddpm = ddim_posterior(schedule, 1.0)
     return {
         "ddim": ddim_posterior(schedule, 0.0),
@@ -144,7 +149,7 @@ def test_every_eta_keeps_what_is_known_of_x_t_given_the_data(
     torch.testing.assert_close(q.of_x_t[1:] ** 2 * noise_var[1:] + q.var[1:], noise_var[:-1])
     torch.testing.assert_close(q.var, eta**2 * schedule.posterior_var)
     if eta == 1:
-        for ours, theirs in zip(q, schedule.posterior(schedule.steps)):
+        for ours, theirs in zip(q, schedule.reverse_coefficients(schedule.steps)):
             torch.testing.assert_close(ours[1:], theirs, rtol=1e-9, atol=1e-12)
 
 
@@ -376,63 +381,6 @@ def test_replacement_is_biased_and_repetition_helps(unchecked: None) -> None:
 # ------------------------------------------------------------------------------------------------ Langevin
 
 
-def test_a_langevin_step_of_finite_size_has_a_variance_too_large() -> None:
-    n, s2, step_size = 100_000, 0.5, 0.4
-    expected = s2 / (1 - step_size / (4 * s2))
-    start = math.sqrt(expected) * torch.randn(
-        n, 1, dtype=F64
-    )  # a stationary law stays, from the first step on
-    *film, x = langevin_sample(lambda x: -x / s2, start, step_size, 3)
-    assert len(film) == 3 and torch.equal(film[0], start)
-    assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
-    assert expected / s2 - 1 > 50 * math.sqrt(
-        2 / n
-    )  # so that the unbiased variance would be refused
-    *_, x = langevin_sample(
-        lambda x: -x / s2, torch.zeros(n, 1, dtype=F64), step_size, 60
-    )  # and is reached
-    assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
-    *_, x = langevin_sample(lambda x: -x / s2, start[:10], 4.4 * s2, 200)
-    assert x.abs().max() > 1e6
-
-
-def two_modes(x: Tensor, sigma: Tensor | float) -> Tensor:
-    """Score of 0.2 N(-3, 0.25) + 0.8 N(3, 0.25) with noise."""
-    var = torch.as_tensor(0.25 + sigma**2).to(x).reshape(-1, 1)
-    share = torch.sigmoid(math.log(0.8 / 0.2) + 6 * x / var)
-    return (6 * share - 3 - x) / var
-
-
-def test_annealing_finds_the_weights_of_the_modes(unchecked: None) -> None:
-    n, start = 4000, 10 * torch.randn(4000, 1, dtype=F64)
-    sigmas = torch.linspace(math.log(10), math.log(0.1), 15).exp()
-    *film, x = annealed_langevin_sample(two_modes, start, sigmas, 1e-3, 200)
-    assert len(film) == 15 * 200
-    right = (x > 0).double().mean().item()
-    assert abs(right - 0.8) <= 5 * math.sqrt(0.16 / n)
-    assert (x[x > 0].mean() - 3).abs() < 0.05 and x[x > 0].std() == pytest.approx(0.5, abs=0.05)
-    *_, x = langevin_sample(
-        partial(two_modes, sigma=0.0), start, 0.02, 900
-    )  # the last level alone leaves half there
-    assert abs((x > 0).double().mean().item() - 0.5) <= 5 * math.sqrt(0.25 / n)
-
-
-def test_the_step_belongs_to_its_level() -> None:
-    seen: list[tuple[float, int]] = []
-
-    def score(x: Tensor, sigma: Tensor) -> Tensor:
-        seen.append((sigma[0].item(), len(sigma)))
-        return torch.ones_like(x)
-
-    torch.manual_seed(0)
-    film = list(annealed_langevin_sample(score, torch.zeros(2, 3, dtype=F64), [2.0, 1.0], 0.1, 2))
-    assert seen == [(2.0, 2), (2.0, 2), (1.0, 2), (1.0, 2)] and len(film) == 5
-    torch.manual_seed(0)
-    noise = torch.stack([torch.randn(2, 3, dtype=F64) for _ in range(4)])
-    for i, size in enumerate((0.4, 0.4, 0.1, 0.1)):
-        torch.testing.assert_close(film[i + 1] - film[i], size / 2 + math.sqrt(size) * noise[i])
-
-
 # ------------------------------------------------------------------------------------------------ another library
 
 
@@ -521,52 +469,6 @@ def test_inversion_steps_are_another_library_s(unchecked: None) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ great circles
-
-
-def test_a_great_circle_in_the_plane() -> None:
-    start, end = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
-    share = torch.tensor([0.0, 1 / 3, 0.5, 1.0])
-    path = spherical_interpolation(start, end, share)[:, 0]
-    angle = share * math.pi / 2
-    assert torch.allclose(path, 2 * torch.stack([angle.cos(), angle.sin()], 1), atol=1e-6)
-
-
-def test_pictures_keep_their_shape_their_ends_and_their_length() -> None:
-    torch.manual_seed(0)
-    start, end = torch.randn(2, 5, 1, 4, 4, dtype=torch.double)
-    end = end * (start.flatten(1).norm(dim=1) / end.flatten(1).norm(dim=1))[:, None, None, None]
-    path = spherical_interpolation(start, end, torch.linspace(0, 1, 7).double())
-    assert path.shape == (7, 5, 1, 4, 4)
-    assert torch.allclose(path[0], start) and torch.allclose(path[-1], end)
-    lengths = path.flatten(2).norm(dim=2)
-    assert torch.allclose(lengths, lengths[0].expand(7, 5))
-    steps = path.diff(dim=0).flatten(2).norm(dim=2)
-    assert torch.allclose(steps, steps[0].expand(6, 5))  # and the speed
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "message"),
-    [
-        (torch.ones(2, 3), torch.ones(2, 4), r"one shape; \(2, 3\) and \(2, 4\) were given"),
-        (
-            torch.ones(1, 3),
-            2 * torch.ones(1, 3),
-            "different, not opposite directions; .* from 1 to 1",
-        ),
-        (torch.ones(1, 3), -torch.ones(1, 3), "not opposite directions; .* from -1 to -1"),
-        (torch.zeros(1, 3), torch.ones(1, 3), "different, not opposite directions"),
-    ],
-)
-def test_ways_that_do_not_exist(start: torch.Tensor, end: torch.Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        spherical_interpolation(start, end, torch.tensor([0.5]))
-
-
-def test_sparse_codes_without_a_common_entry_have_a_way() -> None:
-    path = spherical_interpolation(
-        torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([0.5])
-    )
-    assert torch.allclose(path, torch.full((1, 1, 2), 0.5**0.5))
 
 
 # ------------------------------------------------------------------------------------------------ errors

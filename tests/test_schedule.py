@@ -140,21 +140,25 @@ def test_noise_need_not_win_in_the_end() -> None:
 def test_kernels_compose(schedule: Schedule) -> None:
     T = schedule.num_steps
     s, t, u = (torch.randint(0, T + 1, (3, 50)).sort(0).values).unbind()
-    first, second, whole = schedule.kernel(s, t), schedule.kernel(t, u), schedule.kernel(s, u)
+    first, second, whole = (
+        schedule.forward_coefficients(s, t),
+        schedule.forward_coefficients(t, u),
+        schedule.forward_coefficients(s, u),
+    )
     close(second.scale * first.scale, whole.scale, 1e-10)
     close(second.scale**2 * first.var + second.var, whole.var, 1e-10)
-    close(schedule.kernel(0, T).var, schedule.noise_var[-1])
+    close(schedule.forward_coefficients(0, T).var, schedule.noise_var[-1])
     for t in range(1, T + 1, 97):
-        close(schedule.kernel(t - 1, t).var, schedule.beta[t])
-        close(schedule.kernel(t - 1, t).scale, schedule.alpha[t].sqrt())
-    assert schedule.kernel(3, 3) == (1, 0)
+        close(schedule.forward_coefficients(t - 1, t).var, schedule.beta[t])
+        close(schedule.forward_coefficients(t - 1, t).scale, schedule.alpha[t].sqrt())
+    assert schedule.forward_coefficients(3, 3) == (1, 0)
 
 
 @each_schedule
 def test_the_posterior_is_bayes_rule(schedule: Schedule) -> None:
     # Precisions add: q(x_{t-1}|x_t, x_0) is proportional to q(x_t|x_{t-1}) q(x_{t-1}|x_0).
     t = torch.arange(2, schedule.num_steps + 1)
-    q, alpha, beta = schedule.posterior(t), schedule.alpha[t], schedule.beta[t]
+    q, alpha, beta = schedule.reverse_coefficients(t), schedule.alpha[t], schedule.beta[t]
     precision = alpha / beta + 1 / schedule.noise_var[t - 1]
     close(q.var, 1 / precision, 1e-10)
     close(q.of_x_t, alpha.sqrt() / beta / precision, 1e-10)
@@ -165,7 +169,7 @@ def test_the_posterior_is_bayes_rule(schedule: Schedule) -> None:
 
 def test_the_first_step_reaches_the_data() -> None:
     for schedule in (*SCHEDULES.values(), copy.deepcopy(SCHEDULES["linear"]).float()):
-        assert schedule.posterior(1) == (1, 0, 0)
+        assert schedule.reverse_coefficients(1) == (1, 0, 0)
         assert schedule.posterior_var[1].item() == 0
 
 
@@ -175,7 +179,7 @@ def test_snr(schedule: Schedule) -> None:
     close(schedule.log_snr[1:].exp(), schedule.snr[1:])
     t = torch.arange(2, schedule.num_steps + 1)
     # The weight of x_0 in the bound is half of what the step loses in signal to noise.
-    q = schedule.posterior(t)
+    q = schedule.reverse_coefficients(t)
     close(q.of_x_0**2 / (2 * q.var), 0.5 * (schedule.snr[t - 1] - schedule.snr[t]), 1e-9)
 
 
@@ -185,9 +189,11 @@ def test_strided_schedules_keep_the_laws_of_their_times() -> None:
     assert short.num_steps == 50 and short.times[:3].tolist() == [0, 20, 40]
     close(short.alpha_bar, schedule.alpha_bar[::20])
     for i in (1, 2, 50):
-        assert short.kernel(i - 1, i) == schedule.kernel(20 * i - 20, 20 * i)
-        close(short.beta[i], schedule.kernel(20 * i - 20, 20 * i).var)
-    assert short.posterior(1) == (1, 0, 0)
+        assert short.forward_coefficients(i - 1, i) == schedule.forward_coefficients(
+            20 * i - 20, 20 * i
+        )
+        close(short.beta[i], schedule.forward_coefficients(20 * i - 20, 20 * i).var)
+    assert short.reverse_coefficients(1) == (1, 0, 0)
     shorter = short.strided(torch.tensor([10, 50]))
     assert shorter.times.tolist() == [0, 200, 1000]
     assert torch.equal(shorter.log_alpha_bar, schedule.log_alpha_bar[[0, 200, 1000]])
@@ -315,13 +321,16 @@ LINEAR = SCHEDULES["linear"]
             lambda: Schedule(torch.tensor([0.0, -1.0]), torch.arange(3)),
             r"times must have the 2 entries of log_alpha_bar; shape \(3,\) was given",
         ),
-        (lambda: LINEAR.posterior(0), "^t must lie in 1..1000; 0 was given$"),
+        (lambda: LINEAR.reverse_coefficients(0), "^t must lie in 1..1000; 0 was given$"),
         (
-            lambda: LINEAR.posterior(torch.tensor([5, 1001])),
+            lambda: LINEAR.reverse_coefficients(torch.tensor([5, 1001])),
             "^t must lie in 1..1000; 5 to 1001 was given$",
         ),
-        (lambda: LINEAR.kernel(-1, 4), "^s must lie in 0..1000; -1 was given$"),
-        (lambda: LINEAR.kernel(5, 4), "^s must not be after t; s=5 and t=4 were given$"),
+        (lambda: LINEAR.forward_coefficients(-1, 4), "^s must lie in 0..1000; -1 was given$"),
+        (
+            lambda: LINEAR.forward_coefficients(5, 4),
+            "^s must not be after t; s=5 and t=4 were given$",
+        ),
         (lambda: LINEAR.strided([]), r"^times must be rising; \[\] was given$"),
         (lambda: LINEAR.strided([3, 3]), r"^times must be rising; \[3, 3\] was given$"),
         (lambda: LINEAR.strided([0, 3]), "^times must lie in 1..1000; 0 to 3 was given$"),
