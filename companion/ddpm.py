@@ -154,11 +154,7 @@ class Ddpm(LatentChain):
     def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
         """One time for each example."""
         times = torch.as_tensor(t, device=x.device)
-        if times.shape not in ((), (len(x),)):
-            raise ValueError(
-                f"t must hold one time for each of the {len(x)} examples; "
-                f"shape {tuple(times.shape)} was given"
-            )
+        checks.shape((len(x),) if times.dim() else (), t=times)
         return times.expand(len(x))
 
     def _check_data(self, x: Tensor) -> None:

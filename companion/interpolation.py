@@ -49,6 +49,8 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
     Raises:
         ValueError: if there are fewer than two points, one is not finite, or the ends coincide.
     """
+    if points.dim() < 2:
+        raise ValueError(f"points must have shape (steps, ...); {tuple(points.shape)} was given")
     checks.finite(points=points)
     flat = points.double().flatten(1)
     chord = (flat[-1] - flat[0]).norm() if len(flat) > 1 else torch.zeros(())

@@ -325,17 +325,18 @@ def in_chunks(
     return torch.cat([deque(sampler(*part), maxlen=1).pop() for part in parts])
 
 
-@torch.no_grad()
 def _descend(model: LatentChain, num: int) -> Iterator[Tensor]:
     z = model.prior(num).sample()
     yield z
     for t in range(model.num_latents - 1, 0, -1):
-        z = model.inner_prior(t, z).sample()
+        with torch.no_grad():
+            z = model.inner_prior(t, z).sample()
         yield z
-    yield model.likelihood(z).mean
+    with torch.no_grad():
+        x = model.likelihood(z).mean
+    yield x
 
 
-@torch.no_grad()
 def _walk(
     denoiser: Denoiser,
     schedule: Schedule,
@@ -352,7 +353,9 @@ def _walk(
     yield x_t
     with progress_bar(range(1, T + 1) if up else range(T, 0, -1), progress) as bar:
         for t in bar:
-            x_t = step(t, x_t, partial(estimate, denoiser, t=times[t].expand(len(x_t))))
+            x_hat = partial(estimate, denoiser, t=times[t].expand(len(x_t)))
+            with torch.no_grad():  # not around the yield: there the caller's setting holds
+                x_t = step(t, x_t, x_hat)
             yield x_t
 
 

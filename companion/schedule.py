@@ -260,6 +260,8 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
     checks.floating(x_0=x_0)
     checks.shape(tuple(x_0.shape), noise=noise)
     schedule.check_times(t, low=0)
+    if isinstance(t, Tensor):
+        checks.shape((len(x_0),), t=t)
     signal, noise_std = _scales(schedule, x_0, t)
     return signal * x_0 + noise_std * noise
 

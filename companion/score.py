@@ -243,12 +243,12 @@ def annealed_langevin_sample(
     return chain([x], _anneal(score_at_sigma, x, levels, step_size, num_steps, progress))
 
 
-@torch.no_grad()
 def _langevin(
     score: Callable[[Tensor], Tensor], x: Tensor, step_size: float, num_steps: int
 ) -> Iterator[Tensor]:
     for _ in range(num_steps):
-        x = x + step_size / 2 * score(x) + step_size**0.5 * torch.randn_like(x)
+        with torch.no_grad():
+            x = x + step_size / 2 * score(x) + step_size**0.5 * torch.randn_like(x)
         yield x
 
 

@@ -586,7 +586,7 @@ def test_the_decoder_s_variance_is_told_from_that_of_the_steps() -> None:
         (lambda: TOY.denoise(X, torch.zeros(5)), "^t must hold integers; torch.float32 was given$"),
         (
             lambda: TOY.denoise(X, torch.ones(3).long()),
-            r"^t must hold one time for each of the 5 ex",
+            r"^t must have shape \(5,\); \(3,\) was given$",
         ),
         (
             lambda: toy(S3.beta, lambda x_t, t: x_t[:, :1]).denoise(X, 1),

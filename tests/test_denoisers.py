@@ -1,5 +1,7 @@
 """Denoisers made of a network, and exact ones beside densities, quadrature and regression."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from companion.denoisers import (
     MixtureDenoiser,
     NoisePredictor,
     VPredictor,
+    estimate,
     gaussian_denoiser,
 )
 from companion.schedule import (
@@ -105,3 +108,60 @@ def test_a_perfect_network_gives_the_data_in_single_precision(schedule: Schedule
         Perfect(v_from_x_0(schedule, x_t.double(), t, x_0.double()).float()), schedule
     )(x_t, t)
     torch.testing.assert_close(from_v, x_0, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [0.0, -0.01, -3.0, -20.0])
+def test_the_exact_score_at_a_level_is_the_gradient_of_the_log_density(level: float) -> None:
+    schedule, (weights, means, covs) = linear_schedule(10), mixture()
+    s, x = torch.tensor(level, dtype=F64), torch.randn(50, 2, dtype=F64, requires_grad=True)
+    eye = torch.eye(2, dtype=F64)
+    normals = MultivariateNormal((s / 2).exp() * means, s.exp() * covs - s.expm1() * eye)
+    log_q = MixtureSameFamily(Categorical(weights), normals).log_prob(x).sum()
+    (score,) = torch.autograd.grad(log_q, x)
+    ours = MixtureDenoiser(schedule, weights, means, covs).score_at_level(x, s)
+    torch.testing.assert_close(ours.detach(), score, rtol=1e-8, atol=1e-8)
+
+
+def test_what_a_denoiser_gives_is_looked_at() -> None:
+    x_t, t = torch.zeros(5, 2), torch.ones(5).long()
+    assert estimate(lambda x_t, t: x_t.bfloat16(), x_t, t).dtype == torch.float32
+    assert torch.equal(estimate(lambda x_t, t, label: label, x_t, t, x_t + 1), x_t + 1)
+    with pytest.raises(
+        ValueError, match=r"^the denoiser's estimate must have shape \(5, 2\); \(5,"
+    ):
+        estimate(lambda x_t, t: x_t[:, :1], x_t, t)
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+S3, EYE, ONE = linear_schedule(3), torch.eye(2)[None], torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: MixtureDenoiser(S3, ONE, torch.zeros(1, 3), EYE),
+            r"^covs must have shape \(1, 3, 3\); \(1, 2, 2\) was given$",
+        ),
+        (
+            lambda: MixtureDenoiser(S3, ONE, torch.zeros(2, 2), EYE),
+            r"^weights must have shape \(2,\)",
+        ),
+        (
+            lambda: MixtureDenoiser(S3, ONE / 2, torch.zeros(1, 2), EYE),
+            r"^weights must be positive and add up to 1; \[0.5\] was given$",
+        ),
+        (
+            lambda: gaussian_denoiser(S3, torch.zeros(2), torch.tensor([[1.0, 1], [0, 1]])),
+            "^covs must be symmetric",
+        ),
+        (
+            lambda: gaussian_denoiser(S3, torch.zeros(2), -torch.eye(2)),
+            "^covs must be positive semi-definite; the smallest eigenvalue is -1$",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

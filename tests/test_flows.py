@@ -1,6 +1,7 @@
 """Probability flows, their densities and flow matching, where the density is known."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ COVS = FACTORS @ FACTORS.mT
 MIXTURE = MixtureSameFamily(Categorical(WEIGHTS), MultivariateNormal(MEANS, COVS))
 DENOISER = MixtureDenoiser(LINEAR, WEIGHTS, MEANS, COVS)
 SCORE = DENOISER.score_at_level
+X = torch.zeros(5, 2)
 
 
 def test_the_flow_of_normal_data_is_a_rescaling() -> None:
@@ -76,8 +78,12 @@ def test_the_likelihood_of_the_flow_is_that_of_the_mixture(
 
 def test_the_likelihood_of_the_toy_of_the_book(unchecked: None) -> None:
     law = toy_density("mixture")
+    assert isinstance(law, MixtureSameFamily)
+    shapes = law.component_distribution
+    parts = law.mixture_distribution.probs, shapes.mean, torch.diag_embed(shapes.variance)
+    exact = MixtureDenoiser(LINEAR, *(part.double() for part in parts))
     x = law.sample(torch.Size([40])).double()
-    log_p = ode_log_prob(partial(mixture_score, law), x, [0.0, -22.0])
+    log_p = ode_log_prob(exact.score_at_level, x, [0.0, -22.0])
     assert (log_p - law.log_prob(x)).abs().max() < 1e-3
 
 
@@ -125,10 +131,8 @@ def test_pictures_keep_their_shape() -> None:
 def test_the_flow_of_a_denoiser_is_where_its_samplers_lead(unchecked: None) -> None:
 
     whole = linear_schedule(1000)
-    noise, score = torch.randn(50, 2, dtype=F64), continuous_score(DENOISER, whole)
-    x_1 = probability_flow(score, noise, whole.log_alpha_bar[[-1, 1]], rtol=1e-4, atol=1e-4)[-1]
+    noise = torch.randn(50, 2, dtype=F64)
     exact = probability_flow(SCORE, noise, whole.log_alpha_bar[[-1, 1]])[-1]
-    torch.testing.assert_close(x_1, exact, rtol=0, atol=5e-3)
     *_, sampled, _ = ddim_sample(DENOISER, whole, noise)
     assert (sampled - exact).abs().median() < 0.01
 
@@ -172,7 +176,55 @@ def test_points_on_straight_lines_are_scaled_x_t() -> None:
 
 
 def test_a_flow_that_is_not_smooth_is_refused() -> None:
+    for start in (X, X + 1):
+        with pytest.raises(
+            FloatingPointError, match="^the score must be finite; at log_alpha_bar 0"
+        ):
+            probability_flow(lambda x, s: x / 0, start, [0.0, -1.0])
     with pytest.raises(
-        FloatingPointError, match="^the flow must be smooth from 0 to -1; the solver says: "
+        FloatingPointError, match="^the flow must be smooth from 0 to -1; the solver"
     ):
-        probability_flow(lambda x, s: x / 0, X, [0.0, -1.0])
+        probability_flow(lambda x, s: -50 * x**2, X + 1, [0.0, -1.0])
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+NAN = torch.full((5, 2), math.nan)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: probability_flow(SCORE, X, [0.0]),
+            r"^log_alpha_bar must hold at least two levels, all falling or all rising; \[0.0\] was given$",
+        ),
+        (lambda: probability_flow(SCORE, X, [0.0, -1.0, -1.0]), "all falling or all rising"),
+        (lambda: probability_flow(SCORE, X, [0.0, 1.0]), r"^log_alpha_bar must lie in \[-inf, 0\]"),
+        (lambda: probability_flow(SCORE, X, []), r"^log_alpha_bar must have shape \(levels,\)"),
+        (lambda: probability_flow(SCORE, X, [0.0, -1.0], rtol=-1.0), "^rtol must be positive"),
+        (lambda: probability_flow(SCORE, NAN, [0.0, -1.0]), "^x must be finite"),
+        (lambda: probability_flow(SCORE, X.long(), [0.0, -1.0]), "^x must be floating-point"),
+        (lambda: ode_log_prob(SCORE, X, [0.0, -2.0, -1.0]), "all falling or all rising"),
+        (lambda: ode_log_prob(SCORE, NAN, [0.0, -1.0]), "^x must be finite"),
+        (
+            lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(5, 2)),
+            r"^probes must have shape \(probes, 5, 2\); \(5, 2\) was given$",
+        ),
+        (
+            lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(0, 5, 2)),
+            "probes must have shape",
+        ),
+        (
+            lambda: flow_velocity(X, torch.tensor([0.0, 0.1, 0.2, 0.3, 1.0]), X),
+            "^u must be above 0 and at most 1; 0 to 1 was given$",
+        ),
+        (
+            lambda: straight_line(torch.tensor([0.1, 1.0])),
+            r"^u must lie in \[0, 1\); 0.1 to 1 was given$",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

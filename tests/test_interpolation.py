@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,7 +33,7 @@ def test_pictures_keep_their_shape_their_ends_and_their_length() -> None:
 @pytest.mark.parametrize(
     ("start", "end", "message"),
     [
-        (torch.ones(2, 3), torch.ones(2, 4), r"one shape; \(2, 3\) and \(2, 4\) were given"),
+        (torch.ones(2, 3), torch.ones(2, 4), r"^end must have shape \(2, 3\); \(2, 4\) was given$"),
         (
             torch.ones(1, 3),
             2 * torch.ones(1, 3),
@@ -67,3 +68,17 @@ def test_path_length_ratio_of_a_line_and_a_half_circle() -> None:
     assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(
         torch.pi / 2, rel=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (torch.tensor([[0.0], [math.nan], [1.0]]), "^points must be finite"),
+        (torch.arange(4.0), r"^points must have shape \(steps, ...\); \(4,\) was given$"),
+        (torch.zeros(1, 3), "^points must be at least two, with different first and last points$"),
+        (torch.tensor([[1.0], [2.0], [1.0]]), "^points must be at least two, with different first"),
+    ],
+)
+def test_paths_without_a_length_ratio(points: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        path_length_ratio(points)

@@ -11,12 +11,6 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from companion.data.toys import toy_density
 from companion.denoisers import MixtureDenoiser
-from companion.flows import (
-    flow_velocity,
-    ode_log_prob,
-    probability_flow,
-    straight_line,
-)
 from companion.networks.mlp import TimeMlp
 from companion.schedule import linear_schedule, noise_from_x_0
 from companion.score import (
@@ -25,7 +19,7 @@ from companion.score import (
     denoising_score_matching_loss,
     exact_score,
     geometric_noise_levels,
-    mixture_score,
+    langevin_sample,
     noisy_mixture,
     score_from_denoiser,
 )
@@ -39,8 +33,8 @@ FACTORS = torch.tensor(
 )
 COVS = FACTORS @ FACTORS.mT
 MIXTURE = MixtureSameFamily(Categorical(WEIGHTS), MultivariateNormal(MEANS, COVS))
-SCORE = partial(mixture_score, MIXTURE)
 DENOISER = MixtureDenoiser(LINEAR, WEIGHTS, MEANS, COVS)
+SCORE = DENOISER.score_at_level
 
 
 # ------------------------------------------------------------------------------------------------ scores
@@ -239,9 +233,22 @@ def test_the_step_belongs_to_its_level() -> None:
         torch.testing.assert_close(film[i + 1] - film[i], size / 2 + math.sqrt(size) * noise[i])
 
 
+def test_langevin_dynamics_build_no_graph() -> None:
+    network, x = nn.Linear(2, 2), torch.randn(3, 2)
+    for film in (
+        langevin_sample(network, x, 0.1, 3),
+        annealed_langevin_sample(lambda x, sigma: network(x), x, [1.0, 0.5], 0.1, 3),
+    ):
+        assert not any(x.requires_grad for x in film) and torch.is_grad_enabled()
+
+
 # ------------------------------------------------------------------------------------------------ errors
 
-X = torch.zeros(5, 2)
+X, SIGMAS = torch.zeros(5, 2), [2.0, 1.0]
+
+
+def same(x: Tensor, sigma: Tensor) -> Tensor:
+    return x
 
 
 @pytest.mark.parametrize(
@@ -253,40 +260,57 @@ X = torch.zeros(5, 2)
         ),
         (
             lambda: NoiseConditionalScore(nn.Identity(), [1.0, 0.0]),
-            "^sigmas must be positive and falling",
+            "^sigmas must be positive and fall",
         ),
-        (lambda: NoiseConditionalScore(nn.Identity(), []), r"falling; \[\] was given$"),
+        (lambda: NoiseConditionalScore(nn.Identity(), []), r"^sigmas must have shape \(levels,\)"),
+        (
+            lambda: NoiseConditionalScore(nn.Identity(), 1.0),
+            r"^sigmas must have shape \(levels,\); \(\)",
+        ),
         (
             lambda: geometric_noise_levels(0.1, 1.0, 5),
-            "^sigma_1 must be above sigma_L, and both positive and finite; 0.1 and 1.0 were given$",
+            "^sigma_1 must be above sigma_L; 0.1 and 1.0 were given$",
         ),
-        (lambda: geometric_noise_levels(0.1, 0.0, 5), "both positive"),
-        (lambda: geometric_noise_levels(math.inf, 1.0, 5), "both positive"),
+        (
+            lambda: geometric_noise_levels(0.1, 0.0, 5),
+            "^sigma_L must be positive and finite; 0.0 was",
+        ),
+        (lambda: geometric_noise_levels(math.inf, 1.0, 5), "^sigma_1 must be positive and finite"),
         (lambda: geometric_noise_levels(1.0, 0.1, 1), "^num must be at least 2; 1 was given$"),
         (
-            lambda: probability_flow(SCORE, X, [0.0]),
-            r"^log_alpha_bar must hold at least two levels, all falling or all rising; \[0.0\] was given$",
-        ),
-        (lambda: probability_flow(SCORE, X, [0.0, -1.0, -1.0]), "all falling or all rising"),
-        (lambda: ode_log_prob(SCORE, X, [0.0, -2.0, -1.0]), "all falling or all rising"),
-        (
-            lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(5, 2)),
-            r"^probes must have shape \(probes, 5, 2\); \(5, 2\) was given$",
+            lambda: denoising_score_matching_loss(Linear(0.5, torch.ones(1)), X.long()),
+            "^x must be floating-point",
         ),
         (
-            lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(0, 5, 2)),
-            "probes must have shape",
+            lambda: score_from_denoiser(DENOISER, LINEAR)(X, torch.zeros(5).long()),
+            r"^t must lie in \[1, 1000\]; 0 to 0 was given$",
         ),
         (
-            lambda: flow_velocity(X, torch.tensor([0.0, 0.1, 0.2, 0.3, 1.0]), X),
-            "^u must be above 0 and at most 1; 0 to 1 was given$",
+            lambda: langevin_sample(torch.neg, X, 0.0, 3),
+            "^step_size must be positive and finite; 0.0",
         ),
         (
-            lambda: straight_line(torch.tensor([0.1, 1.0])),
-            r"^u must lie in \[0, 1\); 0.1 to 1 was given$",
+            lambda: langevin_sample(torch.neg, X, 0.1, 0),
+            "^num_steps must be at least 1; 0 was given$",
         ),
+        (
+            lambda: langevin_sample(torch.neg, X, 0.1, 2.5),
+            "^num_steps must be an integer, at least 1",
+        ),
+        (lambda: langevin_sample(torch.neg, X.long(), 0.1, 3), "^x must be floating-point"),
+        (
+            lambda: annealed_langevin_sample(same, X, [1.0, 2.0], 0.1, 3),
+            r"^sigmas must be positive and falling; \[1.0, 2.0\] was given$",
+        ),
+        (lambda: annealed_langevin_sample(same, X, [], 0.1, 3), "^sigmas must have shape"),
+        (lambda: annealed_langevin_sample(same, X, SIGMAS, -1.0, 3), "^step_size must be positive"),
+        (
+            lambda: annealed_langevin_sample(same, X, SIGMAS, 0.1, 0),
+            "^num_steps must be at least 1",
+        ),
+        (lambda: annealed_langevin_sample(same, X.long(), SIGMAS, 0.1, 1), "^x must be floating"),
     ],
 )
 def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()

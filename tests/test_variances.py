@@ -1,6 +1,7 @@
 """Variances of the reverse steps, and what errors cost, beside the bound itself."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +9,21 @@ from torch import Tensor
 
 from companion.ddpm import Ddpm, elbo_step
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
-from companion.schedule import add_noise, linear_schedule, noise_from_x_0, v_from_x_0
+from companion.schedule import (
+    Schedule,
+    add_noise,
+    linear_schedule,
+    noise_from_x_0,
+    score_from_x_0,
+    v_from_x_0,
+)
 from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
 
 F64 = torch.double
+
+
+def optimal(schedule: Schedule, eigenvalues: Tensor) -> Tensor:
+    return optimal_reverse_var(schedule, linear_noise_error(schedule, eigenvalues))
 
 
 def test_other_data_can_be_denoised_better_than_linearly() -> None:
@@ -38,7 +50,8 @@ def test_other_data_can_be_denoised_better_than_linearly() -> None:
 @pytest.mark.parametrize("kind", ["beta", "optimal"])
 def test_weights_turn_errors_of_every_form_into_the_bound(kind: str) -> None:
     schedule = linear_schedule(200, 1e-3, 0.1)
-    var = variances(schedule, 0.25)[kind]
+    best = optimal(schedule, torch.tensor([0.25], dtype=F64))[:, 0]
+    var = best if kind == "optimal" else torch.cat([best[:2], schedule.beta[2:]])
     t = torch.tensor([1, 2, 50, 200])
     x, noise, good, bad = torch.randn(4, 4, 6, dtype=F64)
     x_t = add_noise(schedule, x, t, noise)
@@ -77,7 +90,7 @@ def test_the_weight_of_the_noise_is_the_well_known_one() -> None:
 
 
 def test_the_optimal_variance_is_optimal_for_any_denoiser_and_any_data() -> None:
-    schedule, n = rescaled(20), 500
+    schedule, n = linear_schedule(20, 0.005, 0.95), 500
     x, noise = torch.rand(2, n, 3, dtype=F64)
     for t in (1, 2, 20):
         time, errors = torch.full((n,), t), torch.zeros(21, dtype=F64)
@@ -97,3 +110,33 @@ def test_the_optimal_variance_is_optimal_for_any_denoiser_and_any_data() -> None
         known = schedule.beta if lam else schedule.posterior_var
         ours = optimal(schedule, torch.tensor([lam], dtype=F64))[:, 0]
         torch.testing.assert_close(ours, known, rtol=1e-9, atol=1e-15)
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+S3 = linear_schedule(3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bound_weights(S3, S3.posterior_var), "^reverse_var must be positive"),
+        (lambda: bound_weights(S3, S3.posterior_var, 0.0), "^decoder_var must be positive"),
+        (
+            lambda: linear_noise_error(S3, torch.tensor([1.0, -1.0])),
+            r"^eigenvalues must lie in \[0, inf\]; -1 to 1 was given$",
+        ),
+        (lambda: linear_noise_error(S3, torch.tensor([math.inf])), "^eigenvalues must be finite"),
+        (
+            lambda: optimal_reverse_var(S3, torch.ones(3)),
+            r"^noise_error must have shape \(4,\); \(3,\) was given$",
+        ),
+        (
+            lambda: optimal_reverse_var(S3, -torch.ones(4)),
+            r"^noise_error must lie in \[0, inf\]; -1 to -1 was given$",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
