@@ -9,7 +9,7 @@ import math
 import operator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 
@@ -122,6 +122,25 @@ def within(low: float, high: float, **tensors: Tensor) -> None:
             raise ValueError(
                 f"{name} must lie in [{low:g}, {high:g}]; {least:.4g} to {most:.4g} was given"
             )
+
+
+def data(model: nn.Module, x: Tensor) -> None:
+    """The argument x is a batch for the model: of its `x_shape`, in the precision of its parameters, finite.
+
+    Any shape (batch, ...) will do for a model without `x_shape`, and any precision for one
+    without parameters, or under autocast. A GPU waits for the answer.
+
+    Raises:
+        TypeError: if x is no tensor, or has integers or another precision.
+        ValueError: if x has another shape, no examples, or a value that is not finite.
+    """
+    any_shape = tuple(getattr(x, "shape", ()))[1:] or ("...",)
+    shape(("batch", *(getattr(model, "x_shape", None) or any_shape)), x=x)
+    floating(x=x)
+    dtype = next((parameter.dtype for parameter in model.parameters()), x.dtype)
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"x must have the precision of the model, {dtype}; {x.dtype} was given")
+    finite(x=x)
 
 
 def has_values(tensor: Tensor) -> bool:

@@ -65,7 +65,7 @@ class Ddpm(LatentChain):
     Source: Sohl-Dickstein et al. 2015; Ho et al. 2020, section 2.
     """
 
-    origin: Tensor
+    x_shape: tuple[int, ...]
     reverse_var: Tensor
 
     def __init__(
@@ -77,19 +77,16 @@ class Ddpm(LatentChain):
         decoder_var: float | Float[Tensor, "*shape"] | None = None,
         observation_model: ObservationModel = diagonal_normal,
     ) -> None:
-        super().__init__()
+        super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
         self.denoiser, self.schedule = denoiser, schedule
         self.observation_model = observation_model
-        self.num_latents, self.x_shape = schedule.num_steps, tuple(x_shape)
         # Trained weights serve with any variances: these are no part of them.
         variances = step_variances(schedule, self.x_shape, reverse_var, decoder_var)
         self.register_buffer("reverse_var", variances, persistent=False)
-        # It knows the model's device and precision, and is no part of the weights.
-        self.register_buffer("origin", torch.zeros(x_shape), persistent=False)
 
     def marginal(self, t: Times, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(x_t | x)."""
-        self._check_data(x)
+        checks.shape(("batch", *self.x_shape), x=x)
         self.schedule.check_times(t, low=0)
         signal, var = self.schedule.forward_coefficients(0, self._times(t, x))
         return diagonal_normal(per_example(signal, x) * x, per_example(var.sqrt(), x))
@@ -97,10 +94,6 @@ class Ddpm(LatentChain):
     def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(x_T | x)."""
         return self.marginal(self.num_latents, x)
-
-    def prior(self, num: int) -> Independent:
-        """p(x_T)."""
-        return diagonal_normal(self.origin.expand(num, *self.x_shape), 1.0)
 
     def likelihood(self, z_1: Float[Tensor, "batch *x_shape"]) -> Distribution:
         """p(x | x_1)."""
@@ -113,7 +106,7 @@ class Ddpm(LatentChain):
         x: Float[Tensor, "batch *x_shape"],
     ) -> Independent:
         """q(x_t | x_{t+1}, x)."""
-        self._check_data(x)
+        checks.shape(("batch", *self.x_shape), x=x)
         self.schedule.check_times(t + 1, "t + 1", 2)
         return self._true_step(self._times(t + 1, z_above), z_above, x)
 
@@ -157,10 +150,6 @@ class Ddpm(LatentChain):
         checks.shape((len(x),) if times.dim() else (), t=times)
         return times.expand(len(x))
 
-    def _check_data(self, x: Tensor) -> None:
-        checks.shape(("batch", *self.x_shape), x=x)
-        checks.floating(x=x)
-
 
 def elbo_step(
     model: Ddpm,
@@ -179,7 +168,7 @@ def elbo_step(
 
     Source: Ho et al. 2020, eq. 5.
     """
-    model._check_data(x)
+    checks.data(model, x)
     model.schedule.check_times(t.cpu())
     x_t = add_noise(model.schedule, x, t, noise)
     x_hat = model.denoise(x_t, t)
@@ -220,7 +209,7 @@ def single_step_elbo(
     Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
         not uniform: Nichol & Dhariwal 2021, section 3.3.
     """
-    model._check_data(x)
+    checks.shape(("batch", *model.x_shape), x=x)
     T = model.num_latents
     weights = torch.ones(T + 1) if time_weights is None else time_weights
     checks.shape((T + 1,), time_weights=weights)
@@ -263,7 +252,7 @@ def denoising_loss(
 
     Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4.
     """
-    model._check_data(x)
+    checks.data(model, x)
     checks.shape((model.num_latents + 1,), weight=weight)
     t = torch.randint(1, model.num_latents + 1, (len(x),), device=x.device)
     x_t = add_noise(model.schedule, x, t, torch.randn_like(x))
@@ -289,7 +278,7 @@ def noise_errors(
         ValueError: if x has another shape than the model's data, or there is no time, or
             one outside 1..T.
     """
-    model._check_data(x)
+    checks.data(model, x)
     chosen = torch.as_tensor(times).cpu()
     checks.shape(("times",), times=chosen)
     model.schedule.check_times(chosen, "times")

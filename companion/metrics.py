@@ -87,7 +87,9 @@ def active_units(
     """
     if len(x) < 2:
         raise ValueError(f"x must hold at least two examples; {len(x)} was given")
-    mean = torch.cat([model.posterior(part).mean.flatten(1) for part in x.split(1000)])
+    mean = torch.cat(
+        [model.posterior(*model.encode(part)).mean.flatten(1) for part in x.split(1000)]
+    )
     variance = mean.var(dim=0)
     return ActiveUnits(variance, variance > threshold)
 

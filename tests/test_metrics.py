@@ -211,7 +211,7 @@ def exact_vae() -> Any:
         "encoder.mean.bias": torch.zeros(2),
         "encoder.log_var": -M.diag().log(),
     }
-    model.load_state_dict(state | {"observation.log_std": torch.zeros(())})
+    model.load_state_dict(state | {"observation_model.log_std": torch.zeros(())})
     return model
 
 

@@ -57,7 +57,7 @@ def cosine(progress: float) -> float:
 
 def scene_vae() -> Vae:
     """A VAE of `companion.data.scenes`; colors spread by 0.16 there, and by 0.1 here given z."""
-    return conv_vae(8, image_shape=(3, 32, 32), likelihood=GaussianLikelihood(0.1))
+    return conv_vae(8, image_shape=(3, 32, 32), observation_model=GaussianLikelihood(0.1))
 
 
 def color_vae() -> Vae:
@@ -74,7 +74,7 @@ def color_ladder() -> HierarchicalVae:
         levels=(2, 3, 3),
         channels=(64, 128, 256),
         image_shape=(3, 32, 32),
-        likelihood=DiscretizedGaussianLikelihood(0.1, learned=True),
+        observation_model=DiscretizedGaussianLikelihood(0.1, learned=True),
     )
 
 

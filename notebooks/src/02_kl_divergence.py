@@ -18,9 +18,7 @@ import torch
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
 from companion.distributions import diagonal_normal
-from companion.elbo import elbo_terms
 from companion.page import plots
-from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import at_most, exact, monte_carlo, quadrature, verify
 from companion.training import minimize
@@ -330,12 +328,8 @@ closed, printed = (0.5 * (v + mean**2 - 1 - v.log()).sum(1) for v in (variance, 
 verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 
 # %% [markdown]
-# Nobody should type these formulas again. In the whole companion package the divergence is torch's `kl_divergence`, applied to distributions. Here it is at work, in the one bound of this book, which the next chapters derive:
-
-# %% tags=["nbval-check-output"]
-show(elbo_terms, docstring=False)
-
-# %% [markdown]
+# Nobody should type these formulas again. In the whole companion package the KL divergence is torch's `kl_divergence`, applied to distributions. The next chapter shows the function where it is used most, the estimate of the bound.
+#
 # *Sources: A10, A23, B14, C08, D16.*
 
 # %% [markdown]

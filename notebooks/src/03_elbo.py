@@ -19,7 +19,10 @@ from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_diverg
 from torch.func import jacrev, vmap
 
 from companion import data
+from companion.distributions import diagonal_normal
+from companion.elbo import ElboTerms, LatentChain, elbo_terms
 from companion.page import plots
+from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
 from companion.training import fit, minimize
@@ -475,6 +478,36 @@ Slider.over(
     alt="Left, posterior and guess. Right, the bound with its gap at shift {:.2f}",
     start=10,
 )
+
+# %% [markdown]
+# **The bound as code.** Every model of this book, from the VAE to the diffusion model, is a `LatentChain`: a class that gives the prior, the likelihood and the approximate posterior $q$ as distributions of torch. A model with one latent has to write the two abstract methods, `likelihood` and `posterior`. The prior is always $\mathcal{N}(0, I)$. What $q$ sees of $x$ is computed by `encode`; it is $x$ itself unless a model needs features of it. The `inner` methods belong to models with several latents $z_1, \dots, z_T$, which begin in chapter 8; until then $T$, in the code `num_latents`, is one, and $z_T = z_1 = z$.
+
+# %% tags=["nbval-check-output"]
+show(LatentChain, docstring=False)
+
+# %% [markdown]
+# The bound {eq}`eq-elbo-terms` is then one function. It returns the two terms for each example, in nats. The second is torch's closed form of the KL divergence. The first is estimated with one draw of $z$; `rsample` is a draw through which gradients pass, as the next chapter explains. For a model with one latent the loop does not run.
+
+# %% tags=["nbval-check-output"]
+show(ElboTerms, elbo_terms, docstring=False)
+
+# %% [markdown]
+# The solvable model takes five lines. The mean of the bound over many draws has to be the closed form from above:
+
+
+# %% tags=["nbval-check-output"]
+class Solvable(LatentChain):
+    def likelihood(self, z):
+        return diagonal_normal(a * z + b, s)
+
+    def posterior(self, x):
+        return diagonal_normal(q.mean.expand(len(x), 1), q.stddev)
+
+
+with torch.random.fork_rng():  # the draws of later cells stay as they are
+    terms = elbo_terms(Solvable((1,)), x.expand(200_000, 1))
+plus = {"E1": reconstruction + to_prior}
+verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 
 # %% [markdown]
 # **Two more readings.** Write $H(q)$ for the entropy of the guess. Then

@@ -718,9 +718,9 @@ print("covariance:", torch.allclose(points.T @ points / 4096, U * eigenvalues @ 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
 model = linear_vae(D, num_latents)
-parameters = [*model.decoder.parameters(), model.observation.log_std]
+parameters = [*model.decoder.parameters(), model.observation_model.log_std]
 _ = minimize(lambda: -linear_vae_log_likelihood(model, points).mean(), parameters)
-variance = (2 * model.observation.log_std).exp().item()
+variance = (2 * model.observation_model.log_std).exp().item()
 top = eigenvalues[:num_latents].log().sum() + (D - num_latents) * math.log(0.5) + D
 best = -0.5 * (D * math.log(2 * math.pi) + top)
 found = linear_vae_log_likelihood(model, points).mean().detach()
@@ -805,7 +805,7 @@ models = [train(seed) for seed in range(3)]
 # %%
 def mean_gap(m):
     """Divergence of the encoder from the exact posterior, mean over the data."""
-    W, variance = m.decoder.weight, (2 * m.observation.log_std).exp()
+    W, variance = m.decoder.weight, (2 * m.observation_model.log_std).exp()
     inverse = torch.linalg.inv(W.T @ W + variance * torch.eye(num_latents))
     mean = (points - m.decoder.bias) @ W @ inverse
     posterior = MultivariateNormal(mean, variance * inverse)
@@ -818,7 +818,7 @@ def mean_gap(m):
 likelihoods = torch.stack([linear_vae_log_likelihood(m, points).mean() for m in models])
 likelihoods = likelihoods.detach()
 reached = likelihoods - torch.stack([mean_gap(m) for m in models])
-learned = torch.stack([(2 * m.observation.log_std).exp() for m in models]).detach()
+learned = torch.stack([(2 * m.observation_model.log_std).exp() for m in models]).detach()
 print("thousandths of a nat below the best likelihood")
 for likelihood, value, noise in zip(likelihoods, reached, learned, strict=True):
     short = [1000 * (best - likelihood).item(), 1000 * (best - value).item()]

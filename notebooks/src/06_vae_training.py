@@ -87,12 +87,14 @@ show(Vae, docstring=False)
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 x = torch.rand(20, 1, 28, 28)
-gaussian = mlp_vae(5, (32,), likelihood=GaussianLikelihood(0.5, learned=True))
+gaussian = mlp_vae(5, (32,), observation_model=GaussianLikelihood(0.5, learned=True))
 with torch.no_grad():
     f = gaussian.decoder(gaussian.posterior(x).sample())
 square = (x - f).square().flatten(1).sum(1)
-_ = minimize(lambda: -gaussian.observation(f).log_prob(x).mean(), [gaussian.observation.log_std])
-learned = (2 * gaussian.observation.log_std).exp().detach()
+_ = minimize(
+    lambda: -gaussian.observation_model(f).log_prob(x).mean(), [gaussian.observation_model.log_std]
+)
+learned = (2 * gaussian.observation_model.log_std).exp().detach()
 summed = {"sum over pixels": square.mean()}
 verify("eq-decoder-variance", learned, square.mean() / 784, exact.within(1e-6), rejects=summed)
 torch.set_default_dtype(torch.float)
@@ -467,7 +469,7 @@ print("and spends half as much again on them:", more)
 # %% tags=["nbval-check-output"]
 def gaussian_run(std, learned):
     _ = torch.manual_seed(0)
-    model = mlp_vae(10, (128,), nn.ReLU, likelihood=GaussianLikelihood(std, learned))
+    model = mlp_vae(10, (128,), nn.ReLU, observation_model=GaussianLikelihood(std, learned))
     batches = Batches(train.images[:6000], batch_size=100, num_epochs=3)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     _ = list(fit(model, elbo_loss, batches, optimizer))
@@ -599,7 +601,7 @@ def bound_of(model):
 
 # %%
 _ = vae.requires_grad_(False)
-free = Vae(Guess(vae.posterior(fifty)), vae.decoder, vae.observation, 50)
+free = Vae(Guess(vae.posterior(fifty)), vae.decoder, vae.observation_model, 50)
 for lr, steps in ((0.03, 300), (0.003, 300)):
     optimizer = torch.optim.Adam(free.encoder.parameters(), lr=lr)
     _ = list(fit(free, elbo_loss, [fifty] * steps, optimizer))

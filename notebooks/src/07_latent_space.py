@@ -398,7 +398,7 @@ house = scenes(5_000, seed=2)
 
 def scene_vae(name):
     likelihood = GaussianLikelihood(0.1)
-    model = conv_vae(8, image_shape=(3, 32, 32), likelihood=likelihood)
+    model = conv_vae(8, image_shape=(3, 32, 32), observation_model=likelihood)
     _ = load_weights(name, model.requires_grad_(False))
     return model
 

@@ -46,13 +46,14 @@ cards = [
 # %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of ten pictures. The first row shows test digits. In the second every picture is a plain digit, some of another class than the one above it; further down the pictures take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, described from the top down.", "name": "fig-from-the-top"}}
 def from_the_top(x, lowest, draw=False):
     """The decoder's mean, if only the levels from `lowest` up have seen x."""
-    law, seen = ladder.prior(len(x)), lowest <= 5
+    law, seen, features = ladder.prior(len(x)), lowest <= 5, ladder.encode(x)
     if seen:
-        law = ladder.posterior(x)
+        law = ladder.posterior(*features)
     z = law.sample() if seen and draw else law.mean
     for t in range(4, 0, -1):
         seen = t >= lowest
-        law = ladder.inner_posterior(t, z, x) if seen else ladder.inner_prior(t, z)
+        q, p = ladder.inner(t, z, *features)
+        law = q if seen else p
         z = law.sample() if seen and draw else law.mean
     return ladder.likelihood(z).mean
 
@@ -155,7 +156,7 @@ plots.curves(
 #
 # because $x$ hangs on $z_1$ alone, so for $t \ge 2$ whatever it says about $z_t$ it says through $z_{t-1}$. So neither form excludes the truth. What excludes it in practice is that the steps of the exact posterior are no normal laws.
 #
-# **The solvable chain.** In one model all steps *are* normal: the linear one. Here is a hierarchical VAE of three levels, each of one number, in twelve lines. They hold the way down, with its slopes $a_t$ and standard deviations $s_t$. The one method that is missing, `inner_posterior`, is the guess; it will be filled in.
+# **The solvable chain.** In one model all steps *are* normal: the linear one. Here is a hierarchical VAE of three levels, each of one number, in ten lines. They hold the way down, with its slopes $a_t$ and standard deviations $s_t$. The one method that is missing, `inner_posterior`, is the guess; it will be filled in.
 
 # %%
 T = 3
@@ -164,9 +165,6 @@ s = torch.tensor([0.5, 0.6, 0.8])  # standard deviation of the same step
 
 
 class Chain(LatentChain):
-    def prior(self, num):
-        return diagonal_normal(torch.zeros(num, 1), 1.0)
-
     def likelihood(self, z_1):
         return self.inner_prior(0, z_1)
 
@@ -213,8 +211,8 @@ def guess_of(C):
 _ = torch.manual_seed(0)
 climb, spread = torch.tensor([0.9, 0.5, -0.4]), torch.tensor([1.0, 0.3, 0.8, 0.5])
 C_q = covariance(torch.diag(climb, -1), spread)
-chain, guess = Chain(), guess_of(C_q)
-chain.num_latents, chain.inner_posterior = T, guess
+chain, guess = Chain((1,), num_latents=T), guess_of(C_q)
+chain.inner_posterior = guess
 x, z = torch.randn(6, 1), torch.randn(T + 1, 6, 1)
 z[0] = x  # z[t] is z_t
 steps = [Normal(climb[t] * z[t], spread[t + 1] ** 0.5) for t in range(T)]
@@ -332,7 +330,7 @@ by_level = torch.stack(levels[1:] + levels[:1])
 verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 
 # %% [markdown]
-# This is the function, the same since chapter 4. Read it once more, now with $T > 1$: the loop, empty for a VAE, goes down the levels.
+# This is the function, the same since chapter 3. Read it once more, now with $T > 1$: the loop, empty for a VAE, goes down the levels, and `inner` gives $q$ and $p$ of a level.
 
 # %% tags=["nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -622,15 +620,10 @@ for c in (1.0, 3.0):
 # (sec-ladder-code)=
 # ## Nothing new in the loss
 #
-# A hierarchical VAE answers two questions more than a VAE: what is $q(z_t \mid z_{t+1}, x)$, and what is $p_\theta(z_t \mid z_{t+1})$. These are the methods. The networks are handed in from outside, and so is the product: `_update` calls `normal_product`, or `evidence_alone`, which returns the message and forgets the expectation. The features of the last $x$ are remembered, so that they are computed once for all levels.
+# A hierarchical VAE answers two questions more than a VAE: what is $q(z_t \mid z_{t+1}, x)$, and what is $p_\theta(z_t \mid z_{t+1})$. Two methods do the work. `encode` runs once for each $x$ and goes up: it computes the features of every level. `inner` goes down by one level and gives both distributions. In it, `_predict` calls the network of level $t$, which gives $p_\theta(z_t \mid z_{t+1})$ and, in the deep kind, the tensor to carry down. `_update` computes the message from the features of level $t$, and multiplies by it: it calls `normal_product`, or `evidence_alone`, which returns the message and forgets the expectation. `_join` puts the carried tensor, if there is one, beside $z_t$.
 
 # %% tags=["nbval-check-output"]
-show(
-    HierarchicalVae.posterior,
-    HierarchicalVae.inner_posterior,
-    HierarchicalVae.inner_prior,
-    docstring=False,
-)
+show(HierarchicalVae.encode, HierarchicalVae.inner, docstring=False)
 
 # %% [markdown]
 # And nothing else. The bound, the loss, the importance weights, the sampler are the functions of the chapters before, and they do not ask how many levels there are.
@@ -719,11 +712,12 @@ print("but no more than two thirds of all:", bool(levels[0] < levels.sum() * 2 /
 # %%
 def descend(model, x):
     """Yield t, q and p for each level from the top, at draws of the level above."""
-    q, p = model.posterior(x), model.prior(len(x))
+    seen = model.encode(x)
+    q, p = model.posterior(*seen), model.prior(len(x))
     yield model.num_latents, q, p
     for t in range(model.num_latents - 1, 0, -1):
         z = q.sample()
-        q, p = model.inner_posterior(t, z, x), model.inner_prior(t, z)
+        q, p = model.inner(t, z, *seen)
         yield t, q, p
 
 
