@@ -4,7 +4,6 @@ import math
 import warnings
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -75,21 +74,6 @@ def test_energy_test_finds_a_shift_and_keeps_its_level() -> None:
         (p_values <= 0.1).double().mean().item()
     )  # equal laws: p is uniform on 1/40, 2/40, ..., 1
     assert abs(share - 0.1) <= 5 * (0.1 * 0.9 / 200) ** 0.5
-
-
-def test_path_length_ratio_of_a_line_and_a_half_circle() -> None:
-    line = torch.linspace(0, 1, 9)[:, None] * torch.ones(1, 4)
-    assert path_length_ratio(line) == pytest.approx(1, abs=1e-6)
-    far = 1e3 + torch.rand(50, 4)
-    steps = np.linalg.norm(np.diff(far.double().numpy(), axis=0), axis=1)
-    chord = np.linalg.norm(far[-1].double().numpy() - far[0].double().numpy())
-    assert path_length_ratio(far) == pytest.approx(
-        steps.sum() / chord, rel=1e-12
-    )  # in double precision
-    angle = torch.linspace(0, torch.pi, 1001)
-    assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(
-        torch.pi / 2, rel=1e-5
-    )
 
 
 def test_bad_input_gets_one_sentence() -> None:
@@ -181,12 +165,6 @@ def test_measures_take_the_half_precision_of_autocast() -> None:
             lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0),
             "num_permutations must be at least 1; 0 was",
         ),
-        (
-            lambda: path_length_ratio(torch.tensor([[0.0], [math.nan], [1.0]])),
-            "points must be finite",
-        ),
-        (lambda: path_length_ratio(torch.arange(4.0)), r"shape \(4,\) was given"),
-        (lambda: path_length_ratio(torch.zeros(1, 3)), "at least two"),
     ],
 )
 def test_other_bad_input_gets_one_sentence(call: Any, message: str) -> None:

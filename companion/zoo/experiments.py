@@ -23,7 +23,6 @@ from companion.samplers import (
     dpm_solver_sample,
     in_chunks,
 )
-from companion.schedule import Schedule
 
 CHUNK = 100
 
@@ -82,7 +81,7 @@ def compare_steps(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     tensors, sure = {}, []
     for steps, kind in itertools.product(NUM_STEPS, SAMPLERS):
-        name, schedule = f"{kind} {steps}", _strided(model, steps)
+        name, schedule = f"{kind} {steps}", model.schedule.evenly(steps)
         sampler = partial(SAMPLERS[kind], model.denoiser, schedule, progress=name)
         with runtime.autocast():
             pictures = _bright(in_chunks(sampler, CHUNK, x_T))
@@ -105,7 +104,7 @@ def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
     """
     if num < 20:
         raise ValueError(f"num must be at least 20, two of each class; {num} was given")
-    network, schedule = model.denoiser, _strided(model, 20)
+    network, schedule = model.denoiser, model.schedule.evenly(20)
     assert isinstance(network, NoisePredictor)  # it can be told a class
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
@@ -144,9 +143,3 @@ def _bright(x: Tensor) -> Tensor:
 def _levels(x: Tensor) -> Tensor:
     """Pictures on [0, 1] in 256 levels."""
     return (255 * x).round().to(torch.uint8)
-
-
-def _strided(model: Ddpm, steps: int) -> Schedule:
-    """The model's schedule at so many times, evenly spread over all."""
-    times = torch.linspace(1, model.num_latents, steps).round().long()
-    return model.schedule.strided(times)

@@ -29,11 +29,6 @@ _ = load_weights("ddpm-mnist", model.requires_grad_(False).eval())
 schedule = linear_schedule(1000)  # in double precision
 
 
-def few(S):
-    """The schedule of S times, evenly spread from 1 to 1000."""
-    return schedule.strided(torch.linspace(1, 1000, S).round().long())
-
-
 def bright(x):
     """Pictures on [-1, 1], moved to [0, 1]."""
     return (x / 2 + 0.5).clamp(0, 1)
@@ -45,9 +40,9 @@ def bright(x):
 # %% mystnb={"image": {"alt": "Four rows of eight pictures. First row: eight times the same gray cloud. Second row: eight times nearly the same thin digit. Third row: eight different digits. Fourth row: eight different digits."}, "figure": {"caption": "One network, the same eight starts, four ways down.", "name": "fig-four-ways"}}
 denoiser, clouds = model.denoiser, torch.randn(24, 1, 28, 28)
 start = clouds[:8]
-fresh_50 = list(ddpm_sample(denoiser, few(50), clouds))
-carried_20 = list(ddim_sample(denoiser, few(20), clouds))
-noiseless_50 = list(ddpm_sample(denoiser, few(50), start, torch.zeros(51)))
+fresh_50 = list(ddpm_sample(denoiser, schedule.evenly(50), clouds))
+carried_20 = list(ddim_sample(denoiser, schedule.evenly(20), clouds))
+noiseless_50 = list(ddpm_sample(denoiser, schedule.evenly(50), start, torch.zeros(51)))
 with torch.no_grad():
     at_once = denoiser(start, torch.full((8,), 1000))
 ways = {
@@ -264,7 +259,7 @@ print("and less than half as wide along the radius:", bool(narrower))
 # Down by induction. If it holds at $t$, the fraction in {eq}`def-ddim-posterior` is $\mathcal{N}(0, I)$ given $x$. So $x_{t-1}$ has the mean $\sqrt{\bar\alpha_{t-1}}\, x$, and the variance is $(1 - \bar\alpha_{t-1} - s_t^2) + s_t^2$. $\square$
 # :::
 #
-# The usual parameter is $s_t^2 = \eta^2\, \tilde\beta_t$. With $\eta = 1$ this is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. Nothing in the proof asks the times to be neighbors. So any sub-sequence of the times may be taken, with $\bar\alpha$ of the chosen times. This is what `schedule.strided(times)` makes: a schedule of its own, which remembers what the network has to be told.
+# The usual parameter is $s_t^2 = \eta^2\, \tilde\beta_t$. With $\eta = 1$ this is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. Nothing in the proof asks the times to be neighbors. So any sub-sequence of the times may be taken, with $\bar\alpha$ of the chosen times. This is what `schedule.strided(times)` makes, and `schedule.evenly(20)` for twenty times that are evenly spread: a schedule of its own, which remembers what the network has to be told.
 #
 # The cell starts 50,000 chains from one $x$ and takes four large steps down, for three $\eta$. It compares mean and variance at the lowest of the times. Rejected, where there is fresh noise, is to add it on top of the old.
 
@@ -343,7 +338,7 @@ def final_variance(sub, q, lam):
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
-lam, sub = torch.tensor(0.25).double(), few(20)
+lam, sub = torch.tensor(0.25).double(), schedule.evenly(20)
 x_T, hat = torch.randn(40_000, 1).double(), normal_data(0.25)
 for name, q in samplers(sub).items():
     *_, x_0 = reverse_sample(hat, sub, x_T, q)
@@ -357,12 +352,13 @@ for name, q in samplers(sub).items():
 
 # %% tags=["nbval-check-output"]
 fine, lengths = torch.tensor(0.0025).double(), (10, 20, 50, 100, 1000)
+subs = [schedule.evenly(S) for S in lengths]
 table = {
-    name: [final_variance(few(S), samplers(few(S))[name], fine).item() for S in lengths]
-    for name in samplers(few(10))
+    name: [final_variance(sub, samplers(sub)[name], fine).item() for sub in subs]
+    for name in samplers(schedule)
 }
 table["optimal"] = []
-for sub in map(few, lengths):
+for sub in subs:
     V = sub.alpha_bar * fine + sub.noise_var
     best = torch.cat([V[:1] * 0, sub.beta[1:] * V[:-1] / V[1:]])
     q = ddim_posterior(sub, 1.0)._replace(var=best)
@@ -409,10 +405,8 @@ for measure, error in measures.items():
 # By the error of the variance all pairs have the published order, for this $\lambda$. By the other measure one pair at 100 steps does not. And with another $\lambda$ the order can change, as the next figure shows: it has the ratio $W_0 / \lambda$ for twenty steps. So the agreement says that the effect is there and large, and not that it is all there is.
 
 # %% mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of the narrow variance lowest, and the one of the wide variance rises far above one."}, "figure": {"caption": "Variance of the samples over that of the data, by the latter; twenty steps.", "name": "fig-few-steps"}}
-lams = torch.logspace(-4, 1, 60).double()
-ratios = {
-    name: (lams, final_variance(few(20), q, lams) / lams) for name, q in samplers(few(20)).items()
-}
+lams, sub = torch.logspace(-4, 1, 60).double(), schedule.evenly(20)
+ratios = {name: (lams, final_variance(sub, q, lams) / lams) for name, q in samplers(sub).items()}
 plots.curves(
     ratios, x_label="variance of the data", y_label="samples / data", log_x=True, log_y=True
 )
@@ -469,7 +463,7 @@ kinds = {
     "beta-tilde": ddpm_sample,
     "beta": lambda hat, sub, x: ddpm_sample(hat, sub, x, sub.beta),
 }
-drawn = {name: [*kind(denoiser, few(10), start)][-1] for name, kind in kinds.items()}
+drawn = {name: [*kind(denoiser, schedule.evenly(10), start)][-1] for name, kind in kinds.items()}
 plots.image_rows({name: bright(x) for name, x in drawn.items()}, tile=0.8)
 
 # %% [markdown]
@@ -580,7 +574,7 @@ print("second order closer than DDIM, at some length:", second)
 from companion.page.sliders import Slider
 
 film_16 = torch.stack([x[:16] for x in fresh_50])
-film_times = [*few(50).times.tolist()[::-1]]
+film_times = [*schedule.evenly(50).times.tolist()[::-1]]
 stops = [0, 10, 20, 25, 30, 35, 40, 45, 50]
 
 
@@ -621,8 +615,8 @@ from companion.samplers import ddim_invert
 
 print("steps   relative error of x_0, times the steps")
 for S in (10, 20, 50, 100, 200, 500):
-    *_, x_T = ddim_invert(hat, few(S), torch.ones(1, 1).double())
-    *_, back = ddim_sample(hat, few(S), x_T)
+    *_, x_T = ddim_invert(hat, schedule.evenly(S), torch.ones(1, 1).double())
+    *_, back = ddim_sample(hat, schedule.evenly(S), x_T)
     print(f"{S:5} {back.item() - 1:15.4f} {S * (back.item() - 1):12.2f}")
 
 # %% [markdown]
@@ -632,8 +626,8 @@ for S in (10, 20, 50, 100, 200, 500):
 x = 2 * test.images[:6] - 1
 rows, back_errors = {"digits": bright(x)}, []
 for S in (5, 10, 30):
-    *_, x_T = ddim_invert(denoiser, few(S), x)
-    *_, back = ddim_sample(denoiser, few(S), x_T)
+    *_, x_T = ddim_invert(denoiser, schedule.evenly(S), x)
+    *_, back = ddim_sample(denoiser, schedule.evenly(S), x_T)
     rows[f"{S} steps"] = bright(back)
     back_errors += [(bright(back) - bright(x)).square().mean().item()]
 plots.image_rows(rows, tile=0.8)
@@ -656,7 +650,7 @@ from companion.interpolation import spherical_interpolation
 
 share = torch.linspace(0, 1, 7)
 ends = x_T[:1], x_T[1:2]
-*_, walk = ddim_sample(denoiser, few(30), spherical_interpolation(*ends, share)[:, 0])
+*_, walk = ddim_sample(denoiser, schedule.evenly(30), spherical_interpolation(*ends, share)[:, 0])
 fade = torch.lerp(x[:1], x[1:2], share.view(7, 1, 1, 1))
 plots.image_rows({"noise": bright(walk), "pixels": bright(fade)}, tile=0.8)
 
@@ -1168,13 +1162,11 @@ verify("eq-ddim-euler", scaled[41], right, exact.within(1e-8), rejects=wrong)
 # The cell computes all derivatives by automatic differentiation, for the mixture of three normals. The velocity with the whole score and half of $x$ is rejected. (It would be that of a walk backwards in time *with* noise.)
 
 # %% tags=["nbval-check-output"]
-from companion.score import mixture_score
-
 x = torch.randn(8, 2).double().requires_grad_()
 r = torch.tensor(-0.8).double().requires_grad_()
 log_q = noisy_mixture(law, (r / 2).exp(), -r.expm1()).log_prob(x)
 left = torch.stack([torch.autograd.grad(v, r, retain_graph=True)[0] for v in log_q])
-score = mixture_score(law, x, r.detach())
+score = law_hat.score_at_level(x, r.detach())
 
 
 def change_along(f):
@@ -1195,8 +1187,9 @@ verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 from companion.flows import probability_flow
 
 _ = torch.manual_seed(0)
+uneven_hat = MixtureDenoiser(s, lopsided.double(), *(part.double() for part in halved))
 clock = torch.tensor([-12.0, -1.5, -0.8, -0.4, -0.2, -0.1, -0.04, 0]).double()
-flowing = probability_flow(partial(mixture_score, uneven), torch.randn(1500, 2), clock, 1e-4, 1e-4)
+flowing = probability_flow(uneven_hat.score_at_level, torch.randn(1500, 2), clock, 1e-4, 1e-4)
 owner = (flowing[-1][:, None] - halved[0]).norm(dim=2).argmin(1)
 
 
@@ -1227,7 +1220,7 @@ Slider(
 from companion.flows import ode_log_prob
 
 _ = torch.manual_seed(0)
-x, ring_score = 1.2 * torch.randn(20, 2).double(), partial(mixture_score, uneven)
+x, ring_score = 1.2 * torch.randn(20, 2).double(), uneven_hat.score_at_level
 by_flow = ode_log_prob(ring_score, x, [0.0, -20.0], rtol=1e-4, atol=1e-4)
 arrived = probability_flow(ring_score, x, [0.0, -20.0], 1e-4, 1e-4)[-1]
 no_volume = {"no volume": Normal(0.0, 1.0).log_prob(arrived).sum(1)}
@@ -1263,7 +1256,7 @@ x, u = law.sample((100_000,)), torch.tensor(0.4).double()
 noise = torch.randn_like(x)
 x_u = (1 - u) * x + u * noise
 c, r = straight_line(u)
-x_hat = (x_u / c + -r.expm1() * mixture_score(law, x_u / c, r)) / (r / 2).exp()
+x_hat = (x_u / c + -r.expm1() * law_hat.score_at_level(x_u / c, r)) / (r / 2).exp()
 velocity = flow_velocity(x_u, u.expand(len(x)), x_hat)
 left = ((noise - x - velocity) * velocity).sum(1)
 other = (noise - x - velocity * u / (1 - u)) * velocity * u / (1 - u)
@@ -1279,10 +1272,10 @@ from companion.page.verify import autograd
 u, du = torch.tensor(0.4).double(), 1e-4
 c, r = straight_line(torch.stack([u - du, u, u + du]))
 tight = {"rtol": 1e-11, "atol": 1e-11}
-path = probability_flow(partial(mixture_score, law), places[0], r, **tight)
+path = probability_flow(law_hat.score_at_level, places[0], r, **tight)
 x_u = c[:, None, None] * path
 left = (x_u[2] - x_u[0]) / (2 * du)
-x_t, score = path[1], mixture_score(law, path[1], r[1])
+x_t, score = path[1], law_hat.score_at_level(path[1], r[1])
 x_hat = (x_t + -r[1].expm1() * score) / (r[1] / 2).exp()
 right = flow_velocity(x_u[1], u.expand(8), x_hat)
 wrong = {"not rescaled": (path[2] - path[0]) / (2 * du)}
@@ -1314,7 +1307,7 @@ _ = torch.manual_seed(5)
 ring_starts = torch.randn(3000, 2)
 report, points_of, two = {}, {}, {"exact": exact_hat, "network": toy.denoiser}
 for S in (100, 20, 5):
-    sub = s.strided(torch.linspace(1, 100, S).round().long())
+    sub = s.evenly(S)
     for how in ("beta-tilde", "DDIM"):
         cells = [f"{S:3} steps, {how:10}"]
         for who, d in two.items():
@@ -1362,7 +1355,7 @@ from companion.ddpm import image_ddpm
 from companion.networks.unet import mnist_unet
 
 color = image_ddpm(mnist_unet((3, 32, 32))).requires_grad_(False)
-*_, drawn_color = ddim_sample(color.denoiser, few(2), torch.randn(2, 3, 32, 32))
+*_, drawn_color = ddim_sample(color.denoiser, schedule.evenly(2), torch.randn(2, 3, 32, 32))
 print("pictures, channels, height, width:", tuple(drawn_color.shape))
 
 # %% [markdown]
@@ -1421,7 +1414,7 @@ for name, points in spoiled.items():
 # **Noise in the last step.** Line 3 of the algorithm sets $\xi = 0$ at $t = 1$. If it is forgotten, and the variance is the wide one, each pixel keeps noise of the standard deviation $\sqrt{\beta_1}$, with the $\beta_1$ of the last step that is taken. (The narrow one forgives it, since $\tilde\beta_1 = 0$.) From $t = 1$ that is a hundredth and cannot be seen. If the steps begin at $t = 100$, it can:
 
 # %% tags=["nbval-check-output"]
-for sub in (schedule, few(10), schedule.strided(range(100, 1001, 100))):
+for sub in (schedule, schedule.evenly(10), schedule.strided(range(100, 1001, 100))):
     print(f"{sub.num_steps:4} steps, the last from t = {sub.times[1]:3}", end=": ")
     print(f"standard deviation {sub.beta[1] ** 0.5:.3f}")
 

@@ -38,11 +38,6 @@ _ = load_weights("classifier-mnist", judge.requires_grad_(False).eval())
 vae, denoiser, schedule = digit_encoder(), model.denoiser, linear_schedule(1000)
 
 
-def few(S):
-    """The schedule of S times, evenly spread from 1 to 1000."""
-    return schedule.strided(torch.linspace(1, 1000, S).round().long())
-
-
 def bright(x):
     """Pictures on [-1, 1], moved to [0, 1]."""
     return (x / 2 + 0.5).clamp(0, 1)
@@ -68,8 +63,8 @@ wishes = {
     "a seven": guided(denoiser, torch.full((8,), 7), 3.0),
     "this upper half": posterior_denoiser(denoiser, schedule, rows_of_I, y, 0.02, cov),
 }
-drawn = {name: end(ddpm_sample(hat, few(20), clouds)) for name, hat in wishes.items()}
-z = end(ddpm_sample(latent.denoiser, few(50), torch.randn(8, 16)))
+drawn = {name: end(ddpm_sample(hat, schedule.evenly(20), clouds)) for name, hat in wishes.items()}
+z = end(ddpm_sample(latent.denoiser, schedule.evenly(50), torch.randn(8, 16)))
 rows = {name: bright(x) for name, x in drawn.items()}
 plots.image_rows(rows | {"16 numbers": vae.likelihood(z).mean})
 
@@ -203,7 +198,7 @@ print("humps narrower than the data's, with and without:", bool(both < 0.97))
 # 3. Take a step of gradient descent on the usual loss {eq}`def-simple-loss`, or on that of $v$.
 # :::
 #
-# In code this is two lines, around a loss of chapter 10:
+# In code these are a few lines, around the loss of chapter 10:
 
 # %% tags=["nbval-check-output"]
 from companion.guidance import classifier_free_loss
@@ -364,7 +359,7 @@ _ = torch.manual_seed(2)
 ten, starts = torch.arange(10), torch.randn(10, 1, 28, 28)
 grid_rows = {}
 for kappa in (1.0, 3.0, 9.0):
-    x = end(dpm_solver_sample(guided(denoiser, ten, kappa), few(12), starts))
+    x = end(dpm_solver_sample(guided(denoiser, ten, kappa), schedule.evenly(12), starts))
     grid_rows[f"scale {kappa:.0f}"] = bright(x)
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
@@ -592,7 +587,7 @@ def as_truth(x_t, t, measured=1.0, noise=0.1):
 
 _ = torch.manual_seed(0)
 x_T, one = torch.randn(2000, 1).double(), torch.ones(1, 1).double()
-x = end(ddim_sample(as_truth, few(20), x_T))
+x = end(ddim_sample(as_truth, schedule.evenly(20), x_T))
 print("estimate as truth, 20 steps: all beyond 1000:", bool(x.abs().min() > 1000))
 x = end(ddim_sample(as_truth, schedule, x_T))
 print("1000 steps: within 0.05 of the mean:", bool((x.mean() - 0.990).abs() < 0.05))
@@ -626,12 +621,12 @@ truth, noise = 1.5 * first.expand(n, 2), torch.randn(n, 2).double()
 print("steps  repeats   mean   variance   (wanted: 1.2 and 0.36)")
 moments = {}
 for steps, repeats in ((100, 1), (1000, 1), (100, 2), (100, 5), (100, 20)):
-    film = inpaint_sample(pair_hat, few(steps), noise, truth, seen_first, repeats)
+    film = inpaint_sample(pair_hat, schedule.evenly(steps), noise, truth, seen_first, repeats)
     second = end(film)[:, 1]
     mean, var = moments[steps, repeats] = second.mean().item(), second.var().item()
     print(f"{steps:5} {repeats:8} {mean:6.2f} {var:10.2f}")
 exact_one = posterior_denoiser(pair_hat, schedule, first, truth[:, :1], 0.01, pair_cov)
-second = end(ddim_sample(exact_one, few(100), noise))[:, 1]
+second = end(ddim_sample(exact_one, schedule.evenly(100), noise))[:, 1]
 print(f"{100:5}  theorem {second.mean():6.2f} {second.var():10.2f}")
 
 # %% tags=["nbval-check-output"]
@@ -655,9 +650,9 @@ seen_only = torch.where(upper, given, torch.zeros(())).expand(8, -1, -1, -1)
 known, clouds = given.expand(8, -1, -1, -1), torch.randn(8, 1, 28, 28)
 y_half = known.flatten(1) @ rows_of_I.T
 half_hat = posterior_denoiser(denoiser, schedule, rows_of_I, y_half, 0.02, cov)
-filled = {"theorem": end(ddpm_sample(half_hat, few(25), clouds))}
+filled = {"theorem": end(ddpm_sample(half_hat, schedule.evenly(25), clouds))}
 for repeats in (1, 4):
-    film = inpaint_sample(denoiser, few(25), clouds, known, upper, repeats)
+    film = inpaint_sample(denoiser, schedule.evenly(25), clouds, known, upper, repeats)
     filled[f"replaced, {repeats}"] = end(film)
 rows = {"seen": bright(seen_only)} | {k: bright(x) for k, x in filled.items()}
 plots.image_rows(rows, tile=0.8)
@@ -729,7 +724,7 @@ for name, A in measures.items():
     weight = torch.linalg.solve(spread_of_y.double(), (A @ cov).double()).float()
     linear[name] = (mean_digit + (y - mean_digit @ A.T) @ weight).view_as(originals)
     hat = posterior_denoiser(denoiser, schedule, A, y, sigma_y, cov)
-    restored[name] = end(ddpm_sample(hat, few(25), torch.randn(6, 1, 28, 28)))
+    restored[name] = end(ddpm_sample(hat, schedule.evenly(25), torch.randn(6, 1, 28, 28)))
 views = {"7 x 7": F.interpolate(measured["7 x 7"].view(6, 1, 7, 7), scale_factor=4)}
 views["blurred"] = measured["blurred"].view(6, 1, 28, 28)
 views["1 in 5"] = torch.zeros(6, 784).index_copy(1, some, measured["1 in 5"])
@@ -845,7 +840,7 @@ assert gain > 5 * gain_error or test.name != "mnist"
 # %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the normal prior: several smeared shapes that are no digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Codes from $\\mathcal{N}(0, I)$, codes from a diffusion, and no codes at all.", "name": "fig-latent-samples"}}
 _ = torch.manual_seed(0)
 by_pixels, _ = load_record("ddpm-mnist-record")
-drawn_codes = end(ddpm_sample(latent.denoiser, few(100), torch.randn(500, 16)))
+drawn_codes = end(ddpm_sample(latent.denoiser, schedule.evenly(100), torch.randn(500, 16)))
 decoded = {
     "plain VAE": vae.likelihood(torch.randn(500, 16)).mean,
     "latent diffusion": vae.likelihood(drawn_codes).mean,
@@ -919,10 +914,10 @@ target = torch.tensor([9, 3, 7, 6, 9, 7])
 to_target, edits = guided(denoiser, target, 3.0), {}
 for t in (300, 500, 700):
     x_t = add_noise(schedule, source, t, torch.randn_like(source))
-    rest = schedule.strided(torch.linspace(1, t, 10).round().long())
+    rest = schedule.strided(range(1, t + 1)).evenly(10)
     edits[f"t = {t}"] = end(dpm_solver_sample(to_target, rest, x_t))
-inverted = ddim_invert(lambda x_t, t: denoiser(x_t, t, own), few(12), source)
-edits["inverted"] = end(ddim_sample(to_target, few(12), end(inverted)))
+inverted = ddim_invert(lambda x_t, t: denoiser(x_t, t, own), schedule.evenly(12), source)
+edits["inverted"] = end(ddim_sample(to_target, schedule.evenly(12), end(inverted)))
 rows = {"originals": bright(source)} | {name: bright(x) for name, x in edits.items()}
 plots.image_rows(rows, titles=[f"to {k}" for k in target.tolist()], tile=0.75)
 
@@ -959,7 +954,7 @@ too_much = {
     "scale 15": strong,
     "15, clipped": lambda x_t, t: strong(x_t, t).clamp(-1, 1),
 }
-ended = {n: end(ddim_sample(hat, few(12), clouds)) for n, hat in too_much.items()}
+ended = {n: end(ddim_sample(hat, schedule.evenly(12), clouds)) for n, hat in too_much.items()}
 plots.image_rows({name: bright(x) for name, x in ended.items()}, tile=0.8)
 
 # %% [markdown]
@@ -988,7 +983,8 @@ cleaned = {}
 for told_noise in (0.3, 0.03):
     whole = torch.eye(784), noisy.flatten(1), told_noise, cov
     hat = posterior_denoiser(denoiser, schedule, *whole)
-    cleaned[f"told {told_noise}"] = end(ddpm_sample(hat, few(15), torch.randn(6, 1, 28, 28)))
+    film = ddpm_sample(hat, schedule.evenly(15), torch.randn(6, 1, 28, 28))
+    cleaned[f"told {told_noise}"] = end(film)
 rows = {"measured": bright(noisy)} | {n: bright(x) for n, x in cleaned.items()}
 plots.image_rows(rows, tile=0.75)
 
