@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from companion import checks
+
 Batch: TypeAlias = Float[Tensor, "batch *x_shape"]
 Times: TypeAlias = int | Int[Tensor, "batch"]
 """One time for all examples of a batch, or one for each."""
@@ -176,6 +178,16 @@ class Schedule(nn.Module):
         self.check_times(chosen, "times")
         chosen = F.pad(chosen, (1, 0))
         return Schedule(self.log_alpha_bar[chosen], self.times[chosen])
+
+    def evenly(self, num: int) -> "Schedule":
+        """The schedule of `num` times, spread evenly from 1 to T.
+
+        Raises:
+            ValueError: if `num` is not in 2..T.
+        """
+        checks.at_least(2, num=num)
+        checks.in_range(2, self.num_steps, num=num)
+        return self.strided(torch.linspace(1, self.num_steps, num).round().long())
 
     def check_times(self, t: int | Int[Tensor, "*batch"], name: str = "t", low: int = 1) -> None:
         """Do nothing if all times lie in `low`..T, and else raise a ValueError."""

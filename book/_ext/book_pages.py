@@ -236,7 +236,7 @@ RECORD_ENTRIES = {"command": "made by", "minutes": "time (min)"}
 
 def is_record(card: dict) -> bool:
     """Whether a card belongs to something measured, and not to weights."""
-    return card["name"].endswith("-record")
+    return "model" in card
 
 
 def model_cards(book: Book) -> Iterator[str]:
