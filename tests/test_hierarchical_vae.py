@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -32,7 +33,7 @@ from companion.networks.mlp import normalized_mlp
 from companion.networks.residual import Residual, bottleneck, start_at_zero
 from companion.samplers import ancestral_sample
 from companion.training import minimize
-from companion.zoo.checkpoints import Card, load_weights, save_weights
+from companion.zoo.weights import load_weights, save_weights
 
 F64 = torch.double
 
@@ -449,9 +450,7 @@ def test_the_networks_have_the_sizes_they_say() -> None:
 def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
     model, other, x = build(), build(), torch.ones(2, 1, 28, 28)
     elbo_terms(model, x)
-    save_weights(
-        model, "h", Card("h", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path
-    )
+    save_weights(model, card("h"), tmp_path)
     load_weights("h", other, tmp_path)
     assert "origin" not in model.state_dict()
     means = [m.eval().posterior(*m.encode(x)).mean for m in (model, other)]

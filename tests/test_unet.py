@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import card
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +24,7 @@ from companion.networks.unet import (
     shrink,
     small_unet,
 )
-from companion.zoo.checkpoints import Card, load_weights, save_weights
+from companion.zoo.weights import load_weights, save_weights
 
 F64 = torch.double
 EMBEDDINGS = [SinusoidalEmbedding, partial(FourierEmbedding, std=16 / 1000)]
@@ -290,9 +291,7 @@ def test_weights_survive_a_file(tmp_path: Any) -> None:
     model, other = (tiny(embedding=partial(FourierEmbedding, std=0.016)) for _ in range(2))
     x_t, t = inputs()
     assert not torch.allclose(model(x_t, t), other(x_t, t), atol=0.01)
-    save_weights(
-        model, "u", Card("u", "d", "small", "c", "u", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path
-    )
+    save_weights(model, card("u"), tmp_path)
     load_weights("u", other, tmp_path)
     torch.testing.assert_close(
         model(x_t, t), other(x_t, t), rtol=0.01, atol=0.01

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -26,7 +27,7 @@ from companion.vae import (
     linear_vae_log_likelihood,
     mlp_vae,
 )
-from companion.zoo.checkpoints import Card, load_weights, save_weights
+from companion.zoo.weights import load_weights, save_weights
 
 F64 = torch.double
 
@@ -190,7 +191,7 @@ def test_the_default_is_the_net_of_burda_and_others() -> None:
 
 
 def test_weights_survive_a_file_and_hold_no_zeros(tmp_path: Any) -> None:
-    model, card = linear_vae(4, 2), Card("v", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0)
+    model = linear_vae(4, 2)
     assert set(model.state_dict()) == {
         "encoder.mean.weight",
         "encoder.mean.bias",
@@ -199,7 +200,7 @@ def test_weights_survive_a_file_and_hold_no_zeros(tmp_path: Any) -> None:
         "decoder.bias",
         "observation_model.log_std",
     }
-    save_weights(model, "v", card, tmp_path)
+    save_weights(model, card("v"), tmp_path)
     other = linear_vae(4, 2)
     load_weights("v", other, tmp_path)
     torch.testing.assert_close(other.decoder.weight, model.decoder.weight.half().float())

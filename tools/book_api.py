@@ -118,7 +118,8 @@ class Links(SphinxPostTransform):
 
     def after(self, node: nodes.Element, words: str, entries: list[str | None]) -> None:
         """A line of links behind a node."""
-        links = [self.link(full, full.split(".")[-1]) for full in entries if full in self.ids]
+        known = [full for full in entries if full is not None and full in self.ids]
+        links = [self.link(full, full.split(".")[-1]) for full in known]
         if links:
             line = nodes.paragraph("", words, classes=["api-links"])
             for link in links:

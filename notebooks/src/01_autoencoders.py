@@ -24,7 +24,7 @@ from companion.page.sliders import Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.runtime import pick
 from companion.training import fit, minimize
-from companion.zoo.checkpoints import load_weights
+from companion.zoo import pretrained
 
 _ = torch.manual_seed(0)
 
@@ -35,8 +35,7 @@ _ = torch.manual_seed(0)
 
 # %%
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-model = autoencoder.mlp_autoencoder(latent_dim=16)
-_ = load_weights("ae-mnist", model)
+model = pretrained("ae-mnist")
 
 # %% [markdown]
 # Look at the three rows. The first holds test pictures the network has never seen. The second is what it makes of them after
@@ -357,7 +356,7 @@ print("same weights:", torch.allclose(V, U, atol=0.1))
 # %% tags=["nbval-check-output"]
 show(autoencoder.mlp_autoencoder)
 show(autoencoder.conv_autoencoder)
-conv = autoencoder.conv_autoencoder(latent_dim=16)
+conv = pretrained("conv-ae-mnist")
 for name, network in {"fully connected": model, "convolutional": conv}.items():
     print(f"{name}: {sum(p.numel() for p in network.parameters()):,} weights")
 
@@ -396,7 +395,6 @@ plots.curves(
 # error is summed over the 784 pixels; behind the sign +- stands one standard error, here and in all tables.
 
 # %%
-_ = load_weights("conv-ae-mnist", conv)
 with torch.no_grad():
     error = {
         "16 slowest cosines": loss(autoencoder.DctAutoencoder(28, 4), test.images),
@@ -532,9 +530,10 @@ files = {"random weights": None, "plain": "ae-mnist", "denoising": "dae-mnist"}
 tuned = {name: [] for name in files}
 for name, file in files.items():
     for part in range(3):
-        start = autoencoder.mlp_autoencoder(latent_dim=16)
-        if file is not None:
-            _ = load_weights(file, start)
+        if file is None:
+            start = autoencoder.mlp_autoencoder(latent_dim=16)
+        else:
+            start = pretrained(file).requires_grad_()
         tuned[name].append(fine_tuned_accuracy(start.encoder, part))
     print(f"{name:15s}", *(f"{value:.3f}" for value in tuned[name]))
 
@@ -937,8 +936,7 @@ names = {
     "contracting": "cae-mnist",
     "robust": "robust-ae-mnist",
 }
-variants = {name: autoencoder.mlp_autoencoder(latent_dim=16) for name in names}
-_ = [load_weights(file, variants[name]) for name, file in names.items()]
+variants = {name: pretrained(file) for name, file in names.items()}
 
 # %% [markdown]
 # The next cell measures. Look down each column for its smallest number.

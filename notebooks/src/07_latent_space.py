@@ -29,14 +29,12 @@ from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Editor, Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
-from companion.vae import GaussianLikelihood, conv_vae, mlp_vae
-from companion.zoo.checkpoints import load_weights
+from companion.zoo import pretrained
 
 _ = torch.manual_seed(0)
 test = data.load("mnist", "test")
-plane, digits_vae, deep = mlp_vae(latent_dim=2), conv_vae(), mlp_vae()
-for name, model in {"vae2d-mnist": plane, "conv-vae-mnist": digits_vae, "vae-mnist": deep}.items():
-    _ = load_weights(name, model.requires_grad_(False))
+plane, digits_vae = pretrained("vae2d-mnist"), pretrained("conv-vae-mnist")
+deep = pretrained("vae-mnist")
 
 # %% [markdown]
 # The cell loads three networks of the last chapter's kind, with 2, 16 and 50 latents; their {doc}`cards </book/models>` tell how each was trained. The one with two latents comes first: its whole space fits on a page.
@@ -394,16 +392,7 @@ plots.image_rows(rows, tile=0.6)
 
 # %%
 house = scenes(5_000, seed=2)
-
-
-def scene_vae(name):
-    likelihood = GaussianLikelihood(0.1)
-    model = conv_vae(8, image_shape=(3, 32, 32), observation_model=likelihood)
-    _ = load_weights(name, model.requires_grad_(False))
-    return model
-
-
-models = {"plain": scene_vae("vae-scenes"), "relaxed": scene_vae("beta-vae-scenes")}
+models = {"plain": pretrained("vae-scenes"), "relaxed": pretrained("beta-vae-scenes")}
 found = {name: elbo_terms(model, house.images) for name, model in models.items()}
 for name, model in models.items():
     mean = model.likelihood(model.posterior(house.images).mean).mean
