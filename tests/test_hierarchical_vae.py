@@ -492,7 +492,7 @@ class Zeros(nn.Module):
         ),
         (
             lambda: of_shapes(5, (6,)).inner(1, torch.ones(2, 3), *[torch.ones(2, 3)] * 2),
-            r"evidence\[0\] must give shape \(2, 6\), mean and log-precision; it gave \(2, 5\)",
+            r"evidence\[0\]\(features\) must have shape \(2, 6\); \(2, 5\) was given",
         ),
         (
             lambda: of_shapes(6, (5,)).inner_prior(1, torch.ones(2, 3)),

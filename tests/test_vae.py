@@ -261,7 +261,7 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
         (
             lambda: Vae(nn.Linear(3, 5), nn.Identity(), bernoulli, 2).posterior(torch.zeros(7, 3)),
             ValueError,
-            r"encoder must give 4 numbers for each of 7 examples, mean and .*; it gave shape \(7, 5\)",
+            r"encoder\(x\) must have shape \(7, 4\); \(7, 5\) was given",
         ),
         (lambda: GaussianLikelihood(0), ValueError, "std must be positive and finite; 0 was given"),
         (

@@ -18,6 +18,7 @@ from functools import partial
 import torch
 
 from companion import autoencoder, data, metrics
+from companion.interpolation import path_length_ratio
 from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Slider
@@ -1063,7 +1064,7 @@ pairs = list(zip(threes, eights, strict=True))
 
 def path_ratios(model):
     walks = [walk(model, 33, a, b) for a, b in pairs]
-    return torch.tensor([metrics.path_length_ratio(pictures) for pictures in walks])
+    return torch.tensor([path_length_ratio(pictures) for pictures in walks])
 
 
 ratios = {name: path_ratios(model) for name, model in variants.items()}
@@ -1080,7 +1081,7 @@ for name in ("denoising", "contracting", "robust"):
     print(f"{name} walks more directly, by more than 5 standard errors: {bool(clear)}")
 share = torch.linspace(0, 1, 33)[:, None, None, None]
 fade = torch.lerp(test.images[[start]], test.images[[end]], share)
-print(f"path ratio of a cross-fade: {metrics.path_length_ratio(fade):.2f}")
+print(f"path ratio of a cross-fade: {path_length_ratio(fade):.2f}")
 
 # %% [markdown]
 # All three variants take a straighter way than the plain network: in this sense their latent spaces are smoother, as the lecture says. But do not take the number for quality. A cross-fade is as direct as can be, and its middle is two digits on top of each other. The most direct network is also the one with the largest error on clean pictures.
