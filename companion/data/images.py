@@ -316,7 +316,7 @@ def _download(name: str) -> Path:
         requests.head(source.url + next(iter(source.archives)), timeout=_ANSWER_TIMEOUT)
     except requests.RequestException as error:
         raise ConnectionError("no network") from error
-    print(f"data: no copy of {name} in {_places(name)}; downloading it", flush=True)
+    print(f"data: downloading {name}, for no copy is in {_places(name)}", flush=True)
     registry = {file: f"sha256:{digest}" for file, digest in source.archives.items()}
     store = pooch.create(target / source.folder, source.url, registry=registry, retry_if_failed=2)
     downloader = pooch.HTTPDownloader(timeout=(_ANSWER_TIMEOUT, _STALL_TIMEOUT))
