@@ -1,7 +1,8 @@
 """Autoencoders: an encoder g, a decoder f, and the losses that make the codes useful.
 
 Every loss has the form `loss(model, x) -> (batch,)`, the squared error summed over the dimensions of x, so that
-`companion.training.fit` trains any of them. Fix the settings of a variant with `functools.partial`.
+`companion.training.fit` trains any of them. Fix the settings of a variant with `functools.partial`. Each refuses an
+x that does not fit the model: of another shape or precision, with no examples, or not finite.
 """
 
 import math
@@ -10,25 +11,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from companion.networks import conv_decoder, conv_encoder, mlp
+from companion import checks
+from companion.networks.conv import conv_decoder, conv_encoder
+from companion.networks.mlp import mlp
 
 
 class Autoencoder(nn.Module):
     """Encode x to a code z = g(x), decode it to a reconstruction f(z)."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        x_shape: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
+        self.x_shape = x_shape  # of one example; None: any
 
-    def encode(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch latent_dim"]:
+    def encode(self, x: Float[Tensor, "batch *x"]) -> Float[Tensor, "batch code"]:
         """The code z = g(x)."""
         return self.encoder(x)
 
-    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch *x_shape"]:
-        """The picture f(z) of a code."""
+    def decode(self, z: Float[Tensor, "batch code"]) -> Float[Tensor, "batch *x"]:
+        """The reconstruction f(z) of a code."""
         return self.decoder(z)
 
-    def forward(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x: Float[Tensor, "batch *x"]) -> Float[Tensor, "batch *x"]:
         """The reconstruction f(g(x))."""
         return self.decode(self.encode(x))
 
@@ -40,6 +49,7 @@ def reconstruction_loss(
 
     Book: eq. (def-reconstruction-loss).
     """
+    checks.data(model, x)
     return squared_error(model(x), x)
 
 
@@ -53,8 +63,8 @@ def denoising_loss(
 
     Source: Vincent et al. 2008. Book: eq. (def-denoising-loss).
     """
-    if not noise_std >= 0:
-        raise ValueError(f"noise_std must not be negative; {noise_std} was given")
+    checks.not_negative(noise_std=noise_std)
+    checks.data(model, x)
     return squared_error(model(x + noise_std * torch.randn_like(x)), x)
 
 
@@ -68,6 +78,7 @@ def contractive_loss(
 
     Source: Rifai et al. 2011, eq. 3. Book: eq. (def-contractive-loss).
     """
+    checks.data(model, x)
     x = x.detach().requires_grad_()
     z = model.encode(x)
     (row,) = torch.autograd.grad(z, x, torch.randn_like(z), create_graph=True)
@@ -86,9 +97,9 @@ def robust_loss(
 
 
 def worst_perturbation(
-    model: nn.Module, x: Float[Tensor, "batch *x_shape"], radius: float, num_steps: int = 10
-) -> Float[Tensor, "batch *x_shape"]:
-    """Find a perturbation of norm `radius` that spoils the reconstruction of x.
+    model: nn.Module, x: Float[Tensor, "batch *x"], radius: float, num_steps: int = 10
+) -> Float[Tensor, "batch *x"]:
+    """Find a perturbation of norm `radius` that makes the reconstruction of x bad.
 
     Projected gradient ascent from a random start: each step goes along the normalized
     gradient, then back to the sphere. Its error is a lower bound of the worst one.
@@ -96,8 +107,8 @@ def worst_perturbation(
     Raises:
         ValueError: if `radius` is not positive.
     """
-    if not radius > 0:
-        raise ValueError(f"radius must be positive; {radius} was given")
+    checks.positive(radius=radius)
+    checks.data(model, x)
     delta = radius * _unit(torch.randn_like(x))
     for _ in range(num_steps):
         delta.requires_grad_()
@@ -109,6 +120,7 @@ def worst_perturbation(
 
 def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
     """Squared Frobenius norm of the encoder's Jacobian dg/dx for each example, exact."""
+    checks.data(model, x)
     of_one = torch.func.jacrev(lambda one: model.encode(one[None])[0])
     jacobian = torch.func.vmap(of_one)(x)
     return jacobian.flatten(1).square().sum(1)
@@ -123,23 +135,17 @@ def squared_error(
         TypeError: if x is not floating-point; bytes would wrap around at 256.
         ValueError: if the shapes differ (they are never broadcast), or x is no batch.
     """
-    if not (x.is_floating_point() and x_hat.is_floating_point()):
-        raise TypeError(
-            f"x and x_hat must be floating-point; {x.dtype} and {x_hat.dtype} were given"
-        )
+    checks.floating(x=x, x_hat=x_hat)
     if x.dim() < 2:
-        raise ValueError(
-            f"x must be a batch of shape (batch, ...); shape {tuple(x.shape)} was given"
-        )
-    if x_hat.shape != x.shape:
-        raise ValueError(
-            f"x_hat must have the shape of x, {tuple(x.shape)}; shape {tuple(x_hat.shape)} was given"
-        )
+        raise ValueError(f"x must have shape (batch, ...); {tuple(x.shape)} was given")
+    checks.shape(tuple(x.shape), x_hat=x_hat)
     return (x - x_hat).square().flatten(1).sum(1)
 
 
 def mlp_autoencoder(
-    latent_dim: int = 16, hidden: int = 256, image_shape: tuple[int, int, int] = (1, 28, 28)
+    latent_dim: int = 16,
+    hidden: int = 256,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
     """Two layers each way, and a sigmoid at the end, since pixels lie in [0, 1]."""
     dim = math.prod(image_shape)
@@ -147,16 +153,19 @@ def mlp_autoencoder(
     return Autoencoder(
         nn.Sequential(nn.Flatten(), encoder),
         nn.Sequential(decoder, nn.Sigmoid(), nn.Unflatten(1, image_shape)),
+        image_shape,
     )
 
 
 def conv_autoencoder(
-    latent_dim: int = 16, channels: int = 16, image_shape: tuple[int, int, int] = (1, 28, 28)
+    latent_dim: int = 16,
+    channels: int = 16,
+    image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
     """Four convolutions, four transposed convolutions, and a sigmoid at the end."""
     encoder = conv_encoder(latent_dim, image_shape, channels)
     decoder = conv_decoder(latent_dim, image_shape, channels)
-    return Autoencoder(encoder, nn.Sequential(decoder, nn.Sigmoid()))
+    return Autoencoder(encoder, nn.Sequential(decoder, nn.Sigmoid()), image_shape)
 
 
 def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
@@ -165,11 +174,8 @@ def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
     Raises:
         ValueError: if a dimension is below 1.
     """
-    if min(dim, latent_dim) < 1:
-        raise ValueError(
-            f"dim and latent_dim must be at least 1; {dim} and {latent_dim} were given"
-        )
-    return Autoencoder(nn.Linear(dim, latent_dim), nn.Linear(latent_dim, dim))
+    checks.at_least(1, dim=dim, latent_dim=latent_dim)
+    return Autoencoder(nn.Linear(dim, latent_dim), nn.Linear(latent_dim, dim), (dim,))
 
 
 def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder:
@@ -180,29 +186,24 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
         latent_dim: how many principal directions to keep.
 
     Raises:
+        TypeError: if x is not floating-point.
         ValueError: if x holds no vectors or a value that is not finite, or `latent_dim`
             is not between 1 and the dimension of the data.
 
     Source: Bourlard & Kamp 1988; Baldi & Hornik 1989. Book: eq. (eq-pca-loss).
     """
-    if x.dim() != 2 or not len(x) or not x.is_floating_point():
-        raise ValueError(
-            f"x must hold floating-point vectors, shape (num, dim); {x.dtype} of shape {tuple(x.shape)} was given"
-        )
-    if not bool(x.isfinite().all()):
-        raise ValueError("x must be finite; an infinite value or a NaN was given")
+    checks.shape(("num", "dim"), x=x)
+    checks.floating(x=x)
+    checks.finite(x=x)
     num, dim = x.shape
-    if not 1 <= latent_dim <= dim:
-        raise ValueError(
-            f"latent_dim must lie between 1 and the dimension of x, {dim}; {latent_dim} was given"
-        )
+    checks.in_range(1, dim, latent_dim=latent_dim)
     mean = x.mean(0)
     _, eigenvectors = torch.linalg.eigh((x - mean).T @ (x - mean) / num)
     U = eigenvectors[:, -latent_dim:].flip(1)  # eigh sorts upwards; largest first here
     encoder, decoder = nn.Linear(dim, latent_dim), nn.Linear(latent_dim, dim)
     encoder.weight, encoder.bias = nn.Parameter(U.T.clone()), nn.Parameter(-U.T @ mean)
     decoder.weight, decoder.bias = nn.Parameter(U), nn.Parameter(mean)
-    return Autoencoder(encoder, decoder)
+    return Autoencoder(encoder, decoder, (dim,))
 
 
 def dct_matrix(num: int) -> Float[Tensor, "num num"]:
@@ -215,8 +216,7 @@ def dct_matrix(num: int) -> Float[Tensor, "num num"]:
 
     Source: Ahmed, Natarajan & Rao 1974. Book: eq. (def-dct).
     """
-    if num < 1:
-        raise ValueError(f"num must be at least 1; {num} was given")
+    checks.at_least(1, num=num)
     k, n = torch.meshgrid(torch.arange(num), torch.arange(num), indexing="ij")
     cosines = torch.cos(math.pi * (2 * n + 1).double() * k / (2 * num))
     return cosines * torch.where(k == 0, 0.5, 1.0).double().mul(2 / num).sqrt()
@@ -229,31 +229,27 @@ class DctAutoencoder(Autoencoder):
 
     Raises:
         ValueError: if `keep` is not between 1 and `side`; from `encode`, if x is not a
-            batch of floating-point gray pictures of that side.
+            batch of gray images of that side.
+        TypeError: from `encode`, if x is not floating-point.
     """
 
     C: Tensor  # the slowest rows of the transform
 
     def __init__(self, side: int, keep: int) -> None:
-        if not 1 <= keep <= side:
-            raise ValueError(f"keep must lie between 1 and side, {side}; {keep} was given")
-        super().__init__(nn.Identity(), nn.Identity())
+        checks.in_range(1, side, keep=keep)
+        super().__init__(nn.Identity(), nn.Identity(), (1, side, side))
         self.side, self.keep = side, keep
         self.register_buffer("C", dct_matrix(side)[:keep])
 
-    def encode(self, x: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch latent_dim"]:
+    def encode(self, x: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch code"]:
         """The slowest coefficients, C x C^T, as one vector."""
-        side = self.side
-        if x.shape[1:] != (1, side, side) or not x.is_floating_point():
-            raise ValueError(
-                f"x must be floating-point of shape (batch, 1, {side}, {side}); "
-                f"{x.dtype} of shape {tuple(x.shape)} was given"
-            )
+        checks.shape(("batch", 1, self.side, self.side), x=x)
+        checks.floating(x=x)
         C = self.C.to(x)
         return (C @ x @ C.T).flatten(1)
 
-    def decode(self, z: Float[Tensor, "batch latent_dim"]) -> Float[Tensor, "batch 1 side side"]:
-        """The picture with these coefficients and no others."""
+    def decode(self, z: Float[Tensor, "batch code"]) -> Float[Tensor, "batch 1 side side"]:
+        """The image with these coefficients and no others."""
         C = self.C.to(z)
         return C.T @ z.unflatten(1, (1, self.keep, self.keep)) @ C
 

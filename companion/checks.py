@@ -7,9 +7,10 @@ values: traced by `torch.compile`, on the meta device, or fake.
 
 import math
 import operator
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 
@@ -29,6 +30,19 @@ def at_least(low: int, **arguments: object) -> None:
             raise TypeError(f"{name} must be an integer, at least {low}; {value!r} was given")
         if number < low:
             raise ValueError(f"{name} must be at least {low}; {value} was given")
+
+
+def sizes(least: int, **arguments: Sequence[int]) -> None:
+    """Each argument holds integers above 0, and at least so many.
+
+    Raises:
+        ValueError: if one holds fewer, or one that is below 1.
+    """
+    for name, values in arguments.items():
+        if len(values) < least or min(values, default=1) < 1:
+            raise ValueError(
+                f"{name} must hold at least {least} positive integers; {list(values)} was given"
+            )
 
 
 def in_range(low: float, high: float, **arguments: object) -> None:
@@ -122,6 +136,25 @@ def within(low: float, high: float, **tensors: Tensor) -> None:
             raise ValueError(
                 f"{name} must lie in [{low:g}, {high:g}]; {least:.4g} to {most:.4g} was given"
             )
+
+
+def data(model: nn.Module, x: Tensor) -> None:
+    """The argument x is a batch for the model: of its `x_shape`, in the precision of its parameters, finite.
+
+    Any shape (batch, ...) will do for a model without `x_shape`, and any precision for one
+    without parameters, or under autocast. A GPU waits for the answer.
+
+    Raises:
+        TypeError: if x is no tensor, or has integers or another precision.
+        ValueError: if x has another shape, no examples, or a value that is not finite.
+    """
+    any_shape = tuple(getattr(x, "shape", ()))[1:] or ("...",)
+    shape(("batch", *(getattr(model, "x_shape", None) or any_shape)), x=x)
+    floating(x=x)
+    dtype = next((parameter.dtype for parameter in model.parameters()), x.dtype)
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"x must have the precision of the model, {dtype}; {x.dtype} was given")
+    finite(x=x)
 
 
 def has_values(tensor: Tensor) -> bool:

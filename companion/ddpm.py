@@ -2,11 +2,16 @@
 
 Only a denoiser is learned. It estimates x_0 from x_t, and a step of generation is
 q(x_{t-1}|x_t, x_0) with the estimate in place of x_0. The bound is that of every chain of
-latents, `companion.elbo.elbo_terms`. Since q(x_t|x_0) has a closed form, one random term
-of its sum is enough for training.
+latents, `companion.elbo.elbo_terms`. Since q(x_t|x_0) has a closed form, one random term of
+its sum is enough for training:
+
+- `single_step_elbo`: the bound itself, estimated from one random time;
+- `denoising_loss(model, x, weight)`: the squared error of x_0 at a random time, weighted.
+  With a Gaussian likelihood, L_simple, the loss of v and the bound are three weights:
+  `schedule.snr`, `1 / schedule.noise_var` and `bound_weights(schedule, reverse_var).x_0`;
+- `elbo_step` and `noise_errors`: the same at chosen times, to measure.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -15,50 +20,52 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from companion import checks
 from companion.denoisers import Denoiser, NoisePredictor, VPredictor, estimate
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
 from companion.schedule import (
     Schedule,
+    Times,
     add_noise,
     linear_schedule,
     mean_from_x_0,
     noise_from_x_0,
     per_example,
-    v_from_x_0,
 )
-from companion.variances import check_reverse_var
+from companion.variances import step_variances
 
-Likelihood = Callable[[Tensor, Tensor], Distribution]
-"""`likelihood(mean, std)`, such as `diagonal_normal` or `DiscretizedNormal`."""
+ObservationModel = Callable[[Tensor, Tensor], Distribution]
+"""`observation_model(mean, std)`, such as `diagonal_normal` or `DiscretizedNormal`."""
 
 
 class Ddpm(LatentChain):
     """Latents x_1, ..., x_T; q adds noise, and p takes it away with a denoiser's help.
 
     p(x_T) = N(0, I) and p(x_{t-1}|x_t) = N(mu_tilde_t(x_t, x_hat), sigma_t^2 I), where
-    x_hat = denoiser(x_t, t). The last step, p(x|x_1), is likelihood(x_hat, sigma_1).
+    x_hat = denoiser(x_t, t). The last step, p(x|x_1), is observation_model(x_hat, sigma_1).
 
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: the noise.
         x_shape: shape of one example, scaled to [-1, 1] or to a variance near 1.
         reverse_var: sigma_t^2 at entry t, such as `schedule.beta`; of shape (T + 1,) or
-            (T + 1, *x_shape). Entry 0 is not used. Entry 1 is the likelihood's, for
-            which `schedule.posterior_var` will not do: it is 0 there.
-        likelihood: `diagonal_normal` for a density, `DiscretizedNormal` for the
-            probability of 8-bit pictures on [-1, 1].
+            (T + 1, *x_shape). Entry 0 is not used.
+        decoder_var: sigma_1^2, the variance of p(x|x_1); by default entry 1 of
+            `reverse_var`. `schedule.posterior_var` needs one, since its entry 1 is 0.
+        observation_model: `diagonal_normal` for a density, `DiscretizedNormal` for the
+            probability of 8-bit images on [-1, 1].
 
     Raises:
-        ValueError: if `reverse_var` has another shape, or is not positive and finite
-            from entry 1 on; from methods, if x or the denoiser's output has another
-            shape, or t is outside its range.
+        ValueError: if `reverse_var` has another shape, or a variance is not positive and
+            finite; from methods, if x or the denoiser's estimate has another shape, or t
+            is outside its range.
 
     Source: Sohl-Dickstein et al. 2015; Ho et al. 2020, section 2.
     """
 
-    origin: Tensor
+    x_shape: tuple[int, ...]
     reverse_var: Tensor
 
     def __init__(
@@ -67,33 +74,26 @@ class Ddpm(LatentChain):
         schedule: Schedule,
         x_shape: tuple[int, ...],
         reverse_var: Float[Tensor, "times *shape"],
-        likelihood: Likelihood = diagonal_normal,
+        decoder_var: float | Float[Tensor, "*shape"] | None = None,
+        observation_model: ObservationModel = diagonal_normal,
     ) -> None:
-        check_reverse_var(reverse_var, schedule.num_steps, tuple(x_shape))
-        super().__init__()
-        self.denoiser, self.schedule, self.observation = denoiser, schedule, likelihood
-        self.num_latents, self.x_shape = schedule.num_steps, tuple(x_shape)
+        super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
+        self.denoiser, self.schedule = denoiser, schedule
+        self.observation_model = observation_model
         # Trained weights serve with any variances: these are no part of them.
-        reverse_var = reverse_var.detach().clone()
-        self.register_buffer("reverse_var", reverse_var, persistent=False)
-        # It knows the model's device and precision, and is no part of the weights.
-        self.register_buffer("origin", torch.zeros(x_shape), persistent=False)
+        variances = step_variances(schedule, self.x_shape, reverse_var, decoder_var)
+        self.register_buffer("reverse_var", variances, persistent=False)
 
-    def marginal(
-        self, t: int | Int[Tensor, "batch"], x: Float[Tensor, "batch *x_shape"]
-    ) -> Independent:
+    def marginal(self, t: Times, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(x_t | x)."""
-        self._check_data(x)
-        signal, var = self.schedule.kernel(0, self._times(t, x))
+        checks.shape(("batch", *self.x_shape), x=x)
+        self.schedule.check_times(t, low=0)
+        signal, var = self.schedule.forward_coefficients(0, self._times(t, x))
         return diagonal_normal(per_example(signal, x) * x, per_example(var.sqrt(), x))
 
     def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(x_T | x)."""
         return self.marginal(self.num_latents, x)
-
-    def prior(self, num: int) -> Independent:
-        """p(x_T)."""
-        return diagonal_normal(self.origin.expand(num, *self.x_shape), 1.0)
 
     def likelihood(self, z_1: Float[Tensor, "batch *x_shape"]) -> Distribution:
         """p(x | x_1)."""
@@ -101,34 +101,28 @@ class Ddpm(LatentChain):
 
     def inner_posterior(
         self,
-        t: int | Int[Tensor, "batch"],
+        t: Times,
         z_above: Float[Tensor, "batch *x_shape"],
         x: Float[Tensor, "batch *x_shape"],
     ) -> Independent:
         """q(x_t | x_{t+1}, x)."""
-        self._check_data(x)
-        above = self._times(t, z_above) + 1
-        mean = mean_from_x_0(self.schedule, z_above, above, x)
-        std = self.schedule.posterior(above).var.sqrt()
-        return diagonal_normal(mean, per_example(std, mean))
+        checks.shape(("batch", *self.x_shape), x=x)
+        self.schedule.check_times(t + 1, "t + 1", 2)
+        return self._true_step(self._times(t + 1, z_above), z_above, x)
 
-    def inner_prior(
-        self, t: int | Int[Tensor, "batch"], z_above: Float[Tensor, "batch *x_shape"]
-    ) -> Independent:
+    def inner_prior(self, t: Times, z_above: Float[Tensor, "batch *x_shape"]) -> Independent:
         """p(x_t | x_{t+1})."""
-        above = self._times(t, z_above) + 1
+        self.schedule.check_times(t + 1, "t + 1", 2)
+        above = self._times(t + 1, z_above)
         return self.reverse_step(above, z_above, self.denoise(z_above, above))
 
     def denoise(
-        self,
-        x_t: Float[Tensor, "batch *x_shape"],
-        t: int | Int[Tensor, "batch"],
-        *condition: Tensor,
+        self, x_t: Float[Tensor, "batch *x_shape"], t: Times, *condition: Tensor
     ) -> Float[Tensor, "batch *x_shape"]:
-        """The denoiser's estimate of x_0; it is told the condition, such as a label."""
+        """The denoiser's estimate of x_0, given a condition such as a label if there is one."""
         self.schedule.check_times(t)
-        told = self.schedule.times[self._times(t, x_t)]
-        return estimate(self.denoiser, x_t, told, *condition).to(self.origin)
+        given = self.schedule.times[self._times(t, x_t)]
+        return estimate(self.denoiser, x_t, given, *condition).to(self.origin)
 
     def reverse_step(
         self,
@@ -142,16 +136,19 @@ class Ddpm(LatentChain):
 
     def reconstruction(self, x_hat: Float[Tensor, "batch *x_shape"]) -> Distribution:
         """p(x | x_1), from the estimate of x_0."""
-        return self.observation(x_hat, self.reverse_var[1].sqrt().to(x_hat))
+        return self.observation_model(x_hat, self.reverse_var[1].sqrt().to(x_hat))
 
-    def _times(self, t: int | Tensor, x: Tensor) -> Int[Tensor, "batch"]:
+    def _true_step(self, t: Tensor, x_t: Tensor, x: Tensor) -> Independent:
+        """q(x_{t-1} | x_t, x)."""
+        mean = mean_from_x_0(self.schedule, x_t, t, x)
+        std = self.schedule.reverse_coefficients(t).var.sqrt()
+        return diagonal_normal(mean, per_example(std, mean))
+
+    def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
         """One time for each example."""
-        return torch.as_tensor(t, device=x.device).expand(len(x))
-
-    def _check_data(self, x: Tensor) -> None:
-        if x.shape[1:] != self.x_shape:
-            accepted = ", ".join(map(str, ["batch", *self.x_shape]))
-            raise ValueError(f"x must have shape ({accepted}); {tuple(x.shape)} was given")
+        times = torch.as_tensor(t, device=x.device)
+        checks.shape((len(x),) if times.dim() else (), t=times)
+        return times.expand(len(x))
 
 
 def elbo_step(
@@ -162,23 +159,24 @@ def elbo_step(
 ) -> Float[Tensor, "batch"]:
     """The term of the bound that belongs to step t, at the x_t which this noise makes.
 
-    In nats: minus the divergence of p(x_{t-1}|x_t) from q(x_{t-1}|x_t, x), and for
-    t = 1 log p(x|x_1). For standard normal noise, the sum over t = 1..T, less the
-    divergence of the prior, has the bound as its mean.
+    In nats: minus the KL of q(x_{t-1}|x_t, x) from p(x_{t-1}|x_t), and for t = 1
+    log p(x|x_1). For standard normal noise, the sum over t = 1..T, less the KL of the
+    prior, has the bound as its mean.
 
     Raises:
         ValueError: if x has another shape than the model's data, or t is outside 1..T.
 
     Source: Ho et al. 2020, eq. 5.
     """
-    model._check_data(x)
+    checks.data(model, x)
+    model.schedule.check_times(t.cpu())
     x_t = add_noise(model.schedule, x, t, noise)
     x_hat = model.denoise(x_t, t)
     term, last, rest = x_hat.new_empty(len(x)), t == 1, t > 1
     if bool(last.any()):  # torch's distributions sum no empty batch
         term[last] = model.reconstruction(x_hat[last]).log_prob(x[last])
     if bool(rest.any()):
-        q = model.inner_posterior(t[rest] - 1, x_t[rest], x[rest])
+        q = model._true_step(t[rest], x_t[rest], x[rest])
         p = model.reverse_step(t[rest], x_t[rest], x_hat[rest])
         term[rest] = -kl_divergence(q, p)
     return term
@@ -199,7 +197,7 @@ def single_step_elbo(
         model: its marginals q(x_t|x) have a closed form.
         x: a batch of data.
         time_weights: p(t) up to a factor, entry t for time t = 1..T and entry 0 unused;
-            by default all alike.
+            by default uniform.
 
     Returns:
         Nats per example; higher is better.
@@ -209,56 +207,57 @@ def single_step_elbo(
             not positive and finite.
 
     Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
-        not alike: Nichol & Dhariwal 2021, section 3.3.
+        not uniform: Nichol & Dhariwal 2021, section 3.3.
     """
+    checks.shape(("batch", *model.x_shape), x=x)
     T = model.num_latents
     weights = torch.ones(T + 1) if time_weights is None else time_weights
-    _check_time_weights(weights, T)
+    checks.shape((T + 1,), time_weights=weights)
+    checks.finite(time_weights=weights[1:])
+    if not weights[1:].min() > 0:
+        least = weights[1:].min()
+        raise ValueError(f"time_weights must be positive from entry 1 on; {least:.4g} was given")
     p = (weights[1:] / weights[1:].sum()).to(x)
     t = torch.multinomial(p, len(x), replacement=True) + 1
     terms = elbo_step(model, x, t, torch.randn_like(x)) / p[t - 1]
     return terms - kl_divergence(model.posterior(x), model.prior(len(x)))
 
 
-def noise_prediction_loss(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"], *condition: Tensor
+def denoising_loss(
+    model: Ddpm,
+    x: Float[Tensor, "batch *x_shape"],
+    weight: Float[Tensor, "times"],
+    *condition: Tensor,
 ) -> Float[Tensor, "batch"]:
-    """L_simple: squared error of the noise at a random time, summed over dimensions.
+    """Squared error of x_0 at a uniformly random time t, summed over dimensions, times weight[t].
 
-    All times weigh alike. The bound weighs them by `bound_weights(...).noise`.
+    An error of the noise, of v or of the mean of a step is a fixed multiple of one of x_0,
+    so the losses in use differ in the weight alone:
+
+    - `schedule.snr`: the squared error of the noise, L_simple;
+    - `1 / schedule.noise_var`: that of v;
+    - `bound_weights(schedule, reverse_var).x_0`: minus the bound over T, but for a constant,
+      if the likelihood is Gaussian;
+    - ones: that of x_0.
 
     Args:
-        model: any denoiser will do; its estimate of x_0 is read as one of the noise.
+        model: any denoiser will do, whatever its network estimates.
         x: a batch of data.
-        condition: what the denoiser is told beside x_t and t, such as labels.
+        weight: one number for each time 0..T; entry 0 is not used.
+        condition: what the denoiser is given beside x_t and t, such as labels.
 
-    Source: Ho et al. 2020, eq. 14.
+    Raises:
+        ValueError: if x has another shape than the model's data, or `weight` has no T + 1
+            entries.
+
+    Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4.
     """
-    t, noise, x_t = _at_random_time(model, x)
-    x_hat = model.denoise(x_t, t, *condition)
-    noise_hat = noise_from_x_0(model.schedule, x_t, t, x_hat)
-    return (noise - noise_hat).square().flatten(1).sum(1)
-
-
-def v_prediction_loss(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"], *condition: Tensor
-) -> Float[Tensor, "batch"]:
-    """Squared error of v at a random time, summed over dimensions.
-
-    It is that of the noise over alpha_bar_t: the same at small t, and one of the data
-    at large t, where x_t is nearly the noise itself.
-
-    Args:
-        model: any denoiser will do; its estimate of x_0 is read as one of v.
-        x: a batch of data.
-        condition: what the denoiser is told beside x_t and t, such as labels.
-
-    Source: Salimans & Ho 2022, section 4.
-    """
-    t, _, x_t = _at_random_time(model, x)
-    x_hat = model.denoise(x_t, t, *condition)
-    v, v_hat = (v_from_x_0(model.schedule, x_t, t, x_0) for x_0 in (x, x_hat))
-    return (v - v_hat).square().flatten(1).sum(1)
+    checks.data(model, x)
+    checks.shape((model.num_latents + 1,), weight=weight)
+    t = torch.randint(1, model.num_latents + 1, (len(x),), device=x.device)
+    x_t = add_noise(model.schedule, x, t, torch.randn_like(x))
+    error = (x - model.denoise(x_t, t, *condition)).square().flatten(1).sum(1)
+    return weight.to(error)[t] * error
 
 
 @torch.no_grad()
@@ -276,18 +275,18 @@ def noise_errors(
         times: any of 1..T.
 
     Raises:
-        ValueError: if x has another shape than the model's data, or a time is outside
-            1..T.
+        ValueError: if x has another shape than the model's data, or there is no time, or
+            one outside 1..T.
     """
-    model._check_data(x)
-    chosen = torch.as_tensor(times, device=x.device)
+    checks.data(model, x)
+    chosen = torch.as_tensor(times).cpu()
+    checks.shape(("times",), times=chosen)
     model.schedule.check_times(chosen, "times")
     errors = []
-    for t in chosen:
+    for t in chosen.to(x.device):
         at_t, noise = t.expand(len(x)), torch.randn_like(x)
         x_t = add_noise(model.schedule, x, at_t, noise)
-        x_hat = model.denoise(x_t, at_t)
-        noise_hat = noise_from_x_0(model.schedule, x_t, at_t, x_hat)
+        noise_hat = noise_from_x_0(model.schedule, x_t, at_t, model.denoise(x_t, at_t))
         errors.append((noise - noise_hat).square().flatten(1).mean(1))
     return torch.stack(errors)
 
@@ -298,39 +297,29 @@ def image_ddpm(
     predictor: type[NoisePredictor] = VPredictor,
     levels: int = 256,
 ) -> Ddpm:
-    """Return a `Ddpm` of pictures whose gray levels are spaced evenly on [-1, 1].
+    """Return a `Ddpm` of images whose gray levels are spaced evenly on [-1, 1].
 
     Its variances are beta_t. That of the likelihood, which beta_1 would make too large,
     is beta_tilde_2.
 
     Args:
-        network: of a noisy picture and its time.
-        schedule: the noise; by default the linear one of 1000 steps.
+        network: of a noisy image and its time.
+        schedule: the noise, two steps at least; by default the linear one of 1000 steps.
         predictor: what the network estimates, v or the noise.
         levels: number of gray levels.
+
+    Raises:
+        ValueError: if the schedule has one step, or `levels` is below 2.
 
     Source: Ho et al. 2020, section 3.2, and their code for the likelihood.
     """
     schedule = linear_schedule(1000) if schedule is None else schedule
-    reverse_var = schedule.beta
-    reverse_var[1] = schedule.posterior_var[2]
-    denoiser = predictor(network, schedule)
-    likelihood = partial(DiscretizedNormal, levels=levels)
-    return Ddpm(denoiser, schedule, network.image_shape, reverse_var, likelihood)
-
-
-def _at_random_time(model: Ddpm, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A time for each example, noise, and the x_t they make."""
-    model._check_data(x)
-    t = torch.randint(1, model.num_latents + 1, (len(x),), device=x.device)
-    noise = torch.randn_like(x)
-    return t, noise, add_noise(model.schedule, x, t, noise)
-
-
-def _check_time_weights(weights: Tensor, T: int) -> None:
-    used = weights[1:]
-    if weights.shape != (T + 1,) or not bool(((used > 0) & (used < math.inf)).all()):
-        raise ValueError(
-            f"time_weights must have shape {(T + 1,)} and be positive and finite from "
-            f"entry 1 on; shape {tuple(weights.shape)} was given"
-        )
+    checks.at_least(2, levels=levels, **{"number of steps of the schedule": schedule.num_steps})
+    return Ddpm(
+        predictor(network, schedule),
+        schedule,
+        network.image_shape,
+        schedule.beta,
+        schedule.posterior_var[2],
+        partial(DiscretizedNormal, levels=levels),
+    )

@@ -1,34 +1,36 @@
 """Denoisers, which estimate x_0 from x_t: those made of a network, and the exact ones of Gaussians and mixtures."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from companion.schedule import Schedule, per_example, x_0_from_noise, x_0_from_v
+from companion import checks
+from companion.schedule import Batch, Schedule, per_example, x_0_from_noise, x_0_from_v
 
-Denoiser = Callable[..., Tensor]
-"""`denoiser(x_t, t) -> x_hat`: estimate of x_0; t holds one integer per example."""
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """Estimates x_0 from x_t and t, one integer per example, and a condition if there is one."""
+
+    def __call__(self, x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        """The estimate, of the shape of x_t."""
 
 
 def estimate(
-    denoiser: Denoiser,
-    x_t: Float[Tensor, "batch *x_shape"],
-    t: Int[Tensor, "batch"],
-    *condition: Tensor,
+    denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor
 ) -> Float[Tensor, "batch *x_shape"]:
     """The denoiser's estimate of x_0, in the precision of x_t.
 
     Raises:
+        TypeError: if it is no tensor.
         ValueError: if it has another shape than x_t.
     """
-    x_hat = denoiser(x_t, t, *condition).to(x_t)  # autocast gives bfloat16
-    if x_hat.shape != x_t.shape:
-        raise ValueError(
-            f"denoiser must give the shape of x_t, {tuple(x_t.shape)}; it gave {tuple(x_hat.shape)}"
-        )
-    return x_hat
+    x_hat = denoiser(x_t, t, *condition)
+    checks.shape(tuple(x_t.shape), **{"the denoiser's estimate": x_hat})
+    return x_hat.to(x_t)  # autocast gives bfloat16
 
 
 class NoisePredictor(nn.Module):
@@ -47,7 +49,7 @@ class NoisePredictor(nn.Module):
         self.network, self.schedule = network, schedule
 
     def forward(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"], *condition: Tensor
+        self, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor
     ) -> Float[Tensor, "batch *x_shape"]:
         """The estimate of x_0."""
         return self.to_x_0(self.schedule, x_t, t, self.network(x_t, t, *condition))
@@ -63,7 +65,7 @@ class VPredictor(NoisePredictor):
 
 
 class MixtureDenoiser(nn.Module):
-    """The exact denoiser E[x_0|x_t] where the data are a mixture of normals.
+    """The exact denoiser E[x_0|x_t] where the data are a mixture of Gaussians, and their score.
 
     Args:
         schedule: the noise.
@@ -89,33 +91,51 @@ class MixtureDenoiser(nn.Module):
         covs: Float[Tensor, "components dim dim"],
     ) -> None:
         means = means.flatten(1)
-        _check_mixture(weights, means, covs)
+        checks.shape((len(means),), weights=weights)
+        checks.shape((len(means), means.shape[1], means.shape[1]), covs=covs)
+        if not (bool((weights > 0).all()) and abs(weights.sum().item() - 1) < 1e-5):
+            raise ValueError(
+                f"weights must be positive and add up to 1; {weights.tolist()} was given"
+            )
         super().__init__()
         self.schedule = schedule
         eigenvalues, eigenvectors = spectrum(covs, "covs")
         # None of it is learned, so that none of it belongs to the weights.
-        for name, value in (
-            ("log_weights", weights.log()),
-            ("means", means),
-            ("eigenvalues", eigenvalues),
-            ("eigenvectors", eigenvectors),
-        ):
-            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("log_weights", weights.log(), persistent=False)
+        self.register_buffer("means", means, persistent=False)
+        self.register_buffer("eigenvalues", eigenvalues, persistent=False)
+        self.register_buffer("eigenvectors", eigenvectors, persistent=False)
 
-    def forward(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"]
+    def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Float[Tensor, "batch *x_shape"]:
+        """E[x_0 | x_t]: the components' estimates, weighted by their probabilities given x_t."""
+        probs, pull, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
+        step = torch.einsum("bke,kde->bkd", signal * self.eigenvalues * pull, self.eigenvectors)
+        return torch.einsum("bk,bkd->bd", probs, self.means + step).view_as(x_t).to(x_t)
+
+    def score_at_level(
+        self, x: Batch, log_alpha_bar: Float[Tensor, ""]
     ) -> Float[Tensor, "batch *x_shape"]:
-        """E[x_0 | x_t]: the components' estimates, weighted by how likely each is."""
+        """Gradient of the log-density of x_t, at any level of noise; 0 is the data."""
+        probs, pull, _ = self._components(x, log_alpha_bar.expand(len(x)))
+        return -torch.einsum("bk,bke,kde->bd", probs, pull, self.eigenvectors).view_as(x).to(x)
+
+    def _components(self, x_t: Tensor, log_alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each component: its probability given x_t, and minus its score along its axes."""
         x = x_t.flatten(1).to(self.means)[:, None]
-        signal, noise_var = (per_example(c, x) for c in self.schedule.kernel(0, t))
+        signal, noise_var = (log_alpha_bar / 2).exp(), -log_alpha_bar.expm1()
+        signal, noise_var = per_example(signal, x), per_example(noise_var, x)
         # Along the eigenvectors of each component: (batch, components, dim).
         offset = torch.einsum("bkd,kde->bke", x - signal * self.means, self.eigenvectors)
         var = signal**2 * self.eigenvalues + noise_var
-        fit = -(var.log() + offset.square() / var).sum(2) / 2
-        shrunk = signal * self.eigenvalues / var * offset
-        x_hat = self.means + torch.einsum("bke,kde->bkd", shrunk, self.eigenvectors)
-        share = torch.softmax(self.log_weights + fit, dim=1)
-        return torch.einsum("bk,bkd->bd", share, x_hat).view_as(x_t).to(x_t)
+        log_density = -(var.log() + offset.square() / var).sum(2) / 2  # up to a constant
+        return torch.softmax(self.log_weights + log_density, dim=1), offset / var, signal
+
+
+def gaussian_denoiser(
+    schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
+) -> MixtureDenoiser:
+    """Return the exact denoiser for data N(mean, cov); it is linear in x_t."""
+    return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
 
 
 def spectrum(
@@ -140,21 +160,3 @@ def spectrum(
             f"{name} must be positive semi-definite; the smallest eigenvalue is {low:.4g}"
         )
     return eigenvalues.clamp(min=0), eigenvectors
-
-
-def gaussian_denoiser(
-    schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
-) -> MixtureDenoiser:
-    """Return the exact denoiser for data N(mean, cov); it is linear in x_t."""
-    return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
-
-
-def _check_mixture(weights: Tensor, means: Tensor, covs: Tensor) -> None:
-    num, dim = means.shape
-    if weights.shape != (num,) or covs.shape != (num, dim, dim):
-        raise ValueError(
-            f"weights and covs must fit {num} means of {dim} dimensions; "
-            f"shapes {tuple(weights.shape)} and {tuple(covs.shape)} were given"
-        )
-    if not (bool((weights > 0).all()) and abs(weights.sum().item() - 1) < 1e-5):
-        raise ValueError(f"weights must be positive and add up to 1; {weights.tolist()} was given")

@@ -1,6 +1,10 @@
-"""The few distributions the book uses, each with its event shape set: `log_prob` and KL have shape (batch,)."""
+"""The few distributions the book uses, each with its event shape set: `log_prob` and KL have shape (batch,).
+
+Their KL divergence, in nats, is torch's `kl_divergence(q, p)`: see chapter 2.
+"""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +19,11 @@ from torch.distributions import (
     register_kl,
 )
 from torch.nn import functional as F
+
+from companion import checks
+
+ObservationModel = Callable[[Tensor], Distribution]
+"""From a decoder's output to the distribution of x, such as `bernoulli` from log-odds."""
 
 
 def diagonal_normal(
@@ -33,8 +42,8 @@ def diagonal_normal(
         TypeError: if `mean` is not floating-point.
         ValueError: if `mean` has no batch dimension or is not finite, or `std` is not positive or does not broadcast.
     """
-    mean, std = _check_spread(mean, std)
-    return Independent(Normal(mean, std), mean.dim() - 1)
+    mean, std = _check_mean_and_std(mean, std)
+    return Independent(Normal(mean, std, validate_args=False), mean.dim() - 1)
 
 
 def bernoulli(logits: Float[Tensor, "batch *event"]) -> Independent:
@@ -50,7 +59,7 @@ class DiscretizedNormal(Distribution):
     """Gray levels low..high whose probability is the mass a normal puts on each level's bin.
 
     The first and the last bin reach to infinity, so the probabilities of all levels sum to one. This makes a density
-    model of continuous pixels comparable, in nats, with any other model of 8-bit pictures.
+    model of continuous pixels comparable, in nats, with any other model of 8-bit images.
 
     Args:
         mean: means of the underlying normals.
@@ -60,9 +69,9 @@ class DiscretizedNormal(Distribution):
         levels: number of gray levels, evenly spaced.
 
     Raises:
-        TypeError: if `mean` is not floating-point.
+        TypeError: if `mean` is not floating-point, or `levels` is no integer.
         ValueError: if `mean` is not finite, `std` is not positive, `high` is not above `low`, one of these two is not
-            finite, or `levels` is no integer from 2 on.
+            finite, or `levels` is below 2.
 
     Source: Ho et al. 2020, eq. 13.
     """
@@ -81,9 +90,8 @@ class DiscretizedNormal(Distribution):
             raise ValueError(
                 f"high must be above low, and both finite; low={low} and high={high} were given"
             )
-        if levels < 2 or levels != int(levels):
-            raise ValueError(f"levels must be an integer, at least 2; {levels} was given")
-        self._mean, self.std = _check_spread(mean, std)
+        checks.at_least(2, levels=levels)
+        self._mean, self.std = _check_mean_and_std(mean, std)
         self.low, self.high, self.levels = low, high, levels
         super().__init__(mean.shape[:1], mean.shape[1:], validate_args=False)
 
@@ -138,19 +146,15 @@ class DiscretizedNormal(Distribution):
         )
 
 
-def _check_spread(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Return `mean` and `std` as tensors of one shape, or say in one sentence what is wrong with them."""
-    if not mean.is_floating_point():
-        raise TypeError(f"mean must be floating-point; {mean.dtype} was given")
+def _check_mean_and_std(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Both as tensors of one shape. A GPU waits once, for the answer whether all values are good."""
+    checks.floating(mean=mean)
     if mean.dim() < 1:
         raise ValueError("mean must have a batch dimension first; a 0-dimensional tensor was given")
-    if not bool(mean.isfinite().all()):
-        raise ValueError("mean must be finite; an infinite value or a NaN was given")
-    std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
-    if not bool((std > 0).all()):
-        raise ValueError(
-            f"std must be positive everywhere; its smallest value is {std.min().item():.4g}"
-        )
+    std = std.to(mean) if isinstance(std, Tensor) else mean.new_full((), std)
+    if checks.has_values(mean) and not bool(mean.isfinite().all() & (std > 0).all()):
+        checks.finite(mean=mean)
+        raise ValueError(f"std must be positive everywhere; its smallest value is {std.min():.4g}")
     try:
         return mean, std.expand_as(mean)
     except RuntimeError:
@@ -160,7 +164,7 @@ def _check_spread(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
 
 
 def normal_product(
-    p: Independent,
+    p: Distribution,
     mean: Float[Tensor, "batch *event"],
     log_precision: Float[Tensor, "batch *event"],
 ) -> Independent:
@@ -187,7 +191,7 @@ def normal_product(
 
 
 def log_normalizer(
-    p: Independent,
+    p: Distribution,
     mean: Float[Tensor, "batch *event"],
     log_precision: Float[Tensor, "batch *event"],
 ) -> Float[Tensor, "batch"]:
@@ -200,7 +204,7 @@ def log_normalizer(
 
 
 def evidence_alone(
-    p: Independent,
+    p: Distribution,
     mean: Float[Tensor, "batch *event"],
     log_precision: Float[Tensor, "batch *event"],
 ) -> Independent:
@@ -211,40 +215,40 @@ def evidence_alone(
 class Carried(Distribution):
     """A random z beside a tensor that is already known, joined along the first event dimension.
 
-    It lets a level pass more than z_t on to the levels below. With what was carried to
-    it, z_t is a history, and a hierarchy in which each level sees everything above it is
-    a Markov chain in its histories. Density and KL are those of z: all else is certain,
-    and the same in the two laws that a KL compares.
+    It lets a level pass more than z_t on to the levels below: a hierarchy in which each
+    level sees everything above it is a Markov chain if z_t includes what was passed down
+    to it. Density and KL are those of z: the rest is deterministic, and the same in both
+    distributions that a KL compares.
 
     Args:
-        law: the distribution of z.
-        carry: the known part; it differs from z in its first event dimension at most.
+        base_dist: the distribution of z.
+        carry: the known tensor; it differs from z in its first event dimension at most.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 -- torch's own attribute
     has_rsample = True
 
-    def __init__(self, law: Independent, carry: Float[Tensor, "batch *event"]) -> None:
-        self.law, self.carry = law, carry
-        num, *rest = law.event_shape
+    def __init__(self, base_dist: Distribution, carry: Float[Tensor, "batch *event"]) -> None:
+        self.base_dist, self.carry = base_dist, carry
+        num, *rest = base_dist.event_shape
         event_shape = torch.Size([num + carry.shape[1], *rest])
-        super().__init__(law.batch_shape, event_shape, validate_args=False)
+        super().__init__(base_dist.batch_shape, event_shape, validate_args=False)
 
     @property
     def mean(self) -> Float[Tensor, "batch *event"]:
         """Mean of z, and what is carried."""
-        return torch.cat([self.law.mean, self.carry], dim=1)
+        return torch.cat([self.base_dist.mean, self.carry], dim=1)
 
     @property
     def variance(self) -> Float[Tensor, "batch *event"]:
         """Variance of z, and zero for what is carried."""
-        return torch.cat([self.law.variance, torch.zeros_like(self.carry)], dim=1)
+        return torch.cat([self.base_dist.variance, torch.zeros_like(self.carry)], dim=1)
 
     def rsample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
     ) -> Float[Tensor, "..."]:
         """Draw z, and repeat what is carried beside it."""
-        z = self.law.rsample(torch.Size(sample_shape))
+        z = self.base_dist.rsample(torch.Size(sample_shape))
         carry = self.carry.expand(*sample_shape, *self.carry.shape)
         return torch.cat([z, carry], dim=-len(self.event_shape))
 
@@ -252,10 +256,10 @@ class Carried(Distribution):
         self, value: Float[Tensor, "*sample_batch_event"]
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-density of the z in `value`, in nats; what is carried is not looked at."""
-        num = self.law.event_shape[0]
-        return self.law.log_prob(value.narrow(-len(self.event_shape), 0, num))
+        num = self.base_dist.event_shape[0]
+        return self.base_dist.log_prob(value.narrow(-len(self.event_shape), 0, num))
 
 
 @register_kl(Carried, Carried)
 def _kl_carried(q: Carried, p: Carried) -> Tensor:
-    return kl_divergence(q.law, p.law)
+    return kl_divergence(q.base_dist, p.base_dist)

@@ -16,42 +16,79 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
+from companion import checks
+from companion.distributions import diagonal_normal
+
+Shape = tuple[int, ...]
+
 
 class LatentChain(nn.Module, ABC):
-    """A generative model p(z_T) prod p(z_t|z_{t+1}) p(x|z_1), and an inference model q.
+    """A generative model p(z_T) prod p(z_t|z_{t+1}) p(x|z_1) with p(z_T) = N(0, I), and an inference model q.
 
-    A model with one latent writes the three abstract methods; one with more also writes
-    the two `inner_` methods. Each method returns a distribution of batch shape (batch,),
-    so its KL and its log-density are in nats, summed over the event.
+    A model with one latent writes `posterior` and `likelihood`. One with more also writes
+    `inner_posterior` and `inner_prior`, and `inner` if the two share work. Inference sees x
+    through what `encode` makes of it once for all levels; by default that is x itself.
+    Each method returns a distribution of batch shape (batch,), so its KL and its
+    log-density are in nats, summed over the event.
+
+    Args:
+        latent_shape: shape of z_T, without the batch.
+        num_latents: T.
+        x_shape: shape of one example, if it has to be this one.
+
+    Raises:
+        ValueError: if `num_latents` is below 1.
+
+    Book: chapter 3, section "One number to maximize"; more than one latent: chapter 8.
     """
 
-    num_latents: int = 1  # T
+    origin: Tensor
 
-    @abstractmethod
-    def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Distribution:
-        """q(z_T | x)."""
+    def __init__(
+        self, latent_shape: Shape, num_latents: int = 1, x_shape: Shape | None = None
+    ) -> None:
+        checks.at_least(1, num_latents=num_latents)
+        super().__init__()
+        self.num_latents, self.x_shape = num_latents, x_shape
+        # It knows the model's device and precision, and is no part of the weights.
+        self.register_buffer("origin", torch.zeros(latent_shape), persistent=False)
 
-    @abstractmethod
     def prior(self, num: int) -> Distribution:
         """p(z_T), for a batch of `num`."""
+        return diagonal_normal(self.origin.expand(num, *self.origin.shape), 1.0)
+
+    def inner_prior(self, t: int, z_above: Float[Tensor, "batch *z"]) -> Distribution:
+        """p(z_t | z_{t+1}), for t = 1..T-1."""
+        raise _missing(self, "inner_prior")
 
     @abstractmethod
-    def likelihood(self, z_1: Float[Tensor, "batch *z_shape"]) -> Distribution:
+    def likelihood(self, z_1: Float[Tensor, "batch *z"]) -> Distribution:
         """p(x | z_1)."""
 
+    def encode(self, x: Float[Tensor, "batch *x_shape"]) -> tuple[Tensor, ...]:
+        """What inference sees of x, one row per example."""
+        return (x,)
+
+    @abstractmethod
+    def posterior(self, *seen: Tensor) -> Distribution:
+        """q(z_T | x), for seen = encode(x)."""
+
     def inner_posterior(
-        self, t: int, z_above: Float[Tensor, "batch *z_shape"], x: Float[Tensor, "batch *x_shape"]
+        self, t: int, z_above: Float[Tensor, "batch *z"], *seen: Tensor
     ) -> Distribution:
         """q(z_t | z_{t+1}, x), for t = 1..T-1."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has num_latents={self.num_latents} but no inner_posterior"
-        )
+        raise _missing(self, "inner_posterior")
 
-    def inner_prior(self, t: int, z_above: Float[Tensor, "batch *z_shape"]) -> Distribution:
-        """p(z_t | z_{t+1}), for t = 1..T-1."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has num_latents={self.num_latents} but no inner_prior"
-        )
+    def inner(
+        self, t: int, z_above: Float[Tensor, "batch *z"], *seen: Tensor
+    ) -> tuple[Distribution, Distribution]:
+        """Both q(z_t | z_{t+1}, x) and p(z_t | z_{t+1})."""
+        return self.inner_posterior(t, z_above, *seen), self.inner_prior(t, z_above)
+
+
+def _missing(model: LatentChain, method: str) -> NotImplementedError:
+    name = type(model).__name__
+    return NotImplementedError(f"{name} has num_latents={model.num_latents} but no {method}")
 
 
 @dataclass(frozen=True)
@@ -79,13 +116,20 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
     Returns:
         Nats per example; `.elbo` is unbiased for the bound, and differentiable.
 
+    Raises:
+        TypeError: if x has integers, or another precision than the model.
+        ValueError: if x has another shape than the model's data, no examples, or a
+            value that is not finite.
+
     Source: Kingma & Welling 2014, eq. 3; a chain: Sohl-Dickstein et al. 2015, eq. 14.
     """
-    q, p = model.posterior(x), model.prior(len(x))
+    checks.data(model, x)
+    seen = model.encode(x)
+    q, p = model.posterior(*seen), model.prior(len(x))
     kl = [kl_divergence(q, p)]
     z = q.rsample()
     for t in range(model.num_latents - 1, 0, -1):
-        q, p = model.inner_posterior(t, z, x), model.inner_prior(t, z)
+        q, p = model.inner(t, z, *seen)
         kl.append(kl_divergence(q, p))
         z = q.rsample()
     return ElboTerms(model.likelihood(z).log_prob(x), torch.stack(kl[::-1], dim=1))
@@ -103,55 +147,56 @@ def elbo_loss(
         model: any chain of latents.
         x: a batch of data.
         beta: weight of the KLs; with any other than 1 it is no bound on log p(x).
-        free_nats: what each level may spend for nothing; a level whose KL, averaged
-            over the batch, is below it enters as this constant, and has no gradient.
+        free_nats: free bits, in nats, of each level; a level whose KL, averaged over the
+            batch, is below it enters as this constant, and has no gradient.
 
     Raises:
-        ValueError: if `beta` or `free_nats` is negative.
+        TypeError: as `elbo_terms`.
+        ValueError: as `elbo_terms`, and if `beta` or `free_nats` is negative or not finite.
 
     Source: beta: Higgins et al. 2017, eq. 4; free nats: Kingma et al. 2016, eq. 15.
     """
-    for name, value in (("beta", beta), ("free_nats", free_nats)):
-        if not value >= 0:
-            raise ValueError(f"{name} must not be negative; {value} was given")
+    checks.not_negative(beta=beta, free_nats=free_nats)
     terms = elbo_terms(model, x)
     kl = torch.where(terms.kl.mean(0) < free_nats, free_nats, terms.kl)
     return beta * kl.sum(dim=1) - terms.log_likelihood
 
 
-def log_weights(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
-    """One draw of log p(x, z) - log q(z | x) for each example; z is all latents.
-
-    In nats. Its mean is the bound, and the mean of its exponential is p(x).
-    """
-    return sample_log_weights(model, x, num_samples=1)[0]
-
-
 def sample_log_weights(
     model: LatentChain, x: Float[Tensor, "batch *x_shape"], num_samples: int
 ) -> Float[Tensor, "num_samples batch"]:
-    """Draws of log p(x, z) - log q(z | x), in nats, `num_samples` for each example.
+    """Draw log p(x, z) - log q(z | x), z being all latents, `num_samples` times for each example.
 
-    Every term is a log-density at the sample, none a closed form. One call of
-    `model.posterior` serves all samples.
+    Every term is a log-density at the sample, none a closed form. In nats; the mean is the
+    bound, and the mean of the exponential is p(x). One call of `encode` and of `posterior`
+    serves all samples.
 
     Raises:
-        ValueError: if `num_samples` is below 1.
+        TypeError: as `elbo_terms`, and if `num_samples` is no integer.
+        ValueError: as `elbo_terms`, and if `num_samples` is below 1.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1; {num_samples} was given")
-    q = model.posterior(x)
+    checks.at_least(1, num_samples=num_samples)
+    checks.data(model, x)
+    seen = model.encode(x)
+    q = model.posterior(*seen)
     z = q.rsample(torch.Size([num_samples]))
     log_q = q.log_prob(z).flatten()
     # From here on, the samples of all examples are one long batch.
-    z, x = z.flatten(0, 1), x.expand(num_samples, *x.shape).flatten(0, 1)
+    z, x = z.flatten(0, 1), _repeated(x, num_samples)
     log_p = model.prior(len(z)).log_prob(z)
+    if model.num_latents > 1:
+        seen = tuple(_repeated(one, num_samples) for one in seen)
     for t in range(model.num_latents - 1, 0, -1):
-        q, p = model.inner_posterior(t, z, x), model.inner_prior(t, z)
+        q, p = model.inner(t, z, *seen)
         z = q.rsample()
         log_p, log_q = log_p + p.log_prob(z), log_q + q.log_prob(z)
     log_w = log_p + model.likelihood(z).log_prob(x) - log_q
     return log_w.unflatten(0, (num_samples, -1))
+
+
+def _repeated(x: Tensor, num: int) -> Tensor:
+    """The whole batch, `num` times in a row."""
+    return x.expand(num, *x.shape).flatten(0, 1)
 
 
 def importance_weighted_loss(
@@ -168,7 +213,8 @@ def importance_weighted_loss(
         num_samples: K.
 
     Raises:
-        ValueError: if `num_samples` is below 1.
+        TypeError: as `sample_log_weights`.
+        ValueError: as `sample_log_weights`.
 
     Source: Burda et al. 2016, eq. 8.
     """

@@ -7,20 +7,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from companion.ddpm import Ddpm, v_prediction_loss
+from companion import checks
+from companion.ddpm import Ddpm, denoising_loss
 from companion.denoisers import Denoiser, NoisePredictor, estimate, spectrum
 from companion.schedule import Schedule
-from companion.training import Loss
 
 
 def classifier_free_loss(
     model: Ddpm,
     x: Float[Tensor, "batch *x_shape"],
     label: Int[Tensor, "batch"],
+    weight: Float[Tensor, "times"],
     drop: float = 0.1,
-    loss: Loss = v_prediction_loss,
 ) -> Float[Tensor, "batch"]:
-    """A loss of the network with labels, of which a random share is not told.
+    """`denoising_loss` of a network with labels, some of which are dropped at random.
 
     So one network learns the denoiser of every class, and that of all data.
 
@@ -28,48 +28,47 @@ def classifier_free_loss(
         model: its denoiser holds a network with classes, such as `UNet`.
         x: a batch of data.
         label: the class of each example.
-        drop: probability that the class is not told.
-        loss: `v_prediction_loss` or `noise_prediction_loss`.
+        weight: one number for each time, as in `denoising_loss`.
+        drop: probability that a label is replaced by the one that means "any class".
 
     Raises:
-        ValueError: if `drop` is not in [0, 1], or the network has no classes.
+        ValueError: if `drop` is not in [0, 1], the network has no classes, or a label is
+            none of them.
 
     Source: Ho & Salimans 2022, Algorithm 1.
     """
-    if not 0 <= drop <= 1:
-        raise ValueError(f"drop must lie in [0, 1]; {drop} was given")
-    untold = torch.rand(len(x), device=x.device) < drop
-    return loss(model, x, label.masked_fill(untold, _num_classes(model.denoiser)))
+    checks.in_range(0, 1, drop=drop)
+    any_class = _check_classes(model.denoiser, label)
+    dropped = torch.rand(len(x), device=x.device) < drop
+    return denoising_loss(model, x, weight, label.masked_fill(dropped, any_class))
 
 
 def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) -> Denoiser:
-    """Return a denoiser for these classes, which exaggerates what the class tells.
+    """Return a denoiser for these classes, in which the effect of the label is exaggerated.
 
-    x_hat = x_hat(untold) + scale (x_hat(told) - x_hat(untold)). The same holds for the
-    estimates of the noise, of v and of the score, since all are affine in x_hat. At
+    x_hat = x_hat(any class) + scale (x_hat(label) - x_hat(any class)). The same holds for
+    the estimates of the noise, of v and of the score, since all are affine in x_hat. At
     scale 1 it is the denoiser of the class; above, samples are more typical of their
-    class and less diverse, and follow no known law. Each call is two of the network.
+    class and less diverse, and follow no known distribution. Each call is two of the network.
 
     Args:
         denoiser: holds a network with classes, trained by `classifier_free_loss`.
         label: the class of each example.
-        scale: 1 + w in the paper, whose guidance strength is w.
+        scale: 1 + w in the paper, whose guidance strength is w; `guidance_scale` in diffusers.
 
     Raises:
-        ValueError: if the network has no classes, or a label is none of them.
+        ValueError: if the network has no classes, a label is none of them, or `scale` is not
+            finite.
 
     Source: Ho & Salimans 2022, eq. 6.
     """
-    num_classes = _num_classes(denoiser)
-    if not bool(((label >= 0) & (label < num_classes)).all()):
-        raise ValueError(
-            f"label must lie in 0..{num_classes - 1}; {label.min()} to {label.max()} was given"
-        )
+    checks.finite(scale=torch.tensor(scale))
+    any_class = torch.full_like(label, _check_classes(denoiser, label))
 
-    def x_hat(x_t: Tensor, t: Tensor) -> Tensor:
-        told = denoiser(x_t, t, label)
-        untold = denoiser(x_t, t, torch.full_like(label, num_classes))
-        return untold + scale * (told - untold)
+    def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        conditional = denoiser(x_t, t, label, *condition)
+        unconditional = denoiser(x_t, t, any_class, *condition)
+        return unconditional + scale * (conditional - unconditional)
 
     return x_hat
 
@@ -84,15 +83,15 @@ def posterior_denoiser(
 ) -> Denoiser:
     """Return a denoiser that also knows y = A x + noise: E[x_0 | x_t, y].
 
-    The law of x_0 given x_t is taken for N(x_hat, C_t), with the C_t that normal data
-    of covariance `cov` have: 1 / (1 / cov + SNR_t), along the eigenvectors. Then
+    The distribution of x_0 given x_t is approximated by N(x_hat, C_t), with the C_t that
+    Gaussian data of covariance `cov` have: 1 / (1 / cov + SNR_t), along the eigenvectors. Then
 
         E[x_0|x_t,y] = x_hat + C_t A^T (A C_t A^T + noise_std^2 I)^{-1} (y - A x_hat).
 
-    For normal data all of it is exact, and the samples follow p(x|y). For others the
-    mean is right, if the denoiser is, but the law is not normal, and its covariance
+    For Gaussian data all of it is exact, and the samples follow p(x|y). For others the
+    mean is right, if the denoiser is, but the distribution is not Gaussian, and its covariance
     depends on x_t, too; C_t is that of a typical x_t. The less noise is in x_t, the
-    less this matters. The Jacobian of x_hat would tell that covariance exactly, but the
+    less this matters. The Jacobian of x_hat would give that covariance exactly, but the
     errors of a network are in it divided by alpha_bar_t.
 
     Args:
@@ -112,45 +111,36 @@ def posterior_denoiser(
 
     Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others.
     """
-    _check_measurement(A, y, noise_std, cov)
+    num, dim = A.shape
+    checks.shape(("batch", num), y=y)
+    checks.shape((dim, dim), cov=cov)
+    checks.positive(noise_std=noise_std)
     A, y = A.double(), y.double()
     eigenvalues, U = spectrum(cov.double())
-    AU, noise = A @ U, noise_std**2 * torch.eye(len(A)).to(A)
+    AU, noise_cov = A @ U, noise_std**2 * torch.eye(num).to(A)
 
-    def posterior_mean(x_t: Tensor, t: Tensor) -> Tensor:
-        _check_call(x_t, t, y)
-        x_hat = estimate(denoiser, x_t, t)
-        alpha_bar, noise_var = schedule.alpha_bar[t[0]], schedule.noise_var[t[0]]
+    def posterior_mean(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        if len(y) != len(x_t):
+            raise ValueError(
+                f"y must hold one row for each of the {len(x_t)} examples; it has {len(y)}"
+            )
+        if not t.is_cuda and bool((t != t[0]).any()):  # a GPU would have to wait
+            raise ValueError(f"t must be the same for all examples; {t.tolist()} was given")
+        x_hat = estimate(denoiser, x_t, t, *condition)
+        alpha_bar, noise_var = schedule.alpha_bar[t[:1]], schedule.noise_var[t[:1]]
         C_t = eigenvalues * noise_var / (alpha_bar * eigenvalues + noise_var)
-        surprise = y - x_hat.flatten(1).double() @ A.T
-        pull = torch.linalg.solve((AU * C_t) @ AU.T + noise, surprise.T).T
-        return x_hat + (pull @ AU * C_t @ U.T).view_as(x_hat).to(x_hat)
+        residual = y - x_hat.flatten(1).double() @ A.T
+        correction = torch.linalg.solve((AU * C_t) @ AU.T + noise_cov, residual.T).T
+        return x_hat + (correction @ AU * C_t @ U.T).view_as(x_hat).to(x_hat)
 
     return posterior_mean
 
 
-def _num_classes(denoiser: Denoiser) -> int:
+def _check_classes(denoiser: Denoiser, label: Tensor) -> int:
+    """The number of classes, which is also the label that means any of them."""
     num = getattr(getattr(denoiser, "network", None), "num_classes", None)
     if num is None:
         raise ValueError("denoiser must hold a network with num_classes; the one given has none")
+    checks.shape(("batch",), label=label)
+    checks.within(0, num - 1, label=label)
     return int(num)
-
-
-def _check_measurement(A: Tensor, y: Tensor, noise_std: float, cov: Tensor) -> None:
-    num, dim = A.shape
-    if y.shape[1:] != (num,) or cov.shape != (dim, dim):
-        raise ValueError(
-            f"y and cov must fit A, of shape {(num, dim)}; "
-            f"shapes {tuple(y.shape)} and {tuple(cov.shape)} were given"
-        )
-    if not noise_std > 0:
-        raise ValueError(f"noise_std must be positive; {noise_std} was given")
-
-
-def _check_call(x_t: Tensor, t: Tensor, y: Tensor) -> None:
-    if len(y) != len(x_t):
-        raise ValueError(
-            f"y must hold one row for each of the {len(x_t)} examples; it has {len(y)}"
-        )
-    if not bool((t == t[0]).all()):
-        raise ValueError(f"t must be the same for all examples; {t.min()} to {t.max()} was given")

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from companion import checks
+
 
 def spherical_interpolation(
     start: Float[Tensor, "batch *shape"],
@@ -12,25 +14,21 @@ def spherical_interpolation(
 ) -> Float[Tensor, "steps batch *shape"]:
     """Points on the great circles from `start` to `end`, for each share of the angle.
 
-    Two points of equal length stay that length all the way, as draws of a normal prior
-    in many dimensions nearly do; a straight line would pass closer to the origin.
+    Between two points of equal length all points have that length, as draws of a Gaussian
+    prior in many dimensions nearly have; a straight line would pass closer to the origin.
 
     Args:
-        start: where the ways begin.
-        end: where they end.
-        share: how much of the angle is done; 0 and 1 give the two ends.
+        start: one end of each path.
+        end: the other end.
+        share: share of the angle; 0 and 1 give the two ends.
 
     Raises:
-        ValueError: if the shapes differ, or a start and its end point in the same or in
-            opposite directions, or are zero: no great circle, or no single one, is theirs.
+        ValueError: if the shapes differ, or a start and its end are zero or point in the same
+            or in opposite directions, so that they have no great circle, or no single one.
 
     Source: Shoemake 1985; White 2016.
     """
-    if start.shape != end.shape:
-        raise ValueError(
-            "start and end must have one shape; "
-            f"{tuple(start.shape)} and {tuple(end.shape)} were given"
-        )
+    checks.shape(tuple(start.shape), end=end)
     a, b = start.flatten(1), end.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
     zero = not bool(a.any(dim=1).all() and b.any(dim=1).all())
@@ -51,10 +49,9 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
     Raises:
         ValueError: if there are fewer than two points, one is not finite, or the ends coincide.
     """
-    if points.dim() < 2 or not bool(points.isfinite().all()):
-        raise ValueError(
-            f"points must be finite, of shape (steps, ...); shape {tuple(points.shape)} was given"
-        )
+    if points.dim() < 2:
+        raise ValueError(f"points must have shape (steps, ...); {tuple(points.shape)} was given")
+    checks.finite(points=points)
     flat = points.double().flatten(1)
     chord = (flat[-1] - flat[0]).norm() if len(flat) > 1 else torch.zeros(())
     if not chord > 0:

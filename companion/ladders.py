@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from companion.distributions import bernoulli, normal_product
-from companion.hierarchical_vae import Combine, HierarchicalVae, Likelihood
-from companion.networks import Residual, bottleneck, normalized_mlp, start_at_zero
+from companion import checks
+from companion.distributions import ObservationModel, bernoulli, normal_product
+from companion.hierarchical_vae import Combine, HierarchicalVae
+from companion.networks.mlp import normalized_mlp
+from companion.networks.residual import Residual, bottleneck, start_at_zero
 
 
 def mlp_ladder(
@@ -19,22 +21,22 @@ def mlp_ladder(
     hidden: Sequence[int] = (512, 256, 128, 64, 64),
     activation: Callable[[], nn.Module] = nn.SiLU,
     image_shape: tuple[int, int, int] = (1, 28, 28),
-    likelihood: Likelihood = bernoulli,
+    observation_model: ObservationModel = bernoulli,
     combine: Combine = normal_product,
 ) -> HierarchicalVae:
     """Return a ladder of perceptrons with two hidden layers each; it is Markov.
 
-    Every hidden layer has batch normalization. It takes out what all pictures have in
-    common; without it their features are so alike at the start that the latents die
-    before they say anything. So measure and sample in evaluation mode, `model.eval()`,
-    in which an example does not depend on the rest of its batch.
+    Every hidden layer has batch normalization, which subtracts what all images have in
+    common; without it their features are so alike at the start that the posteriors
+    collapse before the latents hold any information. So measure and sample in evaluation
+    mode, `model.eval()`, in which an example does not depend on the rest of its batch.
 
     Args:
         latent_dims: dimensions of z_1, ..., z_T.
         hidden: widths of each level's networks, on the way up and on the way down.
         activation: after each hidden layer.
         image_shape: channels, height, width.
-        likelihood: takes the decoder's output, of that shape.
+        observation_model: takes the decoder's output, of that shape.
         combine: makes q of prior and evidence, such as `normal_product`.
 
     Raises:
@@ -42,9 +44,10 @@ def mlp_ladder(
 
     Source: Sonderby et al. 2016, section 2.
     """
-    if len(latent_dims) != len(hidden) or min([*latent_dims, *hidden], default=0) < 1:
+    checks.sizes(1, latent_dims=latent_dims, hidden=hidden)
+    if len(latent_dims) != len(hidden):
         raise ValueError(
-            "latent_dims and hidden must hold one positive integer for each level; "
+            "latent_dims and hidden must hold one number for each level; "
             f"{list(latent_dims)} and {list(hidden)} were given"
         )
 
@@ -62,14 +65,15 @@ def mlp_ladder(
         [*map(nn.Linear, hidden, codes)],
         [*map(down, latent_dims[1:], hidden[1:], codes)],
         decoder.append(nn.Unflatten(1, image_shape)),
-        likelihood,
+        observation_model,
         [(num,) for num in latent_dims],
         combine,
+        image_shape,
     )
 
 
 class TopDown(nn.Module):
-    """One step down: the carried tensor takes in what is above, and gives z_t its prior.
+    """One level of the way down: from what is above to the carried tensor, and from it to the prior of z_t.
 
     Args:
         lift: maps what is above, z_{t+1} and what is carried with it, to a tensor.
@@ -105,7 +109,7 @@ class Merge(nn.Module):
     def forward(
         self, above: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch num_carried *space"]:
-        """The carried tensor with what is known of z."""
+        """The carried tensor plus the convolution of z."""
         z, carry = above.split(self.sizes, dim=1)
         return carry + self.into(z)
 
@@ -116,25 +120,36 @@ def conv_ladder(
     levels: Sequence[int] = (1, 2),
     channels: Sequence[int] = (16, 64),
     image_shape: tuple[int, int, int] = (1, 28, 28),
-    likelihood: Likelihood = bernoulli,
+    observation_model: ObservationModel = bernoulli,
 ) -> HierarchicalVae:
-    """Return a ladder of feature maps below one vector, with a path down for everything.
+    """Return a ladder of feature maps below one vector; each level sees all levels above it.
 
     Args:
         latent_dim: dimensions of the vector z_T.
         latent_channels: channels of each map.
-        levels: how many maps at 1/2, 1/4, ... of the picture's side; finest first.
+        levels: how many maps at 1/2, 1/4, ... of the image's side; finest first.
         channels: width of the network at each of these sides.
         image_shape: channels, height, width.
-        likelihood: takes the decoder's output, of that shape.
+        observation_model: takes the decoder's output, of that shape.
 
     Raises:
         ValueError: if a size is below 1, `levels` and `channels` differ in length, or
-            the picture cannot be halved that often.
+            the image cannot be halved that often.
 
     Source: Vahdat & Kautz 2020; Child 2021; both are a hundred times as large.
     """
-    _check_conv_ladder(latent_dim, latent_channels, levels, channels, image_shape)
+    checks.at_least(1, latent_dim=latent_dim, latent_channels=latent_channels)
+    checks.sizes(1, levels=levels)
+    checks.sizes(3, image_shape=image_shape)
+    if len(channels) != len(levels) or min(channels) < 2:
+        raise ValueError(
+            f"channels must hold {len(levels)} numbers, one for each of levels, at least 2; {list(channels)} was given"
+        )
+    factor = 2 ** len(levels)
+    if any(side % factor for side in image_shape[1:]):
+        raise ValueError(
+            f"image_shape must have sides that {factor} divides; {tuple(image_shape)} was given"
+        )
     # For each map, finest first: its width, and whether it is the first of its side.
     widths = [w for num, w in zip(levels, channels, strict=True) for _ in range(num)]
     firsts = [i == 0 for num in levels for i in range(num)]
@@ -156,9 +171,10 @@ def conv_ladder(
         [*bottom_up, nn.Flatten()],
         [*evidence, nn.Sequential(nn.SiLU(), nn.Linear(prod(top), 2 * latent_dim))],
         [*map(TopDown, [*lifts, start], map(block, widths), heads)],
-        _picture(num, widths[0], image_shape[0], block),
-        likelihood,
+        _decoder(num, widths[0], image_shape[0], block),
+        observation_model,
         [*shapes, (latent_dim,)],
+        x_shape=image_shape,
     )
 
 
@@ -167,14 +183,14 @@ def _block(width: int, scale: float) -> nn.Module:
 
 
 def _stem(num_in: int, width: int, halve: bool) -> nn.Module:
-    """What halves the side on the way up, at the first level of a side."""
+    """Halves the side on the way up, at the first level of a side."""
     if not halve:
         return nn.Identity()
     return nn.Conv2d(num_in, width, 3, stride=2, padding=1)
 
 
 def _lift(num_latents: int, num_above: int, width: int, double: bool) -> nn.Module:
-    """What takes z in on the way down, and doubles the side where that is due."""
+    """Merges z into the carried tensor, and doubles the side at the last level of a side."""
     merge = Merge(num_latents, num_above)
     if not double:
         return merge
@@ -182,7 +198,7 @@ def _lift(num_latents: int, num_above: int, width: int, double: bool) -> nn.Modu
     return nn.Sequential(merge, *resize)
 
 
-def _picture(
+def _decoder(
     num_latents: int, width: int, depth: int, block: Callable[[int], nn.Module]
 ) -> nn.Module:
     """The decoder: from z_1 and what is carried beside it to twice the side."""
@@ -194,26 +210,3 @@ def _picture(
         nn.SiLU(),
         nn.Conv2d(width // 2, depth, 3, padding=1),
     )
-
-
-def _check_conv_ladder(
-    latent_dim: int,
-    latent_channels: int,
-    levels: Sequence[int],
-    channels: Sequence[int],
-    image_shape: tuple[int, int, int],
-) -> None:
-    sizes = (latent_dim, latent_channels, *levels, *image_shape)
-    if min(sizes) < 1 or not levels:
-        raise ValueError(
-            "latent_dim, latent_channels, levels and image_shape must be at least 1, and levels not empty; "
-            f"{latent_dim}, {latent_channels}, {list(levels)} and {tuple(image_shape)} were given"
-        )
-    if len(channels) != len(levels) or min(channels) < 2:
-        raise ValueError(
-            f"channels must hold {len(levels)} numbers, one for each of levels, at least 2; {list(channels)} was given"
-        )
-    if any(side % 2 ** len(levels) for side in image_shape[1:]):
-        raise ValueError(
-            f"image_shape must have sides that {2 ** len(levels)} divides; {tuple(image_shape)} was given"
-        )

@@ -1,58 +1,59 @@
 """Draw from a model: samplers are generators, so one call gives the film and the picture.
 
-Those of diffusion models work over a denoiser and a schedule. To skip times, give them
-`schedule.strided(times)`; what is conditioned, in `companion.guidance`, is the denoiser.
+`ancestral_sample` serves every chain of latents. The others work over a denoiser and a
+schedule; among them, `ddpm_sample` draws what `ancestral_sample` draws from a `Ddpm`. To skip
+times, give them `schedule.evenly(num)` or `schedule.strided(times)`; what is conditioned, in
+`companion.guidance`, is the denoiser.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from companion import checks
 from companion.denoisers import Denoiser, estimate
 from companion.elbo import LatentChain
 from companion.runtime import progress_bar
-from companion.schedule import Posterior, Schedule
+from companion.schedule import ReverseCoefficients, Schedule
+
+Estimator = Callable[[Tensor], Tensor]
+"""`x_hat(x_t)`: the denoiser at the time of a step."""
 
 
-@torch.no_grad()
 def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "num ..."]]:
     """Yield z_T, z_{T-1}, ..., z_1 and last the mean of p(x | z_1).
 
     `*film, x = ancestral_sample(model, 64)` keeps all of it. The last step adds no
     noise: it is the decoder's mean, while `model.likelihood(z_1).sample()` is a sample.
+    For a `Ddpm`, `ddpm_sample` with its denoiser, schedule and variances draws the same.
 
     Raises:
         ValueError: if `num` is below 1.
     """
-    if num < 1:
-        raise ValueError(f"num must be at least 1; {num} was given")
-    z = model.prior(num).sample()
-    yield z
-    for t in range(model.num_latents - 1, 0, -1):
-        z = model.inner_prior(t, z).sample()
-        yield z
-    yield model.likelihood(z).mean
+    checks.at_least(1, num=num)
+    return _descend(model, num)
 
 
-@torch.no_grad()
 def reverse_sample(
     denoiser: Denoiser,
     schedule: Schedule,
     x_T: Float[Tensor, "batch *x_shape"],
-    q: Posterior,
+    q: ReverseCoefficients,
     progress: str | None = None,
 ) -> Iterator[Float[Tensor, "batch *x_shape"]]:
-    """Yield x_T, x_{T-1}, ..., x_0, each drawn from a normal law given the one before.
+    """Yield x_T, x_{T-1}, ..., x_0, each drawn from a Gaussian given the one before.
 
-    It is the law q of x_{t-1} given x_t and x_0, with the estimate x_hat in place of
-    x_0. The last step adds no noise.
+    It is the distribution q of x_{t-1} given x_t and x_0, with the estimate x_hat in
+    place of x_0. The last step adds no noise.
 
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: that of the steps to take; a strided one skips times.
         x_T: draws of N(0, I).
         q: entry t belongs to the step from t to t - 1. Each part has shape (T + 1,),
@@ -62,16 +63,15 @@ def reverse_sample(
     Raises:
         ValueError: if the denoiser gives another shape than that of x_T.
     """
+    checks.floating(x_T=x_T)
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     is_random = q.var.reshape(len(q.var), -1).any(1).tolist()
-    x_t = x_T
-    yield x_t
-    for t, told in _walk(schedule, x_T, progress):
-        x_hat = estimate(denoiser, x_t, told)
-        x_t = of_x_0[t] * x_hat + of_x_t[t] * x_t
-        if t > 1 and is_random[t]:
-            x_t = x_t + std[t] * torch.randn_like(x_t)
-        yield x_t
+
+    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
+        mean = of_x_0[t] * x_hat(x_t) + of_x_t[t] * x_t
+        return mean + std[t] * torch.randn_like(x_t) if t > 1 and is_random[t] else mean
+
+    return _walk(denoiser, schedule, x_T, step, progress)
 
 
 def ddpm_sample(
@@ -83,8 +83,11 @@ def ddpm_sample(
 ) -> Iterator[Float[Tensor, "batch *x_shape"]]:
     """Yield x_T, ..., x_0 with steps drawn from N(mu_tilde_t(x_t, x_hat), sigma_t^2 I).
 
+    It is `ancestral_sample` of a `Ddpm`, but for any denoiser, such as a guided one, and
+    any schedule, and from a given x_T.
+
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: that of the steps to take; a strided one skips times.
         x_T: draws of N(0, I).
         reverse_var: sigma_t^2 at entry t, of shape (T + 1,) or (T + 1, *x_shape); by
@@ -98,20 +101,27 @@ def ddpm_sample(
 
     Source: Ho et al. 2020, Algorithm 2.
     """
-    q = _pad(schedule.posterior(schedule.steps))
+    q = _pad(schedule.reverse_coefficients(schedule.steps))
     if reverse_var is not None:
-        _check_reverse_var(reverse_var, schedule.num_steps, tuple(x_T.shape[1:]))
+        T, x_shape = schedule.num_steps, tuple(x_T.shape[1:])
+        if reverse_var.shape not in ((T + 1,), (T + 1, *x_shape)):
+            raise ValueError(
+                f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
+                f"{tuple(reverse_var.shape)} was given"
+            )
+        checks.finite(reverse_var=reverse_var[2:])
+        checks.within(0, math.inf, reverse_var=reverse_var[2:])
         q = q._replace(var=reverse_var)
     return reverse_sample(denoiser, schedule, x_T, q, progress)
 
 
-def ddim_posterior(schedule: Schedule, eta: float) -> Posterior:
-    """Laws of x_{t-1} given x_t and x_0 under which all q(x_t|x_0) stay as they are.
+def ddim_posterior(schedule: Schedule, eta: float) -> ReverseCoefficients:
+    """Distributions of x_{t-1} given x_t and x_0 that keep all q(x_t|x_0) as they are.
 
     x_{t-1} is again sqrt(alpha_bar_{t-1}) x_0 and noise, of variance
     1 - alpha_bar_{t-1}: fresh noise of variance eta^2 beta_tilde_t, and for the rest
-    that which is in x_t. With eta = 1 it is `schedule.posterior`, with eta = 0 nothing
-    is random.
+    that which is in x_t. With eta = 1 it is `schedule.reverse_coefficients`, with eta = 0
+    nothing is random.
 
     Args:
         schedule: the noise.
@@ -125,12 +135,11 @@ def ddim_posterior(schedule: Schedule, eta: float) -> Posterior:
 
     Source: Song et al. 2021 (DDIM), eqs. 7, 16.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1]; {eta} was given")
+    checks.in_range(0, 1, eta=eta)
     signal, noise_var = schedule.alpha_bar.sqrt(), schedule.noise_var
-    var = eta**2 * schedule.posterior(schedule.steps).var
+    var = eta**2 * schedule.reverse_coefficients(schedule.steps).var
     of_x_t = ((noise_var[:-1] - var) / noise_var[1:]).sqrt()
-    return _pad(Posterior(signal[:-1] - of_x_t * signal[1:], of_x_t, var))
+    return _pad(ReverseCoefficients(signal[:-1] - of_x_t * signal[1:], of_x_t, var))
 
 
 def ddim_sample(
@@ -143,7 +152,7 @@ def ddim_sample(
     """Yield x_T, ..., x_0 with steps that carry the noise along, and renew part of it.
 
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: that of the steps to take; a strided one skips times.
         x_T: draws of N(0, I). Without noise, eta = 0, they alone decide x_0.
         eta: from 0, no noise, to 1, where it is `ddpm_sample`.
@@ -154,11 +163,9 @@ def ddim_sample(
 
     Source: Song et al. 2021 (DDIM), eq. 12.
     """
-    q = ddim_posterior(schedule, eta)
-    return reverse_sample(denoiser, schedule, x_T, q, progress)
+    return reverse_sample(denoiser, schedule, x_T, ddim_posterior(schedule, eta), progress)
 
 
-@torch.no_grad()
 def ddim_invert(
     denoiser: Denoiser,
     schedule: Schedule,
@@ -172,7 +179,7 @@ def ddim_invert(
     closely, the more steps there are.
 
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: that of the steps to take; a strided one skips times.
         x_0: data.
         progress: label of a progress bar; none without it.
@@ -182,17 +189,17 @@ def ddim_invert(
 
     Source: Song et al. 2021 (DDIM), sections 4.3, 5.4.
     """
-    signal, spread = (schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0))
-    x_t = x_0
-    yield x_t
-    for t, told in _walk(schedule, x_0, progress, up=True):
-        noise_hat = (x_t - signal[t] * estimate(denoiser, x_t, told)) / spread[t]
-        x_hat = (x_t - spread[t - 1] * noise_hat) / signal[t - 1]
-        x_t = signal[t] * x_hat + spread[t] * noise_hat
-        yield x_t
+    checks.floating(x_0=x_0)
+    signal, noise_std = schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0)
+
+    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
+        noise_hat = (x_t - signal[t] * x_hat(x_t)) / noise_std[t]
+        x_0 = (x_t - noise_std[t - 1] * noise_hat) / signal[t - 1]
+        return signal[t] * x_0 + noise_std[t] * noise_hat
+
+    return _walk(denoiser, schedule, x_0, step, progress, up=True)
 
 
-@torch.no_grad()
 def dpm_solver_sample(
     denoiser: Denoiser,
     schedule: Schedule,
@@ -207,7 +214,7 @@ def dpm_solver_sample(
     the last goes infinitely far; these two take the estimate as it is.
 
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: that of the steps to take; 10 to 20 are often enough.
         x_T: draws of N(0, I).
         progress: label of a progress bar; none without it.
@@ -217,21 +224,23 @@ def dpm_solver_sample(
 
     Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2.
     """
+    checks.floating(x_T=x_T)
     q = ddim_posterior(schedule, eta=0.0)
     length = -F.pad(schedule.log_snr.diff(), (1, 0))  # of the step from t to t - 1
     ahead = torch.zeros_like(length)
     ahead[2:-1] = length[2:-1] / (2 * length[3:])
     of_x_0, of_x_t, ahead = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, ahead))
-    x_t = before = x_T  # what is before the first estimate has the factor 0
-    yield x_t
-    for t, told in _walk(schedule, x_T, progress):
-        x_hat = estimate(denoiser, x_t, told)
-        x_t = of_x_0[t] * (x_hat + ahead[t] * (x_hat - before)) + of_x_t[t] * x_t
-        before = x_hat
-        yield x_t
+    before = x_T  # it has the factor 0
+
+    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
+        nonlocal before
+        now = x_hat(x_t)
+        now, before = now + ahead[t] * (now - before), now
+        return of_x_0[t] * now + of_x_t[t] * x_t
+
+    return _walk(denoiser, schedule, x_T, step, progress)
 
 
-@torch.no_grad()
 def inpaint_sample(
     denoiser: Denoiser,
     schedule: Schedule,
@@ -244,16 +253,16 @@ def inpaint_sample(
     """Yield x_T, ..., x_0, where observed pixels are replaced by their noisy truth.
 
     After each step of `ddpm_sample` the observed pixels are drawn from q(x_{t-1}|x).
-    The others hear of them in the next step only, so that the two fit badly: x_0 does
+    The others depend on them in the next step only, so that the two fit badly: x_0 does
     not follow p(x_0|observed), even with an exact denoiser. Repeating each step, with
     new noise in between, lets them settle. Another way is
     `companion.guidance.posterior_denoiser`.
 
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: that of the steps to take; a strided one skips times.
         x_T: draws of N(0, I).
-        x: pictures whose observed pixels are known; the others are not looked at.
+        x: images whose observed pixels are known; the others are not looked at.
         observed: which pixels these are, of the shape of x or of one example.
         repeats: how often each step but the last is taken.
         progress: label of a progress bar; none without it.
@@ -265,24 +274,31 @@ def inpaint_sample(
     Source: replacement: Song et al. 2021 (score SDE), appendix I.2; repetition:
         Lugmayr et al. 2022, Algorithm 1.
     """
-    _check_inpainting(x_T, x, observed, repeats)
-    q = _pad(schedule.posterior(schedule.steps))
+    checks.floating(x_T=x_T)
+    checks.at_least(1, repeats=repeats)
+    checks.shape(tuple(x_T.shape), x=x)
+    shape = tuple(x_T.shape)
+    if observed.shape not in (shape, shape[1:]) or observed.dtype != torch.bool:
+        raise ValueError(
+            f"observed must be boolean, of shape {shape} or {shape[1:]}; "
+            f"{observed.dtype} of shape {tuple(observed.shape)} was given"
+        )
+    q = _pad(schedule.reverse_coefficients(schedule.steps))
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     variances = schedule.alpha_bar, schedule.noise_var, schedule.alpha, schedule.beta
-    signal, spread, kept, added = (values.sqrt().to(x_T) for values in variances)
-    x_t = x_T
-    yield x_t
-    for t, told in _walk(schedule, x_T, progress):
+    signal, noise_std, step_signal, step_std = (values.sqrt().to(x_T) for values in variances)
+
+    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
         for left in reversed(range(repeats if t > 1 else 1)):
-            x_hat = estimate(denoiser, x_t, told)
-            mean = of_x_0[t] * x_hat + of_x_t[t] * x_t
+            mean = of_x_0[t] * x_hat(x_t) + of_x_t[t] * x_t
             invented = mean + std[t] * torch.randn_like(x_t)
-            truth = signal[t - 1] * x + spread[t - 1] * torch.randn_like(x_t)
+            truth = signal[t - 1] * x + noise_std[t - 1] * torch.randn_like(x_t)
             below = torch.where(observed, truth, invented)
             if left:
-                x_t = kept[t] * below + added[t] * torch.randn_like(x_t)
-        x_t = below
-        yield x_t
+                x_t = step_signal[t] * below + step_std[t] * torch.randn_like(x_t)
+        return below
+
+    return _walk(denoiser, schedule, x_T, step, progress)
 
 
 def in_chunks(
@@ -301,52 +317,48 @@ def in_chunks(
     Raises:
         ValueError: if `chunk` is below 1, or the inputs are none or differ in length.
     """
+    checks.at_least(1, chunk=chunk)
     lengths = [len(values) for values in inputs]
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1; {chunk} was given")
     if len(set(lengths)) != 1:
         raise ValueError(f"inputs must be tensors of one length; lengths {lengths} were given")
     parts = zip(*(values.split(chunk) for values in inputs), strict=True)
     return torch.cat([deque(sampler(*part), maxlen=1).pop() for part in parts])
 
 
+def _descend(model: LatentChain, num: int) -> Iterator[Tensor]:
+    z = model.prior(num).sample()
+    yield z
+    for t in range(model.num_latents - 1, 0, -1):
+        with torch.no_grad():
+            z = model.inner_prior(t, z).sample()
+        yield z
+    with torch.no_grad():
+        x = model.likelihood(z).mean
+    yield x
+
+
 def _walk(
-    schedule: Schedule, x: Tensor, progress: str | None, up: bool = False
-) -> Iterator[tuple[int, Int[Tensor, "batch"]]]:
-    """T, ..., 1, or 1, ..., T, and what the denoiser is told of each."""
-    T, told = schedule.num_steps, schedule.times.to(x.device)
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_t: Tensor,
+    step: Callable[[int, Tensor, Estimator], Tensor],
+    progress: str | None,
+    up: bool = False,
+) -> Iterator[Tensor]:
+    """Yield x_t, and then what each step makes of it, for t = T, ..., 1 or upwards.
+
+    A step may call the denoiser, at its time, as often as it likes.
+    """
+    T, times = schedule.num_steps, schedule.times.to(x_t.device)
+    yield x_t
     with progress_bar(range(1, T + 1) if up else range(T, 0, -1), progress) as bar:
         for t in bar:
-            yield t, told[t].expand(len(x))
+            x_hat = partial(estimate, denoiser, t=times[t].expand(len(x_t)))
+            with torch.no_grad():  # not around the yield: there the caller's setting holds
+                x_t = step(t, x_t, x_hat)
+            yield x_t
 
 
-def _pad(q: Posterior) -> Posterior:
+def _pad(q: ReverseCoefficients) -> ReverseCoefficients:
     """Entries for t = 1..T with a zero in front, so that the index is t."""
-    return Posterior(*(F.pad(values, (1, 0)) for values in q))
-
-
-def _check_reverse_var(values: Tensor, T: int, x_shape: tuple[int, ...]) -> None:
-    if values.shape not in ((T + 1,), (T + 1, *x_shape)):
-        raise ValueError(
-            f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
-            f"{tuple(values.shape)} was given"
-        )
-    used = values[2:]
-    if not bool(((used >= 0) & used.isfinite()).all()):
-        raise ValueError(
-            "reverse_var must be finite and not negative from entry 2 on; "
-            f"{used.min():.4g} to {used.max():.4g} was given"
-        )
-
-
-def _check_inpainting(x_T: Tensor, x: Tensor, observed: Tensor, repeats: int) -> None:
-    shape = tuple(x_T.shape)
-    if x.shape != shape:
-        raise ValueError(f"x must have the shape of x_T, {shape}; {tuple(x.shape)} was given")
-    if observed.shape not in (shape, shape[1:]) or observed.dtype != torch.bool:
-        raise ValueError(
-            f"observed must be boolean, of shape {shape} or {shape[1:]}; "
-            f"{observed.dtype} of shape {tuple(observed.shape)} was given"
-        )
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1; {repeats} was given")
+    return ReverseCoefficients(*(F.pad(values, (1, 0)) for values in q))

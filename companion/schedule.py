@@ -1,7 +1,7 @@
 """Noise schedules: how much of the data is left at each time of a diffusion, and all that follows from it.
 
 A step adds noise, q(x_t|x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I). It keeps the
-variance of data whose variance is about 1, such as pictures scaled to [-1, 1]. Time runs
+variance of data whose variance is about 1, such as images scaled to [-1, 1]. Time runs
 from 1 to T, and entry 0 of an array belongs to the data.
 """
 
@@ -14,20 +14,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from companion import checks
+
 Batch: TypeAlias = Float[Tensor, "batch *x_shape"]
 Times: TypeAlias = int | Int[Tensor, "batch"]
 """One time for all examples of a batch, or one for each."""
 
 
-class Kernel(NamedTuple):
-    """N(scale * x_s, var I), the law of x_t given an earlier x_s."""
+class ForwardCoefficients(NamedTuple):
+    """q(x_t | x_s) = N(scale * x_s, var I) for an earlier time s."""
 
     scale: Float[Tensor, "*batch"]
     var: Float[Tensor, "*batch"]
 
 
-class Posterior(NamedTuple):
-    """N(of_x_0 * x_0 + of_x_t * x_t, var I), the law of x_{t-1} given x_t and x_0."""
+class ReverseCoefficients(NamedTuple):
+    """N(of_x_0 * x_0 + of_x_t * x_t, var I), a distribution of x_{t-1} given x_t and x_0."""
 
     of_x_0: Float[Tensor, "*batch"]
     of_x_t: Float[Tensor, "*batch"]
@@ -43,7 +45,7 @@ class Schedule(nn.Module):
 
     Args:
         log_alpha_bar: starts at 0, "no noise", and falls.
-        times: what a denoiser is told in place of 0..T; `strided` sets it.
+        times: the times that a denoiser is given in place of 0..T; `strided` sets them.
 
     Raises:
         ValueError: if `log_alpha_bar` has fewer than two entries, does not start at 0
@@ -58,19 +60,20 @@ class Schedule(nn.Module):
     def __init__(
         self, log_alpha_bar: Float[Tensor, "times"], times: Int[Tensor, "times"] | None = None
     ) -> None:
-        _check_log_alpha_bar(log_alpha_bar)
-        num = len(log_alpha_bar)
-        times = torch.arange(num) if times is None else times
-        if times.shape != (num,):
+        checks.shape(("times",), log_alpha_bar=log_alpha_bar)
+        checks.finite(log_alpha_bar=log_alpha_bar)
+        steps = log_alpha_bar.diff()
+        if not (len(steps) and log_alpha_bar[0] == 0 and bool((steps < 0).all())):
             raise ValueError(
-                f"times must have the {num} entries of log_alpha_bar; "
-                f"shape {tuple(times.shape)} was given"
+                "log_alpha_bar must start at 0, fall, and have two entries at least; "
+                f"{len(log_alpha_bar)} entries, {_range(log_alpha_bar)}, were given"
             )
+        times = torch.arange(len(log_alpha_bar)) if times is None else times
+        checks.shape((len(log_alpha_bar),), times=times)
         super().__init__()
         self.register_buffer("log_alpha_bar", log_alpha_bar.detach().clone())
         # The caller chose them, so they are no part of the weights.
-        times = times.to(log_alpha_bar.device)
-        self.register_buffer("times", times, persistent=False)
+        self.register_buffer("times", times.to(log_alpha_bar.device), persistent=False)
 
     @classmethod
     def from_betas(cls, betas: Float[Tensor, "num_steps"]) -> "Schedule":
@@ -79,11 +82,9 @@ class Schedule(nn.Module):
         Raises:
             ValueError: if one is not above 0 and below 1, or there is none.
         """
-        if betas.dim() != 1 or not bool(((betas > 0) & (betas < 1)).all()):
-            raise ValueError(
-                "betas must be a vector of numbers above 0 and below 1; "
-                f"shape {tuple(betas.shape)}, {_range(betas)} was given"
-            )
+        checks.shape(("num_steps",), betas=betas)
+        if not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError(f"betas must be above 0 and below 1; {_range(betas)} was given")
         return cls(F.pad(torch.log1p(-betas.double()).cumsum(0), (1, 0)))
 
     @property
@@ -104,22 +105,22 @@ class Schedule(nn.Module):
     @property
     def noise_var(self) -> Float[Tensor, "times"]:
         """1 - alpha_bar_t, variance of the noise in x_t; 0 at t = 0."""
-        return _lost(self.log_alpha_bar)
+        return _one_minus_exp(self.log_alpha_bar)
 
     @property
     def alpha(self) -> Float[Tensor, "times"]:
-        """Share of variance that step t keeps; entry 0 is 1, no step."""
+        """1 - beta_t, share of the variance that is left after step t; entry 0 is 1, no step."""
         return F.pad(self.log_alpha_bar.diff(), (1, 0)).exp()
 
     @property
     def beta(self) -> Float[Tensor, "times"]:
         """Variance of the noise that step t adds; entry 0 is 0, no step."""
-        return _lost(F.pad(self.log_alpha_bar.diff(), (1, 0)))
+        return _one_minus_exp(F.pad(self.log_alpha_bar.diff(), (1, 0)))
 
     @property
     def posterior_var(self) -> Float[Tensor, "times"]:
         """Variance beta_tilde_t of q(x_{t-1}|x_t, x_0); entries 0 and 1 are 0."""
-        return F.pad(self.posterior(self.steps).var, (1, 0))
+        return F.pad(self.reverse_coefficients(self.steps).var, (1, 0))
 
     @property
     def log_snr(self) -> Float[Tensor, "times"]:
@@ -131,20 +132,22 @@ class Schedule(nn.Module):
         """Signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t)."""
         return self.log_snr.exp()
 
-    def kernel(self, s: int | Int[Tensor, "*batch"], t: int | Int[Tensor, "*batch"]) -> Kernel:
-        """q(x_t | x_s) for s <= t; with s = 0 the law of x_t given the data.
+    def forward_coefficients(
+        self, s: int | Int[Tensor, "*batch"], t: int | Int[Tensor, "*batch"]
+    ) -> ForwardCoefficients:
+        """q(x_t | x_s) for s <= t; with s = 0 the distribution of x_t given the data.
 
         Raises:
             ValueError: if a time is outside 0..T, or s after t.
         """
         self.check_times(s, "s", 0)
         self.check_times(t, "t", 0)
-        log_kept = self.log_alpha_bar[t] - self.log_alpha_bar[s]
-        if bool((log_kept > 0).any()):
+        log_share = self.log_alpha_bar[t] - self.log_alpha_bar[s]
+        if bool((log_share > 0).any()):
             raise ValueError(f"s must not be after t; s={s} and t={t} were given")
-        return Kernel(torch.exp(log_kept / 2), _lost(log_kept))
+        return ForwardCoefficients(torch.exp(log_share / 2), _one_minus_exp(log_share))
 
-    def posterior(self, t: int | Int[Tensor, "*batch"]) -> Posterior:
+    def reverse_coefficients(self, t: int | Int[Tensor, "*batch"]) -> ReverseCoefficients:
         """q(x_{t-1} | x_t, x_0); at t = 1 it is x_0 itself, with variance 0.
 
         Raises:
@@ -154,9 +157,9 @@ class Schedule(nn.Module):
         """
         self.check_times(t)
         now, before = self.log_alpha_bar[t], self.log_alpha_bar[t - 1]
-        beta, share = _lost(now - before), _lost(before) / _lost(now)
-        return Posterior(
-            torch.exp(before / 2) * beta / _lost(now),
+        beta, share = _one_minus_exp(now - before), _one_minus_exp(before) / _one_minus_exp(now)
+        return ReverseCoefficients(
+            torch.exp(before / 2) * beta / _one_minus_exp(now),
             torch.exp((now - before) / 2) * share,
             beta * share,
         )
@@ -165,23 +168,41 @@ class Schedule(nn.Module):
         """The schedule of the chosen times alone, for samplers that skip the others.
 
         `schedule.strided(range(20, 1001, 20))` has 50 steps. They are counted from 1 to
-        50 again; what a denoiser is told, 20, 40, ..., 1000, is in `times`.
+        50 again; the times that a denoiser is given, 20, 40, ..., 1000, are in `times`.
 
         Raises:
             ValueError: if `times` is empty, does not rise, or leaves 1..T.
         """
-        chosen = torch.as_tensor(times, device=self.log_alpha_bar.device)
-        if chosen.dim() != 1 or len(chosen) < 1 or bool((chosen.diff() <= 0).any()):
-            raise ValueError(f"times must be rising; {chosen.tolist()} was given")
+        chosen = torch.as_tensor(times).cpu()
+        checks.shape(("num_steps",), times=chosen)
         self.check_times(chosen, "times")
-        chosen = F.pad(chosen, (1, 0))
+        if bool((chosen.diff() <= 0).any()):
+            raise ValueError(f"times must rise; {chosen.tolist()} was given")
+        chosen = F.pad(chosen, (1, 0)).to(self.log_alpha_bar.device)
         return Schedule(self.log_alpha_bar[chosen], self.times[chosen])
 
+    def evenly(self, num: int) -> "Schedule":
+        """The schedule of `num` times, spread evenly from 1 to T.
+
+        Raises:
+            ValueError: if `num` is not in 2..T.
+        """
+        checks.at_least(2, num=num)
+        checks.in_range(2, self.num_steps, num=num)
+        return self.strided(torch.linspace(1, self.num_steps, num).round().long())
+
     def check_times(self, t: int | Int[Tensor, "*batch"], name: str = "t", low: int = 1) -> None:
-        """Do nothing if all times lie in `low`..T, and else raise a ValueError."""
-        t = torch.as_tensor(t)
-        if not bool(((t >= low) & (t <= self.num_steps)).all()):
-            raise ValueError(f"{name} must lie in {low}..{self.num_steps}; {_range(t)} was given")
+        """Refuse times that are no integers, or outside `low`..T.
+
+        Times on a GPU are not read, since it would have to wait for them.
+        """
+        if not isinstance(t, Tensor):
+            checks.at_least(low, **{name: t})
+            checks.in_range(low, self.num_steps, **{name: t})
+        elif t.is_floating_point() or t.dtype == torch.bool:
+            raise TypeError(f"{name} must hold integers; {t.dtype} was given")
+        elif not t.is_cuda:
+            checks.within(low, self.num_steps, **{name: t})
 
 
 def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
@@ -195,7 +216,7 @@ def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Sched
 
     Source: Ho et al. 2020, section 4.
     """
-    _check_num_steps(T)
+    checks.at_least(1, T=T)
     return Schedule.from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.double))
 
 
@@ -212,14 +233,13 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
 
     Source: Nichol & Dhariwal 2021, eq. 17.
     """
-    _check_num_steps(T)
-    if not 0 <= s < math.inf:
-        raise ValueError(f"s must not be negative; {s} was given")
+    checks.at_least(1, T=T)
+    checks.not_negative(s=s)
     if not 0 < max_beta < 1:
         raise ValueError(f"max_beta must be above 0 and below 1; {max_beta} was given")
     share = torch.arange(T + 1, dtype=torch.double) / T
-    kept = torch.cos((share + s) / (1 + s) * math.pi / 2).square()
-    return Schedule.from_betas((1 - kept[1:] / kept[:-1]).clamp(max=max_beta))
+    alpha_bar = torch.cos((share + s) / (1 + s) * math.pi / 2).square()
+    return Schedule.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta))
 
 
 def per_example(
@@ -231,25 +251,36 @@ def per_example(
 
 
 def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
-    """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise."""
-    signal, spread = _scales(schedule, x_0, t)
-    return signal * x_0 + spread * noise
+    """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise.
+
+    Raises:
+        TypeError: if x_0 holds integers.
+        ValueError: if the noise has another shape than x_0, or a time is outside 0..T.
+    """
+    checks.floating(x_0=x_0)
+    checks.shape(tuple(x_0.shape), noise=noise)
+    schedule.check_times(t, low=0)
+    if isinstance(t, Tensor):
+        checks.shape((len(x_0),), t=t)
+    signal, noise_std = _scales(schedule, x_0, t)
+    return signal * x_0 + noise_std * noise
 
 
-# What a network may estimate of x_t: the data, the noise, v, the score, or the mean of
-# x_{t-1}. Given x_t, each fixes all others. The ways lead through the data, x_0.
+# What a network may estimate of x_t: the data, the noise, v, the score, or the mean of x_{t-1}.
+# Given x_t, each fixes all others, by way of the data, x_0. This is arithmetic: whoever calls it
+# has checked that the times lie in 1..T.
 
 
 def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Batch:
     """(x_t - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t)."""
-    signal, spread = _scales(schedule, x_t, t)
-    return (x_t - spread * noise) / signal
+    signal, noise_std = _scales(schedule, x_t, t)
+    return (x_t - noise_std * noise) / signal
 
 
 def noise_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t)."""
-    signal, spread = _scales(schedule, x_t, t)
-    return (x_t - signal * x_0) / spread
+    signal, noise_std = _scales(schedule, x_t, t)
+    return (x_t - signal * x_0) / noise_std
 
 
 def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
@@ -257,67 +288,39 @@ def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
 
     Source: v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0, Salimans & Ho 2022.
     """
-    signal, spread = _scales(schedule, x_t, t)
-    return signal * x_t - spread * v
+    signal, noise_std = _scales(schedule, x_t, t)
+    return signal * x_t - noise_std * v
 
 
 def v_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_t - x_0) / sqrt(1 - alpha_bar_t)."""
-    signal, spread = _scales(schedule, x_t, t)
-    return (signal * x_t - x_0) / spread
-
-
-def x_0_from_score(schedule: Schedule, x_t: Batch, t: Times, score: Batch) -> Batch:
-    """(x_t + (1 - alpha_bar_t) score) / sqrt(alpha_bar_t), the formula of Tweedie."""
-    signal, spread = _scales(schedule, x_t, t)
-    return (x_t + spread**2 * score) / signal
+    signal, noise_std = _scales(schedule, x_t, t)
+    return (signal * x_t - x_0) / noise_std
 
 
 def score_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_0 - x_t) / (1 - alpha_bar_t)."""
-    signal, spread = _scales(schedule, x_t, t)
-    return (signal * x_0 - x_t) / spread**2
-
-
-def x_0_from_mean(schedule: Schedule, x_t: Batch, t: Times, mean: Batch) -> Batch:
-    """The x_0 for which q(x_{t-1} | x_t, x_0) has this mean."""
-    q = schedule.posterior(t)
-    return (mean - per_example(q.of_x_t, x_t) * x_t) / per_example(q.of_x_0, x_t)
+    signal, noise_std = _scales(schedule, x_t, t)
+    return (signal * x_0 - x_t) / noise_std**2
 
 
 def mean_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """Mean mu_tilde_t of q(x_{t-1} | x_t, x_0)."""
-    q = schedule.posterior(t)
+    q = schedule.reverse_coefficients(t)
     return per_example(q.of_x_0, x_t) * x_0 + per_example(q.of_x_t, x_t) * x_t
 
 
-def _lost(log_kept: Tensor) -> Tensor:
-    """1 - exp(log_kept), exact also where that is small."""
-    return log_kept.expm1().abs()  # it is not positive, and at 0 this is not -0
+def _one_minus_exp(log_share: Tensor) -> Tensor:
+    """1 - exp(log_share) of logarithms up to 0, exact also where that is small."""
+    return log_share.expm1().abs()  # at 0 this is not -0
 
 
-def _scales(schedule: Schedule, x: Tensor, t: int | Int[Tensor, "batch"]) -> tuple[Tensor, Tensor]:
+def _scales(schedule: Schedule, x: Tensor, t: Times) -> tuple[Tensor, Tensor]:
     """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x."""
-    signal, var = schedule.kernel(0, t)
-    return per_example(signal, x), per_example(var.sqrt(), x)
-
-
-def _check_log_alpha_bar(values: Tensor) -> None:
-    falls = values.dim() == 1 and len(values) > 1 and bool((values.diff() < 0).all())
-    if not (falls and values[0] == 0 and bool(values.isfinite().all())):
-        raise ValueError(
-            "log_alpha_bar must be a vector that starts at 0 and falls, all finite; "
-            f"shape {tuple(values.shape)}, {_range(values)} was given"
-        )
-
-
-def _check_num_steps(T: int) -> None:
-    if T < 1:
-        raise ValueError(f"T must be at least 1; {T} was given")
+    level = schedule.log_alpha_bar[t]
+    return per_example((level / 2).exp(), x), per_example(_one_minus_exp(level).sqrt(), x)
 
 
 def _range(values: Tensor) -> str:
-    if not values.numel():
-        return "empty"
     low, high = values.aminmax()
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

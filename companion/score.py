@@ -1,18 +1,22 @@
-"""Models of the score, the gradient of a log-density, and the flow between noise and data that a score defines.
+"""Scores, the gradients of log-densities: models of them, exact ones, and Langevin dynamics.
 
-Two ways to add noise occur. x + sigma noise is that of noise-conditional scores, sqrt(alpha_bar) x +
-sqrt(1 - alpha_bar) noise that of diffusion; a score is told sigma in the first case and log(alpha_bar) in the second.
+Noise is added in two ways: x + sigma noise, for noise-conditional scores, and sqrt(alpha_bar) x +
+sqrt(1 - alpha_bar) noise in diffusion. A score's name says its argument: `score(x)` of one density,
+`score_at_sigma(x, sigma)`, `score_at_t(x_t, t)`, and in `companion.flows`
+`score_at_level(x, log_alpha_bar)`.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
+from companion import checks
+from companion.denoisers import Denoiser
 from companion.runtime import progress_bar
 from companion.schedule import Schedule, per_example, score_from_x_0
 
@@ -59,7 +63,8 @@ def noise_levels(sigmas: Sequence[float] | Float[Tensor, "levels"]) -> Float[Ten
         ValueError: if there is none, or they are not positive and falling.
     """
     levels = torch.as_tensor(sigmas).detach().clone()
-    if not (len(levels) and bool((levels > 0).all() and (levels.diff() < 0).all())):
+    checks.shape(("levels",), sigmas=levels)
+    if not bool((levels > 0).all() and (levels.diff() < 0).all()):
         raise ValueError(f"sigmas must be positive and falling; {levels.tolist()} was given")
     return levels
 
@@ -75,15 +80,11 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
 
     Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020.
     """
-    if not math.inf > sigma_1 > sigma_L > 0:
-        raise ValueError(
-            "sigma_1 must be above sigma_L, and both positive and finite; "
-            f"{sigma_1} and {sigma_L} were given"
-        )
-    if num < 2:
-        raise ValueError(f"num must be at least 2; {num} was given")
-    ends = math.log(sigma_1), math.log(sigma_L)
-    return torch.linspace(*ends, num, dtype=torch.double).exp()
+    checks.at_least(2, num=num)
+    checks.positive(sigma_1=sigma_1, sigma_L=sigma_L)
+    if not sigma_1 > sigma_L:
+        raise ValueError(f"sigma_1 must be above sigma_L; {sigma_1} and {sigma_L} were given")
+    return torch.linspace(math.log(sigma_1), math.log(sigma_L), num, dtype=torch.double).exp()
 
 
 def denoising_score_matching_loss(
@@ -91,10 +92,10 @@ def denoising_score_matching_loss(
 ) -> Float[Tensor, "batch"]:
     """sigma^2 / 2 times the squared error of the score, at a random level per example.
 
-    The target is the score of the noise, -(x_noisy - x) / sigma^2. No model knows it,
-    and so the best one has learned its mean given x_noisy, which is the score of the
-    noisy data. The weight sigma^2 makes all levels alike: what is squared is
-    sigma score + noise, summed over dimensions.
+    The target is the score of the noise, -(x_noisy - x) / sigma^2. The best model has
+    learned its mean given x_noisy, which is the score of the noisy data. With the weight
+    sigma^2 all levels count equally: sigma score + noise is squared, and summed over
+    dimensions.
 
     Args:
         model: called with x_noisy and sigma; its `sigmas` are the levels.
@@ -102,10 +103,11 @@ def denoising_score_matching_loss(
 
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
     """
+    checks.floating(x=x)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
     sigma, noise = model.sigmas[level].to(x), torch.randn_like(x)
-    spread = per_example(sigma, x)
-    error = spread * model(x + spread * noise, sigma) + noise
+    noise_std = per_example(sigma, x)
+    error = noise_std * model(x + noise_std * noise, sigma) + noise
     return error.square().flatten(1).sum(1) / 2
 
 
@@ -115,8 +117,8 @@ def exact_score(
     """The gradient of a log-density that torch can compute, by autograd.
 
     Args:
-        log_prob: such as `law.log_prob`; one value for each example.
-        x: where.
+        log_prob: such as that of a torch distribution; one value for each example.
+        x: the points.
     """
     with_graph = torch.is_grad_enabled() and x.requires_grad
     with torch.enable_grad():
@@ -126,71 +128,52 @@ def exact_score(
 
 
 def noisy_mixture(
-    law: MixtureSameFamily, scale: Float[Tensor, ""] | float, noise_var: Float[Tensor, ""] | float
+    data: MixtureSameFamily, scale: Float[Tensor, ""] | float, noise_var: Float[Tensor, ""] | float
 ) -> MixtureSameFamily:
-    """The law of scale x + sqrt(noise_var) noise, where x follows a mixture of normals.
+    """The distribution of scale x + sqrt(noise_var) noise for x from a mixture of Gaussians.
+
+    `companion.denoisers.MixtureDenoiser` has its score, too.
 
     Args:
-        law: a mixture of `MultivariateNormal`, or of normals with independent
+        data: a mixture of `MultivariateNormal`, or of Gaussians with independent
             dimensions, such as `toy_density("mixture")`; event shape (dim,).
         scale: sqrt(alpha_bar_t) in diffusion, 1 where noise is only added.
         noise_var: 1 - alpha_bar_t, or sigma^2.
     """
-    normal = law.component_distribution
+    normal = data.component_distribution
     if isinstance(normal, MultivariateNormal):
         cov = normal.covariance_matrix
     else:
         cov = torch.diag_embed(normal.variance)
     cov = scale**2 * cov + noise_var * torch.eye(cov.shape[-1]).to(cov)
     components = MultivariateNormal(scale * normal.mean, cov)
-    return MixtureSameFamily(law.mixture_distribution, components)
-
-
-def mixture_score(
-    law: MixtureSameFamily, x: Float[Tensor, "batch dim"], log_alpha_bar: Float[Tensor, ""]
-) -> Float[Tensor, "batch dim"]:
-    """The exact score of x_t where the data follow a mixture of normals.
-
-    `partial(mixture_score, law)` is a score for `probability_flow`.
-
-    Args:
-        law: as in `noisy_mixture`.
-        x: where.
-        log_alpha_bar: of the time.
-    """
-    scale, noise_var = (log_alpha_bar / 2).exp(), -log_alpha_bar.expm1()
-    return exact_score(noisy_mixture(law, scale, noise_var).log_prob, x)
+    return MixtureSameFamily(data.mixture_distribution, components)
 
 
 def score_from_denoiser(
-    denoiser: Callable[..., Tensor], schedule: Schedule
+    denoiser: Denoiser, schedule: Schedule
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return `score(x_t, t)`, for t = 1..T of the schedule, from an estimate of x_0.
+    """Return `score_at_t(x_t, t)`, for t = 1..T of the schedule, from an estimate of x_0.
 
     It is -noise_hat / sqrt(1 - alpha_bar_t): a denoiser that has learned the mean of
-    x_0 given x_t knows the score of the noisy data.
+    x_0 given x_t knows the score of the noisy data. It refuses other times.
 
     Args:
-        denoiser: estimates x_0; t is what `schedule.times` says.
+        denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: the noise.
 
     Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE).
     """
 
-    def score(
+    def score_at_t(
         x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch *x_shape"]:
+        schedule.check_times(t)
         return score_from_x_0(schedule, x_t, t, denoiser(x_t, schedule.times[t]))
 
-    return score
+    return score_at_t
 
 
-# Flow matching knows the same flow by other coordinates: points on the straight line
-# x_u = (1 - u) x + u noise, u from 0 to 1. The law of x_u / sqrt((1 - u)^2 + u^2) is
-# that of x_t with alpha_bar_t / (1 - alpha_bar_t) = (1 - u)^2 / u^2.
-
-
-@torch.no_grad()
 def langevin_sample(
     score: Callable[[Tensor], Tensor],
     x: Float[Tensor, "batch *x_shape"],
@@ -199,8 +182,8 @@ def langevin_sample(
 ) -> Iterator[Float[Tensor, "batch *x_shape"]]:
     """Yield x, and then x after each of the steps of Langevin dynamics.
 
-    A step adds step_size / 2 score(x) + sqrt(step_size) noise. The law of x tends to
-    the one with this score, but for an error of order `step_size`: of N(0, s^2) the
+    A step adds step_size / 2 score(x) + sqrt(step_size) noise. The distribution of x tends
+    to the one with this score, but for an error of order `step_size`: of N(0, s^2) the
     variance becomes s^2 / (1 - step_size / (4 s^2)), and for a step_size of 4 s^2 or
     more it grows without limit.
 
@@ -215,16 +198,14 @@ def langevin_sample(
 
     Source: Song & Ermon 2019, eq. 4.
     """
-    _check_langevin(step_size, num_steps)
-    yield x
-    for _ in range(num_steps):
-        x = x + step_size / 2 * score(x) + step_size**0.5 * torch.randn_like(x)
-        yield x
+    checks.positive(step_size=step_size)
+    checks.at_least(1, num_steps=num_steps)
+    checks.floating(x=x)
+    return chain([x], _langevin(score, x, step_size, num_steps))
 
 
-@torch.no_grad()
 def annealed_langevin_sample(
-    score: Callable[[Tensor, Tensor], Tensor],
+    score_at_sigma: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch *x_shape"],
     sigmas: Sequence[float] | Float[Tensor, "levels"],
     step_size: float,
@@ -238,8 +219,8 @@ def annealed_langevin_sample(
     step_size sigma_i^2 / sigma_L^2.
 
     Args:
-        score: `score(x, sigma)`, the score of the data with noise of this standard
-            deviation; sigma holds one number per example.
+        score_at_sigma: `score_at_sigma(x, sigma)`, the score of the data with noise of this
+            standard deviation; sigma holds one number per example.
         x: where to start, such as noise of standard deviation sigma_1.
         sigmas: sigma_1 > ... > sigma_L.
         step_size: at the last level, in units of x squared.
@@ -256,23 +237,37 @@ def annealed_langevin_sample(
     Source: Song & Ermon 2019, Algorithm 1.
     """
     levels = noise_levels(sigmas)
-    _check_langevin(step_size, num_steps)
-    yield x
+    checks.positive(step_size=step_size)
+    checks.at_least(1, num_steps=num_steps)
+    checks.floating(x=x)
+    return chain([x], _anneal(score_at_sigma, x, levels, step_size, num_steps, progress))
+
+
+def _langevin(
+    score: Callable[[Tensor], Tensor], x: Tensor, step_size: float, num_steps: int
+) -> Iterator[Tensor]:
+    for _ in range(num_steps):
+        with torch.no_grad():
+            x = x + step_size / 2 * score(x) + step_size**0.5 * torch.randn_like(x)
+        yield x
+
+
+def _anneal(
+    score_at_sigma: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    levels: Tensor,
+    step_size: float,
+    num_steps: int,
+    progress: str | None,
+) -> Iterator[Tensor]:
     with progress_bar(levels.tolist(), progress) as bar:
         for sigma in bar:
             level = x.new_full((len(x),), sigma)
             size = step_size * (sigma / float(levels[-1])) ** 2
 
-            def here(x: Tensor, level: Tensor = level) -> Tensor:
-                return score(x, level)
+            def score(x: Tensor, sigma: Tensor = level) -> Tensor:
+                return score_at_sigma(x, sigma)
 
-            film = langevin_sample(here, x, size, num_steps)
-            for x in islice(film, 1, None):  # what it starts from is out already
+            film = _langevin(score, x, size, num_steps)
+            for x in film:
                 yield x
-
-
-def _check_langevin(step_size: float, num_steps: int) -> None:
-    if not step_size > 0:
-        raise ValueError(f"step_size must be positive; {step_size} was given")
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1; {num_steps} was given")

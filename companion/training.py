@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,10 +11,25 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import LBFGS, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from companion import checks
 from companion.runtime import progress_bar
 
-Loss: TypeAlias = Callable[..., Float[Tensor, "batch"]]
-"""`loss(model, x) -> (batch,)`: one value for each example, lower is better; only the loop takes the mean."""
+
+@runtime_checkable
+class Loss(Protocol):
+    """What a model is trained on, such as `companion.elbo.elbo_loss`; lower is better."""
+
+    def __call__(
+        self, model: Any, x: Tensor, /, *rest: Any, **options: Any
+    ) -> Float[Tensor, "batch"]:
+        """One value for each example: only the loop takes the mean.
+
+        Args:
+            model: what is trained.
+            x: a batch of data.
+            rest: what else a batch holds, such as labels.
+            options: settings of the loss, such as the weight of a term.
+        """
 
 
 class Step(NamedTuple):
@@ -44,7 +59,8 @@ def fit(
     Args:
         model: what to train, put into training mode.
         loss: one value per example, such as `autoencoder.reconstruction_loss`.
-        batches: tensors or tuples of them, such as `data.Batches`.
+        batches: tensors, or tuples or lists of them, such as `data.Batches` or a
+            `DataLoader` of torch.
         optimizer: of the model's parameters.
         ema: an average of the weights to update after every step.
         max_grad_norm: if given, gradients are scaled down to this norm.
@@ -52,16 +68,18 @@ def fit(
         progress: label of a progress bar; none without it.
 
     Raises:
-        ValueError: if the loss gives no single value per example, or `max_grad_norm` is
-            not positive.
+        ValueError: if the loss does not give one value per example, or `max_grad_norm` is
+            not positive and finite.
         FloatingPointError: if the mean loss or the norm to clip is not finite; the
             parameters stay as they were.
     """
+    if max_grad_norm is not None:
+        checks.positive(max_grad_norm=max_grad_norm)
     done = getattr(batches, "step", 0)
     with progress_bar(batches, progress, done) as bar:
         for number, batch in enumerate(bar, start=done + 1):
             model.train()  # also after a caller that evaluated it between two steps
-            inputs = batch if isinstance(batch, tuple) else (batch,)
+            inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)
             with autocast():
                 values = loss(model, *inputs)
                 mean_loss = _one_per_example(values, len(inputs[0])).mean()
@@ -71,7 +89,8 @@ def fit(
                 raise FloatingPointError(text)
             optimizer.zero_grad(set_to_none=True)
             mean_loss.backward()
-            _clip_gradients(model, max_grad_norm, number)
+            if max_grad_norm is not None:
+                _clip_gradients(model, max_grad_norm, number)
             optimizer.step()
             if ema is not None:
                 ema.update_parameters(model)
@@ -108,8 +127,7 @@ def minimize(
         ValueError: if `max_steps` is below 1, or the function does not return a single number.
         FloatingPointError: if the value at the end is not finite.
     """
-    if max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1; {max_steps} was given")
+    checks.at_least(1, max_steps=max_steps)
     optimizer = LBFGS(
         list(parameters),
         max_iter=max_steps,
@@ -149,13 +167,7 @@ def _one_per_example(values: object, batch_size: int) -> Tensor:
     return values
 
 
-def _clip_gradients(model: nn.Module, max_norm: float | None, number: int) -> None:
-    if max_norm is None:
-        return
-    if not max_norm > 0:
-        raise ValueError(
-            f"max_grad_norm must be positive, or None for no clipping; {max_norm} was given"
-        )
+def _clip_gradients(model: nn.Module, max_norm: float, number: int) -> None:
     norm = clip_grad_norm_(model.parameters(), max_norm)
     if not norm.isfinite():
         raise FloatingPointError(

@@ -1,4 +1,4 @@
-"""Variational autoencoders: one latent, with any networks and any likelihood.
+"""Variational autoencoders: one latent, with any networks and any distribution of the data given it.
 
 The loss that trains them, `companion.elbo.elbo_loss`, is that of every chain of latents.
 """
@@ -12,21 +12,27 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, kl_divergence
 from torch.nn import functional as F
 
-from companion.distributions import DiscretizedNormal, bernoulli, diagonal_normal
+from companion import checks
+from companion.distributions import (
+    DiscretizedNormal,
+    ObservationModel,
+    bernoulli,
+    diagonal_normal,
+)
 from companion.elbo import LatentChain
-from companion.networks import conv_decoder, conv_encoder, mlp
-
-Likelihood = Callable[[Tensor], Distribution]
+from companion.networks.conv import conv_decoder, conv_encoder
+from companion.networks.mlp import mlp
 
 
 class Vae(LatentChain):
-    """p(z) = N(0, I), p(x|z) = likelihood(decoder(z)), q(z|x) = N(mean, diag(var)).
+    """p(z) = N(0, I), p(x|z) = observation_model(decoder(z)), q(z|x) = N(mean, diag(var)).
 
     Args:
         encoder: maps x to (batch, 2 * latent_dim): the mean, then the log-variance.
-        decoder: maps z to what `likelihood` takes.
-        likelihood: gives the distribution of x, such as `bernoulli` from log-odds.
+        decoder: maps z to what `observation_model` takes.
+        observation_model: gives the distribution of x, such as `bernoulli` from log-odds.
         latent_dim: dimensions of z.
+        x_shape: shape of one example, if it has to be this one.
 
     Raises:
         ValueError: if `latent_dim` is below 1; from `posterior`, if the encoder's
@@ -35,37 +41,29 @@ class Vae(LatentChain):
     Source: Kingma & Welling 2014, section 3.
     """
 
-    origin: Tensor
-
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, latent_dim: int
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        observation_model: ObservationModel,
+        latent_dim: int,
+        x_shape: tuple[int, ...] | None = None,
     ) -> None:
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1; {latent_dim} was given")
-        super().__init__()
+        checks.at_least(1, latent_dim=latent_dim)
+        super().__init__((latent_dim,), x_shape=x_shape)
         self.encoder, self.decoder, self.latent_dim = encoder, decoder, latent_dim
-        self.observation = likelihood
-        # It knows the model's device and precision, and is no part of the weights.
-        self.register_buffer("origin", torch.zeros(latent_dim), persistent=False)
+        self.observation_model = observation_model
 
     def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(z | x)."""
         code = self.encoder(x).to(self.origin)  # autocast gives bfloat16
-        if code.shape != (len(x), 2 * self.latent_dim):
-            raise ValueError(
-                f"encoder must give {2 * self.latent_dim} numbers for each of {len(x)} "
-                f"examples, mean and log-variance; it gave shape {tuple(code.shape)}"
-            )
+        checks.shape((len(x), 2 * self.latent_dim), **{"encoder(x)": code})
         mean, log_var = code.chunk(2, dim=1)
         return diagonal_normal(mean, torch.exp(log_var / 2))
 
-    def prior(self, num: int) -> Independent:
-        """p(z)."""
-        return diagonal_normal(self.origin.expand(num, -1), 1.0)
-
     def likelihood(self, z: Float[Tensor, "batch latent_dim"]) -> Distribution:
         """p(x | z)."""
-        return self.observation(self.decoder(z).to(self.origin))
+        return self.observation_model(self.decoder(z).to(self.origin))
 
 
 class GaussianLikelihood(nn.Module):
@@ -82,8 +80,7 @@ class GaussianLikelihood(nn.Module):
     log_std: Tensor
 
     def __init__(self, std: float = 1.0, learned: bool = False) -> None:
-        if not 0 < std < math.inf:
-            raise ValueError(f"std must be positive and finite; {std} was given")
+        checks.positive(std=std)
         super().__init__()
         log_std = torch.tensor(math.log(std))
         if learned:
@@ -109,38 +106,34 @@ def mlp_vae(
     hidden: Sequence[int] = (200, 200),
     activation: Callable[[], nn.Module] = nn.Tanh,
     image_shape: tuple[int, int, int] = (1, 28, 28),
-    likelihood: Likelihood = bernoulli,
+    observation_model: ObservationModel = bernoulli,
 ) -> Vae:
-    """Return a VAE of two perceptrons; by default the net of Burda et al. 2016.
+    """Return a VAE of two perceptrons; by default the network of Burda et al. 2016.
 
     Args:
         latent_dim: dimensions of z.
         hidden: widths of the encoder's hidden layers; the decoder mirrors them.
         activation: between the layers.
         image_shape: channels, height, width.
-        likelihood: takes the decoder's output, of that shape.
+        observation_model: takes the decoder's output, of that shape.
     """
     dim = math.prod(image_shape)
-    encoder = mlp([dim, *hidden, 2 * latent_dim], activation)
+    encoder = nn.Sequential(nn.Flatten(), mlp([dim, *hidden, 2 * latent_dim], activation))
     decoder = mlp([latent_dim, *reversed(hidden), dim], activation)
-    return Vae(
-        nn.Sequential(nn.Flatten(), encoder),
-        nn.Sequential(decoder, nn.Unflatten(1, image_shape)),
-        likelihood,
-        latent_dim,
-    )
+    decoder = nn.Sequential(decoder, nn.Unflatten(1, image_shape))
+    return Vae(encoder, decoder, observation_model, latent_dim, image_shape)
 
 
 def conv_vae(
     latent_dim: int = 16,
     channels: int = 16,
     image_shape: tuple[int, int, int] = (1, 28, 28),
-    likelihood: Likelihood = bernoulli,
+    observation_model: ObservationModel = bernoulli,
 ) -> Vae:
     """Return a VAE of four convolutions and four transposed convolutions."""
     encoder = conv_encoder(2 * latent_dim, image_shape, channels)
     decoder = conv_decoder(latent_dim, image_shape, channels)
-    return Vae(encoder, decoder, likelihood, latent_dim)
+    return Vae(encoder, decoder, observation_model, latent_dim, image_shape)
 
 
 class ConstantVariance(nn.Module):
@@ -161,35 +154,34 @@ def linear_vae(dim: int, latent_dim: int) -> Vae:
 
     p(x|z) = N(W z + mu, sigma^2 I) with a learned sigma, and q(z|x) = N(V x + c, D)
     with a learned diagonal D. W, mu, V and c are weight and bias of `decoder` and of
-    `encoder.mean`; `encoder.log_var` is log D, and `observation.log_std` log sigma.
+    `encoder.mean`; `encoder.log_var` is log D, and `observation_model.log_std` log sigma.
 
     Raises:
         ValueError: if a dimension is below 1.
 
     Source: Tipping & Bishop 1999; Lucas et al. 2019.
     """
-    if min(dim, latent_dim) < 1:
-        raise ValueError(
-            f"dim and latent_dim must be at least 1; {dim} and {latent_dim} were given"
-        )
+    checks.at_least(1, dim=dim, latent_dim=latent_dim)
     encoder = ConstantVariance(nn.Linear(dim, latent_dim), latent_dim)
-    observation = GaussianLikelihood(learned=True)
-    return Vae(encoder, nn.Linear(latent_dim, dim), observation, latent_dim)
+    observation_model = GaussianLikelihood(learned=True)
+    return Vae(encoder, nn.Linear(latent_dim, dim), observation_model, latent_dim, (dim,))
 
 
 def linear_vae_log_likelihood(model: Vae, x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch"]:
-    """Exact log p(x) in nats, x being normal: mean mu, covariance W W^T + sigma^2 I.
+    """Exact log p(x) in nats, x being Gaussian: mean mu, covariance W W^T + sigma^2 I.
 
     Raises:
-        TypeError: if the model is not built like that of `linear_vae`.
+        TypeError: if the model is not built like that of `linear_vae`, or x does not fit it.
+        ValueError: if x does not fit the model.
     """
-    decoder, observation = model.decoder, model.observation
-    if type(decoder) is not nn.Linear or type(observation) is not GaussianLikelihood:
+    decoder, likelihood = model.decoder, model.observation_model
+    if type(decoder) is not nn.Linear or type(likelihood) is not GaussianLikelihood:
         raise TypeError(
             "model must have a decoder nn.Linear and a GaussianLikelihood; "
-            f"{type(decoder).__name__} and {type(observation).__name__} were given"
+            f"{type(decoder).__name__} and {type(likelihood).__name__} were given"
         )
-    W, mu, var = decoder.weight, decoder.bias, torch.exp(2 * observation.log_std)
+    checks.data(model, x)
+    W, mu, var = decoder.weight, decoder.bias, torch.exp(2 * likelihood.log_std)
     return LowRankMultivariateNormal(mu, W, var.expand_as(mu)).log_prob(x)
 
 
@@ -198,16 +190,16 @@ def gray_cross_entropy_loss(
 ) -> Float[Tensor, "batch"]:
     """Cross-entropy of gray levels and a Bernoulli decoder's pixels, plus the KL.
 
-    Much code trains on gray pictures with it. It bounds no -log p(x) of gray pictures:
-    minus this cross-entropy is the log-density of no law on [0, 1]. In the mean it is a
-    loose bound for binarized ones.
+    Much code trains on gray images with it. It bounds no -log p(x) of gray images:
+    minus this cross-entropy is the log-density of no distribution on [0, 1]. In the mean
+    it is a loose bound for binarized ones.
 
     Raises:
-        ValueError: if x has values outside [0, 1].
+        TypeError: if x does not fit the model.
+        ValueError: if x does not fit the model, or has values outside [0, 1].
     """
-    low, high = x.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"x must lie in [0, 1]; {low:.4g} to {high:.4g} was given")
+    checks.data(model, x)
+    checks.within(0, 1, x=x)
     q, p = model.posterior(x), model.prior(len(x))
     logits = model.decoder(q.rsample())
     cross_entropy = F.binary_cross_entropy_with_logits(logits, x, reduction="none")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from companion import checks
 from companion.schedule import Schedule, per_example
 
 
@@ -20,7 +21,11 @@ class BoundWeights(NamedTuple):
     mean: Float[Tensor, "times *shape"]
 
 
-def bound_weights(schedule: Schedule, reverse_var: Float[Tensor, "times *shape"]) -> BoundWeights:
+def bound_weights(
+    schedule: Schedule,
+    reverse_var: Float[Tensor, "times *shape"],
+    decoder_var: float | Float[Tensor, "*shape"] | None = None,
+) -> BoundWeights:
     """Weights of the squared errors in the bound of a `Ddpm` with Gaussian likelihood.
 
     A step costs ||mu_tilde_t - mean||^2 / (2 sigma_t^2) beside what the variances cost.
@@ -30,16 +35,20 @@ def bound_weights(schedule: Schedule, reverse_var: Float[Tensor, "times *shape"]
     Args:
         schedule: the noise.
         reverse_var: sigma_t^2 at entry t, as in `Ddpm`.
+        decoder_var: variance of p(x|x_1), as in `Ddpm`.
+
+    Raises:
+        ValueError: as `Ddpm` for these variances.
 
     Source: Ho et al. 2020, eqs. 8, 12; x_0 and v: Salimans & Ho 2022, section 4.
     """
-    check_reverse_var(reverse_var, schedule.num_steps, tuple(reverse_var.shape[1:]))
-    mean = 1 / (2 * reverse_var[1:])
-    of_x_0 = schedule.posterior(schedule.steps).of_x_0
+    var = step_variances(schedule, tuple(reverse_var.shape[1:]), reverse_var, decoder_var)
+    mean = 1 / (2 * var[1:])
+    of_x_0 = schedule.reverse_coefficients(schedule.steps).of_x_0
     x_0 = per_example(of_x_0.square(), mean) * mean
-    var = per_example(schedule.noise_var[1:], mean)
+    noise_var = per_example(schedule.noise_var[1:], mean)
     snr = per_example(schedule.snr[1:], mean)
-    weights = (x_0, x_0 / snr, x_0 * var, x_0 * var / snr, mean)
+    weights = (x_0, x_0 / snr, x_0 * noise_var, x_0 * noise_var / snr, mean)
     return BoundWeights(*map(_from_step_1, weights))
 
 
@@ -49,18 +58,15 @@ def linear_noise_error(
     """Least squared error of the noise that an estimate linear in x_t can reach.
 
     It is alpha_bar_t lambda / (alpha_bar_t lambda + 1 - alpha_bar_t) along each
-    eigenvector of the data's covariance. For normal data no estimate is better; for
+    eigenvector of the data's covariance. For Gaussian data no estimate is better; for
     others a network should be. The mean over the last dimension is the error per
     dimension of x. Entry 0 is 0.
 
     Raises:
         ValueError: if an eigenvalue is negative or not finite.
     """
-    if not bool(((eigenvalues >= 0) & eigenvalues.isfinite()).all()):
-        raise ValueError(
-            "eigenvalues must be finite and not negative; "
-            f"their smallest value is {eigenvalues.min():.4g}"
-        )
+    checks.finite(eigenvalues=eigenvalues)
+    checks.within(0, math.inf, eigenvalues=eigenvalues)
     log_snr = schedule.log_snr[1:, None].to(eigenvalues)
     return _from_step_1(torch.sigmoid(log_snr + eigenvalues.log()))
 
@@ -79,16 +85,13 @@ def optimal_reverse_var(
             for time t; of shape (T + 1,), or (T + 1, *x_shape) for each dimension.
 
     Raises:
-        ValueError: if `noise_error` has no T + 1 entries.
+        ValueError: if `noise_error` has no T + 1 entries, or one is negative.
 
     Source: Bao et al. 2022, theorem 1.
     """
-    if noise_error.dim() < 1 or len(noise_error) != schedule.num_steps + 1:
-        raise ValueError(
-            f"noise_error must have {schedule.num_steps + 1} entries; "
-            f"shape {tuple(noise_error.shape)} was given"
-        )
-    q, error = schedule.posterior(schedule.steps), noise_error[1:]
+    checks.shape((schedule.num_steps + 1, *noise_error.shape[1:]), noise_error=noise_error)
+    checks.within(0, math.inf, noise_error=noise_error[1:])
+    q, error = schedule.reverse_coefficients(schedule.steps), noise_error[1:]
     factor = per_example(q.of_x_0.square() / schedule.snr[1:], error)
     return _from_step_1(per_example(q.var, error) + factor * error)
 
@@ -98,18 +101,34 @@ def _from_step_1(values: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(values[:1]), values])
 
 
-def check_reverse_var(values: Tensor, T: int, x_shape: tuple[int, ...]) -> None:
-    """Say in one sentence what is wrong with the variances of T reverse steps, if anything is."""
-    if values.shape not in ((T + 1,), (T + 1, *x_shape)):
+def step_variances(
+    schedule: Schedule,
+    x_shape: tuple[int, ...],
+    reverse_var: Float[Tensor, "times *shape"],
+    decoder_var: float | Float[Tensor, "*shape"] | None = None,
+) -> Float[Tensor, "times *shape"]:
+    """A copy of the variances of the T reverse steps, with that of the decoder at entry 1.
+
+    Raises:
+        ValueError: if `reverse_var` has neither shape (T + 1,) nor (T + 1, *x_shape), or a
+            variance from entry 1 on is not positive and finite.
+    """
+    T = schedule.num_steps
+    if reverse_var.shape not in ((T + 1,), (T + 1, *x_shape)):
         raise ValueError(
             f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
-            f"{tuple(values.shape)} was given"
+            f"{tuple(reverse_var.shape)} was given"
         )
-    bad = ~((values > 0) & (values < math.inf))
+    var = reverse_var.detach().clone()
+    if decoder_var is not None:
+        var[1] = torch.as_tensor(decoder_var)
+    bad = ~((var > 0) & (var < math.inf))
     bad[0] = False
     if bool(bad.any()):
         index = bad.nonzero()[0].tolist()
+        name = "reverse_var" if decoder_var is None or index[0] > 1 else "decoder_var"
         raise ValueError(
-            "reverse_var must be positive and finite from entry 1 on; "
-            f"{values[tuple(index)]:.4g} was given at t = {index[0]}"
+            f"{name} must be positive and finite from entry 1 on; "
+            f"{var[tuple(index)]:.4g} was given at t = {index[0]}"
         )
+    return var

@@ -67,7 +67,7 @@ each_chapter = pytest.mark.parametrize("page", BOOK.notebooks(), ids=lambda page
 
 @dataclass
 class Read(HTMLParser):
-    """What a page links to, loads, shows, can be linked at, and says outside of code and formulas."""
+    """What a page links to, loads, shows, can be linked at, and says outside of code, signatures and formulas."""
 
     links: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Read(HTMLParser):
         values = dict(attrs)
         if self.inside and tag not in VOID:
             self.inside.append(tag)
-        elif tag in VERBATIM or "math" in (values.get("class") or "").split():
+        elif tag in VERBATIM or {"math", "sig"}.intersection((values.get("class") or "").split()):
             self.inside = [tag]
             self.prose += "..."
         elif tag not in IN_A_LINE:

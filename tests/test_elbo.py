@@ -3,6 +3,7 @@
 import importlib.util
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from companion.elbo import (
     elbo_loss,
     elbo_terms,
     importance_weighted_loss,
-    log_weights,
     sample_log_weights,
 )
 from companion.samplers import ancestral_sample
@@ -26,14 +26,15 @@ from companion.samplers import ancestral_sample
 class GaussianWalk(LatentChain):
     """z_T ~ N(0, 1), each z_t = a z_{t+1} + noise of variance s2, x = a z_1 + noise: everything is Gaussian.
 
-    The exact posteriors come from conditioning the joint Gaussian; `spread` widens them, to make q wrong.
+    The exact posteriors come from conditioning the joint Gaussian; `width` widens them, to make q wrong.
     """
 
     def __init__(
-        self, num_latents: int, a: float = 0.8, s2: float = 0.5, spread: float = 1.0
+        self, num_latents: int, a: float = 0.8, s2: float = 0.5, width: float = 1.0
     ) -> None:
-        super().__init__()
-        self.num_latents, self.a, self.s2, self.spread = num_latents, a, s2, spread
+        super().__init__((1,), num_latents, x_shape=(1,))
+        self.double()
+        self.a, self.s2, self.width = a, s2, width
         T = num_latents
         walk = torch.zeros(
             T + 1, T + 1, dtype=torch.double
@@ -48,13 +49,10 @@ class GaussianWalk(LatentChain):
         K = self.cov[given][:, given]
         weights = torch.linalg.solve(K, self.cov[given, t])
         var = self.cov[t, t] - self.cov[t, given] @ weights
-        return diagonal_normal((values @ weights)[:, None], self.spread * var.sqrt())
+        return diagonal_normal((values @ weights)[:, None], self.width * var.sqrt())
 
     def posterior(self, x: Tensor) -> Distribution:
         return self.condition(self.num_latents, [0], x)
-
-    def prior(self, num: int) -> Distribution:
-        return diagonal_normal(torch.zeros(num, 1, dtype=torch.double), 1.0)
 
     def likelihood(self, z_1: Tensor) -> Distribution:
         return diagonal_normal(self.a * z_1, math.sqrt(self.s2))
@@ -81,7 +79,7 @@ def test_mean_bound_equals_log_evidence_at_the_exact_posterior(T: int) -> None:
 @pytest.mark.parametrize("T", [1, 3])
 def test_bound_falls_short_by_the_kl_when_q_is_too_wide(T: int) -> None:
     torch.manual_seed(T)
-    model, x = GaussianWalk(T, spread=1.5), torch.full((200_000, 1), 0.7, dtype=torch.double)
+    model, x = GaussianWalk(T, width=1.5), torch.full((200_000, 1), 0.7, dtype=torch.double)
     elbo = elbo_terms(model, x).elbo
     gap = T * (
         0.5 * (1.5**2 - 1) - math.log(1.5)
@@ -185,7 +183,9 @@ def repeat(value: float, num: int) -> Tensor:
 @pytest.mark.parametrize("T", [1, 3])
 def test_every_weight_is_p_of_x_at_the_exact_posterior(T: int) -> None:
     model, x = GaussianWalk(T), torch.randn(50, 1, dtype=torch.double)
-    torch.testing.assert_close(log_weights(model, x), model.log_evidence(x), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        sample_log_weights(model, x, 1)[0], model.log_evidence(x), rtol=0, atol=1e-10
+    )
     for K in (1, 7):
         loss = importance_weighted_loss(model, x, K)
         torch.testing.assert_close(-loss, model.log_evidence(x), rtol=0, atol=1e-10)
@@ -193,8 +193,8 @@ def test_every_weight_is_p_of_x_at_the_exact_posterior(T: int) -> None:
 
 @pytest.mark.parametrize("T", [1, 3])
 def test_the_mean_of_the_log_weights_is_the_bound_and_that_of_the_weights_is_p_of_x(T: int) -> None:
-    model, x = GaussianWalk(T, spread=1.5), repeat(0.7, 200_000)
-    log_w, elbo = log_weights(model, x), elbo_terms(model, x).elbo
+    model, x = GaussianWalk(T, width=1.5), repeat(0.7, 200_000)
+    log_w, elbo = sample_log_weights(model, x, 1)[0], elbo_terms(model, x).elbo
     error = math.hypot(log_w.std().item(), elbo.std().item()) / math.sqrt(len(x))
     assert abs(log_w.mean().item() - elbo.mean().item()) <= 5 * error
     ratio = (log_w - model.log_evidence(x)).exp()  # bounded, since q is the wider one
@@ -202,7 +202,7 @@ def test_the_mean_of_the_log_weights_is_the_bound_and_that_of_the_weights_is_p_o
 
 
 def test_more_samples_tighten_the_bound_and_never_pass_p_of_x() -> None:
-    model, x = GaussianWalk(2, spread=1.8), repeat(0.7, 20_000)
+    model, x = GaussianWalk(2, width=1.8), repeat(0.7, 20_000)
     log_w = sample_log_weights(model, x, 16)
     assert log_w.shape == (16, 20_000)
     bounds = [(log_w[:K].logsumexp(0) - math.log(K)) for K in (1, 2, 4, 16)]
@@ -221,7 +221,7 @@ def test_each_example_keeps_its_own_samples() -> None:
 
 
 def test_the_importance_weighted_loss_averages_the_weights_and_not_their_logarithms() -> None:
-    model, x = GaussianWalk(1, spread=2.0), torch.randn(5, 1, dtype=torch.double)
+    model, x = GaussianWalk(1, width=2.0), torch.randn(5, 1, dtype=torch.double)
     torch.manual_seed(1)
     by_hand = sample_log_weights(model, x, 6).exp().mean(0).log()
     torch.manual_seed(1)
@@ -232,13 +232,13 @@ def test_the_importance_weighted_loss_averages_the_weights_and_not_their_logarit
 def test_the_gradient_of_the_log_weights_is_that_of_the_bound(T: int) -> None:
     torch.manual_seed(0)
     model, x = Adjustable(T), repeat(0.7, 40_000)
-    (slope,) = torch.autograd.grad(log_weights(model, x).mean(), model.shift)
+    (slope,) = torch.autograd.grad(sample_log_weights(model, x, 1)[0].mean(), model.shift)
     assert abs(slope.item() - 0.7) <= 5 * math.sqrt(2 * T) / math.sqrt(len(x))
 
 
 @pytest.mark.parametrize("T", [1, 3])
 def test_the_loss_is_minus_the_bound(T: int) -> None:
-    model, x = GaussianWalk(T, spread=1.3), torch.randn(9, 1, dtype=torch.double)
+    model, x = GaussianWalk(T, width=1.3), torch.randn(9, 1, dtype=torch.double)
     torch.manual_seed(5)
     elbo = elbo_terms(model, x).elbo
     torch.manual_seed(5)
@@ -246,7 +246,7 @@ def test_the_loss_is_minus_the_bound(T: int) -> None:
 
 
 def test_beta_weighs_the_kls() -> None:
-    model, x = GaussianWalk(3, spread=1.3), torch.randn(9, 1, dtype=torch.double)
+    model, x = GaussianWalk(3, width=1.3), torch.randn(9, 1, dtype=torch.double)
     torch.manual_seed(5)
     terms = elbo_terms(model, x)
     for beta in (0, 4.0):
@@ -267,9 +267,9 @@ def test_free_nats_are_counted_for_each_level_and_on_average_over_the_batch() ->
     assert loss.shape == (40,) and low < free < high
     expected = terms.kl.mean(0).clamp_min(free).sum() - terms.log_likelihood.mean()
     torch.testing.assert_close(loss.mean(), expected)
-    kept = terms.kl[:, terms.kl.mean(0).argmax()]
-    assert kept.min() < free  # single examples may stay below it
-    torch.testing.assert_close(loss, kept + 2 * free - terms.log_likelihood)
+    level = terms.kl[:, terms.kl.mean(0).argmax()]
+    assert level.min() < free  # single examples may stay below it
+    torch.testing.assert_close(loss, level + 2 * free - terms.log_likelihood)
 
 
 def test_a_level_below_its_free_nats_has_no_gradient() -> None:
@@ -288,17 +288,101 @@ def test_a_level_below_its_free_nats_has_no_gradient() -> None:
         assert gradient.item() == pytest.approx(slope)
 
 
-def test_losses_refuse_bad_settings_in_one_sentence() -> None:
-    model, x = GaussianWalk(1), torch.zeros(2, 1, dtype=torch.double)
-    with pytest.raises(ValueError, match="^beta must not be negative; -1 was given$"):
-        elbo_loss(model, x, beta=-1)
-    with pytest.raises(ValueError, match="^free_nats must not be negative; nan was given$"):
-        elbo_loss(model, x, free_nats=math.nan)
-    with pytest.raises(ValueError, match="^num_samples must be at least 1; 0 was given$"):
-        importance_weighted_loss(model, x, 0)
-    with pytest.raises(NotImplementedError, match="no inner_posterior"):
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda m, x: elbo_loss(m, x, beta=-1), ValueError, "beta must not be negative"),
+        (
+            lambda m, x: elbo_loss(m, x, beta=math.inf),
+            ValueError,
+            "beta must .* be finite; inf was",
+        ),
+        (lambda m, x: elbo_loss(m, x, free_nats=math.nan), ValueError, "free_nats must not be"),
+        (
+            lambda m, x: importance_weighted_loss(m, x, 0),
+            ValueError,
+            "num_samples must be at least",
+        ),
+        (lambda m, x: sample_log_weights(m, x, 2.5), TypeError, "num_samples must be an integer"),
+        (lambda m, x: GaussianWalk(0), ValueError, "num_latents must be at least 1; 0 was given"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(
+    call: Any, error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=f"^{sentence}[^\n]*$"):
+        call(GaussianWalk(1), torch.zeros(2, 1, dtype=torch.double))
 
-        class TwoLevels(GaussianWalk):
-            inner_posterior = LatentChain.inner_posterior
 
-        log_weights(TwoLevels(2), x)
+@pytest.mark.parametrize(
+    "estimate", [elbo_terms, elbo_loss, lambda m, x: sample_log_weights(m, x, 3)]
+)
+@pytest.mark.parametrize(
+    ("x", "error", "sentence"),
+    [
+        (torch.zeros(2, 3), ValueError, r"x must have shape \(batch, 1\); \(2, 3\) was given"),
+        (torch.zeros(0, 1), ValueError, r"x must have shape \(batch, 1\); \(0, 1\) was given"),
+        (torch.zeros(1), ValueError, r"x must have shape \(batch, 1\); \(1,\) was given"),
+        (torch.zeros(2, 1).long(), TypeError, "x must be floating-point; torch.int64 was given"),
+        (torch.zeros(2, 1), TypeError, "x must have the precision of the model, torch.float64; "),
+        (torch.full((2, 1), math.nan).double(), ValueError, "x must be finite"),
+    ],
+)
+def test_data_that_do_not_fit_the_model_are_refused_by_name(
+    estimate: Any, x: Tensor, error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=f"^{sentence}[^\n]*$"):
+        estimate(Adjustable(2), x)
+
+
+def test_a_model_that_knows_no_shape_of_x_needs_a_batch_of_any() -> None:
+    model = GaussianWalk(1)
+    model.x_shape = None
+    with pytest.raises(ValueError, match=r"^x must have shape \(batch, ...\); \(4,\) was given$"):
+        elbo_terms(model, torch.zeros(4))
+    assert elbo_terms(model, torch.zeros(4, 1).double()).elbo.shape == (4,)
+
+
+class Shared(GaussianWalk):
+    """What inference sees is computed by `encode`, and q and p of a level by one method."""
+
+    def __init__(self, num_latents: int) -> None:
+        super().__init__(num_latents)
+        self.calls: list[str] = []
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.calls.append(f"encode {len(x)}")
+        return 2 * x, 3 * x
+
+    def posterior(self, twice: Tensor, thrice: Tensor) -> Distribution:
+        return super().posterior(thrice - twice)
+
+    def inner(
+        self, t: int, z_above: Tensor, twice: Tensor, thrice: Tensor
+    ) -> tuple[Distribution, Distribution]:
+        self.calls.append(f"inner {t}, {len(twice)}")
+        return super().inner(t, z_above, thrice - twice)
+
+
+def test_x_is_encoded_once_and_every_level_asked_once() -> None:
+    model, plain = Shared(3), GaussianWalk(3)
+    x = torch.randn(5, 1, dtype=torch.double)
+    for estimate, num in (
+        (lambda model: elbo_terms(model, x).elbo, 1),
+        (lambda model: sample_log_weights(model, x, 4), 4),
+    ):
+        model.calls.clear()
+        torch.manual_seed(1)
+        value = estimate(model)
+        assert model.calls == ["encode 5", f"inner 2, {5 * num}", f"inner 1, {5 * num}"]
+        torch.manual_seed(1)
+        torch.testing.assert_close(value, estimate(plain))
+
+
+def test_the_prior_is_standard_normal_of_the_top_latent_s_shape_and_no_part_of_the_weights() -> (
+    None
+):
+    model = GaussianWalk(2)
+    p = model.prior(3)
+    assert p.batch_shape == (3,) and p.event_shape == (1,) and p.mean.dtype == torch.double
+    assert not p.mean.any() and (p.stddev == 1).all() and not model.state_dict()

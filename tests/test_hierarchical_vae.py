@@ -1,17 +1,14 @@
 """Hierarchical VAEs: products of normals against quadrature, ladders against exact linear-Gaussian chains."""
 
-import copy
-import gc
 import json
 import math
-import pickle
 import subprocess
 import sys
-import weakref
 from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -27,16 +24,16 @@ from companion.elbo import (
     elbo_loss,
     elbo_terms,
     importance_weighted_loss,
-    log_weights,
     sample_log_weights,
 )
 from companion.hierarchical_vae import LOG_LIMIT, HierarchicalVae
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.metrics import log_likelihood
-from companion.networks import Residual, bottleneck, normalized_mlp, start_at_zero
+from companion.networks.mlp import normalized_mlp
+from companion.networks.residual import Residual, bottleneck, start_at_zero
 from companion.samplers import ancestral_sample
 from companion.training import minimize
-from companion.zoo.checkpoints import Card, load_weights, save_weights
+from companion.zoo.weights import load_weights, save_weights
 
 F64 = torch.double
 
@@ -60,7 +57,7 @@ def test_the_product_of_two_normals_is_that_of_quadrature(
     q, log_Z = normal_product(p, *evidence), log_normalizer(p, *evidence)
     z = torch.linspace(-20, 20, 400_001, dtype=F64)
     d = Normal(scalar(m), precision**-0.5)
-    log_p, log_d = (law.log_prob(z)[0] for law in (Normal(scalar(m_p), s_p), d))
+    log_p, log_d = (p_or_d.log_prob(z)[0] for p_or_d in (Normal(scalar(m_p), s_p), d))
     joint = (log_p + log_d).exp()
     Z = torch.trapezoid(joint, z)
     mean = torch.trapezoid(z * joint, z) / Z
@@ -100,7 +97,7 @@ def test_evidence_of_no_weight_gives_the_prior_and_of_all_weight_itself(dtype: t
 
 @pytest.mark.parametrize("log_std", [-30.0, 0.0, 30.0])
 @pytest.mark.parametrize("log_precision", [-80.0, -20.0, 0.0, 20.0, 80.0])
-def test_the_product_has_finite_values_and_slopes_at_extreme_spreads(
+def test_the_product_has_finite_values_and_slopes_at_extreme_standard_deviations(
     log_std: float, log_precision: float
 ) -> None:
     inputs = [
@@ -127,20 +124,20 @@ def test_evidence_alone_forgets_the_prior() -> None:
 
 @pytest.mark.parametrize("rest", [(), (4, 5)])
 def test_a_carried_tensor_costs_nothing_and_comes_along(rest: tuple[int, ...]) -> None:
-    law = diagonal_normal(torch.randn(6, 2, *rest), 0.5)
+    alone = diagonal_normal(torch.randn(6, 2, *rest), 0.5)
     other = diagonal_normal(torch.randn(6, 2, *rest), 1.5)
     carry = torch.randn(6, 3, *rest)
-    q, p = Carried(law, carry), Carried(other, carry)
+    q, p = Carried(alone, carry), Carried(other, carry)
     assert q.batch_shape == (6,) and q.event_shape == (5, *rest)
     for sample_shape in (torch.Size(), torch.Size([7])):
         sample = q.rsample(sample_shape)
         z, carried = sample.split([2, 3], dim=len(sample_shape) + 1)
         assert sample.shape == (*sample_shape, 6, 5, *rest)
         assert torch.equal(carried, carry.expand_as(carried))
-        torch.testing.assert_close(q.log_prob(sample), law.log_prob(z))
-    torch.testing.assert_close(kl_divergence(q, p), kl_divergence(law, other))
-    assert torch.equal(q.mean[:, :2], law.mean) and torch.equal(q.mean[:, 2:], carry)
-    assert torch.equal(q.variance[:, :2], law.variance) and not q.variance[:, 2:].any()
+        torch.testing.assert_close(q.log_prob(sample), alone.log_prob(z))
+    torch.testing.assert_close(kl_divergence(q, p), kl_divergence(alone, other))
+    assert torch.equal(q.mean[:, :2], alone.mean) and torch.equal(q.mean[:, 2:], carry)
+    assert torch.equal(q.variance[:, :2], alone.variance) and not q.variance[:, 2:].any()
     assert not q.sample().requires_grad
 
 
@@ -200,11 +197,12 @@ def log_evidence(x: Tensor, skip: bool) -> Tensor:
 
 def exact_elbo(model: HierarchicalVae, x: Tensor) -> Tensor:
     """The bound without sampling: each term is quadratic in z, so its mean over two points mean +- std is exact."""
-    q2, p2 = model.posterior(x), model.prior(len(x))
+    seen = model.encode(x)
+    q2, p2 = model.posterior(*seen), model.prior(len(x))
     total = -kl_divergence(q2, p2)
     for sign2 in (-1, 1):
         z2 = q2.mean + sign2 * q2.stddev
-        q1, p1 = model.inner_posterior(1, z2, x), model.inner_prior(1, z2)
+        q1, p1 = model.inner(1, z2, *seen)
         total = total - kl_divergence(q1, p1) / 2
         for sign1 in (-1, 1):
             total = total + model.likelihood(q1.mean + sign1 * q1.stddev).log_prob(x) / 4
@@ -257,152 +255,48 @@ class Counted(nn.Linear):
         return super().forward(x)
 
 
-class CountedLadder(HierarchicalVae):
-    """Three levels of vectors, x being a vector too; `calls` counts passes up and calls of each prior."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            [Counted(5, 4), nn.Linear(4, 4), nn.Linear(4, 4)],
-            [nn.Linear(4, 6), nn.Linear(4, 4), nn.Linear(4, 2)],
-            [Counted(2, 6), Counted(1, 4)],
-            nn.Linear(3, 5),
-            bernoulli,
-            [(3,), (2,), (1,)],
-        )
-
-    @property
-    def calls(self) -> tuple[int, ...]:
-        return self.bottom_up[0].calls, *(prior.calls for prior in self.priors)
-
-
-def remembered(model: HierarchicalVae) -> int:
-    """How many outputs the model holds."""
-    return sum(call._output is not None for call in model._last_calls)
-
-
-@pytest.mark.parametrize("grad", [True, False])
-def test_one_estimate_of_the_bound_runs_every_network_once(grad: bool) -> None:
-    model, x = CountedLadder(), torch.ones(7, 5)
-    with torch.set_grad_enabled(grad):
-        elbo_terms(model, x)
-        assert model.calls == (1, 1, 1)
-        elbo_terms(model, x)
-        assert model.calls == (2, 2, 2)
-        sample_log_weights(model, x, 6)  # its levels below the top see copies of x
-        assert model.calls == (4, 3, 3)
-
-
-def changes(model: CountedLadder, x: Tensor) -> dict[str, Any]:
-    other = torch.optim.SGD(model.parameters(), lr=0.1)
-
-    def step() -> None:
-        elbo_loss(model, x.clone()).mean().backward()
-        other.step()
-
-    return {
-        "x changed in place": lambda: x.mul_(0.5),
-        "an optimizer's step": step,
-        "loaded weights": lambda: model.load_state_dict(
-            {k: v + 1 for k, v in model.state_dict().items()}
-        ),
-        "other memory": lambda: [
-            setattr(p, "data", p.data + 1) for p in model.bottom_up.parameters()
-        ],
-        "another layer": lambda: model.bottom_up.__setitem__(1, nn.Linear(4, 4)),
-        "another network": lambda: setattr(model, "bottom_up", copy.deepcopy(model.bottom_up)),
-        "evaluation": lambda: model.eval(),
-        "frozen weights": lambda: model.bottom_up.requires_grad_(False),
-        "x with gradient": lambda: x.requires_grad_(),
-    }
-
-
-@pytest.mark.parametrize("change", changes(CountedLadder(), torch.ones(1, 5)))
-def test_features_are_computed_again_after_a_change(change: str) -> None:
-    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
-    model.posterior(x)
-    changes(model, x)[change]()
-    q = model.inner_posterior(2, z, x)
-    fresh = copy.deepcopy(model).inner_posterior(
-        2, z, x.detach().clone().requires_grad_(x.requires_grad)
+def counted_ladder() -> HierarchicalVae:
+    """Three levels of vectors, x being a vector too."""
+    return HierarchicalVae(
+        [Counted(5, 4), Counted(4, 4), Counted(4, 4)],
+        [Counted(4, 6), Counted(4, 4), Counted(4, 2)],
+        [Counted(2, 6), Counted(1, 4)],
+        Counted(3, 5),
+        bernoulli,
+        [(3,), (2,), (1,)],
     )
-    torch.testing.assert_close(q.mean, fresh.mean, rtol=0, atol=0)
-    # Also the gradient is that of a fresh pass.
-    parts = (
-        [x] if x.requires_grad else [p for p in model.bottom_up.parameters() if p.requires_grad][:2]
-    )
-    if parts:
-        assert all(part.any() for part in torch.autograd.grad(q.mean.sum(), parts))
 
 
-def test_equal_values_in_another_tensor_are_another_x() -> None:
-    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
-    model.posterior(x)
-    model.inner_posterior(2, z, x.clone())
-    assert model.calls[0] == 2
+def test_one_estimate_of_the_bound_runs_every_network_once() -> None:
+    model, x = counted_ladder(), torch.ones(7, 5)
+    networks = [layer for layer in model.modules() if isinstance(layer, Counted)]
+    for estimate in (elbo_terms, lambda model, x: sample_log_weights(model, x, 6)):
+        for network in networks:
+            network.calls = 0
+        estimate(model, x)
+        assert [network.calls for network in networks] == [1] * 9
 
 
-def test_features_under_no_grad_do_not_serve_a_pass_with_gradient_nor_the_reverse() -> None:
-    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
-    with torch.no_grad():
-        model.posterior(x)
-    assert model.inner_posterior(2, z, x).mean.requires_grad
-    with torch.no_grad():
-        assert not model.inner_posterior(2, z, x).mean.requires_grad
-        assert remembered(model) == 2 and not model._last_calls[0]._output[0].requires_grad
-    with torch.inference_mode():
-        y = torch.ones(7, 5)
-        before = model.posterior(y).mean.clone()
-        y.zero_()  # such a tensor keeps no count of its changes
-        torch.testing.assert_close(
-            model.inner_posterior(2, z, y).mean, model.inner_posterior(2, z, y.clone()).mean
-        )
-        assert not torch.equal(before, model.posterior(y).mean)
-
-
-def test_a_backward_pass_uses_the_features_up() -> None:
-    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
-    model.posterior(x).mean.sum().backward()
-    assert remembered(model) == 0
-    model.inner_posterior(2, z, x).mean.sum().backward()  # would fail on a graph that was freed
-    model.inner_prior(2, z).mean.sum().backward()
-
-
-def test_nothing_outlives_its_input() -> None:
-    model, x, z = CountedLadder(), torch.ones(7, 5), torch.randn(7, 1)
-    q, above = model.posterior(x), model.inner_posterior(2, z, x)
-    features = weakref.ref(model._last_calls[0]._output[-1])
-    assert remembered(model) == 2 and features() is not None
-    del x
-    assert remembered(model) == 1
-    del q, above, z
-    gc.collect()
-    assert remembered(model) == 0 and features() is None
-    terms = elbo_terms(model, torch.ones(7, 5))
-    del terms
-    assert remembered(model) == 0
-
-
-def test_copies_and_pickles_remember_nothing() -> None:
-    model, x = CountedLadder(), torch.ones(7, 5)
-    model.posterior(x)
-    for other in (
-        copy.deepcopy(model),
-        pickle.loads(pickle.dumps(model)),
-        torch.optim.swa_utils.AveragedModel(model),
-    ):
-        other = getattr(other, "module", other)
-        assert remembered(model) == 1 and remembered(other) == 0
-        assert torch.equal(other.posterior(x).mean, model.posterior(x).mean)
+def test_q_and_p_of_a_level_are_the_same_together_and_alone() -> None:
+    for model in (counted_ladder(), linear_ladder(True, Row(0.1, 0.1))):
+        x = torch.ones(7, 5 if model.num_latents == 3 else 1).to(model.origin)
+        seen, z = model.encode(x), model.prior(7).sample()
+        assert len(seen) == model.num_latents
+        t = model.num_latents - 1
+        q, p = model.inner(t, z, *seen)
+        for one, other in ((q, model.inner_posterior(t, z, *seen)), (p, model.inner_prior(t, z))):
+            assert type(one) is type(other)
+            assert torch.equal(one.mean, other.mean) and torch.equal(one.variance, other.variance)
 
 
 def test_gradients_of_single_examples_can_be_taken() -> None:
-    model, x = CountedLadder(), torch.ones(1, 5)
+    model, x = counted_ladder(), torch.ones(1, 5)
     parameters = dict(model.named_parameters())
 
     def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         torch.manual_seed(0)
         return torch.func.functional_call(
-            Loss(model), {f"model.{k}": v for k, v in parameters.items()}, (x,)
+            MinusBound(model), {f"model.{k}": v for k, v in parameters.items()}, (x,)
         )
 
     slopes = torch.func.grad(loss)(parameters, x)
@@ -412,7 +306,7 @@ def test_gradients_of_single_examples_can_be_taken() -> None:
         torch.testing.assert_close(slopes[name], parameter.grad)
 
 
-class Loss(nn.Module):
+class MinusBound(nn.Module):
     """Minus the bound as a network's output, which is what torch.func can call."""
 
     def __init__(self, model: HierarchicalVae) -> None:
@@ -468,8 +362,8 @@ def test_shapes_and_precision(build: Any, dtype: torch.dtype) -> None:
 def test_the_bound_keeps_the_model_s_precision_under_autocast(build: Any) -> None:
     model, x = build(), torch.ones(5, 1, 28, 28)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert model.bottom_up(x)[0].dtype == torch.bfloat16
-        for loss in (elbo_loss, log_weights):
+        assert model.encode(x)[0].dtype == torch.bfloat16
+        for loss in (elbo_loss, lambda model, x: sample_log_weights(model, x, 1)):
             assert loss(model, x).dtype == torch.float32 and loss(model, x).isfinite().all()
 
 
@@ -482,7 +376,7 @@ def test_log_weights_average_to_the_bound(build: Any) -> None:
             nn.init.normal_(parameter, std=0.3)
     x = torch.rand(1, *shape).round().expand(500, *shape)
     with torch.no_grad():
-        log_w, terms = log_weights(model, x), elbo_terms(model, x)
+        log_w, terms = sample_log_weights(model, x, 1)[0], elbo_terms(model, x)
     assert (terms.kl.mean(0) > 0.1).all()
     error = math.hypot(log_w.std().item(), terms.elbo.std().item()) / math.sqrt(len(x))
     assert abs(log_w.mean() - terms.elbo.mean()) <= 5 * error
@@ -494,8 +388,8 @@ def test_the_conv_ladder_starts_with_standard_normal_priors_on_every_level() -> 
     for t, above in zip((3, 2, 1), film):
         p = model.inner_prior(t, above)
         assert isinstance(p, Carried) and p.carry.std() > 0
-        assert torch.equal(p.law.mean, torch.zeros(3, *model.latent_shapes[t - 1]))
-        assert torch.equal(p.law.stddev, torch.ones(3, *model.latent_shapes[t - 1]))
+        assert torch.equal(p.base_dist.mean, torch.zeros(3, *model.latent_shapes[t - 1]))
+        assert torch.equal(p.base_dist.stddev, torch.ones(3, *model.latent_shapes[t - 1]))
 
 
 @pytest.mark.parametrize(
@@ -556,12 +450,10 @@ def test_the_networks_have_the_sizes_they_say() -> None:
 def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
     model, other, x = build(), build(), torch.ones(2, 1, 28, 28)
     elbo_terms(model, x)
-    save_weights(
-        model, "h", Card("h", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path
-    )
+    save_weights(model, card("h"), tmp_path)
     load_weights("h", other, tmp_path)
     assert "origin" not in model.state_dict()
-    means = [m.eval().posterior(x).mean for m in (model, other)]
+    means = [m.eval().posterior(*m.encode(x)).mean for m in (model, other)]
     torch.testing.assert_close(*means, rtol=0.01, atol=0.01)  # float16 has three digits
 
 
@@ -599,8 +491,8 @@ class Zeros(nn.Module):
             r"bottom_up, evidence and priors must hold .* latent_shapes, at least one; \(0, 0, 0\) were given",
         ),
         (
-            lambda: of_shapes(5, (6,)).inner_posterior(1, torch.ones(2, 3), torch.ones(2, 3)),
-            r"evidence\[0\] must give shape \(2, 6\), mean and log-precision; it gave \(2, 5\)",
+            lambda: of_shapes(5, (6,)).inner(1, torch.ones(2, 3), *[torch.ones(2, 3)] * 2),
+            r"evidence\[0\]\(features\) must have shape \(2, 6\); \(2, 5\) was given",
         ),
         (
             lambda: of_shapes(6, (5,)).inner_prior(1, torch.ones(2, 3)),
@@ -610,26 +502,46 @@ class Zeros(nn.Module):
             lambda: of_shapes(6, (6, 2)).inner_prior(1, torch.ones(2, 3)),
             r"priors\[0\] must give shape \(batch, 6 or more\), .*; it gave \(2, 6, 2\)",
         ),
+        *(
+            (lambda t=t: of_shapes(6, (6,)).inner_prior(t, torch.ones(2, 3)), sentence)
+            for t, sentence in (
+                (0, r"t must lie in \[1, 1\]; 0 was given"),
+                (2, r"t must lie in \[1, 1\]; 2 was given"),
+                (-1, r"t must lie in \[1, 1\]; -1 was given"),
+            )
+        ),
+        (
+            lambda: of_shapes(6, (6,)).posterior(torch.ones(2, 3)),
+            r"features must be the 2 tensors of encode\(x\); 1 were given",
+        ),
+        (
+            lambda: elbo_loss(small_mlp(), torch.ones(2, 1, 27, 27)),
+            r"x must have shape \(batch, 1, 28, 28\); \(2, 1, 27, 27\) was given",
+        ),
+        (
+            lambda: elbo_loss(small_conv(), torch.full((2, 1, 28, 28), math.nan)),
+            "x must be finite; an infinite value or a NaN was given",
+        ),
         (
             lambda: mlp_ladder((4, 2), (8,)),
-            r"latent_dims and hidden must hold one positive integer for each level; \[4, 2\] and \[8\] were given",
+            r"latent_dims and hidden must hold one number for each level; \[4, 2\] and \[8\] were given",
         ),
         (
             lambda: mlp_ladder((4, 0), (8, 8)),
-            "latent_dims and hidden must hold one positive integer",
+            r"latent_dims must hold at least 1 positive integers; \[4, 0\] was given",
         ),
-        (lambda: mlp_ladder((), ()), r"latent_dims and hidden must .*; \[\] and \[\] were given"),
+        (lambda: mlp_ladder((), ()), r"latent_dims must hold at least 1 .*; \[\] was given"),
         (
             lambda: normalized_mlp([3, 0]),
-            r"sizes must hold at least two positive integers; \[3, 0\] was given",
+            r"sizes must hold at least 2 positive integers; \[3, 0\] was given",
         ),
         (
             lambda: conv_ladder(levels=()),
-            "latent_dim, latent_channels, levels and image_shape must be at least 1",
+            r"levels must hold at least 1 positive integers; \[\] was given",
         ),
         (
             lambda: conv_ladder(latent_dim=0),
-            "latent_dim, latent_channels, levels and image_shape must be at least 1",
+            "latent_dim must be at least 1; 0 was given",
         ),
         (
             lambda: conv_ladder(channels=(8,)),

@@ -140,21 +140,25 @@ def test_noise_need_not_win_in_the_end() -> None:
 def test_kernels_compose(schedule: Schedule) -> None:
     T = schedule.num_steps
     s, t, u = (torch.randint(0, T + 1, (3, 50)).sort(0).values).unbind()
-    first, second, whole = schedule.kernel(s, t), schedule.kernel(t, u), schedule.kernel(s, u)
+    first, second, whole = (
+        schedule.forward_coefficients(s, t),
+        schedule.forward_coefficients(t, u),
+        schedule.forward_coefficients(s, u),
+    )
     close(second.scale * first.scale, whole.scale, 1e-10)
     close(second.scale**2 * first.var + second.var, whole.var, 1e-10)
-    close(schedule.kernel(0, T).var, schedule.noise_var[-1])
+    close(schedule.forward_coefficients(0, T).var, schedule.noise_var[-1])
     for t in range(1, T + 1, 97):
-        close(schedule.kernel(t - 1, t).var, schedule.beta[t])
-        close(schedule.kernel(t - 1, t).scale, schedule.alpha[t].sqrt())
-    assert schedule.kernel(3, 3) == (1, 0)
+        close(schedule.forward_coefficients(t - 1, t).var, schedule.beta[t])
+        close(schedule.forward_coefficients(t - 1, t).scale, schedule.alpha[t].sqrt())
+    assert schedule.forward_coefficients(3, 3) == (1, 0)
 
 
 @each_schedule
 def test_the_posterior_is_bayes_rule(schedule: Schedule) -> None:
     # Precisions add: q(x_{t-1}|x_t, x_0) is proportional to q(x_t|x_{t-1}) q(x_{t-1}|x_0).
     t = torch.arange(2, schedule.num_steps + 1)
-    q, alpha, beta = schedule.posterior(t), schedule.alpha[t], schedule.beta[t]
+    q, alpha, beta = schedule.reverse_coefficients(t), schedule.alpha[t], schedule.beta[t]
     precision = alpha / beta + 1 / schedule.noise_var[t - 1]
     close(q.var, 1 / precision, 1e-10)
     close(q.of_x_t, alpha.sqrt() / beta / precision, 1e-10)
@@ -165,7 +169,7 @@ def test_the_posterior_is_bayes_rule(schedule: Schedule) -> None:
 
 def test_the_first_step_reaches_the_data() -> None:
     for schedule in (*SCHEDULES.values(), copy.deepcopy(SCHEDULES["linear"]).float()):
-        assert schedule.posterior(1) == (1, 0, 0)
+        assert schedule.reverse_coefficients(1) == (1, 0, 0)
         assert schedule.posterior_var[1].item() == 0
 
 
@@ -175,7 +179,7 @@ def test_snr(schedule: Schedule) -> None:
     close(schedule.log_snr[1:].exp(), schedule.snr[1:])
     t = torch.arange(2, schedule.num_steps + 1)
     # The weight of x_0 in the bound is half of what the step loses in signal to noise.
-    q = schedule.posterior(t)
+    q = schedule.reverse_coefficients(t)
     close(q.of_x_0**2 / (2 * q.var), 0.5 * (schedule.snr[t - 1] - schedule.snr[t]), 1e-9)
 
 
@@ -185,9 +189,11 @@ def test_strided_schedules_keep_the_laws_of_their_times() -> None:
     assert short.num_steps == 50 and short.times[:3].tolist() == [0, 20, 40]
     close(short.alpha_bar, schedule.alpha_bar[::20])
     for i in (1, 2, 50):
-        assert short.kernel(i - 1, i) == schedule.kernel(20 * i - 20, 20 * i)
-        close(short.beta[i], schedule.kernel(20 * i - 20, 20 * i).var)
-    assert short.posterior(1) == (1, 0, 0)
+        assert short.forward_coefficients(i - 1, i) == schedule.forward_coefficients(
+            20 * i - 20, 20 * i
+        )
+        close(short.beta[i], schedule.forward_coefficients(20 * i - 20, 20 * i).var)
+    assert short.reverse_coefficients(1) == (1, 0, 0)
     shorter = short.strided(torch.tensor([10, 50]))
     assert shorter.times.tolist() == [0, 200, 1000]
     assert torch.equal(shorter.log_alpha_bar, schedule.log_alpha_bar[[0, 200, 1000]])
@@ -197,7 +203,7 @@ def test_strided_schedules_keep_the_laws_of_their_times() -> None:
 
 # ------------------------------------------------------------------------------------------------ conversions
 
-FORMS = ("noise", "v", "score", "mean")
+FORMS = ("noise", "v")
 
 
 @each_schedule
@@ -282,55 +288,95 @@ def test_values_take_the_precision_and_the_shape_of_what_they_multiply() -> None
 LINEAR = SCHEDULES["linear"]
 
 
+def test_evenly_spread_times_are_a_strided_schedule() -> None:
+    schedule = SCHEDULES["linear"]
+    assert torch.equal(schedule.evenly(1000).log_alpha_bar, schedule.log_alpha_bar)
+    assert schedule.evenly(2).times.tolist() == [0, 1, 1000]
+    times = schedule.evenly(50).times
+    assert len(times) == 51 and times[1] == 1 and times[-1] == 1000
+    assert times[1:].diff().unique().tolist() == [20, 21]
+    assert schedule.strided(range(100, 501)).evenly(5).times.tolist() == [
+        0,
+        100,
+        200,
+        300,
+        400,
+        500,
+    ]
+
+
+X = torch.zeros(5, 2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: linear_schedule(0), "^T must be at least 1; 0 was given$"),
+        (lambda: linear_schedule(10.5), "^T must be an integer, at least 1; 10.5 was given$"),
         (lambda: cosine_schedule(-1), "^T must be at least 1; -1 was given$"),
-        (lambda: cosine_schedule(10, s=-1), "^s must not be negative; -1 was given$"),
         (
-            lambda: cosine_schedule(10, max_beta=1),
-            "^max_beta must be above 0 and below 1; 1 was given$",
+            lambda: cosine_schedule(10, s=-1),
+            "^s must not be negative, and be finite; -1 was given$",
         ),
+        (lambda: cosine_schedule(10, max_beta=1), "^max_beta must be above 0 and below 1; 1 was"),
         (
             lambda: linear_schedule(10, 1e-2, 2.0),
-            r"^betas must be a vector of numbers above 0 and below 1; shape \(10,\), 0.01 to 2 was given$",
+            "^betas must be above 0 and below 1; 0.01 to 2 was",
+        ),
+        (lambda: Schedule.from_betas([0.1]), r"^betas must be a tensor; \[0.1\] was given$"),
+        (
+            lambda: Schedule.from_betas(X),
+            r"^betas must have shape \(num_steps,\); \(5, 2\) was given$",
         ),
         (
-            lambda: Schedule.from_betas(torch.tensor(0.1)),
-            r"betas must be a vector .*; shape \(\), 0.1 was given",
-        ),
-        (
-            lambda: Schedule.from_betas(torch.tensor([])),
-            r"log_alpha_bar must be a vector .* shape \(1,\), 0 was given",
+            lambda: Schedule.from_betas(X[0, :0]),
+            r"^betas must have shape \(num_steps,\); \(0,\) was",
         ),
         (
             lambda: Schedule(torch.tensor([-0.1, -0.2])),
-            "that starts at 0 and falls, all finite; .* -0.2 to -0.1 was",
+            "^log_alpha_bar must start at 0, fall, .*; 2 entries, -0.2 to -0.1, were given$",
         ),
-        (lambda: Schedule(torch.tensor([0.0, -1.0, -1.0])), "starts at 0 and falls"),
-        (lambda: Schedule(torch.tensor([0.0, -math.inf])), "all finite"),
-        (lambda: Schedule(torch.tensor([0.0, math.nan])), "all finite"),
+        (lambda: Schedule(torch.tensor([0.0, -1.0, -1.0])), "log_alpha_bar must start at 0, fall"),
+        (lambda: Schedule(torch.tensor([0.0])), "have two entries at least; 1 entries, 0, were"),
+        (lambda: Schedule(X), r"^log_alpha_bar must have shape \(times,\)"),
+        (lambda: Schedule(torch.tensor([0.0, -math.inf])), "^log_alpha_bar must be finite"),
+        (lambda: Schedule(torch.tensor([0.0, math.nan])), "^log_alpha_bar must be finite"),
         (
             lambda: Schedule(torch.tensor([0.0, -1.0]), torch.arange(3)),
-            r"times must have the 2 entries of log_alpha_bar; shape \(3,\) was given",
+            r"^times must have shape \(2,\); \(3,\) was given$",
         ),
-        (lambda: LINEAR.posterior(0), "^t must lie in 1..1000; 0 was given$"),
+        (lambda: LINEAR.reverse_coefficients(0), "^t must be at least 1; 0 was given$"),
         (
-            lambda: LINEAR.posterior(torch.tensor([5, 1001])),
-            "^t must lie in 1..1000; 5 to 1001 was given$",
+            lambda: LINEAR.reverse_coefficients(torch.tensor([5, 1001])),
+            r"^t must lie in \[1, 1000\]; 5 to 1001 was given$",
         ),
-        (lambda: LINEAR.kernel(-1, 4), "^s must lie in 0..1000; -1 was given$"),
-        (lambda: LINEAR.kernel(5, 4), "^s must not be after t; s=5 and t=4 were given$"),
-        (lambda: LINEAR.strided([]), r"^times must be rising; \[\] was given$"),
-        (lambda: LINEAR.strided([3, 3]), r"^times must be rising; \[3, 3\] was given$"),
-        (lambda: LINEAR.strided([0, 3]), "^times must lie in 1..1000; 0 to 3 was given$"),
+        (lambda: LINEAR.forward_coefficients(-1, 4), "^s must be at least 0; -1 was given$"),
         (
-            lambda: add_noise(LINEAR, torch.zeros(1, 1), 1001, torch.zeros(1, 1)),
-            "t must lie in 0..1000; 1001 was",
+            lambda: LINEAR.forward_coefficients(0, True),
+            "^t must be an integer, at least 0; True was",
+        ),
+        (
+            lambda: LINEAR.forward_coefficients(5, 4),
+            "^s must not be after t; s=5 and t=4 were given$",
+        ),
+        (lambda: LINEAR.strided([]), r"^times must have shape \(num_steps,\); \(0,\) was given$"),
+        (lambda: LINEAR.strided([3, 3]), r"^times must rise; \[3, 3\] was given$"),
+        (lambda: LINEAR.strided([0, 3]), r"^times must lie in \[1, 1000\]; 0 to 3 was given$"),
+        (lambda: LINEAR.strided([1.5, 3.2]), "^times must hold integers; torch.float32 was given$"),
+        (lambda: LINEAR.evenly(1), "^num must be at least 2; 1 was given$"),
+        (lambda: LINEAR.evenly(1001), r"^num must lie in \[2, 1000\]; 1001 was given$"),
+        (lambda: add_noise(LINEAR, X, 1001, X), r"^t must lie in \[0, 1000\]; 1001 was given$"),
+        (
+            lambda: add_noise(LINEAR, X, torch.tensor([1, 2]), X),
+            r"^t must have shape \(5,\); \(2,\) was given$",
+        ),
+        (lambda: add_noise(LINEAR, X.long(), 3, X), "^x_0 must be floating-point; torch.int64 was"),
+        (
+            lambda: add_noise(LINEAR, X, 3, X[:1]),
+            r"^noise must have shape \(5, 2\); \(1, 2\) was given$",
         ),
     ],
 )
 def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()

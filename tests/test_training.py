@@ -85,6 +85,21 @@ def test_tuples_are_passed_as_arguments():
     assert seen == [((3, 2), (3,))] * 2
 
 
+def test_a_torch_data_loader_serves_as_batches():
+    from torch.utils.data import DataLoader, TensorDataset
+
+    seen = []
+
+    def loss(model, x, y):
+        seen.append((x.shape, y.shape))
+        return (model(x).sum(1) - y).square()
+
+    model, examples = linear(), TensorDataset(torch.ones(6, 2), torch.ones(6))
+    steps = fit(model, loss, DataLoader(examples, 3), torch.optim.SGD(model.parameters()))
+    assert [step.number for step in steps] == [1, 2]
+    assert seen == [((3, 2), (3,))] * 2
+
+
 def test_numbers_continue_after_the_batches_already_given():
     model, batches = linear(), Batches(torch.ones(8, 2), batch_size=2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -183,7 +198,7 @@ def test_clipping_refuses_a_limit_that_is_not_positive_and_a_gradient_that_is_no
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     with pytest.raises(
-        ValueError, match=r"max_grad_norm must be positive, or None for no clipping; 0\.0 was given"
+        ValueError, match=r"max_grad_norm must be positive and finite; 0\.0 was given"
     ):
         next(fit(model, quadratic, [torch.ones(4, 2)], optimizer, max_grad_norm=0.0))
     before = model.weight.clone()

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from companion.distributions import bernoulli
-from companion.elbo import elbo_loss, elbo_terms, importance_weighted_loss, log_weights
+from companion.elbo import elbo_loss, elbo_terms, importance_weighted_loss, sample_log_weights
 from companion.samplers import ancestral_sample
 from companion.vae import (
     DiscretizedGaussianLikelihood,
@@ -26,9 +27,14 @@ from companion.vae import (
     linear_vae_log_likelihood,
     mlp_vae,
 )
-from companion.zoo.checkpoints import Card, load_weights, save_weights
+from companion.zoo.weights import load_weights, save_weights
 
 F64 = torch.double
+
+
+def draw(model: Vae, x: Tensor) -> Tensor:
+    """One importance weight of each example, as a logarithm."""
+    return sample_log_weights(model, x, 1)[0]
 
 
 def pca_data(num: int = 400) -> Tensor:
@@ -61,7 +67,7 @@ def optimal_vae(x: Tensor, latent_dim: int, angle: float = 0.0) -> Vae:
             "encoder.log_var": (var / M.diag()).log(),
             "decoder.weight": W,
             "decoder.bias": x.mean(0),
-            "observation.log_std": var.log() / 2,
+            "observation_model.log_std": var.log() / 2,
         }
     )
     return model
@@ -69,7 +75,7 @@ def optimal_vae(x: Tensor, latent_dim: int, angle: float = 0.0) -> Vae:
 
 def exact_elbo(model: Vae, x: Tensor) -> Tensor:
     """The bound of a linear VAE in closed form: E||x - W z - mu||^2 is known for normal z."""
-    q, std = model.posterior(x), model.observation.log_std.exp()
+    q, std = model.posterior(x), model.observation_model.log_std.exp()
     residual = (x - model.decoder(q.mean)).square().sum(1)
     spread = (q.variance * model.decoder.weight.square().sum(0)).sum(1)
     log_p = -0.5 * (residual + spread) / std**2 - x.shape[1] * (std * math.sqrt(2 * math.pi)).log()
@@ -85,7 +91,7 @@ def test_the_bound_of_a_linear_vae_touches_the_likelihood_at_the_optimum_of_ppca
     assert log_p.mean().item() == pytest.approx(pca.score(centered), abs=1e-10)
     torch.testing.assert_close(exact_elbo(model, x), log_p, rtol=0, atol=1e-8)
     # Every weight is then p(x), so that sampling adds no error either.
-    torch.testing.assert_close(log_weights(model, x), log_p, rtol=0, atol=1e-8)
+    torch.testing.assert_close(draw(model, x), log_p, rtol=0, atol=1e-8)
     torch.testing.assert_close(-importance_weighted_loss(model, x, 5), log_p, rtol=0, atol=1e-8)
 
 
@@ -101,7 +107,7 @@ def test_the_likelihood_of_a_linear_vae_is_that_of_the_closed_form() -> None:
 def test_a_turned_basis_costs_the_correlation_a_diagonal_q_cannot_have() -> None:
     x = pca_data()
     model = optimal_vae(x, 2, angle=0.6)
-    W, var = model.decoder.weight, (2 * model.observation.log_std).exp()
+    W, var = model.decoder.weight, (2 * model.observation_model.log_std).exp()
     M = W.T @ W + var * torch.eye(2, dtype=F64)
     gap = 0.5 * (M.diag().log().sum() - torch.logdet(M))
     difference = linear_vae_log_likelihood(model, x) - exact_elbo(model, x)
@@ -161,7 +167,7 @@ def test_the_bound_keeps_the_model_s_precision_under_autocast() -> None:
             == model.likelihood(torch.zeros(5, 3)).mean.dtype
             == torch.float32
         )
-        for loss in (elbo_loss, log_weights):
+        for loss in (elbo_loss, draw):
             assert loss(model, x).dtype == torch.float32 and loss(model, x).isfinite().all()
 
 
@@ -185,22 +191,22 @@ def test_the_default_is_the_net_of_burda_and_others() -> None:
 
 
 def test_weights_survive_a_file_and_hold_no_zeros(tmp_path: Any) -> None:
-    model, card = linear_vae(4, 2), Card("v", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0)
+    model = linear_vae(4, 2)
     assert set(model.state_dict()) == {
         "encoder.mean.weight",
         "encoder.mean.bias",
         "encoder.log_var",
         "decoder.weight",
         "decoder.bias",
-        "observation.log_std",
+        "observation_model.log_std",
     }
-    save_weights(model, "v", card, tmp_path)
+    save_weights(model, card("v"), tmp_path)
     other = linear_vae(4, 2)
     load_weights("v", other, tmp_path)
     torch.testing.assert_close(other.decoder.weight, model.decoder.weight.half().float())
 
 
-def test_gaussian_likelihoods_hold_their_spread_as_a_parameter_or_a_buffer() -> None:
+def test_gaussian_likelihoods_hold_their_standard_deviation_as_a_parameter_or_a_buffer() -> None:
     mean, x = torch.rand(2, 3), torch.rand(2, 3)
     for learned in (True, False):
         p = GaussianLikelihood(0.3, learned)
@@ -234,7 +240,7 @@ def test_gray_cross_entropy_is_the_loss_of_the_well_known_example() -> None:
 
 def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> None:
     model = mlp_vae(2, (4,))
-    for loss in (elbo_loss, log_weights):
+    for loss in (elbo_loss, draw):
         with pytest.raises(ValueError, match="support"):
             loss(model, torch.full((1, 1, 28, 28), 0.5))
 
@@ -245,7 +251,7 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
         (
             lambda: mlp_vae(latent_dim=0),
             ValueError,
-            "sizes must hold at least two positive integers",
+            "sizes must hold at least 2 positive integers",
         ),
         (
             lambda: Vae(nn.Identity(), nn.Identity(), bernoulli, 0),
@@ -255,7 +261,7 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
         (
             lambda: Vae(nn.Linear(3, 5), nn.Identity(), bernoulli, 2).posterior(torch.zeros(7, 3)),
             ValueError,
-            r"encoder must give 4 numbers for each of 7 examples, mean and .*; it gave shape \(7, 5\)",
+            r"encoder\(x\) must have shape \(7, 4\); \(7, 5\) was given",
         ),
         (lambda: GaussianLikelihood(0), ValueError, "std must be positive and finite; 0 was given"),
         (
@@ -266,7 +272,7 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
         (
             lambda: linear_vae(4, 0),
             ValueError,
-            "dim and latent_dim must be at least 1; 4 and 0 were given",
+            "latent_dim must be at least 1; 0 was given",
         ),
         (
             lambda: linear_vae_log_likelihood(mlp_vae(), torch.zeros(1, 784)),
@@ -277,6 +283,31 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
             lambda: gray_cross_entropy_loss(mlp_vae(), 2 * torch.ones(1, 1, 28, 28)),
             ValueError,
             r"x must lie in \[0, 1\]; 2 to 2 was given",
+        ),
+        (
+            lambda: gray_cross_entropy_loss(mlp_vae(), torch.ones(0, 1, 28, 28)),
+            ValueError,
+            r"x must have shape \(batch, 1, 28, 28\); \(0, 1, 28, 28\) was given",
+        ),
+        (
+            lambda: linear_vae_log_likelihood(linear_vae(3, 1), torch.zeros(2, 4)),
+            ValueError,
+            r"x must have shape \(batch, 3\); \(2, 4\) was given",
+        ),
+        (
+            lambda: elbo_loss(conv_vae(), torch.zeros(2, 1, 27, 27)),
+            ValueError,
+            r"x must have shape \(batch, 1, 28, 28\); \(2, 1, 27, 27\) was given",
+        ),
+        (
+            lambda: elbo_loss(mlp_vae(), torch.zeros(28, 28)),
+            ValueError,
+            r"x must have shape \(batch, 1, 28, 28\); \(28, 28\) was given",
+        ),
+        (
+            lambda: elbo_loss(mlp_vae(), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)),
+            TypeError,
+            "x must be floating-point; torch.uint8 was given",
         ),
     ],
 )

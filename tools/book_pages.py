@@ -99,7 +99,7 @@ def model_cards(book: Book) -> dict[str, Any]:
 
 def is_record(card: dict[str, Any]) -> bool:
     """Whether a card belongs to something measured, and not to weights."""
-    return card["name"].endswith("-record")
+    return "model" in card
 
 
 def entries(card: dict[str, Any]) -> Iterable[tuple[str, str]]:

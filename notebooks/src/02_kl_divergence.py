@@ -18,9 +18,7 @@ import torch
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
 from companion.distributions import diagonal_normal
-from companion.elbo import elbo_terms
 from companion.page import plots
-from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import at_most, exact, monte_carlo, quadrature, verify
 from companion.training import minimize
@@ -180,7 +178,7 @@ def jensen(weight):
 # Move the slider to change the weight of the two points. The mean of the two points of the graph lies on the chord, which lies below the tangent at the mean of $y$. The vertical gap between chord and curve is what Jensen's inequality loses; it vanishes when one point has all the weight.
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(0, 1, 11),
     jensen,
     description="weight of the right point",
@@ -330,12 +328,8 @@ closed, printed = (0.5 * (v + mean**2 - 1 - v.log()).sum(1) for v in (variance, 
 verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 
 # %% [markdown]
-# Nobody should type these formulas again. In the whole companion package the divergence is torch's `kl_divergence`, applied to distributions. Here it is at work, in the one bound of this book, which the next chapters derive:
-
-# %% tags=["nbval-check-output"]
-show(elbo_terms, docstring=False)
-
-# %% [markdown]
+# Nobody should type these formulas again. In the whole companion package the KL divergence is torch's `kl_divergence`, applied to distributions. The next chapter shows the function where it is used most, the estimate of the bound.
+#
 # *Sources: A10, A23, B14, C08, D16.*
 
 # %% [markdown]
@@ -457,7 +451,7 @@ def integrands(m):
 # Move $q$ away from $p$ and watch the two integrands. The forward one explodes where $p$ has mass and $q$ has not. The reverse one is calm there, because it is weighted with $q$; it explodes where $q$ puts mass and $p$ does not. (The curves leave the picture at 8.)
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(0, 5, 11),
     integrands,
     description="mean of q",
@@ -547,7 +541,7 @@ def both_fits(c):
 
 # %%
 centers = [0.5, 1.0, 1.5, 2.0, 2.4, 2.7, 2.9, 3.2, 3.6, 4.0]
-Slider.over(
+Slider(
     centers,
     both_fits,
     description="distance of the humps from zero",

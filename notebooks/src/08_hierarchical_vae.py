@@ -28,16 +28,13 @@ from companion.page.sliders import Editor, Slider
 from companion.page.verify import exact, monte_carlo, quadrature, verify
 from companion.samplers import ancestral_sample
 from companion.training import fit, minimize
-from companion.vae import mlp_vae
-from companion.zoo.checkpoints import load_record, load_weights
+from companion.zoo import pretrained
+from companion.zoo.weights import load_record, read_card
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-vae, ladder = mlp_vae(), mlp_ladder()
-cards = [
-    load_weights(name, model.requires_grad_(False).eval())
-    for name, model in {"vae-mnist": vae, "hvae-mnist": ladder}.items()
-]
+vae, ladder = pretrained("vae-mnist"), pretrained("hvae-mnist")
+cards = [read_card("vae-mnist"), read_card("hvae-mnist")]
 
 # %% [markdown]
 # Two trained models are loaded: the VAE of chapter 6, and a ladder of five levels with 64, 32, 16, 8 and 4 latents, counted from the picture upwards. Below, the ladder describes ten test digits. In the second row only its top level has looked at the digit, and the levels below say what they expect. In each further row one more level has looked.
@@ -46,13 +43,14 @@ cards = [
 # %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of ten pictures. The first row shows test digits. In the second every picture is a plain digit, some of another class than the one above it; further down the pictures take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, described from the top down.", "name": "fig-from-the-top"}}
 def from_the_top(x, lowest, draw=False):
     """The decoder's mean, if only the levels from `lowest` up have seen x."""
-    law, seen = ladder.prior(len(x)), lowest <= 5
+    law, seen, features = ladder.prior(len(x)), lowest <= 5, ladder.encode(x)
     if seen:
-        law = ladder.posterior(x)
+        law = ladder.posterior(*features)
     z = law.sample() if seen and draw else law.mean
     for t in range(4, 0, -1):
         seen = t >= lowest
-        law = ladder.inner_posterior(t, z, x) if seen else ladder.inner_prior(t, z)
+        q, p = ladder.inner(t, z, *features)
+        law = q if seen else p
         z = law.sample() if seen and draw else law.mean
     return ladder.likelihood(z).mean
 
@@ -155,7 +153,7 @@ plots.curves(
 #
 # because $x$ hangs on $z_1$ alone, so for $t \ge 2$ whatever it says about $z_t$ it says through $z_{t-1}$. So neither form excludes the truth. What excludes it in practice is that the steps of the exact posterior are no normal laws.
 #
-# **The solvable chain.** In one model all steps *are* normal: the linear one. Here is a hierarchical VAE of three levels, each of one number, in twelve lines. They hold the way down, with its slopes $a_t$ and standard deviations $s_t$. The one method that is missing, `inner_posterior`, is the guess; it will be filled in.
+# **The solvable chain.** In one model all steps *are* normal: the linear one. Here is a hierarchical VAE of three levels, each of one number, in ten lines. They hold the way down, with its slopes $a_t$ and standard deviations $s_t$. The one method that is missing, `inner_posterior`, is the guess; it will be filled in.
 
 # %%
 T = 3
@@ -164,9 +162,6 @@ s = torch.tensor([0.5, 0.6, 0.8])  # standard deviation of the same step
 
 
 class Chain(LatentChain):
-    def prior(self, num):
-        return diagonal_normal(torch.zeros(num, 1), 1.0)
-
     def likelihood(self, z_1):
         return self.inner_prior(0, z_1)
 
@@ -213,8 +208,8 @@ def guess_of(C):
 _ = torch.manual_seed(0)
 climb, spread = torch.tensor([0.9, 0.5, -0.4]), torch.tensor([1.0, 0.3, 0.8, 0.5])
 C_q = covariance(torch.diag(climb, -1), spread)
-chain, guess = Chain(), guess_of(C_q)
-chain.num_latents, chain.inner_posterior = T, guess
+chain, guess = Chain((1,), num_latents=T), guess_of(C_q)
+chain.inner_posterior = guess
 x, z = torch.randn(6, 1), torch.randn(T + 1, 6, 1)
 z[0] = x  # z[t] is z_t
 steps = [Normal(climb[t] * z[t], spread[t + 1] ** 0.5) for t in range(T)]
@@ -332,7 +327,7 @@ by_level = torch.stack(levels[1:] + levels[:1])
 verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 
 # %% [markdown]
-# This is the function, the same since chapter 4. Read it once more, now with $T > 1$: the loop, empty for a VAE, goes down the levels.
+# This is the function, the same since chapter 3. Read it once more, now with $T > 1$: the loop, empty for a VAE, goes down the levels, and `inner` gives $q$ and $p$ of a level.
 
 # %% tags=["nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -429,7 +424,7 @@ def product_picture(precision):
     return plots.curves(lines, x_label="$z_t$", y_label="density", axes=axes)
 
 
-Slider.over(
+Slider(
     [0.1, 0.3, 1.0, 3.0, 9.0],
     product_picture,
     description="precision of the message",
@@ -622,15 +617,10 @@ for c in (1.0, 3.0):
 # (sec-ladder-code)=
 # ## Nothing new in the loss
 #
-# A hierarchical VAE answers two questions more than a VAE: what is $q(z_t \mid z_{t+1}, x)$, and what is $p_\theta(z_t \mid z_{t+1})$. These are the methods. The networks are handed in from outside, and so is the product: `_update` calls `normal_product`, or `evidence_alone`, which returns the message and forgets the expectation. The features of the last $x$ are remembered, so that they are computed once for all levels.
+# A hierarchical VAE answers two questions more than a VAE: what is $q(z_t \mid z_{t+1}, x)$, and what is $p_\theta(z_t \mid z_{t+1})$. Two methods do the work. `encode` runs once for each $x$ and goes up: it computes the features of every level. `inner` goes down by one level and gives both distributions. In it, `_predict` calls the network of level $t$, which gives $p_\theta(z_t \mid z_{t+1})$ and, in the deep kind, the tensor to carry down. `_update` computes the message from the features of level $t$, and multiplies by it: it calls `normal_product`, or `evidence_alone`, which returns the message and forgets the expectation. `_join` puts the carried tensor, if there is one, beside $z_t$.
 
 # %% tags=["nbval-check-output"]
-show(
-    HierarchicalVae.posterior,
-    HierarchicalVae.inner_posterior,
-    HierarchicalVae.inner_prior,
-    docstring=False,
-)
+show(HierarchicalVae.encode, HierarchicalVae.inner, docstring=False)
 
 # %% [markdown]
 # And nothing else. The bound, the loss, the importance weights, the sampler are the functions of the chapters before, and they do not ask how many levels there are.
@@ -719,11 +709,12 @@ print("but no more than two thirds of all:", bool(levels[0] < levels.sum() * 2 /
 # %%
 def descend(model, x):
     """Yield t, q and p for each level from the top, at draws of the level above."""
-    q, p = model.posterior(x), model.prior(len(x))
+    seen = model.encode(x)
+    q, p = model.posterior(*seen), model.prior(len(x))
     yield model.num_latents, q, p
     for t in range(model.num_latents - 1, 0, -1):
         z = q.sample()
-        q, p = model.inner_posterior(t, z, x), model.inner_prior(t, z)
+        q, p = model.inner(t, z, *seen)
         yield t, q, p
 
 
@@ -753,7 +744,7 @@ print("and fewer than half speak:", bool(three[1] < 0.5))
 names = {1: "hvae1-mnist", 2: "hvae2-mnist", 5: "hvae-mnist"}
 nats = {}
 for num_levels, name in names.items():
-    record, card = load_record(f"{name}-record")
+    record, card = load_record(f"{name}-values")
     nats[num_levels] = record["values"].double()
     value, error = nats[num_levels].mean(), nats[num_levels].std() / 100
     print(f"levels: {num_levels}   nats: {value:.2f} +- {error:.2f}")
@@ -924,7 +915,7 @@ def kept(t):
     return plots.image_grid(pictures, columns=10, tile=0.6)
 
 
-Slider.over(
+Slider(
     [5, 4, 3, 2, 1],
     kept,
     description="kept from the top down to level",
@@ -978,7 +969,7 @@ def two_temperatures(upper, lower):
 
 
 stops = [0.0, 0.4, 0.7, 1.0, 1.3]
-Editor.over(
+Editor(
     {"upper levels": stops, "lower levels": stops},
     two_temperatures,
     alt="Twelve digits with temperature {} on levels 3 to 5 and {} on levels 1 and 2",
@@ -1113,10 +1104,7 @@ print("some widen the expectation:", bool((free_factor > 1).any()))
 # The companion's `conv_ladder` is built like these, with four levels and about a hundredth of the numbers. At the top is a vector, below it are two maps at a quarter of the picture's side, and one at half of it, next to the picture. All that was decided above runs down beside the latents, and each message sees it. For the bound it is a chain of latents like all others.
 
 # %% tags=["nbval-check-output"]
-from companion.ladders import conv_ladder
-
-deep = conv_ladder()
-deep_card = load_weights("conv-hvae-mnist", deep.requires_grad_(False).eval())
+deep, deep_card = pretrained("conv-hvae-mnist"), read_card("conv-hvae-mnist")
 for t, shape in enumerate(deep.latent_shapes, 1):
     print(f"level {t}: {math.prod(shape):4} latents, shape {tuple(shape)}")
 print(f"numbers to learn: {deep_card.num_parameters:,}")
@@ -1127,7 +1115,7 @@ print("fewer than a fifth of those of the five levels:", fewer)
 # Its loss is `elbo_loss`, and its treatment that of the large ladder, free bits in the first half and a warm-up. It was trained for 40 epochs on one core of a CPU, the ladders above for 250. A convolution looks at every neighborhood with the same few numbers. So there is little to store and much to compute, also for importance weights: the record has the first 2,000 test digits only. On these digits, binarized as for the other records, and by the same $L_{100}$:
 
 # %% tags=["mnist"]
-record, _ = load_record("conv-hvae-mnist-record")
+record, _ = load_record("conv-hvae-mnist-values")
 deep_nats = record["values"].double()
 print(f"conv ladder nats: {deep_nats.mean():.2f} +- {deep_nats.std() / 2000**0.5:.2f}")
 lead = {n: nats[n][:2000] - deep_nats for n in nats}
@@ -1189,10 +1177,7 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 # In {numref}`fig-conv-samples` the vector decides most, and the finest map lays the strokes. How much is "most"? Two draws below each of 500 vectors say which part of the variance of the pixels the maps make. And a classifier of digits, which chapter 10 will need too, says how often the two are different digits to it.
 
 # %%
-from companion.networks.classifier import DigitClassifier
-
-classifier = DigitClassifier()
-_ = load_weights("classifier-mnist", classifier.requires_grad_(False).eval())
+classifier = pretrained("classifier-mnist")
 _ = torch.manual_seed(0)
 vectors = torch.randn(500, 16)
 draws = torch.stack([below_vector(vectors) for _ in range(2)])

@@ -33,7 +33,7 @@ from companion.page.verify import exact, monte_carlo, quadrature, verify
 from companion.schedule import Schedule, add_noise, linear_schedule
 from companion.variances import bound_weights
 
-digits = 2 * data.load("mnist", "test").images[:10] - 1  # on [-1, 1]
+digits = data.to_symmetric(data.load("mnist", "test").images[:10])  # on [-1, 1]
 schedule = linear_schedule(1000)
 
 # %% [markdown]
@@ -45,10 +45,10 @@ def dissolved(t, schedule=schedule):
     seed = torch.Generator().manual_seed(0)
     noise = torch.randn(digits.shape, generator=seed, dtype=digits.dtype)
     x_t = add_noise(schedule, digits, t, noise) if t else digits
-    return plots.image_grid((x_t / 2 + 0.5).clamp(0, 1), tile=0.66)
+    return plots.image_grid(data.to_unit(x_t), tile=0.66)
 
 
-Slider.over(
+Slider(
     [0, 20, 50, 100, 200, 300, 400, 600, 1000],
     dissolved,
     description="steps of noise",
@@ -148,8 +148,8 @@ def climb(s, t):
     return torch.stack([scale, var])
 
 
-one_stroke = torch.stack([*schedule.kernel(100, 700)])
-wrong = {"from 0": torch.stack([*schedule.kernel(0, 700)])}
+one_stroke = torch.stack([*schedule.forward_coefficients(100, 700)])
+wrong = {"from 0": torch.stack([*schedule.forward_coefficients(0, 700)])}
 verify("eq-two-times", climb(100, 700), one_stroke, rejects=wrong)
 
 # %% [markdown]
@@ -158,7 +158,7 @@ verify("eq-two-times", climb(100, 700), one_stroke, rejects=wrong)
 # %% tags=["nbval-check-output"]
 times = (1, 10, 100, 1000)
 steps = torch.stack([climb(0, t) for t in times])
-strokes = torch.stack([torch.stack([*schedule.kernel(0, t)]) for t in times])
+strokes = torch.stack([torch.stack([*schedule.forward_coefficients(0, t)]) for t in times])
 not_squared = torch.stack([strokes[:, 0] ** 2, strokes[:, 1]], 1)
 verify("eq-forward-marginal", steps, strokes, rejects={"no root": not_squared})
 
@@ -333,7 +333,7 @@ def down(t):
 
 def up(t):
     """log q(x_t | x_{t-1}) along the paths."""
-    scale, var = schedule.kernel(t - 1, t)
+    scale, var = schedule.forward_coefficients(t - 1, t)
     return Normal(scale * path[t - 1], var**0.5).log_prob(path[t])[:, 0]
 
 
@@ -524,7 +524,8 @@ long = linear_schedule(1000)
 
 def regressed(t):
     """Weights of x and x_t, and the variance, by regression of x_{t-1} on x_t."""
-    before, now, step = long.kernel(0, t - 1), long.kernel(0, t), long.kernel(t - 1, t)
+    before, now = (long.forward_coefficients(0, time) for time in (t - 1, t))
+    step = long.forward_coefficients(t - 1, t)
     slope = step.scale * before.var / now.var
     rest = before.var - slope * step.scale * before.var
     return torch.stack([before.scale - slope * now.scale, slope, rest])
@@ -532,7 +533,7 @@ def regressed(t):
 
 times = torch.tensor([2, 10, 100, 500, 1000])
 left = torch.stack([regressed(t) for t in times], 1)
-right = torch.stack([*long.posterior(times)])
+right = torch.stack([*long.reverse_coefficients(times)])
 swapped = right[[1, 0, 2]]
 forward = torch.stack([right[0], right[1], long.beta[times]])
 wrong = {"weights exchanged": swapped, "variance of the step up": forward}
@@ -544,11 +545,12 @@ verify("eq-denoising-posterior", left, right, rejects=wrong)
 # %% tags=["nbval-check-output"]
 t, x_0, now = 500, torch.tensor(0.8), torch.tensor(-0.4)
 line = torch.linspace(-2, 2, 9)
-step, before, after = long.kernel(t - 1, t), long.kernel(0, t - 1), long.kernel(0, t)
+step = long.forward_coefficients(t - 1, t)
+before, after = (long.forward_coefficients(0, time) for time in (t - 1, t))
 quotient = Normal(step.scale * line, step.var**0.5).log_prob(now)
 quotient = quotient + Normal(before.scale * x_0, before.var**0.5).log_prob(line)
 quotient = quotient - Normal(after.scale * x_0, after.var**0.5).log_prob(now)
-of_x_0, of_x_t, var = long.posterior(t)
+of_x_0, of_x_t, var = long.reverse_coefficients(t)
 mu = of_x_0 * x_0 + of_x_t * now
 law = Normal(mu, var**0.5).log_prob(line)
 dropped = -(line**2 - 2 * mu * line) / (2 * var)
@@ -558,10 +560,10 @@ print("they differ by a constant only:", bool((law - dropped).std() < 1e-9))
 # %% [markdown]
 # At $t = 1$ the step leads to $x$ itself, and $\tilde\beta_1 = 0$. That is why the bound has a reconstruction term there, and no divergence: it would be infinite.
 #
-# The companion gives the two weights and the variance as `schedule.posterior(t)`, with one trick. It never forms $1 - \bar\alpha_t$ by subtraction, but from $\log \bar\alpha_t$. With 1000 steps the difference is as small as 0.0001 at $t = 1$, and in single precision subtraction would lose about half of its seven digits.
+# The companion gives the two weights and the variance as `schedule.reverse_coefficients(t)`, with one trick. It never forms $1 - \bar\alpha_t$ by subtraction, but from $\log \bar\alpha_t$. With 1000 steps the difference is as small as 0.0001 at $t = 1$, and in single precision subtraction would lose about half of its seven digits.
 
 # %% tags=["nbval-check-output"]
-show(Schedule.posterior, docstring=False)
+show(Schedule.reverse_coefficients, docstring=False)
 
 # %% [markdown]
 # *Sources: B23, C13.*
@@ -602,7 +604,7 @@ centers, widths = torch.tensor([-1.0, 1.2]), torch.tensor([0.4, 0.6])
 
 def humps_at(schedule, t):
     """q(x_t), for data with two humps."""
-    signal, var = schedule.kernel(0, t)
+    signal, var = schedule.forward_coefficients(0, t)
     spread = (signal**2 * widths**2 + var).sqrt()
     return MixtureSameFamily(Categorical(weights), Normal(signal * centers, spread))
 
@@ -614,7 +616,7 @@ def humps_denoiser(schedule):
 
 def log_step_back(schedule, t, x_t, line):
     """log q(x_{t-1} | x_t) on a line, by Bayes' rule."""
-    scale, var = schedule.kernel(t - 1, t)
+    scale, var = schedule.forward_coefficients(t - 1, t)
     log_up = Normal(scale * line, var**0.5).log_prob(x_t)
     log_before = humps_at(schedule, t - 1).log_prob(line)
     return log_up + log_before - humps_at(schedule, t).log_prob(x_t)
@@ -627,11 +629,11 @@ def log_step_back(schedule, t, x_t, line):
 t, x_t = 3, torch.tensor(0.3)
 line, x_line = torch.linspace(-1, 1.8, 8), torch.linspace(-6, 6, 24_001)
 left = log_step_back(schedule, t, x_t, line).exp()
-signal, noise_var = schedule.kernel(0, t)
+signal, noise_var = schedule.forward_coefficients(0, t)
 prior_x = humps_at(schedule, 0).log_prob(x_line)
 given = (prior_x + Normal(signal * x_line, noise_var**0.5).log_prob(x_t)).exp()
 given = given / torch.trapezoid(given, x_line)  # q(x | x_t)
-c, of_x_t, var = schedule.posterior(t)
+c, of_x_t, var = schedule.reverse_coefficients(t)
 steps = Normal(c * x_line + of_x_t * x_t, var**0.5).log_prob(line[:, None]).exp()
 right = torch.trapezoid(steps * given, x_line)
 mean = torch.trapezoid(x_line * given, x_line)
@@ -665,7 +667,7 @@ def farthest(T):
     x_t = torch.linspace(-4, 4, 81)[:, None]
     times = sorted({*range(2, min(T, 12) + 1), *np.geomspace(2, T, 25).astype(int)})
     for t in times:
-        c, of_x_t, var = schedule.posterior(t)
+        c, of_x_t, var = schedule.reverse_coefficients(t)
         x_hat = hat(x_t, torch.full((81,), t))
         rough = c * x_hat + of_x_t * x_t + 0 * unit, (var + c**2 * widths.max() ** 2)
         line = rough[0] + 1.5 * rough[1] ** 0.5 * unit
@@ -742,7 +744,7 @@ def error(translate):
     return (translate(long, x_t, t, x) - translate(long, x_t, t, x_hat)).square().sum(1)
 
 
-q = long.posterior(t)
+q = long.reverse_coefficients(t)
 e_x = (x - x_hat).square().sum(1)
 e_mu, e_noise = error(mean_from_x_0), error(noise_from_x_0)
 e_v, e_s = error(v_from_x_0), error(score_from_x_0)
@@ -1127,7 +1129,7 @@ plots.kl_per_level(ring_terms["beta"], axes=panels[1])
 # %%
 _ = torch.manual_seed(0)
 for t in (60, 40, 20, 5):
-    signal, var = levels.kernel(0, t)
+    signal, var = levels.forward_coefficients(0, t)
     x_t = add_noise(levels, x, t, torch.randn_like(x))
     squares = (x_t[:, None] - signal * ring).square().sum(2)
     hump = Categorical(logits=-squares / (2 * (0.125**2 * signal**2 + var)))
@@ -1173,12 +1175,10 @@ for name in mean:
 # So far the denoiser was exact. What if it had to be learned? The next chapter trains one. Its result for this ring is shipped with the companion, a small network that knows nothing of humps. It takes the place of the exact denoiser in the first model, and nothing else changes. The two are compared on the same points, by the log-weights of paths, as above.
 
 # %%
-from companion.zoo.checkpoints import load_weights
-from companion.zoo.recipes import RECIPES
+from companion.zoo import pretrained
 
 torch.set_default_dtype(torch.float)
-trained = RECIPES["ddpm-toy2d"].model()
-_ = load_weights("ddpm-toy2d", trained.requires_grad_(False).eval())
+trained = pretrained("ddpm-toy2d")
 same = torch.allclose(trained.schedule.log_alpha_bar, levels.log_alpha_bar)
 torch.set_default_dtype(torch.double)
 points = x.float()
@@ -1197,13 +1197,9 @@ print("loses less than 0.1 nats more:", bool(more.mean() < 0.1))
 
 # %% mystnb={"image": {"alt": "Three bar charts side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a hundred narrow bars for the diffusion, falling steeply from level 1."}, "figure": {"caption": "One latent, five, and a hundred: the divergence at each level, from one function. The first two describe digits, the third points on the ring.", "name": "fig-three-models"}}
 from companion.data import binarize
-from companion.ladders import mlp_ladder
-from companion.vae import mlp_vae
 
 torch.set_default_dtype(torch.float)
-vae, ladder = mlp_vae(), mlp_ladder()
-for name, chain in {"vae-mnist": vae, "hvae-mnist": ladder}.items():
-    _ = load_weights(name, chain.requires_grad_(False).eval())
+vae, ladder = pretrained("vae-mnist"), pretrained("hvae-mnist")
 pictures = binarize(data.load("mnist", "test").images[:500])
 fig, panels = plots.figure(3, height=2.5)
 cases = [(vae, pictures), (ladder, pictures), (trained, points)]

@@ -13,30 +13,20 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from companion import data
+from companion.data import to_symmetric, to_unit
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.page import plots
 from companion.page.show import show
 from companion.page.verify import exact, monte_carlo, verify
 from companion.samplers import ddim_posterior, ddim_sample, ddpm_sample
 from companion.schedule import add_noise, linear_schedule, noise_from_x_0
-from companion.zoo.checkpoints import load_record, load_weights
-from companion.zoo.recipes import mnist_ddpm, toy_ddpm
+from companion.zoo import pretrained
+from companion.zoo.weights import load_record, read_card
 
 _ = torch.manual_seed(0)
 test = data.load("mnist", "test")
-model = mnist_ddpm()
-_ = load_weights("ddpm-mnist", model.requires_grad_(False).eval())
+model = pretrained("ddpm-mnist")
 schedule = linear_schedule(1000)  # in double precision
-
-
-def few(S):
-    """The schedule of S times, evenly spread from 1 to 1000."""
-    return schedule.strided(torch.linspace(1, 1000, S).round().long())
-
-
-def bright(x):
-    """Pictures on [-1, 1], moved to [0, 1]."""
-    return (x / 2 + 0.5).clamp(0, 1)
 
 
 # %% [markdown]
@@ -45,9 +35,9 @@ def bright(x):
 # %% mystnb={"image": {"alt": "Four rows of eight pictures. First row: eight times the same gray cloud. Second row: eight times nearly the same thin digit. Third row: eight different digits. Fourth row: eight different digits."}, "figure": {"caption": "One network, the same eight starts, four ways down.", "name": "fig-four-ways"}}
 denoiser, clouds = model.denoiser, torch.randn(24, 1, 28, 28)
 start = clouds[:8]
-fresh_50 = list(ddpm_sample(denoiser, few(50), clouds))
-carried_20 = list(ddim_sample(denoiser, few(20), clouds))
-noiseless_50 = list(ddpm_sample(denoiser, few(50), start, torch.zeros(51)))
+fresh_50 = list(ddpm_sample(denoiser, schedule.evenly(50), clouds))
+carried_20 = list(ddim_sample(denoiser, schedule.evenly(20), clouds))
+noiseless_50 = list(ddpm_sample(denoiser, schedule.evenly(50), start, torch.zeros(51)))
 with torch.no_grad():
     at_once = denoiser(start, torch.full((8,), 1000))
 ways = {
@@ -56,7 +46,7 @@ ways = {
     "fresh noise": fresh_50[-1][:8],
     "20 steps": carried_20[-1][:8],
 }
-plots.image_rows({name: bright(x) for name, x in ways.items()})
+plots.image_rows({name: to_unit(x) for name, x in ways.items()})
 
 # %% [markdown]
 # In {numref}`fig-four-ways` the first row is a blur, and that is right: who sees nothing but noise should answer with the mean. The third row is what a diffusion model is famous for. But why is the second row eight times one picture? And what does the fourth row do that the second does not? If the data are normal, the answers fit into one multiplication {eq}`eq-noiseless`.
@@ -124,8 +114,7 @@ verify("eq-line-four", left, right, exact.within(1e-8), rejects=wrong)
 # Now the algorithm as it stands, five lines of code, beside the companion's `ddpm_sample`. The network is that of the points in the plane, with its hundred steps; both get the same random numbers.
 
 # %% tags=["nbval-check-output"]
-toy = toy_ddpm()
-_ = load_weights("ddpm-toy2d", toy.requires_grad_(False).eval())
+toy = pretrained("ddpm-toy2d")
 s = toy.schedule
 
 
@@ -264,7 +253,7 @@ print("and less than half as wide along the radius:", bool(narrower))
 # Down by induction. If it holds at $t$, the fraction in {eq}`def-ddim-posterior` is $\mathcal{N}(0, I)$ given $x$. So $x_{t-1}$ has the mean $\sqrt{\bar\alpha_{t-1}}\, x$, and the variance is $(1 - \bar\alpha_{t-1} - s_t^2) + s_t^2$. $\square$
 # :::
 #
-# The usual parameter is $s_t^2 = \eta^2\, \tilde\beta_t$. With $\eta = 1$ this is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. Nothing in the proof asks the times to be neighbors. So any sub-sequence of the times may be taken, with $\bar\alpha$ of the chosen times. This is what `schedule.strided(times)` makes: a schedule of its own, which remembers what the network has to be told.
+# The usual parameter is $s_t^2 = \eta^2\, \tilde\beta_t$. With $\eta = 1$ this is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. Nothing in the proof asks the times to be neighbors. So any sub-sequence of the times may be taken, with $\bar\alpha$ of the chosen times. This is what `schedule.strided(times)` makes, and `schedule.evenly(20)` for twenty times that are evenly spread: a schedule of its own, which remembers what the network has to be told.
 #
 # The cell starts 50,000 chains from one $x$ and takes four large steps down, for three $\eta$. It compares mean and variance at the lowest of the times. Rejected, where there is fresh noise, is to add it on top of the old.
 
@@ -343,7 +332,7 @@ def final_variance(sub, q, lam):
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
-lam, sub = torch.tensor(0.25).double(), few(20)
+lam, sub = torch.tensor(0.25).double(), schedule.evenly(20)
 x_T, hat = torch.randn(40_000, 1).double(), normal_data(0.25)
 for name, q in samplers(sub).items():
     *_, x_0 = reverse_sample(hat, sub, x_T, q)
@@ -357,12 +346,13 @@ for name, q in samplers(sub).items():
 
 # %% tags=["nbval-check-output"]
 fine, lengths = torch.tensor(0.0025).double(), (10, 20, 50, 100, 1000)
+subs = [schedule.evenly(S) for S in lengths]
 table = {
-    name: [final_variance(few(S), samplers(few(S))[name], fine).item() for S in lengths]
-    for name in samplers(few(10))
+    name: [final_variance(sub, samplers(sub)[name], fine).item() for sub in subs]
+    for name in samplers(schedule)
 }
 table["optimal"] = []
-for sub in map(few, lengths):
+for sub in subs:
     V = sub.alpha_bar * fine + sub.noise_var
     best = torch.cat([V[:1] * 0, sub.beta[1:] * V[:-1] / V[1:]])
     q = ddim_posterior(sub, 1.0)._replace(var=best)
@@ -409,10 +399,8 @@ for measure, error in measures.items():
 # By the error of the variance all pairs have the published order, for this $\lambda$. By the other measure one pair at 100 steps does not. And with another $\lambda$ the order can change, as the next figure shows: it has the ratio $W_0 / \lambda$ for twenty steps. So the agreement says that the effect is there and large, and not that it is all there is.
 
 # %% mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of the narrow variance lowest, and the one of the wide variance rises far above one."}, "figure": {"caption": "Variance of the samples over that of the data, by the latter; twenty steps.", "name": "fig-few-steps"}}
-lams = torch.logspace(-4, 1, 60).double()
-ratios = {
-    name: (lams, final_variance(few(20), q, lams) / lams) for name, q in samplers(few(20)).items()
-}
+lams, sub = torch.logspace(-4, 1, 60).double(), schedule.evenly(20)
+ratios = {name: (lams, final_variance(sub, q, lams) / lams) for name, q in samplers(sub).items()}
 plots.curves(
     ratios, x_label="variance of the data", y_label="samples / data", log_x=True, log_y=True
 )
@@ -469,8 +457,8 @@ kinds = {
     "beta-tilde": ddpm_sample,
     "beta": lambda hat, sub, x: ddpm_sample(hat, sub, x, sub.beta),
 }
-drawn = {name: [*kind(denoiser, few(10), start)][-1] for name, kind in kinds.items()}
-plots.image_rows({name: bright(x) for name, x in drawn.items()}, tile=0.8)
+drawn = {name: [*kind(denoiser, schedule.evenly(10), start)][-1] for name, kind in kinds.items()}
+plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.8)
 
 # %% [markdown]
 # The first two rows of {numref}`fig-ten-steps` show the same digits: without noise on the way the start decides, and two samplers that follow the same way meet at its end. The third row, with the narrow variance $\tilde\beta_t$, has other pictures. In the last row, with the wide variance $\beta_t$, there is the noise that the recursion has foretold.
@@ -479,13 +467,11 @@ plots.image_rows({name: bright(x) for name, x in drawn.items()}, tile=0.8)
 
 # %% tags=["mnist"]
 from companion.metrics import frechet_distance
-from companion.networks.classifier import DigitClassifier
 
-classifier = DigitClassifier()
-_ = load_weights("classifier-mnist", classifier.requires_grad_(False).eval())
-seen, card = load_record("ddpm-mnist-steps-record")
+classifier = pretrained("classifier-mnist")
+seen, card = load_record("ddpm-mnist-steps")
 seen = {name: features.float() for name, features in seen.items()}
-whole, _ = load_record("ddpm-mnist-record")
+whole, _ = load_record("ddpm-mnist-samples")
 seen["all"] = classifier.features(whole["samples"] / 255)
 _ = torch.manual_seed(0)
 order = torch.randperm(len(test.images))[:5000]
@@ -580,7 +566,7 @@ print("second order closer than DDIM, at some length:", second)
 from companion.page.sliders import Slider
 
 film_16 = torch.stack([x[:16] for x in fresh_50])
-film_times = [*few(50).times.tolist()[::-1]]
+film_times = [*schedule.evenly(50).times.tolist()[::-1]]
 stops = [0, 10, 20, 25, 30, 35, 40, 45, 50]
 
 
@@ -590,13 +576,13 @@ def film_frame(step, film=film_16, at=tuple(film_times)):
     with torch.no_grad():
         x_hat = denoiser(x_t, torch.full((16,), time)) if time else x_t
     fig, (left, right) = plots.figure(2, height=3.3)
-    _ = plots.image_grid(bright(x_t), columns=4, axes=left)
-    _ = plots.image_grid(bright(x_hat), columns=4, axes=right)
+    _ = plots.image_grid(to_unit(x_t), columns=4, axes=left)
+    _ = plots.image_grid(to_unit(x_hat), columns=4, axes=right)
     return fig
 
 
 # %%
-Slider.over(
+Slider(
     stops,
     film_frame,
     description="steps done",
@@ -621,21 +607,21 @@ from companion.samplers import ddim_invert
 
 print("steps   relative error of x_0, times the steps")
 for S in (10, 20, 50, 100, 200, 500):
-    *_, x_T = ddim_invert(hat, few(S), torch.ones(1, 1).double())
-    *_, back = ddim_sample(hat, few(S), x_T)
+    *_, x_T = ddim_invert(hat, schedule.evenly(S), torch.ones(1, 1).double())
+    *_, back = ddim_sample(hat, schedule.evenly(S), x_T)
     print(f"{S:5} {back.item() - 1:15.4f} {S * (back.item() - 1):12.2f}")
 
 # %% [markdown]
 # The last column settles: the error falls like $1 / S$. On CIFAR-10, {cite:t}`song2021ddim` report mean squared errors of 0.014, 0.0065, 0.0023, 0.0009, 0.0004 and 0.0001 for the same numbers of steps (pixels on $[0, 1]$). Now six digits of the test set, in three lengths:
 
 # %% mystnb={"image": {"alt": "Four rows of six digits: the originals, and the same after inversion and sampling in five, ten and thirty steps. All rows show the same digits."}, "figure": {"caption": "Digits, and what comes back from their noise.", "name": "fig-inversion"}}
-x = 2 * test.images[:6] - 1
-rows, back_errors = {"digits": bright(x)}, []
+x = to_symmetric(test.images[:6])
+rows, back_errors = {"digits": to_unit(x)}, []
 for S in (5, 10, 30):
-    *_, x_T = ddim_invert(denoiser, few(S), x)
-    *_, back = ddim_sample(denoiser, few(S), x_T)
-    rows[f"{S} steps"] = bright(back)
-    back_errors += [(bright(back) - bright(x)).square().mean().item()]
+    *_, x_T = ddim_invert(denoiser, schedule.evenly(S), x)
+    *_, back = ddim_sample(denoiser, schedule.evenly(S), x_T)
+    rows[f"{S} steps"] = to_unit(back)
+    back_errors += [(to_unit(back) - to_unit(x)).square().mean().item()]
 plots.image_rows(rows, tile=0.8)
 
 # %% [markdown]
@@ -656,9 +642,9 @@ from companion.interpolation import spherical_interpolation
 
 share = torch.linspace(0, 1, 7)
 ends = x_T[:1], x_T[1:2]
-*_, walk = ddim_sample(denoiser, few(30), spherical_interpolation(*ends, share)[:, 0])
+*_, walk = ddim_sample(denoiser, schedule.evenly(30), spherical_interpolation(*ends, share)[:, 0])
 fade = torch.lerp(x[:1], x[1:2], share.view(7, 1, 1, 1))
-plots.image_rows({"noise": bright(walk), "pixels": bright(fade)}, tile=0.8)
+plots.image_rows({"noise": to_unit(walk), "pixels": to_unit(fade)}, tile=0.8)
 
 # %% [markdown]
 # Is such an address really noise? It should look like a draw of $\mathcal{N}(0, I)$. For digits it does not. The pixels in the corners are black in nearly all examples. The map has to make noise of them by stretching a spread of zero, and in thirty steps it does not come far.
@@ -730,7 +716,7 @@ plots.curves(lines, x_label="steps since the push", y_label="left of the push")
 
 # %% mystnb={"image": {"alt": "Five rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and fresh noise the bar is partly bent into strokes; with DDIM it is a straight white bar; with the network asked only once it is a blurred one."}, "figure": {"caption": "Pushed at $t = 400$. First row: where the push was made; the others: where it led.", "name": "fig-push"}}
 _ = torch.manual_seed(0)
-digits = 2 * test.images[10:16] - 1
+digits = to_symmetric(test.images[10:16])
 x_t = add_noise(schedule, digits, 400, torch.randn_like(digits))
 pushed = x_t.clone()
 pushed[:, :, 17:20] += 1.0
@@ -748,8 +734,8 @@ ends |= {"fresh noise": finish(ddpm_sample, pushed)}
 ends |= {"DDIM": finish(ddim_sample, pushed)}
 with torch.no_grad():
     ends["at once"] = denoiser(pushed, torch.full((6,), 400))
-rows = {"pushed": bright(pushed / 1.5)}
-rows |= {name: bright(x) for name, x in ends.items() if name != "no push, DDIM"}
+rows = {"pushed": to_unit(pushed / 1.5)}
+rows |= {name: to_unit(x) for name, x in ends.items() if name != "no push, DDIM"}
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
@@ -1042,10 +1028,7 @@ print("plain: more than 25 percent:", bool(by_walking > 0.25))
 
 
 # %%
-from companion.zoo.recipes import digit_score
-
-digit_model = digit_score()
-card = load_weights("score-mnist", digit_model.requires_grad_(False).eval())
+digit_model, card = pretrained("score-mnist"), read_card("score-mnist")
 sigmas = digit_model.sigmas.float()
 
 
@@ -1074,7 +1057,7 @@ for name, s_theta in scores.items():
 finest_score = partial(digit_model, sigma=last_level)
 *_, x = langevin_sample(finest_score, walkers, size, 3 * len(sigmas))
 by_score["last level"] = x + 0.05**2 * finest_score(x)
-plots.image_rows({name: bright(x) for name, x in by_score.items()}, tile=0.8)
+plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 
 # %% [markdown]
 # In the first row of {numref}`fig-langevin-digits` about half are digits; the rest have strokes that do not meet. In the second nearly all are digits. That network has half as many numbers again to learn with, and was trained for longer. And it was trained for the same thing: a loss of $v$ or of the noise *is* denoising score matching, up to the weights of the levels.
@@ -1082,7 +1065,7 @@ plots.image_rows({name: bright(x) for name, x in by_score.items()}, tile=0.8)
 # The third row teaches the most. These walkers have found strokes, about as thick as those of digits, and no digits. The score at the finest level repairs what is wrong within a few pixels. Which strokes belong together is decided at high noise, where these walkers have never been. Two numbers: how sure the classifier is, and how much of the picture is white.
 
 # %%
-views = {name: bright(x) for name, x in by_score.items()}
+views = {name: to_unit(x) for name, x in by_score.items()}
 views["real digits"] = test.images[:1000]
 ink = {name: (x > 0.5).double().mean().item() for name, x in views.items()}
 for name, x in views.items():
@@ -1109,10 +1092,10 @@ for name in scores:
 def at_level(i):
     """The walkers after the three steps at level i, made as large as x_t."""
     x, sigma = films_of_score["ddpm-mnist"][3 * i], sigmas[max(i - 1, 0)]
-    return plots.image_grid(bright(x / (1 + sigma**2).sqrt()), columns=8, tile=0.8)
+    return plots.image_grid(to_unit(x / (1 + sigma**2).sqrt()), columns=8, tile=0.8)
 
 
-Slider.over(
+Slider(
     [0, 15, 25, 30, 35, 40, 45, 50, 60],
     at_level,
     description="levels done",
@@ -1168,13 +1151,11 @@ verify("eq-ddim-euler", scaled[41], right, exact.within(1e-8), rejects=wrong)
 # The cell computes all derivatives by automatic differentiation, for the mixture of three normals. The velocity with the whole score and half of $x$ is rejected. (It would be that of a walk backwards in time *with* noise.)
 
 # %% tags=["nbval-check-output"]
-from companion.score import mixture_score
-
 x = torch.randn(8, 2).double().requires_grad_()
 r = torch.tensor(-0.8).double().requires_grad_()
 log_q = noisy_mixture(law, (r / 2).exp(), -r.expm1()).log_prob(x)
 left = torch.stack([torch.autograd.grad(v, r, retain_graph=True)[0] for v in log_q])
-score = mixture_score(law, x, r.detach())
+score = law_hat.score_at_level(x, r.detach())
 
 
 def change_along(f):
@@ -1195,8 +1176,9 @@ verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 from companion.flows import probability_flow
 
 _ = torch.manual_seed(0)
+uneven_hat = MixtureDenoiser(s, lopsided.double(), *(part.double() for part in halved))
 clock = torch.tensor([-12.0, -1.5, -0.8, -0.4, -0.2, -0.1, -0.04, 0]).double()
-flowing = probability_flow(partial(mixture_score, uneven), torch.randn(1500, 2), clock, 1e-4, 1e-4)
+flowing = probability_flow(uneven_hat.score_at_level, torch.randn(1500, 2), clock, 1e-4, 1e-4)
 owner = (flowing[-1][:, None] - halved[0]).norm(dim=2).argmin(1)
 
 
@@ -1205,7 +1187,7 @@ def flow_frame(k, points=flowing, labels=owner):
 
 
 clock_labels = [f"{r:.2f}" for r in clock.tolist()]
-Slider.over(
+Slider(
     range(8),
     flow_frame,
     description="log of the share of picture",
@@ -1227,7 +1209,7 @@ Slider.over(
 from companion.flows import ode_log_prob
 
 _ = torch.manual_seed(0)
-x, ring_score = 1.2 * torch.randn(20, 2).double(), partial(mixture_score, uneven)
+x, ring_score = 1.2 * torch.randn(20, 2).double(), uneven_hat.score_at_level
 by_flow = ode_log_prob(ring_score, x, [0.0, -20.0], rtol=1e-4, atol=1e-4)
 arrived = probability_flow(ring_score, x, [0.0, -20.0], 1e-4, 1e-4)[-1]
 no_volume = {"no volume": Normal(0.0, 1.0).log_prob(arrived).sum(1)}
@@ -1263,7 +1245,7 @@ x, u = law.sample((100_000,)), torch.tensor(0.4).double()
 noise = torch.randn_like(x)
 x_u = (1 - u) * x + u * noise
 c, r = straight_line(u)
-x_hat = (x_u / c + -r.expm1() * mixture_score(law, x_u / c, r)) / (r / 2).exp()
+x_hat = (x_u / c + -r.expm1() * law_hat.score_at_level(x_u / c, r)) / (r / 2).exp()
 velocity = flow_velocity(x_u, u.expand(len(x)), x_hat)
 left = ((noise - x - velocity) * velocity).sum(1)
 other = (noise - x - velocity * u / (1 - u)) * velocity * u / (1 - u)
@@ -1279,10 +1261,10 @@ from companion.page.verify import autograd
 u, du = torch.tensor(0.4).double(), 1e-4
 c, r = straight_line(torch.stack([u - du, u, u + du]))
 tight = {"rtol": 1e-11, "atol": 1e-11}
-path = probability_flow(partial(mixture_score, law), places[0], r, **tight)
+path = probability_flow(law_hat.score_at_level, places[0], r, **tight)
 x_u = c[:, None, None] * path
 left = (x_u[2] - x_u[0]) / (2 * du)
-x_t, score = path[1], mixture_score(law, path[1], r[1])
+x_t, score = path[1], law_hat.score_at_level(path[1], r[1])
 x_hat = (x_t + -r[1].expm1() * score) / (r[1] / 2).exp()
 right = flow_velocity(x_u[1], u.expand(8), x_hat)
 wrong = {"not rescaled": (path[2] - path[0]) / (2 * du)}
@@ -1314,7 +1296,7 @@ _ = torch.manual_seed(5)
 ring_starts = torch.randn(3000, 2)
 report, points_of, two = {}, {}, {"exact": exact_hat, "network": toy.denoiser}
 for S in (100, 20, 5):
-    sub = s.strided(torch.linspace(1, 100, S).round().long())
+    sub = s.evenly(S)
     for how in ("beta-tilde", "DDIM"):
         cells = [f"{S:3} steps, {how:10}"]
         for who, d in two.items():
@@ -1362,7 +1344,7 @@ from companion.ddpm import image_ddpm
 from companion.networks.unet import mnist_unet
 
 color = image_ddpm(mnist_unet((3, 32, 32))).requires_grad_(False)
-*_, drawn_color = ddim_sample(color.denoiser, few(2), torch.randn(2, 3, 32, 32))
+*_, drawn_color = ddim_sample(color.denoiser, schedule.evenly(2), torch.randn(2, 3, 32, 32))
 print("pictures, channels, height, width:", tuple(drawn_color.shape))
 
 # %% [markdown]
@@ -1421,7 +1403,7 @@ for name, points in spoiled.items():
 # **Noise in the last step.** Line 3 of the algorithm sets $\xi = 0$ at $t = 1$. If it is forgotten, and the variance is the wide one, each pixel keeps noise of the standard deviation $\sqrt{\beta_1}$, with the $\beta_1$ of the last step that is taken. (The narrow one forgives it, since $\tilde\beta_1 = 0$.) From $t = 1$ that is a hundredth and cannot be seen. If the steps begin at $t = 100$, it can:
 
 # %% tags=["nbval-check-output"]
-for sub in (schedule, few(10), schedule.strided(range(100, 1001, 100))):
+for sub in (schedule, schedule.evenly(10), schedule.strided(range(100, 1001, 100))):
     print(f"{sub.num_steps:4} steps, the last from t = {sub.times[1]:3}", end=": ")
     print(f"standard deviation {sub.beta[1] ** 0.5:.3f}")
 

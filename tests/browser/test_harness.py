@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from companion.page.sliders import Editor
+from companion.page.sliders import Editor, Slider
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -252,10 +252,29 @@ def test_a_broken_slider_is_found(show: Any, event: str, body: str, expected: st
 @pytest.fixture
 def editor() -> str:
     """The HTML of a working editor, whose script the tests break."""
-    labels = {"dim <&>": ["0", "0.5", "1"], "red": ["no", "some", "more", "all"]}
-    frames = [np.full((4, 6, 3), [red / 3, dim / 2, 0.5]) for dim in range(3) for red in range(4)]
-    alts = [f"dim {dim}, red {red}" for dim in range(3) for red in range(4)]
-    return Editor(frames, labels, alts).html()
+
+    def draw(dim: int, red: int) -> np.ndarray:
+        return np.full((4, 6, 3), [red / 3, dim / 2, 0.5])
+
+    label = {"dim <&>": "{}", "red": ["no", "some", "more", "all"].__getitem__}
+    axes = {"dim <&>": range(3), "red": range(4)}
+    return Editor(axes, draw, alt="dim {}, red {}", label=label).html()
+
+
+@pytest.mark.parametrize("window", [harness.WIDE, harness.PHONE])
+def test_a_slider_of_the_book_has_no_problem(show: Any, window: Any) -> None:
+    def draw(level: int) -> np.ndarray:
+        return np.full((20, 30), level / 3)
+
+    slider = Slider(range(4), draw, description="level <&>", alt="gray {}", start=1).html()
+    visit = show("<h1>The same slider twice</h1>" + slider + slider)
+    page = visit.page
+    page.set_viewport_size(window)
+    checks = harness.image_problems, harness.width_problems, harness.tab_problems, rules
+    assert [problem for check in checks for problem in check(page)] == []
+    for figure in page.locator("figure").all():
+        assert harness.slider_problems(page, figure) == []
+    assert visit.problems == []
 
 
 @pytest.mark.parametrize("window", [harness.WIDE, harness.PHONE])
@@ -300,9 +319,14 @@ def test_a_broken_editor_is_found(
 def test_an_editor_shows_each_frame_and_one_tile(show: Any) -> None:
     rng = np.random.default_rng(0)
     shades = rng.choice(256, (3, 4, 5, 5, 7))
-    frames = shades.reshape(60, 5, 7).astype(np.uint8)
-    labels = {name: list("abcde"[:n]) for name, n in (("a", 3), ("b", 4), ("c", 5))}
-    editor = Editor(frames, labels, [f"frame {i}" for i in range(60)], start=[0, 1, 2])
+    frames = shades.astype(np.uint8)
+    axes = {"a": range(3), "b": range(4), "c": range(5)}
+    editor = Editor(
+        axes,
+        lambda *place: frames[place],
+        alt=lambda *place: f"frame {np.ravel_multi_index(place, (3, 4, 5))}",
+        start=[0, 1, 2],
+    )
     page = show(editor.html()).page
     controls, picture = page.locator("input").all(), page.locator("img")
     for window, place in ((harness.WIDE, (2, 0, 4)), (harness.PHONE, (1, 3, 0))):

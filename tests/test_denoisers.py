@@ -1,0 +1,167 @@
+"""Denoisers made of a network, and exact ones beside densities, quadrature and regression."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
+
+from companion.denoisers import (
+    MixtureDenoiser,
+    NoisePredictor,
+    VPredictor,
+    estimate,
+    gaussian_denoiser,
+)
+from companion.schedule import (
+    Schedule,
+    add_noise,
+    cosine_schedule,
+    linear_schedule,
+    noise_from_x_0,
+    score_from_x_0,
+    v_from_x_0,
+)
+
+F64 = torch.double
+
+
+def mixture() -> tuple[Tensor, Tensor, Tensor]:
+    factor = torch.randn(3, 2, 2, dtype=F64)
+    covs = 0.2 * factor @ factor.mT + 0.01 * torch.eye(2, dtype=F64)
+    return torch.tensor([0.2, 0.5, 0.3], dtype=F64), torch.randn(3, 2, dtype=F64), covs
+
+
+@pytest.mark.parametrize("t", [1, 100, 600, 1000])
+def test_the_exact_denoiser_of_a_mixture_has_its_score(t: int) -> None:
+    schedule, (weights, means, covs) = linear_schedule(1000), mixture()
+    x_t = torch.randn(50, 2, dtype=F64, requires_grad=True)
+    signal, var = schedule.forward_coefficients(0, t)
+    laws = MultivariateNormal(signal * means, signal**2 * covs + var * torch.eye(2, dtype=F64))
+    log_q = MixtureSameFamily(Categorical(weights), laws).log_prob(x_t).sum()
+    (score,) = torch.autograd.grad(log_q, x_t)
+    x_t = x_t.detach()
+    x_hat = MixtureDenoiser(schedule, weights, means, covs)(x_t, torch.full((50,), t))
+    ours = score_from_x_0(schedule, x_t, t, x_hat)
+    torch.testing.assert_close(ours, score, rtol=1e-8, atol=1e-8)
+    # The estimated noise is minus the score, but for its scale.
+    noise = noise_from_x_0(schedule, x_t, t, x_hat)
+    torch.testing.assert_close(noise, -var.sqrt() * score, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("t", [1, 100, 600, 1000])
+def test_the_exact_denoiser_is_the_mean_of_the_data_behind(t: int) -> None:
+    schedule, x_0 = linear_schedule(1000), torch.linspace(-12, 12, 200_001, dtype=F64)
+    weights, means, stds = torch.tensor([[0.3, 0.7], [-1.0, 2.0], [0.5, 0.2]], dtype=F64)
+    density = (weights * Normal(means, stds).log_prob(x_0[:, None]).exp()).sum(1)
+    denoiser = MixtureDenoiser(schedule, weights, means[:, None], (stds**2)[:, None, None])
+    signal, var = schedule.forward_coefficients(0, t)
+    for x_t in (-2.0, 0.1, 1.5):
+        joint = (
+            density * Normal(signal * x_0, var.sqrt()).log_prob(torch.tensor(x_t, dtype=F64)).exp()
+        )
+        expected = (x_0 * joint).sum() / joint.sum()
+        actual = denoiser(torch.full((1, 1), x_t, dtype=F64), torch.tensor([t]))
+        assert actual.item() == pytest.approx(expected.item(), abs=1e-8)
+
+
+def test_the_gaussian_denoiser_is_regression_in_several_dimensions_and_of_pictures() -> None:
+    schedule, t = linear_schedule(1000), torch.tensor([1, 50, 400, 1000])
+    factor, mean = torch.randn(9, 5, dtype=F64), torch.randn(1, 3, 3, dtype=F64)
+    cov, x_t = factor @ factor.T, torch.randn(4, 1, 3, 3, dtype=F64)  # of rank 5
+    x_hat = gaussian_denoiser(schedule, mean, cov)(x_t, t)
+    assert x_hat.shape == x_t.shape
+    for i, time in enumerate(t.tolist()):
+        signal, var = schedule.forward_coefficients(0, time)
+        K = signal**2 * cov + var * torch.eye(9, dtype=F64)
+        offset = (x_t[i] - signal * mean).flatten()
+        expected = mean.flatten() + signal * cov @ torch.linalg.solve(K, offset)
+        torch.testing.assert_close(x_hat[i].flatten(), expected, rtol=1e-8, atol=1e-8)
+    # It computes in the precision of its covariance, and gives that of x_t.
+    single = gaussian_denoiser(schedule, mean, cov)(x_t.float(), t)
+    torch.testing.assert_close(single, x_hat.float())
+
+
+@pytest.mark.parametrize(
+    "schedule", [linear_schedule(1000), cosine_schedule(1000)], ids=["linear", "cosine"]
+)
+def test_a_perfect_network_gives_the_data_in_single_precision(schedule: Schedule) -> None:
+    x_0, noise = torch.randn(2, 3, 500)
+    t = torch.tensor([1, 500, 990])
+    x_t = add_noise(schedule, x_0, t, noise)
+
+    class Perfect(nn.Module):
+        def __init__(self, value: Tensor) -> None:
+            super().__init__()
+            self.value = value
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            return self.value
+
+    from_noise = NoisePredictor(Perfect(noise), schedule)(x_t, t)
+    torch.testing.assert_close(from_noise[:2], x_0[:2], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        from_noise[2], x_0[2], rtol=0, atol=1e-4
+    )  # divided by 0.007 and 0.016
+    from_v = VPredictor(
+        Perfect(v_from_x_0(schedule, x_t.double(), t, x_0.double()).float()), schedule
+    )(x_t, t)
+    torch.testing.assert_close(from_v, x_0, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [0.0, -0.01, -3.0, -20.0])
+def test_the_exact_score_at_a_level_is_the_gradient_of_the_log_density(level: float) -> None:
+    schedule, (weights, means, covs) = linear_schedule(10), mixture()
+    s, x = torch.tensor(level, dtype=F64), torch.randn(50, 2, dtype=F64, requires_grad=True)
+    eye = torch.eye(2, dtype=F64)
+    normals = MultivariateNormal((s / 2).exp() * means, s.exp() * covs - s.expm1() * eye)
+    log_q = MixtureSameFamily(Categorical(weights), normals).log_prob(x).sum()
+    (score,) = torch.autograd.grad(log_q, x)
+    ours = MixtureDenoiser(schedule, weights, means, covs).score_at_level(x, s)
+    torch.testing.assert_close(ours.detach(), score, rtol=1e-8, atol=1e-8)
+
+
+def test_what_a_denoiser_gives_is_looked_at() -> None:
+    x_t, t = torch.zeros(5, 2), torch.ones(5).long()
+    assert estimate(lambda x_t, t: x_t.bfloat16(), x_t, t).dtype == torch.float32
+    assert torch.equal(estimate(lambda x_t, t, label: label, x_t, t, x_t + 1), x_t + 1)
+    with pytest.raises(
+        ValueError, match=r"^the denoiser's estimate must have shape \(5, 2\); \(5,"
+    ):
+        estimate(lambda x_t, t: x_t[:, :1], x_t, t)
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+S3, EYE, ONE = linear_schedule(3), torch.eye(2)[None], torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: MixtureDenoiser(S3, ONE, torch.zeros(1, 3), EYE),
+            r"^covs must have shape \(1, 3, 3\); \(1, 2, 2\) was given$",
+        ),
+        (
+            lambda: MixtureDenoiser(S3, ONE, torch.zeros(2, 2), EYE),
+            r"^weights must have shape \(2,\)",
+        ),
+        (
+            lambda: MixtureDenoiser(S3, ONE / 2, torch.zeros(1, 2), EYE),
+            r"^weights must be positive and add up to 1; \[0.5\] was given$",
+        ),
+        (
+            lambda: gaussian_denoiser(S3, torch.zeros(2), torch.tensor([[1.0, 1], [0, 1]])),
+            "^covs must be symmetric",
+        ),
+        (
+            lambda: gaussian_denoiser(S3, torch.zeros(2), -torch.eye(2)),
+            "^covs must be positive semi-definite; the smallest eigenvalue is -1$",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

@@ -1,0 +1,230 @@
+"""Probability flows, their densities and flow matching, where the density is known."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+
+from companion.data.toys import toy_density
+from companion.denoisers import MixtureDenoiser
+from companion.flows import flow_velocity, ode_log_prob, probability_flow, straight_line
+from companion.samplers import ddim_sample
+from companion.schedule import linear_schedule
+from companion.score import noisy_mixture
+
+F64 = torch.double
+LINEAR = linear_schedule(1000)
+WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=F64)
+MEANS = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]], dtype=F64)
+FACTORS = torch.tensor(
+    [[[0.4, 0.0], [0.2, 0.3]], [[0.3, 0.0], [0.0, 0.5]], [[0.2, 0.0], [-0.2, 0.3]]], dtype=F64
+)
+COVS = FACTORS @ FACTORS.mT
+MIXTURE = MixtureSameFamily(Categorical(WEIGHTS), MultivariateNormal(MEANS, COVS))
+DENOISER = MixtureDenoiser(LINEAR, WEIGHTS, MEANS, COVS)
+SCORE = DENOISER.score_at_level
+X = torch.zeros(5, 2)
+
+
+def test_the_flow_of_normal_data_is_a_rescaling() -> None:
+    lam, levels = (
+        torch.tensor([0.25, 3.0], dtype=F64),
+        torch.tensor([0.0, -0.5, -3.0, -9.0], dtype=F64),
+    )
+
+    def score(x: Tensor, s: Tensor) -> Tensor:
+        return -x / (s.exp() * lam - s.expm1())
+
+    x = torch.randn(20, 2, dtype=F64)
+    *film, x_T = probability_flow(score, x, levels)
+    v = levels.exp()[:, None, None] * lam - levels.expm1()[:, None, None]
+    torch.testing.assert_close(
+        torch.stack([*film, x_T]), x * (v / lam).sqrt(), rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(
+        probability_flow(score, x_T, levels.flip(0))[-1], x, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_there_and_back_again(unchecked: None) -> None:
+    x = MIXTURE.sample(torch.Size([50]))
+    noise = probability_flow(SCORE, x, [0.0, -20.0])[-1]
+    back = probability_flow(SCORE, noise, [-20.0, 0.0])[-1]
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-4)
+    single = probability_flow(SCORE, noise.float(), [-20.0, 0.0], rtol=1e-4, atol=1e-4)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single[-1].double(), x, rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("end", [None, "exact"])
+def test_the_likelihood_of_the_flow_is_that_of_the_mixture(
+    end: str | None, unchecked: None
+) -> None:
+    x, levels = 1.5 * torch.randn(60, 2, dtype=F64), [0.0, -20.0]
+    law = None
+    if end is not None:  # then the way may end anywhere
+        levels = [0.0, -1.0]
+        law = noisy_mixture(MIXTURE, math.exp(-0.5), 1 - math.exp(-1.0))
+    log_p = ode_log_prob(SCORE, x, levels, law)
+    error = (log_p - MIXTURE.log_prob(x)).abs().max().item()
+    print(f"largest error of log p, {levels}: {error:.1e} nats")
+    assert error < 2 * 1e-3 / 4  # two dimensions; nats
+    if end is not None:  # N(0, I) would not do there
+        assert (ode_log_prob(SCORE, x, levels) - MIXTURE.log_prob(x)).abs().max() > 0.1
+
+
+def test_the_likelihood_of_the_toy_of_the_book(unchecked: None) -> None:
+    law = toy_density("mixture")
+    assert isinstance(law, MixtureSameFamily)
+    shapes = law.component_distribution
+    parts = law.mixture_distribution.probs, shapes.mean, torch.diag_embed(shapes.variance)
+    exact = MixtureDenoiser(LINEAR, *(part.double() for part in parts))
+    x = law.sample(torch.Size([40])).double()
+    log_p = ode_log_prob(exact.score_at_level, x, [0.0, -22.0])
+    assert (log_p - law.log_prob(x)).abs().max() < 1e-3
+
+
+def test_the_likelihood_is_the_logarithm_of_a_change_of_volume(unchecked: None) -> None:
+    # The same by another way: the determinant of the map from x to the noise.
+    x, levels = MIXTURE.sample(torch.Size([3])), [0.0, -2.0]
+    end = noisy_mixture(MIXTURE, math.exp(-1.0), 1 - math.exp(-2.0))
+    h, tight = 1e-4, {"rtol": 1e-10, "atol": 1e-10}
+    moves = []
+    for direction in torch.eye(2, dtype=F64):
+        up, down = (
+            probability_flow(SCORE, x + sign * h * direction, levels, **tight)[-1]
+            for sign in (1, -1)
+        )
+        moves.append((up - down) / (2 * h))
+    arrived = probability_flow(SCORE, x, levels, **tight)[-1]
+    expected = end.log_prob(arrived) + torch.stack(moves, -1).det().abs().log()
+    torch.testing.assert_close(ode_log_prob(SCORE, x, levels, end), expected, rtol=0, atol=1e-5)
+
+
+def test_probes_estimate_the_trace(unchecked: None) -> None:
+    n = 4000
+    x, levels = torch.tensor([[0.8, -0.3]], dtype=F64).expand(n, 2).contiguous(), [0.0, -1.0]
+    exact = ode_log_prob(SCORE, x[:1], levels)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    for num in (1, 4):
+        probes = torch.randint(0, 2, (num, n, 2)).double() * 2 - 1
+        estimates = ode_log_prob(SCORE, x, levels, probes=probes, **tolerance)
+        assert abs(estimates.mean() - exact) <= 5 * estimates.std() / math.sqrt(n) + 1e-3
+        assert estimates.std() > 0.01
+    units = math.sqrt(2) * torch.eye(2, dtype=F64)[:, None].expand(2, n, 2)  # these give it exactly
+    torch.testing.assert_close(ode_log_prob(SCORE, x, levels, probes=units)[:1], exact)
+
+
+def test_pictures_keep_their_shape() -> None:
+    def score(x: Tensor, s: Tensor) -> Tensor:
+        return -x / (0.5 * s.exp() - s.expm1())
+
+    x = torch.randn(3, 1, 2, 2, dtype=F64)
+    assert probability_flow(score, x, [0.0, -1.0, -3.0]).shape == (3, 3, 1, 2, 2)
+    expected = torch.distributions.Normal(0.0, math.sqrt(0.5)).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(ode_log_prob(score, x, [0.0, -20.0]), expected, rtol=0, atol=1e-4)
+
+
+def test_the_flow_of_a_denoiser_is_where_its_samplers_lead(unchecked: None) -> None:
+
+    whole = linear_schedule(1000)
+    noise = torch.randn(50, 2, dtype=F64)
+    exact = probability_flow(SCORE, noise, whole.log_alpha_bar[[-1, 1]])[-1]
+    *_, sampled, _ = ddim_sample(DENOISER, whole, noise)
+    assert (sampled - exact).abs().median() < 0.01
+
+
+def test_flow_matching_is_the_same_flow_in_other_coordinates(unchecked: None) -> None:
+    u = torch.linspace(0.05, 0.95, 7, dtype=F64)
+    scale, levels = straight_line(u)
+    noise = torch.randn(30, 2, dtype=F64)
+    ours = probability_flow(SCORE, noise, levels.flip(0), rtol=1e-9, atol=1e-9).flip(0)
+
+    def velocity(x_u: Tensor, u: float) -> Tensor:
+        at = torch.full((len(x_u),), u, dtype=F64)
+        (size,), (s,) = straight_line(at[:1])
+        x_t = x_u / size
+        x_hat = (x_t + (1 - s.exp()) * SCORE(x_t, s)) / (s / 2).exp()
+        return flow_velocity(x_u, at, x_hat)
+
+    x_u, h = scale[-1] * noise, (0.95 - 0.05) / 300
+    for i in range(300):  # the classical method of Runge and Kutta, from noise to data
+        at = 0.95 - i * h
+        k_1 = velocity(x_u, at)
+        k_2 = velocity(x_u - h / 2 * k_1, at - h / 2)
+        k_3 = velocity(x_u - h / 2 * k_2, at - h / 2)
+        k_4 = velocity(x_u - h * k_3, at - h)
+        x_u = x_u - h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
+        if (i + 1) % 50 == 0:
+            j = 6 - (i + 1) // 50
+            torch.testing.assert_close(x_u, scale[j] * ours[j], rtol=0, atol=1e-5)
+
+
+def test_points_on_straight_lines_are_scaled_x_t() -> None:
+    u = torch.tensor([0.0, 0.2, 0.5, 0.9], dtype=F64)
+    scale, log_alpha_bar = straight_line(u)
+    torch.testing.assert_close(scale * (log_alpha_bar / 2).exp(), 1 - u)
+    torch.testing.assert_close(scale * (-log_alpha_bar.expm1()).sqrt(), u)
+    x, noise = torch.randn(2, 4, 3, dtype=F64)
+    at = u.clone()
+    at[0] = 1.0
+    on_line = (1 - at[:, None]) * x + at[:, None] * noise
+    torch.testing.assert_close(flow_velocity(on_line, at, x), noise - x)
+
+
+def test_a_flow_that_is_not_smooth_is_refused() -> None:
+    for start in (X, X + 1):
+        with pytest.raises(
+            FloatingPointError, match="^the score must be finite; at log_alpha_bar 0"
+        ):
+            probability_flow(lambda x, s: x / 0, start, [0.0, -1.0])
+    with pytest.raises(
+        FloatingPointError, match="^the flow must be smooth from 0 to -1; the solver"
+    ):
+        probability_flow(lambda x, s: -50 * x**2, X + 1, [0.0, -1.0])
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+NAN = torch.full((5, 2), math.nan)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: probability_flow(SCORE, X, [0.0]),
+            r"^log_alpha_bar must hold at least two levels, all falling or all rising; \[0.0\] was given$",
+        ),
+        (lambda: probability_flow(SCORE, X, [0.0, -1.0, -1.0]), "all falling or all rising"),
+        (lambda: probability_flow(SCORE, X, [0.0, 1.0]), r"^log_alpha_bar must lie in \[-inf, 0\]"),
+        (lambda: probability_flow(SCORE, X, []), r"^log_alpha_bar must have shape \(levels,\)"),
+        (lambda: probability_flow(SCORE, X, [0.0, -1.0], rtol=-1.0), "^rtol must be positive"),
+        (lambda: probability_flow(SCORE, NAN, [0.0, -1.0]), "^x must be finite"),
+        (lambda: probability_flow(SCORE, X.long(), [0.0, -1.0]), "^x must be floating-point"),
+        (lambda: ode_log_prob(SCORE, X, [0.0, -2.0, -1.0]), "all falling or all rising"),
+        (lambda: ode_log_prob(SCORE, NAN, [0.0, -1.0]), "^x must be finite"),
+        (
+            lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(5, 2)),
+            r"^probes must have shape \(probes, 5, 2\); \(5, 2\) was given$",
+        ),
+        (
+            lambda: ode_log_prob(SCORE, X, [0.0, -1.0], probes=torch.ones(0, 5, 2)),
+            "probes must have shape",
+        ),
+        (
+            lambda: flow_velocity(X, torch.tensor([0.0, 0.1, 0.2, 0.3, 1.0]), X),
+            "^u must be above 0 and at most 1; 0 to 1 was given$",
+        ),
+        (
+            lambda: straight_line(torch.tensor([0.1, 1.0])),
+            r"^u must lie in \[0, 1\); 0.1 to 1 was given$",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

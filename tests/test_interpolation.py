@@ -1,0 +1,84 @@
+"""Great circles, and the lengths of paths."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from companion.interpolation import path_length_ratio, spherical_interpolation
+
+
+def test_a_great_circle_in_the_plane() -> None:
+    start, end = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    share = torch.tensor([0.0, 1 / 3, 0.5, 1.0])
+    path = spherical_interpolation(start, end, share)[:, 0]
+    angle = share * math.pi / 2
+    assert torch.allclose(path, 2 * torch.stack([angle.cos(), angle.sin()], 1), atol=1e-6)
+
+
+def test_pictures_keep_their_shape_their_ends_and_their_length() -> None:
+    torch.manual_seed(0)
+    start, end = torch.randn(2, 5, 1, 4, 4, dtype=torch.double)
+    end = end * (start.flatten(1).norm(dim=1) / end.flatten(1).norm(dim=1))[:, None, None, None]
+    path = spherical_interpolation(start, end, torch.linspace(0, 1, 7).double())
+    assert path.shape == (7, 5, 1, 4, 4)
+    assert torch.allclose(path[0], start) and torch.allclose(path[-1], end)
+    lengths = path.flatten(2).norm(dim=2)
+    assert torch.allclose(lengths, lengths[0].expand(7, 5))
+    steps = path.diff(dim=0).flatten(2).norm(dim=2)
+    assert torch.allclose(steps, steps[0].expand(6, 5))  # and the speed
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (torch.ones(2, 3), torch.ones(2, 4), r"^end must have shape \(2, 3\); \(2, 4\) was given$"),
+        (
+            torch.ones(1, 3),
+            2 * torch.ones(1, 3),
+            "different, not opposite directions; .* from 1 to 1",
+        ),
+        (torch.ones(1, 3), -torch.ones(1, 3), "not opposite directions; .* from -1 to -1"),
+        (torch.zeros(1, 3), torch.ones(1, 3), "different, not opposite directions"),
+    ],
+)
+def test_ways_that_do_not_exist(start: torch.Tensor, end: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spherical_interpolation(start, end, torch.tensor([0.5]))
+
+
+def test_sparse_codes_without_a_common_entry_have_a_way() -> None:
+    path = spherical_interpolation(
+        torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([0.5])
+    )
+    assert torch.allclose(path, torch.full((1, 1, 2), 0.5**0.5))
+
+
+def test_path_length_ratio_of_a_line_and_a_half_circle() -> None:
+    line = torch.linspace(0, 1, 9)[:, None] * torch.ones(1, 4)
+    assert path_length_ratio(line) == pytest.approx(1, abs=1e-6)
+    far = 1e3 + torch.rand(50, 4)
+    steps = np.linalg.norm(np.diff(far.double().numpy(), axis=0), axis=1)
+    chord = np.linalg.norm(far[-1].double().numpy() - far[0].double().numpy())
+    assert path_length_ratio(far) == pytest.approx(
+        steps.sum() / chord, rel=1e-12
+    )  # in double precision
+    angle = torch.linspace(0, torch.pi, 1001)
+    assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(
+        torch.pi / 2, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (torch.tensor([[0.0], [math.nan], [1.0]]), "^points must be finite"),
+        (torch.arange(4.0), r"^points must have shape \(steps, ...\); \(4,\) was given$"),
+        (torch.zeros(1, 3), "^points must be at least two, with different first and last points$"),
+        (torch.tensor([[1.0], [2.0], [1.0]]), "^points must be at least two, with different first"),
+    ],
+)
+def test_paths_without_a_length_ratio(points: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        path_length_ratio(points)

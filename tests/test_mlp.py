@@ -1,0 +1,39 @@
+"""The perceptron that is given a time."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from companion.networks.mlp import TimeMlp
+
+
+def test_a_perceptron_hears_of_the_time_and_learns_what_needs_it() -> None:
+    network = TimeMlp(2, (32, 32), width=16)
+    x_t, t = torch.randn(64, 2), torch.randint(1, 100, (64,))
+    assert network(x_t, t).equal(torch.zeros(64, 2))  # it starts at zero
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(200):
+        loss = (network(x_t, t) - (t[:, None] > 50) * x_t).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
+    assert not torch.allclose(network(x_t, t), network(x_t, 100 - t), atol=0.1)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: TimeMlp(2, ()), "sizes must hold at least two positive integers"),
+        (lambda: TimeMlp(2, (8,), width=6), "^width must be a multiple of 4; 6 was given$"),
+        (
+            lambda: TimeMlp(2, (8,))(torch.zeros(3, 2), torch.zeros(2)),
+            r"^x_t must have shape \(batch, 2\) and t \(batch,\); \(3, 2\) and \(2,\) were given$",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
