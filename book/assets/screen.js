@@ -24,7 +24,7 @@
   const reach = () => {
     const formulas = Array.from(document.querySelectorAll(".math > mjx-container"));
     const scrolls = formulas.map((formula) =>
-      [formula, formula.parentElement].some((box) => box.scrollWidth > box.clientWidth + 1));
+      [formula, formula.parentElement].some((box) => box.scrollWidth > box.clientWidth));
     formulas.forEach((formula, i) => { formula.tabIndex = scrolls[i] ? 0 : -1; });
   };
   let waiting = 0;

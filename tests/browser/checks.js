@@ -49,7 +49,7 @@ window.bookChecks = (() => {
     /** Where the Tab key has stopped: its tag, its start, what is wrong with it. */
     function stop() {
         const e = document.activeElement, style = getComputedStyle(e), math = e.closest(".math");
-        const isWide = math && [math, ...math.children].some(b => b.scrollWidth > b.clientWidth + 1);
+        const isWide = math && [math, ...math.children].some(b => b.scrollWidth > b.clientWidth);
         const isSeen = style.boxShadow !== "none"
             || style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
         const wrong = [];
