@@ -26,6 +26,7 @@ from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
 from companion.schedule import (
+    Batch,
     Schedule,
     Times,
     add_noise,
@@ -84,57 +85,45 @@ class Ddpm(LatentChain):
         variances = step_variances(schedule, self.x_shape, reverse_var, decoder_var)
         self.register_buffer("reverse_var", variances, persistent=False)
 
-    def marginal(self, t: Times, x: Float[Tensor, "batch *x_shape"]) -> Independent:
+    def marginal(self, t: Times, x: Batch) -> Independent:
         """q(x_t | x)."""
         checks.shape(("batch", *self.x_shape), x=x)
         self.schedule.check_times(t, low=0)
         signal, var = self.schedule.forward_coefficients(0, self._times(t, x))
         return diagonal_normal(per_example(signal, x) * x, per_example(var.sqrt(), x))
 
-    def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
+    def posterior(self, x: Batch) -> Independent:
         """q(x_T | x)."""
         return self.marginal(self.num_latents, x)
 
-    def likelihood(self, z_1: Float[Tensor, "batch *x_shape"]) -> Distribution:
+    def likelihood(self, z_1: Batch) -> Distribution:
         """p(x | x_1)."""
         return self.reconstruction(self.denoise(z_1, 1))
 
-    def inner_posterior(
-        self,
-        t: Times,
-        z_above: Float[Tensor, "batch *x_shape"],
-        x: Float[Tensor, "batch *x_shape"],
-    ) -> Independent:
+    def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Independent:
         """q(x_t | x_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
         self.schedule.check_times(t + 1, "t + 1", 2)
         return self._true_step(self._times(t + 1, z_above), z_above, x)
 
-    def inner_prior(self, t: Times, z_above: Float[Tensor, "batch *x_shape"]) -> Independent:
+    def inner_prior(self, t: Times, z_above: Batch) -> Independent:
         """p(x_t | x_{t+1})."""
         self.schedule.check_times(t + 1, "t + 1", 2)
         above = self._times(t + 1, z_above)
         return self.reverse_step(above, z_above, self.denoise(z_above, above))
 
-    def denoise(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: Times, *condition: Tensor
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def denoise(self, x_t: Batch, t: Times, *condition: Tensor) -> Batch:
         """The denoiser's estimate of x_0, given a condition such as a label if there is one."""
         self.schedule.check_times(t)
         given = self.schedule.times[self._times(t, x_t)]
         return estimate(self.denoiser, x_t, given, *condition).to(self.origin)
 
-    def reverse_step(
-        self,
-        t: Int[Tensor, "batch"],
-        x_t: Float[Tensor, "batch *x_shape"],
-        x_hat: Float[Tensor, "batch *x_shape"],
-    ) -> Independent:
+    def reverse_step(self, t: Int[Tensor, "batch"], x_t: Batch, x_hat: Batch) -> Independent:
         """p(x_{t-1} | x_t) for t > 1, from the estimate of x_0."""
         mean = mean_from_x_0(self.schedule, x_t, t, x_hat)
         return diagonal_normal(mean, per_example(self.reverse_var[t].sqrt(), mean))
 
-    def reconstruction(self, x_hat: Float[Tensor, "batch *x_shape"]) -> Distribution:
+    def reconstruction(self, x_hat: Batch) -> Distribution:
         """p(x | x_1), from the estimate of x_0."""
         return self.observation_model(x_hat, self.reverse_var[1].sqrt().to(x_hat))
 
@@ -152,10 +141,7 @@ class Ddpm(LatentChain):
 
 
 def elbo_step(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    t: Int[Tensor, "batch"],
-    noise: Float[Tensor, "batch *x_shape"],
+    model: Ddpm, x: Batch, t: Int[Tensor, "batch"], noise: Batch
 ) -> Float[Tensor, "batch"]:
     """The term of the bound that belongs to step t, at the x_t which this noise makes.
 
@@ -183,9 +169,7 @@ def elbo_step(
 
 
 def single_step_elbo(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    time_weights: Float[Tensor, "times"] | None = None,
+    model: Ddpm, x: Batch, time_weights: Float[Tensor, "times"] | None = None
 ) -> Float[Tensor, "batch"]:
     """Estimate the bound from one random step per example, one call of the denoiser.
 
@@ -224,10 +208,7 @@ def single_step_elbo(
 
 
 def denoising_loss(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    weight: Float[Tensor, "times"],
-    *condition: Tensor,
+    model: Ddpm, x: Batch, weight: Float[Tensor, "times"], *condition: Tensor
 ) -> Float[Tensor, "batch"]:
     """Squared error of x_0 at a uniformly random time t, summed over dimensions, times weight[t].
 
@@ -262,7 +243,7 @@ def denoising_loss(
 
 @torch.no_grad()
 def noise_errors(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"], times: Sequence[int] | Int[Tensor, "times"]
+    model: Ddpm, x: Batch, times: Sequence[int] | Int[Tensor, "times"]
 ) -> Float[Tensor, "times batch"]:
     """Squared error of the estimated noise at chosen times, for each example.
 

@@ -19,9 +19,7 @@ class Denoiser(Protocol):
         """The estimate, of the shape of x_t."""
 
 
-def estimate(
-    denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor
-) -> Float[Tensor, "batch *x_shape"]:
+def estimate(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor) -> Batch:
     """The denoiser's estimate of x_0, in the precision of x_t.
 
     Raises:
@@ -48,9 +46,7 @@ class NoisePredictor(nn.Module):
         super().__init__()
         self.network, self.schedule = network, schedule
 
-    def forward(
-        self, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor) -> Batch:
         """The estimate of x_0."""
         return self.to_x_0(self.schedule, x_t, t, self.network(x_t, t, *condition))
 
@@ -106,15 +102,13 @@ class MixtureDenoiser(nn.Module):
         self.register_buffer("eigenvalues", eigenvalues, persistent=False)
         self.register_buffer("eigenvectors", eigenvectors, persistent=False)
 
-    def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         """E[x_0 | x_t]: the components' estimates, weighted by their probabilities given x_t."""
         probs, pull, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
         step = torch.einsum("bke,kde->bkd", signal * self.eigenvalues * pull, self.eigenvectors)
         return torch.einsum("bk,bkd->bd", probs, self.means + step).view_as(x_t).to(x_t)
 
-    def score_at_level(
-        self, x: Batch, log_alpha_bar: Float[Tensor, ""]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def score_at_level(self, x: Batch, log_alpha_bar: Float[Tensor, ""]) -> Batch:
         """Gradient of the log-density of x_t, at any level of noise; 0 is the data."""
         probs, pull, _ = self._components(x, log_alpha_bar.expand(len(x)))
         return -torch.einsum("bk,bke,kde->bd", probs, pull, self.eigenvectors).view_as(x).to(x)

@@ -10,12 +10,12 @@ from torch import Tensor
 from companion import checks
 from companion.ddpm import Ddpm, denoising_loss
 from companion.denoisers import Denoiser, NoisePredictor, estimate, spectrum
-from companion.schedule import Schedule
+from companion.schedule import Batch, Schedule
 
 
 def classifier_free_loss(
     model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
+    x: Batch,
     label: Int[Tensor, "batch"],
     weight: Float[Tensor, "times"],
     drop: float = 0.1,

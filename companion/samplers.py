@@ -20,7 +20,10 @@ from companion import checks
 from companion.denoisers import Denoiser, estimate
 from companion.elbo import LatentChain
 from companion.runtime import progress_bar
-from companion.schedule import ReverseCoefficients, Schedule
+from companion.schedule import Batch, ReverseCoefficients, Schedule
+
+Film = Iterator[Batch]
+"""What a sampler yields: where it starts, and then what each step makes of it."""
 
 Estimator = Callable[[Tensor], Tensor]
 """`x_hat(x_t)`: the denoiser at the time of a step."""
@@ -43,10 +46,10 @@ def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "nu
 def reverse_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
     q: ReverseCoefficients,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, x_{T-1}, ..., x_0, each drawn from a Gaussian given the one before.
 
     It is the distribution q of x_{t-1} given x_t and x_0, with the estimate x_hat in
@@ -77,10 +80,10 @@ def reverse_sample(
 def ddpm_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
     reverse_var: Float[Tensor, "times *shape"] | None = None,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, ..., x_0 with steps drawn from N(mu_tilde_t(x_t, x_hat), sigma_t^2 I).
 
     It is `ancestral_sample` of a `Ddpm`, but for any denoiser, such as a guided one, and
@@ -145,10 +148,10 @@ def ddim_posterior(schedule: Schedule, eta: float) -> ReverseCoefficients:
 def ddim_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
     eta: float = 0.0,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, ..., x_0 with steps that carry the noise along, and renew part of it.
 
     Args:
@@ -167,11 +170,8 @@ def ddim_sample(
 
 
 def ddim_invert(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    x_0: Float[Tensor, "batch *x_shape"],
-    progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    denoiser: Denoiser, schedule: Schedule, x_0: Batch, progress: str | None = None
+) -> Film:
     """Yield x_0, x_1, ..., x_T: the steps of `ddim_sample` with eta = 0, backwards.
 
     A step needs the noise in the x_t where it will arrive; it takes that which is
@@ -201,11 +201,8 @@ def ddim_invert(
 
 
 def dpm_solver_sample(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
-    progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    denoiser: Denoiser, schedule: Schedule, x_T: Batch, progress: str | None = None
+) -> Film:
     """Yield x_T, ..., x_0 with steps of second order, by DPM-Solver++ (2M).
 
     A step is that of `ddim_sample` with eta = 0, from an estimate of x_0 that is
@@ -244,12 +241,12 @@ def dpm_solver_sample(
 def inpaint_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
-    x: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
+    x: Batch,
     observed: Bool[Tensor, "*mask"],
     repeats: int = 1,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, ..., x_0, where observed pixels are replaced by their noisy truth.
 
     After each step of `ddpm_sample` the observed pixels are drawn from q(x_{t-1}|x).
@@ -301,9 +298,7 @@ def inpaint_sample(
     return _walk(denoiser, schedule, x_T, step, progress)
 
 
-def in_chunks(
-    sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Tensor
-) -> Float[Tensor, "batch *x_shape"]:
+def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Tensor) -> Batch:
     """The last of what a sampler yields, drawn for `chunk` examples at a time.
 
     It keeps no film, and needs the memory of one chunk, however many examples there

@@ -18,7 +18,7 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 from companion import checks
 from companion.denoisers import Denoiser
 from companion.runtime import progress_bar
-from companion.schedule import Schedule, per_example, score_from_x_0
+from companion.schedule import Batch, Schedule, per_example, score_from_x_0
 
 
 class NoiseConditionalScore(nn.Module):
@@ -47,9 +47,7 @@ class NoiseConditionalScore(nn.Module):
         # The caller chose them, so they are no part of the weights.
         self.register_buffer("sigmas", noise_levels(sigmas), persistent=False)
 
-    def forward(
-        self, x: Float[Tensor, "batch *x_shape"], sigma: Float[Tensor, "batch"]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         """The score at x of data with noise of standard deviation sigma."""
         size = per_example((1 + sigma**2).sqrt(), x)
         noise_hat = self.network(x / size, sigma.log().to(x)).to(x)
@@ -87,9 +85,7 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
     return torch.linspace(math.log(sigma_1), math.log(sigma_L), num, dtype=torch.double).exp()
 
 
-def denoising_score_matching_loss(
-    model: NoiseConditionalScore, x: Float[Tensor, "batch *x_shape"]
-) -> Float[Tensor, "batch"]:
+def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Float[Tensor, "batch"]:
     """sigma^2 / 2 times the squared error of the score, at a random level per example.
 
     The target is the score of the noise, -(x_noisy - x) / sigma^2. The best model has
@@ -111,9 +107,7 @@ def denoising_score_matching_loss(
     return error.square().flatten(1).sum(1) / 2
 
 
-def exact_score(
-    log_prob: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *x_shape"]
-) -> Float[Tensor, "batch *x_shape"]:
+def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
     """The gradient of a log-density that torch can compute, by autograd.
 
     Args:
@@ -165,9 +159,7 @@ def score_from_denoiser(
     Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE).
     """
 
-    def score_at_t(
-        x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         schedule.check_times(t)
         return score_from_x_0(schedule, x_t, t, denoiser(x_t, schedule.times[t]))
 
@@ -175,11 +167,8 @@ def score_from_denoiser(
 
 
 def langevin_sample(
-    score: Callable[[Tensor], Tensor],
-    x: Float[Tensor, "batch *x_shape"],
-    step_size: float,
-    num_steps: int,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    score: Callable[[Tensor], Tensor], x: Batch, step_size: float, num_steps: int
+) -> Iterator[Batch]:
     """Yield x, and then x after each of the steps of Langevin dynamics.
 
     A step adds step_size / 2 score(x) + sqrt(step_size) noise. The distribution of x tends
@@ -206,12 +195,12 @@ def langevin_sample(
 
 def annealed_langevin_sample(
     score_at_sigma: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch *x_shape"],
+    x: Batch,
     sigmas: Sequence[float] | Float[Tensor, "levels"],
     step_size: float,
     num_steps: int,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Iterator[Batch]:
     """Yield x, and then what `langevin_sample` makes of it at each noise level in turn.
 
     At large sigma the modes of the noisy data are joined, so that x can pass from one
