@@ -31,6 +31,8 @@ lock:  ## resolve the newest versions that pyproject.toml allows
 
 BOOK := $(BIN)/jupyter-book build . --warningiserror --keep-going --nitpick -q
 PLAIN := TQDM_DISABLE=1 COMPANION_SCALE=small PYTHONHASHSEED=0
+# Two processes of one thread each are faster than one of two: most tensors here are small.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 book: .venv/ready  ## the book in _build/html, from the stored outputs; warnings are errors
 	rm -rf _build/html _build/.doctrees
@@ -41,13 +43,13 @@ serve: .venv/ready  ## the built book at http://localhost:8000, or at another PO
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 execute: .venv/ready  ## run every chapter, or those named: make execute CHAPTER=01_autoencoders
-	$(BIN)/python tools/notebooks.py run $(CHAPTER)
+	$(BIN)/python -m tools.notebooks run $(CHAPTER)
 
 sync: .venv/ready  ## new text into the notebooks, outputs kept
-	$(BIN)/python tools/notebooks.py sync $(CHAPTER)
+	$(BIN)/python -m tools.notebooks sync $(CHAPTER)
 
 check: .venv/ready  ## do source, notebook and outputs belong together?
-	$(BIN)/python tools/notebooks.py check $(CHAPTER)
+	$(BIN)/python -m tools.notebooks check $(CHAPTER)
 
 test: lint unit notebooks structure  ## everything; the first failure ends it (make -k test goes on)
 
@@ -57,17 +59,16 @@ lint: .venv/ready
 	$(BIN)/codespell
 
 unit: .venv/ready
-	$(BIN)/python -m pytest -q tests --ignore=tests/browser --ignore=tests/test_built_site.py
+	$(PYTEST) tests --ignore=tests/browser --ignore=tests/test_built_site.py
 
 notebooks: check  ## compare the stored outputs with a new run
-	$(PLAIN) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
+	$(PLAIN) $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tools/nbval.cfg -p no:cacheprovider -o timeout=0 notebooks
 
 structure: .venv/ready  ## build the book into a folder of its own; look at every page, also in a browser
 	rm -rf _build/test
 	$(BOOK) --path-output _build/test
-	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(BIN)/python -m pytest -q -n 2 --dist loadgroup \
-		tests/test_built_site.py tests/browser
+	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(PYTEST) --dist loadgroup tests/test_built_site.py tests/browser
 
 clean:
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from companion.denoisers import VPredictor
-from companion.networks import small_unet
+from companion.networks.unet import small_unet
 from companion.samplers import ddim_sample, ddpm_sample, dpm_solver_sample
 from companion.schedule import linear_schedule
 

@@ -17,7 +17,7 @@ import rounds
 import torch
 from torch import Tensor, nn
 
-from companion.networks import UNet, large_unet, small_unet
+from companion.networks.unet import UNet, large_unet, small_unet
 
 BATCH_SIZE, NUM_STEPS, NUM_IMAGES = 64, 2, 60_000
 

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from companion import checks
-from companion.networks import conv_decoder, conv_encoder, mlp
+from companion.networks.conv import conv_decoder, conv_encoder
+from companion.networks.mlp import mlp
 
 
 class Autoencoder(nn.Module):
@@ -137,10 +138,7 @@ def squared_error(
     checks.floating(x=x, x_hat=x_hat)
     if x.dim() < 2:
         raise ValueError(f"x must have shape (batch, ...); {tuple(x.shape)} was given")
-    if x_hat.shape != x.shape:
-        raise ValueError(
-            f"x_hat must have the shape of x, {tuple(x.shape)}; shape {tuple(x_hat.shape)} was given"
-        )
+    checks.shape(tuple(x.shape), x_hat=x_hat)
     return (x - x_hat).square().flatten(1).sum(1)
 
 

@@ -7,6 +7,7 @@ values: traced by `torch.compile`, on the meta device, or fake.
 
 import math
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,19 @@ def at_least(low: int, **arguments: object) -> None:
             raise TypeError(f"{name} must be an integer, at least {low}; {value!r} was given")
         if number < low:
             raise ValueError(f"{name} must be at least {low}; {value} was given")
+
+
+def sizes(least: int, **arguments: Sequence[int]) -> None:
+    """Each argument holds integers above 0, and at least so many.
+
+    Raises:
+        ValueError: if one holds fewer, or one that is below 1.
+    """
+    for name, values in arguments.items():
+        if len(values) < least or min(values, default=1) < 1:
+            raise ValueError(
+                f"{name} must hold at least {least} positive integers; {list(values)} was given"
+            )
 
 
 def in_range(low: float, high: float, **arguments: object) -> None:

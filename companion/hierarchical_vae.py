@@ -147,11 +147,7 @@ class HierarchicalVae(LatentChain):
             seen = torch.cat([seen, carry], dim=1)
         code = self.evidence[t - 1](seen).to(self.origin)
         num, *rest = self.latent_shapes[t - 1]
-        if code.shape != (len(seen), 2 * num, *rest):
-            raise ValueError(
-                f"evidence[{t - 1}] must give shape {(len(seen), 2 * num, *rest)}, mean "
-                f"and log-precision; it gave {tuple(code.shape)}"
-            )
+        checks.shape((len(seen), 2 * num, *rest), **{f"evidence[{t - 1}](features)": code})
         mean, log_precision = code.chunk(2, dim=1)
         return _join(self.combine(p, mean, _bounded(log_precision)), carry)
 

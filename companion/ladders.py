@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from companion import checks
 from companion.distributions import ObservationModel, bernoulli, normal_product
 from companion.hierarchical_vae import Combine, HierarchicalVae
-from companion.networks import Residual, bottleneck, normalized_mlp, start_at_zero
+from companion.networks.mlp import normalized_mlp
+from companion.networks.residual import Residual, bottleneck, start_at_zero
 
 
 def mlp_ladder(
@@ -43,9 +44,10 @@ def mlp_ladder(
 
     Source: Sonderby et al. 2016, section 2.
     """
-    if len(latent_dims) != len(hidden) or min([*latent_dims, *hidden], default=0) < 1:
+    checks.sizes(1, latent_dims=latent_dims, hidden=hidden)
+    if len(latent_dims) != len(hidden):
         raise ValueError(
-            "latent_dims and hidden must hold one positive integer for each level; "
+            "latent_dims and hidden must hold one number for each level; "
             f"{list(latent_dims)} and {list(hidden)} were given"
         )
 
@@ -136,7 +138,18 @@ def conv_ladder(
 
     Source: Vahdat & Kautz 2020; Child 2021; both are a hundred times as large.
     """
-    _check_conv_ladder(latent_dim, latent_channels, levels, channels, image_shape)
+    checks.at_least(1, latent_dim=latent_dim, latent_channels=latent_channels)
+    checks.sizes(1, levels=levels)
+    checks.sizes(3, image_shape=image_shape)
+    if len(channels) != len(levels) or min(channels) < 2:
+        raise ValueError(
+            f"channels must hold {len(levels)} numbers, one for each of levels, at least 2; {list(channels)} was given"
+        )
+    factor = 2 ** len(levels)
+    if any(side % factor for side in image_shape[1:]):
+        raise ValueError(
+            f"image_shape must have sides that {factor} divides; {tuple(image_shape)} was given"
+        )
     # For each map, finest first: its width, and whether it is the first of its side.
     widths = [w for num, w in zip(levels, channels, strict=True) for _ in range(num)]
     firsts = [i == 0 for num in levels for i in range(num)]
@@ -197,26 +210,3 @@ def _decoder(
         nn.SiLU(),
         nn.Conv2d(width // 2, depth, 3, padding=1),
     )
-
-
-def _check_conv_ladder(
-    latent_dim: int,
-    latent_channels: int,
-    levels: Sequence[int],
-    channels: Sequence[int],
-    image_shape: tuple[int, int, int],
-) -> None:
-    checks.at_least(1, latent_dim=latent_dim, latent_channels=latent_channels)
-    if min(*levels, *image_shape) < 1 or not levels:
-        raise ValueError(
-            "levels must hold at least one number, and it and image_shape none below 1; "
-            f"{list(levels)} and {tuple(image_shape)} were given"
-        )
-    if len(channels) != len(levels) or min(channels) < 2:
-        raise ValueError(
-            f"channels must hold {len(levels)} numbers, one for each of levels, at least 2; {list(channels)} was given"
-        )
-    if any(side % 2 ** len(levels) for side in image_shape[1:]):
-        raise ValueError(
-            f"image_shape must have sides that {2 ** len(levels)} divides; {tuple(image_shape)} was given"
-        )

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from companion import checks
 from companion.elbo import LatentChain, sample_log_weights
 
 
@@ -58,9 +59,7 @@ def log_likelihood(
 
     Source: Burda et al. 2016, eq. 8.
     """
-    for name, value in (("num_samples", num_samples), ("chunk", chunk)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; {value} was given")
+    checks.at_least(1, num_samples=num_samples, chunk=chunk)
     sizes = [min(chunk, num_samples - done) for done in range(0, num_samples, chunk)]
     estimates = []
     for part in x.split(max(1, chunk // num_samples)):
@@ -73,7 +72,7 @@ def log_likelihood(
 def active_units(
     model: LatentChain, x: Float[Tensor, "batch *x_shape"], threshold: float = 0.01
 ) -> ActiveUnits:
-    """Find the latents that carry something: those whose posterior mean varies with x.
+    """Find the latents that carry information: those whose posterior mean varies with x.
 
     Args:
         model: any chain of latents; of more than one, z_T is looked at.
@@ -81,12 +80,12 @@ def active_units(
         threshold: the variance from which a latent counts as active.
 
     Raises:
-        ValueError: if x holds fewer than two examples.
+        ValueError: if x holds fewer than two examples, or `threshold` is negative.
 
     Source: Burda et al. 2016, section 5.2.
     """
-    if len(x) < 2:
-        raise ValueError(f"x must hold at least two examples; {len(x)} was given")
+    checks.at_least(2, num_examples=len(x))
+    checks.not_negative(threshold=threshold)
     mean = torch.cat(
         [model.posterior(*model.encode(part)).mean.flatten(1) for part in x.split(1000)]
     )
@@ -99,7 +98,7 @@ def mutual_information(
     factors: Float[Tensor, "num num_factors"],
     num_bins: int = 20,
 ) -> Float[Tensor, "latent_dim num_factors"]:
-    """Estimate what each latent tells about each factor, in nats, from equally filled bins.
+    """Estimate the mutual information of each latent with each factor, in nats, from equally filled bins.
 
     At most log(num_bins), reached when the bin of the latent decides that of the factor.
     Of independent numbers it is (num_bins - 1)^2 / (2 num) on average, not zero.
@@ -116,16 +115,11 @@ def mutual_information(
     """
     from sklearn.metrics import mutual_info_score
 
-    for name, values in (("codes", codes), ("factors", factors)):
-        if values.dim() != 2 or not bool(values.isfinite().all()):
-            raise ValueError(
-                f"{name} must be finite, of shape (num, dim); shape {tuple(values.shape)} was given"
-            )
-    if len(codes) != len(factors) or not 2 <= num_bins <= len(codes):
-        raise ValueError(
-            "codes and factors must have equally many rows, at least num_bins, which is at least 2; "
-            f"{len(codes)} and {len(factors)} rows and {num_bins} bins were given"
-        )
+    checks.shape(("num", "latent_dim"), codes=codes)
+    checks.shape((len(codes), "num_factors"), factors=factors)
+    checks.finite(codes=codes, factors=factors)
+    checks.at_least(2, num_bins=num_bins)
+    checks.in_range(2, len(codes), num_bins=num_bins)
     z, v = (_ranks(values) * num_bins // len(values) for values in (codes, factors))
     information = [[mutual_info_score(_array(v_k), _array(z_j)) for v_k in v.T] for z_j in z.T]
     return torch.tensor(information)
@@ -134,9 +128,9 @@ def mutual_information(
 def mutual_information_gap(
     information: Float[Tensor, "latent_dim num_factors"], entropy: float
 ) -> Float[Tensor, "num_factors"]:
-    """How much more the best latent tells about each factor than the second best, as a share of `entropy`.
+    """Mutual information with the best latent less that with the second best, for each factor, over `entropy`.
 
-    Near 1 where one latent tells all and the others nothing, 0 where two share equally.
+    Near 1 where one latent determines the factor and no other knows it, 0 where two know it equally well.
 
     Args:
         information: in nats, as `mutual_information` estimates it.
@@ -147,11 +141,9 @@ def mutual_information_gap(
 
     Source: Chen et al. 2018, eq. 6.
     """
-    if information.dim() != 2 or len(information) < 2 or not entropy > 0:
-        raise ValueError(
-            "information must have a row for each of at least two latents, and entropy be positive; "
-            f"shape {tuple(information.shape)} and {entropy} were given"
-        )
+    checks.shape(("latent_dim", "num_factors"), information=information)
+    checks.at_least(2, latent_dim=len(information))
+    checks.positive(entropy=entropy)
     best, second = information.topk(2, dim=0).values
     return (best - second) / entropy
 
@@ -160,13 +152,12 @@ def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
     """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n).
 
     Raises:
-        ValueError: if there is no outcome, or one is no boolean.
+        TypeError: if the outcomes are no booleans.
+        ValueError: if there is none.
     """
-    if hits.dtype != torch.bool or hits.dim() != 1 or not len(hits):
-        raise ValueError(
-            "hits must hold at least one boolean, shape (num,); "
-            f"{hits.dtype} of shape {tuple(hits.shape)} was given"
-        )
+    checks.shape(("num",), hits=hits)
+    if hits.dtype != torch.bool:
+        raise TypeError(f"hits must hold booleans; {hits.dtype} was given")
     p = hits.double().mean().item()
     return Proportion(p, (p * (1 - p) / len(hits)) ** 0.5)
 
@@ -189,21 +180,12 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    for name, a, b in [("codes", codes, labels), ("test_codes", test_codes, test_labels)]:
-        if len(a) != len(b):
-            raise ValueError(
-                f"{name} and its labels must be equal in number; {len(a)} and {len(b)} were given"
-            )
-        if a.dim() != 2 or a.shape[1:] != codes.shape[1:]:
-            raise ValueError(
-                f"codes and test_codes must be vectors of one dimension, shape (num, dim); {name} has {tuple(a.shape)}"
-            )
-        if not bool(a.isfinite().all()):
-            raise ValueError(f"{name} must be finite; an infinite value or a NaN was given")
-    if len(labels.unique()) < 2:
-        raise ValueError(
-            f"labels must hold at least two classes; {labels.unique().tolist()} were given"
-        )
+    checks.shape(("num", "dim"), codes=codes)
+    checks.shape(("num_test", codes.shape[1]), test_codes=test_codes)
+    checks.shape((len(codes),), labels=labels)
+    checks.shape((len(test_codes),), test_labels=test_labels)
+    checks.finite(codes=codes, test_codes=test_codes)
+    checks.at_least(2, num_classes=len(labels.unique()))
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     probe.fit(_array(codes), _array(labels))
     predicted = torch.from_numpy(probe.predict(_array(test_codes)))
@@ -220,24 +202,20 @@ def auroc(normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"
     """
     from sklearn.metrics import roc_auc_score
 
-    if normal.dim() != 1 or anomalous.dim() != 1:
-        raise ValueError(
-            "normal and anomalous must each hold one score per example, shape (num,); "
-            f"{tuple(normal.shape)} and {tuple(anomalous.shape)} were given"
-        )
+    checks.shape(("num",), normal=normal)
+    checks.shape(("num_anomalous",), anomalous=anomalous)
+    checks.finite(normal=normal, anomalous=anomalous)
     scores = torch.cat([normal, anomalous]).detach().cpu().double()
-    if not len(normal) or not len(anomalous) or not bool(scores.isfinite().all()):
-        raise ValueError("normal and anomalous must each hold at least one score, all finite")
     return float(roc_auc_score(torch.arange(len(scores)).numpy() >= len(normal), scores.numpy()))
 
 
 def energy_test(
     x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"], num_permutations: int = 200
 ) -> TwoSampleTest:
-    """Test whether two samples come from one law, with the energy distance and random relabelings.
+    """Test whether two samples come from one distribution, with the energy distance and random relabelings.
 
-    The statistic 2 E||x - y|| - E||x - x'|| - E||y - y'|| is zero for equal laws and positive otherwise. The smallest
-    p-value it can report is 1 / (num_permutations + 1).
+    The statistic 2 E||x - y|| - E||x - x'|| - E||y - y'|| is zero for equal distributions and positive
+    otherwise. The smallest p-value it can report is 1 / (num_permutations + 1).
 
     Raises:
         ValueError: if the samples differ in dimension, hold fewer than two points or a value that is not finite, or
@@ -245,17 +223,9 @@ def energy_test(
 
     Source: Szekely & Rizzo 2013, eq. 2.1 and section 4.
     """
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise ValueError(
-            "x and y must be samples of at least two vectors of equal dimension; "
-            f"shapes {tuple(x.shape)} and {tuple(y.shape)} were given"
-        )
-    if num_permutations < 1:
-        raise ValueError(f"num_permutations must be at least 1; {num_permutations} was given")
+    _check_samples(x, y)
+    checks.at_least(1, num_permutations=num_permutations)
     both = torch.cat([x, y]).double()
-    # Every comparison with a NaN is false, which would look like the smallest p-value.
-    if not bool(both.isfinite().all()):
-        raise ValueError("x and y must be finite; an infinite value or a NaN was given")
     distance = torch.cdist(both, both)
 
     def statistic(order: Tensor) -> Tensor:
@@ -271,11 +241,11 @@ def energy_test(
 
 
 def frechet_distance(x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"]) -> float:
-    """Squared Wasserstein distance of two normals with the means and covariances of x and y.
+    """Squared Wasserstein distance of two Gaussians with the means and covariances of x and y.
 
     |m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x^{1/2} C_y C_x^{1/2})^{1/2}). Of the features of
-    pictures it is called FID where the features are those of Inception. Two samples of
-    one law are not at 0 but at about 1 / num, so that only samples of one size can be
+    images it is called FID where the features are those of Inception. Two samples of
+    one distribution are not at 0 but at about 1 / num, so that only samples of one size can be
     compared: put the distance of two samples of data beside it.
 
     Args:
@@ -288,14 +258,8 @@ def frechet_distance(x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"])
 
     Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6.
     """
-    if x.dim() != 2 or y.shape[1:] != x.shape[1:] or min(len(x), len(y)) < 2:
-        raise ValueError(
-            "x and y must be samples of at least two vectors of equal dimension; "
-            f"shapes {tuple(x.shape)} and {tuple(y.shape)} were given"
-        )
+    _check_samples(x, y)
     x, y = x.double(), y.double()
-    if not bool(x.isfinite().all() and y.isfinite().all()):
-        raise ValueError("x and y must be finite; an infinite value or a NaN was given")
     # With C = R^T R, the trace of the root is the sum of the singular values of R_x R_y^T.
     # No root of a rounded eigenvalue is taken: exact to rounding, also where C is singular.
     R_x, R_y = (torch.linalg.qr((a - a.mean(0)) / (len(a) - 1) ** 0.5, "r").R for a in (x, y))
@@ -308,15 +272,22 @@ def bits_per_dim(nats: Float[Tensor, "*shape"], num_dims: int) -> Float[Tensor, 
     """Nats of one example as bits per dimension: nats / (num_dims log 2).
 
     The usual figure is that of -log p(x), or of minus the bound, for the probability of
-    8-bit pictures. A density on [-1, 1] needs log2(255 / 2) = 6.994 bits more, since
+    8-bit images. A density on [-1, 1] needs log2(255 / 2) = 6.994 bits more, since
     its gray levels are 2 / 255 apart.
 
     Raises:
         ValueError: if `num_dims` is below 1.
     """
-    if num_dims < 1:
-        raise ValueError(f"num_dims must be at least 1; {num_dims} was given")
+    checks.at_least(1, num_dims=num_dims)
     return nats / (num_dims * math.log(2))
+
+
+def _check_samples(x: Tensor, y: Tensor) -> None:
+    """Two samples of at least two finite vectors each; a NaN would look like the smallest p-value."""
+    checks.shape(("num", "dim"), x=x)
+    checks.shape(("num_y", x.shape[1]), y=y)
+    checks.at_least(2, num=len(x), num_y=len(y))
+    checks.finite(x=x, y=y)
 
 
 def _ranks(values: Float[Tensor, "num dim"]) -> Int[Tensor, "num dim"]:

@@ -1,8 +1,12 @@
 """Where and how large a computation runs: device, precision and scale, decided in one place and only when asked."""
 
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -75,3 +79,38 @@ def progress_bar(steps: Iterable[Any], description: str | None, done: int = 0) -
     return tqdm(
         steps, desc=description, initial=done, leave=False, mininterval=0.25, disable=disable
     )
+
+
+def device_name() -> str:
+    """The processor of `device()` in words."""
+    if device().type == "cuda":
+        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory held so far: the device's on CUDA, the process's on Linux, else not measured."""
+    if device().type == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)
+
+
+def commit() -> str:
+    """The checked-out commit that this package belongs to, "-dirty" where tracked files have changed, or "unknown"."""
+    file = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed copy may lie in somebody else's checkout.
+        git("ls-files", "--error-unmatch", file.name)
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -20,7 +20,8 @@ from companion.distributions import (
     diagonal_normal,
 )
 from companion.elbo import LatentChain
-from companion.networks import conv_decoder, conv_encoder, mlp
+from companion.networks.conv import conv_decoder, conv_encoder
+from companion.networks.mlp import mlp
 
 
 class Vae(LatentChain):
@@ -56,11 +57,7 @@ class Vae(LatentChain):
     def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(z | x)."""
         code = self.encoder(x).to(self.origin)  # autocast gives bfloat16
-        if code.shape != (len(x), 2 * self.latent_dim):
-            raise ValueError(
-                f"encoder must give {2 * self.latent_dim} numbers for each of {len(x)} "
-                f"examples, mean and log-variance; it gave shape {tuple(code.shape)}"
-            )
+        checks.shape((len(x), 2 * self.latent_dim), **{"encoder(x)": code})
         mean, log_var = code.chunk(2, dim=1)
         return diagonal_normal(mean, torch.exp(log_var / 2))
 

@@ -24,6 +24,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
             config.stash[LEFT_OUT] += 1
 
 
+def pytest_sessionfinish(session: Any) -> None:
+    """Tell the process that started this one; both workers collect, and so count, all cells."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left out"] = session.config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Hear it from a worker."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left out", 0)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say how many comparisons were left out."""
     if number := config.stash.get(LEFT_OUT, 0):

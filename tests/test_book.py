@@ -12,13 +12,12 @@ import nbformat
 import pytest
 import yaml
 
-from tools import labels, notebooks, plain
+from tools import cells, labels, notebooks, rules
 from tools.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = labels.Book(ROOT)
 CHAPTERS = BOOK.notebooks()
-EQUATIONS = BOOK.equations()
 CHECKS = labels.checks(BOOK)
 
 each_chapter = pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.docname)
@@ -89,7 +88,7 @@ def test_chapters_are_numbered_as_their_files() -> None:
 
 def test_every_page_starts_with_its_one_title() -> None:
     for page in BOOK.pages.values():
-        assert [level for _, level, _ in page.sections].count(1) == 1, page.docname
+        assert page.levels.count(1) == 1, page.docname
         first = next(
             line
             for line in page.cells[0][1].split("\n")
@@ -107,12 +106,12 @@ def test_a_chapter_passes_the_check_of_the_tool(page: labels.Page) -> None:
 def test_no_myst_is_left_for_jupyter(page: labels.Page) -> None:
     for cell in nbformat.read(notebooks.path_of(BOOK, page), 4).cells:
         if cell.cell_type == "markdown":
-            assert plain.leftovers(cell.source) == [], cell.id
+            assert cells.leftovers(cell.source) == [], cell.id
 
 
 @each_chapter
 def test_the_set_up_cell_is_the_one_the_tool_writes(page: labels.Page) -> None:
-    first = notebooks.code_cells(nbformat.read(notebooks.path_of(BOOK, page), 4))[0]
+    first = rules.code_cells(nbformat.read(notebooks.path_of(BOOK, page), 4))[0]
     assert first.source == notebooks.SETUP.format(repository=BOOK.repository).rstrip("\n")
 
 
@@ -137,36 +136,6 @@ def test_labels_are_unique() -> None:
     assert BOOK.duplicates == []
 
 
-def test_equation_labels_say_what_they_are() -> None:
-    assert EQUATIONS
-    wrong = [label for label in EQUATIONS if not label.startswith(("eq-", labels.DEFINITION))]
-    assert wrong == []
-
-
-def test_every_claim_is_verified() -> None:
-    verified = {check.label for check in CHECKS}
-    unverified = [
-        f"{p.docname}: {label}" for label, p in EQUATIONS.items() if label.startswith("eq-")
-    ]
-    unverified = [name for name in unverified if name.split(": ")[1] not in verified]
-    assert unverified == []
-
-
-def test_every_check_belongs_to_an_equation_of_its_chapter() -> None:
-    assert [check.label for check in CHECKS if check.label not in EQUATIONS] == []
-    assert [c.label for c in CHECKS if EQUATIONS[c.label].docname != c.docname] == []
-
-
-@each_chapter
-def test_every_verify_call_has_left_its_line(page: labels.Page) -> None:
-    """One stored line for each call whose label stands in the code, so none can hide in a branch that never ran."""
-    printed = [check.label for check in CHECKS if check.docname == page.docname]
-    for kind, code, metadata in page.cells:
-        if kind == "code" and "raises-exception" not in metadata.get("tags", []):
-            for label in labels.verify_calls(code):
-                assert label is None or label in printed, label
-
-
 # ------------------------------------------------------------------------------------------------ sources and errata
 
 
@@ -183,7 +152,7 @@ def test_the_rows_of_the_sources_are_well_formed() -> None:
 def test_claims_name_known_rows_and_stand_below_a_label() -> None:
     known = {row["id"] for row in table("coverage.tsv")}
     assert BOOK.claims
-    assert [claim for claim in BOOK.claims if claim.row not in known or claim.label is None] == []
+    assert [claim for claim in BOOK.claims if claim.row not in known or claim.section is None] == []
 
 
 @each_chapter

@@ -1,20 +1,10 @@
 """The checks of the chapters: a plausible wrong answer gets a hint, a right one a line, an open one no error."""
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import answers_autoencoders
-import answers_ddpm_sampling
-import answers_ddpm_training
-import answers_diffusion_elbo
-import answers_diffusion_priors
-import answers_elbo
-import answers_gaussian_toys
-import answers_hierarchical_vae
-import answers_kl_divergence
-import answers_latent_space
-import answers_reparameterization
-import answers_vae_training
 import pytest
 import torch
 
@@ -22,20 +12,10 @@ from companion.autoencoder import mlp_autoencoder
 from companion.page.exercises import NotYet
 from companion.page.exercises import autoencoders as exercises
 
-CHAPTERS = (
-    answers_autoencoders,
-    answers_kl_divergence,
-    answers_elbo,
-    answers_reparameterization,
-    answers_gaussian_toys,
-    answers_vae_training,
-    answers_latent_space,
-    answers_hierarchical_vae,
-    answers_diffusion_elbo,
-    answers_ddpm_training,
-    answers_ddpm_sampling,
-    answers_diffusion_priors,
-)
+ANSWERS = Path(__file__).parent / "answers"
+CHAPTERS = [
+    importlib.import_module(f"answers.{file.stem}") for file in sorted(ANSWERS.glob("*.py"))
+]
 RIGHT = [pair for chapter in CHAPTERS for pair in chapter.RIGHT]
 WRONG = [pair for chapter in CHAPTERS for pair in chapter.WRONG]
 

@@ -1,55 +1,23 @@
+"""Tests of companion.zoo.checkpoints: a run that is stopped goes on as if it had not been, or is refused."""
+
 import errno
-import json
+import hashlib
+import io
 import os
 import signal
 import stat
 import subprocess
 import sys
 from collections import OrderedDict
-from dataclasses import asdict, fields, replace
 
 import pytest
-import safetensors.torch
 import torch
 from torch import nn
 
 from companion.data import Batches
 from companion.training import exponential_average, fit
-from companion.zoo import checkpoints
-from companion.zoo.checkpoints import (
-    Card,
-    check_weights,
-    load_run,
-    load_weights,
-    save_run,
-    save_weights,
-    weight_names,
-)
-
-CARD = Card(
-    name="tiny",
-    data="mnist",
-    scale="small",
-    command="python -m companion train tiny",
-    commit="0123abc",
-    seed=3,
-    device="CPU",
-    torch="2.9",
-    minutes=0.5,
-    metric="squared error",
-    metric_value=1.25,
-    metric_se=0.01,
-)
-
-
-class Scheduled(nn.Module):
-    """A linear layer, and a buffer that float16 would spoil."""
-
-    def __init__(self, num_in=3, num_out=2):
-        super().__init__()
-        self.linear = nn.Linear(num_in, num_out)
-        self.register_buffer("log_alpha_bar", -torch.linspace(0, 1, 5).double() / 3)
-        self.register_buffer("count", torch.tensor(7))
+from companion.zoo import weights
+from companion.zoo.checkpoints import load_run, save_run
 
 
 def flip_a_bit(path, position):
@@ -57,192 +25,6 @@ def flip_a_bit(path, position):
     blob[position] ^= 1
     path.write_bytes(blob)
 
-
-# --- weights ---------------------------------------------------------------------------------------------------------
-
-
-def test_weights_come_back_rounded_to_float16_and_buffers_exactly(tmp_path):
-    torch.manual_seed(0)
-    model, other = Scheduled(), Scheduled()
-    card = save_weights(model, "tiny", CARD, tmp_path)
-    assert load_weights("tiny", other, tmp_path) == card
-    assert torch.equal(other.linear.weight, model.linear.weight.half().float())
-    assert other.linear.weight.dtype == torch.float32
-    assert torch.equal(other.log_alpha_bar, model.log_alpha_bar)
-    assert other.count.item() == 7
-    assert (model.linear.weight - other.linear.weight).abs().max() < 5e-4
-    assert card == replace(CARD, num_parameters=8, sha256=card.sha256)
-    # The file is an ordinary one, checked with the system's own tools.
-    stored = safetensors.torch.load_file(tmp_path / "tiny.safetensors")
-    assert (
-        stored["linear.weight"].dtype == torch.float16
-        and stored["log_alpha_bar"].dtype == torch.float64
-    )
-    assert json.loads((tmp_path / "tiny.json").read_text()) == asdict(card)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
-
-
-def test_weights_keep_the_dtype_of_the_model_and_the_bytes_are_the_same_each_time(tmp_path):
-    torch.manual_seed(0)
-    model = Scheduled()
-    first = save_weights(model, "tiny", CARD, tmp_path)
-    assert save_weights(model, "tiny", CARD, tmp_path) == first
-    double = Scheduled().double()
-    load_weights("tiny", double, tmp_path)
-    assert torch.equal(double.linear.weight, model.linear.weight.half().double())
-
-
-def test_tied_weights_are_stored(tmp_path):
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = nn.Linear(2, 2, bias=False)
-            self.second = nn.Linear(2, 2, bias=False)
-            self.second.weight = self.first.weight
-
-    model, other = Tied(), Tied()
-    assert save_weights(model, "tiny", CARD, tmp_path).num_parameters == 4
-    load_weights("tiny", other, tmp_path)
-    assert torch.equal(other.second.weight, model.first.weight.half().float())
-
-
-@pytest.mark.parametrize("name", ["other", "../tiny", "a/tiny", ""])
-def test_save_refuses_a_name_that_is_not_the_card_s(tmp_path, name):
-    card = CARD if name == "other" else replace(CARD, name=name)
-    if name == "":
-        card = CARD
-    with pytest.raises(ValueError, match="name must be a plain file name and that of the card"):
-        save_weights(Scheduled(), name, card, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("value", [7e4, float("nan"), float("inf")])
-def test_save_refuses_what_float16_cannot_hold(tmp_path, value):
-    model = Scheduled()
-    with torch.no_grad():
-        model.linear.bias[1] = value
-    with pytest.raises(ValueError, match=r"fit into float16.*'linear.bias' does not"):
-        save_weights(model, "tiny", CARD, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path):
-    for name in ("tiny", "big"):
-        save_weights(Scheduled(), name, replace(CARD, name=name), tmp_path)
-    assert weight_names(tmp_path) == ["big", "tiny"]
-    with pytest.raises(
-        ValueError, match=r"name must be one of the weights \['big', 'tiny'\]; 'tyni' was given"
-    ):
-        load_weights("tyni", Scheduled(), tmp_path)
-    assert weight_names(tmp_path / "nowhere") == []
-
-
-def test_every_single_altered_byte_is_refused_and_the_model_unchanged(tmp_path):
-    save_weights(Scheduled(), "tiny", CARD, tmp_path)
-    path, model = tmp_path / "tiny.safetensors", Scheduled()
-    before = model.linear.weight.clone()
-    for position in range(0, path.stat().st_size, 7):
-        flip_a_bit(path, position)
-        with pytest.raises(
-            ValueError, match="the weights 'tiny' must have the checksum of their card"
-        ):
-            load_weights("tiny", model, tmp_path)
-        flip_a_bit(path, position)
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="checksum"):
-        check_weights("tiny", tmp_path)
-    path.unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"'tiny' have a card, but their file .* is missing"
-    ):
-        load_weights("tiny", model, tmp_path)
-    assert torch.equal(model.linear.weight, before)
-
-
-@pytest.mark.parametrize("text", ["{", "[1, 2]", '{"name": "tiny"}', '{"nonsense": 1}'])
-def test_a_damaged_card_is_refused(tmp_path, text):
-    save_weights(Scheduled(), "tiny", CARD, tmp_path)
-    (tmp_path / "tiny.json").write_text(text)
-    with pytest.raises(
-        ValueError, match="the card of the weights 'tiny' must be JSON with the fields of Card"
-    ):
-        load_weights("tiny", Scheduled(), tmp_path)
-
-
-def test_another_architecture_is_refused_naming_the_first_tensor_that_differs(tmp_path):
-    save_weights(Scheduled(), "tiny", CARD, tmp_path)
-    wider = Scheduled(num_in=4)
-    before = {key: tensor.clone() for key, tensor in wider.state_dict().items()}
-    with pytest.raises(
-        ValueError,
-        match=r"the weights 'tiny' do not fit the model: Scheduled needs 'linear.weight' of shape \(2, 4\), "
-        r"but they hold shape \(2, 3\)",
-    ):
-        load_weights("tiny", wider, tmp_path)
-    assert all(torch.equal(tensor, before[key]) for key, tensor in wider.state_dict().items())
-    load_weights("tiny", small := Scheduled(), tmp_path)
-    extended = Scheduled()
-    extended.extra = nn.Linear(2, 2)
-    with pytest.raises(
-        ValueError, match=r"needs 'extra.weight' of shape \(2, 2\), but they hold no such tensor"
-    ):
-        load_weights("tiny", extended, tmp_path)
-    extra = extended.extra.weight.clone()
-    load_weights("tiny", extended, tmp_path, partial=True)
-    assert torch.equal(extended.extra.weight, extra) and torch.equal(
-        extended.linear.weight, small.linear.weight
-    )
-    with pytest.raises(ValueError, match=r"but they hold shape \(2, 3\)"):
-        load_weights("tiny", wider, tmp_path, partial=True)
-    reduced = Scheduled()
-    del reduced.count
-    with pytest.raises(
-        ValueError, match=r"they hold 'count' of shape \(\), but Scheduled has no such tensor"
-    ):
-        load_weights("tiny", reduced, tmp_path)
-
-
-def test_shipped_weights_are_those_of_their_cards():
-    on_disk = {path.stem for path in checkpoints.WEIGHTS.glob("*.safetensors")}
-    assert set(weight_names()) == on_disk
-    for name in weight_names():
-        card = check_weights(name)
-        assert card.name == name and card.minutes > 0
-        assert card.command.startswith(
-            tuple(
-                f"python -m companion {what} "
-                for what in ("train", "record", "steps", "guide", "evaluate")
-            )
-        )
-        assert {field.name for field in fields(card)} == set(
-            json.loads((checkpoints.WEIGHTS / f"{name}.json").read_text())
-        )
-
-
-@pytest.mark.parametrize("failing", [1, 2, 3])
-def test_a_full_disk_does_not_part_weights_from_their_card(tmp_path, monkeypatch, failing):
-    model = Scheduled()
-    before = save_weights(model, "tiny", CARD, tmp_path)
-    calls, fsync = [], os.fsync
-
-    def full(descriptor):
-        calls.append(descriptor)
-        if len(calls) == failing:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        save_weights(Scheduled(), "tiny", replace(CARD, seed=4), tmp_path)
-    monkeypatch.undo()
-    card = load_weights("tiny", Scheduled(), tmp_path)  # refused if the file were not the card's
-    assert (
-        card == before or failing == 3
-    )  # the third flush is that of the folder, after both were replaced
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
-
-
-# --- runs ------------------------------------------------------------------------------------------------------------
 
 NUM_STEPS = 12  # three epochs of four batches, the last of them smaller
 
@@ -426,7 +208,7 @@ def test_a_failed_write_leaves_the_previous_file_and_no_other(
                 no_space()
 
         real = open
-        monkeypatch.setattr(checkpoints, "open", lambda *args: Full(real(*args)), raising=False)
+        monkeypatch.setattr(weights, "open", lambda *args: Full(real(*args)), raising=False)
     else:
         monkeypatch.setattr(os, broken, no_space)
     with pytest.raises(OSError, match="No space left"):
@@ -479,7 +261,7 @@ def test_a_damaged_run_is_refused_and_nothing_restored(tmp_path):
         path.write_bytes(intact[:length])
         with pytest.raises(ValueError, match="undamaged file"):
             load_run(path, **resumed.parts)
-    safetensors.torch.save_file({"a": torch.ones(1)}, path)
+    torch.save({"a": torch.ones(1)}, path)
     with pytest.raises(ValueError, match="undamaged file"):
         load_run(path, **resumed.parts)
     assert all(map(torch.equal, before, resumed.model.parameters()))
@@ -547,27 +329,39 @@ def test_every_kind_of_state_comes_back_the_same(tmp_path):
     assert restored.state == {"b": 1, "a": 2}
 
 
-@pytest.mark.parametrize(
-    "value", [{1, 2}, nn.Linear(1, 1), lambda: 0, {(1, 2): 3}, {None: 1}, torch.float32]
-)
-def test_state_that_json_and_tensors_cannot_hold_is_refused_by_its_place(tmp_path, value):
-    with pytest.raises(
-        TypeError, match=r"the state of a run may hold tensors.*'state.parts.part.deep.0' is a "
-    ):
+class Sneaky:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("exit",)
+
+
+@pytest.mark.parametrize("value", [nn.Linear(1, 1), lambda: 0, Sneaky()])
+def test_state_that_cannot_be_read_without_running_code_is_refused_when_it_is_saved(
+    tmp_path, value
+):
+    with pytest.raises(TypeError, match="the parts of a run must have states of tensors") as caught:
         save_run(tmp_path / "run", part=State({"deep": [value]}))
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_pickled(tmp_path):
-    save_run(tmp_path / "run", **Run().parts)
-    blob = (tmp_path / "run").read_bytes()
-    length = int.from_bytes(blob[:8], "little")
-    header = json.loads(
-        blob[8 : 8 + length]
-    )  # the format's own definition: a length, a JSON header, the numbers
-    ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    assert max(ends) == len(blob) - 8 - length
-    json.loads(header["__metadata__"]["state"])
+def test_a_pickle_with_the_right_checksum_runs_no_code(tmp_path):
+    buffer = io.BytesIO()
+    torch.save(Sneaky(), buffer)
+    blob = buffer.getvalue()
+    (tmp_path / "run").write_bytes(hashlib.sha256(blob).digest() + blob)
+    with pytest.raises(ValueError, match="path must be an undamaged file that save_run wrote"):
+        load_run(tmp_path / "run", part=State())
+
+
+def test_other_settings_are_refused_and_all_come_back(tmp_path):
+    save_run(tmp_path / "run", {"lr": 0.1, "minutes": 3.0}, part=State(1))
+    restored = State()
+    with pytest.raises(ValueError, match="with the lr it was begun with, 0.1; it is 0.2 now"):
+        load_run(tmp_path / "run", {"lr": 0.2}, part=restored)
+    assert restored.state is None
+    assert load_run(tmp_path / "run", {"lr": 0.1}, part=restored) == {"lr": 0.1, "minutes": 3.0}
 
 
 def test_random_numbers_of_cuda_are_stored_and_restored_where_there_is_a_device(

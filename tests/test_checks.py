@@ -34,6 +34,16 @@ from companion import checks
             "num must be an integer, at least 1; '3' was given",
         ),
         (
+            lambda: checks.sizes(2, hidden=[3]),
+            ValueError,
+            "hidden must hold at least 2 positive integers; [3] was given",
+        ),
+        (
+            lambda: checks.sizes(1, image_shape=(3, 0)),
+            ValueError,
+            "image_shape must hold at least 1 positive integers; [3, 0] was given",
+        ),
+        (
             lambda: checks.in_range(0, 1, eta=1.5),
             ValueError,
             "eta must lie in [0, 1]; 1.5 was given",
@@ -112,6 +122,7 @@ def test_bad_input_gets_one_sentence(
 
 def test_good_input_passes() -> None:
     checks.at_least(1, num=1, steps=np.int64(3), size=torch.tensor(2))
+    checks.sizes(1, hidden=(3,), levels=[2, 1])
     checks.in_range(0, 1, eta=0, share=torch.tensor(1.0))
     checks.positive(std=1e-9, step=np.float32(2))
     checks.not_negative(beta=0, free_nats=3)

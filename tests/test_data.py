@@ -4,10 +4,13 @@ import errno
 import gzip
 import hashlib
 import http.server
-import os
+import io
 import pickle
+import re
+import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from itertools import islice
@@ -15,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import torch
 
 from companion import data
@@ -28,6 +32,10 @@ MNIST_FILES = (
 )
 
 
+def no_answer(*args, **kwargs):
+    raise requests.ConnectionError
+
+
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """A data folder and a cache that only this test sees; nothing is replaced yet, and there is no network."""
@@ -35,7 +43,7 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("COMPANION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(images, "_replaced", set())
-    monkeypatch.setattr(images, "_any_answers", lambda urls: False)
+    monkeypatch.setattr(requests, "head", no_answer)
     return tmp_path / "data", tmp_path / "cache"
 
 
@@ -67,27 +75,40 @@ def write(folder, files):
         (folder / name).write_bytes(content)
 
 
-def publish(monkeypatch, name, folder, files):
+def digests(files):
+    return {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+
+
+def publish(monkeypatch, name, folder, files, archives=None, url="http://127.0.0.1:9/"):
     """Make these files the published ones."""
-    digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
-    monkeypatch.setitem(images._PUBLISHED, name, (folder, digests))
+    source = images._Source(folder, url, digests(archives or {"none": b""}), digests(files))
+    monkeypatch.setitem(images._SOURCES, name, source)
 
 
-def fake_torchvision(monkeypatch, name, download):
-    """Let `download(folder)` take the place of torchvision's download."""
-    real = images._torchvision_class(name)
+def packed(files):
+    return {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
 
-    class Fake(real):
-        def __init__(self, root, train=True, download=False):
-            if not download:
-                super().__init__(root, train=train)
-            else:
-                replacement(Path(root))
 
-    replacement = download
-    Fake.__name__ = real.__name__  # torchvision names the folder after the class
-    monkeypatch.setattr(images, "_torchvision_class", lambda asked: Fake)
-    monkeypatch.setattr(images, "_any_answers", lambda urls: True)
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A mirror on this machine: the folder it serves, its address, and what was asked of it."""
+    folder, asked = tmp_path / "mirror", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, form, *args):
+            asked.append(args[0])
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        for proxy in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(proxy, raising=False)
+            monkeypatch.delenv(proxy.upper(), raising=False)
+        yield folder, f"http://127.0.0.1:{running.server_port}/", asked
+        running.shutdown()
 
 
 # What is loaded
@@ -134,7 +155,8 @@ def test_cifar10_keeps_channels_first(folders, monkeypatch):
     files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
     publish(monkeypatch, "cifar10", "cifar-10-batches-py", files)
     write(folders[0] / "cifar-10-batches-py", files)
-    kind = images._torchvision_class("cifar10")
+    from torchvision.datasets import CIFAR10 as kind
+
     md5 = [[name, hashlib.md5(content).hexdigest()] for name, content in files.items()]
     monkeypatch.setattr(kind, "train_list", md5[:5])
     monkeypatch.setattr(kind, "test_list", md5[5:6])
@@ -248,8 +270,8 @@ def test_a_truncated_or_altered_file_is_refused_and_kept(folders, monkeypatch, f
 
 def test_fashion_mnist_is_checked_through_its_archives(folders, monkeypatch):
     files, pixels, _ = idx_files()
-    archives = {f"{name}.gz": gzip.compress(content) for name, content in files.items()}
-    publish(monkeypatch, "fashion_mnist", "FashionMNIST/raw", archives)
+    archives = packed(files)
+    publish(monkeypatch, "fashion_mnist", "FashionMNIST/raw", {}, archives)
     raw = folders[0] / "FashionMNIST" / "raw"
     write(raw, files)
     assert (
@@ -288,50 +310,77 @@ def test_describe_tells_what_is_there_and_whether_it_is_right(folders, monkeypat
 # Downloads, and their failure
 
 
-def test_a_download_is_moved_into_the_cache_and_used_again(folders, monkeypatch):
+@pytest.fixture
+def online(folders, server, monkeypatch):
+    """The four files of MNIST, published and served; nothing else is there yet."""
+    monkeypatch.undo()
+    monkeypatch.setenv("COMPANION_DATA", str(folders[0]))
+    monkeypatch.setenv("COMPANION_CACHE", str(folders[1]))
+    monkeypatch.setattr(images, "_replaced", set())
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between two tries
     files, pixels, _ = idx_files()
-    publish(monkeypatch, "mnist", "MNIST/raw", files)
-    calls = []
+    publish(monkeypatch, "mnist", "MNIST/raw", files, packed(files), server[1])
+    write(server[0], packed(files))
+    return server, files, pixels
 
-    def download(root):
-        calls.append(root)
-        write(root / "MNIST" / "raw", files)
 
-    fake_torchvision(monkeypatch, "mnist", download)
+def test_a_download_goes_into_the_cache_and_is_used_again(folders, online, capsys):
+    (_, _, asked), files, pixels = online
     for _ in range(2):
-        assert torch.equal(
-            data.load("mnist").images, torch.from_numpy(pixels["train"])[:, None] / 255
-        )
-    assert len(calls) == 1
+        loaded = data.load("mnist").images
+        assert torch.equal(loaded, torch.from_numpy(pixels["train"])[:, None] / 255)
+    assert [line.split()[0] for line in asked] == ["HEAD"] + 4 * ["GET"]
     assert data.find("mnist") == folders[1]
-    assert os.listdir(folders[1]) == ["MNIST"]  # the temporary folder is gone
-
-
-def test_an_altered_download_is_refused_and_the_old_files_are_kept(folders, monkeypatch):
-    files, _, _ = idx_files()
-    publish(monkeypatch, "mnist", "MNIST/raw", files)
-    old = {name: files[name] for name in MNIST_FILES[:3]}  # one is missing, so a download is due
-    write(folders[1] / "MNIST" / "raw", old)
-    fake_torchvision(
-        monkeypatch,
-        "mnist",
-        lambda root: write(
-            root / "MNIST" / "raw", {**files, MNIST_FILES[0]: files[MNIST_FILES[0]][:-100]}
-        ),
-    )
-    with pytest.raises(ValueError, match="train-images-idx3-ubyte is truncated or altered"):
-        data.load("mnist")
     raw = folders[1] / "MNIST" / "raw"
+    assert {path.name for path in raw.iterdir()} == {*files, *packed(files)}
+    line = capsys.readouterr().out
+    lacks = f"$COMPANION_DATA, {folders[0]} (it lacks {MNIST_FILES[2]})"
+    assert (
+        line
+        == f"data: downloading mnist, for no copy is in {lacks}, or in the cache {folders[1]}\n"
+    )
+
+
+def test_an_archive_of_many_files_is_unpacked(folders, online, server, monkeypatch):
+    files = {f"data_batch_{i}": bytes([i]) * 10 for i in range(1, 6)}
+    packed_up = io.BytesIO()
+    with tarfile.open(fileobj=packed_up, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    archive = {"cifar-10-python.tar.gz": packed_up.getvalue()}
+    publish(monkeypatch, "cifar10", "cifar-10-batches-py", files, archive, server[1])
+    write(server[0], archive)
+    folder = images._download("cifar10") / "cifar-10-batches-py"
+    assert {name: (folder / name).read_bytes() for name in files} == files
+
+
+def test_an_altered_download_is_refused_and_the_old_files_are_kept(folders, online):
+    (mirror, url, _), files, _ = online
+    old = {name: files[name] for name in MNIST_FILES[:3]}  # one is missing, so a download is due
+    raw = folders[1] / "MNIST" / "raw"
+    write(raw, old)
+    (mirror / f"{MNIST_FILES[0]}.gz").write_bytes(gzip.compress(files[MNIST_FILES[0]][:-100]))
+    sentence = (
+        f"{url}{MNIST_FILES[0]}.gz is truncated or altered and was dropped: its SHA-256 must be"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        data.load("mnist")
     assert {path.name: path.read_bytes() for path in raw.iterdir()} == old
-    assert os.listdir(folders[1]) == ["MNIST"]
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_without_a_network_digits_stand_in_and_one_line_says_so(folders, capsys, name):
     train, test = data.load(name), data.load(name, "test")
     data.load(name)
-    line = f"data: no copy of {name} and no network; using scikit-learn's 1,797 handwritten digits at 28x28 instead\n"
-    assert capsys.readouterr() == (line, "")
+    out, err = capsys.readouterr()
+    places = f"$COMPANION_DATA, {folders[0]} (it lacks t10k-images-idx3-ubyte[.gz]*), or in the cache {folders[1]}"
+    assert err == "" and re.fullmatch(
+        f"data: no copy of {name} in {re.escape(places).replace(re.escape('[.gz]*'), '[.gz]*')} and no network; "
+        "using scikit-learn's 1,797 handwritten digits at 28x28 instead\n",
+        out,
+    )
     for loaded, num in ((train, 9 * 1442), (test, 9 * 355)):
         assert loaded.name == "digits"
         assert loaded.images.shape == (num, 1, 28, 28)
@@ -369,64 +418,57 @@ def test_without_a_network_or_a_fallback_one_sentence_says_what_to_do(folders):
             data.load(name, fallback=fallback)
 
 
-def test_a_failed_download_falls_back_with_the_reason(folders, monkeypatch, capsys):
-    def fail(root):
-        raise RuntimeError("Error downloading\ntrain-images-idx3-ubyte.gz")
-
-    fake_torchvision(monkeypatch, "mnist", fail)
+def test_a_failed_download_falls_back_with_the_reason(folders, online, capsys):
+    (mirror, _, _), _, _ = online
+    (mirror / f"{MNIST_FILES[2]}.gz").unlink()
     assert data.load("mnist").name == "digits"
-    line = capsys.readouterr().out
-    assert (
-        "its download failed (Error downloading train-images-idx3-ubyte.gz); using scikit-learn's"
-        in line
-    )
-    assert line.count("\n") == 1
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "and its download failed (404 Client Error" in line and "; using scikit-learn's" in line
     with pytest.raises(FileNotFoundError, match="its download failed"):
         data.load("mnist", fallback=False)
 
 
-def test_a_full_disk_is_not_taken_for_a_missing_network(folders, monkeypatch):
-    def fail(root):
+def test_a_full_disk_is_not_taken_for_a_missing_network(online, monkeypatch):
+    def fail(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    fake_torchvision(monkeypatch, "mnist", fail)
+    monkeypatch.setattr(images, "_unpack", fail)
     with pytest.raises(OSError, match="No space left on device"):
         data.load("mnist")
 
 
-def test_a_silent_network_is_given_up_soon(monkeypatch):
-    end = threading.Event()
-
-    def look_up(*args, **kwargs):
-        end.wait(10)
-        raise OSError("no such host")
-
+def test_a_silent_network_is_given_up_soon(folders, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("COMPANION_DATA", str(folders[0]))
+    monkeypatch.setenv("COMPANION_CACHE", str(folders[1]))
     monkeypatch.setattr(images, "_ANSWER_TIMEOUT", 0.2)
-    monkeypatch.setattr("socket.getaddrinfo", look_up)
-    for proxy in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(proxy, raising=False)
-        monkeypatch.delenv(proxy.upper(), raising=False)
-    start = time.monotonic()
-    try:
-        assert not images._any_answers(["http://mirror.invalid/file"])
-        assert time.monotonic() - start < 2
-    finally:
-        end.set()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        publish(monkeypatch, "mnist", "MNIST/raw", idx_files()[0], url=url)
+        start = time.monotonic()
+        with pytest.raises(FileNotFoundError, match="no network"):
+            data.load("mnist", fallback=False)
+    assert time.monotonic() - start < 5
 
 
-def test_a_refused_connection_is_no_answer_and_an_error_page_is_one():
-    server = http.server.HTTPServer(
-        ("127.0.0.1", 0), http.server.BaseHTTPRequestHandler
-    )  # answers 501 to everything
-    server.RequestHandlerClass.log_message = lambda *args: None
-    url = f"http://127.0.0.1:{server.server_port}/file"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        assert images._any_answers(["http://127.0.0.1:9/file", url])
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert not images._any_answers([url])
+@pytest.mark.parametrize("kind", ["missing", "file", "half"])
+def test_a_data_folder_that_lacks_files_is_named(folders, monkeypatch, kind):
+    files, _, _ = idx_files()
+    publish(monkeypatch, "mnist", "MNIST/raw", files)
+    lacks = "everything, being no folder"
+    if kind == "half":
+        write(folders[0] / "MNIST" / "raw", {name: files[name] for name in MNIST_FILES[:3]})
+        lacks = MNIST_FILES[3]
+    else:
+        folders[0].rmdir()
+        if kind == "file":
+            folders[0].touch()
+    sentence = re.escape(f"no copy in $COMPANION_DATA, {folders[0]} (it lacks {lacks}), or in the")
+    assert re.match(sentence, data.describe()[0].note)
+    with pytest.raises(
+        FileNotFoundError, match=sentence.replace("no\\ copy", "no\\ copy\\ of\\ mnist")
+    ):
+        data.load("mnist", fallback=False)
 
 
 def test_importing_the_package_imports_no_heavy_library():
@@ -541,7 +583,7 @@ def test_foreign_states_are_refused():
             (torch.zeros(3),),
             {"batch_size": 2.0},
             TypeError,
-            "batch_size must be an integer; 2.0 was given",
+            "batch_size must be an integer, at least 1; 2.0 was given",
         ),
     ],
 )
@@ -560,5 +602,18 @@ def test_binarize_draws_each_pixel_with_its_gray_level():
     ).all()  # 0 and 1 stay as they are
     assert not torch.equal(drawn, data.binarize(x))
     assert data.binarize(x.double()).dtype == torch.double
+    assert data.binarize(torch.empty(0, 1, 28, 28)).shape == (0, 1, 28, 28)
     with pytest.raises(ValueError, match=r"^x must lie in \[0, 1\]; 0 to 255 was given$"):
         data.binarize(torch.tensor([0.0, 255.0]))
+    with pytest.raises(TypeError, match="^x must be floating-point; torch.uint8 was given$"):
+        data.binarize(torch.tensor([0, 1], dtype=torch.uint8))
+
+
+def test_images_go_to_the_symmetric_range_and_back():
+    x = torch.tensor([0.0, 0.25, 1.0])
+    assert data.to_symmetric(x).tolist() == [-1.0, -0.5, 1.0]
+    assert torch.equal(data.to_unit(data.to_symmetric(x)), x)
+    assert data.to_unit(torch.tensor([-1.5, 3.0])).tolist() == [
+        0.0,
+        1.0,
+    ]  # as samplers may leave it

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import (
     Categorical,
@@ -35,7 +36,7 @@ from companion.schedule import (
     v_from_x_0,
 )
 from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
-from companion.zoo.checkpoints import Card, load_weights, save_weights
+from companion.zoo.weights import load_weights, save_weights
 
 F64 = torch.double
 
@@ -491,17 +492,14 @@ def test_a_discretized_likelihood_is_the_density_of_smooth_pictures_times_the_wi
 
 
 def test_weights_survive_a_file_and_hold_the_schedule_unrounded(tmp_path: Any) -> None:
-    model, card = (
-        picture_model(T=10),
-        Card("d", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0),
-    )
+    model = picture_model(T=10)
     names = {f"denoiser.network.{name}" for name in Net().state_dict()}
     assert set(model.state_dict()) == {
         *names,
         "schedule.log_alpha_bar",
         "denoiser.schedule.log_alpha_bar",
     }
-    save_weights(model, "d", card, tmp_path)
+    save_weights(model, card("d"), tmp_path)
     other = picture_model(T=10)
     load_weights("d", other, tmp_path)
     assert torch.equal(other.schedule.log_alpha_bar, model.schedule.log_alpha_bar)

@@ -4,7 +4,15 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from companion.page.exercises import NotYet, exercise, expect, expect_close, expect_function
+from companion.page.exercises import (
+    NotYet,
+    bisect,
+    exercise,
+    expect,
+    expect_close,
+    expect_function,
+    same_function,
+)
 
 
 @exercise("two-thirds")
@@ -14,21 +22,24 @@ def check_number(answer):
     return "it is what is left"
 
 
-@exercise("square")
-def check_square(function):
+@same_function(
+    "square",
+    [(torch.tensor([1.0, -2.0]),), (3.0,)],
+    hint="Multiply x by itself.",
+    remark="positive",
+)
+def check_square(x):
     """Check a function."""
-    expect_function(
-        function,
-        lambda x: x**2,
-        [(torch.tensor([1.0, -2.0]),), (3.0,)],
-        hint="Multiply x by itself.",
-    )
+    return x**2
 
 
 def test_right_answer_prints_one_line(capsys):
     check_number(0.66667)
     check_square(lambda x: x * x)
-    assert capsys.readouterr().out == "correct: two-thirds, it is what is left\ncorrect: square\n"
+    assert (
+        capsys.readouterr().out
+        == "correct: two-thirds, it is what is left\ncorrect: square, positive\n"
+    )
 
 
 @pytest.mark.parametrize("answer", [..., None, (1.0, ...), [None]])
@@ -92,6 +103,20 @@ def test_function_cannot_spoil_the_input_of_the_reference():
 def test_error_of_the_readers_own_code_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         check_square(lambda x: 1 / 0)
+
+
+def test_an_expected_zero_is_met_but_for_rounding():
+    expect_close(1e-10, 0.0, "zero")
+    with pytest.raises(NotYet, match="too large"):
+        expect_close(1e-8, 0.0, "zero")
+
+
+def test_the_check_of_a_function_is_described():
+    assert (check_square.__name__, check_square.__doc__) == ("check_square", "Check a function.")
+
+
+def test_bisection_finds_where_a_property_ends():
+    assert bisect(lambda x: x**2 < 2, 0.0, 4.0) == pytest.approx(2**0.5)
 
 
 def test_expect_takes_conditions():

@@ -320,3 +320,58 @@ def test_the_spy_sees_what_an_import_does(tmp_path: Path) -> None:
         "guesthouse.e",
     }
     assert {"guesthouse.b reads HOME", "guesthouse.e reads everything"} <= set(did["reads"])
+
+
+# ------------------------------------------------------------------------------------------------ rooms and circles
+
+MOST_LINES = 400
+
+
+def test_no_module_is_larger_than_four_hundred_lines() -> None:
+    root = PACKAGE.parent
+    files = [
+        *PACKAGE.rglob("*.py"),
+        *(root / "tools").rglob("*.py"),
+        *(root / "book").rglob("*.py"),
+    ]
+    lengths = {
+        str(file.relative_to(root)): len(file.read_text("utf8").splitlines()) for file in files
+    }
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def circles(package: Path) -> list[list[str]]:
+    """Modules that import each other in a round, directly or through others."""
+    graph = {}
+    for file in package.rglob("*.py"):
+        module = _module_name(file, package)
+        graph[module] = {target for target, _ in _imports(file, package)} - {module}
+    found: list[list[str]] = []
+    finished: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> None:
+        if module in path:
+            found.append([*path[path.index(module) :], module])
+        elif module not in finished:
+            for target in sorted(graph.get(module, ())):
+                walk(target, [*path, module])
+            finished.add(module)
+
+    for module in sorted(graph):
+        walk(module, [])
+    return found
+
+
+def test_no_module_needs_itself() -> None:
+    assert circles(PACKAGE) == []
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    package = house(
+        tmp_path,
+        elbo="def f():\n    from companion import vae\n",
+        vae="import companion.distributions\n",
+        distributions="from companion.elbo import f\n",
+    )
+    names = ["companion.distributions", "companion.elbo", "companion.vae"]
+    assert circles(package) == [[*names, names[0]]]

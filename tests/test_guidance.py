@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from companion.ddpm import Ddpm, denoising_loss
 from companion.denoisers import MixtureDenoiser, NoisePredictor, VPredictor, gaussian_denoiser
 from companion.guidance import classifier_free_loss, guided, posterior_denoiser
-from companion.networks import UNet
+from companion.networks.unet import UNet
 from companion.samplers import ddim_sample, ddpm_sample
 from companion.schedule import linear_schedule, noise_from_x_0
 from companion.training import fit

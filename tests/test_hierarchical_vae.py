@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -28,10 +29,11 @@ from companion.elbo import (
 from companion.hierarchical_vae import LOG_LIMIT, HierarchicalVae
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.metrics import log_likelihood
-from companion.networks import Residual, bottleneck, normalized_mlp, start_at_zero
+from companion.networks.mlp import normalized_mlp
+from companion.networks.residual import Residual, bottleneck, start_at_zero
 from companion.samplers import ancestral_sample
 from companion.training import minimize
-from companion.zoo.checkpoints import Card, load_weights, save_weights
+from companion.zoo.weights import load_weights, save_weights
 
 F64 = torch.double
 
@@ -448,9 +450,7 @@ def test_the_networks_have_the_sizes_they_say() -> None:
 def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
     model, other, x = build(), build(), torch.ones(2, 1, 28, 28)
     elbo_terms(model, x)
-    save_weights(
-        model, "h", Card("h", "d", "small", "c", "h", 0, "cpu", "t", 0.0, "m", 0.0), tmp_path
-    )
+    save_weights(model, card("h"), tmp_path)
     load_weights("h", other, tmp_path)
     assert "origin" not in model.state_dict()
     means = [m.eval().posterior(*m.encode(x)).mean for m in (model, other)]
@@ -492,7 +492,7 @@ class Zeros(nn.Module):
         ),
         (
             lambda: of_shapes(5, (6,)).inner(1, torch.ones(2, 3), *[torch.ones(2, 3)] * 2),
-            r"evidence\[0\] must give shape \(2, 6\), mean and log-precision; it gave \(2, 5\)",
+            r"evidence\[0\]\(features\) must have shape \(2, 6\); \(2, 5\) was given",
         ),
         (
             lambda: of_shapes(6, (5,)).inner_prior(1, torch.ones(2, 3)),
@@ -524,20 +524,20 @@ class Zeros(nn.Module):
         ),
         (
             lambda: mlp_ladder((4, 2), (8,)),
-            r"latent_dims and hidden must hold one positive integer for each level; \[4, 2\] and \[8\] were given",
+            r"latent_dims and hidden must hold one number for each level; \[4, 2\] and \[8\] were given",
         ),
         (
             lambda: mlp_ladder((4, 0), (8, 8)),
-            "latent_dims and hidden must hold one positive integer",
+            r"latent_dims must hold at least 1 positive integers; \[4, 0\] was given",
         ),
-        (lambda: mlp_ladder((), ()), r"latent_dims and hidden must .*; \[\] and \[\] were given"),
+        (lambda: mlp_ladder((), ()), r"latent_dims must hold at least 1 .*; \[\] was given"),
         (
             lambda: normalized_mlp([3, 0]),
-            r"sizes must hold at least two positive integers; \[3, 0\] was given",
+            r"sizes must hold at least 2 positive integers; \[3, 0\] was given",
         ),
         (
             lambda: conv_ladder(levels=()),
-            r"levels must hold at least one number, .*; \[\] and \(1, 28, 28\) were given",
+            r"levels must hold at least 1 positive integers; \[\] was given",
         ),
         (
             lambda: conv_ladder(latent_dim=0),

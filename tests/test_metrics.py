@@ -77,17 +77,11 @@ def test_energy_test_finds_a_shift_and_keeps_its_level() -> None:
 
 
 def test_bad_input_gets_one_sentence() -> None:
-    with pytest.raises(
-        ValueError, match="codes and its labels must be equal in number; 3 and 2 were given"
-    ):
+    with pytest.raises(ValueError, match=r"labels must have shape \(3,\); \(2,\) was given"):
         linear_probe(torch.zeros(3, 1), torch.zeros(2), torch.zeros(1, 1), torch.zeros(1))
-    with pytest.raises(
-        ValueError, match="normal and anomalous must each hold at least one score, all finite"
-    ):
+    with pytest.raises(ValueError, match="normal must be finite"):
         auroc(torch.tensor([1.0, float("nan")]), torch.tensor([2.0]))
-    with pytest.raises(
-        ValueError, match="x and y must be samples of at least two vectors of equal dimension"
-    ):
+    with pytest.raises(ValueError, match=r"y must have shape \(num_y, 2\); \(3, 3\) was given"):
         energy_test(torch.zeros(3, 2), torch.zeros(3, 3))
     with pytest.raises(ValueError, match="points must be at least two"):
         path_length_ratio(torch.zeros(3, 2))
@@ -143,23 +137,32 @@ def test_measures_take_the_half_precision_of_autocast() -> None:
     [
         (
             lambda: proportion(torch.zeros(0, dtype=torch.bool)),
-            r"hits must hold at least one boolean.*\(0,\)",
+            r"hits must have shape \(num,\); \(0,\) was given",
         ),
         (
             lambda: proportion(torch.tensor([0.0, 5.0])),
-            "hits must hold at least one boolean.*torch.float32",
+            "hits must hold booleans; torch.float32 was given",
         ),
-        (lambda: proportion(torch.zeros(2, 2, dtype=torch.bool)), r"shape \(2, 2\) was given"),
-        (lambda: auroc(torch.tensor([1.0, math.inf]), torch.tensor([2.0])), "all finite"),
-        (lambda: auroc(torch.zeros(0), torch.tensor([2.0])), "at least one score"),
+        (
+            lambda: proportion(torch.zeros(2, 2, dtype=torch.bool)),
+            r"hits must have .* \(2, 2\) was given",
+        ),
+        (
+            lambda: auroc(torch.tensor([1.0, math.inf]), torch.tensor([2.0])),
+            "normal must be finite",
+        ),
+        (lambda: auroc(torch.zeros(0), torch.tensor([2.0])), r"normal must have shape \(num,\)"),
         (
             lambda: auroc(torch.zeros(2, 1), torch.zeros(2, 1)),
-            r"\(num,\); \(2, 1\) and \(2, 1\) were given",
+            r"normal must have shape \(num,\); \(2, 1\) was given",
         ),
-        (lambda: energy_test(torch.zeros(1, 2), torch.zeros(3, 2)), "at least two vectors"),
+        (
+            lambda: energy_test(torch.zeros(1, 2), torch.zeros(3, 2)),
+            "num must be at least 2; 1 was given",
+        ),
         (
             lambda: energy_test(torch.full((3, 2), math.nan), torch.zeros(3, 2)),
-            "x and y must be finite",
+            "x must be finite",
         ),
         (
             lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0),
@@ -168,7 +171,7 @@ def test_measures_take_the_half_precision_of_autocast() -> None:
     ],
 )
 def test_other_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 
@@ -179,14 +182,18 @@ def test_other_bad_input_gets_one_sentence(call: Any, message: str) -> None:
         (
             torch.zeros(4, 1, 2),
             torch.arange(4),
-            r"one dimension, shape \(num, dim\); codes has \(4, 1, 2\)",
+            r"codes must have shape \(num, dim\); \(4, 1, 2\) was given",
         ),
-        (torch.zeros(4, 3), torch.arange(4), r"one dimension.*test_codes has \(4, 2\)"),
+        (
+            torch.zeros(4, 3),
+            torch.arange(4),
+            r"test_codes must have shape \(num_test, 3\); \(4, 2\) was given",
+        ),
         (torch.full((4, 2), math.nan), torch.arange(4), "codes must be finite"),
         (
             torch.zeros(4, 2),
             torch.full((4,), 7),
-            r"labels must hold at least two classes; \[7\] were given",
+            "num_classes must be at least 2; 1 was given",
         ),
     ],
 )
@@ -269,7 +276,7 @@ def test_measures_of_chains_refuse_bad_settings_in_one_sentence() -> None:
         log_likelihood(model, x, 0)
     with pytest.raises(ValueError, match="^chunk must be at least 1; 0 was given$"):
         log_likelihood(model, x, 5, chunk=0)
-    with pytest.raises(ValueError, match="^x must hold at least two examples; 1 was given$"):
+    with pytest.raises(ValueError, match="^num_examples must be at least 2; 1 was given$"):
         active_units(model, x[:1])
 
 
@@ -303,7 +310,7 @@ def test_mutual_information_gap_is_best_less_second() -> None:
     [
         (
             lambda: mutual_information(torch.randn(50), torch.randn(50, 1)),
-            r"codes must be finite, of shape \(num, dim\)",
+            r"codes must have shape \(num, latent_dim\); \(50,\) was given",
         ),
         (
             lambda: mutual_information(torch.randn(50, 1), torch.full((50, 1), math.nan)),
@@ -311,17 +318,17 @@ def test_mutual_information_gap_is_best_less_second() -> None:
         ),
         (
             lambda: mutual_information(torch.randn(50, 1), torch.randn(49, 1)),
-            "50 and 49 rows and 20 bins were given",
+            r"factors must have shape \(50, num_factors\); \(49, 1\) was given",
         ),
         (
             lambda: mutual_information(torch.randn(9, 1), torch.randn(9, 1)),
-            "9 and 9 rows and 20 bins were given",
+            r"num_bins must lie in \[2, 9\]; 20 was given",
         ),
         (
             lambda: mutual_information_gap(torch.rand(1, 5), 1.0),
-            r"shape \(1, 5\) and 1.0 were given",
+            "latent_dim must be at least 2; 1 was given",
         ),
-        (lambda: mutual_information_gap(torch.rand(3, 5), 0.0), "entropy be positive"),
+        (lambda: mutual_information_gap(torch.rand(3, 5), 0.0), "entropy must be positive"),
     ],
 )
 def test_wrong_arguments_of_information(call: Any, message: str) -> None:
@@ -387,10 +394,14 @@ def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> 
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (torch.zeros(5), torch.zeros(5, 1), r"shapes \(5,\) and \(5, 1\) were given"),
-        (torch.zeros(5, 2), torch.zeros(5, 3), "of equal dimension"),
-        (torch.zeros(1, 2), torch.zeros(5, 2), "at least two vectors"),
-        (torch.full((3, 2), math.nan), torch.zeros(5, 2), "x and y must be finite"),
+        (torch.zeros(5), torch.zeros(5, 1), r"x must have shape \(num, dim\); \(5,\) was given"),
+        (
+            torch.zeros(5, 2),
+            torch.zeros(5, 3),
+            r"y must have shape \(num_y, 2\); \(5, 3\) was given",
+        ),
+        (torch.zeros(1, 2), torch.zeros(5, 2), "num must be at least 2; 1 was given"),
+        (torch.full((3, 2), math.nan), torch.zeros(5, 2), "x must be finite"),
     ],
 )
 def test_frechet_distance_refuses_what_it_cannot_compare(

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import labels, myst, notebooks, plain
+from tools import cells, labels, myst, notebooks, plain, rules
 from tools.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +98,7 @@ def test_every_construct_becomes_plain_markdown() -> None:
         "**Exercise 1.2**",
     ):
         assert expected in text, expected
-    assert plain.leftovers(text) == []
+    assert cells.leftovers(text) == []
 
 
 def test_references_reach_other_chapters_and_code_stays_code() -> None:
@@ -130,7 +130,7 @@ def test_no_displayed_formula_in_a_quotation_spans_lines() -> None:
     [
         ("{eq}`eq-nowhere`", "no label 'eq-nowhere'"),
         ("{eq}`thm-gauss`", "'thm-gauss' labels a theorem, not an equation"),
-        ("{prf:ref}`eq-gauss`", "'eq-gauss' labels a equation, not a theorem"),
+        ("{prf:ref}`eq-gauss`", "'eq-gauss' labels an equation, not a theorem"),
         ("{numref}`sec-squares`", "'sec-squares' labels a section, not a figure"),
         ("{doc}`nowhere`", "no page 'nowhere'"),
         ("{cite:t}`nobody1999`", "no entry 'nobody1999'"),
@@ -174,18 +174,13 @@ def test_the_parser_keeps_nested_blocks_and_options() -> None:
     (outer,) = myst.parse(
         "::::{prf:theorem} Title\n:label: thm-x\n\n:::{note}\n$$\nx\n$$ (eq-x)\n:::\n::::"
     )
-    assert isinstance(outer, myst.Directive)
-    assert (outer.name, outer.argument, outer.options) == (
-        "prf:theorem",
-        "Title",
-        {"label": "thm-x"},
-    )
-    assert [b.label for b in myst.walk([outer]) if isinstance(b, myst.Math)] == ["eq-x"]
+    assert (outer.kind, outer.argument, outer.label) == ("prf:theorem", "Title", "thm-x")
+    assert [b.label for b in myst.walk([outer]) if b.kind == "math"] == ["eq-x"]
 
 
 def test_claims_belong_to_the_section_above() -> None:
     claims = labels.Book(FIXTURE).claims
-    assert [(claim.row, claim.docname, claim.label) for claim in claims] == [
+    assert [(claim.row, claim.docname, claim.section) for claim in claims] == [
         ("A01", "notebooks/01_first", "sec-squares"),
         ("B05", "notebooks/01_first", "sec-squares"),
     ]
@@ -288,7 +283,7 @@ def test_new_prose_and_a_new_address_are_synced_without_a_run(stored: Path) -> N
     after = nbformat.read(stored / "notebooks" / "01_first.ipynb", 4)
     assert problems(stored) == []
     assert "Do it once more." in after.cells[-1].source and "OTHER/BOOK" in after.cells[1].source
-    outputs = [[c.outputs for c in notebooks.code_cells(n)] for n in (before, after)]
+    outputs = [[c.outputs for c in rules.code_cells(n)] for n in (before, after)]
     assert outputs[0] == outputs[1]
 
 
@@ -422,6 +417,21 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
         lambda n: n.cells[ANSWER].update(source="class A:\n" + "    x = 1\n" * 12),
         "class A has 13 lines",
     )
+    yield (
+        "lost check",
+        lambda n: n.cells[PRINTS].update(outputs=[]),
+        "the claim eq-gauss is not verified",
+    )
+    yield (
+        "foreign check",
+        lambda n: n.cells[PRINTS].outputs.append(stream("verified eq-cubes: exact\n")),
+        "the check eq-cubes belongs to no equation of this chapter",
+    )
+    yield (
+        "silent check",
+        lambda n: n.cells[ANSWER].update(source="verify('def-sum', 1, 1)"),
+        "verify('def-sum', ...) has left no line",
+    )
     yield "other text", lambda n: n.cells[2].update(source="nothing"), "sync it"
     yield "other output's code", lambda n: n.cells[ANSWER].update(source="answer = 1"), "other code"
     yield "too big", lambda n: n.metadata.update(blob="x" * notebooks.MAX_BYTES), "more than 4 MB"
@@ -440,6 +450,12 @@ def test_every_fault_of_a_stored_notebook_is_found(
     assert any(complaint in problem for problem in problems(stored)), problems(stored)
 
 
+def test_an_equation_is_a_claim_or_a_definition(stored: Path) -> None:
+    source = stored / "notebooks" / "src" / "01_first.py"
+    source.write_text(source.read_text().replace("def-sum", "sum-def"))
+    assert any("the equation sum-def must be a claim" in text for text in problems(stored))
+
+
 def test_widgets_are_dropped_and_split_streams_merged() -> None:
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
     face = nbformat.v4.new_output("display_data", data={**view, "text/html": "<b>1</b>"})
@@ -447,9 +463,7 @@ def test_widgets_are_dropped_and_split_streams_merged() -> None:
     cell = nbformat.v4.new_code_cell(
         "1", outputs=[stream("a"), stream("b"), stream("c", "stderr"), face, bare]
     )
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
-    notebooks.clean(notebook)
-    assert "widgets" not in notebook.metadata
+    notebooks.clean(nbformat.v4.new_notebook(cells=[cell]))
     assert [o.get("text", o.get("data")) for o in cell.outputs] == [
         "ab",
         "c",

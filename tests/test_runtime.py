@@ -1,3 +1,4 @@
+import subprocess
 from contextlib import nullcontext
 
 import pytest
@@ -121,3 +122,34 @@ def test_to_device_puts_channels_last_at_full_scale_on_cuda_only(monkeypatch, cu
         ((), {"memory_format": torch.channels_last}),
         ((torch.device("cuda"),), {}),
     ]
+
+
+def test_the_commit_is_that_of_the_checkout(monkeypatch, tmp_path):
+    def git(*arguments):
+        identity = [
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ]
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    module = tmp_path / "companion" / "runtime.py"
+    module.parent.mkdir()
+    module.write_text("")
+    monkeypatch.setattr(runtime, "__file__", str(module))
+    assert runtime.commit() == "unknown"
+    git("init")
+    assert runtime.commit() == "unknown"  # a copy that happens to lie in somebody's checkout
+    git("add", "companion")
+    git("commit", "-m", "first")
+    assert runtime.commit() == git("rev-parse", "HEAD")
+    (tmp_path / "notes").write_text("not tracked")
+    assert runtime.commit() == git("rev-parse", "HEAD")
+    module.write_text("changed")
+    assert runtime.commit() == git("rev-parse", "HEAD") + "-dirty"

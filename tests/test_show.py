@@ -89,6 +89,7 @@ def test_kernel_gets_markdown_and_plain_text():
     plain = output.data["text/plain"]
     assert plain.startswith("# companion/page/show.py\ndef show(")
     assert output.data["text/markdown"] == f"```python\n{plain}\n```"
+    assert output.metadata == {"companion": {"shows": "companion.page.show.show"}}
 
 
 def test_lines_wider_than_the_page_are_refused(monkeypatch):

@@ -11,9 +11,9 @@ from companion.page.verify import (
     VerificationError,
     at_most,
     autograd,
+    binomial,
     exact,
     monte_carlo,
-    proportion,
     quadrature,
     variance,
     verify,
@@ -198,16 +198,16 @@ def test_proportion_band_matches_its_formula(capsys):
     outcomes = torch.zeros(10_000, dtype=torch.bool)
     outcomes[:5200] = True
     # the band around 0.5 is 5 * 0.005 = 0.025
-    verify("eq-share", outcomes, 0.5, proportion, rejects={"E18": 0.9})
+    verify("eq-share", outcomes, 0.5, binomial, rejects={"E18": 0.9})
     assert "proportion of 10,000 outcomes" in capsys.readouterr().out
     with pytest.raises(VerificationError):
-        verify("eq-share", outcomes, 0.494, proportion)
+        verify("eq-share", outcomes, 0.494, binomial)
     with pytest.raises(ValueError, match="0 or 1"):
-        verify("eq-share", torch.rand(1000), 0.5, proportion)
+        verify("eq-share", torch.rand(1000), 0.5, binomial)
     with pytest.raises(ValueError, match="strictly between"):
-        verify("eq-share", outcomes, 1.0, proportion)
+        verify("eq-share", outcomes, 1.0, binomial)
     with pytest.raises(ValueError, match=r"at least 25,0\d\d outcomes"):
-        verify("eq-share", outcomes, 0.001, proportion)
+        verify("eq-share", outcomes, 0.001, binomial)
 
 
 def test_at_most_is_one_sided(capsys):

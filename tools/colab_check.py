@@ -1,8 +1,8 @@
 """Do the notebooks run as on Colab: each alone in an empty folder, the book's package installed by the set-up cell?
 
-    python tools/colab_check.py                 in a fresh virtual environment that sees this one's libraries
-    python tools/colab_check.py --here          with this very Python: what the weekly run does inside Colab's image
-    python tools/colab_check.py --static        only reads the notebooks; executes nothing
+    python -m tools.colab_check                 in a fresh virtual environment that sees this one's libraries
+    python -m tools.colab_check --here          with this very Python: what the weekly run does inside Colab's image
+    python -m tools.colab_check --static        only reads the notebooks; executes nothing
 
 pip clones the last commit of the checkout, so changes that are not committed are not seen.
 It needs a package registry, for pip builds the package in an environment of its own.
@@ -14,7 +14,6 @@ import argparse
 import ast
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -28,24 +27,11 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parents[1]
-ALLOWED = {
-    "companion",
-    "torch",
-    "numpy",
-    "matplotlib",
-}  # besides the standard library: what Colab has, and ours
+from tools import cells
 
-MYST = {
-    "a role": re.compile(r"\{[a-z][\w:-]*\}`"),
-    "a directive": re.compile(r"^[ >]*(:::|```+ *\{)", re.MULTILINE),
-    "a target": re.compile(r"^[ >]*\([\w:-]+\)= *$", re.MULTILINE),
-    "an equation label": re.compile(r"\$\$ *\([\w:-]+\)"),
-    "a comment": re.compile(r"^%.*$", re.MULTILINE),
-    "a block break": re.compile(r"^\+\+\+", re.MULTILINE),
-}
-DISPLAY = re.compile(r"\$\$.*?\$\$", re.DOTALL)
-FENCE = re.compile(r"^(```+|~~~+)(?! *\{).*?^\1", re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).resolve().parents[1]
+# Besides the standard library a notebook imports what Colab has, and ours.
+ALLOWED = {"companion", "torch", "numpy", "matplotlib"}
 
 WHERE = "import companion as _companion\nprint(_companion.__file__)"
 
@@ -58,18 +44,9 @@ def is_setup(cell: NotebookNode) -> bool:
     return "setup" in cell.metadata.get("tags", [])
 
 
-def text_problems(text: str) -> Iterator[str]:
-    """MyST that is left in a text cell: Colab would show it as it stands."""
-    text = FENCE.sub("", text)
-    for kind, pattern in MYST.items():
-        for match in pattern.finditer(DISPLAY.sub("", text) if kind == "a comment" else text):
-            yield f"MyST syntax, {kind}: {match.group().strip()}"
-
-
 def import_problems(source: str) -> Iterator[str]:
     """Imports of a code cell that Colab may not have."""
-    plain = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
-    for node in ast.walk(ast.parse(plain)):
+    for node in ast.walk(cells.python(source)):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -78,14 +55,15 @@ def import_problems(source: str) -> Iterator[str]:
         for name in names:
             top = name.split(".")[0]
             if top not in ALLOWED and top not in sys.stdlib_module_names:
-                yield f"imports {name}; a notebook imports only {', '.join(sorted(ALLOWED))} and the standard library"
+                allowed = ", ".join(sorted(ALLOWED))
+                yield f"imports {name}; a notebook imports only {allowed} and the standard library"
 
 
 def problems(notebook: NotebookNode) -> list[str]:
     """Everything in a notebook that would not work, or look wrong, on Colab."""
     found = []
     for number, cell in enumerate(notebook.cells):
-        reader = text_problems if cell.cell_type == "markdown" else import_problems
+        reader = cells.leftovers if cell.cell_type == "markdown" else import_problems
         found += [f"cell {number}: {problem}" for problem in reader(cell.source)]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if not code or not is_setup(code[0]) or any(is_setup(cell) for cell in code[1:]):

@@ -1,13 +1,24 @@
-"""Data as tensors: pictures, batches of them, 2-D densities that are known exactly, and pictures with known causes.
+"""Data as tensors: images, batches of them, 2-D densities that are known exactly, and images with known factors.
 
 `load` gives MNIST, Fashion-MNIST, CIFAR-10 or scikit-learn's digits as one tensor on the device. `Batches` shuffles the
 indices of such tensors. `toy_density` gives distributions in the plane with an exact `log_prob`. `scenes` draws small
-pictures of a lit house whose factors (where the camera stands, where the light comes from, ...) are known. `binarize`
-draws black-and-white pictures from gray ones.
+images of a lit house whose factors (where the camera stands, where the light comes from, ...) are known. `binarize`
+draws black-and-white images from gray ones; `to_symmetric` and `to_unit` move images from [0, 1] to
+[-1, 1] and back.
 """
 
 from companion.data.batches import Batches
-from companion.data.images import Copy, Images, binarize, cache_dir, describe, find, load
+from companion.data.images import (
+    Copy,
+    Images,
+    binarize,
+    cache_dir,
+    describe,
+    find,
+    load,
+    to_symmetric,
+    to_unit,
+)
 from companion.data.scenes import SCENE_FACTORS, Scenes, render_scenes, scenes
 from companion.data.toys import TOYS, toy_density
 
@@ -25,5 +36,7 @@ __all__ = [
     "load",
     "render_scenes",
     "scenes",
+    "to_symmetric",
+    "to_unit",
     "toy_density",
 ]

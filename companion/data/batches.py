@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from companion import checks
+
 
 class Batches:
     """One pass over `num_epochs` shuffles of the examples, which can stop anywhere and go on later.
@@ -37,21 +39,10 @@ class Batches:
         seed: int = 0,
     ) -> None:
         _check_tensors(tensors)
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("num_epochs", num_epochs, 1),
-            ("seed", seed, 0),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{name} must be an integer; {value!r} was given")
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}; {value} was given")
-        self.tensors, self.batch_size, self.num_epochs, self.seed = (
-            tensors,
-            batch_size,
-            num_epochs,
-            seed,
-        )
+        checks.at_least(1, batch_size=batch_size, num_epochs=num_epochs)
+        checks.at_least(0, seed=seed)
+        self.tensors, self.seed = tensors, seed
+        self.batch_size, self.num_epochs = batch_size, num_epochs
         self.num_examples = len(tensors[0])
         self.steps_per_epoch = -(-self.num_examples // batch_size)
         self.step = 0

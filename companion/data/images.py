@@ -2,16 +2,8 @@
 
 import gzip
 import hashlib
-import http.client
 import os
-import queue
-import socket
-import tempfile
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import tarfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,15 +14,31 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-# The folder of each data set, as torchvision lays it out under a data folder, and the SHA-256 of its files.
-# - mnist: the four IDX files as they unpack from the originals.
-# - fashion_mnist: the four archives, as in the checksum file of TensorFlow Datasets. No digest of the unpacked files is
-#   published, so those are compared with what the archives hold.
-# - cifar10: the unpacked batches, on whose digests several independent projects agree. They are pickles: a found one is
-#   never opened before it is checked, a downloaded one is opened once by torchvision, which checks its MD5 before.
-_PUBLISHED = {
-    "mnist": (
+from companion import checks
+
+
+class _Source(NamedTuple):
+    """Where a data set comes from, and the SHA-256 of what is downloaded and of what is read."""
+
+    folder: str  # under a data folder, as torchvision lays it out
+    url: str
+    archives: dict[str, str]
+    files: dict[str, str]
+
+
+# Several independent projects agree on the digests. No digest of Fashion-MNIST's unpacked files is
+# published, so they are compared with what the archives beside them hold. The files of CIFAR-10
+# are pickles: none is opened before it is checked.
+_SOURCES = {
+    "mnist": _Source(
         "MNIST/raw",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
         {
             "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
             "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -38,17 +46,23 @@ _PUBLISHED = {
             "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
     ),
-    "fashion_mnist": (
+    "fashion_mnist": _Source(
         "FashionMNIST/raw",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         {
             "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
             "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
             "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
+        {},
     ),
-    "cifar10": (
+    "cifar10": _Source(
         "cifar-10-batches-py",
+        "https://www.cs.toronto.edu/~kriz/",
+        {
+            "cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        },
         {
             "data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
             "data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
@@ -60,10 +74,10 @@ _PUBLISHED = {
         },
     ),
 }
-_NAMES = (*_PUBLISHED, "digits")
+_NAMES = (*_SOURCES, "digits")
 _SPLITS = ("train", "test")
 
-# Answer of a mirror, and silence in the middle of a download, in seconds, after which we say that there is no network.
+# How long to wait for an answer, and for a silent download to go on, in seconds.
 _ANSWER_TIMEOUT, _STALL_TIMEOUT = 5.0, 15.0
 
 # Data sets that this process has replaced by the digits: one line says it, and the other split is replaced as well.
@@ -72,11 +86,11 @@ _replaced: set[str] = set()
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures with their labels.
+    """Images with their labels.
 
     Attributes:
         images: gray levels or colors in [0, 1].
-        labels: the class of each picture, counted from 0.
+        labels: the class of each image, counted from 0.
         name: the data set that was really loaded, "digits" when that replaced another one.
     """
 
@@ -100,23 +114,23 @@ def load(
     """Return a data set as tensors on the device.
 
     Looks for the files, laid out as torchvision does, in the folder $COMPANION_DATA, if set, and in the user's cache
-    ($COMPANION_CACHE, if set), and else downloads them through torchvision into the cache. Every file is compared with
-    its SHA-256 before it is read; a copy of Fashion-MNIST needs its .gz files beside the unpacked ones for that.
+    ($COMPANION_CACHE, if set), and else downloads them into the cache. Every file is compared with its SHA-256 before
+    it is read; a copy of Fashion-MNIST needs its .gz files beside the unpacked ones for that.
 
     Args:
         name: "mnist" and "fashion_mnist" (60,000 + 10,000 of 1x28x28), "cifar10" (50,000 + 10,000 of 3x32x32), or
             "digits" (1,442 + 355 of 1x8x8, bundled with scikit-learn; every fifth of a class is in the test split).
         split: "train" or "test".
         fallback: whether, with neither a copy nor a network, "digits" may stand in for the first two names: enlarged to
-            28x28 and shifted nine ways, 12,978 + 3,195 pictures. One printed line says so.
+            28x28 and shifted nine ways, 12,978 + 3,195 images. One printed line says so.
         device: where the tensors shall live.
 
     Raises:
         ValueError: if the name or the split is unknown, or a file, found or downloaded, is not the published one.
         FileNotFoundError: if there is neither a copy nor a network, and no fallback.
+        OSError: if the cache cannot be written.
     """
-    if name not in _NAMES:
-        raise ValueError(f"name must be one of {', '.join(_NAMES)}; {name!r} was given")
+    _check_name(name)
     if split not in _SPLITS:
         raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
     if name == "digits":
@@ -128,11 +142,12 @@ def load(
         try:
             folder = _download(name)
         except ConnectionError as error:
+            text = f"no copy of {name} in {_places(name)} and {error}"
             if not fallback:
-                raise FileNotFoundError(_no_copy(name, error)) from error
+                advice = "set COMPANION_DATA to a folder that torchvision has filled, or connect and try again"
+                raise FileNotFoundError(f"{text}; {advice}") from error
             _replaced.add(name)
-            digits = "scikit-learn's 1,797 handwritten digits at 28x28"
-            print(f"data: no copy of {name} and {error}; using {digits} instead")
+            print(f"data: {text}; using scikit-learn's 1,797 handwritten digits at 28x28 instead")
     if folder is None:
         images, labels = _shifted_digits(split)
         return Images(images.to(device), labels.to(device), "digits")
@@ -142,20 +157,30 @@ def load(
 
 
 def binarize(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Draw black-and-white pictures: a pixel is 1 with its gray level as probability.
+    """Draw black-and-white images: a pixel is 1 with its gray level as probability.
 
     Drawn anew for every batch of a training, this is dynamic binarization.
 
     Raises:
+        TypeError: if x holds integers.
         ValueError: if x has values outside [0, 1].
 
     Source: Salakhutdinov & Murray 2008; Burda et al. 2016, section 5.1.
     """
-    low, high = x.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"x must lie in [0, 1]; {low:.4g} to {high:.4g} was given")
+    checks.floating(x=x)
+    checks.within(0, 1, x=x)
     # On a CPU, torch.bernoulli takes three times as long.
     return (torch.rand_like(x) < x).to(x.dtype)
+
+
+def to_symmetric(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Images on [0, 1], moved to [-1, 1], where diffusion models have them."""
+    return 2 * x - 1
+
+
+def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Images on [-1, 1], moved to [0, 1]; what lies outside is cut off, as a sampler may leave it there."""
+    return (x / 2 + 0.5).clamp(0, 1)
 
 
 def find(name: str) -> Path | None:
@@ -166,15 +191,11 @@ def find(name: str) -> Path | None:
     Raises:
         ValueError: if the name is unknown.
     """
-    if name not in _NAMES:
-        raise ValueError(f"name must be one of {', '.join(_NAMES)}; {name!r} was given")
+    _check_name(name)
     if name == "digits":
         return None
-    given = os.environ.get("COMPANION_DATA")
-    for folder in ([Path(given).expanduser()] if given else []) + [cache_dir()]:
-        if all((folder / file).is_file() for file in _files(name)):
-            return folder
-    return None
+    folders = (data_dir(), cache_dir())
+    return next((f for f in folders if f is not None and not _missing(name, f)), None)
 
 
 def describe() -> list[Copy]:
@@ -186,14 +207,20 @@ def describe() -> list[Copy]:
         if name == "digits":
             note = "bundled with scikit-learn"
         elif folder is None:
-            note, verified = "no copy; load downloads it", False
+            note, verified = f"no copy in {_places(name)}; load downloads it", False
         else:
             try:
                 _check_files(name, folder)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 note, verified = str(error), False
         copies.append(Copy(name, folder, verified, note))
     return copies
+
+
+def data_dir() -> Path | None:
+    """The folder $COMPANION_DATA, which may not exist; None if the variable is not set."""
+    given = os.environ.get("COMPANION_DATA")
+    return Path(given).expanduser() if given else None
 
 
 def cache_dir() -> Path:
@@ -204,34 +231,46 @@ def cache_dir() -> Path:
     return Path(given).expanduser() if given else user_cache_path("companion")
 
 
-def _files(name: str) -> list[str]:
-    """Return the paths of all files of a data set that we need, relative to its folder."""
-    folder, digests = _PUBLISHED[name]
-    return [
-        f"{folder}/{file}"
-        for file in sorted({*digests, *(file.removesuffix(".gz") for file in digests)})
-    ]
+def _check_name(name: str) -> None:
+    if name not in _NAMES:
+        raise ValueError(f"name must be one of {', '.join(_NAMES)}; {name!r} was given")
 
 
-def _check_files(
-    name: str, root: Path, advice: str = "delete the file to have it downloaded again"
-) -> None:
+def _missing(name: str, root: Path) -> list[str]:
+    """The files of a data set that a folder lacks."""
+    source = _SOURCES[name]
+    names = source.files or {*source.archives, *(file[:-3] for file in source.archives)}
+    return [file for file in sorted(names) if not (root / source.folder / file).is_file()]
+
+
+def _places(name: str) -> str:
+    """Where a copy was looked for, and what is missing in the folder that the user has set."""
+    given, cache = data_dir(), f"the cache {cache_dir()}"
+    if given is None:
+        return cache
+    lacks = _missing(name, given)[0] if given.is_dir() else "everything, being no folder"
+    return f"$COMPANION_DATA, {given} (it lacks {lacks}), or in {cache}"
+
+
+def _check_files(name: str, root: Path) -> None:
     """Raise ValueError, naming the file, unless every file is the published one."""
-    folder, digests = _PUBLISHED[name]
-    for file, expected in digests.items():
-        path = root / folder / file
-        _check_file(path, expected, advice)
-        if file.endswith(".gz"):
-            _check_file(path.with_suffix(""), _digest(path, unpack=True), advice)
+    source = _SOURCES[name]
+    folder, expected = root / source.folder, dict(source.files)
+    if not expected:
+        for archive, digest in source.archives.items():
+            _check_file(folder / archive, digest)
+            expected[archive[:-3]] = _digest(folder / archive, unpack=True)
+    for file, digest in expected.items():
+        _check_file(folder / file, digest)
 
 
-def _check_file(path: Path, expected: str, advice: str) -> None:
+def _check_file(path: Path, expected: str) -> None:
     """Raise ValueError unless the file has the expected SHA-256."""
     found = _digest(path)
     if found != expected:
         raise ValueError(
             f"{path} is truncated or altered and is not used: its SHA-256 must be {expected}, but its "
-            f"{path.stat().st_size:,} bytes have {found}; {advice}"
+            f"{path.stat().st_size:,} bytes have {found}; delete the file to have it downloaded again"
         )
 
 
@@ -249,107 +288,64 @@ def _digest_of_state(path: Path, _size: int, _mtime_ns: int, unpack: bool) -> st
 
 def _read(name: str, folder: Path, split: str) -> tuple[Tensor, Tensor]:
     """Read checked files: bytes of shape (num, channels, height, width) and labels."""
-    data_set = _torchvision_class(name)(str(folder), train=split == "train", download=False)
+    # Here, for it takes as long to import as torch itself.
+    from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
+
+    kind = {"mnist": MNIST, "fashion_mnist": FashionMNIST, "cifar10": CIFAR10}[name]
+    data_set: Any = kind(str(folder), train=split == "train")
     labels = torch.as_tensor(data_set.targets)
     if name == "cifar10":
         return torch.from_numpy(data_set.data).permute(0, 3, 1, 2).contiguous(), labels
     return data_set.data[:, None], labels
 
 
-def _torchvision_class(name: str) -> Any:
-    """Return torchvision's class for a data set, imported only now: it takes as long to import as torch itself."""
-    from torchvision import datasets
-
-    return {
-        "mnist": datasets.MNIST,
-        "fashion_mnist": datasets.FashionMNIST,
-        "cifar10": datasets.CIFAR10,
-    }[name]
-
-
 def _download(name: str) -> Path:
     """Download a data set into the cache and return that folder; a file is put there only when it has been checked.
 
     Raises:
-        ConnectionError: if the network, or the mirrors, cannot be reached; its text goes on from "no copy and ...".
+        ConnectionError: if the network cannot be reached; its text goes on from "no copy in ... and ...".
         ValueError: if a downloaded file is not the published one.
+        OSError: if the cache cannot be written.
     """
-    kind = _torchvision_class(name)
-    mirrors = (
-        [kind.url]
-        if name == "cifar10"
-        else [mirror + kind.resources[0][0] for mirror in kind.mirrors]
-    )
-    if not _any_answers(mirrors):
-        raise ConnectionError("no network")
-    target = cache_dir()
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as temporary:
+    import pooch
+    import requests
+
+    source, target = _SOURCES[name], cache_dir()
+    try:
+        # One question first, for a download is tried several times.
+        requests.head(source.url + next(iter(source.archives)), timeout=_ANSWER_TIMEOUT)
+    except requests.RequestException as error:
+        raise ConnectionError("no network") from error
+    print(f"data: downloading {name}, for no copy is in {_places(name)}", flush=True)
+    registry = {file: f"sha256:{digest}" for file, digest in source.archives.items()}
+    store = pooch.create(target / source.folder, source.url, registry=registry, retry_if_failed=2)
+    downloader = pooch.HTTPDownloader(timeout=(_ANSWER_TIMEOUT, _STALL_TIMEOUT))
+    for file in registry:
         try:
-            with _socket_timeout(_STALL_TIMEOUT):
-                kind(temporary, train=True, download=True)
-        # A full disk or a folder without permission is an OSError too, but none of these: it passes as it is.
-        except (
-            urllib.error.URLError,
-            TimeoutError,
-            ConnectionError,
-            http.client.HTTPException,
-            RuntimeError,
-        ) as error:
-            reason = " ".join(str(error).split())
-            raise ConnectionError(f"its download failed ({reason[:150]})") from error
-        _check_files(
-            name,
-            Path(temporary),
-            "it came from the network and was dropped, and the cache is as it was",
-        )
-        for file in _files(name):
-            (target / file).parent.mkdir(parents=True, exist_ok=True)
-            (Path(temporary) / file).replace(target / file)
+            _unpack(Path(store.fetch(file, downloader=downloader)))
+        except requests.RequestException as error:
+            reason = " ".join(str(error).split())[:150]
+            raise ConnectionError(f"its download failed ({reason})") from error
+        except ValueError as error:
+            text = (
+                f"{source.url}{file} is truncated or altered and was dropped: its SHA-256 must be"
+            )
+            raise ValueError(f"{text} {source.archives[file]}") from error
     return target
 
 
-def _any_answers(urls: list[str]) -> bool:
-    """Return whether a server answers within a few seconds."""
-    answers: queue.Queue[bool] = queue.Queue()
-
-    def ask(url: str) -> None:
-        try:
-            urllib.request.urlopen(
-                urllib.request.Request(url, method="HEAD"), timeout=_ANSWER_TIMEOUT
-            ).close()
-            answers.put(True)
-        except urllib.error.HTTPError:
-            # An answer all the same; the download itself will say what is wrong.
-            answers.put(True)
-        except (OSError, http.client.HTTPException):
-            answers.put(False)
-
-    # Threads, since looking up a name has no time limit of its own.
-    for url in urls:
-        threading.Thread(target=ask, args=(url,), daemon=True).start()
-    with suppress(queue.Empty):
-        return any(answers.get(timeout=_ANSWER_TIMEOUT) for _ in urls)
-    return False
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Limit how long a connection may be silent: torchvision sets no limit itself."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _no_copy(name: str, error: Exception) -> str:
-    """Say in one sentence that a data set cannot be had."""
-    return (
-        f"no copy of {name} in $COMPANION_DATA or in the cache {cache_dir()}, and {error}; "
-        "set COMPANION_DATA to a folder that torchvision has filled, or connect and try again"
-    )
+def _unpack(archive: Path) -> None:
+    """Put the files of an archive beside it, each at once."""
+    if archive.name.endswith(".tar.gz"):
+        with tarfile.open(archive) as tar:
+            members = [(Path(member.name).name, tar.extractfile(member)) for member in tar]
+            contents = {name: file.read() for name, file in members if file is not None}
+    else:
+        contents = {archive.stem: gzip.decompress(archive.read_bytes())}
+    for name, content in contents.items():
+        unfinished = archive.with_name(f".{name}.tmp")
+        unfinished.write_bytes(content)
+        unfinished.replace(archive.with_name(name))
 
 
 def _digits(split: str) -> tuple[Float[Tensor, "num 1 8 8"], Int[Tensor, " num"]]:

@@ -1,4 +1,4 @@
-"""Small pictures of a lit house whose causes are known: the views on it, the light, its size and its color."""
+"""Small images of a lit house whose causes are known: the views on it, the light, its size and its color."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# What varies from picture to picture, and between which values it is drawn. All are angles in radians but `size`.
+from companion import checks
+
+# What varies from image to image, and between which values it is drawn. All are angles in radians but `size`.
 SCENE_FACTORS = {
     # The house turned about the vertical, counterclockwise seen from above.
     "azimuth": (-math.pi / 3, math.pi / 3),
@@ -44,7 +46,7 @@ _DISTANCES = (1.0, 1.0, 0.6, 0.6, 0.0, 1.4 * 0.6 / _SLOPE, 1.4 * 0.6 / _SLOPE)
 
 
 class Scenes(NamedTuple):
-    """Pictures in [0, 1], the factors each was drawn from, and the factors' names, in the order of the columns."""
+    """Images in [0, 1], the factors each was drawn from, and the factors' names, in the order of the columns."""
 
     images: Float[Tensor, "num 3 32 32"]
     factors: Float[Tensor, "num num_factors"]
@@ -52,21 +54,19 @@ class Scenes(NamedTuple):
 
 
 def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scenes:
-    """Draw `num` pictures whose factors are independent and uniform between the values in `SCENE_FACTORS`.
+    """Draw `num` images whose factors are independent and uniform between the values in `SCENE_FACTORS`.
 
     Args:
-        num: number of pictures.
+        num: number of images.
         seed: decides the factors; torch's own random numbers are not touched.
-        device: where the pictures are rendered and live.
+        device: where the images are rendered and live.
 
     Raises:
         TypeError: if `num` is not an integer.
         ValueError: if `num` is below 1.
     """
-    if not isinstance(num, int):
-        raise TypeError(f"num must be an integer; {num!r} was given")
-    if num < 1:
-        raise ValueError(f"num must be at least 1; {num} was given")
+    checks.at_least(1, num=num)
+    checks.at_least(0, seed=seed)
     low, high = torch.tensor(list(SCENE_FACTORS.values()), dtype=torch.float32).T
     generator = torch.Generator().manual_seed(seed)
     size = num, len(SCENE_FACTORS)
@@ -76,7 +76,7 @@ def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scene
 
 
 def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
-    """Render the pictures of given factors: one ray per sample point, without perspective, Lambert's law, one sun.
+    """Render the images of given factors: one ray per sample point, without perspective, Lambert's law, one sun.
 
     Args:
         factors: a column for each name in `SCENE_FACTORS`, in that order; values outside the ranges given there are
@@ -87,31 +87,17 @@ def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32
         ValueError: if their shape is wrong, a value is not finite, the elevation is not strictly between 0 and pi/2, or
             the size is not positive.
     """
-    _check_factors(factors)
-    return torch.cat([_render(chunk) for chunk in factors.float().split(64)])
-
-
-def _check_factors(factors: Tensor) -> None:
-    """Say in one sentence what is wrong with the factors, if anything is."""
-    if factors.dim() != 2 or factors.shape[1] != len(SCENE_FACTORS) or len(factors) == 0:
-        raise ValueError(
-            f"factors must have shape (num, {len(SCENE_FACTORS)}) with columns {', '.join(SCENE_FACTORS)}; "
-            f"shape {tuple(factors.shape)} was given"
-        )
-    if not factors.is_floating_point():
-        raise TypeError(f"factors must be floating-point numbers; {factors.dtype} was given")
-    if not bool(factors.isfinite().all()):
-        raise ValueError(
-            "factors must be finite; a value that is infinite or not a number was given"
-        )
-    elevation, size = factors[:, 1], factors[:, 3]
-    if not bool(((elevation > 0) & (elevation < math.pi / 2)).all()):
-        low, high = elevation.min().item(), elevation.max().item()
+    checks.shape(("num", len(SCENE_FACTORS)), factors=factors)
+    checks.floating(factors=factors)
+    checks.finite(factors=factors)
+    low, high = factors[:, 1].aminmax()
+    if not (low > 0 and high < math.pi / 2):
         raise ValueError(
             f"elevation must lie between 0 and pi/2, both excluded; {low:.4g} to {high:.4g} was given"
         )
-    if not bool((size > 0).all()):
-        raise ValueError(f"size must be positive; {size.min().item():.4g} was given")
+    if not (factors[:, 3] > 0).all():
+        raise ValueError(f"size must be positive; {factors[:, 3].min():.4g} was given")
+    return torch.cat([_render(chunk) for chunk in factors.float().split(64)])
 
 
 def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:

@@ -18,6 +18,8 @@ from torch.distributions import (
     constraints,
 )
 
+from companion import checks
+
 # The arguments are checked by hand, in one sentence each, so torch is told of none.
 _NO_ARGUMENTS: dict[str, constraints.Constraint] = {}
 
@@ -44,7 +46,7 @@ def toy_density(name: str) -> Distribution:
 class Rings(Distribution):
     """Points on circles of the given radii, all equally likely, plus normal noise: x = r u + s e.
 
-    With u uniform on the unit circle and e a standard normal in the plane, the distance |x| follows Rice's law, and
+    With u uniform on the unit circle and e a standard normal in the plane, the distance |x| is Rice-distributed, and
 
         p(x | r) = exp(-(|x|^2 + r^2) / 2s^2) I_0(r |x| / s^2) / (2 pi s^2),
 
@@ -62,10 +64,8 @@ class Rings(Distribution):
     support = constraints.real_vector
 
     def __init__(self, radii: tuple[float, ...] = (1.2, 2.8), noise: float = 0.15) -> None:
-        if not radii or min(radii) <= 0:
-            raise ValueError(f"radii must hold positive numbers; {radii} was given")
-        if not noise > 0:
-            raise ValueError(f"noise must be positive; {noise} was given")
+        checks.at_least(1, num_radii=len(radii))
+        checks.positive(noise=noise, **{f"radii[{i}]": radius for i, radius in enumerate(radii)})
         self.radii, self.noise = torch.tensor(radii), noise
         super().__init__(event_shape=torch.Size([2]))
 

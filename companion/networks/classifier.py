@@ -1,24 +1,25 @@
-"""A classifier of digits: it judges what the models of the book draw."""
+"""A classifier of digits, with which the samples of the book's models are measured."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from companion import checks
 
 
 class DigitClassifier(nn.Module):
     """Logits of the ten digits, and the features they are computed from.
 
-    Pictures are 1 x 28 x 28, on [0, 1].
+    Images are 1 x 28 x 28, on [0, 1].
 
     Args:
-        num_features: numbers that a picture becomes before the last layer.
+        num_features: width of the last hidden layer.
 
     Raises:
         ValueError: if `num_features` is below 1.
     """
 
     def __init__(self, num_features: int = 64) -> None:
-        if num_features < 1:
-            raise ValueError(f"num_features must be at least 1; {num_features} was given")
+        checks.at_least(1, num_features=num_features)
         super().__init__()
         self.features = nn.Sequential(
             *_halve(1, 16),

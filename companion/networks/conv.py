@@ -1,10 +1,12 @@
-"""A convolutional encoder and its mirror image, four layers each, for pictures of 28 x 28 or 32 x 32 pixels."""
+"""A convolutional encoder and its mirror image, four layers each, for images of 28 x 28 or 32 x 32 pixels."""
 
 from itertools import pairwise
 
 from torch import nn
 
-# Side of the picture and of the feature maps after each of the four strided layers.
+from companion import checks
+
+# Side of the image and of the feature maps after each of the four strided layers.
 _SIDES = {28: (28, 14, 7, 4, 2), 32: (32, 16, 8, 4, 2)}
 
 
@@ -14,7 +16,7 @@ def conv_encoder(
     """Return four convolutions of stride 2 and one linear layer: (batch, *image_shape) to (batch, num_out).
 
     Raises:
-        ValueError: if the picture is not 28 x 28 or 32 x 32, or another size is below 1.
+        ValueError: if the image is not 28 x 28 or 32 x 32, or another size is below 1.
     """
     depth, _ = _check(image_shape, num_out=num_out, channels=channels)
     widths = [depth, channels, 2 * channels, 4 * channels, 4 * channels]
@@ -30,7 +32,7 @@ def conv_decoder(
     """Return one linear layer and four transposed convolutions: (batch, num_in) to (batch, *image_shape).
 
     Raises:
-        ValueError: if the picture is not 28 x 28 or 32 x 32, or another size is below 1.
+        ValueError: if the image is not 28 x 28 or 32 x 32, or another size is below 1.
     """
     depth, sides = _check(image_shape, num_in=num_in, channels=channels)
     widths = [4 * channels, 4 * channels, 2 * channels, channels, depth]
@@ -47,10 +49,8 @@ def conv_decoder(
 
 
 def _check(image_shape: tuple[int, int, int], **sizes: int) -> tuple[int, tuple[int, ...]]:
-    """Return the number of channels and the sides of the feature maps, or say what is wrong with the sizes."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; {size} was given")
+    """Return the number of channels and the sides of the feature maps."""
+    checks.at_least(1, **sizes)
     depth, *sides = image_shape
     if depth < 1 or len(sides) != 2 or sides[0] != sides[1] or sides[0] not in _SIDES:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Time as a vector: waves of many lengths, which tell every t from the next."""
+"""Time as a vector: sines and cosines of many wavelengths, by which every t differs from the next."""
 
 import math
 
@@ -6,12 +6,34 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 
+from companion import checks
 
-class SinusoidalEmbedding(nn.Module):
+
+class Waves(nn.Module):
+    """Sines, then cosines, of t times each of `frequencies`, in radians per unit of t.
+
+    Raises:
+        ValueError: if `dim` is not even and at least 4.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int) -> None:
+        if dim < 4 or dim % 2:
+            raise ValueError(f"dim must be even and at least 4; {dim} was given")
+        super().__init__()
+
+    def forward(self, t: Real[Tensor, "batch"]) -> Float[Tensor, "batch dim"]:
+        """Sines first, then cosines."""
+        phases = t[:, None].to(self.frequencies) * self.frequencies
+        return torch.cat([phases.sin(), phases.cos()], dim=1)
+
+
+class SinusoidalEmbedding(Waves):
     """Sines and cosines of t = 1, ..., T, whose wavelengths grow geometrically.
 
     Args:
-        dim: numbers that t becomes; even.
+        dim: dimensions of the embedding; even.
         max_wavelength: of the slowest wave, over 2 pi; the fastest has 1. It should
             exceed T.
 
@@ -22,57 +44,32 @@ class SinusoidalEmbedding(nn.Module):
     Source: Vaswani et al. 2017, section 3.5; in this form Ho et al. 2020.
     """
 
-    frequencies: Tensor
-
     def __init__(self, dim: int, max_wavelength: float = 10_000.0) -> None:
-        super().__init__()
-        _check_even(dim)
+        super().__init__(dim)
         if not max_wavelength > 1:
             raise ValueError(f"max_wavelength must be above 1; {max_wavelength} was given")
         exponents = torch.linspace(0, -math.log(max_wavelength), dim // 2)
         self.register_buffer("frequencies", exponents.exp(), persistent=False)
 
-    def forward(self, t: Real[Tensor, "batch"]) -> Float[Tensor, "batch dim"]:
-        """Sines first, then cosines."""
-        return _waves(t, self.frequencies)
 
-
-class FourierEmbedding(nn.Module):
+class FourierEmbedding(Waves):
     """Sines and cosines of t at random frequencies, for t that need not count steps.
 
     The frequencies are drawn once, when the embedding is made, from N(0, std^2) in
     cycles per unit of t. They are a buffer: saved with the weights, and not trained.
 
     Args:
-        dim: numbers that t becomes; even.
+        dim: dimensions of the embedding; even.
         std: of the frequencies. 16 suits t in [0, 1], and 16 / T suits t = 1, ..., T.
 
     Raises:
-        ValueError: if `dim` is not even and at least 4, or `std` is not positive.
+        ValueError: if `dim` is not even and at least 4, or `std` is not positive and
+            finite.
 
     Source: Tancik et al. 2020; for time, Song et al. 2021.
     """
 
-    frequencies: Tensor
-
     def __init__(self, dim: int, std: float = 16.0) -> None:
-        super().__init__()
-        _check_even(dim)
-        if not std > 0:
-            raise ValueError(f"std must be positive; {std} was given")
+        super().__init__(dim)
+        checks.positive(std=std)
         self.register_buffer("frequencies", 2 * math.pi * std * torch.randn(dim // 2))
-
-    def forward(self, t: Real[Tensor, "batch"]) -> Float[Tensor, "batch dim"]:
-        """Sines first, then cosines."""
-        return _waves(t, self.frequencies)
-
-
-def _waves(t: Tensor, frequencies: Tensor) -> Tensor:
-    """Sines and cosines of t times each frequency, in radians per unit of t."""
-    phases = t[:, None].to(frequencies) * frequencies
-    return torch.cat([phases.sin(), phases.cos()], dim=1)
-
-
-def _check_even(dim: int) -> None:
-    if dim < 4 or dim % 2:
-        raise ValueError(f"dim must be even and at least 4; {dim} was given")

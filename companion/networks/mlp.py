@@ -6,6 +6,7 @@ from itertools import pairwise
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 
+from companion import checks
 from companion.networks.embeddings import SinusoidalEmbedding
 from companion.networks.residual import start_at_zero
 
@@ -18,7 +19,7 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> 
     Raises:
         ValueError: if there are fewer than two sizes, or one is below 1.
     """
-    _check_sizes(sizes)
+    checks.sizes(2, sizes=sizes)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), activation()]
@@ -35,7 +36,7 @@ def normalized_mlp(
     Raises:
         ValueError: if there are fewer than two sizes, or one is below 1.
     """
-    _check_sizes(sizes)
+    checks.sizes(2, sizes=sizes)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), norm(num_out), activation()]
@@ -43,15 +44,15 @@ def normalized_mlp(
 
 
 class TimeMlp(nn.Module):
-    """A perceptron of points and a time, for what a U-Net is too large for.
+    """A residual perceptron of a vector and a time, for data that need no U-Net.
 
-    Every hidden layer adds to the stream h, and hears of the time. The output starts at
-    zero.
+    Every hidden layer adds to the residual stream h, and gets the embedding of the time.
+    The output starts at zero.
 
     Args:
-        dim: numbers in a point.
+        dim: dimensions of the vector.
         hidden: widths of the layers inside the residual branches.
-        width: of the stream, a multiple of 4.
+        width: of the residual stream, a multiple of 4.
 
     Raises:
         ValueError: if there is no layer, a size is below 1, or `width` is no multiple of
@@ -60,7 +61,8 @@ class TimeMlp(nn.Module):
 
     def __init__(self, dim: int, hidden: Sequence[int], width: int = 64) -> None:
         super().__init__()
-        _check_sizes([dim, *hidden])
+        checks.at_least(1, dim=dim)
+        checks.sizes(1, hidden=hidden)
         if width < 4 or width % 4:
             raise ValueError(f"width must be a multiple of 4; {width} was given")
         self.dim = dim
@@ -75,19 +77,11 @@ class TimeMlp(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "batch dim"], t: Real[Tensor, "batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """What the loss asks for."""
-        if x_t.shape[1:] != (self.dim,) or t.shape != x_t.shape[:1]:
-            raise ValueError(
-                f"x_t must have shape (batch, {self.dim}) and t (batch,); "
-                f"{tuple(x_t.shape)} and {tuple(t.shape)} were given"
-            )
+        """The prediction, such as that of the noise."""
+        checks.shape(("batch", self.dim), x_t=x_t)
+        checks.shape((len(x_t),), t=t)
         e, h = self.time(t), self.enter(x_t)
         for branch in self.branches:
             h = h + branch(h + e)
         out: Tensor = self.exit(h)
         return out
-
-
-def _check_sizes(sizes: Sequence[int]) -> None:
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes must hold at least two positive integers; {list(sizes)} was given")

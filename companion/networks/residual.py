@@ -1,4 +1,4 @@
-"""Residual blocks: each layer adds a little to what it is given, so that deep networks start out calm."""
+"""Residual blocks: each adds a little to its input, so that deep networks start near the identity."""
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ class Residual(nn.Module):
         self.branch, self.scale = branch, scale
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """What it is given, and a little more."""
+        """The input plus the scaled branch."""
         return x + self.scale * self.branch(x)
 
 

@@ -1,8 +1,8 @@
-"""The U-Net of diffusion models: from a noisy picture and a time to a picture.
+"""The U-Net of diffusion models: from a noisy image and a time to an image.
 
 On the way down the side of the feature maps halves and their number grows; on the way
-up each block also sees what its mirror image made on the way down. The stream h keeps
-its width from block to block, and every block adds to it: no shortcut needs a layer.
+up each block also sees the output of its mirror image on the way down. The residual
+stream h keeps its width from block to block: no shortcut needs a layer.
 """
 
 import math
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from companion import checks
 from companion.networks.embeddings import SinusoidalEmbedding
 from companion.networks.mlp import mlp
 from companion.networks.residual import start_at_zero
@@ -64,7 +65,7 @@ class AdaptiveNorm(nn.Module):
         h: Float[Tensor, "batch channels height width"],
         e: Float[Tensor, "batch num_embedding"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """What is normalized, scaled and shifted."""
+        """The normalized h, scaled and shifted."""
         scale, shift = self.scale_shift(e)[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(shift, 1 + scale, self.norm(h))
 
@@ -94,7 +95,7 @@ class Attention(nn.Module):
     def forward(
         self, h: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The stream h, and what its pixels tell each other."""
+        """The residual stream h plus the attention."""
         pixels = self.norm(h).flatten(2).transpose(1, 2)  # (batch, pixels, channels)
         parts = self.qkv(pixels).unflatten(2, (3, self.heads, -1))
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (batch, heads, pixels, width)
@@ -103,7 +104,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """h + branch(h, skip, e), then attention if asked for.
+    """h + branch(h, skip, e), then attention if `attends`.
 
     The branch has two convolutions, and the second starts at zero.
 
@@ -111,7 +112,7 @@ class Block(nn.Module):
         num_channels: of h.
         num_skip: channels of `skip`, 0 without one.
         num_embedding: size of e.
-        conditioning: makes the normalization that hears of e, such as `ShiftedNorm`.
+        conditioning: makes the normalization that depends on e, such as `ShiftedNorm`.
         attends: whether attention follows.
 
     Source: Ho et al. 2020, appendix B, without the shortcut's convolution.
@@ -138,15 +139,15 @@ class Block(nn.Module):
         e: Float[Tensor, "batch num_embedding"],
         skip: Float[Tensor, "batch num_skip height width"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """The stream h, and what this block adds to it."""
+        """The residual stream h plus this block's branch, and its attention."""
         seen = h if skip is None else torch.cat([h, skip], dim=1)
         return self.attend(h + self.second(self.norm(self.first(seen), e)))
 
 
 class UNet(nn.Module):
-    """A network of a noisy picture, a time and, if asked for, a class.
+    """A network of a noisy image, a time and, with `num_classes`, a class label.
 
-    It predicts what the loss asks for, the noise say, and knows of no noise schedule.
+    The loss decides what it predicts, such as the noise; it knows of no noise schedule.
     Its output starts at zero.
 
     Args:
@@ -160,17 +161,17 @@ class UNet(nn.Module):
             block. One in the middle of the coarsest is there in any case.
         embedding: makes the module that turns t into `channels` numbers, such as
             `SinusoidalEmbedding` for t = 1, ..., T or `FourierEmbedding`.
-        conditioning: makes the normalizations that hear of the time: `ShiftedNorm` or
+        conditioning: makes the normalizations that depend on the time: `ShiftedNorm` or
             `AdaptiveNorm`.
-        num_classes: labels are 0, ..., num_classes - 1, and `num_classes` itself says
-            that the class is not told. Without it the network takes no label.
+        num_classes: labels are 0, ..., num_classes - 1, and `num_classes` itself is the
+            null label, for no class. Without it the network takes no label.
 
     Raises:
         ValueError: if a size is below 1, `channels` is no multiple of 4, a side cannot
             be halved for each level but the first, or no feature map has a height
             named in `attention_sides`.
 
-    Source: Ho et al. 2020, appendix B; the class left out, Ho & Salimans 2022.
+    Source: Ho et al. 2020, appendix B; the null label, Ho & Salimans 2022.
     """
 
     def __init__(
@@ -218,7 +219,7 @@ class UNet(nn.Module):
         t: Real[Tensor, "batch"],
         label: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """What the loss asks for; without a label, for a class that is not told."""
+        """The prediction, such as that of the noise; without a label, for no class."""
         self._check_inputs(x_t, t, label)
         e, h, skips = self.embed(t, label), self.enter(x_t), []
         for level, shrink in zip(self.down, self.shrink, strict=True):
@@ -237,24 +238,19 @@ class UNet(nn.Module):
     def embed(
         self, t: Real[Tensor, "batch"], label: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch num_embedding"]:
-        """All that the blocks hear of time and class."""
+        """The embedding of time and class."""
         e = self.time(t)
         if self.label is not None:
-            if label is None:  # the last row stands for a class that is not told
+            if label is None:  # the last row is the null label
                 label = torch.full_like(t, len(self.label.weight) - 1, dtype=torch.long)
             e = e + self.label(label)
         return F.silu(e)
 
     def _check_inputs(self, x_t: Tensor, t: Tensor, label: Tensor | None) -> None:
-        if x_t.shape[1:] != self.image_shape:
-            shape = ", ".join(map(str, ["batch", *self.image_shape]))
-            raise ValueError(f"x_t must have shape ({shape}); {tuple(x_t.shape)} was given")
-        for name, value in (("t", t), ("label", label)):
-            if value is not None and value.shape != x_t.shape[:1]:
-                raise ValueError(
-                    f"{name} must hold one number for each of the {len(x_t)} pictures; "
-                    f"shape {tuple(value.shape)} was given"
-                )
+        checks.shape(("batch", *self.image_shape), x_t=x_t)
+        checks.shape((len(x_t),), t=t)
+        if label is not None:
+            checks.shape((len(x_t),), label=label)
         if label is not None and self.label is None:
             raise ValueError(
                 "label must be left out of a network without num_classes; one was given"
@@ -320,16 +316,13 @@ def _check(
     attention_sides: Sequence[int],
     num_classes: int | None,
 ) -> None:
-    numbers = [*image_shape, channels, *multipliers, blocks, num_classes or 1]
-    if min(numbers) < 1 or num_classes == 0 or not multipliers:
-        raise ValueError(
-            "image_shape, channels, multipliers, blocks and num_classes must be at least 1, and multipliers not "
-            f"empty; {tuple(image_shape)}, {channels}, {tuple(multipliers)}, {blocks} and {num_classes} were given"
-        )
-    if channels % 4:
+    checks.sizes(3, image_shape=image_shape)
+    checks.sizes(1, multipliers=multipliers)
+    checks.at_least(1, blocks=blocks, num_classes=1 if num_classes is None else num_classes)
+    if channels < 4 or channels % 4:
         raise ValueError(f"channels must be a multiple of 4; {channels} was given")
     factor = 2 ** (len(multipliers) - 1)
-    if len(image_shape) != 3 or image_shape[1] % factor or image_shape[2] % factor:
+    if len(image_shape) != 3 or any(side % factor for side in image_shape[1:]):
         raise ValueError(
             f"image_shape must be (channels, height, width) with sides that {factor} divides, one halving for each "
             f"of multipliers but the first; {tuple(image_shape)} was given"

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 SCREEN = 40  # lines a reader takes in without scrolling
-PAGE = 88  # columns of code that fit the page
+PAGE = 100  # columns of code that fit the page
 
 
 def show(*objects: Callable[..., Any] | type | property, docstring: bool = True) -> None:
     """Display the source of functions, methods or classes, one highlighted block each.
 
     In a notebook the block is Markdown, which Jupyter, Colab and the book highlight;
-    elsewhere it is printed.
+    elsewhere it is printed. The metadata of the output name the object, so that the book
+    can link to its reference: `{"companion": {"shows": "companion.elbo.elbo_terms"}}`.
 
     Args:
         objects: what to show, such as `elbo_terms` or `LatentChain.posterior`.
@@ -24,15 +25,16 @@ def show(*objects: Callable[..., Any] | type | property, docstring: bool = True)
     Raises:
         TypeError: if an object is not a function, method, property or class.
         ValueError: if an object is longer than a screen (40 lines) or wider than the
-            page (88 columns), or is not part of this package.
+            page (100 columns), or is not part of this package.
     """
     if not objects:
         raise ValueError("show needs at least one function, method or class; none was given")
-    for text in [_source(item, docstring) for item in objects]:
-        _display(text)
+    for name, text in [_source(item, docstring) for item in objects]:
+        _display(name, text)
 
 
-def _source(item: object, docstring: bool) -> str:
+def _source(item: object, docstring: bool) -> tuple[str, str]:
+    """The full name of an object, and its source below a line that says where it is from."""
     item = _definition(item)
     module, name = getattr(item, "__module__", ""), getattr(item, "__qualname__", "")
     package = __name__.partition(".")[0]
@@ -57,7 +59,7 @@ def _source(item: object, docstring: bool) -> str:
         )
     path = (inspect.getsourcefile(item) or "").replace("\\", "/")  # type: ignore[arg-type]
     where = package + path.rpartition(f"/{package}")[2]
-    return f"# {where}{': ' + name if '.' in name else ''}\n{text}"
+    return f"{module}.{name}", f"# {where}{': ' + name if '.' in name else ''}\n{text}"
 
 
 def _definition(item: object) -> object:
@@ -91,7 +93,7 @@ def _without_docstrings(text: str) -> str:
     return "\n".join(line for line in lines if line is not None)
 
 
-def _display(text: str) -> None:
+def _display(name: str, text: str) -> None:
     from IPython import get_ipython
     from IPython.display import display
 
@@ -101,4 +103,5 @@ def _display(text: str) -> None:
     fence = "```"
     while fence in text:
         fence += "`"
-    display({"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text}, raw=True)
+    shown = {"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text}
+    display(shown, metadata={"companion": {"shows": name}}, raw=True)

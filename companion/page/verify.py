@@ -17,16 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Sequences may be nested.
-Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]
+from companion import checks
+
+Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]  # sequences may be nested
 
 # A sample rule accepts up to 5 standard errors: 200 such checks raise about one false alarm in 10,000 runs of the book.
 # A wrong formula must be four times as far away, so that no luck can hide it.
 ACCEPTED_STANDARD_ERRORS = 5
 REJECTED_STANDARD_ERRORS = 20
-FEWEST_SAMPLES = (
-    100  # with fewer, the standard error is itself too uncertain for a 5-standard-error rule
-)
+FEWEST_SAMPLES = 100  # with fewer, the standard error itself is too uncertain
 
 
 class VerificationError(AssertionError):
@@ -51,7 +50,7 @@ class Comparison:
 class Rule(ABC):
     """How two sides are compared; the rules are values.
 
-    They are `exact`, `quadrature`, `autograd`, `monte_carlo`, `variance`, `proportion` and `at_most(slack)`.
+    They are `exact`, `quadrature`, `autograd`, `monte_carlo`, `variance`, `binomial` and `at_most(slack)`.
     """
 
     @abstractmethod
@@ -102,8 +101,7 @@ class Tolerance(Rule):
 
     def on_scale(self, scale: float) -> "Tolerance":
         """The same check relative to a stated scale, for a quantity that should vanish: `exact.on_scale(1.0)`."""
-        if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"scale must be positive and finite; {scale} was given")
+        checks.positive(scale=scale)
         return replace(self, scale=scale)
 
     def at_precision(self, eps: float) -> "Tolerance":
@@ -142,12 +140,13 @@ class Tolerance(Rule):
         return f"{self.kind}, absolute error <= {_short(self.rtol * self.scale)}"
 
 
-@dataclass(frozen=True)
 class SampleRule(Rule):
     """Accepts an estimate from samples that is within 5 standard errors of the right side.
 
     The left side holds n samples of the right side's shape: (n,) for a number, (n, d) for d numbers.
     """
+
+    words: str  # what is estimated, as a format string of the number of samples
 
     @abstractmethod
     def estimate(self, samples: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,6 +165,9 @@ class SampleRule(Rule):
         return Comparison(
             estimate, right, (estimate - right).abs(), ACCEPTED_STANDARD_ERRORS * standard_error
         )
+
+    def statement(self, left: Tensor) -> str:
+        return f"{self.words.format(len(left))} within {ACCEPTED_STANDARD_ERRORS} standard errors"
 
     def rejection(self, name: str, left: Tensor, right: Tensor, wrong: Tensor) -> str:
         # Measured from the right side, not from the noisy estimate, so that another seed gives the same line.
@@ -187,12 +189,13 @@ class SampleRule(Rule):
         return f"draw at least n = {need:,} samples, or choose another case"
 
 
-@dataclass(frozen=True)
 class MonteCarlo(SampleRule):
     """Samples on the left, their expectation on the right.
 
     For two estimators on the same draws, pass their differences and 0: their standard error is then what counts.
     """
+
+    words = "Monte Carlo, mean of {:,} samples"
 
     def estimate(self, samples: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = samples.mean(0), samples.std(0)
@@ -202,13 +205,11 @@ class MonteCarlo(SampleRule):
             )
         return mean, std / math.sqrt(len(samples))
 
-    def statement(self, left: Tensor) -> str:
-        return f"Monte Carlo, mean of {len(left):,} samples within {ACCEPTED_STANDARD_ERRORS} standard errors"
 
-
-@dataclass(frozen=True)
 class Variance(SampleRule):
     """Samples of a Gaussian on the left, their variance (not the standard deviation) on the right."""
+
+    words = "sample variance of {:,} Gaussian draws"
 
     def estimate(self, samples: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         if not (right > 0).all():
@@ -217,13 +218,11 @@ class Variance(SampleRule):
             )
         return samples.var(0), right * math.sqrt(2 / (len(samples) - 1))
 
-    def statement(self, left: Tensor) -> str:
-        return f"sample variance of {len(left):,} Gaussian draws within {ACCEPTED_STANDARD_ERRORS} standard errors"
 
-
-@dataclass(frozen=True)
-class Proportion(SampleRule):
+class Binomial(SampleRule):
     """Outcomes 0 or 1 on the left, the probability of a 1 on the right."""
+
+    words = "proportion of {:,} outcomes"
 
     def estimate(self, samples: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         if not ((samples == 0) | (samples == 1)).all():
@@ -234,24 +233,23 @@ class Proportion(SampleRule):
             raise ValueError(
                 f"right must be a probability strictly between 0 and 1; {right.min():.4g} was given"
             )
-        n, spread = len(samples), (right * (1 - right)).min().item()
+        n, variance = len(samples), right * (1 - right)
         # Else the accepted band would reach 0 or 1.
-        if n * spread < ACCEPTED_STANDARD_ERRORS**2:
-            need = math.ceil(ACCEPTED_STANDARD_ERRORS**2 / spread)
+        if n < (need := math.ceil(ACCEPTED_STANDARD_ERRORS**2 / variance.min().item())):
             raise ValueError(
                 f"left must hold at least {need:,} outcomes for a probability this extreme; {n:,} were given"
             )
-        return samples.mean(0), (right * (1 - right) / n).sqrt()
-
-    def statement(self, left: Tensor) -> str:
-        return f"proportion of {len(left):,} outcomes within {ACCEPTED_STANDARD_ERRORS} standard errors"
+        return samples.mean(0), (variance / n).sqrt()
 
 
 @dataclass(frozen=True)
 class AtMost(Rule):
     """Accepts `left <= right + slack`, for a trained model against a computed bound."""
 
-    slack: float
+    slack: float  # in the units of both sides; 0 is allowed
+
+    def __post_init__(self) -> None:
+        checks.not_negative(slack=self.slack)
 
     def compare(self, left: Tensor, right: Tensor) -> Comparison:
         _same_shape(left, right)
@@ -267,14 +265,8 @@ quadrature = Tolerance("quadrature", 1e-8)
 autograd = Tolerance("autograd", 1e-8, rtol_float32=1e-4)
 monte_carlo = MonteCarlo()
 variance = Variance()
-proportion = Proportion()
-
-
-def at_most(slack: float) -> AtMost:
-    """The one-sided rule `left <= right + slack`, with the slack in the units of both sides (0 is allowed)."""
-    if not (math.isfinite(slack) and slack >= 0):
-        raise ValueError(f"slack must be finite and not negative; {slack} was given")
-    return AtMost(slack)
+binomial = Binomial()
+at_most = AtMost
 
 
 def verify(
@@ -290,7 +282,7 @@ def verify(
     Args:
         label: the label of the equation, such as "eq-elbo".
         left: one computation: a tensor, a number or nested sequences of them; for `monte_carlo`, `variance` and
-            `proportion` the samples, with the sample index first.
+            `binomial` the samples, with the sample index first.
         right: the other computation.
         rule: how far the two may be apart.
         rejects: values that plausible wrong formulas would give, by name; the same rule must refuse each of them.

@@ -1,9 +1,11 @@
-"""What a chapter shows of hundreds of samples, drawn once: one entry per sample, and a number for the card."""
+"""Records: what a chapter shows of hundreds of samples, drawn once, with a measurement on a card."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,33 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from companion import runtime
+from companion import checks, runtime
+from companion.data import to_unit
 from companion.ddpm import Ddpm, noise_errors
 from companion.denoisers import NoisePredictor
 from companion.guidance import guided
 from companion.networks.classifier import DigitClassifier
-from companion.samplers import (
-    ancestral_sample,
-    ddim_sample,
-    ddpm_sample,
-    dpm_solver_sample,
-    in_chunks,
-)
-
-CHUNK = 100
-
-SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
-    "ddim": ddim_sample,
-    "dpm-solver": dpm_solver_sample,
-    "beta-tilde": ddpm_sample,
-    "beta": lambda denoiser, schedule, x_T, **options: ddpm_sample(
-        denoiser, schedule, x_T, schedule.beta, **options
-    ),
-}
-NUM_STEPS = (10, 20, 50, 100)
-
-SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0)
-NUM_SHOWN = 60
+from companion.samplers import ancestral_sample, ddim_sample, in_chunks
+from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
+from companion.zoo.recipes import recipe
+from companion.zoo.runs import measurement, provenance
+from companion.zoo.weights import RecordCard, save_record, writable_folder
 
 
 class Record(NamedTuple):
@@ -46,6 +32,63 @@ class Record(NamedTuple):
     tensors: dict[str, Tensor]
     values: Float[Tensor, "num"]
     metric: str
+
+
+def record(
+    name: str,
+    kind: Literal["samples", "steps", "guidance"] = "samples",
+    num: int = 1000,
+    examples: int = 500,
+    folder: Path | str | None = None,
+    out: Path | str = "runs",
+) -> RecordCard:
+    """Draw many images from a trained diffusion model, and write what is measured on them as the record NAME-KIND.
+
+    On a CPU it takes a quarter to half an hour for 500 digits.
+
+    Args:
+        name: of the weights, such as "ddpm-mnist".
+        kind: "samples" draws with all steps and measures the error of the noise at every time;
+            "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
+            the shipped classifier of digits sees.
+        num: images to draw, for each setting that is compared.
+        examples: test examples for the errors of "samples".
+        folder: where the weights are, if they are not shipped.
+        out: folder to write to.
+
+    Returns:
+        The card of the record; `load_record` gives its tensors.
+
+    Raises:
+        ValueError: if there are no such weights, or the model cannot be measured so.
+        OSError: if `out` cannot be written, which is tried first.
+    """
+    checks.at_least(1, num=num, examples=examples)
+    chosen, start = recipe(name), time.monotonic()
+    out = writable_folder(out)
+    model = pretrained(name, folder, runtime.device())
+    if not isinstance(model, Ddpm) or len(model.x_shape) != 3:
+        raise ValueError(f"name must be a diffusion model of images; {name!r} is none")
+    command = f"python -m companion record {name} --kind {kind} --num {num}"
+    draw: Callable[[Ddpm], Record]
+    if kind == "samples":
+        x = chosen.prepare(chosen.examples("test")[0][:examples])
+        command += f" --examples {examples}"
+        draw = partial(samples_and_errors, x=x, num=num)
+    else:
+        if model.x_shape != (1, 28, 28) or (kind == "guidance" and not chosen.labels):
+            raise ValueError(
+                f"kind {kind!r} needs a model of digits, and guidance one of classes; {name!r} is none"
+            )
+        judge = pretrained("classifier-mnist", device=runtime.device())
+        assert isinstance(judge, DigitClassifier)
+        compare = compare_steps if kind == "steps" else compare_scales
+        draw = partial(compare, judge=judge, num=num)
+    torch.manual_seed(chosen.seed)
+    tensors, values, metric = draw(model)
+    origin = provenance(start, chosen.seed) | {"name": f"{name}-{kind}", "command": command}
+    card = RecordCard(model=name, **origin, **measurement(metric, values))
+    return save_record(tensors, card, out)
 
 
 @torch.no_grad()
@@ -60,11 +103,11 @@ def samples_and_errors(model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int
         errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
         samples = []
         for _ in range(0, num, CHUNK):
-            for picture in tqdm(ancestral_sample(model, CHUNK), "samples", T + 1):  # noqa: B007
+            for images in tqdm(ancestral_sample(model, CHUNK), "samples", T + 1):  # noqa: B007
                 pass
-            samples.append(picture)
+            samples.append(images)
     tensors = {
-        "samples": _levels(_bright(torch.cat(samples)[:num])),
+        "samples": _levels(to_unit(torch.cat(samples)[:num])),
         "noise_error": F.pad(errors.mean(1), (1, 0)),
         "noise_error_se": F.pad(errors.std(1) / len(x) ** 0.5, (1, 0)),
     }
@@ -73,19 +116,24 @@ def samples_and_errors(model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int
 
 
 @torch.no_grad()
-def compare_steps(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
+def compare_steps(
+    model: Ddpm,
+    judge: DigitClassifier,
+    num: int,
+    num_steps: Sequence[int] = (10, 20, 50, 100),
+) -> Record:
     """Draw by every sampler in few steps from the same noise, and keep what the classifier sees.
 
     Named by sampler and number of steps, such as "ddim 20".
     """
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     tensors, sure = {}, []
-    for steps, kind in itertools.product(NUM_STEPS, SAMPLERS):
+    for steps, kind in itertools.product(num_steps, SAMPLERS):
         name, schedule = f"{kind} {steps}", model.schedule.evenly(steps)
         sampler = partial(SAMPLERS[kind], model.denoiser, schedule, progress=name)
         with runtime.autocast():
-            pictures = _bright(in_chunks(sampler, CHUNK, x_T))
-        features = judge.features(pictures)
+            images = to_unit(in_chunks(sampler, CHUNK, x_T))
+        features = judge.features(images)
         tensors[name] = features.half()
         sure.append(judge.head(features).softmax(1).amax(1).double())
     metric = "confidence of the classifier in a digit, mean over all samplers and numbers of steps"
@@ -93,41 +141,46 @@ def compare_steps(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
 
 
 @torch.no_grad()
-def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
+def compare_scales(
+    model: Ddpm,
+    judge: DigitClassifier,
+    num: int,
+    scales: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0),
+    num_shown: int = 60,
+) -> Record:
     """Draw every class at every guidance scale by 20 DDIM steps, and keep what the classifier sees.
 
-    The noise is the same at each scale. Of the pictures the first `NUM_SHOWN` are kept, and of all of them
+    The noise is the same at each scale. Of the images the first `num_shown` are kept, and of all of them
     the variance of the pixels within each class, summed over the pixels.
 
     Raises:
         ValueError: if `num` is below 20, two of each class, which a variance needs.
     """
-    if num < 20:
-        raise ValueError(f"num must be at least 20, two of each class; {num} was given")
+    checks.at_least(20, num=num)
     network, schedule = model.denoiser, model.schedule.evenly(20)
-    assert isinstance(network, NoisePredictor)  # it can be told a class
+    assert isinstance(network, NoisePredictor)  # as those of classes are
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
-    features, shown, spread, hits = [], [], [], []
-    for scale in SCALES:
+    features, shown, variance, hits = [], [], [], []
+    for scale in scales:
 
         def sampler(x_T: Tensor, label: Tensor, scale: float = scale) -> Iterator[Tensor]:
             denoiser = guided(network, label, scale)
             return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
 
         with runtime.autocast():
-            pictures = _bright(in_chunks(sampler, CHUNK, x_T, label))
-        features.append(judge.features(pictures))
-        shown.append(_levels(pictures[:NUM_SHOWN]))
-        parts = (pictures[label == k].flatten(1) for k in range(10))
-        spread.append(torch.stack([part.var(0).sum() for part in parts]))
+            images = to_unit(in_chunks(sampler, CHUNK, x_T, label))
+        features.append(judge.features(images))
+        shown.append(_levels(images[:num_shown]))
+        parts = (images[label == k].flatten(1) for k in range(10))
+        variance.append(torch.stack([part.var(0).sum() for part in parts]))
         hits.append((judge.head(features[-1]).argmax(1) == label).double())
     tensors = {
-        "scale": torch.tensor(SCALES),
+        "scale": torch.tensor(scales),
         "label": label,
         "features": torch.stack(features).half(),
         "samples": torch.stack(shown),
-        "spread": torch.stack(spread),
+        "spread": torch.stack(variance),
     }
     metric = (
         "share of the digits that the classifier takes for what was asked for, mean over all scales"
@@ -135,11 +188,6 @@ def compare_scales(model: Ddpm, judge: DigitClassifier, num: int) -> Record:
     return Record(tensors, torch.stack(hits).mean(0), metric)
 
 
-def _bright(x: Tensor) -> Tensor:
-    """Pictures on [-1, 1] as the classifier wants them, on [0, 1]."""
-    return ((x + 1) / 2).clamp(0, 1)
-
-
 def _levels(x: Tensor) -> Tensor:
-    """Pictures on [0, 1] in 256 levels."""
+    """Images on [0, 1] in 256 levels."""
     return (255 * x).round().to(torch.uint8)

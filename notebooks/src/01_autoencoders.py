@@ -18,13 +18,14 @@ from functools import partial
 import torch
 
 from companion import autoencoder, data, metrics
+from companion.interpolation import path_length_ratio
 from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.runtime import pick
 from companion.training import fit, minimize
-from companion.zoo.checkpoints import load_weights
+from companion.zoo import pretrained
 
 _ = torch.manual_seed(0)
 
@@ -35,8 +36,7 @@ _ = torch.manual_seed(0)
 
 # %%
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-model = autoencoder.mlp_autoencoder(latent_dim=16)
-_ = load_weights("ae-mnist", model)
+model = pretrained("ae-mnist")
 
 # %% [markdown]
 # Look at the three rows. The first holds test pictures the network has never seen. The second is what it makes of them after
@@ -230,7 +230,7 @@ def dct_rows(keep):
     )
 
 
-Slider.over(
+Slider(
     [2, 4, 6, 8, 10, 12, 14, 20, 28],
     dct_rows,
     description="cosines kept per side",
@@ -357,7 +357,7 @@ print("same weights:", torch.allclose(V, U, atol=0.1))
 # %% tags=["nbval-check-output"]
 show(autoencoder.mlp_autoencoder)
 show(autoencoder.conv_autoencoder)
-conv = autoencoder.conv_autoencoder(latent_dim=16)
+conv = pretrained("conv-ae-mnist")
 for name, network in {"fully connected": model, "convolutional": conv}.items():
     print(f"{name}: {sum(p.numel() for p in network.parameters()):,} weights")
 
@@ -396,7 +396,6 @@ plots.curves(
 # error is summed over the 784 pixels; behind the sign +- stands one standard error, here and in all tables.
 
 # %%
-_ = load_weights("conv-ae-mnist", conv)
 with torch.no_grad():
     error = {
         "16 slowest cosines": loss(autoencoder.DctAutoencoder(28, 4), test.images),
@@ -532,9 +531,10 @@ files = {"random weights": None, "plain": "ae-mnist", "denoising": "dae-mnist"}
 tuned = {name: [] for name in files}
 for name, file in files.items():
     for part in range(3):
-        start = autoencoder.mlp_autoencoder(latent_dim=16)
-        if file is not None:
-            _ = load_weights(file, start)
+        if file is None:
+            start = autoencoder.mlp_autoencoder(latent_dim=16)
+        else:
+            start = pretrained(file).requires_grad_()
         tuned[name].append(fine_tuned_accuracy(start.encoder, part))
     print(f"{name:15s}", *(f"{value:.3f}" for value in tuned[name]))
 
@@ -743,7 +743,7 @@ verify("eq-circle-denoiser", posterior_mean, closed_form, quadrature, rejects=ne
 # Now a network that is told none of this. It sees points of the circle, disturbed by noise, and is asked to undo the noise. It has no bottleneck at all: two numbers go in, 64 in the middle, two come out.
 
 # %%
-from companion.networks import mlp
+from companion.networks.mlp import mlp
 
 points = circle.float()[torch.randint(720, (40_000,))]
 denoiser = mlp([2, 64, 64, 2], activation=torch.nn.SiLU)
@@ -937,8 +937,7 @@ names = {
     "contracting": "cae-mnist",
     "robust": "robust-ae-mnist",
 }
-variants = {name: autoencoder.mlp_autoencoder(latent_dim=16) for name in names}
-_ = [load_weights(file, variants[name]) for name, file in names.items()]
+variants = {name: pretrained(file) for name, file in names.items()}
 
 # %% [markdown]
 # The next cell measures. Look down each column for its smallest number.
@@ -1040,7 +1039,7 @@ def pictures_on_the_way(i):
     return plots.image_grid(now, columns=4, titles=list(walks), tile=1.5)
 
 
-Slider.over(
+Slider(
     range(21),
     pictures_on_the_way,
     description="share of the way",
@@ -1065,7 +1064,7 @@ pairs = list(zip(threes, eights, strict=True))
 
 def path_ratios(model):
     walks = [walk(model, 33, a, b) for a, b in pairs]
-    return torch.tensor([metrics.path_length_ratio(pictures) for pictures in walks])
+    return torch.tensor([path_length_ratio(pictures) for pictures in walks])
 
 
 ratios = {name: path_ratios(model) for name, model in variants.items()}
@@ -1082,7 +1081,7 @@ for name in ("denoising", "contracting", "robust"):
     print(f"{name} walks more directly, by more than 5 standard errors: {bool(clear)}")
 share = torch.linspace(0, 1, 33)[:, None, None, None]
 fade = torch.lerp(test.images[[start]], test.images[[end]], share)
-print(f"path ratio of a cross-fade: {metrics.path_length_ratio(fade):.2f}")
+print(f"path ratio of a cross-fade: {path_length_ratio(fade):.2f}")
 
 # %% [markdown]
 # All three variants take a straighter way than the plain network: in this sense their latent spaces are smoother, as the lecture says. But do not take the number for quality. A cross-fade is as direct as can be, and its middle is two digits on top of each other. The most direct network is also the one with the largest error on clean pictures.

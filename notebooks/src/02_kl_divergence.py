@@ -178,7 +178,7 @@ def jensen(weight):
 # Move the slider to change the weight of the two points. The mean of the two points of the graph lies on the chord, which lies below the tangent at the mean of $y$. The vertical gap between chord and curve is what Jensen's inequality loses; it vanishes when one point has all the weight.
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(0, 1, 11),
     jensen,
     description="weight of the right point",
@@ -451,7 +451,7 @@ def integrands(m):
 # Move $q$ away from $p$ and watch the two integrands. The forward one explodes where $p$ has mass and $q$ has not. The reverse one is calm there, because it is weighted with $q$; it explodes where $q$ puts mass and $p$ does not. (The curves leave the picture at 8.)
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(0, 5, 11),
     integrands,
     description="mean of q",
@@ -541,7 +541,7 @@ def both_fits(c):
 
 # %%
 centers = [0.5, 1.0, 1.5, 2.0, 2.4, 2.7, 2.9, 3.2, 3.6, 4.0]
-Slider.over(
+Slider(
     centers,
     both_fits,
     description="distance of the humps from zero",

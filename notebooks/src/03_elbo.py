@@ -24,7 +24,7 @@ from companion.elbo import ElboTerms, LatentChain, elbo_terms
 from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Slider
-from companion.page.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
+from companion.page.verify import at_most, binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 
 _ = torch.manual_seed(0)
@@ -68,7 +68,7 @@ z = torch.randn(200_000)
 waiting = -torch.log1p(-torch.special.ndtr(z)) / 0.5  # inverse of F(t) = 1 - exp(-t / 2)
 t = torch.tensor(1.0)
 share, wrong = 1 - (-0.5 * t).exp(), torch.special.ndtr(t)
-verify("eq-inverse-cdf", (waiting <= t).double(), share, proportion, rejects={"no map": wrong})
+verify("eq-inverse-cdf", (waiting <= t).double(), share, binomial, rejects={"no map": wrong})
 
 # %% [markdown]
 # In more dimensions a network does the job. Even a decoder of one line can bend a normal law on the line into a ring in the plane; here a little noise of the likelihood is added.
@@ -470,7 +470,7 @@ def bound_at(shift):
 
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(-1.5, 1.5, 13),
     bound_at,
     description="shift of the guess",
@@ -813,7 +813,7 @@ def fit_after(number):
 
 
 # %%
-Slider.over(
+Slider(
     [0, 1, 2, 4, 6, 8, 10, 12, 14, 17, 20, 30],
     fit_after,
     description="rounds of EM",

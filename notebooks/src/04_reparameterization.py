@@ -22,7 +22,7 @@ from companion.elbo import elbo_terms
 from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Slider
-from companion.page.verify import exact, monte_carlo, proportion, quadrature, verify
+from companion.page.verify import binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 from companion.vae import Vae, mlp_vae
 
@@ -182,7 +182,7 @@ def move_or_weigh(new_mu):
 
 
 # %%
-Slider.over(
+Slider(
     torch.linspace(-1.6, 2.4, 11),
     move_or_weigh,
     description="mean of the new law",
@@ -515,7 +515,7 @@ def clouds_in(d):
 # Watch the three clouds as the dimension grows; each dot is an average over ten draws, and the truth is the origin.
 
 # %%
-Slider.over(
+Slider(
     [2, 4, 8, 16, 32, 64],
     clouds_in,
     description="dimension of z",
@@ -676,7 +676,7 @@ verify(
     "eq-whitened-radius",
     (radius <= r**2).double(),
     1 - math.exp(-(r**2) / 2),
-    proportion,
+    binomial,
     rejects=wrong,
 )
 

@@ -22,7 +22,7 @@ from companion.elbo import elbo_loss
 from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Slider
-from companion.page.verify import at_most, exact, monte_carlo, proportion, quadrature, verify
+from companion.page.verify import at_most, binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 from companion.vae import linear_vae, linear_vae_log_likelihood
 
@@ -157,7 +157,7 @@ hidden = Categorical(weights).sample((200_000,))
 seen = means[hidden] + torch.randn(200_000)
 below = (weights * torch.special.ndtr(0.5 - means)).sum()
 equal = {"equal weights": torch.special.ndtr(0.5 - means).mean()}
-verify("eq-toy-mixture", (seen < 0.5).double(), below, proportion, rejects=equal)
+verify("eq-toy-mixture", (seen < 0.5).double(), below, binomial, rejects=equal)
 posteriors = posterior_of(seen)
 verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects={"equal": weights.flip(0)})
 
@@ -177,7 +177,7 @@ verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects={"equal
 # %% tags=["nbval-check-output"]
 says_two = (posteriors[:, 1] > 0.5).double()
 share = (weights * torch.special.ndtr(means - 0.5 - math.log(9))).sum()
-verify("eq-map-share", says_two, share, proportion, rejects={"the prior": weights[1]})
+verify("eq-map-share", says_two, share, binomial, rejects={"the prior": weights[1]})
 drawn = torch.bernoulli(posteriors[:, 1])
 print(f"MAP {share:.4f}; drawing gives the prior's share:", abs(drawn.mean() - 0.1).item() < 0.004)
 
@@ -419,7 +419,7 @@ def walk(t):
 
 
 # %%
-Slider.over(
+Slider(
     [1.4, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05],
     walk,
     description="encoder's noise t, with s = sigma t",
@@ -613,7 +613,7 @@ def water(level):
 # Move the level. Left: what is under water stays as error. Right: what the rest costs. A latent dies when its coordinate goes under.
 
 # %%
-Slider.over(
+Slider(
     [0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0],
     water,
     description="variance of the decoder's noise",
@@ -1055,7 +1055,7 @@ def step_back(beta):
 # Move the slider from a large step to a small one. The density is smooth, and the two curves become one: many small Gaussian steps can undo what one large one cannot. That is the idea of diffusion.
 
 # %%
-Slider.over(
+Slider(
     [0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.01],
     step_back,
     description="weight of the noise",

@@ -34,12 +34,12 @@ from companion.vae import (
     linear_vae_log_likelihood,
     mlp_vae,
 )
-from companion.zoo.checkpoints import load_weights
+from companion.zoo import pretrained
+from companion.zoo.weights import read_card
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-vae = mlp_vae()
-card = load_weights("vae-mnist", vae)
+vae, card = pretrained("vae-mnist"), read_card("vae-mnist")
 
 # %% [markdown]
 # The model that the last line loads has been trained for a long time on a CPU; its {doc}`card </book/models>` says how. First row: test digits, in black and white. Second: the same digits after they went through a latent of 50 numbers, decoded from the mean of the encoder's guess. Third: pictures that nobody wrote, decoded from draws of the prior.
@@ -207,8 +207,7 @@ print("same step:", all(torch.allclose(old - 0.1 * g, new, atol=1e-6) for old, g
 # A lecture draws a fully connected network with 784 inputs and 20 latents. The best-known code for it, an example program of PyTorch, puts 400 units between them and trains on *gray* digits with the cross-entropy of the pixels, as if a gray level were a probability. Its logs show a loss of about 105.6 on the test digits after ten epochs. The companion keeps this loss under its own name, so that it cannot be mistaken for the bound. These weights were trained for ten epochs.
 
 # %% tags=["mnist"]
-gray_vae = mlp_vae(20, (400,), nn.ReLU)
-_ = load_weights("gray-vae-mnist", gray_vae)
+gray_vae = pretrained("gray-vae-mnist")
 with torch.no_grad():
     gray = gray_cross_entropy_loss(gray_vae, test.images)
 print(f"gray-level loss {gray.mean():.2f} +- {gray.std() / 100:.2f}")
@@ -342,8 +341,7 @@ print(
 # **Training with many draws.** What measures a model can also train it: minus the bound with $K$ draws is a loss, and a VAE trained with it is called an *importance-weighted autoencoder* {cite:p}`burda2016`. The next weights went on from those above for 24 epochs with $K = 50$, on the same data, with the same networks. For each of the same two hundred digits the cell estimates $\log p_\theta(x)$ under both models, and compares digit by digit.
 
 # %%
-iwae = mlp_vae()
-iwae_card = load_weights("iwae-mnist", iwae)
+iwae, iwae_card = pretrained("iwae-mnist"), read_card("iwae-mnist")
 _ = torch.manual_seed(0)
 x = binarize(test.images[:200])
 gain = log_likelihood(iwae, x, 500) - log_likelihood(vae, x, 500)
@@ -547,7 +545,7 @@ looks = [
     "every picture a blur, with hints of digits",
     "every picture the same gray average",
 ]
-Slider.over(
+Slider(
     range(6),
     look,
     description="weight of the divergence",
@@ -600,7 +598,6 @@ def bound_of(model):
 
 
 # %%
-_ = vae.requires_grad_(False)
 free = Vae(Guess(vae.posterior(fifty)), vae.decoder, vae.observation_model, 50)
 for lr, steps in ((0.03, 300), (0.003, 300)):
     optimizer = torch.optim.Adam(free.encoder.parameters(), lr=lr)

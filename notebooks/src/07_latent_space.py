@@ -29,14 +29,12 @@ from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Editor, Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
-from companion.vae import GaussianLikelihood, conv_vae, mlp_vae
-from companion.zoo.checkpoints import load_weights
+from companion.zoo import pretrained
 
 _ = torch.manual_seed(0)
 test = data.load("mnist", "test")
-plane, digits_vae, deep = mlp_vae(latent_dim=2), conv_vae(), mlp_vae()
-for name, model in {"vae2d-mnist": plane, "conv-vae-mnist": digits_vae, "vae-mnist": deep}.items():
-    _ = load_weights(name, model.requires_grad_(False))
+plane, digits_vae = pretrained("vae2d-mnist"), pretrained("conv-vae-mnist")
+deep = pretrained("vae-mnist")
 
 # %% [markdown]
 # The cell loads three networks of the last chapter's kind, with 2, 16 and 50 latents; their {doc}`cards </book/models>` tell how each was trained. The one with two latents comes first: its whole space fits on a page.
@@ -135,7 +133,7 @@ def blended(a, b):
     return digits_vae.likelihood(blend(a, b)[None]).mean[0, 0]
 
 
-Editor.over(
+Editor(
     {"across": stops, "down": stops},
     blended,
     alt="A digit decoded {} of the way across and {} of the way down",
@@ -331,7 +329,7 @@ def at_temperature(tau):
     return plots.image_grid(digits_vae.likelihood(tau * ten_codes).mean, columns=10)
 
 
-Slider.over(
+Slider(
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4],
     at_temperature,
     description="temperature",
@@ -394,16 +392,7 @@ plots.image_rows(rows, tile=0.6)
 
 # %%
 house = scenes(5_000, seed=2)
-
-
-def scene_vae(name):
-    likelihood = GaussianLikelihood(0.1)
-    model = conv_vae(8, image_shape=(3, 32, 32), observation_model=likelihood)
-    _ = load_weights(name, model.requires_grad_(False))
-    return model
-
-
-models = {"plain": scene_vae("vae-scenes"), "relaxed": scene_vae("beta-vae-scenes")}
+models = {"plain": pretrained("vae-scenes"), "relaxed": pretrained("beta-vae-scenes")}
 found = {name: elbo_terms(model, house.images) for name, model in models.items()}
 for name, model in models.items():
     mean = model.likelihood(model.posterior(house.images).mean).mean
@@ -617,7 +606,7 @@ plots.image_rows(rows, tile=0.6)
 
 # %%
 stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
-Editor.over(
+Editor(
     {"azimuth latent": stops, "light latent": stops, "hue latent": stops},
     edited,
     alt="A house, decoded with azimuth latent {}, light latent {} and hue latent {}",

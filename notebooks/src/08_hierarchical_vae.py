@@ -28,16 +28,13 @@ from companion.page.sliders import Editor, Slider
 from companion.page.verify import exact, monte_carlo, quadrature, verify
 from companion.samplers import ancestral_sample
 from companion.training import fit, minimize
-from companion.vae import mlp_vae
-from companion.zoo.checkpoints import load_record, load_weights
+from companion.zoo import pretrained
+from companion.zoo.weights import load_record, read_card
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-vae, ladder = mlp_vae(), mlp_ladder()
-cards = [
-    load_weights(name, model.requires_grad_(False).eval())
-    for name, model in {"vae-mnist": vae, "hvae-mnist": ladder}.items()
-]
+vae, ladder = pretrained("vae-mnist"), pretrained("hvae-mnist")
+cards = [read_card("vae-mnist"), read_card("hvae-mnist")]
 
 # %% [markdown]
 # Two trained models are loaded: the VAE of chapter 6, and a ladder of five levels with 64, 32, 16, 8 and 4 latents, counted from the picture upwards. Below, the ladder describes ten test digits. In the second row only its top level has looked at the digit, and the levels below say what they expect. In each further row one more level has looked.
@@ -427,7 +424,7 @@ def product_picture(precision):
     return plots.curves(lines, x_label="$z_t$", y_label="density", axes=axes)
 
 
-Slider.over(
+Slider(
     [0.1, 0.3, 1.0, 3.0, 9.0],
     product_picture,
     description="precision of the message",
@@ -747,7 +744,7 @@ print("and fewer than half speak:", bool(three[1] < 0.5))
 names = {1: "hvae1-mnist", 2: "hvae2-mnist", 5: "hvae-mnist"}
 nats = {}
 for num_levels, name in names.items():
-    record, card = load_record(f"{name}-record")
+    record, card = load_record(f"{name}-values")
     nats[num_levels] = record["values"].double()
     value, error = nats[num_levels].mean(), nats[num_levels].std() / 100
     print(f"levels: {num_levels}   nats: {value:.2f} +- {error:.2f}")
@@ -918,7 +915,7 @@ def kept(t):
     return plots.image_grid(pictures, columns=10, tile=0.6)
 
 
-Slider.over(
+Slider(
     [5, 4, 3, 2, 1],
     kept,
     description="kept from the top down to level",
@@ -972,7 +969,7 @@ def two_temperatures(upper, lower):
 
 
 stops = [0.0, 0.4, 0.7, 1.0, 1.3]
-Editor.over(
+Editor(
     {"upper levels": stops, "lower levels": stops},
     two_temperatures,
     alt="Twelve digits with temperature {} on levels 3 to 5 and {} on levels 1 and 2",
@@ -1107,10 +1104,7 @@ print("some widen the expectation:", bool((free_factor > 1).any()))
 # The companion's `conv_ladder` is built like these, with four levels and about a hundredth of the numbers. At the top is a vector, below it are two maps at a quarter of the picture's side, and one at half of it, next to the picture. All that was decided above runs down beside the latents, and each message sees it. For the bound it is a chain of latents like all others.
 
 # %% tags=["nbval-check-output"]
-from companion.ladders import conv_ladder
-
-deep = conv_ladder()
-deep_card = load_weights("conv-hvae-mnist", deep.requires_grad_(False).eval())
+deep, deep_card = pretrained("conv-hvae-mnist"), read_card("conv-hvae-mnist")
 for t, shape in enumerate(deep.latent_shapes, 1):
     print(f"level {t}: {math.prod(shape):4} latents, shape {tuple(shape)}")
 print(f"numbers to learn: {deep_card.num_parameters:,}")
@@ -1121,7 +1115,7 @@ print("fewer than a fifth of those of the five levels:", fewer)
 # Its loss is `elbo_loss`, and its treatment that of the large ladder, free bits in the first half and a warm-up. It was trained for 40 epochs on one core of a CPU, the ladders above for 250. A convolution looks at every neighborhood with the same few numbers. So there is little to store and much to compute, also for importance weights: the record has the first 2,000 test digits only. On these digits, binarized as for the other records, and by the same $L_{100}$:
 
 # %% tags=["mnist"]
-record, _ = load_record("conv-hvae-mnist-record")
+record, _ = load_record("conv-hvae-mnist-values")
 deep_nats = record["values"].double()
 print(f"conv ladder nats: {deep_nats.mean():.2f} +- {deep_nats.std() / 2000**0.5:.2f}")
 lead = {n: nats[n][:2000] - deep_nats for n in nats}
@@ -1183,10 +1177,7 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 # In {numref}`fig-conv-samples` the vector decides most, and the finest map lays the strokes. How much is "most"? Two draws below each of 500 vectors say which part of the variance of the pixels the maps make. And a classifier of digits, which chapter 10 will need too, says how often the two are different digits to it.
 
 # %%
-from companion.networks.classifier import DigitClassifier
-
-classifier = DigitClassifier()
-_ = load_weights("classifier-mnist", classifier.requires_grad_(False).eval())
+classifier = pretrained("classifier-mnist")
 _ = torch.manual_seed(0)
 vectors = torch.randn(500, 16)
 draws = torch.stack([below_vector(vectors) for _ in range(2)])

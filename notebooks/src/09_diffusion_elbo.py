@@ -33,7 +33,7 @@ from companion.page.verify import exact, monte_carlo, quadrature, verify
 from companion.schedule import Schedule, add_noise, linear_schedule
 from companion.variances import bound_weights
 
-digits = 2 * data.load("mnist", "test").images[:10] - 1  # on [-1, 1]
+digits = data.to_symmetric(data.load("mnist", "test").images[:10])  # on [-1, 1]
 schedule = linear_schedule(1000)
 
 # %% [markdown]
@@ -45,10 +45,10 @@ def dissolved(t, schedule=schedule):
     seed = torch.Generator().manual_seed(0)
     noise = torch.randn(digits.shape, generator=seed, dtype=digits.dtype)
     x_t = add_noise(schedule, digits, t, noise) if t else digits
-    return plots.image_grid((x_t / 2 + 0.5).clamp(0, 1), tile=0.66)
+    return plots.image_grid(data.to_unit(x_t), tile=0.66)
 
 
-Slider.over(
+Slider(
     [0, 20, 50, 100, 200, 300, 400, 600, 1000],
     dissolved,
     description="steps of noise",
@@ -1175,12 +1175,10 @@ for name in mean:
 # So far the denoiser was exact. What if it had to be learned? The next chapter trains one. Its result for this ring is shipped with the companion, a small network that knows nothing of humps. It takes the place of the exact denoiser in the first model, and nothing else changes. The two are compared on the same points, by the log-weights of paths, as above.
 
 # %%
-from companion.zoo.checkpoints import load_weights
-from companion.zoo.recipes import RECIPES
+from companion.zoo import pretrained
 
 torch.set_default_dtype(torch.float)
-trained = RECIPES["ddpm-toy2d"].model()
-_ = load_weights("ddpm-toy2d", trained.requires_grad_(False).eval())
+trained = pretrained("ddpm-toy2d")
 same = torch.allclose(trained.schedule.log_alpha_bar, levels.log_alpha_bar)
 torch.set_default_dtype(torch.double)
 points = x.float()
@@ -1199,13 +1197,9 @@ print("loses less than 0.1 nats more:", bool(more.mean() < 0.1))
 
 # %% mystnb={"image": {"alt": "Three bar charts side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a hundred narrow bars for the diffusion, falling steeply from level 1."}, "figure": {"caption": "One latent, five, and a hundred: the divergence at each level, from one function. The first two describe digits, the third points on the ring.", "name": "fig-three-models"}}
 from companion.data import binarize
-from companion.ladders import mlp_ladder
-from companion.vae import mlp_vae
 
 torch.set_default_dtype(torch.float)
-vae, ladder = mlp_vae(), mlp_ladder()
-for name, chain in {"vae-mnist": vae, "hvae-mnist": ladder}.items():
-    _ = load_weights(name, chain.requires_grad_(False).eval())
+vae, ladder = pretrained("vae-mnist"), pretrained("hvae-mnist")
 pictures = binarize(data.load("mnist", "test").images[:500])
 fig, panels = plots.figure(3, height=2.5)
 cases = [(vae, pictures), (ladder, pictures), (trained, points)]

@@ -25,14 +25,14 @@ from companion.page.verify import at_most, exact, monte_carlo, verify
 from companion.samplers import ancestral_sample
 from companion.schedule import add_noise, linear_schedule, noise_from_x_0
 from companion.training import fit
-from companion.zoo.checkpoints import load_record, load_weights
-from companion.zoo.recipes import digits_ddpm, mnist_ddpm, toy_ddpm
+from companion.zoo import pretrained
+from companion.zoo.architectures import toy_ddpm
+from companion.zoo.weights import load_record, read_card
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-model = mnist_ddpm()
-card = load_weights("ddpm-mnist", model.requires_grad_(False).eval())
-record, _ = load_record("ddpm-mnist-record")
+model, card = pretrained("ddpm-mnist"), read_card("ddpm-mnist")
+record, _ = load_record("ddpm-mnist-samples")
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, real and invented ones mixed."}, "figure": {"caption": "Ten digits from the test set and ten inventions, in random order.", "name": "fig-which-are-real"}}
 order = torch.randperm(20, generator=torch.Generator().manual_seed(5))
@@ -170,7 +170,7 @@ def looks_at(t, digits):
 
 
 chosen = [10, 200, 450, 700]
-digits = 2 * test.images[:50] - 1
+digits = data.to_symmetric(test.images[:50])
 looks = torch.stack([looks_at(t, digits) for t in chosen])
 own = looks[:, 14, 14] / looks.sum((1, 2))
 for t, share in zip(chosen, own, strict=True):
@@ -264,7 +264,7 @@ from companion.ddpm import image_ddpm
 from companion.denoisers import NoisePredictor, VPredictor
 
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
-small_x, small_y = 2 * small_train.images - 1, 2 * small_test.images - 1
+small_x, small_y = (data.to_symmetric(part.images) for part in (small_train, small_test))
 
 
 def trial(embedding, conditioning, seed, steps=30):
@@ -339,8 +339,7 @@ print("best and worst are within 30 percent:", bool(means.max() < 1.3 * means.mi
 # There is no chain in it, no sampling from the model, no second network: it is a regression with an unlimited supply of examples. Of the forward process nothing is left but its jump, in step 4. And the way back, whose steps are normal if they are small ({ref}`chapter 9 <sec-true-reverse>`), is not walked before somebody wants a picture. Steps 2 to 5 and the error of step 6 by hand, on 64 digits of $8 \times 8$ pixels and with a small trained network, beside the companion's loss for the same random numbers:
 
 # %% tags=["nbval-check-output"]
-small = digits_ddpm()
-_ = load_weights("ddpm-digits", small.eval())
+small = pretrained("ddpm-digits")
 x = small_x[:64]
 _ = torch.manual_seed(1)
 t = torch.randint(1, 1001, (64,))
@@ -508,8 +507,7 @@ def variances_cost(reverse_var, schedule=schedule):
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
-fine = digits_ddpm()
-_ = load_weights("ddpm-digits", fine.eval().double().requires_grad_(False))
+fine = pretrained("ddpm-digits").double()
 every, x = torch.arange(1, 1001), small_y[:1].double()
 many, noise = x.expand(1000, 1, 8, 8), torch.randn(1000, 1, 8, 8).double()
 prior = kl_divergence(fine.posterior(x), fine.prior(1))[0]
@@ -618,8 +616,7 @@ verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %%
 _ = torch.manual_seed(0)
-shipped = toy_ddpm()
-_ = load_weights("ddpm-toy2d", shipped.eval().requires_grad_(False))
+shipped = pretrained("ddpm-toy2d")
 lost, weighted, plain = both_sides(shipped.denoiser)
 n = len(y) ** 0.5
 print(f"the network loses {lost.mean():.3f} +- {lost.std() / n:.3f} nats")
@@ -673,8 +670,7 @@ print("drawing by the weights helps:", loud > 1.2 * drawn)
 # For points in the plane the batch is large enough, so there it was done: the shipped network of the plane, and a second one, trained in the same way from the same random numbers, only with the third weight in place of the first. Both are measured on the same 5000 test points with the same noise, in nats.
 
 # %%
-by_bound = toy_ddpm()
-_ = load_weights("ddpm-toy2d-bound", by_bound.eval().requires_grad_(False))
+by_bound = pretrained("ddpm-toy2d-bound")
 _ = torch.manual_seed(1)
 fresh, found = law.sample((5000,)) / 2, {}
 for name, net in {"simple loss": shipped, "the bound": by_bound}.items():
@@ -1174,12 +1170,10 @@ def received(t):
     with torch.no_grad():
         x_hat = model.denoise(x_t, t)
     rows = {"heard": x_t, "guessed": x_hat}
-    return plots.image_rows(
-        {name: (row / 2 + 0.5).clamp(0, 1) for name, row in rows.items()}, tile=0.6
-    )
+    return plots.image_rows({name: data.to_unit(row) for name, row in rows.items()}, tile=0.6)
 
 
-Slider.over(
+Slider(
     [1000, 800, 600, 500, 400, 300, 200, 100, 20],
     received,
     description="time of what was heard",
@@ -1269,7 +1263,7 @@ every_20th = schedule.strided(range(20, 1001, 20))
 narrow = every_20th.posterior_var
 quick = Ddpm(model.denoiser, every_20th, (1, 28, 28), narrow, decoder_var=narrow[2])
 *_, drawn = ancestral_sample(quick, 16)
-plots.image_grid((drawn / 2 + 0.5).clamp(0, 1), columns=8)
+plots.image_grid(data.to_unit(drawn), columns=8)
 
 # %% [markdown]
 # The record holds samples of all thousand steps. Forty of them:
@@ -1297,13 +1291,8 @@ print(" ".join(letters[10:]))
 
 # %%
 from companion.metrics import frechet_distance
-from companion.networks.classifier import DigitClassifier
-from companion.vae import mlp_vae
 
-classifier = DigitClassifier()
-_ = load_weights("classifier-mnist", classifier.requires_grad_(False).eval())
-vae = mlp_vae()
-_ = load_weights("vae-mnist", vae.requires_grad_(False).eval())
+classifier, vae = pretrained("classifier-mnist"), pretrained("vae-mnist")
 _ = torch.manual_seed(0)
 *_, by_vae = ancestral_sample(vae, len(samples))
 shuffled = test.images[torch.randperm(len(test.images))]
@@ -1483,7 +1472,7 @@ for name, change in (("right time", tellings["t"]), ("always 500", tellings["alw
     _ = torch.manual_seed(2)
     teller = Ddpm(told(change).denoiser, every_40th, (1, 28, 28), narrow, narrow[2])
     *_, drawn = ancestral_sample(teller, 8)
-    rows[name] = (drawn / 2 + 0.5).clamp(0, 1)
+    rows[name] = data.to_unit(drawn)
 plots.image_rows(rows)
 
 # %% [markdown]

@@ -13,25 +13,20 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from companion import data
+from companion.data import to_symmetric, to_unit
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.page import plots
 from companion.page.show import show
 from companion.page.verify import exact, monte_carlo, verify
 from companion.samplers import ddim_posterior, ddim_sample, ddpm_sample
 from companion.schedule import add_noise, linear_schedule, noise_from_x_0
-from companion.zoo.checkpoints import load_record, load_weights
-from companion.zoo.recipes import mnist_ddpm, toy_ddpm
+from companion.zoo import pretrained
+from companion.zoo.weights import load_record, read_card
 
 _ = torch.manual_seed(0)
 test = data.load("mnist", "test")
-model = mnist_ddpm()
-_ = load_weights("ddpm-mnist", model.requires_grad_(False).eval())
+model = pretrained("ddpm-mnist")
 schedule = linear_schedule(1000)  # in double precision
-
-
-def bright(x):
-    """Pictures on [-1, 1], moved to [0, 1]."""
-    return (x / 2 + 0.5).clamp(0, 1)
 
 
 # %% [markdown]
@@ -51,7 +46,7 @@ ways = {
     "fresh noise": fresh_50[-1][:8],
     "20 steps": carried_20[-1][:8],
 }
-plots.image_rows({name: bright(x) for name, x in ways.items()})
+plots.image_rows({name: to_unit(x) for name, x in ways.items()})
 
 # %% [markdown]
 # In {numref}`fig-four-ways` the first row is a blur, and that is right: who sees nothing but noise should answer with the mean. The third row is what a diffusion model is famous for. But why is the second row eight times one picture? And what does the fourth row do that the second does not? If the data are normal, the answers fit into one multiplication {eq}`eq-noiseless`.
@@ -119,8 +114,7 @@ verify("eq-line-four", left, right, exact.within(1e-8), rejects=wrong)
 # Now the algorithm as it stands, five lines of code, beside the companion's `ddpm_sample`. The network is that of the points in the plane, with its hundred steps; both get the same random numbers.
 
 # %% tags=["nbval-check-output"]
-toy = toy_ddpm()
-_ = load_weights("ddpm-toy2d", toy.requires_grad_(False).eval())
+toy = pretrained("ddpm-toy2d")
 s = toy.schedule
 
 
@@ -464,7 +458,7 @@ kinds = {
     "beta": lambda hat, sub, x: ddpm_sample(hat, sub, x, sub.beta),
 }
 drawn = {name: [*kind(denoiser, schedule.evenly(10), start)][-1] for name, kind in kinds.items()}
-plots.image_rows({name: bright(x) for name, x in drawn.items()}, tile=0.8)
+plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.8)
 
 # %% [markdown]
 # The first two rows of {numref}`fig-ten-steps` show the same digits: without noise on the way the start decides, and two samplers that follow the same way meet at its end. The third row, with the narrow variance $\tilde\beta_t$, has other pictures. In the last row, with the wide variance $\beta_t$, there is the noise that the recursion has foretold.
@@ -473,13 +467,11 @@ plots.image_rows({name: bright(x) for name, x in drawn.items()}, tile=0.8)
 
 # %% tags=["mnist"]
 from companion.metrics import frechet_distance
-from companion.networks.classifier import DigitClassifier
 
-classifier = DigitClassifier()
-_ = load_weights("classifier-mnist", classifier.requires_grad_(False).eval())
-seen, card = load_record("ddpm-mnist-steps-record")
+classifier = pretrained("classifier-mnist")
+seen, card = load_record("ddpm-mnist-steps")
 seen = {name: features.float() for name, features in seen.items()}
-whole, _ = load_record("ddpm-mnist-record")
+whole, _ = load_record("ddpm-mnist-samples")
 seen["all"] = classifier.features(whole["samples"] / 255)
 _ = torch.manual_seed(0)
 order = torch.randperm(len(test.images))[:5000]
@@ -584,13 +576,13 @@ def film_frame(step, film=film_16, at=tuple(film_times)):
     with torch.no_grad():
         x_hat = denoiser(x_t, torch.full((16,), time)) if time else x_t
     fig, (left, right) = plots.figure(2, height=3.3)
-    _ = plots.image_grid(bright(x_t), columns=4, axes=left)
-    _ = plots.image_grid(bright(x_hat), columns=4, axes=right)
+    _ = plots.image_grid(to_unit(x_t), columns=4, axes=left)
+    _ = plots.image_grid(to_unit(x_hat), columns=4, axes=right)
     return fig
 
 
 # %%
-Slider.over(
+Slider(
     stops,
     film_frame,
     description="steps done",
@@ -623,13 +615,13 @@ for S in (10, 20, 50, 100, 200, 500):
 # The last column settles: the error falls like $1 / S$. On CIFAR-10, {cite:t}`song2021ddim` report mean squared errors of 0.014, 0.0065, 0.0023, 0.0009, 0.0004 and 0.0001 for the same numbers of steps (pixels on $[0, 1]$). Now six digits of the test set, in three lengths:
 
 # %% mystnb={"image": {"alt": "Four rows of six digits: the originals, and the same after inversion and sampling in five, ten and thirty steps. All rows show the same digits."}, "figure": {"caption": "Digits, and what comes back from their noise.", "name": "fig-inversion"}}
-x = 2 * test.images[:6] - 1
-rows, back_errors = {"digits": bright(x)}, []
+x = to_symmetric(test.images[:6])
+rows, back_errors = {"digits": to_unit(x)}, []
 for S in (5, 10, 30):
     *_, x_T = ddim_invert(denoiser, schedule.evenly(S), x)
     *_, back = ddim_sample(denoiser, schedule.evenly(S), x_T)
-    rows[f"{S} steps"] = bright(back)
-    back_errors += [(bright(back) - bright(x)).square().mean().item()]
+    rows[f"{S} steps"] = to_unit(back)
+    back_errors += [(to_unit(back) - to_unit(x)).square().mean().item()]
 plots.image_rows(rows, tile=0.8)
 
 # %% [markdown]
@@ -652,7 +644,7 @@ share = torch.linspace(0, 1, 7)
 ends = x_T[:1], x_T[1:2]
 *_, walk = ddim_sample(denoiser, schedule.evenly(30), spherical_interpolation(*ends, share)[:, 0])
 fade = torch.lerp(x[:1], x[1:2], share.view(7, 1, 1, 1))
-plots.image_rows({"noise": bright(walk), "pixels": bright(fade)}, tile=0.8)
+plots.image_rows({"noise": to_unit(walk), "pixels": to_unit(fade)}, tile=0.8)
 
 # %% [markdown]
 # Is such an address really noise? It should look like a draw of $\mathcal{N}(0, I)$. For digits it does not. The pixels in the corners are black in nearly all examples. The map has to make noise of them by stretching a spread of zero, and in thirty steps it does not come far.
@@ -724,7 +716,7 @@ plots.curves(lines, x_label="steps since the push", y_label="left of the push")
 
 # %% mystnb={"image": {"alt": "Five rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and fresh noise the bar is partly bent into strokes; with DDIM it is a straight white bar; with the network asked only once it is a blurred one."}, "figure": {"caption": "Pushed at $t = 400$. First row: where the push was made; the others: where it led.", "name": "fig-push"}}
 _ = torch.manual_seed(0)
-digits = 2 * test.images[10:16] - 1
+digits = to_symmetric(test.images[10:16])
 x_t = add_noise(schedule, digits, 400, torch.randn_like(digits))
 pushed = x_t.clone()
 pushed[:, :, 17:20] += 1.0
@@ -742,8 +734,8 @@ ends |= {"fresh noise": finish(ddpm_sample, pushed)}
 ends |= {"DDIM": finish(ddim_sample, pushed)}
 with torch.no_grad():
     ends["at once"] = denoiser(pushed, torch.full((6,), 400))
-rows = {"pushed": bright(pushed / 1.5)}
-rows |= {name: bright(x) for name, x in ends.items() if name != "no push, DDIM"}
+rows = {"pushed": to_unit(pushed / 1.5)}
+rows |= {name: to_unit(x) for name, x in ends.items() if name != "no push, DDIM"}
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
@@ -1036,10 +1028,7 @@ print("plain: more than 25 percent:", bool(by_walking > 0.25))
 
 
 # %%
-from companion.zoo.recipes import digit_score
-
-digit_model = digit_score()
-card = load_weights("score-mnist", digit_model.requires_grad_(False).eval())
+digit_model, card = pretrained("score-mnist"), read_card("score-mnist")
 sigmas = digit_model.sigmas.float()
 
 
@@ -1068,7 +1057,7 @@ for name, s_theta in scores.items():
 finest_score = partial(digit_model, sigma=last_level)
 *_, x = langevin_sample(finest_score, walkers, size, 3 * len(sigmas))
 by_score["last level"] = x + 0.05**2 * finest_score(x)
-plots.image_rows({name: bright(x) for name, x in by_score.items()}, tile=0.8)
+plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 
 # %% [markdown]
 # In the first row of {numref}`fig-langevin-digits` about half are digits; the rest have strokes that do not meet. In the second nearly all are digits. That network has half as many numbers again to learn with, and was trained for longer. And it was trained for the same thing: a loss of $v$ or of the noise *is* denoising score matching, up to the weights of the levels.
@@ -1076,7 +1065,7 @@ plots.image_rows({name: bright(x) for name, x in by_score.items()}, tile=0.8)
 # The third row teaches the most. These walkers have found strokes, about as thick as those of digits, and no digits. The score at the finest level repairs what is wrong within a few pixels. Which strokes belong together is decided at high noise, where these walkers have never been. Two numbers: how sure the classifier is, and how much of the picture is white.
 
 # %%
-views = {name: bright(x) for name, x in by_score.items()}
+views = {name: to_unit(x) for name, x in by_score.items()}
 views["real digits"] = test.images[:1000]
 ink = {name: (x > 0.5).double().mean().item() for name, x in views.items()}
 for name, x in views.items():
@@ -1103,10 +1092,10 @@ for name in scores:
 def at_level(i):
     """The walkers after the three steps at level i, made as large as x_t."""
     x, sigma = films_of_score["ddpm-mnist"][3 * i], sigmas[max(i - 1, 0)]
-    return plots.image_grid(bright(x / (1 + sigma**2).sqrt()), columns=8, tile=0.8)
+    return plots.image_grid(to_unit(x / (1 + sigma**2).sqrt()), columns=8, tile=0.8)
 
 
-Slider.over(
+Slider(
     [0, 15, 25, 30, 35, 40, 45, 50, 60],
     at_level,
     description="levels done",
@@ -1198,7 +1187,7 @@ def flow_frame(k, points=flowing, labels=owner):
 
 
 clock_labels = [f"{r:.2f}" for r in clock.tolist()]
-Slider.over(
+Slider(
     range(8),
     flow_frame,
     description="log of the share of picture",

@@ -14,16 +14,17 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from torch.nn import functional as F
 
 from companion import data
+from companion.data import to_symmetric, to_unit
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.guidance import guided, posterior_denoiser
-from companion.networks.classifier import DigitClassifier
 from companion.page import plots
 from companion.page.show import show
 from companion.page.verify import exact, monte_carlo, quadrature, variance, verify
 from companion.samplers import ddim_sample, ddpm_sample, dpm_solver_sample
 from companion.schedule import add_noise, linear_schedule
-from companion.zoo.checkpoints import load_record, load_weights
-from companion.zoo.recipes import classes_ddpm, codes, digit_encoder, latent_ddpm
+from companion.zoo import pretrained
+from companion.zoo.architectures import codes, digit_encoder
+from companion.zoo.weights import load_record
 
 # %% [markdown]
 # Three networks are used: a diffusion model of digits that can be told the class, one of the codes of a VAE, and a classifier as the judge.
@@ -31,16 +32,9 @@ from companion.zoo.recipes import classes_ddpm, codes, digit_encoder, latent_ddp
 # %%
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-model, latent, judge = classes_ddpm(), latent_ddpm(), DigitClassifier()
-_ = load_weights("ddpm-mnist-classes", model.requires_grad_(False).eval())
-_ = load_weights("ldm-mnist", latent.requires_grad_(False).eval())
-_ = load_weights("classifier-mnist", judge.requires_grad_(False).eval())
+model, latent = pretrained("ddpm-mnist-classes"), pretrained("ldm-mnist")
+judge = pretrained("classifier-mnist")
 vae, denoiser, schedule = digit_encoder(), model.denoiser, linear_schedule(1000)
-
-
-def bright(x):
-    """Pictures on [-1, 1], moved to [0, 1]."""
-    return (x / 2 + 0.5).clamp(0, 1)
 
 
 def end(film):
@@ -53,9 +47,9 @@ def end(film):
 # The upper half in the third row is that of a digit of the test set. Look at what the sampler makes of it below.
 
 # %% mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four wishes. The first three rows start from the same eight clouds of noise.", "name": "fig-four-wishes"}}
-clouds, given = torch.randn(8, 1, 28, 28), 2 * test.images[[9]] - 1
+clouds, given = torch.randn(8, 1, 28, 28), to_symmetric(test.images[[9]])
 upper = (torch.arange(784) < 392).view(1, 28, 28)
-cov = torch.cov((2 * train.images[:10_000] - 1).flatten(1).T)
+cov = torch.cov(to_symmetric(train.images[:10_000]).flatten(1).T)
 rows_of_I = torch.eye(784)[upper.flatten()]
 y = (given.flatten(1) @ rows_of_I.T).expand(8, -1)
 wishes = {
@@ -65,7 +59,7 @@ wishes = {
 }
 drawn = {name: end(ddpm_sample(hat, schedule.evenly(20), clouds)) for name, hat in wishes.items()}
 z = end(ddpm_sample(latent.denoiser, schedule.evenly(50), torch.randn(8, 16)))
-rows = {name: bright(x) for name, x in drawn.items()}
+rows = {name: to_unit(x) for name, x in drawn.items()}
 plots.image_rows(rows | {"16 numbers": vae.likelihood(z).mean})
 
 # %% [markdown]
@@ -360,7 +354,7 @@ ten, starts = torch.arange(10), torch.randn(10, 1, 28, 28)
 grid_rows = {}
 for kappa in (1.0, 3.0, 9.0):
     x = end(dpm_solver_sample(guided(denoiser, ten, kappa), schedule.evenly(12), starts))
-    grid_rows[f"scale {kappa:.0f}"] = bright(x)
+    grid_rows[f"scale {kappa:.0f}"] = to_unit(x)
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
@@ -369,7 +363,7 @@ plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 # %%
 from companion.page.sliders import Slider
 
-record, _ = load_record("ddpm-mnist-classes-guidance-record")
+record, _ = load_record("ddpm-mnist-classes-guidance")
 scales, label = record["scale"].tolist(), record["label"]
 
 
@@ -378,7 +372,7 @@ def at_scale(i, samples=record["samples"]):
     return plots.image_grid(samples[i] / 255, columns=10, tile=0.6)
 
 
-Slider.over(
+Slider(
     range(len(scales)),
     at_scale,
     description="guidance scale",
@@ -464,7 +458,7 @@ print(f"scale 1.5 is farther than scale 1 by {far[3] - far[2]:.1f} +- {off:.1f}"
 # And the row of scale 0? There the network is not told a class, as in one of ten examples of its training. It began as the network of chapter 10, which nobody tells anything, and {ref}`the same sampler <sec-digits-in-few-steps>` was used with that. The cell compares the two.
 
 # %%
-alone = load_record("ddpm-mnist-steps-record")[0]["ddim 20"].float()
+alone = load_record("ddpm-mnist-steps")[0]["ddim 20"].float()
 far_alone = frechet_distance(alone, reference)
 print(f"not told: {far[0]:.0f}; the network of chapter 10: {far_alone:.0f}")
 
@@ -654,7 +648,7 @@ filled = {"theorem": end(ddpm_sample(half_hat, schedule.evenly(25), clouds))}
 for repeats in (1, 4):
     film = inpaint_sample(denoiser, schedule.evenly(25), clouds, known, upper, repeats)
     filled[f"replaced, {repeats}"] = end(film)
-rows = {"seen": bright(seen_only)} | {k: bright(x) for k, x in filled.items()}
+rows = {"seen": to_unit(seen_only)} | {k: to_unit(x) for k, x in filled.items()}
 plots.image_rows(rows, tile=0.8)
 
 # %% [markdown]
@@ -673,7 +667,7 @@ print("theorem: seen pixels within the 0.02 that it was told:", bool(off < 0.02)
 # Replacement copies the seen pixels, and so it must be exact. The theorem was told of a noise of 0.02, and stays within that. More important is the lower half. It shows the point of a *sampler*. The answer to "what is below?" is not one picture. Where the upper half leaves a doubt, completions differ; where it does not, they agree. The mean of all answers would be a blur. How much is left open can be seen pixel by pixel:
 
 # %% mystnb={"image": {"alt": "Three pictures. The mean of eight completions: sharp above, blurred below. Their standard deviation: nearly black above, bright below where the strokes of the completions differ. One completion: a sharp digit."}, "figure": {"caption": "Mean and standard deviation of the eight completions by the theorem, and one of them.", "name": "fig-completion-spread"}}
-completions = bright(filled["theorem"])
+completions = to_unit(filled["theorem"])
 spread_below = completions.std(0)
 spread_below = spread_below / spread_below.max().clamp(min=1e-6)
 three_views = torch.stack([completions.mean(0), spread_below, completions[0]])
@@ -709,14 +703,14 @@ measures = {
     "7 x 7": matrix_of(lambda x: F.avg_pool2d(x, 4)),
     "blurred": matrix_of(lambda x: F.conv2d(x, kernel, padding=4)),
 }
-originals, sigma_y = 2 * test.images[20:26] - 1, 0.05
+originals, sigma_y = to_symmetric(test.images[20:26]), 0.05
 mean_digit = 2 * train.images[:10_000].flatten(1).mean(0) - 1
 
 # %% [markdown]
 # Each measurement has noise of standard deviation 0.05. Beside the diffusion prior stands a *normal* one: $\mathbb{E}[x \mid y]$ from {eq}`eq-normal-posterior` with the mean and the covariance of the digits, which is the best linear guess. The samples are drawn with fresh noise: it lets the chain forget errors {eq}`eq-push`, and {eq}`eq-posterior-denoiser` makes some. Look for what the normal prior cannot know.
 
 # %% mystnb={"image": {"alt": "Ten rows of six pictures. The true digits on top. Then three times three rows: the measurement, a blurred reconstruction by the normal prior, and a sharp one by the diffusion prior, for scattered pixels, a coarse grid, and a blur. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Three measurements of six digits, and what two priors make of them.", "name": "fig-restored"}}
-shown, measured, restored, linear = {"truth": bright(originals)}, {}, {}, {}
+shown, measured, restored, linear = {"truth": to_unit(originals)}, {}, {}, {}
 for name, A in measures.items():
     y = originals.flatten(1) @ A.T
     measured[name] = y = y + sigma_y * torch.randn_like(y)
@@ -729,9 +723,9 @@ views = {"7 x 7": F.interpolate(measured["7 x 7"].view(6, 1, 7, 7), scale_factor
 views["blurred"] = measured["blurred"].view(6, 1, 28, 28)
 views["1 in 5"] = torch.zeros(6, 784).index_copy(1, some, measured["1 in 5"])
 for name in measures:
-    shown[name] = bright(views[name].view(6, 1, 28, 28))
-    shown[f"{name}, normal"] = bright(linear[name])
-    shown[f"{name}, diffusion"] = bright(restored[name])
+    shown[name] = to_unit(views[name].view(6, 1, 28, 28))
+    shown[f"{name}, normal"] = to_unit(linear[name])
+    shown[f"{name}, diffusion"] = to_unit(restored[name])
 plots.image_rows(shown, tile=0.55)
 
 # %% [markdown]
@@ -744,7 +738,7 @@ for name, A in measures.items():
     gap = measured[name] - restored[name].flatten(1) @ A.T
     residual[name] = gap.square().mean().sqrt().item()
     errors[name] = [
-        (bright(x[name]) - bright(originals)).square().mean().item() for x in (linear, restored)
+        (to_unit(x[name]) - to_unit(originals)).square().mean().item() for x in (linear, restored)
     ]
     print(f"{name:14} {residual[name]:8.3f} {errors[name][0]:16.4f} {errors[name][1]:10.4f}")
     assert residual[name] < 0.1 or test.name != "mnist"
@@ -839,7 +833,7 @@ assert gain > 5 * gain_error or test.name != "mnist"
 
 # %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the normal prior: several smeared shapes that are no digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Codes from $\\mathcal{N}(0, I)$, codes from a diffusion, and no codes at all.", "name": "fig-latent-samples"}}
 _ = torch.manual_seed(0)
-by_pixels, _ = load_record("ddpm-mnist-record")
+by_pixels, _ = load_record("ddpm-mnist-samples")
 drawn_codes = end(ddpm_sample(latent.denoiser, schedule.evenly(100), torch.randn(500, 16)))
 decoded = {
     "plain VAE": vae.likelihood(torch.randn(500, 16)).mean,
@@ -909,7 +903,7 @@ assert in_pixels > 100 * in_codes
 from companion.samplers import ddim_invert
 
 _ = torch.manual_seed(0)
-source, own = 2 * test.images[:6] - 1, test.labels[:6]
+source, own = to_symmetric(test.images[:6]), test.labels[:6]
 target = torch.tensor([9, 3, 7, 6, 9, 7])
 to_target, edits = guided(denoiser, target, 3.0), {}
 for t in (300, 500, 700):
@@ -918,7 +912,7 @@ for t in (300, 500, 700):
     edits[f"t = {t}"] = end(dpm_solver_sample(to_target, rest, x_t))
 inverted = ddim_invert(lambda x_t, t: denoiser(x_t, t, own), schedule.evenly(12), source)
 edits["inverted"] = end(ddim_sample(to_target, schedule.evenly(12), end(inverted)))
-rows = {"originals": bright(source)} | {name: bright(x) for name, x in edits.items()}
+rows = {"originals": to_unit(source)} | {name: to_unit(x) for name, x in edits.items()}
 plots.image_rows(rows, titles=[f"to {k}" for k in target.tolist()], tile=0.75)
 
 # %% [markdown]
@@ -927,8 +921,8 @@ plots.image_rows(rows, titles=[f"to {k}" for k in target.tolist()], tile=0.75)
 # %%
 changes = {}
 for name, x in edits.items():
-    hit = (judge(bright(x)).argmax(1) == target).sum().item()
-    changes[name] = (bright(x) - bright(source)).square().mean().item()
+    hit = (judge(to_unit(x)).argmax(1) == target).sum().item()
+    changes[name] = (to_unit(x) - to_unit(source)).square().mean().item()
     print(f"{name:10} changed by {changes[name]:.3f}, {hit} of 6 as asked")
 assert changes["t = 300"] < changes["t = 700"] or test.name != "mnist"
 
@@ -955,7 +949,7 @@ too_much = {
     "15, clipped": lambda x_t, t: strong(x_t, t).clamp(-1, 1),
 }
 ended = {n: end(ddim_sample(hat, schedule.evenly(12), clouds)) for n, hat in too_much.items()}
-plots.image_rows({name: bright(x) for name, x in ended.items()}, tile=0.8)
+plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.8)
 
 # %% [markdown]
 # In {numref}`fig-too-much` clipping makes the thickest strokes thinner; specks remain. Count the pixels that do not exist. (With clipping there can be none: the last step returns what the denoiser answers.)
@@ -985,7 +979,7 @@ for told_noise in (0.3, 0.03):
     hat = posterior_denoiser(denoiser, schedule, *whole)
     film = ddpm_sample(hat, schedule.evenly(15), torch.randn(6, 1, 28, 28))
     cleaned[f"told {told_noise}"] = end(film)
-rows = {"measured": bright(noisy)} | {n: bright(x) for n, x in cleaned.items()}
+rows = {"measured": to_unit(noisy)} | {n: to_unit(x) for n, x in cleaned.items()}
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]

@@ -34,6 +34,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport=harness.WIDE, color_scheme="light")
     context.set_default_timeout(harness.PATIENCE)
+    context.add_init_script(path=harness.CHECKS)
     yield context
     context.close()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -32,6 +32,7 @@ LAUNCH_ARGUMENTS = [
     # The browser itself can resolve no name: a forgotten CDN cannot work by chance.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+CHECKS = Path(__file__).with_name("checks.js")  # runs in every page before the page's own scripts
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
@@ -166,165 +167,52 @@ class Visit:
 # ------------------------------------------------------------------------------------------------ the checks
 
 
-def math_problems(page: Any) -> list[str]:
-    """Mathematics that is not typeset, or typeset as an error."""
-    return page.evaluate(
-        """() => {
-        const short = e => e.textContent.trim().slice(0, 80), found = [];
-        document.querySelectorAll(".math").forEach(e => {
-            if (!e.querySelector("mjx-container")) found.push("not typeset: " + short(e)); });
-        document.querySelectorAll("mjx-merror, mjx-assistive-mml merror").forEach(e =>
-            found.push("a TeX error: " + (e.dataset.mjxError || short(e))));
-        document.querySelectorAll('mjx-assistive-mml mtext[mathcolor="red"]').forEach(e =>
-            found.push("an unknown TeX macro: " + short(e)));
-        return found; }"""
-    )
+def page_problems(name: str) -> Callable[[Any], list[str]]:
+    """A check that is a function of checks.js."""
+    return lambda page: page.evaluate(f"() => bookChecks.{name}()")
 
 
-RAW = {
-    "raw TeX": re.compile(r"\$\$|\\\(|\\\[|\\begin\{|\$[^$\n]*[\\_^][^$\n]*\$"),
-    "a raw MyST role": re.compile(r"\{[a-z][\w:-]*\}`"),
-    "a raw MyST directive": re.compile(r":::|```"),
-    "a raw MyST target": re.compile(r"^\s*\([\w-]+\)=\s*$", re.MULTILINE),
-}
-
-
-def text_problems(page: Any) -> list[str]:
-    """Markup that reached the reader; code blocks and typeset mathematics are left out."""
-    text = page.evaluate(
-        """() => {
-        const copy = (document.querySelector("main article, main") || document.body).cloneNode(true);
-        copy.querySelectorAll("pre, code, script, style, mjx-container, .math, textarea").forEach(e => e.remove());
-        const blocks = "p, li, dt, dd, div, td, th, h1, h2, h3, h4, figcaption, summary";
-        copy.querySelectorAll(blocks).forEach(e => e.append("\\n"));
-        return copy.textContent; }"""
-    )
-    found = []
-    for kind, pattern in RAW.items():
-        for match in pattern.finditer(text):
-            around = " ".join(text[max(0, match.start() - 30) : match.end() + 30].split())
-            found.append(f"{kind}: ...{around}...")
-    return found
-
-
-NO_DESCRIPTION = re.compile(
-    r"^\s*$|\.(png|svg|jpe?g|gif|webp)\s*$|_images/|^<Figure|^(image|figure|picture|plot|png|output)\s*\d*$",
-    re.IGNORECASE,
-)
-
-
-def image_problems(page: Any) -> list[str]:
-    """Pictures that are not loaded, without alt text, or with a file name instead of one."""
-    found = []
-    for alt, source, loaded in page.evaluate(
-        """() => Array.from(document.images).map(
-        i => [i.getAttribute("alt"), i.src.slice(0, 120), i.complete && i.naturalWidth > 0])"""
-    ):
-        if alt is None or NO_DESCRIPTION.search(alt):
-            found.append(f"alt text {alt!r} says nothing: {source}")
-        if not loaded:
-            found.append(f"not loaded: {source}")
-    return found
-
-
-def width_problems(page: Any) -> list[str]:
-    """What is wider than the window, so that the whole page scrolls sideways."""
-    return page.evaluate(
-        """() => {
-        const page = document.scrollingElement.scrollWidth, window_ = window.innerWidth;
-        if (page <= window_ + 1) return [];
-        const wide = Array.from(document.querySelectorAll("main *")).filter(e => {
-            const box = e.getBoundingClientRect();
-            if (box.width === 0 || box.right <= window_ + 1) return false;
-            for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
-                if (getComputedStyle(p).overflowX !== "visible") return false;
-            return true; });
-        return [`the page is ${page} px wide in a window of ${window_} px: ` + wide.slice(0, 5).map(
-            e => e.tagName.toLowerCase() + "." + String(e.className).split(" ").join(".")).join(" ")]; }"""
-    )
-
-
-def cut_problems(page: Any) -> list[str]:
-    """What is wider than its box and can be seen neither whole nor by scrolling."""
-    return page.evaluate(
-        """() => Array.from(document.querySelectorAll("main .math, main table, main td, main pre"))
-            .filter(e => e.scrollWidth > e.clientWidth + 4 && e.clientWidth > 0)
-            .filter(e => ["hidden", "clip"].includes(getComputedStyle(e).overflowX))
-            .filter(e => !Array.from(e.children).some(c => getComputedStyle(c).overflowX === "auto"))
-            .map(e => `cut off: ${e.scrollWidth} in ${e.clientWidth} px: ` + e.textContent.trim().slice(0, 60))"""
-    )
+math_problems = page_problems("math")
+picture_problems = page_problems("pictures")
+width_problems = page_problems("width")
+cut_problems = page_problems("cut")
 
 
 def tab_problems(page: Any) -> list[str]:
     """Formulas that the Tab key stops at although they need no scrolling, and stops that nobody can see."""
     page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
-    found = []
+    found: list[str] = []
     for _ in range(40):
         page.keyboard.press("Tab")
-        tag, name, needless, seen = page.evaluate(
-            """() => {
-            const e = document.activeElement, style = getComputedStyle(e), math = e.closest(".math");
-            const wide = math && [math, ...math.children].some(box => box.scrollWidth > box.clientWidth + 1);
-            return [e.tagName, e.outerHTML.slice(0, 80), Boolean(math) && !wide,
-                style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0 || style.boxShadow !== "none"]; }"""
-        )
-        if tag == "BODY":
+        stop = page.evaluate("() => bookChecks.stop()")
+        if stop["tag"] == "BODY":
             break
-        if needless:
-            found.append(f"a formula that need not scroll is a stop: {name}")
-        if not seen:
-            found.append(f"the focus cannot be seen: {name}")
+        found += stop["problems"]
     return found
 
 
 def print_problems(page: Any) -> list[str]:
     """What would be missing on paper; afterwards the page is as it was."""
-    folds = "() => Array.from(document.querySelectorAll('main details')).map(e => e.open)"
-    before = page.evaluate(folds)
+    before = page.evaluate("() => bookChecks.folds()")
     page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
-    found = page.evaluate(
-        """() => [
-            ...Array.from(document.querySelectorAll("main details:not([open])"), e => "folded on paper: " + e.id),
-            ...Array.from(document.querySelectorAll(".admonition.toggle .admonition-title ~ *"))
-                .filter(e => getComputedStyle(e).visibility !== "visible").map(e => "hidden on paper: " + e.className),
-            ...Array.from(document.querySelectorAll("figure.companion-slider"))
-                .filter(e => e.querySelector("input").offsetHeight || !e.querySelector("img").offsetHeight)
-                .map(e => "a slider that is no picture on paper: " + e.id),
-            ...Array.from(document.querySelectorAll("figure.companion-editor"))
-                .filter(e => Array.from(e.querySelectorAll("input")).some(i => i.offsetHeight)
-                    || !e.querySelector("img").offsetHeight)
-                .map(e => "an editor that is no picture on paper: " + e.id)]"""
-    )
-    if page.evaluate("() => document.documentElement.dataset.theme") != "light":
-        found.append("paper is not light")
+    found = page.evaluate("() => bookChecks.paper()")
     page.emulate_media(media="null")
     page.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
-    if page.evaluate(folds) != before:
+    if page.evaluate("() => bookChecks.folds()") != before:
         found.append("printing leaves folds open")
     return found
 
 
 def use_theme(page: Any, theme: str) -> None:
     """Switch between "light" and "dark" as the theme's own button does."""
-    page.evaluate(
-        """async theme => {
-        const style = document.createElement("style");   // colors in the middle of a fade are nobody's colors
-        style.textContent = "*, *::before, *::after { transition: none !important; animation: none !important; }";
-        document.head.append(style);
-        document.documentElement.dataset.mode = theme;
-        document.documentElement.dataset.theme = theme;
-        await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))); }""",
-        theme,
-    )
+    page.evaluate("theme => bookChecks.theme(theme)", theme)
 
 
 # Violations of the theme and its extensions, not of this book: the rule, and the one element it may concern.
 THEME_VIOLATIONS = {
-    (
-        "aria-required-children",
-        ".citation-list",
-    )  # the bibliography: docutils lists entries by role doc-biblioentry
+    # the bibliography: docutils lists entries by role doc-biblioentry
+    ("aria-required-children", ".citation-list"),
 }
 
 
@@ -337,16 +225,6 @@ def _axe() -> str:
 
 COLOR_RULES = ["color-contrast", "link-in-text-block"]
 
-# Highlighted code has thousands of words in a dozen colors, and the contrast of each word costs milliseconds.
-# So a block is left out where all its kinds of words (per kind of block) stand in an earlier block too.
-MARK_REPEATED_CODE = """() => {
-    const seen = new Set();
-    document.querySelectorAll(".highlight pre").forEach(block => {
-        const where = block.closest(".cell_output") ? "output " : block.closest(".cell_input") ? "input " : "text ";
-        const words = [block, ...block.querySelectorAll("span[class]")].map(word => where + word.className);
-        if (words.every(word => seen.has(word))) block.dataset.repeated = "";
-        words.forEach(word => seen.add(word)); }); }"""
-
 
 def axe_problems(page: Any, colors: bool) -> list[str]:
     """Serious and critical violations that axe-core finds, except THEME_VIOLATIONS.
@@ -357,7 +235,7 @@ def axe_problems(page: Any, colors: bool) -> list[str]:
     """
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(_axe())
-        page.evaluate(MARK_REPEATED_CODE)
+        page.evaluate("() => bookChecks.markRepeatedCode()")
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     if colors:
         options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
@@ -518,10 +396,8 @@ def fold_problems(page: Any, limit: int = 3) -> list[str]:
                 found.append(f"a {kind} without a {heading}")
                 continue
             name = " ".join(title.inner_text().split())[:60]
-            body = block.evaluate_handle(
-                "(block, title) => Array.from(block.children).find(e => !e.contains(title) && e.tagName !== 'BUTTON')",
-                title,
-            ).as_element()
+            hidden = "(block, title) => bookChecks.hidden(block, title)"
+            body = block.evaluate_handle(hidden, title).as_element()
             if body is None:
                 found.append(f"'{name}' folds nothing")
             elif body.is_visible():
@@ -534,30 +410,3 @@ def fold_problems(page: Any, limit: int = 3) -> list[str]:
                 if not body.is_visible():
                     found.append(f"'{name}' does not open on a click")
     return found
-
-
-# ------------------------------------------------------------------------------------------------ links
-
-
-def link_problems(site: Path, name: str, addresses: list[str], base: str) -> list[str]:
-    """Links of a page, as the browser resolved them, that lead to no file or to no anchor of the site."""
-    found = []
-    for address in sorted(set(addresses)):
-        if not address.startswith(("http://127.0.0.1", base)):
-            continue
-        if not address.startswith(base):
-            found.append(f"{name} leads out of the book: {address}")
-            continue
-        path, anchor = urldefrag(address[len(base) :])
-        target = site / unquote(urlsplit(path).path)
-        target = target / "index.html" if target.is_dir() else target
-        if not target.is_file():
-            found.append(f"{name} leads to a missing file: {path}")
-        elif anchor and target.suffix == ".html" and unquote(anchor) not in _anchors(target):
-            found.append(f"{name} leads to a missing anchor: {path}#{anchor}")
-    return found
-
-
-@functools.cache
-def _anchors(file: Path) -> frozenset[str]:
-    return frozenset(re.findall(r'\b(?:id|name)="([^"]+)"', file.read_text("utf8")))

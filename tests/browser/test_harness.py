@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from companion.page.sliders import Editor
+from companion.page.sliders import Editor, Slider
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -65,8 +65,7 @@ def test_a_clean_page_has_no_problem(show: Any) -> None:
     page.set_viewport_size(harness.PHONE)
     checks: tuple[Any, ...] = (
         harness.math_problems,
-        harness.text_problems,
-        harness.image_problems,
+        harness.picture_problems,
         harness.fold_problems,
     )
     checks += (harness.width_problems, harness.cut_problems, harness.tab_problems, rules, colors)
@@ -112,17 +111,7 @@ def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str
             '<mjx-assistive-mml><math><mtext mathcolor="red">\\foo</mtext></math></mjx-assistive-mml>',
             "unknown TeX macro: \\foo",
         ),
-        (harness.text_problems, "<p>so $$ x = 1 $$</p>", "raw TeX"),
-        (harness.text_problems, "<p>so \\(x\\)</p>", "raw TeX"),
-        (harness.text_problems, "<p>so $\\mu$ is</p>", "raw TeX"),
-        (harness.text_problems, "<p>see {eq}`eq-elbo`</p>", "a raw MyST role"),
-        (harness.text_problems, "<p>see {prf:ref}`thm-a`</p>", "a raw MyST role"),
-        (harness.text_problems, "<p>:::{note}</p>", "a raw MyST directive"),
-        (harness.text_problems, "<p>(sec-elbo)=</p>", "a raw MyST target"),
-        (harness.image_problems, f'<img src="{PIXEL}">', "says nothing"),
-        (harness.image_problems, f'<img alt="" src="{PIXEL}">', "says nothing"),
-        (harness.image_problems, f'<img alt="../_images/ab.png" src="{PIXEL}">', "says nothing"),
-        (harness.image_problems, '<img alt="A curve" src="missing.png">', "not loaded"),
+        (harness.picture_problems, '<img alt="A curve" src="missing.png">', "not loaded"),
         (harness.width_problems, '<div class="wide" style="width: 2000px">x</div>', "div.wide"),
         (
             harness.cut_problems,
@@ -263,10 +252,29 @@ def test_a_broken_slider_is_found(show: Any, event: str, body: str, expected: st
 @pytest.fixture
 def editor() -> str:
     """The HTML of a working editor, whose script the tests break."""
-    labels = {"dim <&>": ["0", "0.5", "1"], "red": ["no", "some", "more", "all"]}
-    frames = [np.full((4, 6, 3), [red / 3, dim / 2, 0.5]) for dim in range(3) for red in range(4)]
-    alts = [f"dim {dim}, red {red}" for dim in range(3) for red in range(4)]
-    return Editor(frames, labels, alts).html()
+
+    def draw(dim: int, red: int) -> np.ndarray:
+        return np.full((4, 6, 3), [red / 3, dim / 2, 0.5])
+
+    label = {"dim <&>": "{}", "red": ["no", "some", "more", "all"].__getitem__}
+    axes = {"dim <&>": range(3), "red": range(4)}
+    return Editor(axes, draw, alt="dim {}, red {}", label=label).html()
+
+
+@pytest.mark.parametrize("window", [harness.WIDE, harness.PHONE])
+def test_a_slider_of_the_book_has_no_problem(show: Any, window: Any) -> None:
+    def draw(level: int) -> np.ndarray:
+        return np.full((20, 30), level / 3)
+
+    slider = Slider(range(4), draw, description="level <&>", alt="gray {}", start=1).html()
+    visit = show("<h1>The same slider twice</h1>" + slider + slider)
+    page = visit.page
+    page.set_viewport_size(window)
+    checks = harness.image_problems, harness.width_problems, harness.tab_problems, rules
+    assert [problem for check in checks for problem in check(page)] == []
+    for figure in page.locator("figure").all():
+        assert harness.slider_problems(page, figure) == []
+    assert visit.problems == []
 
 
 @pytest.mark.parametrize("window", [harness.WIDE, harness.PHONE])
@@ -274,7 +282,7 @@ def test_a_working_editor_has_no_problem(show: Any, editor: str, window: Any) ->
     visit = show("<h1>Two editors</h1>" + editor + editor)
     page = visit.page
     page.set_viewport_size(window)
-    checks = harness.image_problems, harness.width_problems, harness.tab_problems, rules
+    checks = harness.picture_problems, harness.width_problems, harness.tab_problems, rules
     assert [problem for check in checks for problem in check(page)] == []
     for figure in page.locator("figure").all():
         assert harness.editor_problems(page, figure) == []
@@ -311,9 +319,14 @@ def test_a_broken_editor_is_found(
 def test_an_editor_shows_each_frame_and_one_tile(show: Any) -> None:
     rng = np.random.default_rng(0)
     shades = rng.choice(256, (3, 4, 5, 5, 7))
-    frames = shades.reshape(60, 5, 7).astype(np.uint8)
-    labels = {name: list("abcde"[:n]) for name, n in (("a", 3), ("b", 4), ("c", 5))}
-    editor = Editor(frames, labels, [f"frame {i}" for i in range(60)], start=[0, 1, 2])
+    frames = shades.astype(np.uint8)
+    axes = {"a": range(3), "b": range(4), "c": range(5)}
+    editor = Editor(
+        axes,
+        lambda *place: frames[place],
+        alt=lambda *place: f"frame {np.ravel_multi_index(place, (3, 4, 5))}",
+        start=[0, 1, 2],
+    )
     page = show(editor.html()).page
     controls, picture = page.locator("input").all(), page.locator("img")
     for window, place in ((harness.WIDE, (2, 0, 4)), (harness.PHONE, (1, 3, 0))):
@@ -338,15 +351,6 @@ def test_an_editor_without_its_sheet_or_a_script_shows_the_start(show: Any, edit
     assert picture.bounding_box()["width"] == 228
     assert picture.get_attribute("alt") == "dim 1, red 2"
     assert page.evaluate("() => document.images[0].naturalWidth") == 6
-
-
-def test_dead_links_are_found(tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text('<p id="there">x</p>', "utf8")
-    base = "http://127.0.0.1:1/below/"
-    good = [base + "a.html", base + "a.html#there", "https://elsewhere.invalid/"]
-    assert harness.link_problems(tmp_path, "a.html", good, base) == []
-    bad = [base + "b.html", base + "a.html#gone", "http://127.0.0.1:1/a.html"]
-    assert len(harness.link_problems(tmp_path, "a.html", bad, base)) == 3
 
 
 def test_redirects_and_theme_files_are_no_pages(tmp_path: Path) -> None:

@@ -5,21 +5,25 @@
         expect_close(answer, 0.0123, hint="Average over pixels before you average over images.")
         return "most of the energy sits in the low frequencies"
 
-The reader calls `check_dct_error(answer)` and reads one line: correct, not answered yet, or not yet with a hint.
+    @same_function("square", [(2.0,), (-3.0,)], hint="Multiply x by itself.", remark="never negative")
+    def check_square(x):
+        return abs(x) ** 2  # another way than the one that the exercise asks for
+
+The reader calls `check_dct_error(answer)` or `check_square(function)` and reads one line: correct, not answered
+yet, or not yet with a hint.
 """
 
 import copy
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeAlias
+from typing import Any, ParamSpec
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from companion.page.verify import Values
+
 P = ParamSpec("P")
-# Sequences may be nested.
-Values: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]
 
 
 class NotYet(AssertionError):
@@ -66,6 +70,29 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
     return decorate
 
 
+def same_function(
+    name: str, inputs: Sequence[tuple[Any, ...]], *, hint: str, remark: str
+) -> Callable[[Callable[..., Any]], Callable[[Any], None]]:
+    """Turn a function into the check that the reader's function agrees with it.
+
+    Args:
+        name: the exercise as the page calls it, in lower case with hyphens.
+        inputs: argument tuples, at least one.
+        hint: shown when the results differ.
+        remark: what the check says of a right answer.
+    """
+
+    def decorate(reference: Callable[..., Any]) -> Callable[[Any], None]:
+        def check(function: Callable[..., Any]) -> str:
+            expect_function(function, reference, inputs, hint)
+            return remark
+
+        check.__doc__, check.__name__ = reference.__doc__, reference.__name__
+        return exercise(name)(check)
+
+    return decorate
+
+
 def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1e-4) -> None:
     """Expect numbers that agree with the expected ones, relative to the largest of these.
 
@@ -73,7 +100,7 @@ def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1
         answer: the reader's tensor, number or nested sequence of numbers.
         expected: the right value, of the same shape.
         hint: one or two sentences towards the answer; shown when it differs.
-        rtol: accepted difference, as a fraction of the largest expected magnitude.
+        rtol: accepted difference, as a fraction of the largest expected magnitude; 1e-9 is accepted always.
 
     Raises:
         NotYet: naming the first thing that differs: type, shape, finiteness, sign or size; then the hint.
@@ -94,7 +121,7 @@ def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1
         )
     if not left.isfinite().all():
         raise NotYet(f"the answer holds a value that is not finite. {hint}")
-    tolerance = rtol * right.abs().max().item()
+    tolerance = max(rtol * right.abs().max().item(), 1e-9)
     wrong = (left - right).abs() > tolerance
     if wrong.any():
         raise NotYet(f"{_difference(left, right, wrong, tolerance)}. {hint}")
@@ -105,8 +132,6 @@ def expect_function(
     reference: Callable[..., Any],
     inputs: Sequence[tuple[Any, ...]],
     hint: str,
-    *,
-    rtol: float = 1e-4,
 ) -> None:
     """Expect a function that agrees with a reference on every tuple of arguments.
 
@@ -117,7 +142,6 @@ def expect_function(
         reference: ours; it is never shown.
         inputs: argument tuples, at least one; each function gets its own copy of them.
         hint: shown when the results differ.
-        rtol: as in `expect_close`.
 
     Raises:
         NotYet: naming the arguments' position in `inputs` where the results differ; then the hint.
@@ -134,7 +158,7 @@ def expect_function(
         if _is_open(answer):
             raise _Unanswered
         try:
-            expect_close(answer, reference(*copy.deepcopy(arguments)), hint, rtol=rtol)
+            expect_close(answer, reference(*copy.deepcopy(arguments)), hint)
         except NotYet as error:
             raise NotYet(f"on test input {number} of {len(inputs)}, {error}") from None
 
@@ -162,3 +186,22 @@ def _difference(left: Tensor, right: Tensor, wrong: Tensor, tolerance: float) ->
     if left.dim():
         return f"{int(wrong.sum())} of {wrong.numel()} values differ from what is expected"
     return f"{left.item():.4g} is too {'large' if left > right else 'small'}"
+
+
+def double(values: Values) -> Tensor:
+    """Numbers as a tensor in double precision."""
+    return torch.tensor(values, dtype=torch.double)
+
+
+def draws(*shape: int) -> Tensor:
+    """Standard normal draws in double precision, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator, dtype=torch.double)
+
+
+def bisect(is_left: Callable[[float], bool], low: float, high: float) -> float:
+    """The place between low and high where a property of all smaller numbers ends."""
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_left(middle) else (low, middle)
+    return low

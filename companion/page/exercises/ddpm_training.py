@@ -1,73 +1,66 @@
 """Checks for the exercises of chapter 10, Training a DDPM."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from companion.page.exercises import Values, exercise, expect_close, expect_function
+from companion.page.exercises import Values, double, draws, exercise, expect_close, same_function
+
+X, NOISE = draws(2, 4, 3)
+LEVELS = double([[0.9], [0.5], [0.2], [0.01]])
+TIMES, WEIGHTS = double([[0.99, 0.8, 0.4, 0.05], [0.5, 0.2, 0.1, 0.3]])
 
 
-@exercise("how-far")
-def check_width_seen(width_seen: Callable[[int, int], Any]) -> str:
+def _network(x_t: Tensor, alpha_bar: Tensor) -> Tensor:
+    return 0.3 * x_t**2 - alpha_bar
+
+
+@same_function(
+    "how-far",
+    [(1, 1), (3, 2), (0, 5), (4, 0)],
+    hint="Count how far each convolution reaches, in pixels of the input.",
+    remark="coarse scales see far for little work",
+)
+def check_width_seen(n: int, m: int) -> Tensor:
     """Check `width_seen(n, m)` by the gradient of a stack of convolutions on a line."""
-
-    def reference(n: int, m: int) -> Tensor:
-        strides = [1] * n + [2] + [1] * m
-        x = torch.zeros(1, 1, 129, dtype=torch.double, requires_grad=True)
-        h = x
-        for stride in strides:
-            h = nn.functional.conv1d(h, h.new_ones(1, 1, 3), stride=stride, padding=1)
-        h[0, 0, h.shape[2] // 2].backward()
-        assert x.grad is not None
-        return (x.grad > 0).sum()
-
-    hint = "Count how far each convolution reaches, in pixels of the input."
-    expect_function(width_seen, reference, [(1, 1), (3, 2), (0, 5), (4, 0)], hint)
-    return "coarse scales see far for little work"
+    x = torch.zeros(1, 1, 129, dtype=torch.double, requires_grad=True)
+    h = x
+    for stride in [1] * n + [2] + [1] * m:
+        h = nn.functional.conv1d(h, h.new_ones(1, 1, 3), stride=stride, padding=1)
+    (gradient,) = torch.autograd.grad(h[0, 0, h.shape[2] // 2], x)
+    return (gradient > 0).sum()
 
 
-@exercise("one-line")
+@same_function(
+    "one-line",
+    [(_network, X, NOISE, LEVELS), (_network, NOISE, X, LEVELS.flip(0))],
+    hint="Make x_t from x and the noise, ask the network, square and sum over the last axis.",
+    remark="this is all that is trained",
+)
 def check_training_loss(
-    training_loss: Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, Tensor], Any],
-) -> str:
-    """Check `training_loss(network, x, noise, kept)` example by example."""
-
-    def network(x_t: Tensor, kept: Tensor) -> Tensor:
-        return 0.3 * x_t**2 - kept
-
-    def reference(_: Any, x: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
-        errors = torch.zeros(len(x), dtype=torch.double)
-        for i in range(len(x)):
-            for j in range(x.shape[1]):
-                x_t = kept[i, 0].sqrt() * x[i, j] + (1 - kept[i, 0]).sqrt() * noise[i, j]
-                errors[i] += (noise[i, j] - network(x_t, kept[i, 0])) ** 2
-        return errors
-
-    generator = torch.Generator().manual_seed(0)
-    x, noise = torch.randn(2, 4, 3, generator=generator, dtype=torch.double)
-    kept = torch.tensor([[0.9], [0.5], [0.2], [0.01]], dtype=torch.double)
-    hint = "Make x_t from x and the noise, ask the network, square and sum over the last axis."
-    cases = [(network, x, noise, kept), (network, noise, x, kept.flip(0))]
-    expect_function(training_loss, reference, cases, hint)
-    return "this is all that is trained"
+    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Tensor, alpha_bar: Tensor
+) -> Tensor:
+    """Check `training_loss` example by example."""
+    errors = torch.zeros(len(x), dtype=torch.double)
+    for i, level in enumerate(alpha_bar.flatten()):
+        for j in range(x.shape[1]):
+            x_t = level.sqrt() * x[i, j] + (1 - level).sqrt() * noise[i, j]
+            errors[i] += (noise[i, j] - network(x_t, level)) ** 2
+    return errors
 
 
-@exercise("loss-of-picture")
-def check_weight_of_noise(weight_of_noise: Callable[[float], Any]) -> str:
-    """Check `weight_of_noise(kept)` by two estimates and their errors."""
-
-    def reference(kept: float) -> Tensor:
-        signal, spread = kept**0.5, (1 - kept) ** 0.5
-        x_t = torch.tensor([1.3, 1.3], dtype=torch.double)
-        noise = torch.tensor([0.2, 0.5], dtype=torch.double)
-        x = (x_t - spread * noise) / signal
-        return x.diff().square().sum() / noise.diff().square().sum()
-
-    hint = "Given x_t, an error of the noise makes one of the picture; how many times as large is its square?"
-    expect_function(weight_of_noise, reference, [(0.99,), (0.5,), (0.01,)], hint)
-    return "large where x_t is nearly noise"
+@same_function(
+    "loss-of-picture",
+    [(0.99,), (0.5,), (0.01,)],
+    hint="Given x_t, an error of the noise makes one of the image; how many times as large is its square?",
+    remark="large where x_t is nearly noise",
+)
+def check_weight_of_noise(alpha_bar: float) -> float:
+    """Check `weight_of_noise` by two estimates of the noise and their errors."""
+    x_t, noises = 1.3, (0.2, 0.5)
+    first, second = ((x_t - (1 - alpha_bar) ** 0.5 * n) / alpha_bar**0.5 for n in noises)
+    return ((second - first) / (noises[1] - noises[0])) ** 2
 
 
 @exercise("forget")
@@ -80,36 +73,29 @@ def check_forget(answer: Values) -> str:
     return "some five memories long"
 
 
-@exercise("bits-from-density")
-def check_bits_from_density(bits: Callable[[float, int], Any]) -> str:
+@same_function(
+    "bits-from-density",
+    [(1500.0, 784), (-100.0, 784), (40.0, 64)],
+    hint="The probability of a level is about the density times the width of the level; take its logarithm to base 2.",
+    remark="a density has a unit, a probability has none",
+)
+def check_bits_from_density(elbo: float, D: int) -> Tensor:
     """Check `bits(elbo, D)` by the probability of one gray level."""
-
-    def reference(elbo: float, D: int) -> Tensor:
-        density = torch.tensor(elbo / D, dtype=torch.double).exp()
-        return -(density * 2 / 255).log2()
-
-    hint = "The probability of a level is about the density times the width of the level; take its logarithm to base 2."
-    expect_function(bits, reference, [(1500.0, 784), (-100.0, 784), (40.0, 64)], hint)
-    return "a density has a unit, a probability has none"
+    return -(double(elbo / D).exp() * 2 / 255).log2()
 
 
-@exercise("price")
-def check_price(price: Callable[[float, float, Tensor, Tensor], Any]) -> str:
-    """Check `price(delta, lam, kept, weights)` by the law of the best answer."""
-
-    def reference(delta: float, lam: float, kept: Tensor, weights: Tensor) -> Tensor:
-        total = torch.zeros((), dtype=torch.double)
-        for share, weight in zip(kept, weights, strict=True):
-            cov, var = (1 - share).sqrt(), share * lam + 1 - share
-            one = torch.ones_like(cov)
-            joint = torch.stack([one, cov, cov, var]).view(2, 2)  # of noise and x_t
-            unexplained = 1 / torch.linalg.inv(joint)[0, 0]
-            total = total + weight * delta**2 * (1 - unexplained)
-        return total
-
-    kept = torch.tensor([0.99, 0.8, 0.4, 0.05], dtype=torch.double)
-    weights = torch.tensor([0.5, 0.2, 0.1, 0.3], dtype=torch.double)
-    hint = "The excess is delta^2 times the mean square of the best answer; how much of the noise does that explain?"
-    cases = [(0.2, 0.25, kept, weights), (-0.1, 4.0, kept, weights)]
-    expect_function(price, reference, cases, hint)
-    return "too little and too much cost the same"
+@same_function(
+    "price",
+    [(0.2, 0.25, TIMES, WEIGHTS), (-0.1, 4.0, TIMES, WEIGHTS)],
+    hint="The excess is delta^2 times the mean square of the best answer; how much of the noise does that explain?",
+    remark="too little and too much cost the same",
+)
+def check_price(delta: float, lam: float, alpha_bar: Tensor, weights: Tensor) -> Tensor:
+    """Check `price` by the distribution of the best answer."""
+    total = double(0.0)
+    for level, weight in zip(alpha_bar, weights, strict=True):
+        cov, var = (1 - level).sqrt(), level * lam + 1 - level
+        joint = torch.stack([torch.ones_like(cov), cov, cov, var]).view(2, 2)  # of noise and x_t
+        unexplained = 1 / torch.linalg.inv(joint)[0, 0]
+        total = total + weight * delta**2 * (1 - unexplained)
+    return total

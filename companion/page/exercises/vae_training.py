@@ -1,57 +1,50 @@
 """Checks for the exercises of chapter 6, Training a VAE."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from companion.page.exercises import Values, exercise, expect_close, expect_function
+from companion.page.exercises import Values, double, draws, exercise, expect_close, same_function
+
+MEAN = double([[0.1, 0.5], [0.9, 0.3]])
+LOG_W = draws(7, 3)
+MEANS = draws(50, 6) * double([1.0, 0.5, 0.2, 0.05, 0.01, 0.0]) + 3.0
+GRAYS = double([0.1, 0.5, 0.9, 1.0])
 
 
-@exercise("collapsed-loss")
-def check_collapsed_loss(collapsed_loss: Callable[[Tensor], Any]) -> str:
+@same_function(
+    "collapsed-loss",
+    [(MEAN,), (MEAN.flatten()[:3],), (double([0.0, 0.25]),)],
+    hint="The best distribution of a pixel is a coin with the pixel's mean.",
+    remark="a trained model that does not beat it has learned nothing",
+)
+def check_collapsed_loss(mean: Tensor) -> Tensor:
     """Check `collapsed_loss(mean)`, the least loss of a model without a latent."""
-
-    def reference(mean: Tensor) -> Tensor:
-        return Bernoulli(mean).entropy().sum()
-
-    mean = torch.tensor([[0.1, 0.5], [0.9, 0.3]], dtype=torch.double)
-    hint = "The best law of a pixel is a coin with the pixel's mean."
-    cases = [(mean,), (mean.flatten()[:3],), (torch.tensor([0.0, 0.25]).double(),)]
-    expect_function(collapsed_loss, reference, cases, hint)
-    return "a trained model that does not beat it has learned nothing"
+    return Bernoulli(mean).entropy().sum()
 
 
-@exercise("warm-up")
-def check_weight(weight: Callable[[int, int, float], Any]) -> str:
+@same_function(
+    "warm-up",
+    [(0, 100, 1.0), (30, 100, 1.0), (100, 100, 0.5), (250, 100, 2.0), (7, 10, 4.0)],
+    hint="Zero at step 0, final from warm_up_steps on, a straight line between.",
+    remark="reconstruction first, the divergence later",
+)
+def check_weight(step: int, warm_up_steps: int, final: float) -> Tensor:
     """Check `weight(step, warm_up_steps, final)`, a linear ramp."""
-
-    def reference(step: int, warm_up_steps: int, final: float) -> Tensor:
-        return torch.tensor(final * step / warm_up_steps).clamp(max=final)
-
-    hint = "Zero at step 0, final from warm_up_steps on, a straight line between."
-    cases = [(30, 100, 1.0), (100, 100, 0.5), (250, 100, 2.0), (7, 10, 4.0)]
-    expect_function(weight, reference, cases, hint)
-    expect_close(weight(0, 100, 1.0), 0.0, hint)
-    return "reconstruction first, the divergence later"
+    return double(final * step / warm_up_steps).clamp(max=final)
 
 
-@exercise("k-bound")
-def check_k_bound(k_bound: Callable[[Tensor], Any]) -> str:
+@same_function(
+    "k-bound",
+    [(LOG_W,), (LOG_W - 2000,)],
+    hint="The logarithm of the mean over the first dimension; use logsumexp.",
+    remark="also where the weights themselves are too small for a computer",
+)
+def check_k_bound(log_w: Tensor) -> Tensor:
     """Check `k_bound(log_w)`, the log of the mean weight, without underflow."""
-
-    def reference(log_w: Tensor) -> Tensor:
-        largest = log_w.max(0).values
-        return largest + (log_w - largest).exp().mean(0).log()
-
-    generator = torch.Generator().manual_seed(0)
-    log_w = torch.randn(7, 3, generator=generator, dtype=torch.double)
-    hint = "The logarithm of the mean over the first dimension; use logsumexp."
-    expect_function(k_bound, reference, [(log_w,), (log_w - 2000,)], hint)
-    return "also where the weights themselves are too small for a computer"
+    largest = log_w.max(0).values
+    return largest + (log_w - largest).exp().mean(0).log()
 
 
 @exercise("bits-per-pixel")
@@ -59,35 +52,27 @@ def check_bits(answer: Values) -> str:
     """Check the bits per pixel of 86.8 nats for 784 pixels."""
     hint = "Divide by the number of pixels, and by the nats in a bit."
     expect_close(answer, 86.8 / (784 * math.log(2)), hint, rtol=5e-3)
-    return "a sixth of what an incompressible picture needs"
+    return "a sixth of what an incompressible image needs"
 
 
-@exercise("count-active")
-def check_count_active(count_active: Callable[[Tensor, float], Any]) -> str:
-    """Check `count_active(means, threshold)` against the companion's own count."""
-
-    def reference(means: Tensor, threshold: float) -> Tensor:
-        deviations = means - means.mean(0)
-        variance = deviations.square().sum(0) / (len(means) - 1)
-        return torch.tensor(float((variance > threshold).sum()))
-
-    generator = torch.Generator().manual_seed(0)
-    means = torch.randn(50, 6, generator=generator, dtype=torch.double)
-    means = means * torch.tensor([1.0, 0.5, 0.2, 0.05, 0.01, 0.0]) + 3.0
-    hint = "The variance over pictures of each latent, compared with the threshold."
-    cases = [(means, 0.01), (means, 0.1), (means, 1e-5)]
-    expect_function(count_active, reference, cases, hint)
-    return "a constant mean does not count, however large"
+@same_function(
+    "count-active",
+    [(MEANS, 0.01), (MEANS, 0.1), (MEANS, 1e-5)],
+    hint="The variance over images of each latent, compared with the threshold.",
+    remark="a constant mean does not count, however large",
+)
+def check_count_active(means: Tensor, threshold: float) -> Tensor:
+    """Check `count_active(means, threshold)` by the deviations from the mean."""
+    variance = (means - means.mean(0)).square().sum(0) / (len(means) - 1)
+    return (variance > threshold).sum()
 
 
-@exercise("draw-spread")
-def check_draw_spread(draw_spread: Callable[[Tensor], Any]) -> str:
+@same_function(
+    "draw-spread",
+    [(GRAYS,), (GRAYS[:2],)],
+    hint="The variance of a coin, summed over the pixels.",
+    remark="no spread where the decoder is sure",
+)
+def check_draw_spread(mean: Tensor) -> Tensor:
     """Check `draw_spread(mean)`, the expected squared distance of a draw to its mean."""
-
-    def reference(mean: Tensor) -> Tensor:
-        return Bernoulli(mean).variance.sum()
-
-    mean = torch.tensor([0.1, 0.5, 0.9, 1.0], dtype=torch.double)
-    hint = "The variance of a coin, summed over the pixels."
-    expect_function(draw_spread, reference, [(mean,), (mean[:2],)], hint)
-    return "no spread where the decoder is sure"
+    return Bernoulli(mean).variance.sum()

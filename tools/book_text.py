@@ -1,10 +1,9 @@
-"""Lets the book show the MyST text of notebooks/src, share TeX macros, and refuse pictures without alt text."""
+"""Lets the book show the MyST text of notebooks/src, and shares its TeX macros."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,38 +11,21 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
-from sphinx.util import logging
 from sphinxcontrib.bibtex.plugin import register_plugin
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tools.labels import Book, with_targets
 
-logger = logging.getLogger(__name__)
-IMAGE_TAG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 SOURCE_NOTE = re.compile(r"^\*Sources: ([^*]+?)\.\*$", re.MULTILINE)
-ALT = re.compile(r"""\balt=(?:"([^"]*)"|'([^']*)')""")
 
 
 def macros(app: Sphinx, config: Config) -> None:
-    """Hands book/macros.json to MathJax and to LaTeX."""
+    """Hands book/macros.json to MathJax."""
     known = json.loads(Path(app.srcdir, "book", "macros.json").read_text("utf8"))
     mathjax = dict(config.mathjax3_config or {})
     mathjax["tex"] = {**mathjax.get("tex", {}), "macros": known}
     config.mathjax3_config = mathjax
-    preamble = ""
-    for name, macro in known.items():
-        body, count = (macro, 0) if isinstance(macro, str) else macro
-        number = f"[{count}]" if count else ""
-        preamble += (
-            f"\\providecommand{{\\{name}}}{{}}\\renewcommand{{\\{name}}}{number}{{{body}}}\n"
-        )
-    config.latex_elements = {
-        **config.latex_elements,
-        "preamble": config.latex_elements.get("preamble", "") + preamble,
-    }
 
 
 def read_book(app: Sphinx) -> None:
@@ -79,21 +61,6 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = json.dumps(notebook)
 
 
-def check_pictures(app: Sphinx, doctree: nodes.document) -> None:
-    """Warns, and so fails the build, about a picture without a text that says what is seen."""
-    for image in doctree.findall(nodes.image):
-        alt = image.get("alt", "")
-        if not alt or "_images/" in alt or alt == image.get("uri", ""):
-            logger.warning(
-                "a picture without alt text: %s", Path(image.get("uri", "")).name, location=image
-            )
-    for raw in doctree.findall(nodes.raw):
-        for tag in IMAGE_TAG.findall(raw.astext()):
-            alt_match = ALT.search(tag)
-            if not (alt_match and (alt_match[1] or alt_match[2])):
-                logger.warning("an <img> without alt text: %s", tag[:60], location=raw)
-
-
 def unique_ids(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Drops the ids that the theorem and exercise extensions give to every box on a page."""
     for section in doctree.findall(nodes.section):
@@ -122,7 +89,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", macros, priority=100)
     app.connect("builder-inited", read_book)
     app.connect("source-read", swap)
-    app.connect("doctree-read", check_pictures)
     app.connect("doctree-resolved", unique_ids)
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", AuthorYearRound)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,245 @@
+"""Charts: curves, histograms, bars, matrices."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Real
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from companion.page.plots.style import (
+    BLUE,
+    WHISKER,
+    Figure,
+    color_key,
+    finish,
+    house_style,
+    look,
+    mark,
+    new_axes,
+)
+from companion.page.plots.values import (
+    Density,
+    Values,
+    check_names,
+    check_one_each,
+    numbers,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from companion.elbo import ElboTerms
+
+
+@house_style()
+def curves(
+    lines: Mapping[str, Values | tuple[Values, Values]],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    bands: Mapping[str, tuple[Values, Values]] | None = None,
+    marks: Mapping[str, float] | None = None,
+    axes: Axes | None = None,
+) -> Figure:
+    """Lines over a common axis, each with its own color and dash.
+
+    Args:
+        lines: for each label y alone, drawn over 1, 2, ..., or the pair (x, y).
+        x_label: what x is, with its unit.
+        y_label: what y is, with its unit.
+        log_x: whether x is drawn on a logarithmic scale; all x must then be positive.
+        log_y: the same for y.
+        bands: for some labels the lower and the upper edge of a shaded band around the line.
+        marks: named places on the x axis, drawn as thin vertical lines.
+        axes: where to draw; by default a new figure.
+    """
+    axes = axes or new_axes()
+    points = {label: _points(line, label) for label, line in lines.items()}
+    check_names("bands", "lines", bands or (), points)
+    for number, (label, (x, y)) in enumerate(points.items()):
+        for name, log, values in (("log_x", log_x, x), ("log_y", log_y, y)):
+            if log and values.min() <= 0:
+                raise ValueError(
+                    f"{name} needs positive values; {label!r} holds {values.min():.4g}"
+                )
+        (line,) = axes.plot(x, y, label=label, **look(number))
+        if bands and label in bands:
+            low, high = (numbers(edge, f"bands[{label!r}]", dims=1) for edge in bands[label])
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+    axes.set_xscale("log" if log_x else "linear")
+    axes.set_yscale("log" if log_y else "linear")
+    mark(axes, marks or {})
+    return finish(axes, x_label, y_label, legend=len(points) > 1)
+
+
+@house_style()
+def histogram(
+    samples: Mapping[str, Values],
+    *,
+    x_label: str,
+    bins: int = 40,
+    density: Density | None = None,
+    marks: Mapping[str, float] | None = None,
+    axes: Axes | None = None,
+) -> Figure:
+    """Histograms of samples over common bins, each with area one.
+
+    Args:
+        samples: one set of numbers per label.
+        x_label: what is counted, with its unit.
+        bins: number of bins.
+        density: a probability density of the samples, drawn as a black line.
+        marks: named places on the x axis, drawn as thin vertical lines.
+        axes: where to draw; by default a new figure.
+    """
+    axes = axes or new_axes()
+    sets = {label: numbers(values, label, dims=1) for label, values in samples.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins)
+    for number, (label, values) in enumerate(sets.items()):
+        heights, _ = np.histogram(values, edges, density=True)
+        signs = look(number)
+        axes.stairs(heights, edges, fill=True, alpha=0.22, color=signs["color"])
+        axes.stairs(heights, edges, linewidth=1.5, label=label, **signs)
+    if density is not None:
+        x = torch.linspace(float(edges[0]), float(edges[-1]), 400)
+        axes.plot(
+            x.numpy(),
+            numbers(density(x), "density(x)", dims=1),
+            color="black",
+            linewidth=1.4,
+            label="density",
+        )
+    mark(axes, marks or {})
+    axes.grid(axis="x", visible=False)
+    return finish(
+        axes, x_label, "probability density", legend=len(sets) + (density is not None) > 1
+    )
+
+
+@house_style()
+def bars(
+    values: Mapping[str, float],
+    *,
+    value_label: str,
+    errors: Mapping[str, float] | None = None,
+    horizontal: bool = False,
+    axes: Axes | None = None,
+) -> Figure:
+    """One bar per name, with its value written on it.
+
+    Args:
+        values: the names and their values.
+        value_label: what the values are, with their unit.
+        errors: standard errors for all or some of the names, drawn as whiskers.
+        horizontal: whether the bars lie down, for long names.
+        axes: where to draw; by default a new figure.
+    """
+    errors = errors or {}
+    check_names("errors", "bars", errors, values)
+    axes = axes or new_axes(height=0.7 + 0.42 * len(values) if horizontal else 3.4)
+    heights = numbers([float(value) for value in values.values()], "values", dims=1)
+    whiskers = numbers([float(errors.get(name, 0)) for name in values], "errors", dims=1)
+    draw, error = (axes.barh, "xerr") if horizontal else (axes.bar, "yerr")
+    style: Any = {error: whiskers if errors else None, "color": BLUE, "error_kw": WHISKER}
+    drawn = draw(range(len(heights)), heights, 0.62, **style)
+    names = axes.yaxis if horizontal else axes.xaxis
+    names.set_ticks(range(len(heights)), list(values))
+    if horizontal:
+        axes.invert_yaxis()  # the first name at the top
+    axes.margins(x=0.12 if horizontal else None, y=None if horizontal else 0.12)
+    # Three digits for the longest bar.
+    decimals = max(0, 2 - math.floor(math.log10(np.abs(heights).max() or 1)))
+    axes.bar_label(drawn, [f"{height:,.{decimals}f}" for height in heights], padding=3, fontsize=9)
+    names.grid(visible=False)
+    names.set_tick_params(length=0)
+    return finish(axes, value_label if horizontal else "", "" if horizontal else value_label)
+
+
+@house_style()
+def heatmap(
+    matrix: Real[Tensor, "rows columns"],
+    *,
+    x_label: str,
+    y_label: str,
+    value_label: str,
+    x_ticks: Sequence[str] | None = None,
+    y_ticks: Sequence[str] | None = None,
+    axes: Axes | None = None,
+) -> Figure:
+    """A matrix in color, row 0 at the top; values of both signs are drawn with white at zero.
+
+    Args:
+        matrix: the values.
+        x_label: what the columns are.
+        y_label: what the rows are.
+        value_label: what the values are, with their unit.
+        x_ticks: names of the columns; by default their indices.
+        y_ticks: names of the rows; by default their indices.
+        axes: where to draw; by default a new figure.
+    """
+    values = numbers(matrix, "matrix", dims=2)
+    axes = axes or new_axes(height=4.0, width=5.2)
+    limit = np.abs(values).max()
+    both = values.min() < 0 < values.max()
+    colors: dict[str, Any] = (
+        {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if both else {"cmap": "viridis"}
+    )
+    image = axes.imshow(
+        values, aspect="equal" if 0.5 < values.shape[0] / values.shape[1] < 2 else "auto", **colors
+    )
+    num_rows, num_columns = values.shape
+    for axis, kind, ticks, count in (
+        (axes.xaxis, "columns", x_ticks, num_columns),
+        (axes.yaxis, "rows", y_ticks, num_rows),
+    ):
+        if ticks is None:
+            axis.set_major_locator(MaxNLocator(min(count, 10), integer=True))
+        else:
+            check_one_each("ticks", kind, ticks, count)
+            axis.set_ticks(range(count), [str(tick) for tick in ticks])
+    axes.grid(visible=False)
+    color_key(axes, image, value_label)
+    axes.spines[:].set_visible(False)
+    return finish(axes, x_label, y_label)
+
+
+@house_style()
+def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
+    """How the KL of a chain of latents is spent: its batch mean at each level, with its standard error.
+
+    Args:
+        terms: the bound of a batch, from `elbo_terms`.
+        axes: where to draw; by default a new figure.
+    """
+    kl = numbers(terms.kl, "terms.kl", dims=2)
+    mean, level = kl.mean(0), np.arange(1, kl.shape[1] + 1)
+    error = kl.std(0, ddof=1) / math.sqrt(len(kl)) if len(kl) > 1 else None
+    axes = axes or new_axes()
+    few = len(level) <= 20
+    axes.bar(
+        level, mean, 0.62 if few else 1.0, yerr=error if few else None, color=BLUE, error_kw=WHISKER
+    )
+    if few:
+        axes.set_xticks(level)
+    # A chain of one latent gets no bar as wide as the page.
+    margin = max(0.3, 1.5 - len(level) / 2)
+    axes.set_xlim(0.5 - margin, len(level) + 0.5 + margin)
+    axes.grid(axis="x", visible=False)
+    return finish(axes, "level $t$ of the latent $z_t$", "KL (nats)")
+
+
+def _points(line: Any, label: str) -> tuple[np.ndarray, np.ndarray]:
+    pair = isinstance(line, tuple) and len(line) == 2 and np.ndim(plain(line[0])) == 1
+    y = numbers(line[1] if pair else line, label, dims=1)
+    x = numbers(line[0], f"x of {label!r}", dims=1) if pair else np.arange(1.0, len(y) + 1)
+    if len(x) != len(y):
+        raise ValueError(
+            f"x and y of {label!r} must be equally long; {len(x)} and {len(y)} were given"
+        )
+    return x, y

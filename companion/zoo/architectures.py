@@ -1,0 +1,106 @@
+"""The models of the recipes, where they are more than one call of a builder, and the latent space of a shipped VAE."""
+
+from functools import cache, partial
+
+from jaxtyping import Float
+from torch import Tensor
+
+from companion import runtime
+from companion.data import binarize
+from companion.ddpm import Ddpm, image_ddpm
+from companion.denoisers import NoisePredictor, VPredictor
+from companion.hierarchical_vae import HierarchicalVae
+from companion.ladders import conv_ladder
+from companion.networks.embeddings import FourierEmbedding
+from companion.networks.mlp import TimeMlp
+from companion.networks.unet import UNet, large_unet, mnist_unet
+from companion.schedule import linear_schedule
+from companion.score import NoiseConditionalScore, geometric_noise_levels
+from companion.vae import DiscretizedGaussianLikelihood, GaussianLikelihood, Vae, conv_vae
+from companion.zoo.weights import load_weights
+
+
+def scene_vae() -> Vae:
+    """A VAE of `companion.data.scenes`; the colors' standard deviation is 0.16 there, and 0.1 here given z."""
+    return conv_vae(8, image_shape=(3, 32, 32), observation_model=GaussianLikelihood(0.1))
+
+
+def color_vae() -> Vae:
+    """A VAE of photographs with 32 x 32 pixels in 256 levels of red, green and blue."""
+    likelihood = DiscretizedGaussianLikelihood(0.1, learned=True)
+    return conv_vae(128, 64, (3, 32, 32), likelihood)
+
+
+def color_ladder() -> HierarchicalVae:
+    """A ladder for photographs: eight maps below a vector, the finest of half the side."""
+    return conv_ladder(
+        latent_dim=64,
+        latent_channels=8,
+        levels=(2, 3, 3),
+        channels=(64, 128, 256),
+        image_shape=(3, 32, 32),
+        observation_model=DiscretizedGaussianLikelihood(0.1, learned=True),
+    )
+
+
+def color_ddpm() -> Ddpm:
+    """A DDPM of photographs with 6 million parameters."""
+    return image_ddpm(large_unet((3, 32, 32)))
+
+
+def toy_ddpm() -> Ddpm:
+    """A DDPM of points in the plane, 100 steps; its network estimates the noise."""
+    schedule = linear_schedule(100, 1e-3, 0.2)
+    denoiser = NoisePredictor(TimeMlp(2, (128, 128, 128)), schedule)
+    return Ddpm(denoiser, schedule, (2,), schedule.beta)
+
+
+def digits_ddpm() -> Ddpm:
+    """A DDPM of digits of 8 x 8 pixels, small enough for tests; its network estimates the noise."""
+    network = UNet((1, 8, 8), 16, (1, 2), blocks=1)
+    return image_ddpm(network, predictor=NoisePredictor, levels=17)
+
+
+def mnist_ddpm() -> Ddpm:
+    """A DDPM of digits with 1.9 million parameters."""
+    return image_ddpm(mnist_unet())
+
+
+def classes_ddpm() -> Ddpm:
+    """A DDPM of digits that can be conditioned on the class."""
+    return image_ddpm(mnist_unet(num_classes=10))
+
+
+def digit_score() -> NoiseConditionalScore:
+    """A model of the scores of noisy digits on [-1, 1], 1.3 million parameters.
+
+    Two digits are about 20 apart, as vectors; noise of 0.05 cannot be seen.
+    """
+    waves = partial(FourierEmbedding, std=0.25)
+    network = UNet((1, 28, 28), 32, (1, 2, 3), blocks=1, embedding=waves)
+    return NoiseConditionalScore(network, geometric_noise_levels(20.0, 0.05, 60))
+
+
+def latent_ddpm() -> Ddpm:
+    """A DDPM of the 16 latents of `digit_encoder`; its network estimates v."""
+    schedule = linear_schedule(1000)
+    network = TimeMlp(16, (256, 256, 256, 256), width=128)
+    return Ddpm(VPredictor(network, schedule), schedule, (16,), schedule.beta)
+
+
+@cache
+def digit_encoder() -> Vae:
+    """The shipped VAE with 16 latents, to be used and not trained, on `companion.runtime.device()`."""
+    vae = conv_vae()
+    load_weights("conv-vae-mnist", vae.requires_grad_(False).eval())
+    return runtime.to_device(vae)
+
+
+def codes(x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 16"]:
+    """Draws from q(z|x) of `digit_encoder`, for images on [0, 1] that are binarized first."""
+    return digit_encoder().posterior(binarize(x)).sample()
+
+
+def decoded(z: Float[Tensor, "batch 16"]) -> Float[Tensor, "batch 1 28 28"]:
+    """The images that `digit_encoder` decodes codes to: means of p(x|z)."""
+    return digit_encoder().likelihood(z).mean

@@ -1,0 +1,93 @@
+"""What is measured on the test split: one value per example, and what it is in words."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from companion.ddpm import Ddpm, single_step_elbo
+from companion.elbo import LatentChain, elbo_terms
+from companion.metrics import bits_per_dim, log_likelihood
+from companion.training import Loss
+from companion.vae import Vae
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measurement by name.
+
+    Attributes:
+        function: gives one value per example; it is given what the loss is given.
+        text: what that is, with its unit; "{num_samples}" stands for the number of samples.
+        num_samples: importance samples K of an estimate L_K of log p(x); None if nothing is estimated so.
+    """
+
+    function: Loss
+    text: str
+    num_samples: int | None = None
+
+    def __call__(
+        self, model: nn.Module, *examples: Shaped[Tensor, "batch ..."]
+    ) -> Float[Tensor, "batch"]:
+        """The values of a batch."""
+        if self.num_samples is None:
+            return self.function(model, *examples)
+        return self.function(model, *examples, num_samples=self.num_samples)
+
+    def __str__(self) -> str:
+        return self.text.format(num_samples=self.num_samples)
+
+
+def negative_log_likelihood(
+    model: LatentChain, x: Float[Tensor, "batch *x_shape"], num_samples: int
+) -> Float[Tensor, "batch"]:
+    """Minus log p(x) in nats, estimated by L_K; a hundred samples are enough to compare models, and soon done."""
+    return -log_likelihood(model, x, num_samples)
+
+
+def bits_of_log_likelihood(
+    model: LatentChain, x: Float[Tensor, "batch *x_shape"], num_samples: int
+) -> Float[Tensor, "batch"]:
+    """Minus log p(x) in bits per dimension, estimated by L_K."""
+    return bits_per_dim(negative_log_likelihood(model, x, num_samples), x[0].numel())
+
+
+def negative_elbo(model: Ddpm, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
+    """Minus the bound on log p(x) in nats, all its terms."""
+    return -elbo_terms(model, x).elbo
+
+
+def bits_of_elbo(
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"], *labels: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """Minus the bound on log p(x) in bits per dimension, from eight random steps: mostly those with large terms.
+
+    A network that can be conditioned on a class is not given the labels.
+    """
+    weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
+    nats = [single_step_elbo(model, x, weights) for _ in range(8)]
+    return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
+
+
+def squared_error_of_means(
+    model: Vae, x: Float[Tensor, "batch *x_shape"]
+) -> Float[Tensor, "batch"]:
+    """Squared error of the decoder's mean at the mean of q(z|x), summed over the image."""
+    mean = model.likelihood(model.posterior(x).mean).mean
+    return (mean - x).square().flatten(1).sum(1)
+
+
+def cross_entropy(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """Minus the log-probability of the right class, in nats."""
+    return F.cross_entropy(model(x), label, reduction="none")
+
+
+def misclassified(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """1 where the likeliest class is wrong, else 0."""
+    return (model(x).argmax(1) != label).double()

@@ -1,0 +1,143 @@
+"""A trained model by its name, and draws from it."""
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from companion import checks, runtime
+from companion.ddpm import Ddpm
+from companion.elbo import LatentChain
+from companion.samplers import (
+    ancestral_sample,
+    ddim_sample,
+    ddpm_sample,
+    dpm_solver_sample,
+    in_chunks,
+)
+from companion.zoo.recipes import recipe
+from companion.zoo.weights import load_weights, write_files
+
+CHUNK = 100
+"""Examples that are drawn at once."""
+
+SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
+    "ddim": ddim_sample,
+    "dpm-solver": dpm_solver_sample,
+    "beta-tilde": ddpm_sample,
+    "beta": lambda denoiser, schedule, x_T, **options: ddpm_sample(
+        denoiser, schedule, x_T, schedule.beta, **options
+    ),
+}
+"""Samplers of diffusion models by name; those of Ho et al. by the variance of their steps."""
+
+
+def pretrained(
+    name: str, folder: Path | str | None = None, device: torch.device | str | None = None
+) -> nn.Module:
+    """A model of the book with its trained weights, ready to be used and not to be trained.
+
+    It takes a second at most. To train on, call `.requires_grad_()`; to measure it, see `evaluate`.
+
+    Args:
+        name: of the weights, such as "ddpm-mnist".
+        folder: where the weights are, if they are not shipped.
+        device: where the model shall live; the CPU if not given.
+
+    Returns:
+        The model in evaluation mode, its parameters without gradients.
+
+    Raises:
+        ValueError: if no recipe or no weights have this name, or the weights are damaged.
+    """
+    model = recipe(name).model().requires_grad_(False).eval()
+    load_weights(name, model, folder)
+    return model if device is None else model.to(device)
+
+
+def sample(
+    name: str,
+    num: int = 16,
+    steps: int | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    folder: Path | str | None = None,
+    out: Path | str | None = None,
+) -> Float[Tensor, "num *x_shape"]:
+    """Draw from a trained model.
+
+    A VAE or a ladder takes a second. A diffusion model of digits takes half a second per step on a
+    CPU, for 16 of them; other libraries call `steps` num_inference_steps.
+
+    Args:
+        name: of the weights, such as "vae-mnist" or "ddpm-mnist".
+        num: how many examples to draw.
+        steps: evenly spaced times of a diffusion model; 50 if not given.
+        sampler: of a diffusion model: "ddim" (if not given), "dpm-solver", or the original sampler
+            with variance "beta-tilde" or "beta" in each step.
+        seed: of torch's random numbers.
+        folder: where the weights are, if they are not shipped.
+        out: a PNG file to write the images to, side by side.
+
+    Returns:
+        Examples as the data set has them: images on [0, 1], or points.
+
+    Raises:
+        ValueError: if there are no such weights, the model generates nothing, as an autoencoder,
+            `steps` or `sampler` is given for a model without them, or `out` for points.
+        OSError: if `out` cannot be written.
+    """
+    checks.at_least(1, num=num)
+    checks.at_least(0, seed=seed)
+    model = pretrained(name, folder, runtime.device())
+    if not isinstance(model, LatentChain):
+        kind = type(model).__name__
+        raise ValueError(f"name must be a model that generates; {name!r} is a {kind}")
+    torch.manual_seed(seed)
+    if isinstance(model, Ddpm):
+        if sampler not in (None, *SAMPLERS):
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; {sampler!r} was given")
+        draw = SAMPLERS[sampler or "ddim"]
+        schedule = model.schedule.evenly(50 if steps is None else steps)
+        x_T = model.prior(num).sample()
+        with runtime.autocast():
+            draw = partial(draw, model.denoiser, schedule, progress=name)
+            x = in_chunks(draw, CHUNK, x_T)
+    elif steps is None and sampler is None:
+        *_, x = ancestral_sample(model, num)
+    else:
+        raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
+    x = recipe(name).restore(x)
+    if out is not None:
+        write_images(x, out)
+    return x
+
+
+def write_images(x: Float[Tensor, "num channels height width"], path: Path | str) -> None:
+    """Write images on [0, 1] as one PNG file, side by side in rows that make it nearly square.
+
+    Raises:
+        ValueError: if x holds no images, or the path does not end in ".png".
+        OSError: if the file cannot be written.
+    """
+    from PIL import Image
+
+    path = Path(path)
+    if x.dim() != 4:
+        raise ValueError(f"out takes images; examples of shape {tuple(x.shape[1:])} were drawn")
+    if path.suffix != ".png":
+        raise ValueError(f"out must be a file that ends in .png; {path} was given")
+    columns = math.ceil(len(x) ** 0.5)
+    rows = [torch.cat(tuple(row), dim=2) for row in F.pad(x, (1, 1, 1, 1)).split(columns)]
+    width = rows[0].shape[2]
+    grid = torch.cat([F.pad(row, (0, width - row.shape[2])) for row in rows], dim=1)
+    levels = (255 * grid.float()).round().to("cpu", torch.uint8).permute(1, 2, 0).squeeze(2)
+    file = io.BytesIO()
+    Image.fromarray(levels.numpy()).save(file, "png")
+    write_files({path: file.getvalue()})

@@ -1,0 +1,356 @@
+"""Trained weights, and records of what was measured on them, each file with a card that says where it comes from.
+
+Tensors are stored as safetensors and cards as JSON; nothing is pickled. Every file is written
+beside its target, flushed to the disk and then renamed, so that a crash leaves the old file or
+the new one, never half of one.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
+# What makes p(x|z) from the decoder's output was called `observation` when weights were first shipped.
+RENAMED = ("observation.", "observation_model.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a file comes from, and what was measured.
+
+    Attributes:
+        name: the name of the file, without its suffix.
+        command: what to type to make it again.
+        commit: hash of the commit that made it, with "-dirty" where files had changed, or "unknown".
+        seed: seed of all random numbers.
+        device: the processor, in words.
+        scale: "small" or "full", see `companion.runtime.scale`.
+        torch: version of torch.
+        minutes: wall-clock time it took.
+        metric: what was measured, on which split, with its unit.
+        metric_value: the measurement; that of weights was made with the stored (rounded) ones.
+        metric_se: its standard error over the examples, if it has one.
+        peak_memory_mb: the most memory that was used, if it was measured.
+        sha256: checksum of the safetensors file, filled in when it is written.
+    """
+
+    name: str
+    command: str
+    commit: str
+    seed: int
+    device: str
+    scale: str
+    torch: str
+    minutes: float
+    metric: str
+    metric_value: float
+    metric_se: float | None = None
+    peak_memory_mb: float | None = None
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        error = "" if self.metric_se is None else f" +- {self.metric_se:.3f}"
+        return (
+            f"{self.name}: {self.metric}: {self.metric_value:.3f}{error} ({self.minutes:.1f} min)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(Provenance):
+    """The card of trained weights: where they come from and how good they are.
+
+    Attributes:
+        data: the data set, as `companion.data.Images.name` gives it.
+        num_parameters: how many numbers the parameters hold, filled in by `save_weights`.
+    """
+
+    data: str
+    num_parameters: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordCard(Provenance):
+    """The card of a record: what was measured on weights for long, such as a thousand samples.
+
+    Attributes:
+        model: the name of the weights that were measured.
+    """
+
+    model: str
+
+
+AnyCard = TypeVar("AnyCard", bound=Provenance)
+
+
+def save_weights(model: nn.Module, card: Card, folder: Path | str | None = None) -> Card:
+    """Write the weights and their card into the folder of shipped weights, or into `folder`.
+
+    The files are `card.name`.safetensors and `card.name`.json. Parameters are rounded to float16,
+    half the size and about three digits; buffers, such as a noise schedule, are not. If writing
+    fails, the previous weights and their card both stay.
+
+    Returns:
+        The card as written, with `num_parameters` and `sha256` filled in.
+
+    Raises:
+        ValueError: if the card's name is no plain file name, or a parameter does not fit into float16.
+        OSError: if the files cannot be written.
+    """
+    parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    tensors = {}
+    for key, tensor in model.state_dict().items():
+        tensors[key] = tensor.half() if key in parameters else tensor
+        if key in parameters and not tensors[key].isfinite().all():
+            raise ValueError(
+                f"parameters must be finite and fit into float16 (at most 65504); {key!r} does not"
+            )
+    num = sum(p.numel() for p in model.parameters())
+    return _save(tensors, dataclasses.replace(card, num_parameters=num), folder)
+
+
+def save_record(
+    tensors: Mapping[str, Tensor], card: RecordCard, folder: Path | str | None = None
+) -> RecordCard:
+    """Write what was measured on weights as these are written: tensors with a card.
+
+    Returns:
+        The card as written, with `sha256` filled in.
+
+    Raises:
+        ValueError: if the card's name is no plain file name.
+        OSError: if the files cannot be written.
+    """
+    return _save(tensors, card, folder)
+
+
+def load_record(
+    name: str, folder: Path | str | None = None
+) -> tuple[dict[str, Tensor], RecordCard]:
+    """Return the tensors that `save_record` wrote, and their card.
+
+    Raises:
+        ValueError: if there is no record of this name, or its file is not the one the card describes.
+        FileNotFoundError: if the card is there and its file is not.
+    """
+    tensors, card = _load(RecordCard, name, folder)
+    return tensors, card
+
+
+def load_weights(
+    name: str, model: nn.Module, folder: Path | str | None = None, *, partial: bool = False
+) -> Card:
+    """Copy shipped weights into a model of the same architecture, keeping the model's dtype and device.
+
+    Args:
+        name: one of `weight_names`.
+        model: what to copy into; `companion.zoo.pretrained` builds it, too.
+        folder: where the weights are, if not with the companion.
+        partial: whether the model may hold more than the weights do; the rest then stays as it is.
+
+    Raises:
+        ValueError: if there are no weights of this name, their file is not the one the card describes, a parameter is
+            not finite, or the model is built differently; the model is then unchanged.
+        FileNotFoundError: if the card is there and its weights are not.
+    """
+    tensors, card = _load(Card, name, folder)
+    state = model.state_dict()
+    tensors = {_renamed(key, state): tensor for key, tensor in tensors.items()}
+    check_architecture(f"the weights {name!r}", state | tensors if partial else tensors, model)
+    for key in dict(model.named_parameters(remove_duplicate=False)).keys() & tensors.keys():
+        if not (tensors[key].is_floating_point() and tensors[key].isfinite().all()):
+            raise ValueError(
+                f"the weights {name!r} must hold finite floating-point numbers; {key!r} holds others"
+            )
+    model.load_state_dict(state | tensors)
+    return card
+
+
+def read_card(name: str, folder: Path | str | None = None) -> Card:
+    """The card of some weights, after comparing their file with its checksum; raises like `load_weights`."""
+    return _load(Card, name, folder)[1]
+
+
+def weight_names(folder: Path | str | None = None) -> list[str]:
+    """The names that `load_weights` accepts.
+
+    Raises:
+        ValueError: if `folder` is no folder.
+    """
+    return _names(Card, folder)
+
+
+def record_names(folder: Path | str | None = None) -> list[str]:
+    """The names that `load_record` accepts; raises like `weight_names`."""
+    return _names(RecordCard, folder)
+
+
+def check_architecture(what: str, tensors: Mapping[str, Any], model: nn.Module) -> None:
+    """Compare the names and shapes of tensors with those of a model.
+
+    Raises:
+        ValueError: naming the first tensor that `what` and the model do not share.
+    """
+    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    kind = type(model).__name__
+    for key in expected | found:
+        if expected.get(key) == found.get(key):
+            continue
+        needs = (
+            f"{kind} needs {key!r} of shape {expected[key]}"
+            if key in expected
+            else f"{kind} has no {key!r}"
+        )
+        holds = f"hold shape {found[key]}" if key in found else "hold no such tensor"
+        raise ValueError(f"{what} do not fit the model: {needs}, but they {holds}")
+
+
+def writable_folder(folder: Path | str) -> Path:
+    """Make a folder and try a file in it: now, rather than when hours of work are to be written.
+
+    Raises:
+        OSError: if no file can be written there.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise OSError(
+            f"out must be a folder that can be written; {folder} is none: {error.strerror}"
+        ) from error
+    return folder
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Replace files of one folder: whoever reads one, even after a crash, finds the old content or all of the new.
+
+    None is replaced before all are on the disk, so that a full disk cannot part weights from their card.
+
+    Raises:
+        OSError: if a file cannot be written; the old ones stay.
+    """
+    folder = next(iter(contents)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # The same names each time, so that what a killed writer left is overwritten.
+    unfinished = {path: path.with_name(f".{path.name}.tmp") for path in contents}
+    try:
+        for path, content in contents.items():
+            with open(unfinished[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            os.replace(unfinished[path], path)
+    except BaseException as error:
+        for path in contents:
+            unfinished[path].unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(f"could not write {path}: {error.strerror}") from error
+        raise
+    # Windows cannot open a folder, and needs no flush of it.
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _folder(given: Path | str | None) -> Path:
+    return WEIGHTS if given is None else Path(given)
+
+
+def _names(kind: type[Provenance], given: Path | str | None) -> list[str]:
+    folder = _folder(given)
+    if not folder.is_dir():
+        raise ValueError(f"folder must be a folder of weights; {folder} is none")
+    cards = folder.glob("*.json")
+    return sorted(path.stem for path in cards if _is_record(path) == (kind is RecordCard))
+
+
+def _is_record(card: Path) -> bool:
+    """Whether a card names the weights that were measured; a damaged one is taken for that of weights."""
+    with contextlib.suppress(ValueError):
+        return "model" in json.loads(card.read_bytes())
+    return False
+
+
+def _renamed(key: str, state: Mapping[str, Tensor]) -> str:
+    """What the model calls a tensor of the file: `observation.` is `observation_model.` in either direction."""
+    for old, new in (RENAMED, RENAMED[::-1]):
+        if key.startswith(old) and key not in state and new + key.removeprefix(old) in state:
+            return new + key.removeprefix(old)
+    return key
+
+
+def _save(tensors: Mapping[str, Tensor], card: AnyCard, folder: Path | str | None) -> AnyCard:
+    if not card.name or Path(card.name).name != card.name:
+        raise ValueError(f"name must be a plain file name; {card.name!r} was given")
+    # Copies, since safetensors refuses tensors that share memory, as tied weights do.
+    own = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
+    blob = safetensors.torch.save(own)
+    card = dataclasses.replace(card, sha256=hashlib.sha256(blob).hexdigest())
+    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    path = _folder(folder) / card.name
+    write_files({Path(f"{path}.safetensors"): blob, Path(f"{path}.json"): text.encode()})
+    return card
+
+
+def _load(
+    kind: type[AnyCard], name: str, given: Path | str | None
+) -> tuple[dict[str, Tensor], AnyCard]:
+    """The tensors of a file, and its card; the file is the one that the card describes."""
+    folder, what = _folder(given), "record" if kind is RecordCard else "weights"
+    if name not in (accepted := _names(kind, given)):
+        raise ValueError(f"name must be one of the {what} {accepted}; {name!r} was given")
+    what = f"the {what} {name!r}"
+    card = _parse(kind, (folder / f"{name}.json").read_bytes(), name, what)
+    file = folder / f"{name}.safetensors"
+    try:
+        blob = file.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{what} have a card, but their file {file} is missing") from None
+    digest = hashlib.sha256(blob).hexdigest()
+    if digest != card.sha256:
+        raise ValueError(
+            f"{what} must have the checksum of their card, {card.sha256[:12]}...; the file has "
+            f"{digest[:12]}..., so it is damaged or not the one the card describes"
+        )
+    try:
+        return safetensors.torch.load(blob), card
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{what} must be a safetensors file; {file} is none: {error}") from error
+
+
+def _parse(kind: type[AnyCard], text: bytes, name: str, what: str) -> AnyCard:
+    """A card from its JSON, every field of the type that the card says."""
+    try:
+        fields = json.loads(text)
+        card = kind(**fields)
+        for key, accepted in get_type_hints(kind).items():
+            # JSON writes 2.0 as 2, too.
+            if not isinstance(
+                getattr(card, key), accepted | int if accepted is float else accepted
+            ):
+                raise TypeError(f"{key} is {fields[key]!r}")
+        if card.name != name:
+            raise ValueError(f"its name is {card.name!r}")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"the card of {what} must be JSON with the fields of {kind.__name__}; {error}"
+        ) from error
+    return card

@@ -1,0 +1,113 @@
+// What harness.py asks a page; each function returns plain values, most of them a list of sentences.
+window.bookChecks = (() => {
+    const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
+    const short = (element, length = 80) => element.textContent.trim().slice(0, length);
+
+    /** Mathematics that is not typeset, or typeset as an error. */
+    function math() {
+        return [
+            ...all(".math").filter(e => !e.querySelector("mjx-container"))
+                .map(e => "not typeset: " + short(e)),
+            ...all("mjx-merror, mjx-assistive-mml merror")
+                .map(e => "a TeX error: " + (e.dataset.mjxError || short(e))),
+            ...all('mjx-assistive-mml mtext[mathcolor="red"]')
+                .map(e => "an unknown TeX macro: " + short(e)),
+        ];
+    }
+
+    /** Pictures that are not loaded. */
+    function pictures() {
+        return Array.from(document.images).filter(i => !(i.complete && i.naturalWidth > 0))
+            .map(i => "not loaded: " + i.src.slice(0, 120));
+    }
+
+    /** What is wider than the window, so that the whole page scrolls sideways. */
+    function width() {
+        const page = document.scrollingElement.scrollWidth, window_ = window.innerWidth;
+        if (page <= window_ + 1) return [];
+        const wide = all("main *").filter(e => {
+            const box = e.getBoundingClientRect();
+            if (box.width === 0 || box.right <= window_ + 1) return false;
+            for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
+                if (getComputedStyle(p).overflowX !== "visible") return false;
+            return true;
+        });
+        const names = wide.slice(0, 5)
+            .map(e => e.tagName.toLowerCase() + "." + String(e.className).split(" ").join("."));
+        return [`the page is ${page} px wide in a window of ${window_} px: ${names.join(" ")}`];
+    }
+
+    /** What is wider than its box and can be seen neither whole nor by scrolling. */
+    function cut() {
+        return all("main .math, main table, main td, main pre")
+            .filter(e => e.scrollWidth > e.clientWidth + 4 && e.clientWidth > 0)
+            .filter(e => ["hidden", "clip"].includes(getComputedStyle(e).overflowX))
+            .filter(e => !Array.from(e.children).some(c => getComputedStyle(c).overflowX === "auto"))
+            .map(e => `cut off: ${e.scrollWidth} in ${e.clientWidth} px: ${short(e, 60)}`);
+    }
+
+    /** Where the Tab key has stopped: its tag, its start, what is wrong with it. */
+    function stop() {
+        const e = document.activeElement, style = getComputedStyle(e), math = e.closest(".math");
+        const isWide = math && [math, ...math.children].some(b => b.scrollWidth > b.clientWidth + 1);
+        const isSeen = style.boxShadow !== "none"
+            || style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+        const wrong = [];
+        if (math && !isWide) wrong.push("a formula that need not scroll is a stop");
+        if (!isSeen) wrong.push("the focus cannot be seen");
+        return { tag: e.tagName, problems: wrong.map(w => `${w}: ${e.outerHTML.slice(0, 80)}`) };
+    }
+
+    /** Which folds of the page are open. */
+    function folds() {
+        return all("main details").map(e => e.open);
+    }
+
+    /** What would be missing on paper, asked when the page is about to be printed. */
+    function paper() {
+        const moves = (figure, name) => all(`figure.${figure}`)
+            .filter(e => all("input", e).some(i => i.offsetHeight) || !e.querySelector("img").offsetHeight)
+            .map(e => `${name} that is no picture on paper: ${e.id}`);
+        return [
+            ...all("main details:not([open])").map(e => "folded on paper: " + e.id),
+            ...all(".admonition.toggle .admonition-title ~ *")
+                .filter(e => getComputedStyle(e).visibility !== "visible")
+                .map(e => "hidden on paper: " + e.className),
+            ...moves("companion-slider", "a slider"),
+            ...moves("companion-editor", "an editor"),
+            ...document.documentElement.dataset.theme === "light" ? [] : ["paper is not light"],
+        ];
+    }
+
+    /** Switches between "light" and "dark" as the theme's own button does. */
+    async function theme(name) {
+        const style = document.createElement("style");  // colors in the middle of a fade are nobody's colors
+        style.textContent = "*, *::before, *::after { transition: none !important; animation: none !important; }";
+        document.head.append(style);
+        document.documentElement.dataset.mode = name;
+        document.documentElement.dataset.theme = name;
+        await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    }
+
+    /**
+     * Marks code whose colors were all seen before. Highlighted code has thousands of words in a dozen colors, and the
+     * contrast of each word costs milliseconds. So a block is left out where all its kinds of words (per kind of
+     * block) stand in an earlier block too.
+     */
+    function markRepeatedCode() {
+        const seen = new Set();
+        for (const block of all(".highlight pre")) {
+            const where = block.closest(".cell_output") ? "output " : block.closest(".cell_input") ? "input " : "text ";
+            const words = [block, ...all("span[class]", block)].map(word => where + word.className);
+            if (words.every(word => seen.has(word))) block.dataset.repeated = "";
+            words.forEach(word => seen.add(word));
+        }
+    }
+
+    /** What a fold hides: its first part without the title. */
+    function hidden(block, title) {
+        return Array.from(block.children).find(e => !e.contains(title) && e.tagName !== "BUTTON");
+    }
+
+    return { math, pictures, width, cut, stop, folds, paper, theme, markRepeatedCode, hidden };
+})();

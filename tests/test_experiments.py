@@ -1,0 +1,111 @@
+"""Tests of companion.zoo.experiments: what a record holds, from small models."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from tiny_recipes import card, recipes
+
+from companion.ddpm import image_ddpm
+from companion.networks.classifier import DigitClassifier
+from companion.networks.unet import UNet
+from companion.schedule import linear_schedule
+from companion.zoo import experiments, train, weights
+from companion.zoo.experiments import compare_scales, compare_steps, record
+from companion.zoo.pretrained import SAMPLERS
+from companion.zoo.recipes import RECIPES
+from companion.zoo.weights import load_record, record_names, save_weights
+
+__all__ = ["recipes"]
+
+
+def judge():
+    torch.manual_seed(0)
+    return DigitClassifier().eval()
+
+
+def test_samples_come_with_the_errors_at_every_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
+    schedule = linear_schedule(12, 0.01, 0.5)
+    few = replace(
+        RECIPES["ddpm-digits"],
+        model=lambda: image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17),
+        epochs=2,
+    )
+    monkeypatch.setitem(RECIPES, "ddpm-digits", few)
+    train("ddpm-digits", tmp_path)
+    written = record("ddpm-digits", num=130, examples=50, out=tmp_path)
+    found, card = load_record("ddpm-digits-samples", tmp_path)
+    assert card == written and record_names() == ["ddpm-digits-samples"]
+    assert found["samples"].shape == (130, 1, 8, 8) and found["samples"].dtype == torch.uint8
+    assert found["samples"].float().std() > 10
+    error, standard_error = found["noise_error"], found["noise_error_se"]
+    assert error.shape == standard_error.shape == (13,) and error[0] == standard_error[0] == 0
+    assert bool((error[1:] > 0).all()) and bool((standard_error[1:] < error[1:]).all())
+    command = "python -m companion record ddpm-digits --kind samples --num 130 --examples 50"
+    assert card.command == command and card.model == "ddpm-digits"
+    assert card.metric_value == pytest.approx(error[1:].mean().item())
+    # The estimate does no worse than none, "the noise is 0", at any time, and better in the middle.
+    assert error.max() < 1.1 and error[6] < 0.5
+
+
+def test_few_steps_leave_the_features_of_every_sampler():
+    schedule = linear_schedule(12, 0.01, 0.5)
+    model = image_ddpm(UNet((1, 28, 28), 4, (1, 1), blocks=1), schedule)
+    found, values, _ = compare_steps(model, judge(), 7, num_steps=(2, 5))
+    assert set(found) == {f"{kind} {steps}" for kind in SAMPLERS for steps in (2, 5)}
+    assert all(part.shape == (7, 64) and part.isfinite().all() for part in found.values())
+    assert not torch.equal(found["ddim 2"], found["ddim 5"])
+    assert not torch.equal(found["beta 5"], found["beta-tilde 5"])
+    assert values.shape == (7,) and 0.1 < values.mean() <= 1
+
+
+def test_guidance_leaves_the_features_of_every_scale():
+    network = UNet((1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
+    for (
+        parameter
+    ) in network.parameters():  # some start at zero, and then no class makes a difference
+        torch.nn.init.normal_(parameter, std=0.3)
+    model = image_ddpm(network, linear_schedule(30, 0.01, 0.3))
+    compare = partial(compare_scales, model, judge(), scales=(0.0, 1.0, 4.0))
+    found, values, _ = compare(20)
+    assert found["label"].tolist() == 2 * [*range(10)] and found["scale"].tolist() == [0, 1, 4]
+    assert found["features"].shape == (3, 20, 64) and found["samples"].shape == (3, 20, 1, 28, 28)
+    pair = found["samples"][:, [3, 13]].flatten(2) / 255  # both of class 3
+    assert torch.allclose(found["spread"][:, 3], pair.var(1).sum(1), rtol=0.02)
+    # At scale 0, examples 0 and 10 differ by their noise alone; above, the image follows the class.
+    assert not torch.equal(found["samples"][0], found["samples"][1])
+    assert not torch.equal(found["samples"][1], found["samples"][2])
+    assert values.shape == (20,) and 0 <= values.mean() <= 1
+    with pytest.raises(ValueError, match="num must be at least 20; 19 was given"):
+        compare(19)
+
+
+@pytest.mark.parametrize("kind", ["steps", "guidance"])
+def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unchecked, kind):
+    monkeypatch.setattr(experiments, "compare_steps", partial(compare_steps, num_steps=(2,)))
+    monkeypatch.setattr(experiments, "compare_scales", partial(compare_scales, scales=(0.0, 1.0)))
+    network = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
+    schedule = linear_schedule(120, 0.001, 0.1)
+    few = replace(RECIPES["ddpm-mnist-classes"], model=lambda: image_ddpm(network(), schedule))
+    monkeypatch.setitem(RECIPES, "ddpm-mnist-classes", few)
+    save_weights(few.model(), card("ddpm-mnist-classes"), tmp_path)
+    written = record("ddpm-mnist-classes", kind, num=20, folder=tmp_path, out=tmp_path)
+    assert written.name == f"ddpm-mnist-classes-{kind}" and written.model == "ddpm-mnist-classes"
+    command = f"python -m companion record ddpm-mnist-classes --kind {kind} --num 20"
+    assert written.command == command
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("vae-mnist", "samples", "name must be a diffusion model of images; 'vae-mnist' is none"),
+        ("ddpm-toy2d", "samples", "a diffusion model of images; 'ddpm-toy2d' is none"),
+        ("ddpm-digits", "steps", "'steps' needs a model of digits, and .*; 'ddpm-digits' is none"),
+        ("ddpm-mnist", "guidance", "guidance one of classes; 'ddpm-mnist' is none"),
+    ],
+)
+def test_a_model_that_cannot_be_measured_so_is_refused(tmp_path, name, kind, message):
+    with pytest.raises(ValueError, match=message):
+        record(name, kind, out=tmp_path)

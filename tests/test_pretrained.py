@@ -1,0 +1,111 @@
+"""Tests of companion.zoo.pretrained: a trained model by its name, and draws from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_recipes import BINARY, card, recipes, tiny, tiny_vae
+
+from companion import zoo
+from companion.ddpm import image_ddpm
+from companion.networks.unet import UNet
+from companion.schedule import linear_schedule
+from companion.zoo import pretrained, sample
+from companion.zoo.pretrained import SAMPLERS, write_images
+from companion.zoo.recipes import RECIPES
+from companion.zoo.weights import save_weights, weight_names
+
+__all__ = ["recipes"]
+
+
+def small_ddpm():
+    """A DDPM of 8x8 digits with 12 steps and random weights."""
+    schedule = linear_schedule(12, 0.01, 0.5)
+    return image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with weights of an autoencoder, a VAE and a DDPM."""
+    few = replace(RECIPES["ddpm-digits"], model=small_ddpm)
+    monkeypatch.setitem(RECIPES, "ddpm-digits", few)
+    for name, model in {"tiny": tiny(), "binary": tiny_vae(), "ddpm-digits": small_ddpm()}.items():
+        save_weights(model, card(name), tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", weight_names())
+def test_shipped_weights_come_with_their_model(name):
+    model = pretrained(name)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_model_goes_to_the_device_and_comes_from_the_folder(folder):
+    assert next(pretrained("tiny", folder, "meta").parameters()).is_meta
+    with pytest.raises(ValueError, match="'tiny' was given"):
+        pretrained("tiny")
+    with pytest.raises(ValueError, match="name must be one of ae-mnist, .*; 'vae' was given"):
+        pretrained("vae")
+
+
+def test_the_public_functions_are_these():
+    assert zoo.__all__ == ["evaluate", "pretrained", "sample", "train"]
+    assert all(getattr(zoo, name).__doc__ for name in zoo.__all__)
+
+
+def test_draws_are_images_that_repeat_with_the_seed(folder):
+    x = sample("binary", 5, folder=folder)
+    assert x.shape == (5, 1, 8, 8) and 0 <= x.min() <= x.max() <= 1
+    assert torch.equal(x, sample("binary", 5, folder=folder))
+    assert not torch.equal(x, sample("binary", 5, seed=1, folder=folder))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_draws_from_a_diffusion_model(folder, sampler):
+    x = sample("ddpm-digits", 3, 4, sampler, folder=folder)
+    assert x.shape == (3, 1, 8, 8) and 0 <= x.min() < x.max() <= 1
+    assert not torch.equal(x, sample("ddpm-digits", 3, 5, sampler, folder=folder))
+
+
+def test_codes_are_decoded_and_points_come_back_in_their_place():
+    assert sample("ldm-mnist", 2, 3).shape == (2, 1, 28, 28)
+    points = sample("ddpm-toy2d", 500, 50)
+    radius = points.norm(dim=1)
+    assert points.shape == (500, 2) and (radius - 2.5).abs().median() < 0.5
+
+
+def test_images_are_written_side_by_side(folder):
+    out = folder / "sheet.png"
+    x = sample("binary", 5, folder=folder, out=out)
+    pixels = np.asarray(Image.open(out))
+    assert pixels.shape == (20, 30)  # two rows of three, with a frame of one pixel
+    assert np.array_equal(pixels[11:19, 1:9], (255 * x[3, 0]).round().byte().numpy())
+    assert not pixels[10:, 20:].any()
+    write_images(torch.rand(2, 3, 4, 4), out)
+    assert np.asarray(Image.open(out)).shape == (6, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "tiny"}, "name must be a model that generates; 'tiny' is a"),
+        ({"num": 0}, "num must be at least 1; 0 was given"),
+        ({"seed": -1}, "seed must be at least 0; -1 was given"),
+        ({"steps": 5}, "steps and sampler belong to a diffusion model; 'binary' is none"),
+        ({"name": "ddpm-digits", "sampler": "ode"}, "one of ddim, .*, beta; 'ode' was given"),
+        ({"name": "ddpm-digits", "steps": 13}, r"num must lie in \[2, 12\]; 13 was given"),
+        ({"out": "sheet.jpg"}, "out must be a file that ends in .png; sheet.jpg was given"),
+    ],
+)
+def test_bad_input_gets_one_sentence(folder, given, message):
+    with pytest.raises(ValueError, match=message):
+        sample(**{"name": "binary", "folder": folder} | given)
+
+
+def test_points_are_no_images(tmp_path):
+    with pytest.raises(ValueError, match=r"out takes images; examples of shape \(2,\) were drawn"):
+        write_images(torch.zeros(3, 2), tmp_path / "x.png")
+    assert BINARY.restore(torch.ones(1)) == 1

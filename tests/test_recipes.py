@@ -1,0 +1,87 @@
+"""Tests of companion.zoo.recipes and what they are made of: every recipe trains, on data of its own splits."""
+
+import pytest
+import torch
+
+from companion.training import fit
+from companion.zoo import recipes as module
+from companion.zoo.architectures import codes, decoded
+from companion.zoo.recipes import RECIPES, cosine, recipe, relaxing, warming
+
+
+def examples_like(recipe, num):
+    """Random examples of the shape and the values that the recipe's data have, and labels if it wants them."""
+    shapes = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "mixture": (2,)}
+    levels = 17 if recipe.data == "digits" else 256
+    images = torch.randint(levels, (num, *shapes.get(recipe.data, (3, 32, 32)))) / (levels - 1)
+    x = recipe.prepare(images)
+    return (x, torch.arange(num)) if recipe.labels else (x,)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(name, unchecked):
+    recipe = RECIPES[name]
+    torch.manual_seed(0)
+    model, examples = recipe.model(), examples_like(recipe, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
+
+    def loss(model, *examples):
+        torch.manual_seed(1)  # the same noise at every step, so that few steps show it
+        return recipe.loss(model, *examples, **recipe.options(1.0))
+
+    losses = [step.loss for step in fit(model, loss, [examples] * 6, optimizer)]
+    assert losses[-1] < losses[0]
+    with torch.no_grad():
+        values = recipe.metric(model, *examples)
+    assert values.shape == (3,) and values.isfinite().all()
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    assert recipe("ae-mnist") is RECIPES["ae-mnist"]
+    with pytest.raises(ValueError, match="name must be one of ae-mnist, .*; 'ae' was given"):
+        recipe("ae")
+
+
+def test_texts_of_measures_name_the_number_of_samples():
+    assert str(RECIPES["vae-mnist"].metric).endswith("in nats, estimated by L_100")
+    assert not any("{" in str(each.metric) for each in RECIPES.values())
+
+
+def test_restore_undoes_prepare():
+    x = torch.rand(2, 1, 28, 28)
+    for name in ("ddpm-mnist", "score-mnist", "ae-mnist"):
+        each = RECIPES[name]
+        torch.testing.assert_close(each.restore(each.prepare(x)), x)
+    points = torch.randn(5, 2)
+    toy = RECIPES["ddpm-toy2d"]
+    torch.testing.assert_close(toy.restore(toy.prepare(points)), points)
+    assert codes(x).shape == (2, 16) and decoded(codes(x)).shape == x.shape
+
+
+def test_schedules_of_rates_and_weights():
+    assert (cosine(0.0), cosine(0.5), cosine(1.0)) == pytest.approx((1, 0.505, 0.01))
+    assert [relaxing(p)["beta"] for p in (0.0, 0.35, 0.7, 1.0)] == pytest.approx([100, 10, 1, 1])
+    assert [warming(p)["beta"] for p in (0.0, 0.15, 0.3, 1.0)] == pytest.approx([0, 0.5, 1, 1])
+    assert [warming(p)["free_nats"] for p in (0.0, 0.49, 0.5, 1.0)] == [1, 1, 0, 0]
+
+
+def test_toys_are_two_samples_and_leave_random_numbers_alone():
+    state = torch.get_rng_state()
+    (train,), (test,) = (RECIPES["ddpm-toy2d"].examples(split) for split in ("train", "test"))
+    assert train.shape == (50_000, 2) and test.shape == (10_000, 2)
+    assert not torch.isin(test[:, 0], train[:, 0]).all()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_scenes_are_two_samples(monkeypatch):
+    asked, scenes = [], module.scenes
+
+    def few(num, seed, device):
+        asked.append(num)
+        return scenes(20, seed, device)
+
+    monkeypatch.setattr(module, "scenes", few)
+    (train,), (test,) = (RECIPES["vae-scenes"].examples(split) for split in ("train", "test"))
+    assert asked == [20_000, 2_000]
+    assert train.shape == test.shape == (20, 3, 32, 32)
+    assert not any((train == one).flatten(1).all(1).any() for one in test)

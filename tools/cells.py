@@ -1,0 +1,45 @@
+"""What the readers of notebook cells share; it needs nothing but Python, for it also runs inside Colab's image."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+# What MyST, LaTeX and Sphinx would understand, but neither Jupyter nor a reader of the built book.
+LEFTOVERS = {
+    "a role": re.compile(r"\{[A-Za-z][\w:+-]*\}`"),
+    "a colon fence": re.compile(r"^\s*(?:> ?)*:{3,}", re.MULTILINE),
+    "a directive": re.compile(r"^\s*(?:> ?)*(?:`{3,}|~{3,}) *\{", re.MULTILINE),
+    "a target": re.compile(r"^\s*(?:> ?)*\([\w:.-]+\)=\s*$", re.MULTILINE),
+    "a labelled equation": re.compile(r"\$\$ *\([\w:.-]+\)"),
+    "a display that is never closed": re.compile(r"\$\$"),
+    "a substitution": re.compile(r"\{\{"),
+    "a footnote": re.compile(r"\[\^[^\]]+\]"),
+    "a % comment": re.compile(r"^\s*%", re.MULTILINE),
+    "a block break": re.compile(r"^\+\+\+", re.MULTILINE),
+    "an HTML comment": re.compile(r"<!--"),
+    "a definition list": re.compile(r"^:\s", re.MULTILINE),
+    "attributes of a link or a picture": re.compile(r"\]\([^()]*\)\{"),
+    "an option of a directive": re.compile(r"^\s*(?:> ?)*\|? ?:\w[\w-]*: \S", re.MULTILINE),
+}
+CODE = re.compile(
+    r"^(?P<f>\s*(?:> ?)*(?:`{3,}|~{3,}))(?! *\{).*?^(?P=f)\s*$"
+    r"|(?<!`)(?!`{3,} *\{[^`\n]*$)(?P<t>`+)(?!`).+?(?<!`)(?P=t)(?!`)",
+    re.MULTILINE | re.DOTALL,
+)
+DISPLAY = re.compile(r"\$\$(?! *\([\w:.-]+\)).+?\$\$(?! *\([\w:.-]+\))", re.DOTALL)
+INLINE = re.compile(r"(?<![\\$])\$(?![\s$])[^$\n]*?(?<!\\)\$")
+
+
+def leftovers(text: str) -> list[str]:
+    """What is still MyST in text for Jupyter, code and formulas aside."""
+    bare = INLINE.sub("$", DISPLAY.sub("$", CODE.sub("`", text)))
+    return [f"{what}: {m[0].strip()!r}" for what, p in LEFTOVERS.items() if (m := p.search(bare))]
+
+
+def python(source: str) -> ast.Module:
+    """The syntax tree of a code cell; of one that is more than Python with lines of magic, an empty one."""
+    try:
+        return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
+    except SyntaxError:
+        return ast.Module([], [])

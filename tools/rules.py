@@ -1,0 +1,237 @@
+"""What a stored notebook must be: one function for each rule, which yields what is wrong."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from nbformat import NotebookNode
+
+from tools.cells import python
+from tools.labels import CLAIM, DEFINITION, Book, Page, checks_of, figure, verify_calls
+
+COMPARED = "nbval-check-output"
+TAGS = {
+    "setup",
+    COMPARED,
+    "mnist",  # compared only where MNIST is: notebooks/conftest.py
+    *("hide-input", "hide-output", "hide-cell", "remove-cell", "remove-input", "remove-output"),
+    "raises-exception",
+}
+WIDGETS = "application/vnd.jupyter.widget"
+MAX_LINES, GOOD_LINES, MAX_CLASS_LINES = 30, 15, 12
+MIN_ALT = 15
+MIN_COMPARED = 0.7
+FALLBACK = re.compile(r"^data: no copy of ", re.MULTILINE)  # companion.data without the real data
+LOCAL = re.compile(
+    r"(?<![\w:/.])/(?:home|root|tmp|work|mnt|Users|content|usr|var|opt)/[\w.]|site-packages"
+    r"|ipykernel_\d|\b0x[0-9a-f]{6,}\b|\.venv/"
+)
+
+
+def tags(cell: NotebookNode) -> set[str]:
+    """The tags of a cell."""
+    return set(cell.metadata.get("tags", []))
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The code cells of a notebook, in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def contents(cell: NotebookNode) -> list[dict]:
+    """What the outputs of a cell show, by MIME type; nothing for streams and errors."""
+    return [output.get("data", {}) for output in cell.outputs]
+
+
+def texts(cell: NotebookNode) -> Iterator[str]:
+    """All text among the outputs of a cell, embedded pictures left out."""
+    for output in cell.outputs:
+        yield output.get("text", "")
+        for mime in ("text/plain", "text/markdown", "text/html"):
+            text = "".join(output.get("data", {}).get(mime, ""))
+            yield re.sub(r"data:image/[^\"']*", "", text)
+
+
+def is_picture(data: dict) -> bool:
+    """Whether an output is a picture or HTML that holds one."""
+    html = "".join(data.get("text/html", ""))
+    return "<img" in html or any(mime.startswith("image/") for mime in data)
+
+
+def pictures(cell: NotebookNode) -> int:
+    """How many outputs are pictures that need an alt text; HTML brings its own."""
+    return sum(is_picture(data) for data in contents(cell) if "text/html" not in data)
+
+
+def prints(cell: NotebookNode) -> bool:
+    """Whether a cell's outputs are text, and not a picture or a slider."""
+    shown = contents(cell)
+    streams = any(output.output_type == "stream" for output in cell.outputs)
+    return not any(map(is_picture, shown)) and (streams or any(shown))
+
+
+# ------------------------------------------------------------------------------------------------ of a code cell
+
+
+def was_executed(cell: NotebookNode) -> Iterator[str]:
+    if cell.source.strip() and not cell.execution_count:
+        yield "was not executed"
+
+
+def has_known_tags(cell: NotebookNode) -> Iterator[str]:
+    if unknown := tags(cell) - TAGS:
+        allowed = ", ".join(sorted(TAGS))
+        yield f"tag {', '.join(sorted(unknown))} is not allowed; allowed are {allowed}"
+
+
+def is_short(cell: NotebookNode) -> Iterator[str]:
+    if (lines := _lines(cell)) > MAX_LINES:
+        yield f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit"
+
+
+def is_shorter(cell: NotebookNode) -> Iterator[str]:
+    if GOOD_LINES < (lines := _lines(cell)) <= MAX_LINES:
+        yield f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit"
+
+
+def _lines(cell: NotebookNode) -> int:
+    return 0 if "setup" in tags(cell) else len(re.findall(r"^.*\S", cell.source, re.MULTILINE))
+
+
+def has_short_classes(cell: NotebookNode) -> Iterator[str]:
+    for node in ast.walk(python(cell.source)):
+        if isinstance(node, ast.ClassDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > MAX_CLASS_LINES:
+                yield (
+                    f"class {node.name} has {length} lines, more than {MAX_CLASS_LINES}; "
+                    "move it to companion"
+                )
+
+
+def compares_its_checks(cell: NotebookNode) -> Iterator[str]:
+    if verify_calls(cell.source) and COMPARED not in tags(cell):
+        yield f"calls verify, so it needs the tag {COMPARED}"
+
+
+def stores_no_error(cell: NotebookNode) -> Iterator[str]:
+    for output in cell.outputs:
+        if output.output_type == "error" and "raises-exception" not in tags(cell):
+            yield f"an error is stored: {output.ename}"
+
+
+def stores_no_warning(cell: NotebookNode) -> Iterator[str]:
+    for output in cell.outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            yield f"writes to stderr: {output.text.strip().splitlines()[-1][:100]!r}"
+
+
+def stores_no_widget(cell: NotebookNode) -> Iterator[str]:
+    if any(mime.startswith(WIDGETS) for data in contents(cell) for mime in data):
+        yield "a widget view is stored; sync it"
+
+
+def has_real_data(cell: NotebookNode) -> Iterator[str]:
+    if any(FALLBACK.search(text) for text in texts(cell)):
+        yield "was run on the fallback data; run it where the data set can be had"
+
+
+def is_of_no_machine(cell: NotebookNode) -> Iterator[str]:
+    for text in texts(cell):
+        if found := LOCAL.search(text):
+            around = text[max(0, found.start() - 20) : found.end() + 20]
+            yield f"prints something of this machine: {around!r}"
+
+
+def shows_one_picture(cell: NotebookNode) -> Iterator[str]:
+    if (number := pictures(cell)) > 1:
+        yield f"shows {number} pictures; one alt text fits one picture, so split the cell"
+
+
+def describes_its_picture(cell: NotebookNode) -> Iterator[str]:
+    alt = ((cell.metadata.get("mystnb") or {}).get("image") or {}).get("alt", "")
+    if pictures(cell) and len(alt) < MIN_ALT:
+        yield (
+            f"shows a picture whose alt text has {len(alt)} characters; "
+            f"at least {MIN_ALT} are needed"
+        )
+    if alt and not any(map(is_picture, contents(cell))):
+        yield "has an alt text but shows no picture"
+
+
+def has_a_picture_for_its_caption(cell: NotebookNode) -> Iterator[str]:
+    if figure(cell.metadata).get("caption") and not pictures(cell):
+        yield "has a caption but shows no picture (a slider takes none; write its caption as text)"
+
+
+OF_A_CELL = [
+    *(was_executed, has_known_tags, is_short, has_short_classes, compares_its_checks),
+    *(stores_no_error, stores_no_warning, stores_no_widget, has_real_data, is_of_no_machine),
+    *(shows_one_picture, describes_its_picture, has_a_picture_for_its_caption),
+]
+ADVICE = [is_shorter]
+
+
+# ------------------------------------------------------------------------------------------------ of a notebook
+
+
+def has_one_set_up_cell(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+    first, *others = ["setup" in tags(cell) for cell in code_cells(notebook)] or [False]
+    if not first or any(others):
+        yield "the first code cell, and no other, has the tag setup"
+
+
+def has_one_title(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+    levels = page.levels
+    starts = notebook.cells[0].cell_type == "markdown" and levels[:1] == [1]
+    if not starts or levels.count(1) != 1 or 2 not in levels:
+        yield "a chapter starts with its one # heading and has ## headings below"
+
+
+def has_text_below_captions(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+    kinds = [cell.cell_type for cell in notebook.cells]
+    for index, cell in enumerate(notebook.cells):
+        if figure(cell.metadata).get("caption") and kinds[index + 1 : index + 2] != ["markdown"]:
+            yield (
+                f"cell {index}: a text cell must follow a figure with a caption; "
+                "it shows the caption in Jupyter"
+            )
+
+
+def compares_enough(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+    printing = [cell for cell in code_cells(notebook) if prints(cell)]
+    compared = [cell for cell in printing if COMPARED in tags(cell)]
+    if len(compared) < MIN_COMPARED * len(printing):
+        yield (
+            f"{len(compared)} of {len(printing)} cells that print text have the tag {COMPARED}; "
+            f"{MIN_COMPARED:.0%} are needed"
+        )
+
+
+def names_its_equations(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+    for label in book.equations(page):
+        if not label.startswith((CLAIM, DEFINITION)):
+            yield f"the equation {label} must be a claim ({CLAIM}...) or a definition ({DEFINITION}...)"
+
+
+def checks_its_claims(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+    """Each claim has a check in its own chapter, and each check that stands in the code has run."""
+    equations, checked = book.equations(page), [c.label for c in checks_of(page, notebook)]
+    for label in equations:
+        if label.startswith(CLAIM) and label not in checked:
+            yield f"the claim {label} is not verified: no output has its line"
+    for label in dict.fromkeys(checked):
+        if label not in equations:
+            yield f"the check {label} belongs to no equation of this chapter"
+    for cell in code_cells(notebook):
+        for call in [] if "raises-exception" in tags(cell) else verify_calls(cell.source):
+            if call is not None and call not in checked:
+                yield f"verify({call!r}, ...) has left no line"
+
+
+OF_A_NOTEBOOK = [
+    *(has_one_set_up_cell, has_one_title, has_text_below_captions, compares_enough),
+    *(names_its_equations, checks_its_claims),
+]
