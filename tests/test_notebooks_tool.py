@@ -23,6 +23,12 @@ def make_book(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny book imports a module that stands in for the package."""
+    monkeypatch.setattr(rules, "IMPORTS", {*rules.IMPORTS, "companion_sample"})
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return make_book(tmp_path / "book")
@@ -99,6 +105,27 @@ def test_every_construct_becomes_plain_markdown() -> None:
     ):
         assert expected in text, expected
     assert cells.leftovers(text) == []
+
+
+def test_plain_markdown_and_formulas_are_no_leftovers() -> None:
+    text = "## A (1.3)\n\n$$ x_{i} = 1\n% TeX\n\\tag{1.3} $$\n\n`x`{.a} is $\\{z\\}$\n\n```python\n%pip\n(x)=\n```\n"
+    assert cells.leftovers(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see {eq}`eq-elbo`", "a role"),
+        (":::{prf:theorem}\nx\n:::", "a colon fence"),
+        ("> ```{note}\n> x\n> ```", "a directive"),
+        ("(sec-elbo)=\n## ELBO", "a target"),
+        ("$$ x = 1 $$ (eq-x)", "a labelled equation"),
+        ("text\n% a comment", "a % comment"),
+        ("a\n\n+++\n\nb", "a block break"),
+    ],
+)
+def test_leftovers_are_found(text: str, expected: str) -> None:
+    assert cells.leftovers(text)[0].startswith(expected)
 
 
 def test_references_reach_other_chapters_and_code_stays_code() -> None:
@@ -406,6 +433,21 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
         "ignored",
         lambda n: n.cells[PRINTS].metadata.tags.append("nbval-ignore-output"),
         "is not allowed",
+    )
+    for code, name in (
+        ("import sklearn", "sklearn"),
+        ("def f():\n    from google.colab import drive", "google.colab"),
+        ("%matplotlib inline\nfrom myst_nb import glue", "myst_nb"),
+    ):
+        yield (
+            f"imports {name}",
+            lambda n, code=code: n.cells[ANSWER].update(source=code),
+            f"imports {name};",
+        )
+    yield (
+        "second set-up cell",
+        lambda n: n.cells[ANSWER].metadata.update(tags=["setup"]),
+        "the first code cell, and no other, has the tag setup",
     )
     yield (
         "long cell",

@@ -1,4 +1,4 @@
-"""What the readers of notebook cells share; it needs nothing but Python, for it also runs inside Colab's image."""
+"""What the readers of cells share: the one table of what no reader may see, and the syntax tree of code."""
 
 from __future__ import annotations
 

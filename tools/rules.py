@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 
 from nbformat import NotebookNode
@@ -19,6 +20,7 @@ TAGS = {
     *("hide-input", "hide-output", "hide-cell", "remove-cell", "remove-input", "remove-output"),
     "raises-exception",
 }
+IMPORTS = {"companion", "torch", "numpy", "matplotlib"}  # what Colab has, and ours
 WIDGETS = "application/vnd.jupyter.widget"
 MAX_LINES, GOOD_LINES, MAX_CLASS_LINES = 30, 15, 12
 MIN_ALT = 15
@@ -111,6 +113,19 @@ def has_short_classes(cell: NotebookNode) -> Iterator[str]:
                 )
 
 
+def imports_what_colab_has(cell: NotebookNode) -> Iterator[str]:
+    for node in ast.walk(python(cell.source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "."]
+        for name in names:
+            if name.split(".")[0] not in IMPORTS | sys.stdlib_module_names:
+                allowed = ", ".join(sorted(IMPORTS))
+                yield f"imports {name}; allowed are {allowed} and the standard library"
+
+
 def compares_its_checks(cell: NotebookNode) -> Iterator[str]:
     if verify_calls(cell.source) and COMPARED not in tags(cell):
         yield f"calls verify, so it needs the tag {COMPARED}"
@@ -167,7 +182,8 @@ def has_a_picture_for_its_caption(cell: NotebookNode) -> Iterator[str]:
 
 
 OF_A_CELL = [
-    *(was_executed, has_known_tags, is_short, has_short_classes, compares_its_checks),
+    *(was_executed, has_known_tags, is_short, has_short_classes),
+    *(imports_what_colab_has, compares_its_checks),
     *(stores_no_error, stores_no_warning, stores_no_widget, has_real_data, is_of_no_machine),
     *(shows_one_picture, describes_its_picture, has_a_picture_for_its_caption),
 ]
