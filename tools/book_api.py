@@ -10,10 +10,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from tools import cells
+
 PAGE = "book/api"
 CODE = re.compile(r"(`[^`]+`)")
 MARKUP = re.compile(r"[*|\\]|_(?!\w)")  # what reStructuredText would read as such
-MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 NUMBER, EQUATION = re.compile(r"(?<![\w-])\d+\b"), re.compile(r"\(((?:eq|def)-[\w-]+)\)")
 NAME = re.compile(r"([A-Za-z_][\w.]*)(?:\(.*\))?")
 TELLING = re.compile(r"[_.(]|[a-z][A-Z]")  # such a name is no ordinary word
@@ -98,7 +99,7 @@ class Links(SphinxPostTransform):
     def imported(self, source: str) -> dict[str, str]:
         """Under which names a code cell imports which entries or modules."""
         found = {}
-        for node in ast.walk(ast.parse(MAGIC.sub(r"\1pass", source))):
+        for node in ast.walk(cells.python(source)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("companion"):
                 for alias in node.names:
                     full = f"{node.module}.{alias.name}"
