@@ -10,9 +10,9 @@ import torch
 from nbclient import NotebookClient
 
 import companion.elbo
-from companion.ddpm import noise_errors
 from companion.elbo import ElboTerms, LatentChain, elbo_terms
 from companion.page import show as source
+from companion.page.plots import bars
 from companion.page.show import show
 
 
@@ -33,7 +33,7 @@ def test_methods_properties_and_decorated_functions_are_found(capsys):
         "# companion/elbo.py: LatentChain.posterior\n@abstractmethod\ndef posterior(self"
     )
     assert "return self.log_likelihood" in shown(capsys, ElboTerms.elbo)
-    assert "@torch.no_grad()\ndef noise_errors" in shown(capsys, noise_errors)
+    assert "@house_style()\ndef bars" in shown(capsys, bars)
     assert "class ElboTerms:" in shown(capsys, ElboTerms)
 
 
