@@ -104,7 +104,7 @@ class Ddpm(LatentChain):
         """q(x_t | x_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
         self.schedule.check_times(t + 1, "t + 1", 2)
-        return self._true_step(self._times(t + 1, z_above), z_above, x)
+        return self.true_step(self._times(t + 1, z_above), z_above, x)
 
     def inner_prior(self, t: Times, z_above: Batch) -> Independent:
         """p(x_t | x_{t+1})."""
@@ -118,6 +118,12 @@ class Ddpm(LatentChain):
         given = self.schedule.times[self._times(t, x_t)]
         return estimate(self.denoiser, x_t, given, *condition).to(self.origin)
 
+    def true_step(self, t: Int[Tensor, "batch"], x_t: Batch, x: Batch) -> Independent:
+        """q(x_{t-1} | x_t, x) for t > 1."""
+        mean = mean_from_x_0(self.schedule, x_t, t, x)
+        std = self.schedule.reverse_coefficients(t).var.sqrt()
+        return diagonal_normal(mean, per_example(std, mean))
+
     def reverse_step(self, t: Int[Tensor, "batch"], x_t: Batch, x_hat: Batch) -> Independent:
         """p(x_{t-1} | x_t) for t > 1, from the estimate of x_0."""
         mean = mean_from_x_0(self.schedule, x_t, t, x_hat)
@@ -126,12 +132,6 @@ class Ddpm(LatentChain):
     def reconstruction(self, x_hat: Batch) -> Distribution:
         """p(x | x_1), from the estimate of x_0."""
         return self.observation_model(x_hat, self.reverse_var[1].sqrt().to(x_hat))
-
-    def _true_step(self, t: Tensor, x_t: Tensor, x: Tensor) -> Independent:
-        """q(x_{t-1} | x_t, x)."""
-        mean = mean_from_x_0(self.schedule, x_t, t, x)
-        std = self.schedule.reverse_coefficients(t).var.sqrt()
-        return diagonal_normal(mean, per_example(std, mean))
 
     def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
         """One time for each example."""
@@ -162,7 +162,7 @@ def elbo_step(
     if bool(last.any()):  # torch's distributions sum no empty batch
         term[last] = model.reconstruction(x_hat[last]).log_prob(x[last])
     if bool(rest.any()):
-        q = model._true_step(t[rest], x_t[rest], x[rest])
+        q = model.true_step(t[rest], x_t[rest], x[rest])
         p = model.reverse_step(t[rest], x_t[rest], x_hat[rest])
         term[rest] = -kl_divergence(q, p)
     return term

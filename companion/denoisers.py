@@ -104,14 +104,18 @@ class MixtureDenoiser(nn.Module):
 
     def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         """E[x_0 | x_t]: the components' estimates, weighted by their probabilities given x_t."""
-        probs, pull, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
-        step = torch.einsum("bke,kde->bkd", signal * self.eigenvalues * pull, self.eigenvectors)
+        probs, minus_score, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
+        step = torch.einsum(
+            "bke,kde->bkd", signal * self.eigenvalues * minus_score, self.eigenvectors
+        )
         return torch.einsum("bk,bkd->bd", probs, self.means + step).view_as(x_t).to(x_t)
 
     def score_at_level(self, x: Batch, log_alpha_bar: Float[Tensor, ""]) -> Batch:
         """Gradient of the log-density of x_t, at any level of noise; 0 is the data."""
-        probs, pull, _ = self._components(x, log_alpha_bar.expand(len(x)))
-        return -torch.einsum("bk,bke,kde->bd", probs, pull, self.eigenvectors).view_as(x).to(x)
+        probs, minus_score, _ = self._components(x, log_alpha_bar.expand(len(x)))
+        return (
+            -torch.einsum("bk,bke,kde->bd", probs, minus_score, self.eigenvectors).view_as(x).to(x)
+        )
 
     def _components(self, x_t: Tensor, log_alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each component: its probability given x_t, and minus its score along its axes."""

@@ -1,4 +1,4 @@
-"""Draw from a model: samplers are generators, so one call gives the film and the picture.
+"""Draw from a model: samplers are generators, so one call gives the film and the sample.
 
 `ancestral_sample` serves every chain of latents. The others work over a denoiser and a
 schedule; among them, `ddpm_sample` draws what `ancestral_sample` draws from a `Ddpm`. To skip

@@ -10,10 +10,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from tools import cells
+
 PAGE = "book/api"
 CODE = re.compile(r"(`[^`]+`)")
 MARKUP = re.compile(r"[*|\\]|_(?!\w)")  # what reStructuredText would read as such
-MAGIC = re.compile(r"^(\s*)[%!].*$", re.MULTILINE)
 NUMBER, EQUATION = re.compile(r"(?<![\w-])\d+\b"), re.compile(r"\(((?:eq|def)-[\w-]+)\)")
 NAME = re.compile(r"([A-Za-z_][\w.]*)(?:\(.*\))?")
 TELLING = re.compile(r"[_.(]|[a-z][A-Z]")  # such a name is no ordinary word
@@ -22,7 +23,7 @@ SHOWN = re.compile(r"# (companion/[\w/]+)\.py(?:: ([\w.]+))?\n(?:@.*\n)*(?:def|c
 
 
 def ready(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Keeps a docstring's code and formulas as they are written; `Book: chapter 3, (eq-elbo)` becomes links."""
+    """Keeps a docstring's code and formulas as they are written; `Book: chapter 3, eq. (eq-elbo)` gets links."""
     chapters = {int(d[10:12]): d for d in app.env.found_docs if d.startswith("notebooks/")}
     text, formula = ["", ""], False
     for line in lines:
@@ -34,10 +35,9 @@ def ready(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
             parts = CODE.split(line)
             parts[::2] = [MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
             line = "".join(f"`{part}`" if part.startswith("`") else part for part in parts)
-        if line.startswith("Book: "):
-            text.append("")
-            line = NUMBER.sub(lambda n: f":doc:`{n[0]} </{chapters[int(n[0])]}>`", line)
-            line = EQUATION.sub(r":eq:`\1`", line)
+        before, book, places = line.partition("Book: chapter")
+        places = NUMBER.sub(lambda n: f":doc:`{n[0]} </{chapters[int(n[0])]}>`", places)
+        line = before + book + (EQUATION.sub(r":eq:`\1`", places) if book else places)
         text.append(line)
     lines[:] = text[2:]
 
@@ -98,7 +98,7 @@ class Links(SphinxPostTransform):
     def imported(self, source: str) -> dict[str, str]:
         """Under which names a code cell imports which entries or modules."""
         found = {}
-        for node in ast.walk(ast.parse(MAGIC.sub(r"\1pass", source))):
+        for node in ast.walk(cells.python(source)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("companion"):
                 for alias in node.names:
                     full = f"{node.module}.{alias.name}"

@@ -104,14 +104,11 @@ def is_record(card: dict[str, Any]) -> bool:
 
 def entries(card: dict[str, Any]) -> Iterable[tuple[str, str]]:
     """The rows of a card's table."""
-    left_out = {"name", "metric_value", "metric_se"}
-    names = ENTRIES
-    if is_record(card):
-        left_out, names = left_out | {"num_parameters"}, ENTRIES | RECORD_ENTRIES
+    names = ENTRIES | RECORD_ENTRIES if is_record(card) else ENTRIES
     for key, value in card.items():
         if key == "metric":
             yield plain(value), measured(card)
-        elif key not in left_out and value is not None:
+        elif key not in ("name", "metric_value", "metric_se") and value is not None:
             yield plain(names.get(key, key.replace("_", " "))), value_text(key, value)
 
 

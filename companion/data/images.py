@@ -240,7 +240,7 @@ def _missing(name: str, root: Path) -> list[str]:
     """The files of a data set that a folder lacks."""
     source = _SOURCES[name]
     names = source.files or {*source.archives, *(file[:-3] for file in source.archives)}
-    return [file for file in sorted(names) if not (root / source.folder / file).is_file()]
+    return [file for file in sorted(names) if not os.path.isfile(root / source.folder / file)]
 
 
 def _places(name: str) -> str:
@@ -248,7 +248,7 @@ def _places(name: str) -> str:
     given, cache = data_dir(), f"the cache {cache_dir()}"
     if given is None:
         return cache
-    lacks = _missing(name, given)[0] if given.is_dir() else "everything, being no folder"
+    lacks = _missing(name, given)[0] if os.path.isdir(given) else "everything, being no folder"
     return f"$COMPANION_DATA, {given} (it lacks {lacks}), or in {cache}"
 
 
