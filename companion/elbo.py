@@ -39,7 +39,7 @@ class LatentChain(nn.Module, ABC):
     Raises:
         ValueError: if `num_latents` is below 1.
 
-    Book: chapter 3, section "One number to maximize"; more than one latent: chapter 8.
+    Book: chapter 3, (eq-elbo-terms); several latents: chapter 8, (def-hierarchy).
     """
 
     origin: Tensor
@@ -122,7 +122,7 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
             value that is not finite.
 
     Source: Kingma & Welling 2014, eq. 3; a chain: Sohl-Dickstein et al. 2015, eq. 14.
-    Book: chapter 3.
+    Book: chapter 3, (eq-elbo-terms); chapter 8, (eq-chain-elbo).
     """
     checks.data(model, x)
     seen = model.encode(x)
@@ -220,7 +220,7 @@ def importance_weighted_loss(
         TypeError: as `sample_log_weights`.
         ValueError: as `sample_log_weights`.
 
-    Source: Burda et al. 2016, eq. 8. Book: chapter 6.
+    Source: Burda et al. 2016, eq. 8. Book: chapter 3, (def-k-sample-bound). Book: chapter 6.
     """
     log_w = sample_log_weights(model, x, num_samples)
     return math.log(num_samples) - log_w.logsumexp(dim=0)
