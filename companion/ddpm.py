@@ -63,7 +63,7 @@ class Ddpm(LatentChain):
             finite; from methods, if x or the denoiser's estimate has another shape, or t
             is outside its range.
 
-    Source: Sohl-Dickstein et al. 2015; Ho et al. 2020, section 2.
+    Source: Sohl-Dickstein et al. 2015; Ho et al. 2020, section 2. Book: chapter 9.
     """
 
     x_shape: tuple[int, ...]
@@ -152,7 +152,7 @@ def elbo_step(
     Raises:
         ValueError: if x has another shape than the model's data, or t is outside 1..T.
 
-    Source: Ho et al. 2020, eq. 5.
+    Source: Ho et al. 2020, eq. 5. Book: chapter 9.
     """
     checks.data(model, x)
     model.schedule.check_times(t.cpu())
@@ -191,7 +191,7 @@ def single_step_elbo(
             not positive and finite.
 
     Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
-        not uniform: Nichol & Dhariwal 2021, section 3.3.
+        not uniform: Nichol & Dhariwal 2021, section 3.3. Book: chapter 9.
     """
     checks.shape(("batch", *model.x_shape), x=x)
     T = model.num_latents
@@ -232,6 +232,7 @@ def denoising_loss(
             entries.
 
     Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4.
+    Book: chapter 10.
     """
     checks.data(model, x)
     checks.shape((model.num_latents + 1,), weight=weight)
@@ -258,6 +259,8 @@ def noise_errors(
     Raises:
         ValueError: if x has another shape than the model's data, or there is no time, or
             one outside 1..T.
+
+    Book: chapter 10.
     """
     checks.data(model, x)
     chosen = torch.as_tensor(times).cpu()
@@ -292,7 +295,7 @@ def image_ddpm(
     Raises:
         ValueError: if the schedule has one step, or `levels` is below 2.
 
-    Source: Ho et al. 2020, section 3.2, and their code for the likelihood.
+    Source: Ho et al. 2020, section 3.2, and their code for the likelihood. Book: chapter 10.
     """
     schedule = linear_schedule(1000) if schedule is None else schedule
     checks.at_least(2, levels=levels, **{"number of steps of the schedule": schedule.num_steps})

@@ -13,7 +13,10 @@ from companion.schedule import Batch, Schedule, per_example, x_0_from_noise, x_0
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """Estimates x_0 from x_t and t, one integer per example, and a condition if there is one."""
+    """Estimates x_0 from x_t and t, one integer per example, and a condition if there is one.
+
+    Book: chapter 9.
+    """
 
     def __call__(self, x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
         """The estimate, of the shape of x_t."""
@@ -25,6 +28,8 @@ def estimate(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition
     Raises:
         TypeError: if it is no tensor.
         ValueError: if it has another shape than x_t.
+
+    Book: chapter 9.
     """
     x_hat = denoiser(x_t, t, *condition)
     checks.shape(tuple(x_t.shape), **{"the denoiser's estimate": x_hat})
@@ -38,6 +43,8 @@ class NoisePredictor(nn.Module):
         network: maps x_t, t, one integer per example, and the condition if there is one
             to the shape of x_t.
         schedule: that of the whole chain, also where a sampler skips times.
+
+    Book: chapter 10.
     """
 
     to_x_0: Callable[..., Tensor] = staticmethod(x_0_from_noise)
@@ -54,7 +61,7 @@ class NoisePredictor(nn.Module):
 class VPredictor(NoisePredictor):
     """A denoiser from a network that estimates v, which has one size at all times.
 
-    Source: Salimans & Ho 2022, section 4.
+    Source: Salimans & Ho 2022, section 4. Book: chapter 10.
     """
 
     to_x_0 = staticmethod(x_0_from_v)
@@ -72,6 +79,8 @@ class MixtureDenoiser(nn.Module):
     Raises:
         ValueError: if the weights are not positive or do not add up to 1, the sizes do
             not fit together, or a covariance is not symmetric positive semi-definite.
+
+    Book: chapter 9.
     """
 
     log_weights: Tensor
@@ -132,7 +141,7 @@ class MixtureDenoiser(nn.Module):
 def gaussian_denoiser(
     schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
 ) -> MixtureDenoiser:
-    """Return the exact denoiser for data N(mean, cov); it is linear in x_t."""
+    """Return the exact denoiser for data N(mean, cov); it is linear in x_t. Book: chapter 9."""
     return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
 
 
@@ -147,6 +156,8 @@ def spectrum(
 
     Raises:
         ValueError: if it is not symmetric positive semi-definite.
+
+    Book: chapter 9.
     """
     asymmetry = (cov - cov.mT).abs().max()
     if not asymmetry <= 1e-5 * cov.abs().max():

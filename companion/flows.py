@@ -47,7 +47,7 @@ def probability_flow(
             exceed 0; if x is not finite, or a tolerance not positive.
         FloatingPointError: if the score is not finite, or the solver cannot keep the error.
 
-    Source: Song et al. 2021 (score SDE), section 4.3.
+    Source: Song et al. 2021 (score SDE), section 4.3. Book: chapter 11.
     """
 
     def velocity(x: Tensor, s: Tensor) -> Tensor:
@@ -86,6 +86,7 @@ def ode_log_prob(
         FloatingPointError: as `probability_flow`.
 
     Source: Song et al. 2021 (score SDE), section 4.3; probes: Grathwohl et al. 2019.
+    Book: chapter 11.
     """
     directions = _directions(x, probes)
 
@@ -116,7 +117,7 @@ def flow_velocity(x_u: Batch, u: Float[Tensor, "batch"], x_hat: Batch) -> Batch:
     Raises:
         ValueError: if an entry of `u` is not above 0 and at most 1.
 
-    Source: Lipman et al. 2023; Liu et al. 2023.
+    Source: Lipman et al. 2023; Liu et al. 2023. Book: chapter 11.
     """
     if not bool(((u > 0) & (u <= 1)).all()):
         raise ValueError(
@@ -135,6 +136,8 @@ def straight_line(
 
     Raises:
         ValueError: if an entry of `u` is not in [0, 1).
+
+    Book: chapter 11.
     """
     if not bool(((u >= 0) & (u < 1)).all()):
         raise ValueError(f"u must lie in [0, 1); {u.min():.4g} to {u.max():.4g} was given")

@@ -38,6 +38,8 @@ def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "nu
 
     Raises:
         ValueError: if `num` is below 1.
+
+    Book: chapter 6.
     """
     checks.at_least(1, num=num)
     return _descend(model, num)
@@ -65,6 +67,8 @@ def reverse_sample(
 
     Raises:
         ValueError: if the denoiser gives another shape than that of x_T.
+
+    Book: chapter 11.
     """
     checks.floating(x_T=x_T)
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
@@ -102,7 +106,7 @@ def ddpm_sample(
         ValueError: if `reverse_var` has another shape, or is negative or not finite
             from entry 2 on.
 
-    Source: Ho et al. 2020, Algorithm 2.
+    Source: Ho et al. 2020, Algorithm 2. Book: chapter 11.
     """
     q = _pad(schedule.reverse_coefficients(schedule.steps))
     if reverse_var is not None:
@@ -136,7 +140,7 @@ def ddim_posterior(schedule: Schedule, eta: float) -> ReverseCoefficients:
     Raises:
         ValueError: if `eta` is not in [0, 1].
 
-    Source: Song et al. 2021 (DDIM), eqs. 7, 16.
+    Source: Song et al. 2021 (DDIM), eqs. 7, 16. Book: chapter 11.
     """
     checks.in_range(0, 1, eta=eta)
     signal, noise_var = schedule.alpha_bar.sqrt(), schedule.noise_var
@@ -164,7 +168,7 @@ def ddim_sample(
     Raises:
         ValueError: if `eta` is not in [0, 1].
 
-    Source: Song et al. 2021 (DDIM), eq. 12.
+    Source: Song et al. 2021 (DDIM), eq. 12. Book: chapter 11.
     """
     return reverse_sample(denoiser, schedule, x_T, ddim_posterior(schedule, eta), progress)
 
@@ -187,7 +191,7 @@ def ddim_invert(
     Raises:
         ValueError: if the denoiser gives another shape than that of x_0.
 
-    Source: Song et al. 2021 (DDIM), sections 4.3, 5.4.
+    Source: Song et al. 2021 (DDIM), sections 4.3, 5.4. Book: chapter 11.
     """
     checks.floating(x_0=x_0)
     signal, noise_std = schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0)
@@ -219,7 +223,7 @@ def dpm_solver_sample(
     Raises:
         ValueError: if the denoiser gives another shape than that of x_T.
 
-    Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2.
+    Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2. Book: chapter 11.
     """
     checks.floating(x_T=x_T)
     q = ddim_posterior(schedule, eta=0.0)
@@ -269,7 +273,7 @@ def inpaint_sample(
             `repeats` is below 1.
 
     Source: replacement: Song et al. 2021 (score SDE), appendix I.2; repetition:
-        Lugmayr et al. 2022, Algorithm 1.
+        Lugmayr et al. 2022, Algorithm 1. Book: chapter 12.
     """
     checks.floating(x_T=x_T)
     checks.at_least(1, repeats=repeats)
@@ -311,6 +315,8 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
 
     Raises:
         ValueError: if `chunk` is below 1, or the inputs are none or differ in length.
+
+    Book: chapter 11.
     """
     checks.at_least(1, chunk=chunk)
     lengths = [len(values) for values in inputs]

@@ -35,6 +35,7 @@ class NoiseConditionalScore(nn.Module):
         ValueError: if `sigmas` are not positive and falling.
 
     Source: Song & Ermon 2019, section 4.1; over sigma: Song & Ermon 2020, technique 3.
+    Book: chapter 11.
     """
 
     sigmas: Tensor
@@ -59,6 +60,8 @@ def noise_levels(sigmas: Sequence[float] | Float[Tensor, "levels"]) -> Float[Ten
 
     Raises:
         ValueError: if there is none, or they are not positive and falling.
+
+    Book: chapter 11.
     """
     levels = torch.as_tensor(sigmas).detach().clone()
     checks.shape(("levels",), sigmas=levels)
@@ -76,7 +79,7 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
     Raises:
         ValueError: if not sigma_1 > sigma_L > 0, or `num` is below 2.
 
-    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020.
+    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020. Book: chapter 11.
     """
     checks.at_least(2, num=num)
     checks.positive(sigma_1=sigma_1, sigma_L=sigma_L)
@@ -98,6 +101,7 @@ def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Flo
         x: a batch of data.
 
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
+    Book: chapter 11.
     """
     checks.floating(x=x)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
@@ -113,6 +117,8 @@ def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
     Args:
         log_prob: such as that of a torch distribution; one value for each example.
         x: the points.
+
+    Book: chapter 11.
     """
     with_graph = torch.is_grad_enabled() and x.requires_grad
     with torch.enable_grad():
@@ -133,6 +139,8 @@ def noisy_mixture(
             dimensions, such as `toy_density("mixture")`; event shape (dim,).
         scale: sqrt(alpha_bar_t) in diffusion, 1 where noise is only added.
         noise_var: 1 - alpha_bar_t, or sigma^2.
+
+    Book: chapter 11.
     """
     normal = data.component_distribution
     if isinstance(normal, MultivariateNormal):
@@ -156,7 +164,7 @@ def score_from_denoiser(
         denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: the noise.
 
-    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE).
+    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 11.
     """
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
@@ -185,7 +193,7 @@ def langevin_sample(
     Raises:
         ValueError: if `step_size` is not positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, eq. 4.
+    Source: Song & Ermon 2019, eq. 4. Book: chapter 11.
     """
     checks.positive(step_size=step_size)
     checks.at_least(1, num_steps=num_steps)
@@ -223,7 +231,7 @@ def annealed_langevin_sample(
         ValueError: if `sigmas` are not positive and falling, `step_size` is not
             positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, Algorithm 1.
+    Source: Song & Ermon 2019, Algorithm 1. Book: chapter 11.
     """
     levels = noise_levels(sigmas)
     checks.positive(step_size=step_size)

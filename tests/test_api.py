@@ -25,8 +25,10 @@ def test_every_module_has_a_section() -> None:
     package = ROOT / "companion"
     files = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__", "checks"}
     wings = {f"page.{path.stem}" for path in (package / "page").glob("[a-z]*.py")} - {"page.frames"}
+    networks = {f"networks.{path.stem}" for path in (package / "networks").glob("[a-z]*.py")}
     assert sorted(modules) == sorted(
-        f"companion.{name}" for name in files | wings | {"networks", "data", "zoo"}
+        f"companion.{name}"
+        for name in files | wings | networks | {"data", "page.plots", "zoo", "zoo.weights"}
     )
 
 

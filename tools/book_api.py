@@ -37,6 +37,8 @@ def ready(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
             line = "".join(f"`{part}`" if part.startswith("`") else part for part in parts)
         before, book, places = line.partition("Book: chapter")
         places = NUMBER.sub(lambda n: f":doc:`{n[0]} </{chapters[int(n[0])]}>`", places)
+        if book and not before and text[-1]:
+            text.append("")  # a paragraph of its own
         line = before + book + (EQUATION.sub(r":eq:`\1`", places) if book else places)
         text.append(line)
     lines[:] = text[2:]
