@@ -55,6 +55,7 @@ test: lint unit notebooks structure  ## everything; the first failure ends it (m
 
 lint: .venv/ready
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
 

@@ -1,9 +1,9 @@
 """What a sampler adds to the evaluations of its network.
 
-All contestants evaluate the U-Net `small_unet` as often, on as many pictures of 28 x 28 pixels. "network alone" does
-nothing else, and "denoiser alone" turns v into an estimate of the picture. The last contestants have a denoiser that
+All contestants evaluate the U-Net `small_unet` as often, on as many images of 28 x 28 pixels. "network alone" does
+nothing else, and "denoiser alone" turns v into an estimate of the image. The last contestants have a denoiser that
 costs nothing: their ratio is what the loop adds, free of the noise of two long measurements.
-An epoch is 1,000 pictures of 20 steps each; the loss is the mean square of the last result, to see that work was done.
+An epoch is 1,000 images of 20 steps each; the loss is the mean square of the last result, to see that work was done.
 """
 
 from collections.abc import Callable, Iterator

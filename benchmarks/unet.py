@@ -1,6 +1,6 @@
 """What a training step of the U-Net costs: the companion's beside the `UNet2DModel` of the library diffusers.
 
-All contestants predict the noise in 64 pictures of 28 x 28 pixels: forward, backward and fused Adam. The pictures are
+All contestants predict the noise in 64 images of 28 x 28 pixels: forward, backward and fused Adam. The images are
 random numbers, for the time does not depend on them. There are two tables, at 1 and at 6 million parameters.
 The peer has the companion's attention, one head in the middle, and groups of 4 channels at the fine side. "same depth"
 has the peer's widths and about its number of operations; "companion" is the builder of `companion.networks`, with fewer

@@ -17,7 +17,10 @@ from companion.networks.mlp import mlp
 
 
 class Autoencoder(nn.Module):
-    """Encode x to a code z = g(x), decode it to a reconstruction f(z)."""
+    """Encode x to a code z = g(x), decode it to a reconstruction f(z).
+
+    Book: chapter 1.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ def reconstruction_loss(
 ) -> Float[Tensor, "batch"]:
     """Squared error ||x - f(g(x))||^2, summed over dimensions.
 
-    Book: eq. (def-reconstruction-loss).
+    Book: chapter 1, eq. (def-reconstruction-loss).
     """
     checks.data(model, x)
     return squared_error(model(x), x)
@@ -61,7 +64,7 @@ def denoising_loss(
     Raises:
         ValueError: if `noise_std` is negative.
 
-    Source: Vincent et al. 2008. Book: eq. (def-denoising-loss).
+    Source: Vincent et al. 2008. Book: chapter 1, eq. (def-denoising-loss).
     """
     checks.not_negative(noise_std=noise_std)
     checks.data(model, x)
@@ -76,7 +79,7 @@ def contractive_loss(
     The estimate is unbiased. It projects the Jacobian on one random direction v, and so
     costs one backward pass, where the exact norm costs one per dimension of the code.
 
-    Source: Rifai et al. 2011, eq. 3. Book: eq. (def-contractive-loss).
+    Source: Rifai et al. 2011, eq. 3. Book: chapter 1, eq. (def-contractive-loss).
     """
     checks.data(model, x)
     x = x.detach().requires_grad_()
@@ -91,7 +94,7 @@ def robust_loss(
 ) -> Float[Tensor, "batch"]:
     """Squared error at the worst point that an attack finds within `radius` of x.
 
-    Source: Madry et al. 2018, eq. 2.1. Book: eq. (def-robust-loss).
+    Source: Madry et al. 2018, eq. 2.1. Book: chapter 1, eq. (def-robust-loss).
     """
     return squared_error(model(x + worst_perturbation(model, x, radius, num_steps)), x)
 
@@ -106,6 +109,8 @@ def worst_perturbation(
 
     Raises:
         ValueError: if `radius` is not positive.
+
+    Book: chapter 1.
     """
     checks.positive(radius=radius)
     checks.data(model, x)
@@ -119,7 +124,10 @@ def worst_perturbation(
 
 
 def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
-    """Squared Frobenius norm of the encoder's Jacobian dg/dx for each example, exact."""
+    """Squared Frobenius norm of the encoder's Jacobian dg/dx for each example, exact.
+
+    Book: chapter 1.
+    """
     checks.data(model, x)
     of_one = torch.func.jacrev(lambda one: model.encode(one[None])[0])
     jacobian = torch.func.vmap(of_one)(x)
@@ -134,6 +142,8 @@ def squared_error(
     Raises:
         TypeError: if x is not floating-point; bytes would wrap around at 256.
         ValueError: if the shapes differ (they are never broadcast), or x is no batch.
+
+    Book: chapter 1.
     """
     checks.floating(x=x, x_hat=x_hat)
     if x.dim() < 2:
@@ -147,7 +157,10 @@ def mlp_autoencoder(
     hidden: int = 256,
     image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
-    """Two layers each way, and a sigmoid at the end, since pixels lie in [0, 1]."""
+    """Two layers each way, and a sigmoid at the end, since pixels lie in [0, 1].
+
+    Book: chapter 1.
+    """
     dim = math.prod(image_shape)
     encoder, decoder = mlp([dim, hidden, latent_dim]), mlp([latent_dim, hidden, dim])
     return Autoencoder(
@@ -162,7 +175,10 @@ def conv_autoencoder(
     channels: int = 16,
     image_shape: tuple[int, int, int] = (1, 28, 28),
 ) -> Autoencoder:
-    """Four convolutions, four transposed convolutions, and a sigmoid at the end."""
+    """Four convolutions, four transposed convolutions, and a sigmoid at the end.
+
+    Book: chapter 1.
+    """
     encoder = conv_encoder(latent_dim, image_shape, channels)
     decoder = conv_decoder(latent_dim, image_shape, channels)
     return Autoencoder(encoder, nn.Sequential(decoder, nn.Sigmoid()), image_shape)
@@ -173,6 +189,8 @@ def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
 
     Raises:
         ValueError: if a dimension is below 1.
+
+    Book: chapter 1.
     """
     checks.at_least(1, dim=dim, latent_dim=latent_dim)
     return Autoencoder(nn.Linear(dim, latent_dim), nn.Linear(latent_dim, dim), (dim,))
@@ -190,7 +208,7 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
         ValueError: if x holds no vectors or a value that is not finite, or `latent_dim`
             is not between 1 and the dimension of the data.
 
-    Source: Bourlard & Kamp 1988; Baldi & Hornik 1989. Book: eq. (eq-pca-loss).
+    Source: Bourlard & Kamp 1988; Baldi & Hornik 1989. Book: chapter 1, eq. (eq-pca-loss).
     """
     checks.shape(("num", "dim"), x=x)
     checks.floating(x=x)
@@ -214,7 +232,7 @@ def dct_matrix(num: int) -> Float[Tensor, "num num"]:
     Raises:
         ValueError: if `num` is below 1.
 
-    Source: Ahmed, Natarajan & Rao 1974. Book: eq. (def-dct).
+    Source: Ahmed, Natarajan & Rao 1974. Book: chapter 1, eq. (def-dct).
     """
     checks.at_least(1, num=num)
     k, n = torch.meshgrid(torch.arange(num), torch.arange(num), indexing="ij")
@@ -231,6 +249,8 @@ class DctAutoencoder(Autoencoder):
         ValueError: if `keep` is not between 1 and `side`; from `encode`, if x is not a
             batch of gray images of that side.
         TypeError: from `encode`, if x is not floating-point.
+
+    Book: chapter 1.
     """
 
     C: Tensor  # the slowest rows of the transform

@@ -26,6 +26,7 @@ from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
 from companion.schedule import (
+    Batch,
     Schedule,
     Times,
     add_noise,
@@ -62,7 +63,7 @@ class Ddpm(LatentChain):
             finite; from methods, if x or the denoiser's estimate has another shape, or t
             is outside its range.
 
-    Source: Sohl-Dickstein et al. 2015; Ho et al. 2020, section 2.
+    Source: Sohl-Dickstein et al. 2015; Ho et al. 2020, section 2. Book: chapter 9.
     """
 
     x_shape: tuple[int, ...]
@@ -84,65 +85,53 @@ class Ddpm(LatentChain):
         variances = step_variances(schedule, self.x_shape, reverse_var, decoder_var)
         self.register_buffer("reverse_var", variances, persistent=False)
 
-    def marginal(self, t: Times, x: Float[Tensor, "batch *x_shape"]) -> Independent:
+    def marginal(self, t: Times, x: Batch) -> Independent:
         """q(x_t | x)."""
         checks.shape(("batch", *self.x_shape), x=x)
         self.schedule.check_times(t, low=0)
         signal, var = self.schedule.forward_coefficients(0, self._times(t, x))
         return diagonal_normal(per_example(signal, x) * x, per_example(var.sqrt(), x))
 
-    def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
+    def posterior(self, x: Batch) -> Independent:
         """q(x_T | x)."""
         return self.marginal(self.num_latents, x)
 
-    def likelihood(self, z_1: Float[Tensor, "batch *x_shape"]) -> Distribution:
+    def likelihood(self, z_1: Batch) -> Distribution:
         """p(x | x_1)."""
         return self.reconstruction(self.denoise(z_1, 1))
 
-    def inner_posterior(
-        self,
-        t: Times,
-        z_above: Float[Tensor, "batch *x_shape"],
-        x: Float[Tensor, "batch *x_shape"],
-    ) -> Independent:
+    def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Independent:
         """q(x_t | x_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
         self.schedule.check_times(t + 1, "t + 1", 2)
-        return self._true_step(self._times(t + 1, z_above), z_above, x)
+        return self.true_step(self._times(t + 1, z_above), z_above, x)
 
-    def inner_prior(self, t: Times, z_above: Float[Tensor, "batch *x_shape"]) -> Independent:
+    def inner_prior(self, t: Times, z_above: Batch) -> Independent:
         """p(x_t | x_{t+1})."""
         self.schedule.check_times(t + 1, "t + 1", 2)
         above = self._times(t + 1, z_above)
         return self.reverse_step(above, z_above, self.denoise(z_above, above))
 
-    def denoise(
-        self, x_t: Float[Tensor, "batch *x_shape"], t: Times, *condition: Tensor
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def denoise(self, x_t: Batch, t: Times, *condition: Tensor) -> Batch:
         """The denoiser's estimate of x_0, given a condition such as a label if there is one."""
         self.schedule.check_times(t)
         given = self.schedule.times[self._times(t, x_t)]
         return estimate(self.denoiser, x_t, given, *condition).to(self.origin)
 
-    def reverse_step(
-        self,
-        t: Int[Tensor, "batch"],
-        x_t: Float[Tensor, "batch *x_shape"],
-        x_hat: Float[Tensor, "batch *x_shape"],
-    ) -> Independent:
+    def true_step(self, t: Int[Tensor, "batch"], x_t: Batch, x: Batch) -> Independent:
+        """q(x_{t-1} | x_t, x) for t > 1."""
+        mean = mean_from_x_0(self.schedule, x_t, t, x)
+        std = self.schedule.reverse_coefficients(t).var.sqrt()
+        return diagonal_normal(mean, per_example(std, mean))
+
+    def reverse_step(self, t: Int[Tensor, "batch"], x_t: Batch, x_hat: Batch) -> Independent:
         """p(x_{t-1} | x_t) for t > 1, from the estimate of x_0."""
         mean = mean_from_x_0(self.schedule, x_t, t, x_hat)
         return diagonal_normal(mean, per_example(self.reverse_var[t].sqrt(), mean))
 
-    def reconstruction(self, x_hat: Float[Tensor, "batch *x_shape"]) -> Distribution:
+    def reconstruction(self, x_hat: Batch) -> Distribution:
         """p(x | x_1), from the estimate of x_0."""
         return self.observation_model(x_hat, self.reverse_var[1].sqrt().to(x_hat))
-
-    def _true_step(self, t: Tensor, x_t: Tensor, x: Tensor) -> Independent:
-        """q(x_{t-1} | x_t, x)."""
-        mean = mean_from_x_0(self.schedule, x_t, t, x)
-        std = self.schedule.reverse_coefficients(t).var.sqrt()
-        return diagonal_normal(mean, per_example(std, mean))
 
     def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
         """One time for each example."""
@@ -152,10 +141,7 @@ class Ddpm(LatentChain):
 
 
 def elbo_step(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    t: Int[Tensor, "batch"],
-    noise: Float[Tensor, "batch *x_shape"],
+    model: Ddpm, x: Batch, t: Int[Tensor, "batch"], noise: Batch
 ) -> Float[Tensor, "batch"]:
     """The term of the bound that belongs to step t, at the x_t which this noise makes.
 
@@ -166,7 +152,7 @@ def elbo_step(
     Raises:
         ValueError: if x has another shape than the model's data, or t is outside 1..T.
 
-    Source: Ho et al. 2020, eq. 5.
+    Source: Ho et al. 2020, eq. 5. Book: chapter 9.
     """
     checks.data(model, x)
     model.schedule.check_times(t.cpu())
@@ -176,16 +162,14 @@ def elbo_step(
     if bool(last.any()):  # torch's distributions sum no empty batch
         term[last] = model.reconstruction(x_hat[last]).log_prob(x[last])
     if bool(rest.any()):
-        q = model._true_step(t[rest], x_t[rest], x[rest])
+        q = model.true_step(t[rest], x_t[rest], x[rest])
         p = model.reverse_step(t[rest], x_t[rest], x_hat[rest])
         term[rest] = -kl_divergence(q, p)
     return term
 
 
 def single_step_elbo(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    time_weights: Float[Tensor, "times"] | None = None,
+    model: Ddpm, x: Batch, time_weights: Float[Tensor, "times"] | None = None
 ) -> Float[Tensor, "batch"]:
     """Estimate the bound from one random step per example, one call of the denoiser.
 
@@ -207,7 +191,7 @@ def single_step_elbo(
             not positive and finite.
 
     Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
-        not uniform: Nichol & Dhariwal 2021, section 3.3.
+        not uniform: Nichol & Dhariwal 2021, section 3.3. Book: chapter 9.
     """
     checks.shape(("batch", *model.x_shape), x=x)
     T = model.num_latents
@@ -224,10 +208,7 @@ def single_step_elbo(
 
 
 def denoising_loss(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    weight: Float[Tensor, "times"],
-    *condition: Tensor,
+    model: Ddpm, x: Batch, weight: Float[Tensor, "times"], *condition: Tensor
 ) -> Float[Tensor, "batch"]:
     """Squared error of x_0 at a uniformly random time t, summed over dimensions, times weight[t].
 
@@ -251,6 +232,7 @@ def denoising_loss(
             entries.
 
     Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4.
+    Book: chapter 10.
     """
     checks.data(model, x)
     checks.shape((model.num_latents + 1,), weight=weight)
@@ -262,7 +244,7 @@ def denoising_loss(
 
 @torch.no_grad()
 def noise_errors(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"], times: Sequence[int] | Int[Tensor, "times"]
+    model: Ddpm, x: Batch, times: Sequence[int] | Int[Tensor, "times"]
 ) -> Float[Tensor, "times batch"]:
     """Squared error of the estimated noise at chosen times, for each example.
 
@@ -277,6 +259,8 @@ def noise_errors(
     Raises:
         ValueError: if x has another shape than the model's data, or there is no time, or
             one outside 1..T.
+
+    Book: chapter 10.
     """
     checks.data(model, x)
     chosen = torch.as_tensor(times).cpu()
@@ -311,7 +295,7 @@ def image_ddpm(
     Raises:
         ValueError: if the schedule has one step, or `levels` is below 2.
 
-    Source: Ho et al. 2020, section 3.2, and their code for the likelihood.
+    Source: Ho et al. 2020, section 3.2, and their code for the likelihood. Book: chapter 10.
     """
     schedule = linear_schedule(1000) if schedule is None else schedule
     checks.at_least(2, levels=levels, **{"number of steps of the schedule": schedule.num_steps})

@@ -13,20 +13,23 @@ from companion.schedule import Batch, Schedule, per_example, x_0_from_noise, x_0
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """Estimates x_0 from x_t and t, one integer per example, and a condition if there is one."""
+    """Estimates x_0 from x_t and t, one integer per example, and a condition if there is one.
+
+    Book: chapter 9.
+    """
 
     def __call__(self, x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
         """The estimate, of the shape of x_t."""
 
 
-def estimate(
-    denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor
-) -> Float[Tensor, "batch *x_shape"]:
+def estimate(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor) -> Batch:
     """The denoiser's estimate of x_0, in the precision of x_t.
 
     Raises:
         TypeError: if it is no tensor.
         ValueError: if it has another shape than x_t.
+
+    Book: chapter 9.
     """
     x_hat = denoiser(x_t, t, *condition)
     checks.shape(tuple(x_t.shape), **{"the denoiser's estimate": x_hat})
@@ -40,6 +43,8 @@ class NoisePredictor(nn.Module):
         network: maps x_t, t, one integer per example, and the condition if there is one
             to the shape of x_t.
         schedule: that of the whole chain, also where a sampler skips times.
+
+    Book: chapter 10.
     """
 
     to_x_0: Callable[..., Tensor] = staticmethod(x_0_from_noise)
@@ -48,9 +53,7 @@ class NoisePredictor(nn.Module):
         super().__init__()
         self.network, self.schedule = network, schedule
 
-    def forward(
-        self, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor) -> Batch:
         """The estimate of x_0."""
         return self.to_x_0(self.schedule, x_t, t, self.network(x_t, t, *condition))
 
@@ -58,7 +61,7 @@ class NoisePredictor(nn.Module):
 class VPredictor(NoisePredictor):
     """A denoiser from a network that estimates v, which has one size at all times.
 
-    Source: Salimans & Ho 2022, section 4.
+    Source: Salimans & Ho 2022, section 4. Book: chapter 10.
     """
 
     to_x_0 = staticmethod(x_0_from_v)
@@ -76,6 +79,8 @@ class MixtureDenoiser(nn.Module):
     Raises:
         ValueError: if the weights are not positive or do not add up to 1, the sizes do
             not fit together, or a covariance is not symmetric positive semi-definite.
+
+    Book: chapter 9.
     """
 
     log_weights: Tensor
@@ -106,18 +111,20 @@ class MixtureDenoiser(nn.Module):
         self.register_buffer("eigenvalues", eigenvalues, persistent=False)
         self.register_buffer("eigenvectors", eigenvectors, persistent=False)
 
-    def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         """E[x_0 | x_t]: the components' estimates, weighted by their probabilities given x_t."""
-        probs, pull, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
-        step = torch.einsum("bke,kde->bkd", signal * self.eigenvalues * pull, self.eigenvectors)
+        probs, minus_score, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
+        step = torch.einsum(
+            "bke,kde->bkd", signal * self.eigenvalues * minus_score, self.eigenvectors
+        )
         return torch.einsum("bk,bkd->bd", probs, self.means + step).view_as(x_t).to(x_t)
 
-    def score_at_level(
-        self, x: Batch, log_alpha_bar: Float[Tensor, ""]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def score_at_level(self, x: Batch, log_alpha_bar: Float[Tensor, ""]) -> Batch:
         """Gradient of the log-density of x_t, at any level of noise; 0 is the data."""
-        probs, pull, _ = self._components(x, log_alpha_bar.expand(len(x)))
-        return -torch.einsum("bk,bke,kde->bd", probs, pull, self.eigenvectors).view_as(x).to(x)
+        probs, minus_score, _ = self._components(x, log_alpha_bar.expand(len(x)))
+        return (
+            -torch.einsum("bk,bke,kde->bd", probs, minus_score, self.eigenvectors).view_as(x).to(x)
+        )
 
     def _components(self, x_t: Tensor, log_alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each component: its probability given x_t, and minus its score along its axes."""
@@ -134,7 +141,7 @@ class MixtureDenoiser(nn.Module):
 def gaussian_denoiser(
     schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
 ) -> MixtureDenoiser:
-    """Return the exact denoiser for data N(mean, cov); it is linear in x_t."""
+    """Return the exact denoiser for data N(mean, cov); it is linear in x_t. Book: chapter 9."""
     return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
 
 
@@ -149,6 +156,8 @@ def spectrum(
 
     Raises:
         ValueError: if it is not symmetric positive semi-definite.
+
+    Book: chapter 9.
     """
     asymmetry = (cov - cov.mT).abs().max()
     if not asymmetry <= 1e-5 * cov.abs().max():

@@ -41,13 +41,18 @@ def diagonal_normal(
     Raises:
         TypeError: if `mean` is not floating-point.
         ValueError: if `mean` has no batch dimension or is not finite, or `std` is not positive or does not broadcast.
+
+    Book: chapter 2.
     """
     mean, std = _check_mean_and_std(mean, std)
     return Independent(Normal(mean, std, validate_args=False), mean.dim() - 1)
 
 
 def bernoulli(logits: Float[Tensor, "batch *event"]) -> Independent:
-    """Return independent Bernoulli pixels with the given log-odds; data must be 0 or 1, gray levels are refused."""
+    """Return independent Bernoulli pixels with the given log-odds; data must be 0 or 1, gray levels are refused.
+
+    Book: chapter 4.
+    """
     if logits.dim() < 1:
         raise ValueError(
             "logits must have a batch dimension first; a 0-dimensional tensor was given"
@@ -73,7 +78,7 @@ class DiscretizedNormal(Distribution):
         ValueError: if `mean` is not finite, `std` is not positive, `high` is not above `low`, one of these two is not
             finite, or `levels` is below 2.
 
-    Source: Ho et al. 2020, eq. 13.
+    Source: Ho et al. 2020, eq. 13. Book: chapter 10.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 -- torch's own attribute; checked in __init__
@@ -183,7 +188,7 @@ def normal_product(
         mean: where the evidence says z is.
         log_precision: log of one over the evidence's variance.
 
-    Source: Sonderby et al. 2016, section 2.
+    Source: Sonderby et al. 2016, section 2. Book: chapter 8.
     """
     log_odds = log_precision + 2 * p.stddev.log()
     std = p.stddev * torch.exp(F.logsigmoid(-log_odds) / 2)
@@ -197,7 +202,7 @@ def log_normalizer(
 ) -> Float[Tensor, "batch"]:
     """Log of Z, the integral of p(z) d(z): log N(mean; mean_p, var_p + 1/precision).
 
-    In nats. For q = p d / Z, KL(q || p) = E_q log d(z) - log Z.
+    In nats. For q = p d / Z, KL(q || p) = E_q log d(z) - log Z. Book: chapter 8.
     """
     log_var = torch.logaddexp(2 * p.stddev.log(), -log_precision)
     return diagonal_normal(p.mean, torch.exp(log_var / 2)).log_prob(mean)
@@ -208,7 +213,10 @@ def evidence_alone(
     mean: Float[Tensor, "batch *event"],
     log_precision: Float[Tensor, "batch *event"],
 ) -> Independent:
-    """Return d = N(mean, 1/precision) and forget p: inference that shares nothing."""
+    """Return d = N(mean, 1/precision) and forget p: inference that shares nothing.
+
+    Book: chapter 8.
+    """
     return diagonal_normal(mean, torch.exp(-log_precision / 2))
 
 
@@ -223,6 +231,8 @@ class Carried(Distribution):
     Args:
         base_dist: the distribution of z.
         carry: the known tensor; it differs from z in its first event dimension at most.
+
+    Book: chapter 8.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 -- torch's own attribute

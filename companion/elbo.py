@@ -39,7 +39,7 @@ class LatentChain(nn.Module, ABC):
     Raises:
         ValueError: if `num_latents` is below 1.
 
-    Book: chapter 3, section "One number to maximize"; more than one latent: chapter 8.
+    Book: chapter 3, (eq-elbo-terms); several latents: chapter 8, (def-hierarchy).
     """
 
     origin: Tensor
@@ -93,7 +93,7 @@ def _missing(model: LatentChain, method: str) -> NotImplementedError:
 
 @dataclass(frozen=True)
 class ElboTerms:
-    """The bound, term by term, for each example; all in nats."""
+    """The bound, term by term, for each example; all in nats. Book: chapter 3."""
 
     # log p(x | z_1), summed over data dimensions
     log_likelihood: Float[Tensor, "batch"]
@@ -122,6 +122,7 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
             value that is not finite.
 
     Source: Kingma & Welling 2014, eq. 3; a chain: Sohl-Dickstein et al. 2015, eq. 14.
+    Book: chapter 3, (eq-elbo-terms); chapter 8, (eq-chain-elbo).
     """
     checks.data(model, x)
     seen = model.encode(x)
@@ -155,6 +156,7 @@ def elbo_loss(
         ValueError: as `elbo_terms`, and if `beta` or `free_nats` is negative or not finite.
 
     Source: beta: Higgins et al. 2017, eq. 4; free nats: Kingma et al. 2016, eq. 15.
+    Book: chapter 5.
     """
     checks.not_negative(beta=beta, free_nats=free_nats)
     terms = elbo_terms(model, x)
@@ -174,6 +176,8 @@ def sample_log_weights(
     Raises:
         TypeError: as `elbo_terms`, and if `num_samples` is no integer.
         ValueError: as `elbo_terms`, and if `num_samples` is below 1.
+
+    Book: chapter 6.
     """
     checks.at_least(1, num_samples=num_samples)
     checks.data(model, x)
@@ -216,7 +220,7 @@ def importance_weighted_loss(
         TypeError: as `sample_log_weights`.
         ValueError: as `sample_log_weights`.
 
-    Source: Burda et al. 2016, eq. 8.
+    Source: Burda et al. 2016, eq. 8. Book: chapter 3, (def-k-sample-bound). Book: chapter 6.
     """
     log_w = sample_log_weights(model, x, num_samples)
     return math.log(num_samples) - log_w.logsumexp(dim=0)

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from companion import checks
 from companion.distributions import diagonal_normal
-from companion.schedule import per_example
+from companion.schedule import Batch, per_example
 
 ScoreAtLevel = Callable[[Tensor, Tensor], Tensor]
 """`score_at_level(x, log_alpha_bar)`: gradient of the log-density of x_t at x; the level is one
@@ -20,7 +20,7 @@ number, the same for all examples. `MixtureDenoiser.score_at_level` is exact."""
 
 def probability_flow(
     score_at_level: ScoreAtLevel,
-    x: Float[Tensor, "batch *x_shape"],
+    x: Batch,
     log_alpha_bar: Sequence[float] | Float[Tensor, "levels"],
     rtol: float = 1e-6,
     atol: float = 1e-6,
@@ -47,7 +47,7 @@ def probability_flow(
             exceed 0; if x is not finite, or a tolerance not positive.
         FloatingPointError: if the score is not finite, or the solver cannot keep the error.
 
-    Source: Song et al. 2021 (score SDE), section 4.3.
+    Source: Song et al. 2021 (score SDE), section 4.3. Book: chapter 11.
     """
 
     def velocity(x: Tensor, s: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def probability_flow(
 
 def ode_log_prob(
     score_at_level: ScoreAtLevel,
-    x: Float[Tensor, "batch *x_shape"],
+    x: Batch,
     log_alpha_bar: Sequence[float] | Float[Tensor, "levels"],
     end: Distribution | None = None,
     probes: Float[Tensor, "probes batch *x_shape"] | None = None,
@@ -86,6 +86,7 @@ def ode_log_prob(
         FloatingPointError: as `probability_flow`.
 
     Source: Song et al. 2021 (score SDE), section 4.3; probes: Grathwohl et al. 2019.
+    Book: chapter 11.
     """
     directions = _directions(x, probes)
 
@@ -102,11 +103,7 @@ def ode_log_prob(
     return end.log_prob(last[:, :-1].reshape(x.shape)) + last[:, -1]
 
 
-def flow_velocity(
-    x_u: Float[Tensor, "batch *x_shape"],
-    u: Float[Tensor, "batch"],
-    x_hat: Float[Tensor, "batch *x_shape"],
-) -> Float[Tensor, "batch *x_shape"]:
+def flow_velocity(x_u: Batch, u: Float[Tensor, "batch"], x_hat: Batch) -> Batch:
     """The velocity dx/du of flow matching, (x_u - x_hat) / u, from an estimate of x.
 
     It is the mean of noise - x given x_u = (1 - u) x + u noise. Its flow passes through
@@ -120,7 +117,7 @@ def flow_velocity(
     Raises:
         ValueError: if an entry of `u` is not above 0 and at most 1.
 
-    Source: Lipman et al. 2023; Liu et al. 2023.
+    Source: Lipman et al. 2023; Liu et al. 2023. Book: chapter 11.
     """
     if not bool(((u > 0) & (u <= 1)).all()):
         raise ValueError(
@@ -139,6 +136,8 @@ def straight_line(
 
     Raises:
         ValueError: if an entry of `u` is not in [0, 1).
+
+    Book: chapter 11.
     """
     if not bool(((u >= 0) & (u < 1)).all()):
         raise ValueError(f"u must lie in [0, 1); {u.min():.4g} to {u.max():.4g} was given")

@@ -10,12 +10,12 @@ from torch import Tensor
 from companion import checks
 from companion.ddpm import Ddpm, denoising_loss
 from companion.denoisers import Denoiser, NoisePredictor, estimate, spectrum
-from companion.schedule import Schedule
+from companion.schedule import Batch, Schedule
 
 
 def classifier_free_loss(
     model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
+    x: Batch,
     label: Int[Tensor, "batch"],
     weight: Float[Tensor, "times"],
     drop: float = 0.1,
@@ -35,7 +35,7 @@ def classifier_free_loss(
         ValueError: if `drop` is not in [0, 1], the network has no classes, or a label is
             none of them.
 
-    Source: Ho & Salimans 2022, Algorithm 1.
+    Source: Ho & Salimans 2022, Algorithm 1. Book: chapter 12.
     """
     checks.in_range(0, 1, drop=drop)
     any_class = _check_classes(model.denoiser, label)
@@ -60,7 +60,7 @@ def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) 
         ValueError: if the network has no classes, a label is none of them, or `scale` is not
             finite.
 
-    Source: Ho & Salimans 2022, eq. 6.
+    Source: Ho & Salimans 2022, eq. 6. Book: chapter 12.
     """
     checks.finite(scale=torch.tensor(scale))
     any_class = torch.full_like(label, _check_classes(denoiser, label))
@@ -109,7 +109,7 @@ def posterior_denoiser(
             `cov` is not symmetric positive semi-definite; from calls, if y belongs to
             another number of examples, or these differ in t.
 
-    Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others.
+    Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others. Book: chapter 12.
     """
     num, dim = A.shape
     checks.shape(("batch", num), y=y)

@@ -58,7 +58,8 @@ class HierarchicalVae(LatentChain):
             methods, if a network gives another shape, or t is outside 1..T-1.
 
     Source: Sonderby et al. 2016, section 2; carried tensors: Kingma et al. 2016, and
-        Vahdat & Kautz 2020, section 3. Book: chapter 8, section "Nothing new in the loss".
+        Vahdat & Kautz 2020, section 3.
+    Book: chapter 8, (def-ladder-posterior).
     """
 
     def __init__(

@@ -26,7 +26,7 @@ def spherical_interpolation(
         ValueError: if the shapes differ, or a start and its end are zero or point in the same
             or in opposite directions, so that they have no great circle, or no single one.
 
-    Source: Shoemake 1985; White 2016.
+    Source: Shoemake 1985; White 2016. Book: chapter 7.
     """
     checks.shape(tuple(start.shape), end=end)
     a, b = start.flatten(1), end.flatten(1)
@@ -48,6 +48,8 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
 
     Raises:
         ValueError: if there are fewer than two points, one is not finite, or the ends coincide.
+
+    Book: chapter 1.
     """
     if points.dim() < 2:
         raise ValueError(f"points must have shape (steps, ...); {tuple(points.shape)} was given")

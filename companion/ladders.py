@@ -42,7 +42,7 @@ def mlp_ladder(
     Raises:
         ValueError: if `latent_dims` and `hidden` differ in length, or a size is below 1.
 
-    Source: Sonderby et al. 2016, section 2.
+    Source: Sonderby et al. 2016, section 2. Book: chapter 8.
     """
     checks.sizes(1, latent_dims=latent_dims, hidden=hidden)
     if len(latent_dims) != len(hidden):
@@ -79,6 +79,8 @@ class TopDown(nn.Module):
         lift: maps what is above, z_{t+1} and what is carried with it, to a tensor.
         block: maps that tensor to the one carried with z_t.
         head: maps the latter to mean and log-variance of z_t.
+
+    Book: chapter 8.
     """
 
     def __init__(self, lift: nn.Module, block: nn.Module, head: nn.Module) -> None:
@@ -99,6 +101,8 @@ class Merge(nn.Module):
     Args:
         num_latents: channels of z, which come first.
         num_carried: channels of the carried tensor.
+
+    Book: chapter 8.
     """
 
     def __init__(self, num_latents: int, num_carried: int) -> None:
@@ -136,7 +140,7 @@ def conv_ladder(
         ValueError: if a size is below 1, `levels` and `channels` differ in length, or
             the image cannot be halved that often.
 
-    Source: Vahdat & Kautz 2020; Child 2021; both are a hundred times as large.
+    Source: Vahdat & Kautz 2020; Child 2021; both are a hundred times as large. Book: chapter 8.
     """
     checks.at_least(1, latent_dim=latent_dim, latent_channels=latent_channels)
     checks.sizes(1, levels=levels)

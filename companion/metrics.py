@@ -12,14 +12,17 @@ from companion.elbo import LatentChain, sample_log_weights
 
 
 class Proportion(NamedTuple):
-    """A measured proportion and its binomial standard error."""
+    """A measured proportion and its binomial standard error. Book: chapter 1."""
 
     value: float
     standard_error: float
 
 
 class TwoSampleTest(NamedTuple):
-    """Energy distance of two samples, and the share of random relabelings with a distance at least as large."""
+    """Energy distance of two samples, and the share of random relabelings with a distance at least as large.
+
+    Book: chapter 1.
+    """
 
     statistic: float
     p_value: float
@@ -27,7 +30,10 @@ class TwoSampleTest(NamedTuple):
 
 
 class ActiveUnits(NamedTuple):
-    """Variance over the data of each latent's posterior mean, and which of them exceed the threshold."""
+    """Variance over the data of each latent's posterior mean, and which of them exceed the threshold.
+
+    Book: chapter 6.
+    """
 
     variance: Float[Tensor, "latent_dim"]
     is_active: Bool[Tensor, "latent_dim"]
@@ -57,7 +63,7 @@ def log_likelihood(
     Raises:
         ValueError: if `num_samples` or `chunk` is below 1.
 
-    Source: Burda et al. 2016, eq. 8.
+    Source: Burda et al. 2016, eq. 8. Book: chapter 6.
     """
     checks.at_least(1, num_samples=num_samples, chunk=chunk)
     sizes = [min(chunk, num_samples - done) for done in range(0, num_samples, chunk)]
@@ -82,7 +88,7 @@ def active_units(
     Raises:
         ValueError: if x holds fewer than two examples, or `threshold` is negative.
 
-    Source: Burda et al. 2016, section 5.2.
+    Source: Burda et al. 2016, section 5.2. Book: chapter 6.
     """
     checks.at_least(2, num_examples=len(x))
     checks.not_negative(threshold=threshold)
@@ -112,6 +118,8 @@ def mutual_information(
     Raises:
         ValueError: if codes and factors are no finite matrices with equally many rows,
             or there are fewer rows than bins, or fewer than two bins.
+
+    Book: chapter 7.
     """
     from sklearn.metrics import mutual_info_score
 
@@ -139,7 +147,7 @@ def mutual_information_gap(
     Raises:
         ValueError: if there are fewer than two latents, or `entropy` is not positive.
 
-    Source: Chen et al. 2018, eq. 6.
+    Source: Chen et al. 2018, eq. 6. Book: chapter 7.
     """
     checks.shape(("latent_dim", "num_factors"), information=information)
     checks.at_least(2, latent_dim=len(information))
@@ -154,6 +162,8 @@ def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
     Raises:
         TypeError: if the outcomes are no booleans.
         ValueError: if there is none.
+
+    Book: chapter 1.
     """
     checks.shape(("num",), hits=hits)
     if hits.dtype != torch.bool:
@@ -175,6 +185,8 @@ def linear_probe(
     Raises:
         ValueError: if codes and labels differ in number, the codes are no finite vectors of one dimension, or the
             labels hold a single class.
+
+    Book: chapter 1.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -199,6 +211,8 @@ def auroc(normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"
 
     Raises:
         ValueError: if either sample is no list of numbers, is empty or holds a value that is not finite.
+
+    Book: chapter 1.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -221,7 +235,7 @@ def energy_test(
         ValueError: if the samples differ in dimension, hold fewer than two points or a value that is not finite, or
             `num_permutations` is below 1.
 
-    Source: Szekely & Rizzo 2013, eq. 2.1 and section 4.
+    Source: Szekely & Rizzo 2013, eq. 2.1 and section 4. Book: chapter 1.
     """
     _check_samples(x, y)
     checks.at_least(1, num_permutations=num_permutations)
@@ -256,7 +270,7 @@ def frechet_distance(x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"])
         ValueError: if the samples differ in dimension, hold fewer than two points, or a
             value that is not finite.
 
-    Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6.
+    Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6. Book: chapter 10.
     """
     _check_samples(x, y)
     x, y = x.double(), y.double()
@@ -277,6 +291,8 @@ def bits_per_dim(nats: Float[Tensor, "*shape"], num_dims: int) -> Float[Tensor, 
 
     Raises:
         ValueError: if `num_dims` is below 1.
+
+    Book: chapter 10.
     """
     checks.at_least(1, num_dims=num_dims)
     return nats / (num_dims * math.log(2))

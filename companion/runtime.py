@@ -17,7 +17,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def device() -> torch.device:
-    """The CUDA device if there is one, else the CPU. Apple's GPU is not used: it lacks the float64 of the checks."""
+    """The CUDA device if there is one, else the CPU. Apple's GPU is not used: it lacks the float64 of the checks.
+
+    Book: chapter 1.
+    """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -26,6 +29,8 @@ def scale() -> Literal["small", "full"]:
 
     Raises:
         ValueError: if $COMPANION_SCALE is neither "small" nor "full".
+
+    Book: chapter 1.
     """
     given = os.environ.get("COMPANION_SCALE", "")
     if given == "":
@@ -36,12 +41,18 @@ def scale() -> Literal["small", "full"]:
 
 
 def pick(*, small: Value, full: Value) -> Value:
-    """The value that belongs to `scale()`: small=2, full=20 for a number of epochs, say."""
+    """The value that belongs to `scale()`: small=2, full=20 for a number of epochs, say.
+
+    Book: chapter 1.
+    """
     return full if scale() == "full" else small
 
 
 def has_bfloat16() -> bool:
-    """Whether `device()` multiplies in bfloat16 in hardware; a processor that torch cannot ask counts as lacking it."""
+    """Whether `device()` multiplies in bfloat16 in hardware; a processor that torch cannot ask counts as lacking it.
+
+    Book: chapter 1.
+    """
     if device().type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -52,7 +63,7 @@ def autocast() -> AbstractContextManager[Any]:
     """A new context in which products and convolutions run in bfloat16: at full scale, where `has_bfloat16()`.
 
     Elsewhere the context does nothing and float32 stays, also on a CUDA card without bfloat16, where float16 would
-    need its gradients rescaled.
+    need its gradients rescaled. Book: chapter 1.
     """
     if scale() == "full" and has_bfloat16():
         return torch.autocast(device().type, dtype=torch.bfloat16)
@@ -60,7 +71,10 @@ def autocast() -> AbstractContextManager[Any]:
 
 
 def to_device(model: Module) -> Module:
-    """Move the model to `device()`; at full scale on CUDA put channels last in memory, as convolutions prefer."""
+    """Move the model to `device()`; at full scale on CUDA put channels last in memory, as convolutions prefer.
+
+    Book: chapter 12.
+    """
     if device().type == "cuda" and scale() == "full":
         model = model.to(memory_format=torch.channels_last)
     return model.to(device())
@@ -70,6 +84,7 @@ def progress_bar(steps: Iterable[Any], description: str | None, done: int = 0) -
     """Return a tqdm bar over the steps; it removes itself at the end.
 
     It is silent without a description, or with TQDM_DISABLE set. `done` steps were taken before.
+    Book: chapter 1.
     """
     # Here, since it picks terminal or notebook when it is imported.
     from tqdm.auto import tqdm
@@ -82,14 +97,17 @@ def progress_bar(steps: Iterable[Any], description: str | None, done: int = 0) -
 
 
 def device_name() -> str:
-    """The processor of `device()` in words."""
+    """The processor of `device()` in words. Book: chapter 1."""
     if device().type == "cuda":
         return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory held so far: the device's on CUDA, the process's on Linux, else not measured."""
+    """The most memory held so far: the device's on CUDA, the process's on Linux, else not measured.
+
+    Book: chapter 1.
+    """
     if device().type == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
     if sys.platform != "linux":
@@ -100,7 +118,10 @@ def peak_memory_mb() -> float | None:
 
 
 def commit() -> str:
-    """The checked-out commit that this package belongs to, "-dirty" where tracked files have changed, or "unknown"."""
+    """The checked-out commit that this package belongs to, "-dirty" where tracked files have changed, or "unknown".
+
+    Book: chapter 1.
+    """
     file = Path(__file__)
 
     def git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Draw from a model: samplers are generators, so one call gives the film and the picture.
+"""Draw from a model: samplers are generators, so one call gives the film and the sample.
 
 `ancestral_sample` serves every chain of latents. The others work over a denoiser and a
 schedule; among them, `ddpm_sample` draws what `ancestral_sample` draws from a `Ddpm`. To skip
@@ -20,7 +20,10 @@ from companion import checks
 from companion.denoisers import Denoiser, estimate
 from companion.elbo import LatentChain
 from companion.runtime import progress_bar
-from companion.schedule import ReverseCoefficients, Schedule
+from companion.schedule import Batch, ReverseCoefficients, Schedule
+
+Film = Iterator[Batch]
+"""What a sampler yields: where it starts, and then what each step makes of it."""
 
 Estimator = Callable[[Tensor], Tensor]
 """`x_hat(x_t)`: the denoiser at the time of a step."""
@@ -35,6 +38,8 @@ def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "nu
 
     Raises:
         ValueError: if `num` is below 1.
+
+    Book: chapter 6.
     """
     checks.at_least(1, num=num)
     return _descend(model, num)
@@ -43,10 +48,10 @@ def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "nu
 def reverse_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
     q: ReverseCoefficients,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, x_{T-1}, ..., x_0, each drawn from a Gaussian given the one before.
 
     It is the distribution q of x_{t-1} given x_t and x_0, with the estimate x_hat in
@@ -62,6 +67,8 @@ def reverse_sample(
 
     Raises:
         ValueError: if the denoiser gives another shape than that of x_T.
+
+    Book: chapter 11.
     """
     checks.floating(x_T=x_T)
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
@@ -77,10 +84,10 @@ def reverse_sample(
 def ddpm_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
     reverse_var: Float[Tensor, "times *shape"] | None = None,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, ..., x_0 with steps drawn from N(mu_tilde_t(x_t, x_hat), sigma_t^2 I).
 
     It is `ancestral_sample` of a `Ddpm`, but for any denoiser, such as a guided one, and
@@ -99,7 +106,7 @@ def ddpm_sample(
         ValueError: if `reverse_var` has another shape, or is negative or not finite
             from entry 2 on.
 
-    Source: Ho et al. 2020, Algorithm 2.
+    Source: Ho et al. 2020, Algorithm 2. Book: chapter 11.
     """
     q = _pad(schedule.reverse_coefficients(schedule.steps))
     if reverse_var is not None:
@@ -133,7 +140,7 @@ def ddim_posterior(schedule: Schedule, eta: float) -> ReverseCoefficients:
     Raises:
         ValueError: if `eta` is not in [0, 1].
 
-    Source: Song et al. 2021 (DDIM), eqs. 7, 16.
+    Source: Song et al. 2021 (DDIM), eqs. 7, 16. Book: chapter 11.
     """
     checks.in_range(0, 1, eta=eta)
     signal, noise_var = schedule.alpha_bar.sqrt(), schedule.noise_var
@@ -145,10 +152,10 @@ def ddim_posterior(schedule: Schedule, eta: float) -> ReverseCoefficients:
 def ddim_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
     eta: float = 0.0,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, ..., x_0 with steps that carry the noise along, and renew part of it.
 
     Args:
@@ -161,17 +168,14 @@ def ddim_sample(
     Raises:
         ValueError: if `eta` is not in [0, 1].
 
-    Source: Song et al. 2021 (DDIM), eq. 12.
+    Source: Song et al. 2021 (DDIM), eq. 12. Book: chapter 11.
     """
     return reverse_sample(denoiser, schedule, x_T, ddim_posterior(schedule, eta), progress)
 
 
 def ddim_invert(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    x_0: Float[Tensor, "batch *x_shape"],
-    progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    denoiser: Denoiser, schedule: Schedule, x_0: Batch, progress: str | None = None
+) -> Film:
     """Yield x_0, x_1, ..., x_T: the steps of `ddim_sample` with eta = 0, backwards.
 
     A step needs the noise in the x_t where it will arrive; it takes that which is
@@ -187,7 +191,7 @@ def ddim_invert(
     Raises:
         ValueError: if the denoiser gives another shape than that of x_0.
 
-    Source: Song et al. 2021 (DDIM), sections 4.3, 5.4.
+    Source: Song et al. 2021 (DDIM), sections 4.3, 5.4. Book: chapter 11.
     """
     checks.floating(x_0=x_0)
     signal, noise_std = schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0)
@@ -201,11 +205,8 @@ def ddim_invert(
 
 
 def dpm_solver_sample(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
-    progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    denoiser: Denoiser, schedule: Schedule, x_T: Batch, progress: str | None = None
+) -> Film:
     """Yield x_T, ..., x_0 with steps of second order, by DPM-Solver++ (2M).
 
     A step is that of `ddim_sample` with eta = 0, from an estimate of x_0 that is
@@ -222,7 +223,7 @@ def dpm_solver_sample(
     Raises:
         ValueError: if the denoiser gives another shape than that of x_T.
 
-    Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2.
+    Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2. Book: chapter 11.
     """
     checks.floating(x_T=x_T)
     q = ddim_posterior(schedule, eta=0.0)
@@ -244,12 +245,12 @@ def dpm_solver_sample(
 def inpaint_sample(
     denoiser: Denoiser,
     schedule: Schedule,
-    x_T: Float[Tensor, "batch *x_shape"],
-    x: Float[Tensor, "batch *x_shape"],
+    x_T: Batch,
+    x: Batch,
     observed: Bool[Tensor, "*mask"],
     repeats: int = 1,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Film:
     """Yield x_T, ..., x_0, where observed pixels are replaced by their noisy truth.
 
     After each step of `ddpm_sample` the observed pixels are drawn from q(x_{t-1}|x).
@@ -272,7 +273,7 @@ def inpaint_sample(
             `repeats` is below 1.
 
     Source: replacement: Song et al. 2021 (score SDE), appendix I.2; repetition:
-        Lugmayr et al. 2022, Algorithm 1.
+        Lugmayr et al. 2022, Algorithm 1. Book: chapter 12.
     """
     checks.floating(x_T=x_T)
     checks.at_least(1, repeats=repeats)
@@ -301,9 +302,7 @@ def inpaint_sample(
     return _walk(denoiser, schedule, x_T, step, progress)
 
 
-def in_chunks(
-    sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Tensor
-) -> Float[Tensor, "batch *x_shape"]:
+def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Tensor) -> Batch:
     """The last of what a sampler yields, drawn for `chunk` examples at a time.
 
     It keeps no film, and needs the memory of one chunk, however many examples there
@@ -316,6 +315,8 @@ def in_chunks(
 
     Raises:
         ValueError: if `chunk` is below 1, or the inputs are none or differ in length.
+
+    Book: chapter 11.
     """
     checks.at_least(1, chunk=chunk)
     lengths = [len(values) for values in inputs]

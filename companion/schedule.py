@@ -22,14 +22,17 @@ Times: TypeAlias = int | Int[Tensor, "batch"]
 
 
 class ForwardCoefficients(NamedTuple):
-    """q(x_t | x_s) = N(scale * x_s, var I) for an earlier time s."""
+    """q(x_t | x_s) = N(scale * x_s, var I) for an earlier time s. Book: chapter 9."""
 
     scale: Float[Tensor, "*batch"]
     var: Float[Tensor, "*batch"]
 
 
 class ReverseCoefficients(NamedTuple):
-    """N(of_x_0 * x_0 + of_x_t * x_t, var I), a distribution of x_{t-1} given x_t and x_0."""
+    """N(of_x_0 * x_0 + of_x_t * x_t, var I), a distribution of x_{t-1} given x_t and x_0.
+
+    Book: chapter 9.
+    """
 
     of_x_0: Float[Tensor, "*batch"]
     of_x_t: Float[Tensor, "*batch"]
@@ -52,6 +55,7 @@ class Schedule(nn.Module):
             or fall all the way, or is not finite; if `times` has another length.
 
     Source: Ho et al. 2020, section 2; log signal-to-noise ratio: Kingma et al. 2021.
+    Book: chapter 9.
     """
 
     log_alpha_bar: Tensor
@@ -214,7 +218,7 @@ def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Sched
     Raises:
         ValueError: if `T` is below 1, or a beta not above 0 and below 1.
 
-    Source: Ho et al. 2020, section 4.
+    Source: Ho et al. 2020, section 4. Book: chapter 9.
     """
     checks.at_least(1, T=T)
     return Schedule.from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.double))
@@ -231,7 +235,7 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
     Raises:
         ValueError: if `T` is below 1, `s` negative, or `max_beta` not between 0 and 1.
 
-    Source: Nichol & Dhariwal 2021, eq. 17.
+    Source: Nichol & Dhariwal 2021, eq. 17. Book: chapter 10.
     """
     checks.at_least(1, T=T)
     checks.not_negative(s=s)
@@ -245,7 +249,10 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
 def per_example(
     values: Float[Tensor, "*values"], x: Float[Tensor, "batch *x_shape"]
 ) -> Float[Tensor, "*shape"]:
-    """One value for each example, shaped to be multiplied with x, in its precision."""
+    """One value for each example, shaped to be multiplied with x, in its precision.
+
+    Book: chapter 9.
+    """
     missing = x.dim() - values.dim() if values.dim() else 0
     return values.reshape(values.shape + (1,) * missing).to(x)
 
@@ -256,6 +263,8 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
     Raises:
         TypeError: if x_0 holds integers.
         ValueError: if the noise has another shape than x_0, or a time is outside 0..T.
+
+    Book: chapter 9.
     """
     checks.floating(x_0=x_0)
     checks.shape(tuple(x_0.shape), noise=noise)
@@ -272,13 +281,13 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
 
 
 def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Batch:
-    """(x_t - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t)."""
+    """(x_t - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t). Book: chapter 9."""
     signal, noise_std = _scales(schedule, x_t, t)
     return (x_t - noise_std * noise) / signal
 
 
 def noise_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
-    """(x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t)."""
+    """(x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t). Book: chapter 9."""
     signal, noise_std = _scales(schedule, x_t, t)
     return (x_t - signal * x_0) / noise_std
 
@@ -287,25 +296,26 @@ def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
     """sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v: no division, at any t.
 
     Source: v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0, Salimans & Ho 2022.
+    Book: chapter 10.
     """
     signal, noise_std = _scales(schedule, x_t, t)
     return signal * x_t - noise_std * v
 
 
 def v_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
-    """(sqrt(alpha_bar_t) x_t - x_0) / sqrt(1 - alpha_bar_t)."""
+    """(sqrt(alpha_bar_t) x_t - x_0) / sqrt(1 - alpha_bar_t). Book: chapter 9."""
     signal, noise_std = _scales(schedule, x_t, t)
     return (signal * x_t - x_0) / noise_std
 
 
 def score_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
-    """(sqrt(alpha_bar_t) x_0 - x_t) / (1 - alpha_bar_t)."""
+    """(sqrt(alpha_bar_t) x_0 - x_t) / (1 - alpha_bar_t). Book: chapter 9."""
     signal, noise_std = _scales(schedule, x_t, t)
     return (signal * x_0 - x_t) / noise_std**2
 
 
 def mean_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
-    """Mean mu_tilde_t of q(x_{t-1} | x_t, x_0)."""
+    """Mean mu_tilde_t of q(x_{t-1} | x_t, x_0). Book: chapter 9."""
     q = schedule.reverse_coefficients(t)
     return per_example(q.of_x_0, x_t) * x_0 + per_example(q.of_x_t, x_t) * x_t
 

@@ -18,7 +18,7 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 from companion import checks
 from companion.denoisers import Denoiser
 from companion.runtime import progress_bar
-from companion.schedule import Schedule, per_example, score_from_x_0
+from companion.schedule import Batch, Schedule, per_example, score_from_x_0
 
 
 class NoiseConditionalScore(nn.Module):
@@ -35,6 +35,7 @@ class NoiseConditionalScore(nn.Module):
         ValueError: if `sigmas` are not positive and falling.
 
     Source: Song & Ermon 2019, section 4.1; over sigma: Song & Ermon 2020, technique 3.
+    Book: chapter 11.
     """
 
     sigmas: Tensor
@@ -47,9 +48,7 @@ class NoiseConditionalScore(nn.Module):
         # The caller chose them, so they are no part of the weights.
         self.register_buffer("sigmas", noise_levels(sigmas), persistent=False)
 
-    def forward(
-        self, x: Float[Tensor, "batch *x_shape"], sigma: Float[Tensor, "batch"]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def forward(self, x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         """The score at x of data with noise of standard deviation sigma."""
         size = per_example((1 + sigma**2).sqrt(), x)
         noise_hat = self.network(x / size, sigma.log().to(x)).to(x)
@@ -61,6 +60,8 @@ def noise_levels(sigmas: Sequence[float] | Float[Tensor, "levels"]) -> Float[Ten
 
     Raises:
         ValueError: if there is none, or they are not positive and falling.
+
+    Book: chapter 11.
     """
     levels = torch.as_tensor(sigmas).detach().clone()
     checks.shape(("levels",), sigmas=levels)
@@ -78,7 +79,7 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
     Raises:
         ValueError: if not sigma_1 > sigma_L > 0, or `num` is below 2.
 
-    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020.
+    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020. Book: chapter 11.
     """
     checks.at_least(2, num=num)
     checks.positive(sigma_1=sigma_1, sigma_L=sigma_L)
@@ -87,9 +88,7 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
     return torch.linspace(math.log(sigma_1), math.log(sigma_L), num, dtype=torch.double).exp()
 
 
-def denoising_score_matching_loss(
-    model: NoiseConditionalScore, x: Float[Tensor, "batch *x_shape"]
-) -> Float[Tensor, "batch"]:
+def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Float[Tensor, "batch"]:
     """sigma^2 / 2 times the squared error of the score, at a random level per example.
 
     The target is the score of the noise, -(x_noisy - x) / sigma^2. The best model has
@@ -102,6 +101,7 @@ def denoising_score_matching_loss(
         x: a batch of data.
 
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
+    Book: chapter 11.
     """
     checks.floating(x=x)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
@@ -111,14 +111,14 @@ def denoising_score_matching_loss(
     return error.square().flatten(1).sum(1) / 2
 
 
-def exact_score(
-    log_prob: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *x_shape"]
-) -> Float[Tensor, "batch *x_shape"]:
+def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
     """The gradient of a log-density that torch can compute, by autograd.
 
     Args:
         log_prob: such as that of a torch distribution; one value for each example.
         x: the points.
+
+    Book: chapter 11.
     """
     with_graph = torch.is_grad_enabled() and x.requires_grad
     with torch.enable_grad():
@@ -139,6 +139,8 @@ def noisy_mixture(
             dimensions, such as `toy_density("mixture")`; event shape (dim,).
         scale: sqrt(alpha_bar_t) in diffusion, 1 where noise is only added.
         noise_var: 1 - alpha_bar_t, or sigma^2.
+
+    Book: chapter 11.
     """
     normal = data.component_distribution
     if isinstance(normal, MultivariateNormal):
@@ -162,12 +164,10 @@ def score_from_denoiser(
         denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: the noise.
 
-    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE).
+    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 11.
     """
 
-    def score_at_t(
-        x_t: Float[Tensor, "batch *x_shape"], t: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch *x_shape"]:
+    def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         schedule.check_times(t)
         return score_from_x_0(schedule, x_t, t, denoiser(x_t, schedule.times[t]))
 
@@ -175,11 +175,8 @@ def score_from_denoiser(
 
 
 def langevin_sample(
-    score: Callable[[Tensor], Tensor],
-    x: Float[Tensor, "batch *x_shape"],
-    step_size: float,
-    num_steps: int,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+    score: Callable[[Tensor], Tensor], x: Batch, step_size: float, num_steps: int
+) -> Iterator[Batch]:
     """Yield x, and then x after each of the steps of Langevin dynamics.
 
     A step adds step_size / 2 score(x) + sqrt(step_size) noise. The distribution of x tends
@@ -196,7 +193,7 @@ def langevin_sample(
     Raises:
         ValueError: if `step_size` is not positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, eq. 4.
+    Source: Song & Ermon 2019, eq. 4. Book: chapter 11.
     """
     checks.positive(step_size=step_size)
     checks.at_least(1, num_steps=num_steps)
@@ -206,12 +203,12 @@ def langevin_sample(
 
 def annealed_langevin_sample(
     score_at_sigma: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "batch *x_shape"],
+    x: Batch,
     sigmas: Sequence[float] | Float[Tensor, "levels"],
     step_size: float,
     num_steps: int,
     progress: str | None = None,
-) -> Iterator[Float[Tensor, "batch *x_shape"]]:
+) -> Iterator[Batch]:
     """Yield x, and then what `langevin_sample` makes of it at each noise level in turn.
 
     At large sigma the modes of the noisy data are joined, so that x can pass from one
@@ -234,7 +231,7 @@ def annealed_langevin_sample(
         ValueError: if `sigmas` are not positive and falling, `step_size` is not
             positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, Algorithm 1.
+    Source: Song & Ermon 2019, Algorithm 1. Book: chapter 11.
     """
     levels = noise_levels(sigmas)
     checks.positive(step_size=step_size)

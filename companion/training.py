@@ -17,7 +17,10 @@ from companion.runtime import progress_bar
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a model is trained on, such as `companion.elbo.elbo_loss`; lower is better."""
+    """What a model is trained on, such as `companion.elbo.elbo_loss`; lower is better.
+
+    Book: chapter 1.
+    """
 
     def __call__(
         self, model: Any, x: Tensor, /, *rest: Any, **options: Any
@@ -33,7 +36,10 @@ class Loss(Protocol):
 
 
 class Step(NamedTuple):
-    """What `fit` yields after each step: its number, counted from 1, and the mean loss of its batch before the step."""
+    """What `fit` yields after each step: its number, counted from 1, and the mean loss of its batch before the step.
+
+    Book: chapter 1.
+    """
 
     number: int
     loss: float
@@ -72,6 +78,8 @@ def fit(
             not positive and finite.
         FloatingPointError: if the mean loss or the norm to clip is not finite; the
             parameters stay as they were.
+
+    Book: chapter 1.
     """
     if max_grad_norm is not None:
         checks.positive(max_grad_norm=max_grad_norm)
@@ -105,6 +113,8 @@ def exponential_average(model: nn.Module, decay: float = 0.999) -> AveragedModel
 
     Raises:
         ValueError: if `decay` is not in [0, 1).
+
+    Book: chapter 10.
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1); {decay} was given")
@@ -126,6 +136,8 @@ def minimize(
     Raises:
         ValueError: if `max_steps` is below 1, or the function does not return a single number.
         FloatingPointError: if the value at the end is not finite.
+
+    Book: chapter 1.
     """
     checks.at_least(1, max_steps=max_steps)
     optimizer = LBFGS(

@@ -38,7 +38,7 @@ class Vae(LatentChain):
         ValueError: if `latent_dim` is below 1; from `posterior`, if the encoder's
             output has another shape.
 
-    Source: Kingma & Welling 2014, section 3.
+    Source: Kingma & Welling 2014, section 3. Book: chapter 6.
     """
 
     def __init__(
@@ -75,6 +75,8 @@ class GaussianLikelihood(nn.Module):
 
     Raises:
         ValueError: if `std` is not positive and finite.
+
+    Book: chapter 6.
     """
 
     log_std: Tensor
@@ -94,7 +96,10 @@ class GaussianLikelihood(nn.Module):
 
 
 class DiscretizedGaussianLikelihood(GaussianLikelihood):
-    """The 256 gray levels from 0 to 1: the mass that N(mean, std^2 I) gives each."""
+    """The 256 gray levels from 0 to 1: the mass that N(mean, std^2 I) gives each.
+
+    Book: chapter 6.
+    """
 
     def forward(self, mean: Float[Tensor, "batch *x_shape"]) -> Distribution:
         """p(x | z) from the mean of the underlying normal."""
@@ -116,6 +121,8 @@ def mlp_vae(
         activation: between the layers.
         image_shape: channels, height, width.
         observation_model: takes the decoder's output, of that shape.
+
+    Book: chapter 4.
     """
     dim = math.prod(image_shape)
     encoder = nn.Sequential(nn.Flatten(), mlp([dim, *hidden, 2 * latent_dim], activation))
@@ -130,14 +137,14 @@ def conv_vae(
     image_shape: tuple[int, int, int] = (1, 28, 28),
     observation_model: ObservationModel = bernoulli,
 ) -> Vae:
-    """Return a VAE of four convolutions and four transposed convolutions."""
+    """Return a VAE of four convolutions and four transposed convolutions. Book: chapter 7."""
     encoder = conv_encoder(2 * latent_dim, image_shape, channels)
     decoder = conv_decoder(latent_dim, image_shape, channels)
     return Vae(encoder, decoder, observation_model, latent_dim, image_shape)
 
 
 class ConstantVariance(nn.Module):
-    """A network's mean beside a learned log-variance that does not depend on x."""
+    """A network's mean beside a learned log-variance that does not depend on x. Book: chapter 5."""
 
     def __init__(self, mean: nn.Module, latent_dim: int) -> None:
         super().__init__()
@@ -159,7 +166,7 @@ def linear_vae(dim: int, latent_dim: int) -> Vae:
     Raises:
         ValueError: if a dimension is below 1.
 
-    Source: Tipping & Bishop 1999; Lucas et al. 2019.
+    Source: Tipping & Bishop 1999; Lucas et al. 2019. Book: chapter 5.
     """
     checks.at_least(1, dim=dim, latent_dim=latent_dim)
     encoder = ConstantVariance(nn.Linear(dim, latent_dim), latent_dim)
@@ -173,6 +180,8 @@ def linear_vae_log_likelihood(model: Vae, x: Float[Tensor, "batch dim"]) -> Floa
     Raises:
         TypeError: if the model is not built like that of `linear_vae`, or x does not fit it.
         ValueError: if x does not fit the model.
+
+    Book: chapter 5.
     """
     decoder, likelihood = model.decoder, model.observation_model
     if type(decoder) is not nn.Linear or type(likelihood) is not GaussianLikelihood:
@@ -197,6 +206,8 @@ def gray_cross_entropy_loss(
     Raises:
         TypeError: if x does not fit the model.
         ValueError: if x does not fit the model, or has values outside [0, 1].
+
+    Book: chapter 6.
     """
     checks.data(model, x)
     checks.within(0, 1, x=x)

@@ -12,7 +12,7 @@ from companion.schedule import Schedule, per_example
 
 
 class BoundWeights(NamedTuple):
-    """What a squared error of each estimate costs in the bound, in nats, by t."""
+    """What a squared error of each estimate costs in the bound, in nats, by t. Book: chapter 9."""
 
     x_0: Float[Tensor, "times *shape"]
     noise: Float[Tensor, "times *shape"]
@@ -40,7 +40,7 @@ def bound_weights(
     Raises:
         ValueError: as `Ddpm` for these variances.
 
-    Source: Ho et al. 2020, eqs. 8, 12; x_0 and v: Salimans & Ho 2022, section 4.
+    Source: Ho et al. 2020, eqs. 8, 12; x_0 and v: Salimans & Ho 2022, section 4. Book: chapter 9.
     """
     var = step_variances(schedule, tuple(reverse_var.shape[1:]), reverse_var, decoder_var)
     mean = 1 / (2 * var[1:])
@@ -64,6 +64,8 @@ def linear_noise_error(
 
     Raises:
         ValueError: if an eigenvalue is negative or not finite.
+
+    Book: chapter 9.
     """
     checks.finite(eigenvalues=eigenvalues)
     checks.within(0, math.inf, eigenvalues=eigenvalues)
@@ -87,7 +89,7 @@ def optimal_reverse_var(
     Raises:
         ValueError: if `noise_error` has no T + 1 entries, or one is negative.
 
-    Source: Bao et al. 2022, theorem 1.
+    Source: Bao et al. 2022, theorem 1. Book: chapter 9.
     """
     checks.shape((schedule.num_steps + 1, *noise_error.shape[1:]), noise_error=noise_error)
     checks.within(0, math.inf, noise_error=noise_error[1:])
@@ -112,6 +114,8 @@ def step_variances(
     Raises:
         ValueError: if `reverse_var` has neither shape (T + 1,) nor (T + 1, *x_shape), or a
             variance from entry 1 on is not positive and finite.
+
+    Book: chapter 9.
     """
     T = schedule.num_steps
     if reverse_var.shape not in ((T + 1,), (T + 1, *x_shape)):

@@ -25,8 +25,10 @@ def test_every_module_has_a_section() -> None:
     package = ROOT / "companion"
     files = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__", "checks"}
     wings = {f"page.{path.stem}" for path in (package / "page").glob("[a-z]*.py")} - {"page.frames"}
+    networks = {f"networks.{path.stem}" for path in (package / "networks").glob("[a-z]*.py")}
     assert sorted(modules) == sorted(
-        f"companion.{name}" for name in files | wings | {"networks", "data", "zoo"}
+        f"companion.{name}"
+        for name in files | wings | networks | {"data", "page.plots", "zoo", "zoo.weights"}
     )
 
 
@@ -44,7 +46,7 @@ def docstring(text: str) -> str:
         ("x_t and x_{t-1}", "x_t and x\\_{t-1}"),
         ("It is\n\n    a * b\n\n    c_\n\nand *d", "It is\n\n.. code-block:: text\n\n    a * b\n\n    c_\n\nand \\*d"),
         ("Args:\n    x: one.\n\n    y: two_.", "Args:\n    x: one.\n\n    y: two\\_."),
-        ("One.\nBook: chapter 3, (eq-2-d)", "One.\n\nBook: chapter :doc:`3 </notebooks/03_elbo>`, :eq:`eq-2-d`"),
+        ("One. Book: chapter 3, eq. (eq-2-d).", "One. Book: chapter :doc:`3 </notebooks/03_elbo>`, eq. :eq:`eq-2-d`."),
     ],
 )  # fmt: skip
 def test_a_docstring_keeps_what_is_written(written: str, made: str) -> None:
@@ -63,6 +65,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     source = tmp_path_factory.mktemp("source")
     (source / "book").mkdir()
+    (source / "notebooks").mkdir()
+    for number in range(1, 13):
+        (source / "notebooks" / f"{number:02}_name.md").write_text("# Chapter")
     (source / "conf.py").write_text(CONFIG)
     entries = "".join(
         f"```{{eval-rst}}\n.. automodule:: companion.{name}\n```\n" for name in ("elbo", "training")

@@ -26,11 +26,11 @@ def test_a_perceptron_hears_of_the_time_and_learns_what_needs_it() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: TimeMlp(2, ()), "sizes must hold at least two positive integers"),
+        (lambda: TimeMlp(2, ()), "^hidden must hold at least 1 positive integers"),
         (lambda: TimeMlp(2, (8,), width=6), "^width must be a multiple of 4; 6 was given$"),
         (
             lambda: TimeMlp(2, (8,))(torch.zeros(3, 2), torch.zeros(2)),
-            r"^x_t must have shape \(batch, 2\) and t \(batch,\); \(3, 2\) and \(2,\) were given$",
+            r"^t must have shape \(3,\); \(2,\) was given$",
         ),
     ],
 )

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_recipes import BINARY, card, recipes, tiny, tiny_vae
+from tiny_recipes import card, recipes, tiny, tiny_vae
 
 from companion import zoo
 from companion.ddpm import image_ddpm
 from companion.networks.unet import UNet
 from companion.schedule import linear_schedule
 from companion.zoo import pretrained, sample
-from companion.zoo.pretrained import SAMPLERS, write_images
+from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import save_weights, weight_names
 
@@ -81,11 +81,9 @@ def test_images_are_written_side_by_side(folder):
     out = folder / "sheet.png"
     x = sample("binary", 5, folder=folder, out=out)
     pixels = np.asarray(Image.open(out))
-    assert pixels.shape == (20, 30)  # two rows of three, with a frame of one pixel
-    assert np.array_equal(pixels[11:19, 1:9], (255 * x[3, 0]).round().byte().numpy())
-    assert not pixels[10:, 20:].any()
-    write_images(torch.rand(2, 3, 4, 4), out)
-    assert np.asarray(Image.open(out)).shape == (6, 12, 3)
+    assert pixels.shape == (22, 32, 3)  # two rows of three, with frames of two pixels
+    assert np.array_equal(pixels[12:20, 2:10, 0], (255 * x[3, 0]).round().byte().numpy())
+    assert not pixels[12:, 22:].any()
 
 
 @pytest.mark.parametrize(
@@ -97,15 +95,10 @@ def test_images_are_written_side_by_side(folder):
         ({"steps": 5}, "steps and sampler belong to a diffusion model; 'binary' is none"),
         ({"name": "ddpm-digits", "sampler": "ode"}, "one of ddim, .*, beta; 'ode' was given"),
         ({"name": "ddpm-digits", "steps": 13}, r"num must lie in \[2, 12\]; 13 was given"),
+        ({"name": "ddpm-toy2d", "folder": None, "out": "x.png"}, "out takes images; 'ddpm-toy2d'"),
         ({"out": "sheet.jpg"}, "out must be a file that ends in .png; sheet.jpg was given"),
     ],
 )
 def test_bad_input_gets_one_sentence(folder, given, message):
     with pytest.raises(ValueError, match=message):
         sample(**{"name": "binary", "folder": folder} | given)
-
-
-def test_points_are_no_images(tmp_path):
-    with pytest.raises(ValueError, match=r"out takes images; examples of shape \(2,\) were drawn"):
-        write_images(torch.zeros(3, 2), tmp_path / "x.png")
-    assert BINARY.restore(torch.ones(1)) == 1

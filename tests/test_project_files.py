@@ -67,6 +67,9 @@ def test_conda_installs_the_lock() -> None:
     python = SpecifierSet(plain["python"].removeprefix("python"))
     assert python.contains("3.11") and not python.contains("3.10")
     assert SpecifierSet(PROJECT["requires-python"]).contains("3.11")
+    # Pip refuses an editable package where it checks hashes: a command of its own, wherever conda is named.
+    for name in ("environment.yml", "README.md", "book/running.md"):
+        assert "pip install --no-deps --editable ." in (ROOT / name).read_text("utf8"), name
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -79,7 +82,9 @@ def test_a_workflow_runs_the_same_commands(path: Path) -> None:
         assert job["runs-on"] == "ubuntu-latest"
         for step in job["steps"]:
             if "uses" in step:
-                assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]), step["uses"]
+                assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
+                if "checkout" in step["uses"]:
+                    assert step["with"]["persist-credentials"] is False
             for target in re.findall(r"\bmake ([\w./-]+)", step.get("run", "")):
                 assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), (
                     f"make {target} does not exist"
@@ -89,6 +94,20 @@ def test_a_workflow_runs_the_same_commands(path: Path) -> None:
                 assert (ROOT / file).is_file(), file
                 commands += 1
     assert commands
+
+
+def test_pins_are_moved_by_pull_requests() -> None:
+    settings = read(ROOT / ".github" / "dependabot.yml")
+    assert {entry["package-ecosystem"] for entry in settings["updates"]} == {
+        "github-actions",
+        "pip",
+    }
+    assert all(entry["directory"] == "/" for entry in settings["updates"])
+
+
+def test_the_distribution_has_a_name_of_its_own() -> None:
+    # A foreign project called companion stands in the public index.
+    assert PROJECT["name"] != "companion" and "Private :: Do Not Upload" in PROJECT["classifiers"]
 
 
 def test_there_are_three_workflows() -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from companion.ddpm import Ddpm
-from companion.denoisers import MixtureDenoiser, NoisePredictor, gaussian_denoiser
+from companion.denoisers import MixtureDenoiser, NoisePredictor, VPredictor, gaussian_denoiser
 from companion.samplers import (
     ancestral_sample,
     ddim_invert,
@@ -320,6 +321,36 @@ def test_samplers_build_no_graph(sampler: Any) -> None:
     for x_t in sampler(lambda x_t, t: network(x_t), strided(4), torch.randn(3, 2)):
         assert not x_t.requires_grad
         assert torch.is_grad_enabled()  # between the steps, the caller's own setting holds
+
+
+class TimeBlind(nn.Module):
+    """A network that ignores the time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.network(x_t)
+
+
+class Unread(TorchDispatchMode):
+    """Refuses to read a value of a tensor, for which a GPU would have to wait."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@every
+@pytest.mark.parametrize("predictor", [NoisePredictor, VPredictor])
+def test_no_step_reads_a_value(sampler: Any, predictor: Any, unchecked: None) -> None:
+    denoiser = predictor(TimeBlind(nn.Linear(2, 2)), LINEAR)
+    film = sampler(denoiser, strided(4), torch.randn(3, 2))
+    with Unread():
+        assert len(list(film)) == 5
+    with pytest.raises(AssertionError), Unread():
+        bool(torch.ones(()))
 
 
 def test_any_number_fits_in_memory_by_chunks() -> None:

@@ -12,8 +12,8 @@ from nbclient import NotebookClient
 import companion.elbo
 from companion.elbo import ElboTerms, LatentChain, elbo_terms
 from companion.page import show as source
+from companion.page.plots import bars
 from companion.page.show import show
-from companion.samplers import ancestral_sample
 
 
 def shown(capsys: pytest.CaptureFixture[str], *objects: object, **options: bool) -> str:
@@ -33,7 +33,7 @@ def test_methods_properties_and_decorated_functions_are_found(capsys):
         "# companion/elbo.py: LatentChain.posterior\n@abstractmethod\ndef posterior(self"
     )
     assert "return self.log_likelihood" in shown(capsys, ElboTerms.elbo)
-    assert "@torch.no_grad()\ndef ancestral_sample" in shown(capsys, ancestral_sample)
+    assert "@house_style()\ndef bars" in shown(capsys, bars)
     assert "class ElboTerms:" in shown(capsys, ElboTerms)
 
 

@@ -124,7 +124,7 @@ def test_bad_names_and_settings_are_refused():
         ValueError, match="one of rings, mixture, pinwheel, checkerboard; 'moons' was given"
     ):
         toy_density("moons")
-    with pytest.raises(ValueError, match="radii\[1\] must be positive"):
+    with pytest.raises(ValueError, match=r"radii\[1\] must be positive"):
         Rings(radii=(1.0, 0.0))
-    with pytest.raises(ValueError, match="noise must be positive; 0.0 was given"):
+    with pytest.raises(ValueError, match="noise must be positive and finite; 0.0 was given"):
         Rings(noise=0.0)

@@ -23,7 +23,7 @@ SHOWN = re.compile(r"# (companion/[\w/]+)\.py(?:: ([\w.]+))?\n(?:@.*\n)*(?:def|c
 
 
 def ready(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Keeps a docstring's code and formulas as they are written; `Book: chapter 3, (eq-elbo)` becomes links."""
+    """Keeps a docstring's code and formulas as they are written; `Book: chapter 3, eq. (eq-elbo)` gets links."""
     chapters = {int(d[10:12]): d for d in app.env.found_docs if d.startswith("notebooks/")}
     text, formula = ["", ""], False
     for line in lines:
@@ -35,10 +35,11 @@ def ready(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
             parts = CODE.split(line)
             parts[::2] = [MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
             line = "".join(f"`{part}`" if part.startswith("`") else part for part in parts)
-        if line.startswith("Book: "):
-            text.append("")
-            line = NUMBER.sub(lambda n: f":doc:`{n[0]} </{chapters[int(n[0])]}>`", line)
-            line = EQUATION.sub(r":eq:`\1`", line)
+        before, book, places = line.partition("Book: chapter")
+        places = NUMBER.sub(lambda n: f":doc:`{n[0]} </{chapters[int(n[0])]}>`", places)
+        if book and not before and text[-1]:
+            text.append("")  # a paragraph of its own
+        line = before + book + (EQUATION.sub(r":eq:`\1`", places) if book else places)
         text.append(line)
     lines[:] = text[2:]
 

@@ -20,18 +20,17 @@
     });
   });
 
-  /* MathJax makes a Tab stop of every formula, hundreds on a page. Only one that scrolls needs the keyboard. */
-  const reach = () => {
+  /* MathJax makes a Tab stop of every formula, hundreds on a page. Only one that scrolls needs the keyboard;
+     whether it does changes with the window, with a fold that opens, and when its fonts arrive. */
+  const watcher = new ResizeObserver(() => {
     const formulas = Array.from(document.querySelectorAll(".math > mjx-container"));
     const scrolls = formulas.map((formula) =>
       [formula, formula.parentElement].some((box) => box.scrollWidth > box.clientWidth));
     formulas.forEach((formula, i) => { formula.tabIndex = scrolls[i] ? 0 : -1; });
-  };
-  let waiting = 0;
-  window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(reach));
-  window.addEventListener("resize", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(reach, 200);
   });
-  document.addEventListener("toggle", reach, true); // a fold was opened: its formulas have a width now
+  window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(() =>
+    document.querySelectorAll(".math > mjx-container").forEach((formula) => {
+      watcher.observe(formula);
+      watcher.observe(formula.parentElement);
+    })));
 })();

@@ -29,6 +29,8 @@ class Batches:
     Raises:
         TypeError: if a count is not an integer or a tensor is not a tensor.
         ValueError: if there is no tensor or no example, first dimensions or devices differ, or a count is too small.
+
+    Book: chapter 1.
     """
 
     def __init__(

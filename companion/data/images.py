@@ -92,6 +92,8 @@ class Images:
         images: gray levels or colors in [0, 1].
         labels: the class of each image, counted from 0.
         name: the data set that was really loaded, "digits" when that replaced another one.
+
+    Book: chapter 1.
     """
 
     images: Float[Tensor, "num channels height width"]
@@ -100,7 +102,10 @@ class Images:
 
 
 class Copy(NamedTuple):
-    """What is known about a data set on this machine: its folder, whether every file is right, and if not, why."""
+    """What is known about a data set on this machine: its folder, whether every file is right, and if not, why.
+
+    Book: chapter 1.
+    """
 
     name: str
     folder: Path | None
@@ -129,6 +134,8 @@ def load(
         ValueError: if the name or the split is unknown, or a file, found or downloaded, is not the published one.
         FileNotFoundError: if there is neither a copy nor a network, and no fallback.
         OSError: if the cache cannot be written.
+
+    Book: chapter 1.
     """
     _check_name(name)
     if split not in _SPLITS:
@@ -165,7 +172,7 @@ def binarize(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         TypeError: if x holds integers.
         ValueError: if x has values outside [0, 1].
 
-    Source: Salakhutdinov & Murray 2008; Burda et al. 2016, section 5.1.
+    Source: Salakhutdinov & Murray 2008; Burda et al. 2016, section 5.1. Book: chapter 4.
     """
     checks.floating(x=x)
     checks.within(0, 1, x=x)
@@ -174,12 +181,15 @@ def binarize(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def to_symmetric(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Images on [0, 1], moved to [-1, 1], where diffusion models have them."""
+    """Images on [0, 1], moved to [-1, 1], where diffusion models have them. Book: chapter 9."""
     return 2 * x - 1
 
 
 def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Images on [-1, 1], moved to [0, 1]; what lies outside is cut off, as a sampler may leave it there."""
+    """Images on [-1, 1], moved to [0, 1]; what lies outside is cut off, as a sampler may leave it there.
+
+    Book: chapter 9.
+    """
     return (x / 2 + 0.5).clamp(0, 1)
 
 
@@ -190,6 +200,8 @@ def find(name: str) -> Path | None:
 
     Raises:
         ValueError: if the name is unknown.
+
+    Book: chapter 1.
     """
     _check_name(name)
     if name == "digits":
@@ -199,7 +211,10 @@ def find(name: str) -> Path | None:
 
 
 def describe() -> list[Copy]:
-    """Return, for each data set, where it was found and whether every file is the published one; downloads nothing."""
+    """Return, for each data set, where it was found and whether every file is the published one; downloads nothing.
+
+    Book: chapter 1.
+    """
     copies = []
     for name in _NAMES:
         folder = find(name)
@@ -224,7 +239,10 @@ def data_dir() -> Path | None:
 
 
 def cache_dir() -> Path:
-    """The folder that downloads are kept in: $COMPANION_CACHE, else the user's cache folder; it may not exist."""
+    """The folder that downloads are kept in: $COMPANION_CACHE, else the user's cache folder; it may not exist.
+
+    Book: chapter 1.
+    """
     from platformdirs import user_cache_path
 
     given = os.environ.get("COMPANION_CACHE", "")
@@ -240,7 +258,7 @@ def _missing(name: str, root: Path) -> list[str]:
     """The files of a data set that a folder lacks."""
     source = _SOURCES[name]
     names = source.files or {*source.archives, *(file[:-3] for file in source.archives)}
-    return [file for file in sorted(names) if not (root / source.folder / file).is_file()]
+    return [file for file in sorted(names) if not os.path.isfile(root / source.folder / file)]
 
 
 def _places(name: str) -> str:
@@ -248,7 +266,7 @@ def _places(name: str) -> str:
     given, cache = data_dir(), f"the cache {cache_dir()}"
     if given is None:
         return cache
-    lacks = _missing(name, given)[0] if given.is_dir() else "everything, being no folder"
+    lacks = _missing(name, given)[0] if os.path.isdir(given) else "everything, being no folder"
     return f"$COMPANION_DATA, {given} (it lacks {lacks}), or in {cache}"
 
 

@@ -46,7 +46,10 @@ _DISTANCES = (1.0, 1.0, 0.6, 0.6, 0.0, 1.4 * 0.6 / _SLOPE, 1.4 * 0.6 / _SLOPE)
 
 
 class Scenes(NamedTuple):
-    """Images in [0, 1], the factors each was drawn from, and the factors' names, in the order of the columns."""
+    """Images in [0, 1], the factors each was drawn from, and the factors' names, in the order of the columns.
+
+    Book: chapter 1.
+    """
 
     images: Float[Tensor, "num 3 32 32"]
     factors: Float[Tensor, "num num_factors"]
@@ -64,6 +67,8 @@ def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scene
     Raises:
         TypeError: if `num` is not an integer.
         ValueError: if `num` is below 1.
+
+    Book: chapter 3.
     """
     checks.at_least(1, num=num)
     checks.at_least(0, seed=seed)
@@ -86,6 +91,8 @@ def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32
         TypeError: if the factors are no floating-point numbers.
         ValueError: if their shape is wrong, a value is not finite, the elevation is not strictly between 0 and pi/2, or
             the size is not positive.
+
+    Book: chapter 7.
     """
     checks.shape(("num", len(SCENE_FACTORS)), factors=factors)
     checks.floating(factors=factors)

@@ -37,6 +37,8 @@ def toy_density(name: str) -> Distribution:
 
     Raises:
         ValueError: if the name is none of these.
+
+    Book: chapter 10.
     """
     if name not in TOYS:
         raise ValueError(f"name must be one of {', '.join(TOYS)}; {name!r} was given")

@@ -16,6 +16,8 @@ class DigitClassifier(nn.Module):
 
     Raises:
         ValueError: if `num_features` is below 1.
+
+    Book: chapter 8.
     """
 
     def __init__(self, num_features: int = 64) -> None:

@@ -17,6 +17,8 @@ def conv_encoder(
 
     Raises:
         ValueError: if the image is not 28 x 28 or 32 x 32, or another size is below 1.
+
+    Book: chapter 1.
     """
     depth, _ = _check(image_shape, num_out=num_out, channels=channels)
     widths = [depth, channels, 2 * channels, 4 * channels, 4 * channels]
@@ -33,6 +35,8 @@ def conv_decoder(
 
     Raises:
         ValueError: if the image is not 28 x 28 or 32 x 32, or another size is below 1.
+
+    Book: chapter 1.
     """
     depth, sides = _check(image_shape, num_in=num_in, channels=channels)
     widths = [4 * channels, 4 * channels, 2 * channels, channels, depth]

@@ -14,6 +14,8 @@ class Waves(nn.Module):
 
     Raises:
         ValueError: if `dim` is not even and at least 4.
+
+    Book: chapter 9.
     """
 
     frequencies: Tensor
@@ -41,7 +43,7 @@ class SinusoidalEmbedding(Waves):
         ValueError: if `dim` is not even and at least 4, or `max_wavelength` is not
             above 1.
 
-    Source: Vaswani et al. 2017, section 3.5; in this form Ho et al. 2020.
+    Source: Vaswani et al. 2017, section 3.5; in this form Ho et al. 2020. Book: chapter 10.
     """
 
     def __init__(self, dim: int, max_wavelength: float = 10_000.0) -> None:
@@ -66,7 +68,7 @@ class FourierEmbedding(Waves):
         ValueError: if `dim` is not even and at least 4, or `std` is not positive and
             finite.
 
-    Source: Tancik et al. 2020; for time, Song et al. 2021.
+    Source: Tancik et al. 2020; for time, Song et al. 2021. Book: chapter 10.
     """
 
     def __init__(self, dim: int, std: float = 16.0) -> None:

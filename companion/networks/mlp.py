@@ -18,6 +18,8 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> 
 
     Raises:
         ValueError: if there are fewer than two sizes, or one is below 1.
+
+    Book: chapter 1.
     """
     checks.sizes(2, sizes=sizes)
     layers: list[nn.Module] = []
@@ -35,6 +37,8 @@ def normalized_mlp(
 
     Raises:
         ValueError: if there are fewer than two sizes, or one is below 1.
+
+    Book: chapter 8.
     """
     checks.sizes(2, sizes=sizes)
     layers: list[nn.Module] = []
@@ -57,6 +61,8 @@ class TimeMlp(nn.Module):
     Raises:
         ValueError: if there is no layer, a size is below 1, or `width` is no multiple of
             4; from calls, if a shape does not fit.
+
+    Book: chapter 11.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int], width: int = 64) -> None:

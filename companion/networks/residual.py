@@ -12,6 +12,8 @@ class Residual(nn.Module):
         branch: a network whose output has the shape of its input.
         scale: of the branch; with 1 / sqrt(n) in each of n blocks in a row, the variance
             of the sum does not grow with n.
+
+    Book: chapter 8.
     """
 
     def __init__(self, branch: nn.Module, scale: float = 1.0) -> None:
@@ -29,7 +31,7 @@ def bottleneck(num_in: int, num_mid: int, num_out: int) -> nn.Sequential:
     An activation comes before each. The narrow middle takes a fraction of the time that
     two convolutions of the full width would.
 
-    Source: He et al. 2016, figure 5; in this form Child 2021.
+    Source: He et al. 2016, figure 5; in this form Child 2021. Book: chapter 8.
     """
     widths = [(num_in, num_mid, 1), (num_mid, num_mid, 3)]
     widths += [(num_mid, num_mid, 3), (num_mid, num_out, 1)]
@@ -41,7 +43,10 @@ def bottleneck(num_in: int, num_mid: int, num_out: int) -> nn.Sequential:
 
 @torch.no_grad()
 def start_at_zero(network: nn.Sequential) -> nn.Sequential:
-    """Set the last layer to zero, so that the network's output starts at zero; return the network."""
+    """Set the last layer to zero, so that the network's output starts at zero; return the network.
+
+    Book: chapter 8.
+    """
     for parameter in network[-1].parameters():
         parameter.zero_()
     return network

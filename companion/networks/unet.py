@@ -28,7 +28,7 @@ class ShiftedNorm(nn.Module):
         num_channels: of h.
         num_embedding: size of e.
 
-    Source: Ho et al. 2020, appendix B.
+    Source: Ho et al. 2020, appendix B. Book: chapter 10.
     """
 
     def __init__(self, num_channels: int, num_embedding: int) -> None:
@@ -52,7 +52,7 @@ class AdaptiveNorm(nn.Module):
         num_channels: of h.
         num_embedding: size of e.
 
-    Source: Dhariwal & Nichol 2021, section 3.1.
+    Source: Dhariwal & Nichol 2021, section 3.1. Book: chapter 10.
     """
 
     def __init__(self, num_channels: int, num_embedding: int) -> None:
@@ -80,7 +80,7 @@ class Attention(nn.Module):
     Raises:
         ValueError: if `heads` does not divide `num_channels`.
 
-    Source: Vaswani et al. 2017; on feature maps Wang et al. 2018.
+    Source: Vaswani et al. 2017; on feature maps Wang et al. 2018. Book: chapter 10.
     """
 
     def __init__(self, num_channels: int, heads: int = 1) -> None:
@@ -116,6 +116,7 @@ class Block(nn.Module):
         attends: whether attention follows.
 
     Source: Ho et al. 2020, appendix B, without the shortcut's convolution.
+    Book: chapter 10.
     """
 
     def __init__(
@@ -172,6 +173,7 @@ class UNet(nn.Module):
             named in `attention_sides`.
 
     Source: Ho et al. 2020, appendix B; the null label, Ho & Salimans 2022.
+    Book: chapter 10.
     """
 
     def __init__(
@@ -258,12 +260,12 @@ class UNet(nn.Module):
 
 
 def conv(num_in: int, num_out: int) -> nn.Conv2d:
-    """Return a 3 x 3 convolution that keeps the side."""
+    """Return a 3 x 3 convolution that keeps the side. Book: chapter 10."""
     return nn.Conv2d(num_in, num_out, 3, padding=1)
 
 
 def shrink(num_in: int, num_out: int) -> nn.Conv2d:
-    """Return a 3 x 3 convolution of stride 2, which halves an even side."""
+    """Return a 3 x 3 convolution of stride 2, which halves an even side. Book: chapter 10."""
     return nn.Conv2d(num_in, num_out, 3, stride=2, padding=1)
 
 
@@ -271,7 +273,7 @@ def grow(num_in: int, num_out: int) -> nn.Sequential:
     """Return a 3 x 3 convolution, and then 2 x 2 equal pixels for each.
 
     In this order it takes a quarter of the operations that it would in the other; the
-    next block smooths the pixels.
+    next block smooths the pixels. Book: chapter 10.
     """
     return nn.Sequential(conv(num_in, num_out), nn.Upsample(scale_factor=2))
 
@@ -279,7 +281,7 @@ def grow(num_in: int, num_out: int) -> nn.Sequential:
 def group_norm(num_channels: int) -> nn.GroupNorm:
     """Return a normalization in at most 32 groups of at least 4 channels each.
 
-    Source: Wu & He 2018.
+    Source: Wu & He 2018. Book: chapter 10.
     """
     return nn.GroupNorm(math.gcd(num_channels // 4, 32), num_channels)
 
@@ -287,7 +289,7 @@ def group_norm(num_channels: int) -> nn.GroupNorm:
 def small_unet(
     image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int | None = None
 ) -> UNet:
-    """Return a U-Net of 1.3 million parameters, the fastest of the three."""
+    """Return a U-Net of 1.3 million parameters, the fastest of the three. Book: chapter 10."""
     return UNet(image_shape, 32, (1, 2, 3), blocks=1, num_classes=num_classes)
 
 
@@ -296,7 +298,7 @@ def mnist_unet(
 ) -> UNet:
     """Return a U-Net of 1.9 million parameters, which one CPU core can train on MNIST.
 
-    Most of its parameters work at the coarsest side, where they cost least.
+    Most of its parameters work at the coarsest side, where they cost least. Book: chapter 10.
     """
     return UNet(image_shape, 32, (1, 2, 4), blocks=1, num_classes=num_classes)
 
@@ -304,7 +306,7 @@ def mnist_unet(
 def large_unet(
     image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int | None = None
 ) -> UNet:
-    """Return a U-Net of 6 million parameters."""
+    """Return a U-Net of 6 million parameters. Book: chapter 10."""
     return UNet(image_shape, 64, (1, 3, 3), blocks=1, num_classes=num_classes)
 
 

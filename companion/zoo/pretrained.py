@@ -1,6 +1,5 @@
 """A trained model by its name, and draws from it."""
 
-import io
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,9 +8,9 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from companion import checks, runtime
+from companion.data import TOYS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
 from companion.samplers import (
@@ -22,7 +21,7 @@ from companion.samplers import (
     in_chunks,
 )
 from companion.zoo.recipes import recipe
-from companion.zoo.weights import load_weights, write_files
+from companion.zoo.weights import load_weights, writable_folder
 
 CHUNK = 100
 """Examples that are drawn at once."""
@@ -91,14 +90,21 @@ def sample(
     Raises:
         ValueError: if there are no such weights, the model generates nothing, as an autoencoder,
             `steps` or `sampler` is given for a model without them, or `out` for points.
-        OSError: if `out` cannot be written.
+        OSError: if `out` cannot be written, which is tried first.
     """
     checks.at_least(1, num=num)
     checks.at_least(0, seed=seed)
+    if out is not None:
+        if Path(out).suffix != ".png":
+            raise ValueError(f"out must be a file that ends in .png; {out} was given")
+        writable_folder(Path(out).parent)
     model = pretrained(name, folder, runtime.device())
     if not isinstance(model, LatentChain):
         kind = type(model).__name__
         raise ValueError(f"name must be a model that generates; {name!r} is a {kind}")
+    chosen = recipe(name)
+    if out is not None and chosen.data in TOYS:
+        raise ValueError(f"out takes images; {name!r} draws points")
     torch.manual_seed(seed)
     if isinstance(model, Ddpm):
         if sampler not in (None, *SAMPLERS):
@@ -113,31 +119,10 @@ def sample(
         *_, x = ancestral_sample(model, num)
     else:
         raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
-    x = recipe(name).restore(x)
+    x = chosen.restore(x)
     if out is not None:
-        write_images(x, out)
+        # Here, for it takes as long to import as torch itself.
+        from torchvision.utils import save_image
+
+        save_image(x, out, nrow=math.ceil(num**0.5))
     return x
-
-
-def write_images(x: Float[Tensor, "num channels height width"], path: Path | str) -> None:
-    """Write images on [0, 1] as one PNG file, side by side in rows that make it nearly square.
-
-    Raises:
-        ValueError: if x holds no images, or the path does not end in ".png".
-        OSError: if the file cannot be written.
-    """
-    from PIL import Image
-
-    path = Path(path)
-    if x.dim() != 4:
-        raise ValueError(f"out takes images; examples of shape {tuple(x.shape[1:])} were drawn")
-    if path.suffix != ".png":
-        raise ValueError(f"out must be a file that ends in .png; {path} was given")
-    columns = math.ceil(len(x) ** 0.5)
-    rows = [torch.cat(tuple(row), dim=2) for row in F.pad(x, (1, 1, 1, 1)).split(columns)]
-    width = rows[0].shape[2]
-    grid = torch.cat([F.pad(row, (0, width - row.shape[2])) for row in rows], dim=1)
-    levels = (255 * grid.float()).round().to("cpu", torch.uint8).permute(1, 2, 0).squeeze(2)
-    file = io.BytesIO()
-    Image.fromarray(levels.numpy()).save(file, "png")
-    write_files({path: file.getvalue()})

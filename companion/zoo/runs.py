@@ -226,7 +226,9 @@ def _train(
                 epoch = f"epoch {step.number // per_epoch} of {chosen.epochs}"
                 tqdm.write(f"{name}: {epoch}, {mean}", file=sys.stdout)
                 losses.clear()
-            if received or time.monotonic() - last_save >= save_every:
+            # After the last step, too, since the measurement can be stopped as well.
+            due = time.monotonic() - last_save >= save_every or step.number == num_steps
+            if received or due:
                 save_run(path, settings | {"commit": commit, "minutes": minutes()}, **parts)
                 last_save = time.monotonic()
             if received:

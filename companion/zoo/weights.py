@@ -62,9 +62,7 @@ class Provenance:
 
     def __str__(self) -> str:
         error = "" if self.metric_se is None else f" +- {self.metric_se:.3f}"
-        return (
-            f"{self.name}: {self.metric}: {self.metric_value:.3f}{error} ({self.minutes:.1f} min)"
-        )
+        return f"{self.name}: {self.metric}: {self.metric_value:.3f}{error}"
 
 
 @dataclass(frozen=True, kw_only=True)

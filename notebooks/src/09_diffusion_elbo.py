@@ -80,10 +80,10 @@ Slider(
 # What is left to learn is the way down, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous*, and adds a fourth point: one network serves all steps, and is told the time $t$. In the companion the class is called `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`. It is a `LatentChain` like the VAE and the ladder, and needs five short methods. Two make $q$. Three make $p$, and two of these are shown; the third, the likelihood, is a step down as well, from $x_1$ to $x$. What `reverse_step` does comes with {eq}`def-reverse-step`.
 
 # %% tags=["nbval-check-output"]
-show(Ddpm.posterior, Ddpm.inner_posterior, docstring=False)
+show(Ddpm.posterior, Ddpm.inner_posterior, Ddpm.true_step, docstring=False)
 
 # %% tags=["nbval-check-output"]
-show(Ddpm.prior, Ddpm.inner_prior, docstring=False)
+show(Ddpm.prior, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
 
 # %% [markdown]
 # Now the restrictions in numbers. A model is built on ten digits, with a denoiser that knows nothing and always answers 0: the restrictions do not ask for more. (The last argument holds the variances of the steps down, here $\beta_t$.) The cell asks for the shapes of all latents, for the parameters of the encoder, and for the share of the picture that reaches the top.

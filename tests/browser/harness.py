@@ -242,7 +242,8 @@ def axe_problems(page: Any, colors: bool) -> list[str]:
     else:
         options["rules"] = {rule: {"enabled": False} for rule in COLOR_RULES}
     context = {"exclude": [["pre[data-repeated]"]]} if colors else {"exclude": []}
-    run = "async ([context, options]) => (await axe.run(context, options)).violations"
+    frames = "await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    run = f"async ([on, how]) => {{ {frames}; return (await axe.run(on, how)).violations; }}"
     found = []
     for violation in page.evaluate(run, [context, options]):
         if violation["impact"] not in ("serious", "critical"):

@@ -270,7 +270,7 @@ def test_a_slider_of_the_book_has_no_problem(show: Any, window: Any) -> None:
     visit = show("<h1>The same slider twice</h1>" + slider + slider)
     page = visit.page
     page.set_viewport_size(window)
-    checks = harness.image_problems, harness.width_problems, harness.tab_problems, rules
+    checks = harness.picture_problems, harness.width_problems, harness.tab_problems, rules
     assert [problem for check in checks for problem in check(page)] == []
     for figure in page.locator("figure").all():
         assert harness.slider_problems(page, figure) == []

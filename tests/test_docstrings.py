@@ -1,0 +1,174 @@
+"""Every public function and class of the science leads back to the chapter that uses it.
+
+A docstring says `Book: chapter 3`. The chapter must use the thing in its code. What no chapter uses so
+names one that uses it through the package, as a model uses its blocks, or one that uses its module.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "companion"
+WINGS = ("page", "zoo")  # machinery of pages and of shipped weights
+NO_SCIENCE = ("__init__", "__main__", "checks")
+RECIPES = "companion.zoo.recipes.RECIPES"
+BOOK = re.compile(r"\bBook: chapters? (\d+(?:, \d+)*)\b")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(p): ast.parse(p.read_text("utf8")) for p in sorted(PACKAGE.rglob("*.py"))}
+CHAPTERS = {
+    int(path.name[:2]): ast.parse(path.read_text("utf8"))
+    for path in sorted((ROOT / "notebooks" / "src").glob("*.py"))
+}
+
+
+def imports(tree: ast.AST) -> dict[str, str]:
+    """The full name behind each name that a file imports from the package."""
+    return {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("companion")
+        for alias in node.names
+    }
+
+
+def home(name: str) -> str:
+    """Where a thing is defined, if the name leads through the `__init__` of a package."""
+    module, _, last = name.rpartition(".")
+    return home(found) if (found := EXPORTS.get(module, {}).get(last)) else name
+
+
+EXPORTS = {name: imports(tree) for name, tree in MODULES.items()}
+
+
+def references(tree: ast.AST, names: dict[str, str]) -> set[str]:
+    """The full names of the package's things that the code mentions."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in names:
+            found.add(home(names[node.id]))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.add(home(f"{names.get(node.value.id, '')}.{node.attr}"))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(f"{RECIPES}.{node.value}")  # the name of trained weights
+    return found
+
+
+def definitions() -> Iterator[tuple[str, str, ast.stmt]]:
+    """Module, name and code of each statement that defines a name at the top of a module."""
+    for module, tree in MODULES.items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield module, node.name, node
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                    name = ast.unparse(target)
+                    if f"{module}.{name}" != RECIPES:
+                        yield module, name, node
+                    elif isinstance(node.value, ast.Dict):
+                        for key, value in zip(node.value.keys, node.value.values, strict=True):
+                            yield RECIPES, ast.literal_eval(key), ast.Expr(value)  # type: ignore[arg-type]
+
+
+def direct_uses() -> dict[str, set[int]]:
+    """The chapters whose code mentions a thing of the package."""
+    used: dict[str, set[int]] = {}
+    for number, tree in CHAPTERS.items():
+        names = imports(tree)
+        for name in references(tree, names) | {home(name) for name in names.values()}:
+            used.setdefault(name, set()).add(number)
+    return used
+
+
+def all_uses() -> dict[str, set[int]]:
+    """The chapters that use a thing directly or through what they use."""
+    code = {f"{module}.{name}": (module, node) for module, name, node in definitions()}
+    inner = {}
+    for name, (module, node) in code.items():
+        module = module.removesuffix(".RECIPES")
+        own = {other.rpartition(".")[2]: other for other in code if other.startswith(f"{module}.")}
+        inner[name] = references(node, own | EXPORTS[module]) & code.keys() - {name}
+    used = {name: set(chapters) for name, chapters in DIRECT.items()}
+    todo = list(used)
+    while todo:
+        name = todo.pop()
+        for other in inner.get(name, ()):
+            if more := used[name] - used.setdefault(other, set()):
+                used[other] |= more
+                todo.append(other)
+    return used
+
+
+def public() -> list[str]:
+    """The functions and classes of the science: of packages, those which the package exports."""
+    found = []
+    for module, name, node in definitions():
+        group = module.split(".")[1:2]
+        if not group or group[0] in (*WINGS, *NO_SCIENCE) or name.startswith("_"):
+            continue
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            package = importlib.import_module(f"companion.{group[0]}")
+            if name in getattr(package, "__all__", [name]):
+                found.append(f"{module}.{name}")
+    return found
+
+
+DIRECT = direct_uses()
+ALL = all_uses()
+DOCSTRINGS = {
+    f"{module}.{name}": ast.get_docstring(node) or ""
+    for module, name, node in definitions()
+    if isinstance(node, ast.FunctionDef | ast.ClassDef)
+}
+
+
+def allowed(name: str) -> set[int]:
+    """The chapters that a docstring may name."""
+    module = name.rpartition(".")[0]
+    of_module = [chapters for other, chapters in ALL.items() if other.startswith(f"{module}.")]
+    return DIRECT.get(name) or ALL.get(name) or set().union(*of_module)
+
+
+def problem(name: str, text: str) -> str | None:
+    """What is wrong with a docstring's way back to its chapter."""
+    if not (found := BOOK.search(text)):
+        return f"{name} does not say `Book: chapter N`; it may be one of {sorted(allowed(name))}"
+    wrong = {int(number) for number in found[1].split(", ")} - allowed(name)
+    return f"{name} names chapter {wrong}, none of {sorted(allowed(name))}" if wrong else None
+
+
+def test_there_is_what_is_tested() -> None:
+    names = public()
+    assert len(names) > 100
+    assert {"companion.elbo.elbo_terms", "companion.data.images.load"} <= set(names)
+    assert 3 in DIRECT["companion.data.images.load"] or 1 in DIRECT["companion.data.images.load"]
+
+
+@pytest.mark.parametrize("name", public())
+def test_a_docstring_leads_back_to_its_chapter(name: str) -> None:
+    assert problem(name, DOCSTRINGS[name]) is None
+
+
+def test_a_chapter_that_does_not_use_the_thing_is_found() -> None:
+    name = "companion.samplers.ddim_sample"
+    assert problem(name, "Draw. Book: chapter 11.") is None
+    assert problem(name, "Draw. Book: chapters 11, 12.") is None
+    assert "names chapter {1}" in str(problem(name, "Draw. Book: chapters 1, 11."))
+    assert "does not say" in str(problem(name, "Draw."))
+
+
+def test_blocks_belong_to_the_chapters_whose_models_use_them() -> None:
+    assert "companion.networks.residual.Residual" not in DIRECT
+    assert 8 in ALL["companion.networks.residual.Residual"]
