@@ -220,7 +220,8 @@ def importance_weighted_loss(
         TypeError: as `sample_log_weights`.
         ValueError: as `sample_log_weights`.
 
-    Source: Burda et al. 2016, eq. 8. Book: chapter 3, (def-k-sample-bound). Book: chapter 6.
+    Source: Burda et al. 2016, eq. 8. Book: chapter 6; the bound:
+    chapter 3, (def-k-sample-bound).
     """
     log_w = sample_log_weights(model, x, num_samples)
     return math.log(num_samples) - log_w.logsumexp(dim=0)
