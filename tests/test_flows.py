@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from exact_mixture import DENOISER, F64, LINEAR, MIXTURE, SCORE
 from torch import Tensor
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch.distributions import MixtureSameFamily
 
 from companion.data.toys import toy_density
 from companion.denoisers import MixtureDenoiser
@@ -15,17 +16,6 @@ from companion.samplers import ddim_sample
 from companion.schedule import linear_schedule
 from companion.score import noisy_mixture
 
-F64 = torch.double
-LINEAR = linear_schedule(1000)
-WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=F64)
-MEANS = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]], dtype=F64)
-FACTORS = torch.tensor(
-    [[[0.4, 0.0], [0.2, 0.3]], [[0.3, 0.0], [0.0, 0.5]], [[0.2, 0.0], [-0.2, 0.3]]], dtype=F64
-)
-COVS = FACTORS @ FACTORS.mT
-MIXTURE = MixtureSameFamily(Categorical(WEIGHTS), MultivariateNormal(MEANS, COVS))
-DENOISER = MixtureDenoiser(LINEAR, WEIGHTS, MEANS, COVS)
-SCORE = DENOISER.score_at_level
 X = torch.zeros(5, 2)
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from exact_mixture import DENOISER, F64, LINEAR, MEANS, MIXTURE, SCORE
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from companion.data.toys import toy_density
-from companion.denoisers import MixtureDenoiser
 from companion.networks.mlp import TimeMlp
-from companion.schedule import linear_schedule, noise_from_x_0
+from companion.schedule import noise_from_x_0
 from companion.score import (
     NoiseConditionalScore,
     annealed_langevin_sample,
@@ -23,19 +23,6 @@ from companion.score import (
     noisy_mixture,
     score_from_denoiser,
 )
-
-F64 = torch.double
-LINEAR = linear_schedule(1000)
-WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=F64)
-MEANS = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]], dtype=F64)
-FACTORS = torch.tensor(
-    [[[0.4, 0.0], [0.2, 0.3]], [[0.3, 0.0], [0.0, 0.5]], [[0.2, 0.0], [-0.2, 0.3]]], dtype=F64
-)
-COVS = FACTORS @ FACTORS.mT
-MIXTURE = MixtureSameFamily(Categorical(WEIGHTS), MultivariateNormal(MEANS, COVS))
-DENOISER = MixtureDenoiser(LINEAR, WEIGHTS, MEANS, COVS)
-SCORE = DENOISER.score_at_level
-
 
 # ------------------------------------------------------------------------------------------------ scores
 
