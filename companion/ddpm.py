@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
+from torch.nn import functional as F
 
 from companion import checks
 from companion.denoisers import Denoiser, NoisePredictor, VPredictor, estimate
@@ -194,23 +195,21 @@ def single_step_elbo(
         not uniform: Nichol & Dhariwal 2021, section 3.3. Book: chapter 9.
     """
     checks.shape(("batch", *model.x_shape), x=x)
-    T = model.num_latents
-    weights = torch.ones(T + 1) if time_weights is None else time_weights
-    checks.shape((T + 1,), time_weights=weights)
-    checks.finite(time_weights=weights[1:])
-    if not weights[1:].min() > 0:
-        least = weights[1:].min()
-        raise ValueError(f"time_weights must be positive from entry 1 on; {least:.4g} was given")
-    p = (weights[1:] / weights[1:].sum()).to(x)
+    given = torch.ones(model.num_latents + 1) if time_weights is None else time_weights
+    p = _time_probabilities(model, given).to(x)
     t = torch.multinomial(p, len(x), replacement=True) + 1
     terms = elbo_step(model, x, t, torch.randn_like(x)) / p[t - 1]
     return terms - kl_divergence(model.posterior(x), model.prior(len(x)))
 
 
 def denoising_loss(
-    model: Ddpm, x: Batch, weight: Float[Tensor, "times"], *condition: Tensor
+    model: Ddpm,
+    x: Batch,
+    weight: Float[Tensor, "times"],
+    *condition: Tensor,
+    time_weights: Float[Tensor, "times"] | None = None,
 ) -> Float[Tensor, "batch"]:
-    """Squared error of x_0 at a uniformly random time t, summed over dimensions, times weight[t].
+    """Squared error of x_0 at a random time t, summed over dimensions, times weight[t].
 
     An error of the noise, of v or of the mean of a step is a fixed multiple of one of x_0,
     so the losses in use differ in the weight alone:
@@ -226,20 +225,45 @@ def denoising_loss(
         x: a batch of data.
         weight: one number for each time 0..T; entry 0 is not used.
         condition: what the denoiser is given beside x_t and t, such as labels.
+        time_weights: how often each time is drawn, up to a factor, with entry 0 unused; by
+            default all are equally likely. It does not change the loss's mean, only its noise:
+            what is drawn often is divided by how often. The times of a batch are then
+            spread evenly over the distribution and not independent.
 
     Raises:
-        ValueError: if x has another shape than the model's data, or `weight` has no T + 1
-            entries.
+        ValueError: if x has another shape than the model's data, or `weight` or
+            `time_weights` has no T + 1 entries, or one of the latter is not positive and finite.
 
-    Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4.
+    Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4; times that
+        are spread evenly: Kingma et al. 2021, appendix I.1.
     Book: chapter 10.
     """
     checks.data(model, x)
-    checks.shape((model.num_latents + 1,), weight=weight)
-    t = torch.randint(1, model.num_latents + 1, (len(x),), device=x.device)
+    T = model.num_latents
+    checks.shape((T + 1,), weight=weight)
+    if time_weights is None:
+        t = torch.randint(1, T + 1, (len(x),), device=x.device)
+    else:
+        p = _time_probabilities(model, time_weights).to(x.device)
+        share = (
+            torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)
+        ) % 1
+        t = torch.searchsorted(p.cumsum(0), share.double()).clamp(max=T - 1) + 1
+        weight = weight.to(p) / (T * F.pad(p, (1, 0), value=1))
     x_t = add_noise(model.schedule, x, t, torch.randn_like(x))
     error = (x - model.denoise(x_t, t, *condition)).square().flatten(1).sum(1)
     return weight.to(error)[t] * error
+
+
+def _time_probabilities(model: Ddpm, time_weights: Tensor) -> Float[Tensor, "num_steps"]:
+    """p(t) for t = 1..T, in double precision, from numbers in proportion to it."""
+    checks.shape((model.num_latents + 1,), time_weights=time_weights)
+    weights = time_weights[1:].double()
+    checks.finite(time_weights=weights)
+    if not weights.min() > 0:
+        least = weights.min()
+        raise ValueError(f"time_weights must be positive from entry 1 on; {least:.4g} was given")
+    return weights / weights.sum()
 
 
 @torch.no_grad()

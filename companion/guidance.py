@@ -19,6 +19,7 @@ def classifier_free_loss(
     label: Int[Tensor, "batch"],
     weight: Float[Tensor, "times"],
     drop: float = 0.1,
+    time_weights: Float[Tensor, "times"] | None = None,
 ) -> Float[Tensor, "batch"]:
     """`denoising_loss` of a network with labels, some of which are dropped at random.
 
@@ -30,6 +31,7 @@ def classifier_free_loss(
         label: the class of each example.
         weight: one number for each time, as in `denoising_loss`.
         drop: probability that a label is replaced by the one that means "any class".
+        time_weights: how often each time is drawn, as in `denoising_loss`.
 
     Raises:
         ValueError: if `drop` is not in [0, 1], the network has no classes, or a label is
@@ -40,7 +42,8 @@ def classifier_free_loss(
     checks.in_range(0, 1, drop=drop)
     any_class = _check_classes(model.denoiser, label)
     dropped = torch.rand(len(x), device=x.device) < drop
-    return denoising_loss(model, x, weight, label.masked_fill(dropped, any_class))
+    label = label.masked_fill(dropped, any_class)
+    return denoising_loss(model, x, weight, label, time_weights=time_weights)
 
 
 def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) -> Denoiser:

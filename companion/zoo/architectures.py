@@ -14,7 +14,7 @@ from companion.ladders import conv_ladder
 from companion.networks.embeddings import FourierEmbedding
 from companion.networks.mlp import TimeMlp
 from companion.networks.unet import UNet, large_unet, mnist_unet
-from companion.schedule import linear_schedule
+from companion.schedule import cosine_schedule, linear_schedule
 from companion.score import NoiseConditionalScore, geometric_noise_levels
 from companion.vae import DiscretizedGaussianLikelihood, GaussianLikelihood, Vae, conv_vae
 from companion.zoo.weights import load_weights
@@ -69,6 +69,11 @@ def mnist_ddpm() -> Ddpm:
 def classes_ddpm() -> Ddpm:
     """A DDPM of digits that can be conditioned on the class."""
     return image_ddpm(mnist_unet(num_classes=10))
+
+
+def joint_ddpm() -> Ddpm:
+    """A DDPM of digits with and without their class, on the cosine schedule; 1.9 million parameters."""
+    return image_ddpm(mnist_unet(num_classes=10), cosine_schedule(1000))
 
 
 def digit_score() -> NoiseConditionalScore:

@@ -37,6 +37,7 @@ from companion.zoo.architectures import (
     decoded,
     digit_score,
     digits_ddpm,
+    joint_ddpm,
     latent_ddpm,
     mnist_ddpm,
     scene_vae,
@@ -82,6 +83,18 @@ def v_loss(model: Ddpm, x: Tensor) -> Tensor:
 def v_loss_of_classes(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
     """Squared error of v, with labels of which a tenth is dropped."""
     return classifier_free_loss(model, x, label, 1 / model.schedule.noise_var)
+
+
+def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
+    """Squared error of v, with half of the labels dropped, mostly at times when a digit is decided or finished.
+
+    Those of a signal-to-noise ratio below 0.001 hardly count, and the last few before the data count more.
+    """
+    snr, t = model.schedule.snr, torch.arange(model.num_latents + 1).clamp(min=1)
+    time_weights = (snr / 0.01).clamp(0.1, 1) + 10 / t.to(snr)
+    p = time_weights / time_weights[1:].sum()
+    weight = model.num_latents * p / model.schedule.noise_var
+    return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
 
 
 def bound_loss(model: Ddpm, x: Tensor) -> Tensor:
@@ -275,6 +288,10 @@ RECIPES = {
         lr=5e-4,
         labels=True,
         start="ddpm-mnist",
+    ),
+    # One network for both: of half the digits it is told the class.
+    "ddpm-mnist-joint": DDPM(
+        "mnist", joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
     ),
     # As Ho et al. train: the network estimates the noise.
     "ddpm-digits": DDPM(
