@@ -409,7 +409,8 @@ class TheSame(nn.Module):
 
 
 def theirs_of(name: str, **options: Any) -> Any:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers  # here, for it takes seconds
+
     scheduler = getattr(diffusers, name)(1000, beta_schedule="linear", **options)
     # In double precision, lest the rounding of theirs hides a difference.
     scheduler.alphas_cumprod = LINEAR.alpha_bar[1:]

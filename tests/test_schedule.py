@@ -90,7 +90,8 @@ def test_entry_zero_is_no_noise() -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "squaredcos_cap_v2"])
 def test_another_library_has_the_same_numbers(kind: str) -> None:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers  # here, for it takes seconds
+
     theirs = diffusers.DDPMScheduler(
         1000, beta_schedule=kind, variance_type="fixed_small", clip_sample=False
     )
