@@ -58,6 +58,8 @@ class Ddpm(LatentChain):
             `reverse_var`. `schedule.posterior_var` needs one, since its entry 1 is 0.
         observation_model: `diagonal_normal` for a density, `DiscretizedNormal` for the
             probability of 8-bit images on [-1, 1].
+        decoder: gives p(x|x_1) from x_1 itself, such as `decoders.HistogramDecoder`, in place
+            of observation_model(x_hat, sigma_1).
 
     Raises:
         ValueError: if `reverse_var` has another shape, or a variance is not positive and
@@ -78,10 +80,11 @@ class Ddpm(LatentChain):
         reverse_var: Float[Tensor, "times *shape"],
         decoder_var: float | Float[Tensor, "*shape"] | None = None,
         observation_model: ObservationModel = diagonal_normal,
+        decoder: Callable[[Tensor], Distribution] | None = None,
     ) -> None:
         super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
         self.denoiser, self.schedule = denoiser, schedule
-        self.observation_model = observation_model
+        self.observation_model, self.decoder = observation_model, decoder
         # Trained weights serve with any variances: these are no part of them.
         variances = step_variances(schedule, self.x_shape, reverse_var, decoder_var)
         self.register_buffer("reverse_var", variances, persistent=False)
@@ -99,6 +102,8 @@ class Ddpm(LatentChain):
 
     def likelihood(self, z_1: Batch) -> Distribution:
         """p(x | x_1)."""
+        if self.decoder is not None:
+            return self.decoder(z_1)
         return self.reconstruction(self.denoise(z_1, 1))
 
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Independent:
@@ -131,7 +136,7 @@ class Ddpm(LatentChain):
         return diagonal_normal(mean, per_example(self.reverse_var[t].sqrt(), mean))
 
     def reconstruction(self, x_hat: Batch) -> Distribution:
-        """p(x | x_1), from the estimate of x_0."""
+        """p(x | x_1), from the estimate of x_0, in a model without a `decoder` of its own."""
         return self.observation_model(x_hat, self.reverse_var[1].sqrt().to(x_hat))
 
     def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
@@ -161,7 +166,8 @@ def elbo_step(
     x_hat = model.denoise(x_t, t)
     term, last, rest = x_hat.new_empty(len(x)), t == 1, t > 1
     if bool(last.any()):  # torch's distributions sum no empty batch
-        term[last] = model.reconstruction(x_hat[last]).log_prob(x[last])
+        p = model.decoder(x_t[last]) if model.decoder else model.reconstruction(x_hat[last])
+        term[last] = p.log_prob(x[last])
     if bool(rest.any()):
         q = model.true_step(t[rest], x_t[rest], x[rest])
         p = model.reverse_step(t[rest], x_t[rest], x_hat[rest])

@@ -1,6 +1,7 @@
 """Measure a model: likelihood, active units, probes of its codes, two-sample tests, detection scores."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,20 @@ class Proportion(NamedTuple):
 
     value: float
     standard_error: float
+
+
+class Estimate(NamedTuple):
+    """A measured number and its standard error. Book: chapter 10."""
+
+    value: float
+    standard_error: float
+
+
+class NormalFit(NamedTuple):
+    """The mean of a sample, and a root R of its covariance: C = R^T R. Book: chapter 10."""
+
+    mean: Float[Tensor, "dim"]
+    root: Float[Tensor, "dim dim"]
 
 
 class TwoSampleTest(NamedTuple):
@@ -254,17 +269,34 @@ def energy_test(
     return TwoSampleTest(observed.item(), p_value, null)
 
 
-def frechet_distance(x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"]) -> float:
+def normal_fit(x: Float[Tensor, "num dim"]) -> NormalFit:
+    """Mean and covariance of a sample, in double precision.
+
+    Raises:
+        ValueError: if x holds fewer than two points, or a value that is not finite.
+
+    Book: chapter 10.
+    """
+    checks.shape(("num", "dim"), x=x)
+    checks.at_least(2, num=len(x))
+    checks.finite(x=x)
+    mean = x.double().mean(0)
+    root = torch.linalg.qr((x.double() - mean) / (len(x) - 1) ** 0.5, "r").R
+    return NormalFit(mean, root)
+
+
+def frechet_distance(
+    x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"] | NormalFit
+) -> float:
     """Squared Wasserstein distance of two Gaussians with the means and covariances of x and y.
 
     |m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x^{1/2} C_y C_x^{1/2})^{1/2}). Of the features of
     images it is called FID where the features are those of Inception. Two samples of
-    one distribution are not at 0 but at about 1 / num, so that only samples of one size can be
-    compared: put the distance of two samples of data beside it.
+    one distribution are not at 0 but at about 1 / num: `jackknife` takes that off.
 
     Args:
         x: features of one sample.
-        y: features of the other.
+        y: features of the other, or their `normal_fit`.
 
     Raises:
         ValueError: if the samples differ in dimension, hold fewer than two points, or a
@@ -272,14 +304,42 @@ def frechet_distance(x: Float[Tensor, "num dim"], y: Float[Tensor, "num_y dim"])
 
     Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6. Book: chapter 10.
     """
-    _check_samples(x, y)
-    x, y = x.double(), y.double()
+    p, q = normal_fit(x), y if isinstance(y, NormalFit) else normal_fit(y)
+    checks.shape(tuple(p.mean.shape), **{"mean of y": q.mean})
     # With C = R^T R, the trace of the root is the sum of the singular values of R_x R_y^T.
     # No root of a rounded eigenvalue is taken: exact to rounding, also where C is singular.
-    R_x, R_y = (torch.linalg.qr((a - a.mean(0)) / (len(a) - 1) ** 0.5, "r").R for a in (x, y))
-    cross = torch.linalg.svdvals(R_x @ R_y.T).sum()
-    offset = (x.mean(0) - y.mean(0)).square().sum()
-    return float(offset + R_x.square().sum() + R_y.square().sum() - 2 * cross)
+    cross = torch.linalg.svdvals(p.root @ q.root.T).sum()
+    offset = (p.mean - q.mean).square().sum()
+    return float(offset + p.root.square().sum() + q.root.square().sum() - 2 * cross)
+
+
+def jackknife(
+    statistic: Callable[[Tensor], float], x: Float[Tensor, "num *x_shape"], num_blocks: int = 10
+) -> Estimate:
+    """Take the bias of order 1 / num off a statistic of a sample, and estimate its standard error.
+
+    The statistic is computed of all examples, and as often as there are blocks without one of
+    them. With fewer examples the bias is larger, by a known factor: so it shows, and goes.
+
+    Args:
+        statistic: of a sample, such as its distance from a fixed one.
+        x: the sample; it is divided into blocks at random, the same way each time.
+        num_blocks: parts of equal size that are left out in turn.
+
+    Raises:
+        ValueError: if there are fewer than two blocks, or fewer examples than blocks.
+
+    Source: Quenouille 1956; Tukey 1958. Book: chapter 10.
+    """
+    checks.at_least(2, num_blocks=num_blocks)
+    checks.in_range(2, len(x), num_blocks=num_blocks)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
+    parts = x[order].tensor_split(num_blocks)
+    rests = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(num_blocks)]
+    without = torch.tensor([statistic(rest) for rest in rests], dtype=torch.double)
+    value = num_blocks * statistic(x) - (num_blocks - 1) * without.mean()
+    error = ((num_blocks - 1) * without.var(correction=0)).sqrt()
+    return Estimate(float(value), float(error))
 
 
 def bits_per_dim(nats: Float[Tensor, "*shape"], num_dims: int) -> Float[Tensor, "*shape"]:

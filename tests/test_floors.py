@@ -21,7 +21,7 @@ FLOORS = (
     ("distributions", "schedule", "data", "runtime", "interpolation"),
     ("networks", "elbo", "training"),
     ("autoencoder", "vae", "hierarchical_vae", "denoisers", "variances"),
-    ("ladders", "ddpm", "score", "flows", "samplers", "metrics"),
+    ("ladders", "decoders", "ddpm", "score", "flows", "samplers", "metrics"),
     ("guidance",),
     # The wings: what a page needs, and what makes the shipped weights. Neither knows the other.
     ("page", "zoo"),

@@ -4,7 +4,7 @@
 indices of such tensors. `toy_density` gives distributions in the plane with an exact `log_prob`. `scenes` draws small
 images of a lit house whose factors (where the camera stands, where the light comes from, ...) are known. `binarize`
 draws black-and-white images from gray ones; `to_symmetric` and `to_unit` move images from [0, 1] to
-[-1, 1] and back.
+[-1, 1] and back; `rejects` spoils images of digits.
 """
 
 from companion.data.batches import Batches
@@ -19,6 +19,7 @@ from companion.data.images import (
     to_symmetric,
     to_unit,
 )
+from companion.data.rejects import rejects
 from companion.data.scenes import SCENE_FACTORS, Scenes, render_scenes, scenes
 from companion.data.toys import TOYS, toy_density
 
@@ -34,6 +35,7 @@ __all__ = [
     "describe",
     "find",
     "load",
+    "rejects",
     "render_scenes",
     "scenes",
     "to_symmetric",

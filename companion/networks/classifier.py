@@ -13,15 +13,16 @@ class DigitClassifier(nn.Module):
 
     Args:
         num_features: width of the last hidden layer.
+        num_classes: how many logits: an eleventh class can be "no digit".
 
     Raises:
-        ValueError: if `num_features` is below 1.
+        ValueError: if `num_features` or `num_classes` is below 1.
 
     Book: chapter 8.
     """
 
-    def __init__(self, num_features: int = 64) -> None:
-        checks.at_least(1, num_features=num_features)
+    def __init__(self, num_features: int = 64, num_classes: int = 10) -> None:
+        checks.at_least(1, num_features=num_features, num_classes=num_classes)
         super().__init__()
         self.features = nn.Sequential(
             *_halve(1, 16),
@@ -32,7 +33,7 @@ class DigitClassifier(nn.Module):
             nn.Linear(64 * 4 * 4, num_features),
             nn.SiLU(),
         )
-        self.head = nn.Linear(num_features, 10)
+        self.head = nn.Linear(num_features, num_classes)
 
     def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch classes"]:
         """The logits."""

@@ -18,6 +18,7 @@ from companion.data import to_unit
 from companion.ddpm import Ddpm, noise_errors
 from companion.denoisers import NoisePredictor
 from companion.guidance import guided
+from companion.metrics import frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
 from companion.samplers import ancestral_sample, ddim_sample, in_chunks
 from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
@@ -36,7 +37,7 @@ class Record(NamedTuple):
 
 def record(
     name: str,
-    kind: Literal["samples", "steps", "guidance"] = "samples",
+    kind: Literal["samples", "steps", "guidance", "reference"] = "samples",
     num: int = 1000,
     examples: int = 500,
     folder: Path | str | None = None,
@@ -50,7 +51,8 @@ def record(
         name: of the weights, such as "ddpm-mnist".
         kind: "samples" draws with all steps and measures the error of the noise at every time;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
-            the shipped classifier of digits sees.
+            the shipped classifier of digits sees; "reference" is for that classifier itself, and
+            keeps what it sees of the training digits.
         num: images to draw, for each setting that is compared.
         examples: test examples for the errors of "samples".
         folder: where the weights are, if they are not shipped.
@@ -67,6 +69,12 @@ def record(
     chosen, start = recipe(name), time.monotonic()
     out = writable_folder(out)
     model = pretrained(name, folder, runtime.device())
+    if kind == "reference":
+        if not isinstance(model, DigitClassifier):
+            raise ValueError(f"kind 'reference' needs a classifier of digits; {name!r} is none")
+        images = (chosen.examples(split)[0] for split in ("train", "test"))
+        command = f"python -m companion record {name} --kind reference"
+        return _write(name, kind, reference(model, *images), start, chosen.seed, command, out)
     if not isinstance(model, Ddpm) or len(model.x_shape) != 3:
         raise ValueError(f"name must be a diffusion model of images; {name!r} is none")
     command = f"python -m companion record {name} --kind {kind} --num {num}"
@@ -85,10 +93,32 @@ def record(
         compare = compare_steps if kind == "steps" else compare_scales
         draw = partial(compare, judge=judge, num=num)
     torch.manual_seed(chosen.seed)
-    tensors, values, metric = draw(model)
-    origin = provenance(start, chosen.seed) | {"name": f"{name}-{kind}", "command": command}
-    card = RecordCard(model=name, **origin, **measurement(metric, values))
-    return save_record(tensors, card, out)
+    return _write(name, kind, draw(model), start, chosen.seed, command, out)
+
+
+def _write(
+    name: str, kind: str, found: Record, start: float, seed: int, command: str, out: Path
+) -> RecordCard:
+    origin = provenance(start, seed) | {"name": f"{name}-{kind}", "command": command}
+    card = RecordCard(model=name, **origin, **measurement(found.metric, found.values))
+    return save_record(found.tensors, card, out)
+
+
+@torch.no_grad()
+def reference(judge: DigitClassifier, train: Tensor, test: Tensor, size: int = 500) -> Record:
+    """Mean and covariance of the features of training images, and how far test images are from them.
+
+    The distance of all test images, with its standard error, is `real`; the values are those of as many
+    sets of `size` test images as there are.
+    """
+    seen = [torch.cat([judge.features(part) for part in x.split(1000)]) for x in (train, test)]
+    fit = normal_fit(seen[0])
+    distance = partial(frechet_distance, y=fit)
+    parts = seen[1][torch.randperm(len(test), device=test.device)].split(size)
+    each = [jackknife(distance, part).value for part in parts if len(part) == size]
+    tensors = {**fit._asdict(), "real": torch.tensor(jackknife(distance, seen[1]))}
+    metric = f"distance of {size} test digits from the training digits, less its bias"
+    return Record(tensors, torch.tensor(each), metric)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from companion.data import rejects
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
 from companion.metrics import bits_per_dim, log_likelihood
@@ -84,6 +85,15 @@ def cross_entropy(
 ) -> Float[Tensor, "batch"]:
     """Minus the log-probability of the right class, in nats."""
     return F.cross_entropy(model(x), label, reduction="none")
+
+
+def cross_entropy_with_rejects(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """The same, with every second image spoiled on average; its right class is then the eleventh, no digit."""
+    spoiled = torch.rand(len(x), device=x.device) < 0.5
+    x = torch.where(spoiled[:, None, None, None], rejects(x), x)
+    return cross_entropy(model, x, label.masked_fill(spoiled, 10))
 
 
 def misclassified(

@@ -48,6 +48,7 @@ from companion.zoo.measures import (
     bits_of_elbo,
     bits_of_log_likelihood,
     cross_entropy,
+    cross_entropy_with_rejects,
     misclassified,
     negative_elbo,
     negative_log_likelihood,
@@ -338,6 +339,19 @@ RECIPES = {
         DigitClassifier,
         cross_entropy,
         metric=Measure(misclassified, "share of the test images that it takes for another digit"),
+        epochs=12,
+        schedule=cosine,
+        lr=2e-3,
+        labels=True,
+    ),
+    # It refuses what is no digit.
+    "judge-mnist": Recipe(
+        "mnist",
+        partial(DigitClassifier, num_classes=11),
+        cross_entropy_with_rejects,
+        metric=Measure(
+            misclassified, "share of the test images that it refuses or takes for another digit"
+        ),
         epochs=12,
         schedule=cosine,
         lr=2e-3,
