@@ -304,6 +304,8 @@ def frechet_distance(
 
     Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6. Book: chapter 10.
     """
+    if isinstance(y, Tensor):
+        _check_samples(x, y)
     p, q = normal_fit(x), y if isinstance(y, NormalFit) else normal_fit(y)
     checks.shape(tuple(p.mean.shape), **{"mean of y": q.mean})
     # With C = R^T R, the trace of the root is the sum of the singular values of R_x R_y^T.

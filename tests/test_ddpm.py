@@ -534,6 +534,45 @@ def test_the_decoder_s_variance_is_told_from_that_of_the_steps() -> None:
     assert torch.allclose(each.likelihood(X).variance, torch.tensor([0.1, 0.2]))
 
 
+def test_times_drawn_more_often_count_less_so_that_the_loss_keeps_its_mean() -> None:
+    """The error depends on the time alone here: its square is the mean of a known table."""
+    T, num = 5, 4000
+    schedule, seen = rescaled(T), []
+
+    def denoiser(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        seen.append(t)
+        return t[:, None].to(x_t).expand_as(x_t)
+
+    model = Ddpm(denoiser, schedule, (2,), schedule.beta)
+    weight = torch.tensor([math.nan, 3.0, 1.0, 0.5, 2.0, 0.1])
+    time_weights = torch.tensor([math.nan, 1.0, 5.0, 2.0, 1.0, 1.0])
+    loss = denoising_loss(model, torch.zeros(num, 2), weight, time_weights=time_weights)
+    p = time_weights[1:] / time_weights[1:].sum()
+    # Spread evenly: each time comes as often as it should, but for one example.
+    counts = torch.bincount(seen[0], minlength=T + 1)[1:]
+    assert (counts - num * p).abs().max() <= 1
+    errors = 2 * schedule.steps.square()
+    assert torch.allclose(loss, (weight[1:] * errors / (T * p)).float()[seen[0] - 1])
+    assert loss.mean().item() == pytest.approx((weight[1:] * errors).mean().item(), rel=0.01)
+
+
+def test_times_are_drawn_where_the_weights_say_in_any_order_of_the_batch() -> None:
+    """Each place of a batch sees every time as often as p(t) says, over many batches."""
+    seen: list[Tensor] = []
+
+    def denoiser(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        seen.append(t)
+        return torch.zeros_like(x_t)
+
+    model = Ddpm(denoiser, rescaled(3), (1,), rescaled(3).beta)
+    torch.manual_seed(0)
+    for _ in range(2000):
+        weights = torch.tensor([1.0, 2.0, 1.0, 1.0])
+        denoising_loss(model, torch.zeros(3, 1), torch.ones(4), time_weights=weights)
+    share = (torch.stack(seen) == 1).double().mean(0)
+    assert (share - 0.5).abs().max() < 5 * 0.5 / 2000**0.5
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -40,7 +40,8 @@ def rejects(
             _warped(x),
         ]
     )
-    spoiled = changed[torch.randint(len(changed), (num,)), torch.arange(num)]
+    which = torch.randint(len(changed), (num,), device=x.device)
+    spoiled = changed[which, torch.arange(num, device=x.device)]
     ink = x.flatten(1).sum(1)
     touched = (spoiled - x).abs().flatten(1).sum(1) > 0.3 * ink
     return torch.where(touched[:, None, None, None], spoiled, torch.maximum(x, other))

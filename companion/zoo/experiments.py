@@ -105,7 +105,7 @@ def _write(
 
 
 @torch.no_grad()
-def reference(judge: DigitClassifier, train: Tensor, test: Tensor, size: int = 500) -> Record:
+def reference(judge: DigitClassifier, train: Tensor, test: Tensor, *, size: int = 500) -> Record:
     """Mean and covariance of the features of training images, and how far test images are from them.
 
     The distance of all test images, with its standard error, is `real`; the values are those of as many

@@ -1,0 +1,40 @@
+"""Tests of companion.data.rejects: what is spoiled, and that each image is."""
+
+import pytest
+import torch
+
+from companion.data import load, rejects
+
+
+def test_every_image_is_changed_by_a_good_part_of_its_ink() -> None:
+    torch.manual_seed(0)
+    x = load("digits", "test").images
+    spoiled = rejects(x)
+    assert spoiled.shape == x.shape and spoiled.dtype == x.dtype
+    assert spoiled.min() >= 0 and spoiled.max() <= 1
+    changed = (spoiled - x).abs().flatten(1).sum(1) / x.flatten(1).sum(1)
+    laid_over = (spoiled == torch.maximum(x, x.roll(1, 0))).flatten(1).all(1)
+    assert bool((changed[~laid_over] > 0.3).all())
+    assert 0 < laid_over.double().mean() < 0.5
+
+
+def test_the_ways_to_spoil_differ_and_follow_the_seed() -> None:
+    x = load("digits", "test").images[:2].repeat(50, 1, 1, 1)
+    torch.manual_seed(1)
+    first = rejects(x)
+    assert len(first[::2].flatten(1).unique(dim=0)) > 10
+    torch.manual_seed(1)
+    assert torch.equal(rejects(x), first)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(1, 1, 8, 8), "num_images must be at least 2; 1 was given"),
+        (torch.full((2, 1, 8, 8), 1.5), "x must lie in"),
+        (torch.zeros(2, 8, 8), "x must have shape"),
+    ],
+)
+def test_what_cannot_be_spoiled_is_refused(x: torch.Tensor, message: str, unchecked) -> None:
+    with pytest.raises(ValueError, match=message):
+        rejects(x)
