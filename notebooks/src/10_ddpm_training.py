@@ -1384,7 +1384,7 @@ share, error = not_one["diffusion"]
 print("refused: one in seven, within two errors:", abs(share - 1 / 7) < 2 * error)
 
 # %% [markdown]
-# Read the rows of the table from both ends: the first is the best that is possible, and the last is a model that was trained for black and white and shows its means. The confidence flatters the diffusion: a classifier that knows only ten digits is sure of a broken one, too. The judge that has seen broken ones refuses one sample in seven. Neither sees whether the samples are *different* digits; the distance looks at that, and so does a count of the classes.
+# Read the rows of the table from both ends: the first is the best that is possible, and the last is a model that was trained for black and white and shows its means. The confidence flatters the diffusion: a classifier that knows only ten digits is sure of a broken one, too. The judge that has seen broken ones refuses one sample in seven. Neither sees whether the samples are *different* digits; the distance looks at that, and so does a count of the classes. With 500 pictures its errors are too large to tell the diffusion from real digits, which the share refused does.
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "What the classifier takes the samples for, with binomial standard errors.", "name": "fig-class-counts"}}
 guess = classifier.head(features["diffusion"]).argmax(1)
