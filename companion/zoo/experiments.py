@@ -23,7 +23,7 @@ from companion.samplers import ancestral_sample, ddim_sample, in_chunks
 from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
 from companion.zoo.recipes import recipe
 from companion.zoo.runs import measurement, provenance
-from companion.zoo.weights import RecordCard, save_record, writable_folder
+from companion.zoo.weights import RecordCard, save_tensors, writable_folder
 
 
 class Record(NamedTuple):
@@ -88,7 +88,7 @@ def record(
     tensors, values, metric = draw(model)
     origin = provenance(start, chosen.seed) | {"name": f"{name}-{kind}", "command": command}
     card = RecordCard(model=name, **origin, **measurement(metric, values))
-    return save_record(tensors, card, out)
+    return save_tensors(tensors, card, out)
 
 
 @torch.no_grad()

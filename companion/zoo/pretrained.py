@@ -42,15 +42,9 @@ def pretrained(
 ) -> nn.Module:
     """A model of the book with its trained weights, ready to be used and not to be trained.
 
-    It takes a second at most. To train on, call `.requires_grad_()`; to measure it, see `evaluate`.
-
-    Args:
-        name: of the weights, such as "ddpm-mnist".
-        folder: where the weights are, if they are not shipped.
-        device: where the model shall live; the CPU if not given.
-
-    Returns:
-        The model in evaluation mode, its parameters without gradients.
+    It takes a second at most. The model is in evaluation mode, its parameters without gradients,
+    and on the CPU if no device is given. To train on, call `.requires_grad_()`; to measure it, see
+    `evaluate`. Weights that are not shipped are looked for in `folder`.
 
     Raises:
         ValueError: if no recipe or no weights have this name, or the weights are damaged.

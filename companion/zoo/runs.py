@@ -27,7 +27,7 @@ from companion.zoo.weights import (
     Card,
     RecordCard,
     load_weights,
-    save_record,
+    save_tensors,
     save_weights,
     writable_folder,
 )
@@ -153,7 +153,7 @@ def evaluate(
             command += "" if folder is None else f" --folder {Path(folder).name}"
             origin = provenance(start, chosen.seed) | {"command": command}
             record = RecordCard(name=f"{name}-values", model=name, **origin, **result)
-            save_record({"values": each.float()}, record, out)
+            save_tensors({"values": each.float()}, record, out)
     return card
 
 
