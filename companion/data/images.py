@@ -118,7 +118,7 @@ def load(
 ) -> Images:
     """Return a data set as tensors on the device.
 
-    Looks for the files, laid out as torchvision does, in the folder $COMPANION_DATA, if set, and in the user's cache
+    It looks for the files, laid out as torchvision does, in the folder $COMPANION_DATA, if set, and in the user's cache
     ($COMPANION_CACHE, if set), and else downloads them into the cache. Every file is compared with its SHA-256 before
     it is read; a copy of Fashion-MNIST needs its .gz files beside the unpacked ones for that.
 
