@@ -1,11 +1,12 @@
 """Draw from a model: samplers are generators, so one call gives the film and the sample.
 
 `ancestral_sample` serves every chain of latents. The others go from `x_T`, draws of N(0, I),
-down to x_0, with a `denoiser`, which estimates x_0, and the `schedule` of the steps to take,
-whose `times` the denoiser is given. To skip times, give them `schedule.evenly(num)` or
-`schedule.strided(times)`; what is conditioned, in `companion.guidance`, is the denoiser. With
-`progress`, a label, they show a progress bar. They refuse an x_T of integers with a TypeError,
-and a denoiser that gives another shape than that of its x_t with a ValueError.
+down to x_0, and `ddim_invert` goes up. They have a `denoiser`, which estimates x_0, and the
+`schedule` of the steps to take, whose `times` the denoiser is given. To skip times, give
+them `schedule.evenly(num)` or `schedule.strided(times)`; what is conditioned, in
+`companion.guidance`, is the denoiser. With `progress`, a label, they show a progress bar.
+They refuse an x_T of integers with a TypeError, and a denoiser that gives another shape
+than that of its x_t with a ValueError.
 """
 
 import math

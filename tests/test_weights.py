@@ -197,10 +197,9 @@ class Observed(nn.Module):
         self.add_module(name, nn.Linear(2, 2))
 
 
-@pytest.mark.parametrize("names", [("observation", "observation_model")] * 2)
-@pytest.mark.parametrize("turn", [1, -1])
-def test_old_and_new_names_of_the_observation_model_are_the_same(tmp_path, names, turn):
-    old, new = (Observed(name) for name in names[::turn])
+@pytest.mark.parametrize("name", ["observation", "observation_model"])
+def test_the_old_name_of_the_observation_model_is_still_read(tmp_path, name):
+    old, new = Observed("observation"), Observed(name)
     save_weights(old, CARD, tmp_path)
     load_weights("tiny", new, tmp_path)
     for one, other in zip(old.parameters(), new.parameters()):

@@ -22,9 +22,6 @@ from torch import Tensor, nn
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
-# What makes p(x|z) from the decoder's output was called `observation` when weights were first shipped.
-RENAMED = ("observation.", "observation_model.")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
@@ -169,7 +166,9 @@ def load_weights(
     """
     tensors, card = _load(Card, name, folder)
     state = model.state_dict()
-    tensors = {_renamed(key, state): tensor for key, tensor in tensors.items()}
+    # What makes p(x|z) from the decoder's output was called `observation` when weights were first shipped.
+    new = {key: key.replace("observation.", "observation_model.", 1) for key in tensors}
+    tensors = {new[key] if new[key] in state else key: tensors[key] for key in tensors}
     check_architecture(f"the weights {name!r}", state | tensors if partial else tensors, model)
     for key in dict(model.named_parameters(remove_duplicate=False)).keys() & tensors.keys():
         if not (tensors[key].is_floating_point() and tensors[key].isfinite().all()):
@@ -281,14 +280,6 @@ def _is_record(card: Path) -> bool:
     with contextlib.suppress(ValueError):
         return "model" in json.loads(card.read_bytes())
     return False
-
-
-def _renamed(key: str, state: Mapping[str, Tensor]) -> str:
-    """What the model calls a tensor of the file: `observation.` is `observation_model.` in either direction."""
-    for old, new in (RENAMED, RENAMED[::-1]):
-        if key.startswith(old) and key not in state and new + key.removeprefix(old) in state:
-            return new + key.removeprefix(old)
-    return key
 
 
 def _load(
