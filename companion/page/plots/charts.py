@@ -79,13 +79,8 @@ def histogram(
         axes.stairs(heights, edges, linewidth=1.5, label=label, **signs)
     if density is not None:
         x = torch.linspace(float(edges[0]), float(edges[-1]), 400)
-        axes.plot(
-            x.numpy(),
-            numbers(density(x), "density(x)", dims=1),
-            color="black",
-            linewidth=1.4,
-            label="density",
-        )
+        y = numbers(density(x), "density(x)", dims=1)
+        axes.plot(x.numpy(), y, color="black", linewidth=1.4, label="density")
     style.mark(axes, marks or {})
     axes.grid(axis="x", visible=False)
     return finish(
@@ -112,12 +107,8 @@ def bars(
     heights = numbers([float(value) for value in values.values()], "values", dims=1)
     whiskers = numbers([float(errors.get(name, 0)) for name in values], "errors", dims=1)
     draw, error = (axes.barh, "xerr") if horizontal else (axes.bar, "yerr")
-    options: Any = {
-        error: whiskers if errors else None,
-        "color": style.BLUE,
-        "error_kw": style.WHISKER,
-    }
-    drawn = draw(range(len(heights)), heights, 0.62, **options)
+    options: Any = {error: whiskers if errors else None, "error_kw": style.WHISKER}
+    drawn = draw(range(len(heights)), heights, 0.62, color=style.BLUE, **options)
     names = axes.yaxis if horizontal else axes.xaxis
     names.set_ticks(range(len(heights)), list(values))
     if horizontal:
