@@ -13,7 +13,7 @@ from companion import runtime
 from companion.data import cache_dir, describe, load
 from companion.zoo import evaluate, sample, train
 from companion.zoo.experiments import record
-from companion.zoo.weights import Provenance, load_record, read_card, record_names, weight_names
+from companion.zoo.weights import Provenance, RecordCard, card_names, load_record, read_card
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,9 +90,9 @@ def doctor() -> bool:
     for copy in describe():
         line(f"data {copy.name}", f"{copy.folder or ''} ({copy.note})".strip)
         healthy &= copy.verified or copy.folder is None
-    for name in weight_names():
+    for name in card_names():
         line(f"weights {name}", _maker, read_card, name)
-    for name in record_names():
+    for name in card_names(RecordCard):
         line(f"record {name}", _maker, lambda name: load_record(name)[1], name)
     return healthy
 

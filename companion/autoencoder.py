@@ -56,7 +56,7 @@ def reconstruction_loss(
     return squared_error(model(x), x)
 
 
-def denoising_loss(
+def denoising_reconstruction_loss(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], noise_std: float = 0.5
 ) -> Float[Tensor, "batch"]:
     """Squared error of reconstructing x from x plus noise N(0, noise_std^2 I).
@@ -198,10 +198,6 @@ def linear_autoencoder(dim: int, latent_dim: int) -> Autoencoder:
 
 def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder:
     """Return the best linear autoencoder for the data, by principal component analysis.
-
-    Args:
-        x: the data, one vector a row.
-        latent_dim: how many principal directions to keep.
 
     Raises:
         TypeError: if x is not floating-point.

@@ -66,14 +66,8 @@ def log_likelihood(
     """Estimate log p(x) by L_K, the log of the average of K importance weights.
 
     In nats. It is random, and below log p(x) on average; the rest of the gap shrinks
-    as K grows, so a report names its K.
-
-    Args:
-        model: any chain of latents.
-        x: the data.
-        num_samples: K.
-        chunk: how many samples of the latents are decoded at once; it bounds the
-            memory, and changes the estimate only as another seed does.
+    as K = `num_samples` grows, so a report names its K. Of the latents `chunk` samples are
+    decoded at once: this bounds the memory, and changes the estimate only as another seed does.
 
     Raises:
         ValueError: if `num_samples` or `chunk` is below 1.
@@ -95,10 +89,7 @@ def active_units(
 ) -> ActiveUnits:
     """Find the latents that carry information: those whose posterior mean varies with x.
 
-    Args:
-        model: any chain of latents; of more than one, z_T is looked at.
-        x: the data, at least two examples.
-        threshold: the variance from which a latent counts as active.
+    A latent counts as active above a variance of `threshold`; of several latents, z_T is looked at.
 
     Raises:
         ValueError: if x holds fewer than two examples, or `threshold` is negative.
@@ -124,11 +115,9 @@ def mutual_information(
     At most log(num_bins), reached when the bin of the latent decides that of the factor.
     Of independent numbers it is (num_bins - 1)^2 / (2 num) on average, not zero.
 
-    Args:
-        codes: a *draw* of the latents for each example. Ranks alone count, so means of a
-            posterior would make a latent that hardly moves look as good as any other.
-        factors: the true causes of each example.
-        num_bins: bins of each variable.
+    The codes are a *draw* of the latents for each example, and the factors its true causes.
+    Ranks alone count, so means of a posterior would make a latent that hardly moves look as
+    good as any other.
 
     Raises:
         ValueError: if codes and factors are no finite matrices with equally many rows,
@@ -154,10 +143,7 @@ def mutual_information_gap(
     """Mutual information with the best latent less that with the second best, for each factor, over `entropy`.
 
     Near 1 where one latent determines the factor and no other knows it, 0 where two know it equally well.
-
-    Args:
-        information: in nats, as `mutual_information` estimates it.
-        entropy: of a factor, in nats; of equally filled bins the log of their number.
+    Both arguments are in nats; the entropy of a factor in equally filled bins is the log of their number.
 
     Raises:
         ValueError: if there are fewer than two latents, or `entropy` is not positive.

@@ -1,9 +1,12 @@
 """Draw from a model: samplers are generators, so one call gives the film and the sample.
 
-`ancestral_sample` serves every chain of latents. The others work over a denoiser and a
-schedule; among them, `ddpm_sample` draws what `ancestral_sample` draws from a `Ddpm`. To skip
-times, give them `schedule.evenly(num)` or `schedule.strided(times)`; what is conditioned, in
-`companion.guidance`, is the denoiser.
+`ancestral_sample` serves every chain of latents. The others go from `x_T`, draws of N(0, I),
+down to x_0, and `ddim_invert` goes up. They have a `denoiser`, which estimates x_0, and the
+`schedule` of the steps to take, whose `times` the denoiser is given. To skip times, give
+them `schedule.evenly(num)` or `schedule.strided(times)`; what is conditioned, in
+`companion.guidance`, is the denoiser. With `progress`, a label, they show a progress bar.
+They refuse an x_T of integers with a TypeError, and a denoiser that gives another shape
+than that of its x_t with a ValueError.
 """
 
 import math
@@ -55,18 +58,8 @@ def reverse_sample(
     """Yield x_T, x_{T-1}, ..., x_0, each drawn from a Gaussian given the one before.
 
     It is the distribution q of x_{t-1} given x_t and x_0, with the estimate x_hat in
-    place of x_0. The last step adds no noise.
-
-    Args:
-        denoiser: estimates x_0; t is taken from `schedule.times`.
-        schedule: that of the steps to take; a strided one skips times.
-        x_T: draws of N(0, I).
-        q: entry t belongs to the step from t to t - 1. Each part has shape (T + 1,),
-            the variance also (T + 1, *x_shape).
-        progress: label of a progress bar; none without it.
-
-    Raises:
-        ValueError: if the denoiser gives another shape than that of x_T.
+    place of x_0. The last step adds no noise. In q, entry t belongs to the step from
+    t to t - 1. Each part has shape (T + 1,), the variance also (T + 1, *x_shape).
 
     Book: chapter 11.
     """
@@ -91,16 +84,9 @@ def ddpm_sample(
     """Yield x_T, ..., x_0 with steps drawn from N(mu_tilde_t(x_t, x_hat), sigma_t^2 I).
 
     It is `ancestral_sample` of a `Ddpm`, but for any denoiser, such as a guided one, and
-    any schedule, and from a given x_T.
-
-    Args:
-        denoiser: estimates x_0; t is taken from `schedule.times`.
-        schedule: that of the steps to take; a strided one skips times.
-        x_T: draws of N(0, I).
-        reverse_var: sigma_t^2 at entry t, of shape (T + 1,) or (T + 1, *x_shape); by
-            default `schedule.posterior_var`. Zeros make all steps without noise.
-            Entries 0 and 1 are not used, for the last step adds no noise.
-        progress: label of a progress bar; none without it.
+    any schedule, and from a given x_T. `reverse_var` holds sigma_t^2 at entry t; its shape
+    is (T + 1,) or (T + 1, *x_shape), and its default `schedule.posterior_var`. Zeros make
+    all steps without noise. Entries 0 and 1 are not used, for the last step adds no noise.
 
     Raises:
         ValueError: if `reverse_var` has another shape, or is negative or not finite
@@ -127,15 +113,11 @@ def ddim_posterior(schedule: Schedule, eta: float) -> ReverseCoefficients:
 
     x_{t-1} is again sqrt(alpha_bar_{t-1}) x_0 and noise, of variance
     1 - alpha_bar_{t-1}: fresh noise of variance eta^2 beta_tilde_t, and for the rest
-    that which is in x_t. With eta = 1 it is `schedule.reverse_coefficients`, with eta = 0
-    nothing is random.
+    that which is in x_t; `eta` is the share of the posterior's standard deviation, in
+    [0, 1]. With eta = 1 it is `schedule.reverse_coefficients`, with eta = 0 nothing is
+    random.
 
-    Args:
-        schedule: the noise.
-        eta: share of the posterior's standard deviation, from 0 to 1.
-
-    Returns:
-        Parts of shape (T + 1,), entry t for the step from t to t - 1; entry 0 is 0.
+    The parts have shape (T + 1,), with entry t for the step from t to t - 1; entry 0 is 0.
 
     Raises:
         ValueError: if `eta` is not in [0, 1].
@@ -158,12 +140,8 @@ def ddim_sample(
 ) -> Film:
     """Yield x_T, ..., x_0 with steps that carry the noise along, and renew part of it.
 
-    Args:
-        denoiser: estimates x_0; t is taken from `schedule.times`.
-        schedule: that of the steps to take; a strided one skips times.
-        x_T: draws of N(0, I). Without noise, eta = 0, they alone decide x_0.
-        eta: from 0, no noise, to 1, where it is `ddpm_sample`.
-        progress: label of a progress bar; none without it.
+    From eta = 0, no fresh noise, where x_T alone decides x_0, to eta = 1, where it is
+    `ddpm_sample`.
 
     Raises:
         ValueError: if `eta` is not in [0, 1].
@@ -181,15 +159,6 @@ def ddim_invert(
     A step needs the noise in the x_t where it will arrive; it takes that which is
     estimated for time t where it is. So sampling from x_T gives back x_0 the more
     closely, the more steps there are.
-
-    Args:
-        denoiser: estimates x_0; t is taken from `schedule.times`.
-        schedule: that of the steps to take; a strided one skips times.
-        x_0: data.
-        progress: label of a progress bar; none without it.
-
-    Raises:
-        ValueError: if the denoiser gives another shape than that of x_0.
 
     Source: Song et al. 2021 (DDIM), sections 4.3, 5.4. Book: chapter 11.
     """
@@ -212,16 +181,8 @@ def dpm_solver_sample(
     A step is that of `ddim_sample` with eta = 0, from an estimate of x_0 that is
     extrapolated along the log signal-to-noise ratio: to the middle of the step, from
     this call of the denoiser and the one before. The first step has no call before, and
-    the last goes infinitely far; these two take the estimate as it is.
-
-    Args:
-        denoiser: estimates x_0; t is taken from `schedule.times`.
-        schedule: that of the steps to take; 10 to 20 are often enough.
-        x_T: draws of N(0, I).
-        progress: label of a progress bar; none without it.
-
-    Raises:
-        ValueError: if the denoiser gives another shape than that of x_T.
+    the last goes infinitely far; these two take the estimate as it is. A schedule of 10
+    to 20 steps is often enough.
 
     Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2. Book: chapter 11.
     """
@@ -259,14 +220,8 @@ def inpaint_sample(
     new noise in between, lets them settle. Another way is
     `companion.guidance.posterior_denoiser`.
 
-    Args:
-        denoiser: estimates x_0; t is taken from `schedule.times`.
-        schedule: that of the steps to take; a strided one skips times.
-        x_T: draws of N(0, I).
-        x: images whose observed pixels are known; the others are not looked at.
-        observed: which pixels these are, of the shape of x or of one example.
-        repeats: how often each step but the last is taken.
-        progress: label of a progress bar; none without it.
+    `observed` has the shape of x or of one example and says which pixels of x are known;
+    the others are not looked at. Each step but the last is taken `repeats` times.
 
     Raises:
         ValueError: if `x` or `observed` does not fit x_T, `observed` is not boolean, or
@@ -306,12 +261,9 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
     """The last of what a sampler yields, drawn for `chunk` examples at a time.
 
     It keeps no film, and needs the memory of one chunk, however many examples there
-    are: `in_chunks(partial(ddim_sample, denoiser, schedule), 250, x_T)`.
-
-    Args:
-        sampler: given a part of each input, yields tensors.
-        chunk: most examples at a time.
-        inputs: x_T, and what else has one entry for each example, such as labels.
+    are: `in_chunks(partial(ddim_sample, denoiser, schedule), 250, x_T)`. The inputs are
+    x_T, and what else has one entry for each example, such as labels; the sampler is
+    given a part of each.
 
     Raises:
         ValueError: if `chunk` is below 1, or the inputs are none or differ in length.

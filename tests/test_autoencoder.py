@@ -14,7 +14,7 @@ from companion.autoencoder import (
     contractive_loss,
     conv_autoencoder,
     dct_matrix,
-    denoising_loss,
+    denoising_reconstruction_loss,
     jacobian_norm,
     linear_autoencoder,
     mlp_autoencoder,
@@ -118,7 +118,7 @@ def test_attack_beats_random_noise_of_equal_norm() -> None:
 
 def test_denoising_and_robust_losses_at_an_identity_model() -> None:
     identity, x = Autoencoder(nn.Identity(), nn.Identity()), torch.zeros(20_000, 10)
-    loss = denoising_loss(identity, x, noise_std=0.5)
+    loss = denoising_reconstruction_loss(identity, x, noise_std=0.5)
     assert abs(loss.mean().item() - 10 * 0.25) <= 5 * loss.std().item() / math.sqrt(len(x))
     torch.testing.assert_close(robust_loss(identity, x[:5], radius=2.0), torch.full((5,), 4.0))
 
@@ -208,7 +208,7 @@ def test_defaults_are_those_of_the_shipped_weights() -> None:
     # The cards name a command without settings, so a changed default would make their weights irreproducible.
     identity, x = Autoencoder(nn.Identity(), nn.Identity()), torch.zeros(20_000, 4)
     for loss, mean, name in (
-        (denoising_loss, 4 * 0.5**2, "noise_std 0.5"),
+        (denoising_reconstruction_loss, 4 * 0.5**2, "noise_std 0.5"),
         (
             contractive_loss,
             0.1 * 4,
@@ -249,14 +249,20 @@ def test_losses_take_one_example_and_memory_in_any_order() -> None:
     torch.testing.assert_close(
         jacobian_norm(model, x[:1]), jacobian_norm(model, x.contiguous())[:1]
     )
-    for loss in (reconstruction_loss, denoising_loss, contractive_loss, robust_loss):
+    for loss in (reconstruction_loss, denoising_reconstruction_loss, contractive_loss, robust_loss):
         assert loss(model, x[:1]).shape == (1,)
         assert loss(model.to(memory_format=torch.channels_last), x).isfinite().all()
 
 
 def test_everything_stays_on_the_device_of_its_input() -> None:
     model, x = mlp_autoencoder(4, 8).to("meta"), torch.rand(2, 1, 28, 28, device="meta")
-    for loss in (reconstruction_loss, denoising_loss, contractive_loss, robust_loss, jacobian_norm):
+    for loss in (
+        reconstruction_loss,
+        denoising_reconstruction_loss,
+        contractive_loss,
+        robust_loss,
+        jacobian_norm,
+    ):
         assert loss(model, x).device.type == "meta", loss
     # A buffer left on the CPU must not matter: the transform follows its input.
     assert DctAutoencoder(28, 5).encode(x).device.type == "meta"
@@ -267,7 +273,7 @@ def test_everything_stays_on_the_device_of_its_input() -> None:
     "loss",
     [
         reconstruction_loss,
-        denoising_loss,
+        denoising_reconstruction_loss,
         contractive_loss,
         robust_loss,
         jacobian_norm,
@@ -313,12 +319,14 @@ def test_data_that_do_not_fit_the_model_are_refused_by_name(
             "x must be floating-point; torch.uint8 was given",
         ),
         (
-            lambda: denoising_loss(nn.Identity(), torch.zeros(1, 2), noise_std=-0.5),
+            lambda: denoising_reconstruction_loss(nn.Identity(), torch.zeros(1, 2), noise_std=-0.5),
             ValueError,
             "noise_std must not be negative, and be finite; -0.5 was given",
         ),
         (
-            lambda: denoising_loss(nn.Identity(), torch.zeros(1, 2), noise_std=math.nan),
+            lambda: denoising_reconstruction_loss(
+                nn.Identity(), torch.zeros(1, 2), noise_std=math.nan
+            ),
             ValueError,
             "noise_std must",
         ),

@@ -15,7 +15,7 @@ from companion.zoo import experiments, train, weights
 from companion.zoo.experiments import compare_scales, compare_steps, record
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES
-from companion.zoo.weights import load_record, record_names, save_weights
+from companion.zoo.weights import RecordCard, card_names, load_record, save_weights
 
 __all__ = ["recipes"]
 
@@ -37,7 +37,7 @@ def test_samples_come_with_the_errors_at_every_time(tmp_path, monkeypatch):
     train("ddpm-digits", tmp_path)
     written = record("ddpm-digits", num=130, examples=50, out=tmp_path)
     found, card = load_record("ddpm-digits-samples", tmp_path)
-    assert card == written and record_names() == ["ddpm-digits-samples"]
+    assert card == written and card_names(RecordCard) == ["ddpm-digits-samples"]
     assert found["samples"].shape == (130, 1, 8, 8) and found["samples"].dtype == torch.uint8
     assert found["samples"].float().std() > 10
     error, standard_error = found["noise_error"], found["noise_error_se"]

@@ -82,17 +82,6 @@ def test_energy_test_finds_a_shift_and_keeps_its_level() -> None:
     assert abs(share - 0.1) <= 5 * (0.1 * 0.9 / 200) ** 0.5
 
 
-def test_bad_input_gets_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"labels must have shape \(3,\); \(2,\) was given"):
-        linear_probe(torch.zeros(3, 1), torch.zeros(2), torch.zeros(1, 1), torch.zeros(1))
-    with pytest.raises(ValueError, match="normal must be finite"):
-        auroc(torch.tensor([1.0, float("nan")]), torch.tensor([2.0]))
-    with pytest.raises(ValueError, match=r"y must have shape \(num_y, 2\); \(3, 3\) was given"):
-        energy_test(torch.zeros(3, 2), torch.zeros(3, 3))
-    with pytest.raises(ValueError, match="points must be at least two"):
-        path_length_ratio(torch.zeros(3, 2))
-
-
 def test_the_probe_standardizes_and_runs_until_it_converges() -> None:
     # One coordinate, a million times smaller than the other, tells the classes apart: without standardizing, the
     # penalty on the weights would hide it, and one step of the solver would not find it.
@@ -163,20 +152,13 @@ def test_measures_take_the_half_precision_of_autocast() -> None:
             r"normal must have shape \(num,\); \(2, 1\) was given",
         ),
         (
-            lambda: energy_test(torch.zeros(1, 2), torch.zeros(3, 2)),
-            "num must be at least 2; 1 was given",
-        ),
-        (
-            lambda: energy_test(torch.full((3, 2), math.nan), torch.zeros(3, 2)),
-            "x must be finite",
-        ),
-        (
             lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0),
             "num_permutations must be at least 1; 0 was",
         ),
+        (lambda: path_length_ratio(torch.zeros(3, 2)), "points must be at least two"),
     ],
 )
-def test_other_bad_input_gets_one_sentence(call: Any, message: str) -> None:
+def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
@@ -195,6 +177,7 @@ def test_other_bad_input_gets_one_sentence(call: Any, message: str) -> None:
             torch.arange(4),
             r"test_codes must have shape \(num_test, 3\); \(4, 2\) was given",
         ),
+        (torch.zeros(4, 2), torch.zeros(2), r"labels must have shape \(4,\); \(2,\) was given"),
         (torch.full((4, 2), math.nan), torch.arange(4), "codes must be finite"),
         (
             torch.zeros(4, 2),
@@ -441,6 +424,7 @@ def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> 
     ) == pytest.approx(9)
 
 
+@pytest.mark.parametrize("measure", [energy_test, frechet_distance])
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -454,8 +438,8 @@ def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> 
         (torch.full((3, 2), math.nan), torch.zeros(5, 2), "x must be finite"),
     ],
 )
-def test_frechet_distance_refuses_what_it_cannot_compare(
-    x: torch.Tensor, y: torch.Tensor, message: str
+def test_samples_that_cannot_be_compared_are_refused(
+    measure: Any, x: torch.Tensor, y: torch.Tensor, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        frechet_distance(x, y)
+        measure(x, y)

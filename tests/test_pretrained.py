@@ -15,7 +15,7 @@ from companion.schedule import linear_schedule
 from companion.zoo import pretrained, sample
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES
-from companion.zoo.weights import save_weights, weight_names
+from companion.zoo.weights import card_names, save_weights
 
 __all__ = ["recipes"]
 
@@ -36,7 +36,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", weight_names())
+@pytest.mark.parametrize("name", card_names())
 def test_shipped_weights_come_with_their_model(name):
     model = pretrained(name)
     assert not model.training

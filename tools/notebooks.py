@@ -219,12 +219,13 @@ def check(book: Book, page: Page) -> Iterator[Problem]:
     if notebook.metadata.get("widgets"):
         yield Problem(name, "a widget state is stored; sync it")
     for index, cell in enumerate(notebook.cells):
-        for rule in [*rules.OF_A_CELL, *rules.ADVICE] if cell.cell_type == "code" else []:
-            for text in rule(cell):
-                yield Problem(name, f"cell {index}: {text}", rule in rules.ADVICE)
-    for of_all in rules.OF_A_NOTEBOOK:
-        for text in of_all(book, page, notebook):
-            yield Problem(name, text)
+        if cell.cell_type == "code":
+            for text in rules.of_a_cell(cell):
+                yield Problem(name, f"cell {index}: {text}")
+            for text in rules.advice(cell):
+                yield Problem(name, f"cell {index}: {text}", is_warning=True)
+    for text in rules.of_a_notebook(book, page, notebook):
+        yield Problem(name, text)
 
 
 def _shape(notebook: NotebookNode) -> list:

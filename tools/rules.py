@@ -1,4 +1,4 @@
-"""What a stored notebook must be: one function for each rule, which yields what is wrong."""
+"""What a stored notebook must be: functions of its cells and of the whole, which yield what is wrong."""
 
 from __future__ import annotations
 
@@ -74,26 +74,43 @@ def prints(cell: NotebookNode) -> bool:
     return not any(map(is_picture, shown)) and (streams or any(shown))
 
 
-# ------------------------------------------------------------------------------------------------ of a code cell
-
-
-def was_executed(cell: NotebookNode) -> Iterator[str]:
+def of_a_cell(cell: NotebookNode) -> Iterator[str]:
+    """What is wrong with a code cell."""
     if cell.source.strip() and not cell.execution_count:
         yield "was not executed"
-
-
-def has_known_tags(cell: NotebookNode) -> Iterator[str]:
     if unknown := tags(cell) - TAGS:
         allowed = ", ".join(sorted(TAGS))
         yield f"tag {', '.join(sorted(unknown))} is not allowed; allowed are {allowed}"
+    yield from _of_the_code(cell)
+    yield from _of_the_outputs(cell)
+    yield from _of_the_picture(cell)
 
 
-def is_short(cell: NotebookNode) -> Iterator[str]:
+def _of_the_code(cell: NotebookNode) -> Iterator[str]:
+    """It is short, asks for what Colab has, and leaves checks that are compared."""
     if (lines := _lines(cell)) > MAX_LINES:
         yield f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit"
+    for node in ast.walk(python(cell.source)):
+        names: list[str] = []
+        if isinstance(node, ast.ClassDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > MAX_CLASS_LINES:
+                limit = f"more than {MAX_CLASS_LINES}; move it to companion"
+                yield f"class {node.name} has {length} lines, {limit}"
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "."]
+        for name in names:
+            if name.split(".")[0] not in IMPORTS | sys.stdlib_module_names:
+                allowed = ", ".join(sorted(IMPORTS))
+                yield f"imports {name}; allowed are {allowed} and the standard library"
+    if verify_calls(cell.source) and COMPARED not in tags(cell):
+        yield f"calls verify, so it needs the tag {COMPARED}"
 
 
-def is_shorter(cell: NotebookNode) -> Iterator[str]:
+def advice(cell: NotebookNode) -> Iterator[str]:
+    """What is allowed in a code cell, but not good."""
     if GOOD_LINES < (lines := _lines(cell)) <= MAX_LINES:
         yield f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit"
 
@@ -102,140 +119,65 @@ def _lines(cell: NotebookNode) -> int:
     return 0 if "setup" in tags(cell) else len(re.findall(r"^.*\S", cell.source, re.MULTILINE))
 
 
-def has_short_classes(cell: NotebookNode) -> Iterator[str]:
-    for node in ast.walk(python(cell.source)):
-        if isinstance(node, ast.ClassDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            if length > MAX_CLASS_LINES:
-                yield (
-                    f"class {node.name} has {length} lines, more than {MAX_CLASS_LINES}; "
-                    "move it to companion"
-                )
-
-
-def imports_what_colab_has(cell: NotebookNode) -> Iterator[str]:
-    for node in ast.walk(python(cell.source)):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or "."]
-        for name in names:
-            if name.split(".")[0] not in IMPORTS | sys.stdlib_module_names:
-                allowed = ", ".join(sorted(IMPORTS))
-                yield f"imports {name}; allowed are {allowed} and the standard library"
-
-
-def compares_its_checks(cell: NotebookNode) -> Iterator[str]:
-    if verify_calls(cell.source) and COMPARED not in tags(cell):
-        yield f"calls verify, so it needs the tag {COMPARED}"
-
-
-def stores_no_error(cell: NotebookNode) -> Iterator[str]:
+def _of_the_outputs(cell: NotebookNode) -> Iterator[str]:
+    """They hold no error, no warning, no widget, and nothing of this machine or of stand-in data."""
     for output in cell.outputs:
         if output.output_type == "error" and "raises-exception" not in tags(cell):
             yield f"an error is stored: {output.ename}"
-
-
-def stores_no_warning(cell: NotebookNode) -> Iterator[str]:
-    for output in cell.outputs:
         if output.output_type == "stream" and output.name == "stderr":
             yield f"writes to stderr: {output.text.strip().splitlines()[-1][:100]!r}"
-
-
-def stores_no_widget(cell: NotebookNode) -> Iterator[str]:
     if any(mime.startswith(WIDGETS) for data in contents(cell) for mime in data):
         yield "a widget view is stored; sync it"
-
-
-def has_real_data(cell: NotebookNode) -> Iterator[str]:
     if any(FALLBACK.search(text) for text in texts(cell)):
         yield "was run on the fallback data; run it where the data set can be had"
-
-
-def is_of_no_machine(cell: NotebookNode) -> Iterator[str]:
     for text in texts(cell):
         if found := LOCAL.search(text):
             around = text[max(0, found.start() - 20) : found.end() + 20]
             yield f"prints something of this machine: {around!r}"
 
 
-def shows_one_picture(cell: NotebookNode) -> Iterator[str]:
+def _of_the_picture(cell: NotebookNode) -> Iterator[str]:
+    """There is one at most, with an alt text that says what is seen; a caption has a picture."""
+    alt = ((cell.metadata.get("mystnb") or {}).get("image") or {}).get("alt", "")
     if (number := pictures(cell)) > 1:
         yield f"shows {number} pictures; one alt text fits one picture, so split the cell"
-
-
-def describes_its_picture(cell: NotebookNode) -> Iterator[str]:
-    alt = ((cell.metadata.get("mystnb") or {}).get("image") or {}).get("alt", "")
-    if pictures(cell) and len(alt) < MIN_ALT:
-        yield (
-            f"shows a picture whose alt text has {len(alt)} characters; "
-            f"at least {MIN_ALT} are needed"
-        )
+    if number and len(alt) < MIN_ALT:
+        needed = f"at least {MIN_ALT} are needed"
+        yield f"shows a picture whose alt text has {len(alt)} characters; {needed}"
     if alt and not any(map(is_picture, contents(cell))):
         yield "has an alt text but shows no picture"
-
-
-def has_a_picture_for_its_caption(cell: NotebookNode) -> Iterator[str]:
-    if figure(cell.metadata).get("caption") and not pictures(cell):
+    if figure(cell.metadata).get("caption") and not number:
         yield "has a caption but shows no picture (a slider takes none; write its caption as text)"
 
 
-OF_A_CELL = [
-    *(was_executed, has_known_tags, is_short, has_short_classes),
-    *(imports_what_colab_has, compares_its_checks),
-    *(stores_no_error, stores_no_warning, stores_no_widget, has_real_data, is_of_no_machine),
-    *(shows_one_picture, describes_its_picture, has_a_picture_for_its_caption),
-]
-ADVICE = [is_shorter]
-
-
-# ------------------------------------------------------------------------------------------------ of a notebook
-
-
-def has_one_set_up_cell(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+def of_a_notebook(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+    """What is wrong with a notebook as a whole."""
     first, *others = ["setup" in tags(cell) for cell in code_cells(notebook)] or [False]
     if not first or any(others):
         yield "the first code cell, and no other, has the tag setup"
-
-
-def has_one_title(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
-    levels = page.levels
-    starts = notebook.cells[0].cell_type == "markdown" and levels[:1] == [1]
-    if not starts or levels.count(1) != 1 or 2 not in levels:
+    kinds, levels = [cell.cell_type for cell in notebook.cells], page.levels
+    if kinds[0] != "markdown" or levels[:1] != [1] or levels.count(1) != 1 or 2 not in levels:
         yield "a chapter starts with its one # heading and has ## headings below"
-
-
-def has_text_below_captions(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
-    kinds = [cell.cell_type for cell in notebook.cells]
     for index, cell in enumerate(notebook.cells):
         if figure(cell.metadata).get("caption") and kinds[index + 1 : index + 2] != ["markdown"]:
-            yield (
-                f"cell {index}: a text cell must follow a figure with a caption; "
-                "it shows the caption in Jupyter"
+            text = (
+                "a text cell must follow a figure with a caption; it shows the caption in Jupyter"
             )
-
-
-def compares_enough(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+            yield f"cell {index}: {text}"
     printing = [cell for cell in code_cells(notebook) if prints(cell)]
     compared = [cell for cell in printing if COMPARED in tags(cell)]
     if len(compared) < MIN_COMPARED * len(printing):
-        yield (
-            f"{len(compared)} of {len(printing)} cells that print text have the tag {COMPARED}; "
-            f"{MIN_COMPARED:.0%} are needed"
-        )
+        are = f"{len(compared)} of {len(printing)} cells that print text have the tag {COMPARED}"
+        yield f"{are}; {MIN_COMPARED:.0%} are needed"
+    yield from _of_the_equations(book, page, notebook)
 
 
-def names_its_equations(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
-    for label in book.equations(page):
-        if not label.startswith((CLAIM, DEFINITION)):
-            yield f"the equation {label} must be a claim ({CLAIM}...) or a definition ({DEFINITION}...)"
-
-
-def checks_its_claims(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
+def _of_the_equations(book: Book, page: Page, notebook: NotebookNode) -> Iterator[str]:
     """Each claim has a check in its own chapter, and each check that stands in the code has run."""
     equations, checked = book.equations(page), [c.label for c in checks_of(page, notebook)]
     for label in equations:
+        if not label.startswith((CLAIM, DEFINITION)):
+            yield f"the equation {label} must be a claim ({CLAIM}...) or a definition ({DEFINITION}...)"
         if label.startswith(CLAIM) and label not in checked:
             yield f"the claim {label} is not verified: no output has its line"
     for label in dict.fromkeys(checked):
@@ -245,9 +187,3 @@ def checks_its_claims(book: Book, page: Page, notebook: NotebookNode) -> Iterato
         for call in [] if "raises-exception" in tags(cell) else verify_calls(cell.source):
             if call is not None and call not in checked:
                 yield f"verify({call!r}, ...) has left no line"
-
-
-OF_A_NOTEBOOK = [
-    *(has_one_set_up_cell, has_one_title, has_text_below_captions, compares_enough),
-    *(names_its_equations, checks_its_claims),
-]

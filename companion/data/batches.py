@@ -13,18 +13,11 @@ from companion import checks
 class Batches:
     """One pass over `num_epochs` shuffles of the examples, which can stop anywhere and go on later.
 
-    The shuffle of an epoch depends on `seed` and on the epoch's number alone, so the attribute `step`, the number of
-    batches already given, is all there is to store. The batches are the same on every device. The last batch of an
-    epoch is smaller when `batch_size` does not divide the number of examples. After the last epoch none are left.
-
-    Args:
-        tensors: one or more tensors on one device with equal first dimensions, such as images and labels.
-        batch_size: examples in a batch.
-        num_epochs: how often every example is given.
-        seed: decides the shuffles; it never touches torch's own random numbers.
-
-    Yields:
-        The batch of the tensor, or a tuple of batches when there are several tensors.
+    The tensors, such as images and labels, lie on one device and have equal first dimensions; of one tensor the
+    batches are tensors, of several they are tuples. The shuffle of an epoch depends on `seed` and on the epoch's
+    number alone, so the attribute `step`, the number of batches already given, is all there is to store. Torch's own
+    random numbers are never touched, and the batches are the same on every device. The last batch of an epoch is
+    smaller when `batch_size` does not divide the number of examples. After the last epoch none are left.
 
     Raises:
         TypeError: if a count is not an integer or a tensor is not a tensor.

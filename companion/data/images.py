@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import itertools
 import os
 import tarfile
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def load(
 ) -> Images:
     """Return a data set as tensors on the device.
 
-    Looks for the files, laid out as torchvision does, in the folder $COMPANION_DATA, if set, and in the user's cache
+    It looks for the files, laid out as torchvision does, in the folder $COMPANION_DATA, if set, and in the user's cache
     ($COMPANION_CACHE, if set), and else downloads them into the cache. Every file is compared with its SHA-256 before
     it is read; a copy of Fashion-MNIST needs its .gz files beside the unpacked ones for that.
 
@@ -387,11 +388,7 @@ def _shifted_digits(split: str) -> tuple[Float[Tensor, "num 1 28 28"], Int[Tenso
     """
     images, labels = _digits(split)
     large = F.pad(F.interpolate(images, size=24, mode="bilinear"), [2, 2, 2, 2])
-    shifts = sorted(
-        ((down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)),
-        key=lambda shift: shift != (0, 0),
-    )
+    shifts = list(itertools.product((0, -2, 2), repeat=2))  # down and to the right
     # The frame is two pixels wide, so nothing but black wraps around.
-    return torch.cat([large.roll(shift, dims=(2, 3)) for shift in shifts]), labels.repeat(
-        len(shifts)
-    )
+    shifted = torch.cat([large.roll(shift, dims=(2, 3)) for shift in shifts])
+    return shifted, labels.repeat(len(shifts))

@@ -59,10 +59,7 @@ class Scenes(NamedTuple):
 def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scenes:
     """Draw `num` images whose factors are independent and uniform between the values in `SCENE_FACTORS`.
 
-    Args:
-        num: number of images.
-        seed: decides the factors; torch's own random numbers are not touched.
-        device: where the images are rendered and live.
+    The seed decides the factors; torch's own random numbers are not touched.
 
     Raises:
         TypeError: if `num` is not an integer.
@@ -83,9 +80,7 @@ def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scene
 def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
     """Render the images of given factors: one ray per sample point, without perspective, Lambert's law, one sun.
 
-    Args:
-        factors: a column for each name in `SCENE_FACTORS`, in that order; values outside the ranges given there are
-            rendered too, as long as the camera is above the horizon and the size is positive.
+    The columns are in the order of `SCENE_FACTORS`; values outside the ranges given there are rendered too.
 
     Raises:
         TypeError: if the factors are no floating-point numbers.
@@ -148,12 +143,8 @@ def _house(
     azimuth: Tensor, size: Tensor
 ) -> tuple[Float[Tensor, "num planes 3"], Float[Tensor, "num planes"]]:
     """Return the planes of each turned and scaled house."""
-    cos, sin, zero, one = (
-        azimuth.cos(),
-        azimuth.sin(),
-        torch.zeros_like(azimuth),
-        torch.ones_like(azimuth),
-    )
+    cos, sin = azimuth.cos(), azimuth.sin()
+    zero, one = torch.zeros_like(azimuth), torch.ones_like(azimuth)
     turn = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
     normals = azimuth.new_tensor(_NORMALS) @ turn.mT
     return normals, size[:, None] * azimuth.new_tensor(_DISTANCES)

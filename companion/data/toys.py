@@ -52,11 +52,7 @@ class Rings(Distribution):
 
         p(x | r) = exp(-(|x|^2 + r^2) / 2s^2) I_0(r |x| / s^2) / (2 pi s^2),
 
-    where I_0 is the modified Bessel function of order 0.
-
-    Args:
-        radii: the radii r of the circles, all positive.
-        noise: standard deviation s of the noise in each coordinate, positive.
+    where I_0 is the modified Bessel function of order 0, and `noise` is s.
 
     Raises:
         ValueError: if there is no radius, or a radius or the noise is not positive.
@@ -108,10 +104,7 @@ class Checkerboard(Distribution):
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
     ) -> Float[Tensor, "*sample 2"]:
         """Draw points: a column, one of its two black squares, and a place in it."""
-        column, pair = (
-            torch.randint(4, tuple(sample_shape)),
-            torch.randint(2, tuple(sample_shape)),
-        )
+        column, pair = (torch.randint(num, tuple(sample_shape)) for num in (4, 2))
         corner = torch.stack([column, 2 * pair + column % 2], -1) - 2
         return corner + torch.rand(corner.shape)
 

@@ -1,5 +1,7 @@
 """The U-Net of diffusion models: from a noisy image and a time to an image.
 
+Throughout, h are feature maps of `num_channels`, and e is an embedding of the time of size `num_embedding`.
+
 On the way down the side of the feature maps halves and their number grows; on the way
 up each block also sees the output of its mirror image on the way down. The residual
 stream h keeps its width from block to block: no shortcut needs a layer.
@@ -24,10 +26,6 @@ from companion.networks.residual import start_at_zero
 class ShiftedNorm(nn.Module):
     """norm(h + W e): the embedding e of the time moves the mean of every channel.
 
-    Args:
-        num_channels: of h.
-        num_embedding: size of e.
-
     Source: Ho et al. 2020, appendix B. Book: chapter 10.
     """
 
@@ -48,10 +46,6 @@ class ShiftedNorm(nn.Module):
 class AdaptiveNorm(nn.Module):
     """(1 + scale) norm(h) + shift, where the embedding e gives both for every channel.
 
-    Args:
-        num_channels: of h.
-        num_embedding: size of e.
-
     Source: Dhariwal & Nichol 2021, section 3.1. Book: chapter 10.
     """
 
@@ -71,11 +65,7 @@ class AdaptiveNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """h + attention(h): every pixel looks at all others.
-
-    Args:
-        num_channels: of h.
-        heads: parts of the channels that look independently; it divides their number.
+    """h + attention(h): every pixel looks at all others; `heads` parts of the channels look independently.
 
     Raises:
         ValueError: if `heads` does not divide `num_channels`.
@@ -106,14 +96,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """h + branch(h, skip, e), then attention if `attends`.
 
-    The branch has two convolutions, and the second starts at zero.
-
-    Args:
-        num_channels: of h.
-        num_skip: channels of `skip`, 0 without one.
-        num_embedding: size of e.
-        conditioning: makes the normalization that depends on e, such as `ShiftedNorm`.
-        attends: whether attention follows.
+    The branch has two convolutions, and the second starts at zero. `skip` has `num_skip`
+    channels, 0 without one; `conditioning` makes the normalization that depends on e.
 
     Source: Ho et al. 2020, appendix B, without the shortcut's convolution.
     Book: chapter 10.

@@ -37,12 +37,9 @@ def save_run(
 ) -> None:
     """Write the state of a run between two steps, so that `load_run` continues it as if it had never stopped.
 
-    The state of torch's random numbers, on CPU and CUDA, is stored too. If writing fails, the previous file stays.
-
-    Args:
-        path: the file; its folder is created.
-        settings: what describes the run, such as its learning rate.
-        parts: everything that changes during the run: `model=model, optimizer=optimizer, batches=batches`.
+    The parts are everything that changes during the run, `model=model, optimizer=optimizer, batches=batches`, and the
+    settings describe it, such as its learning rate. The state of torch's random numbers, on CPU and CUDA, is stored
+    too. The file's folder is created. If writing fails, the previous file stays.
 
     Raises:
         TypeError: if a part's state holds what cannot be read again without running code.

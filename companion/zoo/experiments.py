@@ -24,7 +24,7 @@ from companion.samplers import ancestral_sample, ddim_sample, in_chunks
 from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
 from companion.zoo.recipes import recipe
 from companion.zoo.runs import measurement, provenance
-from companion.zoo.weights import RecordCard, save_record, writable_folder
+from companion.zoo.weights import RecordCard, save_tensors, writable_folder
 
 
 class Record(NamedTuple):
@@ -101,7 +101,7 @@ def _write(
 ) -> RecordCard:
     origin = provenance(start, seed) | {"name": f"{name}-{kind}", "command": command}
     card = RecordCard(model=name, **origin, **measurement(found.metric, found.values))
-    return save_record(found.tensors, card, out)
+    return save_tensors(found.tensors, card, out)
 
 
 @torch.no_grad()

@@ -17,17 +17,11 @@ from companion.vae import Vae
 
 @dataclass(frozen=True)
 class Measure:
-    """A measurement by name.
-
-    Attributes:
-        function: gives one value per example; it is given what the loss is given.
-        text: what that is, with its unit; "{num_samples}" stands for the number of samples.
-        num_samples: importance samples K of an estimate L_K of log p(x); None if nothing is estimated so.
-    """
+    """A measurement: a function that gives one value per example, from what the loss is given."""
 
     function: Loss
-    text: str
-    num_samples: int | None = None
+    text: str  # what it measures, with its unit; "{num_samples}" stands for the number of samples
+    num_samples: int | None = None  # K of an estimate L_K of log p(x), if it is one
 
     def __call__(
         self, model: nn.Module, *examples: Shaped[Tensor, "batch ..."]

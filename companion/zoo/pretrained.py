@@ -9,17 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from companion import checks, runtime
+from companion import checks, runtime, samplers
 from companion.data import TOYS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
-from companion.samplers import (
-    ancestral_sample,
-    ddim_sample,
-    ddpm_sample,
-    dpm_solver_sample,
-    in_chunks,
-)
 from companion.zoo.recipes import recipe
 from companion.zoo.weights import load_weights, writable_folder
 
@@ -27,10 +20,10 @@ CHUNK = 100
 """Examples that are drawn at once."""
 
 SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
-    "ddim": ddim_sample,
-    "dpm-solver": dpm_solver_sample,
-    "beta-tilde": ddpm_sample,
-    "beta": lambda denoiser, schedule, x_T, **options: ddpm_sample(
+    "ddim": samplers.ddim_sample,
+    "dpm-solver": samplers.dpm_solver_sample,
+    "beta-tilde": samplers.ddpm_sample,
+    "beta": lambda denoiser, schedule, x_T, **options: samplers.ddpm_sample(
         denoiser, schedule, x_T, schedule.beta, **options
     ),
 }
@@ -42,15 +35,9 @@ def pretrained(
 ) -> nn.Module:
     """A model of the book with its trained weights, ready to be used and not to be trained.
 
-    It takes a second at most. To train on, call `.requires_grad_()`; to measure it, see `evaluate`.
-
-    Args:
-        name: of the weights, such as "ddpm-mnist".
-        folder: where the weights are, if they are not shipped.
-        device: where the model shall live; the CPU if not given.
-
-    Returns:
-        The model in evaluation mode, its parameters without gradients.
+    It takes a second at most. The model is in evaluation mode, its parameters without gradients,
+    and on the CPU if no device is given. To train on, call `.requires_grad_()`; to measure it, see
+    `evaluate`. Weights that are not shipped are looked for in `folder`.
 
     Raises:
         ValueError: if no recipe or no weights have this name, or the weights are damaged.
@@ -114,9 +101,9 @@ def sample(
         x_T = model.prior(num).sample()
         with runtime.autocast():
             draw = partial(draw, model.denoiser, schedule, progress=name)
-            x = in_chunks(draw, CHUNK, x_T)
+            x = samplers.in_chunks(draw, CHUNK, x_T)
     elif steps is None and sampler is None:
-        *_, x = ancestral_sample(model, num)
+        *_, x = samplers.ancestral_sample(model, num)
     else:
         raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
     x = chosen.restore(x)

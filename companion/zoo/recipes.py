@@ -8,18 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from companion import runtime
-from companion.autoencoder import (
-    contractive_loss,
-    conv_autoencoder,
-    denoising_loss,
-    mlp_autoencoder,
-    reconstruction_loss,
-    robust_loss,
-)
+from companion import autoencoder, runtime
 from companion.data import TOYS, binarize, load, scenes, to_symmetric, to_unit, toy_density
-from companion.ddpm import Ddpm
-from companion.ddpm import denoising_loss as diffusion_loss
+from companion.ddpm import Ddpm, denoising_loss
 from companion.elbo import elbo_loss, importance_weighted_loss
 from companion.guidance import classifier_free_loss
 from companion.ladders import conv_ladder, mlp_ladder
@@ -28,32 +19,8 @@ from companion.score import denoising_score_matching_loss
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
 from companion.variances import bound_weights
-from companion.zoo.architectures import (
-    classes_ddpm,
-    codes,
-    color_ddpm,
-    color_ladder,
-    color_vae,
-    decoded,
-    digit_score,
-    digits_ddpm,
-    joint_ddpm,
-    latent_ddpm,
-    mnist_ddpm,
-    scene_vae,
-    toy_ddpm,
-)
-from companion.zoo.measures import (
-    Measure,
-    bits_of_elbo,
-    bits_of_log_likelihood,
-    cross_entropy,
-    cross_entropy_with_rejects,
-    misclassified,
-    negative_elbo,
-    negative_log_likelihood,
-    squared_error_of_means,
-)
+from companion.zoo import architectures, measures
+from companion.zoo.measures import Measure
 
 
 def cosine(progress: float) -> float:
@@ -73,12 +40,12 @@ def warming(progress: float) -> dict[str, float]:
 
 def simple_loss(model: Ddpm, x: Tensor) -> Tensor:
     """L_simple, the squared error of the noise."""
-    return diffusion_loss(model, x, model.schedule.snr)
+    return denoising_loss(model, x, model.schedule.snr)
 
 
 def v_loss(model: Ddpm, x: Tensor) -> Tensor:
     """Squared error of v."""
-    return diffusion_loss(model, x, 1 / model.schedule.noise_var)
+    return denoising_loss(model, x, 1 / model.schedule.noise_var)
 
 
 def v_loss_of_classes(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
@@ -100,53 +67,42 @@ def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
 
 def bound_loss(model: Ddpm, x: Tensor) -> Tensor:
     """Minus the bound over T, but for a constant, where the likelihood is Gaussian."""
-    return diffusion_loss(model, x, bound_weights(model.schedule, model.reverse_var).x_0)
+    return denoising_loss(model, x, bound_weights(model.schedule, model.reverse_var).x_0)
 
 
 RECONSTRUCTION = Measure(
-    reconstruction_loss, "squared error of a test image, summed over its pixels"
+    autoencoder.reconstruction_loss, "squared error of a test image, summed over its pixels"
 )
+LIKELIHOOD = partial(Measure, measures.negative_log_likelihood, num_samples=100)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All that decides one training: data set, architecture, what is minimized, what is measured on the test split.
 
-    Attributes:
-        data: a name that `load` accepts, "scenes", or one of `toy_density`.
-        model: builds the model.
-        loss: what is minimized, one value per example; it is given the labels, too, if `labels` is set.
-        metric: what is measured on the test split, one value per example; given the same as the loss.
-        epochs: passes over the training split.
-        batch_size: examples in a batch.
-        lr: learning rate of Adam at the start.
-        schedule: factor of the learning rate when a share of the steps, from 0 to 1, is done.
-        options: keyword arguments of `loss` when a share of the steps is done.
-        labels: whether the examples' labels are needed.
-        ema: decay of an average of the weights, which is what is stored; None for the last weights.
-        prepare: what each batch, and the test split, goes through first; it may be random.
-        restore: turns what the model draws back into data, such as images on [0, 1].
-        start: name of shipped weights to start from, in place of random ones; what they lack stays random.
-        num_test: how many test examples are measured, the first ones; None for all.
-        seed: of initialization, batches and noise, and again of the measurement.
+    Loss and metric give one value per example, and are given the labels, too, if `labels` is set. `progress` is the
+    share of the steps, from 0 to 1, that is done.
     """
 
-    data: str
+    data: str  # a name that `load` accepts, "scenes", or one of `toy_density`
     model: Callable[[], nn.Module]
     loss: Loss
     metric: Measure = RECONSTRUCTION
-    epochs: int = 10
+    epochs: int = 10  # passes over the training split
     batch_size: int = 128
-    lr: float = 1e-3
-    schedule: Callable[[float], float] = lambda progress: 1.0
+    lr: float = 1e-3  # of Adam, at the start
+    schedule: Callable[[float], float] = lambda progress: 1.0  # factor of the learning rate
+    # Keyword arguments of the loss.
     options: Callable[[float], dict[str, float]] = lambda progress: {}
     labels: bool = False
-    ema: float | None = None
+    ema: float | None = None  # decay of an average of the weights, which then is what is stored
+    # What each batch, and the test split, goes through first; it may be random.
     prepare: Callable[[Tensor], Tensor] = lambda x: x
+    # From what the model draws back to data, such as images on [0, 1].
     restore: Callable[[Tensor], Tensor] = lambda x: x
-    start: str | None = None
-    num_test: int | None = None
-    seed: int = 0
+    start: str | None = None  # shipped weights to start from; what they lack stays random
+    num_test: int | None = None  # how many test examples are measured, the first ones; None for all
+    seed: int = 0  # of initialization, batches and noise, and again of the measurement
 
     def examples(self, split: str) -> tuple[Tensor, ...]:
         """The examples of a split, "train" or "test", and their labels if the recipe needs them.
@@ -184,10 +140,8 @@ def recipe(name: str) -> Recipe:
 BINARY_MNIST = partial(
     Recipe,
     "mnist",
-    metric=Measure(
-        negative_log_likelihood,
-        "minus log p(x) of a binarized test image, in nats, estimated by L_{num_samples}",
-        num_samples=100,
+    metric=LIKELIHOOD(
+        "minus log p(x) of a binarized test image, in nats, estimated by L_{num_samples}"
     ),
     prepare=binarize,
     schedule=cosine,
@@ -197,10 +151,10 @@ BINARY_MNIST = partial(
 SCENES = partial(
     Recipe,
     "scenes",
-    scene_vae,
+    architectures.scene_vae,
     elbo_loss,
     metric=Measure(
-        squared_error_of_means,
+        measures.squared_error_of_means,
         "squared error of a test image, decoded from the mean of q, summed over its values",
     ),
     epochs=30,
@@ -215,7 +169,7 @@ DDPM = partial(
     Recipe,
     loss=v_loss,
     metric=Measure(
-        bits_of_elbo,
+        measures.bits_of_elbo,
         "minus the bound on log p(x) of a test image of 256 levels, in bits per "
         "dimension, from 8 steps",
     ),
@@ -229,8 +183,8 @@ DDPM = partial(
 POINTS = partial(
     DDPM,
     "mixture",
-    toy_ddpm,
-    metric=Measure(negative_elbo, "minus the bound on log p(x) of a test point, in nats"),
+    architectures.toy_ddpm,
+    metric=Measure(measures.negative_elbo, "minus the bound on log p(x) of a test point, in nats"),
     epochs=60,
     batch_size=500,
     lr=2e-3,
@@ -240,11 +194,13 @@ POINTS = partial(
 )
 
 RECIPES = {
-    "ae-mnist": Recipe("mnist", mlp_autoencoder, reconstruction_loss),
-    "dae-mnist": Recipe("mnist", mlp_autoencoder, denoising_loss),
-    "cae-mnist": Recipe("mnist", mlp_autoencoder, contractive_loss),
-    "robust-ae-mnist": Recipe("mnist", mlp_autoencoder, robust_loss),
-    "conv-ae-mnist": Recipe("mnist", conv_autoencoder, reconstruction_loss),
+    "ae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.reconstruction_loss),
+    "dae-mnist": Recipe(
+        "mnist", autoencoder.mlp_autoencoder, autoencoder.denoising_reconstruction_loss
+    ),
+    "cae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.contractive_loss),
+    "robust-ae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.robust_loss),
+    "conv-ae-mnist": Recipe("mnist", autoencoder.conv_autoencoder, autoencoder.reconstruction_loss),
     "gray-vae-mnist": Recipe(
         "mnist",
         partial(mlp_vae, latent_dim=20, hidden=(400,), activation=nn.ReLU),
@@ -268,11 +224,9 @@ RECIPES = {
     "conv-hvae-mnist": BINARY_MNIST(
         conv_ladder,
         elbo_loss,
-        metric=Measure(
-            negative_log_likelihood,
+        metric=LIKELIHOOD(
             "minus log p(x) of the first 2000 binarized test images, in nats, "
-            "estimated by L_{num_samples}",
-            num_samples=100,
+            "estimated by L_{num_samples}"
         ),
         num_test=2000,
         epochs=40,
@@ -280,10 +234,10 @@ RECIPES = {
         lr=2e-3,
         options=warming,
     ),
-    "ddpm-mnist": DDPM("mnist", mnist_ddpm, epochs=16),
+    "ddpm-mnist": DDPM("mnist", architectures.mnist_ddpm, epochs=16),
     "ddpm-mnist-classes": DDPM(
         "mnist",
-        classes_ddpm,
+        architectures.classes_ddpm,
         loss=v_loss_of_classes,
         epochs=6,
         lr=5e-4,
@@ -292,15 +246,15 @@ RECIPES = {
     ),
     # One network for both: of half the digits it is told the class.
     "ddpm-mnist-joint": DDPM(
-        "mnist", joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
+        "mnist", architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
     ),
     # As Ho et al. train: the network estimates the noise.
     "ddpm-digits": DDPM(
         "digits",
-        digits_ddpm,
+        architectures.digits_ddpm,
         loss=simple_loss,
         metric=Measure(
-            bits_of_elbo,
+            measures.bits_of_elbo,
             "minus the bound on log p(x) of a test image of 17 levels, in bits per "
             "dimension, from 8 steps",
         ),
@@ -310,21 +264,22 @@ RECIPES = {
     # In the latent space of a VAE.
     "ldm-mnist": DDPM(
         "mnist",
-        latent_ddpm,
+        architectures.latent_ddpm,
         metric=Measure(
-            negative_elbo, "minus the bound on the log-density of a code of a test image, in nats"
+            measures.negative_elbo,
+            "minus the bound on the log-density of a code of a test image, in nats",
         ),
         epochs=100,
         batch_size=256,
-        prepare=codes,
-        restore=decoded,
+        prepare=architectures.codes,
+        restore=architectures.decoded,
     ),
     "ddpm-toy2d": POINTS(loss=simple_loss),
     # The same training, of which the weights of the loss alone differ.
     "ddpm-toy2d-bound": POINTS(loss=bound_loss),
     "score-mnist": DDPM(
         "mnist",
-        digit_score,
+        architectures.digit_score,
         loss=denoising_score_matching_loss,
         metric=Measure(
             denoising_score_matching_loss,
@@ -337,8 +292,10 @@ RECIPES = {
     "classifier-mnist": Recipe(
         "mnist",
         DigitClassifier,
-        cross_entropy,
-        metric=Measure(misclassified, "share of the test images that it takes for another digit"),
+        measures.cross_entropy,
+        metric=Measure(
+            measures.misclassified, "share of the test images that it takes for another digit"
+        ),
         epochs=12,
         schedule=cosine,
         lr=2e-3,
@@ -348,9 +305,10 @@ RECIPES = {
     "judge-mnist": Recipe(
         "mnist",
         partial(DigitClassifier, num_classes=11),
-        cross_entropy_with_rejects,
+        measures.cross_entropy_with_rejects,
         metric=Measure(
-            misclassified, "share of the test images that it refuses or takes for another digit"
+            measures.misclassified,
+            "share of the test images that it refuses or takes for another digit",
         ),
         epochs=12,
         schedule=cosine,
@@ -360,12 +318,10 @@ RECIPES = {
     # For a GPU: photographs in all their 256 levels.
     "vae-cifar10": Recipe(
         "cifar10",
-        color_vae,
+        architectures.color_vae,
         elbo_loss,
-        metric=Measure(
-            negative_log_likelihood,
-            "minus log p(x) of a test image of 256 levels, in nats, estimated by L_{num_samples}",
-            num_samples=100,
+        metric=LIKELIHOOD(
+            "minus log p(x) of a test image of 256 levels, in nats, estimated by L_{num_samples}"
         ),
         epochs=200,
         batch_size=128,
@@ -373,10 +329,10 @@ RECIPES = {
     ),
     "conv-hvae-cifar10": Recipe(
         "cifar10",
-        color_ladder,
+        architectures.color_ladder,
         elbo_loss,
         metric=Measure(
-            bits_of_log_likelihood,
+            measures.bits_of_log_likelihood,
             "minus log p(x) of a test image of 256 levels, in bits per dimension, "
             "estimated by L_{num_samples}",
             num_samples=10,
@@ -387,7 +343,7 @@ RECIPES = {
         options=warming,
         ema=0.999,
     ),
-    "ddpm-cifar10": DDPM("cifar10", color_ddpm, epochs=200, batch_size=128, lr=5e-4),
+    "ddpm-cifar10": DDPM("cifar10", architectures.color_ddpm, epochs=200, batch_size=128, lr=5e-4),
     "vae-scenes": SCENES(),
     "beta-vae-scenes": SCENES(options=relaxing),
 }

@@ -21,16 +21,10 @@ from tqdm import tqdm
 from companion import checks, runtime
 from companion.data import Batches
 from companion.training import exponential_average, fit
+from companion.zoo import weights
 from companion.zoo.checkpoints import Stateful, load_run, remove_run, save_run
 from companion.zoo.recipes import Recipe, recipe
-from companion.zoo.weights import (
-    Card,
-    RecordCard,
-    load_weights,
-    save_record,
-    save_weights,
-    writable_folder,
-)
+from companion.zoo.weights import Card, load_weights, writable_folder
 
 
 def train(
@@ -93,7 +87,7 @@ def train(
                 parameter.copy_(parameter.half())
         result = measurement(str(chosen.metric), _evaluate(model, chosen))
         origin |= {"name": name, "command": command, "minutes": round(minutes, 2)}
-        card = save_weights(model, Card(data=chosen.data, **origin, **result), out)
+        card = weights.save_weights(model, Card(data=chosen.data, **origin, **result), out)
         remove_run(unfinished)
     return card
 
@@ -148,12 +142,12 @@ def evaluate(
     result = measurement(str(chosen.metric), each)
     card = replace(card, **result)
     if out is not None:
-        save_weights(model, card, out)
+        weights.save_weights(model, card, out)
         if values:
             command += "" if folder is None else f" --folder {Path(folder).name}"
             origin = provenance(start, chosen.seed) | {"command": command}
-            record = RecordCard(name=f"{name}-values", model=name, **origin, **result)
-            save_record({"values": each.float()}, record, out)
+            record = weights.RecordCard(name=f"{name}-values", model=name, **origin, **result)
+            weights.save_tensors({"values": each.float()}, record, out)
     return card
 
 

@@ -22,9 +22,6 @@ from torch import Tensor, nn
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
-# What makes p(x|z) from the decoder's output was called `observation` when weights were first shipped.
-RENAMED = ("observation.", "observation_model.")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
@@ -115,13 +112,13 @@ def save_weights(model: nn.Module, card: Card, folder: Path | str | None = None)
                 f"parameters must be finite and fit into float16 (at most 65504); {key!r} does not"
             )
     num = sum(p.numel() for p in model.parameters())
-    return _save(tensors, dataclasses.replace(card, num_parameters=num), folder)
+    return save_tensors(tensors, dataclasses.replace(card, num_parameters=num), folder)
 
 
-def save_record(
-    tensors: Mapping[str, Tensor], card: RecordCard, folder: Path | str | None = None
-) -> RecordCard:
-    """Write what was measured on weights as these are written: tensors with a card.
+def save_tensors(
+    tensors: Mapping[str, Tensor], card: AnyCard, folder: Path | str | None = None
+) -> AnyCard:
+    """Write tensors with their card, such as a record of what was measured on weights.
 
     Returns:
         The card as written, with `sha256` filled in.
@@ -130,20 +127,28 @@ def save_record(
         ValueError: if the card's name is no plain file name.
         OSError: if the files cannot be written.
     """
-    return _save(tensors, card, folder)
+    if not card.name or Path(card.name).name != card.name:
+        raise ValueError(f"name must be a plain file name; {card.name!r} was given")
+    # Copies, since safetensors refuses tensors that share memory, as tied weights do.
+    own = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
+    blob = safetensors.torch.save(own)
+    card = dataclasses.replace(card, sha256=hashlib.sha256(blob).hexdigest())
+    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    path = _folder(folder) / card.name
+    write_files({Path(f"{path}.safetensors"): blob, Path(f"{path}.json"): text.encode()})
+    return card
 
 
 def load_record(
     name: str, folder: Path | str | None = None
 ) -> tuple[dict[str, Tensor], RecordCard]:
-    """Return the tensors that `save_record` wrote, and their card.
+    """Return the tensors of a record, and their card.
 
     Raises:
         ValueError: if there is no record of this name, or its file is not the one the card describes.
         FileNotFoundError: if the card is there and its file is not.
     """
-    tensors, card = _load(RecordCard, name, folder)
-    return tensors, card
+    return _load(RecordCard, name, folder)
 
 
 def load_weights(
@@ -151,11 +156,8 @@ def load_weights(
 ) -> Card:
     """Copy shipped weights into a model of the same architecture, keeping the model's dtype and device.
 
-    Args:
-        name: one of `weight_names`.
-        model: what to copy into; `companion.zoo.pretrained` builds it, too.
-        folder: where the weights are, if not with the companion.
-        partial: whether the model may hold more than the weights do; the rest then stays as it is.
+    The name is one of `card_names`. With `partial` the model may hold more than the weights do; the rest then stays as
+    it is. `companion.zoo.pretrained` builds the model, too.
 
     Raises:
         ValueError: if there are no weights of this name, their file is not the one the card describes, a parameter is
@@ -164,7 +166,9 @@ def load_weights(
     """
     tensors, card = _load(Card, name, folder)
     state = model.state_dict()
-    tensors = {_renamed(key, state): tensor for key, tensor in tensors.items()}
+    # What makes p(x|z) from the decoder's output was called `observation` when weights were first shipped.
+    new = {key: key.replace("observation.", "observation_model.", 1) for key in tensors}
+    tensors = {new[key] if new[key] in state else key: tensors[key] for key in tensors}
     check_architecture(f"the weights {name!r}", state | tensors if partial else tensors, model)
     for key in dict(model.named_parameters(remove_duplicate=False)).keys() & tensors.keys():
         if not (tensors[key].is_floating_point() and tensors[key].isfinite().all()):
@@ -180,18 +184,17 @@ def read_card(name: str, folder: Path | str | None = None) -> Card:
     return _load(Card, name, folder)[1]
 
 
-def weight_names(folder: Path | str | None = None) -> list[str]:
-    """The names that `load_weights` accepts.
+def card_names(kind: type[Provenance] = Card, folder: Path | str | None = None) -> list[str]:
+    """The names that `load_weights` accepts, or `load_record` where the kind is `RecordCard`.
 
     Raises:
         ValueError: if `folder` is no folder.
     """
-    return _names(Card, folder)
-
-
-def record_names(folder: Path | str | None = None) -> list[str]:
-    """The names that `load_record` accepts; raises like `weight_names`."""
-    return _names(RecordCard, folder)
+    home = _folder(folder)
+    if not home.is_dir():
+        raise ValueError(f"folder must be a folder of weights; {home} is none")
+    cards = home.glob("*.json")
+    return sorted(path.stem for path in cards if _is_record(path) == (kind is RecordCard))
 
 
 def check_architecture(what: str, tensors: Mapping[str, Any], model: nn.Module) -> None:
@@ -272,14 +275,6 @@ def _folder(given: Path | str | None) -> Path:
     return WEIGHTS if given is None else Path(given)
 
 
-def _names(kind: type[Provenance], given: Path | str | None) -> list[str]:
-    folder = _folder(given)
-    if not folder.is_dir():
-        raise ValueError(f"folder must be a folder of weights; {folder} is none")
-    cards = folder.glob("*.json")
-    return sorted(path.stem for path in cards if _is_record(path) == (kind is RecordCard))
-
-
 def _is_record(card: Path) -> bool:
     """Whether a card names the weights that were measured; a damaged one is taken for that of weights."""
     with contextlib.suppress(ValueError):
@@ -287,33 +282,12 @@ def _is_record(card: Path) -> bool:
     return False
 
 
-def _renamed(key: str, state: Mapping[str, Tensor]) -> str:
-    """What the model calls a tensor of the file: `observation.` is `observation_model.` in either direction."""
-    for old, new in (RENAMED, RENAMED[::-1]):
-        if key.startswith(old) and key not in state and new + key.removeprefix(old) in state:
-            return new + key.removeprefix(old)
-    return key
-
-
-def _save(tensors: Mapping[str, Tensor], card: AnyCard, folder: Path | str | None) -> AnyCard:
-    if not card.name or Path(card.name).name != card.name:
-        raise ValueError(f"name must be a plain file name; {card.name!r} was given")
-    # Copies, since safetensors refuses tensors that share memory, as tied weights do.
-    own = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
-    blob = safetensors.torch.save(own)
-    card = dataclasses.replace(card, sha256=hashlib.sha256(blob).hexdigest())
-    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
-    path = _folder(folder) / card.name
-    write_files({Path(f"{path}.safetensors"): blob, Path(f"{path}.json"): text.encode()})
-    return card
-
-
 def _load(
     kind: type[AnyCard], name: str, given: Path | str | None
 ) -> tuple[dict[str, Tensor], AnyCard]:
     """The tensors of a file, and its card; the file is the one that the card describes."""
     folder, what = _folder(given), "record" if kind is RecordCard else "weights"
-    if name not in (accepted := _names(kind, given)):
+    if name not in (accepted := card_names(kind, given)):
         raise ValueError(f"name must be one of the {what} {accepted}; {name!r} was given")
     what = f"the {what} {name!r}"
     card = _parse(kind, (folder / f"{name}.json").read_bytes(), name, what)

@@ -750,7 +750,8 @@ denoiser = mlp([2, 64, 64, 2], activation=torch.nn.SiLU)
 batches = data.Batches(points, batch_size=256, num_epochs=pick(small=10, full=40))
 optimizer = torch.optim.Adam(denoiser.parameters(), lr=1e-2, fused=True)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
-for _ in fit(denoiser, partial(autoencoder.denoising_loss, noise_std=sigma), batches, optimizer):
+undo_noise = partial(autoencoder.denoising_reconstruction_loss, noise_std=sigma)
+for _ in fit(denoiser, undo_noise, batches, optimizer):
     schedule.step()
 
 

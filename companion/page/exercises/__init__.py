@@ -10,7 +10,8 @@
         return abs(x) ** 2  # another way than the one that the exercise asks for
 
 The reader calls `check_dct_error(answer)` or `check_square(function)` and reads one line: correct, not answered
-yet, or not yet with a hint.
+yet, or not yet with a hint. The exercise has a name in lower case with hyphens, as the page calls it. The hint is one
+or two sentences towards the answer, shown when it differs; the remark is what the check says of a right answer.
 """
 
 import copy
@@ -44,9 +45,6 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
     The check prints `correct: name` and the remark. While an answer is still `...` or None it prints
     `not answered yet: name`, so a notebook with open exercises runs to its end.
 
-    Args:
-        name: the exercise as the page calls it, in lower case with hyphens.
-
     Raises:
         NotYet: from the check, if an expectation fails.
     """
@@ -73,14 +71,7 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
 def same_function(
     name: str, inputs: Sequence[tuple[Any, ...]], *, hint: str, remark: str
 ) -> Callable[[Callable[..., Any]], Callable[[Any], None]]:
-    """Turn a function into the check that the reader's function agrees with it.
-
-    Args:
-        name: the exercise as the page calls it, in lower case with hyphens.
-        inputs: argument tuples, at least one.
-        hint: shown when the results differ.
-        remark: what the check says of a right answer.
-    """
+    """Turn a function into the check that the reader's function agrees with it on all `inputs`, tuples of arguments."""
 
     def decorate(reference: Callable[..., Any]) -> Callable[[Any], None]:
         def check(function: Callable[..., Any]) -> str:
@@ -94,13 +85,9 @@ def same_function(
 
 
 def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1e-4) -> None:
-    """Expect numbers that agree with the expected ones, relative to the largest of these.
+    """Expect numbers that agree with the expected ones, of the same shape.
 
-    Args:
-        answer: the reader's tensor, number or nested sequence of numbers.
-        expected: the right value, of the same shape.
-        hint: one or two sentences towards the answer; shown when it differs.
-        rtol: accepted difference, as a fraction of the largest expected magnitude; 1e-9 is accepted always.
+    They may differ by `rtol` of the largest expected magnitude, and by 1e-9 always.
 
     Raises:
         NotYet: naming the first thing that differs: type, shape, finiteness, sign or size; then the hint.
@@ -133,18 +120,14 @@ def expect_function(
     inputs: Sequence[tuple[Any, ...]],
     hint: str,
 ) -> None:
-    """Expect a function that agrees with a reference on every tuple of arguments.
+    """Expect a function that agrees with a reference, which is never shown, on every tuple of arguments.
 
-    A stub (one that returns `...` or None, or raises NotImplementedError) counts as not answered.
-
-    Args:
-        function: the reader's function.
-        reference: ours; it is never shown.
-        inputs: argument tuples, at least one; each function gets its own copy of them.
-        hint: shown when the results differ.
+    A stub (one that returns `...` or None, or raises NotImplementedError) counts as not answered. Each function gets
+    its own copy of the arguments.
 
     Raises:
         NotYet: naming the arguments' position in `inputs` where the results differ; then the hint.
+        ValueError: if `inputs` is empty.
     """
     if not inputs:
         raise ValueError("inputs must hold at least one tuple of arguments; none was given")

@@ -9,6 +9,10 @@ For several panels, make the figure first and hand each function its axes; the l
     histogram({"test": errors}, x_label="squared error", axes=right)
 
 No figure is known to pyplot, so nothing is shown twice, nothing has to be closed, and no global setting changes.
+
+Every function takes `axes`, where to draw, by default those of a new figure. `x_label`, `y_label` and `value_label` say
+what is drawn, with its unit; `bounds` are left, right, bottom and top of a part of the plane; `marks` are named places
+on the x axis, drawn as thin vertical lines.
 """
 
 from companion.page.plots.charts import bars, curves, heatmap, histogram, kl_per_level

@@ -11,25 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from companion.page.plots.style import (
-    BLUE,
-    WHISKER,
-    Figure,
-    color_key,
-    finish,
-    house_style,
-    look,
-    mark,
-    new_axes,
-)
-from companion.page.plots.values import (
-    Density,
-    Values,
-    check_names,
-    check_one_each,
-    numbers,
-    plain,
-)
+from companion.page.plots import style
+from companion.page.plots.style import Figure, color_key, finish, house_style, new_axes
+from companion.page.plots.values import Density, Values, check_names, check_one_each, numbers, plain
 
 if TYPE_CHECKING:
     from companion.elbo import ElboTerms
@@ -49,15 +33,8 @@ def curves(
 ) -> Figure:
     """Lines over a common axis, each with its own color and dash.
 
-    Args:
-        lines: for each label y alone, drawn over 1, 2, ..., or the pair (x, y).
-        x_label: what x is, with its unit.
-        y_label: what y is, with its unit.
-        log_x: whether x is drawn on a logarithmic scale; all x must then be positive.
-        log_y: the same for y.
-        bands: for some labels the lower and the upper edge of a shaded band around the line.
-        marks: named places on the x axis, drawn as thin vertical lines.
-        axes: where to draw; by default a new figure.
+    `lines` holds for each label y alone, drawn over 1, 2, ..., or the pair (x, y); `bands` for some of them the lower
+    and the upper edge of a shaded band. On a logarithmic scale all values must be positive.
     """
     axes = axes or new_axes()
     points = {label: _points(line, label) for label, line in lines.items()}
@@ -68,13 +45,13 @@ def curves(
                 raise ValueError(
                     f"{name} needs positive values; {label!r} holds {values.min():.4g}"
                 )
-        (line,) = axes.plot(x, y, label=label, **look(number))
+        (line,) = axes.plot(x, y, label=label, **style.look(number))
         if bands and label in bands:
             low, high = (numbers(edge, f"bands[{label!r}]", dims=1) for edge in bands[label])
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
     axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
-    mark(axes, marks or {})
+    style.mark(axes, marks or {})
     return finish(axes, x_label, y_label, legend=len(points) > 1)
 
 
@@ -88,34 +65,23 @@ def histogram(
     marks: Mapping[str, float] | None = None,
     axes: Axes | None = None,
 ) -> Figure:
-    """Histograms of samples over common bins, each with area one.
+    """Histograms of samples, a set of numbers per label, over common bins, each with area one.
 
-    Args:
-        samples: one set of numbers per label.
-        x_label: what is counted, with its unit.
-        bins: number of bins.
-        density: a probability density of the samples, drawn as a black line.
-        marks: named places on the x axis, drawn as thin vertical lines.
-        axes: where to draw; by default a new figure.
+    A probability `density` of the samples is drawn as a black line.
     """
     axes = axes or new_axes()
     sets = {label: numbers(values, label, dims=1) for label, values in samples.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins)
     for number, (label, values) in enumerate(sets.items()):
         heights, _ = np.histogram(values, edges, density=True)
-        signs = look(number)
+        signs = style.look(number)
         axes.stairs(heights, edges, fill=True, alpha=0.22, color=signs["color"])
         axes.stairs(heights, edges, linewidth=1.5, label=label, **signs)
     if density is not None:
         x = torch.linspace(float(edges[0]), float(edges[-1]), 400)
-        axes.plot(
-            x.numpy(),
-            numbers(density(x), "density(x)", dims=1),
-            color="black",
-            linewidth=1.4,
-            label="density",
-        )
-    mark(axes, marks or {})
+        y = numbers(density(x), "density(x)", dims=1)
+        axes.plot(x.numpy(), y, color="black", linewidth=1.4, label="density")
+    style.mark(axes, marks or {})
     axes.grid(axis="x", visible=False)
     return finish(
         axes, x_label, "probability density", legend=len(sets) + (density is not None) > 1
@@ -131,14 +97,9 @@ def bars(
     horizontal: bool = False,
     axes: Axes | None = None,
 ) -> Figure:
-    """One bar per name, with its value written on it.
+    """One bar per name, with its value written on it; horizontal ones leave room for long names.
 
-    Args:
-        values: the names and their values.
-        value_label: what the values are, with their unit.
-        errors: standard errors for all or some of the names, drawn as whiskers.
-        horizontal: whether the bars lie down, for long names.
-        axes: where to draw; by default a new figure.
+    Standard `errors` of all or some of the names are drawn as whiskers.
     """
     errors = errors or {}
     check_names("errors", "bars", errors, values)
@@ -146,8 +107,8 @@ def bars(
     heights = numbers([float(value) for value in values.values()], "values", dims=1)
     whiskers = numbers([float(errors.get(name, 0)) for name in values], "errors", dims=1)
     draw, error = (axes.barh, "xerr") if horizontal else (axes.bar, "yerr")
-    style: Any = {error: whiskers if errors else None, "color": BLUE, "error_kw": WHISKER}
-    drawn = draw(range(len(heights)), heights, 0.62, **style)
+    options: Any = {error: whiskers if errors else None, "error_kw": style.WHISKER}
+    drawn = draw(range(len(heights)), heights, 0.62, color=style.BLUE, **options)
     names = axes.yaxis if horizontal else axes.xaxis
     names.set_ticks(range(len(heights)), list(values))
     if horizontal:
@@ -174,14 +135,7 @@ def heatmap(
 ) -> Figure:
     """A matrix in color, row 0 at the top; values of both signs are drawn with white at zero.
 
-    Args:
-        matrix: the values.
-        x_label: what the columns are.
-        y_label: what the rows are.
-        value_label: what the values are, with their unit.
-        x_ticks: names of the columns; by default their indices.
-        y_ticks: names of the rows; by default their indices.
-        axes: where to draw; by default a new figure.
+    The ticks name columns and rows; by default they are the indices.
     """
     values = numbers(matrix, "matrix", dims=2)
     axes = axes or new_axes(height=4.0, width=5.2)
@@ -213,9 +167,7 @@ def heatmap(
 def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
     """How the KL of a chain of latents is spent: its batch mean at each level, with its standard error.
 
-    Args:
-        terms: the bound of a batch, from `elbo_terms`.
-        axes: where to draw; by default a new figure.
+    The terms are those of a batch, from `elbo_terms`.
     """
     kl = numbers(terms.kl, "terms.kl", dims=2)
     mean, level = kl.mean(0), np.arange(1, kl.shape[1] + 1)
@@ -223,7 +175,12 @@ def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
     axes = axes or new_axes()
     few = len(level) <= 20
     axes.bar(
-        level, mean, 0.62 if few else 1.0, yerr=error if few else None, color=BLUE, error_kw=WHISKER
+        level,
+        mean,
+        0.62 if few else 1.0,
+        yerr=error if few else None,
+        color=style.BLUE,
+        error_kw=style.WHISKER,
     )
     if few:
         axes.set_xticks(level)

@@ -25,14 +25,10 @@ def image_grid(
     tile: float = 0.9,
     axes: Axes | None = None,
 ) -> Figure:
-    """Images side by side, row by row, each pixel kept sharp.
+    """Images side by side, row by row, each pixel kept sharp, with short titles above.
 
-    Args:
-        images: pixels in [0, 1]: (num, height, width), or with 1 (gray) or 3 (color) channels after num.
-        columns: images per row; by default as many as fit, at most 10.
-        titles: a short text above each image.
-        tile: width of an image in inches; smaller where the row would not fit the page.
-        axes: where to draw; by default a new figure.
+    Pixels lie in [0, 1]: (num, height, width), or with 1 (gray) or 3 (color) channels after num. By default a row has
+    as many images as fit, at most 10. An image is `tile` inches wide, or less where the row would not fit the page.
     """
     pixels = _pixels(images, "images")
     check_one_each("titles", "images", titles, len(pixels))
@@ -51,11 +47,7 @@ def image_rows(
 ) -> Figure:
     """Rows of images under each other, such as originals, reconstructions and errors.
 
-    Args:
-        rows: the label of each row, and its images with pixels in [0, 1]; as many in each row.
-        titles: a short text above each column.
-        tile: width of an image in inches; smaller where the row would not fit the page.
-        axes: where to draw; by default a new figure.
+    Each row has its label and as many images as the others, as `image_grid` takes them; each column may have a title.
     """
     drawn = [_pixels(images, label) for label, images in rows.items()]
     if len({len(row) for row in drawn}) != 1:

@@ -10,15 +10,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from companion import checks
-from companion.page.plots.style import (
-    COLORS,
-    MARKERS,
-    Figure,
-    color_key,
-    finish,
-    house_style,
-    new_axes,
-)
+from companion.page.plots import style
+from companion.page.plots.style import Figure, color_key, finish, house_style, new_axes
 from companion.page.plots.values import Density, Values, numbers, plain
 
 Bounds: TypeAlias = tuple[float, float, float, float]  # left, right, bottom, top
@@ -37,30 +30,24 @@ def scatter(
 ) -> Figure:
     """Points in the plane, at equal scale on both axes, colored and shaped by class.
 
-    Args:
-        points: one row (x, y) per point.
-        labels: the class of each point, at most 10 different ones.
-        x_label: what x is, with its unit.
-        y_label: what y is, with its unit.
-        legend: what the classes are, such as "digit"; the title of the legend.
-        bounds: left, right, bottom, top of the part to draw; by default all points.
-        axes: where to draw; by default a new figure.
+    `labels` gives the class of each point, at most 10 different ones, and `legend` says what the classes are, such as
+    "digit". Without `bounds` all points are drawn.
     """
     xy = numbers(points, "points", dims=2)
     if xy.shape[1] != 2:
         raise ValueError(f"points must have shape (num, 2); {xy.shape} was given")
     classes = np.zeros(len(xy), int) if labels is None else np.asarray(plain(labels))
     names = np.unique(classes)
-    if classes.shape != (len(xy),) or len(names) > len(COLORS):
+    if classes.shape != (len(xy),) or len(names) > len(style.COLORS):
         raise ValueError(
-            f"labels must give each of the {len(xy)} points one of at most {len(COLORS)} classes; "
+            f"labels must give each of the {len(xy)} points one of at most {len(style.COLORS)} classes; "
             f"shape {classes.shape} with {len(names)} classes was given"
         )
     axes = axes or new_axes(height=4.4, width=5.6 if labels is not None else 4.8)
     size = min(max(4000 / len(xy), 5), 22)
     for number, name in enumerate(names):
         x, y = xy[classes == name].T
-        color, marker = COLORS[number], MARKERS[number]
+        color, marker = style.COLORS[number], style.MARKERS[number]
         axes.scatter(x, y, size, c=color, marker=marker, label=str(name), alpha=0.75, linewidths=0)
     axes.set_aspect("equal", adjustable="datalim" if bounds is None else "box")
     if bounds is not None:
@@ -86,13 +73,7 @@ def density2d(
 ) -> Figure:
     """A probability density over the plane, as filled contours from white (zero) to dark (its maximum).
 
-    Args:
-        log_prob: log-density in nats of points (num, 2), shape (num,).
-        bounds: left, right, bottom, top of the part to draw.
-        x_label: what the first coordinate is.
-        y_label: what the second coordinate is.
-        value_label: what the exponential of `log_prob` is.
-        axes: where to draw; by default a new figure.
+    `log_prob` gives the log-density in nats, of shape (num,), for points (num, 2).
     """
     x, y, density = _density(log_prob, bounds)
     axes = axes or _plane_axes(bounds, beside=1.0)
@@ -115,16 +96,10 @@ def vector_field(
     y_label: str = "$x_2$",
     axes: Axes | None = None,
 ) -> Figure:
-    """Arrows of a vector field on a regular grid, as long as a grid cell where the field is strongest.
+    """Arrows of a vector field on a grid of num by num, as long as a grid cell where the field is strongest.
 
-    Args:
-        function: vectors at points (num, 2), of the same shape.
-        bounds: left, right, bottom, top of the part to draw.
-        log_prob: log-density in nats of points, drawn beneath the arrows.
-        num: arrows along each side.
-        x_label: what the first coordinate is.
-        y_label: what the second coordinate is.
-        axes: where to draw; by default a new figure.
+    The function gives vectors at points (num, 2), of the same shape. The density of `log_prob`, in nats, is drawn
+    beneath the arrows.
     """
     checks.at_least(2, num=num)
     x, y, points = _mesh(bounds, num)

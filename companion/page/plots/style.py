@@ -87,13 +87,9 @@ class Figure(matplotlib.figure.Figure):
 def figure(
     columns: int = 1, *, rows: int = 1, height: float = 3.4, width: float = WIDTH
 ) -> tuple[Figure, tuple[Axes, ...]]:
-    """An empty figure and its axes, row by row, for the `axes` argument of the other functions.
+    """An empty figure of panels and their axes, row by row, for the `axes` argument of the other functions.
 
-    Args:
-        columns: number of panels side by side.
-        rows: number of rows of panels.
-        height: height of one row, in inches.
-        width: width of the figure, in inches; the text of a page is 7 inches wide.
+    The height of one row and the width of the figure are in inches; the text of a page is 7 inches wide.
     """
     checks.at_least(1, columns=columns, rows=rows)
     pixels = [round(inches * DPI) for inches in (width, rows * height)]  # whole ones
