@@ -288,7 +288,7 @@ def frechet_distance(
         ValueError: if the samples differ in dimension, hold fewer than two points, or a
             value that is not finite.
 
-    Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6. Book: chapter 10.
+    Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6. Book: chapter 11.
     """
     if isinstance(y, Tensor):
         _check_samples(x, y)
