@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -15,7 +16,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import nbformat
 import pytest
 
-from tools import cells, labels, notebooks
+from tools import book_fold, book_text, cells, labels, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -344,15 +345,19 @@ def test_references_to_equations_show_the_number_of_their_label(page: labels.Pag
 def test_a_chapter_can_be_opened_on_colab_and_downloaded(page: labels.Page) -> None:
     html = text(f"{page.docname}.html")
     branch = BOOK.config["repository"]["branch"]
-    repository = re.sub(r"^https://github.com/", "", BOOK.repository)
-    assert (
-        f"https://colab.research.google.com/github/{repository}/blob/{branch}/{page.docname}.ipynb"
-        in html
-    )
+    address = book_text.repository(ROOT, BOOK.repository)
+    colab = "https://colab.research.google.com/github/"
+    path = address.removeprefix("https://github.com/")
+    assert (f"{colab}{path}/blob/{branch}/{page.docname}.ipynb" in html) == bool(address)
     assert (
         f"_sources/{page.docname}.ipynb" in html
         and (SITE / "_sources" / f"{page.docname}.ipynb").is_file()
     )
+
+
+@each_page
+def test_no_button_leads_to_a_placeholder(name: str) -> None:
+    assert book_text.PLACEHOLDER not in text(name)
 
 
 @each_chapter
@@ -361,6 +366,32 @@ def test_the_download_is_the_notebook_for_jupyter(page: labels.Page) -> None:
     download = nbformat.read(SITE / "_sources" / f"{page.docname}.ipynb", 4)
     stored = nbformat.read(notebooks.path_of(BOOK, page), 4)
     assert [cell.source for cell in download.cells] == [cell.source for cell in stored.cells]
+
+
+def words(html: str) -> str:
+    """What a piece of HTML says, code included."""
+    return unescape(re.sub(r"<[^>]+>", "", html))
+
+
+@each_chapter
+def test_the_page_has_all_code_but_imports(page: labels.Page) -> None:
+    shown = words(article(f"{page.docname}.html"))
+    stored = nbformat.read(notebooks.path_of(BOOK, page), 4)
+    plans = book_fold.plan(list(book_fold.code_cells(page, stored)))
+    away = (book_fold.GONE, book_fold.SHOWN)
+    wanted = [cell for cell in plans.values() if cell.role not in away]
+    assert [cell.index for cell in wanted if cell.source.strip() not in shown] == []
+
+
+@each_chapter
+def test_each_check_is_a_badge_at_its_equation(page: labels.Page) -> None:
+    html = article(f"{page.docname}.html")
+    assert not re.search(r"^(?:<[^>]+>)*verified (?:eq|def)-", html, re.MULTILINE)
+    for check in labels.checks_of(page, nbformat.read(notebooks.path_of(BOOK, page), 4)):
+        badge = html.partition(f'id="equation-{check.label}"')[2].partition("<details")[2]
+        assert badge.partition(">")[0].endswith(f'id="check-{check.label}"'), check
+        rule = check.text.partition("; rejects ")[0].replace("<=", "≤")
+        assert rule in words(badge.partition("</details>")[0]), check
 
 
 @each_chapter

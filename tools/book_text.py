@@ -1,9 +1,11 @@
-"""Lets the book show the MyST text of notebooks/src, and shares its TeX macros."""
+"""Lets the book show the MyST text of notebooks/src, shares its TeX macros, and knows where the repository is."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,15 +19,45 @@ from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferen
 
 from tools.labels import Book, with_targets
 
+PLACEHOLDER = "OWNER/REPO"
+GITHUB = re.compile(r"github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
+# The parts of MathJax that the book uses, half as large as all in one: its menu and speech engine stay away.
+MATHJAX = ["core", "input/tex", "output/chtml", "a11y/assistive-mml"]
 SOURCE_NOTE = re.compile(r"^\*Sources: ([^*]+?)\.\*$", re.MULTILINE)
 
 
+def repository(root: Path, configured: str) -> str:
+    """The address of the repository: that of _config.yml, else of git's remote, else of GitHub's run; or nothing."""
+    if configured and not configured.endswith(PLACEHOLDER):
+        return configured
+    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    try:
+        remote = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git
+        remote = ""
+    found = GITHUB.search(remote)
+    name = found[1] if found else os.environ.get("GITHUB_REPOSITORY", "")
+    return f"https://github.com/{name}" if name else ""
+
+
+def buttons(app: Sphinx, config: Config) -> None:
+    """Where nobody knows the repository, no button leads to it."""
+    options = config.html_theme_options
+    address = repository(Path(app.srcdir), options.get("repository_url", ""))
+    options["repository_url"] = address
+    if not address:
+        options["launch_buttons"] = {}
+        options |= {"use_repository_button": False, "use_issues_button": False}
+
+
 def macros(app: Sphinx, config: Config) -> None:
-    """Hands book/macros.json to MathJax."""
+    """Hands book/macros.json to MathJax, and says which of its parts to load."""
     known = json.loads(Path(app.srcdir, "book", "macros.json").read_text("utf8"))
     mathjax = dict(config.mathjax3_config or {})
     mathjax["tex"] = {**mathjax.get("tex", {}), "macros": known}
+    mathjax["loader"] = {"load": MATHJAX}
     config.mathjax3_config = mathjax
+    config.mathjax_path = "mathjax/startup.js"
 
 
 def read_book(app: Sphinx) -> None:
@@ -87,6 +119,7 @@ class AuthorYearRound(AuthorYearReferenceStyle):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the events."""
     app.connect("config-inited", macros, priority=100)
+    app.connect("config-inited", buttons, priority=100)
     app.connect("builder-inited", read_book)
     app.connect("source-read", swap)
     app.connect("doctree-resolved", unique_ids)

@@ -19,6 +19,7 @@ TAGS = {
     "mnist",  # compared only where MNIST is: notebooks/conftest.py
     *("hide-input", "hide-output", "hide-cell", "remove-cell", "remove-input", "remove-output"),
     "raises-exception",
+    *("open", "fold"),  # on the page: tools/book_fold.py
 }
 IMPORTS = {"companion", "torch", "numpy", "matplotlib"}  # what Colab has, and ours
 WIDGETS = "application/vnd.jupyter.widget"

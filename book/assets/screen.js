@@ -1,4 +1,4 @@
-/* Two things that style sheets cannot do: a page that prints whole, and formulas that do not fill the Tab order. */
+/* What style sheets cannot do: a page that prints whole, formulas that fit, one switch for all code. */
 (function () {
   "use strict";
 
@@ -20,17 +20,48 @@
     });
   });
 
-  /* MathJax makes a Tab stop of every formula, hundreds on a page. Only one that scrolls needs the keyboard;
-     whether it does changes with the window, with a fold that opens, and when its fonts arrive. */
-  const watcher = new ResizeObserver(() => {
-    const formulas = Array.from(document.querySelectorAll(".math > mjx-container"));
-    const scrolls = formulas.map((formula) =>
-      [formula, formula.parentElement].some((box) => box.scrollWidth > box.clientWidth));
-    formulas.forEach((formula, i) => { formula.tabIndex = scrolls[i] ? 0 : -1; });
+  /* A display that is too wide gets smaller, to seven tenths at most; then it scrolls, and says so. Only what scrolls
+     needs the keyboard. All this changes with the window, with a fold that opens, and when fonts arrive. */
+  const SMALLEST = 0.7;
+  const boxes = () => Array.from(document.querySelectorAll(".math > mjx-container, .cell_output pre"));
+  const watcher = new ResizeObserver((entries) => {
+    const displays = entries.map((entry) => entry.target.querySelector(":scope > mjx-container[display]"))
+      .filter((formula) => formula && formula.clientWidth);
+    displays.forEach((formula) => { formula.style.fontSize = formula.dataset.size ??= formula.style.fontSize; });
+    const shares = displays.map((formula) => formula.clientWidth / formula.scrollWidth);
+    displays.forEach((formula, i) => {
+      if (shares[i] < 1)
+        formula.style.fontSize = `calc(${formula.dataset.size || "1em"} * ${Math.max(SMALLEST, shares[i] - 0.01)})`;
+    });
+    const all = boxes();
+    const scrolls = all.map((box) => box.clientWidth > 0
+      && (box.scrollWidth > box.clientWidth || box.parentElement.scrollWidth > box.parentElement.clientWidth));
+    all.forEach((box, i) => {
+      box.tabIndex = scrolls[i] ? 0 : -1;
+      box.closest("div.math")?.classList.toggle("scrolls", scrolls[i]);
+    });
   });
-  window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(() =>
-    document.querySelectorAll(".math > mjx-container").forEach((formula) => {
-      watcher.observe(formula);
-      watcher.observe(formula.parentElement);
-    })));
+  window.addEventListener("load", async () => {
+    await window.MathJax?.startup?.promise;
+    boxes().forEach((box) => watcher.observe(box.parentElement));
+  });
+
+  /* One switch for all code of a page, remembered; without scripts there is none. */
+  document.addEventListener("DOMContentLoaded", () => {
+    const facts = document.querySelector(".book-facts"), folds = document.querySelectorAll("details.book-code");
+    if (!facts || !folds.length) return;
+    const button = document.createElement("button");
+    const set = (shown) => {
+      folds.forEach((fold) => { fold.open = shown; });
+      button.textContent = shown ? "Hide all code" : "Show all code";
+    };
+    const shown = () => localStorage.getItem("book-code") === "shown";
+    button.type = "button";
+    button.addEventListener("click", () => {
+      localStorage.setItem("book-code", shown() ? "hidden" : "shown");
+      set(shown());
+    });
+    set(shown());
+    facts.append(button);
+  });
 })();

@@ -160,8 +160,10 @@ class Visit:
         """Open the page and wait until its pictures are loaded and its mathematics is typeset."""
         self.page.goto(self.base + name, wait_until="load")
         self.page.evaluate(
-            "async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }"
+            "async () => { document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; });"
+            " if (window.MathJax?.startup) await MathJax.startup.promise; }"
         )
+        self.page.wait_for_load_state("networkidle")
 
 
 # ------------------------------------------------------------------------------------------------ the checks
@@ -383,6 +385,9 @@ def fold_problems(page: Any, limit: int = 3) -> list[str]:
         ("details.sd-dropdown", "summary"),
         ("details.toggle-details", "summary"),
         ("details.hide", "summary"),
+        ("details.book-fold", "summary"),
+        ("details.book-held", "summary"),
+        ("details.book-badge", "summary"),
         (".admonition.toggle", ".admonition-title"),
         ("main details:not([class])", "summary"),
     ):

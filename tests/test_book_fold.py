@@ -1,0 +1,143 @@
+"""What a chapter's page shows of its code, on small notebooks; the built pages are read in test_built_site.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from tools import book_fold, book_text
+from tools.labels import Book, Page
+
+PICTURE = new_output("display_data", {"image/png": "iVBORw0KGgo="})
+
+
+def printed(text: str) -> nbformat.NotebookNode:
+    return new_output("stream", name="stdout", text=text)
+
+
+def planned(*found: tuple[str, list] | tuple[str, list, list[str]]) -> list[tuple[str, int]]:
+    """Role and host of each cell, given as code, outputs and perhaps tags."""
+    notebook = new_notebook(
+        cells=[
+            new_code_cell(code, outputs=outputs, metadata={"tags": tags[0] if tags else []})
+            for code, outputs, *tags in found
+        ]
+    )
+    page = Page("page", 1, Path("page.py"), [("code", code, {}) for code, *_ in found])
+    plans = book_fold.plan(list(book_fold.code_cells(page, notebook)))
+    return [(cell.role, cell.host) for cell in plans.values()]
+
+
+LONG = "\n".join(f"x{n} = {n}" for n in range(7))
+
+
+@pytest.mark.parametrize(
+    ("code", "outputs", "role"),
+    [
+        ("import torch\nimport math\nx = 1", [], "gone"),
+        ("import torch\nx = 1\ny = 2", [], "open"),
+        ("show(elbo_terms, docstring=False)", [], "shown"),
+        ("plots.bars({})", [PICTURE], "figure"),
+        ("def f():\n    return 1", [], "open"),
+        ("for step in fit(model, loss, batches):\n    pass", [], "open"),
+        ("print(2 + 2)", [printed("4\n")], "open"),
+        (LONG + "\nprint(x0)", [printed("0\n")], "table"),
+        ('verify("eq-a", 1, 1)', [printed("verified eq-a: exact\n")], "check"),
+        ('print("a is b:", a == b)', [printed("a is b: True\n")], "held"),
+        ('print("a is b:", a == b)', [printed("a is b: False\n")], "open"),
+        ("def f(x):\n    ...\n\n\ncheck(f)", [printed("not answered yet: f\n")], "answer"),
+    ],
+)
+def test_the_role_of_a_cell_alone(code: str, outputs: list, role: str) -> None:
+    assert planned((code, outputs)) == [(role, 0)]
+    assert planned((code, outputs, ["open"])) == [("open", 0)]
+
+
+def test_what_serves_a_check_or_a_figure_goes_with_it() -> None:
+    check = ('verify("eq-a", helper(1), a)', [printed("verified eq-a: exact\n")])
+    helper = ("def helper(x):\n    return x", [])
+    value, draw = ("a = 1", []), ("def draw():\n    plots.figure()", [])
+    assert planned(helper, value, check) == [("serves", 2), ("serves", 2), ("check", 2)]
+    assert planned(draw, ("Slider([1], draw)", [PICTURE])) == [("serves", 1), ("figure", 1)]
+    # A function that a figure needs is content, unless it draws; so is what an open cell needs too.
+    assert planned(helper, ("plots.bars(helper(1))", [PICTURE]))[0] == ("open", 0)
+    assert planned(helper, check, ("print(helper(2))", [printed("2\n")]))[0] == ("open", 0)
+    assert planned((*value, ["open"]), check)[0] == ("open", 0)
+
+
+def test_a_name_that_is_bound_again_serves_nobody_after_that() -> None:
+    figure = ("plots.bars(a)", [PICTURE])
+    read_again = ("a = 2\nprint(a)", [printed("2\n")])
+    assert planned(("a = 1", []), figure, read_again)[0] == ("serves", 1)
+
+
+def test_a_check_that_defines_what_open_cells_use_stays_open() -> None:
+    check = ('def f():\n    return 1\n\n\nverify("eq-a", f(), 1)', [printed("verified eq-a: x\n")])
+    assert planned(check, ("print(f())", [printed("1\n")]))[0] == ("open", 0)
+    assert planned(check)[0] == ("check", 0)
+
+
+def test_a_check_is_read_with_its_two_sides_and_what_it_refuses() -> None:
+    text = 'verified eq-a: exact; rejects "no root", E13, "3 (x)" (> 40 standard errors)\n'
+    code = 'verify("eq-a", f(1), g, exact, rejects={})\nprint("b")'
+    cell = book_fold.Cell(0, code, set(), text + "b\nc holds: True\n")
+    [line] = book_fold.verified([cell])["eq-a"]
+    assert line.sides == ("f(1)", "g")
+    assert book_fold.REFUSED.findall(line.text.partition("; rejects ")[2]) == [
+        ("no root", "", ""),
+        ("", "E13", ""),
+        ("3 (x)", "", " (> 40 standard errors)"),
+    ]
+    assert book_fold.left_over(cell.text) == "b"
+    assert book_fold.statements(cell.text) == ["c holds"]
+
+
+def test_a_check_in_a_loop_is_said_once() -> None:
+    code = 'for t in range(3):\n    verify("eq-a", t, t)'
+    cell = book_fold.Cell(0, code, set(), "verified eq-a: exact\n" * 3)
+    assert len(book_fold.verified([cell])["eq-a"]) == 1
+
+
+def test_minutes_count_prose_up_to_the_exercises() -> None:
+    words = "word " * 440
+    text = (
+        f"# A\n\n{words}$x^2 + y$\n\n:::{{dropdown}} Proof\n{words}\n:::\n\n## Exercises\n\n{words}"
+    )
+    assert book_fold.minutes(Page("a", 1, Path("a.py"), [("markdown", text, {})])) == 2
+
+
+def test_a_chapter_builds_on_the_chapters_that_it_refers_to() -> None:
+    book = Book(Path(__file__).resolve().parents[1])
+    pages = book.notebooks()
+    assert book_fold.foundations(book, pages[0]) == []
+    for page in pages[1:]:
+        chapters = [earlier.chapter or 0 for earlier in book_fold.foundations(book, page)]
+        assert chapters == sorted(chapters) and max(chapters, default=0) < (page.chapter or 0)
+
+
+def test_the_repository_is_known_or_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = f"https://github.com/{book_text.PLACEHOLDER}"
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert book_text.repository(tmp_path, "https://github.com/a/b") == "https://github.com/a/b"
+    assert book_text.repository(tmp_path, unknown) == ""
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/book")
+    assert book_text.repository(tmp_path, unknown) == "https://github.com/me/book"
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://github.com/me/a.book.git",
+        "git@github.com:me/a.book.git",
+        "https://name:secret@github.com/me/a.book",
+    ],
+)
+def test_the_remote_of_git_says_where_the_repository_is(remote: str) -> None:
+    found = book_text.GITHUB.search(remote)
+    assert found and found[1] == "me/a.book"

@@ -1,0 +1,435 @@
+"""Decides which code of a chapter its page shows, and folds the rest; the notebook keeps everything.
+
+A page is read, a notebook is run. On the page imports are gone, code that draws or tabulates is folded under what it
+made, and a check (`verify`) is a badge at its equation, which opens to what was compared and to the code. What stays
+open is content: definitions, algorithms, training loops, short computations, and what `show` shows. The role of a
+cell follows from its code and its stored outputs; the tags `open` and `fold` overrule it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import symtable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+from tools import cells, rules
+from tools.labels import VERIFIED, Book, Page
+
+HOLDS = re.compile(r"^(.+): True$")
+UNANSWERED = re.compile(r"^not answered yet", re.MULTILINE)
+REFERENCE = re.compile(r"\{(?:eq|ref|numref|prf:ref)\}`(?:[^`<]*<)?([\w-]+)>?`")
+SOLUTION = re.compile(r"\{solution-(start|end)\}")
+REFUSED = re.compile(r'(?:"([^"]*)"|\b([ES]\d+)\b)((?: \([^)]*\))?)')
+SHORT = 6  # lines of code that stay open above what they print
+WORDS_PER_MINUTE = 220
+OFTEN, MOST = 3, 3  # references that make an earlier chapter a foundation, and how many are named
+
+# What a cell is, and where its code goes.
+GONE, OPEN, SHOWN = (
+    "gone",
+    "open",
+    "shown",
+)  # nowhere; where it stands; nowhere, what it shows stays
+FIGURE, TABLE = "figure", "table"  # into a fold below the output
+CHECK, HELD, ANSWER = (
+    "check",
+    "held",
+    "answer",
+)  # into a badge; into a fold together with the output
+SERVES = "serves"  # to the first of the cells that it serves
+FOLDED = {FIGURE, TABLE, CHECK, HELD, ANSWER, SERVES}
+PROMPTS = {
+    FIGURE: "Code for this figure",
+    TABLE: "Code for these numbers",
+    ANSWER: "Cell for your answer",
+}
+
+
+@dataclass
+class Cell:
+    """A code cell: what it defines and uses, what it printed, its role, and the cell that holds its code."""
+
+    index: int
+    source: str
+    tags: set[str]
+    text: str = ""  # of the printed output
+    is_picture: bool = False
+    has_output: bool = False
+    in_solution: bool = False
+    role: str = OPEN
+    host: int = -1
+    tree: ast.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tree = cells.python(self.source)
+
+    @property
+    def body(self) -> list[ast.stmt]:
+        """The statements that are no imports."""
+        return [s for s in self.tree.body if not isinstance(s, ast.Import | ast.ImportFrom)]
+
+    @property
+    def defines_code(self) -> bool:
+        return any(isinstance(s, ast.FunctionDef | ast.ClassDef) for s in self.body)
+
+    def calls(self, name: str) -> list[ast.Call]:
+        """All calls of a function, in the order of the text."""
+        found = [n for n in ast.walk(self.tree) if isinstance(n, ast.Call)]
+        found = [n for n in found if getattr(n.func, "id", "") == name]
+        return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+    def names(self) -> tuple[set[str], set[str]]:
+        """The names that the cell binds for later cells, and those it reads of earlier ones."""
+        bound: set[str] = set()
+        read: set[str] = set()
+        for statement in self.tree.body:
+            loads = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
+            read |= {n.id for n in loads if isinstance(n.ctx, ast.Load)} - bound
+            table = symtable.symtable(ast.unparse(statement), "cell", "exec")
+            binds = (s for s in table.get_symbols() if s.is_assigned() or s.is_imported())
+            bound |= {symbol.get_name() for symbol in binds}
+        return bound, read
+
+
+def code_cells(page: Page, notebook: nbformat.NotebookNode) -> Iterator[Cell]:
+    """The code cells of a stored notebook; what belongs to a solution, the page's source says."""
+    in_solution = False
+    for index, (kind, source, _) in enumerate(page.cells):
+        cell = notebook.cells[index]
+        if kind == "markdown":
+            for found in SOLUTION.finditer(source):
+                in_solution = found[1] == "start"
+            continue
+        shown = rules.contents(cell)
+        yield Cell(
+            index,
+            cell.source,
+            rules.tags(cell),
+            "".join(output.get("text", "") for output in cell.outputs),
+            any(map(rules.is_picture, shown)),
+            bool(cell.outputs),
+            in_solution,
+        )
+
+
+def is_show(statement: ast.stmt) -> bool:
+    """Whether a statement is a call of `show`."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Call) and getattr(value.func, "id", "") == "show"
+
+
+def own_role(cell: Cell) -> str:
+    """The role that follows from a cell alone."""
+    lines = cell.text.splitlines()
+    imports = len(cell.tree.body) - len(cell.body)
+    if "setup" in cell.tags:
+        return GONE
+    if "open" in cell.tags or (cell.in_solution and cell.has_output):
+        return OPEN
+    if imports and not (cell.has_output or cell.defines_code) and imports >= len(cell.body):
+        return GONE
+    if UNANSWERED.search(cell.text):
+        return ANSWER
+    if VERIFIED.search(cell.text):
+        return CHECK
+    if cell.is_picture:
+        return FIGURE
+    if "fold" in cell.tags:
+        return TABLE if cell.has_output else SERVES
+    if cell.body and cell.body == [s for s in cell.body if is_show(s)]:
+        return SHOWN
+    if cell.defines_code or cell.calls("fit"):
+        return OPEN
+    if lines and all(map(HOLDS.match, lines)):
+        return HELD
+    if lines and len([line for line in cell.source.splitlines() if line.strip()]) > SHORT:
+        return TABLE
+    return OPEN
+
+
+def plan(found: Sequence[Cell]) -> dict[int, Cell]:
+    """Gives every cell its role and its host, from the last to the first: what a cell is for comes after it.
+
+    A cell without output that only folded cells use is folded with the first of them. A function is, if it draws or
+    if only checks use it; else it is content, and so is the code of a check that defines what open cells use.
+    """
+    names = [cell.names() for cell in found]
+    for at in reversed(range(len(found))):
+        cell = found[at]
+        cell.role, cell.host = own_role(cell), cell.index
+        bound = names[at][0]
+        users: list[Cell] = []
+        uses: dict[str, set[str]] = defaultdict(set)
+        for later, (binds, reads) in zip(found[at + 1 :], names[at + 1 :], strict=True):
+            if bound & reads and not later.in_solution:
+                users.append(later)
+                for name in bound & reads:
+                    uses[name].add(later.role)
+            bound = bound - binds
+        roles = {user.role for user in users}
+        functions = {getattr(statement, "name", "") for statement in cell.body}
+        if cell.role == CHECK and any(OPEN in uses[name] for name in functions):
+            cell.role = OPEN
+        free = cell.role == OPEN and "open" not in cell.tags and not cell.has_output
+        draws = any(isinstance(n, ast.Name) and n.id == "plots" for n in ast.walk(cell.tree))
+        checkers = {user.role for user in users if user.role != SERVES}
+        plumbing = draws or not (cell.defines_code or cell.calls("fit")) or checkers <= {CHECK}
+        if users and (cell.role == SERVES or (free and plumbing and roles <= FOLDED)):
+            cell.role, cell.host = SERVES, users[0].host
+    return {cell.index: cell for cell in found}
+
+
+# ------------------------------------------------------------------------------------------------ the page
+
+
+class Fold(nodes.Element):
+    """A `<details>`: its summary is `title`, or a check mark whose name for screen readers is `title`."""
+
+
+def open_fold(writer: Any, node: Fold) -> None:
+    title = writer.encode(node["title"])
+    if "book-badge" in node["classes"]:
+        title = f'<span aria-hidden="true">✓</span><span class="visually-hidden">{title}</span>'
+    writer.body.append(writer.starttag(node, "details", CLASS="book-code"))
+    writer.body.append(f"<summary>{title}</summary>\n")
+
+
+def close_fold(writer: Any, node: Fold) -> None:
+    writer.body.append("</details>\n")
+
+
+def fold(title: str, kind: str, *children: nodes.Node) -> Fold:
+    """Nodes behind a summary."""
+    return Fold("", *children, title=title, classes=[f"book-{kind}"])
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A printed line of `verify`, with the two expressions that were compared where the code names them."""
+
+    text: str
+    sides: tuple[str, ...]
+    cell: Cell
+
+
+def verified(found: Iterable[Cell]) -> dict[str, list[Verified]]:
+    """What was checked about each equation; a line that a loop prints again and again counts once."""
+    lines: dict[str, list[Verified]] = defaultdict(list)
+    for cell in found:
+        sides: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for call in cell.calls("verify"):
+            label = call.args[0] if call.args else None
+            if isinstance(label, ast.Constant) and len(call.args) > 2:
+                compared = tuple(ast.unparse(side) for side in call.args[1:3])
+                sides[str(label.value)].append(compared)
+        for label, text in VERIFIED.findall(cell.text):
+            known = sides[label]
+            line = Verified(text, (known.pop(0) if len(known) > 1 else (known or [()])[0]), cell)
+            lines[label] += [line] if line not in lines[label] else []
+    return lines
+
+
+def left_over(text: str) -> str:
+    """What a cell with a check printed besides: tables and numbers, not that something holds."""
+    kept = [
+        line for line in text.splitlines() if not VERIFIED.match(line) and not HOLDS.match(line)
+    ]
+    return "\n".join(kept)
+
+
+def statements(text: str) -> list[str]:
+    """The printed statements that hold, without the word that says so."""
+    return [found[1].strip() for line in text.splitlines() if (found := HOLDS.match(line))]
+
+
+def summary_of(claims: Sequence[str]) -> str:
+    """One line for the statements that a cell found to hold."""
+    line = "; ".join(claims)
+    return line if len(line) < 90 else f"{claims[0]}; {len(claims) - 1} more"
+
+
+class Folding(SphinxPostTransform):
+    """Takes the cells of a chapter's page apart and puts code, output and badges where a reader wants them."""
+
+    default_priority = 650  # after the links of book_api, which read the imports
+    formats = ("html",)
+
+    def run(self, **_: Any) -> None:
+        book: Book = self.app.the_book  # type: ignore[attr-defined]
+        self.book = book
+        page = book.pages.get(self.env.docname)
+        if page is None or not page.is_notebook:
+            return
+        notebook = nbformat.read(book.root / f"{page.docname}.ipynb", 4)
+        plans = plan(list(code_cells(page, notebook)))
+        containers = list(self.document.findall(nodes.container))
+        boxes = {b["cell_index"]: b for b in containers if b.get("nb_element") == "cell_code"}
+        self.equations = {
+            math["label"]: math
+            for math in self.document.findall(nodes.math_block)
+            if math.get("label")
+        }
+        self.code: dict[int, list[nodes.Node]] = defaultdict(
+            list
+        )  # of a host and all that serve it
+        self.homes: dict[int, str] = {}  # the badge that holds the code of a cell
+        links: list[nodes.Node] = []
+        for index, box in boxes.items():
+            cell = plans[index]
+            after = box.next_node(descend=False, siblings=True)
+            if isinstance(after, nodes.paragraph) and "api-links" in after["classes"]:
+                links += after.children[1:]
+                after.parent.remove(after)
+            source = next((c for c in box.children if is_part(c, "source")), None)
+            if source is not None and cell.role in {GONE, SHOWN, *FOLDED}:
+                box.remove(source)
+                self.code[cell.host].append(source)
+        for index, box in boxes.items():
+            self.place(plans[index], box)
+        self.badges(verified(plans.values()))
+        section = next(self.document.findall(nodes.section))
+        if links:
+            words = nodes.Text("Used in this chapter, in the API reference:")
+            section += nodes.paragraph("", "", words, *once(links), classes=["api-links"])
+        section.insert(
+            1, nodes.container("", self.facts(book, page, notebook), classes=["book-facts"])
+        )
+
+    def place(self, cell: Cell, box: nodes.container) -> None:
+        """Leaves of a cell what the text needs; what is empty goes."""
+        output = next((c for c in box.children if is_part(c, "output")), None)
+        if output is not None and VERIFIED.search(cell.text):
+            for block in [b for b in output.children if isinstance(b, nodes.literal_block)]:
+                if VERIFIED.search(block.astext()):
+                    self.shorten(block, left_over(block.astext()))
+        code = self.code.pop(cell.index, []) if cell.role not in (GONE, SHOWN, CHECK) else []
+        if cell.role == CHECK and output is not None and output.children:
+            code, cell.role = self.code.pop(cell.index), TABLE  # the table keeps its code at hand
+        if cell.role == HELD:
+            title = summary_of(statements(cell.text))
+            box.children = []
+            box += fold(title, "held", *[part for part in (output, *code) if part is not None])
+        elif cell.role == ANSWER:
+            box.children = []
+            box += fold(PROMPTS[ANSWER], "fold", *code, *([] if output is None else [output]))
+        elif cell.role in (FIGURE, TABLE):
+            box += fold(PROMPTS[cell.role], "fold", *code)
+        if cell.role == OPEN or code:
+            box["ids"].append(f"code-{cell.index}")
+        if cell.role == GONE or not any(child.children for child in box.children):
+            box.parent.remove(box)
+
+    def shorten(self, block: nodes.literal_block, text: str) -> None:
+        """Prints less, or nothing."""
+        if text.strip():
+            new = nodes.literal_block(text, text, **block.attributes)
+            block.replace_self(new)
+        else:
+            block.parent.remove(block)
+
+    def badges(self, found: dict[str, list[Verified]]) -> None:
+        """Puts each check at its equation."""
+        for label, lines in found.items():
+            if math := self.equations.get(label):
+                title = f"How equation ({self.book.places[label].number}) is checked"
+                badge = fold(title, "badge", *self.card(label, lines))
+                badge["ids"] = [f"check-{label}"]
+                wrapped = nodes.container("", classes=["book-checked"])
+                math.parent[math.parent.index(math)] = wrapped
+                wrapped += [math, badge]
+
+    def card(self, label: str, lines: Sequence[Verified]) -> Iterator[nodes.Node]:
+        """What a badge opens to: the two sides of each check, its rule, what it refuses; then the code."""
+        items = nodes.bullet_list()
+        for line in lines:
+            words = nodes.paragraph()
+            if line.sides:
+                left, right = (nodes.literal(side, side) for side in line.sides)
+                words += [left, nodes.Text(" against "), right, nodes.Text(": ")]
+            rule, _, refused = line.text.partition("; rejects ")
+            words += nodes.Text(rule.replace("<=", "≤") + ".")
+            names = REFUSED.findall(refused)
+            for at, (name, erratum, detail) in enumerate(names):
+                words += nodes.Text(", " if at else " Refused: ")
+                words += [self.erratum(erratum) if erratum else nodes.Text(f"“{name}”")]
+                words += nodes.Text(detail)
+            words += nodes.Text("." if names else "")
+            items += nodes.list_item("", words)
+        yield items
+        for cell in {line.cell.index: line.cell for line in lines}.values():
+            for claim in statements(cell.text):
+                items += nodes.list_item("", nodes.paragraph("", f"Holds too: {claim}."))
+            if code := self.code.pop(cell.index, None):
+                self.homes[cell.index] = f"check-{label}"
+                yield from code
+            else:
+                home = self.homes.get(cell.index, f"code-{cell.index}")
+                link = nodes.reference("", "elsewhere on this page", refid=home, internal=True)
+                yield nodes.paragraph("", "", nodes.Text("The code stands "), link, nodes.Text("."))
+
+    def erratum(self, name: str) -> nodes.Node:
+        """A link to a misprint, if it has an entry."""
+        page = self.app.builder.get_relative_uri(self.env.docname, "book/errata")
+        if not name.startswith("E"):
+            return nodes.Text(name)
+        return nodes.reference("", name, refuri=f"{page}#erratum-{name.lower()}", internal=True)
+
+    def facts(self, book: Book, page: Page, notebook: nbformat.NotebookNode) -> nodes.paragraph:
+        """One line: minutes to read, seconds to run where the notebook knows them, what the chapter builds on."""
+        line = nodes.paragraph("", f"{minutes(page)} minutes to read")
+        if seconds := notebook.metadata.get("companion", {}).get("seconds"):
+            line += nodes.Text(f" · {seconds:.0f} seconds to run")
+        for at, earlier in enumerate(foundations(book, page)):
+            uri = self.app.builder.get_relative_uri(page.docname, earlier.docname)
+            name = f"{earlier.chapter}. {earlier.title}"
+            line += nodes.Text(", " if at else " · builds on ")
+            line += nodes.reference("", name, refuri=uri, internal=True)
+        return line
+
+
+def is_part(node: nodes.Node, name: str) -> bool:
+    """Whether a node is the "source" or the "output" of a cell."""
+    return isinstance(node, nodes.Element) and node.get("nb_element") == f"cell_code_{name}"
+
+
+def once(links: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
+    """Links in the order of their words, each once, with spaces before."""
+    for _, link in sorted({link.astext(): link for link in links if link.astext().strip()}.items()):
+        yield from (nodes.Text(" "), link)
+
+
+def minutes(page: Page) -> int:
+    """Minutes to read a chapter's text up to its exercises, without folded proofs; a formula is a word."""
+    text = "\n".join(source for kind, source, _ in page.cells if kind == "markdown")
+    text = re.split(r"^## .*Exercises.*$", text, flags=re.MULTILINE)[0]
+    text = re.sub(r"^:::+\{dropdown\}.*?^:::+$", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\$\$.*?\$\$(?: \(.*?\))?|\$[^$\n]+\$", "formula", text, flags=re.DOTALL)
+    return round(len(re.findall(r"\w[\w'-]*", text)) / WORDS_PER_MINUTE)
+
+
+def foundations(book: Book, page: Page) -> list[Page]:
+    """The earlier chapters that a chapter refers to often, the most needed three in the order of the book."""
+    text = "\n".join(source for kind, source, _ in page.cells if kind == "markdown")
+    places = [book.places[label] for label in REFERENCE.findall(text) if label in book.places]
+    counts = Counter(place.docname for place in places)
+    earlier = [p for p in book.notebooks() if (p.chapter or 0) < (page.chapter or 0)]
+    often = sorted(
+        (p for p in earlier if counts[p.docname] >= OFTEN), key=lambda p: -counts[p.docname]
+    )
+    return sorted(often[:MOST], key=lambda p: p.chapter or 0)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Registers the transform and its node."""
+    app.add_node(Fold, html=(open_fold, close_fold))
+    app.add_post_transform(Folding)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
