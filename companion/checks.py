@@ -237,15 +237,20 @@ def within(low: float, high: float, /, **tensors: Tensor) -> None:
             )
 
 
-def batch(**tensors: Tensor) -> None:
-    """Each tensor is a batch of examples of any shape: floating-point, finite. A GPU waits for the answer.
+def batch(dims: int, /, **tensors: Tensor) -> None:
+    """Each tensor is a batch of examples, floating-point and finite. A GPU waits for the answer.
+
+    Args:
+        dims: how many dimensions there are at least; 1 where an example can be a number.
+        tensors: the arguments.
 
     Raises:
         TypeError: if one is no tensor, or holds no floating-point numbers.
-        ValueError: if one has no batch dimension, no examples, or a value that is not finite.
+        ValueError: if one has fewer dimensions, no examples, or a value that is not finite.
     """
     for name, tensor in tensors.items():
-        shape(("batch", *(_tensor(name, tensor).shape[1:] or ("...",))), **{name: tensor})
+        rest = _tensor(name, tensor).shape[1:]
+        shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
     floating(**tensors)
     finite(**tensors)
 
@@ -280,7 +285,7 @@ def data(model: nn.Module, x: Tensor) -> None:
     if getattr(model, "x_shape", None) is not None:
         shape(("batch", *model.x_shape), x=x)  # type: ignore[misc]
     precision(model, x=x)
-    batch(x=x)
+    batch(2, x=x)
     if (
         len(x) < 2
         and model.training
@@ -328,5 +333,7 @@ def _number(name: str, value: object) -> float:
 
 def _given(value: object) -> str:
     """What was given, for one sentence: the value itself, or its type where that is long."""
-    text = "" if isinstance(value, Tensor | nn.Module) else repr(value)
-    return text if text and len(text) < 80 and "\n" not in text else f"a {type(value).__name__}"
+    text = "\n" if isinstance(value, Tensor | nn.Module) else repr(value)
+    kind = type(value).__name__
+    article = "an" if kind[0] in "AEIOUaeiou" else "a"
+    return text if len(text) < 80 and "\n" not in text else f"{article} {kind}"

@@ -115,7 +115,7 @@ class MixtureDenoiser(nn.Module):
         means: Float[Tensor, "components *x_shape"],
         covs: Float[Tensor, "components dim dim"],
     ) -> None:
-        checks.batch(means=means)
+        checks.batch(2, means=means)
         means = means.flatten(1)
         checks.shape((len(means),), weights=weights)
         checks.shape((len(means), means.shape[1], means.shape[1]), covs=covs)

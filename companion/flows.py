@@ -49,7 +49,7 @@ def probability_flow(
 
     Source: Song et al. 2021 (score SDE), section 4.3. Book: chapter 11.
     """
-    checks.batch(x=x)  # of a NaN the solver would never return
+    checks.batch(2, x=x)  # of a NaN the solver would never return
     checks.function(score_at_level=score_at_level)
 
     def velocity(x: Tensor, s: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def ode_log_prob(
     Source: Song et al. 2021 (score SDE), section 4.3; probes: Grathwohl et al. 2019.
     Book: chapter 11.
     """
-    checks.batch(x=x)
+    checks.batch(2, x=x)
     checks.function(score_at_level=score_at_level)
     directions = _directions(x, probes)
 

@@ -28,7 +28,7 @@ def spherical_interpolation(
 
     Source: Shoemake 1985; White 2016. Book: chapter 7.
     """
-    checks.batch(start=start, end=end)
+    checks.batch(2, start=start, end=end)
     checks.like(start, end=end)
     checks.shape(("steps",), share=share)
     a, b = start.flatten(1), end.flatten(1)

@@ -355,7 +355,7 @@ def _walk(
     check_denoiser(denoiser)
     name = {"x_0" if up else "x_T": x_t}
     checks.precision(denoiser, **name)
-    checks.batch(**name)
+    checks.batch(1, **name)
     return _steps(denoiser, schedule, x_t, step, progress, up)
 
 

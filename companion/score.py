@@ -222,7 +222,7 @@ def langevin_sample(
     checks.positive(step_size=step_size)
     checks.at_least(1, num_steps=num_steps)
     checks.function(score=score)
-    checks.batch(x=x)
+    checks.batch(1, x=x)
     return chain([x], _langevin(score, x, step_size, num_steps))
 
 
@@ -263,7 +263,7 @@ def annealed_langevin_sample(
     checks.at_least(1, num_steps=num_steps)
     checks.function(score_at_sigma=score_at_sigma)
     checks.precision(score_at_sigma, x=x)
-    checks.batch(x=x)
+    checks.batch(1, x=x)
     return chain([x], _anneal(score_at_sigma, x, levels, step_size, num_steps, progress))
 
 

@@ -146,11 +146,6 @@ def slider(**changes) -> sliders.Slider:
     return sliders.Slider(**good | changes)
 
 
-def editor(**changes) -> sliders.Editor:
-    good = dict(axes={"a": [0, 1], "b": [2, 3]}, render=lambda a, b: np.zeros((8, 6)), alt="{} {}")
-    return sliders.Editor(**good | changes)
-
-
 def ladder_of(code: int, *prior: int) -> hierarchical_vae.HierarchicalVae:
     """Two levels of 3 dimensions whose networks give these shapes."""
 
@@ -587,7 +582,7 @@ OF_DIFFUSION = [
     (lambda: samplers.ancestral_sample(TOY, 0), "num must be at least 1; 0 was given"),
     (lambda: samplers.ancestral_sample(TOY, -1), "num must be at least 1; -1 was given"),
     (lambda: samplers.ancestral_sample(TOY, 2.5), "num must be an integer, at least 1; 2.5 was given"),
-    (lambda: samplers.ancestral_sample(PLAIN, 2), "model must be a LatentChain; a Autoencoder was given"),
+    (lambda: samplers.ancestral_sample(PLAIN, 2), "model must be a LatentChain; an Autoencoder was given"),
     (lambda: samplers.ancestral_sample(None, 2), "model must be a LatentChain; None was given"),
     *((lambda f=f, x=x: f(PREDICTOR, S, x), f"{name} {says}")
       for f, name in ((samplers.ddpm_sample, "x_T"), (samplers.ddim_sample, "x_T"),
@@ -596,7 +591,7 @@ OF_DIFFUSION = [
         (X.long(), "must be floating-point; torch.int64 was given"),
         (X.double(), "must have the precision of the model, torch.float32; torch.float64 was given"),
         (X[:0], r"must have shape \(batch, 2\); \(0, 2\) was given"),
-        (X[0], r"must have shape \(batch, ...\); \(2,\) was given"),
+        (X[0, 0], r"must have shape \(batch, ...\); \(\) was given"),
         (sub(NAN), "must be finite"),
         (sub(INF), "must be finite"),
         (None, "must be a tensor; None was given"),
@@ -672,7 +667,8 @@ OF_DIFFUSION = [
     (lambda: score.langevin_sample(torch.neg, sub(NAN), 0.1, 3), "x must be finite"),
     (lambda: score.langevin_sample(torch.neg, X[:0], 0.1, 3), r"x must have shape \(batch, 2\); \(0, 2\) was given"),
     (lambda: score.langevin_sample(None, X, 0.1, 3), "score must be a function; None was given"),
-    *((lambda x=x: score.annealed_langevin_sample(SCORES, x, [2.0, 1.0], 0.1, 3), says) for x, says in wrong(X)[1:]),
+    *((lambda x=x: score.annealed_langevin_sample(SCORES, x, [2.0, 1.0], 0.1, 3), says)
+      for x, says in wrong(X)[1:] if x is None or len(x) != 2),
     (lambda: score.annealed_langevin_sample(SCORES, X, [1.0, 2.0], 0.1, 3), r"sigmas must be positive and falling"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [], 0.1, 3), "sigmas must have shape"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [2.0, 1.0], -1.0, 3), "step_size must be positive"),

@@ -15,8 +15,6 @@ from companion.samplers import ddim_sample
 from companion.schedule import linear_schedule
 from companion.score import noisy_mixture
 
-X = torch.zeros(5, 2)
-
 
 def test_the_flow_of_normal_data_is_a_rescaling() -> None:
     lam, levels = (

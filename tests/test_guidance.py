@@ -243,9 +243,3 @@ def test_the_measurement_of_pictures_is_met() -> None:
     *_, drawn = ddim_sample(ours, schedule, torch.randn(7, 1, 4, 4))
     assert drawn.shape == x.shape and drawn.dtype == torch.float32
     torch.testing.assert_close(avg_pool2d(drawn, 2).flatten(1), y, rtol=0, atol=0.02)
-
-
-# ------------------------------------------------------------------------------------------------ errors
-
-X, Y, LABEL = torch.zeros(5, 3), torch.zeros(5, 2), torch.tensor([0, 1, 2, 2, 1])
-A, EYE = MATRIX.float(), torch.eye(3)

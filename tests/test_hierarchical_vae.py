@@ -457,26 +457,6 @@ def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
     torch.testing.assert_close(*means, rtol=0.01, atol=0.01)  # float16 has three digits
 
 
-# ---------------------------------------------------------------------------------------------- bad input
-
-
-def of_shapes(evidence: int, prior: tuple[int, ...]) -> HierarchicalVae:
-    """Two levels of three-dimensional vectors, whose networks give the shapes asked for."""
-    levels = [nn.Identity(), nn.Identity()], [nn.Linear(3, evidence), nn.Linear(3, 6)]
-    return HierarchicalVae(*levels, [Zeros(prior)], nn.Identity(), bernoulli, [(3,), (3,)])
-
-
-class Zeros(nn.Module):
-    """Zeros of a fixed shape."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.shape = shape
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros(len(x), *self.shape)
-
-
 def test_the_module_loads_no_heavy_library() -> None:
     code = "import companion.hierarchical_vae, json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -286,9 +286,6 @@ def test_values_take_the_precision_and_the_shape_of_what_they_multiply() -> None
         assert add_noise(linear_schedule(3), x.to(half), t, x.to(half)).dtype == half
 
 
-LINEAR = SCHEDULES["linear"]
-
-
 def test_evenly_spread_times_are_a_strided_schedule() -> None:
     schedule = SCHEDULES["linear"]
     assert torch.equal(schedule.evenly(1000).log_alpha_bar, schedule.log_alpha_bar)
