@@ -94,8 +94,13 @@ def robust_loss(
 ) -> Float[Tensor, "batch"]:
     """Squared error at the worst point that an attack finds within `radius` of x.
 
+    Raises:
+        TypeError: if `num_steps` is no integer.
+        ValueError: if `radius` is not positive, or `num_steps` negative.
+
     Source: Madry et al. 2018, eq. 2.1. Book: chapter 1, eq. (def-robust-loss).
     """
+    checks.at_least(0, num_steps=num_steps)
     return squared_error(model(x + worst_perturbation(model, x, radius, num_steps)), x)
 
 
@@ -210,6 +215,7 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
     checks.floating(x=x)
     checks.finite(x=x)
     num, dim = x.shape
+    checks.at_least(1, latent_dim=latent_dim)
     checks.in_range(1, dim, latent_dim=latent_dim)
     mean = x.mean(0)
     _, eigenvectors = torch.linalg.eigh((x - mean).T @ (x - mean) / num)
@@ -252,6 +258,7 @@ class DctAutoencoder(Autoencoder):
     C: Tensor  # the slowest rows of the transform
 
     def __init__(self, side: int, keep: int) -> None:
+        checks.at_least(1, side=side, keep=keep)
         checks.in_range(1, side, keep=keep)
         super().__init__(nn.Identity(), nn.Identity(), (1, side, side))
         self.side, self.keep = side, keep

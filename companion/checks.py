@@ -8,13 +8,14 @@ values: traced by `torch.compile`, on the meta device, or fake.
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 
-def at_least(low: int, **arguments: object) -> None:
+def at_least(low: int, /, **arguments: object) -> None:
     """Each argument is an integer, `low` or above.
 
     Raises:
@@ -22,30 +23,29 @@ def at_least(low: int, **arguments: object) -> None:
         ValueError: if one is below `low`.
     """
     for name, value in arguments.items():
-        try:
-            number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
-            number = None
+        number = _integer(value)
         if number is None:
-            raise TypeError(f"{name} must be an integer, at least {low}; {value!r} was given")
+            raise TypeError(f"{name} must be an integer, at least {low}; {_given(value)} was given")
         if number < low:
             raise ValueError(f"{name} must be at least {low}; {value} was given")
 
 
-def sizes(least: int, **arguments: Sequence[int]) -> None:
+def sizes(least: int, /, **arguments: Sequence[int]) -> None:
     """Each argument holds integers above 0, and at least so many.
 
     Raises:
-        ValueError: if one holds fewer, or one that is below 1.
+        ValueError: if one holds fewer, or anything else.
     """
     for name, values in arguments.items():
-        if len(values) < least or min(values, default=1) < 1:
+        held = list(values) if isinstance(values, Sequence) else None
+        if held is None or len(held) < least or any((_integer(size) or 0) < 1 for size in held):
             raise ValueError(
-                f"{name} must hold at least {least} positive integers; {list(values)} was given"
+                f"{name} must hold at least {least} positive integers; "
+                f"{_given(values if held is None else held)} was given"
             )
 
 
-def in_range(low: float, high: float, **arguments: object) -> None:
+def in_range(low: float, high: float, /, **arguments: object) -> None:
     """Each argument is a number from `low` to `high`, both included.
 
     Raises:
@@ -55,6 +55,18 @@ def in_range(low: float, high: float, **arguments: object) -> None:
     for name, value in arguments.items():
         if not low <= _number(name, value) <= high:
             raise ValueError(f"{name} must lie in [{low:g}, {high:g}]; {value} was given")
+
+
+def between(low: float, high: float, /, **arguments: object) -> None:
+    """Each argument is a number from `low` to `high`, both excluded.
+
+    Raises:
+        TypeError: if one is no number.
+        ValueError: if one lies outside, or is a NaN.
+    """
+    for name, value in arguments.items():
+        if not low < _number(name, value) < high:
+            raise ValueError(f"{name} must be above {low:g} and below {high:g}; {value} was given")
 
 
 def positive(**arguments: object) -> None:
@@ -81,7 +93,67 @@ def not_negative(**arguments: object) -> None:
             raise ValueError(f"{name} must not be negative, and be finite; {value} was given")
 
 
-def shape(accepted: tuple[int | str, ...], **tensors: Tensor) -> None:
+def seed(number: object) -> None:
+    """The argument seed is one that torch takes.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is negative, or needs more than 64 bits.
+    """
+    at_least(0, seed=number)
+    in_range(0, 2**64 - 1, seed=number)
+
+
+def device(given: torch.device | str) -> torch.device:
+    """The device that an argument of this name stands for.
+
+    Raises:
+        ValueError: if torch knows none of this name.
+    """
+    try:
+        return torch.device(given)
+    except (RuntimeError, TypeError):
+        known = "one that torch knows, such as cpu or cuda"
+        raise ValueError(f"device must be {known}; {_given(given)} was given") from None
+
+
+def instance(accepted: type, /, **arguments: object) -> None:
+    """Each argument is of this type.
+
+    Raises:
+        TypeError: if one is not.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, accepted):
+            kind = {nn.Module: "module of torch", Tensor: "tensor"}.get(accepted, accepted.__name__)
+            raise TypeError(f"{name} must be a {kind}; {_given(value)} was given")
+
+
+def function(**arguments: object) -> None:
+    """Each argument can be called.
+
+    Raises:
+        TypeError: if one cannot.
+    """
+    for name, value in arguments.items():
+        if not callable(value):
+            raise TypeError(f"{name} must be a function; {_given(value)} was given")
+
+
+def numbers(**arguments: Any) -> Tensor:
+    """The one argument, a tensor or numbers in sequences, as a tensor.
+
+    Raises:
+        TypeError: if it holds anything else.
+    """
+    ((name, values),) = arguments.items()
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must hold numbers; {_given(values)} was given") from None
+
+
+def shape(accepted: tuple[int | str, ...], /, **tensors: Tensor) -> None:
     """Each tensor has this shape; a word stands for any size but 0: `shape(("batch", 1, 28, 28), x=x)`.
 
     Raises:
@@ -89,8 +161,7 @@ def shape(accepted: tuple[int | str, ...], **tensors: Tensor) -> None:
         ValueError: if one has another shape.
     """
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a tensor; {tensor!r} was given")
+        _tensor(name, tensor)
         fits = tensor.dim() == len(accepted) and all(
             size == want if isinstance(want, int) else size > 0
             for size, want in zip(tensor.shape, accepted, strict=True)
@@ -104,32 +175,60 @@ def floating(**tensors: Tensor) -> None:
     """Each tensor holds floating-point numbers.
 
     Raises:
-        TypeError: if one holds integers or booleans, which arithmetic would round to.
+        TypeError: if one is no tensor, or holds integers or booleans, which arithmetic would round to.
     """
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
+        if not _tensor(name, tensor).is_floating_point():
             raise TypeError(f"{name} must be floating-point; {tensor.dtype} was given")
+
+
+def integers(**tensors: Tensor) -> None:
+    """Each tensor holds integers.
+
+    Raises:
+        TypeError: if one is no tensor, or holds floating-point numbers or booleans.
+    """
+    for name, tensor in tensors.items():
+        if _tensor(name, tensor).is_floating_point() or tensor.dtype == torch.bool:
+            raise TypeError(f"{name} must hold integers; {tensor.dtype} was given")
+
+
+def like(reference: Tensor, /, **tensors: Tensor) -> None:
+    """Each tensor has the shape and the dtype of the reference: nothing is broadcast or promoted.
+
+    Raises:
+        TypeError: if one is no tensor, or has another dtype.
+        ValueError: if one has another shape.
+    """
+    shape(tuple(reference.shape), **tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype != reference.dtype:
+            raise TypeError(
+                f"{name} must have the dtype {reference.dtype}; {tensor.dtype} was given"
+            )
 
 
 def finite(**tensors: Tensor) -> None:
     """Each tensor holds finite numbers. A GPU waits for the answer.
 
     Raises:
+        TypeError: if one is no tensor.
         ValueError: if one holds an infinite value or a NaN.
     """
     for name, tensor in tensors.items():
-        if has_values(tensor) and not bool(tensor.isfinite().all()):
+        if has_values(_tensor(name, tensor)) and not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} must be finite; an infinite value or a NaN was given")
 
 
-def within(low: float, high: float, **tensors: Tensor) -> None:
+def within(low: float, high: float, /, **tensors: Tensor) -> None:
     """Each tensor's values lie in [low, high]. A GPU waits for the answer.
 
     Raises:
+        TypeError: if one is no tensor.
         ValueError: if a value lies outside, or is a NaN; an empty tensor has none.
     """
     for name, tensor in tensors.items():
-        if not tensor.numel() or not has_values(tensor):
+        if not _tensor(name, tensor).numel() or not has_values(tensor):
             continue
         least, most = (value.item() for value in tensor.aminmax())
         if not (low <= least and most <= high):
@@ -138,28 +237,88 @@ def within(low: float, high: float, **tensors: Tensor) -> None:
             )
 
 
+def batch(dims: int, /, **tensors: Tensor) -> None:
+    """Each tensor is a batch of examples, floating-point and finite. A GPU waits for the answer.
+
+    Args:
+        dims: how many dimensions there are at least; 1 where an example can be a number.
+        tensors: the arguments.
+
+    Raises:
+        TypeError: if one is no tensor, or holds no floating-point numbers.
+        ValueError: if one has fewer dimensions, no examples, or a value that is not finite.
+    """
+    for name, tensor in tensors.items():
+        rest = _tensor(name, tensor).shape[1:]
+        shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
+    floating(**tensors)
+    finite(**tensors)
+
+
+def precision(model: object, /, **tensors: Tensor) -> None:
+    """Each tensor has the dtype of the model's parameters, if it has any; under autocast, any will do.
+
+    Raises:
+        TypeError: if one is no tensor, or has another dtype.
+    """
+    floating(**tensors)
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    dtype = getattr(next(parameters, None), "dtype", None)
+    for name, tensor in tensors.items():
+        if dtype not in (None, tensor.dtype) and not torch.is_autocast_enabled(tensor.device.type):
+            raise TypeError(
+                f"{name} must have the precision of the model, {dtype}; {tensor.dtype} was given"
+            )
+
+
 def data(model: nn.Module, x: Tensor) -> None:
     """The argument x is a batch for the model: of its `x_shape`, in the precision of its parameters, finite.
 
-    Any shape (batch, ...) will do for a model without `x_shape`, and any precision for one
-    without parameters, or under autocast. A GPU waits for the answer.
+    Any shape (batch, ...) will do for a model without `x_shape`. A GPU waits for the answer, once.
 
     Raises:
-        TypeError: if x is no tensor, or has integers or another precision.
-        ValueError: if x has another shape, no examples, or a value that is not finite.
+        TypeError: if the model is no module, or x is no tensor, or has integers or another precision.
+        ValueError: if x has another shape, no examples, a value that is not finite, or a single
+            example, whose average over the batch a model in training mode subtracts.
     """
-    any_shape = tuple(getattr(x, "shape", ()))[1:] or ("...",)
-    shape(("batch", *(getattr(model, "x_shape", None) or any_shape)), x=x)
-    floating(x=x)
-    dtype = next((parameter.dtype for parameter in model.parameters()), x.dtype)
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-        raise TypeError(f"x must have the precision of the model, {dtype}; {x.dtype} was given")
-    finite(x=x)
+    instance(nn.Module, model=model)
+    if getattr(model, "x_shape", None) is not None:
+        shape(("batch", *model.x_shape), x=x)  # type: ignore[misc]
+    precision(model, x=x)
+    batch(2, x=x)
+    if (
+        len(x) < 2
+        and model.training
+        and any(isinstance(m, nn.BatchNorm1d) for m in model.modules())
+    ):
+        raise ValueError(
+            "x must hold at least 2 examples for a model with batch normalization in training mode; "
+            "1 was given"
+        )
 
 
 def has_values(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read."""
     return not (tensor.is_meta or isinstance(tensor, FakeTensor) or torch.compiler.is_compiling())
+
+
+def reads_at_once(tensor: Tensor) -> bool:
+    """Whether the values of a tensor can be read, and nothing waits for them as a GPU would."""
+    return has_values(tensor) and not tensor.is_cuda
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor; {_given(value)} was given")
+    return value
+
+
+def _integer(value: object) -> int | None:
+    """The value as an integer; a bool or 2.0 is none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError):
+        return None
 
 
 def _number(name: str, value: object) -> float:
@@ -168,5 +327,13 @@ def _number(name: str, value: object) -> float:
         if isinstance(value, str | bool):
             raise TypeError
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number; {value!r} was given") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number; {_given(value)} was given") from None
+
+
+def _given(value: object) -> str:
+    """What was given, for one sentence: the value itself, or its type where that is long."""
+    text = "\n" if isinstance(value, Tensor | nn.Module) else repr(value)
+    kind = type(value).__name__
+    article = "an" if kind[0] in "AEIOUaeiou" else "a"
+    return text if len(text) < 80 and "\n" not in text else f"{article} {kind}"

@@ -22,7 +22,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, NoisePredictor, VPredictor, estimate
+from companion.denoisers import Denoiser, NoisePredictor, VPredictor, check_denoiser, estimate
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
@@ -82,6 +82,10 @@ class Ddpm(LatentChain):
         observation_model: ObservationModel = diagonal_normal,
         decoder: Callable[[Tensor], Distribution] | None = None,
     ) -> None:
+        check_denoiser(denoiser)
+        checks.function(observation_model=observation_model)
+        checks.instance(Schedule, schedule=schedule)
+        checks.sizes(1, x_shape=x_shape)
         super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
         self.denoiser, self.schedule = denoiser, schedule
         self.observation_model, self.decoder = observation_model, decoder
@@ -92,6 +96,7 @@ class Ddpm(LatentChain):
     def marginal(self, t: Times, x: Batch) -> Independent:
         """q(x_t | x)."""
         checks.shape(("batch", *self.x_shape), x=x)
+        checks.floating(x=x)
         self.schedule.check_times(t, low=0)
         signal, var = self.schedule.forward_coefficients(0, self._times(t, x))
         return diagonal_normal(per_example(signal, x) * x, per_example(var.sqrt(), x))
@@ -161,6 +166,7 @@ def elbo_step(
     Source: Ho et al. 2020, eq. 5. Book: chapter 9.
     """
     checks.data(model, x)
+    checks.shape((len(x),), t=t)
     model.schedule.check_times(t.cpu())
     x_t = add_noise(model.schedule, x, t, noise)
     x_hat = model.denoise(x_t, t)
@@ -201,6 +207,7 @@ def single_step_elbo(
         not uniform: Nichol & Dhariwal 2021, section 3.3. Book: chapter 9.
     """
     checks.shape(("batch", *model.x_shape), x=x)
+    checks.floating(x=x)
     given = torch.ones(model.num_latents + 1) if time_weights is None else time_weights
     p = _time_probabilities(model, given).to(x)
     t = torch.multinomial(p, len(x), replacement=True) + 1
@@ -293,7 +300,7 @@ def noise_errors(
     Book: chapter 10.
     """
     checks.data(model, x)
-    chosen = torch.as_tensor(times).cpu()
+    chosen = checks.numbers(times=times).cpu()
     checks.shape(("times",), times=chosen)
     model.schedule.check_times(chosen, "times")
     errors = []
@@ -327,6 +334,8 @@ def image_ddpm(
 
     Source: Ho et al. 2020, section 3.2, and their code for the likelihood. Book: chapter 10.
     """
+    checks.instance(UNet, network=network)
+    checks.function(predictor=predictor)
     schedule = linear_schedule(1000) if schedule is None else schedule
     checks.at_least(2, levels=levels, **{"number of steps of the schedule": schedule.num_steps})
     return Ddpm(

@@ -26,14 +26,31 @@ def estimate(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition
     """The denoiser's estimate of x_0, in the precision of x_t.
 
     Raises:
-        TypeError: if it is no tensor.
+        TypeError: if it is no tensor, or `denoiser` no denoiser.
         ValueError: if it has another shape than x_t.
 
     Book: chapter 9.
     """
+    check_denoiser(denoiser)
     x_hat = denoiser(x_t, t, *condition)
     checks.shape(tuple(x_t.shape), **{"the denoiser's estimate": x_hat})
     return x_hat.to(x_t)  # autocast gives bfloat16
+
+
+def check_denoiser(denoiser: object) -> None:
+    """The argument denoiser can be called, unlike a whole model, which holds one.
+
+    Raises:
+        TypeError: if it cannot.
+
+    Book: chapter 9.
+    """
+    checks.function(denoiser=denoiser)
+    if isinstance(getattr(denoiser, "denoiser", None), Denoiser):
+        text = "such as that of the model"
+        raise TypeError(
+            f"denoiser must be a denoiser, {text}; a {type(denoiser).__name__} was given"
+        )
 
 
 class NoisePredictor(nn.Module):
@@ -50,6 +67,7 @@ class NoisePredictor(nn.Module):
     to_x_0: Callable[..., Tensor] = staticmethod(x_0_from_noise)
 
     def __init__(self, network: nn.Module, schedule: Schedule) -> None:
+        checks.function(network=network)
         super().__init__()
         self.network, self.schedule = network, schedule
 
@@ -77,8 +95,10 @@ class MixtureDenoiser(nn.Module):
         covs: their covariances, of the flattened data.
 
     Raises:
+        TypeError: if one is not floating-point.
         ValueError: if the weights are not positive or do not add up to 1, the sizes do
-            not fit together, or a covariance is not symmetric positive semi-definite.
+            not fit together, a mean is not finite, or a covariance is not symmetric
+            positive semi-definite; from calls, if x has another size.
 
     Book: chapter 9.
     """
@@ -95,9 +115,12 @@ class MixtureDenoiser(nn.Module):
         means: Float[Tensor, "components *x_shape"],
         covs: Float[Tensor, "components dim dim"],
     ) -> None:
+        checks.batch(2, means=means)
         means = means.flatten(1)
         checks.shape((len(means),), weights=weights)
         checks.shape((len(means), means.shape[1], means.shape[1]), covs=covs)
+        checks.floating(weights=weights, covs=covs)
+        weights, covs = weights.to(means), covs.to(means)
         if not (bool((weights > 0).all()) and abs(weights.sum().item() - 1) < 1e-5):
             raise ValueError(
                 f"weights must be positive and add up to 1; {weights.tolist()} was given"
@@ -128,7 +151,9 @@ class MixtureDenoiser(nn.Module):
 
     def _components(self, x_t: Tensor, log_alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each component: its probability given x_t, and minus its score along its axes."""
-        x = x_t.flatten(1).to(self.means)[:, None]
+        x = x_t.flatten(1).to(self.means)
+        checks.shape((len(x), self.means.shape[1]), x_t=x)
+        x = x[:, None]
         signal, noise_var = (log_alpha_bar / 2).exp(), -log_alpha_bar.expm1()
         signal, noise_var = per_example(signal, x), per_example(noise_var, x)
         # Along the eigenvectors of each component: (batch, components, dim).
@@ -155,10 +180,11 @@ def spectrum(
         name: what an error calls it.
 
     Raises:
-        ValueError: if it is not symmetric positive semi-definite.
+        ValueError: if it is not square, symmetric and positive semi-definite.
 
     Book: chapter 9.
     """
+    checks.shape((*cov.shape[:-1], cov.shape[-2]), **{name: cov})
     asymmetry = (cov - cov.mT).abs().max()
     if not asymmetry <= 1e-5 * cov.abs().max():
         raise ValueError(f"{name} must be symmetric; entries differ by up to {asymmetry:.4g}")

@@ -40,7 +40,8 @@ def diagonal_normal(
 
     Raises:
         TypeError: if `mean` is not floating-point.
-        ValueError: if `mean` has no batch dimension or is not finite, or `std` is not positive or does not broadcast.
+        ValueError: if `mean` has no batch dimension or is not finite, or `std` is not positive and finite or does not
+            broadcast. Values on a GPU are not read.
 
     Book: chapter 2.
     """
@@ -51,13 +52,24 @@ def diagonal_normal(
 def bernoulli(logits: Float[Tensor, "batch *event"]) -> Independent:
     """Return independent Bernoulli pixels with the given log-odds; data must be 0 or 1, gray levels are refused.
 
+    Raises:
+        TypeError: if `logits` is not floating-point.
+        ValueError: if `logits` has no batch dimension or is not finite; from `log_prob`, if a value is neither 0 nor 1.
+
     Book: chapter 4.
     """
-    if logits.dim() < 1:
-        raise ValueError(
-            "logits must have a batch dimension first; a 0-dimensional tensor was given"
-        )
-    return Independent(Bernoulli(logits=logits), logits.dim() - 1)
+    _check_batch(logits=logits)
+    return Independent(_Pixels(logits=logits, validate_args=False), logits.dim() - 1)
+
+
+class _Pixels(Bernoulli):
+    """torch's distribution, which says of a gray level what is expected of it."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if checks.has_values(value) and not bool(((value == 0) | (value == 1)).all()):
+            low, high = value.aminmax()
+            raise ValueError(f"value must be 0 or 1; {low:.4g} to {high:.4g} was given")
+        return super().log_prob(value)
 
 
 class DiscretizedNormal(Distribution):
@@ -75,8 +87,8 @@ class DiscretizedNormal(Distribution):
 
     Raises:
         TypeError: if `mean` is not floating-point, or `levels` is no integer.
-        ValueError: if `mean` is not finite, `std` is not positive, `high` is not above `low`, one of these two is not
-            finite, or `levels` is below 2.
+        ValueError: if `mean` is not finite, `std` is not positive and finite, `high` is not above `low`, one of
+            these two is not finite, or `levels` is below 2.
 
     Source: Ho et al. 2020, eq. 13. Book: chapter 10.
     """
@@ -119,9 +131,11 @@ class DiscretizedNormal(Distribution):
         """Log-probability of gray levels, in nats, summed over the event.
 
         Raises:
+            TypeError: if the values are not floating-point.
             ValueError: if a value is more than a hundredth of a bin away from every level, or is not shaped like the
                 mean, but for further dimensions in front.
         """
+        checks.floating(value=value)
         shape = self.mean.shape
         if value.shape[max(0, value.dim() - len(shape)) :] != shape:
             raise ValueError(
@@ -152,20 +166,31 @@ class DiscretizedNormal(Distribution):
 
 
 def _check_mean_and_std(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Both as tensors of one shape. A GPU waits once, for the answer whether all values are good."""
-    checks.floating(mean=mean)
-    if mean.dim() < 1:
-        raise ValueError("mean must have a batch dimension first; a 0-dimensional tensor was given")
-    std = std.to(mean) if isinstance(std, Tensor) else mean.new_full((), std)
-    if checks.has_values(mean) and not bool(mean.isfinite().all() & (std > 0).all()):
-        checks.finite(mean=mean)
-        raise ValueError(f"std must be positive everywhere; its smallest value is {std.min():.4g}")
+    """Both as tensors of one shape."""
+    _check_batch(mean=mean)
+    if not isinstance(std, Tensor):
+        checks.positive(std=std)
+        std = mean.new_full((), std)
+    std = std.to(mean)
+    if checks.reads_at_once(std) and not bool(((std > 0) & (std < math.inf)).all()):
+        low, high = std.aminmax()
+        raise ValueError(f"std must be positive and finite; {low:.4g} to {high:.4g} was given")
     try:
         return mean, std.expand_as(mean)
     except RuntimeError:
         raise ValueError(
             f"std must broadcast to mean's shape {tuple(mean.shape)}; shape {tuple(std.shape)} was given"
         ) from None
+
+
+def _check_batch(**parameters: Tensor) -> None:
+    """A parameter has a batch dimension. On a GPU, which would wait, its values are not read."""
+    checks.floating(**parameters)
+    for name, tensor in parameters.items():
+        if tensor.dim() < 1:
+            raise ValueError(f"{name} must have a batch dimension first; shape () was given")
+        if checks.reads_at_once(tensor):
+            checks.finite(**parameters)
 
 
 def normal_product(

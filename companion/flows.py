@@ -49,9 +49,11 @@ def probability_flow(
 
     Source: Song et al. 2021 (score SDE), section 4.3. Book: chapter 11.
     """
+    checks.batch(2, x=x)  # of a NaN the solver would never return
+    checks.function(score_at_level=score_at_level)
 
     def velocity(x: Tensor, s: Tensor) -> Tensor:
-        return (x + score_at_level(x, s)) / 2
+        return (x + _score(score_at_level, x, s)) / 2
 
     return _integrate(velocity, x, log_alpha_bar, rtol, atol)
 
@@ -88,12 +90,14 @@ def ode_log_prob(
     Source: Song et al. 2021 (score SDE), section 4.3; probes: Grathwohl et al. 2019.
     Book: chapter 11.
     """
+    checks.batch(2, x=x)
+    checks.function(score_at_level=score_at_level)
     directions = _directions(x, probes)
 
     def velocity(state: Tensor, s: Tensor) -> Tensor:
         with torch.enable_grad():
             x_s = state[:, :-1].detach().reshape(x.shape).requires_grad_()
-            speed = (x_s + score_at_level(x_s, s)) / 2
+            speed = (x_s + _score(score_at_level, x_s, s)) / 2
             rate = _divergence(speed, x_s, directions)
         return torch.cat([speed.flatten(1), rate[:, None]], 1).detach()
 
@@ -115,10 +119,14 @@ def flow_velocity(x_u: Batch, u: Float[Tensor, "batch"], x_hat: Batch) -> Batch:
         x_hat: estimate of x from x_u.
 
     Raises:
-        ValueError: if an entry of `u` is not above 0 and at most 1.
+        TypeError: if x_u is not floating-point, or x_hat has another dtype.
+        ValueError: if an entry of `u` is not above 0 and at most 1, or a shape does not fit.
 
     Source: Lipman et al. 2023; Liu et al. 2023. Book: chapter 11.
     """
+    checks.floating(x_u=x_u)
+    checks.like(x_u, x_hat=x_hat)
+    checks.shape((len(x_u),), u=u)
     if not bool(((u > 0) & (u <= 1)).all()):
         raise ValueError(
             f"u must be above 0 and at most 1; {u.min():.4g} to {u.max():.4g} was given"
@@ -139,6 +147,7 @@ def straight_line(
 
     Book: chapter 11.
     """
+    checks.floating(u=u)
     if not bool(((u >= 0) & (u < 1)).all()):
         raise ValueError(f"u must lie in [0, 1); {u.min():.4g} to {u.max():.4g} was given")
     scale = torch.hypot(1 - u, u)
@@ -155,12 +164,11 @@ def _integrate(
     """The states at all levels; the first is x."""
     from scipy.integrate import solve_ivp
 
-    checks.floating(x=x)
-    checks.finite(x=x)  # of a NaN the solver would never return
     checks.positive(rtol=rtol, atol=atol)
-    levels = torch.as_tensor(log_alpha_bar)
+    levels = checks.numbers(log_alpha_bar=log_alpha_bar)
     checks.shape(("levels",), log_alpha_bar=levels)
     checks.within(-math.inf, 0, log_alpha_bar=levels)
+    checks.finite(log_alpha_bar=levels)
     steps = levels.diff()
     if not len(steps) or not bool((steps < 0).all() or (steps > 0).all()):
         raise ValueError(
@@ -185,6 +193,13 @@ def _integrate(
         text = f"the flow must be smooth from {times[0]:.4g} to {times[-1]:.4g}"
         raise FloatingPointError(f"{text}; the solver says: {solved.message}")
     return torch.as_tensor(solved.y.T).reshape(-1, *x.shape).to(x)
+
+
+def _score(score_at_level: ScoreAtLevel, x: Tensor, s: Tensor) -> Tensor:
+    """The score, which is not broadcast."""
+    score = score_at_level(x, s)
+    checks.shape(tuple(x.shape), **{"the score": score})
+    return score
 
 
 def _directions(x: Tensor, probes: Tensor | None) -> Tensor:

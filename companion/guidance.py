@@ -41,6 +41,8 @@ def classifier_free_loss(
     """
     checks.in_range(0, 1, drop=drop)
     any_class = _check_classes(model.denoiser, label)
+    checks.shape(("batch", *model.x_shape), x=x)
+    checks.shape((len(x),), label=label)
     dropped = torch.rand(len(x), device=x.device) < drop
     label = label.masked_fill(dropped, any_class)
     return denoising_loss(model, x, weight, label, time_weights=time_weights)
@@ -108,14 +110,17 @@ def posterior_denoiser(
         cov: of the flattened data, estimated from the training set.
 
     Raises:
-        ValueError: if the sizes do not fit together, `noise_std` is not positive, or
-            `cov` is not symmetric positive semi-definite; from calls, if y belongs to
-            another number of examples, or these differ in t.
+        ValueError: if the sizes do not fit together, A or y is not finite, `noise_std` is
+            not positive, or `cov` is not symmetric positive semi-definite; from calls, if y
+            belongs to another number of examples, or these differ in t.
 
     Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others. Book: chapter 12.
     """
+    checks.function(denoiser=denoiser)
+    checks.shape(("measurements", "dim"), A=A)
     num, dim = A.shape
     checks.shape(("batch", num), y=y)
+    checks.finite(A=A, y=y)
     checks.shape((dim, dim), cov=cov)
     checks.positive(noise_std=noise_std)
     A, y = A.double(), y.double()
@@ -129,6 +134,7 @@ def posterior_denoiser(
             )
         if not t.is_cuda and bool((t != t[0]).any()):  # a GPU would have to wait
             raise ValueError(f"t must be the same for all examples; {t.tolist()} was given")
+        checks.shape((len(x_t), dim), x_t=x_t.flatten(1))
         x_hat = estimate(denoiser, x_t, t, *condition)
         alpha_bar, noise_var = schedule.alpha_bar[t[:1]], schedule.noise_var[t[:1]]
         C_t = eigenvalues * noise_var / (alpha_bar * eigenvalues + noise_var)
@@ -145,5 +151,6 @@ def _check_classes(denoiser: Denoiser, label: Tensor) -> int:
     if num is None:
         raise ValueError("denoiser must hold a network with num_classes; the one given has none")
     checks.shape(("batch",), label=label)
+    checks.integers(label=label)
     checks.within(0, num - 1, label=label)
     return int(num)

@@ -28,7 +28,9 @@ def spherical_interpolation(
 
     Source: Shoemake 1985; White 2016. Book: chapter 7.
     """
-    checks.shape(tuple(start.shape), end=end)
+    checks.batch(2, start=start, end=end)
+    checks.like(start, end=end)
+    checks.shape(("steps",), share=share)
     a, b = start.flatten(1), end.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
     zero = not bool(a.any(dim=1).all() and b.any(dim=1).all())
@@ -51,9 +53,9 @@ def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
 
     Book: chapter 1.
     """
+    checks.finite(points=points)
     if points.dim() < 2:
         raise ValueError(f"points must have shape (steps, ...); {tuple(points.shape)} was given")
-    checks.finite(points=points)
     flat = points.double().flatten(1)
     chord = (flat[-1] - flat[0]).norm() if len(flat) > 1 else torch.zeros(())
     if not chord > 0:

@@ -45,6 +45,7 @@ def mlp_ladder(
     Source: Sonderby et al. 2016, section 2. Book: chapter 8.
     """
     checks.sizes(1, latent_dims=latent_dims, hidden=hidden)
+    checks.sizes(3, image_shape=image_shape)
     if len(latent_dims) != len(hidden):
         raise ValueError(
             "latent_dims and hidden must hold one number for each level; "
@@ -144,6 +145,7 @@ def conv_ladder(
     """
     checks.at_least(1, latent_dim=latent_dim, latent_channels=latent_channels)
     checks.sizes(1, levels=levels)
+    checks.sizes(1, channels=channels)
     checks.sizes(3, image_shape=image_shape)
     if len(channels) != len(levels) or min(channels) < 2:
         raise ValueError(

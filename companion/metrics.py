@@ -75,6 +75,7 @@ def log_likelihood(
     Source: Burda et al. 2016, eq. 8. Book: chapter 6.
     """
     checks.at_least(1, num_samples=num_samples, chunk=chunk)
+    checks.data(model, x)
     sizes = [min(chunk, num_samples - done) for done in range(0, num_samples, chunk)]
     estimates = []
     for part in x.split(max(1, chunk // num_samples)):
@@ -96,6 +97,7 @@ def active_units(
 
     Source: Burda et al. 2016, section 5.2. Book: chapter 6.
     """
+    checks.data(model, x)
     checks.at_least(2, num_examples=len(x))
     checks.not_negative(threshold=threshold)
     mean = torch.cat(
@@ -152,6 +154,7 @@ def mutual_information_gap(
     """
     checks.shape(("latent_dim", "num_factors"), information=information)
     checks.at_least(2, latent_dim=len(information))
+    checks.finite(information=information)
     checks.positive(entropy=entropy)
     best, second = information.topk(2, dim=0).values
     return (best - second) / entropy
@@ -198,6 +201,7 @@ def linear_probe(
     checks.shape((len(codes),), labels=labels)
     checks.shape((len(test_codes),), test_labels=test_labels)
     checks.finite(codes=codes, test_codes=test_codes)
+    checks.integers(labels=labels, test_labels=test_labels)
     checks.at_least(2, num_classes=len(labels.unique()))
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     probe.fit(_array(codes), _array(labels))
@@ -343,6 +347,7 @@ def bits_per_dim(nats: Float[Tensor, "*shape"], num_dims: int) -> Float[Tensor, 
     Book: chapter 10.
     """
     checks.at_least(1, num_dims=num_dims)
+    checks.floating(nats=nats)
     return nats / (num_dims * math.log(2))
 
 

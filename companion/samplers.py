@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, estimate
+from companion.denoisers import Denoiser, check_denoiser, estimate
 from companion.elbo import LatentChain
 from companion.runtime import progress_bar
 from companion.schedule import Batch, ReverseCoefficients, Schedule
+from companion.variances import check_reverse_var
 
 Film = Iterator[Batch]
 """What a sampler yields: where it starts, and then what each step makes of it."""
@@ -44,6 +45,7 @@ def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "nu
 
     Book: chapter 6.
     """
+    checks.instance(LatentChain, model=model)
     checks.at_least(1, num=num)
     return _descend(model, num)
 
@@ -96,12 +98,8 @@ def ddpm_sample(
     """
     q = _pad(schedule.reverse_coefficients(schedule.steps))
     if reverse_var is not None:
-        T, x_shape = schedule.num_steps, tuple(x_T.shape[1:])
-        if reverse_var.shape not in ((T + 1,), (T + 1, *x_shape)):
-            raise ValueError(
-                f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
-                f"{tuple(reverse_var.shape)} was given"
-            )
+        checks.floating(x_T=x_T)
+        check_reverse_var(schedule, tuple(x_T.shape[1:]), reverse_var)
         checks.finite(reverse_var=reverse_var[2:])
         checks.within(0, math.inf, reverse_var=reverse_var[2:])
         q = q._replace(var=reverse_var)
@@ -232,13 +230,15 @@ def inpaint_sample(
     """
     checks.floating(x_T=x_T)
     checks.at_least(1, repeats=repeats)
-    checks.shape(tuple(x_T.shape), x=x)
+    checks.like(x_T, x=x)
     shape = tuple(x_T.shape)
+    checks.instance(Tensor, observed=observed)
     if observed.shape not in (shape, shape[1:]) or observed.dtype != torch.bool:
         raise ValueError(
             f"observed must be boolean, of shape {shape} or {shape[1:]}; "
             f"{observed.dtype} of shape {tuple(observed.shape)} was given"
         )
+    checks.finite(x=torch.where(observed, x, 0))
     q = _pad(schedule.reverse_coefficients(schedule.steps))
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     variances = schedule.alpha_bar, schedule.noise_var, schedule.alpha, schedule.beta
@@ -271,6 +271,8 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
     Book: chapter 11.
     """
     checks.at_least(1, chunk=chunk)
+    for values in inputs:
+        checks.instance(Tensor, inputs=values)
     lengths = [len(values) for values in inputs]
     if len(set(lengths)) != 1:
         raise ValueError(f"inputs must be tensors of one length; lengths {lengths} were given")
@@ -302,6 +304,21 @@ def _walk(
 
     A step may call the denoiser, at its time, as often as it likes.
     """
+    check_denoiser(denoiser)
+    name = {"x_0" if up else "x_T": x_t}
+    checks.precision(denoiser, **name)
+    checks.batch(1, **name)
+    return _steps(denoiser, schedule, x_t, step, progress, up)
+
+
+def _steps(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x_t: Tensor,
+    step: Callable[[int, Tensor, Estimator], Tensor],
+    progress: str | None,
+    up: bool,
+) -> Iterator[Tensor]:
     T, times = schedule.num_steps, schedule.times.to(x_t.device)
     yield x_t
     with progress_bar(range(1, T + 1) if up else range(T, 0, -1), progress) as bar:

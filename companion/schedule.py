@@ -65,6 +65,7 @@ class Schedule(nn.Module):
         self, log_alpha_bar: Float[Tensor, "times"], times: Int[Tensor, "times"] | None = None
     ) -> None:
         checks.shape(("times",), log_alpha_bar=log_alpha_bar)
+        checks.floating(log_alpha_bar=log_alpha_bar)
         checks.finite(log_alpha_bar=log_alpha_bar)
         steps = log_alpha_bar.diff()
         if not (len(steps) and log_alpha_bar[0] == 0 and bool((steps < 0).all())):
@@ -74,6 +75,7 @@ class Schedule(nn.Module):
             )
         times = torch.arange(len(log_alpha_bar)) if times is None else times
         checks.shape((len(log_alpha_bar),), times=times)
+        checks.integers(times=times)
         super().__init__()
         self.register_buffer("log_alpha_bar", log_alpha_bar.detach().clone())
         # The caller chose them, so they are no part of the weights.
@@ -146,9 +148,10 @@ class Schedule(nn.Module):
         """
         self.check_times(s, "s", 0)
         self.check_times(t, "t", 0)
-        log_share = self.log_alpha_bar[t] - self.log_alpha_bar[s]
-        if bool((log_share > 0).any()):
+        after = torch.as_tensor(s > t)
+        if checks.reads_at_once(after) and bool(after.any()):
             raise ValueError(f"s must not be after t; s={s} and t={t} were given")
+        log_share = self.log_alpha_bar[t] - self.log_alpha_bar[s]
         return ForwardCoefficients(torch.exp(log_share / 2), _one_minus_exp(log_share))
 
     def reverse_coefficients(self, t: int | Int[Tensor, "*batch"]) -> ReverseCoefficients:
@@ -177,7 +180,7 @@ class Schedule(nn.Module):
         Raises:
             ValueError: if `times` is empty, does not rise, or leaves 1..T.
         """
-        chosen = torch.as_tensor(times).cpu()
+        chosen = checks.numbers(times=times).cpu()
         checks.shape(("num_steps",), times=chosen)
         self.check_times(chosen, "times")
         if bool((chosen.diff() <= 0).any()):
@@ -203,9 +206,9 @@ class Schedule(nn.Module):
         if not isinstance(t, Tensor):
             checks.at_least(low, **{name: t})
             checks.in_range(low, self.num_steps, **{name: t})
-        elif t.is_floating_point() or t.dtype == torch.bool:
-            raise TypeError(f"{name} must hold integers; {t.dtype} was given")
-        elif not t.is_cuda:
+            return
+        checks.integers(**{name: t})
+        if checks.reads_at_once(t):
             checks.within(low, self.num_steps, **{name: t})
 
 
@@ -221,6 +224,7 @@ def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Sched
     Source: Ho et al. 2020, section 4. Book: chapter 9.
     """
     checks.at_least(1, T=T)
+    checks.between(0, 1, beta_1=beta_1, beta_T=beta_T)
     return Schedule.from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.double))
 
 
@@ -239,8 +243,7 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
     """
     checks.at_least(1, T=T)
     checks.not_negative(s=s)
-    if not 0 < max_beta < 1:
-        raise ValueError(f"max_beta must be above 0 and below 1; {max_beta} was given")
+    checks.between(0, 1, max_beta=max_beta)
     share = torch.arange(T + 1, dtype=torch.double) / T
     alpha_bar = torch.cos((share + s) / (1 + s) * math.pi / 2).square()
     return Schedule.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta))
@@ -251,8 +254,12 @@ def per_example(
 ) -> Float[Tensor, "*shape"]:
     """One value for each example, shaped to be multiplied with x, in its precision.
 
+    Raises:
+        TypeError: if x is not floating-point: the values would be rounded to integers.
+
     Book: chapter 9.
     """
+    checks.floating(x=x)
     missing = x.dim() - values.dim() if values.dim() else 0
     return values.reshape(values.shape + (1,) * missing).to(x)
 
@@ -261,13 +268,13 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
     """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise.
 
     Raises:
-        TypeError: if x_0 holds integers.
+        TypeError: if x_0 holds integers, or the noise has another dtype.
         ValueError: if the noise has another shape than x_0, or a time is outside 0..T.
 
     Book: chapter 9.
     """
     checks.floating(x_0=x_0)
-    checks.shape(tuple(x_0.shape), noise=noise)
+    checks.like(x_0, noise=noise)
     schedule.check_times(t, low=0)
     if isinstance(t, Tensor):
         checks.shape((len(x_0),), t=t)
@@ -277,7 +284,7 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
 
 # What a network may estimate of x_t: the data, the noise, v, the score, or the mean of x_{t-1}.
 # Given x_t, each fixes all others, by way of the data, x_0. This is arithmetic: whoever calls it
-# has checked that the times lie in 1..T.
+# with a tensor of times has checked that they lie in 1..T.
 
 
 def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Batch:
@@ -327,6 +334,8 @@ def _one_minus_exp(log_share: Tensor) -> Tensor:
 
 def _scales(schedule: Schedule, x: Tensor, t: Times) -> tuple[Tensor, Tensor]:
     """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x."""
+    if not isinstance(t, Tensor):
+        schedule.check_times(t, low=0)
     level = schedule.log_alpha_bar[t]
     return per_example((level / 2).exp(), x), per_example(_one_minus_exp(level).sqrt(), x)
 

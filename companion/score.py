@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from companion import checks
-from companion.denoisers import Denoiser
+from companion.denoisers import Denoiser, estimate
 from companion.runtime import progress_bar
 from companion.schedule import Batch, Schedule, per_example, score_from_x_0
 
@@ -43,6 +43,7 @@ class NoiseConditionalScore(nn.Module):
     def __init__(
         self, network: nn.Module, sigmas: Sequence[float] | Float[Tensor, "levels"]
     ) -> None:
+        checks.function(network=network)
         super().__init__()
         self.network = network
         # The caller chose them, so they are no part of the weights.
@@ -50,6 +51,10 @@ class NoiseConditionalScore(nn.Module):
 
     def forward(self, x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         """The score at x of data with noise of standard deviation sigma."""
+        checks.shape((len(x),), sigma=sigma)
+        if checks.reads_at_once(sigma) and not bool((sigma > 0).all()):
+            low, high = sigma.aminmax()
+            raise ValueError(f"sigma must be positive; {low:.4g} to {high:.4g} was given")
         size = per_example((1 + sigma**2).sqrt(), x)
         noise_hat = self.network(x / size, sigma.log().to(x)).to(x)
         return -noise_hat / per_example(sigma, x)
@@ -59,14 +64,16 @@ def noise_levels(sigmas: Sequence[float] | Float[Tensor, "levels"]) -> Float[Ten
     """Return a copy of noise levels as a tensor.
 
     Raises:
-        ValueError: if there is none, or they are not positive and falling.
+        TypeError: if they are no numbers.
+        ValueError: if there is none, or they are not finite, positive and falling.
 
     Book: chapter 11.
     """
-    levels = torch.as_tensor(sigmas).detach().clone()
+    levels = checks.numbers(sigmas=sigmas).detach().clone()
     checks.shape(("levels",), sigmas=levels)
     if not bool((levels > 0).all() and (levels.diff() < 0).all()):
         raise ValueError(f"sigmas must be positive and falling; {levels.tolist()} was given")
+    checks.finite(sigmas=levels)
     return levels
 
 
@@ -100,10 +107,14 @@ def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Flo
         model: called with x_noisy and sigma; its `sigmas` are the levels.
         x: a batch of data.
 
+    Raises:
+        TypeError: if x has integers, or another precision than the model.
+        ValueError: if x has no examples, or a value that is not finite.
+
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
     Book: chapter 11.
     """
-    checks.floating(x=x)
+    checks.data(model, x)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
     sigma, noise = model.sigmas[level].to(x), torch.randn_like(x)
     noise_std = per_example(sigma, x)
@@ -118,8 +129,12 @@ def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
         log_prob: such as that of a torch distribution; one value for each example.
         x: the points.
 
+    Raises:
+        TypeError: if x is not floating-point.
+
     Book: chapter 11.
     """
+    checks.floating(x=x)
     with_graph = torch.is_grad_enabled() and x.requires_grad
     with torch.enable_grad():
         x = x if with_graph else x.detach().requires_grad_()
@@ -140,8 +155,16 @@ def noisy_mixture(
         scale: sqrt(alpha_bar_t) in diffusion, 1 where noise is only added.
         noise_var: 1 - alpha_bar_t, or sigma^2.
 
+    Raises:
+        TypeError: if `data` is no mixture.
+        ValueError: if `scale` is not finite, or `noise_var` negative.
+
     Book: chapter 11.
     """
+    checks.instance(MixtureSameFamily, data=data)
+    largest = torch.finfo(torch.double).max
+    checks.in_range(-largest, largest, scale=scale)
+    checks.not_negative(noise_var=noise_var)
     normal = data.component_distribution
     if isinstance(normal, MultivariateNormal):
         cov = normal.covariance_matrix
@@ -168,8 +191,9 @@ def score_from_denoiser(
     """
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
+        checks.shape((len(x_t),), t=t)
         schedule.check_times(t)
-        return score_from_x_0(schedule, x_t, t, denoiser(x_t, schedule.times[t]))
+        return score_from_x_0(schedule, x_t, t, estimate(denoiser, x_t, schedule.times[t]))
 
     return score_at_t
 
@@ -197,7 +221,8 @@ def langevin_sample(
     """
     checks.positive(step_size=step_size)
     checks.at_least(1, num_steps=num_steps)
-    checks.floating(x=x)
+    checks.function(score=score)
+    checks.batch(1, x=x)
     return chain([x], _langevin(score, x, step_size, num_steps))
 
 
@@ -236,7 +261,9 @@ def annealed_langevin_sample(
     levels = noise_levels(sigmas)
     checks.positive(step_size=step_size)
     checks.at_least(1, num_steps=num_steps)
-    checks.floating(x=x)
+    checks.function(score_at_sigma=score_at_sigma)
+    checks.precision(score_at_sigma, x=x)
+    checks.batch(1, x=x)
     return chain([x], _anneal(score_at_sigma, x, levels, step_size, num_steps, progress))
 
 

@@ -116,8 +116,9 @@ def exponential_average(model: nn.Module, decay: float = 0.999) -> AveragedModel
 
     Book: chapter 10.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay must lie in [0, 1); {decay} was given")
+    checks.not_negative(decay=decay)
+    if decay >= 1:
+        raise ValueError(f"decay must be below 1; {decay} was given")
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
@@ -140,8 +141,11 @@ def minimize(
     Book: chapter 1.
     """
     checks.at_least(1, max_steps=max_steps)
+    held = list(parameters)
+    if not held:
+        raise ValueError("parameters must hold at least one tensor; none was given")
     optimizer = LBFGS(
-        list(parameters),
+        held,
         max_iter=max_steps,
         max_eval=2 * max_steps,
         tolerance_grad=1e-12,
@@ -153,10 +157,11 @@ def minimize(
     def evaluate() -> Tensor:
         optimizer.zero_grad()
         value = function()
-        if value.dim():
-            raise ValueError(
-                f"function must return a single number, shape (); it returned shape {tuple(value.shape)}"
-            )
+        if not isinstance(value, Tensor) or value.dim():
+            what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
+            raise ValueError(f"function must return a single number, shape (); it returned {what}")
+        if not value.requires_grad:
+            raise ValueError("function must depend on the parameters; its value does not")
         value.backward()
         return value
 
@@ -176,6 +181,8 @@ def _one_per_example(values: object, batch_size: int) -> Tensor:
             f"loss must return one value for each of the {batch_size} examples, shape ({batch_size},); "
             f"it returned {what}"
         )
+    if not values.requires_grad:
+        raise ValueError("loss must depend on the model's parameters; its values do not")
     return values
 
 

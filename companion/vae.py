@@ -122,8 +122,15 @@ def mlp_vae(
         image_shape: channels, height, width.
         observation_model: takes the decoder's output, of that shape.
 
+    Raises:
+        TypeError: if `latent_dim` is no integer.
+        ValueError: if a size is below 1.
+
     Book: chapter 4.
     """
+    checks.at_least(1, latent_dim=latent_dim)
+    checks.sizes(0, hidden=hidden)
+    checks.sizes(3, image_shape=image_shape)
     dim = math.prod(image_shape)
     encoder = nn.Sequential(nn.Flatten(), mlp([dim, *hidden, 2 * latent_dim], activation))
     decoder = mlp([latent_dim, *reversed(hidden), dim], activation)

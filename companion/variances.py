@@ -42,6 +42,7 @@ def bound_weights(
 
     Source: Ho et al. 2020, eqs. 8, 12; x_0 and v: Salimans & Ho 2022, section 4. Book: chapter 9.
     """
+    checks.floating(reverse_var=reverse_var)
     var = step_variances(schedule, tuple(reverse_var.shape[1:]), reverse_var, decoder_var)
     mean = 1 / (2 * var[1:])
     of_x_0 = schedule.reverse_coefficients(schedule.steps).of_x_0
@@ -67,6 +68,7 @@ def linear_noise_error(
 
     Book: chapter 9.
     """
+    checks.floating(eigenvalues=eigenvalues)
     checks.finite(eigenvalues=eigenvalues)
     checks.within(0, math.inf, eigenvalues=eigenvalues)
     log_snr = schedule.log_snr[1:, None].to(eigenvalues)
@@ -91,6 +93,7 @@ def optimal_reverse_var(
 
     Source: Bao et al. 2022, theorem 1. Book: chapter 9.
     """
+    checks.floating(noise_error=noise_error)
     checks.shape((schedule.num_steps + 1, *noise_error.shape[1:]), noise_error=noise_error)
     checks.within(0, math.inf, noise_error=noise_error[1:])
     q, error = schedule.reverse_coefficients(schedule.steps), noise_error[1:]
@@ -112,20 +115,19 @@ def step_variances(
     """A copy of the variances of the T reverse steps, with that of the decoder at entry 1.
 
     Raises:
+        TypeError: if `reverse_var` is not floating-point.
         ValueError: if `reverse_var` has neither shape (T + 1,) nor (T + 1, *x_shape), or a
             variance from entry 1 on is not positive and finite.
 
     Book: chapter 9.
     """
-    T = schedule.num_steps
-    if reverse_var.shape not in ((T + 1,), (T + 1, *x_shape)):
-        raise ValueError(
-            f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
-            f"{tuple(reverse_var.shape)} was given"
-        )
+    check_reverse_var(schedule, x_shape, reverse_var)
     var = reverse_var.detach().clone()
     if decoder_var is not None:
-        var[1] = torch.as_tensor(decoder_var)
+        given = checks.numbers(decoder_var=decoder_var)
+        if given.dim():
+            checks.shape(tuple(var.shape[1:]), decoder_var=given)
+        var[1] = given
     bad = ~((var > 0) & (var < math.inf))
     bad[0] = False
     if bool(bad.any()):
@@ -136,3 +138,23 @@ def step_variances(
             f"{var[tuple(index)]:.4g} was given at t = {index[0]}"
         )
     return var
+
+
+def check_reverse_var(
+    schedule: Schedule, x_shape: tuple[int, ...], reverse_var: Float[Tensor, "times *shape"]
+) -> None:
+    """The argument reverse_var has an entry for each time, or one for each time and dimension.
+
+    Raises:
+        TypeError: if it is not floating-point.
+        ValueError: if it has neither shape (T + 1,) nor (T + 1, *x_shape).
+
+    Book: chapter 9.
+    """
+    checks.floating(reverse_var=reverse_var)
+    T = schedule.num_steps
+    if reverse_var.shape not in ((T + 1,), (T + 1, *x_shape)):
+        raise ValueError(
+            f"reverse_var must have shape {(T + 1,)} or {(T + 1, *x_shape)}; "
+            f"{tuple(reverse_var.shape)} was given"
+        )

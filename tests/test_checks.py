@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from companion import checks
+from companion.elbo import elbo_loss
+from companion.ladders import mlp_ladder
 
 
 @pytest.mark.parametrize(
@@ -139,3 +143,24 @@ def test_a_tensor_without_values_is_not_asked_for_them() -> None:
         with pytest.raises(ValueError, match="x must have shape"):
             checks.shape(("batch", 2), x=torch.zeros(3))
     checks.finite(x=torch.zeros(3, device="meta"))
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that are read of tensors, for each of which a GPU would have to wait."""
+
+    num = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.num += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_on_a_gpu_a_loss_waits_for_the_data_and_not_for_each_gaussian(
+    monkeypatch: pytest.MonkeyPatch, unchecked: None
+) -> None:
+    monkeypatch.setattr(checks, "reads_at_once", lambda tensor: False)  # as of a tensor on a GPU
+    for levels in (1, 2, 4):
+        model = mlp_ladder([2] * levels, [4] * levels, image_shape=(1, 2, 2))
+        with Reads() as reads:
+            elbo_loss(model, torch.ones(3, 1, 2, 2))
+        assert reads.num == 2  # x is finite, and black and white

@@ -513,12 +513,8 @@ def test_weights_survive_a_file_and_hold_the_schedule_unrounded(tmp_path: Any) -
         load_weights("d", picture_model(T=11), tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------ errors
-
 S3 = linear_schedule(3)
-TOY = Ddpm(lambda x_t, t: x_t, S3, (2,), S3.beta)
-X, ONES = torch.zeros(5, 2), torch.ones(4)
-NAN = torch.tensor([[1.0, 1], [1, 1], [1, math.nan], [1, 1]])
+X = torch.zeros(5, 2)
 
 
 def toy(reverse_var: Tensor, denoiser: Any = None, **options: Any) -> Ddpm:
@@ -571,74 +567,3 @@ def test_times_are_drawn_where_the_weights_say_in_any_order_of_the_batch() -> No
         denoising_loss(model, torch.zeros(3, 1), torch.ones(4), time_weights=weights)
     share = (torch.stack(seen) == 1).double().mean(0)
     assert (share - 0.5).abs().max() < 5 * 0.5 / 2000**0.5
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: toy(torch.ones(3)),
-            r"^reverse_var must have shape \(4,\) or \(4, 2\); \(3,\) was",
-        ),
-        (
-            lambda: toy(S3.posterior_var),
-            "^reverse_var must be positive and finite from entry 1 on; 0 was given at t = 1$",
-        ),
-        (lambda: toy(NAN), "nan was given at t = 2"),
-        (lambda: toy(S3.beta, decoder_var=0.0), "^decoder_var must be positive .* t = 1$"),
-        (lambda: TOY.posterior(X[:, :1]), r"^x must have shape \(batch, 2\); \(5, 1\) was given$"),
-        (
-            lambda: TOY.posterior(torch.zeros(0, 2)),
-            r"^x must have shape \(batch, 2\); \(0, 2\) was",
-        ),
-        (lambda: elbo_terms(TOY, X[:, :1]), r"^x must have shape \(batch, 2\)"),
-        (lambda: single_step_elbo(TOY, X[:, :1]), r"^x must have shape \(batch, 2\)"),
-        (lambda: single_step_elbo(TOY, X[:0]), r"^x must have shape \(batch, 2\)"),
-        (lambda: denoising_loss(TOY, X[:, :1], S3.snr), r"^x must have shape \(batch, 2\)"),
-        (
-            lambda: denoising_loss(TOY, X.long(), S3.snr),
-            "^x must be floating-point; torch.int64 was",
-        ),
-        (
-            lambda: denoising_loss(TOY, X, ONES[1:]),
-            r"^weight must have shape \(4,\); \(3,\) was given$",
-        ),
-        (lambda: noise_errors(TOY, X[:, :1], [1]), r"^x must have shape \(batch, 2\)"),
-        (lambda: noise_errors(TOY, X, [0, 1]), r"^times must lie in \[1, 3\]; 0 to 1 was given$"),
-        (lambda: noise_errors(TOY, X, []), r"^times must have shape \(times,\); \(0,\) was given$"),
-        (lambda: single_step_elbo(TOY, X, ONES[1:]), r"^time_weights must have shape \(4,\)"),
-        (
-            lambda: single_step_elbo(TOY, X, torch.tensor([1.0, 1, 0, 1])),
-            "^time_weights must be positive from entry 1 on; 0 was given$",
-        ),
-        (lambda: single_step_elbo(TOY, X, ONES / 0), "^time_weights must be finite"),
-        (
-            lambda: elbo_step(TOY, X, torch.zeros(5).long(), X),
-            r"^t must lie in \[1, 3\]; 0 to 0 was",
-        ),
-        (lambda: TOY.marginal(4, X), r"^t must lie in \[0, 3\]; 4 was given$"),
-        (lambda: TOY.inner_prior(3, X), r"^t \+ 1 must lie in \[2, 3\]; 4 was given$"),
-        (lambda: TOY.inner_posterior(0, X, X), r"^t \+ 1 must be at least 2; 1 was given$"),
-        (lambda: TOY.denoise(X, 0), "^t must be at least 1; 0 was given$"),
-        (lambda: TOY.denoise(X, torch.zeros(5)), "^t must hold integers; torch.float32 was given$"),
-        (
-            lambda: TOY.denoise(X, torch.ones(3).long()),
-            r"^t must have shape \(5,\); \(3,\) was given$",
-        ),
-        (
-            lambda: toy(S3.beta, lambda x_t, t: x_t[:, :1]).denoise(X, 1),
-            r"^the denoiser's estimate must have shape \(5, 2\); \(5, 1\) was given$",
-        ),
-        (
-            lambda: toy(S3.beta, lambda x_t, t: None).denoise(X, 1),
-            "^the denoiser's estimate must be a tensor; None was given$",
-        ),
-        (
-            lambda: image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), linear_schedule(1)),
-            "^number of steps of the schedule must be at least 2; 1 was given$",
-        ),
-    ],
-)
-def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=message):
-        call()

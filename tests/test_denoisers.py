@@ -1,7 +1,5 @@
 """Denoisers made of a network, and exact ones beside densities, quadrature and regression."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -130,38 +128,3 @@ def test_what_a_denoiser_gives_is_looked_at() -> None:
         ValueError, match=r"^the denoiser's estimate must have shape \(5, 2\); \(5,"
     ):
         estimate(lambda x_t, t: x_t[:, :1], x_t, t)
-
-
-# ------------------------------------------------------------------------------------------------ errors
-
-S3, EYE, ONE = linear_schedule(3), torch.eye(2)[None], torch.ones(1)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: MixtureDenoiser(S3, ONE, torch.zeros(1, 3), EYE),
-            r"^covs must have shape \(1, 3, 3\); \(1, 2, 2\) was given$",
-        ),
-        (
-            lambda: MixtureDenoiser(S3, ONE, torch.zeros(2, 2), EYE),
-            r"^weights must have shape \(2,\)",
-        ),
-        (
-            lambda: MixtureDenoiser(S3, ONE / 2, torch.zeros(1, 2), EYE),
-            r"^weights must be positive and add up to 1; \[0.5\] was given$",
-        ),
-        (
-            lambda: gaussian_denoiser(S3, torch.zeros(2), torch.tensor([[1.0, 1], [0, 1]])),
-            "^covs must be symmetric",
-        ),
-        (
-            lambda: gaussian_denoiser(S3, torch.zeros(2), -torch.eye(2)),
-            "^covs must be positive semi-definite; the smallest eigenvalue is -1$",
-        ),
-    ],
-)
-def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=message):
-        call()

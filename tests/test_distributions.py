@@ -1,7 +1,6 @@
 """The few distributions: shapes, units, normalization, refusals."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -23,7 +22,7 @@ def test_bernoulli_has_batch_shape_and_refuses_gray() -> None:
     torch.testing.assert_close(
         p.log_prob(torch.ones(4, 1, 2, 2)), torch.full((4,), 4 * math.log(0.5))
     )
-    with pytest.raises(ValueError, match="support"):
+    with pytest.raises(ValueError, match="value must be 0 or 1"):
         p.log_prob(torch.full((4, 1, 2, 2), 0.5))
 
 
@@ -62,21 +61,6 @@ def test_discretized_samples_lie_on_levels_and_have_the_stated_frequencies() -> 
     assert p.log_prob(p.sample((7,))).shape == (7, 1)
 
 
-def test_bad_input_gets_one_sentence() -> None:
-    with pytest.raises(ValueError, match="std must be positive everywhere"):
-        diagonal_normal(torch.zeros(2, 3), torch.tensor([1.0, 0.0, 1.0]))
-    with pytest.raises(ValueError, match="std must broadcast to mean's shape"):
-        diagonal_normal(torch.zeros(2, 3), torch.ones(4))
-    with pytest.raises(ValueError, match="mean must have a batch dimension"):
-        diagonal_normal(torch.tensor(0.0), 1.0)
-    with pytest.raises(ValueError, match="high must be above low"):
-        DiscretizedNormal(torch.zeros(1, 1), 1.0, low=1, high=0)
-    with pytest.raises(ValueError, match="levels must be at least 2; 1 was given"):
-        DiscretizedNormal(torch.zeros(1, 1), 1.0, levels=1)
-    with pytest.raises(ValueError, match="value must lie on the 256 gray levels"):
-        DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[0.3]]))
-
-
 def test_confident_bernoulli_pixels_keep_their_log_odds() -> None:
     # sigmoid(40) is 1 in float32, so a detour through the probability would lose log p(0) = -40.
     p = bernoulli(torch.tensor([[40.0, -40.0]]))
@@ -111,67 +95,3 @@ def test_samples_beyond_the_last_level_fall_on_it() -> None:
 def test_a_given_std_takes_the_precision_of_the_mean() -> None:
     p = diagonal_normal(torch.zeros(2, 3, dtype=torch.double), torch.ones(3))
     assert p.base_dist.loc.dtype == p.base_dist.scale.dtype == torch.double
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (
-            lambda: diagonal_normal(torch.zeros(2, 3).long(), 0.5),
-            TypeError,
-            "mean must be floating-point; torch.int64",
-        ),
-        (
-            lambda: diagonal_normal(torch.tensor([[math.nan]]), 0.5),
-            ValueError,
-            "mean must be finite",
-        ),
-        (
-            lambda: diagonal_normal(torch.zeros(2, 3), math.nan),
-            ValueError,
-            "std must be positive everywhere",
-        ),
-        (
-            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, high=math.inf),
-            ValueError,
-            "both finite",
-        ),
-        (
-            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0, levels=2.5),
-            TypeError,
-            "integer, at least 2; 2.5 was",
-        ),
-        (
-            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[1.1 / 255]])),
-            ValueError,
-            "levels",
-        ),
-        (
-            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[257 / 255]])),
-            ValueError,
-            "levels",
-        ),
-        (
-            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(
-                torch.tensor([[-257 / 255]])
-            ),
-            ValueError,
-            "levels",
-        ),
-        (
-            lambda: DiscretizedNormal(torch.zeros(1, 1), 1.0).log_prob(torch.tensor([[math.nan]])),
-            ValueError,
-            "levels",
-        ),
-        (
-            lambda: DiscretizedNormal(torch.zeros(2, 3), 1.0).log_prob(torch.ones(2, 1)),
-            ValueError,
-            r"value must have the mean's shape \(2, 3\); shape \(2, 1\) was given",
-        ),
-        (lambda: bernoulli(torch.tensor(0.0)), ValueError, "logits must have a batch dimension"),
-    ],
-)
-def test_other_bad_input_gets_one_sentence(call: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message) as caught:
-        call()
-    assert "\n" not in str(caught.value)

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -286,53 +285,6 @@ def test_a_level_below_its_free_nats_has_no_gradient() -> None:
             elbo_loss(model, x, free_nats=free_nats).mean(), model.shift
         )
         assert gradient.item() == pytest.approx(slope)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "sentence"),
-    [
-        (lambda m, x: elbo_loss(m, x, beta=-1), ValueError, "beta must not be negative"),
-        (
-            lambda m, x: elbo_loss(m, x, beta=math.inf),
-            ValueError,
-            "beta must .* be finite; inf was",
-        ),
-        (lambda m, x: elbo_loss(m, x, free_nats=math.nan), ValueError, "free_nats must not be"),
-        (
-            lambda m, x: importance_weighted_loss(m, x, 0),
-            ValueError,
-            "num_samples must be at least",
-        ),
-        (lambda m, x: sample_log_weights(m, x, 2.5), TypeError, "num_samples must be an integer"),
-        (lambda m, x: GaussianWalk(0), ValueError, "num_latents must be at least 1; 0 was given"),
-    ],
-)
-def test_bad_settings_are_refused_in_one_sentence(
-    call: Any, error: type[Exception], sentence: str
-) -> None:
-    with pytest.raises(error, match=f"^{sentence}[^\n]*$"):
-        call(GaussianWalk(1), torch.zeros(2, 1, dtype=torch.double))
-
-
-@pytest.mark.parametrize(
-    "estimate", [elbo_terms, elbo_loss, lambda m, x: sample_log_weights(m, x, 3)]
-)
-@pytest.mark.parametrize(
-    ("x", "error", "sentence"),
-    [
-        (torch.zeros(2, 3), ValueError, r"x must have shape \(batch, 1\); \(2, 3\) was given"),
-        (torch.zeros(0, 1), ValueError, r"x must have shape \(batch, 1\); \(0, 1\) was given"),
-        (torch.zeros(1), ValueError, r"x must have shape \(batch, 1\); \(1,\) was given"),
-        (torch.zeros(2, 1).long(), TypeError, "x must be floating-point; torch.int64 was given"),
-        (torch.zeros(2, 1), TypeError, "x must have the precision of the model, torch.float64; "),
-        (torch.full((2, 1), math.nan).double(), ValueError, "x must be finite"),
-    ],
-)
-def test_data_that_do_not_fit_the_model_are_refused_by_name(
-    estimate: Any, x: Tensor, error: type[Exception], sentence: str
-) -> None:
-    with pytest.raises(error, match=f"^{sentence}[^\n]*$"):
-        estimate(Adjustable(2), x)
 
 
 def test_a_model_that_knows_no_shape_of_x_needs_a_batch_of_any() -> None:

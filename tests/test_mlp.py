@@ -1,8 +1,5 @@
 """The perceptron that is given a time."""
 
-from typing import Any
-
-import pytest
 import torch
 
 from companion.networks.mlp import TimeMlp
@@ -21,19 +18,3 @@ def test_a_perceptron_hears_of_the_time_and_learns_what_needs_it() -> None:
     assert loss < 0.05
     assert not torch.allclose(network(x_t, t), network(x_t, 100 - t), atol=0.1)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: TimeMlp(2, ()), "^hidden must hold at least 1 positive integers"),
-        (lambda: TimeMlp(2, (8,), width=6), "^width must be a multiple of 4; 6 was given$"),
-        (
-            lambda: TimeMlp(2, (8,))(torch.zeros(3, 2), torch.zeros(2)),
-            r"^t must have shape \(3,\); \(2,\) was given$",
-        ),
-    ],
-)
-def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=message):
-        call()

@@ -241,80 +241,8 @@ def test_gray_cross_entropy_is_the_loss_of_the_well_known_example() -> None:
 def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> None:
     model = mlp_vae(2, (4,))
     for loss in (elbo_loss, draw):
-        with pytest.raises(ValueError, match="support"):
+        with pytest.raises(ValueError, match="^value must be 0 or 1; 0.5 to 0.5 was given$"):
             loss(model, torch.full((1, 1, 28, 28), 0.5))
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (
-            lambda: mlp_vae(latent_dim=0),
-            ValueError,
-            "sizes must hold at least 2 positive integers",
-        ),
-        (
-            lambda: Vae(nn.Identity(), nn.Identity(), bernoulli, 0),
-            ValueError,
-            "latent_dim must be at least 1; 0 was given",
-        ),
-        (
-            lambda: Vae(nn.Linear(3, 5), nn.Identity(), bernoulli, 2).posterior(torch.zeros(7, 3)),
-            ValueError,
-            r"encoder\(x\) must have shape \(7, 4\); \(7, 5\) was given",
-        ),
-        (lambda: GaussianLikelihood(0), ValueError, "std must be positive and finite; 0 was given"),
-        (
-            lambda: DiscretizedGaussianLikelihood(math.inf),
-            ValueError,
-            "std must be positive and finite; inf was given",
-        ),
-        (
-            lambda: linear_vae(4, 0),
-            ValueError,
-            "latent_dim must be at least 1; 0 was given",
-        ),
-        (
-            lambda: linear_vae_log_likelihood(mlp_vae(), torch.zeros(1, 784)),
-            TypeError,
-            "model must have a decoder nn.Linear and a GaussianLikelihood; Sequential and function were given",
-        ),
-        (
-            lambda: gray_cross_entropy_loss(mlp_vae(), 2 * torch.ones(1, 1, 28, 28)),
-            ValueError,
-            r"x must lie in \[0, 1\]; 2 to 2 was given",
-        ),
-        (
-            lambda: gray_cross_entropy_loss(mlp_vae(), torch.ones(0, 1, 28, 28)),
-            ValueError,
-            r"x must have shape \(batch, 1, 28, 28\); \(0, 1, 28, 28\) was given",
-        ),
-        (
-            lambda: linear_vae_log_likelihood(linear_vae(3, 1), torch.zeros(2, 4)),
-            ValueError,
-            r"x must have shape \(batch, 3\); \(2, 4\) was given",
-        ),
-        (
-            lambda: elbo_loss(conv_vae(), torch.zeros(2, 1, 27, 27)),
-            ValueError,
-            r"x must have shape \(batch, 1, 28, 28\); \(2, 1, 27, 27\) was given",
-        ),
-        (
-            lambda: elbo_loss(mlp_vae(), torch.zeros(28, 28)),
-            ValueError,
-            r"x must have shape \(batch, 1, 28, 28\); \(28, 28\) was given",
-        ),
-        (
-            lambda: elbo_loss(mlp_vae(), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)),
-            TypeError,
-            "x must be floating-point; torch.uint8 was given",
-        ),
-    ],
-)
-def test_bad_input_gets_one_sentence(call: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message) as caught:
-        call()
-    assert "\n" not in str(caught.value)
 
 
 def test_the_module_loads_no_heavy_library() -> None:

@@ -141,6 +141,7 @@ def load(
     _check_name(name)
     if split not in _SPLITS:
         raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
+    device = checks.device(device)
     if name == "digits":
         images, labels = _digits(split)
         return Images(images.to(device), labels.to(device), "digits")
@@ -183,6 +184,7 @@ def binarize(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def to_symmetric(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Images on [0, 1], moved to [-1, 1], where diffusion models have them. Book: chapter 9."""
+    checks.floating(x=x)
     return 2 * x - 1
 
 
@@ -191,6 +193,7 @@ def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
     Book: chapter 9.
     """
+    checks.floating(x=x)
     return (x / 2 + 0.5).clamp(0, 1)
 
 

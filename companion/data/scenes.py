@@ -68,7 +68,8 @@ def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scene
     Book: chapter 3.
     """
     checks.at_least(1, num=num)
-    checks.at_least(0, seed=seed)
+    checks.seed(seed)
+    device = checks.device(device)
     low, high = torch.tensor(list(SCENE_FACTORS.values()), dtype=torch.float32).T
     generator = torch.Generator().manual_seed(seed)
     size = num, len(SCENE_FACTORS)

@@ -37,6 +37,8 @@ class DigitClassifier(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch classes"]:
         """The logits."""
+        checks.shape(("batch", 1, 28, 28), x=x)
+        checks.precision(self, x=x)
         logits: Tensor = self.head(self.features(x))
         return logits
 

@@ -55,8 +55,9 @@ def conv_decoder(
 def _check(image_shape: tuple[int, int, int], **sizes: int) -> tuple[int, tuple[int, ...]]:
     """Return the number of channels and the sides of the feature maps."""
     checks.at_least(1, **sizes)
+    checks.sizes(3, image_shape=image_shape)
     depth, *sides = image_shape
-    if depth < 1 or len(sides) != 2 or sides[0] != sides[1] or sides[0] not in _SIDES:
+    if len(sides) != 2 or sides[0] != sides[1] or sides[0] not in _SIDES:
         raise ValueError(
             f"image_shape must be (channels, 28, 28) or (channels, 32, 32); {tuple(image_shape)} was given"
         )

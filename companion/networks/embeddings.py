@@ -21,7 +21,8 @@ class Waves(nn.Module):
     frequencies: Tensor
 
     def __init__(self, dim: int) -> None:
-        if dim < 4 or dim % 2:
+        checks.at_least(4, dim=dim)
+        if dim % 2:
             raise ValueError(f"dim must be even and at least 4; {dim} was given")
         super().__init__()
 
@@ -48,8 +49,7 @@ class SinusoidalEmbedding(Waves):
 
     def __init__(self, dim: int, max_wavelength: float = 10_000.0) -> None:
         super().__init__(dim)
-        if not max_wavelength > 1:
-            raise ValueError(f"max_wavelength must be above 1; {max_wavelength} was given")
+        checks.between(1, math.inf, max_wavelength=max_wavelength)
         exponents = torch.linspace(0, -math.log(max_wavelength), dim // 2)
         self.register_buffer("frequencies", exponents.exp(), persistent=False)
 

@@ -69,7 +69,8 @@ class TimeMlp(nn.Module):
         super().__init__()
         checks.at_least(1, dim=dim)
         checks.sizes(1, hidden=hidden)
-        if width < 4 or width % 4:
+        checks.at_least(4, width=width)
+        if width % 4:
             raise ValueError(f"width must be a multiple of 4; {width} was given")
         self.dim = dim
         self.time = mlp([width, width], nn.SiLU).insert(0, SinusoidalEmbedding(width))
@@ -85,6 +86,7 @@ class TimeMlp(nn.Module):
     ) -> Float[Tensor, "batch dim"]:
         """The prediction, such as that of the noise."""
         checks.shape(("batch", self.dim), x_t=x_t)
+        checks.precision(self, x_t=x_t)
         checks.shape((len(x_t),), t=t)
         e, h = self.time(t), self.enter(x_t)
         for branch in self.branches:

@@ -75,7 +75,8 @@ class Attention(nn.Module):
 
     def __init__(self, num_channels: int, heads: int = 1) -> None:
         super().__init__()
-        if heads < 1 or num_channels % heads:
+        checks.at_least(1, heads=heads)
+        if num_channels % heads:
             raise ValueError(f"heads must divide num_channels, {num_channels}; {heads} was given")
         self.heads = heads
         self.norm = group_norm(num_channels)
@@ -234,13 +235,18 @@ class UNet(nn.Module):
 
     def _check_inputs(self, x_t: Tensor, t: Tensor, label: Tensor | None) -> None:
         checks.shape(("batch", *self.image_shape), x_t=x_t)
+        checks.precision(self, x_t=x_t)
         checks.shape((len(x_t),), t=t)
-        if label is not None:
-            checks.shape((len(x_t),), label=label)
-        if label is not None and self.label is None:
+        if label is None:
+            return
+        if self.num_classes is None:
             raise ValueError(
                 "label must be left out of a network without num_classes; one was given"
             )
+        checks.shape((len(x_t),), label=label)
+        checks.integers(label=label)
+        if checks.reads_at_once(label):
+            checks.within(0, self.num_classes, label=label)
 
 
 def conv(num_in: int, num_out: int) -> nn.Conv2d:
@@ -305,7 +311,8 @@ def _check(
     checks.sizes(3, image_shape=image_shape)
     checks.sizes(1, multipliers=multipliers)
     checks.at_least(1, blocks=blocks, num_classes=1 if num_classes is None else num_classes)
-    if channels < 4 or channels % 4:
+    checks.at_least(4, channels=channels)
+    if channels % 4:
         raise ValueError(f"channels must be a multiple of 4; {channels} was given")
     factor = 2 ** (len(multipliers) - 1)
     if len(image_shape) != 3 or any(side % factor for side in image_shape[1:]):

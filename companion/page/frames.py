@@ -172,7 +172,11 @@ def image_of(frame: Frame) -> tuple[Image.Image, float]:
 
 def _image_of_pixels(frame: Any) -> Image.Image:
     pixels = np.asarray(frame.numpy(force=True) if hasattr(frame, "detach") else frame)
-    if pixels.dtype.kind not in "fiu" or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
+    if (
+        pixels.dtype.kind not in "fiu"
+        or not pixels.size
+        or (pixels.ndim != 2 and pixels.shape[2:] != (3,))
+    ):
         raise TypeError(
             "a frame must be a figure, a PIL image, or pixels of shape (height, width) or "
             f"(height, width, 3); {type(frame).__name__} of shape {pixels.shape} was given"

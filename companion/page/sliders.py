@@ -55,6 +55,9 @@ class Editor:
         label: Text | Mapping[str, Text] = "{:.3g}",
         start: Sequence[int] | None = None,
     ) -> None:
+        for name, values in axes.items():
+            if not isinstance(values, Iterable):
+                raise TypeError(f"axes must hold values for each of {name}; {values!r} was given")
         self.values = {name: _items(values) for name, values in axes.items()}
         counts = [len(values) for values in self.values.values()]
         given = ", ".join(f"{len(values)} {name}" for name, values in self.values.items())
@@ -64,7 +67,8 @@ class Editor:
             )
         self.start = [count // 2 for count in counts] if start is None else list(start)
         if len(self.start) != len(counts) or not all(
-            0 <= i < count for i, count in zip(self.start, counts, strict=True)
+            isinstance(i, int) and 0 <= i < count
+            for i, count in zip(self.start, counts, strict=True)
         ):
             raise ValueError(f"start must hold an index per axis, below {given}; {start} was given")
         forms = label if isinstance(label, Mapping) else dict.fromkeys(axes, label)
@@ -74,11 +78,11 @@ class Editor:
                 f"{', '.join(forms) or 'none'} was given"
             )
         self.labels = {
-            name: [_text(forms[name], value) for value in values]
+            name: [_text("label", forms[name], value) for value in values]
             for name, values in self.values.items()
         }
         points = list(itertools.product(*self.values.values()))
-        self.alts = [_text(alt, *point) for point in points]
+        self.alts = [_text("alt", alt, *point) for point in points]
         if not all(
             text.strip() for text in itertools.chain(axes, *self.labels.values(), self.alts)
         ):
@@ -194,8 +198,14 @@ def _items(values: Iterable[Any]) -> list[Any]:
     return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
 
 
-def _text(form: Text, *values: Any) -> str:
-    return form.format(*values) if isinstance(form, str) else form(*values)
+def _text(name: str, form: Text, *values: Any) -> str:
+    if not isinstance(form, str):
+        return form(*values)
+    try:
+        return form.format(*values)
+    except (IndexError, KeyError, ValueError, TypeError):
+        given = ", ".join(map(str, values))
+        raise ValueError(f"{name} must fit its values, {given}; {form!r} was given") from None
 
 
 def _file(name: str) -> str:

@@ -95,8 +95,7 @@ class Tolerance(Rule):
 
     def within(self, rtol: float) -> "Tolerance":
         """The same check with another stated tolerance, such as `autograd.within(1e-6)` for finite differences."""
-        if not 0 < rtol < 0.1:
-            raise ValueError(f"rtol must lie between 0 and 0.1; {rtol} was given")
+        checks.between(0, 0.1, rtol=rtol)
         return replace(self, rtol=rtol, rtol_float32=None)
 
     def on_scale(self, scale: float) -> "Tolerance":
@@ -300,6 +299,8 @@ def verify(
         raise TypeError(
             f"rule must be a rule of companion.page.verify, such as exact or monte_carlo; {rule!r} was given"
         )
+    rejects = {} if rejects is None else rejects
+    checks.instance(Mapping, rejects=rejects)
     (a, eps_a), (b, eps_b) = _numbers(left, "left"), _numbers(right, "right")
     rule = rule.at_precision(max(eps_a, eps_b))
     for name, side in (("left", a), ("right", b)):
@@ -312,7 +313,7 @@ def verify(
         raise VerificationError(
             f"{label}: left and right disagree ({rule.statement(a)}).\n{_report(comparison)}"
         )
-    print(f"verified {label}: {rule.statement(a)}{_rejections(label, rule, a, b, rejects or {})}")
+    print(f"verified {label}: {rule.statement(a)}{_rejections(label, rule, a, b, rejects)}")
 
 
 def _rejections(

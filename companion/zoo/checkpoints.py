@@ -111,8 +111,9 @@ def remove_run(path: Path | str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(f"path must be a file that save_run wrote; {path} does not exist")
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"path must be a file that save_run wrote; {path} {what}")
     content = path.read_bytes()
     digest, blob = content[:32], content[32:]
     if hashlib.sha256(blob).digest() != digest:

@@ -42,9 +42,10 @@ def pretrained(
     Raises:
         ValueError: if no recipe or no weights have this name, or the weights are damaged.
     """
+    device = checks.device("cpu" if device is None else device)
     model = recipe(name).model().requires_grad_(False).eval()
     load_weights(name, model, folder)
-    return model if device is None else model.to(device)
+    return model.to(device)
 
 
 def sample(
@@ -80,7 +81,7 @@ def sample(
         OSError: if `out` cannot be written, which is tried first.
     """
     checks.at_least(1, num=num)
-    checks.at_least(0, seed=seed)
+    checks.seed(seed)
     if out is not None:
         if Path(out).suffix != ".png":
             raise ValueError(f"out must be a file that ends in .png; {out} was given")

@@ -20,6 +20,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from companion import checks
+
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
@@ -164,6 +166,7 @@ def load_weights(
             not finite, or the model is built differently; the model is then unchanged.
         FileNotFoundError: if the card is there and its weights are not.
     """
+    checks.instance(nn.Module, model=model)
     tensors, card = _load(Card, name, folder)
     state = model.state_dict()
     # What makes p(x|z) from the decoder's output was called `observation` when weights were first shipped.
@@ -224,7 +227,7 @@ def writable_folder(folder: Path | str) -> Path:
     Raises:
         OSError: if no file can be written there.
     """
-    folder = Path(folder)
+    folder = _folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -272,12 +275,14 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def _folder(given: Path | str | None) -> Path:
+    if not isinstance(given, Path | str | None):
+        raise TypeError(f"folder must be a path; {given!r} was given")
     return WEIGHTS if given is None else Path(given)
 
 
 def _is_record(card: Path) -> bool:
     """Whether a card names the weights that were measured; a damaged one is taken for that of weights."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
         return "model" in json.loads(card.read_bytes())
     return False
 
@@ -294,7 +299,7 @@ def _load(
     file = folder / f"{name}.safetensors"
     try:
         blob = file.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(f"{what} have a card, but their file {file} is missing") from None
     digest = hashlib.sha256(blob).hexdigest()
     if digest != card.sha256:
@@ -321,7 +326,7 @@ def _parse(kind: type[AnyCard], text: bytes, name: str, what: str) -> AnyCard:
                 raise TypeError(f"{key} is {fields[key]!r}")
         if card.name != name:
             raise ValueError(f"its name is {card.name!r}")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"the card of {what} must be JSON with the fields of {kind.__name__}; {error}"
         ) from error

@@ -1,0 +1,204 @@
+"""What can happen to a training: a kill, a full disk, damaged files. Nothing is lost, and one sentence says why."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from tiny_recipes import RECIPE, card, noisy_loss, recipes
+
+from companion.__main__ import main
+from companion.zoo import evaluate, pretrained, train, weights
+from companion.zoo.recipes import RECIPES
+from companion.zoo.weights import read_card
+
+__all__ = ["recipes"]
+
+# COMPANION_KILLS=100 takes a few minutes.
+KILLS = int(os.environ.get("COMPANION_KILLS", "5"))
+
+# Each life is a process of its own. It ends by a signal at a random event, or with the weights: an event is a step, or
+# one of the three moments at which the file of the run is half written.
+LIVES = """
+import json, os, random, shutil, signal, sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[:0] = [sys.argv[1]]
+import torch
+torch.set_num_threads(1)
+torch.cuda.is_available = lambda: False
+from companion.__main__ import main
+from tiny_recipes import RECIPE, RECIPES, noisy_loss
+
+def live(folder, signal_number, last):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    events = 0
+    def counted(function):
+        def call(*arguments):
+            nonlocal events
+            events += 1
+            if events == last:
+                os.kill(os.getpid(), signal_number)
+            return function(*arguments)
+        return call
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1), os.dup2(null, 2)
+    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+    RECIPES["tiny"] = replace(RECIPE, loss=counted(noisy_loss))
+    resume = ["--resume"] if (folder / "tiny.run").exists() else []
+    os._exit(main(["train", "tiny", "--out", str(folder), "--save-every", "0", *resume]))
+
+folder, kills, draw = Path(sys.argv[2]), int(sys.argv[3]), random.Random(int(sys.argv[4]))
+digest = lambda: json.loads((folder / "tiny.json").read_bytes())["sha256"]
+assert live(folder, None, None) == 0
+whole = digest()
+shutil.rmtree(folder)
+ends, kept = [], []
+while len(ends) < kills or folder.exists():
+    number = draw.choice([signal.SIGKILL, signal.SIGTERM])
+    status = live(folder, number, draw.randint(1, 4 * 69) if len(ends) < kills else None)
+    if status == 0:
+        kept.append(digest() == whole and sorted(os.listdir(folder)) == ["tiny.json", "tiny.safetensors"])
+        shutil.rmtree(folder)
+    else:
+        ends.append(status)
+print(json.dumps({"ends": ends, "kept": kept}))
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="each life is forked, so that torch is imported once"
+)
+def test_a_training_killed_at_random_gives_the_weights_of_one_that_was_not(tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        LIVES,
+        os.path.dirname(__file__),
+        tmp_path / "out",
+        str(KILLS),
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    ends = Counter(said["ends"])
+    # SIGKILL; SIGTERM, after which the step is finished and saved; SIGTERM before a training listens to it.
+    assert set(ends) <= {-9, 130, -15} and ends[-9] and ends[130] and ends.total() == KILLS
+    assert said["kept"] and all(said["kept"])
+    print(
+        f"{KILLS} kills, {dict(ends)}, in {len(said['kept'])} trainings; all weights bit for bit the same"
+    )
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize(
+    "saving", [1, 30, 70]
+)  # the first, one in the middle, and that of the weights
+def test_a_training_that_cannot_be_saved_keeps_what_was(
+    tmp_path, monkeypatch, capsys, code, saving
+):
+    whole = train("tiny", tmp_path / "whole").sha256
+    real, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(1)
+        if len(calls) > 2 * (saving - 1):  # each saving flushes the file and its folder
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    command = ["train", "tiny", "--out", str(tmp_path / "out"), "--save-every", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        capsys.readouterr()
+        assert main(command) == 1
+    words = rf"error: could not write \S+tiny\.\w+: {os.strerror(code)}\n"
+    assert re.fullmatch(words, capsys.readouterr().err)
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == ({"tiny.run"} if saving > 1 else set())
+    assert main([*command, *["--resume"] * (saving > 1)]) == 0
+    assert read_card("tiny", tmp_path / "out").sha256 == whole
+
+
+def test_a_damaged_run_is_refused_and_stays_where_it_is(tmp_path, monkeypatch, capsys):
+    def stops(model, x):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=stops))
+    run = tmp_path / "tiny.run"
+    for damaged in (b"", b"\0" * 100, os.urandom(1000)):
+        run.write_bytes(damaged)
+        assert main(["train", "tiny", "--out", str(tmp_path), "--resume"]) == 1
+        sentence = "error: path must be an undamaged file that save_run wrote; the checksum of .*"
+        assert re.fullmatch(sentence + "\n", capsys.readouterr().err)
+        assert run.read_bytes() == damaged and [path.name for path in tmp_path.iterdir()] == [
+            run.name
+        ]
+
+
+class Harmful:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_by_the_name_of_weights_is_never_opened(tmp_path, monkeypatch):
+    trace = tmp_path / "executed"
+    content = pickle.dumps(Harmful(trace))
+    fitting = replace(card("tiny"), sha256=hashlib.sha256(content).hexdigest(), num_parameters=1)
+    (tmp_path / "tiny.safetensors").write_bytes(content)
+    (tmp_path / "tiny.json").write_text(json.dumps(asdict(fitting)))
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
+    monkeypatch.setitem(RECIPES, "more", replace(RECIPE, start="tiny"))
+    for use in (pretrained, evaluate, lambda name: train("more", tmp_path / "out")):
+        with pytest.raises(
+            ValueError, match=r"^the weights 'tiny' must be a safetensors file; .* is none"
+        ):
+            use("tiny")
+    assert not trace.exists()
+    pickle.loads(content)
+    assert trace.exists()  # it would have been seen
+
+
+def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    whole = train("tiny", tmp_path / "whole").sha256
+    command = [sys.executable, "-m", "companion", "train", "tiny", "--out", str(tmp_path / "out")]
+    said = []
+
+    def loss(model, x):
+        if not said:  # from another process, for a lock knows its own
+            script = (
+                "import sys; sys.path[:0] = sys.argv[1:2]\n"
+                "from tiny_recipes import RECIPE, RECIPES\n"
+                "from companion.__main__ import main\n"
+                "RECIPES['tiny'] = RECIPE\n"
+                "sys.exit(main(sys.argv[2:]))"
+            )
+            second = [sys.executable, "-c", script, os.path.dirname(__file__), *command[3:]]
+            said.append(subprocess.run(second, capture_output=True, text=True))
+        return noisy_loss(model, x)
+
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=loss))
+    assert train("tiny", tmp_path / "out").sha256 == whole
+    assert (said[0].returncode, said[0].stdout) == (1, "")
+    assert (
+        said[0].stderr
+        == f"error: another training of this name writes to {tmp_path / 'out'}; choose another --out\n"
+    )
