@@ -11,7 +11,6 @@ from scipy.stats import binom, chi2
 
 from companion.page.rules import Binomial, MonteCarlo, Rule
 from companion.page.verify import (
-    Rule,
     VerificationError,
     at_most,
     autograd,
@@ -22,7 +21,6 @@ from companion.page.verify import (
     variance,
     verify,
 )
-
 
 FIVE = math.erfc(5 / 2**0.5)  # what lies beyond five standard deviations of a normal
 
