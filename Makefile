@@ -73,13 +73,14 @@ matrix: .venv/ready  ## the unit tests under each of these; the failures of all 
 	failed=0; for cell in $(MATRIX); do echo "== $$cell"; env $$cell $(MAKE) unit || failed=1; done; exit $$failed
 
 notebooks: check  ## compare the stored outputs with a new run
-	$(PLAIN) $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
+	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tools/nbval.cfg -p no:cacheprovider -o timeout=0 notebooks
 
 structure: .venv/ready  ## build the book into a folder of its own; look at every page, also in a browser
 	rm -rf _build/test
 	$(BOOK) --path-output _build/test
-	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(PYTEST) --dist loadgroup tests/test_built_site.py tests/browser
+	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(PYTEST) --dist loadgroup --no-loadscope-reorder \
+		tests/test_built_site.py tests/browser
 
 clean:
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache
