@@ -16,7 +16,10 @@ reason = harness.why_not()
 if reason:
     pytest.skip(reason, allow_module_level=True)
 
-LONGEST = ["book/ledger.html", "book/api.html"]  # first, so that no process waits for one at the end
+LONGEST = [
+    "book/ledger.html",
+    "book/api.html",
+]  # first, so that no process waits for one at the end
 PAGES = sorted(harness.page_names(harness.SITE), key=lambda name: name not in LONGEST)
 SOURCES = {name: (harness.SITE / name).read_text("utf8") for name in PAGES}
 LANDING = harness.redirect(harness.SITE / "index.html") or "index.html"
