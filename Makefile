@@ -5,7 +5,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := book
 
 PYTHON ?= python3
-UV_VERSION := 0.13.8
 BIN := .venv/bin
 PORT ?= 8000
 
@@ -15,12 +14,13 @@ export COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 # A kernel writes a history and a profile; they stay in the checkout, and the reader's own folder stays as it is.
 export IPYTHONDIR := $(CURDIR)/_build/ipython
 
-.PHONY: book test execute sync check serve lock lint unit notebooks structure clean
+.PHONY: book test execute sync check serve lock lint unit matrix notebooks structure clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	awk '/^[^ ]/ {on = /^uv==/} on' requirements.lock > .venv/installer.txt  # the installer too comes by its hash
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/installer.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
@@ -32,7 +32,8 @@ lock:  ## resolve the newest versions that pyproject.toml allows
 BOOK := $(BIN)/jupyter-book build . --warningiserror --keep-going --nitpick -q
 PLAIN := TQDM_DISABLE=1 COMPANION_SCALE=small PYTHONHASHSEED=0
 # Two processes of one thread each are faster than one of two: most tensors here are small.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+THREADS ?= 1
+PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -q -n 2
 
 book: .venv/ready  ## the book in _build/html, from the stored outputs; warnings are errors
 	rm -rf _build/html _build/.doctrees
@@ -40,6 +41,8 @@ book: .venv/ready  ## the book in _build/html, from the stored outputs; warnings
 
 serve: .venv/ready  ## the built book at http://localhost:8000, or at another PORT
 	test -f _build/html/index.html || { echo "There is no built book yet; run make book first."; exit 1; }
+	$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2> /dev/null \
+		|| { echo "Port $(PORT) cannot be opened, another program may use it; choose one: make serve PORT=8001"; exit 1; }
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 execute: .venv/ready  ## run every chapter, or those named: make execute CHAPTER=01_autoencoders
@@ -60,16 +63,24 @@ lint: .venv/ready
 	$(BIN)/codespell
 
 unit: .venv/ready
-	$(PYTEST) tests --ignore=tests/browser --ignore=tests/test_built_site.py
+	$(PYTEST) tests --ignore=tests/browser --ignore=tests/test_built_site.py $(if $(SHUFFLE),--shuffle $(SHUFFLE))
+
+# What another machine does otherwise: its vector units, its threads, a library that rounds alike on all; and any order.
+MATRIX := "THREADS=1 ATEN_CPU_CAPABILITY=default SHUFFLE=1" "THREADS=2 ATEN_CPU_CAPABILITY=avx2 SHUFFLE=2" \
+	"THREADS=4 ATEN_CPU_CAPABILITY=avx512 SHUFFLE=3" "THREADS=2 MKL_CBWR=COMPATIBLE DNNL_MAX_CPU_ISA=SSE41 SHUFFLE=4"
+
+matrix: .venv/ready  ## the unit tests under each of these; the failures of all are shown
+	failed=0; for cell in $(MATRIX); do echo "== $$cell"; env $$cell $(MAKE) unit || failed=1; done; exit $$failed
 
 notebooks: check  ## compare the stored outputs with a new run
-	$(PLAIN) $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
+	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tools/nbval.cfg -p no:cacheprovider -o timeout=0 notebooks
 
 structure: .venv/ready  ## build the book into a folder of its own; look at every page, also in a browser
 	rm -rf _build/test
 	$(BOOK) --path-output _build/test
-	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(PYTEST) --dist loadgroup tests/test_built_site.py tests/browser
+	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(PYTEST) --dist loadgroup --no-loadscope-reorder \
+		tests/test_built_site.py tests/browser
 
 clean:
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache

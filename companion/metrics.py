@@ -294,7 +294,7 @@ def frechet_distance(
 
     Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6. Book: chapter 11.
     """
-    if isinstance(y, Tensor):
+    if not isinstance(y, NormalFit):
         _check_samples(x, y)
     p, q = normal_fit(x), y if isinstance(y, NormalFit) else normal_fit(y)
     checks.shape(tuple(p.mean.shape), **{"mean of y": q.mean})

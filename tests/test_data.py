@@ -8,8 +8,6 @@ import io
 import pickle
 import re
 import socket
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -469,16 +467,6 @@ def test_a_data_folder_that_lacks_files_is_named(folders, monkeypatch, kind):
         FileNotFoundError, match=sentence.replace("no\\ copy", "no\\ copy\\ of\\ mnist")
     ):
         data.load("mnist", fallback=False)
-
-
-def test_importing_the_package_imports_no_heavy_library():
-    code = "import sys, companion.data; print({'torchvision', 'sklearn', 'matplotlib'} & {*sys.modules})"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        == "set()\n"
-    )
 
 
 # Batches

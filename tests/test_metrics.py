@@ -222,7 +222,9 @@ def test_log_likelihood_is_exact_at_the_exact_posterior_in_any_chunks(
 
 
 @pytest.mark.parametrize("chunk", [2, 1000])
-def test_log_likelihood_has_the_law_of_the_importance_weighted_bound(chunk: int) -> None:
+def test_log_likelihood_has_the_law_of_the_importance_weighted_bound(
+    chunk: int, unchecked: None
+) -> None:
     model = exact_vae()
     model.encoder.log_var.data += 0.8
     x = torch.randn(1, 4, dtype=torch.double).expand(2000, 4)

@@ -56,6 +56,22 @@ def test_the_lock_fits_the_declared_libraries() -> None:
         )
 
 
+def test_the_installer_comes_by_its_hash() -> None:
+    recipe = (ROOT / "Makefile").read_text("utf8")
+    cut, install = re.findall(
+        r"^\t(?:(awk .* > \.venv/installer\.txt)|.*(pip install.*installer\.txt))",
+        recipe,
+        re.MULTILINE,
+    )
+    assert "--require-hashes" in install[1]
+    command = cut[0].partition(" >")[0]
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = re.findall(r"^([a-z0-9._-]+)==", done.stdout, re.MULTILINE)
+    assert names == ["uv"] and done.stdout.count("--hash=sha256:") > 5
+
+
 def test_conda_installs_the_lock() -> None:
     environment = read(ROOT / "environment.yml")
     plain = {
@@ -118,6 +134,11 @@ def test_continuous_integration_runs_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert re.search(r"^make test$", script.read_text("utf8"), re.MULTILINE)
+    assert re.search(
+        r"^ATEN_CPU_CAPABILITY=default .*make unit THREADS=2",
+        script.read_text("utf8"),
+        re.MULTILINE,
+    )
     subprocess.run(["bash", "-n", script], check=True)
 
 

@@ -111,7 +111,7 @@ def test_every_autoencoder_loss_is_a_finite_value_per_example(x, latent_dim):
     model = autoencoder.linear_autoencoder(dim, latent_dim).to(x.dtype)
     losses = (
         autoencoder.reconstruction_loss,
-        autoencoder.denoising_loss,
+        autoencoder.denoising_reconstruction_loss,
         autoencoder.contractive_loss,
         autoencoder.robust_loss,
         autoencoder.jacobian_norm,
@@ -354,7 +354,9 @@ def test_anything_as_a_setting_is_used_or_refused(value):
         lambda: elbo_loss(LINEAR, x, beta=value),
         lambda: elbo_loss(LINEAR, x, free_nats=value),
         lambda: importance_weighted_loss(LINEAR, x, value),
-        lambda: autoencoder.denoising_loss(autoencoder.linear_autoencoder(3, 1), x, value),
+        lambda: autoencoder.denoising_reconstruction_loss(
+            autoencoder.linear_autoencoder(3, 1), x, value
+        ),
         lambda: noise_errors(TOY, x, value),
         lambda: list(samplers.ancestral_sample(LINEAR, value))[-1],
         lambda: list(samplers.ddim_sample(TOY.denoiser, NOISE, x, value))[-1],

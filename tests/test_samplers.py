@@ -150,7 +150,7 @@ def test_every_eta_keeps_what_is_known_of_x_t_given_the_data(
             torch.testing.assert_close(ours[1:], theirs, rtol=1e-9, atol=1e-12)
 
 
-def test_a_perfect_denoiser_without_noise_contracts() -> None:
+def test_a_perfect_denoiser_without_noise_contracts(unchecked: None) -> None:
     denoiser, x_T = normal(1.0), torch.randn(100, 1, dtype=F64)
     *_, x = ddpm_sample(denoiser, LINEAR, x_T, torch.zeros(1001))
     torch.testing.assert_close(x, LINEAR.alpha_bar[-1].sqrt() * x_T)  # variance 1 becomes 4e-5

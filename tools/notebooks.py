@@ -153,6 +153,7 @@ def run(book: Book, page: Page) -> str:
             notebook,
             timeout=1800,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # that it listens on this machine is no news
             record_timing=False,
             store_widget_state=False,
             resources={"metadata": {"path": str(path.parent)}},

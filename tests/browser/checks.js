@@ -89,19 +89,48 @@ window.bookChecks = (() => {
         await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     }
 
-    /**
-     * Marks code whose colors were all seen before. Highlighted code has thousands of words in a dozen colors, and the
-     * contrast of each word costs milliseconds. So a block is left out where all its kinds of words (per kind of
-     * block) stand in an earlier block too.
-     */
-    function markRepeatedCode() {
-        const seen = new Set();
-        for (const block of all(".highlight pre")) {
-            const where = block.closest(".cell_output") ? "output " : block.closest(".cell_input") ? "input " : "text ";
-            const words = [block, ...all("span[class]", block)].map(word => where + word.className);
-            if (words.every(word => seen.has(word))) block.dataset.repeated = "";
-            words.forEach(word => seen.add(word));
+    /** The color behind an element. */
+    function behind(e) {
+        for (; e; e = e.parentElement) {
+            const color = getComputedStyle(e).backgroundColor;
+            if (color !== "transparent" && !color.startsWith("rgba(0, 0, 0, 0")) return color;
         }
+        return "";
+    }
+
+    let away = [];
+
+    /** Of which kind an element is: two of a kind are alike to axe. In formulas the class is only the sign. */
+    function kind(e) {
+        const inMath = e.tagName.startsWith("MJX-") || e.namespaceURI.endsWith("MathML");
+        const attributes = Array.from(e.attributes).filter(a => !["class", "style", "id"].includes(a.name));
+        return [e.tagName, inMath ? "" : e.className, e.style.color, e.textContent.trim() !== "",
+            e.scrollWidth > e.clientWidth && /auto|scroll/.test(getComputedStyle(e).overflowX),
+            ...attributes.map(a => a.name + (/^(role|tabindex|mathcolor)$/.test(a.name) ? a.value : ""))].join();
+    }
+
+    /**
+     * Takes the insides of code, formulas and signatures away that show nothing new. They are most of a page, thousands
+     * of words and signs in a few colors, and each costs axe milliseconds. Such a box goes empty where all its kinds of
+     * elements, in its place and its colors, stand in an earlier box too.
+     */
+    function takeRepeated() {
+        const seen = new Set(), found = [];
+        for (const box of all(".highlight pre, mjx-container, .sig-param, .sig-return")) {
+            const cell = box.closest(".cell_output, .cell_input"), around = box.parentElement;
+            const where = [cell && cell.className, getComputedStyle(box).color, behind(box), ""].join("|");
+            const kinds = [kind(around), ...[box, ...all("*", box)].map(e => where + kind(e))];
+            if (kinds.every(kind => seen.has(kind))) found.push(box);
+            kinds.forEach(kind => seen.add(kind));
+        }
+        away = found.map(box => [box, Array.from(box.childNodes)]);  // after all looks, which need the layout
+        found.forEach(box => box.replaceChildren());
+    }
+
+    /** Puts back what takeRepeated took. */
+    function putBack() {
+        away.forEach(([box, nodes]) => box.append(...nodes));
+        away = [];
     }
 
     /** What a fold hides: its first part without the title. */
@@ -109,5 +138,5 @@ window.bookChecks = (() => {
         return Array.from(block.children).find(e => !e.contains(title) && e.tagName !== "BUTTON");
     }
 
-    return { math, pictures, width, cut, stop, folds, paper, theme, markRepeatedCode, hidden };
+    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, putBack, hidden };
 })();

@@ -228,26 +228,25 @@ def _axe() -> str:
 COLOR_RULES = ["color-contrast", "link-in-text-block"]
 
 
-def axe_problems(page: Any, colors: bool) -> list[str]:
-    """Serious and critical violations that axe-core finds, except THEME_VIOLATIONS.
+def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
+    """Serious and critical violations that axe-core finds, except THEME_VIOLATIONS; the page stays as it is.
 
     Args:
         page: an open page.
-        colors: look at what depends on the theme, which is COLOR_RULES; otherwise at all other rules.
+        only_colors: look at what depends on the theme alone, which is COLOR_RULES.
     """
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(_axe())
-        page.evaluate("() => bookChecks.markRepeatedCode()")
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
-    if colors:
+    if only_colors:
         options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
-    else:
-        options["rules"] = {rule: {"enabled": False} for rule in COLOR_RULES}
-    context = {"exclude": [["pre[data-repeated]"]]} if colors else {"exclude": []}
-    frames = "await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    run = f"async ([on, how]) => {{ {frames}; return (await axe.run(on, how)).violations; }}"
+    run = """async how => {
+        bookChecks.takeRepeated();
+        await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+        try { return (await axe.run(how)).violations; } finally { bookChecks.putBack(); }
+    }"""
     found = []
-    for violation in page.evaluate(run, [context, options]):
+    for violation in page.evaluate(run, options):
         if violation["impact"] not in ("serious", "critical"):
             continue
         for node in violation["nodes"]:

@@ -34,8 +34,8 @@ MOVES = (
 )
 
 
-rules = functools.partial(harness.axe_problems, colors=False)
-colors = functools.partial(harness.axe_problems, colors=True)
+rules = harness.axe_problems
+colors = functools.partial(harness.axe_problems, only_colors=True)
 
 
 @pytest.fixture
@@ -226,6 +226,30 @@ def test_every_color_of_code_is_judged_once(show: Any) -> None:
     problems = colors(page)
     assert [problem.count("# pale") for problem in problems] == [1, 0]
     assert "cell_output" in problems[1]
+
+
+FORMULA = (
+    '<span class="math"><mjx-container style="{}"><mjx-math {}><mjx-c>sign</mjx-c>'
+    "</mjx-math></mjx-container></span>"
+)
+
+
+def test_formulas_of_one_kind_are_judged_once_and_stay(show: Any) -> None:
+    wide = FORMULA.format("display: block; overflow: auto; width: 9px", "")
+    pale = [FORMULA.format("", 'style="color: #bbb"')] * 2
+    plain = [FORMULA.format("", "")] * 2
+    dim = f'<p style="color: #aaa">{FORMULA.format("", "")}</p>'
+    body = "<h1>Formulas</h1>" + "".join([*plain, *pale, dim, wide, wide])
+    page = show(body).page
+    before = page.content()
+    problems = rules(page)
+    assert [p.split(" ")[0] for p in problems].count("color-contrast") == 2
+    assert [p.split(" ")[0] for p in problems].count("scrollable-region-focusable") == 1
+    taken = (
+        "() => { bookChecks.takeRepeated(); const n = document.querySelectorAll('mjx-c').length;"
+    )
+    assert page.evaluate(taken + " bookChecks.putBack(); return n; }") == 4  # of seven
+    assert page.content().replace(' class="axe"', "") == before
 
 
 def test_a_working_slider_has_no_problem(show: Any) -> None:
