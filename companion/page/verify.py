@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from companion import checks
 from companion.page.rules import (  # noqa: F401 - chapters take the rules from here
     Comparison,
     Rule,
