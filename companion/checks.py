@@ -304,7 +304,7 @@ def has_values(tensor: Tensor) -> bool:
 
 def reads_at_once(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read, and nothing waits for them as a GPU would."""
-    return has_values(tensor) and not tensor.is_cuda
+    return has_values(tensor) and tensor.device.type == "cpu"
 
 
 def _tensor(name: str, value: object) -> Tensor:

@@ -144,7 +144,8 @@ class DiscretizedNormal(Distribution):
         step = (self.high - self.low) / (self.levels - 1)
         level = (value - self.low) / step
         inside = (level > -0.01) & (level < self.levels - 0.99)
-        if not bool((inside & ((level - level.round()).abs() <= 0.01)).all()):
+        on_level = inside & ((level - level.round()).abs() <= 0.01)
+        if checks.reads_at_once(level) and not bool(on_level.all()):
             raise ValueError(
                 f"value must lie on the {self.levels} gray levels from {self.low} to {self.high}; "
                 f"{value.min():.4g} to {value.max():.4g} was given"

@@ -130,7 +130,7 @@ def step_variances(
         var[1] = given
     bad = ~((var > 0) & (var < math.inf))
     bad[0] = False
-    if bool(bad.any()):
+    if checks.reads_at_once(bad) and bool(bad.any()):
         index = bad.nonzero()[0].tolist()
         name = "reverse_var" if decoder_var is None or index[0] > 1 else "decoder_var"
         raise ValueError(

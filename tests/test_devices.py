@@ -1,0 +1,190 @@
+"""Every recipe's training step, measurement and sampler on a device that is not the CPU, without owning one.
+
+The device is torch's Python backend, and its tensors are fake: they have a shape, a type and a device, and no
+values. An operation that mixes them with a tensor of the CPU is refused, as on a GPU; and so is
+code that asks for a value, for which a GPU would have to wait. What this cannot see: results, speed, memory,
+operations that a GPU lacks or rounds in another way, streams, and torch's average of weights, whose operations on
+lists this backend has not.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.utils import backend_registration
+
+from companion import runtime
+from companion.ddpm import Ddpm
+from companion.elbo import LatentChain
+from companion.guidance import guided
+from companion.samplers import ancestral_sample
+from companion.schedule import Schedule, linear_schedule
+from companion.training import fit
+from companion.vae import conv_vae
+from companion.zoo import architectures
+from companion.zoo.pretrained import SAMPLERS
+from companion.zoo.recipes import RECIPES, Recipe
+
+NAME = "fakegpu"
+SHAPES = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "cifar10": (3, 32, 32), "scenes": (3, 32, 32)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backend() -> None:
+    if not hasattr(torch, NAME):
+        backend_registration._setup_privateuseone_for_python_backend(NAME)
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    found = torch.device(NAME)
+    monkeypatch.setattr(runtime, "device", lambda: found)
+    return found
+
+
+def moved(model: nn.Module) -> nn.Module:
+    """The model with its parameters and buffers, and nothing else of it, on the device."""
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for key, tensor in table.items():
+                if tensor is not None:
+                    there = torch.empty(tensor.shape, dtype=tensor.dtype, device=NAME)
+                    kind = partial(nn.Parameter, requires_grad=tensor.requires_grad)
+                    table[key] = kind(there) if isinstance(tensor, nn.Parameter) else there
+    return model
+
+
+@contextmanager
+def elsewhere(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Recipe, nn.Module, Schedule]]:
+    """The recipe, its model and a few of its times on the device, in the mode in which tensors are fake."""
+    chosen = RECIPES[name]
+    model, encoder = chosen.model(), conv_vae().requires_grad_(False).eval()
+    schedule = getattr(model, "schedule", linear_schedule(5)).evenly(3)
+    with FakeTensorMode():
+        encoder = moved(encoder)
+        monkeypatch.setattr(architectures, "digit_encoder", lambda: encoder)
+        yield chosen, moved(model), moved(schedule)
+
+
+def examples(chosen: Recipe, num: int = 4) -> tuple[Tensor, ...]:
+    x = torch.rand(num, *SHAPES.get(chosen.data, (2,)), device=NAME)
+    return (x, torch.randint(10, (num,), device=NAME)) if chosen.labels else (x,)
+
+
+def there(*tensors: Tensor | None) -> bool:
+    return all(tensor is None or tensor.device.type == NAME for tensor in tensors)
+
+
+def train_a_step(chosen: Recipe, model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `fit` reads the mean loss of each step, once: that one wait is meant.
+    monkeypatch.setattr(FakeTensor, "item", lambda tensor: 1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=chosen.lr)
+
+    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
+        return chosen.loss(model, chosen.prepare(x), *labels, **chosen.options(0.2))
+
+    batches = [examples(chosen) for _ in range(2)]
+    steps = list(fit(model, loss, batches, optimizer))
+    monkeypatch.undo()
+    assert len(steps) == 2
+    assert there(*model.parameters(), *(p.grad for p in model.parameters()))
+    assert any(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_and_is_measured_on_the_device(
+    name: str, monkeypatch: pytest.MonkeyPatch, unchecked: None
+) -> None:
+    with elsewhere(name, monkeypatch) as (chosen, model, _):
+        with monkeypatch.context() as patch:
+            train_a_step(chosen, model, patch)
+        x, *labels = examples(chosen)
+        metric = chosen.metric
+        if metric.num_samples is not None:
+            metric = replace(metric, num_samples=3)
+        with torch.no_grad():
+            values = metric(model.eval(), chosen.prepare(x), *labels)
+        assert there(values) and values.shape == (4,)
+
+
+KINDS = {name: recipe.model() for name, recipe in RECIPES.items()}
+GENERATIVE = [name for name, model in KINDS.items() if isinstance(model, LatentChain)]
+
+
+@pytest.mark.parametrize("name", GENERATIVE)
+def test_a_model_draws_on_the_device(
+    name: str, monkeypatch: pytest.MonkeyPatch, unchecked: None
+) -> None:
+    with elsewhere(name, monkeypatch) as (chosen, model, schedule), torch.no_grad():
+        # A sampler asks once, before its loop, at which steps it draws.
+        monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: [True] * len(tensor))
+        assert isinstance(model.eval(), LatentChain)
+        if not isinstance(model, Ddpm):
+            *_, x = ancestral_sample(model, 3)
+            assert there(chosen.restore(x))
+            return
+        x_T = model.prior(3).sample()
+        for sampler in SAMPLERS.values():
+            *_, x = sampler(model.denoiser, schedule, x_T)
+            assert there(chosen.restore(x))
+        if chosen.labels:
+            label = torch.arange(3, device=NAME)
+            *_, x = SAMPLERS["ddim"](guided(model.denoiser, label, 2.0), schedule, x_T)
+            assert there(x)
+
+
+def test_scores_walk_on_the_device(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
+    with elsewhere("score-mnist", monkeypatch) as (_, model, _), torch.no_grad():
+        assert isinstance(model, NoiseConditionalScore)
+        sigma = torch.ones(2, device=NAME)
+        score = partial(model.eval(), sigma=sigma)
+        *_, x = langevin_sample(score, torch.rand(2, 1, 28, 28, device=NAME), 0.1, 2)
+        assert there(x)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda model, x: model(x.cpu()),  # data that stayed behind
+        lambda model, x: model(x) + torch.zeros(4, 1, 28, 28),  # a tensor made on the CPU
+        lambda model, x: bool((x > 0).all()),  # a value that is asked for
+    ],
+)
+def test_planted_mistakes_are_caught(
+    mistake: Callable[..., object], monkeypatch: pytest.MonkeyPatch, unchecked: None
+) -> None:
+    with elsewhere("ae-mnist", monkeypatch) as (chosen, model, _):
+        (x,) = examples(chosen)
+        assert there(model(x))
+        with pytest.raises((RuntimeError, DataDependentOutputException)):
+            mistake(model, x)
+
+
+def test_a_tensor_that_is_no_buffer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that keeps a tensor as a plain attribute forgets it when it moves."""
+
+    class Forgetful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.ones(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * x
+
+    model = Forgetful()
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        pytest.raises(RuntimeError, match="same device"),
+    ):
+        moved(model)(torch.rand(2, 3, device=NAME))
