@@ -28,7 +28,10 @@ def test_every_module_has_a_section() -> None:
     networks = {f"networks.{path.stem}" for path in (package / "networks").glob("[a-z]*.py")}
     assert sorted(modules) == sorted(
         f"companion.{name}"
-        for name in files | wings | networks | {"data", "page.plots", "zoo", "zoo.weights"}
+        for name in files
+        | wings
+        | networks
+        | {"data", "page.plots", "zoo", "zoo.weights", "zoo.yardstick"}
     )
 
 

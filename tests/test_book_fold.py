@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from tools import book_fold, book_text
+from tools import book_fold, book_roles, book_text
 from tools.labels import Book, Page
 
 PICTURE = new_output("display_data", {"image/png": "iVBORw0KGgo="})
@@ -27,7 +27,7 @@ def planned(*found: tuple[str, list] | tuple[str, list, list[str]]) -> list[tupl
         ]
     )
     page = Page("page", 1, Path("page.py"), [("code", code, {}) for code, *_ in found])
-    plans = book_fold.plan(list(book_fold.code_cells(page, notebook)))
+    plans = book_roles.plan(list(book_roles.code_cells(page, notebook)))
     return [(cell.role, cell.host) for cell in plans.values()]
 
 
@@ -83,22 +83,22 @@ def test_a_check_that_defines_what_open_cells_use_stays_open() -> None:
 def test_a_check_is_read_with_its_two_sides_and_what_it_refuses() -> None:
     text = 'verified eq-a: exact; rejects "no root", E13, "3 (x)" (> 40 standard errors)\n'
     code = 'verify("eq-a", f(1), g, exact, rejects={})\nprint("b")'
-    cell = book_fold.Cell(0, code, set(), text + "b\nc holds: True\n")
-    [line] = book_fold.verified([cell])["eq-a"]
+    cell = book_roles.Cell(0, code, set(), text + "b\nc holds: True\n")
+    [line] = book_roles.verified([cell])["eq-a"]
     assert line.sides == ("f(1)", "g")
     assert book_fold.REFUSED.findall(line.text.partition("; rejects ")[2]) == [
         ("no root", "", ""),
         ("", "E13", ""),
         ("3 (x)", "", " (> 40 standard errors)"),
     ]
-    assert book_fold.left_over(cell.text) == "b"
-    assert book_fold.statements(cell.text) == ["c holds"]
+    assert book_roles.left_over(cell.text) == "b"
+    assert book_roles.statements(cell.text) == ["c holds"]
 
 
 def test_a_check_in_a_loop_is_said_once() -> None:
     code = 'for t in range(3):\n    verify("eq-a", t, t)'
-    cell = book_fold.Cell(0, code, set(), "verified eq-a: exact\n" * 3)
-    assert len(book_fold.verified([cell])["eq-a"]) == 1
+    cell = book_roles.Cell(0, code, set(), "verified eq-a: exact\n" * 3)
+    assert len(book_roles.verified([cell])["eq-a"]) == 1
 
 
 def test_minutes_count_prose_up_to_the_exercises() -> None:

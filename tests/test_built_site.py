@@ -16,7 +16,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import nbformat
 import pytest
 
-from tools import book_fold, book_text, cells, labels, notebooks
+from tools import book_roles, book_text, cells, labels, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -377,8 +377,8 @@ def words(html: str) -> str:
 def test_the_page_has_all_code_but_imports(page: labels.Page) -> None:
     shown = words(article(f"{page.docname}.html"))
     stored = nbformat.read(notebooks.path_of(BOOK, page), 4)
-    plans = book_fold.plan(list(book_fold.code_cells(page, stored)))
-    away = (book_fold.GONE, book_fold.SHOWN)
+    plans = book_roles.plan(list(book_roles.code_cells(page, stored)))
+    away = (book_roles.GONE, book_roles.SHOWN)
     wanted = [cell for cell in plans.values() if cell.role not in away]
     assert [cell.index for cell in wanted if cell.source.strip() not in shown] == []
 

@@ -8,12 +8,9 @@ cell follows from its code and its stored outputs; the tags `open` and `fold` ov
 
 from __future__ import annotations
 
-import ast
 import re
-import symtable
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import nbformat
@@ -21,174 +18,32 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from tools import cells, rules
+from tools.book_roles import (
+    ANSWER,
+    CHECK,
+    FIGURE,
+    FOLDED,
+    GONE,
+    HELD,
+    OPEN,
+    PROMPTS,
+    SHOWN,
+    TABLE,
+    Cell,
+    Verified,
+    code_cells,
+    left_over,
+    plan,
+    statements,
+    summary_of,
+    verified,
+)
 from tools.labels import VERIFIED, Book, Page
 
-HOLDS = re.compile(r"^(.+): True$")
-UNANSWERED = re.compile(r"^not answered yet", re.MULTILINE)
 REFERENCE = re.compile(r"\{(?:eq|ref|numref|prf:ref)\}`(?:[^`<]*<)?([\w-]+)>?`")
-SOLUTION = re.compile(r"\{solution-(start|end)\}")
 REFUSED = re.compile(r'(?:"([^"]*)"|\b([ES]\d+)\b)((?: \([^)]*\))?)')
-SHORT = 6  # lines of code that stay open above what they print
 WORDS_PER_MINUTE = 220
 OFTEN, MOST = 3, 3  # references that make an earlier chapter a foundation, and how many are named
-
-# What a cell is, and where its code goes.
-GONE, OPEN, SHOWN = (
-    "gone",
-    "open",
-    "shown",
-)  # nowhere; where it stands; nowhere, what it shows stays
-FIGURE, TABLE = "figure", "table"  # into a fold below the output
-CHECK, HELD, ANSWER = (
-    "check",
-    "held",
-    "answer",
-)  # into a badge; into a fold together with the output
-SERVES = "serves"  # to the first of the cells that it serves
-FOLDED = {FIGURE, TABLE, CHECK, HELD, ANSWER, SERVES}
-PROMPTS = {
-    FIGURE: "Code for this figure",
-    TABLE: "Code for these numbers",
-    ANSWER: "Cell for your answer",
-}
-
-
-@dataclass
-class Cell:
-    """A code cell: what it defines and uses, what it printed, its role, and the cell that holds its code."""
-
-    index: int
-    source: str
-    tags: set[str]
-    text: str = ""  # of the printed output
-    is_picture: bool = False
-    has_output: bool = False
-    in_solution: bool = False
-    role: str = OPEN
-    host: int = -1
-    tree: ast.Module = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tree = cells.python(self.source)
-
-    @property
-    def body(self) -> list[ast.stmt]:
-        """The statements that are no imports."""
-        return [s for s in self.tree.body if not isinstance(s, ast.Import | ast.ImportFrom)]
-
-    @property
-    def defines_code(self) -> bool:
-        return any(isinstance(s, ast.FunctionDef | ast.ClassDef) for s in self.body)
-
-    def calls(self, name: str) -> list[ast.Call]:
-        """All calls of a function, in the order of the text."""
-        found = [n for n in ast.walk(self.tree) if isinstance(n, ast.Call)]
-        found = [n for n in found if getattr(n.func, "id", "") == name]
-        return sorted(found, key=lambda call: (call.lineno, call.col_offset))
-
-    def names(self) -> tuple[set[str], set[str]]:
-        """The names that the cell binds for later cells, and those it reads of earlier ones."""
-        bound: set[str] = set()
-        read: set[str] = set()
-        for statement in self.tree.body:
-            loads = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
-            read |= {n.id for n in loads if isinstance(n.ctx, ast.Load)} - bound
-            table = symtable.symtable(ast.unparse(statement), "cell", "exec")
-            binds = (s for s in table.get_symbols() if s.is_assigned() or s.is_imported())
-            bound |= {symbol.get_name() for symbol in binds}
-        return bound, read
-
-
-def code_cells(page: Page, notebook: nbformat.NotebookNode) -> Iterator[Cell]:
-    """The code cells of a stored notebook; what belongs to a solution, the page's source says."""
-    in_solution = False
-    for index, (kind, source, _) in enumerate(page.cells):
-        cell = notebook.cells[index]
-        if kind == "markdown":
-            for found in SOLUTION.finditer(source):
-                in_solution = found[1] == "start"
-            continue
-        shown = rules.contents(cell)
-        yield Cell(
-            index,
-            cell.source,
-            rules.tags(cell),
-            "".join(output.get("text", "") for output in cell.outputs),
-            any(map(rules.is_picture, shown)),
-            bool(cell.outputs),
-            in_solution,
-        )
-
-
-def is_show(statement: ast.stmt) -> bool:
-    """Whether a statement is a call of `show`."""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Call) and getattr(value.func, "id", "") == "show"
-
-
-def own_role(cell: Cell) -> str:
-    """The role that follows from a cell alone."""
-    lines = cell.text.splitlines()
-    imports = len(cell.tree.body) - len(cell.body)
-    if "setup" in cell.tags:
-        return GONE
-    if "open" in cell.tags or (cell.in_solution and cell.has_output):
-        return OPEN
-    if imports and not (cell.has_output or cell.defines_code) and imports >= len(cell.body):
-        return GONE
-    if UNANSWERED.search(cell.text):
-        return ANSWER
-    if VERIFIED.search(cell.text):
-        return CHECK
-    if cell.is_picture:
-        return FIGURE
-    if "fold" in cell.tags:
-        return TABLE if cell.has_output else SERVES
-    if cell.body and cell.body == [s for s in cell.body if is_show(s)]:
-        return SHOWN
-    if cell.defines_code or cell.calls("fit"):
-        return OPEN
-    if lines and all(map(HOLDS.match, lines)):
-        return HELD
-    if lines and len([line for line in cell.source.splitlines() if line.strip()]) > SHORT:
-        return TABLE
-    return OPEN
-
-
-def plan(found: Sequence[Cell]) -> dict[int, Cell]:
-    """Gives every cell its role and its host, from the last to the first: what a cell is for comes after it.
-
-    A cell without output that only folded cells use is folded with the first of them. A function is, if it draws or
-    if only checks use it; else it is content, and so is the code of a check that defines what open cells use.
-    """
-    names = [cell.names() for cell in found]
-    for at in reversed(range(len(found))):
-        cell = found[at]
-        cell.role, cell.host = own_role(cell), cell.index
-        bound = names[at][0]
-        users: list[Cell] = []
-        uses: dict[str, set[str]] = defaultdict(set)
-        for later, (binds, reads) in zip(found[at + 1 :], names[at + 1 :], strict=True):
-            if bound & reads and not later.in_solution:
-                users.append(later)
-                for name in bound & reads:
-                    uses[name].add(later.role)
-            bound = bound - binds
-        roles = {user.role for user in users}
-        functions = {getattr(statement, "name", "") for statement in cell.body}
-        if cell.role == CHECK and any(OPEN in uses[name] for name in functions):
-            cell.role = OPEN
-        free = cell.role == OPEN and "open" not in cell.tags and not cell.has_output
-        draws = any(isinstance(n, ast.Name) and n.id == "plots" for n in ast.walk(cell.tree))
-        checkers = {user.role for user in users if user.role != SERVES}
-        plumbing = draws or not (cell.defines_code or cell.calls("fit")) or checkers <= {CHECK}
-        if users and (cell.role == SERVES or (free and plumbing and roles <= FOLDED)):
-            cell.role, cell.host = SERVES, users[0].host
-    return {cell.index: cell for cell in found}
-
-
-# ------------------------------------------------------------------------------------------------ the page
 
 
 class Fold(nodes.Element):
@@ -210,51 +65,6 @@ def close_fold(writer: Any, node: Fold) -> None:
 def fold(title: str, kind: str, *children: nodes.Node) -> Fold:
     """Nodes behind a summary."""
     return Fold("", *children, title=title, classes=[f"book-{kind}"])
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A printed line of `verify`, with the two expressions that were compared where the code names them."""
-
-    text: str
-    sides: tuple[str, ...]
-    cell: Cell
-
-
-def verified(found: Iterable[Cell]) -> dict[str, list[Verified]]:
-    """What was checked about each equation; a line that a loop prints again and again counts once."""
-    lines: dict[str, list[Verified]] = defaultdict(list)
-    for cell in found:
-        sides: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-        for call in cell.calls("verify"):
-            label = call.args[0] if call.args else None
-            if isinstance(label, ast.Constant) and len(call.args) > 2:
-                compared = tuple(ast.unparse(side) for side in call.args[1:3])
-                sides[str(label.value)].append(compared)
-        for label, text in VERIFIED.findall(cell.text):
-            known = sides[label]
-            line = Verified(text, (known.pop(0) if len(known) > 1 else (known or [()])[0]), cell)
-            lines[label] += [line] if line not in lines[label] else []
-    return lines
-
-
-def left_over(text: str) -> str:
-    """What a cell with a check printed besides: tables and numbers, not that something holds."""
-    kept = [
-        line for line in text.splitlines() if not VERIFIED.match(line) and not HOLDS.match(line)
-    ]
-    return "\n".join(kept)
-
-
-def statements(text: str) -> list[str]:
-    """The printed statements that hold, without the word that says so."""
-    return [found[1].strip() for line in text.splitlines() if (found := HOLDS.match(line))]
-
-
-def summary_of(claims: Sequence[str]) -> str:
-    """One line for the statements that a cell found to hold."""
-    line = "; ".join(claims)
-    return line if len(line) < 90 else f"{claims[0]}; {len(claims) - 1} more"
 
 
 class Folding(SphinxPostTransform):
