@@ -740,7 +740,7 @@ def reverse_in_the_plane():
 _ = minimize(reverse_in_the_plane, [mean, log_v])
 chosen = mean.detach(), log_v.detach().exp()
 
-# %% mystnb={"image": {"alt": "Left: a narrow tilted ellipse, a large circle that contains it and a small circle inside it. Right: two circles, a large circle over both and a circle that almost covers the upper right one."}, "figure": {"caption": "Ellipses at two standard deviations. Left: a Gaussian with correlation 0.9 and its best factorized approximations. Right: a mixture of two Gaussians and its best factorized approximations.", "name": "fig-factorized"}}
+# %% mystnb={"image": {"alt": "Left: a narrow tilted ellipse, a large circle that contains it and a small circle inside it. Right: two circles, a large circle around the origin, and a circle that coincides with the upper right one."}, "figure": {"caption": "Ellipses at two standard deviations. Left: a Gaussian with correlation 0.9 and its best factorized approximations. Right: a mixture of two Gaussians and its best factorized approximations; the reverse one lies on one component.", "name": "fig-factorized"}}
 panels, (left, right) = plots.figure(columns=2, height=3.6)
 center, unit = torch.zeros(2), torch.ones(2)
 lines = {
@@ -885,7 +885,7 @@ verify("eq-noisy-points", *sides, quadrature.within(1e-5), rejects=wrong)
 
 # %% mystnb={"image": {"alt": "Four curves over the noise level on logarithmic axes. The KL divergence falls steeply from 200; total variation and Jensen-Shannon divergence are flat and then fall; the Wasserstein distance is constant at 1."}, "figure": {"caption": "Two points at distance 1, after Gaussian noise is added to both. Without noise the KL divergence is infinite and two other measures are saturated.", "name": "fig-noisy-points"}}
 noise = torch.logspace(-1.3, 0.6, 60)
-z = torch.linspace(-12, 12, 4_001)[:, None] * noise + 0.5  # a grid of its own for each level
+z = torch.linspace(-1, 1, 8_001)[:, None] * (0.5 + 12 * noise) + 0.5  # one grid per level
 log_p, log_q = Normal(0.0, noise).log_prob(z), Normal(1.0, noise).log_prob(z)
 log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
 js = torch.trapezoid(log_p.exp() * (log_p - log_mean), z, dim=0)  # by symmetry one half is enough
