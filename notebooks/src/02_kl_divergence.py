@@ -296,7 +296,10 @@ print(f"from N(0, 1) to N(2, 1): direct {direct:.1f}, by way of N(1, 1) {steps:.
 # In $d$ dimensions, with $p = \mathcal{N}(\mu_p, \Sigma_p)$ and $q = \mathcal{N}(\mu_q, \Sigma_q)$, both covariances invertible,
 #
 # $$
-# D_{\mathrm{KL}}(p \,\Vert\, q) = \frac12 \Big( \operatorname{tr}(\Sigma_q^{-1} \Sigma_p) + (\mu_p - \mu_q)^\top \Sigma_q^{-1} (\mu_p - \mu_q) - d + \log \frac{\det \Sigma_q}{\det \Sigma_p} \Big) .
+# \begin{aligned}
+# D_{\mathrm{KL}}(p \,\Vert\, q) = \frac12 \Big( &\operatorname{tr}(\Sigma_q^{-1} \Sigma_p) + (\mu_p - \mu_q)^\top \Sigma_q^{-1} (\mu_p - \mu_q) \\
+# &- d + \log \frac{\det \Sigma_q}{\det \Sigma_p} \Big) .
+# \end{aligned}
 # $$ (eq-kl-gaussians)
 #
 # :::{dropdown} Proof
@@ -326,13 +329,19 @@ verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 # Two special cases follow, and both will be used from chapter 3 on. When $q$ is the standard Gaussian,
 #
 # $$
-# D_{\mathrm{KL}}\big(\mathcal{N}(\mu, \Sigma) \,\Vert\, \mathcal{N}(0, I)\big) = \frac12 \big( \operatorname{tr} \Sigma + \lVert \mu \rVert^2 - d - \log \det \Sigma \big) ,
+# \begin{aligned}
+# D_{\mathrm{KL}}\big(&\mathcal{N}(\mu, \Sigma) \,\Vert\, \mathcal{N}(0, I)\big) \\
+# &= \frac12 \big( \operatorname{tr} \Sigma + \lVert \mu \rVert^2 - d - \log \det \Sigma \big) ,
+# \end{aligned}
 # $$ (eq-kl-standard)
 #
 # and when $\Sigma$ is also diagonal, with variances $\sigma_j^2$, the sum runs over single coordinates,
 #
 # $$
-# D_{\mathrm{KL}}\big(\mathcal{N}(\mu, \operatorname{diag} \sigma^2) \,\Vert\, \mathcal{N}(0, I)\big) = \frac12 \sum_{j} \big( \sigma_j^2 + \mu_j^2 - 1 - \log \sigma_j^2 \big) .
+# \begin{aligned}
+# D_{\mathrm{KL}}\big(&\mathcal{N}(\mu, \operatorname{diag} \sigma^2) \,\Vert\, \mathcal{N}(0, I)\big) \\
+# &= \frac12 \sum_{j} \big( \sigma_j^2 + \mu_j^2 - 1 - \log \sigma_j^2 \big) .
+# \end{aligned}
 # $$ (eq-kl-diagonal)
 #
 # A common slip in the last formula puts the *square* of the variance in place of the variance. The check rejects it under its number in the {doc}`errata </book/errata>`, E10.
@@ -421,7 +430,10 @@ print(f"entropy before {Normal(0.3, 0.7).entropy():.4f}, after exp {entropy_afte
 # The identity inside the proof deserves a number of its own. For two joint distributions of $x$ and $y$, the *chain rule* of the KL divergence reads
 #
 # $$
-# D_{\mathrm{KL}}\big(p(x, y) \Vert q(x, y)\big) = D_{\mathrm{KL}}\big(p(y) \Vert q(y)\big) + \mathbb{E}_{p(y)} D_{\mathrm{KL}}\big(p(x \mid y) \Vert q(x \mid y)\big) .
+# \begin{aligned}
+# D_{\mathrm{KL}}\big(p(x, y) \Vert q(x, y)\big) &= D_{\mathrm{KL}}\big(p(y) \Vert q(y)\big) \\
+# &\quad + \mathbb{E}_{p(y)} D_{\mathrm{KL}}\big(p(x \mid y) \Vert q(x \mid y)\big) .
+# \end{aligned}
 # $$ (eq-kl-chain)
 #
 # It is the identity of the proof, for the map $(x, y) \mapsto y$; with densities the sums become integrals. This line will split the bound of a deep model into one term per layer, and the bound of a diffusion model into one term per step. For a pair of correlated Gaussians all three terms are known in closed form.
@@ -772,7 +784,10 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # The extreme case is exact. If $P$ is fair and the share of heads is that of a coin with two heads, all $n$ tosses were heads:
 #
 # $$
-# \Pr(n \text{ heads}) = 2^{-n} = e^{- n D_{\mathrm{KL}}(Q \Vert P)}, \qquad Q = (1, 0), \; P = (\tfrac12, \tfrac12) .
+# \begin{aligned}
+# \Pr(n \text{ heads}) &= 2^{-n} = e^{- n D_{\mathrm{KL}}(Q \Vert P)} , \\
+# Q &= (1, 0), \; P = (\tfrac12, \tfrac12) .
+# \end{aligned}
 # $$ (eq-all-heads)
 #
 # This outcome is possible, but unlikely. With the roles exchanged, a coin with two heads that shows as many tails as heads, the KL divergence is infinite: the outcome is impossible. The two cases are easily confused (entry E18 of the {doc}`errata </book/errata>`).
@@ -788,7 +803,10 @@ verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[
 # For a share $a$ of heads strictly between 0 and 1, the exact probability is binomial, and Stirling's formula gives the factor in front. Let $b$ be the probability of heads of the coin $P$, also strictly between 0 and 1. Then
 #
 # $$
-# \Pr(\text{share } a) \approx \frac{e^{-n D(a, b)}}{\sqrt{2 \pi n\, a (1 - a)}} , \qquad D(a, b) = a \log \frac{a}{b} + (1 - a) \log \frac{1 - a}{1 - b} .
+# \begin{aligned}
+# \Pr(\text{share } a) &\approx \frac{e^{-n D(a, b)}}{\sqrt{2 \pi n\, a (1 - a)}} , \\
+# D(a, b) &= a \log \frac{a}{b} + (1 - a) \log \frac{1 - a}{1 - b} .
+# \end{aligned}
 # $$ (eq-large-deviation)
 #
 # Here $D(a, b)$ is the KL divergence from the coin $Q$ with heads probability $a$ to $P$. On the scale of exponents the square root vanishes: $-\frac1n \log \Pr \to D(a, b)$. The sign $\approx$ means that the ratio of both sides tends to 1 as $n$ grows.
@@ -973,7 +991,10 @@ print(f"mean of the estimator {mean:.4f}, truth {kl(two_points, three_points):.4
 # Now the variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So the second estimator should win where the distributions are close, and lose where they are far apart, since $r$ itself has a heavy tail. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
 #
 # $$
-# \operatorname{Var}_p(-\log r) = \delta^2 , \qquad \operatorname{Var}_p(r - 1 - \log r) = e^{\delta^2} - 1 - \delta^2 .
+# \begin{aligned}
+# \operatorname{Var}_p(-\log r) &= \delta^2 , \\
+# \operatorname{Var}_p(r - 1 - \log r) &= e^{\delta^2} - 1 - \delta^2 .
+# \end{aligned}
 # $$ (eq-estimator-variances)
 #
 # :::{dropdown} Proof

@@ -282,8 +282,10 @@ for D in 1, 10, 100:
 #
 # $$
 # \begin{aligned}
-# \log p(x) &= \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} = \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} \frac{q(z \mid x)}{q(z \mid x)} \\
-# &= \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) + D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z \mid x)\big) .
+# \log p(x) &= \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} \\
+# &= \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} \frac{q(z \mid x)}{q(z \mid x)} \\
+# &= \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) \\
+# &\quad + D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z \mid x)\big) .
 # \end{aligned}
 # $$ (eq-log-ratio)
 #
@@ -483,7 +485,10 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 # so the first term pulls $q$ to the peak of the joint density, and the entropy keeps it from collapsing there. And for a training set $x_1, \dots, x_N$ the bounds add up,
 #
 # $$
-# \sum_{i} \mathrm{ELBO}(x_i) = \sum_i \log p(x_i) - \sum_i D_{\mathrm{KL}}\big( q(z \mid x_i) \,\Vert\, p(z \mid x_i) \big) .
+# \begin{aligned}
+# \sum_{i} \mathrm{ELBO}(x_i) = \sum_i \log p(x_i) - \sum_i D_{\mathrm{KL}}\big( &q(z \mid x_i) \\
+# &\Vert\, p(z \mid x_i) \big) .
+# \end{aligned}
 # $$ (eq-dataset-bound)
 #
 # Either all three are sums or all three are means over the training set (entry E3 mixes a sum with a mean).
@@ -704,7 +709,10 @@ print("that of the narrow q by less than 6:", bool(shrinks["narrow q"] < 6))
 # The M-step maximizes $\sum_{i, k} q_{ik} \big( \log \pi_k + \log \mathcal{N}(x_i; \mu_k, \sigma_k^2) \big)$: a fit in which point $i$ counts $q_{ik}$ times for component $k$. Its solution is
 #
 # $$
-# \pi_k = \frac{1}{N} \sum_i q_{ik}, \qquad \mu_k = \frac{\sum_i q_{ik}\, x_i}{\sum_i q_{ik}}, \qquad \sigma_k^2 = \frac{\sum_i q_{ik}\, (x_i - \mu_k)^2}{\sum_i q_{ik}} .
+# \begin{aligned}
+# \pi_k &= \frac{1}{N} \sum_i q_{ik}, \qquad \mu_k = \frac{\sum_i q_{ik}\, x_i}{\sum_i q_{ik}}, \\
+# \sigma_k^2 &= \frac{\sum_i q_{ik}\, (x_i - \mu_k)^2}{\sum_i q_{ik}} .
+# \end{aligned}
 # $$ (eq-m-step)
 #
 # :::{dropdown} Proof
@@ -776,8 +784,10 @@ for _ in range(40):
 verify(
     "eq-em", after_e, likelihoods, rejects={"a round behind": [likelihoods[0], *likelihoods[:-1]]}
 )
-verify("eq-em", likelihoods[:-1], after_m[:-1], at_most(1e-9))
-verify("eq-em", after_m[:-1], likelihoods[1:], at_most(1e-9))
+late = {"the M-step before": [after_m[0], *after_m[:-2]]}
+verify("eq-em", likelihoods[:-1], after_m[:-1], at_most(1e-9), rejects=late)
+late = {"the likelihood before": likelihoods[:-1]}
+verify("eq-em", after_m[:-1], likelihoods[1:], at_most(1e-9), rejects=late)
 
 # %% mystnb={"image": {"alt": "The log-likelihood rises, rests on a plateau for some rounds, rises again and levels off. The bound after each M-step lies below it, by more than twenty nats in the first round and by about eight on the steep part."}, "figure": {"caption": "EM on a mixture. The bound after an M-step lies below the log-likelihood; the next E-step lifts it to the curve.", "name": "fig-em"}}
 rounds = torch.arange(1, 31)
