@@ -130,7 +130,7 @@ print(f"the mean is {numbers.mean():.2f}")
 
 # %% [markdown]
 # The mean is where blur comes from. If a code leaves open whether a stroke is here or two pixels to the right, the squared error is least for the average of both.
-# Keep this in mind for later chapters: a squared error is the negative log-density of a Gaussian with fixed variance, up to a factor and an added constant, and a network trained with it
+# A squared error is the negative log-density of a Gaussian with fixed variance, up to a factor and an added constant, and a network trained with it
 # predicts a mean, over everything that is possible given what the network sees.
 #
 # **What you can say now.** An autoencoder is an encoder, a decoder and a squared error. The squared error makes it predict means, and means of images are blurred.
@@ -242,8 +242,7 @@ Slider(
 )
 
 # %% [markdown]
-# This encoder knows nothing about digits. It would treat faces or noise in the same way. The coefficient vector is a latent representation all the same, and the pair
-# of transform and inverse is an autoencoder whose weights were chosen by hand. What do we gain by learning them?
+# This encoder knows nothing about digits; the pair of transform and inverse is an autoencoder whose weights were chosen by hand. What do we gain by learning them?
 #
 # **What you can say now.** A fixed transform is an autoencoder too. It spends its numbers on slow cosines, whatever the images show.
 #
@@ -343,8 +342,7 @@ print("same projection:", torch.allclose(V @ W, U @ U.T, atol=1e-3))
 print("same weights:", torch.allclose(V, U, atol=0.1))
 
 # %% [markdown]
-# Two lessons follow. A linear autoencoder is nothing new: whatever networks add must come from a decoder that is *not* linear. And a reconstruction loss alone
-# does not say what a single coordinate of the code means. In chapter 5, on Gaussian toy examples, a probabilistic version of this very model returns as the first VAE that can be solved by hand.
+# So whatever networks add must come from a decoder that is *not* linear, and a reconstruction loss alone does not say what a single coordinate of the code means. In chapter 5 a probabilistic version of this model returns as the first VAE that can be solved by hand.
 #
 # **What you can say now.** With affine maps an autoencoder is PCA: the least error is the sum of the dropped eigenvalues, and the code is determined only up to an invertible map.
 #
@@ -375,7 +373,7 @@ for name, network in {"fully connected": model, "convolutional": conv}.items():
 show(fit, docstring=False)
 
 # %% [markdown]
-# Here it trains a new network, for one epoch on this page and for ten at full scale ({doc}`/book/running` explains the two scales). One epoch shows each training image once. The networks of this chapter are so small that an epoch takes seconds on a processor, and no GPU is used.
+# Here it trains a new network, for one epoch on this page and for ten at full scale ({doc}`/book/running` explains the two scales). One epoch shows each training image once, and takes seconds on a processor.
 
 # %%
 fresh = autoencoder.mlp_autoencoder(latent_dim=16)
@@ -424,7 +422,7 @@ print("learning a linear code beats fixed cosines:", means[1] < means[0])
 print("both networks beat every affine code:", max(means[2:]) < bound.item())
 
 # %% [markdown]
-# Bending the map buys a lot at the same number of dimensions. We can also turn the comparison around: how many numbers do the two linear codes need for an error as small as that of the fully connected network?
+# The comparison can also be turned around: how many numbers do the two linear codes need for an error as small as that of the fully connected network?
 
 # %%
 full = autoencoder.pca_autoencoder(train.images.flatten(1), 784)
@@ -646,7 +644,7 @@ print("a blank image has a smaller error than 95 % of the test digits:", end=" "
 print(bool(blank < errors.quantile(0.05)))
 
 # %% [markdown]
-# A blank page is among the least suspicious images of all, although it is no digit. It would be better to ask how *probable* an image is. The autoencoder has no answer to this question, and it will come up again. (An answer does not settle everything: even models that do give a probability can rate anomalies as likely {cite:p}`nalisnick2019`.)
+# A blank page is among the least suspicious images of all, although it is no digit. It would be better to ask how *probable* an image is, and the autoencoder has no answer. (An answer does not settle everything: even models that do give a probability can rate anomalies as likely {cite:p}`nalisnick2019`.)
 #
 # **What you can say now.** Codes help most where labels are rarest. The reconstruction error is an anomaly score that also measures how much ink there is.
 #
@@ -835,7 +833,7 @@ _ = fig.axes[0].plot(*(radius * circle).T, "--", color="#D55E00", linewidth=1.5)
 fig
 
 # %% [markdown]
-# The arrows look right. Since {eq}`eq-circle-denoiser` is the best possible denoiser, we can also measure how far the network is from it, on average over noisy points, compared with the mean squared length of the arrows of the best one.
+# Since {eq}`eq-circle-denoiser` is the best possible denoiser, we can measure how far the network is from it, on average over noisy points, compared with the mean squared length of the arrows of the best one.
 
 # %% tags=["nbval-check-output"]
 noisy = points[:20_000] + sigma * torch.randn(20_000, 2)
@@ -847,7 +845,7 @@ print("error of the arrows below 2 % of their size:", bool(excess < 0.02 * arrow
 print(f"radius that the best denoiser keeps: {radius:.3f}")
 
 # %% [markdown]
-# Remember {numref}`fig-circle`. Go a small part of the way along such arrows, add a little fresh noise, and repeat for smaller and smaller noise levels: that is the idea of a diffusion model. It is built from denoising autoencoders.
+# Go a small part of the way along the arrows of {numref}`fig-circle`, add a little fresh noise, and repeat for smaller and smaller noise levels: that is the idea of a diffusion model. It is built from denoising autoencoders.
 #
 # ### Contracting
 #
@@ -1107,7 +1105,7 @@ def walk(model, steps, start=start, end=end):
 plots.image_rows({name: walk(model, 11) for name, model in variants.items()})
 
 # %% [markdown]
-# All rows of {numref}`fig-walk` change by small steps, and in the middle all are blurred mixtures of the two digits. Here are the same lines, one step at a time:
+# All rows of {numref}`fig-walk` change by small steps, and in the middle all are blurred mixtures of the two digits. The slider shows the same lines, one step at a time.
 
 # %%
 walks = {name: walk(model, 21) for name, model in variants.items()}
@@ -1300,7 +1298,7 @@ plots.image_rows(rows)
 # %% [markdown]
 # A Gaussian that fits the mean and the covariance does better in {numref}`fig-samples` than the standard one, and it still fails: it puts mass where there are hardly any real codes, and where the decoder was hardly trained. (The standard Gaussian sits in the middle of the cloud, so its samples do have codes nearby, and the second measure says nothing about it.) The mixture, in this one run, is nearer than the fitted Gaussian in the first measure and almost as good as real codes in the other two. So a plain autoencoder *can* be made to generate, by a second model that is fitted to its codes afterwards {cite:p}`ghosh2020`. Chapter 12 does just that with a diffusion model in the place of the mixture, and calls it latent diffusion.
 #
-# What is missing is less than generation and more than a repair. Training gave no distribution of the codes, no $p(x)$ and no bound on it. There are three limits, and each one leads to a later chapter.
+# Training still gave no distribution of the codes, no $p(x)$ and no bound on it. There are three limits, and each one leads to a later chapter.
 #
 # - **No distribution of the codes.** A second model must be fitted to codes that were not made to be sampled. The alternative is to decide on the distribution first and to *train the encoder towards it*. That is the variational autoencoder. To measure "towards" we need a measure of how two distributions differ: the Kullback-Leibler divergence.
 # - **No probability.** The blank image of {ref}`the anomaly test <sec-uses>` shows that an error is no likelihood. The cure is a model with a density $p(x)$, and a bound on $\log p(x)$ that can be computed, the ELBO.
