@@ -1,7 +1,7 @@
 # %% [markdown]
 # # KL divergence
 #
-# A distribution $p$ has two modes, and you may keep only one Gaussian $q$ to stand for it. Should $q$ be wide, cover both modes and put much of its mass where there are no data? Or should it sit on one mode and forget the other?
+# A distribution $p$ has two modes, and a single Gaussian $q$ must stand for it. Should $q$ be wide, cover both modes and put much of its mass where $p$ has little? Or should it sit on one mode and forget the other?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -92,7 +92,7 @@ def kl(p, q):
 
 
 # %% [markdown]
-# The function follows the definition with its conventions. Mind which argument has the zero:
+# The function follows the definition with its conventions. The infinite value appears when the *second* argument has a zero that the first has not:
 
 # %% tags=["nbval-check-output"]
 two_points, three_points = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.3, 0.3, 0.4])
@@ -463,7 +463,7 @@ wrong = {"marginals only": outer, "y at its mean": outer + at_mean}
 verify("eq-kl-chain", total, outer + inner, rejects=wrong)
 
 # %% [markdown]
-# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule, with $x$ and $y$ exchanged, the pair $(x, y)$ then has the same KL divergence as $x$ alone. And $y$ is a plain function of the pair. So {prf:ref}`thm-data-processing` holds for random maps too. The example keeps each of five points with probability 0.95 and otherwise moves it to a random place: the KL divergence falls, but not by a quarter in every one of a thousand cases.
+# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule, with $x$ and $y$ exchanged, the pair $(x, y)$ then has the same KL divergence as $x$ alone. And $y$ is a plain function of the pair. So {prf:ref}`thm-data-processing` holds for random maps too. The example keeps each of five points with probability 0.95 and otherwise moves it to a random place: in a thousand cases the KL divergence never rises, and in some of them it falls by less than a quarter.
 
 # %% tags=["nbval-check-output"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 1_000))
