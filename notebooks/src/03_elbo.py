@@ -1,11 +1,7 @@
 # %% [markdown]
 # # The ELBO
 #
-# A model invents pictures in two steps: it draws a few hidden numbers $z$, and a decoder turns them into a picture $x$. To train it we would like to raise the probability
-# of the pictures we have. But that probability is an integral over all the hidden numbers, and in general nobody can compute it. What can be done?
-#
-# One can guess. Given a picture, guess which hidden numbers it may have come from, and use the guess to compute something that is *never larger* than the
-# log-probability. If the guess is good, it is not much smaller. This something is the evidence lower bound, the {term}`ELBO`, and the rest of the book raises it.
+# A latent variable model is trained by raising the probability of the data. That probability is an integral that in general nobody can compute. This chapter builds something that can be computed and is *never larger*.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -30,28 +26,40 @@ from companion.training import fit, minimize
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
-# %% [markdown]
-# Look at these pictures. Each is decided by five hidden numbers: the house's direction, the camera's height, the light, the size and the color.
+# %% mystnb={"image": {"alt": "A wide arch, the log-likelihood of one data point as a function of a weight of the model. Three narrower arches lie below it, and each touches it at one point."}, "figure": {"caption": "The log-likelihood of one data point as a function of one weight of a model, and three lower bounds. Each bound belongs to another approximate posterior, and touches the curve where that is exact.", "name": "fig-touching"}}
+weight, x = torch.linspace(-3.5, 5.0, 200), torch.tensor(0.9)
+joint_std, total = 0.5**0.5, 1.3**2 + 0.5  # x = 1.3 z + weight + noise of variance 0.5
+lines = {"log p(x)": (weight, Normal(weight, total**0.5).log_prob(x))}
+for number, old in enumerate((-1.8, 0.6, 3.2)):
+    q = Normal(1.3 * (x - old) / total, (0.5 / total) ** 0.5)  # the exact posterior there
+    log_x_given_z = Normal(1.3 * q.mean + weight, joint_std).log_prob(x) - 1.3**2 * q.variance
+    bound = log_x_given_z - kl_divergence(q, Normal(0.0, 1.0))
+    near = bound > -5
+    lines[f"bound {number + 1}"] = (weight[near], bound[near])
+plots.curves(lines, x_label="weight of the model", y_label="nats")
 
-# %% mystnb={"image": {"alt": "Two rows of eight small pictures of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers explain each of these pictures, which has 3,072. A good latent variable model would find the five.", "name": "fig-scenes"}}
-plots.image_grid(data.scenes(16, seed=1).images, columns=8)
+# %% [markdown]
+# The model draws a few hidden numbers $z$, and a decoder turns them into data $x$. Given $x$, guess which hidden numbers it may have come from. The guess is a distribution, the *approximate posterior*, and from it follows a lower bound on the log-probability. The better the approximation, the smaller the gap. The bound is the evidence lower bound, the {term}`ELBO`, and the rest of the book raises it.
 
 # %% [markdown]
 # (sec-latent-models)=
 # ## Models with something hidden
 #
-# A {term}`latent variable` is a variable of the model that is never observed and is not part of the data. A latent variable model needs two laws: a {term}`prior` $p(z)$ that is easy to draw from, and a {term}`likelihood` $p(x \mid z)$, the law of the data once the latent is known. Together they say how to draw an $x$:
-# first $z$, then $x$. If $p(x \mid z)$ is computed by a network from $z$, as in every model of this book, one speaks of *deep* latent variables, and calls the network the decoder. The law of $x$ alone is the {term}`evidence`,
+# A {term}`latent variable` is a variable of the model that is never observed. A latent variable model needs two distributions: a {term}`prior` $p(z)$ that is easy to sample, and a {term}`likelihood` $p(x \mid z)$, the distribution of the data once the latent is known. Together they say how to sample an $x$:
+# first $z$, then $x$. If a network computes $p(x \mid z)$ from $z$, as in every model of this book, the latent variables are called *deep*, and the network is the decoder. The distribution of $x$ alone is the {term}`evidence`, or marginal likelihood,
 #
 # $$
 # p(x) = \int p(x \mid z)\, p(z)\, \mathrm{d}z .
 # $$ (def-evidence)
 #
-# The hope is twofold. The latent should describe what matters about $x$: in a picture, what stands where, from which side the light comes. And drawing a new $z$ should give a new $x$. For the houses of {numref}`fig-scenes` we know the hidden causes, because we made them.
+# The latent should describe what matters about $x$, and a new $z$ should give a new $x$. The images of {numref}`fig-scenes` have 3,072 values each, but we made them from five numbers: the direction of the house, the height of the camera, the light, the size and the color.
+
+# %% mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images. A good latent variable model would find a five-dimensional description; whether its axes are these five numbers is the question of chapter 7.", "name": "fig-scenes"}}
+plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% [markdown]
-# **Which prior?** It should be continuous, so that neighbors can mean similar things; easy to draw from; and easy to compare with other laws, since a divergence from it will be part of the loss. Uniform and Gaussian laws qualify; with a uniform prior the guess must stay inside the cube too, or the divergence is infinite. In principle the choice matters little, because a decoder can turn one law into another. On the line this is an old trick.
-# If $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$ and $F$ the distribution function that we want, with $F^{-1}(u)$ the least $t$ with $F(t) \ge u$, for $0 < u < 1$, then for $z \sim \mathcal{N}(0, 1)$
+# **Which prior?** It should be continuous, so that neighbors can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions qualify; with a uniform prior the approximate posterior must stay inside the cube too, or the KL divergence is infinite. For $p(x)$ alone the choice matters less than it seems, because a decoder can turn one distribution into another. On the line this is an old trick.
+# Let $\Phi$ be the distribution function of $\mathcal{N}(0, 1)$ and $F$ the one that we want. Its quantile function $F^{-1}(u)$, for $0 < u < 1$, is the least $t$ with $F(t) \ge u$. For $z \sim \mathcal{N}(0, 1)$
 #
 # $$
 # \Pr\big( F^{-1}(\Phi(z)) \le t \big) = F(t) .
@@ -61,41 +69,49 @@ plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 # $\Phi(z)$ is uniform on $[0, 1]$, because $\Pr(\Phi(z) \le u) = \Pr(z \le \Phi^{-1}(u)) = u$. And $F^{-1}(u) \le t$ means $u \le F(t)$, because $F$ never falls and is continuous from the right. $\square$
 # :::
 #
-# The cell turns normal draws into waiting times with an exponential law, and counts how many fall below a given time.
+# The formula holds with jumps too. Here $F$ is the distribution of a waiting time: zero with probability 0.3, exponential otherwise. The check compares five probabilities.
 
 # %% tags=["nbval-check-output"]
-z = torch.randn(200_000)
-waiting = -torch.log1p(-torch.special.ndtr(z)) / 0.5  # inverse of F(t) = 1 - exp(-t / 2)
-t = torch.tensor(1.0)
-share, wrong = 1 - (-0.5 * t).exp(), torch.special.ndtr(t)
-verify("eq-inverse-cdf", (waiting <= t).double(), share, binomial, rejects={"no map": wrong})
+u = torch.special.ndtr(torch.randn(200_000))
+waiting = -2 * torch.log1p(-(u - 0.3).clamp(min=0) / 0.7)  # the quantile function
+t = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0])
+F = 0.3 + 0.7 * (1 - (-t / 2).exp())
+below = (waiting[:, None] <= t).double()
+wrong = {"no jump": 1 - (-t / 2).exp(), "no map": torch.special.ndtr(t)}
+verify("eq-inverse-cdf", below, F, binomial, rejects=wrong)
 
 # %% [markdown]
-# In more dimensions a network does the job. Even a decoder of one line can bend a normal law on the line into a ring in the plane; here a little noise of the likelihood is added.
+# In more dimensions a network can do much of this, with limits: a continuous decoder makes no gaps between separate parts of the data without a steep passage. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will say. Even a decoder of one line can bend a Gaussian on the line into a ring in the plane; the likelihood adds a little noise.
 
-# %% mystnb={"image": {"alt": "Points on a noisy ring in the plane, denser at its left side, drawn by bending a normal law."}, "figure": {"caption": "A latent on the line, a decoder that bends it, and a law in the plane that no bell curve describes.", "name": "fig-ring"}}
-z = torch.randn(1500)
-ring = torch.stack([torch.cos(2 * z + 3), torch.sin(2 * z + 3)], 1)
-plots.scatter(ring + 0.08 * torch.randn(1500, 2), x_label="$x_1$", y_label="$x_2$")
+
+# %%
+def ring(z, phase=3.0):
+    return torch.stack([torch.cos(2 * z + phase), torch.sin(2 * z + phase)], -1)
+
+
+# %% mystnb={"image": {"alt": "Points on a noisy ring in the plane, denser at its left side, made by bending a Gaussian."}, "figure": {"caption": "A latent on the line, a decoder that bends it, and a distribution in the plane that is far from Gaussian.", "name": "fig-ring"}}
+noisy = ring(torch.randn(1500)) + 0.2 * torch.randn(1500, 2)
+plots.scatter(noisy, x_label="$x_1$", y_label="$x_2$")
 
 # %% [markdown]
-# **A model that can be solved.** For everything that follows we keep a model at hand in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again a normal law,
+# **A model that can be solved.** For everything that follows we keep a model at hand in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
 #
 # $$
 # p(x) = \mathcal{N}(x;\; b,\; a^2 + s^2) ,
 # $$ (eq-linear-evidence)
 #
-# and so is its {term}`posterior`, the law of the latent after $x$ has been seen,
+# and so is its {term}`posterior`, the distribution of the latent after $x$ has been seen,
 #
 # $$
 # p(z \mid x) = \mathcal{N}\Big( z;\; \frac{a (x - b)}{a^2 + s^2},\; \frac{s^2}{a^2 + s^2} \Big) .
 # $$ (eq-linear-posterior)
 #
 # :::{dropdown} Proof
-# $x = a z + b + s \varepsilon$ with independent standard normal $z$ and $\varepsilon$: a sum of independent normal variables is normal, and the variances add up. For the posterior, collect the terms of $\log p(x \mid z) + \log p(z)$ in $z$: the precision is $a^2 / s^2 + 1$, the linear coefficient is $a (x - b) / s^2$. $\square$
+# $x = a z + b + s \varepsilon$ with independent standard Gaussian $z$ and $\varepsilon$: a sum of independent Gaussian variables is Gaussian, and the variances add up. For the posterior, collect the terms of $\log p(x \mid z) + \log p(z)$ in $z$: the precision is $a^2 / s^2 + 1$, the linear coefficient is $a (x - b) / s^2$. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+
+# %%
 a, b, s = 1.3, 0.4, 0.5**0.5
 x, prior = torch.tensor(0.9), Normal(torch.tensor(0.0), 1.0)
 evidence = Normal(torch.tensor(b), (a**2 + s**2) ** 0.5)
@@ -106,16 +122,21 @@ def log_joint(x, z):
     return Normal(a * z + b, s).log_prob(x) + prior.log_prob(z)
 
 
+# %% tags=["nbval-check-output"]
 grid = torch.linspace(-12, 12, 6_001)
 integral = torch.trapezoid(log_joint(x, grid).exp(), grid)
-variance_only = {"noise forgotten": Normal(b, a).log_prob(x).exp()}
 p_x = evidence.log_prob(x).exp()
-verify("eq-linear-evidence", integral, p_x, quadrature, rejects=variance_only)
+forgotten = {"noise forgotten": Normal(b, a).log_prob(x).exp()}
+verify("eq-linear-evidence", integral, p_x, quadrature, rejects=forgotten)
+
 normalized = log_joint(x, grid).exp() / integral
-verify("eq-linear-posterior", normalized, posterior.log_prob(grid).exp(), quadrature)
+wider = Normal(posterior.mean, posterior.variance).log_prob(grid).exp()
+wrong = {"variance for deviation": wider}
+closed = posterior.log_prob(grid).exp()
+verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **A draw is not the most likely point.** A tutorial says that we want to draw a sample that maximizes $\log p(x)$. Samples do no such thing. For a standard normal law in $D$ dimensions the mode is zero, while
+# **A sample is not the most likely point.** It is tempting to think that sampling looks for an $x$ of large $\log p(x)$. Samples do no such thing. For a standard Gaussian in $D$ dimensions the mode is zero, while
 #
 # $$
 # \log p(\text{mode}) - \mathbb{E} \log p(x) = \frac{D}{2} .
@@ -125,204 +146,69 @@ verify("eq-linear-posterior", normalized, posterior.log_prob(grid).exp(), quadra
 # The difference $\log p(0) - \log p(x)$ is $\lVert x \rVert^2 / 2$, the sum of $D$ independent terms $x_i^2 / 2$. Each has mean $1/2$ and variance $1/2$. So the mean is $D / 2$, and the standard deviation $\sqrt{D / 2}$. $\square$
 # :::
 #
-# In 784 dimensions a draw is 392 nats less likely on average, give or take 20: typical draws are not the most likely ones (entry E21).
+# In 784 dimensions a sample is 392 nats less likely on average, give or take 20 (entry E21 of the {doc}`errata </book/errata>`).
 
 # %% tags=["nbval-check-output"]
 D = 784
-law = Normal(torch.zeros(D), 1.0)
-drop = law.log_prob(torch.zeros(D)).sum() - law.log_prob(torch.randn(5_000, D)).sum(1)
-verify("eq-mode", drop, D / 2, monte_carlo, rejects={"E21": 0.0})
+standard = Normal(torch.zeros(D), 1.0)
+drop = standard.log_prob(torch.zeros(D)).sum() - standard.log_prob(torch.randn(5_000, D)).sum(1)
+verify("eq-mode", drop, D / 2, monte_carlo, rejects={"E21": 0.0, "no factor 1/2": D})
 print(f"give or take {drop.std():.0f} nats; sqrt(D / 2) is {math.sqrt(D / 2):.1f}")
 
 # %% [markdown]
+# **What you can say now.** A latent variable model is a prior and a decoder. Its evidence is an integral over all latents, and its posterior says which latents could have produced $x$.
+#
 # *Sources: A14, A16, B07, C04, D01, D03.*
-
-# %% [markdown]
-# (sec-tractable)=
-# ## Two ways around the integral
-#
-# Before we bound an integral we should ask whether it can be avoided. Two families of models do, each at a price.
-#
-# **Autoregressive models** write the law of a vector as a product of conditional laws, one component at a time,
-#
-# $$
-# p(x) = \prod_{i=1}^{D} p(x_i \mid x_1, \dots, x_{i-1}) .
-# $$ (eq-autoregressive)
-#
-# Every law has this form. The cell takes a random table of the probabilities of four bits apart, and puts it together again: the marginals are sums, the conditional laws are their ratios.
-
-# %% tags=["nbval-check-output"]
-table = torch.rand(2, 2, 2, 2)
-table = table / table.sum()
-conditionals, marginal = [], table
-for i in reversed(range(4)):
-    shorter = marginal.sum(i, keepdim=True)  # the marginal of the first i bits
-    conditionals += [marginal / shorter]
-    marginal = shorter
-single = [table.sum([j for j in range(4) if j != i], keepdim=True) for i in range(4)]
-product, independent = math.prod(conditionals), math.prod(single)
-verify("eq-autoregressive", product, table, rejects={"independent": independent})
-
-# %% [markdown]
-# Conversely, every choice of the factors is a law. There is nothing hidden, and the log-likelihood is a plain sum. The price: a picture must be drawn one pixel after the other. The smallest such model for binary pixels is a logistic regression of each pixel on the ones before it. All of them together are one matrix with zeros on and above the diagonal.
-
-
-# %%
-class PixelByPixel(nn.Module):
-    def __init__(self, num_pixels):
-        super().__init__()
-        self.W = nn.Parameter(torch.zeros(num_pixels, num_pixels))
-        self.b = nn.Parameter(torch.zeros(num_pixels))
-
-    def log_prob(self, x):
-        logits = x @ self.W.tril(-1).T + self.b
-        return Bernoulli(logits=logits).log_prob(x).sum(-1)
-
-
-# %% [markdown]
-# Is the product really a probability? For eight pixels with random weights we add it up over all 256 pictures. Without these zeros a pixel would see itself and those after it, and the sum is not one.
-
-# %% tags=["nbval-check-output"]
-tiny = PixelByPixel(8)
-_ = nn.init.normal_(tiny.W), nn.init.normal_(tiny.b)
-pictures = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 8)
-total = tiny.log_prob(pictures).exp().sum()
-cheating = Bernoulli(logits=pictures @ tiny.W.T + tiny.b).log_prob(pictures).sum(-1)
-verify(
-    "eq-autoregressive", total, 1.0, rejects={"pixels that see themselves": cheating.exp().sum()}
-)
-
-# %% [markdown]
-# On real digits of 8 × 8 pixels, made black and white, its exact log-likelihood can be compared with that of independent pixels. Seeing the earlier pixels is worth many nats.
-
-# %%
-train, test = (
-    (data.load("digits", split).images.flatten(1) > 0.5).double() for split in ("train", "test")
-)
-model = PixelByPixel(64)
-batches = data.Batches(train, batch_size=128, num_epochs=60)
-optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-for _ in fit(model, lambda model, x: -model.log_prob(x), batches, optimizer):
-    pass
-
-# %%
-share = ((train.sum(0) + 1) / (len(train) + 2)).clamp(1e-3, 1 - 1e-3)
-independent = Bernoulli(share).log_prob(test).sum(1)
-gain = (model.log_prob(test).detach() - independent).mean()
-print(f"better than independent pixels by {gain:.1f} nats per digit")
-
-# %% tags=["nbval-check-output"]
-print("better than independent pixels by more than 5 nats:", bool(gain > 5))
-
-# %% [markdown]
-# **Normalizing flows** keep the latent but make the decoder one-to-one. If $x = f(z)$ with an invertible $f$, and both $f$ and $f^{-1}$ are differentiable, the density of $x$ follows from the change of variables {cite:p}`rezende2015,dinh2017`,
-#
-# $$
-# \log p(x) = \log p_z\big(f^{-1}(x)\big) + \log \Big| \det \frac{\partial f^{-1}(x)}{\partial x} \Big| .
-# $$ (eq-flow)
-#
-# The price: latent and data have the same dimension, and every layer must be invertible. The bars matter: a determinant may be negative, as it is for the map below, which mirrors and stretches the plane. The formula of one of our sources is without them in the copy we have (entry E23).
-
-# %% tags=["nbval-check-output"]
-A, shift = torch.tensor([[0.3, 1.2], [0.9, -0.4]]), torch.tensor([0.5, -1.0])
-points = torch.randn(100, 2)
-exact_log_p = MultivariateNormal(shift, A @ A.T).log_prob(points)
-
-z = torch.linalg.solve(A, (points - shift).T).T
-det = A.inverse().det()
-flow = prior.log_prob(z).sum(1) + det.abs().log()
-verify("eq-flow", flow, exact_log_p, rejects={"E23": prior.log_prob(z).sum(1) + det.log()})
-
-# %% [markdown]
-# A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo. The check computes the determinant of the map by automatic differentiation.
-
-
-# %% tags=["nbval-check-output"]
-def banana(z):
-    return torch.stack([z[0], z[1] * (z[0] / 2).exp() + z[0] ** 2 - 1])
-
-
-def banana_log_p(x):
-    z_1, scale = x[:, 0], (x[:, 0] / 2).exp()
-    z_2 = (x[:, 1] - z_1**2 + 1) / scale
-    return prior.log_prob(z_1) + prior.log_prob(z_2) - scale.log()
-
-
-z = torch.randn(100, 2)
-x_b, base = vmap(banana)(z), prior.log_prob(z).sum(1)
-log_det = torch.linalg.slogdet(vmap(jacrev(banana))(z)).logabsdet
-wrong = {"wrong sign": base + log_det}
-verify("eq-flow", banana_log_p(x_b), base - log_det, rejects=wrong)
-
-# %% [markdown]
-# Its density is no longer Gaussian, and it still integrates to one:
-
-# %% tags=["nbval-check-output"]
-side = torch.linspace(-9, 9, 601), torch.linspace(-60, 90, 6_001)
-mesh = torch.cartesian_prod(*side)
-inner = torch.trapezoid(banana_log_p(mesh).exp().view(601, -1), side[1])
-verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
-
-# %% mystnb={"image": {"alt": "A density shaped like a bent drop: a dark core near the origin, a thin tail up to the left, and a broad, faint one up to the right."}, "figure": {"caption": "A normal law in the plane after a flow of one layer. The density is exact.", "name": "fig-banana"}}
-plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
-
-# %% [markdown]
-# {numref}`fig-banana` draws the density by {eq}`eq-flow`, without a single draw.
-#
-# *Sources: A15, B04.*
 
 # %% [markdown]
 # (sec-impossible-integral)=
 # ## The impossible integral
 #
-# Back to models with a free decoder. Since {eq}`def-evidence` is a mean over the prior, one can draw latents and average,
+# Since {eq}`def-evidence` is a mean over the prior, one can sample latents and average,
 #
 # $$
 # p(x) = \mathbb{E}_{z \sim p(z)}\, p(x \mid z) .
 # $$ (eq-prior-sampling)
 #
-# The estimate is unbiased in every dimension. It is also useless in most: almost all latents drawn blindly have nothing to do with $x$. We use the solvable model in $D$ independent dimensions, all alike, and measure the standard deviation of one sample in units of the truth. First in one dimension:
+# The estimate is unbiased in every dimension. It is also useless in most: almost all latents from the prior have nothing to do with $x$. The solvable model in $D$ independent and equal dimensions shows both; the check of unbiasedness uses three of them.
 
 # %% tags=["nbval-check-output"]
-z = torch.randn(1_000_000)
-samples = Normal(a * z + b, s).log_prob(x).exp()
-at_mean = Normal(b, s).log_prob(x).exp()
-verify("eq-prior-sampling", samples, p_x, monte_carlo, rejects={"likelihood at z = 0": at_mean})
+z = torch.randn(1_000_000, 3)
+samples = Normal(a * z + b, s).log_prob(x).sum(1).exp()
+at_mean = Normal(b, s).log_prob(x).exp() ** 3
+verify("eq-prior-sampling", samples, p_x**3, monte_carlo, rejects={"likelihood at z = 0": at_mean})
 
 # %% [markdown]
-# With independent dimensions the second moments multiply: if one dimension has $\mathbb{E}\, p(x \mid z)^2 = r\, p(x)^2$, the relative variance in $D$ dimensions is $r^D - 1$. To know $p(x)$ to ten percent takes $(r^D - 1) / 0.1^2$ draws.
+# With independent dimensions the second moments multiply: if one dimension has $\mathbb{E}\, p(x \mid z)^2 = r\, p(x)^2$, the relative variance of one sample in $D$ dimensions is $r^D - 1$. To know $p(x)$ to ten percent takes $(r^D - 1) / 0.1^2$ samples.
 
 
 # %% tags=["nbval-check-output"]
-def relative_moment(log_weight, law):
-    """E w^2 / p(x)^2 for z drawn from the law, by an integral over the grid."""
-    return torch.trapezoid((2 * log_weight + law.log_prob(grid)).exp(), grid) / p_x**2
+def relative_moment(log_weight, sampled):
+    """E w^2 / p(x)^2 for z from the distribution `sampled`, by an integral over the grid."""
+    return torch.trapezoid((2 * log_weight + sampled.log_prob(grid)).exp(), grid) / p_x**2
 
 
 r = relative_moment(Normal(a * grid + b, s).log_prob(x), prior)
 print(f"r = {r:.3f}")
-print(f"draws for ten percent in 100 dimensions: {(r**100 - 1) / 0.1**2:.1e}")
-
-# %% [markdown]
-# No computer could average that away. After a few dimensions each further one multiplies the spread by $\sqrt{r}$:
+print(f"samples for ten percent in 100 dimensions: {(r**100 - 1) / 0.1**2:.1e}")
 
 # %% mystnb={"image": {"alt": "On a logarithmic axis the relative standard deviation of the prior estimate bends at first, then rises as a straight line with the dimension, over eleven orders of magnitude."}, "figure": {"caption": "Relative standard deviation of one sample of the prior estimate, for the solvable model in D independent dimensions.", "name": "fig-prior-spread"}}
 dimensions = torch.arange(1, 101)
 plots.curves(
-    {"one latent drawn from the prior": (dimensions, (r**dimensions - 1).sqrt())},
+    {"one latent from the prior": (dimensions, (r**dimensions - 1).sqrt())},
     x_label="dimension of the latent",
     y_label="relative standard deviation",
     log_y=True,
 )
 
 # %% [markdown]
-# {numref}`fig-prior-spread` rules blind draws out. Could Bayes' rule help? It holds for *every* $z$ that
+# After a few dimensions each further one multiplies the standard deviation by $\sqrt{r}$, and {numref}`fig-prior-spread` rules out sampling from the prior. Could Bayes' rule help? It holds for *every* $z$ that
 #
 # $$
 # p(x) = \frac{p(x \mid z)\, p(z)}{p(z \mid x)} ,
 # $$ (eq-bayes-identity)
 #
-# so one latent would do, if only we knew the posterior. We do not, because its normalization is $p(x)$. But suppose we have a guess $q(z \mid x)$, the {term}`encoder`. Putting it in the place of the posterior gives a number that does depend on $z$, and is right on average:
+# so one latent would do, if only we knew the posterior. We do not, because its normalization is $p(x)$. But suppose we have an {term}`approximate posterior` $q(z \mid x)$; the network that computes it is the {term}`encoder`. In the place of the posterior it gives a number that does depend on $z$, and is right on average:
 #
 # $$
 # p(x) = \mathbb{E}_{z \sim q(z \mid x)} \frac{p(x \mid z)\, p(z)}{q(z \mid x)} .
@@ -339,7 +225,7 @@ wrong = {"prior for posterior": Normal(a * z + b, s).log_prob(x).exp()}
 verify("eq-bayes-identity", ratio, p_x.repeat(7), rejects=wrong)
 
 # %% [markdown]
-# Now with a guess that is a little shifted and too wide. The relative spread of one sample is about half of that with the prior. This seems little, but if each of a hundred dimensions has such a guess, the advantage multiplies:
+# This is importance sampling. Here is a $q$ that is a little shifted and too wide.
 
 # %% tags=["nbval-check-output"]
 q = Normal(posterior.mean + 0.2, 1.3 * posterior.stddev)
@@ -348,13 +234,17 @@ weights = (log_joint(x, z) - q.log_prob(z)).exp()
 wrong = {"q forgotten": log_joint(x, z).exp().mean()}
 verify("eq-importance", weights, p_x, monte_carlo, rejects=wrong)
 
+# %% tags=["nbval-check-output"]
 r_q = relative_moment(log_joint(x, grid) - q.log_prob(grid), q)
-for D in 1, 100:
-    spread, blind = (r_q**D - 1).sqrt(), (r**D - 1).sqrt()
-    print(f"D = {D:3}: spread {spread:.2g} with this q, {blind:.2g} with the prior")
+print("relative standard deviation of one sample")
+for D in 1, 10, 100:
+    with_q, with_prior = (r_q**D - 1).sqrt(), (r**D - 1).sqrt()
+    print(f"D = {D:3}: {with_q:.2g} with this q, {with_prior:.2g} with the prior")
 
 # %% [markdown]
-# A good guess beats blind drawing. A *bad* one can be worse than useless: if $q$ is too narrow, rare draws carry enormous weights. How narrow is too narrow, {ref}`an exercise <ex-narrow-guess>` derives.
+# In one dimension $q$ halves the standard deviation. In a hundred dimensions the advantage multiplies, and still this $q$ is useless there: one sample has thousands of times the standard deviation of the truth. Averages of weights do not scale; averages of *logarithms* of weights do, and they lead to the bound. A $q$ that is too narrow is worse than the prior, because rare samples then carry enormous weights. How narrow is too narrow, {ref}`an exercise <ex-narrow-guess>` derives.
+#
+# **What you can say now.** Sampling from the prior is unbiased and hopeless. Importance sampling from an approximate posterior is better, but needs a $q$ that is nearly exact.
 #
 # *Sources: A17, B09, B10.*
 
@@ -362,7 +252,7 @@ for D in 1, 100:
 # (sec-elbo)=
 # ## The bound, derived three times
 #
-# The importance weight in {eq}`eq-importance` is an estimate of $p(x)$. Take its logarithm *before* the mean, and you have the central quantity of this book,
+# The importance weight in {eq}`eq-importance` is an estimate of $p(x)$. Take its logarithm *before* the mean, and you have the central quantity of this book {cite:p}`jordan1999`,
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_{z \sim q(z \mid x)} \big[ \log p(x \mid z) + \log p(z) - \log q(z \mid x) \big] .
@@ -376,7 +266,7 @@ for D in 1, 100:
 #
 # The bound needs no condition on $q$: where $q$ misses part of the posterior, {eq}`eq-importance` gives at most $p(x)$, which is enough.
 #
-# **Second derivation: the gap.** How much is lost? Exactly the divergence of the guess from the true posterior,
+# **Second derivation: the gap.** How much is lost? Exactly the KL divergence from the approximate to the true posterior,
 #
 # $$
 # \log p(x) - \mathrm{ELBO}(x) = D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z \mid x) \big) .
@@ -392,8 +282,10 @@ for D in 1, 100:
 #
 # $$
 # \begin{aligned}
-# \log p(x) &= \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} = \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} \frac{q(z \mid x)}{q(z \mid x)} \\
-# &= \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) + D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z \mid x)\big) .
+# \log p(x) &= \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} \\
+# &= \mathbb{E}_q \log \frac{p(x \mid z)\, p(z)}{p(z \mid x)} \frac{q(z \mid x)}{q(z \mid x)} \\
+# &= \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) \\
+# &\quad + D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z \mid x)\big) .
 # \end{aligned}
 # $$ (eq-log-ratio)
 #
@@ -403,12 +295,12 @@ for D in 1, 100:
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# The first term of {eq}`eq-elbo-terms` asks the decoder to explain $x$ from the guessed latents, the second keeps the guess close to the prior. Both can be estimated and differentiated. In the solvable model all terms have closed forms, so the cell can check every line, and the sign: one of our sources prints the last formula with a plus (E1) and the inequality the wrong way around (E2).
+# The first term rewards a decoder that explains $x$ from latents of $q$, the second keeps $q$ close to the prior. Both can be estimated and differentiated. Two slips are common: a plus in the last formula (E1) and the inequality the wrong way around (E2). The checks reject both.
 
 
-# %% tags=["nbval-check-output"]
+# %%
 def expected_log_likelihood(q, x, b=b):
-    """E_q log N(x; a z + b, s^2), for a normal q."""
+    """E_q log N(x; a z + b, s^2), for a Gaussian q."""
     square = (x - a * q.mean - b) ** 2 + a**2 * q.variance
     return -0.5 * math.log(2 * math.pi * s**2) - square / (2 * s**2)
 
@@ -417,24 +309,19 @@ reconstruction, to_prior = expected_log_likelihood(q, x), kl_divergence(q, prior
 to_posterior = kl_divergence(q, posterior)
 elbo, log_p = reconstruction - to_prior, evidence.log_prob(x)
 
+# %% tags=["nbval-check-output"]
 z = q.sample((1_000_000,))
 samples = log_joint(x, z) - q.log_prob(z)
 plus = {"E1": reconstruction + to_prior}
 verify("eq-elbo-terms", samples, elbo, monte_carlo, rejects=plus)
 
-# %% [markdown]
-# The bound itself, for a thousand random guesses, and the gap:
-
 # %% tags=["nbval-check-output"]
-guesses = Normal(2 * torch.randn(1000), torch.rand(1000) + 0.1)
-elbos = expected_log_likelihood(guesses, x) - kl_divergence(guesses, prior)
+many = Normal(2 * torch.randn(1000), torch.rand(1000) + 0.1)  # a thousand random q
+elbos = expected_log_likelihood(many, x) - kl_divergence(many, prior)
 above = torch.ones(1000)
 verify("eq-elbo-bound", (log_p - elbos).sign(), above, rejects={"E2": -above})
-wrong = {"gap to the prior": to_prior}
+wrong = {"other order": kl_divergence(posterior, q), "gap to the prior": to_prior}
 verify("eq-elbo-gap", log_p - elbo, to_posterior, rejects=wrong)
-
-# %% [markdown]
-# And the log-ratio: $\log p(x)$ itself, the mean in the first line as an integral, and the three terms of the second line.
 
 # %% tags=["nbval-check-output"]
 log_ratio = log_joint(x, grid) - posterior.log_prob(grid)
@@ -445,7 +332,7 @@ left = torch.stack([log_p, mean])
 verify("eq-log-ratio", left, three.repeat(2), quadrature, rejects=plus)
 
 # %% [markdown]
-# Move the slider to shift the guess. The bound touches $\log p(x)$ at one place, where $q$ is the posterior; elsewhere the distance is the divergence, to the last digit.
+# Move the slider to shift $q$. The bound touches $\log p(x)$ at one place, where $q$ is the posterior; elsewhere the distance is the KL divergence, to the last digit.
 
 
 # %%
@@ -455,10 +342,10 @@ def bound_at(shift):
     family = Normal(means, posterior.stddev)
     values = expected_log_likelihood(family, x) - kl_divergence(family, prior)
     q = Normal(posterior.mean + shift, posterior.stddev)
-    laws = {"posterior": posterior.log_prob(grid).exp(), "q": q.log_prob(grid).exp()}
+    densities = {"posterior": posterior.log_prob(grid).exp(), "q": q.log_prob(grid).exp()}
     seen = (grid > -2) & (grid < 3)
     _ = plots.curves(
-        {name: (grid[seen], y[seen]) for name, y in laws.items()},
+        {name: (grid[seen], y[seen]) for name, y in densities.items()},
         x_label="z",
         y_label="density",
         axes=left,
@@ -473,29 +360,107 @@ def bound_at(shift):
 Slider(
     torch.linspace(-1.5, 1.5, 13),
     bound_at,
-    description="shift of the guess",
+    description="shift of q",
     label="{:.2f}",
-    alt="Left, posterior and guess. Right, the bound with its gap at shift {:.2f}",
+    alt="Left, posterior and approximate posterior. Right, the bound with its gap at shift {:.2f}",
     start=10,
 )
 
 # %% [markdown]
+# **Beyond Gaussians.** In the solvable model the posterior is Gaussian, so a Gaussian $q$ can be exact. The ring of {numref}`fig-ring` is different: two values of $z$ that differ by $\pi$ give the same point, so the posterior has several modes, and no Gaussian $q$ closes the gap. Its latent is one-dimensional, and everything can be computed by integrals over a grid.
+
+
+# %%
+x_ring = 0.9 * ring(torch.tensor(1.2))
+
+
+def ring_log_joint(z, phase=3.0):
+    return Normal(ring(z, phase), 0.2).log_prob(x_ring).sum(-1) + prior.log_prob(z)
+
+
+def ring_bound(q, phase=3.0):
+    log_q = q.log_prob(grid)
+    return torch.trapezoid(log_q.exp() * (ring_log_joint(grid, phase) - log_q), grid)
+
+
+ring_log_p = torch.trapezoid(ring_log_joint(grid).exp(), grid).log()
+ring_posterior = ring_log_joint(grid) - ring_log_p  # log-density on the grid
+
+
+# %%
+def fit_ring(start):
+    """The Gaussian q with the largest bound, searched from this mean."""
+    mean, log_std = (torch.tensor(v, requires_grad=True) for v in (start, -2.0))
+    _ = minimize(lambda: -ring_bound(Normal(mean, log_std.exp())), [mean, log_std])
+    return Normal(mean.detach(), log_std.detach().exp())
+
+
+best = max((fit_ring(start) for start in (1.2, 1.2 - math.pi)), key=ring_bound)
+top = grid[ring_posterior.argmax()]  # Laplace: a Gaussian with mode and curvature there
+bend = vmap(torch.func.grad(torch.func.grad(ring_log_joint)))(top[None])[0]
+laplace = Normal(top, (-bend) ** -0.5)
+
+# %% [markdown]
+# The check estimates the bound by samples, and the gap by an integral. It rejects the KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior: a formula that treats every posterior as Gaussian would pass in the solvable model, and fails here.
+
+# %% tags=["nbval-check-output"]
+z = best.sample((400_000,))
+samples = ring_log_p - (ring_log_joint(z) - best.log_prob(z))  # their mean is the gap
+log_q = best.log_prob(grid)
+gap = torch.trapezoid(log_q.exp() * (log_q - ring_posterior), grid)
+wrong = {"Laplace posterior": kl_divergence(best, laplace)}
+verify("eq-elbo-gap", samples, gap, monte_carlo, rejects=wrong)
+print(f"the best Gaussian q misses log p(x) by {gap:.2f} nats")
+
+# %%
+phases, old_phase = torch.linspace(1.8, 4.4, 131), 2.4
+old = ring_log_joint(grid, old_phase)
+old = old - torch.trapezoid(old.exp(), grid).log()  # the exact posterior of the old phase
+ring_lines = {"log p(x)": [], "exact q": [], "Gaussian q": []}
+for phase in phases:
+    joint = ring_log_joint(grid, phase)
+    exact_q_bound = torch.trapezoid(old.exp() * (joint - old), grid)
+    values = torch.trapezoid(joint.exp(), grid).log(), exact_q_bound, ring_bound(best, phase)
+    for name, value in zip(ring_lines, values, strict=True):
+        ring_lines[name] += [value]
+
+# %% mystnb={"image": {"alt": "Left: a posterior with a tall mode near 1.2 and a lower one near minus 1.9; the Gaussian q covers the tall one only. Right: the log-likelihood as a gently curved line over the phase of the ring; one narrow arch touches it at 2.4, another stays below it with a gap."}, "figure": {"caption": "The ring model at one data point. Left: its posterior and the best Gaussian $q$. Right: the log-likelihood as a function of the phase of the decoder, the bound with the exact posterior of phase 2.4, and the bound with the best Gaussian $q$ of phase 3.", "name": "fig-ring-bound"}}
+panels, (left, right) = plots.figure(columns=2, height=3.2)
+seen = (grid > -3) & (grid < 3)
+densities = {"posterior": ring_posterior.exp(), "q": best.log_prob(grid).exp()}
+lines = {name: torch.stack(values) for name, values in ring_lines.items()}
+_ = plots.curves(
+    {name: (grid[seen], y[seen]) for name, y in densities.items()},
+    x_label="z",
+    y_label="density",
+    axes=left,
+)
+plots.curves(
+    {name: (phases[y > -6], y[y > -6]) for name, y in lines.items()},
+    x_label="phase of the decoder",
+    y_label="nats",
+    axes=right,
+)
+
+# %% [markdown]
+# The right panel of {numref}`fig-ring-bound` shows the two ways to be below. With the exact posterior of an old model the bound touches the log-likelihood there, as in {numref}`fig-touching`. With a restricted family it touches nowhere.
+#
 # **The bound as code.** Every model of this book, from the VAE to the diffusion model, is a `LatentChain`: a class that gives the prior, the likelihood and the approximate posterior $q$ as distributions of torch. A model with one latent has to write the two abstract methods, `likelihood` and `posterior`. The prior is always $\mathcal{N}(0, I)$. What $q$ sees of $x$ is computed by `encode`; it is $x$ itself unless a model needs features of it. The `inner` methods belong to models with several latents $z_1, \dots, z_T$, which begin in chapter 8; until then $T$, in the code `num_latents`, is one, and $z_T = z_1 = z$.
 
 # %% tags=["nbval-check-output"]
 show(LatentChain, docstring=False)
 
 # %% [markdown]
-# The bound {eq}`eq-elbo-terms` is then one function. It returns the two terms for each example, in nats. The second is torch's closed form of the KL divergence. The first is estimated with one draw of $z$; `rsample` is a draw through which gradients pass, as the next chapter explains. For a model with one latent the loop does not run.
+# The bound {eq}`eq-elbo-terms` is then one function. It returns the two terms for each example, in nats. The second is torch's closed form of the KL divergence. The first is estimated with one sample of $z$; `rsample` returns a sample through which gradients pass, as the next chapter explains. For a model with one latent the loop does not run.
 
 # %% tags=["nbval-check-output"]
 show(ElboTerms, elbo_terms, docstring=False)
 
 # %% [markdown]
-# The solvable model takes five lines. The mean of the bound over many draws has to be the closed form from above:
+# The solvable model takes five lines, and the mean over many samples is the closed form from above.
 
 
-# %% tags=["nbval-check-output"]
+# %%
 class Solvable(LatentChain):
     def likelihood(self, z):
         return diagonal_normal(a * z + b, s)
@@ -504,25 +469,29 @@ class Solvable(LatentChain):
         return diagonal_normal(q.mean.expand(len(x), 1), q.stddev)
 
 
-with torch.random.fork_rng():  # the draws of later cells stay as they are
+# %% tags=["nbval-check-output"]
+with torch.random.fork_rng():  # the samples of later cells stay as they are
     terms = elbo_terms(Solvable((1,)), x.expand(200_000, 1))
 plus = {"E1": reconstruction + to_prior}
 verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 
 # %% [markdown]
-# **Two more readings.** Write $H(q)$ for the entropy of the guess. Then
+# **Two more readings.** Write $H(q)$ for the entropy of the approximate posterior. Then
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x, z) + H(q) ,
 # $$ (eq-elbo-entropy)
 #
-# so the guess is pulled to the peak of the joint law by the first term, and kept from collapsing on it by the second. And for a training set $x_1, \dots, x_N$ the bounds add up,
+# so the first term pulls $q$ to the peak of the joint density, and the entropy keeps it from collapsing there. And for a training set $x_1, \dots, x_N$ the bounds add up,
 #
 # $$
-# \sum_{i} \mathrm{ELBO}(x_i) = \sum_i \log p(x_i) - \sum_i D_{\mathrm{KL}}\big( q(z \mid x_i) \,\Vert\, p(z \mid x_i) \big) .
+# \begin{aligned}
+# \sum_{i} \mathrm{ELBO}(x_i) = \sum_i \log p(x_i) - \sum_i D_{\mathrm{KL}}\big( &q(z \mid x_i) \\
+# &\Vert\, p(z \mid x_i) \big) .
+# \end{aligned}
 # $$ (eq-dataset-bound)
 #
-# Either all three are sums or all three are means over the training set. The slides mix a sum with a mean (entry E3).
+# Either all three are sums or all three are means over the training set (entry E3 mixes a sum with a mean).
 
 # %% tags=["nbval-check-output"]
 mean_log_prior = -0.5 * (math.log(2 * math.pi) + q.mean**2 + q.variance)
@@ -530,26 +499,25 @@ joint = expected_log_likelihood(q, x) + mean_log_prior
 minus = {"minus entropy": joint - q.entropy()}
 verify("eq-elbo-entropy", elbo, joint + q.entropy(), rejects=minus)
 
-# %% [markdown]
-# The second one on fifty data points, each with a guess of its own:
-
 # %% tags=["nbval-check-output"]
 xs = evidence.sample((50,))
 posteriors = Normal(a * (xs - b) / (a**2 + s**2), posterior.stddev)
-guesses = Normal(0.8 * posteriors.mean, 0.6)
-elbos = expected_log_likelihood(guesses, xs) - kl_divergence(guesses, prior)
-log_ps, gaps = evidence.log_prob(xs), kl_divergence(guesses, posteriors)
+each = Normal(0.8 * posteriors.mean, 0.6)  # one q for each of fifty data points
+elbos = expected_log_likelihood(each, xs) - kl_divergence(each, prior)
+log_ps, gaps = evidence.log_prob(xs), kl_divergence(each, posteriors)
 mixed = {"E3": log_ps.sum() - gaps.mean()}
 verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed)
 
 # %% [markdown]
+# **What you can say now.** The ELBO is reconstruction minus KL divergence from the prior. It lies below $\log p(x)$ by the KL divergence from $q$ to the posterior, for every model and every $q$.
+#
 # *Sources: A18, A19, A21, B11, D06.*
 
 # %% [markdown]
 # (sec-proxy)=
 # ## What exactly is bounded?
 #
-# The decoder in {eq}`eq-elbo-terms` is a network with weights $\theta$, not the true law of $x$ given $z$; there may be no true one. So the evidence in the bound is the *model's*, $\log p_\theta(x) = \log \int p_\theta(x \mid z)\, p(z)\, \mathrm{d}z$. A tutorial replaces the true likelihood by its proxy and still calls the result a bound on the true $\log p_{\text{data}}(x)$. It is not. Let the law of the data be $p_{\text{data}} = \mathcal{N}(0, 1)$, the prior also $\mathcal{N}(0, 1)$, and the decoder $p_\theta(x \mid z) = \mathcal{N}(x; z, 1)$, with the exact posterior as $q$. The bound is tight,
+# The decoder in {eq}`eq-elbo-terms` is a network with weights $\theta$, not the true distribution of $x$ given $z$; there may be no true one. So the evidence in the bound is the *model's*, $\log p_\theta(x) = \log \int p_\theta(x \mid z)\, p(z)\, \mathrm{d}z$. It is not a bound on the true $\log p_{\text{data}}(x)$, although this is sometimes said. Let the data distribution be $p_{\text{data}} = \mathcal{N}(0, 1)$, the prior also $\mathcal{N}(0, 1)$, and the decoder $p_\theta(x \mid z) = \mathcal{N}(x; z, 1)$, with the exact posterior as $q$. The bound is tight,
 # $\log p_\theta(x) = \log \mathcal{N}(x; 0, 2)$, and
 #
 # $$
@@ -559,66 +527,71 @@ verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed
 # which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above (entry E7). Averaged over the data the bound cannot exceed $\mathbb{E} \log p_{\text{data}}(x)$: by Gibbs' inequality $\mathbb{E} \log p_\theta(x)$ does not.
 
 # %% tags=["nbval-check-output"]
-data_law, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
+data_density, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
 exact_q = Normal(far / 2, 0.5**0.5)
 square = (far - exact_q.mean) ** 2 + 0.5
-reconstruction = -0.5 * math.log(2 * math.pi) - square / 2
-excess = reconstruction - kl_divergence(exact_q, prior) - data_law.log_prob(far)
+likelihood = -0.5 * math.log(2 * math.pi) - square / 2
+excess = likelihood - kl_divergence(exact_q, prior) - data_density.log_prob(far)
 formula, wrong = far**2 / 4 - math.log(2) / 2, {"no log 2": far**2 / 4}
 verify("eq-proxy", excess, formula, exact.on_scale(1.0), rejects=wrong)
 positive = torch.ones(2)  # a bound on the true log p(x) would make it -1 or 0
 verify("eq-proxy", excess.sign(), positive, rejects={"E7": -positive})
 
-log_data, log_model = data_law.log_prob(grid), Normal(0.0, 2**0.5).log_prob(grid)
+# %% tags=["nbval-check-output"]
+log_data, log_model = data_density.log_prob(grid), Normal(0.0, 2**0.5).log_prob(grid)
 average = torch.trapezoid(log_data.exp() * (log_model - log_data), grid)
 print(f"excess at x = 3: {excess[1]:.3f} nats")
 print(f"on average over the data: {average:.3f} nats")
 
 # %% [markdown]
+# **What you can say now.** The ELBO bounds the log-likelihood of the model at each point, and that of the data distribution only on average.
+#
 # *Sources: D08.*
 
 # %% [markdown]
 # (sec-surgery)=
 # ## What the second term does to all the data
 #
-# The divergence $D(q(z \mid x) \Vert p(z))$ is paid for every $x$. Does training want it to vanish? Averaged over the data, it splits into two parts,
+# The term $D(q(z \mid x) \Vert p(z))$ is part of the loss for every $x$. Does training want it to vanish? Averaged over the data, it splits into two parts,
 #
 # $$
 # \mathbb{E}_x D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) = I(x; z) + D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big) .
 # $$ (eq-surgery)
 #
-# The first is the mutual information of data and latent, what the code says about the picture. The second compares the *aggregate* of all guesses, $q(z) = \mathbb{E}_x\, q(z \mid x)$, with the prior {cite:p}`hoffman2016`. Both are taken under the law of $x$ from the data and $z$ from the encoder, not under the model.
+# The first is the mutual information of data and latent, what the code says about the image. The second compares the *aggregate posterior* $q(z) = \mathbb{E}_x\, q(z \mid x)$ with the prior {cite:p}`hoffman2016`. Both are computed for $x$ from the data and $z$ from the encoder, not under the model.
 #
-# To invent pictures we draw $z$ from the prior, and the decoder was trained on the aggregate, so the two should agree. The information is another matter. It has its price here, but the reconstruction term pulls the other way: it needs the information. So training wants the second part to vanish, and pays for the first as long as the reconstruction gains more. "The encoder should match the prior" is right for the aggregate and wrong for single pictures: if every guess equals the prior, the code says nothing at all.
+# To generate images we sample $z$ from the prior, but the decoder was trained on the aggregate posterior, so the two should agree. The information is another matter. It has its price here, but the reconstruction term needs it. So training wants the second part to vanish, and accepts the first as long as the reconstruction gains more. "The encoder should match the prior" is right for the aggregate posterior and wrong for single images: if every $q(z \mid x)$ equals the prior, the code says nothing at all.
 #
 # :::{dropdown} Proof
-# $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{q(z)} + \log \frac{q(z)}{p(z)}$. Take the mean over $x$ and $z$: the first is the divergence of the joint law from the product of its marginals, the second depends on $z$ alone. $\square$
+# $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{q(z)} + \log \frac{q(z)}{p(z)}$. Take the mean over $x$ and $z$: the first is the KL divergence from the joint distribution to the product of its marginals, the second depends on $z$ alone. $\square$
 # :::
-
-# %% [markdown]
-# In the cell $x$ follows the solvable model and the guess is $\mathcal{N}(c\, (x - b), v)$, so the aggregate is normal and $I(x; z) = \frac{1}{2} \log (1 + c^2 \operatorname{Var}(x) / v)$.
+#
+# For a check let $x$ follow the solvable model and $q(z \mid x) = \mathcal{N}(c\, (x - b) + 0.3, v)$. The aggregate posterior is Gaussian with mean 0.3, and $I(x; z) = \frac{1}{2} \log (1 + c^2 \operatorname{Var}(x) / v)$.
 
 # %% tags=["nbval-check-output"]
 c, v = 0.9 * a / (a**2 + s**2), posterior.variance  # of q(z | x)
 signal = c**2 * evidence.variance  # variance of the mean of q over the data
-aggregate = Normal(torch.tensor(0.0), (signal + v).sqrt())
+aggregate = Normal(torch.tensor(0.3), (signal + v).sqrt())
 information, to_match = 0.5 * (1 + signal / v).log(), kl_divergence(aggregate, prior)
 
-per_picture = 0.5 * (v + signal - 1 - v.log())
-wrong = {"no information": to_match}
-verify("eq-surgery", per_picture, information + to_match, rejects=wrong)
+per_image = 0.5 * (v + signal + 0.3**2 - 1 - v.log())
+wrong = {"no information": to_match, "mean forgotten": information + to_match - 0.3**2 / 2}
+verify("eq-surgery", per_image, information + to_match, rejects=wrong)
+
+# %% [markdown]
+# **What you can say now.** The KL term is mutual information plus the mismatch of aggregate posterior and prior. Only the mismatch is pure loss.
 
 # %% [markdown]
 # (sec-k-samples)=
-# ## More draws, a tighter bound
+# ## More samples, a tighter bound
 #
-# One weight gives the ELBO. The mean of $K$ weights inside the logarithm gives a better bound {cite:p}`burda2016`,
+# One weight gives the ELBO. The mean of $K$ weights inside the logarithm gives a better bound {cite:p}`burda2016`, known as the importance-weighted bound or IWAE,
 #
 # $$
 # L_K(x) = \mathbb{E}_{z_1, \dots, z_K \sim q} \log \frac{1}{K} \sum_{k=1}^{K} w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)} .
 # $$ (def-k-sample-bound)
 #
-# A further draw never loosens it,
+# A further sample never loosens it,
 #
 # $$
 # L_K(x) \le L_{K+1}(x) \le \log p(x) .
@@ -632,7 +605,7 @@ verify("eq-surgery", per_picture, information + to_match, rejects=wrong)
 # For the limit, the mean of the weights tends to $p(x)$ by the law of large numbers. Its logarithm is at least the mean of the $\log w_k$, which converges too, to the ELBO. So the difference of the two is not negative, and tends to $\log p(x) - \mathrm{ELBO}(x)$. By Fatou's lemma the limit of its mean, $L_K(x) - \mathrm{ELBO}(x)$, is no smaller. It is no larger either, as $L_K(x) \le \log p(x)$. $\square$
 # :::
 #
-# The first inequality holds draw by draw, so the cell can check it without a margin for chance.
+# The first inequality holds sample by sample, so its check needs no margin for chance. The second holds for the means; the check compares seven values of $K$ with $\log p(x)$, and rejects the ELBO in its place.
 
 # %% tags=["nbval-check-output"]
 K, num = 200, 20_000
@@ -642,20 +615,40 @@ log_w = log_joint(x, z) - q.log_prob(z)
 six = log_w[:, :6]
 less = [six[:, torch.arange(6) != k].logsumexp(1) - math.log(5) for k in range(6)]
 all_six, fewer = six.logsumexp(1) - math.log(6), torch.stack(less).mean(0)
-verify("eq-k-sample-order", fewer, all_six, at_most(1e-12))
+wrong = {"one sample": six[:, 0]}
+verify("eq-k-sample-order", fewer, all_six, at_most(1e-12), rejects=wrong)
+
+# %% tags=["nbval-check-output"]
+flat = log_w.flatten()
+sizes = torch.tensor([1, 2, 3, 5, 10, 20, 30])
+bounds = [
+    flat[: num * K // k * k].view(-1, k).logsumexp(1).mean() - math.log(k) for k in sizes.tolist()
+]
+lower = {"the ELBO": elbo.repeat(7)}
+verify("eq-k-sample-order", torch.stack(bounds), log_p.repeat(7), at_most(0.0), rejects=lower)
+rising = torch.stack([*bounds, log_p]).diff() > 0
+print("rises with K and stays below log p(x):", bool(rising.all()))
+
+# %% mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "From the ELBO, at K = 1, to the log-evidence.", "name": "fig-k-samples"}}
+plots.curves(
+    {"K-sample bound": (sizes, torch.stack(bounds)), "log p(x)": (sizes, log_p.repeat(7))},
+    x_label="number of samples K",
+    y_label="nats",
+    log_x=True,
+)
 
 # %% [markdown]
-# How fast? If the weights have a finite variance, and neither very large nor very small means contribute, for large $K$ the gap is governed by the variance of the normalized weights,
+# How fast does the gap in {numref}`fig-k-samples` close? If the weights have a finite variance, and neither very large nor very small means contribute, for large $K$ the gap is governed by the variance of the normalized weights {cite:p}`maddison2017,domke2018,nowozin2018`,
 #
 # $$
 # \log p(x) - L_K(x) \approx \frac{\operatorname{Var}(w / p(x))}{2 K} .
 # $$ (eq-k-sample-gap)
 #
 # :::{dropdown} Why
-# Let $u$ be the mean of the $w_k / p(x)$ minus one. It has mean zero and variance $\operatorname{Var}(w / p(x)) / K$, and $\mathbb{E} \log (1 + u) \approx \mathbb{E}\, (u - u^2 / 2)$; the next terms are smaller by a factor of order $1 / K$. If $q$ is so narrow that the variance is infinite ({ref}`exercise <ex-narrow-guess>`), the bound still tends to $\log p(x)$, but more slowly.
+# Let $u$ be the mean of the $w_k / p(x)$ minus one. It has mean zero and variance $\operatorname{Var}(w / p(x)) / K$, and $\mathbb{E} \log (1 + u) \approx \mathbb{E}\, (u - u^2 / 2)$; the next terms are smaller by a factor of order $1 / K$. $\square$
 # :::
 #
-# The gap is the mean of $-\log (1 + u)$. The cell adds $u$, whose mean is known to be zero, to each sample: the estimate keeps its mean and loses most of its noise.
+# The gap is the mean of $-\log (1 + u)$. The check adds $u$, whose mean is known to be zero, to each sample: the estimate keeps its mean and loses most of its noise.
 
 # %% tags=["nbval-check-output"]
 u = (log_w - log_p).exp().mean(1) - 1
@@ -663,36 +656,36 @@ gap = (r_q - 1) / (2 * K)
 wrong = {"no factor 2": 2 * gap}
 verify("eq-k-sample-gap", u - u.log1p(), gap, monte_carlo, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "From the ELBO, at K = 1, to the log-evidence.", "name": "fig-k-samples"}}
-flat = log_w.flatten()
-sizes = torch.tensor([1, 2, 3, 5, 10, 20, 30])
-bounds = [
-    flat[: num * K // k * k].view(-1, k).logsumexp(1).mean() - math.log(k) for k in sizes.tolist()
-]
-plots.curves(
-    {"K-sample bound": (sizes, torch.stack(bounds)), "log p(x)": (sizes, log_p.repeat(7))},
-    x_label="number of draws K",
-    y_label="nats",
-    log_x=True,
-)
-
 # %% [markdown]
-# Each further draw in {numref}`fig-k-samples` helps, as {eq}`eq-k-sample-order` demands:
+# The condition on the variance matters. If the variance of $q$ is less than half of the posterior's, the variance of the weights is infinite ({ref}`exercise <ex-narrow-guess>`). The bound still tends to $\log p(x)$, but more slowly. With 0.4 of the posterior's variance, ten times as many samples do not make the gap ten times smaller:
+
+# %%
+narrow = Normal(posterior.mean, 0.4**0.5 * posterior.stddev)
+shrinks = {}
+for name, rough in ("q above", q), ("narrow q", narrow):
+    z = rough.sample((2_000_000,))
+    log_weight = log_joint(x, z) - rough.log_prob(z) - log_p
+    gaps = [-(log_weight.view(-1, k).logsumexp(1) - math.log(k)).mean() for k in (10, 100)]
+    shrinks[name] = gaps[0] / gaps[1]
+    print(f"{name:9s} gap {gaps[0]:.4f} nats with 10 samples, {gaps[1]:.4f} with 100")
 
 # %% tags=["nbval-check-output"]
-rising = torch.stack([*bounds, log_p]).diff() > 0
-print("rises with K and stays below log p(x):", bool(rising.all()))
+print("the gap of the q above shrinks by more than 8:", bool(shrinks["q above"] > 8))
+print("that of the narrow q by less than 6:", bool(shrinks["narrow q"] < 6))
+
+# %% [markdown]
+# **What you can say now.** With $K$ samples inside the logarithm the bound tightens for every further sample, like $1 / K$ if the importance weights have a finite variance, and more slowly otherwise.
 
 # %% [markdown]
 # (sec-variational-em)=
 # ## Raising the bound in turns
 #
-# The bound has two arguments, the model's weights $\theta$ and the guess $q$. Write $\mathrm{ELBO}(\theta, q)$ for the sum {eq}`eq-dataset-bound`. It can be raised in one argument at a time:
+# The bound has two arguments, the model's weights $\theta$ and the approximate posterior $q$. Write $\mathrm{ELBO}(\theta, q)$ for the sum {eq}`eq-dataset-bound`. It can be raised in one argument at a time:
 #
 # - **E-step**: for the present $\theta$, set $q(z \mid x) = p_\theta(z \mid x)$. By {eq}`eq-elbo-gap` the gap closes.
 # - **M-step**: for the present $q$, maximize $\mathbb{E}_q \log p_\theta(x, z)$, summed over the data, in $\theta$, which is fitting a model with everything observed.
 #
-# If $q$ may be any law, the best one is the posterior and the method is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the normal laws, the E-step takes the best member, and one speaks of {term}`variational EM`. The gap need not close then, and only the bound is certain to rise.
+# If $q$ may be any distribution, the best one is the posterior and the method is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. The gap need not close then, and only the bound is certain to rise.
 #
 # :::{prf:theorem} EM never goes down
 # :label: thm-em
@@ -707,7 +700,7 @@ print("rises with K and stays below log p(x):", bool(rising.all()))
 # The equality is the E-step, the first inequality the M-step, the second {eq}`eq-elbo-bound`. $\square$
 # :::
 #
-# The classical example is a mixture of two normal laws with unknown weights $\pi_k$, means $\mu_k$ and variances $\sigma_k^2$; the latent says which of the two a point came from. Here $z$ is 1 or 2, and the integral in {eq}`def-evidence` is a sum. The E-step is Bayes' rule,
+# The classical example is a mixture of two Gaussians with unknown weights $\pi_k$, means $\mu_k$ and variances $\sigma_k^2$; the latent says which of the two a point came from. Here $z$ is 1 or 2, and the integral in {eq}`def-evidence` is a sum. The E-step is Bayes' rule,
 #
 # $$
 # q_{ik} = \frac{\pi_k\, \mathcal{N}(x_i; \mu_k, \sigma_k^2)}{\sum_l \pi_l\, \mathcal{N}(x_i; \mu_l, \sigma_l^2)} .
@@ -716,7 +709,10 @@ print("rises with K and stays below log p(x):", bool(rising.all()))
 # The M-step maximizes $\sum_{i, k} q_{ik} \big( \log \pi_k + \log \mathcal{N}(x_i; \mu_k, \sigma_k^2) \big)$: a fit in which point $i$ counts $q_{ik}$ times for component $k$. Its solution is
 #
 # $$
-# \pi_k = \frac{1}{N} \sum_i q_{ik}, \qquad \mu_k = \frac{\sum_i q_{ik}\, x_i}{\sum_i q_{ik}}, \qquad \sigma_k^2 = \frac{\sum_i q_{ik}\, (x_i - \mu_k)^2}{\sum_i q_{ik}} .
+# \begin{aligned}
+# \pi_k &= \frac{1}{N} \sum_i q_{ik}, \qquad \mu_k = \frac{\sum_i q_{ik}\, x_i}{\sum_i q_{ik}}, \\
+# \sigma_k^2 &= \frac{\sum_i q_{ik}\, (x_i - \mu_k)^2}{\sum_i q_{ik}} .
+# \end{aligned}
 # $$ (eq-m-step)
 #
 # :::{dropdown} Proof
@@ -746,7 +742,7 @@ def m_step(points, q):
 
 
 # %% [markdown]
-# Is {eq}`eq-m-step` the top? An optimizer that does not know the formulas finds the same place. To give each point whole to its more probable component does not lead there.
+# An optimizer that does not know the formulas finds the same maximum as {eq}`eq-m-step`. Hard assignments, which give each point whole to its more probable component, do not lead there.
 
 # %% tags=["nbval-check-output"]
 start = torch.tensor([[0.5, 0.5], [-0.5, 0.0], [3.0, 1.0]])  # weights, means, stds
@@ -767,7 +763,7 @@ solution, rule = torch.stack(m_step(points, q_1)), exact.within(1e-6)
 verify("eq-m-step", parameters(), solution, rule, rejects={"hard choice": hard})
 
 # %% [markdown]
-# Forty rounds from a poor start. After each half-step we note the log-likelihood and the bound.
+# Here are forty rounds from a poor start. After each half-step we note the log-likelihood and the bound.
 
 
 # %%
@@ -785,9 +781,13 @@ for _ in range(40):
     after_m += [em_bound(points, q_em, *history[-1])]
 
 # %% tags=["nbval-check-output"]
-verify("eq-em", after_e, likelihoods)
-verify("eq-em", likelihoods[:-1], after_m[:-1], at_most(1e-9))
-verify("eq-em", after_m[:-1], likelihoods[1:], at_most(1e-9))
+verify(
+    "eq-em", after_e, likelihoods, rejects={"a round behind": [likelihoods[0], *likelihoods[:-1]]}
+)
+late = {"the M-step before": [after_m[0], *after_m[:-2]]}
+verify("eq-em", likelihoods[:-1], after_m[:-1], at_most(1e-9), rejects=late)
+late = {"the likelihood before": likelihoods[:-1]}
+verify("eq-em", after_m[:-1], likelihoods[1:], at_most(1e-9), rejects=late)
 
 # %% mystnb={"image": {"alt": "The log-likelihood rises, rests on a plateau for some rounds, rises again and levels off. The bound after each M-step lies below it, by more than twenty nats in the first round and by about eight on the steep part."}, "figure": {"caption": "EM on a mixture. The bound after an M-step lies below the log-likelihood; the next E-step lifts it to the curve.", "name": "fig-em"}}
 rounds = torch.arange(1, 31)
@@ -801,7 +801,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The plateau in {numref}`fig-em` is the time the two components need to part. Watch them at twelve of the rounds:
+# On the plateau in {numref}`fig-em` the two components have not yet separated. Watch them at twelve of the rounds:
 
 
 # %%
@@ -823,7 +823,23 @@ Slider(
 )
 
 # %% [markdown]
-# **Coordinate ascent, seen from above.** In the solvable model let the offset $b$ be the only weight and the mean $m$ of the guess the only freedom of $q$, with one data point. The bound is then a hill over the plane of $b$ and $m$, and the two steps walk along its axes. The top is at $b = x$, $m = 0$. A round, M-step and then E-step, takes the mean to
+# **What EM does not promise.** EM finds a local maximum that depends on the start, and says nothing about others. Exchanging the two components changes nothing in the likelihood, so no maximum is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
+
+
+# %% tags=["nbval-check-output"]
+def likelihood_of(*parameters):
+    return mixture_log_joint(points, *parameters).logsumexp(1).sum().item()
+
+
+swapped = likelihood_of(*history[-1].flip(1)) - likelihood_of(*history[-1])
+print("exchanged components are as good:", abs(swapped) < 1e-9)
+collapsed = torch.stack([history[-1]] * 3)
+collapsed[:, 1, 0], collapsed[:, 2, 0] = points[0], torch.tensor([1e-6, 1e-9, 1e-12])
+steps = torch.tensor([likelihood_of(*parameters) for parameters in collapsed]).diff()
+print("log-likelihood gained by each collapse:", [f"{step:.2f}" for step in steps.tolist()])
+
+# %% [markdown]
+# **Coordinate ascent, seen from above.** In the solvable model let the offset $b$ be the only weight and the mean $m$ of $q$ its only free parameter, with one data point. The bound is then a hill over the plane of $b$ and $m$, and the two steps move along its axes. The top is at $b = x$, $m = 0$. One round, an M-step followed by an E-step, takes the mean to
 #
 # $$
 # m_\text{new} = \frac{a^2}{a^2 + s^2}\, m ,
@@ -832,22 +848,24 @@ Slider(
 # so it leaves 0.77 of the distance to the top, and twelve rounds leave four percent.
 #
 # :::{dropdown} Proof
-# The M-step explains $x$ by the guessed mean, $b = x - a m$. The E-step takes the mean of the posterior {eq}`eq-linear-posterior`, $a (x - b) / (a^2 + s^2)$, and $x - b = a m$. $\square$
+# The M-step explains $x$ by the mean of $q$, $b = x - a m$. The E-step takes the mean of the posterior {eq}`eq-linear-posterior`, $a (x - b) / (a^2 + s^2)$, and $x - b = a m$. $\square$
 # :::
 
 
-# %% tags=["nbval-check-output"]
+# %%
 def bound_of(b, m):
-    guess = Normal(m, posterior.stddev)
-    return expected_log_likelihood(guess, x, b) - kl_divergence(guess, prior)
+    shifted = Normal(m, posterior.stddev)
+    return expected_log_likelihood(shifted, x, b) - kl_divergence(shifted, prior)
 
 
+# %% tags=["nbval-check-output"]
 free_b, free_m = (torch.zeros((), requires_grad=True) for _ in range(2))
 _ = minimize(lambda: -bound_of(free_b, torch.tensor(1.2)), [free_b])
 _ = minimize(lambda: -bound_of(free_b.detach(), free_m), [free_m])
 left_over, wrong = a**2 / (a**2 + s**2), {"the rest": 1.2 * s**2 / (a**2 + s**2)}
 verify("eq-staircase", free_m, 1.2 * left_over, exact.within(1e-6), rejects=wrong)
 
+# %%
 path = [torch.tensor([3.0, 1.2])]
 for _ in range(12):
     b_now = x - a * path[-1][1]  # M-step
@@ -855,10 +873,7 @@ for _ in range(12):
     path += [torch.stack([b_now, left_over * path[-1][1]])]  # E-step
 path = torch.stack(path)
 
-# %% [markdown]
-# The staircase on the hill:
-
-# %% mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of the guess, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis.", "name": "fig-staircase"}}
+# %% mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of q, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis.", "name": "fig-staircase"}}
 fig, (axes,) = plots.figure(height=3.0)
 words = {"x_label": "offset b", "y_label": "mean m of q", "value_label": "exp(bound)"}
 plane = (-2.0, 3.5, -0.6, 1.5)
@@ -867,7 +882,9 @@ _ = axes.plot(path[:, 0], path[:, 1], color="#d55e00", linewidth=2)
 fig
 
 # %% [markdown]
-# **Inexact steps.** The slides remark that inexact steps are fine, since there is a global lower bound. Half of this is true. After an exact E-step every M-step that does not lower the bound is safe; the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of lifting the likelihood. Start with the best possible offset, $b = x$, and a bad guess, $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls: the model was bent to fit a wrong guess.
+# {numref}`fig-staircase` shows the staircase on the hill.
+#
+# **Inexact steps.** Are inexact steps fine, since there is a global lower bound? Half of this is true. After an exact E-step every M-step that does not lower the bound is safe; the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of lifting the likelihood. Start with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls: the model was bent to fit a wrong $q$.
 
 
 # %% tags=["nbval-check-output"]
@@ -885,13 +902,62 @@ opposite = bounds_em[1] > bounds_em[0] and logs[1] < logs[0]
 print("bound rises, log-likelihood falls:", bool(opposite))
 
 # %% [markdown]
+# **A restricted family: mean field.** Most often the inexact step comes from the family. Let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by coordinate ascent too: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
+#
+# $$
+# m_j \leftarrow \mu_j - \frac{\Lambda_{jk}}{\Lambda_{jj}} (m_k - \mu_k) , \qquad v_j = \frac{1}{\Lambda_{jj}} .
+# $$ (eq-mean-field)
+#
+# :::{dropdown} Proof
+# By {eq}`eq-elbo-gap`, raising the bound in $q$ means lowering $D(q \Vert p(z \mid x))$, which for Gaussians is {eq}`eq-kl-gaussians`. As a function of $m_j$ it is $\frac12 \Lambda_{jj} (m_j - \mu_j)^2 + \Lambda_{jk} (m_j - \mu_j)(m_k - \mu_k)$ plus a constant, least at the value stated. The variance is {eq}`eq-factorized-reverse`. $\square$
+# :::
+#
+# Each step uses the mean of the other latent and ignores that it is uncertain. The means converge to the true ones. The variances do not, as in chapter 2, and the gap that remains cannot be closed within the family.
+
+
+# %%
+precision = torch.eye(2) + torch.ones(2, 2) / s**2  # of z given x
+true = MultivariateNormal(
+    torch.linalg.solve(precision, torch.ones(2) * x / s**2), precision.inverse()
+)
+means = [torch.tensor([1.5, -0.5])]
+for step in range(30):
+    j, k = step % 2, (step + 1) % 2
+    new = means[-1].clone()
+    slope = precision[j, k] / precision[j, j]
+    new[j] = true.mean[j] - slope * (new[k] - true.mean[k])
+    means.append(new)
+best_field = MultivariateNormal(means[-1], (1 / precision.diagonal()).diag())
+
+# %% tags=["nbval-check-output"]
+free_m, free_log_v = torch.tensor(0.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+
+
+def gap_of_first():
+    """D(q || posterior) when only the first factor of q is free."""
+    mean = torch.stack([free_m, means[0][1]])
+    variances = torch.stack([free_log_v.exp(), 1 / precision[1, 1]])
+    return kl_divergence(MultivariateNormal(mean, variances.diag()), true)
+
+
+_ = minimize(gap_of_first, [free_m, free_log_v])
+step = [means[1][0], 1 / precision[0, 0]]
+wrong = {"marginal variance": [means[1][0], true.covariance_matrix[0, 0]]}
+found = [free_m, free_log_v.exp()]
+verify("eq-mean-field", found, step, exact.within(1e-6), rejects=wrong)
+print("the means converge:", torch.allclose(means[-1], true.mean, atol=1e-3))
+print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats")
+
+# %% [markdown]
+# **What you can say now.** EM raises the bound in turns, and with exact steps the likelihood cannot fall. With a restricted family only the bound is certain to rise, and the best factorized $q$ is too narrow.
+#
 # *Sources: A20, A22.*
 
 # %% [markdown]
 # (sec-amortized)=
-# ## One guess for all: amortization
+# ## One network for all: amortization
 #
-# In EM every data point has its own $q$, found by its own optimization. With a million pictures one trains *one* network instead, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference`: the cost of guessing is paid once, in training. The price: one network must serve every $x$, and where it cannot, the bound is looser than with a guess for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost, and a network of one layer can learn it from the bound alone, by climbing {eq}`eq-elbo-terms`. No one tells it the posterior.
+# In EM every data point has its own $q$, found by its own optimization. With a million images one trains *one* network instead, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is paid once, in training. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. One network must serve every $x$, and where it cannot, the bound is looser than with a $q$ of its own for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. A network of one layer learns the posterior from the bound alone, by maximizing {eq}`eq-elbo-terms`, without ever seeing it.
 
 # %% tags=["nbval-check-output"]
 encoder = nn.Linear(1, 1)
@@ -912,9 +978,169 @@ wrong = {"variance for deviation": [slope, -slope * b, posterior.variance.item()
 verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# Two ingredients are missing before a real model can be trained this way. The mean over $q$ in {eq}`eq-elbo-terms` has no closed form with a real decoder, so it must be estimated from draws; and the gradient must find its way *through* the draw to the encoder. That is the next chapter's subject.
+# Two ingredients are missing before a real model can be trained this way. The mean over $q$ in {eq}`eq-elbo-terms` has no closed form with a real decoder, so it must be estimated from samples; and the gradient must find its way *through* the sample to the encoder. That is the next chapter's subject.
+#
+# **What you can say now.** One encoder replaces an optimization per data point, and can be trained by the bound alone.
 #
 # *Sources: A22.*
+
+# %% [markdown]
+# (sec-tractable)=
+# ## Two ways around the integral
+#
+# Can the integral be avoided? Two families of models do, each at a price. They need no bound, and their log-likelihood is a plain formula.
+#
+# **Autoregressive models** write the distribution of a vector as a product of conditional distributions, one component at a time {cite:p}`neal1992,larochelle2011,germain2015,oord2016`,
+#
+# $$
+# p(x) = \prod_{i=1}^{D} p(x_i \mid x_1, \dots, x_{i-1}) .
+# $$ (eq-autoregressive)
+#
+# Every distribution has this form. The check takes a random table of the probabilities of four bits apart, and puts it together again: the marginals are sums, the conditional distributions are their ratios.
+
+# %% tags=["nbval-check-output"]
+table = torch.rand(2, 2, 2, 2)
+table = table / table.sum()
+conditionals, marginal = [], table
+for i in reversed(range(4)):
+    shorter = marginal.sum(i, keepdim=True)  # the marginal of the first i bits
+    conditionals += [marginal / shorter]
+    marginal = shorter
+single = [table.sum([j for j in range(4) if j != i], keepdim=True) for i in range(4)]
+product, independent = math.prod(conditionals), math.prod(single)
+verify("eq-autoregressive", product, table, rejects={"independent": independent})
+
+# %% [markdown]
+# Conversely, every choice of the factors is a distribution. Nothing is hidden, and the log-likelihood is a sum. The price: an image must be sampled one pixel after the other. The smallest such model for binary pixels is a logistic regression of each pixel on the ones before it, a *fully visible sigmoid belief network*. All regressions together are one matrix with zeros on and above the diagonal.
+
+
+# %%
+class PixelByPixel(nn.Module):
+    def __init__(self, num_pixels):
+        super().__init__()
+        self.W = nn.Parameter(torch.zeros(num_pixels, num_pixels))
+        self.b = nn.Parameter(torch.zeros(num_pixels))
+
+    def log_prob(self, x):
+        logits = x @ self.W.tril(-1).T + self.b
+        return Bernoulli(logits=logits).log_prob(x).sum(-1)
+
+
+# %% [markdown]
+# For eight pixels with random weights the probabilities of all 256 images add up to one. Without the zeros a pixel would see itself and those after it, and the sum is not one.
+
+# %% tags=["nbval-check-output"]
+tiny = PixelByPixel(8)
+_ = nn.init.normal_(tiny.W), nn.init.normal_(tiny.b)
+images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 8)
+total = tiny.log_prob(images).exp().sum()
+cheating = Bernoulli(logits=images @ tiny.W.T + tiny.b).log_prob(images).sum(-1)
+verify(
+    "eq-autoregressive", total, 1.0, rejects={"pixels that see themselves": cheating.exp().sum()}
+)
+
+# %% [markdown]
+# On real digits of 8 × 8 pixels, made black and white, its exact log-likelihood can be compared with that of independent pixels.
+
+# %%
+train, test = (
+    (data.load("digits", split).images.flatten(1) > 0.5).double() for split in ("train", "test")
+)
+model = PixelByPixel(64)
+batches = data.Batches(train, batch_size=128, num_epochs=60)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for _ in fit(model, lambda model, x: -model.log_prob(x), batches, optimizer):
+    pass
+
+# %%
+share = ((train.sum(0) + 1) / (len(train) + 2)).clamp(1e-3, 1 - 1e-3)
+independent = Bernoulli(share).log_prob(test).sum(1)
+exact_log_p = model.log_prob(test).detach()
+gain = exact_log_p - independent
+print("mean test log-likelihood in nats per digit, with its standard error over the digits")
+for name, values in (
+    ("pixel by pixel", exact_log_p),
+    ("independent pixels", independent),
+    ("gain", gain),
+):
+    print(f"{name:18s} {values.mean():7.2f} ± {values.std() / len(test) ** 0.5:.2f}")
+
+# %% tags=["nbval-check-output"]
+print("better than independent pixels by more than 5 nats:", bool(gain.mean() > 5))
+
+# %%
+with torch.no_grad():
+    sampled = torch.zeros(8, 64)
+    for i in range(64):  # the price: one pixel after the other
+        logits = sampled @ model.W.tril(-1).T + model.b
+        sampled[:, i] = Bernoulli(logits=logits[:, i]).sample()
+
+# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels.", "name": "fig-pixel-by-pixel"}}
+rows = {
+    "test digits": test[:8],
+    "pixel by pixel": sampled,
+    "independent": Bernoulli(share.expand(8, 64)).sample(),
+}
+plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
+
+# %% [markdown]
+# In this one training run, seeing the earlier pixels is worth several nats, and the samples of {numref}`fig-pixel-by-pixel` get strokes. Networks in the place of the regressions make them digits.
+#
+# **Normalizing flows** keep the latent but make the decoder one-to-one. If $x = f(z)$ with an invertible $f$, and both $f$ and $f^{-1}$ are differentiable, the density of $x$ follows from the change of variables {cite:p}`rezende2015,dinh2017`,
+#
+# $$
+# \log p(x) = \log p_z\big(f^{-1}(x)\big) + \log \Big| \det \frac{\partial f^{-1}(x)}{\partial x} \Big| .
+# $$ (eq-flow)
+#
+# The price: latent and data have the same dimension, and every layer must be invertible. The bars matter: a determinant may be negative, as it is for the map below, which mirrors and stretches the plane. The check rejects the formula without them (entry E23).
+
+# %% tags=["nbval-check-output"]
+A, shift = torch.tensor([[0.3, 1.2], [0.9, -0.4]]), torch.tensor([0.5, -1.0])
+points = torch.randn(100, 2)
+exact_log_p = MultivariateNormal(shift, A @ A.T).log_prob(points)
+
+z = torch.linalg.solve(A, (points - shift).T).T
+det = A.inverse().det()
+flow = prior.log_prob(z).sum(1) + det.abs().log()
+verify("eq-flow", flow, exact_log_p, rejects={"E23": prior.log_prob(z).sum(1) + det.log()})
+
+# %% [markdown]
+# A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo. The check computes the determinant of the map by automatic differentiation, and integrates the density, which is no longer Gaussian.
+
+
+# %%
+def banana(z):
+    return torch.stack([z[0], z[1] * (z[0] / 2).exp() + z[0] ** 2 - 1])
+
+
+def banana_log_p(x):
+    z_1, scale = x[:, 0], (x[:, 0] / 2).exp()
+    z_2 = (x[:, 1] - z_1**2 + 1) / scale
+    return prior.log_prob(z_1) + prior.log_prob(z_2) - scale.log()
+
+
+# %% tags=["nbval-check-output"]
+z = torch.randn(100, 2)
+x_b, base = vmap(banana)(z), prior.log_prob(z).sum(1)
+log_det = torch.linalg.slogdet(vmap(jacrev(banana))(z)).logabsdet
+wrong = {"wrong sign": base + log_det}
+verify("eq-flow", banana_log_p(x_b), base - log_det, rejects=wrong)
+
+# %% tags=["nbval-check-output"]
+side = torch.linspace(-9, 9, 601), torch.linspace(-60, 90, 6_001)
+mesh = torch.cartesian_prod(*side)
+inner = torch.trapezoid(banana_log_p(mesh).exp().view(601, -1), side[1])
+verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
+
+# %% mystnb={"image": {"alt": "A density shaped like a bent drop: a dark core near the origin, a thin tail up to the left, and a broad, faint one up to the right."}, "figure": {"caption": "A Gaussian in the plane after a flow of one layer. The density is exact.", "name": "fig-banana"}}
+plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
+
+# %% [markdown]
+# {numref}`fig-banana` draws the density by {eq}`eq-flow`, without a single sample.
+#
+# **What you can say now.** Autoregressive models have an exact likelihood and slow sampling; flows have both, with layers that must be invertible.
+#
+# *Sources: A15, B04.*
 
 # %% [markdown]
 # (sec-elbo-exercises)=
@@ -929,7 +1155,7 @@ from companion.page.exercises import elbo as exercises
 # ```{exercise-start} The bound by hand
 # :label: ex-elbo-closed-form
 # ```
-# Write the bound of the model $z \sim \mathcal{N}(0, 1)$, $x \mid z \sim \mathcal{N}(z, 1)$ for the guess $q = \mathcal{N}(m, v)$ with variance $v$, as a function of $x$, $m$ and $v$.
+# Write the bound of the model $z \sim \mathcal{N}(0, 1)$, $x \mid z \sim \mathcal{N}(z, 1)$ for the approximate posterior $q = \mathcal{N}(m, v)$ with variance $v$, as a function of $x$, $m$ and $v$.
 
 
 # %% tags=["nbval-check-output"]
@@ -947,7 +1173,7 @@ exercises.check_bound(bound)
 # :label: ex-elbo-closed-form-solution
 # :class: dropdown
 # ```
-# The expected square is $(x - m)^2 + v$; the divergence is {eq}`eq-kl-diagonal`.
+# The expected square is $(x - m)^2 + v$; the KL divergence is {eq}`eq-kl-diagonal`.
 
 
 # %% tags=["nbval-check-output"]
@@ -966,7 +1192,7 @@ exercises.check_bound(bound)
 # ```{exercise-start} The price of a shift
 # :label: ex-gap-of-shift
 # ```
-# The guess has the right variance, $v = s^2 / (a^2 + s^2)$, but its mean is off by 0.5. How large is the gap between $\log p(x)$ and the bound, in nats?
+# The approximate posterior $q$ has the right variance, $v = s^2 / (a^2 + s^2)$, but its mean is off by 0.5. How large is the gap between $\log p(x)$ and the bound, in nats?
 
 # %% tags=["nbval-check-output"]
 answer = ...
@@ -980,7 +1206,7 @@ exercises.check_shift(answer)
 # :label: ex-gap-of-shift-solution
 # :class: dropdown
 # ```
-# Two normal laws of equal variance $v$ and means $\delta$ apart diverge by $\delta^2 / 2 v$.
+# By {eq}`eq-kl-normals` two Gaussians of equal variance $v$ whose means are $\delta$ apart have the KL divergence $\delta^2 / 2 v$.
 
 # %% tags=["nbval-check-output"]
 exercises.check_shift(0.5**2 / (2 * 0.5 / (1.3**2 + 0.5)))
@@ -990,10 +1216,10 @@ exercises.check_shift(0.5**2 / (2 * 0.5 / (1.3**2 + 0.5)))
 # ```
 
 # %% [markdown]
-# ```{exercise-start} Too narrow a guess
+# ```{exercise-start} Too narrow a q
 # :label: ex-narrow-guess
 # ```
-# Below which ratio of the guess's variance to the posterior's do the importance weights have an infinite variance? Both are normal with the same mean.
+# Below which ratio of the variance of $q$ to that of the posterior do the importance weights have an infinite variance? Both are Gaussian with the same mean.
 
 # %% tags=["nbval-check-output"]
 answer = ...
@@ -1129,13 +1355,13 @@ exercises.check_e_step(responsibilities)
 # (sec-elbo-summary)=
 # ## Summary
 #
-# - A latent variable model has an evidence that is an integral {eq}`def-evidence`; blind sampling of it fails in high dimension. Autoregressive models and flows avoid the integral and pay with speed or with dimension.
-# - With a guess $q(z \mid x)$ there is a lower bound {eq}`def-elbo`. The gap is the divergence of the guess from the posterior {eq}`eq-elbo-gap`.
-# - The bound is reconstruction minus divergence from the prior {eq}`eq-elbo-terms`. It bounds the evidence of the *model*.
-# - It is raised in the model and in the guess. With exact steps in turns the likelihood never falls {eq}`eq-em`; if the E-step leaves a gap, it may.
-# - More draws inside the logarithm never loosen it {eq}`eq-k-sample-order`, and the gap shrinks like $1 / K$ {eq}`eq-k-sample-gap`.
+# - A latent variable model has an evidence that is an integral {eq}`def-evidence`; sampling from the prior fails in high dimension. Autoregressive models and flows avoid the integral and pay with speed or with dimension.
+# - With an approximate posterior $q(z \mid x)$ there is a lower bound {eq}`def-elbo`. The gap is the KL divergence from $q$ to the posterior {eq}`eq-elbo-gap`.
+# - The bound is reconstruction minus KL divergence from the prior {eq}`eq-elbo-terms`. It bounds the evidence of the *model*.
+# - It is raised in the model and in $q$. With exact steps in turns the likelihood never falls {eq}`eq-em`; if the E-step leaves a gap, it may.
+# - More samples inside the logarithm never loosen it {eq}`eq-k-sample-order`. If the weights have a finite variance, the gap shrinks like $1 / K$ {eq}`eq-k-sample-gap`.
 #
-# **What the sources say, and where they need care.** The slides print the divergence with a plus sign (E1), the inequality the wrong way around (E2), a sum equated to a mean (E3), the change of variables without bars (E23) and a stray bar in a formula (E24); their slide on the reparameterization trick has the right sign. The tutorial bounds the wrong evidence (E7), takes a sample for the mode (E21), and exchanges the names of prior, likelihood and posterior in places (E22). All of them are on the {doc}`errata page </book/errata>`. The second
+# **What the sources say, and where they need care.** The slides print the KL divergence with a plus sign (E1), the inequality the wrong way around (E2), a sum equated to a mean (E3), the change of variables without bars (E23) and a superfluous bar in a formula (E24), and say that inexact steps of EM are safe, which holds for the M-step only; their slide on the reparameterization trick has the right sign. The tutorial bounds the wrong evidence (E7), takes a sample for the mode (E21), and exchanges the names of prior, likelihood and posterior in places (E22). All of them are on the {doc}`errata page </book/errata>`. The second
 # lecture says that the encoder should match the prior; {eq}`eq-surgery` says in which sense.
 #
-# **To read next.** {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network; {cite:t}`burda2016` for the $K$-sample bound.
+# **To read next.** {cite:t}`jordan1999` and {cite:t}`blei2017` for variational inference before and beside networks; {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network; {cite:t}`burda2016` for the $K$-sample bound.

@@ -36,7 +36,7 @@ def check_shift(answer: Values) -> str:
 def check_narrow(answer: Values) -> str:
     """Check the ratio of variances below which importance weights have no finite variance."""
     expect_close(answer, 0.5, "When does the integral of p(z | x)^2 / q(z) converge?")
-    return "so a guess should rather be too wide"
+    return "so q should rather be too wide than too narrow"
 
 
 @same_function(

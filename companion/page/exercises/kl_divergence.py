@@ -8,7 +8,6 @@ from torch.distributions import (
     Bernoulli,
     Categorical,
     Exponential,
-    MultivariateNormal,
     kl_divergence,
 )
 
@@ -87,15 +86,11 @@ def check_repeated_draws(answer: Values) -> str:
     return "so even close distributions are told apart by enough data"
 
 
-@exercise("best-diagonal")
-def check_best_diagonal(variances: Callable[[Tensor], Values]) -> str:
-    """Check `variances(cov)`: the best diagonal Gaussian for the reverse KL divergence."""
-    cov, other = double([[[2.0, 0.9], [0.9, 0.7]], [[1.0, -0.5], [-0.5, 1.0]]])
-    hint = "Put a diagonal covariance into the formula and set the derivative to zero."
-    expect_function(variances, lambda c: 1 / c.inverse().diagonal(), [(cov,), (other,)], hint)
-    zero, answer = torch.zeros(2, dtype=torch.double), torch.as_tensor(variances(cov)).double()
-    p, best, wider = (
-        MultivariateNormal(zero, c) for c in (cov, answer.diag(), cov.diagonal().diag())
-    )
-    expect(kl_divergence(best, p) < kl_divergence(wider, p), hint)
-    return "never wider than the marginals, and narrower where coordinates are correlated"
+@exercise("best-isotropic")
+def check_best_isotropic(variance: Callable[[Tensor], Values]) -> str:
+    """Check `variance(cov)`: the best isotropic Gaussian for the reverse KL divergence."""
+    pair = double([[[2.0, 0.9], [0.9, 0.7]], [[1.0, -0.5], [-0.5, 1.0]]])
+    covs = [(pair[0],), (pair[1],), (double([4.0, 1.0, 1.0]).diag(),)]
+    hint = "Put a covariance v I into the formula and set the derivative in v to zero."
+    expect_function(variance, lambda c: len(c) / c.inverse().trace(), covs, hint)
+    return "the harmonic mean of the eigenvalues, never above their arithmetic mean"
