@@ -536,7 +536,7 @@ at_zero = [4.0, (d + 2) * (d + 4), 2 * d + 8, 2 * d + 4]
 wrong = {"baseline without effect": variances[[0, 1, 1, 1]], "formula for m = 0": at_zero}
 verify("eq-variance-dimension", (samples - 2 * c) ** 2, variances, monte_carlo, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 6 to 60, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
+# %% mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
 dims = torch.logspace(0, 3, 31)
 B = dims + 2 + dims * c**2
 best = 2 * (dims + 2) + 4 * dims * c**2 + 4 * c**2

@@ -504,7 +504,7 @@ print(active_units(vae, binarize(test.images)).num_active, "of 50 units are acti
 #
 # In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$. Three causes have to be told apart.
 #
-# 1. *The optimum.* A decoder that can model the data without $z$ has no use for it {cite:p}`chen2017`. Information in $z$ then costs KL and buys nothing. The last chapter met the same effect in {eq}`eq-whole-family`.
+# 1. *The optimum.* A decoder that can model the data without $z$ has no use for it {cite:p}`chen2017`. Information in $z$ then gains nothing that the decoder could not have without it. The last chapter met the same effect in {eq}`eq-whole-family`.
 # 2. *The path.* Early in training the decoder has not yet learned to use $z$, while the prior is easy to match {cite:p}`bowman2016,sonderby2016`.
 # 3. *The scale.* A likelihood with too large a variance drowns the reconstruction {eq}`eq-mean-of-squares` {cite:p}`lucas2019`.
 #
@@ -868,7 +868,7 @@ gap = log_p_iwae - log_p
 print("a better model, by 3 standard errors:", bool(gap.mean() > 3 * gap.std() / 50**0.5))
 
 # %% [markdown]
-# The approximation gap is the larger one here. It asks for a richer family: a full covariance, or a normalizing flow on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`.
+# The amortization gap is the larger one here: a better encoder, or a few steps of optimization for each image, would close it. The approximation gap needs a richer family: a full covariance, or a normalizing flow on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`.
 #
 # **What you can say now.** The bound loses to the family and to amortization. An estimate of $\log p$ is only as good as its proposal.
 #
