@@ -41,7 +41,7 @@ def check_cube(mu: Tensor, sigma: Tensor) -> Tensor:
 
 @exercise("exponential-draw")
 def check_waiting_time(waiting_time: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """Check `waiting_time(u, rate)`, a reparameterized exponential draw."""
+    """Check `waiting_time(u, rate)`, a reparameterized exponential sample."""
     u, rate = double([0.05, 0.3, 0.5, 0.9, 0.999]), double(0.7)
     p = torch.distributions.Exponential(rate)
     hint = "Solve u = 1 - exp(-rate * z) for z."
@@ -78,11 +78,11 @@ def check_baseline(mu: Tensor, sigma: Tensor) -> Tensor:
 @same_function(
     "own-mean",
     [(2,), (5,), (100,)],
-    hint="The draw's own value has the share 1 / K in the mean.",
+    hint="The sample's own value has the share 1 / K in the mean.",
     remark="the factor of the sample variance that divides by K, for the same reason",
 )
 def check_factor(K: int) -> Tensor:
-    """Check `factor(K)`, by which the draws' own mean as a baseline is wrong."""
+    """Check `factor(K)`, by which the samples' own mean as a baseline is wrong."""
     # f = score: the gradient is E s^2 = 1, and the estimate is the biased variance.
     centering = torch.eye(K, dtype=torch.double) - 1 / K
     return centering.diagonal().mean()

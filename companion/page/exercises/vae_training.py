@@ -28,7 +28,7 @@ def check_collapsed_loss(mean: Tensor) -> Tensor:
     "warm-up",
     [(0, 100, 1.0), (30, 100, 1.0), (100, 100, 0.5), (250, 100, 2.0), (7, 10, 4.0)],
     hint="Zero at step 0, final from warm_up_steps on, a straight line between.",
-    remark="reconstruction first, the divergence later",
+    remark="reconstruction first, the KL later",
 )
 def check_weight(step: int, warm_up_steps: int, final: float) -> Tensor:
     """Check `weight(step, warm_up_steps, final)`, a linear ramp."""
@@ -71,8 +71,8 @@ def check_count_active(means: Tensor, threshold: float) -> Tensor:
     "draw-spread",
     [(GRAYS,), (GRAYS[:2],)],
     hint="The variance of a coin, summed over the pixels.",
-    remark="no spread where the decoder is sure",
+    remark="no variance where the decoder is sure",
 )
 def check_draw_spread(mean: Tensor) -> Tensor:
-    """Check `draw_spread(mean)`, the expected squared distance of a draw to its mean."""
+    """Check `draw_spread(mean)`, the expected squared distance of a sample to its mean."""
     return Bernoulli(mean).variance.sum()
