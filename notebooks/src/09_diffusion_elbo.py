@@ -95,7 +95,7 @@ show(Ddpm.posterior, Ddpm.inner_posterior, Ddpm.true_step, docstring=False)
 show(Ddpm.prior, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
 
 # %% [markdown]
-# The cell builds a model on ten digits with a denoiser that always answers 0, because the restrictions do not depend on the denoiser. (The last argument holds the variances of the reverse steps, here $\beta_t$.) It prints the sizes of all latents, the number of parameters of the encoder, and the share of the image's variance that reaches $x_T$.
+# The cell builds a model on ten digits with a denoiser that always answers 0, since the restrictions do not depend on it. It prints the sizes of all latents, the number of parameters of the encoder, and the share of the image's variance that reaches $x_T$.
 
 # %% tags=["nbval-check-output"]
 model = Ddpm(lambda x_t, t: 0 * x_t, schedule, (1, 28, 28), schedule.beta)
@@ -304,7 +304,7 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 # (sec-elbo-chain)=
 # ## The bound, line by line
 #
-# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` applies and there is nothing left to prove. The lecture derives it anew in eleven lines, as {cite:t}`luo2022` does, and many texts follow. We walk through the derivation, check each line on a chain of four steps where everything is known, and see what each line is for.
+# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` applies and there is nothing left to prove. The lecture derives it anew in eleven lines, as {cite:t}`luo2022` does, and many texts follow. We check each line on a chain of four steps where everything is known, and see what each line is for.
 #
 # Start with the importance weight of a whole path $x_1, \dots, x_T$:
 #
@@ -792,7 +792,7 @@ for T in (4, 10, 30, 100, 300, 1000):
     print(f"T = {T:4d}: off by up to {farthest(T):.5f}")
 
 # %% [markdown]
-# With four steps the true step is far from Gaussian, even though mean and variance are matched. With a thousand steps it differs by less than one part in ten thousand. Do the errors of so many steps add up? Each falls faster than their number grows: with ten times the steps it is some thirty times smaller. This is why diffusion takes many small steps: a Gaussian can undo each of them.
+# With four steps the true step is far from Gaussian, even though mean and variance are matched. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each falls faster than their number grows: with ten times the steps it is some thirty times smaller. This is why diffusion takes many small steps: a Gaussian can undo each of them.
 #
 # **What you can say now.** The true reverse step is a mixture; small steps make it nearly Gaussian. Its mean needs only an estimate of the image, and that estimate is what a network has to learn.
 #
@@ -1244,7 +1244,7 @@ for lam in (1.0, 0.01, 0.0001):
 # (sec-same-chart)=
 # ## The same chart
 #
-# Back to the subject of this book: one bound. The model has now 100 levels, two dimensions, and data that are not Gaussian: a mixture of eight Gaussians on a ring. The exact denoiser is known, a mixture of linear ones.
+# The next model has 100 levels, two dimensions, and data that are not Gaussian: a mixture of eight Gaussians on a ring. The exact denoiser is known, a mixture of linear ones.
 
 # %%
 angle = torch.arange(8) * math.pi / 4
