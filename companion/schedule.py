@@ -288,7 +288,7 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
 
 
 def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Batch:
-    """(x_t - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t). Book: chapter 9."""
+    """(x_t - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t). Book: chapter 10."""
     signal, noise_std = _scales(schedule, x_t, t)
     return (x_t - noise_std * noise) / signal
 

@@ -24,7 +24,7 @@ def check_how_many_steps(answer: Values) -> str:
 @same_function(
     "from-time-to-time",
     [(0.9, 0.5), (0.4, 0.1), (0.99, 0.98)],
-    hint="x_t is a multiple of x_s and noise that is new; only the former counts.",
+    hint="x_t is a multiple of x_s plus new noise; only the multiple of x_s counts.",
     remark="the later noise contains the earlier one",
 )
 def check_covariance(alpha_bar_s: float, alpha_bar_t: float) -> Tensor:

@@ -31,7 +31,7 @@ def check_peaked(answer: Values) -> str:
     "turn-around",
     [(0.9, 1.3, -0.4), (0.3, -2.0, 1.1), (0.99, 0.5, 0.7)],
     hint="A product of two Gaussian densities in z_1: one from x, one from z_2.",
-    remark="the mean leans on both neighbors alike",
+    remark="the mean weighs both neighbors equally",
 )
 def check_turned_around(r: float, x: float, z_2: float) -> Tensor:
     """Check `turned_around(r, x, z_2)` by conditioning a joint Gaussian."""
@@ -51,7 +51,7 @@ def check_turned_around(r: float, x: float, z_2: float) -> Tensor:
         (0.7, 0.4, 0.7, 0.1, 0.4, 5.0, 1.0),  # nearly nothing to pay
     ],
     hint="The variance of z_2 counts too, times the square of the difference of slopes.",
-    remark="nothing where q takes over slope and variance of p",
+    remark="nothing where q has the slope and the variance of p",
 )
 def check_level_price(*values: float) -> Tensor:
     """Check `level_price(a, s2, b, o, v, m, V)` by quadrature over z_2."""
@@ -66,7 +66,7 @@ def check_level_price(*values: float) -> Tensor:
     "charged",
     [(KL, 0.0), (KL, 1.0), (KL, 20.0)],
     hint="Mean over the batch first, then the floor, then the sum over levels.",
-    remark="a dead level is charged as if it were alive",
+    remark="an inactive level is charged as if it were active",
 )
 def check_charged(kl: Tensor, free: float) -> float:
     """Check `charged(kl, free)` against a loop over the levels."""
@@ -77,7 +77,7 @@ def check_charged(kl: Tensor, free: float) -> float:
     "two-dials",
     [(0.8, 0.3, 0.5, 1.0), (0.8, 0.3, 1.0, 0.5), (-1.5, 2.0, 0.0, 1.3)],
     hint="A temperature scales the standard deviation of its own level's noise.",
-    remark="the upper dial acts through the slope",
+    remark="the upper temperature acts through the slope",
 )
 def check_tempered_variance(a: float, s2: float, tau_1: float, tau_2: float) -> Tensor:
     """Check `tempered_variance(a, s2, tau_1, tau_2)` with a matrix of the two noises."""

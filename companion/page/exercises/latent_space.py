@@ -53,14 +53,14 @@ def check_information(answer: Values) -> str:
     """Check the nats of a correlation of 0.95, and the correlation of one nat."""
     hint = "Minus half the logarithm of one minus the square; then solve for rho."
     expect_close(answer, [-0.5 * math.log(0.0975), 0.92987], hint, rtol=2e-3)
-    return "a nat wants a correlation above 0.9"
+    return "one nat needs a correlation above 0.9"
 
 
 @same_function(
     "gap",
     [(TABLE, 3.0), (TABLE.T, 1.0)],
-    hint="Best less second best of each cause; the rows are latents.",
-    remark="one where a single latent tells everything",
+    hint="The best latent of each cause less the second best; the rows are latents.",
+    remark="one where a single latent has all the information",
 )
 def check_gap(information: Tensor, entropy: float) -> Tensor:
     """Check `gap(information, entropy)` against the two largest of each column."""
@@ -72,7 +72,7 @@ def check_gap(information: Tensor, entropy: float) -> Tensor:
     "turn",
     [(1.0, 0.1, 0.4), (0.2, 3.0, math.pi / 4), (0.01, 0.5, 2.0), (0.3, 0.3, 0.7)],
     hint="Half of: the logs of the diagonal of the precision matrix, less its log det.",
-    remark="free for equal variances, dear for unequal ones",
+    remark="free for equal variances, costly for unequal ones",
 )
 def check_turn_price(a: float, b: float, angle: float) -> Tensor:
     """Check `turn_price(a, b, angle)` with the KL divergence of two Gaussians."""
@@ -88,7 +88,7 @@ def check_turn_price(a: float, b: float, angle: float) -> Tensor:
     "middle",
     [(2.0,), (50.0,), (784.0,)],
     hint="The mean lies d/2 above the least, and the variance is d/2.",
-    remark="twenty of them for 784 numbers",
+    remark="twenty of them in 784 dimensions",
 )
 def check_deviations(d: float) -> float:
     """Check `deviations(d)`, from the origin to the mean of the negative log-density."""
