@@ -742,7 +742,7 @@ print("the theorem, 1000 steps: mean right:", bool((x.mean() - 0.990).abs() < 0.
 print("  variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() < 0.15))
 
 # %% [markdown]
-# With twenty long steps it diverges. With a thousand short ones all samples arrive at one point, as if the measurement had left no uncertainty. {cite:t}`chung2023` do not use the gradient with its own size: they divide it by the length of the innovation and multiply by a step size that is chosen for each task. In their experiments on photographs that works well. The balance of prior and measurement is then set by hand.
+# Twenty long steps diverge. A thousand short ones bring all samples to one point, as if the measurement had left no uncertainty. {cite:t}`chung2023` do not use the gradient with its own size: they divide it by the length of the innovation and multiply by a step size that is chosen for each task. In their experiments on photographs that works well. The balance of prior and measurement is then set by hand.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -780,7 +780,7 @@ print("by the theorem: mean within 0.06:", bool((second.mean() - 1.2).abs() < 0.
 print("and variance within 0.06:", bool((second.var() - 0.36).abs() < 0.06))
 
 # %% [markdown]
-# Replacement is wrong even with an exact denoiser, and ten times as many steps do not repair it. When the sampler moves the second number, it sees the first one *noisy*, as it is at time $t$. The theorem uses the clean value from the beginning. Repeats correct the mean, and cost as many times the calls. In a hundred steps the variance falls too low: each step down has the narrow variance $\tilde\beta_t$ and loses a little ({ref}`chapter 11 <sec-variance-recursion>`), and repeats multiply the loss. With a thousand steps and twenty repeats it is nearly right, after twenty thousand calls of the denoiser where the theorem takes a hundred.
+# Replacement is wrong even with an exact denoiser and many steps: when the sampler moves the second number, it sees the first one *noisy*, as it is at time $t$. The theorem uses the clean value from the beginning. Repeats correct the mean, and cost as many times the calls. In a hundred steps the variance falls too low: each step down has the narrow variance $\tilde\beta_t$ and loses a little ({ref}`chapter 11 <sec-variance-recursion>`), and repeats multiply the loss. With a thousand steps and twenty repeats it is nearly right, after twenty thousand calls of the denoiser where the theorem takes a hundred.
 #
 # **Digits.** From here on the denoiser is the unconditional network of chapter 10. Of one test digit the upper half is observed. The first completions are by the theorem, the others by replacement. The observed pixels have no noise here. The theorem gets 0.02 all the same: some pixels never vary, and without any noise the matrix of {eq}`eq-posterior-denoiser` has no inverse.
 
@@ -810,7 +810,7 @@ off = (filled["theorem"] - known)[:, upper].square().mean().sqrt()
 print("theorem: observed pixels within the 0.02 that it was given:", bool(off < 0.02))
 
 # %% [markdown]
-# The lower half shows the point of a *sampler*. The answer to "what is below?" is not one image, and the mean of all answers is a blur. How uncertain the answer is can be seen pixel by pixel:
+# The lower half shows the point of a *sampler*. The answer to "what is below?" is not one image, and the mean of all answers is a blur. The uncertainty can be seen pixel by pixel:
 
 # %% mystnb={"image": {"alt": "Three images. The mean of eight completions: sharp above, blurred below. Their standard deviation: nearly black above, bright below where the strokes of the completions differ. One completion: a sharp digit."}, "figure": {"caption": "Mean and standard deviation of the eight completions by the theorem, and one of them.", "name": "fig-completion-spread"}}
 completions = to_unit(filled["theorem"])
@@ -908,7 +908,7 @@ print("blur: a sample is closer than the Gaussian estimate:", below["blurred"] <
 print("all: closer than twice its error, by two standard errors:", max(below.values()) < 2)
 
 # %% [markdown]
-# Mind what the errors compare. The Gaussian prior gives its posterior mean, the diffusion prior a *sample*. An exact sample from $p(x \mid y)$ has **twice** the mean squared error of the posterior mean: one half because the truth varies around that mean, the other because the sample does. So exact samples with less than twice the error of the linear estimate show a prior that knows more, and for all three measurements they have it. Are ours exact? Their residuals are roughly of the right size; that is necessary, and not sufficient. The blur needs no such care: even a single sample is closer than the best linear estimate. On the coarse grid most is left open, most depends on the approximation of $C_t$, and the network with the eleventh class refuses the largest share of the restored digits (last column). Where the measurement leaves a doubt, a sharp image is an invention, however convincing. It is one of many, and whoever uses it has to know.
+# Mind what the errors compare. The Gaussian prior gives its posterior mean, the diffusion prior a *sample*. An exact sample from $p(x \mid y)$ has **twice** the mean squared error of the posterior mean: one half because the truth varies around that mean, the other because the sample does. So exact samples with less than twice the error of the linear estimate show a prior that knows more, and for all three measurements they have it. Are ours exact? Their residuals are roughly of the right size; that is necessary, and not sufficient. For the blur even a single sample is closer than the best linear estimate. On the coarse grid most is left open, most depends on the approximation of $C_t$, and the network with the eleventh class refuses the largest share of the restored digits (last column). Where the measurement leaves a doubt, a sharp image is an invention, however convincing. It is one of many, and whoever uses it has to know.
 #
 # **What you can say now.** A linear measurement enters through {eq}`eq-posterior-denoiser`. It is exact for Gaussian data, an approximation for digits, and its residual can always be checked.
 #
@@ -1037,9 +1037,9 @@ fall = near.value + 2 * near.standard_error
 print("yet the distance falls to less than a fifth:", fall < 0.2 * distance["plain VAE"].value)
 
 # %% [markdown]
-# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven miss. Real codes have no such sharp border, and the decoder tolerates a near miss; but {numref}`fig-latent-samples` is of this kind, since several images in the first row are no digits. The likelihood hardly notices, and the eye does.
+# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven miss. Real codes have no such sharp border, and the decoder tolerates a near miss; but several images in the first row of {numref}`fig-latent-samples` are no digits. The likelihood hardly notices, and the eye does.
 #
-# The two measures of quality disagree on the second row. In the ten-class features latent diffusion is no farther than the reconstructions. The network with the eleventh class refuses more than half of both: the decoder's means are blurred, and a blur is one of the defects on which that network was trained. No latent model can draw what its decoder cannot.
+# The two measures of quality disagree on the second row. In the ten-class features latent diffusion is as close to real digits as the reconstructions are, within the errors. The network with the eleventh class refuses more than half of both: the decoder's means are blurred, and a blur is one of the defects on which that network was trained. No latent model can draw what its decoder cannot.
 #
 # **The cost.** How many multiplications does one call of each network take, for one image?
 
@@ -1061,7 +1061,7 @@ print(f"codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to dec
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# A step among the codes costs less than a hundredth of one among the pixels. The count leaves out that the VAE had to be trained first.
+# A step in the latent space costs less than a hundredth of one among the pixels. (The VAE had to be trained first.)
 #
 # **At full size** two things are different {cite:p}`rombach2022`. The code is a small image, for instance with an eighth of the side, so that a U-Net can process it. And the VAE is trained with hardly any weight on the KL term. It is then nearly an {term}`autoencoder`, its codes are *far* from $\mathcal{N}(0, I)$, and nothing can be drawn without a learned prior: the diffusion is the generative model itself. {cite:t}`vahdat2021` do the opposite and train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
@@ -1093,7 +1093,7 @@ rows |= {name: to_unit(x[:6]) for name, x in edits.items()}
 plots.image_rows(rows, titles=[f"to {k}" for k in target[:6].tolist()], tile=0.75)
 
 # %% [markdown]
-# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit, and the class too. Much noise gives the class, and another digit. In between, slant and stroke may survive while the class changes. Inversion keeps a lot, sometimes the class as well. The cell prints, for each row, the mean squared change of the pixels and how many of the thirty the classifier takes for the target.
+# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class. Much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the class as well. The cell prints, for each row, the mean squared change of the pixels and how many of the thirty the classifier takes for the target.
 
 # %%
 changes, as_asked = {}, {}
@@ -1118,7 +1118,7 @@ print("inversion: less change than t = 700:", changes["inverted"] < changes["t =
 # (sec-priors-wrong)=
 # ## What goes wrong
 #
-# **Too much guidance.** At scale 15 the guided estimates are images that do not exist: pixels far outside of $[-1, 1]$, on which the network was never trained. A cheap repair is to clip the output of the guided denoiser in every step; {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
+# **Too much guidance.** At scale 15 the guided estimates are images that do not exist: pixels far outside of $[-1, 1]$, on which the network was never trained. A cheap repair clips the output of the guided denoiser in every step; {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
 
 # %% mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: some strokes are very thick, and there are specks in the background. At scale fifteen, clipped: the same shapes, the thickest strokes thinner, fewer specks."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
