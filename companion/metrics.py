@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
 
 
 class NormalFit(NamedTuple):
-    """The mean of a sample, and a root R of its covariance: C = R^T R. Book: chapter 10."""
+    """The mean of a sample, and a root R of its covariance: C = R^T R. Book: chapter 11."""
 
     mean: Float[Tensor, "dim"]
     root: Float[Tensor, "dim dim"]

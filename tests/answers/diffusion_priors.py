@@ -10,9 +10,9 @@ from torch import Tensor
 from companion.page.exercises import diffusion_priors as exercises
 
 
-def by_scores(told: Tensor, untold: Tensor, kept: float) -> Tensor:
-    score_told, score_untold = (-noise / (1 - kept) ** 0.5 for noise in (told, untold))
-    return score_told - score_untold
+def by_scores(conditional: Tensor, unconditional: Tensor, alpha_bar: float) -> Tensor:
+    score_y, score = (-noise / (1 - alpha_bar) ** 0.5 for noise in (conditional, unconditional))
+    return score_y - score
 
 
 def by_inverse(x_hat: Tensor, C: Tensor, i: int, y: float, var: float) -> Tensor:
@@ -34,12 +34,12 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_share_that_misses, lambda nats: -math.expm1(-nats)),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
-    (exercises.check_classifier_gradient, lambda told, untold, kept: told - untold),
+    (exercises.check_classifier_gradient, lambda e_y, e, alpha_bar: e_y - e),
     (
         exercises.check_classifier_gradient,
-        lambda told, untold, kept: (told - untold) / (1 - kept) ** 0.5,
+        lambda e_y, e, alpha_bar: (e_y - e) / (1 - alpha_bar) ** 0.5,
     ),
-    (exercises.check_classifier_gradient, lambda told, untold, kept: (untold - told) / (1 - kept)),
+    (exercises.check_classifier_gradient, lambda e_y, e, alpha_bar: (e - e_y) / (1 - alpha_bar)),
     (exercises.check_not_this, lambda x_y, x_n, kappa: x_y + kappa * (x_y - x_n)),
     (exercises.check_not_this, lambda x_y, x_n, kappa: x_y - kappa * x_n),
     (exercises.check_not_this, lambda x_y, x_n, kappa: x_y + (kappa - 1) * (x_n - x_y)),
