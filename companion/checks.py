@@ -326,7 +326,8 @@ def _number(name: str, value: object) -> float:
     try:
         if isinstance(value, str | bool):
             raise TypeError
-        return float(value)  # type: ignore[arg-type]
+        plain = value.detach() if isinstance(value, Tensor) else value
+        return float(plain)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be a number; {_given(value)} was given") from None
 

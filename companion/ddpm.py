@@ -146,9 +146,10 @@ class Ddpm(LatentChain):
 
     def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
         """One time for each example."""
-        times = torch.as_tensor(t, device=x.device)
-        checks.shape((len(x),) if times.dim() else (), t=times)
-        return times.expand(len(x))
+        if not isinstance(t, Tensor):
+            return torch.full((len(x),), t, device=x.device)
+        checks.shape((len(x),) if t.dim() else (), t=t)
+        return t.to(x.device).expand(len(x))
 
 
 def elbo_step(

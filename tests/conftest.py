@@ -19,12 +19,16 @@ import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
+from torch.utils import backend_registration
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [
     str(TESTS.parent),
     str(TESTS),
 ]  # so that tests can import `tools`, and the hook `typecheck`
+
+# A device without hardware, for tests/test_devices.py. Autograd counts the devices before its first backward pass.
+backend_registration._setup_privateuseone_for_python_backend("fakegpu")
 
 # Every annotation of the package, shapes included, is checked at each call while the tests run.
 install_import_hook("companion", "typecheck.checker")

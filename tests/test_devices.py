@@ -20,7 +20,6 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
-from torch.utils import backend_registration
 
 from companion import runtime
 from companion.ddpm import Ddpm
@@ -28,20 +27,15 @@ from companion.elbo import LatentChain
 from companion.guidance import guided
 from companion.samplers import ancestral_sample
 from companion.schedule import Schedule, linear_schedule
+from companion.score import NoiseConditionalScore, langevin_sample
 from companion.training import fit
 from companion.vae import conv_vae
 from companion.zoo import architectures
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES, Recipe
 
-NAME = "fakegpu"
+NAME = "fakegpu"  # see conftest.py
 SHAPES = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "cifar10": (3, 32, 32), "scenes": (3, 32, 32)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def backend() -> None:
-    if not hasattr(torch, NAME):
-        backend_registration._setup_privateuseone_for_python_backend(NAME)
 
 
 @pytest.fixture(autouse=True)
