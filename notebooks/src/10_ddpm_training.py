@@ -40,7 +40,7 @@ both = torch.cat([test.images[20:30], record["samples"][:10] / 255])
 plots.image_grid(both[order])
 
 # %% [markdown]
-# The ten inventions in {numref}`fig-which-are-real` come from a model whose weights are loaded above, with a *record*: samples, and measurements that take longer than a reader wants to wait. What is quick is done live in this chapter, on digits of $8 \times 8$ pixels and on points in the plane.
+# The ten inventions in {numref}`fig-which-are-real` come from a model whose trained weights are loaded, with a *record*: samples, and measurements that take longer than a reader wants to wait. What is quick is done live in this chapter, on digits of $8 \times 8$ pixels and on points in the plane.
 
 # %% [markdown]
 # (sec-unet)=
@@ -209,7 +209,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # Sine and cosine of one frequency are a point on the unit circle, at the angle $\nu_k t$. Two points at an angle of $a$ from each other are $2 \sin (a / 2)$ apart. $\square$
 # :::
 #
-# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` are the same with frequencies that are drawn from a normal law once, and then kept. They suit a time that is a real number. The cell compares the formula with the distances of all pairs, and rejects it with angles that are not halved; then it looks for the closest pair.
+# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` are the same with frequencies that are drawn from a normal distribution once, and then kept. They suit a time that is a real number. The cell compares the formula with the distances of all pairs, and rejects it with angles that are not halved; then it looks for the closest pair.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
@@ -964,7 +964,7 @@ print("and less than half as restless:", bool(jitter[1] < 0.5 * jitter[0]))
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# Now the bound itself. The data are gray levels, 256 of them, so the last step must give a probability to each: the mass of a normal law on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
+# Now the bound itself. The data are gray levels, 256 of them, so the last step must give a probability to each: the mass of a normal distribution on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
@@ -1051,7 +1051,7 @@ print("and takes 0.3 bits off the bound:", bits["optimal"] - bits["histogram"] >
 # %% [markdown]
 # The errors at different times come from the same digits, so their standard errors are simply added; the true one is smaller.
 #
-# The optimal variances win over the first two, as they must. (They were made from the errors on these same digits; but a thousand numbers are hard to fit to two hundred digits by chance.) The rule fails at $t = 1$ if the fourth column is worse than the third: it is made for the density of a normal law, and the mass on a gray level is another thing.
+# The optimal variances win over the first two, as they must. (They were made from the errors on these same digits; but a thousand numbers are hard to fit to two hundred digits by chance.) The rule fails at $t = 1$ if the fourth column is worse than the third: it is made for the density of a normal distribution, and the mass on a gray level is another thing.
 #
 # The last column is far below the others, and nothing was trained for it. Four pixels in five are black, and the histogram knows that. How good can such a decoder be? If the pixels were drawn from $c$, its price would be the entropy of a pixel that is left when $x_1$ is known,
 #
@@ -1412,7 +1412,7 @@ print("no class has less than 3 percent:", bool(share.min() > 0.03))
 # %% [markdown]
 # A small probability would mean that the model prefers some digits. That can happen easily: which class it will be is decided at large $t$, where few nats are at stake, and the loss hardly notices a bias.
 #
-# **When do samples follow the data?** A lecture says that the limiting law of the trained decoder is the law of the data. This is a statement with conditions, and the account is now complete. The divergence of the data from the model is at most the gap of the bound, and that gap is the sum of three losses:
+# **When do samples follow the data?** A lecture says that the limiting distribution of the trained decoder is the distribution of the data. This is a statement with conditions, and the account is now complete. The divergence of the data from the model is at most the gap of the bound, and that gap is the sum of three losses:
 #
 # $$
 # D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) \;\le\; \underbrace{\text{prior and steps}}_{\text{exact denoiser, best } \sigma_t^2} + \underbrace{\text{variances}}_{\text{not the best } \sigma_t^2} + \underbrace{\sum_t \omega_\varepsilon(t)\, (\mathrm{MSE}_t - \mathrm{MMSE}_t)}_{\text{network}} .
@@ -1420,7 +1420,7 @@ print("no class has less than 3 percent:", bool(share.min() > 0.03))
 #
 # The left side goes to zero if all three on the right do: if $x_T$ is noise and the steps are small, if the variances are right, *and* if the network is exact at all times that have weight. More steps alone do not repair a wrong network.
 #
-# For normal data in one dimension both sides are known, for a denoiser that estimates $1 + \delta$ times the noise it should. Its law of samples is normal, with a variance that follows step by step. The cell checks the inequality for three lengths and three $\delta$. A right side without the network's part is rejected: the samples are further from the data than that.
+# For normal data in one dimension both sides are known, for a denoiser that estimates $1 + \delta$ times the noise it should. Its distribution of samples is normal, with a variance that follows step by step. The cell checks the inequality for three lengths and three $\delta$. A right side without the network's part is rejected: the samples are further from the data than that.
 
 
 # %%
@@ -1458,7 +1458,7 @@ for (T, delta), (law_part, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {law_part:20.5f} {a:18.5f} {b:11.5f}")
 
 # %% [markdown]
-# With the exact denoiser everything goes to zero with the number of steps. With a network that is off by five percent it stops at a floor, and more steps do not help. That floor of the law is lower than the network's part of the gap: the bound charges each step for its error, and the law of the pictures forgets a good part of the early ones.
+# With the exact denoiser everything goes to zero with the number of steps. With a network that is off by five percent it stops at a floor, and more steps do not help. That floor of the distribution is lower than the network's part of the gap: the bound charges each step for its error, and the distribution of the pictures forgets a good part of the early ones.
 #
 # **In color.** Nothing in the code is about gray pictures. With three channels and $32 \times 32$ pixels it runs as it is:
 
@@ -1776,6 +1776,6 @@ exercises.check_price(price)
 # - More than nine tenths of a digit's nats are spent in the last tenth of the steps. Known pixels make $\beta_t$ too wide, at a price that no number of steps takes away {eq}`eq-known-data`.
 # - Samples follow the data if the end is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
 #
-# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying where the weights of their own derivation went. They name residual blocks and self-attention, sinusoidal and random features, addition and adaptive normalization; in our small trial no choice among the last two pairs stood out. "The limiting law of the trained decoder is that of the data" is true under three conditions. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs; it depends on the data and on the network.
+# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying where the weights of their own derivation went. They name residual blocks and self-attention, sinusoidal and random features, addition and adaptive normalization; in our small trial no choice among the last two pairs stood out. "The limiting distribution of the trained decoder is that of the data" is true under three conditions. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs; it depends on the data and on the network.
 #
 # **To read next.** {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021` on schedules, learned variances and noisy gradients; {cite:t}`salimans2022` on $v$; {cite:t}`ronneberger2015` and {cite:t}`vaswani2017` for the parts of the network; {cite:t}`bao2022` on the variances.
