@@ -660,7 +660,7 @@ print(f"between the widths {widths[wider - 1]:.2f} and {widths[wider]:.2f}")
 #
 # 1. *Sum* over the values, if there are few. This is exact.
 # 2. *Weigh*, with a baseline: unbiased.
-# 3. *Relax*: replace the coin by a number between 0 and 1 that is a smooth function of $\eta$ and of noise, sharper for lower temperature. This is the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017`. It has a path, and a bias, because $f$ sees values that no coin shows.
+# 3. *Relax*: replace the coin by a number between 0 and 1 that is a smooth function of $\eta$ and of noise, sharper for lower temperature. This is the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It has a path, and a bias, because $f$ sees values that no coin shows.
 # 4. *Straight-through*: sample the coin, and in the backward pass pretend that its derivative in $\eta$ is that of $\pi$ {cite:p}`bengio2013ste`. Autoencoders with a codebook are trained this way {cite:p}`oord2017`. What it estimates is
 #
 # $$
