@@ -494,7 +494,9 @@ features = {
     "pixels": torch.nn.Flatten(),
     "untrained network": autoencoder.mlp_autoencoder(latent_dim=16).encode,
 }
-chosen = torch.randperm(60_000)[:4560]  # 12 sets of 30, then 3 each of 100, 300 and 1,000
+chosen = torch.randperm(len(train.images))[
+    :4560
+]  # 12 sets of 30, then 3 each of 100, 300 and 1,000
 with torch.no_grad():
     inputs = {name: (f(train.images[chosen]), f(test.images)) for name, f in features.items()}
 
@@ -1178,7 +1180,7 @@ print(f"path ratio of a cross-fade: {path_length_ratio(fade):.2f}")
 
 # %%
 with torch.no_grad():
-    order = torch.randperm(10_000)  # the order of the test set matters, see below
+    order = torch.randperm(len(test.images))  # the order of the test set matters, see below
     codes, digits = model.encode(test.images)[order], test.labels[order]
 directions = torch.linalg.eigh(torch.cov(codes.T)).eigenvectors[:, -2:].flip(1)
 normal = torch.randn(2000, 16)
@@ -1257,12 +1259,13 @@ def fit_mixture(z, num=40, rounds=30):
 
 
 # %%
-fitting, reference, control = codes.split([7000, 1500, 1500])
+part = min(1500, len(codes) // 4)
+fitting, reference, control = codes.split([len(codes) - 2 * part, part, part])
 fitted = torch.distributions.MultivariateNormal(fitting.mean(0), torch.cov(fitting.T))
 candidates = {
-    "standard Gaussian": normal[:1500],
-    "fitted Gaussian": fitted.sample((1500,)),
-    "fitted mixture": fit_mixture(fitting).sample((1500,)),
+    "standard Gaussian": normal[:part],
+    "fitted Gaussian": fitted.sample((part,)),
+    "fitted mixture": fit_mixture(fitting).sample((part,)),
     "other real codes": control,
 }
 
@@ -1287,7 +1290,7 @@ for name in ("standard Gaussian", "fitted Gaussian", "other real codes"):
 one, many, real = list(tests)[1:]
 print("the mixture is nearer than the Gaussian:", tests[many].statistic < tests[one].statistic)
 gain = confidence[many].mean() - confidence[one].mean()
-error = (confidence[many].var() / 1500 + confidence[one].var() / 1500).sqrt()
+error = (confidence[many].var() / part + confidence[one].var() / part).sqrt()
 print("the classifier prefers the mixture, by 5 standard errors:", bool(gain > 5 * error))
 
 # %% mystnb={"image": {"alt": "Four rows of decoded images: gray blots from the standard Gaussian, distorted half-digits from the fitted Gaussian, mostly readable digits from the mixture, clean digits from real codes."}, "figure": {"caption": "What the decoder makes of codes from four distributions.", "name": "fig-samples"}}
