@@ -193,6 +193,8 @@ POINTS = partial(
     restore=lambda x: 2 * x,
 )
 
+CLASSIFIER = partial(Recipe, "mnist", epochs=12, schedule=cosine, lr=2e-3, labels=True)
+
 RECIPES = {
     "ae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.reconstruction_loss),
     "dae-mnist": Recipe(
@@ -289,31 +291,19 @@ RECIPES = {
         epochs=4,
     ),
     # It judges what the models draw.
-    "classifier-mnist": Recipe(
-        "mnist",
+    "classifier-mnist": CLASSIFIER(
         DigitClassifier,
         measures.cross_entropy,
-        metric=Measure(
-            measures.misclassified, "share of the test images that it takes for another digit"
-        ),
-        epochs=12,
-        schedule=cosine,
-        lr=2e-3,
-        labels=True,
+        Measure(measures.misclassified, "share of the test images that it takes for another digit"),
     ),
     # It refuses what is no digit.
-    "judge-mnist": Recipe(
-        "mnist",
+    "judge-mnist": CLASSIFIER(
         partial(DigitClassifier, num_classes=11),
         measures.cross_entropy_with_rejects,
-        metric=Measure(
+        Measure(
             measures.misclassified,
             "share of the test images that it refuses or takes for another digit",
         ),
-        epochs=12,
-        schedule=cosine,
-        lr=2e-3,
-        labels=True,
     ),
     # For a GPU: photographs in all their 256 levels.
     "vae-cifar10": Recipe(

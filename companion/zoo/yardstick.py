@@ -46,7 +46,7 @@ def digit_distance(images: Digits) -> Estimate:
 
 def feature_distance(features: Float[Tensor, "num dim"]) -> Estimate:
     """`digit_distance` of images whose `digit_features` are known, such as those of a record. Book: chapter 10."""
-    return jackknife(partial(frechet_distance, y=_reference()), features)
+    return jackknife(partial(frechet_distance, y=reference()), features)
 
 
 @torch.no_grad()
@@ -86,6 +86,7 @@ def _judge(name: str) -> DigitClassifier:
 
 
 @cache
-def _reference() -> NormalFit:
+def reference() -> NormalFit:
+    """Mean and covariance of the `digit_features` of the training digits, from their record. Book: chapter 11."""
     record, _ = load_record("classifier-mnist-reference")
     return NormalFit(record["mean"], record["root"])

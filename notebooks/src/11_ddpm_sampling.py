@@ -24,7 +24,7 @@ from companion.ddpm import image_ddpm
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.flows import flow_velocity, ode_log_prob, probability_flow, straight_line
 from companion.interpolation import spherical_interpolation
-from companion.metrics import NormalFit, frechet_distance, jackknife
+from companion.metrics import frechet_distance, jackknife
 from companion.networks.mlp import TimeMlp
 from companion.networks.unet import mnist_unet
 from companion.page import plots
@@ -59,10 +59,18 @@ from companion.score import (
     noisy_mixture,
     score_from_denoiser,
 )
+
+# %%
 from companion.training import fit
 from companion.zoo import pretrained
 from companion.zoo.weights import load_record
-from companion.zoo.yardstick import digit_features, feature_distance, real_digit_distance, refused
+from companion.zoo.yardstick import (
+    digit_features,
+    feature_distance,
+    real_digit_distance,
+    reference,
+    refused,
+)
 
 # %%
 _ = torch.manual_seed(0)
@@ -552,8 +560,7 @@ plots.curves(lines, x_label="steps", y_label="Fréchet distance", log_x=True, lo
 
 
 # %%
-real = load_record("classifier-mnist-reference")[0]
-to_real = partial(frechet_distance, y=NormalFit(real["mean"], real["root"]))
+to_real = partial(frechet_distance, y=reference())
 
 
 def closer(a, b):
@@ -1140,7 +1147,7 @@ plots.image_rows({name: to_unit(x[:8]) for name, x in by_score.items()}, tile=0.
 
 # %%
 views = {name: to_unit(x) for name, x in by_score.items()}
-views["real digits"] = test.images[:1000]
+views["real digits"] = test.images[::10]  # from all of them: the first half is neater
 white = {name: (x > 0.5).double().mean().item() for name, x in views.items()}
 classifier = pretrained("classifier-mnist")
 no_digit = {name: refused(x) for name, x in views.items()}

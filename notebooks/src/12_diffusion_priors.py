@@ -27,7 +27,7 @@ from companion.ddpm import Ddpm, elbo_step
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.elbo import elbo_terms
 from companion.guidance import classifier_free_loss, guided, posterior_denoiser
-from companion.metrics import NormalFit, frechet_distance, jackknife, proportion
+from companion.metrics import frechet_distance, jackknife, proportion
 from companion.page import plots
 from companion.page.exercises import diffusion_priors as exercises
 from companion.page.show import show
@@ -59,6 +59,7 @@ from companion.zoo.yardstick import (
     digit_features,
     feature_distance,
     real_digit_distance,
+    reference,
     refused,
 )
 
@@ -583,9 +584,7 @@ fig
 def difference(one, other):
     """How much farther the second sample is than the first; both started from the same noise."""
     both = torch.stack([one, other], 1)
-    real = load_record("classifier-mnist-reference")[0]
-    reference = NormalFit(real["mean"], real["root"])
-    gaps = partial(frechet_distance, y=reference)
+    gaps = partial(frechet_distance, y=reference())
     return jackknife(lambda part: gaps(part[:, 1]) - gaps(part[:, 0]), both)
 
 
