@@ -18,6 +18,7 @@ from torch.distributions import (
     Normal,
     kl_divergence,
 )
+from torch.func import grad
 from torch.nn import functional as F
 
 from companion import data
@@ -675,7 +676,7 @@ show(Schedule.reverse_coefficients, docstring=False)
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. *The true variance is more than $\tilde\beta_t$*, by what remains unknown of the image. And the model's step is Gaussian because we have chosen it so. The true one is a mixture, and in general not Gaussian. One lecture says that $p_\theta(x_{t-1} \mid x_t)$ is Gaussian if the steps are small enough (entry E14). It is $q(x_{t-1} \mid x_t)$ that needs small steps, and then is *nearly* Gaussian; {ref}`chapter 5 <sec-one-noise-step>` gave the reason.
+# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. *The true variance is more than $\tilde\beta_t$*, by what remains unknown of the image. And the model's step is Gaussian because we have chosen it so. The true one is a mixture, and in general not Gaussian. One lecture says that $p_\theta(x_{t-1} \mid x_t)$ is Gaussian if the steps are small enough (entry E14). It is $q(x_{t-1} \mid x_t)$ that needs small steps, and then is *nearly* Gaussian, for a reason that the end of this section gives.
 #
 # The data with two modes show it. Move the slider to cut the forward process into more steps: it draws the true step at the first $t$ with $\bar\alpha_t < 0.3$, the parts that come from either mode, and the Gaussian of the same mean and variance.
 
@@ -794,6 +795,70 @@ for T in (4, 10, 30, 100, 300, 1000):
 # %% [markdown]
 # With four steps the true step is far from Gaussian, even though mean and variance are matched. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each falls faster than their number grows: with ten times the steps it is some thirty times smaller. This is why diffusion takes many small steps: a Gaussian can undo each of them.
 #
+# (sec-one-noise-step)=
+# ### Why small steps become Gaussian
+#
+# The density of $x_t$ determines the way back. In one dimension, write a step as $x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ with the fresh noise $\epsilon$. Then
+#
+# $$
+# \mathbb{E}[\epsilon \mid x_t] = - \sqrt{\beta_t}\; \frac{\mathrm{d} \log q(x_t)}{\mathrm{d} x_t} .
+# $$ (eq-noise-score)
+#
+# The best estimate of the noise is the {term}`score` of $q(x_t)$, up to a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for one stroke from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Some slides leave out the factor (entry E11); where the noise is small, that makes a large difference. Higher derivatives tell how far the step is from a Gaussian.
+#
+# :::{prf:theorem} The third cumulant of the step back
+# :label: thm-third-cumulant
+# Let $k(x_t)$ be the third cumulant of $x_{t-1}$ given $x_t$, $\mathbb{E} \big[ (x_{t-1} - \mathbb{E}[x_{t-1} \mid x_t])^3 \mid x_t \big]$. Then
+#
+# $$
+# k(x_t) = \Big( \frac{\beta_t}{\sqrt{\alpha_t}} \Big)^{3}\; \frac{\mathrm{d}^3 \log q(x_t)}{\mathrm{d} x_t^3} .
+# $$ (eq-third-cumulant)
+# :::
+#
+# :::{dropdown} Proof of both
+# With $\eta = \sqrt{\alpha_t}\, x_t / \beta_t$, the density of $x_{t-1}$ given $x_t$ is proportional to $q(x_{t-1})\, e^{- \alpha_t x_{t-1}^2 / 2 \beta_t}\, e^{\eta x_{t-1}}$. The logarithm of its normalizer as a function of $\eta$ is $A(\eta) = \log q(x_t) + x_t^2 / 2 \beta_t$, up to a constant, and the derivatives of $A$ are the cumulants of $x_{t-1}$ given $x_t$. Since $\mathrm{d} x_t / \mathrm{d} \eta = \beta_t / \sqrt{\alpha_t}$, the first one is $\mathbb{E}[x_{t-1} \mid x_t] = (\beta_t / \sqrt{\alpha_t}) (\log q)' + x_t / \sqrt{\alpha_t}$, and $\epsilon = (x_t - \sqrt{\alpha_t}\, x_{t-1}) / \sqrt{\beta_t}$ gives {eq}`eq-noise-score`. In the third derivative the quadratic term is gone. $\square$
+# :::
+#
+# A Gaussian has no third cumulant, so the true step is *not* Gaussian unless $\log q$ is quadratic. It *becomes* Gaussian for small $\beta_t$ if $q(x_{t-1})$ is smooth and positive: the derivatives of $\log q(x_t)$ stay bounded, so the cumulant of order $n \ge 3$ is of order $\beta_t^n$ (by the same proof), while the $n$-th power of the standard deviation is of order $\beta_t^{n/2}$.
+#
+# The check compares moments by sums over a line with derivatives of $\log q(x_t)$ by automatic differentiation, at three $x_t$, for a large step and for a small one. It rejects the score without its factor, a step with no third cumulant, and the square of the factor in place of its third power.
+
+
+# %%
+def step_and_score(schedule, t, x_t):
+    """Mean noise and third cumulant of a step by sums; score and third derivative of log q(x_t)."""
+    scale, var = schedule.forward_coefficients(t - 1, t)
+    log_q = mixture_at(schedule, t).log_prob
+    density = log_step_back(schedule, t, x_t, x_line).exp()
+    mean, _ = moments(density, x_line)
+    cubes = torch.trapezoid((x_line - mean) ** 3 * density, x_line)
+    noise = (x_t - scale * mean) / var.sqrt()
+    return torch.stack([noise, cubes, grad(log_q)(x_t), grad(grad(grad(log_q)))(x_t)])
+
+
+# %% tags=["nbval-check-output"]
+for chain, t in ((schedule, 3), (rescaled(100), 20)):
+    found = [step_and_score(chain, t, torch.tensor(x_t)) for x_t in (-1.0, 0.3, 0.9)]
+    noise, cubes, score, third = torch.stack(found, 1)
+    right = -chain.beta[t].sqrt() * score
+    verify("eq-noise-score", noise, right, quadrature, rejects={"E11": -score})
+    factor = chain.beta[t] / chain.alpha[t].sqrt()
+    wrong = {"E14": 0 * third, "squared factor": factor**2 * third}
+    verify("eq-third-cumulant", cubes, factor**3 * third, quadrature, rejects=wrong)
+
+# %% [markdown]
+# Smoothness is needed. At the edge of a uniform distribution, $x_{t-1}$ between 0 and 1 and $x_t = 0$, the step stays half a Gaussian, however small the noise. Half a Gaussian has the skewness 0.9953.
+
+# %% tags=["nbval-check-output"]
+inside = torch.linspace(0, 1, 20_001)
+for beta in (0.5, 0.1, 0.01, 0.001):
+    density = (-(1 - beta) * inside**2 / (2 * beta)).exp()
+    density = density / torch.trapezoid(density, inside)
+    mean, var = moments(density, inside)
+    cubes = torch.trapezoid((inside - mean) ** 3 * density, inside)
+    print(f"beta {beta:<5g}  skewness {cubes / var**1.5:.4f}")
+
+# %% [markdown]
 # **What you can say now.** The true reverse step is a mixture; small steps make it nearly Gaussian. Its mean needs only an estimate of the image, and that estimate is what a network has to learn.
 #
 # *Sources: B25, C13.*
