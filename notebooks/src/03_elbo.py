@@ -9,7 +9,10 @@
 # %%
 import math
 
+import numpy as np
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.patches import Circle
 from torch import nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 from torch.func import jacrev, vmap
@@ -81,7 +84,7 @@ wrong = {"no jump": 1 - (-t / 2).exp(), "no map": torch.special.ndtr(t)}
 verify("eq-inverse-cdf", below, F, binomial, rejects=wrong)
 
 # %% [markdown]
-# In more dimensions a network can do much of this, with limits: a continuous decoder makes no gaps between separate parts of the data without a steep passage. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will say. Even a decoder of one line can bend a Gaussian on the line into a ring in the plane; the likelihood adds a little noise.
+# In more dimensions a network can do much of this, with limits: a continuous decoder makes no gaps between separate parts of the data without a steep passage. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will say. Even a decoder of one line can bend a Gaussian on the line into a ring in the plane; the likelihood adds a little noise. {numref}`fig-ring` shows what the integral {eq}`def-evidence` does: it adds up a continuum of simple distributions, one for each latent, weighted by the prior.
 
 
 # %%
@@ -89,9 +92,25 @@ def ring(z, phase=3.0):
     return torch.stack([torch.cos(2 * z + phase), torch.sin(2 * z + phase)], -1)
 
 
-# %% mystnb={"image": {"alt": "Points on a noisy ring in the plane, denser at its left side, made by bending a Gaussian."}, "figure": {"caption": "A latent on the line, a decoder that bends it, and a distribution in the plane that is far from Gaussian.", "name": "fig-ring"}}
+# %% mystnb={"image": {"alt": "Left: a bell curve over the latent, with fifteen colored ticks at values of equal probability mass between them. Right: points on a noisy ring in the plane, denser at its left side; fifteen discs in the colors of the ticks lie along the ring."}, "figure": {"caption": "The evidence is a mixture with one component for each latent. Left: the prior, with fifteen latents that divide it into equal shares. Right: samples of $x$, and for each of these latents its component $p(x \\mid z)$, as a disc of one standard deviation.", "name": "fig-ring"}}
 noisy = ring(torch.randn(1500)) + 0.2 * torch.randn(1500, 2)
-plots.scatter(noisy, x_label="$x_1$", y_label="$x_2$")
+shares = torch.special.ndtri((torch.arange(15) + 0.5) / 15)  # the latents
+fig, (left, right) = plots.figure(columns=2, height=3.4)
+line = torch.linspace(-3, 3, 201)
+_ = plots.curves(
+    {"p(z)": (line, Normal(0.0, 1.0).log_prob(line).exp())},
+    x_label="z",
+    y_label="density",
+    axes=left,
+)
+_ = plots.scatter(noisy, x_label="$x_1$", y_label="$x_2$", axes=right)
+right.collections[0].set_facecolor("#aaaaaa")
+for color, z, center in zip(
+    plt.cm.viridis(np.linspace(0, 0.9, 15)), shares, ring(shares), strict=True
+):
+    _ = left.plot(z, 0.01, "|", color=color, markersize=14, markeredgewidth=3)
+    _ = right.add_patch(Circle(center, 0.2, facecolor=color, alpha=0.55))
+fig
 
 # %% [markdown]
 # **A model that can be solved.** For everything that follows we keep a model at hand in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
