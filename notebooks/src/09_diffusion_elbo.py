@@ -333,14 +333,31 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 # \log w = \log \frac{p(x_T)\, p_\theta(x \mid x_1)}{q(x_1 \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)\; q(x_{t-1} \mid x)}{q(x_{t-1} \mid x_t, x)\; q(x_t \mid x)} .
 # $$ (eq-line-turned)
 #
-# **Let neighbors cancel.** In the sum over $t$ the marginal of each $x_t$ occurs once in a numerator and once in a denominator, except for the last one; the first cancels with $q(x_1 \mid x)$:
+# **Let neighbors cancel.** In the sum over $t$ the marginal of each $x_t$ occurs once in a numerator and once in a denominator, except for the last one; the first cancels with $q(x_1 \mid x)$, as {numref}`fig-telescope` shows:
 #
 # $$
 # \log w = \log p_\theta(x \mid x_1) + \log \frac{p(x_T)}{q(x_T \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_{t-1} \mid x_t, x)} .
 # $$ (eq-line-telescoped)
 #
 # So far no expectation was taken. All lines hold for *every* path, and so they can be checked at arbitrary points.
-#
+
+# %% mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains and faces the prior.", "name": "fig-telescope"}}
+fig, (axes,) = plots.figure(height=1.7)
+axes.set(xlim=(0, 4), ylim=(0, 1))
+axes.set_axis_off()
+for k, color in enumerate(["#0072b2", "#d55e00", "#009e73", "black"]):
+    above = f"p(x_{k} | x_{k + 1})" if k else r"p(x | x_1)\; p(x_4)"
+    _ = axes.text(k + (0.7 if k else 0.5), 0.72, f"${above}$", ha="center")
+    _ = axes.text(k + 0.72, 0.18, f"$q(x_{k + 1} | x)$", ha="center", color=color)
+    _ = axes.plot([k + 0.06, k + 0.96], [0.5, 0.5], color="#555555", linewidth=1)
+    if k:
+        _ = axes.text(k + 0.24, 0.72, f"$q(x_{k} | x)$", ha="center", color=before)
+        _ = axes.text(k + 0.28, 0.18, f"$q(x_{k} | x_{k + 1}, x)$", ha="center")
+        _ = axes.plot([k - 0.4, k + 0.36], [0.14, 0.86], color=before, linewidth=2.5, alpha=0.5)
+    before = color
+fig
+
+# %% [markdown]
 # **Take the expectation.** The first term depends on $x_1$ only and the second on $x_T$ only, so the other variables integrate to one. The logarithms in the sum depend on $x_{t-1}$ and $x_t$:
 #
 # $$
