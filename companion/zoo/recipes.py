@@ -336,4 +336,7 @@ RECIPES = {
     "ddpm-cifar10": DDPM("cifar10", architectures.color_ddpm, epochs=200, batch_size=128, lr=5e-4),
     "vae-scenes": SCENES(),
     "beta-vae-scenes": SCENES(options=relaxing),
+    # Once more from another start, because one training of each would not tell the two apart.
+    "vae-scenes-2": SCENES(seed=1),
+    "beta-vae-scenes-2": SCENES(options=relaxing, seed=1),
 }
