@@ -525,7 +525,7 @@ plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.8)
 # %% [markdown]
 # The first two rows of {numref}`fig-ten-steps` show the same digits, since without noise on the way the start decides. In the last row there is the noise that the recursion predicts.
 #
-# For a measurement, 500 digits were drawn by each of the four in 10, 20, 50 and 100 steps, all from the same 500 noise images, and a record keeps the 64 features that the classifier of the last chapter computes from them. The measure is the Fréchet distance from the training digits {eq}`def-frechet`, less its bias and with a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. Three more samples belong to the table. One was drawn with all thousand steps of the model. One was drawn by the same DDIM in 20 steps, from a network that is given the class of each digit ({doc}`chapter 12 </notebooks/12_diffusion_priors>`). The last are real digits that no network was trained on.
+# For a measurement, 500 digits were drawn by each of the four in 10, 20, 50 and 100 steps, all from the same 500 noise images, and a record keeps the 64 features that the classifier of the last chapter computes from them. The measure is the Fréchet distance from the training digits {eq}`def-frechet`, less its bias and with a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. Three more samples belong to the table. One was drawn with all thousand steps of the model. One was drawn by the same DDIM in 20 steps, from a network that is given the class of each digit ({doc}`chapter 13 </notebooks/13_diffusion_priors>`). The last are real digits that no network was trained on.
 
 # %%
 seen = {name: features.float() for name, features in load_record("ddpm-mnist-steps")[0].items()}
