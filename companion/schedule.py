@@ -303,7 +303,7 @@ def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
     """sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v: no division, at any t.
 
     Source: v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0, Salimans & Ho 2022.
-    Book: chapter 10.
+    Book: chapter 12.
     """
     signal, noise_std = _scales(schedule, x_t, t)
     return signal * x_t - noise_std * v

@@ -35,7 +35,7 @@ class NoiseConditionalScore(nn.Module):
         ValueError: if `sigmas` are not positive and falling.
 
     Source: Song & Ermon 2019, section 4.1; over sigma: Song & Ermon 2020, technique 3.
-    Book: chapter 11.
+    Book: chapter 12.
     """
 
     sigmas: Tensor
@@ -67,7 +67,7 @@ def noise_levels(sigmas: Sequence[float] | Float[Tensor, "levels"]) -> Float[Ten
         TypeError: if they are no numbers.
         ValueError: if there is none, or they are not finite, positive and falling.
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
     levels = checks.numbers(sigmas=sigmas).detach().clone()
     checks.shape(("levels",), sigmas=levels)
@@ -86,7 +86,7 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
     Raises:
         ValueError: if not sigma_1 > sigma_L > 0, or `num` is below 2.
 
-    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020. Book: chapter 11.
+    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020. Book: chapter 12.
     """
     checks.at_least(2, num=num)
     checks.positive(sigma_1=sigma_1, sigma_L=sigma_L)
@@ -112,7 +112,7 @@ def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Flo
         ValueError: if x has no examples, or a value that is not finite.
 
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.data(model, x)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
@@ -132,7 +132,7 @@ def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
     Raises:
         TypeError: if x is not floating-point.
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.floating(x=x)
     with_graph = torch.is_grad_enabled() and x.requires_grad
@@ -159,7 +159,7 @@ def noisy_mixture(
         TypeError: if `data` is no mixture.
         ValueError: if `scale` is not finite, or `noise_var` negative.
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.instance(MixtureSameFamily, data=data)
     largest = torch.finfo(torch.double).max
@@ -187,7 +187,7 @@ def score_from_denoiser(
         denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: the noise.
 
-    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 11.
+    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 12.
     """
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
@@ -217,7 +217,7 @@ def langevin_sample(
     Raises:
         ValueError: if `step_size` is not positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, eq. 4. Book: chapter 11.
+    Source: Song & Ermon 2019, eq. 4. Book: chapter 12.
     """
     checks.positive(step_size=step_size)
     checks.at_least(1, num_steps=num_steps)
@@ -256,7 +256,7 @@ def annealed_langevin_sample(
         ValueError: if `sigmas` are not positive and falling, `step_size` is not
             positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, Algorithm 1. Book: chapter 11.
+    Source: Song & Ermon 2019, Algorithm 1. Book: chapter 12.
     """
     levels = noise_levels(sigmas)
     checks.positive(step_size=step_size)
