@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The score
 #
-# A network that was trained to remove noise knows in which direction the data lie. That direction has a name: the *score*, the gradient of the log-density of the noisy data. Below, eight particles start in noise and follow one field of arrows to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
+# A network that was trained to remove noise knows in which direction the data lie. That direction has a name: the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it out of the noise to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -54,22 +54,26 @@ from companion.zoo import pretrained
 from companion.zoo.yardstick import refused
 
 # %%
-_ = torch.manual_seed(8)
 shapes = data.toy_density("mixture").component_distribution
 centers, covs = shapes.mean.double() / 2, torch.diag_embed(shapes.variance).double() / 4
 lopsided = torch.tensor([8.0, 4, 2, 1, 1, 2, 4, 8]).double() / 30
 s = linear_schedule(100, 1e-3, 0.2)
 uneven_hat = MixtureDenoiser(s, lopsided, centers, covs)  # exact, and so is its score
-ring_score, starts = uneven_hat.score_at_level, torch.randn(8, 2).double()
-rides = {"no noise": list(ddim_sample(uneven_hat, s, starts))}
-rides["fresh noise"] = list(ddpm_sample(uneven_hat, s, starts))
+ring_score = uneven_hat.score_at_level
 
-# %% mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left eight smooth paths lead from scattered points into modes, on the right eight jagged ones from the same points."}, "figure": {"caption": "Eight particles on their way from noise (circles) to data (dots). Shaded: the density of the data, a ring of eight modes with unequal weights. Arrows: the score of slightly noisy data.", "name": "fig-two-rides"}}
+# %%
+_ = torch.manual_seed(2)
+starts = torch.tensor([[-1.6, 1.2], [1.2, 1.7], [-0.6, -1.7], [1.7, -1.2], [0, 0.1]]).double()
+last_55 = s.strided(range(1, 56))
+rides = {"no noise": list(ddim_sample(uneven_hat, last_55, starts))}
+rides["fresh noise"] = list(ddpm_sample(uneven_hat, last_55, starts))
+
+# %% mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, some of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data, a ring of eight modes with unequal weights. Arrows: the score of the data with some noise.", "name": "fig-two-rides"}}
 uneven = MixtureSameFamily(Categorical(lopsided), Independent(Normal(centers, 0.125), 1))
-fig, panels = plots.figure(2, height=3.6)
+fig, panels = plots.figure(2, height=3.7)
 for panel, (name, film) in zip(panels, rides.items(), strict=True):
     _ = plots.vector_field(
-        lambda x: ring_score(x.double(), torch.tensor(-0.1).double()),
+        lambda x: ring_score(x.double(), torch.tensor(-0.3).double()),
         (-2.2, 2.2, -2.2, 2.2),
         log_prob=lambda x: uneven.log_prob(x.double()),
         num=11,
@@ -77,13 +81,14 @@ for panel, (name, film) in zip(panels, rides.items(), strict=True):
         axes=panel,
     )
     for path in torch.stack(film).unbind(1):
-        _ = panel.plot(*path.T, color="#D55E00", linewidth=1)
-        _ = panel.plot(*path[0], "o", color="#D55E00", markerfacecolor="white", markersize=5)
-        _ = panel.plot(*path[-1], "o", color="#D55E00", markersize=5)
+        (line,) = panel.plot(*path.T, linewidth=1.2)
+        _ = panel.plot(*path[0], "o", color=line.get_color(), markerfacecolor="white")
+        _ = panel.plot(*path[-1], "o", color=line.get_color())
+    _ = panel.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
 fig
 
 # %% [markdown]
-# Both rides of {numref}`fig-two-rides` end in the data, and thousands of such particles would have the same distribution on the left as on the right. This chapter says why {eq}`eq-reverse-sde`. It reads the networks of the last chapters as scores, learns a score without any chain of latents, and samples with nothing else. At the end the samplers of chapter 11 are special cases of two differential equations, one of which also gives an exact likelihood.
+# Both rides of {numref}`fig-two-rides` end in the data, if not in the same place, and thousands of particles that start with the right distribution have the same distribution at the end of both. This chapter says why {eq}`eq-reverse-sde`. It reads the networks of the last chapters as scores, learns a score without any chain of latents, and samples with nothing else. At the end the samplers of chapter 11 are special cases of two differential equations, one of which also gives an exact likelihood.
 
 # %% [markdown]
 # (sec-score-view)=
@@ -485,24 +490,24 @@ Slider(
 # (sec-continuous-time)=
 # ## Noise in continuous time
 #
-# Let the steps of noise become infinitely many and infinitely small. Take $\rho = - \log \bar\alpha$ as the clock, 0 for the data and rising with the noise, so that the schedule drops out. A step of length $\mathrm{d} \rho$ shrinks $x$ and adds noise of variance $\mathrm{d} \rho$: the *forward* {term}`SDE`, with a Wiener process $w$, is
+# Let the steps of noise become infinitely many and infinitely small. Take $r = \log \bar\alpha$ as the clock, so that the schedule drops out: 0 for the data, and falling with the noise. While $r$ falls by $\lvert \mathrm{d} r \rvert$, $x$ shrinks and noise of variance $\lvert \mathrm{d} r \rvert$ is added. With a Wiener process $w$ this is the *forward* {term}`SDE`
 #
 # $$
-# \mathrm{d} x = - \frac12 x\, \mathrm{d} \rho + \mathrm{d} w , \qquad \text{so that} \quad x_\rho \sim \mathcal{N}\big( e^{-\rho / 2} x_0,\; (1 - e^{-\rho})\, I \big) ,
+# \mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w , \qquad \text{so that} \quad x_r \sim \mathcal{N}\big( e^{r / 2} x_0,\; (1 - e^{r})\, I \big) ,
 # $$ (eq-forward-sde)
 #
-# which is $q(x_t \mid x)$ at $\bar\alpha_t = e^{-\rho}$.
+# which is $q(x_t \mid x)$ at $\log \bar\alpha_t = r$.
 #
 # :::{dropdown} Proof
-# The mean obeys $\mathrm{d} m = - \frac12 m\, \mathrm{d} \rho$, the variance $\mathrm{d} W = (1 - W)\, \mathrm{d} \rho$, and both equations are linear, so that $x_\rho$ stays Gaussian. $\square$
+# The equation is linear, so $x_r$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \lvert \mathrm{d} r \rvert$ and its variance $\mathrm{d} W = (1 - W)\, \lvert \mathrm{d} r \rvert$, from $m = x_0$ and $W = 0$. $\square$
 # :::
 #
-# The cell follows mean and variance through Euler steps, from $x_0 = 1.5$ to $\rho = 0.8$, with 2000 and 4000 steps; twice the second result less the first has nearly no error of the step size left. The check rejects a drift of the whole $x$ and one of half the noise.
+# The cell follows mean and variance through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and 4000 steps; twice the second result less the first has nearly no error of the step size left. The check rejects a drift of the whole $x$ and one of half the noise.
 
 
 # %%
 def forward_moments(steps, pull=0.5, noise_var=1.0):
-    """Mean and variance at rho = 0.8 after Euler steps from the point 1.5."""
+    """Mean and variance at r = -0.8 after Euler steps from the point 1.5."""
     m, W, step = 1.5, 0.0, 0.8 / steps
     for _ in range(steps):
         m, W = (1 - pull * step) * m, (1 - pull * step) ** 2 * W + noise_var * step
@@ -521,7 +526,7 @@ wrong["half of the noise"] = limit(forward_moments, noise_var=0.5)
 verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# **Back again.** Let the clock run the other way: $r = - \rho = \log \bar\alpha$ rises from noise to the data, and $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$. For every $\eta \ge 0$, points that begin as $q_r$ at some low $r$ and move by
+# **Back again.** Now let $r$ rise, from noise to the data, and write $q_r$ for the distribution of $x_t$ at $\log \bar\alpha_t = r$. For every $\eta \ge 0$, points that begin as $q_r$ at some low $r$ and move by
 #
 # $$
 # \mathrm{d} x = \Big( \frac12 x + \frac{1 + \eta^2}{2}\, \nabla \log q_r(x) \Big)\, \mathrm{d} r + \eta\, \mathrm{d} w
@@ -530,12 +535,12 @@ verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), reje
 # have the distribution $q_r$ at all later $r$, up to the data. For $\eta = 1$ this is the *reverse-time diffusion* of {cite:t}`anderson1982`, on which {cite:t}`song2021sde` built score-based models; its discrete steps are those of the DDPM. For $\eta = 0$ nothing is random. The parameter is that of DDIM: how much of the noise is fresh. The two panels of {numref}`fig-two-rides` are $\eta = 0$ and $\eta = 1$.
 #
 # :::{dropdown} Proof
-# A density $p$ that moves with drift $f$ and noise of variance $\eta^2 \mathrm{d} r$ obeys the Fokker-Planck equation $\partial_r p = - \nabla \cdot (p f) + \frac{\eta^2}{2} \Delta p$. For {eq}`eq-forward-sde` it says $\partial_\rho q = \frac12 \nabla \cdot (q x) + \frac12 \Delta q$, hence $\partial_r q = - \frac12 \nabla \cdot (q x) - \frac12 \Delta q$. Insert the drift of {eq}`eq-reverse-sde` at $p = q$: since $q\, \nabla \log q = \nabla q$, it gives $- \frac12 \nabla \cdot (q x) - \frac{1 + \eta^2}{2} \Delta q + \frac{\eta^2}{2} \Delta q$, which is the same. $\square$
+# A density $p$ that moves with drift $f$ and noise of variance $\eta^2 \mathrm{d} r$ obeys the Fokker-Planck equation $\partial_r p = - \nabla \cdot (p f) + \frac{\eta^2}{2} \Delta p$. Of {eq}`eq-forward-sde`, whose clock falls, it says $- \partial_r q = \frac12 \nabla \cdot (q x) + \frac12 \Delta q$. Insert the drift of {eq}`eq-reverse-sde` at $p = q$: since $q\, \nabla \log q = \nabla q$, it gives $\partial_r q = - \frac12 \nabla \cdot (q x) - \frac{1 + \eta^2}{2} \Delta q + \frac{\eta^2}{2} \Delta q$, which is the same. $\square$
 # :::
 #
 # Beyond $\eta = 0$ there are a drift $\frac{\eta^2}{2} \nabla \log q$ and noise of variance $\eta^2 \mathrm{d} r$: Langevin dynamics {eq}`def-langevin`, which leaves $q_r$ as it is. So any amount of it may be mixed in.
 #
-# For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. The cell starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data. The check compares the limit with the variance of the data, for three $\eta$, and rejects the noise without its share of the score, and that share without the noise.
+# For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. The cell starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data. The check compares the limit with the variance of the data, for three $\eta$, and rejects the noise without its share of the score, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
 
 # %%
 lam = torch.tensor([0.25, 4.0]).double()
@@ -552,18 +557,29 @@ def variance_at_data(steps, of_score, noise_var):
     return W
 
 
-found = torch.stack(
-    [
-        limit(variance_at_data, of_score=(1 + eta**2) / 2, noise_var=eta**2)
-        for eta in (0.0, 0.5, 1.0)
-    ]
-)
-noise_only = limit(variance_at_data, of_score=0.5, noise_var=1.0)
-score_only = limit(variance_at_data, of_score=1.0, noise_var=0.0)
+def at_the_data(share_of, noise_of):
+    """The variances without error of the step size, for three eta."""
+    return torch.stack(
+        [
+            limit(variance_at_data, of_score=(1 + share_of(eta)) / 2, noise_var=noise_of(eta))
+            for eta in (0.0, 0.5, 1.0)
+        ]
+    )
+
+
+def squared(eta):
+    return eta**2
+
+
+def zero(eta):
+    return 0.0
+
 
 # %% tags=["nbval-check-output"]
-wrong = {"noise alone": noise_only.expand(3, 2), "score alone": score_only.expand(3, 2)}
-verify("eq-reverse-sde", found, lam.expand(3, 2), exact.within(5e-4), rejects=wrong)
+wrong = {"noise alone": at_the_data(zero, squared), "score alone": at_the_data(squared, zero)}
+wrong["eta not squared"] = at_the_data(abs, squared)
+found, rule = at_the_data(squared, squared), exact.within(5e-4)
+verify("eq-reverse-sde", found, lam.expand(3, 2), rule, rejects=wrong)
 
 # %% [markdown]
 # **Predictor and corrector** ({term}`predictor-corrector method`, {cite:t}`song2021sde`). Finite steps of {eq}`eq-reverse-sde` leave $q_r$ a little. Langevin steps at the level that was reached lead back to it. So alternate: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
@@ -631,23 +647,23 @@ print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0
 # that is, a step of Euler's method for $\mathrm{d}(x / \sqrt{\bar\alpha}) = \varepsilon^*\, \mathrm{d} \sigma_r$. By {eq}`eq-noise-is-score` and the chain rule this is {eq}`def-probability-flow`. The cell checks the step of `ddim_sample` on the ride without noise in {numref}`fig-two-rides`. The check rejects a step in the logarithm of the noise, and one with the noise that is predicted where the step arrives.
 
 # %%
-film = rides["no noise"]
-scaled = [x / s.alpha_bar[100 - i] ** 0.5 for i, x in enumerate(film)]
-sigma = (s.noise_var / s.alpha_bar) ** 0.5
+film, now = rides["no noise"], last_55
+scaled = [x / now.alpha_bar[55 - i] ** 0.5 for i, x in enumerate(film)]
+sigma = (now.noise_var / now.alpha_bar) ** 0.5
 
 
 def noise_at(t):
-    time = torch.full((8,), t)
-    return noise_from_x_0(s, film[100 - t], time, uneven_hat(film[100 - t], time))
+    time = torch.full((5,), t)
+    return noise_from_x_0(now, film[55 - t], time, uneven_hat(film[55 - t], time))
 
 
-right = scaled[40] + (sigma[59] - sigma[60]) * noise_at(60)
-in_logs = scaled[40] + (sigma[59].log() - sigma[60].log()) * noise_at(60)
-backwards = scaled[40] + (sigma[59] - sigma[60]) * noise_at(59)
+right = scaled[25] + (sigma[29] - sigma[30]) * noise_at(30)
+in_logs = scaled[25] + (sigma[29].log() - sigma[30].log()) * noise_at(30)
+backwards = scaled[25] + (sigma[29] - sigma[30]) * noise_at(29)
 
 # %% tags=["nbval-check-output"]
 wrong = {"in the logarithm": in_logs, "noise of the arrival": backwards}
-verify("eq-ddim-euler", scaled[41], right, exact.within(1e-8), rejects=wrong)
+verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
 # **The distributions agree.** The density of points that move with velocity $f$ obeys the continuity equation: along the path of a point, the log-density changes by minus the divergence of $f$. So $q_r$ is the distribution of the moving points if
