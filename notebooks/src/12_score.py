@@ -27,6 +27,7 @@ from companion.flows import flow_velocity, ode_log_prob, probability_flow, strai
 from companion.networks.mlp import TimeMlp
 from companion.page import plots
 from companion.page.exercises import score as exercises
+from companion.page.plots.style import COLORS
 from companion.page.sliders import Slider
 from companion.page.verify import autograd, exact, monte_carlo, verify
 from companion.samplers import ddim_sample, ddpm_sample
@@ -80,10 +81,10 @@ for panel, (name, film) in zip(panels, rides.items(), strict=True):
         x_label=f"$x_1$, {name}",
         axes=panel,
     )
-    for path in torch.stack(film).unbind(1):
-        (line,) = panel.plot(*path.T, linewidth=1.2)
-        _ = panel.plot(*path[0], "o", color=line.get_color(), markerfacecolor="white")
-        _ = panel.plot(*path[-1], "o", color=line.get_color())
+    for path, color in zip(torch.stack(film).unbind(1), COLORS[1:6], strict=True):
+        _ = panel.plot(*path.T, color=color, linewidth=1.2)
+        _ = panel.plot(*path[0], "o", color=color, markerfacecolor="white")
+        _ = panel.plot(*path[-1], "o", color=color)
     _ = panel.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
 fig
 
@@ -973,7 +974,7 @@ print(f"the data: {deviation:.2f}")
 # %% tags=["nbval-check-output"]
 of_noise, of_F = (torch.tensor(errors) for errors in x_hat_error.values())
 print(
-    "sigma = 20: the noise network is no better than half a guess:",
+    "sigma = 20: the noise network errs by more than half the deviation of the data:",
     bool(of_noise[0] > deviation / 2),
 )
 print(
@@ -983,7 +984,7 @@ print(
 print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[3:].all()))
 
 # %% [markdown]
-# At $\sigma = 20$ the first network has to copy its input to three digits, and its error is as large as if it knew nothing of the data. This is the mistake that {ref}`chapter 10 <sec-why-v>` met at the end of time. The preconditioned network is nearly exact there, for free. At low noise, where both have to learn the same, they are about equal. (One seed; another gave the same picture.)
+# At $\sigma = 20$ the first network has to copy its input to three digits, and its error is as large as if it knew nothing of the data. This is the mistake that {ref}`chapter 10 <sec-why-v>` met at the end of time. The preconditioned network is nearly exact there, for free. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
 #
 # **The steps of the sampler.** Where shall $S$ calls of the network look? Spread the levels evenly in $\sigma^{1 / \rho}$,
 #
