@@ -124,13 +124,13 @@ def reference(judge: DigitClassifier, train: Tensor, test: Tensor, *, size: int 
 def samples_and_errors(model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int) -> Record:
     """Draw with all of the model's steps, and measure its estimate of the noise at every time on x.
 
-    The samples have 256 levels. Entry t of the errors, and of their standard errors, belongs to time t.
+    The samples have 256 levels. Entry t of the errors, and of their standard errors, belongs to time t; they are
+    measured in the precision of x, since bfloat16 is coarser than the noise next to the data.
     """
-    T = model.num_latents
+    T, samples = model.num_latents, []
+    times = tqdm(range(1, T + 1), "errors")
+    errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
     with runtime.autocast():
-        times = tqdm(range(1, T + 1), "errors")
-        errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
-        samples = []
         for _ in range(0, num, CHUNK):
             for images in tqdm(ancestral_sample(model, CHUNK), "samples", T + 1):  # noqa: B007
                 pass
