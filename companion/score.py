@@ -18,7 +18,7 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 from companion import checks
 from companion.denoisers import Denoiser, estimate
 from companion.runtime import progress_bar
-from companion.schedule import Batch, Schedule, per_example, score_from_x_0
+from companion.schedule import Batch, Schedule, noise_from_x_0, per_example, score_from_x_0
 
 
 class NoiseConditionalScore(nn.Module):
@@ -196,6 +196,39 @@ def score_from_denoiser(
         return score_from_x_0(schedule, x_t, t, estimate(denoiser, x_t, schedule.times[t]))
 
     return score_at_t
+
+
+def noise_conditional_score(
+    denoiser: Denoiser, schedule: Schedule
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `score_at_sigma(x, sigma)`, of data with noise of standard deviation sigma, from an estimate of x_0.
+
+    A denoiser is a noise-conditional score model: x / sqrt(1 + sigma^2) is x_t where sigma^2 is 1 / SNR_t, and
+    the score is -noise_hat / sigma. The time is the nearest that the schedule has, in log sigma, so that between
+    two levels the estimate of the noise is off by a little: with 1000 steps by one or two percent. Beyond
+    the levels of t = 1 and T it refuses sigma.
+
+    Args:
+        denoiser: estimates x_0; t is taken from `schedule.times`.
+        schedule: the noise; its own levels are `schedule.snr[t] ** -0.5`.
+
+    Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 11.
+    """
+    levels = -schedule.log_snr[1:] / 2
+    between = (levels[:-1] + levels[1:]) / 2
+    low, high = levels[[0, -1]].exp().tolist()
+
+    def score_at_sigma(x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
+        checks.shape((len(x),), sigma=sigma)
+        if checks.reads_at_once(sigma):
+            # A level of the schedule, rounded to the precision of sigma, is one still.
+            checks.within(low * (1 - 1e-6), high * (1 + 1e-6), sigma=sigma)
+        t = torch.bucketize(sigma.log(), between.to(sigma)) + 1
+        x_t = x / per_example((1 + sigma**2).sqrt(), x)
+        x_hat = estimate(denoiser, x_t, schedule.times[t])
+        return -noise_from_x_0(schedule, x_t, t, x_hat) / per_example(sigma, x)
+
+    return score_at_sigma
 
 
 def langevin_sample(
