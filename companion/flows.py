@@ -47,7 +47,7 @@ def probability_flow(
             exceed 0; if x is not finite, or a tolerance not positive.
         FloatingPointError: if the score is not finite, or the solver cannot keep the error.
 
-    Source: Song et al. 2021 (score SDE), section 4.3. Book: chapter 11.
+    Source: Song et al. 2021 (score SDE), section 4.3. Book: chapter 12.
     """
     checks.batch(2, x=x)  # of a NaN the solver would never return
     checks.function(score_at_level=score_at_level)
@@ -88,7 +88,7 @@ def ode_log_prob(
         FloatingPointError: as `probability_flow`.
 
     Source: Song et al. 2021 (score SDE), section 4.3; probes: Grathwohl et al. 2019.
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.batch(2, x=x)
     checks.function(score_at_level=score_at_level)
@@ -122,7 +122,7 @@ def flow_velocity(x_u: Batch, u: Float[Tensor, "batch"], x_hat: Batch) -> Batch:
         TypeError: if x_u is not floating-point, or x_hat has another dtype.
         ValueError: if an entry of `u` is not above 0 and at most 1, or a shape does not fit.
 
-    Source: Lipman et al. 2023; Liu et al. 2023. Book: chapter 11.
+    Source: Lipman et al. 2023; Liu et al. 2023. Book: chapter 12.
     """
     checks.floating(x_u=x_u)
     checks.like(x_u, x_hat=x_hat)
@@ -145,7 +145,7 @@ def straight_line(
     Raises:
         ValueError: if an entry of `u` is not in [0, 1).
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.floating(u=u)
     if not bool(((u >= 0) & (u < 1)).all()):

@@ -37,7 +37,7 @@ def classifier_free_loss(
         ValueError: if `drop` is not in [0, 1], the network has no classes, or a label is
             none of them.
 
-    Source: Ho & Salimans 2022, Algorithm 1. Book: chapter 12.
+    Source: Ho & Salimans 2022, Algorithm 1. Book: chapter 13.
     """
     checks.in_range(0, 1, drop=drop)
     any_class = _check_classes(model.denoiser, label)
@@ -65,7 +65,7 @@ def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) 
         ValueError: if the network has no classes, a label is none of them, or `scale` is not
             finite.
 
-    Source: Ho & Salimans 2022, eq. 6. Book: chapter 12.
+    Source: Ho & Salimans 2022, eq. 6. Book: chapter 13.
     """
     checks.finite(scale=torch.tensor(scale))
     any_class = torch.full_like(label, _check_classes(denoiser, label))
@@ -114,7 +114,7 @@ def posterior_denoiser(
             not positive, or `cov` is not symmetric positive semi-definite; from calls, if y
             belongs to another number of examples, or these differ in t.
 
-    Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others. Book: chapter 12.
+    Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others. Book: chapter 13.
     """
     checks.function(denoiser=denoiser)
     checks.shape(("measurements", "dim"), A=A)

@@ -73,7 +73,7 @@ def autocast() -> AbstractContextManager[Any]:
 def to_device(model: Module) -> Module:
     """Move the model to `device()`; at full scale on CUDA put channels last in memory, as convolutions prefer.
 
-    Book: chapter 12.
+    Book: chapter 13.
     """
     if device().type == "cuda" and scale() == "full":
         model = model.to(memory_format=torch.channels_last)

@@ -226,7 +226,7 @@ def inpaint_sample(
             `repeats` is below 1.
 
     Source: replacement: Song et al. 2021 (score SDE), appendix I.2; repetition:
-        Lugmayr et al. 2022, Algorithm 1. Book: chapter 12.
+        Lugmayr et al. 2022, Algorithm 1. Book: chapter 13.
     """
     checks.floating(x_T=x_T)
     checks.at_least(1, repeats=repeats)

@@ -198,6 +198,21 @@ class Schedule(nn.Module):
         checks.in_range(2, self.num_steps, num=num)
         return self.strided(torch.linspace(1, self.num_steps, num).round().long())
 
+    def trailing(self, num: int) -> "Schedule":
+        """The schedule of `num` equal steps from T to the data: T/num, 2T/num, ..., T, rounded.
+
+        `evenly` spends its last step on the little noise that is left at t = 1; here all count.
+        It matters where a sampler looks back, as `dpm_solver_sample` does, and steps are few.
+
+        Raises:
+            ValueError: if `num` is not in 1..T.
+
+        Source: Lin et al. 2024, section 3.3.
+        """
+        checks.at_least(1, num=num)
+        checks.in_range(1, self.num_steps, num=num)
+        return self.strided(torch.linspace(0, self.num_steps, num + 1)[1:].round().long())
+
     def check_times(self, t: int | Int[Tensor, "*batch"], name: str = "t", low: int = 1) -> None:
         """Refuse times that are no integers, or outside `low`..T.
 
@@ -303,7 +318,7 @@ def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
     """sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v: no division, at any t.
 
     Source: v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0, Salimans & Ho 2022.
-    Book: chapter 10.
+    Book: chapter 12.
     """
     signal, noise_std = _scales(schedule, x_t, t)
     return signal * x_t - noise_std * v

@@ -18,7 +18,7 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 from companion import checks
 from companion.denoisers import Denoiser, estimate
 from companion.runtime import progress_bar
-from companion.schedule import Batch, Schedule, per_example, score_from_x_0
+from companion.schedule import Batch, Schedule, noise_from_x_0, per_example, score_from_x_0
 
 
 class NoiseConditionalScore(nn.Module):
@@ -35,7 +35,7 @@ class NoiseConditionalScore(nn.Module):
         ValueError: if `sigmas` are not positive and falling.
 
     Source: Song & Ermon 2019, section 4.1; over sigma: Song & Ermon 2020, technique 3.
-    Book: chapter 11.
+    Book: chapter 12.
     """
 
     sigmas: Tensor
@@ -67,7 +67,7 @@ def noise_levels(sigmas: Sequence[float] | Float[Tensor, "levels"]) -> Float[Ten
         TypeError: if they are no numbers.
         ValueError: if there is none, or they are not finite, positive and falling.
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
     levels = checks.numbers(sigmas=sigmas).detach().clone()
     checks.shape(("levels",), sigmas=levels)
@@ -86,7 +86,7 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
     Raises:
         ValueError: if not sigma_1 > sigma_L > 0, or `num` is below 2.
 
-    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020. Book: chapter 11.
+    Source: Song & Ermon 2019, section 4.1; how to choose: Song & Ermon 2020. Book: chapter 12.
     """
     checks.at_least(2, num=num)
     checks.positive(sigma_1=sigma_1, sigma_L=sigma_L)
@@ -112,7 +112,7 @@ def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Flo
         ValueError: if x has no examples, or a value that is not finite.
 
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.data(model, x)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
@@ -132,7 +132,7 @@ def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
     Raises:
         TypeError: if x is not floating-point.
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.floating(x=x)
     with_graph = torch.is_grad_enabled() and x.requires_grad
@@ -159,7 +159,7 @@ def noisy_mixture(
         TypeError: if `data` is no mixture.
         ValueError: if `scale` is not finite, or `noise_var` negative.
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
     checks.instance(MixtureSameFamily, data=data)
     largest = torch.finfo(torch.double).max
@@ -187,7 +187,7 @@ def score_from_denoiser(
         denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: the noise.
 
-    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 11.
+    Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 12.
     """
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
@@ -196,6 +196,39 @@ def score_from_denoiser(
         return score_from_x_0(schedule, x_t, t, estimate(denoiser, x_t, schedule.times[t]))
 
     return score_at_t
+
+
+def noise_conditional_score(
+    denoiser: Denoiser, schedule: Schedule
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `score_at_sigma(x, sigma)`, of data with noise of standard deviation sigma, from an estimate of x_0.
+
+    A denoiser is a noise-conditional score model: x / sqrt(1 + sigma^2) is x_t where sigma^2 is 1 / SNR_t, and
+    the score is -noise_hat / sigma. The time is the nearest that the schedule has, in log sigma, so that between
+    two levels the estimate of the noise is off by a little: with 1000 steps by one or two percent. Beyond
+    the levels of t = 1 and T it refuses sigma.
+
+    Args:
+        denoiser: estimates x_0; t is taken from `schedule.times`.
+        schedule: the noise; its own levels are `schedule.snr[t] ** -0.5`.
+
+    Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 11.
+    """
+    levels = -schedule.log_snr[1:] / 2
+    between = (levels[:-1] + levels[1:]) / 2
+    low, high = levels[[0, -1]].exp().tolist()
+
+    def score_at_sigma(x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
+        checks.shape((len(x),), sigma=sigma)
+        if checks.reads_at_once(sigma):
+            # A level of the schedule, rounded to the precision of sigma, is one still.
+            checks.within(low * (1 - 1e-6), high * (1 + 1e-6), sigma=sigma)
+        t = torch.bucketize(sigma.log(), between.to(sigma)) + 1
+        x_t = x / per_example((1 + sigma**2).sqrt(), x)
+        x_hat = estimate(denoiser, x_t, schedule.times[t])
+        return -noise_from_x_0(schedule, x_t, t, x_hat) / per_example(sigma, x)
+
+    return score_at_sigma
 
 
 def langevin_sample(
@@ -217,7 +250,7 @@ def langevin_sample(
     Raises:
         ValueError: if `step_size` is not positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, eq. 4. Book: chapter 11.
+    Source: Song & Ermon 2019, eq. 4. Book: chapter 12.
     """
     checks.positive(step_size=step_size)
     checks.at_least(1, num_steps=num_steps)
@@ -256,7 +289,7 @@ def annealed_langevin_sample(
         ValueError: if `sigmas` are not positive and falling, `step_size` is not
             positive, or `num_steps` is below 1.
 
-    Source: Song & Ermon 2019, Algorithm 1. Book: chapter 11.
+    Source: Song & Ermon 2019, Algorithm 1. Book: chapter 12.
     """
     levels = noise_levels(sigmas)
     checks.positive(step_size=step_size)

@@ -479,6 +479,8 @@ OF_DIFFUSION = [
     (lambda: S.evenly(1), "num must be at least 2; 1 was given"),
     (lambda: S.evenly(21), r"num must lie in \[2, 20\]; 21 was given"),
     (lambda: S.evenly(2.5), "num must be an integer, at least 2; 2.5 was given"),
+    (lambda: S.trailing(0), "num must be at least 1; 0 was given"),
+    (lambda: S.trailing(21), r"num must lie in \[1, 20\]; 21 was given"),
     (lambda: schedule.add_noise(S, X, 21, X), r"t must lie in \[0, 20\]; 21 was given"),
     (lambda: schedule.add_noise(S, X, -1, X), "t must be at least 0; -1 was given"),
     (lambda: schedule.add_noise(S, X, T5[:2], X), r"t must have shape \(5,\); \(2,\) was given"),

@@ -7,13 +7,14 @@ import pytest
 import torch
 from tiny_recipes import card, recipes
 
-from companion.ddpm import image_ddpm
+from companion import runtime
+from companion.ddpm import Ddpm, image_ddpm, noise_errors
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
 from companion.schedule import linear_schedule
 from companion.zoo import experiments, train, weights
 from companion.zoo.experiments import compare_scales, compare_steps, record
-from companion.zoo.pretrained import SAMPLERS
+from companion.zoo.pretrained import SAMPLERS, pretrained
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import RecordCard, card_names, load_record, save_weights
 
@@ -35,6 +36,7 @@ def test_samples_come_with_the_errors_at_every_time(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(RECIPES, "ddpm-digits", few)
     train("ddpm-digits", tmp_path)
+    monkeypatch.setattr(runtime, "autocast", partial(torch.autocast, "cpu", torch.bfloat16))
     written = record("ddpm-digits", num=130, examples=50, out=tmp_path)
     found, card = load_record("ddpm-digits-samples", tmp_path)
     assert card == written and card_names(RecordCard) == ["ddpm-digits-samples"]
@@ -46,6 +48,14 @@ def test_samples_come_with_the_errors_at_every_time(tmp_path, monkeypatch):
     command = "python -m companion record ddpm-digits --kind samples --num 130 --examples 50"
     assert card.command == command and card.model == "ddpm-digits"
     assert card.metric_value == pytest.approx(error[1:].mean().item())
+    # Samples may be drawn in bfloat16, but errors are measured in float32.
+    x = few.prepare(few.examples("test")[0][:50])
+    model = pretrained("ddpm-digits", tmp_path)
+    assert isinstance(model, Ddpm)
+    torch.manual_seed(few.seed)
+    with torch.no_grad():
+        again = torch.cat([noise_errors(model, x, [t]) for t in range(1, 13)]).double().mean(1)
+    torch.testing.assert_close(error[1:], again, rtol=1e-5, atol=0)
     # The estimate does no worse than none, "the noise is 0", at any time, and better in the middle.
     assert error.max() < 1.1 and error[6] < 0.5
 

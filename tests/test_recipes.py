@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from companion.data import SCENE_FACTORS, render_scenes
 from companion.training import fit
 from companion.zoo import recipes as module
-from companion.zoo.architectures import codes, decoded
+from companion.zoo.architectures import codes, decoded, told
+from companion.zoo.measures import squared_error_of_drawings
 from companion.zoo.recipes import RECIPES, cosine, recipe, relaxing, warming
 
 
@@ -15,7 +17,8 @@ def examples_like(recipe, num):
     levels = 17 if recipe.data == "digits" else 256
     images = torch.randint(levels, (num, *shapes.get(recipe.data, (3, 32, 32)))) / (levels - 1)
     x = recipe.prepare(images)
-    return (x, torch.arange(num)) if recipe.labels else (x,)
+    labels = torch.rand(num, 5) if recipe.data == "scenes" else torch.arange(num)
+    return (x, labels) if recipe.labels else (x,)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -85,3 +88,30 @@ def test_scenes_are_two_samples(monkeypatch):
     assert asked == [20_000, 2_000]
     assert train.shape == test.shape == (20, 3, 32, 32)
     assert not any((train == one).flatten(1).all(1).any() for one in test)
+    images, factors = RECIPES["ddpm-scenes"].examples("train")
+    assert asked[-1] == 60_000 and torch.equal(images, train)
+    torch.testing.assert_close(render_scenes(factors), images)
+
+
+def test_networks_are_told_factors_from_minus_1_to_1():
+    low, high = torch.tensor(list(SCENE_FACTORS.values())).T
+    given = told(torch.stack([low, (low + high) / 2, high]))
+    torch.testing.assert_close(given, torch.tensor([[-1.0], [0.0], [1.0]]).expand(3, 5))
+
+
+def test_a_drawing_is_scored_against_the_scene_of_its_causes(unchecked):
+    images, factors, _ = module.scenes(3, seed=2)
+    x = 2 * images - 1
+
+    class Knows(torch.nn.Module):
+        """A denoiser that draws the scene it is told."""
+
+        def forward(self, x_t, t, label):
+            torch.testing.assert_close(label, told(factors))
+            return x
+
+    model = RECIPES["ddpm-scenes"].model()
+    model.denoiser = Knows()
+    assert squared_error_of_drawings(model, x, factors).abs().max() < 1e-6
+    other = squared_error_of_drawings(model, x.flip(0), factors)
+    torch.testing.assert_close(other, (images - images.flip(0)).square().flatten(1).sum(1))

@@ -19,6 +19,7 @@ from companion.score import (
     exact_score,
     geometric_noise_levels,
     langevin_sample,
+    noise_conditional_score,
     noisy_mixture,
     score_from_denoiser,
 )
@@ -41,6 +42,47 @@ def test_a_denoiser_knows_the_score_of_the_noisy_data() -> None:
         noise, -LINEAR.noise_var[t, None].sqrt() * score, rtol=1e-10, atol=1e-11
     )
     assert (noise + score).abs().max() > 1
+
+
+def test_a_denoiser_knows_the_score_of_data_with_noise_of_any_size() -> None:
+    score_at_sigma = noise_conditional_score(DENOISER, LINEAR)
+    levels = LINEAR.snr.rsqrt()
+    x = torch.randn(50, 2, dtype=F64)
+    t = 20 * torch.arange(1, 51)
+    score = score_at_sigma(x, levels[t])
+    halfway = (levels[t - 1] * levels[t]).sqrt()
+    near = score_at_sigma(x, halfway)
+    for i in range(50):
+        one, level, between = x[i : i + 1], levels[t[i]], halfway[i]
+        expected = exact_score(noisy_mixture(MIXTURE, 1.0, level**2).log_prob, one)
+        torch.testing.assert_close(score[i : i + 1], expected, rtol=1e-9, atol=1e-11)
+        # Between two levels the time of one of them serves.
+        expected = exact_score(noisy_mixture(MIXTURE, 1.0, between**2).log_prob, one)
+        assert (near[i : i + 1] / expected - 1).abs().max() < 0.03
+    for sigma in (levels[1], levels[-1]):  # rounded, they may lie outside by a little
+        rounded = score_at_sigma(x[:1], sigma.float()[None])
+        torch.testing.assert_close(rounded, score_at_sigma(x[:1], sigma[None]), rtol=1e-6, atol=0)
+    for sigma in (0.9 * levels[1], 1.1 * levels[-1]):
+        with pytest.raises(ValueError, match="sigma must lie in"):
+            score_at_sigma(x[:1], sigma[None])
+    with pytest.raises(ValueError, match=r"sigma must have shape \(50,\)"):
+        score_at_sigma(x, levels[:2])
+
+
+def test_langevin_runs_on_the_score_of_a_denoiser() -> None:
+    levels = LINEAR.snr.rsqrt()[torch.arange(1000, 100, -300)]
+    start = levels[0] * torch.randn(6, 2, dtype=F64)
+
+    def exact(x: Tensor, sigma: Tensor) -> Tensor:
+        return exact_score(noisy_mixture(MIXTURE, 1.0, sigma[0] ** 2).log_prob, x)
+
+    ends = []
+    for score in (noise_conditional_score(DENOISER, LINEAR), exact):
+        torch.manual_seed(0)
+        *_, x = annealed_langevin_sample(score, start, levels, 0.02, 3)
+        ends.append(x)
+    torch.testing.assert_close(*ends, rtol=1e-8, atol=1e-9)
+    assert (ends[0] - start).abs().min() > 0
 
 
 def test_a_strided_schedule_tells_its_times() -> None:

@@ -252,6 +252,26 @@ def test_a_class_is_given_or_not() -> None:
     torch.testing.assert_close(model.embed(t, torch.tensor([1, 1])), e * e.sigmoid())
 
 
+def test_factors_are_told_or_not_each_by_itself() -> None:
+    model = tiny(num_factors=2)
+    x_t, t = inputs(2)
+    told = torch.tensor([[0.3, -0.7], [0.3, math.nan]])
+    both, one, none = (
+        model(x_t, t, torch.tensor([row, row]))
+        for row in ([0.3, -0.7], [0.3, math.nan], [math.nan, math.nan])
+    )
+    assert torch.equal(none, model(x_t, t)) and none.isfinite().all()
+    torch.testing.assert_close(model(x_t, t, told), torch.stack([both[0], one[1]]))
+    # A factor that is not told is no factor of 0.
+    zero = model(x_t, t, torch.tensor([[0.3, 0.0]] * 2))
+    for first, second in ((both, one), (one, none), (one, zero)):
+        assert not torch.allclose(first, second, atol=1e-4)
+    with pytest.raises(ValueError, match="factors must have shape .2, 2.; .2, 3. was given"):
+        model(x_t, t, torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="num_classes or num_factors must be left out"):
+        tiny(num_factors=2, num_classes=3)
+
+
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_the_layout_in_memory_does_not_matter(conditioning: Any) -> None:
     model = tiny(conditioning=conditioning, attention_sides=(8,)).double()

@@ -74,7 +74,7 @@ def concordance(book: Book) -> dict[str, Any]:
 
 def chapter_number(book: Book, docname: str) -> str:
     """The chapter that a page counts as in coverage.tsv."""
-    return str(book.pages[docname].chapter or (0 if docname == "book/landscape" else 13))
+    return str(book.pages[docname].chapter or (0 if docname == "book/landscape" else 14))
 
 
 def errata(book: Book) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def heading(page: Page) -> str:
 
 def where(chapter: str) -> str:
     """A chapter's name in the tables."""
-    return {"0": "landscape", "13": "appendices"}.get(chapter, f"chapter {chapter}")
+    return {"0": "landscape", "14": "appendices"}.get(chapter, f"chapter {chapter}")
 
 
 PAGES = {

@@ -142,7 +142,7 @@ ROWS = (
         "diffusion",
         "Diffusion\nmodel",
         r"$T = 100, \ldots, 1000$",
-        "chapters 9 to 12",
+        "chapters 9 to 13",
         "$q$: nothing to learn, it only adds noise",
     ),
 )

@@ -60,7 +60,7 @@ FAMILIES = (  # group, its note, color, ink, leaves (name, what it defines, wher
         (
             ("Variational autoencoder", r"one latent: $p_\theta(x\,|\,z)\,p(z)$", "ch. 3–7"),
             ("Hierarchical VAE", r"a chain of latents $z_1,\ldots,z_T$", "ch. 8"),
-            ("Diffusion model", r"a long chain, inference fixed", "ch. 9–12"),
+            ("Diffusion model", r"a long chain, inference fixed", "ch. 9–13"),
         ),
     ),
     (
@@ -68,7 +68,7 @@ FAMILIES = (  # group, its note, color, ink, leaves (name, what it defines, wher
         GREEN,
         GREEN_INK,
         (
-            ("Score-based model", r"$s_\theta(x)\approx\nabla_x\log p(x)$", "ch. 11"),
+            ("Score-based model", r"$s_\theta(x)\approx\nabla_x\log p(x)$", "ch. 12"),
             ("Energy-based model", r"$p_\theta(x)\propto e^{-E_\theta(x)}$", ""),
         ),
     ),

@@ -62,7 +62,7 @@ class TimeMlp(nn.Module):
         ValueError: if there is no layer, a size is below 1, or `width` is no multiple of
             4; from calls, if a shape does not fit.
 
-    Book: chapter 11.
+    Book: chapter 12.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int], width: int = 64) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise, starmap
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -21,6 +22,9 @@ from companion import checks
 from companion.networks.embeddings import SinusoidalEmbedding
 from companion.networks.mlp import mlp
 from companion.networks.residual import start_at_zero
+
+Condition: TypeAlias = Int[Tensor, "batch"] | Float[Tensor, "batch num_factors"]
+"""The class of each image, or the factors that it was made from."""
 
 
 class ShiftedNorm(nn.Module):
@@ -131,7 +135,7 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """A network of a noisy image, a time and, with `num_classes`, a class label.
+    """A network of a noisy image, a time and, with `num_classes`, a class label, or with `num_factors` its causes.
 
     The loss decides what it predicts, such as the noise; it knows of no noise schedule.
     Its output starts at zero.
@@ -151,11 +155,13 @@ class UNet(nn.Module):
             `AdaptiveNorm`.
         num_classes: labels are 0, ..., num_classes - 1, and `num_classes` itself is the
             null label, for no class. Without it the network takes no label.
+        num_factors: how many numbers, near [-1, 1], an image may be told to have been made
+            from, such as the causes of a scene; NaN stands for one that is not told.
 
     Raises:
         ValueError: if a size is below 1, `channels` is no multiple of 4, a side cannot
-            be halved for each level but the first, or no feature map has a height
-            named in `attention_sides`.
+            be halved for each level but the first, no feature map has a height
+            named in `attention_sides`, or `num_classes` and `num_factors` are both given.
 
     Source: Ho et al. 2020, appendix B; the null label, Ho & Salimans 2022.
     Book: chapter 10.
@@ -171,10 +177,13 @@ class UNet(nn.Module):
         embedding: Callable[[int], nn.Module] = SinusoidalEmbedding,
         conditioning: Callable[[int, int], nn.Module] = ShiftedNorm,
         num_classes: int | None = None,
+        num_factors: int | None = None,
     ) -> None:
         super().__init__()
-        _check(image_shape, channels, multipliers, blocks, attention_sides, num_classes)
+        _check(image_shape, channels, multipliers, blocks, attention_sides)
+        _check_conditions(num_classes, num_factors)
         self.image_shape, self.num_classes = tuple(image_shape), num_classes
+        self.num_factors = num_factors
         widths, num_colors = [channels * m for m in multipliers], image_shape[0]
         steps, size = list(pairwise(widths)), 4 * channels  # size of the embedding
         block = partial(Block, num_embedding=size, conditioning=conditioning)
@@ -188,6 +197,7 @@ class UNet(nn.Module):
         self.label = nn.Embedding(num_classes + 1, size) if num_classes else None
         if self.label is not None:  # no class says anything yet
             nn.init.zeros_(self.label.weight)
+        self.factors = mlp([2 * num_factors, size, size], nn.SiLU) if num_factors else None
         levels = range(len(widths))
         self.enter = conv(num_colors, widths[0])
         self.down = nn.ModuleList(level(i, num_skip=0) for i in levels)
@@ -204,9 +214,9 @@ class UNet(nn.Module):
         self,
         x_t: Float[Tensor, "batch channels height width"],
         t: Real[Tensor, "batch"],
-        label: Int[Tensor, "batch"] | None = None,
+        label: Condition | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """The prediction, such as that of the noise; without a label, for no class."""
+        """The prediction, such as that of the noise; without a label, or factors, for none."""
         self._check_inputs(x_t, t, label)
         e, h, skips = self.embed(t, label), self.enter(x_t), []
         for level, shrink in zip(self.down, self.shrink, strict=True):
@@ -223,10 +233,15 @@ class UNet(nn.Module):
         return self.exit(h).to(x_t)  # autocast gives bfloat16
 
     def embed(
-        self, t: Real[Tensor, "batch"], label: Int[Tensor, "batch"] | None = None
+        self, t: Real[Tensor, "batch"], label: Condition | None = None
     ) -> Float[Tensor, "batch num_embedding"]:
-        """The embedding of time and class."""
+        """The embedding of time and class, or factors."""
         e = self.time(t)
+        if self.factors is not None:
+            if label is None:
+                label = e.new_full((len(t), self.num_factors), math.nan)
+            told = ~label.isnan()
+            e = e + self.factors(torch.cat([label.where(told, 0), told], dim=1))
         if self.label is not None:
             if label is None:  # the last row is the null label
                 label = torch.full_like(t, len(self.label.weight) - 1, dtype=torch.long)
@@ -238,6 +253,10 @@ class UNet(nn.Module):
         checks.precision(self, x_t=x_t)
         checks.shape((len(x_t),), t=t)
         if label is None:
+            return
+        if self.num_factors is not None:
+            checks.shape((len(x_t), self.num_factors), factors=label)
+            checks.precision(self, factors=label)
             return
         if self.num_classes is None:
             raise ValueError(
@@ -284,13 +303,16 @@ def small_unet(
 
 
 def mnist_unet(
-    image_shape: tuple[int, int, int] = (1, 28, 28), num_classes: int | None = None
+    image_shape: tuple[int, int, int] = (1, 28, 28),
+    num_classes: int | None = None,
+    num_factors: int | None = None,
 ) -> UNet:
     """Return a U-Net of 1.9 million parameters, which one CPU core can train on MNIST.
 
     Most of its parameters work at the coarsest side, where they cost least. Book: chapter 10.
     """
-    return UNet(image_shape, 32, (1, 2, 4), blocks=1, num_classes=num_classes)
+    network = partial(UNet, num_classes=num_classes, num_factors=num_factors)
+    return network(image_shape, 32, (1, 2, 4), blocks=1)
 
 
 def large_unet(
@@ -306,11 +328,10 @@ def _check(
     multipliers: Sequence[int],
     blocks: int,
     attention_sides: Sequence[int],
-    num_classes: int | None,
 ) -> None:
     checks.sizes(3, image_shape=image_shape)
     checks.sizes(1, multipliers=multipliers)
-    checks.at_least(1, blocks=blocks, num_classes=1 if num_classes is None else num_classes)
+    checks.at_least(1, blocks=blocks)
     checks.at_least(4, channels=channels)
     if channels % 4:
         raise ValueError(f"channels must be a multiple of 4; {channels} was given")
@@ -325,3 +346,11 @@ def _check(
         raise ValueError(
             f"attention_sides must be among the heights of the feature maps, {sides}; {list(attention_sides)} was given"
         )
+
+
+def _check_conditions(num_classes: int | None, num_factors: int | None) -> None:
+    given = {"num_classes": num_classes, "num_factors": num_factors}
+    given = {name: num for name, num in given.items() if num is not None}
+    checks.at_least(1, **given)
+    if len(given) > 1:
+        raise ValueError(f"num_classes or num_factors must be left out; {given} was given")

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import runtime
-from companion.data import binarize
+from companion.data import SCENE_FACTORS, binarize
 from companion.ddpm import Ddpm, image_ddpm
 from companion.denoisers import NoisePredictor, VPredictor
 from companion.hierarchical_vae import HierarchicalVae
@@ -74,6 +74,18 @@ def classes_ddpm() -> Ddpm:
 def joint_ddpm() -> Ddpm:
     """A DDPM of digits with and without their class, on the cosine schedule; 1.9 million parameters."""
     return image_ddpm(mnist_unet(num_classes=10), cosine_schedule(1000))
+
+
+def scene_ddpm() -> Ddpm:
+    """A DDPM of the images of `companion.data.scenes` with and without their five causes; 2 million parameters."""
+    network = mnist_unet((3, 32, 32), num_factors=len(SCENE_FACTORS))
+    return image_ddpm(network, cosine_schedule(1000))
+
+
+def told(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 5"]:
+    """The factors of scenes as the network of `scene_ddpm` is told them: from -1 to 1, each over its range."""
+    low, high = factors.new_tensor(list(SCENE_FACTORS.values())).T
+    return 2 * (factors - low) / (high - low) - 1
 
 
 def digit_score() -> NoiseConditionalScore:

@@ -1,7 +1,6 @@
 """Records: what a chapter shows of hundreds of samples, drawn once, with a measurement on a card."""
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from companion.networks.classifier import DigitClassifier
 from companion.samplers import ancestral_sample, ddim_sample, in_chunks
 from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
 from companion.zoo.recipes import recipe
-from companion.zoo.runs import measurement, provenance
+from companion.zoo.runs import Start, measurement, provenance
 from companion.zoo.weights import RecordCard, save_tensors, writable_folder
 
 
@@ -66,7 +65,7 @@ def record(
         OSError: if `out` cannot be written, which is tried first.
     """
     checks.at_least(1, num=num, examples=examples)
-    chosen, start = recipe(name), time.monotonic()
+    chosen, start = recipe(name), Start.now()
     out = writable_folder(out)
     model = pretrained(name, folder, runtime.device())
     if kind == "reference":
@@ -97,7 +96,7 @@ def record(
 
 
 def _write(
-    name: str, kind: str, found: Record, start: float, seed: int, command: str, out: Path
+    name: str, kind: str, found: Record, start: Start, seed: int, command: str, out: Path
 ) -> RecordCard:
     origin = provenance(start, seed) | {"name": f"{name}-{kind}", "command": command}
     card = RecordCard(model=name, **origin, **measurement(found.metric, found.values))
@@ -125,13 +124,13 @@ def reference(judge: DigitClassifier, train: Tensor, test: Tensor, *, size: int 
 def samples_and_errors(model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int) -> Record:
     """Draw with all of the model's steps, and measure its estimate of the noise at every time on x.
 
-    The samples have 256 levels. Entry t of the errors, and of their standard errors, belongs to time t.
+    The samples have 256 levels. Entry t of the errors, and of their standard errors, belongs to time t; they are
+    measured in the precision of x, since bfloat16 is coarser than the noise next to the data.
     """
-    T = model.num_latents
+    T, samples = model.num_latents, []
+    times = tqdm(range(1, T + 1), "errors")
+    errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
     with runtime.autocast():
-        times = tqdm(range(1, T + 1), "errors")
-        errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
-        samples = []
         for _ in range(0, num, CHUNK):
             for images in tqdm(ancestral_sample(model, CHUNK), "samples", T + 1):  # noqa: B007
                 pass

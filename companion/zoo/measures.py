@@ -7,12 +7,14 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from companion.data import rejects
+from companion.data import rejects, to_unit
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
 from companion.metrics import bits_per_dim, log_likelihood
+from companion.samplers import ddim_sample
 from companion.training import Loss
 from companion.vae import Vae
+from companion.zoo.architectures import told
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,18 @@ def squared_error_of_means(
     """Squared error of the decoder's mean at the mean of q(z|x), summed over the image."""
     mean = model.likelihood(model.posterior(x).mean).mean
     return (mean - x).square().flatten(1).sum(1)
+
+
+def squared_error_of_drawings(
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"], factors: Float[Tensor, "batch 5"]
+) -> Float[Tensor, "batch"]:
+    """Squared error of a scene drawn for these factors, summed over the image, with colors on [0, 1]."""
+
+    def denoiser(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        return model.denoiser(x_t, t, told(factors), *condition)
+
+    *_, drawn = ddim_sample(denoiser, model.schedule.evenly(20), torch.randn_like(x))
+    return (to_unit(drawn) - to_unit(x)).square().flatten(1).sum(1)
 
 
 def cross_entropy(

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from companion import autoencoder, runtime
 from companion.data import TOYS, binarize, load, scenes, to_symmetric, to_unit, toy_density
@@ -15,6 +16,7 @@ from companion.elbo import elbo_loss, importance_weighted_loss
 from companion.guidance import classifier_free_loss
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.networks.classifier import DigitClassifier
+from companion.schedule import Schedule
 from companion.score import denoising_score_matching_loss
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
@@ -54,15 +56,31 @@ def v_loss_of_classes(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
 
 
 def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
-    """Squared error of v, with half of the labels dropped, mostly at times when a digit is decided or finished.
-
-    Those of a signal-to-noise ratio below 0.001 hardly count, and the last few before the data count more.
-    """
-    snr, t = model.schedule.snr, torch.arange(model.num_latents + 1).clamp(min=1)
-    time_weights = (snr / 0.01).clamp(0.1, 1) + 10 / t.to(snr)
-    p = time_weights / time_weights[1:].sum()
-    weight = model.num_latents * p / model.schedule.noise_var
+    """Squared error of v, with half of the labels dropped, mostly at times when a digit is decided or finished."""
+    weight, time_weights = _decisive(model.schedule, 0.01)
     return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
+
+
+def scene_loss(model: Ddpm, x: Tensor, factors: Tensor) -> Tensor:
+    """Squared error of v, mostly at times when a scene is decided or finished, and of a tenth it is told no cause.
+
+    Color covers the whole image, so that much is decided where there is still little signal.
+    """
+    weight, time_weights = _decisive(model.schedule, 0.001)
+    dropped = torch.rand(len(x), 1, device=x.device) < 0.1
+    factors = architectures.told(factors).masked_fill(dropped, math.nan)
+    return denoising_loss(model, x, weight, factors, time_weights=time_weights)
+
+
+def _decisive(schedule: Schedule, low: float) -> tuple[Tensor, Tensor]:
+    """The weights of v's squared error by time, and how often to draw each time.
+
+    Times with a signal-to-noise ratio below a tenth of `low` hardly count, and the last few before the data count more.
+    """
+    snr, t = schedule.snr, schedule.steps.to(schedule.snr)
+    time_weights = (snr / low).clamp(0.1, 1) + F.pad(10 / t, (1, 0), value=10)
+    p = time_weights / time_weights[1:].sum()
+    return schedule.num_steps * p / schedule.noise_var, time_weights
 
 
 def bound_loss(model: Ddpm, x: Tensor) -> Tensor:
@@ -101,21 +119,24 @@ class Recipe:
     # From what the model draws back to data, such as images on [0, 1].
     restore: Callable[[Tensor], Tensor] = lambda x: x
     start: str | None = None  # shipped weights to start from; what they lack stays random
+    num_scenes: int = 20_000  # to train on, if they are the data
     num_test: int | None = None  # how many test examples are measured, the first ones; None for all
     seed: int = 0  # of initialization, batches and noise, and again of the measurement
 
     def examples(self, split: str) -> tuple[Tensor, ...]:
         """The examples of a split, "train" or "test", and their labels if the recipe needs them.
 
-        Of scenes there are 20,000 to train on, and 2,000 others to test; of toys 50,000 and 10,000.
+        Those of scenes are their factors. There are 2,000 scenes to test; and 50,000 points of a toy to train on,
+        and 10,000 to test.
 
         Raises:
             FileNotFoundError: if there is neither a copy of the data set nor a network.
         """
         seed = 0 if split == "train" else 1
         if self.data == "scenes":
-            num = 20_000 if split == "train" else 2_000
-            return (scenes(num, seed, device=runtime.device()).images,)
+            num = self.num_scenes if split == "train" else 2_000
+            drawn = scenes(num, seed, device=runtime.device())
+            return drawn[:2] if self.labels else drawn[:1]
         if self.data in TOYS:
             num = 50_000 if split == "train" else 10_000
             with torch.random.fork_rng(devices=[]):
@@ -334,6 +355,21 @@ RECIPES = {
         ema=0.999,
     ),
     "ddpm-cifar10": DDPM("cifar10", architectures.color_ddpm, epochs=200, batch_size=128, lr=5e-4),
+    "ddpm-scenes": DDPM(
+        "scenes",
+        architectures.scene_ddpm,
+        loss=scene_loss,
+        metric=Measure(
+            measures.squared_error_of_drawings,
+            "squared error of an image drawn in 20 DDIM steps for the causes of a test image, "
+            "summed over its values",
+        ),
+        epochs=16,
+        labels=True,
+        ema=0.9995,
+        num_scenes=60_000,
+        num_test=500,
+    ),
     "vae-scenes": SCENES(),
     "beta-vae-scenes": SCENES(options=relaxing),
     # Once more from another start, because one training of each would not tell the two apart.

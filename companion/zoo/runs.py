@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
@@ -59,7 +59,7 @@ def train(
         OSError: if `out` cannot be written, which is tried before the training.
         FloatingPointError: if the training diverges.
     """
-    chosen = recipe(name)
+    chosen, start = recipe(name), Start.now()
     command = f"python -m companion train {name}"
     if epochs is not None:
         checks.at_least(1, epochs=epochs)
@@ -80,7 +80,7 @@ def train(
         if not resume and (out / f"{name}.safetensors").exists():
             raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
         model, minutes = _train(name, chosen, examples, unfinished, save_every)
-        origin = provenance(time.monotonic(), chosen.seed)
+        origin = provenance(start, chosen.seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 # The card describes the weights as they are stored.
@@ -121,7 +121,7 @@ def evaluate(
         FileNotFoundError: if there is neither a copy of the data nor a network.
         OSError: if `out` cannot be written, which is tried before the measurement.
     """
-    chosen, start = recipe(name), time.monotonic()
+    chosen, start = recipe(name), Start.now()
     command = f"python -m companion evaluate {name} --values"
     if samples is not None:
         checks.at_least(1, samples=samples)
@@ -151,15 +151,27 @@ def evaluate(
     return card
 
 
-def provenance(start: float, seed: int) -> dict[str, Any]:
-    """What a card says of the machine, and of the minutes since `time.monotonic()` was `start`."""
+class Start(NamedTuple):
+    """When a run began, and the commit whose code it runs, whatever is checked out before it ends."""
+
+    time: float
+    commit: str
+
+    @classmethod
+    def now(cls) -> "Start":
+        """The start of a run that begins now."""
+        return cls(time.monotonic(), runtime.commit())
+
+
+def provenance(start: Start, seed: int) -> dict[str, Any]:
+    """What a card says of the machine, and of the minutes since the start."""
     return {
-        "commit": runtime.commit(),
+        "commit": start.commit,
         "seed": seed,
         "device": runtime.device_name(),
         "scale": runtime.scale(),
         "torch": torch.__version__,
-        "minutes": round((time.monotonic() - start) / 60, 2),
+        "minutes": round((time.monotonic() - start.time) / 60, 2),
         "peak_memory_mb": runtime.peak_memory_mb(),
     }
 

@@ -1299,7 +1299,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# A Gaussian that fits the mean and the covariance does better in {numref}`fig-samples` than the standard one, and it still fails: it puts mass where there are hardly any real codes, and where the decoder was hardly trained. (The standard Gaussian sits in the middle of the cloud, so its samples do have codes nearby, and the second measure says nothing about it.) The mixture, in this one run, is nearer than the fitted Gaussian in the first measure and almost as good as real codes in the other two. So a plain autoencoder *can* be made to generate, by a second model that is fitted to its codes afterwards {cite:p}`ghosh2020`. Chapter 12 does just that with a diffusion model in the place of the mixture, and calls it latent diffusion.
+# A Gaussian that fits the mean and the covariance does better in {numref}`fig-samples` than the standard one, and it still fails: it puts mass where there are hardly any real codes, and where the decoder was hardly trained. (The standard Gaussian sits in the middle of the cloud, so its samples do have codes nearby, and the second measure says nothing about it.) The mixture, in this one run, is nearer than the fitted Gaussian in the first measure and almost as good as real codes in the other two. So a plain autoencoder *can* be made to generate, by a second model that is fitted to its codes afterwards {cite:p}`ghosh2020`. Chapter 13 does just that with a diffusion model in the place of the mixture, and calls it latent diffusion.
 #
 # Training still gave no distribution of the codes, no $p(x)$ and no bound on it. There are three limits, and each one leads to a later chapter.
 #

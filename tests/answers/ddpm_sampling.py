@@ -1,5 +1,6 @@
 """Right answers to the exercises of chapter 11, by other ways than the chapter's, and plausible wrong ones."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,15 +24,15 @@ def rooted(x_t: Tensor, noise: Tensor, alpha_bar: float, alpha_bar_next: float) 
     return alpha_bar_next * x_hat + (1 - alpha_bar_next) * noise
 
 
-def by_noise(score: Callable[..., Tensor], x_t: Tensor, alpha_bar: float) -> Tensor:
-    sigma = (1 / alpha_bar - 1) ** 0.5
-    noise = -sigma * score(x_t / alpha_bar**0.5, sigma)
-    return -noise / (1 - alpha_bar) ** 0.5
+def from_zero(S: int) -> float:
+    return math.cos(math.pi / (2 * S)) ** (2 * S)
 
 
-def by_noise_and_picture(x_u: Tensor, u: float, score: Tensor) -> Tensor:
-    noise = -u * score
-    return noise - (x_u - u * noise) / (1 - u)
+def through_zero(
+    x_before: Tensor, x_now: Tensor, before: float, now: float, after: float
+) -> Tensor:
+    slope = (x_now - x_before) / (now - before)
+    return x_before + slope * ((now + after) / 2 - before)
 
 
 RIGHT: list[tuple[Callable[..., None], Any]] = [
@@ -41,9 +42,8 @@ RIGHT: list[tuple[Callable[..., None], Any]] = [
         exercises.check_smaller_by,
         lambda lam, alpha_bar: (1 + (1 - alpha_bar) / (alpha_bar * lam)) ** -0.5,
     ),
-    (exercises.check_diffusion_score, by_noise),
-    (exercises.check_small_step, 0.04 / 101),
-    (exercises.check_velocity_from_score, by_noise_and_picture),
+    (exercises.check_variance_of_samples, from_zero),
+    (exercises.check_extrapolated, through_zero),
 ]
 WRONG: list[tuple[Callable[..., None], Any]] = [
     (exercises.check_ddim_step, mean_of_ddpm),
@@ -63,18 +63,15 @@ WRONG: list[tuple[Callable[..., None], Any]] = [
         exercises.check_smaller_by,
         lambda lam, alpha_bar: (1 + (1 - alpha_bar) / (alpha_bar * lam)) ** 0.5,
     ),
-    (exercises.check_diffusion_score, lambda score, x, alpha_bar: score(x, (1 - alpha_bar) ** 0.5)),
+    (exercises.check_variance_of_samples, lambda S: math.cos(math.pi / (2 * S)) ** S),
+    (exercises.check_variance_of_samples, lambda S: 1 - math.pi**2 / (4 * S)),
+    (exercises.check_extrapolated, lambda a, b, before, now, after: b),
     (
-        exercises.check_diffusion_score,
-        lambda score, x, alpha_bar: score(x / alpha_bar**0.5, (1 / alpha_bar - 1) ** 0.5),
+        exercises.check_extrapolated,
+        lambda a, b, before, now, after: b + (after - now) / (now - before) * (b - a),
     ),
     (
-        exercises.check_diffusion_score,
-        lambda score, x, alpha_bar: score(x / alpha_bar**0.5, 1 / alpha_bar - 1) / alpha_bar**0.5,
+        exercises.check_extrapolated,
+        lambda a, b, before, now, after: b + (now - before) / (2 * (after - now)) * (b - a),
     ),
-    (exercises.check_small_step, 4e-4),
-    (exercises.check_small_step, 4 * 0.1 * (1 - 1 / 1.01)),
-    (exercises.check_velocity_from_score, lambda x_u, u, score: -(x_u + u**2 * score) / (1 - u)),
-    (exercises.check_velocity_from_score, lambda x_u, u, score: (x_u + u * score) / (1 - u)),
-    (exercises.check_velocity_from_score, lambda x_u, u, score: -score - x_u),
 ]

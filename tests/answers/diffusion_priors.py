@@ -1,4 +1,4 @@
-"""Right answers to the exercises of chapter 12, by other ways than the chapter's, and plausible wrong ones."""
+"""Right answers to the exercises of chapter 13, by other ways than the chapter's, and plausible wrong ones."""
 
 import math
 from collections.abc import Callable

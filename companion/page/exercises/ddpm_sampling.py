@@ -1,26 +1,14 @@
-"""Checks for the exercises of chapter 11, Sampling, and the score."""
+"""Checks for the exercises of chapter 11, Sampling."""
 
-from collections.abc import Callable
+import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 
-from companion.page.exercises import Values, bisect, draws, exercise, expect_close, same_function
+from companion.page.exercises import draws, same_function
 
 X_T, NOISE = draws(2, 4, 3)
-MEAN, VAR = 0.7, 0.3  # of the data of two exercises
-POINTS = torch.linspace(-2, 2, 5, dtype=torch.double)[:, None]
-
-
-def _score(x: Tensor, sigma: float) -> Tensor:
-    """The score of that data with added noise."""
-    return (MEAN - x) / (VAR + sigma**2)
-
-
-def _score_of_flow(x_u: Tensor, u: float) -> Tensor:
-    """The score at time u of the straight line from that data to noise."""
-    return ((1 - u) * MEAN - x_u) / ((1 - u) ** 2 * VAR + u**2)
 
 
 @same_function(
@@ -61,42 +49,31 @@ def check_smaller_by(lam: float, alpha_bar: float) -> float:
 
 
 @same_function(
-    "two-noises",
-    [(_score, POINTS, 0.9), (_score, POINTS, 0.5), (_score, POINTS, 0.05)],
-    hint="Divide x_t by the factor of the image; how much noise is then added to it?",
-    remark="one model serves both",
+    "even-angle",
+    [(2,), (5,), (50,)],
+    hint="The slope of a step is the cosine of the difference of two angles.",
+    remark="half of the missing variance comes back with twice the steps",
 )
-def check_diffusion_score(_: Callable[..., Tensor], x_t: Tensor, alpha_bar: float) -> Tensor:
-    """Check `diffusion_score` on Gaussian data."""
-    x = x_t.clone().requires_grad_()
-    p = Normal(alpha_bar**0.5 * MEAN, (alpha_bar * VAR + 1 - alpha_bar) ** 0.5)
-    (gradient,) = torch.autograd.grad(p.log_prob(x).sum(), x)
-    return gradient
-
-
-@exercise("small-step")
-def check_small_step(answer: Values) -> str:
-    """Check the step size by letting the variance settle, for steps on both sides."""
-
-    def settles_below(h: float) -> bool:
-        variance = 0.01
-        for _ in range(20_000):
-            variance = (1 - h / 0.02) ** 2 * variance + h
-        return variance < 0.0101
-
-    hint = "The variance settles at s^2 / (1 - h / 4 s^2); s is a standard deviation."
-    expect_close(answer, bisect(settles_below, 0.0, 0.01), hint, rtol=1e-3)
-    return "small detail needs small steps"
+def check_variance_of_samples(S: int) -> float:
+    """Check `variance_of_samples(S)` by the recursion of the variance."""
+    angles = torch.linspace(math.pi / 2, 0, S + 1, dtype=torch.double)
+    variance = 1.0
+    for now, then in pairwise(angles):
+        x_hat = now.cos()  # over x_t
+        noise = (1 - now.cos() * x_hat) / now.sin()
+        variance *= float(then.cos() * x_hat + then.sin() * noise) ** 2
+    return variance
 
 
 @same_function(
-    "velocity",
-    [(POINTS, u, _score_of_flow(POINTS, u)) for u in (0.1, 0.5, 0.9)],
-    hint="The mean of the noise is -u times the score; x follows from x_u and the noise.",
-    remark="the same denoiser once more",
+    "second-order",
+    [(X_T, NOISE, -3.0, -1.0, 2.0), (NOISE, X_T, 0.0, 0.5, 0.75), (X_T, X_T, -1.0, 1.0, 5.0)],
+    hint="Draw a straight line through the two estimates, over the log signal-to-noise ratio.",
+    remark="an estimate that does not change is kept",
 )
-def check_velocity_from_score(x_u: Tensor, u: float, _: Tensor) -> Tensor:
-    """Check `velocity_from_score(x_u, u, score)` by regression, on Gaussian data."""
-    # noise - x has the mean -MEAN, and this covariance with x_u.
-    slope = (u - (1 - u) * VAR) / ((1 - u) ** 2 * VAR + u**2)
-    return -MEAN + slope * (x_u - (1 - u) * MEAN)
+def check_extrapolated(
+    x_hat_before: Tensor, x_hat_now: Tensor, before: float, now: float, after: float
+) -> Tensor:
+    """Check `extrapolated` by the straight line through both estimates."""
+    middle = (now + after) / 2
+    return torch.lerp(x_hat_before, x_hat_now, (middle - before) / (now - before))

@@ -1,4 +1,4 @@
-"""Checks for the exercises of chapter 12, Diffusion priors."""
+"""Checks for the exercises of chapter 13, Diffusion priors."""
 
 import torch
 from torch import Tensor

@@ -106,7 +106,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 # %% [markdown]
 # The first three rows of {numref}`fig-four-wishes` share the sampler and every weight of the network. What changes is the *denoiser* that the sampler is given, a function of $x_t$ and $t$ that is computed from the network's outputs. That is the one idea of this chapter:
 #
-# > To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`the last chapter <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and it draws from $p(x \mid \text{condition})$, as accurately as it draws from $p(x)$ without one.
+# > To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and it draws from $p(x \mid \text{condition})$, as accurately as it draws from $p(x)$ without one.
 #
 # In the second row the condition is *exaggerated*, and {ref}`what is sampled then <sec-no-known-law>` is a question of its own.
 

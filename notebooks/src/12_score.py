@@ -1,0 +1,1305 @@
+# %% [markdown]
+# # The score
+#
+# A network that was trained to remove noise knows in which direction the data lie. That direction has a name: the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it out of the noise to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
+
+# %% tags=["setup", "hide-input"]
+# The set-up cell: tools/notebooks.py writes it.
+
+# %%
+import math
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
+
+from companion import data
+from companion.data import Batches, to_symmetric, to_unit
+from companion.denoisers import MixtureDenoiser
+from companion.flows import flow_velocity, ode_log_prob, probability_flow, straight_line
+from companion.networks.mlp import TimeMlp
+from companion.page import plots
+from companion.page.exercises import score as exercises
+from companion.page.plots.style import COLORS
+from companion.page.sliders import Slider
+from companion.page.verify import autograd, exact, monte_carlo, verify
+from companion.samplers import ddim_sample, ddpm_sample
+
+# %%
+from companion.schedule import (
+    cosine_schedule,
+    linear_schedule,
+    mean_from_x_0,
+    noise_from_x_0,
+    x_0_from_v,
+)
+from companion.score import (
+    NoiseConditionalScore,
+    annealed_langevin_sample,
+    denoising_score_matching_loss,
+    exact_score,
+    geometric_noise_levels,
+    langevin_sample,
+    noisy_mixture,
+    score_from_denoiser,
+)
+from companion.training import fit
+from companion.zoo import pretrained
+from companion.zoo.yardstick import refused
+
+# %%
+shapes = data.toy_density("mixture").component_distribution
+centers, covs = shapes.mean.double() / 2, torch.diag_embed(shapes.variance).double() / 4
+lopsided = torch.tensor([8.0, 4, 2, 1, 1, 2, 4, 8]).double() / 30
+s = linear_schedule(100, 1e-3, 0.2)
+uneven_hat = MixtureDenoiser(s, lopsided, centers, covs)  # exact, and so is its score
+ring_score = uneven_hat.score_at_level
+
+# %%
+_ = torch.manual_seed(2)
+starts = torch.tensor([[-1.6, 1.2], [1.2, 1.7], [-0.6, -1.7], [1.7, -1.2], [0, 0.1]]).double()
+last_55 = s.strided(range(1, 56))
+rides = {"no noise": list(ddim_sample(uneven_hat, last_55, starts))}
+rides["fresh noise"] = list(ddpm_sample(uneven_hat, last_55, starts))
+
+# %% mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, some of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data, a ring of eight modes with unequal weights. Arrows: the score of the data with some noise.", "name": "fig-two-rides"}}
+uneven = MixtureSameFamily(Categorical(lopsided), Independent(Normal(centers, 0.125), 1))
+fig, panels = plots.figure(2, height=3.7)
+for panel, (name, film) in zip(panels, rides.items(), strict=True):
+    _ = plots.vector_field(
+        lambda x: ring_score(x.double(), torch.tensor(-0.3).double()),
+        (-2.2, 2.2, -2.2, 2.2),
+        log_prob=lambda x: uneven.log_prob(x.double()),
+        num=11,
+        x_label=f"$x_1$, {name}",
+        axes=panel,
+    )
+    for path, color in zip(torch.stack(film).unbind(1), COLORS[1:6], strict=True):
+        _ = panel.plot(*path.T, color=color, linewidth=1.2)
+        _ = panel.plot(*path[0], "o", color=color, markerfacecolor="white")
+        _ = panel.plot(*path[-1], "o", color=color)
+    _ = panel.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
+fig
+
+# %% [markdown]
+# Both rides of {numref}`fig-two-rides` end in the data, if not in the same place, and thousands of particles that start with the right distribution have the same distribution at the end of both. This chapter says why {eq}`eq-reverse-sde`. It reads the networks of the last chapters as scores, learns a score without any chain of latents, and samples with nothing else. At the end the samplers of chapter 11 are special cases of two differential equations, one of which also gives an exact likelihood.
+
+# %% [markdown]
+# (sec-score-view)=
+# ## The noise is the score
+#
+# So far the network predicted noise. {ref}`Chapter 1 <sec-denoising>` found that a denoiser knows more: the gradient of the log-density of noisy data, their {term}`score` {eq}`eq-score`. In the notation of diffusion, and for any data: with $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$,
+#
+# $$
+# \varepsilon^*(x_t, t) = - \sqrt{1 - \bar\alpha_t}\;\, \nabla \log q(x_t) .
+# $$ (eq-noise-is-score)
+#
+# The gradient is by $x_t$. Since $\hat{x}$ is determined by $x_t$ and $\varepsilon$, the same fact for the image is ({term}`Tweedie's formula`)
+#
+# $$
+# \mathbb{E}[x \mid x_t] = \frac{x_t + (1 - \bar\alpha_t)\, \nabla \log q(x_t)}{\sqrt{\bar\alpha_t}} .
+# $$ (eq-tweedie)
+#
+# :::{dropdown} Proof
+# $q(x_t) = \int q(x)\, \mathcal{N}(x_t; \sqrt{\bar\alpha_t}\, x, (1 - \bar\alpha_t) I)\, \mathrm{d}x$. The gradient of the Gaussian density is itself times $- (x_t - \sqrt{\bar\alpha_t}\, x) / (1 - \bar\alpha_t) = - \varepsilon / \sqrt{1 - \bar\alpha_t}$. So $\nabla q(x_t)$ is $q(x_t)$ times the mean of that, given $x_t$. Divide by $q(x_t)$. $\square$
+# :::
+#
+# The slides have the first formula without its factor (entry E11), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01: without it the score is wrong by a factor of a hundred there. The cell computes $\varepsilon^*$ of a mixture by Bayes' rule, and the score by automatic differentiation of its log-density, at points of five times. The checks reject the form of the slides and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
+
+# %%
+_ = torch.manual_seed(0)
+schedule = linear_schedule(1000)  # in double precision
+weights = torch.tensor([0.5, 0.3, 0.2]).double()
+means = torch.tensor([[1.0, 0.5], [-1.0, 0.0], [0.3, -1.0]]).double()
+factors = torch.tensor([[[0.4, 0], [0.2, 0.3]], [[0.3, 0], [0, 0.5]], [[0.2, 0], [-0.2, 0.3]]])
+three_covs = (factors @ factors.mT).double()
+mixture = MixtureSameFamily(Categorical(weights), MultivariateNormal(means, three_covs))
+mixture_hat = MixtureDenoiser(schedule, weights, means, three_covs)
+times = torch.tensor([1, 30, 200, 500, 1000])
+places = torch.randn(5, 8, 2).double()
+
+# %%
+best, scores, hats = [], [], []
+for t, x_t in zip(times, places, strict=True):
+    alpha_bar, var = schedule.alpha_bar[t], schedule.noise_var[t]
+    hats += [mixture_hat(x_t, t.expand(8))]
+    best += [noise_from_x_0(schedule, x_t, t, hats[-1])]
+    scores += [exact_score(noisy_mixture(mixture, alpha_bar**0.5, var).log_prob, x_t)]
+best, scores, hats = map(torch.stack, (best, scores, hats))
+var = schedule.noise_var[times].view(5, 1, 1)
+
+# %% tags=["nbval-check-output"]
+rule = exact.within(1e-12)
+verify("eq-noise-is-score", best, -(var**0.5) * scores, rule, rejects={"E11": -scores})
+root = (1 - var) ** 0.5
+wrong = {"a root too many": (places + var**0.5 * scores) / root}
+rule = exact.within(1e-10)
+verify("eq-tweedie", hats, (places + var * scores) / root, rule, rejects=wrong)
+
+# %% [markdown]
+# So a network that was trained to predict noise is a *score model*, although it was never given a density. The next figure draws its score for the points in the plane, at three times, over the density of the noisy data. Arrows are scaled in each panel; they get shorter with more noise.
+
+# %%
+toy = pretrained("ddpm-toy2d")
+learned = score_from_denoiser(toy.denoiser, s)
+component = Independent(Normal(centers, 0.125), 1)
+even = MixtureSameFamily(Categorical(torch.ones(8).double() / 8), component)
+
+# %% mystnb={"image": {"alt": "Three panels of arrows over a density. At the earliest time the arrows point to the nearest of eight small dark modes; at the next to a broad ring; at the last all point to the center of one round cloud."}, "figure": {"caption": "The score that the trained network of the plane has learned, at three of its hundred times.", "name": "fig-score-field"}}
+fig, panels = plots.figure(3, height=2.9)
+for t, panel in zip((3, 12, 30), panels, strict=True):
+    noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
+    _ = plots.vector_field(
+        lambda x, t=t: learned(x.float(), torch.full((len(x),), t)),
+        (-1.7, 1.7, -1.7, 1.7),
+        log_prob=lambda x, noisy=noisy: noisy.log_prob(x.double()),
+        num=9,
+        x_label=f"$x_1$ at $t = {t}$",
+        axes=panel,
+    )
+fig
+
+# %% [markdown]
+# The arrows of {numref}`fig-score-field` are like those of the denoising autoencoder in {ref}`chapter 1 <sec-denoising>`. How close are they to the truth, which is known here?
+
+# %%
+print("   t   error of the learned score, relative to its size")
+for t in (3, 12, 30):
+    noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
+    x_t = noisy.sample((2000,)).double()
+    true = exact_score(noisy.log_prob, x_t)
+    off = learned(x_t.float(), torch.full((2000,), t)).double() - true
+    relative = (off.square().mean() / true.square().mean()).sqrt()
+    print(f"{t:4} {relative:12.3f}")
+    assert relative < 0.4
+
+# %% [markdown]
+# The error is largest next to the data, where the score changes most from place to place.
+#
+# With the score, line 4 of {prf:ref}`alg-ddpm-sampling` reads
+#
+# $$
+# x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \big( x_t + \beta_t\, \nabla \log q(x_t) \big) + \sigma_t\, \xi :
+# $$ (eq-line-four-score)
+#
+# go uphill where noisy data are more likely, and add noise. The cell compares its mean with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. The check rejects half of the uphill step, and E11 again.
+
+# %%
+steps = zip(times, places, hats, strict=True)
+means_down = torch.stack([mean_from_x_0(schedule, x_t, t, x_hat) for t, x_t, x_hat in steps])
+alpha, beta = (values[times].view(5, 1, 1) for values in (schedule.alpha, schedule.beta))
+
+
+def uphill(share):
+    return (places + share * beta * scores) / alpha**0.5
+
+
+# %% tags=["nbval-check-output"]
+wrong = {"half": uphill(0.5), "E11": uphill(var**-0.5)}
+verify("eq-line-four-score", means_down, uphill(1.0), exact.within(1e-10), rejects=wrong)
+
+# %% [markdown]
+# **What you can say now.** Predicted noise, denoised image and score are three forms of one function; the factor between noise and score is $-\sqrt{1 - \bar\alpha_t}$.
+#
+# *Sources: B29.*
+
+# %% [markdown]
+# (sec-score-matching)=
+# ## Learning a score
+#
+# A score can be learned without a chain of latents. From here on noise is added to the data themselves, $\tilde{x} = x + \sigma \varepsilon$, and not to $\sqrt{\bar\alpha_t}\, x$; {ref}`ex-two-noises` translates. Write $p_\sigma$ for the distribution of $\tilde{x}$. Its score is not known, but the score of the noise alone, $-\varepsilon / \sigma$, is. Regression on that is enough. By {cite:t}`vincent2011`, for every model $s_\theta$,
+#
+# $$
+# \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} , \qquad \tilde{x} = x + \sigma \varepsilon .
+# $$ (eq-denoising-score-matching)
+#
+# This is {eq}`eq-excess-error` for scores: the constant is the part of the noise that $\tilde{x}$ does not determine. So *denoising score matching* fits the score of the noisy data, although that never occurs in the loss.
+#
+# The cell takes two models that are wrong in two ways and compares the difference of their losses on both sides; the constant drops out. The check rejects that there is no difference, and a difference of half the size.
+
+# %%
+_ = torch.manual_seed(0)
+sigma, x = 0.4, uneven.sample((100_000,))
+noise = torch.randn_like(x)
+true = exact_score(noisy_mixture(uneven, 1.0, sigma**2).log_prob, x + sigma * noise)
+
+
+def both_sides(s_theta):
+    return (s_theta + noise / sigma).square().sum(1), (s_theta - true).square().sum(1)
+
+
+(left, direct), (left_2, direct_2) = both_sides(0.3 * true), both_sides(true + 0.5)
+differences = left - left_2 - (direct - direct_2)
+
+# %% tags=["nbval-check-output"]
+gap, zero = (direct_2 - direct).mean(), torch.zeros(()).double()
+wrong = {"no difference": gap, "half": gap / 2}
+verify("eq-denoising-score-matching", differences, zero, monte_carlo, rejects=wrong)
+
+# %% [markdown]
+# Now a model is trained, live, on the ring with unequal weights of {numref}`fig-two-rides`: one small perceptron for ten levels of noise, from $\sigma_1 = 3$ to $\sigma_L = 0.05$. Its inputs are $\tilde{x}$ and $\log \sigma$, and its loss is $\sigma^2 / 2$ times the left side of {eq}`eq-denoising-score-matching`, at a random level for each point.
+
+
+# %%
+def train_score(model, loss, epochs):
+    """Fit a model of the scores of the lopsided ring, with a falling learning rate."""
+    batches = Batches(uneven.sample((20_000,)).float(), batch_size=500, num_epochs=epochs)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in fit(model, loss, batches, optimizer):
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - 0.98 * step.number / (40 * epochs))
+    return step
+
+
+_ = torch.manual_seed(0)
+levels = geometric_noise_levels(3.0, 0.05, 10)
+score_model = NoiseConditionalScore(TimeMlp(2, (64, 64), 32), levels)
+step = train_score(score_model, denoising_score_matching_loss, 15)
+print(f"{step.number} steps, loss of the last batch {step.loss:.3f}")
+
+# %% [markdown]
+# **What you can say now.** Denoising score matching learns the score of noisy data by regression on the noise, at all levels of noise with one network.
+
+# %% [markdown]
+# (sec-langevin)=
+# ## Sampling with a score alone
+#
+# **Langevin dynamics** takes a step uphill along the score of a density $p$ and adds noise, again and again. With a step size $h$,
+#
+# $$
+# x \;\leftarrow\; x + \frac{h}{2}\, \nabla \log p(x) + \sqrt{h}\; \xi , \qquad \xi \sim \mathcal{N}(0, I) .
+# $$ (def-langevin)
+#
+# After many small steps $x$ nearly follows $p$, from any start. For a finite $h$ there is an error that no number of steps removes. If $p$ is Gaussian with standard deviation $s$, the variance settles at
+#
+# $$
+# \frac{s^2}{1 - h / (4 s^2)} ,
+# $$ (eq-langevin-bias)
+#
+# too much, and for $h \ge 4 s^2$ it never settles.
+#
+# :::{dropdown} Proof
+# A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
+# :::
+#
+# In the cell 200,000 points start with this variance and must keep it. The check rejects the variance $s^2$, and a bias of half the size.
+
+# %%
+_ = torch.manual_seed(0)
+s2, h = torch.tensor(0.5).double(), 0.4
+settled = s2 / (1 - h / (4 * s2))
+x = settled**0.5 * torch.randn(200_000).double()
+*_, x = langevin_sample(lambda x: -x / s2, x, h, 3)
+
+# %% tags=["nbval-check-output"]
+wrong = {"no bias": s2, "half of it": s2 / (1 - h / (8 * s2))}
+verify("eq-langevin-bias", x**2, settled, monte_carlo, rejects=wrong)
+for h in (0.4, 0.04, 0.004):
+    print(f"h = {h:5}: {1 / (1 - h / (4 * s2)) - 1:.2%} too much variance")
+
+# %% [markdown]
+# A second problem is worse. The chain hardly ever gets from one separate mode to another; and far from all data the score points to the nearest mode, whatever its weight. The ring with *unequal* weights is the test.
+#
+# {cite:t}`song2019` found the remedy, and the slides show their algorithm. Add so much noise to the data that all modes merge into one. There the chain moves freely. Then lower the noise step by step, and let the chain settle at each level: *annealed* Langevin dynamics.
+#
+# :::{prf:algorithm} Annealed Langevin dynamics
+# :label: alg-annealed-langevin
+# For each of the levels $\sigma_1 > \dots > \sigma_L$:
+#
+# 1. Set the step size $h_i = h\, \sigma_i^2 / \sigma_L^2$.
+# 2. Take some steps {eq}`def-langevin` of this size, with the score of the data with noise $\sigma_i$.
+#
+# The last $x$ is the sample.
+# :::
+#
+# (The slides call the step size $\alpha_i$, its base $\epsilon$ and the number of steps $T$, letters with other meanings elsewhere.)
+#
+# 1500 points are sampled in three ways, with the same number of steps: annealed with the score that was just learned, annealed with the exact one, and at the last level alone with the exact one.
+
+
+# %%
+@torch.no_grad()
+def exact_at_sigma(x, sigma):
+    """The score of the lopsided ring with noise sigma, the same for all points."""
+    noisy = noisy_mixture(uneven, 1.0, sigma[0].double() ** 2)
+    return exact_score(noisy.log_prob, x.double()).float()
+
+
+_ = torch.manual_seed(1)
+walkers, ended = 3 * torch.randn(1500, 2), {}
+for name, score_at in {"annealed, learned": score_model, "annealed, exact": exact_at_sigma}.items():
+    *_, ended[name] = annealed_langevin_sample(score_at, walkers, levels, 1e-3, 30)
+finest = noisy_mixture(uneven, 1.0, 0.05**2)
+*_, ended["last level, exact"] = langevin_sample(
+    partial(exact_score, finest.log_prob), walkers.double(), 1e-3, 300
+)
+
+# %% mystnb={"image": {"alt": "Three panels. Left, annealed with the learned score: a ring of eight clusters, dense at the right, thin and smeared at the left. Middle, annealed with the exact score: the same, with sharp clusters. Right, last level only: eight round clusters, about equally dense."}, "figure": {"caption": "Annealed Langevin dynamics with a learned and with the exact score, and Langevin dynamics at the last level with the exact score.", "name": "fig-langevin"}}
+box = (-2, 2, -2, 2)
+fig, panels = plots.figure(3, height=2.7)
+for panel, (name, points) in zip(panels, ended.items(), strict=True):
+    _ = plots.scatter(points, x_label=f"$x_1$, {name}", y_label="$x_2$", bounds=box, axes=panel)
+fig
+
+# %% [markdown]
+# All panels of {numref}`fig-langevin` have points in all eight modes. Three numbers judge them: the part of the points that is in a wrong mode, half the sum of the absolute errors of the shares; the part that is no data at all, farther than four standard deviations from every center; and the variance around the nearest center, relative to that of a mode and from the median of the distances.
+
+
+# %%
+def ring_report(points, noise_var=0.0):
+    """Share in a wrong mode, share of outliers, relative variance by the median."""
+    points, mode_var = points.double(), 0.125**2 + noise_var
+    distance, nearest = (points[:, None] - centers).square().sum(2).min(1)
+    share = torch.bincount(nearest, minlength=8) / len(points)
+    wrong = 0.5 * (share - lopsided).abs().sum().item()
+    outliers = (distance > 16 * mode_var).double().mean().item()
+    return wrong, outliers, (distance.median() / (2 * math.log(2) * mode_var)).item()
+
+
+reports = {name: ring_report(points, 0.05**2) for name, points in ended.items()}
+for name, (wrong, outliers, width) in reports.items():
+    print(f"{name:18} wrong {wrong:6.1%}, outliers {outliers:5.1%}, variance {width:4.2f}")
+
+# %% tags=["nbval-check-output"]
+(by_learned, by_exact, by_last) = reports.values()
+print("annealed: less than 15 percent in the wrong mode:", max(by_learned[0], by_exact[0]) < 0.15)
+print("last level only: more than 25 percent:", by_last[0] > 0.25)
+print("outliers: fewer with the exact score:", by_exact[1] < by_learned[1])
+
+# %% [markdown]
+# At the last level alone the points fell into the nearest mode and stayed, although the score there is exact. The annealed ones found their mode while all modes were one. The exact score leaves hardly any outliers, so the smeared clusters of the first panel are errors of a network that was trained for seconds. All samplers of this book begin with so much noise that there is only one mode.
+#
+# **What you can say now.** A score is enough for sampling, if it is known at all levels of noise: high levels decide the mode, low ones the detail.
+
+# %% [markdown]
+# (sec-score-of-digits)=
+# ## Digits by Langevin dynamics
+#
+# The network of chapter 11 becomes a score of digits by translation. Noise of size $\sigma$ is that of the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. There are 60 levels from $\sigma_1 = 20$, about the distance of two digits, to $\sigma_L = 0.05$, which nobody sees. The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. The last column needs no network: it is the error of the best *linear* estimate, the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
+
+# %%
+train, test = data.load("mnist", "train"), data.load("mnist", "test")
+digit_denoiser, digit_schedule = pretrained("ddpm-mnist-joint").denoiser, cosine_schedule(1000)
+sigmas = geometric_noise_levels(20.0, 0.05, 60).float()
+
+
+def time_of(sigma):
+    """The time whose noise is nearest to sigma, on the scale of its logarithm."""
+    return (digit_schedule.log_snr[1:] + 2 * sigma.log()).abs().argmin() + 1
+
+
+@torch.no_grad()
+def digit_score(x, sigma):
+    """The score of digits with noise sigma, the same for all."""
+    t = time_of(sigma[0])
+    x_hat = digit_denoiser(digit_schedule.alpha_bar[t].float() ** 0.5 * x, t.expand(len(x)))
+    return (x_hat - x) / sigma[0] ** 2
+
+
+# %%
+_ = torch.manual_seed(0)
+x = to_symmetric(test.images[:100])
+noise = torch.randn_like(x)
+cov = torch.cov(to_symmetric(train.images[:10_000]).flatten(1).T.double())
+eigenvalues = torch.linalg.eigvalsh(cov).clamp(min=0)
+print("sigma      network       linear")
+for sigma in (20.0, 8.0, 3.0, 1.0, 0.3):
+    noise_hat = -sigma * digit_score(x + sigma * noise, torch.full((100,), sigma))
+    error = (noise_hat - noise).square().mean().item()
+    linear = (eigenvalues / (eigenvalues + sigma**2)).mean().item()
+    print(f"{sigma:5.1f} {error:12.5f} {linear:12.5f}")
+
+# %% [markdown]
+# At high noise a straight line is as good as the network: hardly more can be known there than the mean of all digits. Below $\sigma = 3$, where strokes are laid, the network is far better.
+#
+# Now 16 chains start in noise of standard deviation $\sigma_1$ and take three steps at each level. What is left at the end is noise of the last level; one more call of Tweedie's formula removes it, $x + \sigma_L^2\, s_\theta(x)$. In the second row the same network takes the steps of Algorithm 2 through the same 60 levels, one call at each. In the third row eight chains take 180 steps of Langevin dynamics, all of them at the last level and with its small step size; they start in noise of standard deviation 1.
+
+# %%
+size = 0.5 * 0.05**2
+_ = torch.manual_seed(1)
+walkers = torch.randn(16, 1, 28, 28)
+film_of_score = list(annealed_langevin_sample(digit_score, 20 * walkers, sigmas, size, 3))
+last_sigma = sigmas[-1:].expand(16)
+by_score = {"Langevin": film_of_score[-1] + 0.05**2 * digit_score(film_of_score[-1], last_sigma)}
+of_levels = torch.stack([time_of(sigma) for sigma in sigmas.flip(0)]).unique()
+*_, by_score["Algorithm 2"] = ddpm_sample(
+    digit_denoiser, digit_schedule.strided(of_levels), walkers
+)
+finest_score = partial(digit_score, sigma=last_sigma[:8])
+*_, x = langevin_sample(finest_score, walkers[:8], size, 3 * len(sigmas))
+by_score["last level"] = x + 0.05**2 * finest_score(x)
+
+# %% mystnb={"image": {"alt": "Three rows of eight images. First and second row: digits, most of them clear. Third row: black and white everywhere, short thick strokes without any order."}, "figure": {"caption": "One learned score of digits: annealed Langevin dynamics in 180 calls, Algorithm 2 at the same levels in 60, and Langevin dynamics at the last level only.", "name": "fig-langevin-digits"}}
+plots.image_rows({name: to_unit(x[:8]) for name, x in by_score.items()}, tile=0.8)
+
+# %% [markdown]
+# How many of the images of {numref}`fig-langevin-digits` are no digits? The network with an eleventh class of {ref}`chapter 10 <sec-ddpm-samples>` says it for all of them, and beside it stands the share of white pixels.
+
+# %%
+views = {name: to_unit(x) for name, x in by_score.items()}
+views["real digits"] = test.images[::10]  # from all of them: the first half is neater
+white = {name: (x > 0.5).double().mean().item() for name, x in views.items()}
+no_digit = {name: refused(x) for name, x in views.items()}
+for name, (share, error) in no_digit.items():
+    print(f"{name:11} no digit: {share:4.0%} +- {error:3.0%}, white: {white[name]:3.0%}")
+apart = 2 * (test.images[:100] - test.images[100:200]).flatten(1).norm(dim=1).mean()
+print(f"two digits are {apart:.0f} apart, on average")
+
+# %% tags=["nbval-check-output", "mnist"]
+for name in ("Langevin", "Algorithm 2"):
+    print(
+        f"{name}: much less white than the last level alone:",
+        white[name] < 0.75 * white["last level"],
+    )
+print("last level: all are refused:", no_digit["last level"].value > 0.85)
+print("Langevin, all levels: most are accepted:", no_digit["Langevin"].value < 0.5)
+
+# %% [markdown]
+# The chains of the third row have found strokes, about as thick as those of digits, and no digits. The score at the finest level repairs what is wrong within a few pixels. Which strokes belong together is decided at high noise, where these chains have never been.
+#
+# The slider goes through the levels of the first row. The images are divided by $\sqrt{1 + \sigma^2}$, so that they look as in a diffusion ({ref}`ex-two-noises` goes the other way).
+
+
+# %%
+def at_level(i):
+    """The samples after the three steps at level i, made as large as x_t."""
+    x, sigma = film_of_score[3 * i][:8], sigmas[max(i - 1, 0)]
+    return plots.image_grid(to_unit(x / (1 + sigma**2).sqrt()), columns=8, tile=0.8)
+
+
+Slider(
+    [0, 15, 25, 30, 35, 40, 45, 50, 60],
+    at_level,
+    description="levels done",
+    label="{}",
+    alt="Eight noisy images after {} of the 60 levels of noise",
+    start=4,
+)
+
+# %% [markdown]
+# **What you can say now.** Any denoiser is a score at all levels, and annealed Langevin dynamics draws digits with it; the finest level alone draws strokes.
+#
+# *Sources: B30.*
+
+# %% [markdown]
+# (sec-continuous-time)=
+# ## Noise in continuous time
+#
+# Let the steps of noise become infinitely many and infinitely small. Take $r = \log \bar\alpha$ as the clock, so that the schedule drops out: 0 for the data, and falling with the noise. While $r$ falls by $\lvert \mathrm{d} r \rvert$, $x$ shrinks and noise of variance $\lvert \mathrm{d} r \rvert$ is added. With a Wiener process $w$ this is the *forward* {term}`SDE`
+#
+# $$
+# \mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w , \qquad \text{so that} \quad x_r \sim \mathcal{N}\big( e^{r / 2} x_0,\; (1 - e^{r})\, I \big) ,
+# $$ (eq-forward-sde)
+#
+# which is $q(x_t \mid x)$ at $\log \bar\alpha_t = r$.
+#
+# :::{dropdown} Proof
+# The equation is linear, so $x_r$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \lvert \mathrm{d} r \rvert$ and its variance $\mathrm{d} W = (1 - W)\, \lvert \mathrm{d} r \rvert$, from $m = x_0$ and $W = 0$. $\square$
+# :::
+#
+# The cell follows mean and variance through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and 4000 steps; twice the second result less the first has nearly no error of the step size left. The check rejects a drift of the whole $x$ and one of half the noise.
+
+
+# %%
+def forward_moments(steps, pull=0.5, noise_var=1.0):
+    """Mean and variance at r = -0.8 after Euler steps from the point 1.5."""
+    m, W, step = 1.5, 0.0, 0.8 / steps
+    for _ in range(steps):
+        m, W = (1 - pull * step) * m, (1 - pull * step) ** 2 * W + noise_var * step
+    return torch.tensor([m, W]).double()
+
+
+def limit(moments, **choices):
+    return 2 * moments(4000, **choices) - moments(2000, **choices)
+
+
+right = torch.tensor([1.5 * math.exp(-0.4), -math.expm1(-0.8)]).double()
+wrong = {"all of x": limit(forward_moments, pull=1.0)}
+wrong["half of the noise"] = limit(forward_moments, noise_var=0.5)
+
+# %% tags=["nbval-check-output"]
+verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), rejects=wrong)
+
+# %% [markdown]
+# **Back again.** Now let $r$ rise, from noise to the data, and write $q_r$ for the distribution of $x_t$ at $\log \bar\alpha_t = r$. For every $\eta \ge 0$, points that begin as $q_r$ at some low $r$ and move by
+#
+# $$
+# \mathrm{d} x = \Big( \frac12 x + \frac{1 + \eta^2}{2}\, \nabla \log q_r(x) \Big)\, \mathrm{d} r + \eta\, \mathrm{d} w
+# $$ (eq-reverse-sde)
+#
+# have the distribution $q_r$ at all later $r$, up to the data. For $\eta = 1$ this is the *reverse-time diffusion* of {cite:t}`anderson1982`, on which {cite:t}`song2021sde` built score-based models; its discrete steps are those of the DDPM. For $\eta = 0$ nothing is random. The parameter is that of DDIM: how much of the noise is fresh. The two panels of {numref}`fig-two-rides` are $\eta = 0$ and $\eta = 1$.
+#
+# :::{dropdown} Proof
+# A density $p$ that moves with drift $f$ and noise of variance $\eta^2 \mathrm{d} r$ obeys the Fokker-Planck equation $\partial_r p = - \nabla \cdot (p f) + \frac{\eta^2}{2} \Delta p$. Of {eq}`eq-forward-sde`, whose clock falls, it says $- \partial_r q = \frac12 \nabla \cdot (q x) + \frac12 \Delta q$. Insert the drift of {eq}`eq-reverse-sde` at $p = q$: since $q\, \nabla \log q = \nabla q$, it gives $\partial_r q = - \frac12 \nabla \cdot (q x) - \frac{1 + \eta^2}{2} \Delta q + \frac{\eta^2}{2} \Delta q$, which is the same. $\square$
+# :::
+#
+# Beyond $\eta = 0$ there are a drift $\frac{\eta^2}{2} \nabla \log q$ and noise of variance $\eta^2 \mathrm{d} r$: Langevin dynamics {eq}`def-langevin`, which leaves $q_r$ as it is. So any amount of it may be mixed in.
+#
+# For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. The cell starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data. The check compares the limit with the variance of the data, for three $\eta$, and rejects the noise without its share of the score, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
+
+# %%
+lam = torch.tensor([0.25, 4.0]).double()
+
+
+def variance_at_data(steps, of_score, noise_var):
+    """Variance after Euler steps of dx = (x / 2 + of_score * score) dr + noise."""
+    dr = 10 / steps
+    r = torch.linspace(-10, 0, steps + 1, dtype=torch.double)[:, None]
+    V = 1 + (lam - 1) * r.exp()
+    W = V[0]
+    for slope in (1 + dr * (0.5 - of_score / V[:-1])) ** 2:
+        W = slope * W + noise_var * dr
+    return W
+
+
+def at_the_data(share_of, noise_of):
+    """The variances without error of the step size, for three eta."""
+    return torch.stack(
+        [
+            limit(variance_at_data, of_score=(1 + share_of(eta)) / 2, noise_var=noise_of(eta))
+            for eta in (0.0, 0.5, 1.0)
+        ]
+    )
+
+
+def squared(eta):
+    return eta**2
+
+
+def zero(eta):
+    return 0.0
+
+
+# %% tags=["nbval-check-output"]
+wrong = {"noise alone": at_the_data(zero, squared), "score alone": at_the_data(squared, zero)}
+wrong["eta not squared"] = at_the_data(abs, squared)
+found, rule = at_the_data(squared, squared), exact.within(5e-4)
+verify("eq-reverse-sde", found, lam.expand(3, 2), rule, rejects=wrong)
+
+# %% [markdown]
+# **Predictor and corrector** ({term}`predictor-corrector method`, {cite:t}`song2021sde`). Finite steps of {eq}`eq-reverse-sde` leave $q_r$ a little. Langevin steps at the level that was reached lead back to it. So alternate: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
+
+
+# %%
+def predict_and_correct(x, num, correct=False, eta=1.0):
+    """Go from noise to the data in steps of equal length in log SNR; correct after each."""
+    log_snr = torch.linspace(-8, -2 * math.log(0.03), num + 1).double()
+    r = -torch.nn.functional.softplus(-log_snr)  # log(alpha_bar)
+    for now, then in pairwise(r):
+        dr = then - now
+        drift = x / 2 + (1 + eta**2) / 2 * ring_score(x, now)
+        x = x + drift * dr + eta * dr**0.5 * torch.randn_like(x)
+        if correct:
+            h = -then.expm1()  # 1 - alpha_bar
+            x = x + h / 2 * ring_score(x, then) + h**0.5 * torch.randn_like(x)
+    return (x - r[-1].expm1() * ring_score(x, r[-1])) / (r[-1] / 2).exp()  # Tweedie
+
+
+# %% [markdown]
+# The table has 4000 points of the lopsided ring with its exact score, judged as above: 20 steps without and with correction, and 40 without, as many calls as 20 with.
+
+# %%
+walkers, drawn, by_calls = torch.randn(4000, 2).double(), {}, {}
+for name, num, correct in (
+    ("20 steps", 20, False),
+    ("20, corrected", 20, True),
+    ("40 steps", 40, False),
+):
+    _ = torch.manual_seed(0)
+    drawn[name] = predict_and_correct(walkers, num, correct)
+    by_calls[name] = wrong, outliers, width = ring_report(drawn[name])
+    print(f"{name:14} wrong {wrong:5.1%}, outliers {outliers:5.1%}, variance {width:4.2f}")
+
+# %% mystnb={"image": {"alt": "Three panels with eight clusters of points on a ring, dense at the right. With twenty steps the clusters are wide and fuzzy, with twenty corrected steps small and round, with forty steps in between."}, "figure": {"caption": "The lopsided ring by the reverse SDE in few steps, without and with correction.", "name": "fig-corrector"}}
+fig, panels = plots.figure(3, height=2.7)
+for panel, (name, points) in zip(panels, drawn.items(), strict=True):
+    _ = plots.scatter(
+        points[:2000], x_label=f"$x_1$, {name}", y_label="$x_2$", bounds=box, axes=panel
+    )
+fig
+
+# %% [markdown]
+# In {numref}`fig-corrector` the corrector has rounded the clusters.
+
+# %% tags=["nbval-check-output"]
+plain, corrected, twice = by_calls.values()
+print("corrected: the variance is nearer to 1:", corrected[2] - 1 < 0.5 * (plain[2] - 1))
+print("fewer in the wrong mode:", corrected[0] < plain[0])
+print("nearer to 1 than with as many calls of the predictor:", corrected[2] < twice[2])
+print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0.01)
+
+# %% [markdown]
+# The corrector repairs the detail, and for that it is worth its calls. What was decided at high noise it cannot decide again at low noise, as the third row of {numref}`fig-langevin-digits` showed; there more steps of the predictor help as much.
+#
+# **What you can say now.** Adding noise is an SDE; the score reverses it, with any amount $\eta$ of fresh noise. A Langevin step corrects a step of the SDE.
+
+# %% [markdown]
+# (sec-probability-flow)=
+# ## The flow and its likelihood
+#
+# With $\eta = 0$ the equation is ordinary, the {term}`probability-flow ODE` {cite:p}`song2021sde`:
+#
+# $$
+# \frac{\mathrm{d} x}{\mathrm{d} r} = \frac12 \big( x + \nabla \log q_r(x) \big) .
+# $$ (def-probability-flow)
+#
+# **DDIM follows it.** Divide by the scale, and measure noise by $\sigma_r = \sqrt{(1 - \bar\alpha) / \bar\alpha} = \mathrm{SNR}^{-1/2}$, the noise per unit of image. In these coordinates a step of DDIM is a straight one,
+#
+# $$
+# \frac{x_{t-1}}{\sqrt{\bar\alpha_{t-1}}} = \frac{x_t}{\sqrt{\bar\alpha_t}} + \big( \mathrm{SNR}_{t-1}^{-1/2} - \mathrm{SNR}_t^{-1/2} \big)\; \hat\varepsilon ,
+# $$ (eq-ddim-euler)
+#
+# that is, a step of Euler's method for $\mathrm{d}(x / \sqrt{\bar\alpha}) = \varepsilon^*\, \mathrm{d} \sigma_r$. By {eq}`eq-noise-is-score` and the chain rule this is {eq}`def-probability-flow`. The cell checks the step of `ddim_sample` on the ride without noise in {numref}`fig-two-rides`. The check rejects a step in the logarithm of the noise, and one with the noise that is predicted where the step arrives.
+
+# %%
+film, now = rides["no noise"], last_55
+scaled = [x / now.alpha_bar[55 - i] ** 0.5 for i, x in enumerate(film)]
+sigma = (now.noise_var / now.alpha_bar) ** 0.5
+
+
+def noise_at(t):
+    time = torch.full((5,), t)
+    return noise_from_x_0(now, film[55 - t], time, uneven_hat(film[55 - t], time))
+
+
+right = scaled[25] + (sigma[29] - sigma[30]) * noise_at(30)
+in_logs = scaled[25] + (sigma[29].log() - sigma[30].log()) * noise_at(30)
+backwards = scaled[25] + (sigma[29] - sigma[30]) * noise_at(29)
+
+# %% tags=["nbval-check-output"]
+wrong = {"in the logarithm": in_logs, "noise of the arrival": backwards}
+verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
+
+# %% [markdown]
+# **The distributions agree.** The density of points that move with velocity $f$ obeys the continuity equation: along the path of a point, the log-density changes by minus the divergence of $f$. So $q_r$ is the distribution of the moving points if
+#
+# $$
+# \frac{\partial \log q_r}{\partial r} = - \nabla \cdot f - f \cdot \nabla \log q_r , \qquad f = \frac12 \big( x + \nabla \log q_r(x) \big) .
+# $$ (eq-continuity)
+#
+# That is the case $\eta = 0$ of the proof above, divided by $q$. The cell computes all derivatives by automatic differentiation, for the mixture of three Gaussians. The check rejects the velocity with the whole score and half of $x$.
+
+# %%
+x = torch.randn(8, 2).double().requires_grad_()
+r = torch.tensor(-0.8).double().requires_grad_()
+log_q = noisy_mixture(mixture, (r / 2).exp(), -r.expm1()).log_prob(x)
+left = torch.stack([torch.autograd.grad(v, r, retain_graph=True)[0] for v in log_q])
+score = mixture_hat.score_at_level(x, r.detach())
+
+
+def change_along(f):
+    """Minus the divergence of f, minus f times the score."""
+    parts = [torch.autograd.grad(f[:, i].sum(), x, retain_graph=True)[0] for i in (0, 1)]
+    divergence = parts[0][:, 0] + parts[1][:, 1]
+    return (-divergence - (f * score).sum(1)).detach()
+
+
+right, whole = change_along((x + score) / 2), change_along(x / 2 + score)
+
+# %% tags=["nbval-check-output"]
+rule = exact.within(1e-8)
+verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
+
+# %% [markdown]
+# **An exact likelihood.** A map has a change of volume. So the flow gives what no sampler with noise gives: the density of each $x$, as that of the noise where it arrives, plus the integral of the divergence on the way,
+#
+# $$
+# \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot f\; \mathrm{d} r , \qquad r_1 \to - \infty .
+# $$ (eq-flow-likelihood)
+#
+# The cell takes twenty points of the lopsided ring and beside it, moves them to $r_1 = -20$, and compares with the density in closed form. The tolerance is a thousandth of a nat per dimension. The check rejects the answer without the integral, and the integral with the other sign.
+
+# %%
+_ = torch.manual_seed(0)
+x = 1.2 * torch.randn(20, 2).double()
+by_flow = ode_log_prob(ring_score, x, [0.0, -20.0], rtol=1e-4, atol=1e-4)
+arrived = probability_flow(ring_score, x, [0.0, -20.0], 1e-4, 1e-4)[-1]
+no_volume = Normal(0.0, 1.0).log_prob(arrived).sum(1)
+
+# %% tags=["nbval-check-output"]
+wrong = {"no volume": no_volume, "other sign": 2 * no_volume - by_flow}
+rule = exact.within(1e-3).on_scale(2.0)  # two dimensions
+verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
+
+# %% [markdown]
+# With a learned score it is the exact likelihood of the model whose samples the flow draws, which is not that of the bound.
+#
+# The slider moves 1500 points from noise to the lopsided ring. Their color is the mode where they end; the colors are there from the start, in sectors, because the flow is a map. Heavy modes own more of the noise.
+
+
+# %%
+_ = torch.manual_seed(0)
+clock = torch.tensor([-12.0, -1.5, -0.8, -0.4, -0.2, -0.1, -0.04, 0]).double()
+flowing = probability_flow(ring_score, torch.randn(1500, 2), clock, 1e-4, 1e-4)
+owner = (flowing[-1][:, None] - centers).norm(dim=2).argmin(1)
+
+
+def flow_frame(k, points=flowing, labels=owner):
+    return plots.scatter(points[k], labels, x_label="$x_1$", y_label="$x_2$", bounds=(-3, 3, -3, 3))
+
+
+clock_labels = [f"{r:.2f}" for r in clock.tolist()]
+Slider(
+    range(8),
+    flow_frame,
+    description="log of alpha-bar",
+    alt="Points on their way from noise to a ring of eight modes, at stop {}",
+    label=lambda k: clock_labels[k],
+    start=3,
+)
+
+# %% [markdown]
+# **What you can say now.** DDIM is Euler's method for an ODE with the marginals of the diffusion, and this ODE has an exact likelihood.
+#
+# *Sources: E09.*
+
+# %% [markdown]
+# (sec-flow-matching)=
+# ## Flow matching
+#
+# **Flow matching** {cite:p}`lipman2023` is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and take the mean velocity of those that pass through a place:
+#
+# $$
+# \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} .
+# $$ (eq-flow-velocity)
+#
+# The same denoiser determines it. And $x_u$ is an $x_t$ with another scale, $x_u = c\, x_t$ in distribution, with $c = \sqrt{(1 - u)^2 + u^2}$ and $\bar\alpha_t = (1 - u)^2 / c^2$. A point of the probability flow, times $c$, moves with exactly this velocity:
+#
+# $$
+# \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
+# $$ (eq-flow-matching)
+#
+# :::{dropdown} Proof
+# For the first, $\varepsilon = (x_u - (1 - u)\, x) / u$, so $\varepsilon - x = (x_u - x) / u$. For the second, put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, y$ with $y = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} y = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- y + (1 - u)\, \varepsilon^* / (1 - u)^2 = - y + \varepsilon^* / (1 - u)$, and with $y = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
+# :::
+#
+# The first equation is checked by simulation. A conditional mean leaves a difference whose product with *every* function of $x_u$ has the mean zero. The cell takes seven functions: 1, the two coordinates, their sines, and the two components of the velocity. The check rejects a velocity divided by $1 - u$, and one that is turned a little.
+
+# %%
+_ = torch.manual_seed(0)
+x, u = mixture.sample((100_000,)), torch.tensor(0.4).double()
+noise = torch.randn_like(x)
+x_u = (1 - u) * x + u * noise
+c, r = straight_line(u)
+x_hat = (x_u / c + -r.expm1() * mixture_hat.score_at_level(x_u / c, r)) / (r / 2).exp()
+velocity = flow_velocity(x_u, u.expand(len(x)), x_hat)
+tests = torch.cat([torch.ones(len(x), 1), x_u, (2 * x_u).sin(), velocity], 1)
+
+
+def products(v):
+    """What v leaves of the velocity of each line, times the seven functions, by component."""
+    left_over = noise - x - v
+    return (left_over[:, :, None] * tests[:, None]).flatten(1)
+
+
+turned = velocity + 0.3 * velocity.flip(1) * torch.tensor([1.0, -1.0])
+
+# %% tags=["nbval-check-output"]
+others = {"divided by 1 - u": velocity * u / (1 - u), "turned": turned}
+wrong = {name: products(v).mean(0) for name, v in others.items()}
+verify("eq-flow-velocity", products(velocity), torch.zeros(14).double(), monte_carlo, rejects=wrong)
+
+# %% [markdown]
+# For {eq}`eq-flow-matching`, the left side is a difference quotient of the flow that the solver finds. The check rejects a flow that is not rescaled by $c$.
+
+# %%
+u, du = torch.tensor(0.4).double(), 1e-4
+c, r = straight_line(torch.stack([u - du, u, u + du]))
+tight = {"rtol": 1e-11, "atol": 1e-11}
+path = probability_flow(mixture_hat.score_at_level, places[0], r, **tight)
+x_u = c[:, None, None] * path
+left = (x_u[2] - x_u[0]) / (2 * du)
+x_t, score = path[1], mixture_hat.score_at_level(path[1], r[1])
+x_hat = (x_t + -r[1].expm1() * score) / (r[1] / 2).exp()
+right = flow_velocity(x_u[1], u.expand(8), x_hat)
+
+# %% tags=["nbval-check-output"]
+wrong = {"not rescaled": (path[2] - path[0]) / (2 * du)}
+verify("eq-flow-matching", left, right, autograd.within(1e-5), rejects=wrong)
+
+# %% [markdown]
+# So noise, image, $v$, score and this velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity). What differs is the clock, and the weight of each error in the loss. A network can also be trained for the velocity directly, and the loop is short: regress $\varepsilon - x$ on $x_u$ and $u$, then follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
+
+# %% tags=["open"]
+_ = torch.manual_seed(0)
+velocity_net = TimeMlp(2, (64, 64), 32)
+optimizer = torch.optim.Adam(velocity_net.parameters(), lr=5e-3)
+for step in range(1500):
+    optimizer.param_groups[0]["lr"] = 5e-3 * (1 - 0.98 * step / 1500)
+    x, u = uneven.sample((500,)).float(), torch.rand(500)
+    noise = torch.randn_like(x)
+    x_u = torch.lerp(x, noise, u[:, None])
+    loss = (velocity_net(x_u, 10 * u) - (noise - x)).square().sum(1).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+x_u = torch.randn(1500, 2)
+with torch.no_grad():
+    for k in range(100, 0, -1):
+        x_u = x_u - 0.01 * velocity_net(x_u, torch.full((1500,), 0.1 * k))
+
+# %% mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "1500 points by flow matching on the lopsided ring: a small network trained in seconds, a hundred Euler steps.", "name": "fig-flow-matching"}}
+plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box)
+
+# %% [markdown]
+# {numref}`fig-flow-matching` has the weights of the modes about right, with no schedule, no score and no noise on the way. Where data are few the modes are smeared, as with the small score model.
+
+# %% tags=["nbval-check-output"]
+print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)[0] < 0.15)
+
+# %% [markdown]
+# **What you can say now.** Flow matching is the probability flow on straight lines, and its network can be trained for the velocity in one loop.
+#
+# *Sources: E09.*
+
+# %% [markdown]
+# (sec-design-choices)=
+# ## All choices at once
+#
+# {cite:t}`karras2022` took the models of this chapter apart into choices that can be made one by one. Their coordinates are those of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most.
+#
+# **The network.** Let a network $F$ not answer with the image or the noise, but with something in between, with weights that depend on $\sigma$. This is {term}`preconditioning`:
+#
+# $$
+# \hat{x}(\tilde{x}, \sigma) = c_{\mathrm{skip}}\, \tilde{x} + c_{\mathrm{out}}\, F\big( c_{\mathrm{in}}\, \tilde{x},\; \log \sigma \big) .
+# $$ (def-preconditioned)
+#
+# Two demands fix the weights, for data with mean 0 and variance $\sigma_{\mathrm{d}}^2$ in each dimension. The input of $F$ and what it has to answer shall have variance 1 at every $\sigma$. And $c_{\mathrm{out}}$, which multiplies each error of $F$, shall be as small as possible. Then
+#
+# $$
+# c_{\mathrm{in}} = \frac{1}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} , \qquad c_{\mathrm{skip}} = \frac{\sigma_{\mathrm{d}}^2}{\sigma_{\mathrm{d}}^2 + \sigma^2} , \qquad c_{\mathrm{out}} = \frac{\sigma\, \sigma_{\mathrm{d}}}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} .
+# $$ (eq-preconditioning)
+#
+# :::{dropdown} Proof
+# The target of $F$ is $(x - c_{\mathrm{skip}}\, \tilde{x}) / c_{\mathrm{out}}$. Its variance is 1 if $c_{\mathrm{out}}^2 = (1 - c_{\mathrm{skip}})^2 \sigma_{\mathrm{d}}^2 + c_{\mathrm{skip}}^2 \sigma^2$. This is least where $x - c_{\mathrm{skip}}\, \tilde{x}$ is uncorrelated with $\tilde{x}$, at $c_{\mathrm{skip}} = \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$, and has the value $\sigma^2 \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$ there. $\square$
+# :::
+#
+# So $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. The cell draws data that are $\pm \sigma_{\mathrm{d}}$, at three levels of noise. The squares of the input and of the target must have the mean 1, and the target times the input the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The check rejects the weights of a network that answers with the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$), and those for $\sigma_{\mathrm{d}} = 1$.
+
+# %%
+_ = torch.manual_seed(0)
+sigma, of_data = torch.tensor([0.3, 1.0, 3.0]).double(), 0.5
+x = of_data * torch.randint(2, (200_000, 3)).mul(2).sub(1).double()
+x_noisy = x + sigma * torch.randn_like(x)
+
+
+def preconditioning(sigma, of_data):
+    """c_skip, c_out and c_in."""
+    size = (of_data**2 + sigma**2) ** 0.5
+    return of_data**2 / size**2, sigma * of_data / size, 1 / size
+
+
+def demands(c_skip, c_out, c_in):
+    """Square of the input, square of the target, and their product, for each sample."""
+    given, target = c_in * x_noisy, (x - c_skip * x_noisy) / c_out
+    return torch.cat([given**2, target**2, given * target], 1)
+
+
+c_skip, c_out, c_in = preconditioning(sigma, of_data)
+right = torch.tensor([1.0, 1, 1, 1, 1, 1, 0, 0, 0]).double()
+
+# %% tags=["nbval-check-output"]
+wrong = {"noise": demands(1.0, sigma, c_in), "variance 1": demands(*preconditioning(sigma, 1.0))}
+wrong = {name: values.mean(0) for name, values in wrong.items()}
+verify("eq-preconditioning", demands(c_skip, c_out, c_in), right, monte_carlo, rejects=wrong)
+
+# %% [markdown]
+# With $\sigma_{\mathrm{d}} = 1$ the weights are old acquaintances. $1 + \sigma^2 = 1 / \bar\alpha_t$, so $c_{\mathrm{in}}\, \tilde{x}$ is $x_t$, and
+#
+# $$
+# \hat{x} = \bar\alpha_t\, \tilde{x} + \sqrt{1 - \bar\alpha_t}\; F = \sqrt{\bar\alpha_t}\; x_t - \sqrt{1 - \bar\alpha_t}\; v , \qquad F = - v .
+# $$ (eq-preconditioned-v)
+#
+# A network that predicts $v$, as ours of the digits does since {ref}`chapter 10 <sec-why-v>`, is a preconditioned one. The cell compares with the translation of the companion, at five times. The check rejects $F = v$, and $c_{\mathrm{out}} = \sigma$.
+
+# %%
+v = torch.randn(5, 8, 2).double()
+by_v = torch.stack(
+    [x_0_from_v(schedule, x_t, int(t), each) for t, x_t, each in zip(times, places, v, strict=True)]
+)
+sigma = ((1 - schedule.alpha_bar[times]) / schedule.alpha_bar[times]).sqrt().view(5, 1, 1)
+c_skip, c_out, c_in = preconditioning(sigma, 1.0)
+skipped = c_skip * places / c_in
+
+# %% tags=["nbval-check-output"]
+wrong = {"F = v": skipped + c_out * v, "c_out = sigma": skipped - sigma * v}
+verify("eq-preconditioned-v", by_v, skipped - c_out * v, exact.within(1e-8), rejects=wrong)
+
+# %% [markdown]
+# What does it gain? Two perceptrons of one size learn the score of the lopsided ring for 20 levels up to $\sigma = 20$. The first is the model of above, $s_\theta = -F / \sigma$, whose network answers with the noise. The second is preconditioned, with the loss of $F$. Both see the same data.
+
+
+# %%
+class Preconditioned(NoiseConditionalScore):
+    """The score of a denoiser by (def-preconditioned), for data of variance 1."""
+
+    def forward(self, x, sigma):
+        c_skip, c_out, c_in = preconditioning(sigma[:, None], 1.0)
+        x_hat = c_skip * x + c_out * self.network(c_in * x, sigma.log())
+        return (x_hat - x) / sigma[:, None] ** 2
+
+
+def loss_of_F(model, x):
+    """Half the squared error of F at a random level."""
+    sigma = model.sigmas[torch.randint(len(model.sigmas), (len(x),))].to(x)
+    noise, (_, c_out, _) = torch.randn_like(x), preconditioning(sigma[:, None], 1.0)
+    x_noisy = x + sigma[:, None] * noise
+    x_hat = x_noisy + sigma[:, None] ** 2 * model(x_noisy, sigma)
+    return ((x_hat - x) / c_out).square().sum(1) / 2
+
+
+wide_levels, networks = geometric_noise_levels(20.0, 0.05, 20), {}
+for name, kind, loss in (
+    ("noise", NoiseConditionalScore, denoising_score_matching_loss),
+    ("preconditioned", Preconditioned, loss_of_F),
+):
+    _ = torch.manual_seed(0)
+    networks[name] = kind(TimeMlp(2, (64, 64), 32), wide_levels)
+    _ = train_score(networks[name], loss, 20)
+
+# %% [markdown]
+# The table has the error of $\hat{x}$, as the root of its mean square over 5000 points, against the exact posterior mean. For comparison, the data deviate from their mean by the number in the last line.
+
+# %%
+_ = torch.manual_seed(5)
+x, x_hat_error = uneven.sample((5000,)), {name: [] for name in networks}
+noise, probes = torch.randn_like(x), (20.0, 8.0, 3.0, 1.0, 0.3)
+print("sigma" + "".join(f"{name:>16}" for name in networks))
+for sigma in probes:
+    x_noisy = x + sigma * noise
+    true = exact_score(noisy_mixture(uneven, 1.0, sigma**2).log_prob, x_noisy)
+    for name, s_theta in networks.items():
+        with torch.no_grad():
+            off = s_theta(x_noisy.float(), torch.full((5000,), sigma)) - true
+        x_hat_error[name] += [sigma**2 * off.square().sum(1).mean().sqrt().item()]
+    print(f"{sigma:5}" + "".join(f"{errors[-1]:16.3f}" for errors in x_hat_error.values()))
+deviation = x.var(0).sum().sqrt().item()
+print(f"the data: {deviation:.2f}")
+
+# %% tags=["nbval-check-output"]
+of_noise, of_F = (torch.tensor(errors) for errors in x_hat_error.values())
+print(
+    "sigma = 20: the noise network errs by more than half the deviation of the data:",
+    bool(of_noise[0] > deviation / 2),
+)
+print(
+    "sigma of 8 and 20: preconditioned at least three times closer:",
+    bool((of_F < of_noise / 3)[:2].all()),
+)
+print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[3:].all()))
+
+# %% [markdown]
+# At $\sigma = 20$ the first network has to copy its input to three digits, and its error is as large as if it knew nothing of the data. This is the mistake that {ref}`chapter 10 <sec-why-v>` met at the end of time. The preconditioned network is nearly exact there, for free. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
+#
+# **The steps of the sampler.** Where shall $S$ calls of the network look? Spread the levels evenly in $\sigma^{1 / \rho}$,
+#
+# $$
+# \sigma_i = \Big( \sigma_1^{1/\rho} + \frac{i - 1}{S - 1} \big( \sigma_S^{1/\rho} - \sigma_1^{1/\rho} \big) \Big)^{\rho} , \qquad i = 1, \dots, S .
+# $$ (def-rho-levels)
+#
+# With $\rho = 1$ they are even in $\sigma$, with $\rho \to \infty$ in its logarithm; {cite:t}`karras2022` take $\rho = 7$. Then from $\sigma_S$ to 0.
+#
+# **The solver.** An Euler step goes with the predicted noise at its beginning. *Heun's method* calls the network at the arrival too, goes back, and takes the step with the mean of both. The cell starts 1000 points at $\sigma_1 = 50$ and compares where they arrive with where the ODE leads them.
+
+
+# %%
+def noise_in(x_noisy, sigma):
+    """The exact prediction of the noise in x + sigma noise, for the lopsided ring."""
+    scale = (1 + sigma**2) ** -0.5
+    return -sigma * scale * ring_score(scale * x_noisy, 2 * scale.log())
+
+
+def solve(x, num, rho, heun=False):
+    """Follow the ODE through num levels from sigma 50 to 0.03, and to 0."""
+    levels = torch.linspace(50 ** (1 / rho), 0.03 ** (1 / rho), num).double() ** rho
+    for sigma, then in zip(levels, [*levels[1:], torch.zeros(()).double()], strict=True):
+        step, first = then - sigma, noise_in(x, sigma)
+        if heun and then > 0:
+            first = (first + noise_in(x + step * first, then)) / 2
+        x = x + step * first
+    return x
+
+
+_ = torch.manual_seed(0)
+x_T, scale = torch.randn(1000, 2).double(), 2501**0.5
+ends = probability_flow(ring_score, x_T, [-math.log(2501), -1e-9], 1e-6, 1e-6)[-1]
+calls, off_by = (11, 21, 41, 81), {}
+for name, rho, heun in (("Euler, 3", 3, False), ("Euler, 7", 7, False), ("Heun, 7", 7, True)):
+    reached = [solve(scale * x_T, (n + 1) // 2 if heun else n, rho, heun) for n in calls]
+    off_by[name] = [(x - ends).norm(dim=1).median().item() for x in reached]
+
+# %% mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$.", "name": "fig-solvers"}}
+lines = {name: (calls, errors) for name, errors in off_by.items()}
+plots.curves(lines, x_label="calls", y_label="median distance", log_x=True, log_y=True)
+
+# %% [markdown]
+# Twice the calls halve the error of Euler's method and divide that of Heun's by four or more, once the steps are short enough; {numref}`fig-solvers` says where that begins, for these data about twenty calls. DPM-Solver++ {eq}`eq-second-order` is of second order as well and takes the second slope from the step before, without a second call.
+
+# %% tags=["nbval-check-output"]
+euler_3, euler_7, heun_7 = (torch.tensor(errors) for errors in off_by.values())
+print("rho = 7 is closer than rho = 3, at each length:", bool((euler_7 < euler_3).all()))
+print("11 calls: Euler is closer than Heun:", bool(euler_7[0] < heun_7[0]))
+print("41 calls: Heun is closer, at least twice:", bool(heun_7[2] < euler_7[2] / 2))
+
+# %% [markdown]
+# **The table of choices.** What {cite:t}`karras2022` order, beside what this book takes:
+#
+# | choice | in the DDPM of chapters 10 and 11 | in {cite:t}`karras2022` |
+# |---|---|---|
+# | coordinates | $x_t$, of variance 1 | $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$ and $\sigma$ |
+# | denoiser | $\hat{x}_\theta(x_t, t)$ | $D(x; \sigma)$ |
+# | network | predicts $\varepsilon$, or $v$ {eq}`eq-preconditioned-v` | preconditioned {eq}`eq-preconditioning`, $\sigma_{\mathrm{d}} = 0.5$ for images on $[-1, 1]$ |
+# | noise in training | $t$ uniform | $\log \sigma$ Gaussian, mean $-1.2$, standard deviation 1.2 |
+# | weight of the loss | 1 for the error of $\varepsilon$ or $v$ | 1 for the error of $F$, so $1 / c_{\mathrm{out}}^2$ for that of $\hat{x}$ |
+# | levels of the sampler | `schedule.evenly(S)` | {eq}`def-rho-levels` with $\rho = 7$, from 80 to 0.002 |
+# | solver | DDIM, which is Euler {eq}`eq-ddim-euler`, or DPM-Solver++ | Heun |
+# | fresh noise | $\eta$ {eq}`eq-reverse-sde` | "churn": add noise, then step further down |
+#
+# The columns are two rows of choices, not two theories; each entry of one can be put into the other.
+#
+# **What you can say now.** Preconditioning gives a network an input and a target of variance 1 at all noise levels, and $v$ is a case of it. Levels, solver and fresh noise are chosen after training.
+
+# %% [markdown]
+# (sec-score-wrong)=
+# ## What goes wrong
+#
+# **The score without its factor.** With $-\varepsilon_\theta$ in the place of the score, as the slides have it (E11), a step uphill is too short by the factor $\sqrt{1 - \bar\alpha_t}$. Langevin dynamics at a level $t$ then samples $q(x_t)$ to the power of that factor. At $t = 100$ of the thousand the factor is 0.32, and for Gaussian data the variance comes out three times too large:
+
+# %%
+t, h = 100, 0.05
+factor, V = schedule.noise_var[t] ** 0.5, schedule.alpha_bar[t] * 0.25 + schedule.noise_var[t]
+_ = torch.manual_seed(0)
+*_, x = langevin_sample(lambda x: -factor * x / V, V**0.5 * torch.randn(2000, 1).double(), h, 200)
+
+# %% tags=["nbval-check-output"]
+print("variance between 2.7 and 3.6 times the right one:", bool(2.7 * V < x.var() < 3.6 * V))
+print(f"the factor: {factor:.2f}")
+
+# %% [markdown]
+# **One step size for all levels.** In {prf:ref}`alg-annealed-langevin` the step shrinks with $\sigma_i^2$. A step that moves well at $\sigma_1$ explodes at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and one that is right at $\sigma_L$ crawls at $\sigma_1$. With the levels of the ring, and the tenth of $\sigma_i^2$ as a step:
+
+# %% tags=["nbval-check-output"]
+high, low = float(levels[0]), float(levels[-1])
+print(f"step of the highest level at the lowest: h / 4 s^2 = {0.1 * high**2 / (4 * low**2):.0f}")
+print(
+    f"step of the lowest at the highest: steps to halve a distance {math.log(2) * 2 * high**2 / (0.1 * low**2):.0f}"
+)
+
+# %% [markdown]
+# **An ODE from the wrong noise.** The flow carries whatever it is given. Started from noise of the standard deviation 1.2 in the place of 1, the ODE keeps the points in other proportions and at places where no data are; the SDE forgets the mistake, as {ref}`a push <sec-feedback>`:
+
+# %%
+_ = torch.manual_seed(0)
+fair, spoiled = torch.randn(4000, 2).double(), {}
+for name, sampler in {"ODE": ddim_sample, "SDE": ddpm_sample}.items():
+    spoiled[name] = []
+    for start, x_T in {"right": fair, "wide": 1.2 * fair}.items():
+        *_, x = sampler(uneven_hat, s, x_T)
+        spoiled[name] += [ring_report(x)]
+        wrong, outliers, width = spoiled[name][-1]
+        print(f"{name}, {start:5} start: wrong {wrong:5.1%}, variance {width:4.2f}")
+
+# %% tags=["nbval-check-output"]
+more = {name: after[0] - before[0] for name, (before, after) in spoiled.items()}
+print("ODE: 2 percent more in the wrong mode, at least:", more["ODE"] > 0.02)
+print("SDE: fewer than 2 percent more:", more["SDE"] < 0.02)
+
+# %% [markdown]
+# (sec-score-exercises)=
+# ## Exercises
+#
+# Replace the three dots by your answer and run the cell.
+
+# %% [markdown]
+# ```{exercise-start} Two ways to add noise
+# :label: ex-two-noises
+# ```
+# `score(x, sigma)` is the score of the data with noise of standard deviation `sigma` added. Use it to write the score of $x_t$ in a diffusion, where $\bar\alpha_t$ is `alpha_bar`.
+
+
+# %% tags=["nbval-check-output"]
+def diffusion_score(score, x_t, alpha_bar):
+    return ...
+
+
+exercises.check_diffusion_score(diffusion_score)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-two-noises
+# :label: ex-two-noises-solution
+# :class: dropdown
+# ```
+# $x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma^2 = (1 - \bar\alpha_t) / \bar\alpha_t$. The gradient by $x_t$ is that by $x_t / \sqrt{\bar\alpha_t}$, over $\sqrt{\bar\alpha_t}$.
+
+
+# %% tags=["nbval-check-output"]
+def diffusion_score(score, x_t, alpha_bar):
+    sigma = ((1 - alpha_bar) / alpha_bar) ** 0.5
+    return score(x_t / alpha_bar**0.5, sigma) / alpha_bar**0.5
+
+
+exercises.check_diffusion_score(diffusion_score)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} A step small enough
+# :label: ex-small-step
+# ```
+# The finest detail of some data is Gaussian with standard deviation 0.1. Its variance in Langevin dynamics shall be too large by at most one percent. What is the largest step size $h$?
+
+# %% tags=["nbval-check-output"]
+answer = ...
+exercises.check_small_step(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-small-step
+# :label: ex-small-step-solution
+# :class: dropdown
+# ```
+# By {eq}`eq-langevin-bias`, $1 / (1 - h / 4 s^2) = 1.01$.
+
+# %% tags=["nbval-check-output"]
+exercises.check_small_step(4 * 0.1**2 * (1 - 1 / 1.01))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The drift on the way back
+# :label: ex-reverse-drift
+# ```
+# A particle is at `x`, where the score is `score`. It goes towards the data by the SDE with the share `eta` of fresh noise. Write its drift, per unit of $r = \log \bar\alpha$.
+
+
+# %% tags=["nbval-check-output"]
+def reverse_drift(x, score, eta):
+    return ...
+
+
+exercises.check_reverse_drift(reverse_drift)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-reverse-drift
+# :label: ex-reverse-drift-solution
+# :class: dropdown
+# ```
+# It is the first part of {eq}`eq-reverse-sde`. The check has Gaussian data, for which the variance must be right at all times.
+
+
+# %% tags=["nbval-check-output"]
+def reverse_drift(x, score, eta):
+    return x / 2 + (1 + eta**2) / 2 * score
+
+
+exercises.check_reverse_drift(reverse_drift)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} A velocity from a score
+# :label: ex-velocity
+# ```
+# On the straight lines $x_u = (1 - u)\, x + u\, \varepsilon$, let `score` be the gradient of the log-density of $x_u$ at `x_u`. Write the velocity $\mathbb{E}[\varepsilon - x \mid x_u]$.
+
+
+# %% tags=["nbval-check-output"]
+def velocity_from_score(x_u, u, score):
+    return ...
+
+
+exercises.check_velocity_from_score(velocity_from_score)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-velocity
+# :label: ex-velocity-solution
+# :class: dropdown
+# ```
+# As in {eq}`eq-noise-is-score` the noise is $-u$ times the score. It gives $\hat{x} = (x_u + u^2 \nabla \log q) / (1 - u)$, and then {eq}`eq-flow-velocity`.
+
+
+# %% tags=["nbval-check-output"]
+def velocity_from_score(x_u, u, score):
+    return -(x_u + u * score) / (1 - u)
+
+
+exercises.check_velocity_from_score(velocity_from_score)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} A preconditioned network
+# :label: ex-preconditioned
+# ```
+# `F` is a network of one argument. Make the estimate of the image at `x_noisy`, data plus noise of standard deviation `sigma`; the data have the standard deviation `of_data`.
+
+
+# %% tags=["nbval-check-output"]
+def preconditioned_estimate(F, x_noisy, sigma, of_data):
+    return ...
+
+
+exercises.check_preconditioned_estimate(preconditioned_estimate)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-preconditioned
+# :label: ex-preconditioned-solution
+# :class: dropdown
+# ```
+# Insert {eq}`eq-preconditioning` into {eq}`def-preconditioned`. A network that answers 0 gives the best linear estimate.
+
+
+# %% tags=["nbval-check-output"]
+def preconditioned_estimate(F, x_noisy, sigma, of_data):
+    size = (of_data**2 + sigma**2) ** 0.5
+    return (of_data / size) ** 2 * x_noisy + sigma * of_data / size * F(x_noisy / size)
+
+
+exercises.check_preconditioned_estimate(preconditioned_estimate)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# (sec-score-summary)=
+# ## Summary
+#
+# - The best estimate of the noise is the score, times $- \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Regression on noise learns it {eq}`eq-denoising-score-matching`.
+# - Langevin dynamics samples with a score alone, with an error of order $h$ {eq}`eq-langevin-bias`. It needs all levels of noise: the high ones decide the mode, the low ones the detail.
+# - Noise is added by an SDE {eq}`eq-forward-sde` and removed by another, with any amount of fresh noise {eq}`eq-reverse-sde`. Langevin steps correct the steps of the SDE.
+# - Without fresh noise it is an ODE, which DDIM follows by Euler's method {eq}`eq-ddim-euler`. It has the marginals of the diffusion {eq}`eq-continuity` and an exact likelihood {eq}`eq-flow-likelihood`; flow matching is the same in other coordinates {eq}`eq-flow-matching`.
+# - Preconditioning fixes what the network has to answer {eq}`eq-preconditioning`; a network that predicts $v$ has it {eq}`eq-preconditioned-v`. Levels, solver and fresh noise of a sampler can be chosen after training.
+#
+# **What the sources say, and where they need care.** The slides' score lacks a factor (E11). Their annealed Langevin dynamics is right, with letters that mean other things elsewhere, and with an error of order $h$ that they do not mention.
+#
+# **To read next.** {cite:t}`song2019` on annealing; {cite:t}`song2021sde` on continuous time; {cite:t}`karras2022` on all choices together; {cite:t}`lipman2023` on flow matching.
