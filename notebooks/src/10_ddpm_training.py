@@ -743,7 +743,7 @@ print("no class has less than 3 percent:", bool(share.min() > 0.03))
 #
 # The left side goes to zero if $x_T$ is noise and the steps are small, if the variances are right, *and* if the network is exact at all times that have weight.
 #
-# By {eq}`eq-deficit` this holds for every model. The check tries it on one family in one dimension: Gaussian data and a denoiser that estimates $1 + \delta$ times the noise it should, for three lengths and three $\delta$. Then the samples are Gaussian, too. It rejects a right side without the network's part.
+# The check tries this on one family in one dimension, Gaussian data and a denoiser that estimates $1 + \delta$ times the noise it should. It rejects a right side without the network's part.
 
 
 # %%
@@ -1000,7 +1000,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # Sine and cosine of one frequency are a point on the unit circle, at the angle $\nu_k t$. Two points at an angle of $a$ from each other are $2 \sin (a / 2)$ apart. $\square$
 # :::
 #
-# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` are the same with frequencies that are drawn from a Gaussian once, and then kept. They suit a time that is a real number. The check takes all pairs, and rejects angles that are not halved.
+# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once. They suit a time that is a real number. The check takes all pairs, and rejects angles that are not halved.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
@@ -1369,7 +1369,7 @@ plots.bars(groups, value_label="nats for a digit", horizontal=True)
 # %% [markdown]
 # The costs of {numref}`fig-nats-by-time` grow towards the data.
 #
-# **Can we trust the record?** The cell measures some of its errors again, on the same 200 digits with other noise.
+# The cell measures some of the record's errors again, on the same 200 digits with other noise.
 
 # %%
 at_times = [1, 2, 5, 20, 100]
@@ -1387,7 +1387,7 @@ print("the record is too high at t = 1 and 2:", bool((quotient[:2] < 0.95).all()
 # The record was measured in bfloat16, whose steps near $\pm 1$ are nearly as large as the noise of $x_1$. So the errors of the first times are too high, and the bound is better than the table says, by some ten nats. Below, the errors of the record are kept as they are.
 
 # %% [markdown]
-# What do others reach? On MNIST with 256 levels, normalizing flows are reported at about 1.0 bits per dimension {cite:p}`grathwohl2019`, and autoregressive networks, which predict one pixel after the other, at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
+# What do others reach? On MNIST with 256 levels, normalizing flows are reported at about 1.0 bits per dimension {cite:p}`grathwohl2019`, and autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
 
 # %%
 ours = bits["histogram"]
@@ -1403,7 +1403,7 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 # %% [markdown]
 # Most of the distance between the Gaussian decoder and the flows was one choice of a likelihood, and no fault of the network. The rest has three reasons: ours is a bound, from a small network; its loss does not ask for bits; and one variance for all pixels is too large for most of them. With the weights put back, a learned schedule and more training, diffusion models have reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
-# **What you can say now.** Bits per dimension are an account of four parts. Half of what looks like a bad model can be a last step that does not know which gray levels are common.
+# **What you can say now.** Bits per dimension are an account of four parts. A good part of what looks like a bad model can be a last step that does not know which gray levels are common.
 
 # %% [markdown]
 # (sec-rate-by-time)=
@@ -1592,8 +1592,6 @@ print("at SNR 1 and above, the cosine is ahead:", bool((quotient[:5] < 1).all())
 # | some classes are rare | a bias at large $t$, which costs few nats | count the classes ({ref}`sec-ddpm-samples`) |
 # | training on the bound jumps | large weights at the first times | draw the times by the weights ({ref}`sec-thrown-away`) |
 #
-# Two rows deserve a closer look.
-#
 # **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$. On $[0, 1]$ there is a quarter of the signal. The yardstick says what loss the best linear estimate would reach:
 
 # %%
@@ -1746,7 +1744,7 @@ exercises.check_training_loss(training_loss)
 
 # %% [markdown]
 # ```{exercise-start} A loss for the image
-# :label: ex-loss-of-picture
+# :label: ex-loss-of-image
 # ```
 # Somebody trains a network of $\hat{x}$ with the plain squared error $\lVert x - \hat{x} \rVert^2$ and uniform times. As a loss of the noise, what is its weight at a time with $\bar\alpha_t$ equal to `kept`?
 
@@ -1762,8 +1760,8 @@ exercises.check_weight_of_noise(weight_of_noise)
 # ```{exercise-end}
 # ```
 #
-# ```{solution-start} ex-loss-of-picture
-# :label: ex-loss-of-picture-solution
+# ```{solution-start} ex-loss-of-image
+# :label: ex-loss-of-image-solution
 # :class: dropdown
 # ```
 # By {eq}`eq-five-errors` the weight is one over the signal-to-noise ratio. It is tiny at small $t$, so such a network learns little fine detail.
