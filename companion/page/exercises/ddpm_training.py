@@ -51,7 +51,7 @@ def check_training_loss(
 
 
 @same_function(
-    "loss-of-picture",
+    "loss-of-image",
     [(0.99,), (0.5,), (0.01,)],
     hint="Given x_t, an error of the noise makes one of the image; how many times as large is its square?",
     remark="large where x_t is nearly noise",
