@@ -729,6 +729,8 @@ OF_DIFFUSION = [
     (lambda: score.annealed_langevin_sample(SCORES, X, [2.0, 1.0], -1.0, 3), "step_size must be positive"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [2.0, 1.0], 0.1, 0), "num_steps must be at least 1; 0 was given"),
     # flows
+    *((lambda f=f: f(None, X, [0.0, -1.0]), "score_at_level must be a function; None was given")
+      for f in (flows.probability_flow, flows.ode_log_prob)),
     *((lambda f=f, levels=levels: f(FLOW, X, levels), says)
       for f in (flows.probability_flow, flows.ode_log_prob)
       for levels, says in (
@@ -857,6 +859,8 @@ OF_THE_REST = [
         ((X, X[:1]), "num_y must be at least 2; 1 was given"),
         ((X, None), "y must be a tensor; None was given"),
     )),
+    (lambda: metrics.normal_fit(X[0]), r"x must have shape \(num, dim\); \(2,\) was given"),
+    (lambda: metrics.normal_fit(X[:1]), "num must be at least 2; 1 was given"),
     (lambda: metrics.energy_test(X, X, 2.5), "num_permutations must be an integer, at least 1; 2.5 was given"),
     (lambda: metrics.bits_per_dim(X, 784.0), "num_dims must be an integer, at least 1; 784.0 was given"),
     (lambda: metrics.bits_per_dim(None, 784), "nats must be a tensor; None was given"),
