@@ -550,6 +550,10 @@ OF_DIFFUSION = [
         lambda s: score.score_from_denoiser(same, s),
         lambda s: measured(schedule=s),
     ) for given in (None, 5)),
+    (lambda: decoders.HistogramDecoder(S, EYE / 9), r"frequency must have shape \(levels,\); \(3, 3\) was given"),
+    (lambda: decoders.HistogramDecoder(S, EYE[0, :1]), "levels must be at least 2; 1 was given"),
+    (lambda: decoders.HistogramDecoder(S, EYE[0]), "frequency must be positive and add up to 1; 0 at least, 1 in all"),
+    (lambda: decoders.gray_level_frequencies(X, levels=1), "levels must be at least 2; 1 was given"),
     (lambda: ddpm.image_ddpm(UNET, 5), "schedule must be a Schedule; 5 was given"),
     # denoisers
     (lambda: denoisers.estimate(lambda x, t: None, X, T5), "the denoiser's estimate must be a tensor; None was given"),

@@ -1,6 +1,6 @@
 """Changes one thing in a science module, over and over: do its tests notice?
 
-    make mutants                                  25 random mutants of each module, about an hour of one core
+    make mutants                                  25 random mutants of each module
     python -m tools.mutants elbo schedule --num 100 --seed 1
 
 A mutant is a module with one operator, comparison, number, method, argument or statement changed. In a copy of the
@@ -68,29 +68,13 @@ WARM = (
 )
 """What every test run would import."""
 
-SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.FloorDiv,
-    ast.Pow: ast.Mult,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.And: ast.Or,
-    ast.Or: ast.And,
-}
+PAIRS: list[tuple[type[ast.AST], type[ast.AST]]] = [
+    *((ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.BitAnd, ast.BitOr), (ast.And, ast.Or)),
+    *((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot)),
+    (ast.In, ast.NotIn),
+]
+SWAPPED = dict(PAIRS) | {right: left for left, right in PAIRS}
+SWAPPED |= {ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult}
 METHODS = {
     **{"sum": "mean", "mean": "sum", "max": "min", "min": "max", "amax": "amin", "amin": "amax"},
     **{"exp": "expm1", "expm1": "exp", "log": "log1p", "log1p": "log", "sqrt": "square"},
@@ -234,15 +218,13 @@ class Watcher:
             self.coverage.switch_context(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """A test, or what it needs."""
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+        """A test, what it needs, or a file of tests that is read."""
+        took = getattr(report, "duration", 0.0)
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + took
         if report.failed:
             self.said.write_text(report.nodeid)
 
-    def pytest_collectreport(self, report: Any) -> None:
-        """A file of tests that cannot even be read."""
-        if report.failed:
-            self.said.write_text(report.nodeid)
+    pytest_collectreport = pytest_runtest_logreport
 
     def pytest_sessionfinish(self) -> None:
         """What each test took, and its lines."""
@@ -376,10 +358,12 @@ def run(modules: Sequence[str], num: int, seed: int) -> int:
         os.utime(path, (0, 2_100_000_000))
         table.append([verdicts[each] for each in ("killed", "equivalent", "SURVIVED")])
         print(f"{module}: {sum(table[-1])} mutants, {said(table[-1])}", flush=True)
-    total = [sum(column) for column in zip(*table, strict=True)]
-    minutes = (time.monotonic() - start) / 60
-    print(f"all: {sum(total)} mutants, {said(total)}; {minutes:.0f} minutes")
-    return int(total[0] < WANTED * sum(total))
+    killed, equivalent, survived = (sum(column) for column in zip(*table, strict=True))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    minutes = (time.monotonic() - start) / 60, (used.ru_utime + used.ru_stime) / 60
+    print(f"all: {killed + equivalent + survived} mutants, {said((killed, equivalent, survived))}")
+    print("{:.0f} minutes, {:.0f} of them on the processor".format(*minutes))
+    return int(killed < WANTED * (killed + survived))
 
 
 def said(counts: Sequence[int]) -> str:
