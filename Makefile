@@ -14,7 +14,7 @@ export COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 # A kernel writes a history and a profile; they stay in the checkout, and the reader's own folder stays as it is.
 export IPYTHONDIR := $(CURDIR)/_build/ipython
 
-.PHONY: book test execute sync check serve lock lint unit matrix notebooks structure clean
+.PHONY: book test execute sync check serve lock lint unit matrix mutants notebooks structure clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -71,6 +71,9 @@ MATRIX := "THREADS=1 ATEN_CPU_CAPABILITY=default SHUFFLE=1" "THREADS=2 ATEN_CPU_
 
 matrix: .venv/ready  ## the unit tests under each of these; the failures of all are shown
 	failed=0; for cell in $(MATRIX); do echo "== $$cell"; env $$cell $(MAKE) unit || failed=1; done; exit $$failed
+
+mutants: .venv/ready  ## do the tests notice a change of one thing in a science module? make mutants MODULE=elbo
+	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutants $(MODULE)
 
 notebooks: check  ## compare the stored outputs with a new run
 	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \

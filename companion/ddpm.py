@@ -336,6 +336,7 @@ def image_ddpm(
     checks.instance(UNet, network=network)
     checks.function(predictor=predictor)
     schedule = linear_schedule(1000) if schedule is None else schedule
+    checks.instance(Schedule, schedule=schedule)
     checks.at_least(2, levels=levels, **{"number of steps of the schedule": schedule.num_steps})
     return Ddpm(
         predictor(network, schedule),

@@ -98,6 +98,7 @@ class HistogramDecoder(nn.Module):
     log_frequency: Tensor
 
     def __init__(self, schedule: Schedule, frequency: Float[Tensor, "levels"]) -> None:
+        checks.instance(Schedule, schedule=schedule)
         checks.shape(("levels",), frequency=frequency)
         checks.at_least(2, levels=len(frequency))
         total = frequency.sum().item()

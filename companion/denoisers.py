@@ -68,6 +68,7 @@ class NoisePredictor(nn.Module):
 
     def __init__(self, network: nn.Module, schedule: Schedule) -> None:
         checks.function(network=network)
+        checks.instance(Schedule, schedule=schedule)
         super().__init__()
         self.network, self.schedule = network, schedule
 
@@ -115,6 +116,7 @@ class MixtureDenoiser(nn.Module):
         means: Float[Tensor, "components *x_shape"],
         covs: Float[Tensor, "components dim dim"],
     ) -> None:
+        checks.instance(Schedule, schedule=schedule)
         checks.batch(2, means=means)
         means = means.flatten(1)
         checks.shape((len(means),), weights=weights)

@@ -54,7 +54,8 @@ class LatentChain(nn.Module, ABC):
         self.register_buffer("origin", torch.zeros(latent_shape), persistent=False)
 
     def prior(self, num: int) -> Distribution:
-        """p(z_T), for a batch of `num`."""
+        """p(z_T), for a batch of `num`, one at least."""
+        checks.at_least(1, num=num)
         return diagonal_normal(self.origin.expand(num, *self.origin.shape), 1.0)
 
     def inner_prior(self, t: int, z_above: Float[Tensor, "batch *z"]) -> Distribution:

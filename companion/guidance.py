@@ -3,6 +3,8 @@
 What is conditioned is the denoiser. Any sampler then draws from p(x | condition).
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -67,7 +69,7 @@ def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) 
 
     Source: Ho & Salimans 2022, eq. 6. Book: chapter 13.
     """
-    checks.finite(scale=torch.tensor(scale))
+    checks.between(-math.inf, math.inf, scale=scale)
     any_class = torch.full_like(label, _check_classes(denoiser, label))
 
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
@@ -117,6 +119,7 @@ def posterior_denoiser(
     Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others. Book: chapter 13.
     """
     checks.function(denoiser=denoiser)
+    checks.instance(Schedule, schedule=schedule)
     checks.shape(("measurements", "dim"), A=A)
     num, dim = A.shape
     checks.shape(("batch", num), y=y)

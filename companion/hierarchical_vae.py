@@ -88,6 +88,11 @@ class HierarchicalVae(LatentChain):
 
     def likelihood(self, z_1: Float[Tensor, "batch *z_shape"]) -> Distribution:
         """p(x | z_1)."""
+        checks.precision(self, z_1=z_1)
+        num, *rest = self.latent_shapes[0]  # what is carried stands beside them
+        if z_1.dim() < 2 or z_1.shape[1] < num or [*z_1.shape[2:]] != rest:
+            text = ", ".join(map(str, ["batch", f"{num} or more", *rest]))
+            raise ValueError(f"z_1 must have shape ({text}); {tuple(z_1.shape)} was given")
         return self.observation_model(self.decoder(z_1).to(self.origin))
 
     def encode(self, x: Float[Tensor, "batch *x_shape"]) -> tuple[Tensor, ...]:

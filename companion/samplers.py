@@ -96,6 +96,7 @@ def ddpm_sample(
 
     Source: Ho et al. 2020, Algorithm 2. Book: chapter 11.
     """
+    checks.instance(Schedule, schedule=schedule)
     q = _pad(schedule.reverse_coefficients(schedule.steps))
     if reverse_var is not None:
         checks.floating(x_T=x_T)
@@ -122,6 +123,7 @@ def ddim_posterior(schedule: Schedule, eta: float) -> ReverseCoefficients:
 
     Source: Song et al. 2021 (DDIM), eqs. 7, 16. Book: chapter 11.
     """
+    checks.instance(Schedule, schedule=schedule)
     checks.in_range(0, 1, eta=eta)
     signal, noise_var = schedule.alpha_bar.sqrt(), schedule.noise_var
     var = eta**2 * schedule.reverse_coefficients(schedule.steps).var
@@ -160,6 +162,7 @@ def ddim_invert(
 
     Source: Song et al. 2021 (DDIM), sections 4.3, 5.4. Book: chapter 11.
     """
+    checks.instance(Schedule, schedule=schedule)
     checks.floating(x_0=x_0)
     signal, noise_std = schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0)
 
@@ -228,6 +231,7 @@ def inpaint_sample(
     Source: replacement: Song et al. 2021 (score SDE), appendix I.2; repetition:
         Lugmayr et al. 2022, Algorithm 1. Book: chapter 13.
     """
+    checks.instance(Schedule, schedule=schedule)
     checks.floating(x_T=x_T)
     checks.at_least(1, repeats=repeats)
     checks.like(x_T, x=x)
@@ -305,6 +309,7 @@ def _walk(
     A step may call the denoiser, at its time, as often as it likes.
     """
     check_denoiser(denoiser)
+    checks.instance(Schedule, schedule=schedule)
     name = {"x_0" if up else "x_T": x_t}
     checks.precision(denoiser, **name)
     checks.batch(1, **name)

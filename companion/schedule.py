@@ -290,7 +290,6 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
     """
     checks.floating(x_0=x_0)
     checks.like(x_0, noise=noise)
-    schedule.check_times(t, low=0)
     if isinstance(t, Tensor):
         checks.shape((len(x_0),), t=t)
     signal, noise_std = _scales(schedule, x_0, t)
@@ -298,8 +297,8 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
 
 
 # What a network may estimate of x_t: the data, the noise, v, the score, or the mean of x_{t-1}.
-# Given x_t, each fixes all others, by way of the data, x_0. This is arithmetic: whoever calls it
-# with a tensor of times has checked that they lie in 1..T.
+# Given x_t, each fixes all others, by way of the data, x_0; those that divide by the noise, or step
+# below t, need t = 1..T.
 
 
 def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Batch:
@@ -310,7 +309,7 @@ def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Ba
 
 def noise_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t). Book: chapter 9."""
-    signal, noise_std = _scales(schedule, x_t, t)
+    signal, noise_std = _scales(schedule, x_t, t, low=1)
     return (x_t - signal * x_0) / noise_std
 
 
@@ -326,18 +325,19 @@ def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
 
 def v_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_t - x_0) / sqrt(1 - alpha_bar_t). Book: chapter 9."""
-    signal, noise_std = _scales(schedule, x_t, t)
+    signal, noise_std = _scales(schedule, x_t, t, low=1)
     return (signal * x_t - x_0) / noise_std
 
 
 def score_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_0 - x_t) / (1 - alpha_bar_t). Book: chapter 9."""
-    signal, noise_std = _scales(schedule, x_t, t)
+    signal, noise_std = _scales(schedule, x_t, t, low=1)
     return (signal * x_0 - x_t) / noise_std**2
 
 
 def mean_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """Mean mu_tilde_t of q(x_{t-1} | x_t, x_0). Book: chapter 9."""
+    checks.instance(Schedule, schedule=schedule)
     q = schedule.reverse_coefficients(t)
     return per_example(q.of_x_0, x_t) * x_0 + per_example(q.of_x_t, x_t) * x_t
 
@@ -347,10 +347,10 @@ def _one_minus_exp(log_share: Tensor) -> Tensor:
     return log_share.expm1().abs()  # at 0 this is not -0
 
 
-def _scales(schedule: Schedule, x: Tensor, t: Times) -> tuple[Tensor, Tensor]:
-    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x."""
-    if not isinstance(t, Tensor):
-        schedule.check_times(t, low=0)
+def _scales(schedule: Schedule, x: Tensor, t: Times, low: int = 0) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x, for t = low..T."""
+    checks.instance(Schedule, schedule=schedule)
+    schedule.check_times(t, low=low)
     level = schedule.log_alpha_bar[t]
     return per_example((level / 2).exp(), x), per_example(_one_minus_exp(level).sqrt(), x)
 

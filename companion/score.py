@@ -189,6 +189,7 @@ def score_from_denoiser(
 
     Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 12.
     """
+    checks.instance(Schedule, schedule=schedule)
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         checks.shape((len(x_t),), t=t)

@@ -68,6 +68,7 @@ def linear_noise_error(
 
     Book: chapter 9.
     """
+    checks.instance(Schedule, schedule=schedule)
     checks.floating(eigenvalues=eigenvalues)
     checks.finite(eigenvalues=eigenvalues)
     checks.within(0, math.inf, eigenvalues=eigenvalues)
@@ -93,6 +94,7 @@ def optimal_reverse_var(
 
     Source: Bao et al. 2022, theorem 1. Book: chapter 9.
     """
+    checks.instance(Schedule, schedule=schedule)
     checks.floating(noise_error=noise_error)
     checks.shape((schedule.num_steps + 1, *noise_error.shape[1:]), noise_error=noise_error)
     checks.within(0, math.inf, noise_error=noise_error[1:])
@@ -151,6 +153,7 @@ def check_reverse_var(
 
     Book: chapter 9.
     """
+    checks.instance(Schedule, schedule=schedule)
     checks.floating(reverse_var=reverse_var)
     T = schedule.num_steps
     if reverse_var.shape not in ((T + 1,), (T + 1, *x_shape)):

@@ -29,6 +29,7 @@ from companion import (
     autoencoder,
     data,
     ddpm,
+    decoders,
     denoisers,
     distributions,
     elbo,
@@ -300,6 +301,25 @@ OF_MODELS = [
     (lambda: vae.linear_vae(2.0, 1), "dim must be an integer, at least 1; 2.0 was given"),
     (lambda: vae.linear_vae_log_likelihood(GRAY, IMAGES), "model must have a decoder nn.Linear and a GaussianLikelihood"),
     (lambda: vae.gray_cross_entropy_loss(GRAY, 2 * IMAGES - 1), r"x must lie in \[0, 1\]; -1 to 1 was given"),
+    (lambda: GRAY.posterior(X), r"x must have shape \(batch, 1, 8, 8\); \(5, 2\) was given"),
+    (lambda: GRAY.posterior(IMAGES.byte()), "x must be floating-point; torch.uint8 was given"),
+    *((lambda z=z: GRAY.likelihood(z), says) for z, says in [
+        (X[:, :1], r"z must have shape \(batch, 2\); \(5, 1\) was given"),
+        (X[0], r"z must have shape \(batch, 2\); \(2,\) was given"),
+        (X[:0], r"z must have shape \(batch, 2\); \(0, 2\) was given"),
+        (X.long(), "z must be floating-point; torch.int64 was given"),
+        (X.double(), "z must have the precision of the model, torch.float32; torch.float64 was given"),
+        (None, "z must be a tensor; None was given"),
+    ]),
+    (lambda: LADDER.likelihood(X), r"z_1 must have shape \(batch, 3 or more\); \(5, 2\) was given"),
+    (lambda: LADDER.likelihood(torch.zeros(5, 3, 1)), r"z_1 must have shape \(batch, 3 or more\); \(5, 3, 1\) was"),
+    (lambda: LADDER.likelihood(torch.zeros(5, 3).long()), "z_1 must be floating-point; torch.int64 was given"),
+    *((lambda model=model, num=num: model.prior(num), says) for model in (GRAY, LADDER, TOY) for num, says in [
+        (-1, "num must be at least 1; -1 was given"),
+        (0, "num must be at least 1; 0 was given"),
+        (2.5, "num must be an integer, at least 1; 2.5 was given"),
+        ("3", "num must be an integer, at least 1; '3' was given"),
+    ]),
     # hierarchical VAEs
     (lambda: hierarchical_vae.HierarchicalVae([PLAIN], [PLAIN], [], PLAIN, same, [(2,), (2,)]),
      r"bottom_up, evidence and priors must hold 2, 2 and 1 networks .*; \(1, 1, 0\) were given"),
@@ -498,6 +518,45 @@ OF_DIFFUSION = [
     *((lambda f=f: f(S, X, -1, X), "t must be at least") for f in (
         schedule.x_0_from_noise, schedule.noise_from_x_0, schedule.x_0_from_v, schedule.v_from_x_0,
         schedule.score_from_x_0, schedule.mean_from_x_0)),
+    *((lambda f=f, t=t: f(S, X, t, X), says) for f in (
+        schedule.x_0_from_noise, schedule.noise_from_x_0, schedule.x_0_from_v, schedule.v_from_x_0,
+        schedule.score_from_x_0, schedule.mean_from_x_0, schedule.add_noise) for t, says in [
+        (-T5, r"t must lie in \[[01], 20\]; -1 to -1 was given"),
+        (21 * T5, r"t must lie in \[[01], 20\]; 21 to 21 was given"),
+        (21, r"t must lie in \[[01], 20\]; 21 was given"),
+        (T5.float(), "t must hold integers; torch.float32 was given"),
+        (T5 > 0, "t must hold integers; torch.bool was given"),
+    ]),
+    *((lambda f=f, t=t: f(S, X, t, X), "t must (lie in|be at least) .*1.*; 0 ") for f in (
+        schedule.noise_from_x_0, schedule.v_from_x_0, schedule.score_from_x_0, schedule.mean_from_x_0)
+      for t in (0, 0 * T5)),
+    *((lambda call=call, given=given: call(given), f"schedule must be a Schedule; {given} was given") for call in (
+        lambda s: schedule.add_noise(s, X, 3, X),
+        lambda s: schedule.x_0_from_noise(s, X, 3, X),
+        lambda s: schedule.v_from_x_0(s, X, T5, X),
+        lambda s: schedule.mean_from_x_0(s, X, 3, X),
+        lambda s: denoisers.NoisePredictor(NET, s),
+        lambda s: denoisers.VPredictor(NET, s),
+        lambda s: denoisers.gaussian_denoiser(s, X[0], EYE[:2, :2]),
+        lambda s: ddpm.Ddpm(same, s, (2,), S.beta),
+        lambda s: decoders.HistogramDecoder(s, torch.ones(4) / 4),
+        lambda s: variances.bound_weights(s, S.beta),
+        lambda s: variances.linear_noise_error(s, X[0]),
+        lambda s: variances.optimal_reverse_var(s, S.beta),
+        lambda s: samplers.ddpm_sample(same, s, X),
+        lambda s: samplers.ddim_sample(same, s, X),
+        lambda s: samplers.dpm_solver_sample(same, s, X),
+        lambda s: samplers.ddim_invert(same, s, X),
+        lambda s: samplers.inpaint_sample(same, s, X, X, X > 0),
+        lambda s: samplers.reverse_sample(same, s, X, S.reverse_coefficients(S.steps)),
+        lambda s: score.score_from_denoiser(same, s),
+        lambda s: measured(schedule=s),
+    ) for given in (None, 5)),
+    (lambda: decoders.HistogramDecoder(S, EYE / 9), r"frequency must have shape \(levels,\); \(3, 3\) was given"),
+    (lambda: decoders.HistogramDecoder(S, EYE[0, :1]), "levels must be at least 2; 1 was given"),
+    (lambda: decoders.HistogramDecoder(S, EYE[0]), "frequency must be positive and add up to 1; 0 at least, 1 in all"),
+    (lambda: decoders.gray_level_frequencies(X, levels=1), "levels must be at least 2; 1 was given"),
+    (lambda: ddpm.image_ddpm(UNET, 5), "schedule must be a Schedule; 5 was given"),
     # denoisers
     (lambda: denoisers.estimate(lambda x, t: None, X, T5), "the denoiser's estimate must be a tensor; None was given"),
     (lambda: denoisers.estimate(lambda x, t: x[:, :1], X, T5), r"the denoiser's estimate must have shape \(5, 2\)"),
@@ -676,6 +735,8 @@ OF_DIFFUSION = [
     (lambda: score.annealed_langevin_sample(SCORES, X, [2.0, 1.0], -1.0, 3), "step_size must be positive"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [2.0, 1.0], 0.1, 0), "num_steps must be at least 1; 0 was given"),
     # flows
+    *((lambda f=f: f(None, X, [0.0, -1.0]), "score_at_level must be a function; None was given")
+      for f in (flows.probability_flow, flows.ode_log_prob)),
     *((lambda f=f, levels=levels: f(FLOW, X, levels), says)
       for f in (flows.probability_flow, flows.ode_log_prob)
       for levels, says in (
@@ -738,8 +799,11 @@ OF_DIFFUSION = [
       )),
     (lambda: guidance.classifier_free_loss(CLASSES, XC, LABEL[:1], SNR), r"label must have shape \(5,\); \(1,\) was given"),
     (lambda: guidance.classifier_free_loss(TOY, X, LABEL, SNR), "denoiser must hold a network with num_classes"),
-    (lambda: guidance.guided(CLASSES.denoiser, LABEL, NAN), "scale must be finite"),
-    (lambda: guidance.guided(CLASSES.denoiser, LABEL, INF), "scale must be finite"),
+    (lambda: guidance.guided(CLASSES.denoiser, LABEL, NAN), "scale must be above -inf and below inf; nan"),
+    (lambda: guidance.guided(CLASSES.denoiser, LABEL, INF), "scale must be above -inf and below inf; inf"),
+    (lambda: guidance.guided(CLASSES.denoiser, LABEL, "a"), "scale must be a number; 'a' was given"),
+    (lambda: guidance.guided(CLASSES.denoiser, LABEL, None), "scale must be a number; None was given"),
+    (lambda: guidance.guided(CLASSES.denoiser, LABEL, [1.0]), r"scale must be a number; \[1.0\] was given"),
     (lambda: guidance.guided(PREDICTOR, LABEL, 2.0), "denoiser must hold a network with num_classes; .* given has none"),
     (lambda: guidance.guided(same, LABEL, 2.0), "denoiser must hold a network with num_classes"),
     (lambda: guidance.guided(CLASSES.denoiser, LABEL[:2], 2.0)(XC, T5), r"label must have shape \(5,\); \(2,\) was given"),
@@ -801,6 +865,8 @@ OF_THE_REST = [
         ((X, X[:1]), "num_y must be at least 2; 1 was given"),
         ((X, None), "y must be a tensor; None was given"),
     )),
+    (lambda: metrics.normal_fit(X[0]), r"x must have shape \(num, dim\); \(2,\) was given"),
+    (lambda: metrics.normal_fit(X[:1]), "num must be at least 2; 1 was given"),
     (lambda: metrics.energy_test(X, X, 2.5), "num_permutations must be an integer, at least 1; 2.5 was given"),
     (lambda: metrics.bits_per_dim(X, 784.0), "num_dims must be an integer, at least 1; 784.0 was given"),
     (lambda: metrics.bits_per_dim(None, 784), "nats must be a tensor; None was given"),
@@ -960,4 +1026,4 @@ def test_bad_input_gets_one_sentence(call, says, files, no_data) -> None:
 
 
 def test_the_table_is_large() -> None:
-    assert len(CASES) >= 345
+    assert len(CASES) >= 1000

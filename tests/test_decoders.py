@@ -50,6 +50,8 @@ def test_the_decoder_is_bayes_rule() -> None:
     expected = joint - joint.logsumexp(1, keepdim=True)
     found = torch.stack([decoder(x_1).log_prob(v.expand(7, 1)) for v in VALUES], 1)
     assert torch.allclose(found, expected)
+    # The schedule is what weights hold of it; the frequencies are counted anew.
+    assert not [name for name in decoder.state_dict() if not name.startswith("schedule.")]
 
 
 def test_no_other_prior_of_the_pixels_decodes_them_better() -> None:

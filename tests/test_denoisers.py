@@ -128,3 +128,9 @@ def test_what_a_denoiser_gives_is_looked_at() -> None:
         ValueError, match=r"^the denoiser's estimate must have shape \(5, 2\); \(5,"
     ):
         estimate(lambda x_t, t: x_t[:, :1], x_t, t)
+
+
+def test_an_exact_denoiser_has_nothing_to_save() -> None:
+    denoiser = gaussian_denoiser(linear_schedule(10), torch.zeros(2), torch.eye(2))
+    assert not [name for name in denoiser.state_dict() if not name.startswith("schedule.")]
+    assert not list(denoiser.parameters())

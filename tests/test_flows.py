@@ -160,3 +160,9 @@ def test_points_on_straight_lines_are_scaled_x_t() -> None:
     at[0] = 1.0
     on_line = (1 - at[:, None]) * x + at[:, None] * noise
     torch.testing.assert_close(flow_velocity(on_line, at, x), noise - x)
+
+
+def test_points_that_ask_for_a_gradient_flow_like_others() -> None:
+    x = torch.randn(3, 2, dtype=F64)
+    film = probability_flow(SCORE, x.clone().requires_grad_(), (0.0, -1.0))
+    assert torch.equal(film, probability_flow(SCORE, x, (0.0, -1.0)))

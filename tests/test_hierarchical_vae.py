@@ -136,6 +136,10 @@ def test_a_carried_tensor_costs_nothing_and_comes_along(rest: tuple[int, ...]) -
     assert torch.equal(q.mean[:, :2], alone.mean) and torch.equal(q.mean[:, 2:], carry)
     assert torch.equal(q.variance[:, :2], alone.variance) and not q.variance[:, 2:].any()
     assert not q.sample().requires_grad
+    mean = torch.zeros(6, 2, *rest, requires_grad=True)
+    moved = Carried(diagonal_normal(mean, 0.5), carry).rsample()
+    (slope,) = torch.autograd.grad(moved.sum(), mean)
+    assert torch.equal(slope, torch.ones_like(mean))
 
 
 # ---------------------------------------------------------------------------------------------- exact linear chains

@@ -240,3 +240,11 @@ def test_gray_levels_are_refused_where_a_likelihood_needs_black_and_white() -> N
     for loss in (elbo_loss, draw):
         with pytest.raises(ValueError, match="^value must be 0 or 1; 0.5 to 0.5 was given$"):
             loss(model, torch.full((1, 1, 28, 28), 0.5))
+
+
+def test_all_of_a_linear_vae_is_learned() -> None:
+    names = dict(linear_vae(4, 2).named_parameters())
+    assert set(names) == {
+        *(f"{part}.{kind}" for part in ("encoder.mean", "decoder") for kind in ("weight", "bias")),
+        *("encoder.log_var", "observation_model.log_std"),
+    }

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom, chi2
 
-from companion.page.rules import Binomial, MonteCarlo, Rule
+from companion.page.rules import Binomial, MonteCarlo, Rule, Variance
 from companion.page.verify import (
     VerificationError,
     at_most,
@@ -378,6 +378,29 @@ def test_a_share_raises_no_more_false_alarms_than_it_says(n, p, stated):
     for tail in alarms:
         assert tail <= 1.1 * stated / 2
     assert sum(alarms) > 0.1 * stated  # the steps of a count leave no more room than this
+
+
+def test_a_variance_raises_no_more_false_alarms_than_it_says(generator):
+    n = 100
+    samples = 3 * normal(generator, n, REPETITIONS)
+    off = variance.deviation(samples, torch.full((REPETITIONS,), 9.0).double())
+    for stated in (0.05, 0.01, 0.002):
+        limit = Variance(stated).limit(n, 1)
+        for tail in (off > limit, off < -limit):
+            assert 0.4 * stated / 2 * REPETITIONS < tail.sum() <= most_alarms(1.1 * stated / 2)
+        groups = off.reshape(-1, 10).abs() > Variance(stated).limit(n, 10)
+        assert groups.any(1).sum() <= most_alarms(1.1 * stated, len(groups))
+
+
+@pytest.mark.parametrize(("n", "p"), [(100, 0.5), (1300, 0.02)])
+def test_shares_raise_no_more_false_alarms_than_they_say(n, p, generator):
+    """Ten shares at once: one alarm is an alarm."""
+    outcomes = torch.rand((n, REPETITIONS), generator=generator) < p
+    off = binomial.deviation(outcomes.double(), torch.full((REPETITIONS,), p).double()).abs()
+    for stated in (0.05, 0.01, 0.002):
+        assert (off > Binomial(stated).limit(n, 1)).sum() <= most_alarms(1.1 * stated)
+        groups = off.reshape(-1, 10) > Binomial(stated).limit(n, 10)
+        assert groups.any(1).sum() <= most_alarms(1.1 * stated, len(groups))
 
 
 def test_the_rate_of_false_alarms_is_of_all_numbers_together(generator, capsys):

@@ -25,6 +25,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from companion.page.stand_in import mark
 from tools import rules
 from tools.citations import citations
 from tools.labels import Book, Page
@@ -56,6 +57,11 @@ if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
     KEEP = " ".join(f"{{name}}=={{version(name)}}" for name in COLABS_OWN)
     %pip install --quiet "{{SOURCE}}" {{KEEP}}
 import companion
+"""
+ABOUT_MNIST = """\
+from companion.page.stand_in import about_mnist
+
+about_mnist("{marks}")  # on other data, what these cells say is not judged
 """
 
 
@@ -91,6 +97,18 @@ def stamp(notebook: NotebookNode) -> dict:
     }
 
 
+def setup(book: Book, page: Page) -> str:
+    """The set-up cell of a chapter, which knows the cells that speak of MNIST."""
+    marks = [
+        mark(code)
+        for kind, code, about in page.cells
+        if kind == "code" and "mnist" in about.get("tags", [])
+    ]
+    text = SETUP.format(repository=book.repository)
+    text += ABOUT_MNIST.format(marks=" ".join(marks)) if marks else ""
+    return text.rstrip("\n")
+
+
 def fresh(book: Book, page: Page) -> NotebookNode:
     """The notebook of a source, without outputs, its text in plain Markdown."""
     texts = Converter(book, page, citations(book.root / "book" / "references.bib")).cells()
@@ -116,7 +134,7 @@ def fresh(book: Book, page: Page) -> NotebookNode:
                     f"{page.path.name}: the set-up cell is the one line {SETUP_MARK!r}; "
                     "the tool fills it"
                 )
-            cell.source = SETUP.format(repository=book.repository).rstrip("\n")
+            cell.source = setup(book, page)
         cell["id"] = f"cell-{index:03d}"
         notebook.cells.append(cell)
     return notebook

@@ -112,11 +112,14 @@ window.bookChecks = (() => {
     /**
      * Takes the insides of code, formulas and signatures away that show nothing new. They are most of a page, thousands
      * of words and signs in a few colors, and each costs axe milliseconds. Such a box goes empty where all its kinds of
-     * elements, in its place and its colors, stand in an earlier box too.
+     * elements, in its place and its colors, stand in an earlier box too. Where only colors are judged, which takes
+     * most of the time, blocks of text that look like earlier ones go empty, too.
      */
-    function takeRepeated() {
-        const seen = new Set(), found = [];
+    function takeRepeated(onlyColors = false) {
+        const seen = new Set(), found = onlyColors ? repeatedText() : [], taken = new Set(found);
+        const isTaken = e => e !== null && (taken.has(e) || isTaken(e.parentElement));
         for (const box of all(".highlight pre, mjx-container, .sig-param, .sig-return")) {
+            if (isTaken(box)) continue;
             const cell = box.closest(".cell_output, .cell_input"), around = box.parentElement;
             const where = [cell && cell.className, getComputedStyle(box).color, behind(box), ""].join("|");
             const kinds = [kind(around), ...[box, ...all("*", box)].map(e => where + kind(e))];
@@ -125,6 +128,26 @@ window.bookChecks = (() => {
         }
         away = found.map(box => [box, Array.from(box.childNodes)]);  // after all looks, which need the layout
         found.forEach(box => box.replaceChildren());
+    }
+
+    /** All that decides whether an element's text is legible: its own look, and where it stands. */
+    function look(e) {
+        const style = getComputedStyle(e), around = e.closest("nav, header, footer, aside, figure, details, table,"
+            + " blockquote, .admonition, .cell_output, .cell_input");
+        return [e.tagName, style.color, style.fontSize, style.fontWeight, style.textDecorationLine, style.opacity,
+            style.visibility, getComputedStyle(e.parentElement).color, behind(e), around && around.tagName + around.className,
+            e.textContent.trim() !== ""].join("|");
+    }
+
+    /** Blocks of text whose every element looks like one of an earlier block. They are hundreds on a page. */
+    function repeatedText() {
+        const blocks = "p, li, td, th, dt, dd, figcaption, summary", inside = `${blocks}, ul, ol, dl, table, figure, pre, details`;
+        const seen = new Set();
+        return all(blocks).filter(e => !e.querySelector(inside)).filter(e => {
+            const looks = [e, ...all("*", e)].map(look), isNew = looks.some(each => !seen.has(each));
+            looks.forEach(each => seen.add(each));
+            return !isNew;
+        });
     }
 
     /** Puts back what takeRepeated took. */

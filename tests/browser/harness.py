@@ -238,15 +238,18 @@ def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(_axe())
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
-    if only_colors:
-        options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
-    run = """async how => {
-        bookChecks.takeRepeated();
+    colors = options | {"runOnly": {"type": "rule", "values": COLOR_RULES}}
+    others = options | {"rules": {rule: {"enabled": False} for rule in COLOR_RULES}}
+    run = """async ([how, onlyColors]) => {
+        bookChecks.takeRepeated(onlyColors);
         await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
         try { return (await axe.run(how)).violations; } finally { bookChecks.putBack(); }
     }"""
+    violations = page.evaluate(run, [colors, True])
+    if not only_colors:
+        violations += page.evaluate(run, [others, False])
     found = []
-    for violation in page.evaluate(run, options):
+    for violation in violations:
         if violation["impact"] not in ("serious", "critical"):
             continue
         for node in violation["nodes"]:

@@ -228,6 +228,27 @@ def test_every_color_of_code_is_judged_once(show: Any) -> None:
     assert "cell_output" in problems[1]
 
 
+def test_text_of_one_look_is_judged_once_and_any_other_too(show: Any) -> None:
+    style = "<style>b { color: #bbb } .pale { color: #aaa } .dim { opacity: 0.3 } div p i { color: #999 }</style>"
+    inside = [
+        *3 * ["<p>text with <i>words</i></p>"],
+        *3 * ["<p>text with <b>a pale word</b></p>"],
+        *2 * ["<p class='pale'>pale text</p>"],
+        *2 * ["<blockquote><p>text with <b>a pale word</b></p></blockquote>"],
+        *2 * ["<table><tr><td class='dim'>a dim cell</td></tr></table>"],
+        *2 * ["<div><p>text with <i>pale words</i></p></div>"],
+        *2 * ["<ul><li>text</li></ul>"],
+    ]
+    page = show("<h1>Text</h1>" + style + "".join(inside)).page
+    before = page.content()
+    found = [problem.partition("<")[2] for problem in colors(page)]
+    assert [text.partition(">")[0] for text in found] == [
+        *("b", 'p class="pale"', "b", 'td class="dim"', "i"),
+    ]
+    assert sorted(problem.partition("<")[2] for problem in rules(page)) == sorted(found)
+    assert page.content().replace(' class="axe"', "") == before
+
+
 FORMULA = (
     '<span class="math"><mjx-container style="{}"><mjx-math {}><mjx-c>sign</mjx-c>'
     "</mjx-math></mjx-container></span>"
