@@ -13,8 +13,9 @@ from companion import checks, runtime, samplers
 from companion.data import TOYS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
+from companion.zoo.checkpoints import Journal, Setting
 from companion.zoo.recipes import recipe
-from companion.zoo.weights import load_weights, writable_folder
+from companion.zoo.weights import load_weights, read_card, writable_folder
 
 CHUNK = 100
 """Examples that are drawn at once."""
@@ -56,6 +57,7 @@ def sample(
     seed: int = 0,
     folder: Path | str | None = None,
     out: Path | str | None = None,
+    resume: bool = False,
 ) -> Float[Tensor, "num *x_shape"]:
     """Draw from a trained model.
 
@@ -71,13 +73,15 @@ def sample(
         seed: of torch's random numbers.
         folder: where the weights are, if they are not shipped.
         out: a PNG file to write the images to, side by side.
+        resume: continue a drawing with `out` that was stopped and saved beside it.
 
     Returns:
         Examples as the data set has them: images on [0, 1], or points.
 
     Raises:
         ValueError: if there are no such weights, the model generates nothing, as an autoencoder,
-            `steps` or `sampler` is given for a model without them, or `out` for points.
+            `steps` or `sampler` is given for a model without them, or `out` for points, or `resume`
+            is set and there is nothing to continue, or the other way round.
         OSError: if `out` cannot be written, which is tried first.
     """
     checks.at_least(1, num=num)
@@ -93,6 +97,15 @@ def sample(
     chosen = recipe(name)
     if out is not None and chosen.data in TOYS:
         raise ValueError(f"out takes images; {name!r} draws points")
+    settings: dict[str, Setting] = {
+        "num": num,
+        "steps": steps,
+        "sampler": sampler,
+        "seed": seed,
+        "name": name,
+    }
+    settings |= {"sha256": read_card(name, folder).sha256}
+    journal = Journal(None if out is None else Path(out).with_suffix(".run"), settings, resume)
     torch.manual_seed(seed)
     if isinstance(model, Ddpm):
         if sampler not in (None, *SAMPLERS):
@@ -102,7 +115,7 @@ def sample(
         x_T = model.prior(num).sample()
         with runtime.autocast():
             draw = partial(draw, model.denoiser, schedule, progress=name)
-            x = samplers.in_chunks(draw, CHUNK, x_T)
+            x = torch.cat([journal(samplers.in_chunks, draw, CHUNK, x) for x in x_T.split(CHUNK)])
     elif steps is None and sampler is None:
         *_, x = samplers.ancestral_sample(model, num)
     else:
@@ -113,4 +126,5 @@ def sample(
         from torchvision.utils import save_image
 
         save_image(x, out, nrow=math.ceil(num**0.5))
+    journal.close()
     return x
