@@ -14,6 +14,7 @@ from companion import runtime
 from companion.data import cache_dir, describe, load
 from companion.zoo import evaluate, sample, train
 from companion.zoo.experiments import record
+from companion.zoo.processes import end
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import Provenance, RecordCard, card_names, load_record, read_card
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         saved = str(stop) or "stopped"
         print(f"{saved}; with --resume it goes on from its last save", file=sys.stderr)
         return 130
+    finally:
+        end()
     if isinstance(result, bool):
         return 0 if result else 1
     if os.environ.get("RANK", "0") != "0":

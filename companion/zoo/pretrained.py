@@ -15,7 +15,7 @@ from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
 from companion.zoo.checkpoints import Journal, Setting
 from companion.zoo.recipes import recipe
-from companion.zoo.weights import load_weights, read_card, writable_folder
+from companion.zoo.weights import check_architecture, load_weights, read_card, writable_folder
 
 CHUNK = 100
 """Examples that are drawn at once."""
@@ -31,6 +31,23 @@ SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
 """Samplers of diffusion models by name; those of Ho et al. by the variance of their steps."""
 
 
+_YOURS: dict[str, nn.Module] = {}
+
+
+def use(name: str, model: nn.Module | None) -> None:
+    """Let `pretrained(name)` give this model in place of the shipped one; with None, the shipped one again.
+
+    Raises:
+        ValueError: if no recipe has this name, or the model is built differently.
+    """
+    expected = recipe(name).model()
+    if model is None:
+        _YOURS.pop(name, None)
+        return
+    check_architecture("the weights of this model", model.state_dict(), expected)
+    _YOURS[name] = model
+
+
 def pretrained(
     name: str, folder: Path | str | None = None, device: torch.device | str | None = None
 ) -> nn.Module:
@@ -38,14 +55,18 @@ def pretrained(
 
     It takes a second at most. The model is in evaluation mode, its parameters without gradients,
     and on the CPU if no device is given. To train on, call `.requires_grad_()`; to measure it, see
-    `evaluate`. Weights that are not shipped are looked for in `folder`.
+    `evaluate`. Weights that are not shipped are looked for in `folder`. After `use(name, model)` it
+    is a copy of that model.
 
     Raises:
         ValueError: if no recipe or no weights have this name, or the weights are damaged.
     """
     device = checks.device("cpu" if device is None else device)
     model = recipe(name).model().requires_grad_(False).eval()
-    load_weights(name, model, folder)
+    if folder is None and name in _YOURS:
+        model.load_state_dict(_YOURS[name].state_dict())
+    else:
+        load_weights(name, model, folder)
     return model.to(device)
 
 

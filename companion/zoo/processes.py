@@ -28,6 +28,7 @@ PATIENCE = timedelta(seconds=50)
 DRAWS = {
     torch.bernoulli,
     torch.multinomial,
+    torch.normal,
     torch.rand,
     torch.rand_like,
     torch.randint,
@@ -151,7 +152,13 @@ class _WholeDraws(TorchFunctionMode):
         if self.own not in shape:
             return func(*args, **kwargs)
         dim = shape.index(self.own)
-        drawn = func(*args[:at], self._whole(given, dim), *args[at + 1 :], **kwargs)
+        size = getattr(given, "shape", None)
+        like = [size is not None and getattr(each, "shape", None) == size for each in args]
+        like[at] = True
+        whole = (
+            self._whole(each, dim) if also else each for each, also in zip(args, like, strict=True)
+        )
+        drawn = func(*whole, **kwargs)
         part = drawn.narrow(dim, self.mine.start, self.own)
         return given.copy_(part) if func is Tensor.normal_ else part
 
@@ -163,6 +170,12 @@ class _WholeDraws(TorchFunctionMode):
         if isinstance(given, int):
             return self.num
         return (*given[:dim], self.num, *given[dim + 1 :])
+
+
+def end() -> None:
+    """Leave the other processes, as each has to before it ends: torch's threads abort a process that does not."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager

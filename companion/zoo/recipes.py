@@ -104,13 +104,15 @@ class Recipe:
     num_test: int | None = None  # how many test examples are measured, the first ones; None for all
     seed: int = 0  # of initialization, batches and noise, and again of the measurement
 
-    def examples(self, split: str) -> tuple[Tensor, ...]:
+    def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """The examples of a split, "train" or "test", and their labels if the recipe needs them.
+
+        With `fallback`, the digits of scikit-learn may stand in for MNIST, as `load` says.
 
         Of scenes there are 20,000 to train on, and 2,000 others to test; of toys 50,000 and 10,000.
 
         Raises:
-            FileNotFoundError: if there is neither a copy of the data set nor a network.
+            FileNotFoundError: if there is neither a copy of the data set nor a network, and no fallback.
         """
         seed = 0 if split == "train" else 1
         if self.data == "scenes":
@@ -121,7 +123,7 @@ class Recipe:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 return (toy_density(self.data).sample([num]).to(runtime.device()),)
-        data = load(self.data, split, fallback=False, device=runtime.device())
+        data = load(self.data, split, fallback=fallback, device=runtime.device())
         return (data.images, data.labels) if self.labels else (data.images,)
 
 

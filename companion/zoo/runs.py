@@ -8,18 +8,19 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from companion import checks, runtime
 from companion.data import Batches
-from companion.training import exponential_average, fit
+from companion.training import Loss, exponential_average, fit
 from companion.zoo import weights
 from companion.zoo.checkpoints import (
     Journal,
@@ -228,6 +229,39 @@ def measurement(metric: str, values: Float[Tensor, "num"]) -> dict[str, Any]:
     return {"metric": metric, "metric_value": values.mean().item(), "metric_se": error.item()}
 
 
+class Session(NamedTuple):
+    """What a training by a recipe begins with."""
+
+    model: nn.Module
+    batches: Batches
+    optimizer: torch.optim.Optimizer
+    rates: LambdaLR
+    ema: AveragedModel | None
+    loss: Loss
+
+
+def session(chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None) -> Session:
+    """Seed the random numbers, and make what the recipe trains; rates and options follow `num_steps`, or all steps."""
+    torch.manual_seed(chosen.seed)
+    model = runtime.to_device(chosen.model())
+    if chosen.start is not None:
+        load_weights(chosen.start, model, partial=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=chosen.lr, fused=True)
+    batches = Batches(
+        *examples, batch_size=chosen.batch_size, num_epochs=chosen.epochs, seed=chosen.seed
+    )
+    last = len(batches) if num_steps is None else num_steps
+    rates = LambdaLR(optimizer, lambda step: chosen.schedule(step / last))
+    ema = None if chosen.ema is None else exponential_average(model, chosen.ema)
+
+    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
+        # The batches have counted the one that is being used.
+        options = chosen.options((batches.step - 1) / last)
+        return chosen.loss(model, chosen.prepare(x), *labels, **options)
+
+    return Session(model, batches, optimizer, rates, ema, loss)
+
+
 def _train(
     name: str,
     chosen: Recipe,
@@ -240,17 +274,8 @@ def _train(
 ) -> tuple[nn.Module, float]:
     """The trained model and its minutes; the run goes on from `path`, if it is there, and is saved to it."""
     start, before, first = time.monotonic(), 0.0, processes.rank == 0
-    torch.manual_seed(chosen.seed)
-    model = runtime.to_device(chosen.model())
-    if chosen.start is not None:
-        load_weights(chosen.start, model, partial=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=chosen.lr, fused=True)
-    batches = Batches(
-        *examples, batch_size=chosen.batch_size, num_epochs=chosen.epochs, seed=chosen.seed
-    )
+    model, batches, optimizer, rates, ema, loss = session(chosen, examples)
     num_steps, per_epoch = len(batches), batches.steps_per_epoch
-    rates = LambdaLR(optimizer, lambda step: chosen.schedule(step / num_steps))
-    ema = None if chosen.ema is None else exponential_average(model, chosen.ema)
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
     parts |= {"rates": rates} if ema is None else {"rates": rates, "ema": ema}
     fields = ("data", "epochs", "batch_size", "lr", "ema", "start", "seed")
@@ -271,11 +296,6 @@ def _train(
     def images(step: int) -> int:
         epoch, step = divmod(step, per_epoch)
         return epoch * batches.num_examples + step * chosen.batch_size
-
-    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
-        # The batches have counted the one that is being used.
-        options = chosen.options((batches.step - 1) / num_steps)
-        return chosen.loss(model, chosen.prepare(x), *labels, **options)
 
     progress = name if first and sys.stderr.isatty() else None
     options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
