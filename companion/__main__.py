@@ -1,6 +1,7 @@
 """The command line, a face of `companion.zoo`: `python -m companion train NAME`, `... sample NAME`, and more."""
 
 import importlib.metadata
+import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from companion import runtime
 from companion.data import cache_dir, describe, load
 from companion.zoo import evaluate, sample, train
 from companion.zoo.experiments import record
+from companion.zoo.processes import end
+from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import Provenance, RecordCard, card_names, load_record, read_card
 
 
@@ -23,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {
                 "data": data,
                 "doctor": doctor,
+                "recipes": recipes,
                 "train": train,
                 "evaluate": evaluate,
                 "sample": sample,
@@ -38,10 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as stop:
         saved = str(stop) or "stopped"
-        print(f"{saved}; a training continues from its last save with --resume", file=sys.stderr)
+        print(f"{saved}; with --resume it goes on from its last save", file=sys.stderr)
         return 130
+    finally:
+        end()
     if isinstance(result, bool):
         return 0 if result else 1
+    if os.environ.get("RANK", "0") != "0":
+        return 0  # the first of several processes speaks for all
     if isinstance(result, Tensor):
         result = f"drew {len(result)} examples of shape {tuple(result.shape[1:])}"
     print(result)
@@ -58,6 +66,16 @@ def data(download: str | None = None) -> bool:
         load(download, fallback=False)
     for copy in describe():
         print(f"{copy.name:14} {copy.folder or '-'}  ({copy.note})")
+    return True
+
+
+def recipes() -> bool:
+    """List the recipes that `train` accepts, with what its options can change."""
+    print(f"{'name':20} {'data':8} {'parameters':>10} {'epochs':>6} {'batch':>5} {'lr':>6}")
+    for name, each in RECIPES.items():
+        size = sum(parameter.numel() for parameter in each.model().parameters())
+        row = f"{name:20} {each.data:8} {size:10,} {each.epochs:6} {each.batch_size:5} {each.lr:6g}"
+        print(row)
     return True
 
 

@@ -31,7 +31,7 @@ def test_every_module_has_a_section() -> None:
         for name in files
         | wings
         | networks
-        | {"data", "page.plots", "zoo", "zoo.weights", "zoo.yardstick"}
+        | {"data", "page.plots", "zoo", "zoo.weights", "zoo.yardstick", "zoo.yourself"}
     )
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from companion.data import Batches
 from companion.training import exponential_average, fit
 from companion.zoo import weights
-from companion.zoo.checkpoints import load_run, save_run
+from companion.zoo.checkpoints import Journal, at_once, load_run, save_run
 
 
 def flip_a_bit(path, position):
@@ -367,20 +367,47 @@ def test_other_settings_are_refused_and_all_come_back(tmp_path):
 def test_random_numbers_of_cuda_are_stored_and_restored_where_there_is_a_device(
     tmp_path, monkeypatch
 ):
-    states = [torch.full((16,), 3, dtype=torch.uint8), torch.full((16,), 4, dtype=torch.uint8)]
-    restored = {}
+    state, restored = torch.full((16,), 3, dtype=torch.uint8), []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
-    monkeypatch.setattr(
-        torch.cuda, "set_rng_state", lambda state, index: restored.__setitem__(index, state)
-    )
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", restored.append)
     save_run(tmp_path / "run", part=State({}))
-    monkeypatch.setattr(
-        torch.cuda, "device_count", lambda: 1
-    )  # continued on a machine with fewer devices
     load_run(tmp_path / "run", part=State())
-    assert list(restored) == [0] and torch.equal(restored[0], states[0])
+    assert len(restored) == 1 and torch.equal(restored[0], state)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    load_run(tmp_path / "run", part=State())  # continued on a machine without one
+    assert len(restored) == 1
+
+
+def test_a_journal_computes_no_part_twice_and_draws_on_as_if_it_had(tmp_path):
+    path, calls = tmp_path / "it.run", []
+
+    def computation(journal, last=None):
+        torch.manual_seed(3)
+        x = torch.randn(2)
+
+        def part(number):
+            calls.append(number)
+            if number == last:
+                os.kill(os.getpid(), signal.SIGINT)
+            return x + torch.randn(2)
+
+        return torch.stack([journal(part, number) for number in range(5)])
+
+    whole = computation(at_once)
+    with pytest.raises(KeyboardInterrupt, match="stopped after part 3"):
+        computation(Journal(path, {"a": 1}), last=2)
+    with pytest.raises(ValueError, match="it.run is unfinished; continue it with --resume"):
+        Journal(path, {"a": 1})
+    with pytest.raises(ValueError, match="continued with the a it was begun with, 1; it is 2 now"):
+        Journal(path, {"a": 2}, resume=True)
+    journal = Journal(path, {"a": 1}, resume=True)
+    torch.randn(7)  # what happens between does not matter
+    assert torch.equal(computation(journal), whole)
+    assert calls == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_are_made_as_deep_as_needed(tmp_path):

@@ -69,7 +69,7 @@ while len(ends) < kills or folder.exists():
     number = draw.choice([signal.SIGKILL, signal.SIGTERM])
     status = live(folder, number, draw.randint(1, 4 * 69) if len(ends) < kills else None)
     if status == 0:
-        kept.append(digest() == whole and sorted(os.listdir(folder)) == ["tiny.json", "tiny.safetensors"])
+        kept.append(digest() == whole and sorted(os.listdir(folder)) == ["tiny.json", "tiny.jsonl", "tiny.safetensors"])
         shutil.rmtree(folder)
     else:
         ends.append(status)
@@ -126,7 +126,7 @@ def test_a_training_that_cannot_be_saved_keeps_what_was(
     words = rf"error: could not write \S+tiny\.\w+: {os.strerror(code)}\n"
     assert re.fullmatch(words, capsys.readouterr().err)
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == ({"tiny.run"} if saving > 1 else set())
+    assert left == ({"tiny.run", "tiny.jsonl"} if saving > 1 else set())
     assert main([*command, *["--resume"] * (saving > 1)]) == 0
     assert read_card("tiny", tmp_path / "out").sha256 == whole
 

@@ -90,7 +90,7 @@ def test_control_c_ends_with_one_line_and_the_status_of_a_signal(tmp_path, monke
 
     monkeypatch.setitem(RECIPES, "stopped", replace(RECIPE, loss=interrupt))
     assert main(["train", "stopped", "--out", str(tmp_path)]) == 130
-    line = "stopped; a training continues from its last save with --resume\n"
+    line = "stopped; with --resume it goes on from its last save\n"
     assert capsys.readouterr().err == line
 
 
@@ -145,8 +145,16 @@ def test_doctor_says_what_is_wrong_and_goes_on(no_data, monkeypatch, tmp_path, c
     assert "truncated or altered" in found["data mnist"]
 
 
+def test_recipes_lists_what_can_be_trained(capsys):
+    assert main(["recipes"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows] == list(RECIPES)
+    size = sum(parameter.numel() for parameter in tiny().parameters())
+    assert ["tiny", "digits", f"{size:,}", "3", "64", "0.01"] in rows
+
+
 def test_runs_as_a_module():
     command = [sys.executable, "-m", "companion", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for name in ("data", "doctor", "train", "evaluate", "sample", "record"):
+    for name in ("data", "doctor", "recipes", "train", "evaluate", "sample", "record"):
         assert name in done.stdout

@@ -1,5 +1,8 @@
 """Tests of companion.zoo.pretrained: a trained model by its name, and draws from it."""
 
+import os
+import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -102,3 +105,23 @@ def test_images_are_written_side_by_side(folder):
 def test_bad_input_gets_one_sentence(folder, given, message):
     with pytest.raises(ValueError, match=message):
         sample(**{"name": "binary", "folder": folder} | given)
+
+
+def test_a_drawing_that_is_stopped_goes_on(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["companion.zoo.pretrained"], "CHUNK", 2)
+    draw, out, calls = SAMPLERS["beta-tilde"], tmp_path / "x.png", []
+
+    def stops(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield from draw(*arguments, **options)
+
+    setting = ("ddpm-digits", 6, 4, "beta-tilde", 0, folder)
+    whole = sample(*setting)
+    monkeypatch.setitem(SAMPLERS, "beta-tilde", stops)
+    with pytest.raises(KeyboardInterrupt, match="stopped after part 2"):
+        sample(*setting, out)
+    assert not out.exists()
+    assert torch.equal(sample(*setting, out, resume=True), whole) and len(calls) == 3
+    assert out.exists() and not (tmp_path / "x.run").exists()

@@ -1,5 +1,6 @@
 """Tests of companion.zoo.runs: trainings that repeat, stop, resume and refuse, and measurements of weights."""
 
+import json
 import os
 import re
 import signal
@@ -25,10 +26,19 @@ from companion.zoo.weights import load_record, load_weights, read_card, save_wei
 __all__ = ["no_data", "recipes"]
 
 
+def files(folder):
+    """The names of its files; where TensorBoard is installed, it has a folder there, too."""
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def steps_of(log):
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()]
+
+
 def test_training_writes_weights_with_a_true_card(tmp_path, capsys):
     card = train("tiny", tmp_path)
     assert re.findall(r"epoch (\d) of 3", capsys.readouterr().out) == ["1", "2", "3"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
+    assert files(tmp_path) == ["tiny.json", "tiny.jsonl", "tiny.safetensors"]
     model = tiny()
     assert load_weights("tiny", model, tmp_path) == card
     x = load("digits", "test").images
@@ -92,7 +102,7 @@ def test_a_training_that_is_stopped_resumes_and_gives_the_same_weights(
         text=True,
     )
     assert done.returncode == status
-    said = "tiny: saved after step 30 of 69; a training continues from its last save with --resume"
+    said = "tiny: saved after step 30 of 69; with --resume it goes on from its last save"
     assert number == signal.SIGKILL or done.stderr == f"{said}\n"
     assert (stopped / "tiny.run").exists() and not (stopped / "tiny.json").exists()
 
@@ -103,7 +113,9 @@ def test_a_training_that_is_stopped_resumes_and_gives_the_same_weights(
     train("tiny", stopped, resume=True)
     assert f"tiny: step {step} of 69 on " in capsys.readouterr().out
     assert read_card("tiny", stopped).sha256 == train("tiny", whole).sha256
-    assert sorted(path.name for path in stopped.iterdir()) == ["tiny.json", "tiny.safetensors"]
+    assert files(stopped) == ["tiny.json", "tiny.jsonl", "tiny.safetensors"]
+    logs = [steps_of(folder / "tiny.jsonl") for folder in (stopped, whole)]
+    assert logs[0] == logs[1] == [23, 46, 69]
 
 
 def test_a_stopped_training_on_drawn_images_resumes_bit_for_bit(tmp_path, monkeypatch, capsys):
@@ -254,9 +266,38 @@ def test_a_training_can_start_from_shipped_weights(tmp_path, monkeypatch):
     assert train("more", tmp_path).sha256 == sha256
 
 
+def test_a_training_logs_loss_rate_and_speed(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, schedule=cosine))
+    train("tiny", tmp_path, epochs=2, log_every=10)
+    lines = [json.loads(line) for line in (tmp_path / "tiny.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 23, 30, 40, 46]
+    names = ["step", "images", "loss", "lr", "epoch", "seconds", "images_per_second"]
+    assert all(list(line) == names for line in lines)
+    assert [line["images"] for line in lines[1:4]] == [1280, 1442, 1442 + 7 * 64]
+    assert lines[2]["lr"] == pytest.approx(0.01 * cosine(22 / 46))
+    assert lines[0]["loss"] > lines[-1]["loss"] and lines[2]["epoch"] == 1
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+    speed = (lines[5]["images"] - lines[4]["images"]) / (seconds[5] - seconds[4])
+    assert lines[5]["images_per_second"] == pytest.approx(speed, rel=0.2)
+
+
+def test_settings_that_differ_from_the_recipe_s_are_on_the_card(tmp_path):
+    card = train("tiny", tmp_path, 1, batch_size=32, lr=0.02, seed=3)
+    options = "--epochs 1 --batch-size 32 --lr 0.02 --seed 3"
+    assert card.command == f"python -m companion train tiny {options}" and card.seed == 3
+    assert steps_of(tmp_path / "tiny.jsonl") == [46]
+    same = train("tiny", tmp_path / "same", 1, batch_size=64, lr=0.01, seed=0)
+    assert same.command == "python -m companion train tiny --epochs 1"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"batch_size": 0}, "batch_size must be at least 1; 0 was given"),
+        ({"lr": 0.0}, "lr must be positive"),
+        ({"seed": -1}, "seed must be at least 0; -1 was given"),
+        ({"log_every": 0}, "log_every must be at least 1; 0 was given"),
         ({"name": "tyni"}, "name must be one of ae-mnist, .*; 'tyni' was given"),
         ({"epochs": 0}, "epochs must be at least 1; 0 was given"),
         ({"epochs": 10**20}, "epochs must lie in .*; 1" + 20 * "0" + " was given"),
@@ -354,3 +395,37 @@ def test_samples_fit_only_an_estimate_of_the_likelihood(tmp_path):
         evaluate("tiny")
     save_weights(tiny(), card("tiny"), tmp_path)
     assert evaluate("tiny", folder=tmp_path).metric == str(RECIPE.metric)
+
+
+def test_a_measurement_that_is_stopped_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path / "weights")
+    train("binary", tmp_path / "weights", epochs=1)
+    out, calls = tmp_path / "out", []
+
+    def metric(model, x, num_samples):
+        calls.append(len(x))
+        if calls[0] == 0 and len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return negative_log_likelihood(model, x, num_samples)
+
+    measured = replace(BINARY, metric=Measure(metric, "L_{num_samples}", 5))
+    long = torch.rand(2500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(Recipe, "examples", lambda self, split: (long,))
+    monkeypatch.setitem(RECIPES, "binary", measured)
+    whole = evaluate("binary", out=out, values=True)
+    values = load_record("binary-values", out)[0]["values"]
+    assert calls == [1000, 1000, 500]
+    calls[:] = [0]
+    with pytest.raises(KeyboardInterrupt, match="stopped after part 2"):
+        evaluate("binary", out=out, values=True)
+    assert (out / "binary-values.run").exists()
+    with pytest.raises(ValueError, match="binary-values.run is unfinished; continue it with"):
+        evaluate("binary", out=out, values=True)
+    with pytest.raises(ValueError, match="be continued with the metric it was begun with"):
+        evaluate("binary", samples=6, out=out, resume=True)
+    assert evaluate("binary", out=out, values=True, resume=True) == whole
+    assert calls == [0, 1000, 1000, 500]
+    assert torch.equal(load_record("binary-values", out)[0]["values"], values)
+    assert not (out / "binary-values.run").exists()
+    with pytest.raises(ValueError, match="resume needs an unfinished computation; there is no"):
+        evaluate("binary", resume=True)

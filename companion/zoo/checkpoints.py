@@ -7,7 +7,11 @@ not notice an altered byte, so a SHA-256 stands in front.
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,12 +49,10 @@ def save_run(
         TypeError: if a part's state holds what cannot be read again without running code.
         OSError: if the file cannot be written.
     """
-    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
     state = {
         "settings": dict(settings or {}),
         "parts": {name: part.state_dict() for name, part in parts.items()},
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if in_use else [],
+        **random_state(),
     }
     buffer = io.BytesIO()
     try:
@@ -96,11 +98,122 @@ def load_run(
             check_architecture(f"the part {name!r} of {path}", stored[name], part)
     for name, part in parts.items():
         part.load_state_dict(stored[name])
-    torch.set_rng_state(state["cpu"])
-    for index, random in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(random, index)
+    set_random_state(state)
     found: dict[str, Any] = state["settings"]
     return found
+
+
+def random_state() -> dict[str, Any]:
+    """The state of torch's random numbers on the CPU, and on this process's CUDA device if it is in use."""
+    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state()] if in_use else []}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Restore what `random_state` gave; that of CUDA where there is such a device."""
+    torch.set_rng_state(state["cpu"])
+    for random in state["cuda"][:1] if torch.cuda.is_available() else ():
+        torch.cuda.set_rng_state(random)
+
+
+def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the function: what a `Journal` does that keeps nothing."""
+    return function(*arguments)
+
+
+class Journal:
+    """The results of a long computation's parts, which is stopped and goes on: no part is computed twice.
+
+    `journal(function, *arguments)` calls the function, or gives what the same call returned before the stop. The calls
+    come in the same order each time. Random numbers after those that are skipped are as if they had been made.
+
+    Args:
+        path: file to save the results to; without one nothing is saved.
+        settings: what the results depend on.
+        resume: go on from the file.
+        save_every: seconds between two savings.
+        saves: whether this process writes the file, or reads it only.
+
+    Raises:
+        ValueError: if the file is there and `resume` is not set, or the other way round, or its settings differ.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        settings: Mapping[str, Setting],
+        resume: bool = False,
+        save_every: float = 60.0,
+        saves: bool = True,
+    ) -> None:
+        self.path, self.settings = path if saves else None, settings
+        self.save_every = save_every
+        self.results: list[Any] = []
+        self.next, self.saved, self.after = 0, time.monotonic(), random_state()
+        if resume and (path is None or not path.exists()):
+            raise ValueError(f"resume needs an unfinished computation; there is no {path}")
+        if path is not None and path.exists():
+            if not resume:
+                raise ValueError(f"{path} is unfinished; continue it with --resume, or delete it")
+            before = random_state()
+            load_run(path, settings, journal=self)
+            self.after = random_state()
+            set_random_state(before)
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function returns: a tensor, or a tuple of tensors.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the call is done and saved.
+        """
+        self.next += 1
+        if self.next <= len(self.results):
+            if self.next == len(self.results):
+                set_random_state(self.after)
+            return self.results[self.next - 1]
+        with signals() as received:
+            self.results.append(function(*arguments))
+            due = time.monotonic() - self.saved >= self.save_every
+            if self.path is not None and (received or due):
+                save_run(self.path, self.settings, journal=self)
+                self.saved = time.monotonic()
+            if received:
+                raise KeyboardInterrupt(f"stopped after part {self.next}")
+        return self.results[-1]
+
+    def close(self) -> None:
+        """Delete the file, when what is made of the results has been written."""
+        if self.path is not None:
+            remove_run(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The results so far."""
+        return {"results": self.results}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the results."""
+        self.results = state["results"]
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM, so that a step is finished and saved first; a second one ends at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    # Only the main thread may handle signals.
+    mine = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if mine else ()
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def remove_run(path: Path | str) -> None:

@@ -1,10 +1,11 @@
 """Records: what a chapter shows of hundreds of samples, drawn once, with a measurement on a card."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,10 +21,11 @@ from companion.guidance import guided
 from companion.metrics import frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
 from companion.samplers import ancestral_sample, ddim_sample, in_chunks
+from companion.zoo.checkpoints import Journal, at_once
 from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
 from companion.zoo.recipes import recipe
 from companion.zoo.runs import Start, measurement, provenance
-from companion.zoo.weights import RecordCard, save_tensors, writable_folder
+from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_folder
 
 
 class Record(NamedTuple):
@@ -41,10 +43,12 @@ def record(
     examples: int = 500,
     folder: Path | str | None = None,
     out: Path | str = "runs",
+    resume: bool = False,
 ) -> RecordCard:
     """Draw many images from a trained diffusion model, and write what is measured on them as the record NAME-KIND.
 
-    On a CPU it takes a quarter to half an hour for 500 digits.
+    On a CPU it takes a quarter to half an hour for 500 digits. Ctrl-C and SIGTERM end it when the
+    part under way is done and saved, in NAME-KIND.run; with `resume` it goes on.
 
     Args:
         name: of the weights, such as "ddpm-mnist".
@@ -56,12 +60,14 @@ def record(
         examples: test examples for the errors of "samples".
         folder: where the weights are, if they are not shipped.
         out: folder to write to.
+        resume: continue a record that was stopped.
 
     Returns:
         The card of the record; `load_record` gives its tensors.
 
     Raises:
-        ValueError: if there are no such weights, or the model cannot be measured so.
+        ValueError: if there are no such weights, or the model cannot be measured so; if the folder
+            holds an unfinished record and `resume` is not set, or none and it is.
         OSError: if `out` cannot be written, which is tried first.
     """
     checks.at_least(1, num=num, examples=examples)
@@ -77,7 +83,7 @@ def record(
     if not isinstance(model, Ddpm) or len(model.x_shape) != 3:
         raise ValueError(f"name must be a diffusion model of images; {name!r} is none")
     command = f"python -m companion record {name} --kind {kind} --num {num}"
-    draw: Callable[[Ddpm], Record]
+    draw: Callable[..., Record]
     if kind == "samples":
         x = chosen.prepare(chosen.examples("test")[0][:examples])
         command += f" --examples {examples}"
@@ -91,8 +97,12 @@ def record(
         assert isinstance(judge, DigitClassifier)
         compare = compare_steps if kind == "steps" else compare_scales
         draw = partial(compare, judge=judge, num=num)
+    settings = {"command": command, "sha256": read_card(name, folder).sha256}
+    journal = Journal(out / f"{name}-{kind}.run", settings, resume)
     torch.manual_seed(chosen.seed)
-    return _write(name, kind, draw(model), start, chosen.seed, command, out)
+    card = _write(name, kind, draw(model, journal=journal), start, chosen.seed, command, out)
+    journal.close()
+    return card
 
 
 def _write(
@@ -121,20 +131,26 @@ def reference(judge: DigitClassifier, train: Tensor, test: Tensor, *, size: int 
 
 
 @torch.no_grad()
-def samples_and_errors(model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int) -> Record:
+def samples_and_errors(
+    model: Ddpm,
+    x: Float[Tensor, "batch *x_shape"],
+    num: int,
+    journal: Callable[..., Any] = at_once,
+) -> Record:
     """Draw with all of the model's steps, and measure its estimate of the noise at every time on x.
 
     The samples have 256 levels. Entry t of the errors, and of their standard errors, belongs to time t; they are
     measured in the precision of x, since bfloat16 is coarser than the noise next to the data.
     """
-    T, samples = model.num_latents, []
+    T = model.num_latents
     times = tqdm(range(1, T + 1), "errors")
-    errors = torch.cat([noise_errors(model, x, [t]) for t in times]).double()
+    errors = torch.cat([journal(noise_errors, model, x, [t]) for t in times]).double()
     with runtime.autocast():
-        for _ in range(0, num, CHUNK):
-            for images in tqdm(ancestral_sample(model, CHUNK), "samples", T + 1):  # noqa: B007
-                pass
-            samples.append(images)
+
+        def images() -> Tensor:
+            return deque(tqdm(ancestral_sample(model, CHUNK), "samples", T + 1), maxlen=1).pop()
+
+        samples = [journal(images) for _ in range(0, num, CHUNK)]
     tensors = {
         "samples": _levels(to_unit(torch.cat(samples)[:num])),
         "noise_error": F.pad(errors.mean(1), (1, 0)),
@@ -150,6 +166,7 @@ def compare_steps(
     judge: DigitClassifier,
     num: int,
     num_steps: Sequence[int] = (10, 20, 50, 100),
+    journal: Callable[..., Any] = at_once,
 ) -> Record:
     """Draw by every sampler in few steps from the same noise, and keep what the classifier sees.
 
@@ -161,7 +178,7 @@ def compare_steps(
         name, schedule = f"{kind} {steps}", model.schedule.evenly(steps)
         sampler = partial(SAMPLERS[kind], model.denoiser, schedule, progress=name)
         with runtime.autocast():
-            images = to_unit(in_chunks(sampler, CHUNK, x_T))
+            images = to_unit(journal(in_chunks, sampler, CHUNK, x_T))
         features = judge.features(images)
         tensors[name] = features.half()
         sure.append(judge.head(features).softmax(1).amax(1).double())
@@ -176,6 +193,7 @@ def compare_scales(
     num: int,
     scales: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0),
     num_shown: int = 60,
+    journal: Callable[..., Any] = at_once,
 ) -> Record:
     """Draw every class at every guidance scale by 20 DDIM steps, and keep what the classifier sees.
 
@@ -198,7 +216,7 @@ def compare_scales(
             return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
 
         with runtime.autocast():
-            images = to_unit(in_chunks(sampler, CHUNK, x_T, label))
+            images = to_unit(journal(in_chunks, sampler, CHUNK, x_T, label))
         features.append(judge.features(images))
         shown.append(_levels(images[:num_shown]))
         parts = (images[label == k].flatten(1) for k in range(10))

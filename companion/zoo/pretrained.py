@@ -13,8 +13,9 @@ from companion import checks, runtime, samplers
 from companion.data import TOYS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
+from companion.zoo.checkpoints import Journal, Setting
 from companion.zoo.recipes import recipe
-from companion.zoo.weights import load_weights, writable_folder
+from companion.zoo.weights import check_architecture, load_weights, read_card, writable_folder
 
 CHUNK = 100
 """Examples that are drawn at once."""
@@ -30,6 +31,23 @@ SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
 """Samplers of diffusion models by name; those of Ho et al. by the variance of their steps."""
 
 
+_YOURS: dict[str, nn.Module] = {}
+
+
+def use(name: str, model: nn.Module | None) -> None:
+    """Let `pretrained(name)` give this model in place of the shipped one; with None, the shipped one again.
+
+    Raises:
+        ValueError: if no recipe has this name, or the model is built differently.
+    """
+    expected = recipe(name).model()
+    if model is None:
+        _YOURS.pop(name, None)
+        return
+    check_architecture("the weights of this model", model.state_dict(), expected)
+    _YOURS[name] = model
+
+
 def pretrained(
     name: str, folder: Path | str | None = None, device: torch.device | str | None = None
 ) -> nn.Module:
@@ -37,14 +55,18 @@ def pretrained(
 
     It takes a second at most. The model is in evaluation mode, its parameters without gradients,
     and on the CPU if no device is given. To train on, call `.requires_grad_()`; to measure it, see
-    `evaluate`. Weights that are not shipped are looked for in `folder`.
+    `evaluate`. Weights that are not shipped are looked for in `folder`. After `use(name, model)` it
+    is a copy of that model.
 
     Raises:
         ValueError: if no recipe or no weights have this name, or the weights are damaged.
     """
     device = checks.device("cpu" if device is None else device)
     model = recipe(name).model().requires_grad_(False).eval()
-    load_weights(name, model, folder)
+    if folder is None and name in _YOURS:
+        model.load_state_dict(_YOURS[name].state_dict())
+    else:
+        load_weights(name, model, folder)
     return model.to(device)
 
 
@@ -56,6 +78,7 @@ def sample(
     seed: int = 0,
     folder: Path | str | None = None,
     out: Path | str | None = None,
+    resume: bool = False,
 ) -> Float[Tensor, "num *x_shape"]:
     """Draw from a trained model.
 
@@ -71,13 +94,15 @@ def sample(
         seed: of torch's random numbers.
         folder: where the weights are, if they are not shipped.
         out: a PNG file to write the images to, side by side.
+        resume: continue a drawing with `out` that was stopped and saved beside it.
 
     Returns:
         Examples as the data set has them: images on [0, 1], or points.
 
     Raises:
         ValueError: if there are no such weights, the model generates nothing, as an autoencoder,
-            `steps` or `sampler` is given for a model without them, or `out` for points.
+            `steps` or `sampler` is given for a model without them, or `out` for points, or `resume`
+            is set and there is nothing to continue, or the other way round.
         OSError: if `out` cannot be written, which is tried first.
     """
     checks.at_least(1, num=num)
@@ -93,6 +118,15 @@ def sample(
     chosen = recipe(name)
     if out is not None and chosen.data in TOYS:
         raise ValueError(f"out takes images; {name!r} draws points")
+    settings: dict[str, Setting] = {
+        "num": num,
+        "steps": steps,
+        "sampler": sampler,
+        "seed": seed,
+        "name": name,
+    }
+    settings |= {"sha256": read_card(name, folder).sha256}
+    journal = Journal(None if out is None else Path(out).with_suffix(".run"), settings, resume)
     torch.manual_seed(seed)
     if isinstance(model, Ddpm):
         if sampler not in (None, *SAMPLERS):
@@ -102,7 +136,7 @@ def sample(
         x_T = model.prior(num).sample()
         with runtime.autocast():
             draw = partial(draw, model.denoiser, schedule, progress=name)
-            x = samplers.in_chunks(draw, CHUNK, x_T)
+            x = torch.cat([journal(samplers.in_chunks, draw, CHUNK, x) for x in x_T.split(CHUNK)])
     elif steps is None and sampler is None:
         *_, x = samplers.ancestral_sample(model, num)
     else:
@@ -113,4 +147,5 @@ def sample(
         from torchvision.utils import save_image
 
         save_image(x, out, nrow=math.ceil(num**0.5))
+    journal.close()
     return x

@@ -123,14 +123,16 @@ class Recipe:
     num_test: int | None = None  # how many test examples are measured, the first ones; None for all
     seed: int = 0  # of initialization, batches and noise, and again of the measurement
 
-    def examples(self, split: str) -> tuple[Tensor, ...]:
+    def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """The examples of a split, "train" or "test", and their labels if the recipe needs them.
+
+        With `fallback`, the digits of scikit-learn may stand in for MNIST, as `load` says.
 
         Those of scenes are their factors. There are 2,000 scenes to test; and 50,000 points of a toy to train on,
         and 10,000 to test.
 
         Raises:
-            FileNotFoundError: if there is neither a copy of the data set nor a network.
+            FileNotFoundError: if there is neither a copy of the data set nor a network, and no fallback.
         """
         seed = 0 if split == "train" else 1
         if self.data == "scenes":
@@ -142,7 +144,7 @@ class Recipe:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 return (toy_density(self.data).sample([num]).to(runtime.device()),)
-        data = load(self.data, split, fallback=False, device=runtime.device())
+        data = load(self.data, split, fallback=fallback, device=runtime.device())
         return (data.images, data.labels) if self.labels else (data.images,)
 
 

@@ -1,13 +1,12 @@
 """Train a model by its recipe, and measure trained weights again."""
 
-import signal
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +15,24 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from companion import checks, runtime
 from companion.data import Batches
-from companion.training import exponential_average, fit
+from companion.training import Loss, exponential_average, fit
 from companion.zoo import weights
-from companion.zoo.checkpoints import Stateful, load_run, remove_run, save_run
+from companion.zoo.checkpoints import (
+    Journal,
+    Stateful,
+    at_once,
+    load_run,
+    remove_run,
+    save_run,
+    signals,
+)
+from companion.zoo.logs import MetricsLog
+from companion.zoo.processes import Processes, together
 from companion.zoo.recipes import Recipe, recipe
 from companion.zoo.weights import Card, load_weights, writable_folder
 
@@ -31,22 +41,32 @@ def train(
     name: str,
     out: Path | str = "runs",
     epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
     resume: bool = False,
     save_every: float = 60.0,
+    log_every: int = 100,
 ) -> Card:
     """Train a model of the book by its recipe, and write its weights and their card.
 
     It prints a line for each epoch, and takes minutes for an autoencoder and hours for a
     diffusion model: the cards of the shipped weights say how long. Ctrl-C and SIGTERM end it when
     the step under way is done and saved; with `resume` it goes on, on the same kind of CPU bit
-    for bit.
+    for bit. Launched as several processes, each takes its share of every batch; a run may go on
+    with another number of them.
 
     Args:
-        name: the recipe, such as "vae-mnist"; `companion.zoo.recipes.RECIPES` holds all.
-        out: folder for NAME.safetensors and its card, and for NAME.run, the unfinished training.
+        name: the recipe, such as "vae-mnist"; `python -m companion recipes` lists all.
+        out: folder for NAME.safetensors and its card, for NAME.jsonl, the log of the training,
+            and for NAME.run, the unfinished training.
         epochs: passes over the data, if not as many as in the recipe.
+        batch_size: examples of a step, of all processes together, if not as in the recipe.
+        lr: learning rate at the start, if not the recipe's.
+        seed: of initialization, batches and noise, if not the recipe's.
         resume: continue a training that was stopped.
         save_every: seconds between two savings of the unfinished training.
+        log_every: steps between two lines of the log; each epoch ends with one, too.
 
     Returns:
         The card, with what the weights achieve on the test split.
@@ -54,23 +74,31 @@ def train(
     Raises:
         ValueError: if there is no such recipe; if the folder holds finished weights of this name,
             or an unfinished training and `resume` is not set, or none and it is, or one of a
-            changed recipe; or if another process trains there.
+            changed recipe; if another process trains there, or a batch has fewer examples than
+            there are processes.
         FileNotFoundError: if there is neither a copy of the data nor a network.
-        OSError: if `out` cannot be written, which is tried before the training.
+        OSError: if `out` cannot be written, which is tried before the training, or another of
+            several processes is lost.
         FloatingPointError: if the training diverges.
     """
-    chosen, start = recipe(name), Start.now()
-    command = f"python -m companion train {name}"
-    if epochs is not None:
-        checks.at_least(1, epochs=epochs)
-        checks.in_range(1, 1_000_000, epochs=epochs)
-        command += f" --epochs {epochs}" if epochs != chosen.epochs else ""
-        chosen = replace(chosen, epochs=epochs)
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
+    start = Start.now()
+    chosen, changed = _changed(recipe(name), given)
+    command = f"python -m companion train {name}{changed}"
     checks.not_negative(save_every=save_every)
+    checks.at_least(1, log_every=log_every)
+    processes = Processes()
     examples = chosen.examples("train")
+    num = len(examples[0])
+    smallest = min(num % chosen.batch_size or chosen.batch_size, num)
+    if smallest < processes.size:
+        raise ValueError(
+            f"batch_size must leave an example for each of the {processes.size} processes; "
+            f"the smallest batch has {smallest}"
+        )
     out = writable_folder(out)
-    unfinished = out / f"{name}.run"
-    with _alone(out / f".{name}.lock"):
+    unfinished, log = out / f"{name}.run", out / f"{name}.jsonl"
+    with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
         if resume and not unfinished.exists():
             raise ValueError(f"resume needs an unfinished training; {out} holds none of {name}")
         if not resume and unfinished.exists():
@@ -79,17 +107,40 @@ def train(
             )
         if not resume and (out / f"{name}.safetensors").exists():
             raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
-        model, minutes = _train(name, chosen, examples, unfinished, save_every)
+        model, minutes = _train(
+            name, chosen, examples, unfinished, save_every, log, log_every, processes
+        )
         origin = provenance(start, chosen.seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 # The card describes the weights as they are stored.
                 parameter.copy_(parameter.half())
-        result = measurement(str(chosen.metric), _evaluate(model, chosen))
+        result = measurement(str(chosen.metric), _evaluate(model, chosen, processes))
         origin |= {"name": name, "command": command, "minutes": round(minutes, 2)}
-        card = weights.save_weights(model, Card(data=chosen.data, **origin, **result), out)
-        remove_run(unfinished)
+        card = Card(data=chosen.data, **origin, **result)
+        if processes.rank == 0:
+            card = weights.save_weights(model, card, out)
+            remove_run(unfinished)
     return card
+
+
+def _changed(chosen: Recipe, given: dict[str, Any]) -> tuple[Recipe, str]:
+    """The recipe with what is given in place of its own, and the options that say so."""
+    given = {option: value for option, value in given.items() if value is not None}
+    counts = {option: given[option] for option in ("epochs", "batch_size") if option in given}
+    if counts:
+        checks.at_least(1, **counts)
+        checks.in_range(1, 1_000_000, **counts)
+    if "lr" in given:
+        checks.positive(lr=given["lr"])
+    if "seed" in given:
+        checks.seed(given["seed"])
+    options = (
+        f" --{option.replace('_', '-')} {value}"
+        for option, value in given.items()
+        if value != getattr(chosen, option)
+    )
+    return replace(chosen, **given), "".join(options)
 
 
 def evaluate(
@@ -98,6 +149,7 @@ def evaluate(
     folder: Path | str | None = None,
     out: Path | str | None = None,
     values: bool = False,
+    resume: bool = False,
 ) -> Card:
     """Measure trained weights on the test split, as when they were trained.
 
@@ -111,17 +163,19 @@ def evaluate(
         out: folder to write the weights to, with the card that is returned.
         values: also write the value of every test example there, as the record NAME-values, to
             compare two models example by example.
+        resume: continue a measurement with `out` that was stopped.
 
     Returns:
         The card of the weights, with this measurement in it.
 
     Raises:
         ValueError: if there are no such weights, or they are damaged; if `samples` is given and
-            the measure is no estimate of log p(x), or `values` without `out`.
+            the measure is no estimate of log p(x), or `values` or `resume` without `out`, or
+            `out` holds an unfinished measurement and `resume` is not set, or none and it is.
         FileNotFoundError: if there is neither a copy of the data nor a network.
         OSError: if `out` cannot be written, which is tried before the measurement.
     """
-    chosen, start = recipe(name), Start.now()
+    chosen, start, processes = recipe(name), Start.now(), Processes()
     command = f"python -m companion evaluate {name} --values"
     if samples is not None:
         checks.at_least(1, samples=samples)
@@ -138,16 +192,22 @@ def evaluate(
         command += f" --out {out.name}"
     model = runtime.to_device(chosen.model())
     card = load_weights(name, model, folder)
-    each = _evaluate(model, chosen)
+    path = None if out is None else out / f"{name}-values.run"
+    settings = {"sha256": card.sha256, "metric": str(chosen.metric), "num": chosen.num_test}
+    with together():
+        journal = Journal(path, settings, resume, saves=processes.rank == 0)
+        processes.sum(torch.zeros(1, device=runtime.device()))  # all have looked for the file
+        each = _evaluate(model, chosen, processes, journal)
     result = measurement(str(chosen.metric), each)
     card = replace(card, **result)
-    if out is not None:
+    if out is not None and processes.rank == 0:
         weights.save_weights(model, card, out)
         if values:
             command += "" if folder is None else f" --folder {Path(folder).name}"
             origin = provenance(start, chosen.seed) | {"command": command}
             record = weights.RecordCard(name=f"{name}-values", model=name, **origin, **result)
             weights.save_tensors({"values": each.float()}, record, out)
+        journal.close()
     return card
 
 
@@ -182,11 +242,19 @@ def measurement(metric: str, values: Float[Tensor, "num"]) -> dict[str, Any]:
     return {"metric": metric, "metric_value": values.mean().item(), "metric_se": error.item()}
 
 
-def _train(
-    name: str, chosen: Recipe, examples: tuple[Tensor, ...], path: Path, save_every: float
-) -> tuple[nn.Module, float]:
-    """The trained model and its minutes; the run goes on from `path`, if it is there, and is saved to it."""
-    start, before = time.monotonic(), 0.0
+class Session(NamedTuple):
+    """What a training by a recipe begins with."""
+
+    model: nn.Module
+    batches: Batches
+    optimizer: torch.optim.Optimizer
+    rates: LambdaLR
+    ema: AveragedModel | None
+    loss: Loss
+
+
+def session(chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None) -> Session:
+    """Seed the random numbers, and make what the recipe trains; rates and options follow `num_steps`, or all steps."""
     torch.manual_seed(chosen.seed)
     model = runtime.to_device(chosen.model())
     if chosen.start is not None:
@@ -195,9 +263,32 @@ def _train(
     batches = Batches(
         *examples, batch_size=chosen.batch_size, num_epochs=chosen.epochs, seed=chosen.seed
     )
-    num_steps, per_epoch = len(batches), batches.steps_per_epoch
-    rates = LambdaLR(optimizer, lambda step: chosen.schedule(step / num_steps))
+    last = len(batches) if num_steps is None else num_steps
+    rates = LambdaLR(optimizer, lambda step: chosen.schedule(step / last))
     ema = None if chosen.ema is None else exponential_average(model, chosen.ema)
+
+    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
+        # The batches have counted the one that is being used.
+        options = chosen.options((batches.step - 1) / last)
+        return chosen.loss(model, chosen.prepare(x), *labels, **options)
+
+    return Session(model, batches, optimizer, rates, ema, loss)
+
+
+def _train(
+    name: str,
+    chosen: Recipe,
+    examples: tuple[Tensor, ...],
+    path: Path,
+    save_every: float,
+    log_path: Path,
+    log_every: int,
+    processes: Processes,
+) -> tuple[nn.Module, float]:
+    """The trained model and its minutes; the run goes on from `path`, if it is there, and is saved to it."""
+    start, before, first = time.monotonic(), 0.0, processes.rank == 0
+    model, batches, optimizer, rates, ema, loss = session(chosen, examples)
+    num_steps, per_epoch = len(batches), batches.steps_per_epoch
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
     parts |= {"rates": rates} if ema is None else {"rates": rates, "ema": ema}
     fields = ("data", "epochs", "batch_size", "lr", "ema", "start", "seed")
@@ -206,51 +297,70 @@ def _train(
     if path.exists():
         saved = load_run(path, settings, **parts)
         before = saved["minutes"]
-        if saved["commit"] != commit:
+        if first and saved["commit"] != commit:
             print(f"{name}: begun at commit {saved['commit']}, continued at {commit}")
-    text = f"step {batches.step} of {num_steps} on {runtime.device_name()}"
-    print(f"{name}: {text}, {runtime.scale()} scale", flush=True)
+    text = f"step {batches.step} of {num_steps} on {runtime.device_name()}{processes}"
+    if first:
+        print(f"{name}: {text}, {runtime.scale()} scale", flush=True)
 
     def minutes() -> float:
         return before + (time.monotonic() - start) / 60
 
-    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
-        # The batches have counted the one that is being used.
-        options = chosen.options((batches.step - 1) / num_steps)
-        return chosen.loss(model, chosen.prepare(x), *labels, **options)
+    def images(step: int) -> int:
+        epoch, step = divmod(step, per_epoch)
+        return epoch * batches.num_examples + step * chosen.batch_size
 
-    progress = name if sys.stderr.isatty() else None
+    progress = name if first and sys.stderr.isatty() else None
     options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
-    steps = fit(model, loss, batches, optimizer, ema=ema, **options)
-    last_save, losses = time.monotonic(), []
-    with _signals() as received:
+    steps = fit(*processes.share(model, loss), batches, optimizer, ema=ema, **options)
+    last_save, losses, unlogged = time.monotonic(), [], []
+    log = MetricsLog(log_path, batches.step, images(batches.step)) if first else None
+    with signals() as received:
         for step in steps:
+            value, stop = processes.agree(step.loss, bool(received))
+            losses.append(value)
+            unlogged.append(value)
+            ends = step.number % per_epoch == 0
+            if log and (ends or step.number % log_every == 0):
+                rate = float(rates.get_last_lr()[0])
+                place = {"epoch": step.number / per_epoch, "seconds": 60 * minutes()}
+                mean = statistics.fmean(unlogged)
+                log.write(step.number, images(step.number), loss=mean, lr=rate, **place)
+                unlogged.clear()
             rates.step()
-            losses.append(step.loss)
-            if step.number % per_epoch == 0:
-                mean = f"mean loss of the last {len(losses)} steps {statistics.fmean(losses):.4g}"
+            if first and ends:
                 epoch = f"epoch {step.number // per_epoch} of {chosen.epochs}"
-                tqdm.write(f"{name}: {epoch}, {mean}", file=sys.stdout)
+                text = f"mean loss of the last {len(losses)} steps {statistics.fmean(losses):.4g}"
+                tqdm.write(f"{name}: {epoch}, {text}", file=sys.stdout)
+            if ends:
                 losses.clear()
             # After the last step, too, since the measurement can be stopped as well.
             due = time.monotonic() - last_save >= save_every or step.number == num_steps
-            if received or due:
+            if first and (stop or due):
                 save_run(path, settings | {"commit": commit, "minutes": minutes()}, **parts)
                 last_save = time.monotonic()
-            if received:
+            if stop:
                 raise KeyboardInterrupt(f"{name}: saved after step {step.number} of {num_steps}")
     return (model if ema is None else ema.module), minutes()
 
 
 @torch.no_grad()
-def _evaluate(model: nn.Module, chosen: Recipe) -> Float[Tensor, "num"]:
+def _evaluate(
+    model: nn.Module,
+    chosen: Recipe,
+    processes: Processes | None = None,
+    journal: Callable[..., Any] = at_once,
+) -> Float[Tensor, "num"]:
     """The recipe's metric for each example of the test split; the same numbers each time."""
+    processes = processes or Processes()
     x, *labels = chosen.examples("test")
     torch.manual_seed(chosen.seed)
     # Prepared as a whole, so that these are the same images however many are measured.
     examples = (tensor[: chosen.num_test] for tensor in (chosen.prepare(x), *labels))
     parts = zip(*(tensor.split(1000) for tensor in examples), strict=True)
-    return torch.cat([chosen.metric(model.eval(), *part) for part in parts]).double()
+    metric = partial(chosen.metric, model.eval())
+    each = [journal(lambda *part: processes.sum(processes.part(metric, *part)), *p) for p in parts]
+    return torch.cat(each).double()
 
 
 @contextmanager
@@ -266,24 +376,3 @@ def _alone(path: Path) -> Iterator[None]:
         raise ValueError(
             f"another training of this name writes to {path.parent}; choose another --out"
         ) from None
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM, so that a step is finished and saved first; a second one ends at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    # Only the main thread may handle signals.
-    mine = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if mine else ()
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

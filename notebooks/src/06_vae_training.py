@@ -18,6 +18,7 @@ from companion.data import Batches, binarize
 from companion.elbo import elbo_loss, elbo_terms, sample_log_weights
 from companion.metrics import active_units, log_likelihood
 from companion.page import plots
+from companion.page.live import watch
 from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import at_most, exact, monte_carlo, verify
@@ -33,6 +34,7 @@ from companion.vae import (
 )
 from companion.zoo import pretrained
 from companion.zoo.weights import read_card
+from companion.zoo.yourself import cost, train_it, use
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
@@ -306,6 +308,32 @@ print("it ends more than 10 nats above the test bound:", bool(history[-1, 0, 0] 
 # **What you can say now.** One update is: encode, sample, decode, two loss terms, one gradient. Watch bound, reconstruction and KL on held-out data.
 #
 # *Sources: A23, A26, B13, B14, D11, D15, D18.*
+
+# %% [markdown]
+# (sec-train-vae)=
+# ## Train it yourself
+#
+# The weights of {numref}`fig-vae-opening` come with the book. The next cells train a new one by the same recipe, on your GPU if there is one. At small scale it takes only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale it takes all of them: ask for it with `train_it("vae-mnist", "full")`.
+
+# %%
+print(cost("vae-mnist"))
+
+# %%
+mine = watch(train_it("vae-mnist"))
+
+# %% tags=["nbval-check-output"]
+first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
+print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
+
+# %% [markdown]
+# While it runs, a figure shows the loss of each step and eight draws of the model, which the early steps make alike. Whose weights does the rest of the chapter use? One switch decides. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
+
+# %% tags=["nbval-check-output"]
+MINE = False  # True: from here on the chapter uses your weights
+if MINE:
+    use("vae-mnist", mine.model)
+    vae = pretrained("vae-mnist")
+print("weights of vae-mnist:", "yours" if MINE else "the shipped ones")
 
 # %% [markdown]
 # (sec-gray-levels)=

@@ -26,11 +26,13 @@ from companion.metrics import (
 
 # %%
 from companion.page import plots
+from companion.page.live import watch
 from companion.page.show import show
 from companion.page.sliders import Editor, Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.zoo import pretrained
 from companion.zoo.yardstick import refused
+from companion.zoo.yourself import cost, train_it, use
 
 # %%
 _ = torch.manual_seed(0)
@@ -121,6 +123,32 @@ print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 # Mean and variance fit well, the distribution itself does not quite. In the plane one can see how it may differ: {numref}`fig-plane-digits` has gaps between the classes, and the map shows shapes between two digits there. The prior knows nothing of the gaps. This is one reason why samples of a VAE look worse than its reconstructions.
 #
 # **What you can say now.** The prior covers the plane without holes, but the aggregate posterior has gaps, and samples from the gaps look like no digit.
+
+# %% [markdown]
+# (sec-train-plane)=
+# ## Train it yourself
+#
+# The network of {numref}`fig-plane-map` comes with the book. The next cells train a new one by the same recipe, on your GPU if there is one. At small scale it takes only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale it takes all of them: ask for it with `train_it("vae2d-mnist", "full")`.
+
+# %%
+print(cost("vae2d-mnist"))
+
+# %%
+mine = watch(train_it("vae2d-mnist"))
+
+# %% tags=["nbval-check-output"]
+first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
+print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
+
+# %% [markdown]
+# While it runs, a figure shows the loss of each step and eight draws of the model. Whose weights does the rest of the chapter use? One switch decides. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
+
+# %% tags=["nbval-check-output"]
+MINE = False  # True: from here on the chapter uses your weights
+if MINE:
+    use("vae2d-mnist", mine.model)
+    plane = pretrained("vae2d-mnist")
+print("weights of vae2d-mnist:", "yours" if MINE else "the shipped ones")
 
 # %% [markdown]
 # (sec-latent-walks)=

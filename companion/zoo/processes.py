@@ -1,0 +1,197 @@
+"""Several processes that share one computation, by Accelerate: each takes some rows of every batch.
+
+All of them hold the same model, the same batches and the same state of torch's random numbers. Noise is drawn for the
+whole batch by each, which then keeps that of its own rows. So the noise of an example depends on its place
+in the batch, and on no number of processes.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from companion import runtime
+from companion.training import Loss
+
+PATIENCE = timedelta(seconds=50)
+"""How long a process waits for the others before it gives up."""
+
+DRAWS = {
+    torch.bernoulli,
+    torch.multinomial,
+    torch.normal,
+    torch.rand,
+    torch.rand_like,
+    torch.randint,
+    torch.randn,
+    torch.randn_like,
+    Tensor.normal_,
+    F.dropout,
+}
+"""What draws random numbers in the losses, measures and samplers of the book."""
+
+
+class Processes:
+    """The processes that were launched together; one by itself, if none were.
+
+    `accelerate launch` and `torchrun` tell each process its number, `rank`, and how many there are, `size`.
+
+    Raises:
+        ValueError: if there are several and the package accelerate is missing.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size, self.devices = 0, 1, None
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return
+        try:
+            from accelerate import PartialState
+        except ImportError:
+            raise ValueError(
+                "several processes need the package accelerate; the extra `multi` of this package brings it"
+            ) from None
+        cpu = runtime.device().type == "cpu"
+        with together():
+            state = PartialState(cpu=cpu, timeout=PATIENCE)
+        self.rank, self.size = state.process_index, state.num_processes
+        self.devices = None if cpu else [state.local_process_index]
+
+    def __str__(self) -> str:
+        return "" if self.size == 1 else f", {self.size} processes"
+
+    def rows(self, num: int) -> slice:
+        """The rows of a batch of `num` that are this process's: an equal share, or one more."""
+        return slice(self.rank * num // self.size, (self.rank + 1) * num // self.size)
+
+    def part(self, function: Callable[..., Tensor], *batch: Tensor) -> Float[Tensor, "batch"]:
+        """Evaluate a function of a batch, one value or more per example, on this process's rows; 0 at the others."""
+        if self.size == 1:
+            return function(*batch)
+        num = len(batch[0])
+        mine = self.rows(num)
+        with _WholeDraws(mine, num):
+            values = function(*(tensor[mine] for tensor in batch))
+        return F.pad(values, (*(0, 0) * (values.dim() - 1), mine.start, num - mine.stop))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, where no gradient is needed."""
+        if self.size > 1:
+            with together():
+                torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def agree(self, loss: float, stop: bool) -> tuple[float, bool]:
+        """The mean loss, and whether any process is to stop: then all do, after the same step."""
+        if self.size == 1:
+            return loss, stop
+        told = torch.tensor([loss, float(stop)], dtype=torch.double, device=runtime.device())
+        loss, wishes = self.sum(told).tolist()
+        return loss / self.size, wishes > 0
+
+    def share(self, model: nn.Module, loss: Loss) -> tuple[nn.Module, Loss]:
+        """A model and a loss for `fit`, which is given the whole batch and trains on this process's rows.
+
+        The mean of the values over batch and processes is the loss of the batch, and so are the gradients.
+        """
+        if self.size == 1:
+            return model, loss
+        with together():
+            objective = _Objective(self, model, loss)
+            shared = nn.parallel.DistributedDataParallel(objective, device_ids=self.devices)
+
+        def forward(shared: Any, *batch: Tensor, **options: Any) -> Tensor:
+            return shared(*batch, **options)
+
+        return shared, forward
+
+
+class _Objective(nn.Module):
+    """The loss as a module, since the gradients of a module are what torch averages over processes."""
+
+    def __init__(self, processes: Processes, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss, self.processes = model, loss, processes
+
+    def forward(self, *batch: Tensor, **options: Any) -> Tensor:
+        function = partial(self.loss, self.model, **options)
+        return self.processes.size * self.processes.part(function, *batch)
+
+
+class _WholeDraws(TorchFunctionMode):
+    """Draw for the whole batch of `num`, and give what belongs to the rows `mine`.
+
+    The batch is the first dimension that is as long as the rows. Where one before it is as long by chance, the numbers
+    are as random, but not those of a single process.
+    """
+
+    def __init__(self, mine: slice, num: int) -> None:
+        super().__init__()
+        self.mine, self.num, self.own = mine, num, mine.stop - mine.start
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in DRAWS:
+            return func(*args, **kwargs)
+        if isinstance(args[0], int) and func is not torch.randint:
+            args = (args,)  # rand(2, 3) is rand((2, 3))
+        # What says how many numbers there will be: a tensor, a size, or a count.
+        at = {torch.multinomial: 1, torch.randint: len(args) - 1}.get(func, 0)
+        given = args[at]
+        shape = (given,) if isinstance(given, int) else tuple(getattr(given, "shape", given))
+        if self.own not in shape:
+            return func(*args, **kwargs)
+        dim = shape.index(self.own)
+        size = getattr(given, "shape", None)
+        like = [size is not None and getattr(each, "shape", None) == size for each in args]
+        like[at] = True
+        whole = (
+            self._whole(each, dim) if also else each for each, also in zip(args, like, strict=True)
+        )
+        drawn = func(*whole, **kwargs)
+        part = drawn.narrow(dim, self.mine.start, self.own)
+        return given.copy_(part) if func is Tensor.normal_ else part
+
+    def _whole(self, given: Any, dim: int) -> Any:
+        """The same for the whole batch; a tensor is padded with zeros."""
+        if isinstance(given, Tensor):
+            after = (0, 0) * (given.dim() - dim - 1)
+            return F.pad(given, (*after, self.mine.start, self.num - self.mine.stop))
+        if isinstance(given, int):
+            return self.num
+        return (*given[:dim], self.num, *given[dim + 1 :])
+
+
+def end() -> None:
+    """Leave the other processes, as each has to before it ends: torch's threads abort a process that does not."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Where processes wait for each other: the end of one ends the others with one sentence.
+
+    Raises:
+        ConnectionError: if another process is lost; torch says it in many words, and in other ones in each version.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        known = isinstance(error, torch.distributed.DistError)
+        if not known and not re.search("gloo|nccl", str(error), re.IGNORECASE):
+            raise
+        raise ConnectionError(
+            "another process of this computation ended, or was silent for "
+            f"{PATIENCE.seconds} seconds; with --resume it goes on from its last save"
+        ) from error

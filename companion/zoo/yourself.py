@@ -1,0 +1,232 @@
+"""Train a shipped model yourself: by its own recipe, short or whole, watched while it runs; and what that costs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from companion import runtime, samplers
+from companion.autoencoder import Autoencoder
+from companion.ddpm import Ddpm
+from companion.elbo import LatentChain
+from companion.training import fit
+from companion.zoo.checkpoints import random_state, set_random_state
+from companion.zoo.pretrained import use
+from companion.zoo.recipes import Recipe, recipe
+from companion.zoo.runs import session
+
+__all__ = ["Cost", "Progress", "cost", "train_it", "use"]
+
+SHORT, SHORT_LAUNCHES = 1e12, 2e5
+"""Most arithmetic and tensor operations of a training at small scale: below 20 seconds on two cores."""
+
+T4_OPERATIONS, T4_SHARE, T4_LAUNCH = 8.1e12, 1 / 3, 1e-5
+"""A T4's operations in a second in float32, the share of them that is assumed, and the seconds to start one."""
+
+SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
+    "mnist": (60_000, (1, 28, 28)),
+    "cifar10": (50_000, (3, 32, 32)),
+    "digits": (1_442, (1, 8, 8)),
+    "scenes": (20_000, (3, 32, 32)),
+}
+"""Training examples and their shape; of points in the plane there are 50,000."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training of a model takes, counted on one step of two examples and not measured.
+
+    Attributes:
+        name: the recipe.
+        num_parameters: how many are trained.
+        num_steps: of the whole recipe.
+        batch_size: examples in a step.
+        operations: additions and multiplications of a step, in matrix products and convolutions.
+        launches: tensor operations of a step; a GPU needs some time to start each.
+        memory: bytes for the data, the parameters with gradient, Adam's averages and that of the
+            weights, and what a step keeps for its gradient. The work space of libraries is not in it.
+    """
+
+    name: str
+    num_parameters: int
+    num_steps: int
+    batch_size: int
+    operations: float
+    launches: int
+    memory: float
+
+    @property
+    def t4_minutes(self) -> float:
+        """Minutes on a T4: a third of its float32 speed, or 10 microseconds for each tensor operation, if longer."""
+        of_step = max(self.operations / (T4_SHARE * T4_OPERATIONS), T4_LAUNCH * self.launches)
+        return self.num_steps * of_step / 60
+
+    @property
+    def short_steps(self) -> int:
+        """Steps of a training at small scale."""
+        most = min(SHORT / self.operations, SHORT_LAUNCHES / self.launches, self.num_steps, 1000)
+        return max(10, int(most))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.num_parameters:,} parameters, {self.batch_size} examples a step\n"
+            f"small scale: {self.short_steps:,} steps\n"
+            f"full scale: {self.num_steps:,} steps, {self.num_steps * self.operations:.1e} operations\n"
+            f"a T4 at full scale: about {self.t4_minutes:.1f} minutes and {self.memory / 2**30:.2f} GiB, "
+            "counted and not measured"
+        )
+
+
+def cost(name: str) -> Cost:
+    """Count what the training of a recipe takes; the same numbers on every machine.
+
+    Raises:
+        ValueError: if there is no such recipe.
+
+    Book: chapter 1.
+    """
+    chosen = recipe(name)
+    num, shape = SIZES.get(chosen.data, (50_000, (2,)))
+    with _own_random_numbers():
+        torch.manual_seed(0)
+        model = chosen.model()
+        x = torch.randint(256, (2, *shape)) / 255
+        labels = (torch.zeros(2, dtype=torch.long),) if chosen.labels else ()
+        kept: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept.setdefault(storage.data_ptr(), storage.nbytes())
+            return tensor
+
+        with _Counter() as counter:
+            with saved_tensors_hooks(keep, lambda tensor: tensor):
+                options = chosen.options(0.5)
+                loss = chosen.loss(model, chosen.prepare(x), *labels, **options).mean()
+            loss.backward()
+    size = sum(parameter.numel() for parameter in model.parameters())
+    copies = 4 if chosen.ema is None else 5
+    data = num * x[0].numel()
+    return Cost(
+        name,
+        size,
+        chosen.epochs * -(-num // chosen.batch_size),
+        chosen.batch_size,
+        counter.operations / 2 * chosen.batch_size,
+        counter.launches,
+        4 * (copies * size + data) + sum(kept.values()) / 2 * chosen.batch_size,
+    )
+
+
+@contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    """Torch's random numbers are the same before and after."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
+class _Counter(TorchDispatchMode):
+    """Counts tensor operations, views included, and the additions and multiplications of those that torch can count.
+
+    `FlopCounterMode` would do the latter, but refuses losses that contain a gradient.
+    """
+
+    launches, operations = 0, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self.launches += 1
+        if func._overloadpacket in flop_registry:
+            self.operations += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+        return out
+
+
+class Progress(NamedTuple):
+    """What `train_it` yields about twenty times: how far it is, all losses so far, and the model as it is now."""
+
+    name: str
+    step: int
+    num_steps: int
+    losses: list[float]
+    model: nn.Module
+    # Eight images on [0, 1] that the model draws, or reconstructs if it cannot draw; None of points and classes.
+    draw: Callable[[], Tensor | None]
+
+
+def train_it(name: str, scale: Literal["small", "full"] | None = None) -> Iterator[Progress]:
+    """Train a model of the book by its own recipe on `runtime.device()`, while it is iterated.
+
+    At small scale it takes the first steps only, with the recipe's learning rates and weights pressed
+    into them: enough to see the loss fall, and in no case a model as good as the shipped one.
+    `python -m companion train` does the same at full scale, and can be stopped and resumed.
+
+    Args:
+        name: the recipe, such as "vae-mnist".
+        scale: "small", at most 20 seconds on two cores, or "full", the whole recipe; by default
+            `runtime.scale()`.
+
+    Raises:
+        ValueError: if there is no such recipe or scale.
+        FloatingPointError: if the training diverges.
+
+    Book: chapter 1.
+    """
+    chosen = recipe(name)
+    scale = runtime.scale() if scale is None else scale
+    if scale not in ("small", "full"):
+        raise ValueError(f"scale must be 'small' or 'full'; {scale!r} was given")
+    examples = chosen.examples("train", fallback=True)
+    return _steps(name, chosen, examples, None if scale == "full" else cost(name).short_steps)
+
+
+def _steps(
+    name: str, chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None
+) -> Iterator[Progress]:
+    # What a chapter draws afterwards does not depend on whether something was trained here.
+    with _own_random_numbers():
+        model, batches, optimizer, rates, ema, loss = session(chosen, examples, num_steps)
+        num = len(batches) if num_steps is None else min(num_steps, len(batches))
+        best = model if ema is None else ema.module
+        seen, losses = chosen.prepare(examples[0][:8]), []
+        steps = fit(model, loss, batches, optimizer, ema=ema, autocast=runtime.autocast)
+        for step in islice(steps, num):
+            losses.append(step.loss)
+            rates.step()
+            if step.number % max(1, num // 20) == 0 or step.number == num:
+                yield Progress(
+                    name, step.number, num, losses, best, lambda: _draw(chosen, best, seen)
+                )
+
+
+@torch.no_grad()
+def _draw(chosen: Recipe, model: nn.Module, seen: Tensor) -> Tensor | None:
+    """Eight images of the model as it is now; torch's random numbers are the same before and after."""
+    training = model.training
+    with _own_random_numbers():
+        torch.manual_seed(0)
+        model.eval()
+        if isinstance(model, Ddpm):
+            schedule = model.schedule.evenly(min(20, model.num_latents // 2))
+            *_, x = samplers.ddim_sample(model.denoiser, schedule, model.prior(8).sample())
+        elif isinstance(model, LatentChain):
+            *_, x = samplers.ancestral_sample(model, 8)
+        elif isinstance(model, Autoencoder):
+            x = model(seen)
+        else:
+            return None
+    model.train(training)
+    x = chosen.restore(x)
+    return x.clamp(0, 1) if x.dim() == 4 else None

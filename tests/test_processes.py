@@ -1,0 +1,289 @@
+"""Tests of companion.zoo.processes: two processes train like one, and the end of one ends the other."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from tiny_recipes import BINARY, RECIPE, recipes
+
+from companion.zoo import train
+from companion.zoo.processes import DRAWS, Processes, _WholeDraws, together
+from companion.zoo.recipes import RECIPES
+from companion.zoo.weights import read_card
+
+__all__ = ["recipes"]
+
+SHAPES = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "cifar10": (3, 32, 32), "scenes": (3, 32, 32)}
+
+
+def part(function, rows, num, *batch):
+    """What the process of these rows computes."""
+    with _WholeDraws(rows, num):
+        return function(*(tensor[rows] for tensor in batch))
+
+
+# Where examples of a batch depend on each other by more than their noise: an average over the batch in a
+# normalization or in free bits, times that are spread over the batch, and images that are mixed.
+COUPLED = {
+    "hvae-mnist",
+    "hvae2-mnist",
+    "hvae1-mnist",
+    "conv-hvae-mnist",
+    "conv-hvae-cifar10",
+    "ddpm-mnist-joint",
+    "classifier-mnist",
+    "judge-mnist",
+}
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - {"tiny", "binary"}))
+def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, unchecked):
+    chosen, num = RECIPES[name], 5
+    model = chosen.model()
+    x = torch.randint(256, (num, *SHAPES.get(chosen.data, (2,)))) / 255
+    batch = (x, torch.arange(num)) if chosen.labels else (x,)
+
+    def loss(x, *labels):
+        return chosen.loss(model, chosen.prepare(x), *labels, **chosen.options(0.2)).detach()
+
+    def values(evaluate):
+        torch.manual_seed(3)
+        return evaluate(), torch.get_rng_state()
+
+    loss(*batch)  # what is loaded at the first call draws numbers, too
+    whole, after = values(lambda: loss(*batch))
+    for rows in (slice(0, 2), slice(2, 5)):
+        mine, ends = values(partial(part, loss, rows, num, *batch))
+        assert torch.equal(ends, after)
+        if name not in COUPLED:
+            torch.testing.assert_close(mine, whole[rows], rtol=1e-4, atol=1e-3)
+        else:
+            assert mine.shape == whole[rows].shape and mine.isfinite().all()
+
+
+def test_draws_of_every_kind_are_those_of_the_whole_batch():
+    p = torch.rand(7, 3)
+    kinds = {
+        torch.rand: lambda x: torch.rand(len(x), 2) + torch.rand((4, len(x)))[0][:, None],
+        torch.randn: lambda x: torch.randn(len(x), 2, device="cpu"),
+        torch.rand_like: torch.rand_like,
+        torch.randn_like: torch.randn_like,
+        torch.normal: lambda x: torch.normal(x, 1 + x),
+        torch.randint: lambda x: torch.randint(3, 9, (len(x),)),
+        torch.multinomial: lambda x: torch.multinomial(torch.ones(5), len(x), replacement=True),
+        torch.bernoulli: torch.bernoulli,
+        torch.Tensor.normal_: lambda x: (
+            torch.distributions.Normal(x, 1.0).rsample((4,)).movedim(1, 0)
+        ),
+        torch.nn.functional.dropout: torch.nn.functional.dropout,
+    }
+    assert set(kinds) == DRAWS
+    for name, draw in kinds.items():
+        torch.manual_seed(1)
+        whole = draw(p)
+        for rows in (slice(0, 2), slice(2, 7)):
+            torch.manual_seed(1)
+            assert torch.equal(part(draw, rows, 7, p), whole[rows]), name
+    with _WholeDraws(slice(0, 2), 7):
+        torch.manual_seed(1)
+        assert torch.rand(3).equal(torch.rand(3, generator=torch.Generator().manual_seed(1)))
+
+
+# Two of these share one training. The recipes are those of the tests; the first argument is a line of Python.
+SCRIPT = """
+import os, signal, sys
+from dataclasses import replace
+sys.path[:0] = [sys.argv[1]]
+import torch
+torch.set_num_threads(1)
+torch.cuda.is_available = lambda: False
+from companion.__main__ import main
+from tiny_recipes import BINARY, RECIPE, RECIPES, noisy_loss
+RECIPES.update(tiny=RECIPE, binary=BINARY)
+exec(sys.argv[2])
+sys.exit(main(sys.argv[3:]))
+"""
+
+DIES = """
+calls = []
+def loss(model, x):
+    calls.append(1)
+    if len(calls) == 30 and os.environ['RANK'] == '1':
+        os.kill(os.getpid(), signal.{})
+    return noisy_loss(model, x)
+RECIPES['tiny'] = replace(RECIPE, loss=loss)
+"""
+
+
+def launch(size, *arguments, code=""):
+    """Start processes as a launcher does, and return their exit codes, outputs and errors."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), code, *map(str, arguments)]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    common = {**os.environ, **place, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            command,
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    ends: list[float] = []
+
+    def wait(process):
+        said = process.communicate()
+        ends.append(time.monotonic())
+        return process.returncode, *said
+
+    with ThreadPool(size) as pool:
+        found = pool.map(wait, started)
+    assert ends[-1] - ends[0] < 60  # no process outlives another by more than a minute
+    return found
+
+
+def losses(folder, name="tiny"):
+    lines = (folder / f"{name}.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+
+def parameters(folder, name="tiny"):
+    return safetensors.torch.load_file(folder / f"{name}.safetensors")
+
+
+def assert_alike(folder, other, name="tiny"):
+    """The same losses and weights, but for the order of sums; the weights are rounded to float16."""
+    assert losses(folder, name) == pytest.approx(losses(other, name), rel=1e-4)
+    one, two = parameters(folder, name), parameters(other, name)
+    assert all(torch.allclose(one[key], two[key], rtol=1e-2, atol=1e-3) for key in one)
+    values = [read_card(name, where).metric_value for where in (folder, other)]
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+accelerate = pytest.mark.skipif(
+    not any((Path(folder) / "accelerate").is_dir() for folder in sys.path),
+    reason="several processes need the package accelerate",
+)
+
+
+@accelerate
+@pytest.mark.parametrize("name", ["tiny", "binary"])
+def test_two_processes_train_like_one(tmp_path, name):
+    train(name, tmp_path / "one", log_every=1)
+    found = launch(2, "train", name, "--out", tmp_path / "two", "--log-every", "1")
+    assert [code for code, _, _ in found] == [0, 0], found
+    assert "2 processes, small scale" in found[0][1] and found[1][1] == ""
+    assert_alike(tmp_path / "one", tmp_path / "two", name)
+    other = replace({"tiny": RECIPE, "binary": BINARY}[name], seed=1)
+    RECIPES[name] = other
+    train(name, tmp_path / "other", log_every=1)
+    assert losses(tmp_path / "other", name)[20] != pytest.approx(
+        losses(tmp_path / "one", name)[20], rel=1e-3
+    )
+
+
+@accelerate
+@pytest.mark.parametrize(
+    ("number", "codes", "sizes"),
+    [("SIGTERM", [130, 130], [2, 1]), ("SIGKILL", [1, -9], [1, 2])],
+)
+def test_one_of_two_ends_and_any_number_of_processes_goes_on(tmp_path, number, codes, sizes):
+    train("tiny", tmp_path / "whole", log_every=1)
+    out, options = tmp_path / "out", ("--log-every", "1", "--save-every", "0")
+    found = launch(2, "train", "tiny", "--out", out, *options, code=DIES.format(number))
+    assert [code for code, _, _ in found] == codes, found
+    stopped = "tiny: saved after step 30 of 69; with --resume it goes on from its last save\n"
+    lost = (
+        "error: another process of this computation ended, or was silent for 50 seconds; with .*\n"
+    )
+    assert re.fullmatch(stopped if number == "SIGTERM" else lost, found[0][2])
+    size, last = sizes
+    code = DIES.format("SIGTERM").replace("== 30 and os.environ['RANK'] == '1'", "== 11")
+    found = launch(size, "train", "tiny", "--out", out, *options, "--resume", code=code)
+    assert {code for code, _, _ in found} == {130}
+    assert re.search(r"tiny: step (29|30) of 69 on", found[0][1])
+    found = launch(last, "train", "tiny", "--out", out, *options, "--resume")
+    assert {code for code, _, _ in found} == {0}, found
+    assert_alike(tmp_path / "whole", out)
+
+
+@accelerate
+def test_accelerate_launches_them(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    command += ["--num_processes", "2", "--main_process_port", "0", str(script)]
+    command += [os.path.dirname(__file__), "", "train", "tiny", "--epochs", "1"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 processes, small scale" in done.stdout
+    train("tiny", tmp_path / "one", epochs=1)
+    assert_alike(tmp_path / "one", tmp_path)
+
+
+@accelerate
+@pytest.mark.parametrize(("name", "share"), [("tiny", 1e-4), ("binary", 0.5)])
+def test_two_processes_measure_like_one(tmp_path, name, share):
+    card = train(name, tmp_path, epochs=1)
+    arguments = ("evaluate", name, "--folder", tmp_path, "--out", tmp_path / "two")
+    found = launch(2, *arguments)
+    assert [code for code, _, _ in found] == [0, 0], found
+    two = read_card(name, tmp_path / "two")
+    # An estimate of log p(x) draws for a few examples at a time, and so other noise in each process.
+    assert two.metric_value == pytest.approx(card.metric_value, abs=share * card.metric_se)
+    assert two.metric_se == pytest.approx(card.metric_se, rel=share)
+
+
+@accelerate
+def test_a_batch_that_is_too_small_for_the_processes_is_refused(tmp_path):
+    found = launch(3, "train", "tiny", "--out", tmp_path / "out", "--batch-size", "2")
+    sentence = (
+        "error: batch_size must leave an example for each of the 3 processes; "
+        "the smallest batch has 2\n"
+    )
+    assert [(code, err) for code, _, err in found] == [(1, sentence)] * 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_processes_without_accelerate_get_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ValueError, match="several processes need the package accelerate; the"):
+        train("tiny", tmp_path)
+
+
+def test_the_share_of_each_process():
+    processes = Processes()
+    processes.size = 3
+    found = []
+    for processes.rank in range(3):
+        found += range(100)[processes.rows(100)]
+    assert found == list(range(100))
+
+
+def test_errors_of_another_kind_keep_their_words():
+    with pytest.raises(RuntimeError, match="shapes differ"), together():
+        raise RuntimeError("shapes differ")
+    with (
+        pytest.raises(ConnectionError, match="another process of this computation ended"),
+        together(),
+    ):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")

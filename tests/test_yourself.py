@@ -1,0 +1,104 @@
+"""Tests of companion.zoo.yourself: what a training costs by count, the short one, the switch to its weights."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_recipes import RECIPE, recipes, tiny
+
+from companion.zoo import pretrained
+from companion.zoo.recipes import RECIPES
+from companion.zoo.yourself import _draw, cost, train_it, use
+
+__all__ = ["recipes"]
+
+
+def test_the_operations_of_a_perceptron_are_counted_as_on_paper():
+    found = cost("tiny")
+    layers = [64 * 16, 16 * 4, 4 * 16, 16 * 64]
+    # Forward, and backward for weights and for inputs, but for the gradient of the images; a step has 64.
+    assert found.operations == 2 * (3 * sum(layers) - layers[0]) * 64
+    assert found.num_parameters == sum(layers) + 16 + 4 + 16 + 64
+    assert found.num_steps == 3 * 23
+    data, state = 1442 * 64, 4 * found.num_parameters
+    assert 4 * (data + state) < found.memory < 4 * (data + state) + 64 * 4 * 1000
+    # Too small for arithmetic to count: its operations are only started.
+    assert found.t4_minutes == found.num_steps * found.launches * 1e-5 / 60
+    assert found.short_steps == 69
+
+
+def test_large_models_cost_arithmetic_and_their_short_training_is_short():
+    large = cost("ddpm-cifar10")
+    seconds = large.num_steps * large.operations / (8.1e12 / 3)
+    assert large.t4_minutes == pytest.approx(seconds / 60)
+    assert large.short_steps == 10
+    assert "a T4 at full scale: about " in str(large) and "counted and not measured" in str(large)
+    assert all(10 <= cost(name).short_steps <= 1000 for name in ("ae-mnist", "hvae-mnist"))
+
+
+def test_a_short_training_is_the_recipe_s_own_and_disturbs_no_random_numbers(monkeypatch):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    found = list(train_it("tiny", "full"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [progress.step for progress in found][-1] == found[-1].num_steps == 69
+    assert 20 <= len(found) <= 24
+    losses = found[-1].losses
+    assert len(losses) == 69 and losses[-1] < losses[0]
+    images = found[-1].draw()
+    assert images.shape == (8, 1, 8, 8) and images.min() >= 0 and images.max() <= 1
+    monkeypatch.setattr("companion.zoo.yourself.SHORT", 0)
+    rates = []
+    monkeypatch.setitem(
+        RECIPES, "tiny", replace(RECIPE, schedule=lambda share: rates.append(share) or 1.0)
+    )
+    *_, last = train_it("tiny", "small")
+    assert last.num_steps == last.step == 10
+    assert rates[:10] == [step / 10 for step in range(10)]
+
+
+def test_an_average_of_the_weights_is_what_is_returned(monkeypatch):
+    monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, ema=0.5, epochs=1))
+    *_, last = train_it("tiny")
+    assert type(last.model) is type(tiny()) and not hasattr(last.model, "module")
+
+
+def test_a_diffusion_model_and_a_vae_draw_and_points_are_no_images():
+    for name, shape in (("ddpm-digits", (8, 1, 8, 8)), ("binary", (8, 1, 8, 8))):
+        model = RECIPES[name].model()
+        x = _draw(RECIPES[name], model, torch.zeros(0))
+        assert x.shape == shape and model.training
+    points = RECIPES["ddpm-toy2d"]
+    assert _draw(points, points.model(), torch.zeros(0)) is None
+    judge = RECIPES["classifier-mnist"]
+    assert _draw(judge, judge.model(), torch.zeros(0)) is None
+
+
+def test_the_switch_gives_copies_of_your_weights_until_it_is_put_back():
+    shipped = pretrained("vae-mnist")
+    mine = RECIPES["vae-mnist"].model()
+    try:
+        use("vae-mnist", mine)
+        found = pretrained("vae-mnist")
+        assert found is not mine and not found.training
+        assert all(map(torch.equal, found.state_dict().values(), mine.state_dict().values()))
+        assert not any(parameter.requires_grad for parameter in found.parameters())
+    finally:
+        use("vae-mnist", None)
+    again = pretrained("vae-mnist")
+    assert all(map(torch.equal, again.state_dict().values(), shipped.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train_it("tyni"), "name must be one of .*; 'tyni' was given"),
+        (lambda: train_it("tiny", "huge"), "scale must be 'small' or 'full'; 'huge' was given"),
+        (lambda: cost("tyni"), "name must be one of .*; 'tyni' was given"),
+        (lambda: use("tyni", None), "name must be one of .*; 'tyni' was given"),
+        (lambda: use("vae-mnist", tiny()), "the weights of this model do not fit the model: Vae"),
+    ],
+)
+def test_bad_input_gets_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
