@@ -1,5 +1,5 @@
 // Chapter 2: a mixture p of two Gaussians and one Gaussian q, all to be dragged; the KL divergence in both directions.
-import { button, calm, clip, curve, handle, meter, player, row, scale, segment, surface } from "./kit.js";
+import { button, calm, clip, curve, handle, make, meter, player, row, scale, segment, surface } from "./kit.js";
 
 const EDGE = 40, STEP = 0.05; // the trapezoidal rule is exact to many digits for curves this smooth
 const GRID = Float64Array.from({ length: 2 * EDGE / STEP + 1 }, (_, i) => STEP * i - EDGE);
@@ -38,15 +38,19 @@ export function descend(p, q, rate) {
   return { mean: q.mean - rate * q.std ** 2 * byMean, std: q.std * Math.exp(-rate / 2 * byLogStd) };
 }
 
-/** The Gaussian at the foot of the slope of D(q || p) on which q lies. */
-export function seekMode(p, q) {
-  for (let i = 0; i < 60; i++) q = descend(p, q, 0.5);
+/** Where the descent from q ends. Long steps are fast near a minimum, short ones stay on the slope where they began. */
+export function seekMode(p, q, rate = 0.7) {
+  for (let i = 0; i < 1000; i++) {
+    const next = descend(p, q, rate);
+    if (Math.abs(next.mean - q.mean) + Math.abs(next.std - q.std) < 1e-8) break;
+    q = next;
+  }
   return q;
 }
 
 export function mount(root) {
   const p = { left: -3, right: 3, share: 0.5 };
-  let q = { mean: 0.8, std: 1.8 }, now = divergences(p, q), least = null, target = null;
+  let q = { mean: 1.2, std: 1.2 }, now = divergences(p, q), least = null, target = null;
 
   let x, y, below; // maps to pixels: the line, densities, integrands
   const side = () => y(Math.exp(-0.5) / (ROOT * q.std)); // the height of q one standard deviation from its peak
@@ -95,19 +99,24 @@ export function mount(root) {
   }
 
   const motion = player(view.box, (seconds) => {
-    const rate = calm() ? 1 : 1 - Math.exp(-5 * seconds), goal = target === "forward" ? matchMoments(p) : seekMode(p, q);
-    if (target === "reverse") q = calm() ? goal : descend(p, q, rate);
+    const before = q, rate = calm() ? 1 : 1 - Math.exp(-5 * seconds), goal = matchMoments(p);
+    if (target === "reverse") q = calm() ? seekMode(p, q, 0.05) : descend(p, q, rate);
     else q = { mean: q.mean + rate * (goal.mean - q.mean), std: q.std * (goal.std / q.std) ** rate };
     update();
-    return Math.abs(q.mean - goal.mean) + Math.abs(q.std - goal.std) > 1e-3;
+    if (seconds === 0 || Math.abs(q.mean - before.mean) + Math.abs(q.std - before.std) > 1e-5) return true;
+    if (target === "reverse" && now.reverse > least.reverse + 0.001)
+      note.textContent = "This is a local minimum. From another q it goes down further.";
+    return false;
   });
   function go(direction) {
     target = direction;
+    note.textContent = "";
     motion.play();
   }
 
   function change(changed) {
     motion.pause();
+    note.textContent = "";
     if ("mean" in changed || "std" in changed) q = { ...q, ...changed };
     else Object.assign(p, changed), least = null;
     q.mean = clip(q.mean, -7, 7);
@@ -137,5 +146,7 @@ export function mount(root) {
   const controls = row(root);
   button(controls, "Least D(p ‖ q): cover both modes", () => go("forward"));
   button(controls, "Least D(q ‖ p): downhill from here", () => go("reverse"));
+  const note = make("p", { role: "status" });
+  root.append(note);
   update();
 }

@@ -1,14 +1,14 @@
 // Chapter 11: points come from noise to a ring of eight modes; sampler, steps, score and fresh noise are the reader's.
-import { button, calm, choice, make, normals, player, row, scale, slider, surface, toggle } from "./kit.js";
+import { button, calm, choice, make, normal, player, row, scale, slider, surface, toggle } from "./kit.js";
 import { EVEN, LEVELS, LOPSIDED, SAMPLERS, STD, density, evenly, exactScore, judge, learnedScore } from "./ring_model.js";
 
-const NUM = 2000, SECONDS = 5, TRAILS = 60, CELLS = 90, BOX = 2.4;
+const NUM = 2000, NUM_LEARNED = 800, SECONDS = 5, TRAILS = 24, CELLS = 90, BOX = 2.4;
 const NAMES = [["ddpm", "DDPM, fresh noise"], ["mean", "DDPM, noise left out"], ["ddim", "DDIM"],
   ["heun", "Probability flow, Heun"], ["annealed", "Langevin, annealed"], ["langevin", "Langevin, last level only"]];
 
 export function mount(root, { load }) {
   const state = { sampler: "ddpm", eta: 0.5, steps: 50, learned: false, weights: EVEN, seed: 1, trails: false };
-  let tensors = null, times, film, shown = 0; // shown: the step on the screen, between two while it plays
+  let tensors = null, times, film, noise, shown = 0; // shown: the step on the screen, between two while it plays
 
   const panels = make("div", { class: "instrument-lab" }), side = make("div", { class: "instrument-column" });
   const shade = new OffscreenCanvas(CELLS, CELLS);
@@ -32,17 +32,18 @@ export function mount(root, { load }) {
     const now = film[step], next = film[Math.min(step + 1, film.length - 1)], place = (i) => now[i] + part * (next[i] - now[i]);
     if (state.trails) {
       context.strokeStyle = colors.muted;
-      context.lineWidth = 1;
+      context.globalAlpha = 0.6;
       for (let i = 0; i < 2 * TRAILS; i += 2) {
         context.beginPath();
         for (let k = 0; k <= step; k++) context.lineTo(x(film[k][i]), y(film[k][i + 1]));
         context.lineTo(x(place(i)), y(place(i + 1)));
         context.stroke();
       }
+      context.globalAlpha = 1;
     }
     for (const [color, isMine] of [["steps", (start) => start < 0], ["ink", (start) => start >= 0]]) {
       context.fillStyle = colors[color];
-      for (let i = 0; i < 2 * NUM; i += 2)
+      for (let i = 0; i < now.length; i += 2)
         if (isMine(film[0][i])) context.fillRect(x(place(i)) - 1.1, y(place(i + 1)) - 1.1, 2.2, 2.2);
     }
   });
@@ -51,10 +52,10 @@ export function mount(root, { load }) {
   const timeOf = (step) => state.sampler === "langevin" && step < times.length - 1 ? 1 : times[step];
   const score = (x, t) => state.learned && t > 0 ? learnedScore(tensors, x, t) : exactScore(state.weights, x, LEVELS[t]);
 
-  /** Computes the film up to a step; a step is a few milliseconds with the exact score, a tenth of a second with the network. */
+  /** Computes the film up to a step. */
   function reach(step) {
     for (let k = film.length; k <= step; k++)
-      film.push(SAMPLERS[state.sampler](score, film[k - 1], times[k - 1], times[k], normals(2 * NUM, 1000 * state.seed + k), state.eta));
+      film.push(SAMPLERS[state.sampler](score, film[k - 1], times[k - 1], times[k], noise, state.eta));
   }
   function show(step) {
     shown = Math.min(step, times.length - 1);
@@ -62,11 +63,11 @@ export function mount(root, { load }) {
     const at = Math.floor(shown), isLast = at === times.length - 1;
     scrub.set(at);
     if (isLast) {
-      const { width, wrong, chance } = judge(state.weights, film[at]), percent = (share) => `${(100 * share).toFixed(1)} %`;
-      words.textContent = `The modes are ${width.toFixed(3)} wide (data: ${STD}); ${percent(wrong)} of the points are in a `
-        + `wrong mode (by chance alone about ${percent(chance)}).`;
+      const { distance, wrong, chance } = judge(state.weights, film[at]), percent = (share) => `${(100 * share).toFixed(1)} %`;
+      words.textContent = `The points are ${distance.toFixed(3)} off the nearest center along each axis (data: ${STD}); `
+        + `${percent(wrong)} are in a wrong mode (by chance alone about ${percent(chance)}).`;
     } else words.textContent = "";
-    view.describe(`${NUM} points at time ${timeOf(at)}, and the density that they should have there. ${words.textContent}`);
+    view.describe(`${film[0].length / 2} points at time ${timeOf(at)}, and the density that they should have there. ${words.textContent}`);
     view.redraw();
   }
 
@@ -80,7 +81,9 @@ export function mount(root, { load }) {
   function restart(changed = {}) {
     Object.assign(state, changed);
     times = evenly(state.steps);
-    film = [normals(2 * NUM, state.seed)];
+    const count = 2 * (state.learned ? NUM_LEARNED : NUM), next = normal(state.seed);
+    noise = () => Float64Array.from({ length: count }, next);
+    film = [noise()];
     scrub.input.max = state.steps;
     eta.element.hidden = state.sampler !== "ddim";
     if (state.learned && state.weights !== EVEN) Object.assign(state, { weights: EVEN });
