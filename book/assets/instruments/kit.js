@@ -122,11 +122,13 @@ export function surface(root, { ratio = 0.5, heights = [200, 420], describe = ""
       canvas.style.height = `${height}px`;
     }
     const context = canvas.getContext("2d"), family = getComputedStyle(box).fontFamily;
+    context.save();
     context.setTransform(dense, 0, 0, dense, 0, 0);
     context.clearRect(0, 0, width, height);
     const font = (size, style = "") => { context.font = `${style} ${size}px ${family}`; };
     font(12);
     draw(context, { width, height, colors: themeColors(box), font });
+    context.restore();
     handles.forEach((place) => place());
   }
   function redraw() {
@@ -144,6 +146,20 @@ export function scale([low, high], [from, to]) {
   const map = (value) => from + (to - from) * (value - low) / (high - low);
   map.back = (pixel) => low + (high - low) * (pixel - from) / (to - from);
   return map;
+}
+
+export const clip = (value, low, high) => Math.min(high, Math.max(low, value));
+
+/** Draws a straight line between two points in pixels. */
+export function segment(context, from, to, { color, width = 1.25, dash = [] }) {
+  context.beginPath();
+  context.moveTo(...from);
+  context.lineTo(...to);
+  context.strokeStyle = color;
+  context.lineWidth = width;
+  context.setLineDash(dash);
+  context.stroke();
+  context.setLineDash([]);
 }
 
 /** Draws y over x as one line, and fills what is below if there is a `fill`. */
@@ -200,6 +216,22 @@ export function toggle(root, text, checked, onChange) {
   input.addEventListener("change", () => onChange(input.checked));
   root.append(make("label", { class: "instrument-toggle" }, input, text));
   return input;
+}
+
+/** A named bar with its number; `set(share, text, mark)` fills a share of it, and marks one. */
+export function meter(root, label, color) {
+  const fill = make("span", { class: "fill" }), tick = make("span", { class: "tick" }), read = make("output");
+  const track = make("span", { class: "track", "aria-hidden": "true" }, fill, tick);
+  const element = make("div", { class: "instrument-meter" }, make("span", {}, label), track, read);
+  element.style.setProperty("--fill", `var(--instrument-${color})`);
+  root.append(element);
+  const percent = (share) => `${100 * Math.min(1, Math.max(0, share))}%`;
+  return { set(share, text, mark) {
+    fill.style.width = percent(share);
+    tick.hidden = mark === undefined;
+    if (mark !== undefined) tick.style.left = percent(mark);
+    read.textContent = text;
+  } };
 }
 
 /** A list to choose from; `options` are [value, text]. */
