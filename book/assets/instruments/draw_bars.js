@@ -58,7 +58,8 @@ export function bars(root, { low, middle, high }) {
     });
     context.strokeStyle = colors.ink;
     context.lineWidth = 2;
-    line(Math.min(bound, most), 44, base);
+    line(Math.min(bound, most), 44, 68);
+    line(Math.min(bound, most), 110, base);
     context.lineWidth = 1;
   });
   view.box.classList.add("instrument-wide");
