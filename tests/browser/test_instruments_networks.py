@@ -10,12 +10,14 @@ from typing import Any
 import harness
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
 from companion import data
 from companion.samplers import ddim_sample
 from companion.schedule import linear_schedule
 from companion.zoo import pretrained
+from tools import export_instruments
 
 if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
@@ -38,7 +40,7 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
         page.goto(base)
         page.evaluate("""async () => {
             window.use = async (name) => Object.assign(window, await import(`./${name}.js`));
-            for (const name of ["kit", "nn", "draw_vae", "latent_model", "noise_schedule"]) await use(name);
+            for (const name of ["kit", "nn", "draw_vae", "draw_strokes", "latent_model", "noise_schedule"]) await use(name);
             window.files = async (name) => parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
             window.vae = planeVae(await files("vae2d-mnist"));
             window.latent = latentModel(await files("ldm-mnist"), await files("conv-vae-mnist"));
@@ -108,14 +110,63 @@ def test_the_evidence_is_the_integral_over_the_plane(page: Any) -> None:
         rest = torch.nn.functional.softplus(logits).sum(1)
         values.append(x.flatten(1) @ logits.T - rest)
     wanted = torch.logsumexp(torch.cat(values, 1).double(), 1) - 2 * math.log(side)
-    off = torch.tensor([f["logEvidence"] for f in found]).double() - wanted
-    print(off)
-    assert off.abs().max() < 0.3
+    off = torch.tensor([f["logEvidence"] for f in found], dtype=torch.double) - wanted
+    # It is exact for a posterior of one mode; a second mode that it misses holds at most half, and the prior's tails
+    # have few nodes in the sum here.
+    assert off.abs().quantile(0.9) < 0.1
+    assert off.min() > -1.5
+    assert off.max() < 0.1
+
+
+def test_the_gap_is_never_negative_and_the_best_q_closes_it(page: Any) -> None:
+    found = page.evaluate(
+        """xs => {
+            const map = [...decodedMap(vae, 51)].at(-1);
+            return xs.map((x) => {
+                const exact = evidence(vae, map, x, onMap(map, x));
+                return [vae.posterior(x), exact].map((q) => vae.terms(x, q).bound + exact.logEvidence);
+            });
+        }""",
+        flat(digits(20)),
+    )
+    encoder, best = torch.tensor(found, dtype=torch.double).T
+    assert min(encoder.min(), best.min()) > -0.01
+    assert best.median() < 0.3 < encoder.median()
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_a_digit_that_the_page_writes_is_centered_and_costs_what_digits_cost(
+    page: Any, digit: int
+) -> None:
+    gray = torch.tensor(page.evaluate("d => Array.from(toPixels(written(d)))", digit)).view(28, 28)
+    place = torch.arange(28.0)
+    for axis in (0, 1):
+        ink = gray.sum(1 - axis)
+        assert abs((ink * place).sum() / ink.sum() - 13.5) <= 0.5
+        inked = place[ink > 0.5 * gray.max()]
+        assert inked[-1] - inked[0] < 20
+    low, _, high = load_file(MODULES / "draw_reference.safetensors")["minus_bound"].tolist()
+    x = (gray > 0.5).flatten().float().tolist()
+    bound = page.evaluate("x => vae.terms(x, vae.posterior(x)).bound", x)
+    assert 0.5 * low < bound < high
+
+
+def test_a_dot_is_a_drawing_too(page: Any) -> None:
+    gray = torch.tensor(page.evaluate("Array.from(toPixels([[[0.9, 0.1]]]))")).view(28, 28)
+    assert gray.max() == 1
+    assert gray[12:16, 12:16].sum() == gray.sum()
+
+
+def test_the_reference_is_that_of_the_test_digits() -> None:
+    if data.load("mnist", "test").name != "mnist":
+        pytest.skip("MNIST is not there")
+    stored = load_file(MODULES / "draw_reference.safetensors")
+    torch.testing.assert_close(stored, export_instruments.draw_reference(), rtol=0, atol=1.0)
 
 
 def test_the_coordinates_of_the_map_are_quantiles(page: Any) -> None:
     z = torch.linspace(-5, 5, 41).double()
-    found = torch.tensor(page.evaluate("z => toMap(z)", z.tolist())).double()
+    found = torch.tensor(page.evaluate("z => toMap(z)", z.tolist()), dtype=torch.double)
     torch.testing.assert_close(found, Normal(0.0, 1.0).cdf(z), rtol=1e-9, atol=1e-12)
     inner = z[8:-8].tolist()
     assert page.evaluate("z => fromMap(toMap(z))", inner) == pytest.approx(inner, abs=1e-6)
@@ -157,5 +208,28 @@ def test_a_latent_digit_is_that_of_torch(page: Any, num: int) -> None:
 
 
 def test_the_schedule_is_that_of_torch(page: Any) -> None:
-    found = torch.tensor(page.evaluate("Array.from(logLeft)")).double()
+    found = torch.tensor(page.evaluate("Array.from(logLeft)"), dtype=torch.double)
     torch.testing.assert_close(found, linear_schedule(1000).log_alpha_bar, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("t", [1, 300, 1000])
+def test_the_forward_process_has_the_marginal_of_torch(page: Any, t: int) -> None:
+    schedule, x = linear_schedule(1000), [[-1.0, 1.0] * 5_000]
+    found = page.evaluate(
+        "([x, t]) => Array.from(forward(Float32Array.from(x), normal(5))[t])", [x[0], t]
+    )
+    ends = torch.tensor(found).view(-1, 2).T.double()
+    scale, var = schedule.forward_coefficients(0, t)
+    for values, mean in zip(ends, (-scale, scale), strict=True):
+        assert abs(values.mean() - mean) < 5 * (var / len(values)).sqrt()
+        assert abs(values.var() / var - 1) < 5 * math.sqrt(2 / len(values))
+
+
+@pytest.mark.parametrize("t", [1, 300, 1000])
+def test_the_divergence_from_the_prior_is_that_of_torch(page: Any, t: int) -> None:
+    x = 2 * digits(1).flatten() - 1
+    scale, var = linear_schedule(1000).forward_coefficients(0, t)
+    wanted = kl_divergence(Normal(scale * x.double(), var.sqrt()), Normal(0.0, 1.0)).sum()
+    assert page.evaluate("([x, t]) => toPrior(x, t)", [x.tolist(), t]) == pytest.approx(
+        wanted.item(), rel=1e-6
+    )

@@ -8,7 +8,7 @@ const SECONDS = 4; // for a whole film
 
 export async function mount(root, { load }) {
   const model = latentModel(await load("ldm-mnist"), await load("conv-vae-mnist"));
-  const wish = { seed: 1, num: 20, eta: 0 };
+  const wish = { seed: 40, num: 20, eta: 0 };
   let film = [], decoded = [], at = 0;
 
   /** The images at a step, decoded when they are first needed. */
@@ -19,7 +19,7 @@ export async function mount(root, { load }) {
     drawPixels(context, values, x, y, side, colors.ink);
   };
 
-  const view = surface(root, { ratio: 0.42, heights: [330, 330] }, (context, { width, height, colors, font }) => {
+  const view = surface(root, { ratio: 0.42, heights: [330, 330] }, (context, { width, colors, font }) => {
     const { z } = film[at], narrow = width < 520, pair = images(at);
     const side = Math.min(200, (width - 16) / 2), left = narrow ? (width - 2 * side) / 3 : 0;
     font(13);
@@ -31,7 +31,7 @@ export async function mount(root, { load }) {
       context.fillText(narrow ? ["from noisy codes", "from the estimate"][i] : words, x, 13, side + 20);
       frame(context, colors, pair[i], x, 22, side);
     });
-    const from = narrow ? 0 : 2 * side + 60, top = narrow ? side + 40 : 22, tall = narrow ? height - top : side;
+    const from = narrow ? 0 : 2 * side + 60, top = narrow ? side + 30 : 22, tall = narrow ? 236 - top : side;
     const middle = top + tall / 2, wide = Math.max(3, Math.min(22, (width - from) / DIM));
     context.fillStyle = colors.muted;
     context.fillText(narrow ? "" : `the 16 codes at t = ${film[at].t}`, from, 13);
@@ -42,9 +42,10 @@ export async function mount(root, { load }) {
     });
     context.fillStyle = colors.rule;
     context.fillRect(from, middle - 0.5, wide * DIM, 1);
-    if (!narrow) for (const [k, place] of strip(width)) {
+    const shown = strip(width), latest = Math.max(...shown.map(([k]) => (k <= at ? k : 0)));
+    for (const [k, place] of shown) {
       frame(context, colors, images(k)[0], place, 246, 74);
-      if (k === at) {
+      if (k === latest) {
         context.fillStyle = colors.steps;
         context.fillRect(place, 322, 74, 4);
       }

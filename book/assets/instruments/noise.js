@@ -28,7 +28,7 @@ export function mount(root) {
       context.fillStyle = colors.steps;
       for (let column = 0; column < COLUMNS; column++) {
         const { signal, noise } = scales(Math.round(((column + 0.5) * T) / COLUMNS));
-        const bell = (value, mean) => Math.exp((-((value - mean) / noise) ** 2) / 2) / noise / Math.sqrt(2 * Math.PI);
+        const bell = (value, mean) => Math.exp(-0.5 * ((value - mean) / noise) ** 2) / noise / Math.sqrt(2 * Math.PI);
         for (let line = 0; line < ROWS; line++) {
           const value = up.back(up(RANGE) + (line + 0.5) * tall);
           context.globalAlpha = Math.min(1, share * bell(value, signal) + (1 - share) * bell(value, -signal)) * 0.85;
