@@ -153,7 +153,7 @@ def test_a_digit_that_the_page_writes_is_centered_and_costs_what_digits_cost(
 
 def test_a_dot_is_a_drawing_too(page: Any) -> None:
     gray = torch.tensor(page.evaluate("Array.from(toPixels([[[0.9, 0.1]]]))")).view(28, 28)
-    assert gray.max() == 1
+    assert gray.max() > 0.9
     assert gray[12:16, 12:16].sum() == gray.sum()
 
 

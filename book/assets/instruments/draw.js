@@ -77,7 +77,7 @@ export async function mount(root, { load }) {
   });
 
   const cost = bars(parts.bars, { low, middle, high });
-  const status = make("p", { class: "instrument-status", role: "status" });
+  const status = make("p", { class: "draw-status", role: "status" });
   const buttons = row(parts.bars);
   const back = button(buttons, "Encoder’s q", () => choose(now.encoder));
   const best = button(buttons, "Best q", () => choose(now.exact));
@@ -99,7 +99,7 @@ export async function mount(root, { load }) {
     if (!terms) return "The pad is empty: draw a digit, or let the page write one.";
     if (!now.exact) return "";
     const gap = terms.bound + now.exact.logEvidence, who = now.q === now.encoder ? "The encoder’s q" : now.q === now.exact ? "The best q" : "This q";
-    const place = terms.bound > high ? " The drawing costs more than 95 of 100 test digits." : "";
+    const place = now.q === now.encoder && terms.bound > high ? " The drawing costs more than 95 of 100 test digits." : "";
     return `${who} is ${gap.toFixed(1)} nats short of log p(x).${place}`;
   }
 

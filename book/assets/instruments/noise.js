@@ -22,19 +22,9 @@ export function mount(root) {
   parts.image.append(read);
 
   const chart = surface(parts.chart, { ratio: 0.42, heights: [210, 290] }, (context, { width, height, colors, font }) => {
-    const across = scale([0, T], [34, width - 8]), up = scale([-RANGE, RANGE], [height - 24, 6]);
+    const across = scale([0, T], [42, width - 8]), up = scale([-RANGE, RANGE], [height - 24, 6]);
     if (film) {
-      const wide = (across(T) - across(0)) / COLUMNS, tall = (up(-RANGE) - up(RANGE)) / ROWS;
-      context.fillStyle = colors.steps;
-      for (let column = 0; column < COLUMNS; column++) {
-        const { signal, noise } = scales(Math.round(((column + 0.5) * T) / COLUMNS));
-        const bell = (value, mean) => Math.exp(-0.5 * ((value - mean) / noise) ** 2) / noise / Math.sqrt(2 * Math.PI);
-        for (let line = 0; line < ROWS; line++) {
-          const value = up.back(up(RANGE) + (line + 0.5) * tall);
-          context.globalAlpha = Math.min(1, share * bell(value, signal) + (1 - share) * bell(value, -signal)) * 0.85;
-          if (context.globalAlpha > 0.01) context.fillRect(across(0) + column * wide, up(RANGE) + line * tall, wide + 0.4, tall + 0.4);
-        }
-      }
+      drawDensity(context, share, colors.steps, [across(0), up(RANGE), across(T) - across(0), up(-RANGE) - up(RANGE)]);
       context.globalAlpha = 0.8;
       context.strokeStyle = colors.ink;
       for (const pixel of watched) {
@@ -55,7 +45,7 @@ export function mount(root) {
     font(12);
     context.fillStyle = colors.muted;
     context.textAlign = "right";
-    for (const [value, words] of [[1, "ink"], [0, "0"], [-1, "paper"]]) context.fillText(words, 31, up(value) + 4);
+    for (const [value, words] of [[1, "ink"], [0, "0"], [-1, "paper"]]) context.fillText(words, 38, up(value) + 4);
     context.textAlign = "center";
     for (const time of [0, 250, 500, 750, 1000]) context.fillText(time ? String(time) : "t = 0", Math.min(across(time) + (time ? 0 : 8), width - 16), height - 6);
   });
@@ -65,7 +55,7 @@ export function mount(root) {
     else if (!chart.canvas.hasPointerCapture(event.pointerId)) return;
     movie.pause();
     const box = chart.canvas.getBoundingClientRect();
-    go(Math.round(scale([0, T], [34, box.width - 8]).back(event.clientX - box.left)));
+    go(Math.round(scale([0, T], [42, box.width - 8]).back(event.clientX - box.left)));
   };
   for (const name of ["pointerdown", "pointermove"]) chart.canvas.addEventListener(name, point);
 
@@ -74,8 +64,8 @@ export function mount(root) {
     time_slider.set(t);
     const { signal } = scales(t), left = t && film ? toPrior(x, t) : null;
     read.textContent = !film ? "The pad is empty: draw a digit, or let the page write one."
-      : `${(100 * signal ** 2).toPrecision(3)} % of the variance is the digit’s. `
-        + (t ? `KL from the prior: ${left < 0.1 ? left.toExponential(1) : Math.round(left).toLocaleString("en")} nats.` : "No noise yet.");
+      : `${(100 * signal ** 2).toPrecision(3)} % of the digit’s variance is left. `
+        + (t ? `KL of q(x_t|x) from N(0, I): ${left < 0.1 ? left.toExponential(1) : Math.round(left).toLocaleString("en")} nats.` : "No noise yet.");
     image.describe(film ? `The digit at time ${t} of ${T}.` : "No digit.");
     chart.describe("The density of a pixel's value over time: two modes, ink and paper, merge into one Gaussian; eight paths of pixels wander through it.");
     for (const each of [image, chart]) each.redraw();
@@ -107,4 +97,24 @@ export function mount(root) {
     }
     renew();
   });
+}
+
+/** Shades a box by the marginal density of a pixel that is ink with the probability `share`, from t = 0 to T. */
+function drawDensity(context, share, color, box) {
+  const sheet = Object.assign(document.createElement("canvas"), { width: COLUMNS, height: ROWS });
+  const brush = sheet.getContext("2d"), pixels = brush.createImageData(COLUMNS, ROWS);
+  for (let column = 0; column < COLUMNS; column++) {
+    const { signal, noise } = scales(Math.round(((column + 0.5) * T) / COLUMNS));
+    const bell = (value, mean) => Math.exp(-0.5 * ((value - mean) / noise) ** 2) / noise / Math.sqrt(2 * Math.PI);
+    for (let line = 0; line < ROWS; line++) {
+      const value = RANGE * (1 - (2 * (line + 0.5)) / ROWS);
+      const density = share * bell(value, signal) + (1 - share) * bell(value, -signal);
+      pixels.data[4 * (line * COLUMNS + column) + 3] = 215 * Math.min(1, density);
+    }
+  }
+  brush.putImageData(pixels, 0, 0);
+  brush.globalCompositeOperation = "source-in";
+  brush.fillStyle = color;
+  brush.fillRect(0, 0, COLUMNS, ROWS);
+  context.drawImage(sheet, ...box);
 }
