@@ -1,0 +1,667 @@
+"""The live instruments: their numbers beside torch's, their still when anything is missing, keyboard, touch, axe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import harness
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributions import Normal, kl_divergence
+
+from companion import data
+from companion.denoisers import MixtureDenoiser
+from companion.flows import probability_flow
+from companion.samplers import ddim_sample, ddpm_sample
+from companion.schedule import Schedule
+from companion.score import exact_score, langevin_sample, noisy_mixture, score_from_denoiser
+from companion.training import minimize
+from companion.zoo import pretrained
+from tools import book_instruments
+from tools.labels import Book
+
+reason = harness.why_not()
+if reason:
+    pytest.skip(reason, allow_module_level=True)
+
+TABLE = book_instruments.read_table(harness.ROOT)
+PLACES = Book(harness.ROOT).places
+NEAR = [label for label, entry in TABLE.items() if entry["start"] == "near"]
+TOLERANCE = 1e-4
+pytestmark = pytest.mark.xdist_group("instruments")
+
+
+def page_of(label: str) -> str:
+    return f"{PLACES[label].docname}.html"
+
+
+def folder() -> str:
+    (found,) = (harness.SITE / "_static").glob("instruments-*")
+    return f"_static/{found.name}/"
+
+
+def instrument_page(context: Any, base: str, label: str) -> tuple[harness.Visit, Any]:
+    """The page of an instrument, in whose figure it is awake or has said why not."""
+    visit = harness.Visit(context.new_page(), base)
+    visit.open(page_of(label))
+    figure = visit.page.locator(f"#{label}")
+    figure.scroll_into_view_if_needed()
+    return visit, figure
+
+
+def wait_until(figure: Any, state: str) -> None:
+    figure.locator(f".book-instrument[data-state={state}]").wait_for()
+
+
+@pytest.fixture(scope="module")
+def call(context: Any, base: str) -> Iterator[Callable[..., Any]]:
+    """`call(module, function, argument)`: what a JavaScript function of all exports of a module makes of it."""
+    page = context.new_page()
+    page.goto(f"{base}{folder()}instruments.css")  # any address where modules may be imported
+
+    def run(module: str, function: str, argument: Any = None) -> Any:
+        code = f"async ([url, argument]) => ({function})(await import(url), argument)"
+        return page.evaluate(code, [f"{base}{folder()}{module}.js", argument])
+
+    yield run
+    page.close()
+
+
+def close(found: Any, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> None:
+    found = torch.tensor(found, dtype=torch.double)
+    difference = (found - wanted.double().reshape(found.shape)).abs().max().item()
+    assert difference < tolerance, difference
+    print(f"largest difference from torch: {difference:.1e}")
+
+
+# ------------------------------------------------------------------------------------------------ tensors
+
+
+def test_tensors_are_those_of_the_file(call: Callable[..., Any], base: str) -> None:
+    """All types of numbers, and the hash that the page names."""
+    name = "ddpm-toy2d"
+    path = book_instruments.weights(harness.ROOT, name)
+    url = f"{base}{folder()}{name}.safetensors"
+    found = call(
+        "kit",
+        "async (kit, [url, hash]) => Object.fromEntries(Object.entries(await kit.fetchTensors(url, hash))"
+        ".map(([name, {shape, data}]) => [name, [shape, Array.from(data)]]))",
+        [url, book_instruments.digest(path)],
+    )
+    wanted = load_file(path)
+    assert found.keys() == wanted.keys()
+    for key, (shape, values) in found.items():
+        assert shape == list(wanted[key].shape)
+        assert torch.equal(torch.tensor(values).double(), wanted[key].flatten().double()) or (
+            wanted[key].dtype == torch.double
+            and torch.equal(torch.tensor(values, dtype=torch.double), wanted[key].flatten())
+        )
+
+
+def test_a_file_with_another_hash_is_refused(call: Callable[..., Any], base: str) -> None:
+    error = call(
+        "kit",
+        "(kit, url) => kit.fetchTensors(url, '0'.repeat(64)).then(() => 'taken', (error) => error.message)",
+        f"{base}{folder()}ddpm-toy2d.safetensors",
+    )
+    assert "another SHA-256" in error
+
+
+def test_random_numbers_are_standard_normal_and_the_seed_decides(call: Callable[..., Any]) -> None:
+    first, again, other = (
+        torch.tensor(call("kit", "(kit, seed) => Array.from(kit.normals(50000, seed))", seed))
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    for values in (first, other):
+        ranks = Normal(0.0, 1.0).cdf(values).sort().values
+        distance = (ranks - torch.arange(1, 50001) / 50000).abs().max().item()
+        assert distance < 1.95 / math.sqrt(50000)  # Kolmogorov and Smirnov, one in a thousand
+        assert abs((values[1:] * values[:-1]).mean().item()) < 4 / math.sqrt(50000)
+    assert abs((first * other).mean().item()) < 4 / math.sqrt(50000)
+
+
+# ------------------------------------------------------------------------------------------------ KL divergence
+
+X = torch.linspace(-60, 60, 60_001, dtype=torch.double)
+SCENES = [(-3.0, 3.0, 0.5), (-1.0, 4.5, 0.2), (2.0, -6.5, 0.9)]
+
+
+def log_p(left: float, right: float, share: float) -> torch.Tensor:
+    parts = [
+        math.log(w) + Normal(m, 1.0).log_prob(X) for w, m in ((share, left), (1 - share, right))
+    ]
+    return torch.stack(parts).logsumexp(0)
+
+
+def both(scene: tuple[float, float, float], q: Normal) -> torch.Tensor:
+    p, log_q = log_p(*scene), q.log_prob(X)
+    forward = torch.trapezoid(p.exp() * (p - log_q), X)
+    return torch.stack([forward, torch.trapezoid(log_q.exp() * (log_q - p), X)])
+
+
+@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("q", [(0.0, 1.0), (-6.5, 0.8), (5.0, 4.5), (1.3, 2.2)])
+def test_both_divergences(
+    call: Callable[..., Any], scene: tuple[float, float, float], q: tuple[float, float]
+) -> None:
+    found = call(
+        "kl",
+        "(m, [p, q]) => { const { forward, reverse } = m.divergences(p, q); return [forward, reverse]; }",
+        [dict(zip(("left", "right", "share"), scene)), dict(zip(("mean", "std"), q))],
+    )
+    mean, std = (torch.tensor(value, dtype=torch.double) for value in q)
+    close(found, both(scene, Normal(mean, std)))
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_two_best_gaussians(
+    call: Callable[..., Any], scene: tuple[float, float, float]
+) -> None:
+    """Moment matching beside the moments, mode seeking beside the minimum that torch's optimizer finds."""
+    p = dict(zip(("left", "right", "share"), scene))
+    found = call(
+        "kl", "(m, p) => { const { mean, std } = m.matchMoments(p); return [mean, std]; }", p
+    )
+    density = log_p(*scene).exp()
+    mean = torch.trapezoid(density * X, X)
+    close(found, torch.stack([mean, torch.trapezoid(density * (X - mean) ** 2, X).sqrt()]))
+    for start in scene[:2]:
+        found = call(
+            "kl",
+            "(m, [p, q]) => { const { mean, std } = m.seekMode(p, q); return [mean, std]; }",
+            [p, {"mean": start, "std": 1}],
+        )
+        place, log_std = (
+            torch.tensor(value, dtype=torch.double, requires_grad=True) for value in (start, 0.0)
+        )
+        _ = minimize(
+            lambda place=place, log_std=log_std: both(scene, Normal(place, log_std.exp()))[1],
+            [place, log_std],
+        )
+        close(found, torch.stack([place, log_std.exp()]).detach())
+
+
+# ------------------------------------------------------------------------------------------------ the bound
+
+Z = torch.linspace(-24, 24, 48_001, dtype=torch.double)
+
+
+def ring_log_joint(x: torch.Tensor) -> torch.Tensor:
+    mean = torch.stack([torch.cos(2 * Z + 3), torch.sin(2 * Z + 3)], -1)
+    return Normal(mean, 0.2).log_prob(x).sum(-1) + Normal(0.0, 1.0).log_prob(Z)
+
+
+@pytest.mark.parametrize("x", [(0.57, -0.69), (-1.5, 1.5), (0.0, 0.05), (1.0, 0.3)])
+@pytest.mark.parametrize("q", [(0.95, 0.2), (-2.0, 0.05), (0.0, 1.0), (3.0, 2.0)])
+def test_the_bound_of_the_ring_and_its_terms(
+    call: Callable[..., Any], x: tuple[float, float], q: tuple[float, float]
+) -> None:
+    """The closed forms of the page beside integrals; the gap is the KL divergence from the posterior."""
+    found = call(
+        "bound",
+        "(m, [x, q]) => { const b = m.bound(x, q); return [m.logEvidence(x), b.elbo, b.reconstruction, b.toPrior,"
+        " m.logEvidence(x) - b.elbo, b.byMean, b.byLogStd]; }",
+        [list(x), dict(zip(("mean", "std"), q))],
+    )
+    mean, log_std = (
+        torch.tensor(value, dtype=torch.double, requires_grad=True)
+        for value in (q[0], math.log(q[1]))
+    )
+    family, prior = Normal(mean, log_std.exp()), Normal(torch.zeros(()).double(), 1.0)
+    joint, log_q = ring_log_joint(torch.tensor(x).double()), family.log_prob(Z)
+    evidence = torch.trapezoid(joint.exp(), Z).log()
+    weights = log_q.exp()
+    elbo = torch.trapezoid(weights * (joint - log_q), Z)
+    wanted = [
+        evidence,
+        elbo,
+        torch.trapezoid(weights * (joint - prior.log_prob(Z)), Z),
+        kl_divergence(family, prior),
+        torch.trapezoid(weights * (log_q - (joint - evidence)), Z),
+        *torch.autograd.grad(elbo, [mean, log_std], retain_graph=True),
+    ]
+    close(found, torch.stack(wanted).detach())
+
+
+def test_climbing_ends_at_a_maximum_of_the_bound(call: Callable[..., Any]) -> None:
+    elbo, by_mean, by_log_std = call(
+        "bound",
+        "(m) => { let q = { mean: 0.4, std: 0.35 }, x = m.ring(1.2).map((v) => 0.9 * v), before = -Infinity;"
+        " for (let i = 0; i < 500; i++) { const { elbo } = m.bound(x, q);"
+        " if (elbo < before - 1e-9) throw Error('the bound falls'); before = elbo; q = m.climb(x, q, 0.2); }"
+        " const b = m.bound(x, q); return [b.elbo, b.byMean, b.byLogStd]; }",
+    )
+    assert elbo > -3 and abs(by_mean) + abs(by_log_std) < TOLERANCE
+
+
+# ------------------------------------------------------------------------------------------------ the ring
+
+LOPSIDED = torch.tensor([8.0, 4, 2, 1, 1, 2, 4, 8], dtype=torch.double) / 30
+EVEN = torch.full((8,), 0.125, dtype=torch.double)
+TOY = pretrained("ddpm-toy2d").double()
+SCHEDULE: Schedule = TOY.schedule
+
+
+def shapes() -> tuple[torch.Tensor, torch.Tensor]:
+    """Means and variance of the ring as the network learned it, halved, in double precision."""
+    single = data.toy_density("mixture").component_distribution
+    angle = torch.arange(8, dtype=torch.double) * math.pi / 4
+    radius = single.mean.double().norm(dim=1).mean()
+    means = radius * torch.stack([angle.cos(), angle.sin()], -1)
+    assert torch.allclose(means, single.mean.double(), atol=1e-5)
+    return means / 2, single.variance.double() / 4
+
+
+def exact(weights: torch.Tensor) -> MixtureDenoiser:
+    means, variance = shapes()
+    return MixtureDenoiser(SCHEDULE, weights, means, torch.diag_embed(variance))
+
+
+def noise(num: int = 200) -> torch.Tensor:
+    return torch.randn(num, 2, dtype=torch.double, generator=torch.Generator().manual_seed(5))
+
+
+def flat(x: torch.Tensor) -> list[float]:
+    return x.flatten().tolist()
+
+
+def test_its_schedule_is_that_of_the_network(call: Callable[..., Any]) -> None:
+    close(call("ring_model", "(m) => m.LEVELS"), SCHEDULE.log_alpha_bar, 1e-9)
+    for num in range(2, SCHEDULE.num_steps + 1):
+        found = torch.tensor(call("ring_model", "(m, num) => m.evenly(num)", num)).flip(0)
+        exactly = 1 + torch.arange(num) * (SCHEDULE.num_steps - 1) / (num - 1)
+        wanted = SCHEDULE.evenly(num).times
+        # Which neighbor a half goes to is a matter of rounding in torch's single precision.
+        is_half = torch.cat([torch.tensor([False]), (exactly % 1 - 0.5).abs() < 1e-4])
+        assert torch.equal(found[~is_half], wanted[~is_half]), num
+        assert ((found - wanted).abs() <= 1).all(), num
+
+
+@pytest.mark.parametrize("weights", [EVEN, LOPSIDED], ids=["even", "lopsided"])
+@pytest.mark.parametrize("t", [0, 1, 20, 60, 100])
+def test_its_exact_score_and_density(
+    call: Callable[..., Any], weights: torch.Tensor, t: int
+) -> None:
+    x, level = noise(), SCHEDULE.log_alpha_bar[t]
+    found = call(
+        "ring_model",
+        "(m, [w, x, t]) => Array.from(m.exactScore(w, Float64Array.from(x), m.LEVELS[t]))",
+        [weights.tolist(), flat(x), t],
+    )
+    close(found, exact(weights).score_at_level(x, level))
+    means, variance = shapes()
+    component = torch.distributions.Independent(Normal(means, variance.sqrt()), 1)
+    clean = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(weights), component
+    )
+    noisy = noisy_mixture(clean, (level / 2).exp(), SCHEDULE.noise_var[t])
+    close(found, exact_score(noisy.log_prob, x))
+    density = call(
+        "ring_model",
+        "(m, [w, x, t]) => x.map(([a, b]) => m.density(w, a, b, m.LEVELS[t]))",
+        [weights.tolist(), x.tolist(), t],
+    )
+    close(density, noisy.log_prob(x).exp())
+
+
+LOAD = (
+    "const { fetchTensors } = await import(new URL('kit.js', url)); "
+    "const tensors = await fetchTensors(new URL('ddpm-toy2d.safetensors', url), hash);"
+)
+
+
+@pytest.mark.parametrize("t", [1, 35, 100])
+def test_its_learned_score(call: Callable[..., Any], base: str, t: int) -> None:
+    """The page computes in single precision."""
+    x = noise()
+    found = call(
+        "ring_model",
+        f"async (m, [x, t, url, hash]) => {{ {LOAD} return [m.predictNoise(tensors, x, t), "
+        "m.learnedScore(tensors, Float64Array.from(x), t)].map((values) => Array.from(values)); }",
+        [flat(x), t, f"{base}{folder()}", TABLE["fig-noise-or-not"]["hashes"]["ddpm-toy2d"]],
+    )
+    times = torch.full((len(x),), t)
+    with torch.no_grad():
+        close(found[0], TOY.denoiser.network(x, times))
+        score = score_from_denoiser(TOY.denoiser, SCHEDULE)(x, times)
+    # The score is the noise over its standard deviation, and so is its rounding.
+    close(found[1], score, TOLERANCE / float(SCHEDULE.noise_var[t].sqrt()))
+
+
+FILM = """(m, [sampler, weights, x, num, eta, draws]) => {
+    const times = m.evenly(num), score = (x, t) => m.exactScore(weights, x, m.LEVELS[t]);
+    const noise = () => Float64Array.from(draws.shift());
+    let now = Float64Array.from(x);
+    for (let k = 0; k < num; k++) now = m.SAMPLERS[sampler](score, now, times[k], times[k + 1], noise, eta);
+    return Array.from(now);
+}"""
+
+
+class Recorded:
+    """Stands in for torch.randn_like, and keeps what it gave."""
+
+    def __init__(self) -> None:
+        self.draws: list[list[float]] = []
+        self.generator = torch.Generator().manual_seed(9)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        drawn = torch.randn(x.shape, dtype=x.dtype, generator=self.generator)
+        self.draws.append(flat(drawn))
+        return drawn
+
+
+@pytest.mark.parametrize("num", [5, 50, 100])
+@pytest.mark.parametrize("sampler", ["ddpm", "mean", "ddim", "langevin"])
+def test_its_samplers_end_where_the_companions_do(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, sampler: str, num: int
+) -> None:
+    """The same noise on both sides, from the start of the film to its end."""
+    recorded, x, denoiser, eta = Recorded(), noise(), exact(LOPSIDED), 0.5
+    monkeypatch.setattr(torch, "randn_like", recorded)
+    steps = SCHEDULE.evenly(num)
+    if sampler == "ddpm":
+        film = ddpm_sample(denoiser, steps, x)
+    elif sampler == "mean":
+        film = ddpm_sample(denoiser, steps, x, torch.zeros(num + 1))
+    elif sampler == "ddim":
+        film = ddim_sample(denoiser, steps, x, eta)
+    else:
+        level = SCHEDULE.log_alpha_bar[1]
+        variance = level.exp() * 0.125**2 + SCHEDULE.noise_var[1]
+        film = langevin_sample(
+            lambda x: denoiser.score_at_level(x, level), x, 0.2 * float(variance), 4 * num
+        )
+    *_, wanted = film
+    found = call(
+        "ring_model", FILM, [sampler, LOPSIDED.tolist(), flat(x), num, eta, recorded.draws]
+    )
+    close(found, wanted)
+
+
+def test_annealing_is_langevin_dynamics_at_each_time(call: Callable[..., Any]) -> None:
+    x, denoiser, recorded = noise(), exact(LOPSIDED), Recorded()
+    wanted = x
+    for t in SCHEDULE.evenly(20).times.flip(0)[:-1]:
+        level = SCHEDULE.log_alpha_bar[t]
+        size = 0.2 * (level.exp() * 0.125**2 + SCHEDULE.noise_var[t])
+        for _ in range(4):
+            score = denoiser.score_at_level(wanted, level)
+            wanted = wanted + size / 2 * score + size.sqrt() * recorded(wanted)
+    found = call(
+        "ring_model", FILM, ["annealed", LOPSIDED.tolist(), flat(x), 20, 0, recorded.draws]
+    )
+    close(found, wanted)
+
+
+def test_heun_follows_the_probability_flow(call: Callable[..., Any]) -> None:
+    """Beside the same rule in torch to rounding, and beside the exact flow to the error of a rule of second order."""
+    x, denoiser = noise(), exact(EVEN)
+    now, levels = x, SCHEDULE.log_alpha_bar
+
+    def velocity(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        return (x + denoiser.score_at_level(x, s)) / 2
+
+    for t in range(100, 0, -1):
+        size = levels[t - 1] - levels[t]
+        first = velocity(now, levels[t])
+        there = now + size * first
+        now = now + size * (first + velocity(there, levels[t - 1])) / 2 if t > 1 else there
+    found = call("ring_model", FILM, ["heun", EVEN.tolist(), flat(x), 100, 0, []])
+    close(found, now)
+    *_, exactly = probability_flow(denoiser.score_at_level, x, [float(levels[-1]), 0.0])
+    off = (torch.tensor(found).reshape(-1, 2) - exactly).norm(dim=1)
+    assert off.median() < 0.01
+
+
+def test_its_judge_counts_what_is_in_a_wrong_mode(call: Callable[..., Any]) -> None:
+    """Samples of the even ring, judged as such and as the lopsided one."""
+    picked = torch.randint(8, (20_000,), generator=torch.Generator().manual_seed(2))
+    x = shapes()[0][picked] + 0.125 * noise(20_000)
+    judge = "(m, [w, x]) => m.judge(w, Float64Array.from(x))"
+    right, wrong = (call("ring_model", judge, [w.tolist(), flat(x)]) for w in (EVEN, LOPSIDED))
+    counts = torch.bincount(picked, minlength=8) / 20_000
+    assert abs(wrong["wrong"] - (counts - LOPSIDED).abs().sum().item() / 2) < 1e-3
+    assert abs(right["distance"] - 0.125) < 0.002
+    chance = torch.distributions.Multinomial(2000, EVEN).sample((4000,)) / 2000 - EVEN
+    assert abs(right["chance"] * math.sqrt(10) / (chance.abs().sum(1).mean().item() / 2) - 1) < 0.05
+
+
+# ------------------------------------------------------------------------------------------------ on the page
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_it_wakes_in_its_figure_and_the_still_comes_back(
+    context: Any, base: str, label: str
+) -> None:
+    visit, figure = instrument_page(context, base, label)
+    if label not in NEAR:
+        figure.get_by_role("button", name="Try it").click()
+    wait_until(figure, "live")
+    still, root = figure.locator("img").first, figure.locator(".instrument-root")
+    caption = figure.locator(".caption-text")
+    assert root.is_visible() and not still.is_visible()
+    assert root.locator("canvas").count() >= 1
+    if wanted := TABLE[label].get("caption"):
+        assert caption.inner_text() == wanted.strip()
+    figure.get_by_role("button", name="Show the still").click()
+    assert still.is_visible() and not root.is_visible()
+    if wanted:
+        assert caption.inner_text() != wanted.strip()
+    figure.get_by_role("button", name="Try it").click()
+    assert root.is_visible() and not still.is_visible()
+    visit.page.emulate_media(media="print")
+    assert still.is_visible() and not root.is_visible()
+    assert visit.problems == []
+    visit.page.close()
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_it_is_accessible_and_fits_in_every_form(context: Any, base: str, label: str) -> None:
+    """Everything above minor that axe finds inside the figure, in light and dark, wide and on a phone."""
+    visit, figure = instrument_page(context, base, label)
+    page = visit.page
+    if label not in NEAR:
+        figure.get_by_role("button", name="Try it").click()
+    wait_until(figure, "live")
+    page.evaluate(harness._axe())
+    for size in (harness.WIDE, harness.PHONE):
+        page.set_viewport_size(size)
+        for theme in ("light", "dark"):
+            harness.use_theme(page, theme)
+            found = page.evaluate(
+                "async (id) => (await axe.run(`#${id}`, { preload: false, resultTypes: ['violations'] })).violations"
+                ".filter((v) => v.impact !== 'minor').map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 160)}`)",
+                label,
+            )
+            assert found == [], (size, theme)
+        edges = figure.evaluate(
+            "(figure) => { const edge = figure.getBoundingClientRect().right + 1;"
+            " return [...figure.querySelectorAll('.book-instrument *')].filter((e) => e.checkVisibility()"
+            " && !e.classList.contains('instrument-handle') && e.getBoundingClientRect().right > edge).length; }"
+        )
+        assert edges == 0, size
+        assert harness.width_problems(page) == []
+    assert visit.problems == []
+    page.close()
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_every_control_has_a_name_and_a_place_for_a_finger(
+    context: Any, base: str, label: str
+) -> None:
+    visit, figure = instrument_page(context, base, label)
+    if label not in NEAR:
+        figure.get_by_role("button", name="Try it").click()
+    wait_until(figure, "live")
+    small = figure.evaluate(
+        "(figure) => [...figure.querySelectorAll('.instrument-root :is(button, select, input, [role=slider])')]"
+        ".filter((e) => e.checkVisibility()).map((e) => e.closest('label') ?? e)"
+        ".filter((e) => e.getBoundingClientRect().height < 24 || e.getBoundingClientRect().width < 24)"
+        ".map((e) => e.outerHTML.slice(0, 100))"
+    )
+    assert small == []
+    for handle in figure.locator(".instrument-handle").all():
+        before = handle.get_attribute("aria-valuetext")
+        handle.focus()
+        visit.page.keyboard.press("ArrowRight")
+        visit.page.wait_for_function(
+            "([e, before]) => e.getAttribute('aria-valuetext') !== before",
+            arg=[handle.element_handle(), before],
+        )
+    visit.page.close()
+
+
+def numbers(figure: Any) -> str:
+    return " ".join(figure.locator(".instrument-meter output, .instrument-sums").all_inner_texts())
+
+
+@pytest.mark.parametrize("label", ["fig-two-fits", "fig-ring-bound"])
+def test_mouse_and_finger_drag_what_can_be_dragged(context: Any, base: str, label: str) -> None:
+    visit, figure = instrument_page(context, base, label)
+    wait_until(figure, "live")
+    page = visit.page
+    touch = page.context.new_cdp_session(page)
+    for handle in figure.locator(".instrument-handle").all():
+        for way in ("mouse", "finger"):
+            handle.scroll_into_view_if_needed()
+            before, box = numbers(figure), handle.bounding_box()
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            path = [(x, y), (x + 12, y + 3), (x + 24, y + 6)]
+            if way == "mouse":
+                page.mouse.move(*path[0])
+                page.mouse.down()
+                page.mouse.move(*path[2], steps=3)
+                page.mouse.up()
+            else:
+                for kind, at in zip(("touchStart", "touchMove", "touchMove"), path):
+                    points = [{"x": at[0], "y": at[1]}]
+                    touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+                touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+            page.evaluate(
+                "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            )
+            assert numbers(figure) != before, (handle.get_attribute("aria-label"), way)
+            assert handle.bounding_box()["x"] > box["x"] + 6
+    assert visit.problems == []
+    page.close()
+
+
+def test_the_buttons_of_the_two_directions_find_the_two_fits(context: Any, base: str) -> None:
+    """What the buttons end at is what the marks on the bars promise."""
+    visit, figure = instrument_page(context, base, "fig-two-fits")
+    wait_until(figure, "live")
+    scene = (-3.0, 3.0, 0.5)
+    variance = torch.tensor(1.0 + scene[0] ** 2).double()  # of p, whose mean is 0
+    forward = both(scene, Normal(torch.zeros(()).double(), variance.sqrt()))[0]
+    pair = [torch.tensor(v, dtype=torch.double, requires_grad=True) for v in (scene[1], 0.0)]
+    _ = minimize(lambda: both(scene, Normal(pair[0], pair[1].exp()))[1], pair)
+    reverse = both(scene, Normal(pair[0], pair[1].exp()))[1]
+    for row, (name, least) in ((1, ("Least D(q", reverse)), (0, ("Least D(p", forward))):
+        figure.get_by_role("button", name=name).click()
+        fill, tick, shown = (
+            figure.locator(f".instrument-meter {part}").nth(row).element_handle()
+            for part in (".fill", ".tick", "output")
+        )
+        visit.page.wait_for_function(
+            "([fill, tick, shown, least]) => Math.abs(parseFloat(shown.textContent) - least) < 1e-3"
+            " && Math.abs(fill.getBoundingClientRect().right - tick.getBoundingClientRect().left) < 1",
+            arg=[fill, tick, shown, least.item()],
+        )
+    figure.get_by_role("button", name="Least D(q").click()  # from the wide fit, between the modes
+    figure.get_by_text("This is a local minimum").wait_for()
+    visit.page.close()
+
+
+def test_the_laboratory_plays_steps_and_scrubs(context: Any, base: str) -> None:
+    visit, figure = instrument_page(context, base, "fig-noise-or-not")
+    wait_until(figure, "live")
+    time, result = figure.get_by_role("slider", name="time"), figure.locator(".instrument-result")
+    figure.get_by_role("button", name="Play", exact=True).wait_for()  # it has played once
+    assert time.get_attribute("aria-valuetext") == "t = 0"
+    assert "off the nearest center" in result.inner_text()
+    time.focus()
+    visit.page.keyboard.press("Home")
+    assert time.get_attribute("aria-valuetext") == "t = 100" and result.inner_text() == ""
+    figure.get_by_role("button", name="Step").click()
+    assert time.input_value() == "1"
+    figure.get_by_role("combobox", name="sampler").select_option("ddim")
+    assert figure.get_by_role("slider", name="η").is_visible()
+    figure.get_by_role("combobox", name="score").select_option("learned")
+    figure.get_by_role("button", name="Play", exact=True).wait_for()
+    assert "off the nearest center" in result.inner_text()
+    assert figure.get_by_role("checkbox", name="lopsided ring").is_disabled()
+    assert visit.problems == []
+    visit.page.close()
+
+
+def test_altered_weights_leave_the_exact_score_and_a_sentence(context: Any, base: str) -> None:
+    visit, figure = instrument_page(context, base, "fig-noise-or-not")
+    visit.page.route(
+        "**/*.safetensors", lambda route: route.fulfill(status=200, body=b"\x08" + 99 * b"\0")
+    )
+    wait_until(figure, "live")
+    figure.get_by_role("combobox", name="score").select_option("learned")
+    figure.get_by_text("could not be loaded").wait_for()
+    assert figure.get_by_role("combobox", name="score").input_value() == "exact"
+    visit.page.close()
+
+
+def test_a_module_that_does_not_come_leaves_the_still_and_a_sentence(
+    context: Any, base: str
+) -> None:
+    page = context.new_page()
+    page.route("**/kl.js", lambda route: route.abort())
+    page.goto(base + page_of("fig-two-fits"))
+    figure = page.locator("#fig-two-fits")
+    figure.scroll_into_view_if_needed()
+    wait_until(figure, "failed")
+    assert figure.locator("img").is_visible()
+    assert "could not be loaded" in figure.get_by_role("status").inner_text()
+    page.unroute("**/kl.js")
+    figure.get_by_role("button", name="Try it").click()
+    page.locator("#fig-two-fits.live, #fig-two-fits [data-state=failed]").first.wait_for()
+    page.close()
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_without_scripts_there_is_only_the_still(browser: Any, base: str, label: str) -> None:
+    context = browser.new_context(viewport=harness.WIDE, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(base + page_of(label))
+    figure = page.locator(f"#{label}")
+    assert figure.locator("img").first.is_visible()
+    assert not figure.locator(".book-instrument").is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("label", TABLE)
+def test_where_motion_is_unwelcome_it_waits(browser: Any, base: str, label: str) -> None:
+    context = browser.new_context(viewport=harness.WIDE, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(base + page_of(label))
+    figure = page.locator(f"#{label}")
+    figure.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    assert not figure.locator(".instrument-root").is_visible()
+    figure.get_by_role("button", name="Try it").click()
+    wait_until(figure, "live")
+    before = figure.locator("canvas").first.evaluate("(canvas) => canvas.toDataURL()")
+    page.wait_for_timeout(500)
+    assert figure.locator("canvas").first.evaluate("(canvas) => canvas.toDataURL()") == before
+    context.close()
+
+
+def test_a_change_of_theme_is_drawn(context: Any, base: str) -> None:
+    visit, figure = instrument_page(context, base, "fig-two-fits")
+    wait_until(figure, "live")
+    canvas = figure.locator("canvas").first
+    pictures = set()
+    for theme in ("light", "dark", "light"):
+        harness.use_theme(visit.page, theme)
+        pictures.add(canvas.evaluate("(canvas) => canvas.toDataURL()"))
+    assert len(pictures) == 2
+    visit.page.close()

@@ -1,0 +1,235 @@
+"""The instruments that are networks: each computes in the browser what torch computes, to 1e-4, and says where it cannot."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import harness
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributions import Normal, kl_divergence
+
+from companion import data
+from companion.samplers import ddim_sample
+from companion.schedule import linear_schedule
+from companion.zoo import pretrained
+from tools import export_instruments
+
+if harness.find_browser() is None:
+    pytest.skip("no browser", allow_module_level=True)
+
+MODULES = harness.ROOT / "book" / "assets" / "instruments"
+WEIGHTS = ["vae2d-mnist", "ldm-mnist", "conv-vae-mnist"]
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An open page beside the modules and their weights; `files(name)` loads tensors there."""
+    folder = tmp_path_factory.mktemp("site") / "instruments"
+    shutil.copytree(MODULES, folder)
+    for name in WEIGHTS:
+        shutil.copy(harness.ROOT / "companion" / "weights" / f"{name}.safetensors", folder)
+    (folder / "index.html").write_text("<!doctype html><title>modules</title>")
+    with harness.serve(folder) as base:
+        page = browser.new_page()
+        page.goto(base)
+        page.evaluate("""async () => {
+            window.use = async (name) => Object.assign(window, await import(`./${name}.js`));
+            for (const name of ["kit", "nn", "draw_vae", "draw_strokes", "latent_model", "noise_schedule"]) await use(name);
+            window.files = async (name) => parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
+            window.vae = planeVae(await files("vae2d-mnist"));
+            window.latent = latentModel(await files("ldm-mnist"), await files("conv-vae-mnist"));
+        }""")
+        yield page
+        page.close()
+
+
+def digits(num: int) -> torch.Tensor:
+    """Black-and-white images: test digits, or random pixels where there are none."""
+    _ = torch.manual_seed(0)
+    return data.binarize(data.load("mnist", "test").images[:num])
+
+
+def flat(x: torch.Tensor) -> list[Any]:
+    values: list[Any] = x.flatten(1).tolist()
+    return values
+
+
+def test_the_encoder_is_that_of_torch(page: Any) -> None:
+    x = digits(20)
+    found = page.evaluate("xs => xs.map((x) => vae.posterior(Float32Array.from(x)))", flat(x))
+    q = pretrained("vae2d-mnist").posterior(x)
+    torch.testing.assert_close(torch.tensor([f["mean"] for f in found]), q.mean, **CLOSE)
+    torch.testing.assert_close(torch.tensor([f["std"] for f in found]), q.stddev, **CLOSE)
+
+
+def test_the_decoder_is_that_of_torch(page: Any) -> None:
+    _ = torch.manual_seed(1)
+    z = torch.randn(20, 2)
+    found = page.evaluate("zs => zs.map((z) => Array.from(sigmoid(vae.logits(z))))", z.tolist())
+    wanted = pretrained("vae2d-mnist").likelihood(z).mean
+    torch.testing.assert_close(torch.tensor(found), wanted.flatten(1), **CLOSE)
+
+
+def test_the_terms_of_the_bound_are_those_of_torch(page: Any) -> None:
+    x, model = digits(4), pretrained("vae2d-mnist")
+    found = page.evaluate("xs => xs.map((x) => vae.terms(x, vae.posterior(x)))", flat(x))
+    q, num = model.posterior(x), 20_000
+    kl = kl_divergence(q, model.prior(len(x)))
+    _ = torch.manual_seed(2)
+    for image, entry, mean, std, divergence in zip(x, found, q.mean, q.stddev, kl, strict=True):
+        draws = -model.likelihood(mean + std * torch.randn(num, 2)).log_prob(
+            image.expand(num, -1, -1, -1)
+        )
+        error = draws.std().item() / math.sqrt(num)
+        assert entry["kl"] == pytest.approx(divergence.item(), rel=1e-4)
+        assert entry["reconstruction"] == pytest.approx(draws.mean().item(), abs=5 * error)
+        assert entry["bound"] == pytest.approx(entry["kl"] + entry["reconstruction"])
+
+
+def test_the_evidence_is_the_integral_over_the_plane(page: Any) -> None:
+    x, model = digits(40), pretrained("vae2d-mnist")
+    found = page.evaluate(
+        """xs => {
+            const map = [...decodedMap(vae, 51)].at(-1);
+            return xs.map((x) => evidence(vae, map, x, onMap(map, x)));
+        }""",
+        flat(x),
+    )
+    side = 800
+    levels = Normal(0.0, 1.0).icdf((torch.arange(side).double() + 0.5) / side).float()
+    z = torch.cartesian_prod(levels, levels)
+    values = []
+    for part in z.split(20_000):
+        logits = model.decoder(part).flatten(1)
+        rest = torch.nn.functional.softplus(logits).sum(1)
+        values.append(x.flatten(1) @ logits.T - rest)
+    wanted = torch.logsumexp(torch.cat(values, 1).double(), 1) - 2 * math.log(side)
+    off = torch.tensor([f["logEvidence"] for f in found], dtype=torch.double) - wanted
+    # It is exact for a posterior of one mode; a second mode that it misses holds at most half, and the prior's tails
+    # have few nodes in the sum here.
+    assert off.abs().quantile(0.9) < 0.1
+    assert off.min() > -1.5
+    assert off.max() < 0.1
+
+
+def test_the_gap_is_never_negative_and_the_best_q_closes_it(page: Any) -> None:
+    found = page.evaluate(
+        """xs => {
+            const map = [...decodedMap(vae, 51)].at(-1);
+            return xs.map((x) => {
+                const exact = evidence(vae, map, x, onMap(map, x));
+                return [vae.posterior(x), exact].map((q) => vae.terms(x, q).bound + exact.logEvidence);
+            });
+        }""",
+        flat(digits(20)),
+    )
+    encoder, best = torch.tensor(found, dtype=torch.double).T
+    assert min(encoder.min(), best.min()) > -0.01
+    assert best.median() < 0.3 < encoder.median()
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_a_digit_that_the_page_writes_is_centered_and_costs_what_digits_cost(
+    page: Any, digit: int
+) -> None:
+    gray = torch.tensor(page.evaluate("d => Array.from(toPixels(written(d)))", digit)).view(28, 28)
+    place = torch.arange(28.0)
+    for axis in (0, 1):
+        ink = gray.sum(1 - axis)
+        assert abs((ink * place).sum() / ink.sum() - 13.5) <= 0.5
+        inked = place[ink > 0.5 * gray.max()]
+        assert inked[-1] - inked[0] < 20
+    low, _, high = load_file(MODULES / "draw_reference.safetensors")["minus_bound"].tolist()
+    x = (gray > 0.5).flatten().float().tolist()
+    bound = page.evaluate("x => vae.terms(x, vae.posterior(x)).bound", x)
+    assert 0.5 * low < bound < high
+
+
+def test_a_dot_is_a_drawing_too(page: Any) -> None:
+    gray = torch.tensor(page.evaluate("Array.from(toPixels([[[0.9, 0.1]]]))")).view(28, 28)
+    assert gray.max() > 0.9
+    assert gray[12:16, 12:16].sum() == gray.sum()
+
+
+def test_the_reference_is_that_of_the_test_digits() -> None:
+    if data.load("mnist", "test").name != "mnist":
+        pytest.skip("MNIST is not there")
+    stored = load_file(MODULES / "draw_reference.safetensors")
+    torch.testing.assert_close(stored, export_instruments.draw_reference(), rtol=0, atol=1.0)
+
+
+def test_the_coordinates_of_the_map_are_quantiles(page: Any) -> None:
+    z = torch.linspace(-5, 5, 41).double()
+    found = torch.tensor(page.evaluate("z => toMap(z)", z.tolist()), dtype=torch.double)
+    torch.testing.assert_close(found, Normal(0.0, 1.0).cdf(z), rtol=1e-9, atol=1e-12)
+    inner = z[8:-8].tolist()
+    assert page.evaluate("z => fromMap(toMap(z))", inner) == pytest.approx(inner, abs=1e-6)
+
+
+def test_the_latent_decoder_is_that_of_torch(page: Any) -> None:
+    _ = torch.manual_seed(3)
+    z = torch.randn(20, 16)
+    found = page.evaluate(
+        "zs => zs.map((z) => Array.from(latent.decode(Float32Array.from(z))))", z.tolist()
+    )
+    wanted = pretrained("conv-vae-mnist").likelihood(z).mean
+    torch.testing.assert_close(torch.tensor(found), wanted.flatten(1), **CLOSE)
+
+
+@pytest.mark.parametrize("t", [1, 37, 500, 1000])
+def test_the_latent_denoiser_is_that_of_torch(page: Any, t: int) -> None:
+    _ = torch.manual_seed(t)
+    z = torch.randn(20, 16)
+    found = page.evaluate(
+        "([zs, t]) => zs.map((z) => Array.from(latent.denoise(Float32Array.from(z), t)))",
+        [z.tolist(), t],
+    )
+    wanted = pretrained("ldm-mnist").denoiser(z, torch.full((20,), t))
+    torch.testing.assert_close(torch.tensor(found), wanted, **CLOSE)
+
+
+@pytest.mark.parametrize("num", [2, 3, 20, 50])
+def test_a_latent_digit_is_that_of_torch(page: Any, num: int) -> None:
+    _ = torch.manual_seed(4)
+    z, model = torch.randn(4, 16), pretrained("ldm-mnist")
+    schedule = linear_schedule(1000).evenly(num)
+    found = page.evaluate(
+        "([zs, num]) => zs.map((z) => sample(latent, Float32Array.from(z), num, 0).map((f) => Array.from(f.z)))",
+        [z.tolist(), num],
+    )
+    wanted = torch.stack([*ddim_sample(model.denoiser, schedule, z)], 1)
+    torch.testing.assert_close(torch.tensor(found), wanted, **CLOSE)
+
+
+def test_the_schedule_is_that_of_torch(page: Any) -> None:
+    found = torch.tensor(page.evaluate("Array.from(logLeft)"), dtype=torch.double)
+    torch.testing.assert_close(found, linear_schedule(1000).log_alpha_bar, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("t", [1, 300, 1000])
+def test_the_forward_process_has_the_marginal_of_torch(page: Any, t: int) -> None:
+    schedule, x = linear_schedule(1000), [[-1.0, 1.0] * 5_000]
+    found = page.evaluate(
+        "([x, t]) => Array.from(forward(Float32Array.from(x), normal(5))[t])", [x[0], t]
+    )
+    ends = torch.tensor(found).view(-1, 2).T.double()
+    scale, var = schedule.forward_coefficients(0, t)
+    for values, mean in zip(ends, (-scale, scale), strict=True):
+        assert abs(values.mean() - mean) < 5 * (var / len(values)).sqrt()
+        assert abs(values.var() / var - 1) < 5 * math.sqrt(2 / len(values))
+
+
+@pytest.mark.parametrize("t", [1, 300, 1000])
+def test_the_divergence_from_the_prior_is_that_of_torch(page: Any, t: int) -> None:
+    x = 2 * digits(1).flatten() - 1
+    scale, var = linear_schedule(1000).forward_coefficients(0, t)
+    wanted = kl_divergence(Normal(scale * x.double(), var.sqrt()), Normal(0.0, 1.0)).sum()
+    assert page.evaluate("([x, t]) => toPrior(x, t)", [x.tolist(), t]) == pytest.approx(
+        wanted.item(), rel=1e-6
+    )

@@ -1,0 +1,75 @@
+"""The table of instruments and what the build makes of it; the instruments themselves are tested in a browser."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tools import book_instruments
+from tools.labels import Book
+
+ROOT = Path(__file__).resolve().parents[1]
+GOOD = {"module": "toy", "title": "A toy.", "hint": "Drag it."}
+
+
+def checkout(folder: Path, table: str) -> Path:
+    """A folder with one module, one file of weights, and the table."""
+    (folder / book_instruments.MODULES).mkdir(parents=True)
+    (folder / book_instruments.MODULES / "toy.js").write_text("export function mount() {}")
+    (folder / book_instruments.WEIGHTS).mkdir(parents=True)
+    (folder / book_instruments.WEIGHTS / "small.safetensors").write_bytes(b"tensors")
+    (folder / "book" / "instruments.yml").write_text(table)
+    return folder
+
+
+def entry(**changes: str) -> str:
+    lines = "".join(f"  {key}: {value}\n" for key, value in (GOOD | changes).items())
+    return f"fig-a:\n{lines}"
+
+
+def test_an_entry_gets_the_hashes_of_its_weights(tmp_path: Path) -> None:
+    table = book_instruments.read_table(checkout(tmp_path, entry(files="[small]")))
+    assert table["fig-a"]["hashes"] == {"small": hashlib.sha256(b"tensors").hexdigest()}
+    assert table["fig-a"]["start"] == "near"
+
+
+def test_no_table_is_no_instrument(tmp_path: Path) -> None:
+    assert book_instruments.read_table(checkout(tmp_path, "# none yet\n")) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("fig-a:\n  module: toy\n  title: A toy.\n", "must have hint, module, title"),
+        (entry(colour="red"), "it has colour, hint, module, title"),
+        (entry(start="soon"), "start must be near or click; soon was given"),
+        (entry(module="other"), "no module other.js"),
+        (entry(files="[large]"), "has large.safetensors"),
+    ],
+)
+def test_a_wrong_entry_is_refused(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        book_instruments.read_table(checkout(tmp_path, table))
+
+
+def test_a_label_that_no_figure_has_is_refused() -> None:
+    book = Book(ROOT)
+    book_instruments.check_labels(["fig-two-fits"], book)
+    with pytest.raises(ValueError, match="no numbered figure has the label fig-nowhere, sec-elbo"):
+        book_instruments.check_labels(["fig-two-fits", "sec-elbo", "fig-nowhere"], book)
+
+
+def test_the_book_has_instruments_at_its_figures() -> None:
+    table = book_instruments.read_table(ROOT)
+    assert table
+    book_instruments.check_labels(table, Book(ROOT))
+
+
+def test_a_page_refers_to_weights_by_the_hash_on_their_card() -> None:
+    """What the browser checks is what the model card says."""
+    for card in sorted((ROOT / book_instruments.WEIGHTS).glob("*.json"))[:5]:
+        path = book_instruments.weights(ROOT, card.stem)
+        assert book_instruments.digest(path) == json.loads(card.read_text("utf8"))["sha256"]
