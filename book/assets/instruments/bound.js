@@ -73,7 +73,7 @@ export function mount(root) {
     band(1.02, 1, (i) => Math.exp(logNormal(GRID[i], q.mean, q.std)), `${colors.steps}cc`);
     context.fillStyle = colors.ink;
     font(16, "italic 600");
-    context.fillText("x", across(point[0]) + 15, up(point[1]) + 5);
+    context.fillText("x", across(point[0]) - 26, up(point[1]) + 2);
   });
 
   let x, y; // maps of latents and densities

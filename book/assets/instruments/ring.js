@@ -109,17 +109,20 @@ export function mount(root, { load }) {
   const eta = slider(side, { label: "η", min: 0, max: 1, step: 0.05, value: state.eta, text: (value) => value.toFixed(2) },
     (value) => restart({ eta: value }));
   slider(side, { label: "steps", min: 5, max: 100, step: 1, value: state.steps }, (steps) => restart({ steps }));
-  choice(side, "score", [["exact", "exact"], ["learned", "learned by a network"]], "exact", async (kind) => {
+  const kinds = choice(side, "score", [["exact", "exact"], ["learned", "learned by a network"]], "exact", async (kind) => {
+    failure.textContent = "";
     try {
       if (kind === "learned") tensors ??= await load("ddpm-toy2d");
       restart({ learned: kind === "learned" });
     } catch {
-      words.textContent = "The weights of the network could not be loaded; the score stays exact.";
+      kinds.value = "exact";
+      failure.textContent = "The weights of the network could not be loaded; the score stays exact.";
     }
   });
   const lopsided = toggle(side, "lopsided ring", false, (isOn) => restart({ weights: isOn ? LOPSIDED : EVEN }));
   toggle(side, "trails", false, (trails) => { state.trails = trails; view.redraw(); });
   const words = make("p", { class: "instrument-result" });
-  side.append(words);
+  const failure = make("p", { role: "status" });
+  side.append(words, failure);
   restart();
 }
