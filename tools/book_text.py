@@ -1,4 +1,4 @@
-"""Lets the book show the MyST text of notebooks/src, shares its TeX macros, and knows where the repository is."""
+"""Lets the book show the MyST text of notebooks/src, and knows where the repository is."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from tools.labels import Book, with_targets
 
 PLACEHOLDER = "OWNER/REPO"
 GITHUB = re.compile(r"github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
-# The parts of MathJax that the book uses, half as large as all in one: its menu and speech engine stay away.
-MATHJAX = ["core", "input/tex", "output/chtml", "a11y/assistive-mml"]
 SOURCE_NOTE = re.compile(r"^\*Sources: ([^*]+?)\.\*$", re.MULTILINE)
 
 
@@ -48,16 +46,6 @@ def buttons(app: Sphinx, config: Config) -> None:
     if not address:
         options["launch_buttons"] = {}
         options |= {"use_repository_button": False, "use_issues_button": False}
-
-
-def macros(app: Sphinx, config: Config) -> None:
-    """Hands book/macros.json to MathJax, and says which of its parts to load."""
-    known = json.loads(Path(app.srcdir, "book", "macros.json").read_text("utf8"))
-    mathjax = dict(config.mathjax3_config or {})
-    mathjax["tex"] = {**mathjax.get("tex", {}), "macros": known}
-    mathjax["loader"] = {"load": MATHJAX}
-    config.mathjax3_config = mathjax
-    config.mathjax_path = "mathjax/startup.js"
 
 
 def read_book(app: Sphinx) -> None:
@@ -118,7 +106,6 @@ class AuthorYearRound(AuthorYearReferenceStyle):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the events."""
-    app.connect("config-inited", macros, priority=100)
     app.connect("config-inited", buttons, priority=100)
     app.connect("builder-inited", read_book)
     app.connect("source-read", swap)
