@@ -28,6 +28,7 @@ ICON_RULE = re.compile(r"((?:\.fa-[\w-]+:before,?)+)\{content:\"[^\"]*\"\}")
 CHARACTER = re.compile(r'"\\([0-9a-f]{4,5})"')
 SOURCE = re.compile(r"url\(\.\./vendor/fontawesome/webfonts/([\w-]+)\.woff2\)[^;}]*")
 SCRIPT = r'\s*<script[^>]*\bsrc="[^"]*(?:%s)[^"]*"></script>'
+STYLE = r'\s*<link[^>]*\bhref="[^"]*_static/(?:%s)\.css[^"]*"[^>]*>'
 # The icons are a font already, so the 1.5 MB script that draws them is for nobody.
 FOR_NOBODY = re.compile(SCRIPT % r"scripts/fontawesome\.js")
 # Scripts of extensions, and what a page has that needs them.
@@ -37,6 +38,10 @@ FOR_SOME = {
     ),
     re.compile(SCRIPT % r"clipboard\.min\.js|copybutton\.js"): re.compile('class="highlight'),
     re.compile(SCRIPT % r"togglebutton\.js"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
+    re.compile(STYLE % "copybutton|pygments"): re.compile('class="highlight'),
+    re.compile(STYLE % "togglebutton"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
+    re.compile(STYLE % "proof"): re.compile(r'class="proof\b'),
+    re.compile(STYLE % "exercise"): re.compile(r'class="[^"]*\b(?:exercise|solution)\b'),
     re.compile(SCRIPT % r"design-tabs\.js"): re.compile("sd-tab-set"),
 }
 PICTURE = re.compile(
@@ -48,7 +53,7 @@ WORD = re.compile(r"[A-Za-z_][\w-]*")
 NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 WHITE = re.compile(r"\s+")
-SHEETS = ("styles/*.css", "sphinx-design.min.css", "mystnb.*.css", "basic.css")
+SHEETS = ("styles/*.css", "sphinx-design.min.css", "mystnb.*.css", "basic.css", "custom.css", "proof.css")
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
@@ -118,7 +123,17 @@ def slim(svg: str) -> str:
 
     svg = re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", smaller, svg)
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' d="([^"]*)"', lambda d: f' d="{path(d[1])}"', svg)
+    svg = re.sub(r'( (?:d|x|y|width|height)=")([^"]*)', lambda a: a[1] + path(a[2]), svg)
+    svg = re.sub(
+        r'(?<= transform=")[^"]*',
+        lambda text: NUMBER.sub(lambda n: f"{float(n[0]):.5g}", text[0]),
+        svg,
+    )
+    names = sorted(set(re.findall(r'\bid="([^"]+)"', svg)), key=lambda name: -len(name))
+    used = [name for name in names if f'"#{name}"' in svg or f"(#{name})" in svg]
+    for at, name in enumerate(used):  # short names for what is used, none for the rest
+        svg = re.sub(rf'(id="|"#|\(#){re.escape(name)}(?=["\)])', rf"\g<1>_{at}", svg)
+    svg = re.sub(r' id="(?!_\d+")[^"]*"', "", svg)
     return re.sub(r">\s+<", "><", svg)
 
 
