@@ -88,5 +88,8 @@ def test_a_mistake_is_told_whole(mistake: slips.Mistake) -> None:
     assert len({m.name for m in slips.MISTAKES}) == len(slips.MISTAKES)
     assert mistake.wrong != mistake.right and mistake.caught.endswith(".")
     assert mistake.size().endswith(".")
-    assert all(t.count("$") % 2 == 0 for t in (mistake.wrong, mistake.right, mistake.size(), mistake.caught))
+    assert all(
+        t.count("$") % 2 == 0
+        for t in (mistake.wrong, mistake.right, mistake.size(), mistake.caught)
+    )
     assert bool(mistake.figure) == bool(mistake.alt)

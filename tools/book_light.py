@@ -53,7 +53,14 @@ WORD = re.compile(r"[A-Za-z_][\w-]*")
 NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 WHITE = re.compile(r"\s+")
-SHEETS = ("styles/*.css", "sphinx-design.min.css", "mystnb.*.css", "basic.css", "custom.css", "proof.css")
+SHEETS = (
+    "styles/*.css",
+    "sphinx-design.min.css",
+    "mystnb.*.css",
+    "basic.css",
+    "custom.css",
+    "proof.css",
+)
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:

@@ -56,16 +56,16 @@ def read_book(app: Sphinx) -> None:
         raise ExtensionError(str(error)) from None
 
 
-def link_sources(text: str) -> str:
-    """Makes the source note of a section lead to the concordance, which says what its row numbers mean."""
-    return SOURCE_NOTE.sub(r"*{doc}`Sources </book/concordance>`: \1.*", text)
+def without_sources(text: str) -> str:
+    """Leaves out the source notes, which the concordance collects: on a page they help nobody."""
+    return SOURCE_NOTE.sub("", text)
 
 
 def swap(app: Sphinx, docname: str, source: list[str]) -> None:
     """Puts the MyST text of the source in place of the plain text that the notebook carries for Jupyter."""
     page = app.the_book.pages.get(docname)  # type: ignore[attr-defined]
     if page is None or not page.is_notebook:
-        source[0] = link_sources(source[0])
+        source[0] = without_sources(source[0])
         return
     if not Path(app.srcdir, f"{docname}.ipynb").exists():
         raise ExtensionError(f"{docname}.ipynb does not exist; make execute")
@@ -77,7 +77,7 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
         )
     for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
         if kind == "markdown":
-            cell["source"] = link_sources(with_targets(docname, text))
+            cell["source"] = without_sources(with_targets(docname, text))
     source[0] = json.dumps(notebook)
 
 

@@ -23,7 +23,10 @@ from companion.zoo.yardstick import refused
 FOLDER = Path(__file__).parent / "samples"
 FACTS = Path(__file__).parents[1] / "data" / "samples.json"
 COLUMNS, SHOWN = 8, 16
-QUICK, SLOW = 500, 64  # samples that are judged, of a model that draws in one stroke and of one with many steps
+QUICK, SLOW = (
+    500,
+    64,
+)  # samples that are judged, of a model that draws in one stroke and of one with many steps
 SLOW_MODELS = ("ddpm", "score")
 FILM, DIGITS, FRAMES = "ddpm-mnist-joint", 5, 40
 POINTS, PIXELS, REACH = 20_000, 112, 3.5  # of a model in the plane
@@ -70,7 +73,9 @@ def film() -> dict[str, object]:
     kept = [(steps - i, x) for i, x in enumerate(chain)]
     frames = [x for t, x in kept if t in wanted]
     stack = torch.stack(frames)  # (frames, digits, 1, 28, 28)
-    spread = stack.flatten(1).std(1).clamp(min=1).reshape(-1, 1, 1, 1, 1)  # noise is wider than the gray levels
+    spread = (
+        stack.flatten(1).std(1).clamp(min=1).reshape(-1, 1, 1, 1, 1)
+    )  # noise is wider than the gray levels
     gray = ((stack / spread + 1) / 2).clamp(0, 1)
     rows = np.concatenate([np.concatenate(list(f[:, 0].numpy()), -1) for f in gray], -2)
     image = Image.fromarray((255 * (1 - rows)).round().astype(np.uint8))
