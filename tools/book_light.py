@@ -44,6 +44,8 @@ FOR_SOME = {
     re.compile(STYLE % "exercise"): re.compile(r'class="[^"]*\b(?:exercise|solution)\b'),
     re.compile(SCRIPT % r"design-tabs\.js"): re.compile("sd-tab-set"),
 }
+# What lies below a page of the contents is off the reader's path, and its arrow has no name.
+BELOW = re.compile(r'<details[^>]*><summary><span class="toctree-toggle".*?</details>', re.DOTALL)
 PICTURE = re.compile(
     r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
 )
@@ -77,7 +79,7 @@ def lighten_site(site: Path) -> None:
         drawing.write_text(slim(drawing.read_text("utf8")), "utf8")
     for path in site.rglob("*.html"):
         old = path.read_text("utf8")
-        new = FOR_NOBODY.sub("", old)
+        new = BELOW.sub("", FOR_NOBODY.sub("", old))
         for scripts, mark in FOR_SOME.items():
             if not mark.search(new.partition("<article")[2] or new):
                 new = scripts.sub("", new)
@@ -159,6 +161,7 @@ def only_these(icons: set[str], static: Path) -> None:
     css = ICON_RULE.sub(rule, (THEME / STYLES).read_text("utf8"))
     book = (static / "styles" / "sphinx-book-theme.css").read_text("utf8")
     shown = {int(code, 16) for code in CHARACTER.findall(css + book)}
+    shown |= {ord(char) for char in css + book if "\ue000" <= char <= "\uf8ff"}  # written out
     for name in set(SOURCE.findall(css)):
         options = subset.Options(flavor="woff", notdef_outline=True, layout_features=[])
         font = subset.load_font(str(THEME / FONTS / f"{name}.ttf"), options)
@@ -224,5 +227,5 @@ def can_match(selector: str, names: set[str]) -> bool:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the event."""
-    app.connect("build-finished", lighten)
+    app.connect("build-finished", lighten, priority=900)  # after others have copied their files
     return {"parallel_read_safe": True, "parallel_write_safe": True}

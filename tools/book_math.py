@@ -125,7 +125,9 @@ def translate(element: Element) -> None:
         if accent.text in ACCENTS.values():
             accent.attrib = {"stretchy": "false"}
             element.set("accent", "true")
-    if element.tag == "msqrt" and not any(part.tag in TALL for part in element.iter()):
+    if element.tag == "msqrt" and not any(
+        part.tag in TALL or (part.text or "-") in "βδζθ" for part in element.iter()
+    ):
         element.set("class", "tex-low")
     if kind and element.tag != "mo":
         element.set("_class", kind)

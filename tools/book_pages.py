@@ -37,7 +37,7 @@ ENTRIES = {
     "num_parameters": "parameters",
     "sha256": "SHA-256",
 }
-EXAMPLES = 3
+EXAMPLES, WORTH = 3, 90  # how many, and how many characters of TeX are worth a look
 UNVERIFIED = "**UNVERIFIED**"
 RECORD_ENTRIES = {"command": "made by", "minutes": "time (min)"}
 
@@ -104,7 +104,7 @@ def ledger(book: Book) -> dict[str, Any]:
 
 
 def examples(book: Book, found: dict[str, list[Check]]) -> list[str]:
-    """The shortest claim that refuses a wrong form, of an early, a middle and a late chapter."""
+    """A claim of fair length that refuses a wrong form, of an early, a middle and a late chapter."""
     chosen = []
     pages = [page for page in book.notebooks() if book.equations(page)]
     for page in pages[1 :: max(1, len(pages) // EXAMPLES)][:EXAMPLES]:
@@ -113,7 +113,7 @@ def examples(book: Book, found: dict[str, list[Check]]) -> list[str]:
             for label in book.equations(page)
             if label.startswith(CLAIM) and any("; rejects" in c.text for c in found.get(label, []))
         ]
-        chosen += sorted(mine, key=lambda label: len(book.places[label].body))[:1]
+        chosen += sorted(mine, key=lambda label: abs(len(book.places[label].body) - WORTH))[:1]
     return chosen
 
 
@@ -181,7 +181,10 @@ def results(book: Book) -> dict[str, Any]:
     if unknown := set(published) - {card["name"] for card in cards}:
         raise ValueError(f"published.tsv names {', '.join(sorted(unknown))}: no such card")
     groups: dict[str, list[dict[str, Any]]] = {title: [] for title in RESULTS.values()}
-    for card in cards:
+    named = {card["name"] for card in cards}
+    for card in sorted(cards, key=lambda card: card["metric_value"]):
+        if card.get("model") in named and "log p(x)" in card["metric"]:
+            continue  # the card of the model has the same measurement
         groups[next(t for word, t in RESULTS.items() if word in card["metric"])].append(card)
     return {"results": [(t, mine) for t, mine in groups.items() if mine], "published": published}
 
@@ -245,9 +248,25 @@ def link(item: Check | Claim) -> str:
     return f"{{ref}}`{item.section}`" if item.section else f"{{doc}}`/{item.docname}`"
 
 
-def badge(check: Check) -> str:
+def cited(row: dict[str, Any]) -> str:
+    """The citation of a published value."""
+    return f"{{cite:p}}`{row['source']}`"
+
+
+def typeset(text: str) -> str:
+    """What was measured, with its symbols as formulas."""
+    text = re.sub(r"L\\_(\d+)", r"$L_{\1}$", plain(text))
+    return text.replace("log p(x)", r"$\log p(x)$")
+
+
+def minus(text: str) -> str:
+    """A text whose negative numbers have a minus in place of a hyphen."""
+    return re.sub(r"(?<![\w\d])-(?=\d)", "−", text)
+
+
+def badge(check: Check, words: str = "its check mark") -> str:
     """A link to the check mark of an equation."""
-    return f'<a href="../{check.docname}.html#check-{check.label}">its check mark</a>'
+    return f'<a href="../{check.docname}.html#check-{check.label}">{words}</a>'
 
 
 def heading(page: Page) -> str:
@@ -271,7 +290,7 @@ PAGES = {
 TEMPLATES = jinja2.Environment(
     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
 )
-for function in (badge, entries, heading, link, measured, plain, where):
+for function in (badge, cited, entries, minus, typeset, heading, link, measured, plain, where):
     TEMPLATES.filters[function.__name__] = function
 TEMPLATES.tests["has"] = lambda values, value: value in values
 TEMPLATES.globals["SOURCES"] = SOURCES

@@ -69,7 +69,7 @@ def off_by_two(steps: int = 100) -> float:
 
 
 def plus_sign(width: float = 0.1) -> tuple[float, float]:
-    """Bound and "bound with a plus" of a model with p(z) = N(0, 1), p(x|z) = N(z, 1) at x = 0, for q = N(0, width^2)."""
+    """Bound and "bound with a plus" of a model with p(z) = N(0, 1), p(x|z) = N(z, 1) at x = 0, for q = N(0, width^2)."""  # noqa: E501
     explain = -0.5 * np.log(2 * np.pi) - 0.5 * width**2
     kl = 0.5 * (width**2 - 1 - np.log(width**2))
     return float(explain - kl), float(explain + kl)
@@ -99,12 +99,12 @@ MISTAKES = [
         r"$\mathbb{E}_q \log p(x \mid z) + D_{\mathrm{KL}}(q(z \mid x) \,\Vert\, p(z))$",
         r"$\mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}(q(z \mid x) \,\Vert\, p(z))$",
         lambda: (
-            f"With $q$ ten times narrower than the prior, the wrong form is {plus_sign()[1]:.2f} nats; the evidence, which "
+            f"With $q$ ten times narrower than the prior, the wrong form is {plus_sign()[1]:.2f} nats; the evidence, which "  # noqa: E501
             f"nothing may exceed, is {EVIDENCE:.2f}. It grows without limit as $q$ gets narrower."
         ),
         "A lower bound is compared with an evidence that is known: a model whose $\\log p(x)$ has a closed form.",
         "mistake-sign",
-        "Two curves over the width of q. The bound stays below the dashed line of the evidence and touches it once; the form "
+        "Two curves over the width of q. The bound stays below the dashed line of the evidence and touches it once; the form "  # noqa: E501
         "with a plus crosses the line and rises as q gets narrow.",
     ),
     Mistake(
@@ -113,12 +113,12 @@ MISTAKES = [
         r"$x_t = \sqrt{1-\beta_t}\, x_{t-1} + \beta_t\, u$ with $u$ uniform on $[0, 1]$ (`rand` for `randn`)",
         r"$x_t = \sqrt{1-\beta_t}\, x_{t-1} + \sqrt{\beta_t}\, \varepsilon$ with $\varepsilon \sim \mathcal{N}(0, I)$",
         lambda: (
-            "After a hundred steps the mean is {:.2f} and the variance {:.3f}. They should be 0 and 1: a network trained "
+            "After a hundred steps the mean is {:.2f} and the variance {:.3f}. They should be 0 and 1: a network trained "  # noqa: E501
             "on these never sees the noise that sampling starts from.".format(*wrong_forward())
         ),
         "Mean and variance of $x_T$, from a thousand draws, against those of the prior.",
         "mistake-noise",
-        "Two histograms of the last latent. The right one is a bell around zero, the wrong one a narrow spike near one.",
+        "Two histograms of the last latent. The right one is a bell around zero, the wrong one a narrow spike near one.",  # noqa: E501
     ),
     Mistake(
         "mean-for-sum",
@@ -158,8 +158,8 @@ MISTAKES = [
     Mistake(
         "ppca-noise",
         "The mean of the residuals, squared",
-        r"noise variance $= (\operatorname{mean} \lVert x - \hat x \rVert)^2$, and the latent keeps all of its variance",
-        r"noise variance $= \operatorname{mean} \lVert x - \hat x \rVert^2$ for each dropped dimension, taken off the latent's",
+        r"noise variance $= (\operatorname{mean} \lVert x - \hat x \rVert)^2$, and the latent keeps all of its variance",  # noqa: E501
+        r"noise variance $= \operatorname{mean} \lVert x - \hat x \rVert^2$ for each dropped dimension, taken off the latent's",  # noqa: E501
         lambda: (
             "For data with variances 15 and 5 along the two axes, the model generates {:.1f} and {:.1f}.".format(
                 *ppca()
@@ -172,11 +172,11 @@ MISTAKES = [
     Mistake(
         "index",
         "Trained at one index, used at another",
-        "`model(x_t, t)` trained with `t = 0` for the cleanest level that has noise, and called in sampling with the level itself; "
+        "`model(x_t, t)` trained with `t = 0` for the cleanest level that has noise, and called in sampling with the level itself; "  # noqa: E501
         "`if t > 0` in a loop that ends at 1",
         "One function says what level an index means, and training and sampling call it; the last step adds no noise",
         lambda: (
-            f"Two levels off, near the end of 100 steps the denoiser expects {off_by_two():.1f} times the noise variance "
+            f"Two levels off, near the end of 100 steps the denoiser expects {off_by_two():.1f} times the noise variance "  # noqa: E501
             "that is there."
         ),
         "The exact denoiser of Gaussian data in place of the network: the variance after each step has a closed form.",
@@ -192,7 +192,7 @@ MISTAKES = [
     Mistake(
         "text-and-code",
         "The text and its code disagree",
-        "A text derives with a sine and the cell computes a cosine; a docstring gives the variance of two other symbols; a "
+        "A text derives with a sine and the cell computes a cosine; a docstring gives the variance of two other symbols; a "  # noqa: E501
         "“true value” is typed in and two cells have two of them",
         "What the text states, the cell computes; what is called true comes from a closed form or from quadrature",
         lambda: (

@@ -34,7 +34,7 @@ def mistake_sign() -> None:
     axes.set_xlabel("width of q", fontsize=9)
     axes.text(2.9, slips.EVIDENCE + 0.2, "log p(x)", color=GRAY, fontsize=9, ha="right")
     axes.text(0.06, 1.9, "with a plus", color=VERMILION, fontsize=9)
-    axes.text(0.06, -3.3, "the bound", color=BLUE, fontsize=9)
+    axes.text(0.2, -3.4, "the bound", color=BLUE, fontsize=9)
     save(figure, "mistake-sign")
 
 
