@@ -258,7 +258,7 @@ def test_the_settings_load_nothing_from_elsewhere() -> None:
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
     sphinx = config["sphinx"]["config"]
     assert "sphinx_thebe" not in sphinx["extensions"]
-    assert "sphinx-mathjax-offline" in sphinx["extensions"]
+    assert sphinx["html_math_renderer"] == "mathml"
     assert sphinx["nb_ipywidgets_js"] == {}
     assert config["execute"]["execute_notebooks"] == "off"
     assert config["bibtex_bibfiles"] == ["book/references.bib"]

@@ -418,7 +418,7 @@ def test_the_concordance_links_every_claim() -> None:
 
 
 def test_the_ledger_leads_to_the_section_of_each_check() -> None:
-    html = article("book/ledger.html")
+    html = article("book/ledger.html").partition('id="sec-all-equations"')[2]
     found = labels.checks(BOOK)
     assert found
     for check in found:
@@ -441,12 +441,136 @@ def test_model_cards_speak_to_readers() -> None:
     assert not re.findall(
         r"metric[ _](?:value|se)|peak[ _]memory[ _]mb|num[ _]parameters|sha256", html
     )
-    text = re.sub(r"<[^>]+>", " ", html)
     for path in cards:
         card = json.loads(path.read_text("utf8"))
-        section = text.partition("Model cards")[2].rpartition(f" {path.stem} #")[2]
+        section = html.partition(f'id="card-{path.stem}"')[2].partition("</details>")[0]
         shown = re.search(r"([\d,.]+) ± ([\d,.]+)", section)
         assert shown is not None, path.stem
         value, error = (float(number.replace(",", "")) for number in shown.groups())
         assert abs(error - card["metric_se"]) <= 0.05 * card["metric_se"]
         assert abs(value - card["metric_value"]) <= 0.05 * card["metric_se"]
+
+
+# --------------------------------------------------------------------------------- what is found and shared
+
+
+def test_the_landing_page_shows_every_chapter_and_leads_to_it() -> None:
+    html = article("book/index.html")
+    cards = re.findall(r'<a class="book-card" href="\.\./([^"]+)"><img[^>]* src="([^"]+)"', html)
+    assert [address for address, _ in cards] == [f"{p.docname}.html" for p in BOOK.notebooks()]
+    sizes = {(SITE / "book" / source).resolve().stat().st_size for _, source in cards}
+    assert len(sizes) > 1 and max(sizes) < 12_000
+    rows = re.findall(r"<tr.*?</tr>", html.partition('id="sec-routes"')[2], re.DOTALL)
+    links = [re.findall(r'href="\.\./(notebooks/[^"]+)"', row) for row in rows[1:]]
+    assert links[-1] == [address for address, _ in cards]
+    assert all(0 < len(mine) < len(cards) for mine in links[:-1])
+
+
+def test_the_landing_page_tells_how_to_cite() -> None:
+    quoted = words(
+        article("book/index.html").partition('class="book-cite"')[2].partition("</pre>")[0]
+    )
+    assert re.search(r"@misc\{\w+,", quoted) and BOOK.config["copyright"] in quoted
+    assert quoted.count("{") == quoted.count("}")
+
+
+@each_page
+def test_a_shared_link_says_what_it_leads_to(name: str) -> None:
+    if name in MADE_BY_SPHINX:
+        return
+    tags = dict(re.findall(r'<meta property="og:([\w:]+)" content="([^"]*)"', text(name)))
+    assert tags["title"] and "<" not in unescape(tags["title"])
+    assert 60 < len(unescape(tags["description"])) <= 204 and "\\" not in tags["description"]
+
+
+def test_pages_have_an_icon() -> None:
+    for name in set(PAGES) - {"index.html"}:  # which only leads on
+        icons = re.findall(r'<link rel="icon" href="([^"]+)"', text(name))
+        assert icons and (path := local(name, icons[0])) and path.is_file(), name
+
+
+def test_mistakes_have_both_forms_and_what_catches_them() -> None:
+    from tools import slips
+
+    html = article("book/errata.html")
+    assert html.count("What catches it.") == len(slips.MISTAKES)
+    entries = re.findall(r'id="erratum-(e\d+)"', html)
+    assert len(entries) == len(set(entries)) > 20
+    assert html.count('class="sd-tab-set') == len(slips.MISTAKES) + len(entries)
+    assert "so far" not in html and "Not computed yet" not in html
+
+
+@pytest.mark.parametrize("name", [n for n in PAGES if n != "book/concordance.html"])
+def test_codes_of_the_makers_are_out_of_the_way(name: str) -> None:
+    assert not re.search(r"Sources: [A-E]\d\d", words(article(name)))
+
+
+def test_the_gallery_shows_what_the_models_draw() -> None:
+    html = article("book/models.html")
+    facts = json.loads((ROOT / "book" / "data" / "samples.json").read_text("utf8"))
+    models = sorted(set(facts) - {"film"})
+    assert sorted(re.findall(r"_static/samples/([\w-]+)\.webp", html)) == models
+    for name in models:
+        share = facts[name].get("refused")
+        caption = words(html.partition(f'href="#card-{name}"')[2].partition("</figure>")[0])
+        assert ("refused" in caption) == (share is not None), name
+        assert share is None or f"{100 * share:.0f} ±" in caption
+
+
+def test_results_stand_beside_what_was_published() -> None:
+    html = article("book/results.html")
+    table = (ROOT / "book" / "data" / "published.tsv").read_text("utf8").splitlines()[1:]
+    for card, value, _, _ in (line.split("\t") for line in table):
+        row = html.partition(f"#card-{card}")[2].partition("</tr>")[0]
+        assert value in words(row) and "bibliography.html#" in row, card
+
+
+def test_works_lead_to_arxiv_and_to_who_cites_them() -> None:
+    html = article("book/bibliography.html")
+    numbers = re.findall(r"arXiv:(\d{4}\.\d{4,5})", words(html))
+    assert len(numbers) > 50
+    assert set(numbers) == set(re.findall(r'href="https://arxiv\.org/abs/(\d{4}\.\d{4,5})"', html))
+    entries = html.split('class="citation"')[1:]
+    assert len(entries) > 100
+    named = [entry for entry in entries if "Cited in" in entry]
+    assert len(named) > 0.8 * len(entries)
+    assert all('href="../notebooks/' in e or 'href="' in e.partition("Cited in")[2] for e in named)
+
+
+# ------------------------------------------------------------------------------------------------ weight
+
+LIMITS = {"book/index.html": 600_000}
+CHAPTER_LIMIT = 1_500_000
+
+
+def weight(name: str) -> int:
+    """Bytes of a page and of all that it names, pictures that come later included, fonts of formulas too."""
+    files = {path for a in read(name).loads if (path := local(name, a)) and path.is_file()}
+    files |= {(SITE / "_static" / "formulas.woff")} if "<math" in text(name) else set()
+    return sum(path.stat().st_size for path in {SITE / name, *files})
+
+
+@pytest.mark.parametrize(
+    "name", ["book/index.html", *(f"{p.docname}.html" for p in BOOK.notebooks())]
+)
+def test_a_page_is_light(name: str) -> None:
+    later = [
+        path
+        for tag in re.findall(r'<img [^>]*loading="lazy"[^>]*>', text(name))
+        for a in re.findall(r'src="([^"]+)"', tag)
+        if name.startswith("notebooks/") and (path := local(name, a))
+    ]
+    late = sum(path.stat().st_size for path in set(later))
+    narrow = SITE / "_images" / "one-bound-narrow.svg"  # a phone loads it in place of the wide one
+    late += narrow.stat().st_size if name == "book/index.html" else 0
+    assert weight(name) - late <= LIMITS.get(name, CHAPTER_LIMIT)
+
+
+@each_page
+def test_no_page_typesets_or_loads_what_it_does_not_use(name: str) -> None:
+    loads = " ".join(read(name).loads)
+    assert "mathjax" not in loads.lower() and "MathJax" not in text(name)
+    assert "fontawesome" not in loads
+    assert not re.search(
+        r"data:image/(?:png|webp);base64,[A-Za-z0-9+/=]{4000}", text(name).partition("<script")[0]
+    )

@@ -1,12 +1,22 @@
-"""Makes the built pages light: a font of the icons that they show, no script that they do not use, lazy pictures."""
+"""Makes the built pages light.
+
+Style sheets keep the rules that some page can use, the icons' font the icons that some page shows; pictures load when
+they come into view, frames of sliders when they are asked for; scripts that no page needs are gone.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import re
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pydata_sphinx_theme  # type: ignore[import-untyped]
+import tinycss2  # type: ignore[import-untyped]
 from fontTools import subset  # type: ignore[import-untyped]
 from PIL import Image
 from sphinx.application import Sphinx
@@ -18,34 +28,128 @@ ICON_RULE = re.compile(r"((?:\.fa-[\w-]+:before,?)+)\{content:\"[^\"]*\"\}")
 CHARACTER = re.compile(r'"\\([0-9a-f]{4,5})"')
 SOURCE = re.compile(r"url\(\.\./vendor/fontawesome/webfonts/([\w-]+)\.woff2\)[^;}]*")
 SCRIPT = r'\s*<script[^>]*\bsrc="[^"]*(?:%s)[^"]*"></script>'
+STYLE = r'\s*<link[^>]*\bhref="[^"]*_static/(?:%s)\.css[^"]*"[^>]*>'
 # The icons are a font already, so the 1.5 MB script that draws them is for nobody.
 FOR_NOBODY = re.compile(SCRIPT % r"scripts/fontawesome\.js")
-FOR_SEARCH = re.compile(SCRIPT % r"searchtools\.js|language_data\.js|searchindex\.js")
-PICTURE = re.compile(r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.png)")')
+# Scripts of extensions, and what a page has that needs them.
+FOR_SOME = {
+    re.compile(SCRIPT % r"searchtools\.js|language_data\.js|searchindex\.js"): re.compile(
+        'id="search-results"'
+    ),
+    re.compile(SCRIPT % r"clipboard\.min\.js|copybutton\.js"): re.compile('class="highlight'),
+    re.compile(SCRIPT % r"togglebutton\.js"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
+    re.compile(STYLE % "copybutton|pygments"): re.compile('class="highlight'),
+    re.compile(STYLE % "togglebutton"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
+    re.compile(STYLE % "proof"): re.compile(r'class="proof\b'),
+    re.compile(STYLE % "exercise"): re.compile(r'class="[^"]*\b(?:exercise|solution)\b'),
+    re.compile(SCRIPT % r"design-tabs\.js"): re.compile("sd-tab-set"),
+}
+# What lies below a page of the contents is off the reader's path, and its arrow has no name.
+BELOW = re.compile(r'<details[^>]*><summary><span class="toctree-toggle".*?</details>', re.DOTALL)
+PICTURE = re.compile(
+    r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
+)
+INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
+FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
+WORD = re.compile(r"[A-Za-z_][\w-]*")
+NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
+NUMBER = re.compile(r"-?\d+\.\d{3,}")
+WHITE = re.compile(r"\s+")
+SHEETS = (
+    "styles/*.css",
+    "sphinx-design.min.css",
+    "mystnb.*.css",
+    "basic.css",
+    "custom.css",
+    "proof.css",
+)
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
-    """Rewrites the pages and the theme's style sheet, once they are written."""
-    if exception or app.builder.format != "html":
-        return
+    """Rewrites the pages, style sheets and drawings, once they are written."""
+    if not exception and app.builder.format == "html":
+        lighten_site(Path(app.outdir))
+
+
+def lighten_site(site: Path) -> None:
+    """Makes a built site light; a second time it changes nothing."""
     icons: set[str] = set()
-    for path in Path(app.outdir).rglob("*.html"):
+    names: set[str] = set()
+    for drawing in (site / "_images").glob("*.svg"):
+        drawing.write_text(slim(drawing.read_text("utf8")), "utf8")
+    for path in site.rglob("*.html"):
         old = path.read_text("utf8")
-        new = FOR_NOBODY.sub("", old)
-        if path.stem != "search":
-            new = FOR_SEARCH.sub("", new)
+        new = BELOW.sub("", FOR_NOBODY.sub("", old))
+        for scripts, mark in FOR_SOME.items():
+            if not mark.search(new.partition("<article")[2] or new):
+                new = scripts.sub("", new)
+        new = FIRST_FRAME.sub('<img loading="lazy" ', new)
+        new = INSIDE.sub(partial(outside, site / "_images", path.parent), new)
         new = PICTURE.sub(partial(lazy, path.parent), new)
         icons.update(ICONS.findall(new))
+        names.update(WORD.findall(" ".join(re.findall(r'\b(?:class|id)="([^"]*)"', new))))
         if new != old:
             path.write_text(new, "utf8")
-    only_these(icons, Path(app.outdir) / "_static")
+    static = site / "_static"
+    only_these(icons, static)
+    for script in static.rglob("*.js"):  # classes that scripts give
+        names.update(
+            WORD.findall(" ".join(re.findall(r"[\"'`]([^\"'`]*)[\"'`]", script.read_text("utf8"))))
+        )
+    for pattern in SHEETS:
+        for sheet in static.glob(pattern):
+            sheet.write_text(used(sheet.read_text("utf8"), names), "utf8")
+
+
+def outside(folder: Path, page: Path, found: re.Match[str]) -> str:
+    """The address of a file that was inside of a page."""
+    data = base64.b64decode(found[2])
+    file = folder / f"frame-{hashlib.sha256(data).hexdigest()[:16]}.{found[1]}"
+    file.write_bytes(data)
+    return "../" * len(page.relative_to(folder.parent).parts) + f"_images/{file.name}"
 
 
 def lazy(folder: Path, found: re.Match[str]) -> str:
     """The start of a picture's tag, which keeps its room until it comes into view and is loaded."""
-    with Image.open(folder / found[1]) as image:
+    path = folder / found[1]
+    if path.suffix == ".svg" or re.search(
+        r"\bwidth=", found.string[found.start() :].partition(">")[0]
+    ):
+        return '<img loading="lazy" '
+    with Image.open(path) as image:
         width, height = image.size
     return f'<img loading="lazy" width="{width}" height="{height}" '
+
+
+def slim(svg: str) -> str:
+    """A drawing with two decimals, no empty room, and photographs inside of it as WebP."""
+
+    def smaller(found: re.Match[str]) -> str:
+        file = io.BytesIO()
+        with Image.open(io.BytesIO(base64.b64decode(WHITE.sub("", found[1])))) as image:
+            image.save(file, "WEBP", quality=75, method=6)
+        return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+    svg = re.sub(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", smaller, svg)
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'( (?:d|x|y|width|height)=")([^"]*)', lambda a: a[1] + path(a[2]), svg)
+    svg = re.sub(
+        r'(?<= transform=")[^"]*',
+        lambda text: NUMBER.sub(lambda n: f"{float(n[0]):.5g}", text[0]),
+        svg,
+    )
+    names = sorted(set(re.findall(r'\bid="([^"]+)"', svg)), key=lambda name: -len(name))
+    used = [name for name in names if f'"#{name}"' in svg or f"(#{name})" in svg]
+    for at, name in enumerate(used):  # short names for what is used, none for the rest
+        svg = re.sub(rf'(id="|"#|\(#){re.escape(name)}(?=["\)])', rf"\g<1>_{at}", svg)
+    svg = re.sub(r' id="(?!_\d+")[^"]*"', "", svg)
+    return re.sub(r">\s+<", "><", svg)
+
+
+def path(data: str) -> str:
+    """The outline of a drawing, each number to a hundredth."""
+    data = NUMBER.sub(lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."), data)
+    return WHITE.sub(" ", data).strip()
 
 
 def only_these(icons: set[str], static: Path) -> None:
@@ -57,6 +161,7 @@ def only_these(icons: set[str], static: Path) -> None:
     css = ICON_RULE.sub(rule, (THEME / STYLES).read_text("utf8"))
     book = (static / "styles" / "sphinx-book-theme.css").read_text("utf8")
     shown = {int(code, 16) for code in CHARACTER.findall(css + book)}
+    shown |= {ord(char) for char in css + book if "\ue000" <= char <= "\uf8ff"}  # written out
     for name in set(SOURCE.findall(css)):
         options = subset.Options(flavor="woff", notdef_outline=True, layout_features=[])
         font = subset.load_font(str(THEME / FONTS / f"{name}.ttf"), options)
@@ -72,7 +177,55 @@ def only_these(icons: set[str], static: Path) -> None:
         script.unlink()
 
 
+# ---------------------------------------------------------------------------------------------- style sheets
+
+
+def used(css: str, names: set[str]) -> str:
+    """The rules of a style sheet some selector of which can meet an element, written without spaces."""
+    rules = tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True)
+    return "".join(kept(rules, names))
+
+
+def kept(rules: Iterable[Any], names: set[str]) -> Iterator[str]:
+    """The text of the rules that are kept."""
+    for rule in rules:
+        if rule.type == "at-rule":
+            if rule.at_keyword in ("media", "supports", "layer", "container") and rule.content:
+                inner = tinycss2.parse_rule_list(
+                    rule.content, skip_comments=True, skip_whitespace=True
+                )
+                if body := "".join(kept(inner, names)):
+                    prelude = tinycss2.serialize(rule.prelude).strip()
+                    yield f"@{rule.at_keyword} {prelude}{{{body}}}"
+            elif rule.at_keyword != "charset":
+                yield rule.serialize()
+        elif rule.type == "qualified-rule":
+            selectors = alternatives(tinycss2.serialize(rule.prelude))
+            if chosen := [text for text in selectors if can_match(text, names)]:
+                body = WHITE.sub(" ", tinycss2.serialize(rule.content)).strip()
+                yield f"{','.join(chosen)}{{{body}}}"
+
+
+def alternatives(selectors: str) -> list[str]:
+    """The selectors of a list, split at the commas that stand in no bracket."""
+    found, depth, start = [], 0, 0
+    for at, char in enumerate(selectors):
+        depth += (char in "([") - (char in ")]")
+        if char == "," and depth == 0:
+            found.append(selectors[start:at])
+            start = at + 1
+    return [text.strip() for text in [*found, selectors[start:]]]
+
+
+def can_match(selector: str, names: set[str]) -> bool:
+    """Whether all classes and ids that a selector asks for stand somewhere; what is in brackets need not."""
+    plain = selector
+    while (shorter := re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", plain)) != plain:
+        plain = shorter
+    return all(name.replace("\\", "") in names for name in NAMED.findall(plain))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the event."""
-    app.connect("build-finished", lighten)
+    app.connect("build-finished", lighten, priority=900)  # after others have copied their files
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Fills the pages that tell of the whole book: ledger, concordance, errata and model cards are Jinja templates."""
+"""Fills the pages that tell of the whole book: landing page, ledger, errata, models and results are Jinja templates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import jinja2
+import yaml
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
+from tools import slips
+from tools.book_fold import minutes
+from tools.book_landing import thumbnail_name
 from tools.labels import CLAIM, SLIPS, Book, Check, Claim, Page, checks
 
 SOURCES = {
-    "A": "Lecture 10: Variational Autoencoders (slides)",
+    "A": "Lecture 10, “Variational Autoencoders” (slides)",
     "B": "Lecture “Generative Models” (slides)",
     "C": "Lecture notes “Variational autoencoders / Diffusion models with denoising”",
     "D": "S. H. Chan, Tutorial on Diffusion Models for Imaging and Vision, chapter 1",
@@ -33,6 +37,7 @@ ENTRIES = {
     "num_parameters": "parameters",
     "sha256": "SHA-256",
 }
+EXAMPLES, WORTH = 3, 90  # how many, and how many characters of TeX are worth a look
 UNVERIFIED = "**UNVERIFIED**"
 RECORD_ENTRIES = {"command": "made by", "minutes": "time (min)"}
 
@@ -41,6 +46,40 @@ def read_table(book: Book, name: str) -> list[dict[str, Any]]:
     """Reads a tab-separated table with a head line."""
     with (book.root / "book" / "data" / name).open(encoding="utf8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def landing(book: Book) -> dict[str, Any]:
+    """The chapters with thumbnails and minutes, what the film shows, and how to cite the book."""
+    chapters = [
+        {
+            "page": page,
+            "key": page.docname.rpartition("/")[2].lstrip("0123456789_"),
+            "minutes": minutes(page),
+            "thumbnail": thumbnail_name(page),
+        }
+        for page in book.notebooks()
+    ]
+    film = samples(book)["film"]
+    card = json.loads((book.root / "companion" / "weights" / f"{film['model']}.json").read_text())
+    citation = yaml.safe_load((book.root / "CITATION.cff").read_text("utf8"))
+    cite = {
+        "key": "elbobook" + book.config["copyright"],
+        "title": citation["title"],
+        "author": " and ".join(author["name"] for author in citation["authors"]),
+        "year": book.config["copyright"],
+        "version": citation["version"],
+        "url": book.address,
+    }
+    return {
+        "chapters": chapters,
+        "film": film | {"minutes": round(card["minutes"])},
+        "cite": cite,
+    }
+
+
+def samples(book: Book) -> dict[str, Any]:
+    """What book/figures/samples.py drew, and what the judge says of it."""
+    return json.loads((book.root / "book" / "data" / "samples.json").read_text("utf8"))
 
 
 def ledger(book: Book) -> dict[str, Any]:
@@ -55,7 +94,27 @@ def ledger(book: Book) -> dict[str, Any]:
         texts = "; ".join(dict.fromkeys(plain(check.text) for check in mine))
         prefix = "" if label in claims else "definition; "
         status[label] = f"{prefix}verified in {places}: {texts}"
-    return {"claims": claims, "found": found, "status": status}
+    return {
+        "claims": claims,
+        "found": found,
+        "status": status,
+        "wrong": sum("; rejects " in check.text for mine in found.values() for check in mine),
+        "examples": examples(book, found),
+    }
+
+
+def examples(book: Book, found: dict[str, list[Check]]) -> list[str]:
+    """A claim of fair length that refuses a wrong form, of an early, a middle and a late chapter."""
+    chosen = []
+    pages = [page for page in book.notebooks() if book.equations(page)]
+    for page in pages[1 :: max(1, len(pages) // EXAMPLES)][:EXAMPLES]:
+        mine = [
+            label
+            for label in book.equations(page)
+            if label.startswith(CLAIM) and any("; rejects" in c.text for c in found.get(label, []))
+        ]
+        chosen += sorted(mine, key=lambda label: abs(len(book.places[label].body) - WORTH))[:1]
+    return chosen
 
 
 def concordance(book: Book) -> dict[str, Any]:
@@ -86,7 +145,15 @@ def errata(book: Book) -> dict[str, Any]:
             rejected[name].append(check)
     if unknown := set(rejected) - {row["id"] for row in rows}:
         raise ValueError(f"a check rejects {', '.join(sorted(unknown))}: no such row")
-    return {"rows": rows, "rejected": rejected, "slips": [r for r in rows if r["kind"] in SLIPS]}
+    for row in rows:
+        row["chapter_number"] = int(row["chapter"])
+    return {
+        "rows": rows,
+        "rejected": rejected,
+        "slips": [r for r in rows if r["kind"] in SLIPS],
+        "mistakes": slips.MISTAKES,
+        "reports": slips.REPORTS,
+    }
 
 
 def model_cards(book: Book) -> dict[str, Any]:
@@ -94,7 +161,41 @@ def model_cards(book: Book) -> dict[str, Any]:
     folder = book.root / "companion" / "weights"
     cards = [json.loads(path.read_text("utf8")) for path in sorted(folder.glob("*.json"))]
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return {"cards": cards, "records": [card for card in cards if is_record(card)], "size": size}
+    records = [card for card in cards if is_record(card)]
+    judge = next(card for card in cards if card["name"] == "judge-mnist")
+    drawn = samples(book)
+    return {
+        "cards": cards,
+        "records": records,
+        "size": size,
+        "samples": drawn,
+        "judge": judge
+        | {"metric_value": 100 * judge["metric_value"], "metric_se": 100 * judge["metric_se"]},
+    }
+
+
+def results(book: Book) -> dict[str, Any]:
+    """Every card by what was measured, likelihoods first, and what others published."""
+    cards = model_cards(book)["cards"]
+    published = {row["card"]: row for row in read_table(book, "published.tsv")}
+    if unknown := set(published) - {card["name"] for card in cards}:
+        raise ValueError(f"published.tsv names {', '.join(sorted(unknown))}: no such card")
+    groups: dict[str, list[dict[str, Any]]] = {title: [] for title in RESULTS.values()}
+    named = {card["name"] for card in cards}
+    for card in sorted(cards, key=lambda card: card["metric_value"]):
+        if card.get("model") in named and "log p(x)" in card["metric"]:
+            continue  # the card of the model has the same measurement
+        groups[next(t for word, t in RESULTS.items() if word in card["metric"])].append(card)
+    return {"results": [(t, mine) for t, mine in groups.items() if mine], "published": published}
+
+
+RESULTS = {  # the group of a result, by a word of what was measured
+    "log p(x) of a binarized": "Likelihood of black-and-white digits",
+    "log p(x) of the first": "Likelihood of black-and-white digits",
+    "bits per dimension": "Bounds in bits per dimension",
+    "bound on": "Bounds in nats",
+    "": "Errors, shares and distances",
+}
 
 
 def is_record(card: dict[str, Any]) -> bool:
@@ -147,6 +248,27 @@ def link(item: Check | Claim) -> str:
     return f"{{ref}}`{item.section}`" if item.section else f"{{doc}}`/{item.docname}`"
 
 
+def cited(row: dict[str, Any]) -> str:
+    """The citation of a published value."""
+    return f"{{cite:p}}`{row['source']}`"
+
+
+def typeset(text: str) -> str:
+    """What was measured, with its symbols as formulas."""
+    text = re.sub(r"L\\_(\d+)", r"$L_{\1}$", plain(text))
+    return text.replace("log p(x)", r"$\log p(x)$")
+
+
+def minus(text: str) -> str:
+    """A text whose negative numbers have a minus in place of a hyphen."""
+    return re.sub(r"(?<![\w\d])-(?=\d)", "−", text)
+
+
+def badge(check: Check, words: str = "its check mark") -> str:
+    """A link to the check mark of an equation."""
+    return f'<a href="../{check.docname}.html#check-{check.label}">{words}</a>'
+
+
 def heading(page: Page) -> str:
     """The heading above the things of one page."""
     return f"Chapter {page.chapter}. {page.title}" if page.chapter else page.title
@@ -158,6 +280,8 @@ def where(chapter: str) -> str:
 
 
 PAGES = {
+    "book/index": landing,
+    "book/results": results,
     "book/ledger": ledger,
     "book/concordance": concordance,
     "book/errata": errata,
@@ -166,7 +290,7 @@ PAGES = {
 TEMPLATES = jinja2.Environment(
     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
 )
-for function in (entries, heading, link, measured, plain, where):
+for function in (badge, cited, entries, minus, typeset, heading, link, measured, plain, where):
     TEMPLATES.filters[function.__name__] = function
 TEMPLATES.tests["has"] = lambda values, value: value in values
 TEMPLATES.globals["SOURCES"] = SOURCES

@@ -1,4 +1,4 @@
-"""Lets the book show the MyST text of notebooks/src, shares its TeX macros, and knows where the repository is."""
+"""Lets the book show the MyST text of notebooks/src, and knows where the repository is."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from tools.labels import Book, with_targets
 
 PLACEHOLDER = "OWNER/REPO"
 GITHUB = re.compile(r"github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
-# The parts of MathJax that the book uses, half as large as all in one: its menu and speech engine stay away.
-MATHJAX = ["core", "input/tex", "output/chtml", "a11y/assistive-mml"]
 SOURCE_NOTE = re.compile(r"^\*Sources: ([^*]+?)\.\*$", re.MULTILINE)
 
 
@@ -50,16 +48,6 @@ def buttons(app: Sphinx, config: Config) -> None:
         options |= {"use_repository_button": False, "use_issues_button": False}
 
 
-def macros(app: Sphinx, config: Config) -> None:
-    """Hands book/macros.json to MathJax, and says which of its parts to load."""
-    known = json.loads(Path(app.srcdir, "book", "macros.json").read_text("utf8"))
-    mathjax = dict(config.mathjax3_config or {})
-    mathjax["tex"] = {**mathjax.get("tex", {}), "macros": known}
-    mathjax["loader"] = {"load": MATHJAX}
-    config.mathjax3_config = mathjax
-    config.mathjax_path = "mathjax/startup.js"
-
-
 def read_book(app: Sphinx) -> None:
     """Reads all labels once per build; every page sees the same."""
     try:
@@ -68,16 +56,16 @@ def read_book(app: Sphinx) -> None:
         raise ExtensionError(str(error)) from None
 
 
-def link_sources(text: str) -> str:
-    """Makes the source note of a section lead to the concordance, which says what its row numbers mean."""
-    return SOURCE_NOTE.sub(r"*{doc}`Sources </book/concordance>`: \1.*", text)
+def without_sources(text: str) -> str:
+    """Leaves out the source notes, which the concordance collects: on a page they help nobody."""
+    return SOURCE_NOTE.sub("", text)
 
 
 def swap(app: Sphinx, docname: str, source: list[str]) -> None:
     """Puts the MyST text of the source in place of the plain text that the notebook carries for Jupyter."""
     page = app.the_book.pages.get(docname)  # type: ignore[attr-defined]
     if page is None or not page.is_notebook:
-        source[0] = link_sources(source[0])
+        source[0] = without_sources(source[0])
         return
     if not Path(app.srcdir, f"{docname}.ipynb").exists():
         raise ExtensionError(f"{docname}.ipynb does not exist; make execute")
@@ -89,7 +77,7 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
         )
     for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
         if kind == "markdown":
-            cell["source"] = link_sources(with_targets(docname, text))
+            cell["source"] = without_sources(with_targets(docname, text))
     source[0] = json.dumps(notebook)
 
 
@@ -118,7 +106,6 @@ class AuthorYearRound(AuthorYearReferenceStyle):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the events."""
-    app.connect("config-inited", macros, priority=100)
     app.connect("config-inited", buttons, priority=100)
     app.connect("builder-inited", read_book)
     app.connect("source-read", swap)

@@ -141,6 +141,7 @@ class Book:
                     continue
                 chapter += bool(part.get("numbered"))
                 yield entry["file"], chapter if part.get("numbered") else None
+                yield from ((section["file"], None) for section in entry.get("sections", []))
 
     def _page(self, docname: str, chapter: int | None) -> Page:
         folder, _, name = docname.rpartition("/")

@@ -23,27 +23,38 @@
   /* A display that is too wide gets smaller, to seven tenths at most; then it scrolls, and says so. Only what scrolls
      needs the keyboard. All this changes with the window, with a fold that opens, and when fonts arrive. */
   const SMALLEST = 0.7;
-  const boxes = () => Array.from(document.querySelectorAll(".math > mjx-container, .cell_output pre"));
+  const boxes = () => Array.from(document.querySelectorAll(".math > .tex, span.math, .cell_output pre"));
   const watcher = new ResizeObserver((entries) => {
-    const displays = entries.map((entry) => entry.target.querySelector(":scope > mjx-container[display]"))
-      .filter((formula) => formula && formula.clientWidth);
-    displays.forEach((formula) => { formula.style.fontSize = formula.dataset.size ??= formula.style.fontSize; });
+    const displays = entries.map((entry) => entry.target.querySelector(":scope > .tex"))
+      .filter((formula) => formula && !formula.closest("details:not([open])") && formula.clientWidth);
+    displays.forEach((formula) => { formula.style.fontSize = ""; });
     const shares = displays.map((formula) => formula.clientWidth / formula.scrollWidth);
     displays.forEach((formula, i) => {
-      if (shares[i] < 1)
-        formula.style.fontSize = `calc(${formula.dataset.size || "1em"} * ${Math.max(SMALLEST, shares[i] - 0.01)})`;
+      if (shares[i] < 1) formula.style.fontSize = `${Math.max(SMALLEST, shares[i] - 0.01)}em`;
     });
-    const all = boxes();
-    const scrolls = all.map((box) => box.clientWidth > 0
-      && (box.scrollWidth > box.clientWidth || box.parentElement.scrollWidth > box.parentElement.clientWidth));
+    const all = boxes().filter((box) => !box.closest("details:not([open])"));  // a closed fold has no layout to ask for
+    const scrolls = all.map((box) => box.clientWidth > 0 && box.scrollWidth > box.clientWidth
+      && getComputedStyle(box).overflowX === "auto");
     all.forEach((box, i) => {
-      box.tabIndex = scrolls[i] ? 0 : -1;
+      if (scrolls[i]) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
       box.closest("div.math")?.classList.toggle("scrolls", scrolls[i]);
     });
   });
   window.addEventListener("load", async () => {
-    await window.MathJax?.startup?.promise;
+    await document.fonts.ready;
     boxes().forEach((box) => watcher.observe(box.parentElement));
+  });
+
+  /* The frames of a slider are files; they come when somebody turns to it, so that each is there when it is wanted. */
+  document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("figure.companion-slider").forEach((figure) => {
+      const load = () => {
+        const addresses = figure.querySelector("script")?.textContent.match(/[./]*_images\/frame-[\w.]+/g) || [];
+        figure.frames ??= addresses.map((address) => Object.assign(new Image(), { src: address }));
+      };
+      ["pointerenter", "focusin"].forEach((name) => figure.addEventListener(name, load, { once: true }));
+    });
   });
 
   /* One switch for all code of a page, remembered; without scripts there is none. */

@@ -7,6 +7,7 @@ of the toy data set is computed. Each figure is a white rounded card, which read
 import sys
 from collections.abc import Callable
 
+from mistakes import mistake_noise, mistake_ppca, mistake_sign
 from one_bound import one_bound, one_bound_narrow
 from taxonomy import taxonomy
 from without_labels import without_labels
@@ -14,6 +15,9 @@ from without_labels import without_labels
 DRAWINGS: dict[str, Callable[[], None]] = {
     "one-bound": one_bound,
     "one-bound-narrow": one_bound_narrow,
+    "mistake-noise": mistake_noise,
+    "mistake-ppca": mistake_ppca,
+    "mistake-sign": mistake_sign,
     "taxonomy": taxonomy,
     "without-labels": without_labels,
 }

@@ -6,12 +6,8 @@ window.bookChecks = (() => {
     /** Mathematics that is not typeset, or typeset as an error. */
     function math() {
         return [
-            ...all(".math").filter(e => !e.querySelector("mjx-container"))
-                .map(e => "not typeset: " + short(e)),
-            ...all("mjx-merror, mjx-assistive-mml merror")
-                .map(e => "a TeX error: " + (e.dataset.mjxError || short(e))),
-            ...all('mjx-assistive-mml mtext[mathcolor="red"]')
-                .map(e => "an unknown TeX macro: " + short(e)),
+            ...all(".math").filter(e => !e.querySelector("math")).map(e => "not typeset: " + short(e)),
+            ...all("merror").map(e => "a TeX error: " + short(e)),
         ];
     }
 
@@ -102,7 +98,7 @@ window.bookChecks = (() => {
 
     /** Of which kind an element is: two of a kind are alike to axe. In formulas the class is only the sign. */
     function kind(e) {
-        const inMath = e.tagName.startsWith("MJX-") || e.namespaceURI.endsWith("MathML");
+        const inMath = e.namespaceURI.endsWith("MathML");
         const attributes = Array.from(e.attributes).filter(a => !["class", "style", "id"].includes(a.name));
         return [e.tagName, inMath ? "" : e.className, e.style.color, e.textContent.trim() !== "",
             e.scrollWidth > e.clientWidth && /auto|scroll/.test(getComputedStyle(e).overflowX),
@@ -118,7 +114,7 @@ window.bookChecks = (() => {
     function takeRepeated(onlyColors = false) {
         const seen = new Set(), found = onlyColors ? repeatedText() : [], taken = new Set(found);
         const isTaken = e => e !== null && (taken.has(e) || isTaken(e.parentElement));
-        for (const box of all(".highlight pre, mjx-container, .sig-param, .sig-return")) {
+        for (const box of all(".highlight pre, math, .sig-param, .sig-return")) {
             if (isTaken(box)) continue;
             const cell = box.closest(".cell_output, .cell_input"), around = box.parentElement;
             const where = [cell && cell.className, getComputedStyle(box).color, behind(box), ""].join("|");

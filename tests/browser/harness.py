@@ -161,7 +161,7 @@ class Visit:
         self.page.goto(self.base + name, wait_until="load")
         self.page.evaluate(
             "async () => { document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; });"
-            " if (window.MathJax?.startup) await MathJax.startup.promise; }"
+            " await document.fonts.ready; }"
         )
         self.page.wait_for_load_state("networkidle")
 

@@ -1,0 +1,67 @@
+"""A light site: which rules of a style sheet stay, what a drawing loses, what leaves a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("tinycss2")
+from tools import book_light
+
+
+@pytest.mark.parametrize(
+    ("css", "left"),
+    [
+        (".a { color: red }", ".a{color: red}"),
+        (".b { color: red }", ""),
+        ("p, .b, .a:hover > .b {x: y}", "p{x: y}"),
+        (".a:not(.b, .c) {x: y}", ".a:not(.b, .c){x: y}"),
+        ("#b .a {x: y}", ""),
+        ('[data-x=".b"] {x: y}', '[data-x=".b"]{x: y}'),
+        ("@media print { .b {x: y} }", ""),
+        ("@media print { .b {x: y} .a {x: y} }", "@media print{.a{x: y}}"),
+        ("@font-face { src: url(a.woff) }", "@font-face { src: url(a.woff) }"),
+        (":root { --x: 1 } /* .a */", ":root{--x: 1}"),
+        (r".a\:x {x: y}", ""),
+    ],
+)
+def test_rules_that_can_meet_nothing_go(css: str, left: str) -> None:
+    assert book_light.used(css, {"a"}) == left
+
+
+def picture(size: int = 40) -> str:
+    file = io.BytesIO()
+    Image.effect_noise((size, size), 80).convert("RGB").save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def test_a_drawing_keeps_its_look_and_loses_its_digits() -> None:
+    svg = f'<svg>\n <metadata>x</metadata> <path d="M 1.23456 2\nL -0.00012 3.5"/> <image href="{picture()}"/></svg>'
+    slim = book_light.slim(svg)
+    assert '<path d="M 1.23 2 L -0 3.5"/>' in slim and "metadata" not in slim
+    data = slim.partition("base64,")[2].partition('"')[0]
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert (image.format, image.size) == ("WEBP", (40, 40))
+    assert len(slim) < len(svg)
+    assert book_light.slim('<svg><path d="M 1.23 2"/></svg>') == '<svg><path d="M 1.23 2"/></svg>'
+
+
+def test_frames_leave_the_page(tmp_path: Path) -> None:
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_images").mkdir()
+    first, second = picture(), picture()
+    page = tmp_path / "book" / "a.html"
+    found = book_light.INSIDE.search(first)
+    assert found
+    address = book_light.outside(tmp_path / "_images", page.parent, found)
+    made = (page.parent / address).resolve()
+    assert made.read_bytes() == base64.b64decode(first.partition(",")[2])
+    page.write_text(f'<img src="{second}">', "utf8")
+    again = book_light.INSIDE.sub(
+        lambda m: book_light.outside(tmp_path / "_images", page.parent, m), page.read_text("utf8")
+    )
+    assert again.startswith('<img src="../_images/frame-') and len(again) < 80
