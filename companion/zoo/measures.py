@@ -104,7 +104,7 @@ def nearest_scenes(
         rounds: how often to look around.
         around: scenes to try in a round, for each image.
     """
-    low, high = images.new_tensor(list(SCENE_FACTORS.values())).T
+    low, high = torch.tensor(list(SCENE_FACTORS.values())).T.to(images)
     known = low + (high - low) * torch.rand(tries, len(low)).to(images)
     rendered = render_scenes(known).flatten(1)
     found, errors = [], []
