@@ -73,7 +73,9 @@ def elsewhere(
 
 def examples(chosen: Recipe, num: int = 4) -> tuple[Tensor, ...]:
     x = torch.rand(num, *SHAPES.get(chosen.data, (2,)), device=NAME)
-    return (x, torch.randint(10, (num,), device=NAME)) if chosen.labels else (x,)
+    scenes = chosen.data == "scenes"
+    labels = torch.rand(num, 5, device=NAME) if scenes else torch.randint(10, (num,), device=NAME)
+    return (x, labels) if chosen.labels else (x,)
 
 
 def there(*tensors: Tensor | None) -> bool:
@@ -100,9 +102,12 @@ def train_a_step(chosen: Recipe, model: nn.Module, monkeypatch: pytest.MonkeyPat
 def test_a_recipe_trains_and_is_measured_on_the_device(
     name: str, monkeypatch: pytest.MonkeyPatch, unchecked: None
 ) -> None:
-    with elsewhere(name, monkeypatch) as (chosen, model, _):
+    with elsewhere(name, monkeypatch) as (chosen, model, schedule):
         with monkeypatch.context() as patch:
             train_a_step(chosen, model, patch)
+        # A measure that draws reads once, before the loop, the times of its steps and where it draws.
+        monkeypatch.setattr(Schedule, "evenly", lambda self, num: schedule)
+        monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: [True] * len(tensor))
         x, *labels = examples(chosen)
         metric = chosen.metric
         if metric.num_samples is not None:
@@ -132,7 +137,10 @@ def test_a_model_draws_on_the_device(
         for sampler in SAMPLERS.values():
             *_, x = sampler(model.denoiser, schedule, x_T)
             assert there(chosen.restore(x))
-        if chosen.labels:
+        if chosen.labels and chosen.data == "scenes":
+            causes = architectures.told(examples(chosen, 3)[1])
+            assert there(model.denoiser(x_T, schedule.times[1:].flip(0), causes))
+        elif chosen.labels:
             label = torch.arange(3, device=NAME)
             *_, x = SAMPLERS["ddim"](guided(model.denoiser, label, 2.0), schedule, x_T)
             assert there(x)

@@ -2,6 +2,7 @@
 
 from functools import cache, partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -84,7 +85,7 @@ def scene_ddpm() -> Ddpm:
 
 def told(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 5"]:
     """The factors of scenes as the network of `scene_ddpm` is told them: from -1 to 1, each over its range."""
-    low, high = factors.new_tensor(list(SCENE_FACTORS.values())).T
+    low, high = torch.tensor(list(SCENE_FACTORS.values())).T.to(factors)
     return 2 * (factors - low) / (high - low) - 1
 
 
