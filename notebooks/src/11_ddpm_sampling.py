@@ -694,18 +694,18 @@ with_class = no_digit["20 of DDIM, class", "even"].value
 print("20 steps of DDIM with the class: at most 20 percent refused:", with_class < 0.2)
 
 # %% [markdown]
-# The spacing decides about the second order. The even times end with a step from $t = 112$ to $t = 1$, which is much longer in the log signal-to-noise ratio than the one before it. So {eq}`eq-second-order` adds more than twice the last change of the estimate there, beyond what two estimates can tell. The trailing times do not have this step: from $t = 100$ the sampler goes to the estimate itself. The record has even times only, and its second order suffers from them.
+# The spacing decides about the second order. The even times end with a step from $t = 112$ to $t = 1$, which is much longer in the log signal-to-noise ratio than the one before it. So {eq}`eq-second-order` adds more than twice the last change of the estimate there, beyond what two estimates can tell. The trailing times do not have this step: from $t = 100$ the sampler goes to the estimate itself. The record has even times only, and its second order suffers from them. Forty-eight images do not rank the three samplers with trailing times: their errors overlap, and other starts change the order.
 #
 # | you want | take |
 # |---|---|
-# | images in ten to twenty calls | `trailing` times, and DPM-Solver++ {eq}`eq-second-order` or DDIM; of a given class or text, too {cite:p}`lu2022` |
+# | images in ten to twenty calls | `trailing` times; then DPM-Solver++ {eq}`eq-second-order`, as is usual for images of a given class or text {cite:p}`lu2022`, or fresh noise with $\tilde\beta_t$ |
 # | images in twenty to a hundred calls from a network that errs at high noise | fresh noise with $\tilde\beta_t$ |
 # | the best that the network can do, and time does not matter | all steps, with $\beta_t$, which the bound prefers as well |
 # | a map: the same image from the same noise, {ref}`codes of images <sec-inversion>`, paths between images | DDIM, $\eta = 0$ |
 # | a likelihood | {ref}`the ODE of the next chapter <sec-probability-flow>` |
 # | few steps with $\beta_t$ | nothing: the noise stays |
 #
-# **What you can say now.** In few steps take times that end at the data and a sampler without fresh noise; fresh noise repairs what a network errs at high noise, and costs steps.
+# **What you can say now.** In few steps take times that end at the data. A sampler without fresh noise is a map; fresh noise forgets what a network errs at high noise.
 
 # %% [markdown]
 # (sec-inversion)=
