@@ -213,7 +213,7 @@ def noise_conditional_score(
         denoiser: estimates x_0; t is taken from `schedule.times`.
         schedule: the noise; its own levels are `schedule.snr[t] ** -0.5`.
 
-    Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 11.
+    Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 12.
     """
     levels = -schedule.log_snr[1:] / 2
     between = (levels[:-1] + levels[1:]) / 2

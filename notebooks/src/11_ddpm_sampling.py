@@ -611,7 +611,7 @@ print("second order closer than DDIM, at some length:", second)
 print("20 of DDIM: closer with the class:", closer(["with class"], at("ddim", 20)))
 
 # %% [markdown]
-# The variance $\beta_t$ is a disaster in few steps, as computed and as published. From 50 steps on 500 digits do not separate it from DDIM. DDIM in 20 steps is behind the full chain, and from there on more steps do not help it much. In the published table DDIM leads $\tilde\beta$ at every length; here it does not from 20 steps on, and the second order gains nothing that can be seen.
+# The variance $\beta_t$ is a disaster in few steps, as computed and as published. From 50 steps on 500 digits do not separate it from DDIM. DDIM in 20 steps is behind the full chain, and from there on more steps do not help it much. In the published table DDIM leads $\tilde\beta$ at every length; here it does not from 20 steps on, and the second order gains nothing that can be seen. ({ref}`Other times <sec-which-sampler>` will change that.)
 #
 # Is the sampler at fault, or the network? The row *with class* answers. The same DDIM with the same 20 steps, from a network of the same size that is given the class, is nearly at the distance of real digits. So 20 steps are enough for DDIM, and what is missing in the other rows is the decision which digit it shall be. That decision falls at high noise. Without fresh noise an error made there is carried to the end; a sampler that adds fresh noise forgets it sooner, as {ref}`the section on feedback <sec-feedback>` computes. So the number of steps that a sampler needs depends on the network, too. (One network of each kind was trained, with one seed; the conditional one started from the other and was trained longer, which may be a part of the gain.)
 
@@ -653,57 +653,59 @@ Slider(
 # (sec-which-sampler)=
 # ## Which sampler?
 #
-# A distance of distributions forgives an image that is no digit, if there are few of them. So the network with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, looks at samples as well: 48 for each of three samplers in 10 and in 20 steps, drawn now by the network of this chapter, and 48 by DDIM from the same network when it is given the class. The distances beside them are those of the record.
+# A distance of distributions forgives an image that is no digit, if there are few of them. So the network with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, looks at samples as well: 48 for each of three samplers in ten steps, drawn now by the network of this chapter. The ten times are chosen in two ways. `evenly` spreads them from 1 to $T$, as above. `trailing` takes equal steps that end at the data, here $t = 100, 200, \dots, 1000$ {cite:p}`lin2024`. Further 48 digits are drawn by DDIM in 20 steps from the same network when it is given the class.
 
 # %%
 _ = torch.manual_seed(2)
 x_T, label, no_digit = torch.randn(48, 1, 28, 28), torch.arange(48) % 10, {}
-for S in (10, 20):
-    for name in ("beta-tilde", "DDIM", "2nd order"):
-        *_, x_0 = kinds[name](denoiser, digit_schedule.evenly(S), x_T)
-        no_digit[f"{S} steps, {name}"] = refused(to_unit(x_0))
+spacings = {"even": digit_schedule.evenly(10), "trailing": digit_schedule.trailing(10)}
+for name in ("beta-tilde", "DDIM", "2nd order"):
+    for spacing, ten in spacings.items():
+        *_, x_0 = kinds[name](denoiser, ten, x_T)
+        no_digit[name, spacing] = refused(to_unit(x_0))
 *_, x_0 = ddim_sample(lambda x_t, t: denoiser(x_t, t, label), twenty, x_T)
-no_digit["20 steps, DDIM with class"] = refused(to_unit(x_0))
+no_digit["20 of DDIM, class", "even"] = refused(to_unit(x_0))
 test = data.load("mnist", "test")
-no_digit["real digits"] = refused(test.images[::10])
+no_digit["real digits", ""] = refused(test.images[::10])
 
 # %%
-distance_of = {
-    f"{S} steps, {name}": far[f"{kind} {S}"] for name, kind in names.items() for S in (10, 20)
-}
-distance_of |= {"20 steps, DDIM with class": far["with class"], "real digits": far["real"]}
-print("                             no digit       distance")
-for name, (share, error) in no_digit.items():
-    distance, its_error = distance_of[name]
-    print(f"{name:26} {share:5.0%} +- {error:3.0%} {distance:7.1f} +- {its_error:3.1f}")
+distance_of = {(name, "even"): far[f"{kind} 10"] for name, kind in names.items()}
+distance_of["20 of DDIM, class", "even"], distance_of["real digits", ""] = (
+    far["with class"],
+    far["real"],
+)
+print("                   times      no digit     distance, from the record")
+for key, (share, error) in no_digit.items():
+    print("{:18} {:9}".format(*key) + f"{share:5.0%} +- {error:3.0%}", end="")
+    value, error = distance_of.get(key, (None, None))
+    print("" if value is None else f"{value:9.1f} +- {error:3.1f}")
 
 # %% tags=["nbval-check-output", "mnist"]
-both = {
-    name: sum(no_digit[f"{S} steps, {name}"].value for S in (10, 20))
-    for name in names
-    if name != "beta"
-}
-print("10 and 20 steps together:")
+h = -spacings["even"].log_snr.diff()
+print(f"even times, last extrapolation: by {h[1] / (2 * h[2]):.1f} times the last change")
+second = {spacing: no_digit["2nd order", spacing].value for spacing in spacings}
 print(
-    "fewer refused with beta-tilde than with the second order:",
-    both["beta-tilde"] < both["2nd order"],
+    "second order: half as many refused with trailing times:",
+    second["trailing"] < second["even"] / 2,
 )
-with_class = no_digit["20 steps, DDIM with class"].value
-print("DDIM with the class: at most 20 percent refused:", with_class < 0.2)
+most = max(share for (_, spacing), (share, _) in no_digit.items() if spacing == "trailing")
+print("trailing times: at most 30 percent refused, by any of the three:", most <= 0.3)
+with_class = no_digit["20 of DDIM, class", "even"].value
+print("20 steps of DDIM with the class: at most 20 percent refused:", with_class < 0.2)
 
 # %% [markdown]
+# The spacing decides about the second order. The even times end with a step from $t = 112$ to $t = 1$, which is much longer in the log signal-to-noise ratio than the one before it. So {eq}`eq-second-order` adds more than twice the last change of the estimate there, beyond what two estimates can tell. The trailing times do not have this step: from $t = 100$ the sampler goes to the estimate itself. The record has even times only, and its second order suffers from them. Forty-eight images do not rank the three samplers with trailing times: their errors overlap, and other starts change the order.
+#
 # | you want | take |
 # |---|---|
-# | digits from a network without a condition, in 10 to 100 calls | fresh noise with $\tilde\beta_t$, at evenly spaced times: `ddpm_sample` |
+# | images in ten to twenty calls | `trailing` times; then DPM-Solver++ {eq}`eq-second-order`, as is usual for images of a given class or text {cite:p}`lu2022`, or fresh noise with $\tilde\beta_t$ |
+# | images in twenty to a hundred calls from a network that errs at high noise | fresh noise with $\tilde\beta_t$ |
 # | the best that the network can do, and time does not matter | all steps, with $\beta_t$, which the bound prefers as well |
-# | images of a given class or text, in few calls | DDIM; with large networks and strong guidance a solver of second order {cite:p}`lu2022` |
 # | a map: the same image from the same noise, {ref}`codes of images <sec-inversion>`, paths between images | DDIM, $\eta = 0$ |
 # | a likelihood | {ref}`the ODE of the next chapter <sec-probability-flow>` |
-# | $\beta_t$ in few steps | never |
+# | few steps with $\beta_t$ | nothing: the noise stays |
 #
-# The first row is about our networks: they decide on a digit at high noise, and err there. The better the network is at high noise, the less is gained by fresh noise, and the more by a higher order. On the Gaussian data above, where the denoiser is exact, the second order is far ahead.
-#
-# **What you can say now.** Fresh noise repairs what the network errs at high noise, and costs steps; without it a sampler is a map. Which is better in few steps depends on the network.
+# **What you can say now.** In few steps take times that end at the data. A sampler without fresh noise is a map; fresh noise forgets what a network errs at high noise.
 
 # %% [markdown]
 # (sec-inversion)=
@@ -1203,7 +1205,7 @@ exercises.check_extrapolated(extrapolated)
 # - Algorithm 2 is the learned reverse chain: its line 4 is the posterior with an estimate of the image {eq}`eq-line-four`. The slides leave its $\sigma_t$ open.
 # - Denoising without noise contracts, also with a perfect denoiser: for Gaussian data all steps together are the single estimate from pure noise {eq}`eq-noiseless`.
 # - Training fixes $q(x_t \mid x)$ and nothing else. So a family of samplers belongs to one network {eq}`eq-ddim-marginals`. With $\eta = 0$ the noise is carried along {eq}`eq-ddim-step`, and steps can be skipped.
-# - For Gaussian data the variance of the samples is a recursion {eq}`eq-variance-recursion`. Few steps lose fine detail, or drown it in noise if the variance is $\beta_t$. With digits, twenty steps of DDIM suffice for a network that is given the class.
+# - For Gaussian data the variance of the samples is a recursion {eq}`eq-variance-recursion`. Few steps lose fine detail, or drown it in noise if the variance is $\beta_t$. With digits, twenty steps of DDIM suffice for a network that is given the class, and ten of the second order if the times end at the data.
 # - Without noise the sampler is a map that can be inverted. With noise it is a controller that forgets a push faster {eq}`eq-push`.
 # - The error of DDIM falls with the length of the step, that of DPM-Solver++ with its square {eq}`eq-second-order`.
 # - Samples follow the data if the end is noise, the variances fit, the steps suffice, and the network is exact where the chain goes.

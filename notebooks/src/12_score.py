@@ -381,7 +381,7 @@ print("outliers: fewer with the exact score:", by_exact[1] < by_learned[1])
 # (sec-score-of-digits)=
 # ## Digits by Langevin dynamics
 #
-# The network of chapter 11 becomes a score of digits by translation. Noise of size $\sigma$ is that of the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. There are 60 levels from $\sigma_1 = 20$, about the distance of two digits, to $\sigma_L = 0.05$, which nobody sees. The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. The last column needs no network: it is the error of the best *linear* estimate, the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
+# The network of chapter 11 becomes a score of digits by translation. Noise of size $\sigma$ is that of the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. (`noise_conditional_score` does the same in the companion.) There are 60 levels from $\sigma_1 = 20$, about the distance of two digits, to $\sigma_L = 0.05$, which nobody sees. The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. The last column needs no network: it is the error of the best *linear* estimate, the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
 
 # %%
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
