@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,20 @@ def test_a_drawing_keeps_its_look_and_loses_its_digits() -> None:
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert (image.format, image.size) == ("WEBP", (40, 40))
     assert len(slim) < len(svg)
+    assert book_light.slim(slim) == slim
     assert book_light.slim('<svg><path d="M 1.23 2"/></svg>') == '<svg><path d="M 1.23 2"/></svg>'
+
+
+def test_parts_of_a_drawing_get_short_names_once() -> None:
+    parts = "".join(f'<path id="part-{i}"/>' for i in range(12)) + '<g id="nobody"/>'
+    uses = "".join(f'<use href="#part-{i}"/>' for i in reversed(range(12)))
+    svg = f'<svg>{parts}{uses}<g clip-path="url(#part-3)"/></svg>'
+    slim = book_light.slim(svg)
+    assert "nobody" not in slim and slim.count("part") == 0
+    order = re.findall(r'<path id="(\w+)"', slim)
+    assert re.findall(r'href="#(\w+)"', slim) == order[::-1] and len(set(order)) == 12
+    assert f"url(#{order[3]})" in slim
+    assert book_light.slim(slim) == slim
 
 
 def test_frames_leave_the_page(tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
 FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
 NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
+NAME = re.compile(
+    r'(?<="#)[^"]+(?=")|(?<=\(#)[^)]+(?=\))'
+)  # where a drawing refers to a part of it
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 WHITE = re.compile(r"\s+")
 SHEETS = (
@@ -138,11 +141,12 @@ def slim(svg: str) -> str:
         lambda text: NUMBER.sub(lambda n: f"{float(n[0]):.5g}", text[0]),
         svg,
     )
-    names = sorted(set(re.findall(r'\bid="([^"]+)"', svg)), key=lambda name: -len(name))
-    used = [name for name in names if f'"#{name}"' in svg or f"(#{name})" in svg]
-    for at, name in enumerate(used):  # short names for what is used, none for the rest
-        svg = re.sub(rf'(id="|"#|\(#){re.escape(name)}(?=["\)])', rf"\g<1>_{at}", svg)
-    svg = re.sub(r' id="(?!_\d+")[^"]*"', "", svg)
+    used = dict.fromkeys(NAME.findall(svg))
+    short = {name: f"_{at}" for at, name in enumerate(used)}  # and no name for what is not used
+    svg = NAME.sub(lambda name: short[name[0]], svg)
+    svg = re.sub(
+        r' id="([^"]*)"', lambda own: f' id="{short[own[1]]}"' if own[1] in short else "", svg
+    )
     return re.sub(r">\s+<", "><", svg)
 
 
