@@ -1,4 +1,4 @@
-"""Fills the pages that tell of the whole book: ledger, concordance, errata and model cards are Jinja templates."""
+"""Fills the pages that tell of the whole book: ledger, concordance, errata, cards, benchmarks."""
 
 from __future__ import annotations
 
@@ -89,6 +89,12 @@ def errata(book: Book) -> dict[str, Any]:
     return {"rows": rows, "rejected": rejected, "slips": [r for r in rows if r["kind"] in SLIPS]}
 
 
+def benchmarks(book: Book) -> dict[str, Any]:
+    """What `benchmarks/compare.py` measured last."""
+    found = json.loads((book.root / "book" / "data" / "benchmarks.json").read_text("utf8"))
+    return dict(found)
+
+
 def model_cards(book: Book) -> dict[str, Any]:
     """The card of every set of weights and of every record that comes with the package."""
     folder = book.root / "companion" / "weights"
@@ -162,6 +168,7 @@ PAGES = {
     "book/concordance": concordance,
     "book/errata": errata,
     "book/models": model_cards,
+    "book/benchmarks": benchmarks,
 }
 TEMPLATES = jinja2.Environment(
     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
