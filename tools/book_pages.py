@@ -1,4 +1,4 @@
-"""Fills the pages that tell of the whole book: landing page, ledger, errata, models and results are Jinja templates."""
+"""Fills the pages that tell of the whole book (landing page, ledger, errata, models, results, benchmarks): templates."""
 
 from __future__ import annotations
 
@@ -156,6 +156,12 @@ def errata(book: Book) -> dict[str, Any]:
     }
 
 
+def benchmarks(book: Book) -> dict[str, Any]:
+    """What `benchmarks/compare.py` measured last."""
+    found = json.loads((book.root / "book" / "data" / "benchmarks.json").read_text("utf8"))
+    return dict(found)
+
+
 def model_cards(book: Book) -> dict[str, Any]:
     """The card of every set of weights and of every record that comes with the package."""
     folder = book.root / "companion" / "weights"
@@ -286,6 +292,7 @@ PAGES = {
     "book/concordance": concordance,
     "book/errata": errata,
     "book/models": model_cards,
+    "book/benchmarks": benchmarks,
 }
 TEMPLATES = jinja2.Environment(
     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
