@@ -1,4 +1,4 @@
-"""Fills the pages that tell of the whole book (landing page, ledger, errata, models, results, benchmarks): templates."""
+"""Fills the pages that tell of the whole book from Jinja templates: landing page, ledger, errata, models, benchmarks."""
 
 from __future__ import annotations
 
