@@ -338,7 +338,7 @@ def run(modules: Sequence[str], num: int, seed: int) -> int:
         source = path.read_text("utf8")
         verdicts: Counter[str] = Counter()
         for count, (mutant, statement, text) in enumerate(mutants(module, source, num, seed), 1):
-            key = hashlib.sha256((source + repr(mutant)).encode()).hexdigest()[:16]
+            key = hashlib.sha256((source + repr(mutant) + statement).encode()).hexdigest()[:16]
             began, killer = time.monotonic(), known.get(key, "")
             if not killer:
                 path.write_text(text, "utf8")
