@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from companion.data import binarize, load
-from companion.elbo import elbo_terms
+from companion.elbo import LatentChain, elbo_terms
 from companion.zoo import pretrained
 from tools.book_instruments import MODULES
 
@@ -26,7 +26,9 @@ def draw_reference() -> dict[str, torch.Tensor]:
     if test.name != "mnist":
         raise RuntimeError("the reference is that of MNIST, which could not be loaded")
     _ = torch.manual_seed(0)
-    cost = -elbo_terms(pretrained("vae2d-mnist"), binarize(test.images)).elbo
+    model = pretrained("vae2d-mnist")
+    assert isinstance(model, LatentChain)
+    cost = -elbo_terms(model, binarize(test.images)).elbo
     return {"minus_bound": cost.quantile(torch.tensor([0.05, 0.5, 0.95]))}
 
 
