@@ -1,4 +1,4 @@
-"""The instruments that are networks: each computes what torch computes, to 1e-4, and says where it cannot."""
+"""The instruments that are networks: each computes in the browser what torch computes, to 1e-4."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
         page.goto(base)
         page.evaluate("""async () => {
             window.use = async (name) => Object.assign(window, await import(`./${name}.js`));
-            const names = ["kit", "nn", "draw_vae", "draw_strokes", "latent_model", "noise_schedule"];
-            for (const name of names) await use(name);
+            const modules = ["kit", "nn", "draw_vae", "draw_strokes", "latent_model", "noise_schedule"];
+            for (const name of modules) await use(name);
             window.files = async (name) => parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
             window.vae = planeVae(await files("vae2d-mnist"));
             window.latent = latentModel(await files("ldm-mnist"), await files("conv-vae-mnist"));

@@ -19,7 +19,7 @@ export async function mount(root, { load }) {
   let map = { images: [], rest: [], side: CELLS }, tiles = null;
 
   /* What is in the images: the drawing as the network gets it, and the decoded mean of q. */
-  const images = surface(parts.images, { ratio: 2.3, heights: [120, 340] }, (context, { width, height, colors, font }) => {
+  const images = surface(parts.images, { ratio: 2.3, heights: [120, 340], describe: "Above, the drawing as the encoder gets it; below, what z decodes to." }, (context, { width, height, colors, font }) => {
     const side = Math.min(width, height / 2 - 22), left = (width - side) / 2;
     [["encoder's input", now.x], ["decoded from z", now.x && sigmoid(vae.logits(now.q.mean))]].forEach(([words, values], i) => {
       const top = i * (height / 2);
