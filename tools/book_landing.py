@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 
 from tools.labels import Book, Page
 
-THUMBNAIL, QUALITY = (176, 110), 45
+THUMBNAIL, QUALITY = (176, 110), 30
 INSIDE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500,})")
 DESCRIPTION = 200  # characters that a shared link shows
 

@@ -1,4 +1,4 @@
-"""Fills the pages that tell of the whole book from Jinja templates: landing page, ledger, errata, models, benchmarks."""
+"""Fills the pages that tell of the whole book, which are Jinja templates: landing, ledger, errata, models, and others."""
 
 from __future__ import annotations
 
