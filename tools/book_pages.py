@@ -1,4 +1,4 @@
-"""Fills the pages that tell of the whole book, which are Jinja templates: landing, ledger, errata, models, and others."""
+"""Fills the pages that tell of the whole book, Jinja templates: landing page, ledger, errata, models, benchmarks."""
 
 from __future__ import annotations
 
