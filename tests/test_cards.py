@@ -66,7 +66,8 @@ def few(recipe: Recipe, num: int) -> tuple[Tensor, ...]:
         x = F.pad(F.interpolate(x, size=24, mode="bilinear"), [2, 2, 2, 2])
         x = (x * 255).round() / 255
     elif recipe.data in ("scenes", "cifar10"):
-        x = (scenes(num, 1).images * 255).round() / 255
+        images, label, _ = scenes(num, 1)
+        x = (images * 255).round() / 255
     elif recipe.data != "digits":
         x = toy_density(recipe.data).sample([num])
     x = recipe.prepare(x)
@@ -86,6 +87,7 @@ def reference(name: str) -> dict[str, Any]:
     recipe, is_shipped = RECIPES[name], name in card_names()
     torch.manual_seed(recipe.seed)
     model = pretrained(name) if is_shipped else recipe.model().eval()
+    few(recipe, NUM)  # what is loaded at the first call draws numbers, too
     torch.manual_seed(1)
     examples = few(recipe, NUM)
     settings = ("data", "epochs", "batch_size", "lr", "ema", "start", "seed", "num_test", "labels")

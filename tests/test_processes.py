@@ -42,6 +42,7 @@ COUPLED = {
     "conv-hvae-mnist",
     "conv-hvae-cifar10",
     "ddpm-mnist-joint",
+    "ddpm-scenes",
     "classifier-mnist",
     "judge-mnist",
 }
@@ -52,7 +53,8 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
     chosen, num = RECIPES[name], 5
     model = chosen.model()
     x = torch.randint(256, (num, *SHAPES.get(chosen.data, (2,)))) / 255
-    batch = (x, torch.arange(num)) if chosen.labels else (x,)
+    labels = torch.rand(num, 5) if chosen.data == "scenes" else torch.arange(num)
+    batch = (x, labels) if chosen.labels else (x,)
 
     def loss(x, *labels):
         return chosen.loss(model, chosen.prepare(x), *labels, **chosen.options(0.2)).detach()
