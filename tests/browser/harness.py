@@ -160,7 +160,8 @@ class Visit:
         """Open the page and wait until its pictures are loaded and its mathematics is typeset."""
         self.page.goto(self.base + name, wait_until="load")
         self.page.evaluate(
-            "async () => { document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; });"
+            "async () => { for (const i of document.images) { i.loading = 'eager';"
+            " if (!i.complete) await new Promise(r => { i.onload = i.onerror = r; }); }"
             " await document.fonts.ready; }"
         )
         self.page.wait_for_load_state("networkidle")
