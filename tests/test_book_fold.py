@@ -6,6 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tools import book_fold, book_roles, book_text
@@ -93,6 +95,51 @@ def test_a_check_is_read_with_its_two_sides_and_what_it_refuses() -> None:
     ]
     assert book_roles.left_over(cell.text) == "b"
     assert book_roles.statements(cell.text) == ["c holds"]
+
+
+def test_what_is_said_of_a_check_goes_to_the_next_check() -> None:
+    def paragraph(lead: str, text: str) -> nodes.paragraph:
+        return nodes.paragraph("", "", nodes.strong("", lead), nodes.Text(text))
+
+    def cell(index: int) -> nodes.container:
+        return nodes.container(cell_index=index)
+
+    document = new_document("page")
+    first, other, second = (
+        paragraph("Check.", " A."),
+        paragraph("The limit.", " B."),
+        paragraph("Checks.", " C."),
+    )
+    document += [
+        first,
+        other,
+        cell(1),
+        cell(2),
+        cell(3),
+        second,
+        cell(4),
+        paragraph("Check.", " D."),
+    ]
+    assert book_fold.check_notes(document, {2, 3, 4}) == {2: [first], 4: [second]}
+
+
+def test_a_loop_and_a_parameter_bind_before_they_are_read() -> None:
+    loop = (
+        "for t, s in pairs:\n    x = t * a\nf = lambda b: b + c\nl = [d for d in e if d]\nx = x + t"
+    )
+    with_block = "with torch.no_grad() as g:\n    h = g"
+    cell = book_roles.Cell(0, f"{loop}\n{with_block}", set())
+    assert cell.names() == ({"t", "s", "x", "f", "l", "g", "h"}, {"pairs", "a", "c", "e", "torch"})
+
+
+def test_what_a_check_uses_first_goes_with_it_though_later_cells_use_it_too() -> None:
+    value, check = (
+        ("a = sum([1, 2])", []),
+        ('verify("eq-a", a, 3)', [printed("verified eq-a: x\n")]),
+    )
+    later = ("a + 1", [printed("4\n")])
+    assert planned(value, check, later) == [("serves", 1), ("check", 1), ("open", 2)]
+    assert planned(value, later, check) == [("open", 0), ("open", 1), ("check", 2)]
 
 
 def test_a_check_in_a_loop_is_said_once() -> None:

@@ -1,9 +1,10 @@
 """Decides which code of a chapter its page shows, and folds the rest; the notebook keeps everything.
 
 A page is read, a notebook is run. On the page imports are gone, code that draws or tabulates is folded under what it
-made, and a check (`verify`) is a badge at its equation, which opens to what was compared and to the code. What stays
-open is content: definitions, algorithms, training loops, short computations, and what `show` shows. The role of a
-cell follows from its code and its stored outputs; the tags `open` and `fold` overrule it.
+made, and a check (`verify`) is a badge at its equation, which opens to what was compared and to the code; a paragraph
+that begins with **Check.** goes with it. What stays open is content: definitions, algorithms, training loops, short
+computations, and what `show` shows. The role of a cell follows from its code and its stored outputs; the tags `open`
+and `fold` overrule it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Folding(SphinxPostTransform):
         )  # of a host and all that serve it
         self.homes: dict[int, str] = {}  # the badge that holds the code of a cell
         links: list[nodes.Node] = []
+        self.notes = check_notes(self.document, {i for i in boxes if plans[i].role == CHECK})
         for index, box in boxes.items():
             cell = plans[index]
             after = box.next_node(descend=False, siblings=True)
@@ -158,8 +160,12 @@ class Folding(SphinxPostTransform):
                 wrapped += [math, badge]
 
     def card(self, label: str, lines: Sequence[Verified]) -> Iterator[nodes.Node]:
-        """What a badge opens to: the two sides of each check, its rule, what it refuses; then the code."""
+        """What a badge opens to: the text on the check, its two sides, its rule, what it refuses; then the code."""
         items = nodes.bullet_list()
+        for index in dict.fromkeys(line.cell.index for line in lines):
+            for note in self.notes.pop(index, []):
+                note.parent.remove(note)
+                yield note
         for line in lines:
             words = nodes.paragraph()
             if line.sides:
@@ -209,6 +215,20 @@ class Folding(SphinxPostTransform):
 def is_part(node: nodes.Node, name: str) -> bool:
     """Whether a node is the "source" or the "output" of a cell."""
     return isinstance(node, nodes.Element) and node.get("nb_element") == f"cell_code_{name}"
+
+
+def check_notes(document: nodes.document, checks: set[int]) -> dict[int, list[nodes.paragraph]]:
+    """The paragraphs that begin with **Check.** or **Checks.**, by the cell of the check that follows them."""
+    found: dict[int, list[nodes.paragraph]] = defaultdict(list)
+    waiting: list[nodes.paragraph] = []
+    for node in document.findall(lambda n: isinstance(n, nodes.paragraph | nodes.container)):
+        if isinstance(node, nodes.paragraph):
+            lead = node.children[0] if node.children else None
+            if isinstance(lead, nodes.strong) and lead.astext() in ("Check.", "Checks."):
+                waiting.append(node)
+        elif (index := node.get("cell_index")) in checks and waiting:
+            found[index], waiting = waiting, []
+    return found
 
 
 def once(links: Iterable[nodes.Node]) -> Iterator[nodes.Node]:

@@ -81,12 +81,31 @@ class Cell:
         bound: set[str] = set()
         read: set[str] = set()
         for statement in self.tree.body:
-            loads = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
-            read |= {n.id for n in loads if isinstance(n.ctx, ast.Load)} - bound
             table = symtable.symtable(ast.unparse(statement), "cell", "exec")
             binds = (s for s in table.get_symbols() if s.is_assigned() or s.is_imported())
+            targets = bound_first(statement)
+            read |= read_globally(table) - bound - targets
             bound |= {symbol.get_name() for symbol in binds}
         return bound, read
+
+
+def read_globally(table: symtable.SymbolTable) -> set[str]:
+    """What a piece of code reads by a global name: not its parameters, nor a comprehension's own variables."""
+    is_top = table.get_type() == "module"
+    symbols = (s for s in table.get_symbols() if s.is_referenced() and (is_top or s.is_global()))
+    return {s.get_name() for s in symbols}.union(*map(read_globally, table.get_children()))
+
+
+def bound_first(statement: ast.stmt) -> set[str]:
+    """The names that a loop or a `with` binds before its body reads them."""
+    found: list[ast.expr | None] = []
+    for node in [statement, *getattr(statement, "body", [])]:
+        if isinstance(node, ast.For):
+            found.append(node.target)
+        if isinstance(node, ast.With):
+            found += [item.optional_vars for item in node.items]
+    nodes = [n for target in found if target is not None for n in ast.walk(target)]
+    return {n.id for n in nodes if isinstance(n, ast.Name)}
 
 
 def code_cells(page: Page, notebook: nbformat.NotebookNode) -> Iterator[Cell]:
@@ -148,10 +167,12 @@ def own_role(cell: Cell) -> str:
 def plan(found: Sequence[Cell]) -> dict[int, Cell]:
     """Gives every cell its role and its host, from the last to the first: what a cell is for comes after it.
 
-    A cell without output that only folded cells use is folded with the first of them. A function is, if it draws or
-    if only checks use it; else it is content, and so is the code of a check that defines what open cells use.
+    A cell without output that only folded cells use is folded with the first of them, and so is a computation whose
+    first user is a check. A function is, if it draws or if only checks use it; else it is content, and so is the code
+    of a check that defines what open cells use.
     """
     names = [cell.names() for cell in found]
+    found_at = {cell.index: cell for cell in found}
     for at in reversed(range(len(found))):
         cell = found[at]
         cell.role, cell.host = own_role(cell), cell.index
@@ -171,8 +192,12 @@ def plan(found: Sequence[Cell]) -> dict[int, Cell]:
         free = cell.role == OPEN and "open" not in cell.tags and not cell.has_output
         draws = any(isinstance(n, ast.Name) and n.id == "plots" for n in ast.walk(cell.tree))
         checkers = {user.role for user in users if user.role != SERVES}
-        plumbing = draws or not (cell.defines_code or cell.calls("fit")) or checkers <= {CHECK}
-        if users and (cell.role == SERVES or (free and plumbing and roles <= FOLDED)):
+        computes = not (cell.defines_code or cell.calls("fit"))
+        plumbing = draws or computes or checkers <= {CHECK}
+        other_side = computes and bool(users) and found_at[users[0].host].role == CHECK
+        if users and (
+            cell.role == SERVES or (free and (other_side or (plumbing and roles <= FOLDED)))
+        ):
             cell.role, cell.host = SERVES, users[0].host
     return {cell.index: cell for cell in found}
 
