@@ -99,7 +99,7 @@ def test_a_check_is_read_with_its_two_sides_and_what_it_refuses() -> None:
 
 def test_what_is_said_of_a_check_goes_to_the_next_check() -> None:
     def paragraph(lead: str, text: str) -> nodes.paragraph:
-        return nodes.paragraph("", "", nodes.strong("", lead), nodes.Text(text))
+        return nodes.paragraph("", "", nodes.Text(""), nodes.strong("", lead), nodes.Text(text))
 
     def cell(index: int) -> nodes.container:
         return nodes.container(cell_index=index)

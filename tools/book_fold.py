@@ -223,7 +223,7 @@ def check_notes(document: nodes.document, checks: set[int]) -> dict[int, list[no
     waiting: list[nodes.paragraph] = []
     for node in document.findall(lambda n: isinstance(n, nodes.paragraph | nodes.container)):
         if isinstance(node, nodes.paragraph):
-            lead = node.children[0] if node.children else None
+            lead = next((child for child in node.children if child.astext()), None)
             if isinstance(lead, nodes.strong) and lead.astext() in ("Check.", "Checks."):
                 waiting.append(node)
         elif (index := node.get("cell_index")) in checks and waiting:
