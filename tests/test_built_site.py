@@ -14,7 +14,9 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from tools import book_roles, book_text, cells, labels, notebooks
 
@@ -464,6 +466,14 @@ def test_the_landing_page_shows_every_chapter_and_leads_to_it() -> None:
     links = [re.findall(r'href="\.\./(notebooks/[^"]+)"', row) for row in rows[1:]]
     assert links[-1] == [address for address, _ in cards]
     assert all(0 < len(mine) < len(cards) for mine in links[:-1])
+
+
+def test_a_shared_link_has_a_picture_in_the_form_that_is_asked_for() -> None:
+    with Image.open(SITE / "_static" / "card.png") as image:
+        assert image.size == (1200, 630)
+        dark = np.asarray(image.convert("L")) < 64
+    first, *_, last = np.split(dark[-72 - 211 : -72, 72 : 72 + 5 * 211], 5, axis=1)
+    assert dark[72:200].any() and 0.02 < last.mean() < 0.3 < first.mean()  # a title, a digit, noise
 
 
 def test_the_landing_page_tells_how_to_cite() -> None:

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from companion.page import plots, sliders
-from companion.page.sliders import Editor, Slider
+from companion.page.sliders import Editor, Film, Slider
 
 
 class Page(HTMLParser):
@@ -234,6 +234,27 @@ def test_live_kernel_gets_a_widget_that_calls_render():
     assert output.data["text/plain"] == "Slider(level: 3 frames)"
     model = output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
     assert model in notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+
+
+def test_a_film_is_a_slider_with_a_button_and_small_frames():
+    noise = np.random.default_rng(0).random((40, 60))
+    arguments = {
+        "values": range(3),
+        "render": lambda i: noise ** (i + 1),
+        "description": "t",
+        "alt": "noise {}",
+    }
+    film, slider = Film(**arguments), Slider(**arguments)
+    page, still = Page(film.html()), Page(slider.html())
+    (button,) = page.elements["button"]
+    assert button["text"].strip() == "Play" and button["type"] == "button"
+    assert "button" not in still.elements
+    assert len(film.frames[0].data) < 0.75 * len(slider.frames[0].data)
+    assert len(decode(film.frames[0].uri).getcolors()) <= 16
+    shown, play, control = film.widget().children
+    assert (play.max, play.value) == (2, 0)
+    control.index = 2
+    assert shown.value == film.frames[2].tag("noise 2")
 
 
 # ------------------------------------------------------------------------------------------------ editors

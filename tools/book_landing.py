@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from typing import Any
 
 import nbformat
 from docutils import nodes
-from PIL import Image
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
 from sphinx.application import Sphinx
 
 from tools.labels import Book, Page
@@ -21,6 +23,7 @@ from tools.labels import Book, Page
 THUMBNAIL, QUALITY = (176, 110), 30
 INSIDE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]{500,})")
 DESCRIPTION = 200  # characters that a shared link shows
+CARD, MARGIN, STAGES, INK = (1200, 630), 72, 5, "#1F2933"  # the picture of a shared link, in pixels
 
 
 def thumbnail_name(page: Page) -> str:
@@ -40,7 +43,7 @@ def pictures(notebook: nbformat.NotebookNode) -> Iterator[bytes]:
 
 
 def thumbnails(app: Sphinx, exception: Exception | None) -> None:
-    """Makes a small picture of the first figure of each chapter, and copies the samples of the models."""
+    """Makes the picture of a shared link and those of the chapters, and copies the samples of the models."""
     if exception or app.builder.format != "html":
         return
     book: Book = app.the_book  # type: ignore[attr-defined]
@@ -51,6 +54,10 @@ def thumbnails(app: Sphinx, exception: Exception | None) -> None:
     for sheet in (book.root / "book" / "figures" / "samples").glob("*.webp"):
         if sheet.stem != "film":
             shutil.copy(sheet, sheets)
+    film = json.loads((book.root / "book" / "data" / "samples.json").read_text("utf8"))["film"]
+    with Image.open(book.root / "book" / "figures" / "samples" / "film.webp") as image:
+        shared_picture = card(image, len(film["times"]), book.config["title"])
+    shared_picture.save(Path(app.outdir, "_static", "card.png"), optimize=True)
     for page in book.notebooks():
         notebook = nbformat.read(book.root / f"{page.docname}.ipynb", 4)
         first = next(pictures(notebook), None)
@@ -58,6 +65,23 @@ def thumbnails(app: Sphinx, exception: Exception | None) -> None:
             raise ValueError(f"{page.docname} has no picture for its thumbnail")
         with Image.open(io.BytesIO(first)) as image:
             small(image.convert("RGB")).save(folder / thumbnail_name(page), quality=QUALITY)
+
+
+def card(film: Image.Image, frames: int, title: str) -> Image.Image:
+    """The picture of a shared link: the book's title, and a digit of the film that forms out of noise."""
+    picture = Image.new("RGB", CARD, "white")
+    face = font_manager.findfont("DejaVu Sans")
+    name, _, subtitle = title.partition(": ")
+    draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, MARGIN), name, INK, ImageFont.truetype(face, 52))
+    draw.text((MARGIN, MARGIN + 72), subtitle, INK, ImageFont.truetype(face, 36))
+    side, tile = film.height // frames, (CARD[0] - 2 * MARGIN) // STAGES
+    for stage in range(STAGES):
+        top = side * round(stage * (frames - 1) / (STAGES - 1))
+        digit = film.crop((0, top, side, top + side)).convert("RGB")
+        place = MARGIN + stage * tile, CARD[1] - MARGIN - tile
+        picture.paste(digit.resize((tile, tile), Image.Resampling.NEAREST), place)
+    return picture
 
 
 def small(image: Image.Image) -> Image.Image:

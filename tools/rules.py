@@ -21,7 +21,7 @@ TAGS = {
     "raises-exception",
     *("open", "fold"),  # on the page: tools/book_fold.py
 }
-IMPORTS = {"companion", "torch", "numpy", "matplotlib"}  # what Colab has, and ours
+IMPORTS = {"companion", "torch", "torchvision", "numpy", "matplotlib"}  # what Colab has, and ours
 WIDGETS = "application/vnd.jupyter.widget"
 MAX_LINES, GOOD_LINES, MAX_CLASS_LINES = 30, 15, 12
 MIN_ALT = 15

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-COLORS = 64  # of a frame alone: a plot takes a third of its size, and no difference is seen
 SHEET_COLORS = 256  # what the palette of a PNG holds; the tiles of a sheet share it
 SMALLEST = 224  # width in CSS pixels below which an image of single pixels is magnified
 MOST_PIXELS = 2**24  # of a sheet; the browser of a phone draws none that is larger
@@ -53,10 +52,11 @@ class Separate:
 
     Args:
         images: the images, and the width of their pixels in CSS pixels.
+        colors: how many colors each keeps.
     """
 
-    def __init__(self, images: Sequence[tuple[Image.Image, float]]) -> None:
-        self.files = [_few_colors(image, scale) for image, scale in images]
+    def __init__(self, images: Sequence[tuple[Image.Image, float]], colors: int) -> None:
+        self.files = [_few_colors(image, scale, colors) for image, scale in images]
 
     def __getitem__(self, index: int) -> Png:
         return self.files[index]
@@ -125,7 +125,7 @@ class Sheet:
 
 def png_of(frame: Frame) -> Png:
     """One frame as a file of its own."""
-    return _few_colors(*image_of(frame))
+    return _few_colors(*image_of(frame), 64)
 
 
 def images_of(frames: Iterable[Frame]) -> list[tuple[Image.Image, float]]:
@@ -192,5 +192,5 @@ def _image_of_pixels(frame: Any) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def _few_colors(image: Image.Image, scale: float) -> Png:
-    return Png.of(image.quantize(COLORS, dither=Image.Dither.NONE), scale)
+def _few_colors(image: Image.Image, scale: float, colors: int) -> Png:
+    return Png.of(image.quantize(colors, dither=Image.Dither.NONE), scale)

@@ -36,6 +36,27 @@
     var inputs = figure.querySelectorAll("input"), outputs = figure.querySelectorAll("output");
     if (inputs[0].oninput) return; // the page shows the slider twice, and this one moves already
     var show = (data.sheet ? cut : flip)(figure.querySelector("img"));
+    var button = figure.querySelector("button"), timer = 0;
+    function stop() {
+      clearInterval(timer);
+      timer = 0;
+      button.textContent = "Play";
+      outputs[0].setAttribute("aria-live", "polite");
+    }
+    function play() {
+      if (inputs[0].value === inputs[0].max) inputs[0].value = 0;
+      button.textContent = "Pause";
+      outputs[0].setAttribute("aria-live", "off"); // nobody wants to hear each frame
+      timer = setInterval(function () {
+        if (inputs[0].value === inputs[0].max) return stop();
+        inputs[0].stepUp();
+        inputs[0].oninput();
+      }, 120);
+    }
+    if (button) {
+      button.onclick = function () { (timer ? stop : play)(); };
+      inputs[0].onpointerdown = inputs[0].onkeydown = function () { if (timer) stop(); };
+    }
     inputs.forEach(function (input, axis) {
       input.oninput = function () {
         var text = labels[axis][input.value], i = 0;

@@ -2,6 +2,7 @@
 
     Slider(sigmas, draw, description="noise level", alt="the density at noise level {:.1f}")
     Editor({"light": levels, "turn": angles}, draw, alt="a house, light {:.1f}, turned by {:.0f}")
+    Film(range(51), draw, description="steps", alt="ten digits after {} steps of noise")
 
 As the last expression of a cell it shows a widget that calls `draw` anew in a live kernel, and plain HTML
 with frames drawn beforehand on a static page. Both work by mouse and by keyboard and name what is seen
@@ -20,6 +21,10 @@ from typing import Any, TypeAlias
 from companion.page.frames import Frame, Separate, Sheet, images_of, png_of
 
 Text: TypeAlias = str | Callable[..., str]  # a format string of some values or a function of them
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf8").strip()
 
 
 class Editor:
@@ -45,6 +50,8 @@ class Editor:
     """
 
     _widget: Any = None
+    _button = ""
+    _colors = 64  # of a frame alone: a plot takes a third of its size, and no difference is seen
 
     def __init__(
         self,
@@ -89,7 +96,7 @@ class Editor:
             raise ValueError("every axis, label and alt must hold text; an empty one was given")
         self.render = render
         images = images_of(itertools.starmap(render, points))
-        self.frames = Separate(images) if len(counts) == 1 else Sheet(images)
+        self.frames = Separate(images, self._colors) if len(counts) == 1 else Sheet(images)
 
     def __repr__(self) -> str:
         counts = " x ".join(str(len(texts)) for texts in self.labels.values())
@@ -104,6 +111,7 @@ class Editor:
         lead = max(map(len, self.labels)) if len(texts) > 1 else 0
         axes = [
             _template("slider_axis.html").substitute(
+                button=self._button,
                 name=html.escape(name),
                 text=html.escape(self.labels[name][at]),
                 last=len(self.labels[name]) - 1,
@@ -194,6 +202,32 @@ class Slider(Editor):
         super().__init__({description: values}, render, alt=alt, label=label, start=[start])
 
 
+class Film(Slider):
+    """A `Slider` of many frames that also plays them: fifty to a hundred make a motion.
+
+    Its frames keep 16 colors, since noise compresses badly. A live kernel shows the frames that were drawn, too,
+    because drawing anew takes longer than a frame may last.
+    """
+
+    _button = _file("film_button.html")
+    _colors = 16
+
+    def widget(self) -> Any:
+        """The live face, with ipywidgets' own buttons to play and stop."""
+        if self._widget is None:
+            import ipywidgets
+
+            shown, slider = super().widget().children
+            play = ipywidgets.Play(max=len(self.alts) - 1, value=slider.index, interval=120)
+            ipywidgets.jslink((play, "value"), (slider, "index"))
+            self._widget = ipywidgets.VBox([shown, play, slider])
+        return self._widget
+
+    def _tag(self, indices: Sequence[int]) -> str:
+        place = self._index(indices)
+        return self.frames[place].tag(self.alts[place])
+
+
 def _items(values: Iterable[Any]) -> list[Any]:
     return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
 
@@ -206,10 +240,6 @@ def _text(name: str, form: Text, *values: Any) -> str:
     except (IndexError, KeyError, ValueError, TypeError):
         given = ", ".join(map(str, values))
         raise ValueError(f"{name} must fit its values, {given}; {form!r} was given") from None
-
-
-def _file(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text("utf8").strip()
 
 
 def _template(name: str) -> Template:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from companion.page.sliders import Editor, Slider
+from companion.page.sliders import Editor, Film, Slider
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -311,6 +311,32 @@ def test_a_slider_of_the_book_has_no_problem(show: Any, window: Any) -> None:
     assert [problem for check in checks for problem in check(page)] == []
     for figure in page.locator("figure").all():
         assert harness.slider_problems(page, figure) == []
+    assert visit.problems == []
+
+
+def test_a_film_plays_to_its_end_stops_and_starts_anew(show: Any) -> None:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=harness.PATIENCE)
+
+    def draw(level: int) -> np.ndarray:
+        return np.full((20, 30), level / 7)
+
+    film = Film(range(8), draw, description="level", alt="gray {}").html()
+    visit = show("<h1>A film</h1>" + film)
+    page = visit.page
+    button, output, image = page.locator("button"), page.locator("output"), page.locator("img")
+    assert harness.slider_problems(page, page.locator("figure")) == []
+    page.locator("input").fill("2")
+    button.click()
+    expect(button).to_have_text("Pause")
+    expect(output).to_have_text("7")
+    expect(button).to_have_text("Play")
+    expect(image).to_have_attribute("alt", "gray 7")
+    button.click()  # from the end it begins anew
+    expect(output).not_to_have_text("7")
+    page.locator("input").press("Home")  # a hand on the slider stops it
+    expect(button).to_have_text("Play")
     assert visit.problems == []
 
 

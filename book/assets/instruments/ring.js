@@ -1,4 +1,4 @@
-// Chapter 11: points come from noise to a ring of eight modes; sampler, steps, score and fresh noise are the reader's.
+// Chapter 12: points come from noise to a ring of eight modes; sampler, steps, score and fresh noise are the reader's.
 import { button, calm, choice, make, normal, player, row, scale, slider, surface, toggle } from "./kit.js";
 import { EVEN, LEVELS, LOPSIDED, SAMPLERS, STD, density, evenly, exactScore, judge, learnedScore } from "./ring_model.js";
 

@@ -1,4 +1,4 @@
-// Eight Gaussians on a ring, as chapter 11 samples them: their noise, their exact score, a learned one, five samplers.
+// Eight Gaussians on a ring, as chapters 11 and 12 sample them: their noise, their exact score, a learned one, five samplers.
 // Points are x_1, y_1, x_2, y_2, ... in one Float64Array; s is log(alpha_bar).
 
 export const T = 100, RADIUS = 1.25, STD = 0.125; // the ring of toy_density("mixture"), halved
