@@ -217,11 +217,11 @@ def noise_conditional_score(
     """
     levels = -schedule.log_snr[1:] / 2
     between = (levels[:-1] + levels[1:]) / 2
-    low, high = levels[[0, -1]].exp().tolist()
 
     def score_at_sigma(x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         checks.shape((len(x),), sigma=sigma)
         if checks.reads_at_once(sigma):
+            low, high = levels[[0, -1]].exp().tolist()
             # A level of the schedule, rounded to the precision of sigma, is one still.
             checks.within(low * (1 - 1e-6), high * (1 + 1e-6), sigma=sigma)
         t = torch.bucketize(sigma.log(), between.to(sigma)) + 1

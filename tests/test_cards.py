@@ -43,9 +43,9 @@ NUM = 4  # examples of a reference
 # How many test examples are measured, by what one of them costs; the others are 200.
 SLICES = {
     **dict.fromkeys(("vae-mnist", "iwae-mnist"), 10),  # 5,000 draws of each
-    **{"hvae-mnist": 12, "conv-hvae-mnist": 16, "score-mnist": 64},
+    **{"hvae-mnist": 12, "conv-hvae-mnist": 16},
     **dict.fromkeys(("classifier-mnist", "judge-mnist"), 2000),  # mistakes are rare
-    **dict.fromkeys(("ddpm-mnist", "ddpm-mnist-classes", "ddpm-mnist-joint"), 24),
+    **{"ddpm-mnist-joint": 24},
     **{"ddpm-digits": 100, "ddpm-toy2d": 60, "ddpm-toy2d-bound": 60, "ldm-mnist": 8},
 }
 
@@ -245,11 +245,11 @@ def test_samplers_go_by_their_own_names() -> None:
 
 
 def test_what_deterministic_samplers_drew_is_drawn_again() -> None:
-    tensors, card = record("ddpm-mnist-steps")
+    tensors, card = record("ddpm-mnist-joint-steps")
     model, judge = pretrained(card.model), pretrained("classifier-mnist")
     assert isinstance(model, Ddpm)
     torch.manual_seed(card.seed)
-    x_T = torch.randn(500, 1, 28, 28)[:3]
+    x_T = torch.randn(1000, 1, 28, 28)[:3]
     schedule = model.schedule.evenly(10)
     for kind in ("ddim", "dpm-solver"):
         with torch.no_grad():
@@ -263,11 +263,11 @@ def test_what_deterministic_samplers_drew_is_drawn_again() -> None:
 
 
 def test_what_guidance_drew_is_drawn_again() -> None:
-    tensors, card = record("ddpm-mnist-classes-guidance")
+    tensors, card = record("ddpm-mnist-joint-guidance")
     model, judge = pretrained(card.model), the_judge()
     assert isinstance(model, Ddpm)
     torch.manual_seed(card.seed)
-    x_T, label = torch.randn(500, 1, 28, 28)[:2], torch.arange(2)
+    x_T, label = torch.randn(1000, 1, 28, 28)[:2], torch.arange(2)
     assert tensors["label"][:20].tolist() == 2 * list(range(10))
     index = tensors["scale"].tolist().index(3.0)
     denoiser = guided(model.denoiser, label, 3.0)
@@ -282,7 +282,7 @@ def test_what_guidance_drew_is_drawn_again() -> None:
 
 
 def test_errors_of_the_noise_are_measured_again() -> None:
-    tensors, card = record("ddpm-mnist-samples")
+    tensors, card = record("ddpm-mnist-joint-samples")
     model, times = pretrained(card.model), [30, 200, 500]
     assert isinstance(model, Ddpm)
     (x,), _ = slice_of(RECIPES[card.model], 16)
@@ -324,19 +324,17 @@ def draws_eleven_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def averages_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ddpm-digits", "score-mnist"):
-        monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], ema=None))
+    monkeypatch.setitem(RECIPES, "ddpm-digits", replace(RECIPES["ddpm-digits"], ema=None))
 
 
 @pytest.mark.parametrize(
     ("plant", "name"),
     [
         (loses_the_scale_of_its_branches, "conv-hvae-mnist"),
-        (doubles_the_deviation_of_its_decoder, "ddpm-mnist"),
+        (doubles_the_deviation_of_its_decoder, "ddpm-mnist-joint"),
         (doubles_the_deviation_of_its_decoder, "vae-scenes"),
         (draws_eleven_times, "vae2d-mnist"),
         (averages_nothing, "ddpm-digits"),
-        (averages_nothing, "score-mnist"),
     ],
 )
 def test_a_planted_mistake_is_not_the_reference(

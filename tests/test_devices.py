@@ -27,7 +27,7 @@ from companion.elbo import LatentChain
 from companion.guidance import guided
 from companion.samplers import ancestral_sample
 from companion.schedule import Schedule, linear_schedule
-from companion.score import NoiseConditionalScore, langevin_sample
+from companion.score import langevin_sample, noise_conditional_score
 from companion.training import fit
 from companion.vae import conv_vae
 from companion.zoo import architectures
@@ -147,10 +147,10 @@ def test_a_model_draws_on_the_device(
 
 
 def test_scores_walk_on_the_device(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
-    with elsewhere("score-mnist", monkeypatch) as (_, model, _), torch.no_grad():
-        assert isinstance(model, NoiseConditionalScore)
-        sigma = torch.ones(2, device=NAME)
-        score = partial(model.eval(), sigma=sigma)
+    with elsewhere("ddpm-mnist-joint", monkeypatch) as (_, model, _), torch.no_grad():
+        assert isinstance(model, Ddpm)
+        score_at = noise_conditional_score(model.eval().denoiser, model.schedule)
+        score = partial(score_at, sigma=torch.ones(2, device=NAME))
         *_, x = langevin_sample(score, torch.rand(2, 1, 28, 28, device=NAME), 0.1, 2)
         assert there(x)
 

@@ -98,13 +98,22 @@ def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unch
     monkeypatch.setattr(experiments, "compare_scales", partial(compare_scales, scales=(0.0, 1.0)))
     network = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
     schedule = linear_schedule(120, 0.001, 0.1)
-    few = replace(RECIPES["ddpm-mnist-classes"], model=lambda: image_ddpm(network(), schedule))
-    monkeypatch.setitem(RECIPES, "ddpm-mnist-classes", few)
-    save_weights(few.model(), card("ddpm-mnist-classes"), tmp_path)
-    written = record("ddpm-mnist-classes", kind, num=20, folder=tmp_path, out=tmp_path)
-    assert written.name == f"ddpm-mnist-classes-{kind}" and written.model == "ddpm-mnist-classes"
-    command = f"python -m companion record ddpm-mnist-classes --kind {kind} --num 20"
+    few = replace(RECIPES["ddpm-mnist-joint"], model=lambda: image_ddpm(network(), schedule))
+    monkeypatch.setitem(RECIPES, "ddpm-mnist-joint", few)
+    save_weights(few.model(), card("ddpm-mnist-joint"), tmp_path)
+    written = record("ddpm-mnist-joint", kind, num=20, folder=tmp_path, out=tmp_path)
+    assert written.name == f"ddpm-mnist-joint-{kind}" and written.model == "ddpm-mnist-joint"
+    command = f"python -m companion record ddpm-mnist-joint --kind {kind} --num 20"
     assert written.command == command
+
+
+def test_guidance_needs_classes(tmp_path, monkeypatch, unchecked):
+    network, schedule = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1), linear_schedule(120)
+    few = replace(RECIPES["ddpm-mnist"], model=lambda: image_ddpm(network(), schedule))
+    monkeypatch.setitem(RECIPES, "ddpm-mnist", few)
+    save_weights(few.model(), card("ddpm-mnist"), tmp_path)
+    with pytest.raises(ValueError, match="guidance one of classes; 'ddpm-mnist' is none"):
+        record("ddpm-mnist", "guidance", folder=tmp_path, out=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +122,6 @@ def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unch
         ("vae-mnist", "samples", "name must be a diffusion model of images; 'vae-mnist' is none"),
         ("ddpm-toy2d", "samples", "a diffusion model of images; 'ddpm-toy2d' is none"),
         ("ddpm-digits", "steps", "'steps' needs a model of digits, and .*; 'ddpm-digits' is none"),
-        ("ddpm-mnist", "guidance", "guidance one of classes; 'ddpm-mnist' is none"),
     ],
 )
 def test_a_model_that_cannot_be_measured_so_is_refused(tmp_path, name, kind, message):

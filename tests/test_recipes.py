@@ -52,7 +52,7 @@ def test_texts_of_measures_name_the_number_of_samples():
 
 def test_restore_undoes_prepare():
     x = torch.rand(2, 1, 28, 28)
-    for name in ("ddpm-mnist", "score-mnist", "ae-mnist"):
+    for name in ("ddpm-mnist", "ddpm-mnist-joint", "ae-mnist"):
         each = RECIPES[name]
         torch.testing.assert_close(each.restore(each.prepare(x)), x)
     points = torch.randn(5, 2)

@@ -251,6 +251,7 @@ def test_a_film_is_a_slider_with_a_button_and_small_frames():
     assert "button" not in still.elements
     assert len(film.frames[0].data) < 0.75 * len(slider.frames[0].data)
     assert len(decode(film.frames[0].uri).getcolors()) <= 16
+    assert (film.frames[0].width, slider.frames[0].width) == (8 * 60, 4 * 60)
     shown, play, control = film.widget().children
     assert (play.max, play.value) == (2, 0)
     control.index = 2

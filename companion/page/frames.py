@@ -128,13 +128,13 @@ def png_of(frame: Frame) -> Png:
     return _few_colors(*image_of(frame), 64)
 
 
-def images_of(frames: Iterable[Frame]) -> list[tuple[Image.Image, float]]:
+def images_of(frames: Iterable[Frame], smallest: int = SMALLEST) -> list[tuple[Image.Image, float]]:
     """`image_of` each frame.
 
     Raises:
         ValueError: if they differ in size.
     """
-    images = [image_of(frame) for frame in frames]
+    images = [image_of(frame, smallest) for frame in frames]
     sizes = sorted({image.size for image, _ in images})
     if len(sizes) > 1:
         raise ValueError(
@@ -143,12 +143,13 @@ def images_of(frames: Iterable[Frame]) -> list[tuple[Image.Image, float]]:
     return images
 
 
-def image_of(frame: Frame) -> tuple[Image.Image, float]:
+def image_of(frame: Frame, smallest: int = SMALLEST) -> tuple[Image.Image, float]:
     """A frame in gray or color on white, and the width of one of its pixels in CSS pixels.
 
     Args:
         frame: a matplotlib figure, a PIL image, or an array or tensor of pixels: floats in [0, 1]
             or uint8, of shape (height, width) or (height, width, 3).
+        smallest: width in CSS pixels below which pixels are magnified.
 
     Raises:
         TypeError: if it is none of these.
@@ -164,7 +165,7 @@ def image_of(frame: Frame) -> tuple[Image.Image, float]:
         image = frame
     else:
         image = _image_of_pixels(frame)
-        scale = math.ceil(SMALLEST / image.width) if image.width < SMALLEST else 1.0
+        scale = float(math.ceil(smallest / image.width))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("L" if image.mode in ("1", "L") else "RGB"), scale

@@ -18,7 +18,7 @@ from importlib import resources
 from string import Template
 from typing import Any, TypeAlias
 
-from companion.page.frames import Frame, Separate, Sheet, images_of, png_of
+from companion.page.frames import SMALLEST, Frame, Separate, Sheet, images_of, png_of
 
 Text: TypeAlias = str | Callable[..., str]  # a format string of some values or a function of them
 
@@ -50,7 +50,7 @@ class Editor:
     """
 
     _widget: Any = None
-    _button = ""
+    _button, _smallest = "", SMALLEST
     _colors = 64  # of a frame alone: a plot takes a third of its size, and no difference is seen
 
     def __init__(
@@ -95,7 +95,7 @@ class Editor:
         ):
             raise ValueError("every axis, label and alt must hold text; an empty one was given")
         self.render = render
-        images = images_of(itertools.starmap(render, points))
+        images = images_of(itertools.starmap(render, points), self._smallest)
         self.frames = Separate(images, self._colors) if len(counts) == 1 else Sheet(images)
 
     def __repr__(self) -> str:
@@ -205,11 +205,11 @@ class Slider(Editor):
 class Film(Slider):
     """A `Slider` of many frames that also plays them: fifty to a hundred make a motion.
 
-    Its frames keep 16 colors, since noise compresses badly. A live kernel shows the frames that were drawn, too,
-    because drawing anew takes longer than a frame may last.
+    Its frames keep 16 colors, since noise compresses badly, and single pixels are magnified more. A live kernel
+    shows the frames that were drawn, too, because drawing anew takes longer than a frame may last.
     """
 
-    _button = _file("film_button.html")
+    _button, _smallest = _file("film_button.html"), 448
     _colors = 16
 
     def widget(self) -> Any:

@@ -1,6 +1,6 @@
 """The models of the recipes, where they are more than one call of a builder, and the latent space of a shipped VAE."""
 
-from functools import cache, partial
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -12,11 +12,9 @@ from companion.ddpm import Ddpm, image_ddpm
 from companion.denoisers import NoisePredictor, VPredictor
 from companion.hierarchical_vae import HierarchicalVae
 from companion.ladders import conv_ladder
-from companion.networks.embeddings import FourierEmbedding
 from companion.networks.mlp import TimeMlp
 from companion.networks.unet import UNet, large_unet, mnist_unet
 from companion.schedule import cosine_schedule, linear_schedule
-from companion.score import NoiseConditionalScore, geometric_noise_levels
 from companion.vae import DiscretizedGaussianLikelihood, GaussianLikelihood, Vae, conv_vae
 from companion.zoo.weights import load_weights
 
@@ -67,11 +65,6 @@ def mnist_ddpm() -> Ddpm:
     return image_ddpm(mnist_unet())
 
 
-def classes_ddpm() -> Ddpm:
-    """A DDPM of digits that can be conditioned on the class."""
-    return image_ddpm(mnist_unet(num_classes=10))
-
-
 def joint_ddpm() -> Ddpm:
     """A DDPM of digits with and without their class, on the cosine schedule; 1.9 million parameters."""
     return image_ddpm(mnist_unet(num_classes=10), cosine_schedule(1000))
@@ -87,16 +80,6 @@ def told(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 5"]:
     """The factors of scenes as the network of `scene_ddpm` is told them: from -1 to 1, each over its range."""
     low, high = torch.tensor(list(SCENE_FACTORS.values())).T.to(factors)
     return 2 * (factors - low) / (high - low) - 1
-
-
-def digit_score() -> NoiseConditionalScore:
-    """A model of the scores of noisy digits on [-1, 1], 1.3 million parameters.
-
-    Two digits are about 20 apart, as vectors; noise of 0.05 cannot be seen.
-    """
-    waves = partial(FourierEmbedding, std=0.25)
-    network = UNet((1, 28, 28), 32, (1, 2, 3), blocks=1, embedding=waves)
-    return NoiseConditionalScore(network, geometric_noise_levels(20.0, 0.05, 60))
 
 
 def latent_ddpm() -> Ddpm:

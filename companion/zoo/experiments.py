@@ -51,7 +51,7 @@ def record(
     part under way is done and saved, in NAME-KIND.run; with `resume` it goes on.
 
     Args:
-        name: of the weights, such as "ddpm-mnist".
+        name: of the weights, such as "ddpm-mnist-joint".
         kind: "samples" draws with all steps and measures the error of the noise at every time;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
             the shipped classifier of digits sees; "reference" is for that classifier itself, and

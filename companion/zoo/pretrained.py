@@ -86,7 +86,7 @@ def sample(
     CPU, for 16 of them; other libraries call `steps` num_inference_steps.
 
     Args:
-        name: of the weights, such as "vae-mnist" or "ddpm-mnist".
+        name: of the weights, such as "vae-mnist" or "ddpm-mnist-joint".
         num: how many examples to draw.
         steps: evenly spaced times of a diffusion model; 50 if not given.
         sampler: of a diffusion model: "ddim" (if not given), "dpm-solver", or the original sampler

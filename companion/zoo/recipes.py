@@ -17,7 +17,6 @@ from companion.guidance import classifier_free_loss
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.networks.classifier import DigitClassifier
 from companion.schedule import Schedule
-from companion.score import denoising_score_matching_loss
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
 from companion.variances import bound_weights
@@ -48,11 +47,6 @@ def simple_loss(model: Ddpm, x: Tensor) -> Tensor:
 def v_loss(model: Ddpm, x: Tensor) -> Tensor:
     """Squared error of v."""
     return denoising_loss(model, x, 1 / model.schedule.noise_var)
-
-
-def v_loss_of_classes(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
-    """Squared error of v, with labels of which a tenth is dropped."""
-    return classifier_free_loss(model, x, label, 1 / model.schedule.noise_var)
 
 
 def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
@@ -260,15 +254,6 @@ RECIPES = {
         options=warming,
     ),
     "ddpm-mnist": DDPM("mnist", architectures.mnist_ddpm, epochs=16),
-    "ddpm-mnist-classes": DDPM(
-        "mnist",
-        architectures.classes_ddpm,
-        loss=v_loss_of_classes,
-        epochs=6,
-        lr=5e-4,
-        labels=True,
-        start="ddpm-mnist",
-    ),
     # One network for both: of half the digits it is told the class.
     "ddpm-mnist-joint": DDPM(
         "mnist", architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
@@ -302,17 +287,6 @@ RECIPES = {
     "ddpm-toy2d": POINTS(loss=simple_loss),
     # The same training, of which the weights of the loss alone differ.
     "ddpm-toy2d-bound": POINTS(loss=bound_loss),
-    "score-mnist": DDPM(
-        "mnist",
-        architectures.digit_score,
-        loss=denoising_score_matching_loss,
-        metric=Measure(
-            denoising_score_matching_loss,
-            "half the squared error of the noise in a test image at a random level, "
-            "summed over pixels",
-        ),
-        epochs=4,
-    ),
     # It judges what the models draw.
     "classifier-mnist": CLASSIFIER(
         DigitClassifier,
