@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import book_fold, book_roles, book_text
 from tools.labels import Book, Page
@@ -20,15 +20,18 @@ def printed(text: str) -> nbformat.NotebookNode:
     return new_output("stream", name="stdout", text=text)
 
 
-def planned(*found: tuple[str, list] | tuple[str, list, list[str]]) -> list[tuple[str, int]]:
-    """Role and host of each cell, given as code, outputs and perhaps tags."""
+def planned(*found: tuple[str, list | None] | tuple[str, list, list[str]]) -> list[tuple[str, int]]:
+    """Role and host of each code cell; a cell is code, outputs and perhaps tags, or text and None."""
     notebook = new_notebook(
         cells=[
-            new_code_cell(code, outputs=outputs, metadata={"tags": tags[0] if tags else []})
-            for code, outputs, *tags in found
+            new_markdown_cell(text)
+            if outputs is None
+            else new_code_cell(text, outputs=outputs, metadata={"tags": tags[0] if tags else []})
+            for text, outputs, *tags in found
         ]
     )
-    page = Page("page", 1, Path("page.py"), [("code", code, {}) for code, *_ in found])
+    kinds = [(cell.cell_type, cell.source, {}) for cell in notebook.cells]
+    page = Page("page", 1, Path("page.py"), kinds)
     plans = book_roles.plan(list(book_roles.code_cells(page, notebook)))
     return [(cell.role, cell.host) for cell in plans.values()]
 
@@ -140,6 +143,14 @@ def test_what_a_check_uses_first_goes_with_it_though_later_cells_use_it_too() ->
     later = ("a + 1", [printed("4\n")])
     assert planned(value, check, later) == [("serves", 1), ("check", 1), ("open", 2)]
     assert planned(value, later, check) == [("open", 0), ("open", 1), ("check", 2)]
+
+
+def test_a_chapter_opens_with_a_picture() -> None:
+    load = ("a = load()", [])
+    draw, later = ("plots.line(a)", [PICTURE]), ("a + 1", [printed("4\n")])
+    first = planned(("# A\n\nWhat is a?", None), load, draw, ("## Section", None), later)
+    assert first == [("serves", 2), ("figure", 2), ("open", 4)]
+    assert planned(("## Section", None), load, draw, later)[0] == ("open", 1)
 
 
 def test_a_check_in_a_loop_is_said_once() -> None:

@@ -19,6 +19,7 @@ from tools.labels import VERIFIED, Page
 
 HOLDS = re.compile(r"^(.+): True$")
 UNANSWERED = re.compile(r"^not answered yet", re.MULTILINE)
+HEADING = re.compile(r"^(##?) ", re.MULTILINE)
 SOLUTION = re.compile(r"\{solution-(start|end)\}")
 SHORT = 6  # lines of code that stay open above what they print
 
@@ -54,6 +55,7 @@ class Cell:
     is_picture: bool = False
     has_output: bool = False
     in_solution: bool = False
+    in_opening: bool = False
     role: str = OPEN
     host: int = -1
     tree: ast.Module = field(init=False)
@@ -110,10 +112,12 @@ def bound_first(statement: ast.stmt) -> set[str]:
 
 def code_cells(page: Page, notebook: nbformat.NotebookNode) -> Iterator[Cell]:
     """The code cells of a stored notebook; what belongs to a solution, the page's source says."""
-    in_solution = False
+    in_solution, in_opening = False, False
     for index, (kind, source, _) in enumerate(page.cells):
         cell = notebook.cells[index]
         if kind == "markdown":
+            for heading in HEADING.findall(source):
+                in_opening = heading == "#"  # from the title to the first section
             for found in SOLUTION.finditer(source):
                 in_solution = found[1] == "start"
             continue
@@ -126,6 +130,7 @@ def code_cells(page: Page, notebook: nbformat.NotebookNode) -> Iterator[Cell]:
             any(map(rules.is_picture, shown)),
             bool(cell.outputs),
             in_solution,
+            in_opening,
         )
 
 
@@ -168,8 +173,8 @@ def plan(found: Sequence[Cell]) -> dict[int, Cell]:
     """Gives every cell its role and its host, from the last to the first: what a cell is for comes after it.
 
     A cell without output that only folded cells use is folded with the first of them, and so is a computation whose
-    first user is a check. A function is, if it draws or if only checks use it; else it is content, and so is the code
-    of a check that defines what open cells use.
+    first user is a check, and what a chapter needs for the picture that it opens with. A function is, if it draws or
+    if only checks use it; else it is content, and so is the code of a check that defines what open cells use.
     """
     names = [cell.names() for cell in found]
     found_at = {cell.index: cell for cell in found}
@@ -194,10 +199,10 @@ def plan(found: Sequence[Cell]) -> dict[int, Cell]:
         checkers = {user.role for user in users if user.role != SERVES}
         computes = not (cell.defines_code or cell.calls("fit"))
         plumbing = draws or computes or checkers <= {CHECK}
-        other_side = computes and bool(users) and found_at[users[0].host].role == CHECK
-        if users and (
-            cell.role == SERVES or (free and (other_side or (plumbing and roles <= FOLDED)))
-        ):
+        host = found_at[users[0].host].role if users else OPEN
+        prepares = (computes and host == CHECK) or (cell.in_opening and host == FIGURE)
+        serves = cell.role == SERVES or (free and (prepares or (plumbing and roles <= FOLDED)))
+        if users and serves:
             cell.role, cell.host = SERVES, users[0].host
     return {cell.index: cell for cell in found}
 
