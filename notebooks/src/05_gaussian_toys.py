@@ -95,7 +95,7 @@ fig
 # \mathbb{E}\, \lVert x - \hat{x} \rVert^2 = \sum_{k > K} \big( C\, \Sigma\, C^\top \big)_{kk} \;\ge\; \sum_{k > K} \lambda_k ,
 # $$ (eq-dct-mean-error)
 #
-# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions {prf:ref}`thm-pca`. For signals whose neighbors have correlation 0.9, the cosines come close to it, as the check prints. It rejects a code that drops samples instead of frequencies.
+# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9, the cosines come close to it, as the check prints. It rejects a code that drops samples instead of frequencies.
 
 # %% tags=["nbval-check-output"]
 D, K = 16, 4
@@ -515,7 +515,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 # All these models have the same bound. They differ in how much information the latent carries. The {term}`rate`, the expected KL from the prior, is
 #
 # $$
-# \mathbb{E}\, D_{\mathrm{KL}}(q_\phi \,\Vert\, p) = d \log \frac{\sigma}{s} ,
+# \mathbb{E}\, D_{\mathrm{KL}}(q_\phi \,\Vert\, p) = d \log \frac{\sigma}{s} .
 # $$ (eq-family-rate)
 #
 # It goes to infinity as $s \to 0$, where the code becomes deterministic, and it is zero at $s = \sigma$. There $c = 0$: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`. Here it is *not* a failure of optimization but a global maximum of the bound. The bound measures how well the model fits the data; it does not measure how much the latent is used. {cite:t}`alemi2018` therefore propose to choose the rate on purpose.
@@ -703,7 +703,7 @@ verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 # $- D \log s - r / 2 s^2$, with the mean square $r$, has the derivative $- D / s + r / s^3$, positive before $s^2 = r / D$ and negative after. $\square$
 # :::
 #
-# X
+# The term $D \log s$ must then stay in the loss; without it the loss decreases without end as $s$ grows. The check compares sampled residuals with the $s$ that maximizes the closed bound of the affine model, and rejects the residual of the decoded posterior mean.
 
 # %% tags=["nbval-check-output"]
 a, b, t, c, v = 0.4, -0.1, 0.6, 1.5, 0.3
@@ -727,7 +727,7 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 # (sec-linear-vae)=
 # ## The linear VAE is probabilistic PCA
 #
-# The last toy has fewer latents than data dimensions, like every useful autoencoder: $x \in \mathbb{R}^D$, $z \in \mathbb{R}^d$ with $d < D$, and
+# The last toy has fewer latents than data dimensions, like most autoencoders: $x \in \mathbb{R}^D$, $z \in \mathbb{R}^d$ with $d < D$, and
 #
 # $$
 # p(z) = \mathcal{N}(0, I), \qquad p_\theta(x \mid z) = \mathcal{N}(W z + \mu,\; s^2 I) .
@@ -788,7 +788,7 @@ def best_likelihood(eigenvalues, d):
 
 
 # %% [markdown]
-# The check maximizes the exact likelihood numerically. It rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; rejected is $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
+# The check maximizes the exact likelihood numerically. It rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; this check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -925,7 +925,7 @@ print("no training beats the best likelihood:", all(s[0].min() > -1e-9 for s in 
 print("hard: every run more than a tenth of a nat short:", bool(short["hard"].sum(0).min() > 0.1))
 
 # %% [markdown]
-# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it, which would prove an error in the code. On the hard spectrum the trainer fails: after as many steps, every run ends tenths of a nat short, in the likelihood and in the gap. The objective is not at fault, because the theorem holds for both spectra. But it is badly conditioned. To show this, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature.
+# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it (a larger value would prove an error in the code). On the hard spectrum the trainer fails: after as many steps, every run ends tenths of a nat short, in the likelihood and in the gap. The objective is not at fault, because the theorem holds for both spectra. But it is badly conditioned. To show this, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature.
 
 
 # %%
@@ -1001,7 +1001,7 @@ print("hard, each latent along one axis:", bool((best_of["hard"] > 0.99).all()))
 # (sec-ring-posterior)=
 # ## What goes wrong: a posterior that is not Gaussian
 #
-# In all these toys the bound could reach the likelihood because the posteriors were Gaussian. With a nonlinear decoder they are not. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let $x$ be a noisy measurement of its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. For $x = 1.5$ the posterior is a ring. How large is the gap of the best Gaussian with independent coordinates? In two dimensions the gap can be computed on a grid. We search for the best Gaussian from two starts, on the ring and in its center.
+# In the linear toys the bound could reach the likelihood because the posteriors were Gaussian. With a nonlinear decoder they need not be. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let $x$ be a noisy measurement of its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. For $x = 1.5$ the posterior is a ring. How large is the gap of the best Gaussian with independent coordinates? In two dimensions the gap can be computed on a grid. We search for the best Gaussian from two starts, on the ring and in its center.
 
 # %%
 side = torch.linspace(-4, 4, 161)
@@ -1043,7 +1043,7 @@ for times in (1, 2):
 fig
 
 # %% [markdown]
-# The best Gaussian in {numref}`fig-ring-posterior` covers a piece of the ring and avoids the rest of the plane, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
+# The best Gaussian in {numref}`fig-ring-posterior` covers a piece of the ring and leaves out the rest, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
 
 # %% tags=["nbval-check-output"]
 print(f"from a start on the ring: {ring_loss:.2f} nats; in its center: {center_loss:.1f} nats")
