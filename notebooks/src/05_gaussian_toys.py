@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Gaussian toy examples
 #
-# Take the simplest variational autoencoder: data from one Gaussian, and an encoder and a decoder that are straight lines. What will maximizing the bound do to it? Will the two noises, the encoder's and the decoder's, vanish or stay?
+# Take the simplest variational autoencoder: the data come from one Gaussian, and encoder and decoder are Gaussians whose means are straight lines. Each of the two has a standard deviation, its *noise*. When the bound is maximized, do the two noises vanish, or do they stay?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -28,6 +28,7 @@ _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
 # %% tags=["hide-input"]
+# For the first figure: the bound, derived below, and the path of an optimizer on it.
 d, mu, sigma = 3, 0.5, 1.7
 x = torch.tensor([2.1, -0.4, 1.9])
 
@@ -80,27 +81,21 @@ landscape(axes)
 fig
 
 # %% [markdown]
-# {numref}`fig-ridge` tells the whole story. Its axes are the standard deviations of the two noises: the encoder's $t$, and the decoder's $s$ in units of the data's standard deviation $\sigma$. The darker, the higher the bound. A published tutorial stops at the cross and concludes that the noises stay, so that maximizing the bound is not the same as maximizing the likelihood. The line shows where an optimizer goes from there: the conclusion is wrong, and it matters, because the equality of the two is what the bound is for.
+# {numref}`fig-ridge` shows the answer. Its axes are the encoder's standard deviation $t$ and the decoder's standard deviation $s$, the latter in units of the data's standard deviation $\sigma$; where it is darker, the bound is higher. A published tutorial stops at the cross. It concludes that the noises stay, and therefore that maximizing the bound differs from maximizing the likelihood. The orange line shows where an optimizer goes from the cross: to the corner, where the bound reaches the likelihood. The error matters, because we maximize the bound only as a substitute for the likelihood.
 #
-# This chapter solves the toys completely. Keep them at hand: on a toy with a known answer an idea, a formula or a program can be tested, and the last test of the chapter is one that a common trainer fails.
+# The chapter goes from a latent with two values to the affine model of the figure and on to the linear variational autoencoder, which has fewer latents than data dimensions. All of them can be solved in closed form, so an idea, a formula or a program can be tested on them. On the last one we test the trainer of this book, and find data on which it fails.
 
 # %% [markdown]
 # (sec-toy-codes)=
 # ## A code without randomness
 #
-# Before there is noise, recall the code that has none. The cosine transform of {ref}`chapter 1 <sec-dct>` encodes a signal $x \in \mathbb{R}^D$ as $z = C x$ with an orthonormal matrix $C$ and decodes it as $x = C^\top z$. Both directions are deterministic: $p(z \mid x)$ and $p(x \mid z)$ are point masses. If only $K$ of the coefficients are kept, the error is the energy of the dropped ones. For random signals with mean zero and covariance $\Sigma$ the expected error is
+# We begin without noise. The cosine transform of {ref}`chapter 1 <sec-dct>` encodes a signal $x \in \mathbb{R}^D$ as $z = C x$ with an orthonormal matrix $C$, so that $p(z \mid x)$ is a point mass. Keeping the first $K$ coefficients costs the energy of the others {eq}`eq-dct-error`, and since $\mathbb{E} z z^\top = C\, \Sigma\, C^\top$ for signals with mean zero and covariance $\Sigma$, the expected error is
 #
 # $$
 # \mathbb{E}\, \lVert x - \hat{x} \rVert^2 = \sum_{k > K} \big( C\, \Sigma\, C^\top \big)_{kk} \;\ge\; \sum_{k > K} \lambda_k ,
 # $$ (eq-dct-mean-error)
 #
-# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. No linear code of $K$ dimensions does better than the right side, by {prf:ref}`thm-pca`.
-#
-# :::{dropdown} Proof of the equality
-# $x - \hat{x} = \sum_{k > K} z_k c_k$ with the orthonormal rows $c_k$ of $C$, so its squared length is $\sum_{k > K} z_k^2$ (Parseval), and $\mathbb{E} z_k^2 = c_k^\top \Sigma\, c_k$. $\square$
-# :::
-#
-# For signals of 16 samples in which neighbors have correlation 0.9, the fixed cosines lose hardly more than the best linear code, which has to know $\Sigma$. The check rejects a code that drops samples of the signal instead of frequencies.
+# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9, the cosines come close to it, as the check prints. It rejects a code that drops samples instead of frequencies.
 
 # %% tags=["nbval-check-output"]
 D, K = 16, 4
@@ -118,9 +113,7 @@ verify("eq-dct-mean-error", least, dropped, at_most(0))
 print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():.0f}")
 
 # %% [markdown]
-# Such a code has no probability for $x$. To get one, the latent needs a distribution, and encoder and decoder need to be distributions too. The smallest example has a latent with two values.
-#
-# **What you can say now.** A deterministic code has an error, but no likelihood.
+# **What you can say now.** A deterministic code has an error, but it assigns no probability to $x$. For a likelihood, the latent, the encoder and the decoder need to be distributions.
 #
 # *Sources: D02.*
 
@@ -128,13 +121,13 @@ print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():
 # (sec-toy-mixture)=
 # ## A latent with two values
 #
-# Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and $x$ given $z$ Gaussian with mean $m_z$ and variance 1. The evidence is the mixture
+# The smallest latent variable model has a latent with two values. It already shows that an encoder must be a distribution. Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and let $x$ given $z$ be Gaussian with mean $m_z$ and variance 1. The evidence is the mixture
 #
 # $$
 # p(x) = \pi_1\, \mathcal{N}(x; m_1, 1) + \pi_2\, \mathcal{N}(x; m_2, 1) .
 # $$ (eq-toy-mixture)
 #
-# Decoding is easy: sample from the component that $z$ names. Encoding means inferring $z$ from $x$. Bayes' rule gives the {term}`posterior`, and averaged over all $x$ it must return the prior,
+# Decoding means sampling from the component that $z$ names. Encoding means inferring $z$ from $x$: Bayes' rule gives the {term}`posterior`. Its average over all $x$ is the prior,
 #
 # $$
 # \mathbb{E}_{p(x)}\, p(z \mid x) = p(z) .
@@ -144,7 +137,7 @@ print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():
 # $\int p(x)\, p(z \mid x)\, \mathrm{d}x = \int p(x, z)\, \mathrm{d}x = p(z)$. $\square$
 # :::
 #
-# The checks sample pairs. The distribution function of the mixture at five points must match the samples, and the average posterior the prior. Rejected are equal weights, a variance of 2 in the second component, and, for the average posterior, the shares of the most probable $z$, which come next.
+# The checks sample pairs $(z, x)$ and compare them with the mixture's distribution function at five points, and the average posterior with the prior. The second check rejects the shares with which each $z$ is the most probable one.
 
 # %% tags=["nbval-check-output"]
 weights, means = torch.tensor([0.9, 0.1]), torch.tensor([0.0, 1.0])
@@ -170,13 +163,13 @@ wrong = {"shares of the MAP": map_shares, "equal weights": torch.full((2,), 0.5)
 verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **The most probable value is not a sample.** A tutorial proposes to encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. As an answer to "which one was it?" this is fine. As an encoder it is not: it changes the distribution of the latent. With weights 0.9 and 0.1 and means 0 and 1, the second component wins only where $x > \frac12 + \log 9$, and
+# **The most probable value is not a sample.** A tutorial proposes to encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. The MAP estimate is a good answer to the question which component produced $x$. As an encoder it is wrong, because the codes of the data then no longer have the distribution of the prior. With weights 0.9 and 0.1 and means 0 and 1, the second component is the more probable one only where $x > \frac12 + \log 9$, and
 #
 # $$
 # \Pr(\text{MAP says } 2) = \pi_1\, \Phi\big( {-\tfrac12} - \log 9 \big) + \pi_2\, \Phi\big( \tfrac12 - \log 9 \big) \approx 0.008 ,
 # $$ (eq-map-share)
 #
-# although one in ten comes from it; $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$. An encoder that *samples* from the posterior gives the latent its right distribution.
+# where $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$. One $x$ in ten comes from the second component, but fewer than one in a hundred are encoded as 2. An encoder that *samples* from the posterior gives the codes the right distribution, by {eq}`eq-average-posterior`. The cell below counts both kinds of code.
 #
 # :::{dropdown} Proof
 # $\pi_2\, e^{-(x - 1)^2 / 2} > \pi_1\, e^{-x^2 / 2}$ means $x - \frac12 > \log 9$. Under component $z$, $x > \frac12 + \log 9$ has the probability $\Phi(m_z - \frac12 - \log 9)$. $\square$
@@ -192,21 +185,21 @@ drawn = torch.bernoulli(posteriors[:, 1])
 print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 0.1).item() < 0.004)
 
 # %% [markdown]
-# **What you can say now.** The posterior averages to the prior. Its most probable value does not.
+# **What you can say now.** The average of the posterior over the data is the prior. Codes made of the most probable values have another distribution.
 #
 # *Sources: D04.*
 
 # %% [markdown]
 # (sec-affine-vae)=
-# ## Straight lines
+# ## An affine encoder and decoder
 #
-# Now the toy of the opening. The data are $x \sim \mathcal{N}(\mu, \sigma^2 I)$ in $d$ dimensions, the latent has $d$ dimensions too, with the prior $\mathcal{N}(0, I)$. (Fewer latents than dimensions come in {ref}`sec-linear-vae`.) Encoder and decoder are affine, each with one constant noise:
+# For the toy of the opening, this section writes the bound in closed form and finds the best encoder for a given decoder. The data are $x \sim \mathcal{N}(\mu, \sigma^2 I)$ in $d$ dimensions. The latent has $d$ dimensions too, with the prior $\mathcal{N}(0, I)$. (Fewer latents than dimensions come in {ref}`sec-linear-vae`.) Encoder and decoder have affine means and one constant standard deviation each:
 #
 # $$
 # q_\phi(z \mid x) = \mathcal{N}\big( z;\; a x + b,\; t^2 I \big), \qquad p_\theta(x \mid z) = \mathcal{N}\big( x;\; c z + v,\; s^2 I \big) ,
 # $$ (def-affine-vae)
 #
-# so $\phi = (a, b, t)$ and $\theta = (c, v, s)$. (The tutorial prints the decoder with the letters $x$ and $z$ exchanged, entry E20. A decoder is a distribution of $x$.) Every expectation in the bound is that of a square, so no sampling is needed. With $m = a x + b$,
+# so $\phi = (a, b, t)$ and $\theta = (c, v, s)$. (The tutorial prints the decoder with the letters $x$ and $z$ exchanged, entry E20. A decoder is a distribution of $x$.) The bound contains only expectations of squares, so it can be computed without sampling. With $m = a x + b$,
 #
 # $$
 # \begin{aligned}
@@ -219,7 +212,7 @@ print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 
 # The first line is $\mathbb{E}_q \log p_\theta(x \mid z)$: with $z = m + t \varepsilon$ the residual is $x - c m - v - c t \varepsilon$, and its expected square is $\lVert x - c m - v \rVert^2 + d c^2 t^2$. The second line is the KL {eq}`eq-kl-diagonal`. $\square$
 # :::
 #
-# The second line comes with a minus sign. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6). Samples decide; they also reject the bound without the term $d c^2 t^2$, which forgets that $z$ is random.
+# The second line, the KL, is subtracted. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6). The check compares the formula with samples. It rejects the plus sign, and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
 
 
 # %%
@@ -249,7 +242,7 @@ verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects
 # a = \frac{c}{c^2 + s^2}, \qquad b = - \frac{c\, v}{c^2 + s^2}, \qquad t^2 = \frac{s^2}{c^2 + s^2} .
 # $$ (eq-affine-posterior)
 #
-# The slope is *not* $1 / c$: the posterior shrinks towards the prior mean, since part of what we see is noise. With these values the bound is the evidence of the model, exactly. An optimizer finds them; the check rejects the encoder that inverts the decoder.
+# The slope is *not* $1 / c$: the posterior mean is shrunk towards the prior mean, because part of the deviation of $x$ from $v$ is noise. With these values the bound equals the log-evidence of the model. An optimizer finds the same encoder; the check rejects the one that inverts the decoder.
 
 # %% tags=["nbval-check-output"]
 many = mu + sigma * torch.randn(50, d)
@@ -286,9 +279,9 @@ _ = axes.legend(handles=axes.get_lines()[-2:], loc="lower right")
 fig
 
 # %% [markdown]
-# {numref}`fig-shrinkage` shows why: at a given $x$ on the right, more of the $z$ that could have made it lie below the dashed line than above, because smaller $\lvert z \rvert$ are more frequent.
+# {numref}`fig-shrinkage` shows why. For a given $x$ on the right, most of the $z$ that could have produced it lie below the dashed line, because the prior makes smaller $\lvert z \rvert$ more frequent.
 #
-# **What you can say now.** The best encoder of an affine model is affine and shrinks; with it the bound is the evidence.
+# **What you can say now.** The best encoder of an affine model is affine and shrinks towards the prior mean. With this encoder the bound is the log-evidence.
 #
 # *Sources: D05.*
 
@@ -296,19 +289,19 @@ fig
 # (sec-known-posterior)=
 # ## If the encoder were known
 #
-# Which decoder is right? One that turns $\mathcal{N}(0, I)$ into the data, $x = \sigma z + \mu$ without any noise. Its posterior is deterministic too: $z = u$ with
+# The tutorial first assumes that the encoder is known and maximizes the reconstruction term alone. This section shows why that fails. One decoder that turns $\mathcal{N}(0, I)$ into the data is $x = \sigma z + \mu$, without any noise. Its posterior is deterministic too: $z = u$ with
 #
 # $$
 # u = \frac{x - \mu}{\sigma} .
 # $$ (def-toy-u)
 #
-# Suppose that we knew this encoder, and maximized the reconstruction term over the decoder. With $t = 0$ and $m = u$ that term is
+# With this encoder, so with $t = 0$ and $m = u$, the reconstruction term of a decoder with parameters $c, v, s$ is
 #
 # $$
 # \log \mathcal{N}\big( x;\; c u + v,\; s^2 I \big) = - \frac{d}{2} \log 2 \pi - d \log s - \frac{\lVert x - c u - v \rVert^2}{2 s^2} .
 # $$ (eq-delta-reconstruction)
 #
-# The tutorial forgets the factor $d$ twice. The error grows with $d - 1$: about half a nat below, hundreds for an image of 784 pixels with the same noise (entry E8).
+# The tutorial omits the factor $d$ in the first two terms, an error of $(d - 1) \big( \frac12 \log 2 \pi + \log s \big)$ nats (entry E8), which the check rejects.
 
 # %% tags=["nbval-check-output"]
 u, small = (x - mu) / sigma, 0.3
@@ -320,13 +313,13 @@ decoded = MultivariateNormal(c * u + v, small**2 * torch.eye(d))
 verify("eq-delta-reconstruction", decoded.log_prob(x), right, rejects=printed)
 
 # %% [markdown]
-# What maximizes it? For *one* $x$ the square vanishes for every $c$, if only $v = x - c u$; a single data point cannot tell slope from offset. Over all $x$ the expected square is
+# Which decoder maximizes this term? For *one* $x$ the square vanishes for every slope $c$ if the offset is $v = x - c u$, so a single data point does not determine the decoder. Over all $x$ the expected square is
 #
 # $$
 # \mathbb{E}\, \lVert x - c u - v \rVert^2 = d\, (\sigma - c)^2 + \lVert \mu - v \rVert^2 ,
 # $$ (eq-all-x)
 #
-# and only $c = \sigma$, $v = \mu$ make it zero. Then $- d \log s$ is left, which grows without limit for $s \to 0$: there is a supremum, $+ \infty$, and no maximum. And it is the wrong objective. The KL from the prior, which we left out, grows at the same rate when $t \to 0$.
+# and only $c = \sigma$, $v = \mu$ make it zero. The term $- d \log s$ then grows without limit as $s \to 0$: there is a supremum, $+ \infty$, and no maximum. The reason is that half of the objective is missing. The bound also subtracts the KL from the prior, which grows like $- d \log t$ as $t \to 0$.
 #
 # :::{dropdown} Proof
 # $x - c u - v = (\sigma - c)\, u + (\mu - v)$ with $u \sim \mathcal{N}(0, I)$; the mixed term has expectation zero. $\square$
@@ -343,7 +336,7 @@ for slope in (0.2, 1.7, 5.0):
     print(f"slope {slope}: reconstruction of this one x {one:.4f}")
 
 # %% [markdown]
-# A formal remark. One reads that the encoder should become the deterministic posterior, so that the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ vanishes. But the KL of any $\mathcal{N}(u, t^2 I)$ with $t > 0$ from a point mass is infinite, however small $t$ is. Going to the limit with the encoder alone leads nowhere. Both noises must go together.
+# The tutorial also lets the encoder's noise alone go to zero, so that the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ to the deterministic posterior vanishes. But the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$, as the cell below shows by narrowing the posterior step by step. Both noises must go to zero together.
 
 # %% tags=["nbval-check-output"]
 for tau in (1e-1, 1e-2, 1e-3):
@@ -351,7 +344,7 @@ for tau in (1e-1, 1e-2, 1e-3):
     print(f"encoder's noise 0.1, posterior's {tau:g}: gap {gap:.1f} nats")
 
 # %% [markdown]
-# **What you can say now.** Reconstruction alone has no maximum, and one data point does not determine a decoder.
+# **What you can say now.** The reconstruction term alone has no maximum, and one data point does not determine a decoder.
 #
 # *Sources: D09.*
 
@@ -359,7 +352,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # (sec-ridge)=
 # ## The ridge
 #
-# Fix the means where they should be, $q = \mathcal{N}(u, t^2 I)$ and $p_\theta(x \mid z) = \mathcal{N}(\sigma z + \mu, s^2 I)$, and let only the noises be free. Then {eq}`eq-affine-elbo` becomes
+# So we return to the whole bound, and ask what it says about the two noises. Fix the means at those of the noiseless model, $q = \mathcal{N}(u, t^2 I)$ and $p_\theta(x \mid z) = \mathcal{N}(\sigma z + \mu, s^2 I)$, and let only $t$ and $s$ be free. Then {eq}`eq-affine-elbo` becomes
 #
 # $$
 # \begin{aligned}
@@ -368,7 +361,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # \end{aligned}
 # $$ (eq-ridge-elbo)
 #
-# The tutorial now maximizes one term after the other. The KL is least at $t = 1$. With that $t$, the reconstruction is best at $s = \sigma$. So, it concludes, the encoder and the decoder have a finite variance: the noises stay. But $t$ occurs in *both* terms. The two have to be maximized together (entry E5).
+# The tutorial maximizes one term after the other. The KL is least at $t = 1$. With that $t$, the reconstruction term is largest at $s = \sigma$. From this it concludes that both noises stay. But $t$ occurs in *both* terms, so the two terms have to be maximized together (entry E5).
 #
 # :::{prf:theorem} The ridge
 # :label: thm-ridge
@@ -384,7 +377,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # \mathrm{ELBO}(t, \sigma t) = \log p(x) - \frac{d\, t^2}{2} .
 # $$ (eq-ridge-value)
 #
-# So the supremum of the bound is $\log p(x)$. It is approached for $t \to 0$ and $s = \sigma t \to 0$, where encoder and decoder become deterministic. It is not attained.
+# So the supremum of the bound is $\log p(x)$. It is approached for $t \to 0$ and $s = \sigma t \to 0$, where encoder and decoder become deterministic, and it is not attained.
 # :::
 #
 # :::{dropdown} Proof
@@ -405,15 +398,15 @@ stays = {"E5": (log_p - d / 2).expand(5)}
 verify("eq-ridge-value", bound(t, sigma * t), value, rejects=stays)
 
 # %% [markdown]
-# That a learned decoder variance goes to zero at the optimum, with the encoder's variance in step, is what {cite:t}`dai2019` prove for far more general models; the ridge is their theorem in its smallest case.
+# {cite:t}`dai2019` prove for far more general models that a learned decoder variance goes to zero at the optimum, together with the encoder's variance. The ridge is the smallest case of their theorem.
 #
-# At the tutorial's point $(1, \sigma)$ the bound is $d / 2$ nats below $\log p(x)$, and it is not even a stationary point. The gradient there is
+# At the tutorial's point $(1, \sigma)$ the bound is $d / 2$ nats below $\log p(x)$, and the point is not stationary. The gradient there is
 #
 # $$
 # \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
 # $$ (eq-gradient-at-one)
 #
-# An optimizer that starts there moves down the ridge at once; in {numref}`fig-ridge` it was Adam. The bound at the end of that path is printed, and the next figure shows the gradient, with long arrows shortened.
+# An optimizer that starts there follows the ridge towards the corner; in {numref}`fig-ridge` it was Adam. {numref}`fig-ridge-field` shows the gradient over the whole plane.
 
 # %% tags=["nbval-check-output"]
 here = torch.tensor(1.0), torch.tensor(sigma)
@@ -437,7 +430,7 @@ words = {**both_noises, "axes": axes, "num": 14}
 plots.vector_field(direction, corner, log_prob=over_plane, **words)
 
 # %% [markdown]
-# Move along the ridge of {numref}`fig-ridge-field` with the slider. On the left is the place. On the right, two hundred data points are encoded, sampled, decoded and sampled again: one coordinate of what comes out, against what went in.
+# The slider moves along this ridge. The left panel marks the place. The right panel shows one coordinate of two hundred data points after encoding and decoding with both noises, against its value before. The smaller the noises, the closer the two are.
 
 
 # %%
@@ -466,7 +459,7 @@ Slider(
 )
 
 # %% [markdown]
-# **Where do the lost nats go?** Averaged over the data, $d t^2 / 2$ is lost in two places. The model is too wide: with $c = \sigma$ and noise $s$ it produces variance $\sigma^2 + s^2$. And the encoder is not the model's posterior: it does not shrink.
+# **Where are the $d t^2 / 2$ nats lost?** Averaged over the data, there are two losses. First, the model is too wide: with $c = \sigma$ and noise $s$ it produces the variance $\sigma^2 + s^2$. Second, the encoder is not the model's posterior, because its mean is not shrunk.
 #
 # $$
 # \begin{aligned}
@@ -501,15 +494,15 @@ both = torch.stack([to_model, to_posterior])
 verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=swapped)
 
 # %% [markdown]
-# **What you can say now.** With the means fixed, the bound rises to $\log p(x)$ as both noises vanish together. Maximizing its terms one by one stops too early.
+# **What you can say now.** With the means fixed, the bound rises to $\log p(x)$ as both noises vanish together. Maximizing its terms one after the other misses this supremum.
 #
 # *Sources: D07, D10.*
 
 # %% [markdown]
 # (sec-whole-family)=
-# ## Free the means, and the truth is everywhere
+# ## Free means: a family of optimal models
 #
-# The limit $t \to 0$ was needed only because the means were fixed by hand. Free them, and *every* noise level is as good as any other. Choose any $s$ between 0 and $\sigma$, let the decoder scale by less, and let the encoder be the posterior:
+# The limit $t \to 0$ was needed only because the means were fixed by hand. If they are free as well, every noise level up to $\sigma$ reaches the same bound, and the maximum is attained. Choose any $s$ between 0 and $\sigma$, reduce the decoder's slope so that the variance of $x$ is right, and let the encoder be the posterior:
 #
 # $$
 # c = \sqrt{\sigma^2 - s^2}, \quad v = \mu, \quad q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \mathrm{ELBO}(x) = \log p(x) .
@@ -522,12 +515,12 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 # All these models have the same bound. They differ in how much information the latent carries. The {term}`rate`, the expected KL from the prior, is
 #
 # $$
-# \mathbb{E}\, D_{\mathrm{KL}}(q_\phi \,\Vert\, p) = d \log \frac{\sigma}{s} ,
+# \mathbb{E}\, D_{\mathrm{KL}}(q_\phi \,\Vert\, p) = d \log \frac{\sigma}{s} .
 # $$ (eq-family-rate)
 #
-# anything from infinity, at $s \to 0$, the deterministic code, to zero at $s = \sigma$. There $c = 0$: the decoder ignores $z$, the encoder returns the prior. This is {term}`posterior collapse`, and here it is *not* a failure of optimization. It is a global maximum of the bound. The bound measures how well the model fits; it does not measure how much the latent is used. {cite:t}`alemi2018` make this the starting point for choosing a rate on purpose.
+# It goes to infinity as $s \to 0$, where the code becomes deterministic, and it is zero at $s = \sigma$. There $c = 0$: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`. Here it is *not* a failure of optimization but a global maximum of the bound. The bound measures how well the model fits the data; it does not measure how much the latent is used. {cite:t}`alemi2018` therefore propose to choose the rate on purpose.
 #
-# One reads that the KL from the prior says how good the encoder is. It does not. An encoder is good if it is close to the *posterior*; all encoders of this family are perfect, and their KL from the prior takes every value. Zero means collapse.
+# For the same reason the KL from the prior does not say how good the encoder is. An encoder is good if it is close to the *posterior*. All encoders of this family are exact, and their KL from the prior takes every value.
 #
 # :::{dropdown} Proof of the rate
 # With $c^2 + s^2 = \sigma^2$, {eq}`eq-affine-posterior` gives $t = s / \sigma$, and a posterior mean with $\mathbb{E} \lVert m \rVert^2 = d\, c^2 / \sigma^2 = d (1 - t^2)$. So the KL is $\frac12 ( d t^2 - d + d (1 - t^2) - 2 d \log t ) = - d \log t$. $\square$
@@ -564,7 +557,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-family` explains much of what goes on in later chapters. Where the decoder is strong enough to do without $z$, nothing in the bound puts information into $z$ {cite:p}`chen2017`. If we want an informative latent, we must say so: by fixing the decoder's noise, for instance.
+# {numref}`fig-family` shows the two terms trading places at a constant bound. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, nothing in the bound puts information into $z$ {cite:p}`chen2017`. If we want an informative latent, we have to ask for it, for instance by fixing the decoder's noise.
 #
 # **What you can say now.** Models with the same likelihood and the same bound can have any rate. Collapse can be a global maximum.
 
@@ -572,7 +565,7 @@ plots.curves(
 # (sec-sigma-dec)=
 # ## The decoder's noise sets the rate
 #
-# So fix $\sigma_{\text{dec}} = s$, and see what the bound does with data whose directions differ. Let the coordinates of $x$ be independent, with means zero and variances $\lambda_1 \ge \lambda_2 \ge \dots$. Each has one latent, and encoder and decoder are linear, coordinate by coordinate, with the decoder's slopes $w_j$.
+# We now fix the decoder's standard deviation, $\sigma_{\text{dec}} = s$, and ask which directions of the data the latents then describe, and how accurately. Let the coordinates of $x$ be independent, with means zero and variances $\lambda_1 \ge \lambda_2 \ge \dots$. Each coordinate has its own latent $z_j$, and encoder and decoder are linear, coordinate by coordinate, with the decoder's slopes $w_j$.
 #
 # :::{prf:theorem} Water-filling
 # :label: thm-water-filling
@@ -587,7 +580,7 @@ plots.curves(
 # Let the decoder scale by $w$, and drop the index. With the posterior as encoder the expected bound is $\mathbb{E} \log \mathcal{N}(x; 0, w^2 + s^2)$, largest where $w^2 + s^2$ is as close to $\lambda$ as it can be: $w^2 = \max(\lambda - s^2, 0)$. If $\lambda > s^2$, the encoder has mean $w x / \lambda$ and variance $s^2 / \lambda$, so $\delta = \lambda (1 - w^2 / \lambda)^2 + w^2 s^2 / \lambda = s^4 / \lambda + (\lambda - s^2) s^2 / \lambda = s^2$, and the rate is {eq}`eq-family-rate`. Else $w = 0$. $\square$
 # :::
 #
-# This is Shannon's answer to the question how many nats are needed to describe Gaussian data up to a given error {cite:p}`cover2006`. Pour water up to the level $s^2$: where $\lambda_j$ is higher, it costs $R_j$ nats to bring the error down to the level; what lies below is not described at all, its latent is *collapsed*. For Gaussian data, the best linear variational autoencoder lies on Shannon's curve: no code has less rate for this distortion. The weight $\beta$ of a {term}`beta-VAE` adds nothing new here: it only changes the level {cite:p}`alemi2018`,
+# These are the values of *reverse water-filling*, Shannon's answer to the question how many nats are needed to describe Gaussian data up to a given error {cite:p}`cover2006`. Think of $s^2$ as a water level. A coordinate with $\lambda_j > s^2$ costs $R_j$ nats, which bring its error down to the level. A coordinate with $\lambda_j \le s^2$ is not described at all; its latent is *collapsed*. So for Gaussian data the best linear variational autoencoder lies on the rate-distortion curve: no code has less rate at this distortion. The weight $\beta$ of a {term}`beta-VAE` has the same effect here as a larger variance, since it only changes the level {cite:p}`alemi2018`,
 #
 # $$
 # \text{reconstruction} - \beta \cdot \text{rate}, \text{ with noise } s^2: \quad \text{water level } \beta s^2 .
@@ -597,7 +590,7 @@ plots.curves(
 # Divide by $\beta$: apart from a constant, $- \lVert x - \hat x \rVert^2 / 2 \beta s^2$ is the log-likelihood with variance $\beta s^2$. $\square$
 # :::
 #
-# An optimizer that knows none of this finds the same rates and distortions, for $\beta = 1$ and $\beta = 3$. Rejected are levels without collapse, and the error of the decoded posterior mean.
+# The check maximizes the objective numerically, for $\beta = 1$ and $\beta = 3$. It rejects the formula without collapse, where the error is the level everywhere, and the error of the decoded posterior mean.
 
 
 # %%
@@ -651,7 +644,7 @@ def water(level):
 
 
 # %% [markdown]
-# Move the level. Left: what is under water stays as error. Right: what the rest costs. A latent collapses when its coordinate goes under.
+# The slider moves the level. In the left panel the blue part of each variance stays as error. The right panel shows the rate of each coordinate, which is zero as soon as the level covers its variance: the latent has collapsed.
 
 # %%
 Slider(
@@ -665,19 +658,19 @@ Slider(
 
 
 # %% [markdown]
-# **A scale that many set without knowing.** Much code minimizes the sum of squared errors plus the KL, and many believe that there is no $\sigma_{\text{dec}}$ in it. There is:
+# **The variance hidden in a squared error.** Much code minimizes the sum of squared errors plus the KL. No $\sigma_{\text{dec}}$ is written there, but one is implied:
 #
 # $$
 # \lVert x - \hat{x} \rVert^2 + \mathrm{KL} = - \log \mathcal{N}\big( x; \hat{x}, \tfrac12 I \big) + \mathrm{KL} - \frac{D}{2} \log \pi .
 # $$ (eq-sum-of-squares)
 #
-# The variance is one half. If the squares are averaged over the $D$ dimensions instead, it is $D / 2$: for an image of 28 x 28 pixels 392. If pixels lie between 0 and 1, each has a variance of at most $1/4$, all together at most $D/4$. So no direction whatever rises above a water level of $D/2$: a linear model collapses completely. It is an easy way to lose all latents without noticing {cite:p}`rybkin2021`.
+# The variance is one half. If the squares are averaged over the $D$ dimensions instead, it is $D / 2$, which is 392 for an image of 28 x 28 pixels:
 #
 # $$
 # \frac1D \lVert x - \hat{x} \rVert^2 = - \log \mathcal{N}\big( x; \hat{x}, \tfrac{D}{2} I \big) - \frac{D}{2} \log \pi D .
 # $$ (eq-mean-of-squares)
 #
-# The checks reject the values without the constants, and those of variance 1, the usual belief. For a fixed $\sigma_{\text{dec}}$ the constants do not matter to the optimizer, but without them the loss is not a bound on $\log p(x)$.
+# This is an easy way to lose all latents without noticing {cite:p}`rybkin2021`. A pixel between 0 and 1 has a variance of at most $1/4$, and all pixels together have at most $D/4$. So the variance in any direction is below the water level $D/2$, and a linear model collapses completely. The checks reject the values without the constants, and those of variance 1. For a fixed $\sigma_{\text{dec}}$ the constants do not matter to the optimizer, but without them the loss is not a bound on $\log p(x)$.
 
 # %% tags=["nbval-check-output"]
 D = 784
@@ -698,7 +691,7 @@ wrong = {"no constant": nll_of(D / 2), "variance 1": nll_of(1.0) - D / 2 * math.
 verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 
 # %% [markdown]
-# **Let the model choose.** If $\sigma_{\text{dec}}$ is learned together with the rest, its best value is the root mean square residual,
+# **A learned variance.** If $\sigma_{\text{dec}}$ is learned together with the other parameters, its best value is the root mean square residual,
 #
 # $$
 # \sigma_{\text{dec}}^2 = \frac{1}{D}\, \mathbb{E}\, \lVert x - \hat{x} \rVert^2 ,
@@ -710,7 +703,7 @@ verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 # $- D \log s - r / 2 s^2$, with the mean square $r$, has the derivative $- D / s + r / s^3$, positive before $s^2 = r / D$ and negative after. $\square$
 # :::
 #
-# The constant $- D \log s$ must stay in the loss: without it the loss falls forever as $s$ grows. For the affine model above an optimizer maximizes the closed bound over $s$, and samples estimate the residual. Rejected is the residual of the decoded posterior mean.
+# The term $D \log s$ must then stay in the loss; without it the loss decreases without end as $s$ grows. The check compares sampled residuals with the $s$ that maximizes the closed bound of the affine model, and rejects the residual of the decoded posterior mean.
 
 # %% tags=["nbval-check-output"]
 a, b, t, c, v = 0.4, -0.1, 0.6, 1.5, 0.3
@@ -723,10 +716,10 @@ residuals = (x_some - c * z - v).square().mean(1)
 mean_code = {"decoded posterior mean": learned - (c * t) ** 2}
 verify("eq-learned-sigma", residuals, learned, monte_carlo, rejects=mean_code)
 without = square / (2 * torch.tensor([1.0, 10.0, 100.0]) ** 2)
-print("falls forever without the constant:", bool((without.diff() < 0).all()))
+print("without the constant the loss falls as s grows:", bool((without.diff() < 0).all()))
 
 # %% [markdown]
-# **What you can say now.** The decoder's variance decides which directions get a latent. A squared error always has such a variance in it, stated or not.
+# **What you can say now.** The decoder's variance decides which directions of the data get a latent. Every squared error implies such a variance, whether it is stated or not.
 #
 # *Sources: D17.*
 
@@ -734,13 +727,13 @@ print("falls forever without the constant:", bool((without.diff() < 0).all()))
 # (sec-linear-vae)=
 # ## The linear VAE is probabilistic PCA
 #
-# The last toy is a full-grown one, with fewer latents than dimensions: $x \in \mathbb{R}^D$, $z \in \mathbb{R}^d$ with $d < D$, and
+# The last toy has fewer latents than data dimensions, like most autoencoders: $x \in \mathbb{R}^D$, $z \in \mathbb{R}^d$ with $d < D$, and
 #
 # $$
 # p(z) = \mathcal{N}(0, I), \qquad p_\theta(x \mid z) = \mathcal{N}(W z + \mu,\; s^2 I) .
 # $$ (def-ppca)
 #
-# As a latent variable model it is {term}`probabilistic PCA` {cite:p}`tipping1999`, and its likelihood can be maximized in closed form. As a {term}`VAE` it has an encoder $q_\phi(z \mid x) = \mathcal{N}(V x + e,\, \operatorname{diag} \tau^2)$ and is trained by the bound with stochastic gradients. Do the two agree?
+# As a latent variable model it is {term}`probabilistic PCA` {cite:p}`tipping1999`, whose likelihood can be maximized in closed form. As a {term}`VAE` it also has an encoder $q_\phi(z \mid x) = \mathcal{N}(V x + e,\, \operatorname{diag} \tau^2)$, and it is trained by stochastic gradients of the bound. We ask two questions: do bound and likelihood have the same maximum, and does training reach it?
 #
 # :::{prf:theorem} Maximum likelihood
 # :label: thm-ppca
@@ -767,7 +760,7 @@ print("falls forever without the constant:", bool((without.diff() < 0).all()))
 # *Which $K$?* Suppose a dropped $\lambda_m$ exceeds a kept $\lambda_k$. As a function of the value $y$ that is dropped, with the other dropped ones of sum $T_0$ fixed, $-2 L$ is $h(y) = n \log (T_0 + y) - \log y$ plus a constant, and $h'(y) > 0$ where $(n - 1)\, y > T_0$. Now $\lambda_k > s^2 = (T_0 + \lambda_m) / n > (T_0 + \lambda_k) / n$, so this holds from $y = \lambda_k$ on: dropping $\lambda_k$ instead of $\lambda_m$ is better. So the largest are kept. And as many as possible: by Jensen's inequality $n \log (T / n) \ge \log \lambda + (n - 1) \log \frac{T - \lambda}{n - 1}$ for each dropped $\lambda$, so keeping one more never hurts. $\square$
 # :::
 #
-# The data are made so that their covariance is *exactly* known: in a random orientation, with given eigenvalues. The first set has eight dimensions and eigenvalues 4, 2 and six times 0.5.
+# For the checks we construct data whose empirical covariance has exactly the eigenvalues that we want, in a random orientation. The first data set has eight dimensions and eigenvalues 4, 2 and six times 0.5.
 
 
 # %%
@@ -795,7 +788,7 @@ def best_likelihood(eigenvalues, d):
 
 
 # %% [markdown]
-# An optimizer that maximizes the exact likelihood finds the values of the theorem. Rejected are the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on the rotation; there, the noise that is not subtracted is rejected.
+# The check maximizes the exact likelihood numerically. It rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; this check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -817,25 +810,25 @@ no_noise = {"noise not subtracted": (U[:, :2] * eigenvalues[:2]) @ U[:, :2].T}
 verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 
 # %% [markdown]
-# **And the bound?** Its encoder is allowed only independent latents. The posterior of the model has the precision matrix $M / s^2$ with
+# **The maximum of the bound.** The encoder's latents are independent given $x$, but those of the posterior need not be. The posterior has the precision matrix $M / s^2$ with
 #
 # $$
 # M = W^\top W + s^2 I ,
 # $$ (def-ppca-m)
 #
-# which is diagonal only for some of the rotations $Q$. With the best encoder for a given $W$ the bound falls short by
+# which is diagonal only for some of the rotations $Q$. With the best encoder for a given $W$, the bound lies below the log-likelihood by
 #
 # $$
 # \log p_\theta(x) - \max_{\phi} \mathrm{ELBO}(x) = \frac12 \Big( \sum_j \log M_{jj} - \log \det M \Big) \ge 0 ,
 # $$ (eq-rotation-gap)
 #
-# and by nothing at all where $M$ is diagonal, as for $Q = I$. So the largest bound *is* the largest likelihood: the linear variational autoencoder loses nothing. What the bound adds is a preference. The likelihood does not depend on the rotation of the latents. The bound does, because the encoder's axes are fixed: if the first $d$ eigenvalues differ, its maximum has the principal axes as latents, up to order and sign {cite:p}`lucas2019`.
+# and the gap is zero where $M$ is diagonal, as for $Q = I$. So the largest bound *is* the largest likelihood, which answers the first question. In addition the bound prefers certain axes. The likelihood does not depend on the rotation $Q$ of the latents. The bound does, because the encoder's covariance is diagonal: if the first $d$ eigenvalues differ, its maximum has the principal axes as latents, up to order and sign {cite:p}`lucas2019`.
 #
 # :::{dropdown} Proof
 # The posterior of $z$ is Gaussian with mean $M^{-1} W^\top (x - \mu)$ and covariance $s^2 M^{-1}$. The encoder can match the mean, for all $x$. The KL of $\mathcal{N}(\cdot, \operatorname{diag} \tau^2)$ from the posterior is then $\frac12 \big( \sum_j \tau_j^2 M_{jj} / s^2 - d - \sum_j \log (\tau_j^2 / s^2) - \log \det M \big)$, least at $\tau_j^2 = s^2 / M_{jj}$, where it is the right side. That it is not negative is Hadamard's inequality, or Gibbs'. $\square$
 # :::
 #
-# How strong is that preference? For two latents with the best $W$, turned by the angle $\omega$, $M$ has the eigenvalues $\lambda_1, \lambda_2$, and the gap is
+# How strong is this preference? Take two latents with the best $W$, and rotate them by the angle $\omega$. Then $M$ has the eigenvalues $\lambda_1, \lambda_2$, and the gap is
 #
 # $$
 # \frac12 \log \Big( 1 + \frac{(\lambda_1 - \lambda_2)^2}{4\, \lambda_1 \lambda_2} \sin^2 2 \omega \Big) .
@@ -845,7 +838,7 @@ verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 # $M_{11} = \lambda_1 \cos^2 \omega + \lambda_2 \sin^2 \omega$, and $M_{22}$ with the two exchanged. Their product is $\lambda_1 \lambda_2 (\cos^4 \omega + \sin^4 \omega) + (\lambda_1^2 + \lambda_2^2) \cos^2 \omega \sin^2 \omega = \lambda_1 \lambda_2 + (\lambda_1 - \lambda_2)^2 \cos^2 \omega \sin^2 \omega$, and $\det M = \lambda_1 \lambda_2$. $\square$
 # :::
 #
-# The check takes the best $W$, turns its latents by three angles, and lets an optimizer find the best variances of the encoder. The posterior is computed from the joint distribution of $x$ and $z$, without $M$. Rejected are an encoder with the posterior's own variances, and the small-angle approximation.
+# The check rotates the latents of the best $W$ by three angles and finds the encoder's best variances numerically, for a posterior computed without $M$. It rejects an encoder with the posterior's marginal variances, and the small-angle approximation.
 
 
 # %%
@@ -877,10 +870,10 @@ verify("eq-turn-gap", found, by_angle, rule, rejects={"small angle": 2 * contras
 print("nats lost by turns:", [f"{gap:.4f}" for gap in by_angle.tolist()])
 
 # %% [markdown]
-# The preference is weak: a turn by 0.3 radians costs two hundredths of a nat. An optimizer will feel other errors long before this one.
+# The preference is weak: a rotation by 0.3 radians costs two hundredths of a nat, so most other errors of the model change the loss more.
 
 # %% [markdown]
-# **The trainer on trial.** Now the trainer of this book is tested: `elbo_loss`, one sample per example, minibatches, Adam, `fit`. It knows nothing of eigenvalues. We give it two data sets. The *easy* one is that above. The *hard* one has eigenvalues 212, 32, 10.6 and five times 0.24, and three latents: long axes, little noise. For three seeds each we compute how many nats the result lies below the best likelihood, in two parts: how far the likelihood of the trained model is below its maximum, and how far the bound is below the likelihood, which is the KL of the trained encoder from the posterior of the trained model. Both are computed without sampling.
+# **Does training reach the maximum?** We test the trainer of this book: `elbo_loss` with one sample per example, minibatches, Adam, and `fit`. There are two data sets. The *easy* one is that above, with two latents. The *hard* one has eigenvalues 212, 32, 10.6 and five times 0.24, and the model three latents. We train with three seeds each, and compute how many nats the trained bound lies below the best likelihood. There are two parts: how far the likelihood of the trained model is below its maximum, and how far its bound is below its likelihood, which is the KL of the encoder from the posterior. Both are computed without sampling.
 
 # %% tags=["nbval-check-output"]
 show(elbo_loss, docstring=False)
@@ -932,7 +925,7 @@ print("no training beats the best likelihood:", all(s[0].min() > -1e-9 for s in 
 print("hard: every run more than a tenth of a nat short:", bool(short["hard"].sum(0).min() > 0.1))
 
 # %% [markdown]
-# The easy spectrum is learned to a thousandth of a nat, and no training beats the best likelihood; that would be a sure sign of an error. The hard one fails: with the same trainer and as many steps, every run ends tenths of a nat short, in the likelihood and in the gap. Nothing is wrong with the objective, whose maximum is the same as before. It is badly conditioned. The next cell writes the bound in closed form as a function of all weights and computes its Hessian at the maximum: the ratio of its largest to its smallest curvature.
+# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it (a larger value would prove an error in the code). On the hard spectrum the trainer fails: after as many steps, every run ends tenths of a nat short, in the likelihood and in the gap. The objective is not at fault, because the theorem holds for both spectra. But it is badly conditioned. To show this, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature.
 
 
 # %%
@@ -974,9 +967,9 @@ print("easy, below 3,000:", bool(conditions["easy"] < 3e3))
 print("hard, above 1,000,000:", bool(conditions["hard"] > 1e6))
 
 # %% [markdown]
-# For linear autoencoders with a weight penalty {cite:t}`bao2020` found the same: gradient methods find the axes *eventually*, after a number of steps that grows with the condition number, because turns of the latents change the loss so little. So a bound that has stopped rising quickly need not be at its maximum, and a failed trial is not always a wrong program. Here more steps, whitened data or a second-order optimizer help.
+# {cite:t}`bao2020` found the same for linear autoencoders with a weight penalty: gradient methods find the axes *eventually*, after a number of steps that grows with the condition number. So a bound that rises only slowly need not be near its maximum, and a failed test does not always mean a wrong program.
 #
-# On the easy data the latents have turned: the columns of the trained $W$ point along the two principal axes. The matrix shows the size of their cosines with all eight eigenvectors.
+# Have the latents found the principal axes? {numref}`fig-axes` shows the absolute cosines between the columns of the trained $W$ and all eight eigenvectors.
 
 # %% mystnb={"image": {"alt": "Two matrices. Above, two rows and eight columns, dark but for two bright cells: each latent points along one of the first two eigenvectors. Below, three rows and eight columns: each row has several bright cells among the first three columns."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. Below the hard data, where the axes are still mixed after the same number of steps.", "name": "fig-axes"}}
 fig, panels = plots.figure(rows=2, height=2.2)
@@ -991,7 +984,7 @@ for axes, (name, vectors) in zip(panels, (("easy", U), ("hard", hard_U)), strict
 fig
 
 # %% [markdown]
-# {numref}`fig-axes`, in words:
+# In {numref}`fig-axes` one bright cell in each row means that a latent is one axis; several bright cells mean a mixture.
 
 # %% tags=["nbval-check-output"]
 best_of = {name: matrix.max(0).values for name, matrix in cosines.items()}
@@ -1000,7 +993,7 @@ print("and not the same one:", bool((cosines["easy"][:2].max(1).values > 0.99).a
 print("hard, each latent along one axis:", bool((best_of["hard"] > 0.99).all()))
 
 # %% [markdown]
-# **What you can say now.** The linear VAE has the maximum of probabilistic PCA, and prefers the principal axes. A stochastic trainer finds them quickly only if the spectrum is benign.
+# **What you can say now.** The bound of the linear VAE has the same maximum as the likelihood of probabilistic PCA, and prefers the principal axes. A stochastic trainer finds them quickly only if the spectrum is well conditioned.
 #
 # *Sources: E02.*
 
@@ -1008,7 +1001,7 @@ print("hard, each latent along one axis:", bool((best_of["hard"] > 0.99).all()))
 # (sec-ring-posterior)=
 # ## What goes wrong: a posterior that is not Gaussian
 #
-# All of this was exact because posteriors were Gaussian. One bend in the decoder ends that. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let us see only its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. If $x = 1.5$, the posterior is a ring, and no Gaussian is a ring. How large is the gap of the best one? In two dimensions a grid is still possible, so we can look. The search starts at two places, on the ring and in its center.
+# In the linear toys the bound could reach the likelihood because the posteriors were Gaussian. With a nonlinear decoder they need not be. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let $x$ be a noisy measurement of its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. For $x = 1.5$ the posterior is a ring. How large is the gap of the best Gaussian with independent coordinates? In two dimensions the gap can be computed on a grid. We search for the best Gaussian from two starts, on the ring and in its center.
 
 # %%
 side = torch.linspace(-4, 4, 161)
@@ -1050,15 +1043,15 @@ for times in (1, 2):
 fig
 
 # %% [markdown]
-# The approximate posterior of {numref}`fig-ring-posterior` covers a piece of the ring and no more, as the reverse KL does {ref}`in chapter 2 <sec-two-directions>`. The gaps:
+# The best Gaussian in {numref}`fig-ring-posterior` covers a piece of the ring and leaves out the rest, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
 
 # %% tags=["nbval-check-output"]
 print(f"from a start on the ring: {ring_loss:.2f} nats; in its center: {center_loss:.1f} nats")
 
 # %% [markdown]
-# Three ways out: a decoder that learns to have simpler posteriors, a richer family for $q$, or several latents on top of each other, each with a simple distribution given the next. The third is the way of this book.
+# The gap can be reduced in three ways: by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
 #
-# **What you can say now.** A nonlinear decoder has posteriors outside the encoder's family, and the gap stays.
+# **What you can say now.** A nonlinear decoder can have posteriors outside the encoder's family, and then a gap remains.
 
 # %% [markdown]
 # (sec-toys-exercises)=
@@ -1091,7 +1084,7 @@ exercises.check_best_t(best_t)
 # :label: ex-best-encoder-noise-solution
 # :class: dropdown
 # ```
-# $\partial_t = - d \sigma^2 t / s^2 - d t + d / t = 0$ gives $t^2 = s^2 / (\sigma^2 + s^2)$, the variance of the posterior with $c = \sigma$. It is always below the ridge's $s / \sigma$: the two curves meet only at the corner, and so an optimizer that alternates creeps there.
+# $\partial_t\, \mathrm{ELBO} = - d \sigma^2 t / s^2 - d t + d / t = 0$ gives $t^2 = s^2 / (\sigma^2 + s^2)$, the variance of the posterior with $c = \sigma$. This $t$ is always below the ridge's $s / \sigma$. The two curves meet only at the corner, so alternating between the best $t$ and the best $s$ leads there, but slowly: each round adds 1 to $1 / t^2$.
 
 
 # %% tags=["nbval-check-output"]
@@ -1109,7 +1102,7 @@ exercises.check_best_t(best_t)
 # ```{exercise-start} The price of stopping early
 # :label: ex-stopping-price
 # ```
-# By how many nats is the bound of a 784-dimensional image short at the tutorial's point $t = 1$, $s = \sigma$? And to which $t$ on the ridge must one walk to be short by one nat only? Give both numbers.
+# By how many nats is the bound of a 784-dimensional image below $\log p(x)$ at the tutorial's point $t = 1$, $s = \sigma$? And at which $t$ on the ridge is it one nat below? Give both numbers.
 
 # %% tags=["nbval-check-output"]
 answer = ...
@@ -1196,10 +1189,10 @@ exercises.check_water((2 * math.log(2), 1.25))
 # ```
 
 # %% [markdown]
-# ```{exercise-start} How many latents stay alive
+# ```{exercise-start} How many latents stay active
 # :label: ex-alive
 # ```
-# Write a function that returns how many latents of a linear $\beta$-VAE stay alive: `eigenvalues` of the data's covariance, the fixed variance `s2` of the decoder's noise, and `beta`. There are as many latents as eigenvalues.
+# Write a function that returns how many latents of a linear $\beta$-VAE do not collapse, given the `eigenvalues` of the data's covariance, the fixed variance `s2` of the decoder's noise, and `beta`. There are as many latents as eigenvalues.
 
 
 # %% tags=["nbval-check-output"]
@@ -1217,7 +1210,7 @@ exercises.check_alive(num_alive)
 # :label: ex-alive-solution
 # :class: dropdown
 # ```
-# Those above the water level $\beta s^2$ of {eq}`eq-beta-level`.
+# Count the eigenvalues above the water level $\beta s^2$ of {eq}`eq-beta-level`.
 
 
 # %% tags=["nbval-check-output"]
@@ -1232,7 +1225,7 @@ exercises.check_alive(num_alive)
 # ```
 
 # %% [markdown]
-# ```{exercise-start} The noise that a library hides
+# ```{exercise-start} The variance hidden in a loss
 # :label: ex-hidden-sigma
 # ```
 # A program minimizes `mse + kl_weight * kl`, with `mse` averaged over the $D$ dimensions and `kl` summed over the latents. Dividing the loss by `kl_weight` makes it minus a bound, up to a constant. Which variance $\sigma_{\text{dec}}^2$ does that bound have? Write it as a function of $D$ and the weight.
@@ -1272,11 +1265,11 @@ exercises.check_hidden(hidden_variance)
 # ## Summary
 #
 # - A deterministic code has no likelihood. A latent with two values already needs an encoder that samples: the most probable value gives the latent the wrong distribution {eq}`eq-map-share`.
-# - In the affine toy the bound is known {eq}`eq-affine-elbo`. With fixed means its supremum lies at the end of a ridge {eq}`eq-ridge-value`, where both noises vanish. Maximizing one term after the other is not the same as maximizing both together.
-# - With free means every noise level reaches $\log p(x)$ {eq}`eq-whole-family`. The bound does not measure how much the latent is used; collapse can be a global maximum.
-# - The decoder's noise sets the balance of rate and distortion {eq}`eq-water-filling`, and so does $\beta$ {eq}`eq-beta-level`. Every sum of squares hides a $\sigma_{\text{dec}}$ {eq}`eq-sum-of-squares`.
-# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood`, with the principal axes as a weak preference {eq}`eq-turn-gap`. On a badly conditioned spectrum a stochastic trainer does not reach the maximum in the same number of steps.
+# - The bound of the affine toy is known in closed form {eq}`eq-affine-elbo`. With fixed means its supremum lies at the end of a ridge {eq}`eq-ridge-value`, where both noises vanish. Maximizing one term after the other is not the same as maximizing both together.
+# - With free means every noise level up to the data's standard deviation reaches $\log p(x)$ {eq}`eq-whole-family`. The bound does not measure how much the latent is used, and collapse can be a global maximum.
+# - The decoder's noise sets the balance of rate and distortion {eq}`eq-water-filling`, and so does $\beta$ {eq}`eq-beta-level`. Every sum of squares implies a $\sigma_{\text{dec}}$ {eq}`eq-sum-of-squares`.
+# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood` with a weak preference for the principal axes {eq}`eq-turn-gap`. On a badly conditioned spectrum a stochastic trainer does not reach the maximum in the same number of steps.
 #
-# **What the sources say, and where they need care.** The tutorial maximizes the two terms of the bound one after the other (E5), loses a factor $d$ and takes a supremum for a maximum (E8), prints the KL with a plus sign (E6), and exchanges two letters (E20). Its encoder by MAP changes the distribution of the latent, and its limit with the encoder alone leads nowhere. All of them are on the {doc}`errata page </book/errata>`.
+# **What the sources say, and where they need care.** The tutorial maximizes the two terms of the bound one after the other (E5), omits a factor $d$ and takes a supremum for a maximum (E8), adds the KL instead of subtracting it (E6), and exchanges two letters (E20); see the {doc}`errata page </book/errata>`. Its MAP encoder changes the distribution of the latent.
 #
 # **To read next.** {cite:t}`tipping1999`; {cite:t}`lucas2019`, who trace collapse to local maxima of the likelihood itself, and show that the bound of the linear model adds none; {cite:t}`alemi2018` and {cite:t}`dai2019` on the same effects in deep models; {cite:t}`cover2006` for water-filling.

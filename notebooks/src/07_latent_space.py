@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Latent space
 #
-# A trained decoder turns every point of its latent space into an image, so the space can be drawn as a map. Does a place on the map mean anything? Is there a direction for *thicker*, for *turned to the left*, for *wrong*?
+# A trained decoder turns every point of its latent space into an image, so the space can be drawn as a map. Do positions and directions on this map have a meaning? Is there a direction that makes a digit lean, or a house turn?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -49,15 +49,15 @@ map_images = plane.likelihood(grid).mean
 plots.image_grid(map_images, columns=side, tile=0.4)
 
 # %% [markdown]
-# {numref}`fig-plane-map` is such a map. This chapter interpolates, edits and measures on three networks of the last chapter's kind, with 2, 16 and 50 latents; their {doc}`cards </book/models>` tell how each was trained. It also tests three popular beliefs, and all three fail for these models: that draws closer to the origin look better, that the axes of a latent space mean something by themselves, and that an image with a high likelihood must be a normal one.
+# {numref}`fig-plane-map` is such a map. In this chapter we interpolate between images, edit them, and measure what the latents mean, on three VAEs of digits with 2, 16 and 50 latents and two of rendered houses; their {doc}`cards </book/models>` say how each was trained. We also test three popular beliefs, and all three fail for these models: that draws closer to the origin look better, that the prior gives the axes of a latent space a meaning, and that an image with a high likelihood must be a normal one.
 
 # %% [markdown]
 # (sec-latent-plane)=
 # ## A map of the plane
 #
-# Each image of {numref}`fig-plane-map` is decoded from one point of the plane. The points are not evenly spaced. Their coordinates are quantiles of the Gaussian, so that each of the 17 times 17 images stands for a region of equal probability under the prior: what takes more space on the map is sampled more often.
+# Each image of {numref}`fig-plane-map` is decoded from one point of the plane. To see how often a shape is sampled, we place the points at quantiles of the Gaussian instead of even distances. Then each of the 17 times 17 images stands for a region of equal probability under the prior, and a shape that takes more space on the map is sampled more often.
 #
-# The map has no empty region: nearly every point decodes to something like a digit, and blurs are few. The {ref}`autoencoders of chapter 1 <sec-no-sampling>` did not have that. Now the other way: where does the encoder put real digits? Each dot below is the mean of $q_\phi(z \mid x)$ for one test digit, in the coordinates of the map.
+# Nearly every point decodes to something like a digit, unlike in the {ref}`autoencoders of chapter 1 <sec-no-sampling>`. Now we go the other way: where does the encoder put real digits? In {numref}`fig-plane-digits` each dot is the mean of $q_\phi(z \mid x)$ for one test digit, in the coordinates of the map.
 
 # %%
 x = binarize(test.images)
@@ -76,13 +76,13 @@ _ = axes.set(xticks=[], yticks=[])
 fig
 
 # %% [markdown]
-# Up to the small variance of each $q_\phi(z \mid x)$, the dots together are the {term}`aggregate posterior` $q(z) = \mathbb{E}_{x}\, q_\phi(z \mid x)$. For samples to look like data it should be close to the prior {eq}`eq-surgery`. Its mean and covariance follow from those of the single posteriors, by the law of total variance:
+# Apart from the small variance of each $q_\phi(z \mid x)$, the dots show the {term}`aggregate posterior` $q(z) = \mathbb{E}_{x}\, q_\phi(z \mid x)$. For samples to look like data, $q(z)$ should be close to the prior {eq}`eq-surgery`. How close is it? Its covariance follows from the law of total variance:
 #
 # $$
 # \operatorname{Cov}_{q(z)}[z] = \mathbb{E}_{x} \operatorname{diag} \sigma_\phi^2(x) + \operatorname{Cov}_{x} \big[ \mu_\phi(x) \big] .
 # $$ (eq-aggregate-covariance)
 #
-# The check draws from $q(z)$ for the network with 16 latents: a random digit, then a $z$. It compares the variances and the covariance of two latents: the one with the largest posterior variance, and its most correlated partner. It rejects the sum without the posterior variances, and the belief that diagonal posteriors make a diagonal $q(z)$.
+# The check draws from $q(z)$ for the network with 16 latents, first a random digit and then a $z$, and compares the variances and the covariance of two latents. We choose the latent with the largest posterior variance and the one most correlated with it, so that both terms matter. The check rejects the sum without the posterior variances, and a diagonal covariance, which diagonal posteriors do not imply.
 
 # %%
 _ = torch.manual_seed(0)
@@ -103,7 +103,7 @@ wrong = {"means alone": alone, "diagonal": whole * torch.tensor([1.0, 1.0, 0.0])
 verify("eq-aggregate-covariance", products, whole, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# If $q(z)$ were the prior, both parts would add up to one in each latent. The cell prints the smallest and the largest sum, and the share of the means. The last line asks a sharper question, with the two-sample test of {ref}`chapter 1 <sec-no-sampling>`: can 2000 draws of $q(z)$ be told from 2000 draws of the prior? (With its 200 relabelings the smallest $p$ that the test can give is 1 in 201.)
+# If $q(z)$ were the prior, the two terms would add up to one in each latent. The cell prints the smallest and the largest sum, and the share of the second term. Equal variances do not make equal distributions, so we also apply the two-sample test of {ref}`chapter 1 <sec-no-sampling>` to 2000 draws of $q(z)$ and 2000 draws of the prior. (It uses 200 permutations, so its smallest possible $p$ is 1 in 201.)
 
 # %%
 total = variance.mean(0) + mean.var(0)
@@ -120,9 +120,9 @@ print("variances within 15 percent of one:", bool((total - 1).abs().max() < 0.15
 print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 
 # %% [markdown]
-# Mean and variance fit well, the distribution itself does not quite. In the plane one can see how it may differ: {numref}`fig-plane-digits` has gaps between the classes, and the map shows shapes between two digits there. The prior knows nothing of the gaps. This is one reason why samples of a VAE look worse than its reconstructions.
+# The variances fit well, but the distributions differ. The plane shows one way in which they can: {numref}`fig-plane-digits` has gaps between the classes, where the map shows shapes between two digits. The prior does not avoid the gaps. This is one reason why samples of a VAE look worse than its reconstructions.
 #
-# **What you can say now.** The prior covers the plane without holes, but the aggregate posterior has gaps, and samples from the gaps look like no digit.
+# **What you can say now.** The aggregate posterior is close to the prior but not equal to it: it has gaps between the classes, from which the prior still samples.
 
 # %% [markdown]
 # (sec-train-plane)=
@@ -141,7 +141,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight draws of the model. Whose weights does the rest of the chapter use? One switch decides. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
+# While it runs, a figure shows the loss of each step and eight samples of the model. The next cell has a switch: the rest of the chapter uses either the shipped weights or yours. With weights from a short training, expect worse images, and failures of checks that make claims about the fully trained model.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -154,13 +154,13 @@ print("weights of vae2d-mnist:", "yours" if MINE else "the shipped ones")
 # (sec-latent-walks)=
 # ## Interpolation between images
 #
-# Chapter 1 {ref}`interpolated from a 3 to an 8 <sec-interpolation>` in a straight line. With four corners one can interpolate over a square. For corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and shares $a, b \in [0, 1]$ of the way across and down, *bilinear interpolation* takes
+# What lies between two images? Chapter 1 {ref}`interpolated from a 3 to an 8 <sec-interpolation>` in a straight line between their codes. With four images we can interpolate over a square. For corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and fractions $a, b \in [0, 1]$ of the way across and down, *bilinear interpolation* takes
 #
 # $$
 # z(a, b) = (1 - b) \big( (1 - a)\, z_{00} + a\, z_{01} \big) + b \big( (1 - a)\, z_{10} + a\, z_{11} \big) .
 # $$ (def-bilinear)
 #
-# Move the two sliders: the image is decoded from $z(a, b)$, and the corners are a 2, a 7, a 6 and a 0 of the test set, each encoded by the network with 16 latents.
+# The two sliders set $a$ and $b$, and the image is decoded from $z(a, b)$. The corners are a 2, a 7, a 6 and a 0 of the test set, encoded by the network with 16 latents.
 
 # %% tags=["mnist"]
 corners = [int((test.labels == k).nonzero()[3]) for k in (2, 7, 6, 0)]
@@ -183,7 +183,7 @@ Editor(
 )
 
 # %% [markdown]
-# The same square at a glance, beside what a cross-fade of the pixels does with the same corners.
+# {numref}`fig-bilinear` shows the whole square, and beside it the same interpolation of the pixels.
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Two squares of seven by seven images with the corners 2, 7, 6 and 0. On the left every image is one stroke figure that changes its shape step by step. On the right the inner images are gray figures on top of each other."}, "figure": {"caption": "Bilinear interpolation between four digits: of the codes (left) and of the pixels (right).", "name": "fig-bilinear"}}
 steps = [i / 6 for i in range(7)]
@@ -201,13 +201,13 @@ _ = plots.image_grid(walked, columns=7, axes=left)
 plots.image_grid(faded, columns=7, axes=right)
 
 # %% [markdown]
-# In {numref}`fig-bilinear` the codes give one figure at each point, and the pixels give several at once. But which points does a line pass? Halfway between two draws of the prior the straight line is closer to the origin than most draws ever are. For independent $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
+# Interpolated codes give a single figure at each point; interpolated pixels give several figures on top of each other. But is a straight line the right path? Halfway between two draws of the prior it is closer to the origin than almost all draws. For independent $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
 #
 # $$
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
 # $$ (eq-chord-length)
 #
-# at the middle half of what it is at the ends. In many dimensions lengths hardly vary (chapter 3 met this as the empty mode {eq}`eq-mode`), so the middle of a line is a rare place. The last lines of the cell tell how rare: the share of draws that are as short.
+# which in the middle is half of its value at the ends. In many dimensions the lengths of draws hardly vary {eq}`eq-mode`, so few draws are as short as the middle of such a line. The last lines of the cell print their share.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -223,13 +223,13 @@ print("16 dimensions, about 5 percent:", 0.04 < short[16].float().mean().item() 
 print("50 dimensions, about 1 in 1000:", short[50].float().mean().item() < 0.002)
 
 # %% [markdown]
-# The remedy is to interpolate on a sphere. With the angle $\omega$ between $z_0$ and $z_1$, *spherical interpolation* {cite:p}`shoemake1985,white2016` takes
+# Interpolation on a sphere keeps the length. With the angle $\omega$ between $z_0$ and $z_1$, *spherical interpolation* {cite:p}`shoemake1985,white2016` takes
 #
 # $$
 # \operatorname{slerp}(z_0, z_1; t) = \frac{\sin\big( (1 - t)\, \omega \big)}{\sin \omega}\, z_0 + \frac{\sin (t\, \omega)}{\sin \omega}\, z_1 .
 # $$ (def-slerp)
 #
-# For two points of equal length, $0 < \omega < \pi$ and $0 \le t \le 1$, it keeps the length and turns at a constant speed. With $\angle$ for the angle between two vectors,
+# For two points of equal length, $0 < \omega < \pi$ and $0 \le t \le 1$, it moves on the sphere at a constant speed. With $\angle$ for the angle between two vectors,
 #
 # $$
 # \begin{aligned}
@@ -260,13 +260,13 @@ line = {"straight line": length_and_angle(straight, z_0)}
 verify("eq-slerp", length_and_angle(on_sphere, z_0), promised, exact, rejects=line)
 
 # %% [markdown]
-# Two independent draws are nearly at right angles in many dimensions. For a right angle the formula says $\cos \alpha\; z_0 + \sin \alpha\; z_1$ with $\alpha = t \pi / 2$, and that formula, for *any* two independent draws, does more than keep a length. Each point of the arc is again a draw of the prior:
+# In many dimensions two independent draws are nearly orthogonal. For a right angle the formula becomes $\cos \alpha\; z_0 + \sin \alpha\; z_1$ with $\alpha = t \pi / 2$. If we use this simpler formula for *any* two independent draws, each point of the arc is again a draw of the prior:
 #
 # $$
 # z_0, z_1 \sim \mathcal{N}(0, I) \text{ independent} \;\Longrightarrow\; \cos \alpha\; z_0 + \sin \alpha\; z_1 \sim \mathcal{N}(0, I) .
 # $$ (eq-arc-law)
 #
-# A sum of independent Gaussians is Gaussian, and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. The check compares the covariance, by exact algebra: the map from $(z_0, z_1)$ is a matrix $A$, and $A A^\top$ must be the identity. (The two paths differ a little: slerp gives its two ends weights that depend on their angle, and the arc does not. The square of {eq}`def-bilinear` is made of straight lines.)
+# The reason is that a sum of independent Gaussians is Gaussian, and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. The check writes the map from $(z_0, z_1)$ as a matrix $A$ and compares the covariance $A A^\top$ with the identity. (Slerp differs a little from this arc, since its weights depend on the angle between the ends.)
 
 # %% tags=["nbval-check-output"]
 eye = torch.eye(4).double()
@@ -277,7 +277,7 @@ line = {"straight line": chords @ chords.mT}
 verify("eq-arc-law", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
 
 # %% [markdown]
-# Does the sphere make better images? To measure it we take the middles of 5000 random pairs of encoded test digits, and judge the decoded images in two ways. The first is a network that has learned to *refuse* broken figures of strokes; {ref}`chapter 10 <sec-ddpm-samples>` trains and uses it. It is strict and has seen real digits only, so it refuses half of the reconstructions too: compare its shares with those of the ends. The second is the bound of the network with 50 latents on a black-and-white draw. It is a code length, which favors plain images, and {ref}`the last section <sec-anomalies>` shows that it is no measure of quality. Pairs of one class and pairs of two classes are counted apart.
+# Does spherical interpolation make better images? We decode the midpoints of 5000 random pairs of encoded test digits, and measure two things. The first is the share of images that a classifier *refuses*, that is, takes for no digit ({ref}`chapter 10 <sec-ddpm-samples>`). It was trained on real digits and refuses half of the reconstructions too, so its shares have to be compared with those of the ends. The second is the bound of the network with 50 latents on a black-and-white sample. The bound favors plain images and is no measure of quality by itself, as {ref}`the last section <sec-anomalies>` shows. We separate pairs of one class from pairs of two classes.
 
 # %%
 _ = torch.manual_seed(0)
@@ -318,13 +318,14 @@ for name in ("line", "arc"):
     worse = share["two classes", name] > ends["two classes"] + 0.2
     print(f"{name}: refused more often than the ends between classes: {worse}")
 print("within a class the line is not:", share["same class", "line"] < ends["same class"] + 0.05)
-print("arc refused less often:", share["two classes", "arc"] < share["two classes", "line"])
+less = share["two classes", "arc"] < share["two classes", "line"]
+print("between classes the arc is refused less often than the line:", less)
 gain = (bounds["arc"] - bounds["line"])[~same]
 error = gain.std() / len(gain) ** 0.5
-print("and its bound is higher, by 4 standard errors:", bool(gain.mean() > 4 * error))
+print("and has a higher bound, by 4 standard errors:", bool(gain.mean() > 4 * error))
 
 # %% [markdown]
-# Both measures agree: the damage is not done by the line, but on the way from one class to another, and there the arc is a little better. Within a class the middle is no worse than the ends. (The bound even prefers it, because it is a plainer digit than both.) The next figure shows an extreme case: of the first hundred pairs, the one for which the line comes closest to the origin.
+# The two measures agree. Between two classes the midpoints are worse than the ends, and the arc is a little better than the line. Within a class neither path is worse than the ends. (The bound even prefers the midpoint there, because it is a plainer digit than both ends.) {numref}`fig-two-ways` shows an extreme case: of the first hundred pairs, the one whose line comes closest to the origin.
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another: in a straight line, and on the sphere. The most extreme of a hundred pairs.", "name": "fig-two-ways"}}
 far = int((a + b)[:100].norm(dim=1).argmin())
@@ -340,9 +341,9 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# The two paths of {numref}`fig-two-ways` lead through different figures. The sphere is the better habit, and no cure: where the data have a gap, every path crosses it. (The network with 50 latents uses 15 of them, so even there a line is not as lonely as 50 dimensions suggest.)
+# The two paths lead through different figures. Spherical interpolation is the better default, but where the data have a gap between two classes, every path crosses it.
 #
-# **What you can say now.** A straight line between two codes passes through a region that the prior hardly visits; a spherical one does not. Neither avoids the gaps between classes.
+# **What you can say now.** The middle of a straight line between two codes has a length that draws of the prior rarely have; a spherical path does not. Neither avoids the gaps between classes.
 #
 # *Sources: A29.*
 
@@ -350,13 +351,13 @@ plots.image_rows(
 # (sec-temperature)=
 # ## Temperature
 #
-# Samplers of many models have a parameter called {term}`temperature`. It replaces the prior by a sharpened one, $p(z)^{1 / \tau^2}$, normalized. For the Gaussian prior this only scales the draws:
+# Samplers of many models have a parameter called {term}`temperature`. A low temperature $\tau < 1$ concentrates the prior around its mode by raising it to the power $1 / \tau^2$ and normalizing. For the Gaussian prior this only scales the draws:
 #
 # $$
 # \frac{p(z)^{1 / \tau^2}}{\int p(z')^{1 / \tau^2}\, \mathrm{d} z'} = \mathcal{N}\big( z;\, 0, \tau^2 I \big) .
 # $$ (eq-temperature)
 #
-# (Some texts call the exponent $1 / T$; then $T = \tau^2$.) The check integrates numerically, for two temperatures, and rejects $\tau$ in the place of the variance.
+# (Some texts call the exponent $1 / T$; then $T = \tau^2$.) The check integrates numerically for two temperatures, and rejects a variance of $\tau$.
 
 # %% tags=["nbval-check-output"]
 z = torch.linspace(-30, 30, 60_001, dtype=torch.double)
@@ -368,7 +369,7 @@ wrong = {"variance tau": Normal(0.0, tau.sqrt()).log_prob(z).exp()}
 verify("eq-temperature", density, cooled, quadrature, rejects=wrong)
 
 # %% [markdown]
-# It is often said that a low temperature trades variety for quality. Move the slider, and judge the quality: the same ten draws, scaled.
+# It is often said that a low temperature trades variety for quality. Is that so for our VAE? The slider scales the same ten draws.
 
 # %% tags=["mnist"]
 _ = torch.manual_seed(1)
@@ -388,50 +389,50 @@ Slider(
 )
 
 # %% [markdown]
-# At zero all images are the one that the origin decodes to. The figure has two numbers for each temperature: the *variety*, the variance of the pixels over 2000 samples, and the *doubt* of chapter 6, $\sum_j p_j (1 - p_j)$, which is small for firm black and white strokes.
+# At temperature zero all images are equal to the decoded origin. To measure the effect, {numref}`fig-temperature` shows two quantities: the *variety*, which is the variance of the pixels over 2000 samples, and the *uncertainty* of chapter 6, $\sum_j p_j (1 - p_j)$, which is small for sharp black and white strokes.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Two curves over the temperature from 0 to 1.5. Variety rises from zero and flattens out near 45. Doubt falls slowly from about 25 to 20."}, "figure": {"caption": "What temperature does to a VAE of digits: less of it costs variety, and does not buy firmer strokes.", "name": "fig-temperature"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Two curves over the temperature from 0 to 1.5. Variety rises from zero and flattens out near 45. Uncertainty falls slowly from about 25 to 20."}, "figure": {"caption": "A VAE of digits at different temperatures. At a lower temperature the variety is smaller, and the strokes are not sharper.", "name": "fig-temperature"}}
 _ = torch.manual_seed(0)
 z = digits_vae.prior(2000).sample()
 taus = torch.linspace(0, 1.5, 16)
 images = [digits_vae.likelihood(tau * z).mean.flatten(1) for tau in taus]
 variety = torch.stack([p.var(0).sum() for p in images])
-doubt = torch.stack([(p * (1 - p)).sum(1).mean() for p in images])
+uncertainty = torch.stack([(p * (1 - p)).sum(1).mean() for p in images])
 plots.curves(
-    {"variety": (taus, variety), "doubt": (taus, doubt)},
+    {"variety": (taus, variety), "uncertainty": (taus, uncertainty)},
     x_label="temperature",
     y_label="summed over pixels",
 )
 
 # %% [markdown]
-# Variety in {numref}`fig-temperature` falls to zero with the temperature, as it must. The doubt does not fall with it. But firm strokes may be firmly wrong. So the cell asks both judges again: which share of 500 samples at each temperature is refused, and the bound on 2000 draws.
+# The variety falls to zero with the temperature, as it must, but the uncertainty does not fall. Since a sharp figure need not be a digit, we also apply the two measures of the last section: the share of 500 samples that the classifier refuses, and the bound on 2000 samples.
 
 # %%
-judged, not_one = {}, {}
+bound_at, refused_at = {}, {}
 for tau in (0.0, 0.6, 1.0, 1.4):
     bound = elbo_terms(deep, digits_vae.likelihood(tau * z).sample()).elbo
-    not_one[tau], error = refused(digits_vae.likelihood(tau * z[:500]).mean)
-    judged[tau] = bound.mean().item()
-    print(f"temperature {tau}: refused {not_one[tau]:4.0%} +- {error:.0%},", end=" ")
-    print(f"bound {judged[tau]:.1f} +- {bound.std() / 2000**0.5:.1f} nats")
+    refused_at[tau], error = refused(digits_vae.likelihood(tau * z[:500]).mean)
+    bound_at[tau] = bound.mean().item()
+    print(f"temperature {tau}: refused {refused_at[tau]:4.0%} +- {error:.0%},", end=" ")
+    print(f"bound {bound_at[tau]:.1f} +- {bound.std() / 2000**0.5:.1f} nats")
 
 # %% tags=["nbval-check-output", "mnist"]
 print("variety grows with temperature:", bool((variety.diff() > 0)[:10].all()))
-print("doubt at one is below that at zero:", bool(doubt[10] < doubt[0]))
-print("the origin is refused:", not_one[0.0] == 1)
-print("cold samples are not refused less often:", not_one[0.6] > not_one[1.0] - 0.02)
-print("their bound gains less than four nats:", judged[0.6] - judged[1.0] < 4)
+print("uncertainty at one is below that at zero:", bool(uncertainty[10] < uncertainty[0]))
+print("the origin is refused:", refused_at[0.0] == 1)
+print("samples at 0.6 are not refused less often:", refused_at[0.6] > refused_at[1.0] - 0.02)
+print("their bound gains less than four nats:", bound_at[0.6] - bound_at[1.0] < 4)
 
 # %% [markdown]
-# For this model a low temperature costs variety and gains nothing that either measure can see. A low temperature means *closer to the origin*, and whether that is good depends on the model. Here the origin decodes to a figure that the judge refuses. (In deep hierarchical VAEs, with a temperature for each level, samples are often shown at less than one; the {ref}`summary <sec-latent-summary>` names where.)
+# For this model a low temperature costs variety, and neither measure shows an improvement. The reason is that a low temperature moves samples closer to the origin, and here the origin decodes to an image that the classifier refuses. In deep hierarchical VAEs samples are often shown at temperatures below one {cite:p}`vahdat2020,child2021`.
 #
-# **What you can say now.** Temperature scales the draws of the prior. It always costs variety; it improves samples only if the center of the latent space decodes well.
+# **What you can say now.** Temperature scales the draws of the prior. A low one costs variety; whether it improves the samples depends on what the region near the origin decodes to.
 
 # %% [markdown]
 # (sec-known-causes)=
 # ## Images whose causes are known
 #
-# What does a latent *mean*? With digits one can only look. So the companion renders images whose causes are known: a house on a plain, 32 by 32 pixels in color. Five factors make an image: the *azimuth* by which the house is turned, the *elevation* of the camera, the direction of the *light*, the *size*, the *hue* of the house. They are independent and uniform. Azimuth and light are what the lecture's example of a face varies.
+# What does a latent *mean*? For digits we have no ground truth to compare with. So the companion renders color images of a house on a plain, 32 by 32 pixels, from five known factors, which we call *causes*: the *azimuth* by which the house is turned, the *elevation* of the camera, the direction of the *light*, the *size* and the *hue* of the house. They are independent and uniform. Azimuth and light correspond to the pose and the light of the lecture's example of a face.
 
 # %% mystnb={"image": {"alt": "Five rows of nine small images of a house with a shadow. From left to right it turns, is seen from higher up, its shadow moves, it grows, its color goes from red over green to blue."}, "figure": {"caption": "Five causes, one row each; in a row one of them goes through its range, and the others stay in the middle.", "name": "fig-causes"}}
 low, high = torch.tensor(list(SCENE_FACTORS.values())).T
@@ -443,7 +444,7 @@ for k, name in enumerate(SCENE_FACTORS):
 plots.image_rows(rows, tile=0.6)
 
 # %% [markdown]
-# Two VAEs were trained on 20,000 such images, with eight latents each and a Gaussian likelihood with $\sigma_{\text{dec}} = 0.1$. They have the same architecture, the same data, the same number of steps, and at the end the same loss, minus the bound. Only the path there differs. One, called *plain*, minimized it from the start. For the other, *relaxed*, the KL divergence had a weight $\beta$ that started at 100 and fell to 1 during the first 70 percent of the steps. A VAE with a weight is called a {term}`beta-VAE` {cite:p}`higgins2017`; {cite:t}`burgess2018` let the allowed KL divergence grow during training, which is the same idea seen from the other side.
+# Two VAEs were trained on 20,000 such images, with eight latents each and a Gaussian likelihood with $\sigma_{\text{dec}} = 0.1$. They have the same architecture, data, number of steps and seed, and in the last steps the same loss, minus the bound. They differ in the weight $\beta$ of the KL divergence, as in a {term}`beta-VAE` {cite:p}`higgins2017`. For the *plain* one $\beta = 1$ throughout. For the *relaxed* one $\beta$ starts at 100 and falls to 1 during the first 70 percent of the steps. {cite:t}`burgess2018` use a similar schedule: they let the allowed KL divergence grow during training.
 
 # %%
 house = scenes(5_000, seed=2)
@@ -460,9 +461,9 @@ print(f"the relaxed one has {lost.mean():.1f} +- {error:.1f} nats less,", end=" 
 print(f"{lost.mean() / house.images[0].numel():.3f} per pixel value")
 
 # %% [markdown]
-# The plain network has the better bound, by some 80 nats for 3072 pixel values. (A percentage would mean nothing: the bound is a log-density, and its zero depends on the unit of the pixels, as {eq}`eq-flattened` will show.) Perhaps because it spent all its steps on the bound, and the other one only the last third, it reconstructs more exactly, and pays for that with a higher rate. So far nothing speaks for the detour.
+# The plain network has the better bound, the smaller error and the higher rate. (The difference of the bounds is given in nats and not in percent, because the bound is a log-density, whose zero depends on the unit of the pixels {eq}`eq-flattened`.) A likely reason is that it was trained on the bound in all steps, the relaxed one only in the last third. By the bound alone, the schedule is a disadvantage.
 #
-# Below are new images, their reconstructions, and samples: color images that nobody rendered, decoded from draws of the prior. (Data of this kind are easy. For photographs of 32 by 32 pixels the companion has a recipe, `python -m companion train vae-cifar10`, which needs a GPU. No such weights are shipped with this edition, so this chapter claims nothing about photographs, or faces.)
+# {numref}`fig-houses` shows new images, their reconstructions, and samples decoded from the prior. (These data are easy. For photographs of 32 by 32 pixels the companion has a recipe, `python -m companion train vae-cifar10`, which needs a GPU. No such weights are shipped with this edition, so this chapter claims nothing about photographs or faces.)
 
 # %% mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Rendered, reconstructed and sampled houses; the relaxed VAE.", "name": "fig-houses"}}
 _ = torch.manual_seed(2)
@@ -478,7 +479,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# The samples of {numref}`fig-houses` are not as good as the reconstructions, and {eq}`eq-aggregate-covariance` tells part of the reason: after the detour the variances of $q(z)$ are no longer all near one.
+# The samples are worse than the reconstructions. Part of the reason is that for the relaxed network the variances of $q(z)$ {eq}`eq-aggregate-covariance` are not all near one:
 
 # %% tags=["nbval-check-output"]
 q = vae.posterior(house.images)
@@ -486,15 +487,15 @@ total = q.mean.var(0) + q.variance.mean(0)
 print(f"variance of a latent under q(z): {total.min():.2f} to {total.max():.2f}")
 
 # %% [markdown]
-# **What you can say now.** With rendered images the true factors are known, so what a latent means becomes a measurable question.
+# **What you can say now.** For rendered images the causes are known, so the meaning of a latent can be measured.
 #
 # *Sources: B16.*
 
 # %% [markdown]
 # (sec-disentanglement)=
-# ## What does a latent know?
+# ## Measuring what a latent means
 #
-# What the detour bought shows when we ask what the latents mean, or how well they are *{term}`disentangled <disentanglement>`*. First by correlation: draw $z$ from $q_\phi(z \mid x)$ for 5000 new houses, and correlate each latent with each cause. A latent that encodes azimuth, and only azimuth, has one dark field in its row of {numref}`fig-correlations`, and the cause has one in its column.
+# The schedule of the relaxed network is meant to improve the *{term}`disentanglement`* of its latents: each should encode one cause. We measure this in two ways, by correlation and by mutual information. For the correlation, draw $z$ from $q_\phi(z \mid x)$ for 5000 new houses, and correlate each latent with each cause. If a latent encodes azimuth and nothing else, and no other latent does, then {numref}`fig-correlations` has a single strong field in its row and in the column of azimuth.
 
 
 # %%
@@ -526,7 +527,7 @@ tables = {name: correlations(z, house.factors) for name, z in draws.items()}
 both_maps(tables, "correlation")
 
 # %% [markdown]
-# These numbers are behind {numref}`fig-correlations`: for each cause the latent with the largest correlation, and its size without the sign.
+# For each cause the next cell prints the latent with the largest absolute correlation.
 
 # %%
 for name, table in tables.items():
@@ -541,13 +542,13 @@ print("no other correlation above 0.3:", bool(azimuth["relaxed"][1] < 0.3))
 print("the same for the plain VAE:", bool(azimuth["plain"][0] > 0.9))
 
 # %% [markdown]
-# Correlation sees linear relations only. The {term}`mutual information` sees every kind of dependence. It is the KL divergence of the joint distribution from the product of its marginals,
+# Correlation measures linear relations only. The {term}`mutual information` measures every kind of dependence. It is the KL divergence of the joint distribution from the product of its marginals,
 #
 # $$
 # \mathrm{I}(z; v) = D_{\mathrm{KL}} \big( p(z, v) \,\Vert\, p(z)\, p(v) \big) .
 # $$ (def-mutual-information)
 #
-# It is zero for independent variables only. For two jointly Gaussian variables with correlation $\rho$ it says how many nats a correlation is worth:
+# It is zero for independent variables only. For two jointly Gaussian variables with correlation $\rho$ it is
 #
 # $$
 # \mathrm{I}(z; v) = - \tfrac12 \log \big( 1 - \rho^2 \big) .
@@ -565,17 +566,17 @@ wrong = {"without the half": 2 * formula, "without the square": -0.5 * (1 - rho)
 verify("eq-normal-information", information, formula, exact, rejects=wrong)
 
 # %% [markdown]
-# The companion estimates it by sorting both variables into twenty equally filled bins. Draws matter here, and not means: bins know only ranks, so the tiny movements of an inactive latent's mean would count like the large ones of an active latent. With 5000 houses chance alone gives $19^2 / (2 \cdot 5000) = 0.036$ nats, of the $\log 20 \approx 3$ that a bin can tell.
+# The companion estimates it by sorting both variables into twenty equally filled bins, so the largest possible value is $\log 20 \approx 3$ nats. For independent variables and 5000 houses the estimate has the expectation $19^2 / (2 \cdot 5000) = 0.036$ nats, up to higher orders. We use draws of $z$ and not posterior means. Bins depend on ranks only, so the tiny changes in the mean of an inactive latent would count as much as the large ones of an active latent.
 
-# %% mystnb={"image": {"alt": "Two matrices of eight latents and five causes. On the left, the plain VAE, nearly every column has several medium fields. On the right, the relaxed VAE, light, size and hue have one bright field each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and causes, as a share of what a cause has: plain (left), relaxed (right).", "name": "fig-information"}}
-tells = {name: mutual_information(z, house.factors) for name, z in draws.items()}
-both_maps({k: t / math.log(20) for k, t in tells.items()}, "share of log 20")
+# %% mystnb={"image": {"alt": "Two matrices of eight latents and five causes. On the left, the plain VAE, nearly every column has several medium fields. On the right, the relaxed VAE, light, size and hue have one bright field each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and causes, as a share of the entropy of a cause: plain (left), relaxed (right).", "name": "fig-information"}}
+mutual = {name: mutual_information(z, house.factors) for name, z in draws.items()}
+both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share of log 20")
 
 # %% [markdown]
-# {numref}`fig-information` shows what correlation missed. In the relaxed network a second latent knows something about azimuth: how *far* the house is turned, and not which way. It goes with the square of the angle.
+# {numref}`fig-information` shows a dependence that the correlation missed. In the relaxed network a second latent has information about azimuth: it is correlated with the square of the angle, so it encodes how *far* the house is turned, but not in which direction.
 
 # %%
-ranked = tells["relaxed"][:, 0].argsort(descending=True)
+ranked = mutual["relaxed"][:, 0].argsort(descending=True)
 second = int(ranked[1])
 angle, latent = house.factors[:, 0], draws["relaxed"][:, second]
 for name, cause in {"azimuth": angle, "its square": angle**2}.items():
@@ -583,16 +584,16 @@ for name, cause in {"azimuth": angle, "its square": angle**2}.items():
     print(f"z{second} and {name}: correlation {rho:+.2f}")
 
 # %% [markdown]
-# The {term}`mutual information gap` {cite:p}`chen2018` makes one number of a column. It asks for each cause $v_k$ how far the best latent is ahead of the second best, as a share of the entropy of the cause:
+# The {term}`mutual information gap` {cite:p}`chen2018` summarizes a column of this table in one number. For each cause $v_k$ it is the difference between the best and the second-best latent, as a share of the entropy of the cause:
 #
 # $$
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) ,
 # $$ (def-mig)
 #
-# where $z_{j_1}$ and $z_{j_2}$ are the latents with the most and the second most information about $v_k$. With twenty equally filled bins, $H(v_k) = \log 20$. (Papers estimate the information in different ways, so compare numbers within one table only.)
+# where $z_{j_1}$ and $z_{j_2}$ are the latents with the most and the second most information about $v_k$. With twenty equally filled bins, $H(v_k) = \log 20$. (Papers estimate the information in different ways, so gaps can be compared only within one study.)
 
 # %% mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the relaxed VAE are higher than those of the plain one for all causes but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each cause.", "name": "fig-mig"}}
-gaps = {name: mutual_information_gap(t, math.log(20)) for name, t in tells.items()}
+gaps = {name: mutual_information_gap(t, math.log(20)) for name, t in mutual.items()}
 fig, panels = plots.figure(2, height=2.4)
 for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
     values = dict(zip(house.names, gap.tolist(), strict=True))
@@ -601,7 +602,7 @@ for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
 shown
 
 # %% [markdown]
-# In {numref}`fig-mig` the relaxed network is ahead for every cause but the elevation, of which several of its latents know a little. Light, size and hue have a latent of their own; azimuth has one and a half.
+# In {numref}`fig-mig` the relaxed network has the larger gap for every cause but the elevation, about which several of its latents have a little information. Light, size and hue have one latent each; azimuth has one and the second that we found.
 
 # %%
 for name, gap in gaps.items():
@@ -609,11 +610,12 @@ for name, gap in gaps.items():
 
 # %% tags=["nbval-check-output"]
 ahead = gaps["relaxed"].mean() / gaps["plain"].mean()
-print("the relaxed VAE is better, by more than half:", bool(ahead > 1.5))
-print("but not for elevation:", bool(gaps["relaxed"][1] < gaps["plain"][1]))
+print("the mean gap of the relaxed VAE is more than half larger:", bool(ahead > 1.5))
+larger = (gaps["relaxed"] > gaps["plain"]).tolist()
+print("larger for every cause but elevation:", larger == [True, False, True, True, True])
 
 # %% [markdown]
-# The loss at the end is the same, so why might the path matter? We have not traced it, and part of the order may come from a smaller code: the rate of the relaxed network is lower. But one difference is easy to see, and the {ref}`section after next <sec-no-axes>` explains why it counts: the standard deviations of the posteriors.
+# In the last steps both networks were trained on the same loss. What did the schedule change? One difference is the lower rate of the relaxed network. Another is in the standard deviations of the posteriors, and {ref}`sec-no-axes` explains why they matter:
 
 # %% tags=["nbval-check-output"]
 for name, model in models.items():
@@ -621,37 +623,37 @@ for name, model in models.items():
     print(f"{name:8} standard deviations", *(f"{value:.2f}" for value in stds))
 
 # %% [markdown]
-# A large weight makes the posterior of some latents wide and leaves others narrow, as the water level of {ref}`chapter 5 <sec-sigma-dec>` does {eq}`eq-beta-level`; without it all are about equally narrow.
+# In the relaxed network some posteriors are wide and others narrow, as a large $\beta$ demands in the linear case of {ref}`chapter 5 <sec-sigma-dec>` {eq}`eq-beta-level`. In the plain network all are about equally narrow.
 #
-# These are two trainings, one of each kind. Between seeds of one recipe the mutual information gap varies considerably {cite:p}`locatello2019`, so this comparison shows what happened here and not what the recipe does on average. The {doc}`cards </book/models>` hold the commands and the seeds, so that you can try others.
+# These are two trainings, one of each kind. Between seeds of one recipe the mutual information gap varies considerably {cite:p}`locatello2019`, so this comparison does not show what the schedule does on average.
 #
-# **What you can say now.** Disentanglement is measured against known factors, by correlation or mutual information. In this one comparison the relaxed training is ahead.
+# **What you can say now.** Disentanglement is measured against known causes, by correlation or mutual information. In one training of each kind, the relaxed network has the larger gap.
 #
 # *Sources: B18.*
 
 # %% [markdown]
 # (sec-editing)=
-# ## An editor
+# ## Editing an image by its latents
 #
-# Now the recipe of the lecture: *encode* an image, *draw* its latent, *change* some of its dimensions, *decode*, and *draw* a new image. (We show its mean instead; the draw would only add noise of $\sigma_{\text{dec}} = 0.1$.) We take from the table the latents that know most about azimuth, light and hue, and put a slider on each. The sign is taken from the table too, so that to the right means more.
+# If a latent encodes one cause, an image can be edited by changing that latent. The lecture gives the steps: *encode* an image, *draw* its latent, *change* some of its dimensions, *decode*, and *draw* a new image. (We show the mean instead, since the last draw would only add noise of $\sigma_{\text{dec}} = 0.1$.) We use the latents with the largest correlation with azimuth, light and hue, and give each a slider. The sign comes from the correlation too, so that moving a slider to the right increases its cause.
 
 # %% tags=["nbval-check-output"]
 vae, table = models["relaxed"], tables["relaxed"]
-every_knob = table.abs().argmax(0).tolist()  # for each cause its latent
-every_sign = [float(table[j, k].sign()) for k, j in enumerate(every_knob)]
-knobs, signs = ([each[k] for k in (0, 2, 4)] for each in (every_knob, every_sign))
+latent_of = table.abs().argmax(0).tolist()  # for each cause its latent
+sign_of = [float(table[j, k].sign()) for k, j in enumerate(latent_of)]
+chosen, signs = ([each[k] for k in (0, 2, 4)] for each in (latent_of, sign_of))
 _ = torch.manual_seed(0)
 start = vae.posterior(house.images[:1]).sample()
 
 
 def edited(*values):
     z = start.clone()
-    for j, sign, value in zip(knobs, signs, values, strict=True):
+    for j, sign, value in zip(chosen, signs, values, strict=True):
         z[0, j] = sign * value
     return vae.likelihood(z).mean[0].clamp(0, 1).permute(1, 2, 0)
 
 
-print("five different latents:", len(set(every_knob)) == 5)
+print("five different latents:", len(set(latent_of)) == 5)
 
 # %%
 stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
@@ -662,7 +664,7 @@ Editor(
 )
 
 # %% [markdown]
-# The next figure shows each latent on its own: in a row one of them goes from $-1.8$ to $1.8$, the others stay. Rows in which nothing happens belong to latents that carry little information.
+# {numref}`fig-traversal` shows each latent on its own: in each row one latent goes from $-1.8$ to $1.8$, while the others stay. In the rows where nothing changes, the latent carries little information.
 
 # %% mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "One latent at a time, eight latents from top to bottom.", "name": "fig-traversal"}}
 stops = torch.linspace(-1.8, 1.8, 7)
@@ -674,7 +676,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.6)
 
 # %% [markdown]
-# {numref}`fig-traversal` is what papers show. Does the editor do what its labels say? Encoding the edited image would answer in terms of the same latents. A fairer test knows nothing of latents: for each edited image, find the rendered house among the 5000 that is nearest in pixels, and read its true causes. The cell does so for all five causes, also for the two that have no slider.
+# Such figures are common in papers, but do the sliders do what their labels say? Encoding the edited image again would use the same latents, so it is no independent test. Instead, for each edited image we find the nearest of the 5000 rendered houses, by the distance of their pixels, and read off its true causes. We do this for all five causes, also for the two without a slider.
 
 
 # %%
@@ -685,9 +687,9 @@ def nearest_causes(images):
 
 _ = torch.manual_seed(0)
 z, clean = vae.posterior(house.images[:300]).sample(), {}
-for cause, (knob, sign) in enumerate(zip(every_knob, every_sign, strict=True)):
+for cause, (latent, sign) in enumerate(zip(latent_of, sign_of, strict=True)):
     z_low, z_high = z.clone(), z.clone()
-    z_low[:, knob], z_high[:, knob] = -sign, sign
+    z_low[:, latent], z_high[:, latent] = -sign, sign
     found = [nearest_causes(vae.likelihood(c).mean) for c in (z_low, z_high)]
     moved = (found[1] - found[0]).mean(0) / (high - low)
     texts = (f"{name} {m:+.2f}" for name, m in zip(house.names, moved.tolist(), strict=True))
@@ -700,23 +702,23 @@ for name in ("azimuth", "light", "hue"):
     print(f"the {name} latent moves its own cause, and little else: {clean[name]}")
 
 # %% [markdown]
-# The numbers are shares of each cause's range. Each of the three sliders moves its own cause by about half of the range, and the others hardly. Size would make a fourth good slider. Elevation fails: its best latent moves it by less than a fifth of its range, as its small gap in {numref}`fig-mig` suggests.
+# The numbers are shares of each cause's range. Each of the three sliders moves its own cause by about half of the range, and the others hardly. Size would make a fourth good slider. Elevation would not: its best latent moves it by less than a fifth of its range, as its small gap in {numref}`fig-mig` suggests.
 #
-# **What you can say now.** Editing means changing one latent and decoding. Whether it changes one cause only has to be tested outside the model.
+# **What you can say now.** Editing means changing one latent and decoding. Whether it changes one cause only has to be tested independently of the model.
 #
 # *Sources: B17.*
 
 # %% [markdown]
 # (sec-no-axes)=
-# ## The prior knows no axes
+# ## What fixes the axes of the latent space
 #
-# One reads that the *diagonal prior* makes the dimensions of $z$ independent, and so disentangles. Draws of the prior are independent. Encodings are as independent as $q(z)$ is, and that is measured, not assumed. And meaning does not follow. For $p(z) = \mathcal{N}(z; 0, I)$ and any rotation $R$, that is $R R^\top = I$, the prior is the same in all directions, and a decoder that rotates its input back makes the same model:
+# Why should a single latent have a meaning at all? A common answer is that the *diagonal prior* makes the dimensions of $z$ independent, and therefore disentangles them. This section shows that the prior cannot do this, and what does. For $p(z) = \mathcal{N}(z; 0, I)$ and any rotation $R$, that is $R R^\top = I$, the prior is the same in all directions. So a decoder that first rotates its input back makes the same model:
 #
 # $$
 # p(R z) = p(z), \qquad \tilde{p}_\theta(x \mid z) = p_\theta(x \mid R^\top z) \;\Longrightarrow\; \tilde{p}_\theta(x, R z) = p_\theta(x, z) .
 # $$ (eq-rotated-model)
 #
-# The two models give every image the same probability, and no amount of data tells them apart. (For other priors with independent coordinates other maps do the same {cite:p}`locatello2019`.) The first check is about the prior alone, in double precision: it rejects a prior of which one variance is 1.05 instead of 1, and a shear of determinant 1 instead of the rotation. The second is about the whole model, with the trained decoder in single precision; it rejects a decoder that is not rotated, and one that is rotated the wrong way.
+# The two models give every image the same probability, so no amount of data can distinguish them. (For other priors with independent coordinates other maps do the same {cite:p}`locatello2019`.) The first check tests the prior; it rejects a variance of 1.05 in one direction, and a shear instead of the rotation. The second tests the whole model with the trained decoder; it rejects a decoder that is not rotated, and one that is rotated the wrong way.
 
 # %%
 _ = torch.manual_seed(0)
@@ -751,7 +753,7 @@ rule = exact.within(1e-4)
 verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turned)
 
 # %% [markdown]
-# Yet the trained network *has* axes, as {numref}`fig-correlations` shows. Something must fix them. It is the other diagonal: that of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. A posterior whose latents have different variances is a narrow ellipse. Along the axes a diagonal Gaussian fits it; rotated, it does not, and the bound pays. On a Gaussian posterior with precision matrix $P$ a diagonal Gaussian loses, as {eq}`eq-rotation-gap` says of the linear case,
+# Yet in the relaxed network single latents do have a meaning, as {numref}`fig-correlations` shows. What fixes these axes is not the prior but the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the true posterior has different variances along the axes, its contours are ellipses. A diagonal Gaussian fits them along the axes, but not after a rotation, and then the bound is lower. For a Gaussian posterior with precision matrix $P$ the least loss of a diagonal Gaussian is, as in the linear case {eq}`eq-rotation-gap`,
 #
 # $$
 # \begin{aligned}
@@ -760,7 +762,7 @@ verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turn
 # \end{aligned}
 # $$ (eq-rotation-price)
 #
-# reached at $\Lambda_{jj} = 1 / P_{jj}$. The check compares it with torch's KL divergence at that $\Lambda$, for the posterior of one house after a rotation, and rejects the value at the marginal variances $(P^{-1})_{jj}$, the plausible other choice. In the log-variances $s_j$ the KL divergence is $\frac12 \sum_j (P_{jj} e^{s_j} - s_j)$ and a constant, which is convex, so a gradient of zero proves that no diagonal is better.
+# reached at $\Lambda_{jj} = 1 / P_{jj}$. The check computes torch's KL divergence at this $\Lambda$, for the posterior of one house after a rotation, and rejects the value at the marginal variances $(P^{-1})_{jj}$. The cell also prints that the gradient is zero there. As a function of the log-variances $s_j$ the KL divergence is $\frac12 \sum_j (P_{jj} e^{s_j} - s_j)$ plus a constant, which is convex, so no other diagonal is better.
 
 # %%
 variances = vae.posterior(x[:1]).variance[0].double()
@@ -785,7 +787,7 @@ wrong = {"marginals": kl_of(P.inverse().diagonal().log())}
 verify("eq-rotation-price", kl_of(best.detach()), price, exact, rejects=wrong)
 
 # %% [markdown]
-# How much is it for the house model? Rotate the plane of two latents by an angle, rotate the decoder back, and give the encoder the best diagonal answer. The bound is measured anew on 2000 houses, and beside it stands the formula. We do it for two pairs: azimuth and light, and azimuth and the latent with the largest posterior variance.
+# How large is this loss for the house model? We rotate two latents into each other, rotate the decoder back, and give the encoder the best diagonal covariance. Then we measure the bound again on 2000 houses and compare the loss with the formula. We do this for two pairs of latents: azimuth and light, and azimuth and the latent with the largest posterior variance.
 
 
 # %%
@@ -797,7 +799,7 @@ def rotation(angle, j, k):
 
 
 def turned_bound(R, x, vae=vae):
-    """The bound with the decoder turned, and the price that the formula expects."""
+    """The bound with the decoder rotated, and the loss that the formula predicts."""
     q = vae.posterior(x)
     P = torch.einsum("jk,nk,lk->njl", R, 1 / q.variance, R)
     fit = Normal(q.mean @ R.T, P.diagonal(dim1=1, dim2=2).rsqrt())
@@ -809,7 +811,7 @@ def turned_bound(R, x, vae=vae):
 # %%
 x, degrees = house.images[:2000], torch.linspace(0, 90, 10)
 stds = vae.posterior(x).variance.mean(0).sqrt()
-pairs = {"light": tuple(knobs[:2]), "widest": (knobs[0], int(stds.argmax()))}
+pairs = {"light": tuple(chosen[:2]), "widest": (chosen[0], int(stds.argmax()))}
 lost, errors, formula = {}, {}, {}
 for name, (j, k) in pairs.items():
     bounds, prices = [], []
@@ -822,64 +824,62 @@ for name, (j, k) in pairs.items():
     lost[name], formula[name] = losses.mean(1), torch.stack(prices)
     errors[name] = losses.std(1) / len(x) ** 0.5
 
-# %% mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: what the bound pays for turning the azimuth latent into the light latent or into the widest one (lines: measured; crosses: the formula). Right: what the first latent means while azimuth and light are turned into each other.", "name": "fig-rotation-price"}}
+# %% mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: the loss of the bound when the azimuth latent is rotated into the light latent or into the widest one (lines: measured; crosses: the formula). Right: correlation of the first latent with azimuth and light while the two are rotated into each other.", "name": "fig-rotation-price"}}
 fig, (left, right) = plots.figure(2, height=2.6)
 lines = {f"with {name}": (degrees, values) for name, values in lost.items()}
 _ = plots.curves(lines, x_label="angle (degrees)", y_label="nats lost", axes=left)
 for values in formula.values():
     _ = left.plot(degrees, values, "k+")
-rotated = [draws["relaxed"] @ rotation(math.radians(d), *knobs[:2]).T for d in degrees]
-means_now = torch.stack([correlations(z, house.factors)[knobs[0]] for z in rotated])
+rotated = [draws["relaxed"] @ rotation(math.radians(d), *chosen[:2]).T for d in degrees]
+means_now = torch.stack([correlations(z, house.factors)[chosen[0]] for z in rotated])
 lines = {"azimuth": (degrees, means_now[:, 0].abs()), "light": (degrees, means_now[:, 2].abs())}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# Look at both panels of {numref}`fig-rotation-price` together. Azimuth and light have nearly the same posterior variance. Rotating them into each other is free, and yet it takes the meaning out of both. A latent of another variance cannot be rotated in without paying. And a random rotation of all eight latents, for both networks?
+# {numref}`fig-rotation-price` shows two different cases. Azimuth and light have nearly the same posterior variance. Rotating them into each other costs almost nothing (left), although it mixes the two causes (right). Rotating azimuth into a latent with another variance costs more than a nat. Next we apply one random rotation of all eight latents to both networks.
 
 # %%
 _ = torch.manual_seed(0)
 R = torch.linalg.qr(torch.randn(8, 8)).Q
-paid, turned_gap = {}, {}
+lost_nats, turned_gap = {}, {}
 for name, model in models.items():
     upright, bound = (turned_bound(turn, x, model)[0] for turn in (torch.eye(8), R))
     price = turned_bound(R, x, model)[1]
-    paid[name] = upright - bound
-    error = paid[name].std() / len(x) ** 0.5
-    print(
-        f"{name:7}: {paid[name].mean():.1f} +- {error:.1f} nats lost, formula {price:.1f};", end=" "
-    )
+    lost_nats[name] = upright - bound
+    mean, error = lost_nats[name].mean(), lost_nats[name].std() / len(x) ** 0.5
+    print(f"{name:7}: {mean:.1f} +- {error:.1f} nats lost, formula {price:.1f};", end=" ")
     information = mutual_information(draws[name] @ R.T, house.factors)
     turned_gap[name] = mutual_information_gap(information, math.log(20)).mean()
     print(f"mean gap {gaps[name].mean():.2f} before, {turned_gap[name]:.2f} after")
 
 # %% tags=["nbval-check-output"]
-sure = 10 * paid["relaxed"].std() / len(x) ** 0.5
-print("it costs the relaxed one nats, by 10 errors:", bool(paid["relaxed"].mean() > sure))
-less = paid["plain"].mean() < paid["relaxed"].mean() / 2
-print("the plain one less than half as many:", bool(less))
+sure = 10 * lost_nats["relaxed"].std() / len(x) ** 0.5
+print("relaxed: a loss, by 10 standard errors:", bool(lost_nats["relaxed"].mean() > sure))
+less = lost_nats["plain"].mean() < lost_nats["relaxed"].mean() / 2
+print("plain: less than half of that:", bool(less))
 cheap = (lost["light"] + 3 * errors["light"]).max()
 costly = (lost["widest"] - 3 * errors["widest"]).max()
 print("azimuth into light: less than half a nat:", bool(cheap < 0.5))
 print("azimuth into the widest: more than one:", bool(costly > 1))
 fallen = turned_gap["relaxed"] < gaps["relaxed"].mean() / 3
-print("the gap of the relaxed one falls below a third:", bool(fallen))
+print("the gap of the relaxed network falls below a third:", bool(fallen))
 
 # %% [markdown]
-# So the axes of a VAE are fixed by the *differences* between the posterior variances of its latents. For two latents of equal variance the bound does not fix them at all, so whatever decides there, it is not the loss. The plain network, whose variances are all about equal, pays less for the same rotation. No criterion that looks at $p_\theta(x)$ alone can tell one choice of axes from another.
+# So in the bound the axes of a VAE are fixed by the *differences* between the posterior variances of its latents. For two latents of equal variance the bound does not prefer any axes. The plain network, whose variances are all about equal, loses less by the same rotation. And no criterion that depends on $p_\theta(x)$ alone can distinguish one choice of axes from another.
 #
-# **What you can say now.** The prior is rotation-invariant and gives the axes no meaning. The diagonal posterior fixes them, and only where its variances differ.
+# **What you can say now.** The prior is rotation-invariant, so it gives the axes no meaning. The diagonal approximate posterior fixes them, but only where its variances differ.
 
 # %% [markdown]
 # (sec-attributes)=
 # ## Arithmetic with attributes
 #
-# Digits come without causes. But a property that can be computed, or labeled, has a *direction* all the same. Take a yes-or-no attribute $y$, and the difference of the mean codes of those that have it and those that have not:
+# For digits the causes are not known. But a property that can be computed from the image, or labeled, still has a *direction* in the latent space. Take a binary attribute $y$, and the difference between the mean codes of the images with and without it:
 #
 # $$
 # \mathbb{E}[z \mid y = 1] - \mathbb{E}[z \mid y = 0] = \frac{\operatorname{Cov}(z, y)}{\pi (1 - \pi)}, \qquad \pi = P(y = 1) .
 # $$ (eq-attribute)
 #
-# The right side is the slope of a linear regression of $z$ on $y$: the {term}`attribute vector` points where $z$ and $y$ vary together, and it sees nothing else. Here $y$ says that a digit leans more to the right than the median digit. How much it leans is read off the pixels: the slope of the line that fits its ink column by row.
+# The right side is the slope of a linear regression of $z$ on $y$. So this {term}`attribute vector` contains everything that varies together with $y$ in the data, and nothing else. Our attribute is the slant of a digit, measured from its pixels: the slope of the regression line of column on row, weighted by the ink.
 
 
 # %%
@@ -899,7 +899,7 @@ leans = slant(test.images)
 y = (leans > leans.quantile(0.7)).double()
 
 # %% [markdown]
-# The identity is arithmetic, so the check is one of arithmetic too, on the seven tenths and three tenths of a cut that is not in the middle: the difference of two means against a least-squares solver. It rejects the covariance over $\pi$ alone, and the mean of the codes with the attribute.
+# The check compares the difference of the means with a least-squares solver and with the covariance. Here $y = 1$ for the three tenths of the digits that lean most to the right, because at $\pi = \frac12$ several wrong formulas would agree with the right one. It rejects the covariance over $\pi$ alone, and the mean of the codes with the attribute.
 
 # %% tags=["nbval-check-output"]
 pi = y.mean()
@@ -912,9 +912,9 @@ covariance = ((z - z.mean(0)) * (y - pi)[:, None]).mean(0)
 verify("eq-attribute", difference, covariance / (pi * (1 - pi)), rejects=wrong)
 
 # %% [markdown]
-# Now the vector for the median cut. Add multiples of it to the codes of other digits, and decode.
+# To edit digits, we take the vector between the halves below and above the median slant, add multiples of it to the codes of digits, and decode.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits, less and more of the vector for slant. In the middle, the untouched reconstruction.", "name": "fig-slant"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. The middle column is the reconstruction.", "name": "fig-slant"}}
 upper = leans > leans.median()
 vector = (z[upper].mean(0) - z[~upper].mean(0)).float()
 chosen = [int((test.labels == k).nonzero()[0]) for k in (1, 4, 5, 7, 8)]
@@ -928,7 +928,7 @@ rows = {
 plots.image_rows(rows, titles=[f"{a:+.1f}" for a in amounts], tile=0.7)
 
 # %% [markdown]
-# The rows of {numref}`fig-slant` lean as they should, with damage at the ends. Measured on a thousand digits, and class by class, beside the range of real digits:
+# The digits of {numref}`fig-slant` lean as they should, but at the ends some lose their shape. We measure the slant on a thousand digits, also class by class, and compare it with the range of real digits. The second cell adds the largest component of the vector alone, with the vector's length.
 
 # %%
 codes, classes = z[:1000].float(), test.labels[:1000]
@@ -955,15 +955,15 @@ print("in every class:", bool((by_class > 0).all()))
 print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean()))
 
 # %% [markdown]
-# From end to end the vector spans more than the range of real digits. It works on digits of every class, though it was made from means. It is not an axis, though one latent does most of it. And mind what a difference of means contains: if zeros lean more often than sixes, a part of the vector points from sixes to zeros.
+# From one end to the other the mean slant changes by more than the range of real digits, and it grows in every class. The vector is not a single axis, although one latent does most of the work. Like every regression slope it contains the correlations of the data: if zeros lean more often than sixes, a part of the vector points from sixes to zeros.
 #
-# **What you can say now.** An attribute vector is a difference of mean codes, that is, a regression slope. It inherits every correlation of the data.
+# **What you can say now.** An attribute vector is a difference of mean codes, that is, a regression slope. It contains every correlation of the attribute in the data.
 
 # %% [markdown]
 # (sec-anomalies)=
 # ## A likelihood is no measure of normality
 #
-# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. A VAE offers a seemingly better score: an image with a low $\log p_\theta(x)$ is an anomaly. We try it, with the estimate $L_{50}$ of chapter 6, on images that are no digits.
+# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. A VAE seems to offer a better score: call an image with a low $\log p_\theta(x)$ an anomaly. We try this with the importance-weighted bound with 50 samples, $L_{50}$, as the estimate of $\log p_\theta(x)$, on images that are no digits.
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
 _ = torch.manual_seed(0)
@@ -983,7 +983,7 @@ strange = {
 plots.image_rows({"digits": x[:8]} | {k: v[:8] for k, v in strange.items()}, tile=0.6)
 
 # %% [markdown]
-# Each row of {numref}`fig-strange` gets its mean estimate, and the {term}`AUROC`: the probability that an anomaly gets the higher anomaly score. One half is chance. (The empty images are all the same, so theirs says where one image lies among the digits.)
+# For each row of {numref}`fig-strange` the cell prints the mean estimate and the {term}`AUROC`, the probability that an anomaly has a lower estimate than a digit. One half is chance. (The empty images are all the same, so their AUROC gives the rank of one image among the digits.)
 
 # %%
 _ = torch.manual_seed(0)
@@ -1000,9 +1000,9 @@ print("the empty image scores better than most digits:", areas["empty"] < 0.1)
 print("so do the bars:", areas["a bar"] < 0.4)
 
 # %% [markdown]
-# Shuffled digits are found without fail. But the empty image is *more* likely than nearly every digit, and a bar than most, so the score is worse than chance. Nothing is broken. An empty image takes few nats, since there is so little to say about it; a real digit, with all its accidents, takes many. For photographs {cite:t}`nalisnick2019` found the same: a model of one data set gave higher likelihoods to another, smoother one.
+# Shuffled digits are found almost without error. But the empty image is *more* likely than nearly every digit, and a bar than most, so for them the score is worse than chance. This is no defect of the training. Minus the log-likelihood is a code length: an empty image has few details to encode, a real digit has many. For photographs {cite:t}`nalisnick2019` found the same: a model of one data set gave higher likelihoods to another, smoother one.
 #
-# One objection remains. The encoder was trained on digits, so for other images $L_{50}$ may lie far below $\log p_\theta(x)$ (the amortization gap of chapter 6), and a mirrored digit would look stranger than the model thinks. The cell fits $q$ anew to each of 100 digits and 100 mirrored digits, by gradient steps on the bound, and scores them again.
+# One objection has to be tested. The encoder was trained on digits, so for other images $L_{50}$ may lie far below $\log p_\theta(x)$ ({ref}`sec-amortization-gap`), and mirrored digits may have a low score because of the encoder, not the model. So we fit $q$ to each of 100 digits and 100 mirrored digits by gradient steps on the bound, and compute the scores again.
 
 
 # %%
@@ -1045,9 +1045,9 @@ print("mirrored digits gain more than digits:", bool(gained > (digits_again - no
 print("and are still found with less than 0.9:", after < 0.9)
 
 # %% [markdown]
-# So a part of their low score was the encoder's and not the model's. The ranking hardly changes: the model itself finds mirrored digits only a little less likely than digits.
+# So a part of the low score of mirrored digits came from the encoder. But the ranking hardly changes.
 #
-# **A typical point is not a likely one.** The plainest example is the Gaussian itself. For $z \sim \mathcal{N}(0, I_d)$ the surprise $- \log p(z)$ has
+# **A typical point is not the most likely one.** Why can an unusual image have a high likelihood? The simplest example is the Gaussian. For $z \sim \mathcal{N}(0, I_d)$ the surprise $- \log p(z)$ has
 #
 # $$
 # \begin{gathered}
@@ -1056,7 +1056,7 @@ print("and are still found with less than 0.9:", after < 0.9)
 # \end{gathered}
 # $$ (eq-typical-surprise)
 #
-# so the mode lies $\sqrt{d / 2}$ standard deviations away from what is typical, on the side of the high likelihoods.
+# so the surprise at the mode lies $\sqrt{d / 2}$ standard deviations below its mean. In high dimensions the most likely point is very unlike a typical draw.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -1071,13 +1071,13 @@ wrong = {"variance d": torch.tensor([mean, d, d / 2]).double()}
 verify("eq-typical-surprise", samples, right, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **A density depends on the units** {cite:p}`lelan2021`. In one dimension, map a continuous $x$ by its own distribution function $F$. The new variable $y = F(x)$ carries the same information, and all its points are equally likely:
+# **A density depends on the coordinates** {cite:p}`lelan2021`. In one dimension, transform a continuous $x$ by its own distribution function $F$. The new variable $y = F(x)$ carries the same information, but its density is constant:
 #
 # $$
 # p_Y(y) = \frac{p_X(x)}{F'(x)} = 1 \qquad \text{at } y = F(x) .
 # $$ (eq-flattened)
 #
-# A score that a change of units can make constant does not measure anomaly. (In more dimensions the map takes, for each coordinate, its distribution function given those before it. Probabilities of black-and-white images, as here, do not have this second trouble; densities of photographs do.)
+# A score that a change of coordinates can make constant does not measure anomaly. (In more dimensions the map takes, for each coordinate, its distribution function given those before it. The probabilities of black-and-white images, as here, do not have this problem; densities of photographs do.)
 
 # %% tags=["nbval-check-output"]
 density = Normal(torch.tensor(1.0).double(), 2.0)
@@ -1088,7 +1088,7 @@ times = {"times the slope": (density.log_prob(point).exp() * slope).detach()}
 verify("eq-flattened", flat, torch.ones(11).double(), autograd, rejects=times)
 
 # %% [markdown]
-# The first fact suggests a repair, a test of *typicality* {cite:p}`nalisnick2019b`: call an image an anomaly if its likelihood is *far from the usual one*, on either side. The last line asks whether real ones pay for it: their AUROC against the other digits.
+# The first of these facts suggests a test of *typicality* {cite:p}`nalisnick2019b`: call an image an anomaly if its log-likelihood is *far from the mean* of the digits, on either side. Does this test wrongly flag simple digits? The last line prints the AUROC of real ones against the other digits.
 
 # %%
 usual = normal.mean()
@@ -1103,10 +1103,10 @@ both = {k: auroc(far, (score - usual).abs()) for k, score in scores.items()}
 print("the empty image is found now:", both["empty"] > 0.9)
 print("bars better than before:", both["a bar"] > areas["a bar"] + 0.2)
 print("and real ones are flagged:", auroc(far[~ones], far[ones]) > 0.8)
-print("mirrored digits still are not found:", both["mirrored"] < 0.9)
+print("mirrored digits are still found with less than 0.9:", both["mirrored"] < 0.9)
 
 # %% [markdown]
-# That catches the empty image and more of the bars, and it flags the real 1 as well, which is as easy to encode. Mirrored digits mostly pass as before, since the likelihoods of digits differ by tens of nats among each other. One number for each image cannot know what we would call an anomaly. Take a likelihood for what it is, a code length, and decide with examples of what you want to find.
+# The test finds the empty image and more of the bars, but it also flags real ones, which are as easy to encode. Mirrored digits are found hardly better than before, since the log-likelihoods of digits differ by tens of nats among each other. A likelihood is a code length; what counts as an anomaly depends on the application, and needs examples of what should be found.
 #
 # **What you can say now.** A likelihood is a code length: simple images get high values, whether or not they belong to the data.
 
@@ -1120,10 +1120,10 @@ print("mirrored digits still are not found:", both["mirrored"] < 0.9)
 from companion.page.exercises import latent_space as exercises
 
 # %% [markdown]
-# ```{exercise-start} How short the way gets
+# ```{exercise-start} Length along a straight line
 # :label: ex-chord-minimum
 # ```
-# Two independent draws of $\mathcal{N}(0, I_d)$ are joined by a straight line. At the share $t$ of the way, by what factor is the root mean square length smaller than at the ends? Write it as a function of `t`.
+# Two independent draws of $\mathcal{N}(0, I_d)$ are joined by a straight line. At the fraction $t$ of the way, what is the root mean square length, as a multiple of its value at the ends? Write it as a function of `t`.
 
 
 # %% tags=["nbval-check-output"]
@@ -1141,7 +1141,7 @@ exercises.check_shrinking(shrinking)
 # :label: ex-chord-minimum-solution
 # :class: dropdown
 # ```
-# The root of {eq}`eq-chord-length` over $d$. At the middle it is $\sqrt{1/2}$, in every dimension.
+# It is the root of {eq}`eq-chord-length` over $d$. In the middle it is $\sqrt{1/2}$, in every dimension.
 
 
 # %% tags=["nbval-check-output"]
@@ -1156,10 +1156,10 @@ exercises.check_shrinking(shrinking)
 # ```
 
 # %% [markdown]
-# ```{exercise-start} An arc through the prior
+# ```{exercise-start} An arc of draws from the prior
 # :label: ex-arc
 # ```
-# Write a walk from `z_0` to `z_1`, two draws of the prior, such that its point at every share `t` from 0 to 1 is again a draw of the prior. It must end in `z_1` exactly.
+# Write a path from `z_0` to `z_1`, two independent draws of the prior, whose point at every `t` from 0 to 1 is again a draw of the prior. It must start in `z_0` and end in `z_1`.
 
 
 # %% tags=["nbval-check-output"]
@@ -1195,7 +1195,7 @@ exercises.check_arc(arc)
 # ```{exercise-start} Nats from a correlation
 # :label: ex-information
 # ```
-# A latent and a cause are jointly Gaussian with correlation 0.95. How much information, in nats, does the latent have about the cause? And which correlation is worth exactly one nat? Give a pair.
+# A latent and a cause are jointly Gaussian with correlation 0.95. How large is their mutual information in nats? And which correlation has a mutual information of exactly one nat? Give a pair.
 
 # %% tags=["nbval-check-output"]
 answer = ...
@@ -1209,7 +1209,7 @@ exercises.check_information(answer)
 # :label: ex-information-solution
 # :class: dropdown
 # ```
-# From {eq}`eq-normal-information`, and solved for $\rho$: $\rho = \sqrt{1 - e^{-2 I}}$.
+# The first number is {eq}`eq-normal-information`. Solved for the correlation it gives $\rho = \sqrt{1 - e^{-2 I}}$.
 
 # %% tags=["nbval-check-output"]
 answer = -0.5 * math.log(1 - 0.95**2), math.sqrt(1 - math.exp(-2))
@@ -1294,10 +1294,10 @@ exercises.check_turn_price(turn_price)
 # ```
 
 # %% [markdown]
-# ```{exercise-start} How far out is the middle
+# ```{exercise-start} The surprise at the origin
 # :label: ex-middle
 # ```
-# The origin of a $d$-dimensional Gaussian prior is its most likely point. How many standard deviations of the surprise is it away from the mean surprise? Write it as a function of `d`.
+# The origin is the most likely point of a $d$-dimensional standard Gaussian. By how many standard deviations of the surprise is the surprise at the origin below its mean? Write it as a function of `d`.
 
 
 # %% tags=["nbval-check-output"]
@@ -1333,14 +1333,14 @@ exercises.check_deviations(deviations)
 # (sec-latent-summary)=
 # ## Summary
 #
-# - A decoder makes a map of its latent space ({numref}`fig-plane-map`). The distribution of encoded data comes close to the prior and does not reach it {eq}`eq-aggregate-covariance`.
-# - Straight lines leave the shell where draws of the prior live {eq}`eq-chord-length`; arcs on the sphere stay {eq}`eq-slerp`. Within a class neither hurts; between classes both do, the sphere a little less.
-# - A low temperature is a scaled prior {eq}`eq-temperature`. For our VAE it costs variety and gains nothing that a judge of strokes or a code length can see.
-# - What a latent means can be measured where the causes are known: correlation, mutual information and its gap {eq}`def-mig`. In one training of each kind, a weight that falls slowly gave light, size and hue a latent of their own and azimuth nearly so. It cost 82 nats of the bound, and it also lowered the rate.
-# - The prior cannot fix axes {eq}`eq-rotated-model`; the diagonal posterior does, where the variances of the latents differ {eq}`eq-rotation-price`.
-# - A difference of means is a direction for an attribute {eq}`eq-attribute`.
-# - A likelihood is a code length. High does not mean normal.
+# - A decoder makes a map of its latent space ({numref}`fig-plane-map`). The aggregate posterior is close to the prior but not equal to it {eq}`eq-aggregate-covariance`.
+# - Straight lines between draws of the prior pass through points that are shorter than almost all draws {eq}`eq-chord-length`; arcs on the sphere keep the length {eq}`eq-slerp`. Within a class neither path makes worse images; between classes both do, the sphere a little less.
+# - A temperature scales the draws of the prior {eq}`eq-temperature`. For our VAE a low one costs variety, and neither of our two measures shows a gain.
+# - What a latent means can be measured where the causes are known: by correlation, mutual information and its gap {eq}`def-mig`. In one training of each kind, the network whose $\beta$ fell slowly had the larger gap, the lower rate and the worse bound.
+# - The prior cannot fix the axes of the latent space {eq}`eq-rotated-model`; the diagonal posterior does, where the variances of the latents differ {eq}`eq-rotation-price`.
+# - A difference of mean codes is a direction for an attribute {eq}`eq-attribute`.
+# - A likelihood is a code length, and a high likelihood does not make an image normal.
 #
-# **What the sources say, and where they need care.** The lectures show a bilinear square of digits, the editing of images by single latents, and latents for pose and light; all of that is here, measured. One of them says that the diagonal prior makes the dimensions independent and disentangles; draws of the prior are independent, but the prior is the same in all directions, and what fixes the axes is the diagonal posterior. Another lists finding anomalies among the uses of an autoencoder; with the likelihood as the score, an empty image passes for a digit.
+# **What the sources say, and where they need care.** The lectures show a bilinear square of digits, the editing of images by single latents, and latents for pose and light; all of these are measured here. One lecture says that the diagonal prior makes the dimensions independent and therefore disentangles them. Draws of the prior are independent, but the prior is the same in all directions; what fixes the axes is the diagonal posterior. Another lists anomaly detection among the uses of an autoencoder; with the likelihood as the score, an empty image passes for a digit.
 #
 # **To read next.** {cite:t}`higgins2017` and {cite:t}`burgess2018` on the weight of the KL divergence; {cite:t}`chen2018` on the gap; {cite:t}`locatello2019` on why unsupervised disentangling needs luck or assumptions; {cite:t}`rolinek2019` on what fixes the axes; {cite:t}`vahdat2020` and {cite:t}`child2021` on temperature in deep hierarchies; {cite:t}`nalisnick2019` and {cite:t}`lelan2021` on likelihoods of anomalies.

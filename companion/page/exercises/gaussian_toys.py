@@ -32,7 +32,7 @@ def check_price(answer: Values) -> str:
     """Check the nats lost at t = 1 in 784 dimensions, and the t that loses one nat."""
     hint = "On the ridge the bound is log p(x) - d t^2 / 2."
     right = [392.0, math.sqrt(2 / 784)]
-    # Two real numbers; the rest is asked of each, for they differ in size.
+    # Two real numbers. Each is then compared by itself, since they differ in size.
     expect_close(answer, right, hint, rtol=1e3)
     for number, expected in zip(torch.as_tensor(answer), right, strict=True):
         expect_close(number, expected, hint, rtol=1e-3)
@@ -55,14 +55,14 @@ def check_water(answer: Values) -> str:
     """Check the total rate and distortion of variances 4, 1, 0.25 at level 0.5."""
     hint = "What lies below the level costs nothing and stays as error."
     expect_close(answer, [math.log(4), 1.25], hint)
-    return "two bits, two latents alive, one dead"
+    return "two bits, two active latents, one collapsed"
 
 
 @same_function(
     "alive",
     [(EIGENVALUES, 0.4, beta) for beta in (0.5, 1.0, 2.0, 6.0, 20.0)],
     hint="The weight multiplies the water level.",
-    remark="a large weight kills the weakest first",
+    remark="a large weight collapses the latents with the smallest eigenvalues first",
 )
 def check_alive(eigenvalues: Tensor, s2: float, beta: float) -> Tensor:
     """Check `num_alive(eigenvalues, s2, beta)`, the number of active latents."""

@@ -25,7 +25,7 @@ TABLE = draws(6, 4).abs()
     "chord-minimum",
     [(double(t),) for t in (0.0, 0.2, 0.5, 0.9)],
     hint="The variances of the two parts add up; a length is the root of that.",
-    remark="in the middle of the line 29 percent are missing",
+    remark="in the middle of the line it is 29 percent shorter",
 )
 def check_shrinking(t: Tensor) -> Tensor:
     """Check `shrinking(t)`, the length on a chord relative to that at its ends."""
@@ -45,7 +45,7 @@ def check_arc(arc: Callable[[Tensor, Tensor, float], Any]) -> str:
         expect_close(weights.square().sum(), 1.0, hint)
         # The weights must not depend on the two draws, or their distribution is no longer normal.
         expect_close(arc(skew[0], skew[1], t), weights @ skew, hint)
-    return "every point of the way has the distribution of its ends"
+    return "every point of the path has the distribution of its ends"
 
 
 @exercise("information")
@@ -72,7 +72,7 @@ def check_gap(information: Tensor, entropy: float) -> Tensor:
     "turn",
     [(1.0, 0.1, 0.4), (0.2, 3.0, math.pi / 4), (0.01, 0.5, 2.0), (0.3, 0.3, 0.7)],
     hint="Half of: the logs of the diagonal of the precision matrix, less its log det.",
-    remark="free for equal variances, costly for unequal ones",
+    remark="zero for equal variances, and larger the more they differ",
 )
 def check_turn_price(a: float, b: float, angle: float) -> Tensor:
     """Check `turn_price(a, b, angle)` with the KL divergence of two Gaussians."""

@@ -71,7 +71,7 @@ def check_count_active(means: Tensor, threshold: float) -> Tensor:
     "draw-spread",
     [(GRAYS,), (GRAYS[:2],)],
     hint="The variance of a coin, summed over the pixels.",
-    remark="no variance where the decoder is sure",
+    remark="it is zero where every pixel has probability 0 or 1",
 )
 def check_draw_spread(mean: Tensor) -> Tensor:
     """Check `draw_spread(mean)`, the expected squared distance of a sample to its mean."""
