@@ -14,7 +14,10 @@ export COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 # A kernel writes a history and a profile; they stay in the checkout, and the reader's own folder stays as it is.
 export IPYTHONDIR := $(CURDIR)/_build/ipython
 
-.PHONY: book test execute sync check serve lock lint unit matrix mutants notebooks structure clean
+# Each test process would compile the package and the tests again.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: book test execute sync check serve lock lint unit matrix mutants notebooks site browser structure clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -54,7 +57,16 @@ sync: .venv/ready  ## new text into the notebooks, outputs kept
 check: .venv/ready  ## do source, notebook and outputs belong together?
 	$(BIN)/python -m tools.notebooks check $(CHAPTER)
 
-test: lint unit notebooks structure  ## everything; the first failure ends it (make -k test goes on)
+# The book's build is one process: it takes the core that the others leave, `-j2`, and is silent unless it fails.
+GO_ON := $(findstring k,$(firstword -$(MAKEFLAGS)))
+test: .venv/ready  ## everything; the first failure ends it (make -k test goes on)
+	failed=0; $(MAKE) --no-print-directory $(if $(GO_ON),,--jobs=2 IN_TURN=1) site lint unit notebooks || failed=1; \
+		if [ $$failed = 0 ] || [ "$(GO_ON)" ]; then $(MAKE) --no-print-directory browser || failed=1; fi; exit $$failed
+
+ifdef IN_TURN
+unit: lint
+check: unit
+endif
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -79,11 +91,16 @@ notebooks: check  ## compare the stored outputs with a new run
 	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tools/nbval.cfg -p no:cacheprovider -o timeout=0 notebooks
 
-structure: .venv/ready  ## build the book into a folder of its own; look at every page, also in a browser
+site: .venv/ready  ## the book in a folder of its own
 	rm -rf _build/test
-	$(BOOK) --path-output _build/test
+	said=$$($(BOOK) --path-output _build/test 2>&1) || { echo "$$said"; exit 1; }
+
+browser: .venv/ready  ## look at every page of that book, also in a browser
 	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(PYTEST) --dist loadgroup --no-loadscope-reorder \
 		tests/test_built_site.py tests/browser
+
+structure: site  ## build the book and look at it
+	$(MAKE) --no-print-directory browser
 
 clean:
 	rm -rf _build .mypy_cache .ruff_cache .pytest_cache

@@ -6,13 +6,12 @@ import json
 import os
 import pickle
 import re
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from children import Child
 from tiny_recipes import RECIPE, card, noisy_loss, recipes
 
 from companion.__main__ import main
@@ -77,22 +76,10 @@ print(json.dumps({"ends": ends, "kept": kept}))
 """
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="each life is forked, so that torch is imported once"
-)
 def test_a_training_killed_at_random_gives_the_weights_of_one_that_was_not(tmp_path):
-    command = [
-        sys.executable,
-        "-c",
-        LIVES,
-        os.path.dirname(__file__),
-        tmp_path / "out",
-        str(KILLS),
-        "1",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    code, out, err = Child(LIVES, os.path.dirname(__file__), tmp_path / "out", KILLS, 1).wait()
+    assert code == 0, err
+    said = json.loads(out)
     ends = Counter(said["ends"])
     # SIGKILL; SIGTERM, after which the step is finished and saved; SIGTERM before a training listens to it.
     assert set(ends) <= {-9, 130, -15} and ends[-9] and ends[130] and ends.total() == KILLS
@@ -179,7 +166,7 @@ def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(
     tmp_path, monkeypatch, capsys
 ):
     whole = train("tiny", tmp_path / "whole").sha256
-    command = [sys.executable, "-m", "companion", "train", "tiny", "--out", str(tmp_path / "out")]
+    command = ["train", "tiny", "--out", str(tmp_path / "out")]
     said = []
 
     def loss(model, x):
@@ -191,14 +178,12 @@ def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(
                 "RECIPES['tiny'] = RECIPE\n"
                 "sys.exit(main(sys.argv[2:]))"
             )
-            second = [sys.executable, "-c", script, os.path.dirname(__file__), *command[3:]]
-            said.append(subprocess.run(second, capture_output=True, text=True))
+            said.append(Child(script, os.path.dirname(__file__), *command).wait())
         return noisy_loss(model, x)
 
     monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=loss))
     assert train("tiny", tmp_path / "out").sha256 == whole
-    assert (said[0].returncode, said[0].stdout) == (1, "")
-    assert (
-        said[0].stderr
-        == f"error: another training of this name writes to {tmp_path / 'out'}; choose another --out\n"
+    words = (
+        f"error: another training of this name writes to {tmp_path / 'out'}; choose another --out\n"
     )
+    assert said == [(1, "", words)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from children import Child
 from tiny_recipes import BINARY, RECIPE, recipes
 
 from companion.zoo import train
@@ -133,25 +134,24 @@ def launch(size, *arguments, code=""):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    command = [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), code, *map(str, arguments)]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
     common = {**os.environ, **place, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     started = [
-        subprocess.Popen(
-            command,
+        Child(
+            SCRIPT,
+            os.path.dirname(__file__),
+            code,
+            *arguments,
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for rank in range(size)
     ]
     ends: list[float] = []
 
-    def wait(process):
-        said = process.communicate()
+    def wait(child):
+        said = child.wait()
         ends.append(time.monotonic())
-        return process.returncode, *said
+        return said
 
     with ThreadPool(size) as pool:
         found = pool.map(wait, started)

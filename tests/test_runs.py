@@ -4,13 +4,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
 import pytest
 import torch
+from children import Child
 from filelock import FileLock
 from tiny_recipes import BINARY, RECIPE, card, no_data, noisy_loss, recipes, tiny, tiny_vae
 
@@ -93,17 +92,11 @@ def test_a_training_that_is_stopped_resumes_and_gives_the_same_weights(
 ):
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     threads = str(torch.get_num_threads())
-    command = [sys.executable, "-c", STOPPED, os.path.dirname(__file__), str(stopped)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, threads, save_every, str(int(number))],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == status
+    arguments = (os.path.dirname(__file__), stopped, threads, save_every, int(number))
+    code, _, err = Child(STOPPED, *arguments, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}).wait()
+    assert code == status
     said = "tiny: saved after step 30 of 69; with --resume it goes on from its last save"
-    assert number == signal.SIGKILL or done.stderr == f"{said}\n"
+    assert number == signal.SIGKILL or err == f"{said}\n"
     assert (stopped / "tiny.run").exists() and not (stopped / "tiny.json").exists()
 
     with pytest.raises(ValueError, match="tiny.run is an unfinished training; continue it with"):

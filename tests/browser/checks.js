@@ -146,7 +146,16 @@ window.bookChecks = (() => {
         });
     }
 
-    /** Puts back what takeRepeated took. */
+    /** Empties all that is not inside of an element, nor around it: axe reads whole documents, whatever it judges. */
+    function takeOthers(element) {
+        const others = [];
+        for (let e = element; e !== document.body; e = e.parentElement)
+            others.push(...Array.from(e.parentElement.children).filter(o => o !== e && !o.matches("script, style")));
+        away = others.map(box => [box, Array.from(box.childNodes)]);
+        others.forEach(box => box.replaceChildren());
+    }
+
+    /** Puts back what was taken. */
     function putBack() {
         away.forEach(([box, nodes]) => box.append(...nodes));
         away = [];
@@ -157,5 +166,5 @@ window.bookChecks = (() => {
         return Array.from(block.children).find(e => !e.contains(title) && e.tagName !== "BUTTON");
     }
 
-    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, putBack, hidden };
+    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, takeOthers, putBack, hidden };
 })();

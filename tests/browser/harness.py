@@ -226,6 +226,11 @@ def _axe() -> str:
     return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf8")
 
 
+def _load_axe(page: Any) -> None:
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(_axe())
+
+
 COLOR_RULES = ["color-contrast", "link-in-text-block"]
 
 
@@ -236,8 +241,7 @@ def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
         page: an open page.
         only_colors: look at what depends on the theme alone, which is COLOR_RULES.
     """
-    if not page.evaluate("() => 'axe' in window"):
-        page.evaluate(_axe())
+    _load_axe(page)
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     colors = options | {"runOnly": {"type": "rule", "values": COLOR_RULES}}
     others = options | {"rules": {rule: {"enabled": False} for rule in COLOR_RULES}}
@@ -260,6 +264,34 @@ def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
                     f"{violation['id']} ({violation['impact']}): {target}: {node['html'][:160]}"
                 )
     return found
+
+
+def figure_problems(
+    page: Any, name: str, alone: bool = False, only_colors: bool = False
+) -> list[str]:
+    """Everything above minor that axe-core finds inside of one figure; the page stays as it is.
+
+    Args:
+        page: an open page.
+        name: the id of the figure.
+        alone: leave out the rest of the page, which axe-core would read too; ids and labels outside are then unknown.
+        only_colors: look at what depends on the theme alone, which is COLOR_RULES.
+    """
+    _load_axe(page)
+    options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
+    if only_colors:
+        options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
+    run = """async ([id, how, alone]) => {
+        if (alone) bookChecks.takeOthers(document.getElementById(id));
+        try { return (await axe.run(`#${id}`, how)).violations; } finally { if (alone) bookChecks.putBack(); }
+    }"""
+    found = page.evaluate(run, [name, options, alone])
+    return [
+        f"{violation['id']}: {node['html'][:160]}"
+        for violation in found
+        if violation["impact"] != "minor"
+        for node in violation["nodes"]
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ what moves

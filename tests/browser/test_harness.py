@@ -244,6 +244,28 @@ def test_text_of_one_look_is_judged_once_and_any_other_too(show: Any) -> None:
     assert page.content().replace(' class="axe"', "") == before
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_figure_is_judged_in_its_place_and_nothing_else_is(show: Any, alone: bool) -> None:
+    style = "<style>html[data-theme=dark] section { background: #555 } b { color: #bbb }</style>"
+    figure = '<figure id="mine"><span>text</span> {}<input type="range" {}></figure>'
+    around = "<h1>Text</h1><section><p><b>pale</b> <i>words</i></p>{}<p>more</p></section>"
+    named = 'aria-label="level"'
+    page = show(style + around.format(figure.format("", named))).page
+    before = page.content()
+    harness.use_theme(page, "light")
+    assert harness.figure_problems(page, "mine", alone) == []
+    harness.use_theme(page, "dark")
+    for only_colors in (False, True):
+        (found,) = harness.figure_problems(page, "mine", alone, only_colors)
+        assert found.startswith("color-contrast: <span>text")
+    assert page.inner_html("main") == before.partition("<main>")[2].partition("</main>")[0]
+    harness.use_theme(page, "light")
+    page = show(style + around.format(figure.format("<b>pale</b>", ""))).page
+    found = harness.figure_problems(page, "mine", alone)
+    assert sorted(problem.partition(":")[0] for problem in found) == ["color-contrast", "label"]
+    assert len(harness.figure_problems(page, "mine", alone, only_colors=True)) == 1
+
+
 FORMULA = '<span class="math"><math style="{}"><mrow {}><mtext>sign</mtext></mrow></math></span>'
 
 

@@ -433,14 +433,27 @@ def test_its_judge_counts_what_is_in_a_wrong_mode(call: Callable[..., Any]) -> N
 # ------------------------------------------------------------------------------------------------ on the page
 
 
-@pytest.mark.parametrize("label", TABLE)
-def test_it_wakes_in_its_figure_and_the_still_comes_back(
-    context: Any, base: str, label: str
-) -> None:
-    visit, figure = instrument_page(context, base, label)
-    if label not in NEAR:
+@pytest.fixture(scope="module")
+def awake(
+    request: pytest.FixtureRequest, context: Any, base: str
+) -> Iterator[tuple[str, harness.Visit, Any]]:
+    """The instrument of this label, awake in its figure; its page is opened once for all tests that have it."""
+    visit, figure = instrument_page(context, base, request.param)
+    if request.param not in NEAR:
         figure.get_by_role("button", name="Try it").click()
     wait_until(figure, "live")
+    yield request.param, visit, figure
+    visit.page.close()
+
+
+each_awake = pytest.mark.parametrize("awake", TABLE, indirect=True)
+
+
+@each_awake
+def test_it_wakes_in_its_figure_and_the_still_comes_back(
+    awake: tuple[str, harness.Visit, Any],
+) -> None:
+    label, visit, figure = awake
     still, root = figure.locator("img").first, figure.locator(".instrument-root")
     caption = figure.locator(".caption-text")
     assert root.is_visible() and not still.is_visible()
@@ -455,48 +468,16 @@ def test_it_wakes_in_its_figure_and_the_still_comes_back(
     assert root.is_visible() and not still.is_visible()
     visit.page.emulate_media(media="print")
     assert still.is_visible() and not root.is_visible()
+    visit.page.emulate_media(media="null")
+    assert root.is_visible() and not still.is_visible()
     assert visit.problems == []
-    visit.page.close()
 
 
-@pytest.mark.parametrize("label", TABLE)
-def test_it_is_accessible_and_fits_in_every_form(context: Any, base: str, label: str) -> None:
-    """Everything above minor that axe finds inside the figure, in light and dark, wide and on a phone."""
-    visit, figure = instrument_page(context, base, label)
-    page = visit.page
-    if label not in NEAR:
-        figure.get_by_role("button", name="Try it").click()
-    wait_until(figure, "live")
-    page.evaluate(harness._axe())
-    for size in (harness.WIDE, harness.PHONE):
-        page.set_viewport_size(size)
-        for theme in ("light", "dark"):
-            harness.use_theme(page, theme)
-            found = page.evaluate(
-                "async (id) => (await axe.run(`#${id}`, { preload: false, resultTypes: ['violations'] })).violations"
-                ".filter((v) => v.impact !== 'minor').map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 160)}`)",
-                label,
-            )
-            assert found == [], (size, theme)
-        edges = figure.evaluate(
-            "(figure) => { const edge = figure.getBoundingClientRect().right + 1;"
-            " return [...figure.querySelectorAll('.book-instrument *')].filter((e) => e.checkVisibility()"
-            " && !e.classList.contains('instrument-handle') && e.getBoundingClientRect().right > edge).length; }"
-        )
-        assert edges == 0, size
-        assert harness.width_problems(page) == []
-    assert visit.problems == []
-    page.close()
-
-
-@pytest.mark.parametrize("label", TABLE)
+@each_awake
 def test_every_control_has_a_name_and_a_place_for_a_finger(
-    context: Any, base: str, label: str
+    awake: tuple[str, harness.Visit, Any],
 ) -> None:
-    visit, figure = instrument_page(context, base, label)
-    if label not in NEAR:
-        figure.get_by_role("button", name="Try it").click()
-    wait_until(figure, "live")
+    _, visit, figure = awake
     small = figure.evaluate(
         "(figure) => [...figure.querySelectorAll('.instrument-root :is(button, select, input, [role=slider])')]"
         ".filter((e) => e.checkVisibility()).map((e) => e.closest('label') ?? e)"
@@ -512,7 +493,29 @@ def test_every_control_has_a_name_and_a_place_for_a_finger(
             "([e, before]) => e.getAttribute('aria-valuetext') !== before",
             arg=[handle.element_handle(), before],
         )
-    visit.page.close()
+    assert visit.problems == []
+
+
+@each_awake
+def test_it_is_accessible_and_fits_in_every_form(awake: tuple[str, harness.Visit, Any]) -> None:
+    """Everything above minor that axe finds inside the figure, in light and dark, wide and on a phone."""
+    label, visit, figure = awake
+    page = visit.page
+    for size in (harness.WIDE, harness.PHONE):
+        page.set_viewport_size(size)
+        harness.use_theme(page, "light")
+        # Once beside the other ids of the page; after that, the page is read no more.
+        assert harness.figure_problems(page, label, alone=size != harness.WIDE) == [], size
+        harness.use_theme(page, "dark")
+        assert harness.figure_problems(page, label, alone=True, only_colors=True) == [], size
+        edges = figure.evaluate(
+            "(figure) => { const edge = figure.getBoundingClientRect().right + 1;"
+            " return [...figure.querySelectorAll('.book-instrument *')].filter((e) => e.checkVisibility()"
+            " && !e.classList.contains('instrument-handle') && e.getBoundingClientRect().right > edge).length; }"
+        )
+        assert edges == 0, size
+        assert harness.width_problems(page) == []
+    assert visit.problems == []
 
 
 def numbers(figure: Any) -> str:

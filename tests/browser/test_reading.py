@@ -13,6 +13,7 @@ if reason:
     pytest.skip(reason, allow_module_level=True)
 
 LANDING = harness.redirect(harness.SITE / "index.html") or "index.html"
+CHAPTER = next((harness.SITE / "notebooks").glob("*_elbo.html")).name
 
 
 @pytest.fixture
@@ -46,38 +47,35 @@ def test_the_film_plays_pauses_and_can_be_moved(fresh: harness.Visit) -> None:
     assert fresh.problems == []
 
 
+@pytest.mark.xdist_group("links")
+@pytest.mark.parametrize("visit", [f"notebooks/{CHAPTER}"], indirect=True)
 @pytest.mark.parametrize(
-    ("page", "link", "expected"),
+    ("link", "expected"),
     [
-        ("notebooks/{}.html", "a.reference.internal[href^='#equation-']", "math"),
-        ("notebooks/{}.html", "a.reference.internal[href*='glossary.html#term-']", "dt"),
-        ("notebooks/{}.html", "a.reference.internal[href*='bibliography.html#']", ".citation, p"),
-        ("notebooks/{}.html", "a.reference.internal[href^='#fig-']", "img"),
+        ("a.reference.internal[href^='#equation-']", "math"),
+        ("a.reference.internal[href*='glossary.html#term-']", "dt"),
+        ("a.reference.internal[href*='bibliography.html#']", ".citation, p"),
+        ("a.reference.internal[href^='#fig-']", "img"),
     ],
 )
-def test_a_link_shows_what_it_leads_to(
-    fresh: harness.Visit, page: str, link: str, expected: str
-) -> None:
-    chapter = sorted((harness.SITE / "notebooks").glob("*_elbo.html"))[0].stem
-    fresh.open(page.format(chapter))
-    anchor = fresh.page.locator(f"article {link}").locator("visible=true").first
+def test_a_link_shows_what_it_leads_to(visit: harness.Visit, link: str, expected: str) -> None:
+    anchor = visit.page.locator(f"article {link}").locator("visible=true").first
     anchor.scroll_into_view_if_needed()
     anchor.focus()
-    card = fresh.page.locator("#book-preview")
+    card = visit.page.locator("#book-preview")
     card.wait_for(state="visible")
     assert card.locator(expected).count() > 0
     assert expected == "img" or card.inner_text().strip()
     assert anchor.get_attribute("aria-describedby") == "book-preview"
     box = card.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= harness.WIDE["width"]
-    fresh.page.keyboard.press("Escape")
+    visit.page.keyboard.press("Escape")
     assert not card.is_visible() and anchor.get_attribute("aria-describedby") is None
-    assert fresh.problems == []
+    assert visit.problems == []
 
 
 def test_a_link_is_a_link_where_its_page_cannot_be_fetched(fresh: harness.Visit) -> None:
-    chapter = sorted((harness.SITE / "notebooks").glob("*_elbo.html"))[0].stem
-    fresh.open(f"notebooks/{chapter}.html")
+    fresh.open(f"notebooks/{CHAPTER}")
     fresh.page.evaluate("() => { window.fetch = () => Promise.reject(new Error('offline')); }")
     fresh.page.locator("article a[href*='glossary.html#term-']").first.focus()
     fresh.page.wait_for_timeout(600)
