@@ -66,7 +66,7 @@ Slider(
 )
 
 # %% [markdown]
-# Move the slider to add noise to ten digits, whose pixels are scaled to the interval from $-1$ to $1$. Each image keeps its own noise; only the proportions of image and noise change. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise. Two questions follow. How do we measure that nothing of the image is left? And how can the steps be undone?
+# Move the slider to add noise to ten digits, whose pixels are scaled to the interval from $-1$ to $1$. Each image keeps its own noise; only the proportions change. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise. How do we measure that nothing of the image is left? And how can the steps be undone?
 #
 # Adding noise needs no knowledge of the data. Removing it does, and that is what has to be learned. The resulting model is the hierarchical VAE of the last chapter with a fixed encoder: its bound, the code for it and the chart of its KL divergences stay the same. This chapter derives the bound line by line and computes each term for data where the exact answer is known. The networks come in the next chapter.
 
@@ -273,7 +273,7 @@ verify("eq-prior-matching", left, right, rejects={"only the mean": 0.5 * square}
 
 
 # %%
-def top_price(schedule):
+def prior_cost(schedule):
     model = Ddpm(lambda x_t, t: x_t, schedule, (1, 28, 28), schedule.beta)
     prices = kl_divergence(model.posterior(digits.double()), model.prior(len(digits)))
     return prices.mean().item()
@@ -285,7 +285,7 @@ three = {
     "100 steps, the same betas": linear_schedule(100),
     "100 steps, betas rescaled": rescaled(100),
 }
-prices = {name: top_price(s) for name, s in three.items()}
+prices = {name: prior_cost(s) for name, s in three.items()}
 for name, s in three.items():
     print(f"{name:26s} share left at the top {s.alpha_bar[-1]:.1e}")
 print("below 0.02 nats:", [name for name, price in prices.items() if price < 0.02])
@@ -421,7 +421,7 @@ p_joint = joint(  # from x_T down to x_0
 )
 
 # %% [markdown]
-# The first check is the bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, which comes from conditioning the five components on $x_0$. It rejects the KL divergence in the other direction.
+# The first check is the bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, the five components conditioned on $x_0$. It rejects the KL divergence in the other direction.
 
 # %%
 P = p_joint.precision_matrix.flip(0, 1)[1:, 1:]
@@ -778,7 +778,7 @@ only = {"known image": torch.stack([right[0], var])}
 verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=only)
 
 # %% [markdown]
-# How far from Gaussian is the step for $T$ steps? For each $t$ the cell computes the *total variation* distance between the true step and its Gaussian match, that is, the largest difference between the probabilities that the two give to any event. It averages the distance over $x_t$. The table has the largest value over $t \ge 2$; of long chains some thirty times are tried.
+# How far from Gaussian is the step for $T$ steps? For each $t$ the cell computes the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event, and averages it over $x_t$. The table has the largest value over $t \ge 2$; of long chains some thirty times are tried.
 
 
 # %%
@@ -915,7 +915,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ is known, so $\sqrt{\bar\alpha_t}\, e_x = - \sqrt{1 - \bar\alpha_t}\, e_\varepsilon$. Insert that in $v$: $e_v = \sqrt{\bar\alpha_t}\, e_\varepsilon - \sqrt{1 - \bar\alpha_t}\, e_x = - e_x / \sqrt{1 - \bar\alpha_t}$. The score is $\varepsilon$ with a factor. $\square$
 # :::
 #
-# The check adds a random error to $x$, and computes the errors of the other four from it by the companion's functions. It rejects equal errors, and a $c_t$ that is not squared.
+# The check adds a random error to $x$ and translates it by the companion's functions. It rejects equal errors, and a $c_t$ that is not squared.
 
 # %%
 _ = torch.manual_seed(0)
@@ -942,7 +942,7 @@ c = long.alpha_bar[t - 1] ** 0.5 * long.beta[t] / noise_var
 verify("eq-five-errors", e_mu, c**2 * e_x, rejects={"no square": c * e_x})
 
 # %% [markdown]
-# The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence that `elbo_step` computes, with this erroneous estimate as the denoiser and $\sigma_t^2 = \beta_t$. The check rejects the first part alone.
+# The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with this erroneous estimate as the denoiser and $\sigma_t^2 = \beta_t$. The check rejects the first part alone.
 
 # %% tags=["nbval-check-output"]
 distorted = Ddpm(lambda x_t, t: x_hat, long, (3,), long.beta)
@@ -962,7 +962,7 @@ verify("eq-step-cost", cost, right, rejects={"only the means": first})
 # \end{aligned}
 # $$ (eq-five-weights)
 #
-# The check multiplies each of the companion's weights by the squared error that belongs to it. All five products must equal the difference of two costs, that of the erroneous estimate and that of the right one. The check rejects the weight of the noise without $\alpha_t$.
+# The check multiplies each of the companion's weights by its squared error. All five products must equal the extra cost of the erroneous estimate over the right one. The check rejects the weight of the noise without $\alpha_t$.
 
 # %% tags=["nbval-check-output"]
 perfect_hat = Ddpm(lambda x_t, t: x, long, (3,), long.beta)
@@ -1039,7 +1039,7 @@ verify("eq-snr-difference", w.x_0[2:], differences, rejects=other)
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\; \mathbb{E} \lVert x - \hat{x}_\theta(x_t, t) \rVert^2 .
 # $$ (eq-snr-sum)
 #
-# The check computes the left side as a sum of KL divergences, for the chain of four steps with its wrong denoiser, and the right side from the mean squared error of that denoiser. It rejects an error taken at the less noisy end of each step.
+# The check computes the left side as a sum of KL divergences, for the four steps with the wrong denoiser, and the right side from its mean squared error. It rejects an error taken at the less noisy end of each step.
 
 # %%
 sharp = torch.cat([schedule.beta[:2], schedule.posterior_var[2:]])
@@ -1186,7 +1186,7 @@ wrong["upside down"] = beta * v[4] / v[3]
 verify("eq-optimal-variance", residuals, beta * v[3] / v[4], variance, rejects=wrong)
 
 # %% [markdown]
-# The gap is checked for three choices of the variances (with the optimal $\sigma_1^2$ in all of them) and three data distributions, on seven steps that keep a quarter of the data's variance, so that every term matters. The left side is the bound by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. The check rejects a gap with the prior's term only, and a prior's term without $\mu$.
+# The gap is checked for three choices of the variances (with the optimal $\sigma_1^2$ in all of them) and three data distributions, on seven steps, so few that every term matters. The left side is the bound by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. The check rejects a gap with the prior's term only, and a prior's term without $\mu$.
 
 
 # %%
@@ -1297,7 +1297,7 @@ more = gap_formula(growing, lam, three_variances(growing, lam)["beta-tilde"])
 print("betas that start from zero lose more than 1 nat:", bool(more > 1))
 
 # %% [markdown]
-# The argument needs $\lambda$ to be larger than the noise of the first steps. Where the data hardly vary, it is the other way round: $\tilde\beta_t$ is nearly right, and $\beta_t$ is too large. The cell prints both gaps for a thousand steps.
+# The argument needs $\lambda$ to be larger than the noise of the first steps. Where the data hardly vary, $\tilde\beta_t$ is nearly right, and $\beta_t$ is too large. Both gaps for a thousand steps:
 
 # %% tags=["nbval-check-output"]
 for lam in (1.0, 0.01, 0.0001):
@@ -1492,7 +1492,7 @@ wrong = {"without T": terms.mean() - prior_matching, "without prior": terms.sum(
 verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# On the ring there is no closed form, so the two estimates are compared with each other, on the same data.
+# On the ring there is no closed form, so the check compares the two estimates on the same data.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(1)
@@ -1504,7 +1504,7 @@ print("same mean, within 5 standard errors:", bool(difference.mean().abs() < 5 *
 print("one random step varies more:", bool(single.std() > 2 * whole.std()))
 
 # %% [markdown]
-# How much precision does one random step cost? The variance of its estimate has two sources, the noise and the choice of $t$. The second is large where the terms differ much from each other.
+# How much precision does one random step cost? Its variance has two sources, the noise and the choice of $t$.
 
 # %%
 print(f"standard deviation, whole chain: {whole.std():6.2f} nats, 100 calls")
