@@ -775,7 +775,7 @@ print("weights of hvae-mnist:", "yours" if MINE else "the shipped ones")
 # (sec-ladder-digits)=
 # ## Five levels on digits
 #
-# The trained ladder has seen the same digits as the VAE of chapter 6, binarized in the same way. Their {doc}`cards </book/models>` report the test likelihood on all 10,000 test digits, estimated by $L_K$ with $K$ draws. (More draws can only raise the estimate, on average {eq}`eq-k-sample-order`.)
+# Does the ladder describe digits better than the VAE of chapter 6, and why? Both were trained on the same digits, binarized in the same way. Their {doc}`cards </book/models>` report the test likelihood on all 10,000 test digits, estimated by $L_K$ with $K$ draws. (More draws can only raise the estimate, on average {eq}`eq-k-sample-order`.)
 
 # %% tags=["mnist"]
 for name, card in zip(("one level", "five levels"), cards, strict=True):

@@ -269,7 +269,7 @@ right = 0.5 * (square - 3 * kept - 3 * torch.log1p(-kept))
 verify("eq-prior-matching", left, right, rejects={"only the mean": 0.5 * square})
 
 # %% [markdown]
-# How large is this cost for digits? The betas of {cite:t}`ho2020` grow linearly from 0.0001 to 0.02 and are made for 1000 steps. For 100 steps they must be ten times as large, as in `rescaled` above (which cuts them off at 0.999); a plausible mistake is to keep them. The cell compares the three schedules.
+# How large is this cost for digits? The betas of {cite:t}`ho2020` grow linearly from 0.0001 to 0.02 and are made for 1000 steps. For 100 steps they must be ten times as large, as in `rescaled` above (which cuts them off at 0.999); a plausible mistake is to use the same betas. The cell compares the share of the image's variance that each schedule leaves at the top, and its cost.
 
 
 # %%
@@ -443,7 +443,7 @@ verify("eq-path-weight", elbo, right, rejects=wrong)
 verify("eq-path-weight", elbo, log_evidence, at_most(0.0))
 
 # %% [markdown]
-# Next come the products. The check rejects the misprint E13, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, which is another model.
+# Next come the products. The check rejects the misprint E13, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
 
 # %% tags=["nbval-check-output"]
 points = path[:, :, 0].T
@@ -456,7 +456,7 @@ learned = products - below + top.log_prob(path[T])[:, 0] - log_prior
 verify("eq-line-product", log_w, products - below, rejects={"E13": learned})
 
 # %% [markdown]
-# Then come the next three lines, at the same six paths. The plausible slips are to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
+# Then come the next three lines, at the same six paths. The check rejects two plausible slips: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
 
 # %%
 marginal = [None] + [model.marginal(t, x).log_prob(path[t]) for t in range(1, T + 1)]
@@ -562,7 +562,7 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
 # (sec-denoising-posterior)=
 # ## The reverse step if the image is known
 #
-# The denoising terms compare $p_\theta(x_{t-1} \mid x_t)$ with $q(x_{t-1} \mid x_t, x)$, the reverse step if the image is known. Given $x$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian, so this step is Gaussian as well:
+# To compute the denoising terms we need $q(x_{t-1} \mid x_t, x)$, the reverse step if the image is known. Given $x$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian, so this step is Gaussian as well:
 #
 # $$
 # q(x_{t-1} \mid x_t, x) = \mathcal{N}\big( \tilde\mu_t(x_t, x),\; \tilde\beta_t\, I \big)
@@ -1475,7 +1475,7 @@ plots.curves(
 # \mathrm{ELBO}(x) = \mathbb{E}_{t, \varepsilon} \big[ T\, \ell_t(x, \varepsilon) \big] - D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big), \qquad t \text{ uniform on } 1, \dots, T .
 # $$ (eq-single-step)
 #
-# A stochastic gradient needs only an unbiased estimate, which the batch averages. `single_step_elbo` can draw the times with any probabilities $p_t$, and then divides the term by $p_t$. Without `time_weights` they are all $1/T$, which is {eq}`eq-single-step`:
+# A stochastic gradient needs only an unbiased estimate, since the batch averages it. `single_step_elbo` can draw the times with any probabilities $p_t$, and then divides the term by $p_t$. Without `time_weights` they are all $1/T$, which is {eq}`eq-single-step`:
 
 # %% tags=["nbval-check-output"]
 show(single_step_elbo, docstring=False)
