@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Hierarchical VAEs
 #
-# To describe an image over the telephone you would not start with the first pixel. You would say "a digit", then "a seven", then "slanted, with a bar", and leave the pixels for last. A hierarchical VAE works like that.
+# To describe an image over the telephone, you would not start with the first pixel. You would say "a digit", then "a seven", then "slanted, with a bar", and leave the pixels for last. A hierarchical VAE works in this order too: its top latent fixes what matters everywhere, and each level below adds detail.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -55,7 +55,7 @@ def from_the_top(x, lowest, draw=False):
     return ladder.likelihood(z).mean
 
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of ten images. The first row shows test digits. In the second every image is a plain digit, some of another class than the one above it; further down the images take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, described from the top down by a ladder of five levels. In each row one more level has seen the digit.", "name": "fig-from-the-top"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of ten images. The first row shows test digits. In the second every image is a plain digit, some of another class than the one above it; further down the images take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, inferred from the top down by a ladder of five levels. In each row one more level is inferred from the digit, and the image comes closer to it.", "name": "fig-from-the-top"}}
 _ = torch.manual_seed(0)
 digits = binarize(test.images[:10])
 rows = {f"level{'s' * (k < 5)} 5{f' to {k}' * (k < 5)}": k for k in (5, 4, 3, 2, 1)}
@@ -63,9 +63,9 @@ described = {name: from_the_top(digits, k) for name, k in rows.items()}
 plots.image_rows({"digit": digits} | described, tile=0.7)
 
 # %% [markdown]
-# The ladder of {numref}`fig-from-the-top` has five levels with 64, 32, 16, 8 and 4 latents, counted from the image upwards. In the second row only its top level has seen the digit, and the levels below take the mean of what they expect. In each further row one more level has seen it. The top latent says a little that matters everywhere, and each level below fills in what the one above left open.
+# The model of {numref}`fig-from-the-top`, a *ladder*, has five levels with 64, 32, 16, 8 and 4 latents, counted from the image upwards. In the second row only the top level is inferred from the digit, and each level below takes its mean given the one above. In each further row one more level is inferred from the digit, and the image comes closer to it.
 #
-# Trained without care, the upper levels collapse to the prior. This chapter finds out what more levels are good for, when they collapse, and what keeps them active. It needs no new loss: the bound and the code of the last chapters stay as they are.
+# This chapter asks what more levels are good for. Trained without care, the upper ones collapse to the prior; we find out when that happens and what keeps them active. No new loss is needed: the bound and the code of the last chapters stay as they are.
 
 # %% [markdown]
 # (sec-hvae-gap)=
@@ -73,8 +73,8 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 #
 # Why should more levels help? A VAE with one latent has two gaps.
 #
-# 1. **Between the bound and the likelihood.** The approximate posterior $q_\phi(z \mid x)$ is a Gaussian with independent coordinates. The true posterior is not. What that costs is the {term}`approximation gap`, and chapter 6 measured it {eq}`def-two-gaps`.
-# 2. **Between the model and the data.** The prior $\mathcal{N}(0, I)$ has nothing to learn. If the {term}`aggregate posterior` does not look like it, the bound pays, and draws from the prior fall between the classes ({ref}`chapter 7 <sec-latent-plane>`).
+# 1. **Between the bound and the likelihood.** The approximate posterior $q_\phi(z \mid x)$ is a Gaussian with independent coordinates, and the true posterior is not. The cost is the {term}`approximation gap`, which chapter 6 measured {eq}`def-two-gaps`.
+# 2. **Between the model and the data.** The prior $\mathcal{N}(0, I)$ has nothing to learn. If the {term}`aggregate posterior` differs from it, the bound is lower, and draws from the prior fall between the classes ({ref}`chapter 7 <sec-latent-plane>`).
 #
 # A second latent above the first can help with both. It turns the two Gaussians of $z_1$ into mixtures, one component for each value of $z_2$:
 #
@@ -82,7 +82,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # p_\theta(z_1) = \int p_\theta(z_1 \mid z_2)\, p(z_2)\, \mathrm{d}z_2, \qquad q_\phi(z_1 \mid x) = \int q_\phi(z_1 \mid z_2, x)\, q_\phi(z_2 \mid x)\, \mathrm{d}z_2 .
 # $$ (def-two-marginals)
 #
-# Each distribution under the integrals may stay a diagonal Gaussian, easy to sample and with a KL divergence in closed form. The mixture need not be Gaussian any more. (It still is if $z_2$ only shifts $z_1$, by a linear map; the solvable chain below is of this kind, and gains nothing from its levels.) In the smallest example $z_2$ decides the scale of $z_1$: with $z_2 \sim \mathcal{N}(0, s^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(0, e^{2 z_2})$, the *kurtosis* is
+# Each distribution under the integrals may stay a diagonal Gaussian, easy to sample and with a KL divergence in closed form, while the mixture need not be Gaussian any more. (It still is if $z_2$ only shifts $z_1$ linearly, as in the solvable chain below.) In the smallest example $z_2$ decides the scale of $z_1$: with $z_2 \sim \mathcal{N}(0, s^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(0, e^{2 z_2})$, the *kurtosis* is
 #
 # $$
 # \frac{\mathbb{E}\, z_1^4}{(\mathbb{E}\, z_1^2)^2} = 3\, e^{4 s^2} ,
@@ -94,7 +94,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # Given $z_2$ the moments are $e^{2 z_2}$ and $3\, e^{4 z_2}$. Since $\mathbb{E}\, e^{k z_2} = e^{k^2 s^2 / 2}$, the ratio is $3\, e^{8 s^2} / e^{4 s^2}$. $\square$
 # :::
 #
-# The cell does the integral over $z_2$ on a grid; the check does those over $z_1$, and rejects a Gaussian.
+# The cells integrate over $z_2$ and then over $z_1$ on grids. The check rejects the kurtosis of a Gaussian.
 
 # %%
 torch.set_default_dtype(torch.double)
@@ -110,7 +110,7 @@ right = torch.tensor(3 * math.exp(4 * s**2))
 gaussian = {"a Gaussian": torch.tensor(3.0)}
 verify("eq-chain-kurtosis", fourth / second**2, right, quadrature, rejects=gaussian)
 
-# %% mystnb={"image": {"alt": "Two curves over the same axis: the mixture has a higher and narrower peak and heavier tails than the Gaussian of the same variance."}, "figure": {"caption": "Two Gaussian steps, the first of which sets the scale of the second, do not make a Gaussian.", "name": "fig-two-steps"}}
+# %% mystnb={"image": {"alt": "Two curves over the same axis: the mixture has a higher and narrower peak and heavier tails than the Gaussian of the same variance."}, "figure": {"caption": "Two Gaussian steps, the first of which sets the scale of the second, do not make a Gaussian: the peak is higher and the tails are heavier.", "name": "fig-two-steps"}}
 middle = z_1.abs() < 4
 plain = Normal(0.0, second.sqrt()).log_prob(z_1).exp()
 lines = {"two Gaussian steps": density, "one, of the same variance": plain}
@@ -121,7 +121,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-two-steps` has one dimension and one parameter. With networks for the steps, the mixture can follow the boundaries between ten classes. Does it pay? With the protocol of chapter 6, {cite:t}`burda2016` report a test $-\log p(x)$ of 86.76 nats for one level of 50 latents and 85.33 for two, of 100 and 50. (The second model is also the larger one, and its encoder is bottom-up.)
+# {numref}`fig-two-steps` has one dimension and one parameter; networks for the steps make far richer mixtures. Does the likelihood improve? With the protocol of chapter 6, {cite:t}`burda2016` report a test $-\log p(x)$ of 86.76 nats for one level of 50 latents and 85.33 for two, of 100 and 50. (The second model is also the larger one, and its encoder is bottom-up.)
 #
 # **What you can say now.** A second latent turns prior and posterior of the first into mixtures of Gaussians, which one level cannot have.
 
@@ -129,15 +129,15 @@ plots.curves(
 # (sec-hvae-chain)=
 # ## A chain of latents
 #
-# Stack $T$ latents, $z_1$ next to the image and $z_T$ at the top. Generation runs down the chain. Each latent sees only the one above it:
+# We now define the model with $T$ latents and two forms of its approximate posterior, and test them on a linear example where all is known. Stack the latents, $z_1$ next to the image and $z_T$ at the top. Generation runs down the chain, and each latent depends only on the one above it:
 #
 # $$
 # p_\theta(x, z_1, \dots, z_T) = p(z_T) \prod_{t=1}^{T-1} p_\theta(z_t \mid z_{t+1}) \; p_\theta(x \mid z_1) .
 # $$ (def-hierarchy)
 #
-# This is the {term}`hierarchical VAE` of one of the lectures, which calls it *Markovian*. The other lecture lets every step see *all* levels above, $p_\theta(z_t \mid z_{t+1}, \dots, z_T)$ and $p_\theta(x \mid z_1, \dots, z_T)$. Our shorter form loses nothing: let each latent carry along what came from above, and call $z_t$ with all that it carries the new $z_t$.
+# This is the {term}`hierarchical VAE` of one of the lectures, which calls it *Markovian*. In the other lecture every step depends on *all* levels above, $p_\theta(z_t \mid z_{t+1}, \dots, z_T)$ and $p_\theta(x \mid z_1, \dots, z_T)$. The shorter form is just as general: take $z_t$ together with everything above it as the new $z_t$.
 #
-# Inference has a choice. The one lecture goes up, the other down:
+# The approximate posterior can run in either direction, and each lecture takes one of them:
 #
 # $$
 # q_\phi(z_{1:T} \mid x) = q_\phi(z_1 \mid x) \prod_{t=2}^{T} q_\phi(z_t \mid z_{t-1}) \qquad \text{(bottom-up)},
@@ -172,7 +172,7 @@ def diagram(axes, title, ups=(), downs=(), sides=()):
     axes.axis("off")
 
 
-# %% mystnb={"image": {"alt": "Four small graphs. Generation: blue arrows from z 3 down to z 2, z 1 and x. Bottom-up: orange arrows from x up to z 1, z 2, z 3. Top-down: orange arrows from x up through features d 1 to d 3, from each feature to its latent, and from each latent to the one below. Ladder: the same features, but the arrows between the latents are the blue ones of the model."}, "figure": {"caption": "Who sees whom. Blue: the model $p_\\theta$. Orange: inference. In a ladder, explained below, inference uses the model's own arrows on the way down.", "name": "fig-who-sees-whom"}}
+# %% mystnb={"image": {"alt": "Four small graphs. Generation: blue arrows from z 3 down to z 2, z 1 and x. Bottom-up: orange arrows from x up to z 1, z 2, z 3. Top-down: orange arrows from x up through features d 1 to d 3, from each feature to its latent, and from each latent to the one below. Ladder: the same features, but the arrows between the latents are the blue ones of the model."}, "figure": {"caption": "Which variable depends on which. Blue: the model $p_\\theta$. Orange: inference. In a ladder, explained below, inference uses the model's own arrows on the way down.", "name": "fig-who-sees-whom"}}
 climb = [("x", "z1"), ("z1", "z2"), ("z2", "z3")]
 descend = [("z3", "z2"), ("z2", "z1")]
 look = [("x", "d1"), ("d1", "d2"), ("d2", "d3"), ("d1", "z1"), ("d2", "z2"), ("d3", "z3")]
@@ -184,23 +184,23 @@ diagram(panels[3], "q of a ladder", downs=descend, sides=look)
 fig
 
 # %% [markdown]
-# {numref}`fig-who-sees-whom` draws both. Bottom-up, the image is seen once, at the foot. Top-down, every level sees it. The two do not exclude each other, because each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
+# {numref}`fig-who-sees-whom` draws both. Bottom-up, only the first step depends on the image; top-down, every step does. The two do not exclude each other, because each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
 #
 # $$
 # q(z_t \mid z_{t+1}, x) = \frac{q(z_{t+1} \mid z_t)\, q(z_t \mid x)}{q(z_{t+1} \mid x)} ,
 # $$ (eq-reversal)
 #
-# and in the product {eq}`def-top-down` the marginals cancel, each with its neighbor, until {eq}`def-bottom-up` is left. Keep {eq}`eq-reversal` in mind: the next chapter is built on it.
+# and in the product {eq}`def-top-down` the marginals cancel, each with its neighbor, until {eq}`def-bottom-up` is left. The next chapter is built on {eq}`eq-reversal`.
 #
-# Which form is better? The *true* posterior of {eq}`def-hierarchy` has both. Top-down it looks like {eq}`def-top-down`, with $x$ in every step. Bottom-up, $x$ drops out after the first one:
+# Which form is better? The *true* posterior of {eq}`def-hierarchy` can be written in both. Top-down it looks like {eq}`def-top-down`, with $x$ in every step. Bottom-up, $x$ drops out after the first step:
 #
 # $$
 # p(z_t \mid z_{t-1}, x) = p(z_t \mid z_{t-1}) \qquad \text{for } t \ge 2 ,
 # $$ (eq-bottom-up-posterior)
 #
-# because $x$ depends on the latents through $z_1$ alone, so for $t \ge 2$ whatever it says about $z_t$ it says through $z_{t-1}$. So neither form excludes the truth. What excludes it in practice is that the steps of the exact posterior are not Gaussian.
+# because $x$ depends on the latents through $z_1$ alone: once $z_{t-1}$ is known, $x$ says nothing more about $z_t$. So neither form excludes the true posterior. In practice $q$ misses it because the steps of $q$ are Gaussian and those of the true posterior are not.
 #
-# **The solvable chain.** In one model all steps *are* Gaussian: the linear one. Here is a hierarchical VAE of three levels, each of one dimension, in ten lines. They hold the generative direction, with its slopes $a_t$ and standard deviations $s_t$. The one method that is missing, `inner_posterior`, is the approximate posterior; it will be filled in.
+# **The solvable chain.** In one model all steps *are* Gaussian: the linear one. The class below is a linear hierarchical VAE of three levels, each of one dimension, with slopes $a_t$ and standard deviations $s_t$ in the generative direction. Its approximate posterior, the method `inner_posterior`, will be filled in.
 
 # %%
 T = 3
@@ -220,7 +220,7 @@ class Chain(LatentChain):
 
 
 # %% [markdown]
-# For the approximate posteriors we need conditional distributions of a Gaussian with mean zero. They are linear regressions: slopes and a variance, from the covariance. The covariance of $(x, z_1, \dots, z_T)$ follows from the steps. If each variable is a linear function of others plus its own noise, $v = B v + \text{noise}$, then $v = (I - B)^{-1} \text{noise}$.
+# The steps of the approximate posteriors are conditional distributions of a Gaussian with mean zero, that is, linear regressions. Their slopes and variances follow from the covariance of $(x, z_1, \dots, z_T)$. If each variable is a linear function of others plus its own noise, $v = B v + \text{noise}$, then $v = (I - B)^{-1} \text{noise}$, which gives that covariance.
 
 
 # %%
@@ -249,7 +249,7 @@ def posterior_of(C):
 
 
 # %% [markdown]
-# The first check is the reversal. It evaluates an arbitrary bottom-up chain, with slopes that have nothing to do with the model, at random latents, once bottom-up and once top-down. It rejects the product of the marginals $q(z_t \mid x)$.
+# The first check, of the reversal, evaluates an arbitrary bottom-up chain, unrelated to the model, at random latents, once bottom-up and once top-down. It rejects the product of the marginals $q(z_t \mid x)$.
 
 # %%
 _ = torch.manual_seed(0)
@@ -272,7 +272,7 @@ for t in range(T - 1, 0, -1):
 verify("eq-reversal", bottom_up, top_down, rejects={"marginals": marginals})
 
 # %% [markdown]
-# The second check is the form of the posterior. It regresses $z_t$ on $z_{t-1}$ and $x$, for $t = 2$ and $3$, under the *model*: the slope on $x$ must vanish. It rejects the slopes of the other direction, where $z_t$ is regressed on $z_{t+1}$ and $x$.
+# The second check regresses $z_t$ on $z_{t-1}$ and $x$, for $t = 2$ and $3$, under the *model*: the slope on $x$ must vanish. It rejects the slopes of the other direction, on $z_{t+1}$ and $x$.
 
 # %% tags=["nbval-check-output"]
 C = covariance(torch.diag(a, 1), torch.cat([s**2, torch.ones(1)]))
@@ -283,13 +283,13 @@ down = torch.stack([regress(C, t, [t + 1, 0])[0] for t in (1, 2)])
 verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 
 # %% [markdown]
-# Now let $q$ be the exact posterior. As for one latent {eq}`eq-weights-constant`, the bound is then no estimate any more:
+# Now let $q$ be the exact posterior. As for one latent {eq}`eq-weights-constant`, the importance weight is then the same for every draw:
 #
 # $$
 # q = p_\theta(z_{1:T} \mid x) \;\Longrightarrow\; \log \frac{p_\theta(x, z_{1:T})}{q(z_{1:T} \mid x)} = \log p_\theta(x) \;\text{ for every draw } z_{1:T} .
 # $$ (eq-chain-exact)
 #
-# The first check takes the joint density {eq}`def-hierarchy` and the bottom-up posterior {eq}`def-bottom-up` at arbitrary latents. In the second, the companion draws the latents top-down and returns this logarithm, by the code that measured test likelihoods in chapter 6; it rejects the arbitrary chain above.
+# The first check takes the joint density {eq}`def-hierarchy` and the bottom-up posterior {eq}`def-bottom-up` at arbitrary latents. In the second, the companion draws the latents top-down and returns this logarithm; it rejects the arbitrary chain above.
 
 # %% tags=["nbval-check-output"]
 log_p = Normal(0.0, C[0, 0] ** 0.5).log_prob(x[:, 0])
@@ -318,7 +318,7 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 # (sec-kl-levels)=
 # ## One KL divergence for each level
 #
-# The bound of a chain is the bound {eq}`eq-elbo-terms` with all latents in the place of $z$. Its second term is the KL divergence of two distributions of $T$ latents, which has no closed form for networks. But the chain rule {eq}`eq-kl-chain` splits it: first the top, then the next level, and so on down:
+# The bound of a chain is {eq}`eq-elbo-terms` with all latents in the place of $z$. Its second term is the KL divergence of two distributions of $T$ latents, which has no closed form for networks. But the chain rule {eq}`eq-kl-chain` splits it into one divergence for each level, from the top down:
 #
 # $$
 # \begin{aligned}
@@ -331,7 +331,7 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 # Write both distributions as products, {eq}`def-top-down` and the prior part of {eq}`def-hierarchy`. The logarithm of their quotient is a sum of $T$ logarithms. In the expectation over $q(z_{1:T} \mid x)$, take first the expectation over $z_t$ given $z_{t+1}$: it makes a KL divergence of the $t$-th logarithm. What is left is an expectation over $z_{t+1}$. $\square$
 # :::
 #
-# One lecture writes $p(z)$ on the left. It is $p_\theta(z_{1:T})$: in a hierarchy, most of the prior is learned. With {eq}`eq-kl-levels` the bound reads
+# One lecture writes $p(z)$ on the left instead of $p_\theta(z_{1:T})$, but in a hierarchy most of the prior is learned. With {eq}`eq-kl-levels` the bound reads
 #
 # $$
 # \begin{aligned}
@@ -340,9 +340,9 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 # \end{aligned}
 # $$ (eq-chain-elbo)
 #
-# Each KL divergence is one of two diagonal Gaussians, and known {eq}`eq-kl-diagonal`. Only the outer expectations have to be estimated, by drawing one latent after the other from the top.
+# Each KL divergence is between two diagonal Gaussians, and known {eq}`eq-kl-diagonal`. Only the outer expectations have to be estimated, by drawing one latent after the other from the top.
 #
-# In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. The check rejects two plausible mistakes: to compare the marginals of each level, and to put the mean of $z_{t+1}$ in the place of a draw.
+# In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. The check rejects two plausible mistakes: to compare the marginals of each level, and to use the mean of $z_{t+1}$ in place of a draw.
 
 # %%
 x = torch.tensor([[1.7]])
@@ -364,7 +364,7 @@ wrong = {"marginals": marginals, "at the mean": levels[0] + sum(at_mean)}
 verify("eq-kl-levels", whole, sum(levels), rejects=wrong)
 
 # %% [markdown]
-# For the bound there is a second way, {eq}`eq-elbo-gap`: the evidence less the KL divergence from the posterior. The draws come from `elbo_terms`, which estimates {eq}`eq-chain-elbo` for any chain. The check rejects a bound that forgets the levels below the top.
+# The bound also equals the evidence minus the KL divergence from the posterior {eq}`eq-elbo-gap`. The check compares this with draws from `elbo_terms`, which estimates {eq}`eq-chain-elbo` for any chain, and rejects a bound that forgets the levels below the top.
 
 # %%
 _ = torch.manual_seed(0)
@@ -382,7 +382,7 @@ by_level = torch.stack(levels[1:] + levels[:1])
 verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 
 # %% [markdown]
-# This is the function, the same since chapter 3. Read it once more, now with $T > 1$: the loop, empty for a VAE, goes down the levels, and `inner` gives $q$ and $p$ of a level.
+# This function has not changed since chapter 3. With $T > 1$ its loop, empty for a VAE, goes down the levels, and `inner` gives $q$ and $p$ of a level.
 
 # %% tags=["nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -394,29 +394,29 @@ show(elbo_terms, docstring=False)
 
 # %% [markdown]
 # (sec-normal-product)=
-# ## Inference that borrows from generation
+# ## Inference that shares with generation
 #
-# How should a network model $q(z_t \mid z_{t+1}, x)$? Part of the answer is known. Before $x$ is seen, given $z_{t+1}$, the model expects $p_\theta(z_t \mid z_{t+1})$. The image can only correct that. So let $q$ be the model's prediction times a *message* from the image, an approximate likelihood of $z_t$, and normalize:
+# How should a network model $q(z_t \mid z_{t+1}, x)$? Before the image is seen, the model predicts $p_\theta(z_t \mid z_{t+1})$, and the image can only correct this prediction. So let $q$ be the prediction times a *message* from the image, an approximate likelihood of $z_t$, and normalize:
 #
 # $$
 # q(z_t \mid z_{t+1}, x) = \frac{p_\theta(z_t \mid z_{t+1})\, d_t(z_t; x)}{Z_t(z_{t+1}, x)} .
 # $$ (def-ladder-posterior)
 #
-# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. The messages come from a deterministic bottom-up network on $x$: its features on the $t$-th level give $d_t$. (Sønderby and coauthors call $d_t$ the approximate likelihood; in the code its parameters are called `evidence`.) The encoder now shares weights with the decoder: $q$ depends on $\theta$ too, and the gradient in $\theta$ runs through both. What is left to learn are the corrections.
+# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. The messages come from a deterministic bottom-up network on $x$: its features on the $t$-th level give $d_t$. (Sønderby and coauthors call $d_t$ the approximate likelihood; in the code its parameters are called `evidence`.) The encoder now shares weights with the decoder: $q$ depends on $\theta$ too, and the gradient in $\theta$ runs through both.
 #
-# For the product to be a density, $Z_t$ must be finite. With Gaussians it always is, and everything is known. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. Then $p\, d / Z$ is Gaussian with
+# The product is a density if $Z_t$ is finite, as it always is with Gaussians. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. Then $p\, d / Z$ is Gaussian with
 #
 # $$
 # \frac{1}{s_q^2} = \frac{1}{s^2} + \lambda, \qquad \mu_q = \mu + w\, (m - \mu), \qquad w = \lambda\, s_q^2 .
 # $$ (eq-normal-product)
 #
-# Precisions add up. The mean moves from what was expected towards what was seen, by the share $w$ of the message in the precision. A message with precision 0 changes nothing. The normalizer is
+# Precisions add up. The mean moves from the prediction towards the message, by the message's share $w$ of the precision. A message with precision 0 changes nothing. The normalizer is
 #
 # $$
 # \log Z = \log \mathcal{N}\Big( m;\; \mu,\; s^2 + \frac1\lambda \Big) .
 # $$ (eq-product-normalizer)
 #
-# It is large if prediction and message agree. And the KL divergence that the bound charges for this level is the mean log-message, less the log-normalizer:
+# It is large if prediction and message agree. The KL divergence of the level is the mean log-message minus the log-normalizer:
 #
 # $$
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \mathbb{E}_q \log d(z) - \log Z .
@@ -426,7 +426,7 @@ show(elbo_terms, docstring=False)
 # $\log p + \log d$ is a quadratic function of $z$ with the second derivative $- (1/s^2 + \lambda)$ and its maximum at $(\mu / s^2 + \lambda m) / (1/s^2 + \lambda)$, which is $\mu_q$. For the normalizer, read $p\, d$ as a model: $z \sim p$, and $m$ is seen through noise of variance $1/\lambda$. Then $Z = \int p(z)\, \mathcal{N}(m; z, 1/\lambda)\, \mathrm{d}z$ is the evidence of $m$ {eq}`eq-linear-evidence`. For the last line, $\log q - \log p = \log d - \log Z$. $\square$
 # :::
 #
-# Move the slider: the prediction stays, the message gets more precise. Watch the product move from one to the other. It is never wider than the narrower of the two.
+# Move the slider to make the message more precise. The product moves from the prediction towards the message, and is never wider than the narrower of the two.
 
 
 # %%
@@ -479,13 +479,13 @@ kl, lost = kl_divergence(q, p)[0], {"without log Z": mean_log_d}
 verify("eq-product-kl", kl, mean_log_d - log_Z, quadrature, rejects=lost)
 
 # %% [markdown]
-# The companion computes the product without ever forming a precision, so that none can overflow: the share $w$ is a logistic function of $\log \lambda + \log s^2$.
+# The companion computes the product without forming a precision, so that none can overflow: the share $w$ is a logistic function of $\log \lambda + \log s^2$.
 
 # %% tags=["nbval-check-output"]
 show(normal_product, docstring=False)
 
 # %% [markdown]
-# **What you can say now.** A ladder's posterior is the model's own prediction times a message from the image. Precisions add, and a level without a message costs nothing.
+# **What you can say now.** A ladder's posterior is the model's own prediction times a message from the image. Precisions add, and a level whose message is empty costs nothing.
 #
 # *Sources: A31.*
 
@@ -493,7 +493,7 @@ show(normal_product, docstring=False)
 # (sec-ladder-exact)=
 # ## When the ladder can be right
 #
-# Sharing has a price: {eq}`def-ladder-posterior` is a special form. Can the exact posterior have it? Let $z_{>t}$ be all levels above $z_t$.
+# The product {eq}`def-ladder-posterior` is a special form. When does the exact posterior have it? Let $z_{>t}$ be all levels above $z_t$.
 #
 # :::{prf:theorem} What a ladder can represent
 # :label: thm-ladder-exact
@@ -510,7 +510,7 @@ show(normal_product, docstring=False)
 # By Bayes' rule $p_\theta(z_t \mid z_{>t}, x) = p_\theta(z_t \mid z_{>t})\, p_\theta(x \mid z_t, z_{>t}) / p_\theta(x \mid z_{>t})$. Comparing with {eq}`def-ladder-posterior` gives {eq}`eq-message-factor` with $h_t = p_\theta(x \mid z_{>t}) / Z_t$, and the other way round. In a Markov chain $x$ depends on the levels from $t$ upwards through $z_t$ alone, so $d_t(z_t; x) = p_\theta(x \mid z_t)$. $\square$
 # :::
 #
-# A finite example checks both directions, with three values for $z_1$, four for $z_2$, and tables of random probabilities. Fix one $x$. If the table $p(x \mid z_1, z_2)$ is a column times a row, then the exact posterior must be the prior times the column, normalized. If conversely the posterior is a prior times an arbitrary message, then the table that belongs to it must have rank one, so all its $2 \times 2$ determinants vanish. The check rejects a table in which one of the twelve probabilities is changed by a tenth.
+# A finite example checks both directions, with three values for $z_1$, four for $z_2$, and tables of random probabilities for one fixed $x$. If the table $p(x \mid z_1, z_2)$ is a column times a row, the exact posterior must be the prior times the column, normalized. If conversely the posterior is a prior times an arbitrary message, the table must have rank one, so all its $2 \times 2$ determinants vanish. The check rejects a table with one entry changed by a tenth.
 
 # %%
 _ = torch.manual_seed(0)
@@ -541,15 +541,15 @@ zero = torch.zeros(2, 3)
 verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wrong)
 
 # %% [markdown]
-# The theorem allows messages of any form. Those of the companion are diagonal Gaussians, and for a network $p_\theta(x \mid z_t)$ is none, so a trained Markov ladder keeps some gap as well. In the linear chain this second restriction costs nothing, and only the first is left.
+# The theorem allows messages of any form. Those of the companion are diagonal Gaussians, and for a network $p_\theta(x \mid z_t)$ does not have this form, so a trained Markov ladder keeps some gap as well. In the linear chain this second restriction costs nothing.
 #
-# The message of level $t$ does not depend on the levels above. That is no loss as long as the image depends on the chain by its last link only. It is a loss as soon as a *skip connection* lets $z_2$ act on $x$ directly. Take the smallest case, with a weight $c$ for the skip:
+# The message of level $t$ does not depend on the levels above. Nothing is lost by that as long as the image depends on $z_1$ only, but something is as soon as a *skip connection* lets $z_2$ act on $x$ directly. The smallest case has a weight $c$ for the skip:
 #
 # $$
 # z_2 \sim \mathcal{N}(0, 1), \qquad z_1 \mid z_2 \sim \mathcal{N}(a z_2, s_1^2), \qquad x \mid z_1, z_2 \sim \mathcal{N}(z_1 + c z_2, s_0^2) .
 # $$ (def-skip-chain)
 #
-# The best ladder loses, for every $x$ the same,
+# The loss of the best ladder is the same for every $x$,
 #
 # $$
 # \begin{aligned}
@@ -574,7 +574,7 @@ verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wr
 # with the variance $\tau^2$ of $q(z_2 \mid x)$. It is least at $1 / \tau^2 = 1 / V + P \delta^2$; insert that. $\square$
 # :::
 #
-# The checks forget these formulas and maximize the bound. The two messages have four free parameters: a factor of $x$ for each mean, and a log-precision each. The bound of the linear model is known, and an optimizer in double precision finds its maximum.
+# The checks do not use these formulas. The bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
 
 # %%
 a, s1, s0 = 0.9, 0.3, 0.09  # s1 and s0 are variances
@@ -629,7 +629,7 @@ x = torch.tensor([[-1.3], [0.4], [2.0]])
 best = ladder_bound(x, 0.0, best_ladder(x, 0.0))
 
 # %% [markdown]
-# First the Markov chain, $c = 0$. The check rejects a $q$ with $z_1$ and $z_2$ independent given $x$. It loses what {eq}`eq-rotation-price` says: half of the logs of the diagonal of the posterior's precision matrix, less its log-determinant.
+# First the Markov chain, $c = 0$. The check rejects a $q$ with $z_1$ and $z_2$ independent given $x$. Its loss is {eq}`eq-rotation-price`, computed from the posterior's precision matrix: half the sum of the logs of its diagonal, minus half its log-determinant.
 
 # %% tags=["nbval-check-output"]
 wrong = {"independent": evidence_of(x, 0.0) - independent_price(0.0)}
@@ -679,9 +679,9 @@ at_one = found[2][0], independent_price(1.0)
 print("lost at c = 1: {:.3f} nats; by independence {:.3f}".format(*at_one))
 
 # %% [markdown]
-# With $c = 1$ the best ladder with Gaussian messages loses 0.290 nats, and no training can win them back. A $q$ with independent latents would lose less. The figure says why.
+# With $c = 1$ the best ladder with Gaussian messages loses 0.290 nats, whatever the training. Even a $q$ with independent latents loses less. The figure shows why.
 
-# %% mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right and an orange ellipse lies exactly on its outline. Right, with a skip, the cloud falls to the right, while the orange outline is nearly a circle, too short for the cloud and too wide across it."}, "figure": {"caption": "The posterior for x = 1 (blue), and the best ladder (orange, two standard deviations). Left without, right with a skip connection.", "name": "fig-skip"}}
+# %% mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right and an orange ellipse lies exactly on its outline. Right, with a skip, the cloud falls to the right, while the orange outline is nearly a circle, too short for the cloud and too wide across it."}, "figure": {"caption": "The posterior for x = 1 (blue), and the best ladder (orange, two standard deviations). Left, without a skip connection, they agree; right, with one, the ladder has the wrong shape.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]])
 circle = torch.linspace(0, 2 * math.pi, 200)
 circle = 2 * torch.stack([circle.cos(), circle.sin()])
@@ -703,9 +703,9 @@ for c, axes in zip((0.0, 1.0), panels, strict=True):
 fig
 
 # %% [markdown]
-# On the left of {numref}`fig-skip`, a larger $z_2$ predicts a larger $z_1$, and the ladder takes that from the model. On the right $z_1$ and $z_2$ *compete* to explain the same $x$: the larger the one, the smaller the other (*explaining away*). A ladder cannot represent that. Whatever Gaussian message it gets, the slope of its $z_1$ on $z_2$ is $(1 - w)\, a$, between zero and $a$.
+# On the left of {numref}`fig-skip`, a larger $z_2$ predicts a larger $z_1$, and the ladder takes that from the model. On the right $z_1$ and $z_2$ *compete* to explain the same $x$: if one is larger, the other is likely to be smaller (*explaining away*). A ladder cannot represent that, because with any Gaussian message the slope of its $z_1$ on $z_2$ is $(1 - w)\, a$, between zero and $a$.
 #
-# The remedy is to let the message see what is above, $d_t(z_t; x, z_{>t})$. One more parameter, a factor of $z_2$ in the mean of the message, is enough here.
+# The remedy is to let the message depend on what is above, $d_t(z_t; x, z_{>t})$. One more parameter, a factor of $z_2$ in the mean of the message, is enough here.
 
 # %% tags=["nbval-check-output"]
 for c in (1.0, 3.0):
@@ -715,21 +715,21 @@ for c in (1.0, 3.0):
     print(f"c = {c}: lost nothing: {bool(lost < 1e-10)}, message centered at x - c z_2: {near}")
 
 # %% [markdown]
-# So there are two kinds of ladders. In the Markov kind the message depends on $x$ alone, and that is right for a Markov model. In the deep kind, where each level has its own path to the image, the tensor that runs down carries all levels above, and the message reads it. The companion has both: `mlp_ladder` is of the first kind, `conv_ladder` of the second.
+# So there are two kinds of ladders. In the Markov kind the message depends on $x$ alone, which is right for a Markov model. In the deep kind, where each level has its own path to the image, a tensor that runs down carries all levels above, and the message depends on it. The companion has both, `mlp_ladder` and `conv_ladder`.
 #
-# **What you can say now.** A ladder contains the exact posterior of a Markov chain. With skip connections it loses a computable price, unless its messages see the levels above.
+# **What you can say now.** A ladder contains the exact posterior of a Markov chain, if its messages can have any form. With skip connections it loses some nats, unless its messages depend on the levels above.
 
 # %% [markdown]
 # (sec-ladder-code)=
 # ## Nothing new in the loss
 #
-# A hierarchical VAE answers two questions more than a VAE: what is $q(z_t \mid z_{t+1}, x)$, and what is $p_\theta(z_t \mid z_{t+1})$. Two methods do the work. `encode` runs once for each $x$ and goes up: it computes the features of every level. `inner` goes down by one level and gives both distributions. In it, `_predict` calls the network of level $t$, which gives $p_\theta(z_t \mid z_{t+1})$ and, in the deep kind, the tensor to carry down. `_update` computes the message from the features of level $t$, and multiplies by it: it calls `normal_product`, or `evidence_alone`, which returns the message and ignores the prediction. `_join` puts the carried tensor, if there is one, beside $z_t$.
+# What does a ladder need besides the code of a VAE? Only $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$, which two methods compute. `encode` runs once for each $x$ and computes the features of every level, upwards. `inner` goes down by one level. In it, `_predict` calls the network of level $t$, which gives $p_\theta(z_t \mid z_{t+1})$ and, in the deep kind, the tensor to carry down. `_update` computes the message from the features of level $t$ and multiplies by it: it calls `normal_product`, or `evidence_alone`, which returns the message and ignores the prediction. `_join` puts the carried tensor, if there is one, beside $z_t$.
 
 # %% tags=["nbval-check-output"]
 show(HierarchicalVae.encode, HierarchicalVae.inner, docstring=False)
 
 # %% [markdown]
-# Nothing else is needed. The bound, the loss, the importance weights and the sampler are the functions of the chapters before, and they work for any number of levels.
+# The bound, the loss, the importance weights and the sampler are the functions of the chapters before, and they work for any number of levels.
 
 # %% tags=["nbval-check-output"]
 torch.set_default_dtype(torch.float)
@@ -762,7 +762,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight draws of the model. Whose weights does the rest of the chapter use? One switch decides. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
+# While it runs, a figure shows the loss of each step and eight draws of the model. One switch decides whose weights the rest of the chapter uses. With yours from a short training, expect worse images, and failing checks of claims about trained models, which were written for the whole recipe.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -775,7 +775,7 @@ print("weights of hvae-mnist:", "yours" if MINE else "the shipped ones")
 # (sec-ladder-digits)=
 # ## Five levels on digits
 #
-# The trained ladder has seen the same digits as the VAE of chapter 6, binarized in the same way. Their {doc}`cards </book/models>` report the test likelihood on all 10,000 test digits. ($L_K$ says with how many draws. More draws can only raise the estimate, on average {eq}`eq-k-sample-order`.)
+# Does the ladder describe digits better than the VAE of chapter 6, and why? Both were trained on the same digits, binarized in the same way. Their {doc}`cards </book/models>` report the test likelihood on all 10,000 test digits, estimated by $L_K$ with $K$ draws. (More draws can only raise the estimate, on average {eq}`eq-k-sample-order`.)
 
 # %% tags=["mnist"]
 for name, card in zip(("one level", "five levels"), cards, strict=True):
@@ -785,9 +785,9 @@ for name, card in zip(("one level", "five levels"), cards, strict=True):
 assert cards[1].metric_value < cards[0].metric_value - 1
 
 # %% [markdown]
-# The ladder also has over four times as many parameters, batch normalization, warm-up and free bits, and another learning rate. This compares two recipes, with one training each, and not the number of levels alone.
+# The ladder also has over four times as many parameters, batch normalization, warm-up and free bits, and another learning rate. So this compares two recipes, with one training each, and not the number of levels alone.
 #
-# Most of each standard error comes from the digits, some of which are hard for every model. So use the *same* binarized digits for both models and look at the differences. Then 300 digits and 50 draws for each are enough.
+# Most of each standard error comes from the digits, some of which are hard for every model. The differences on the *same* binarized digits vary much less, so 300 digits and 50 draws for each are enough.
 
 # %%
 _ = torch.manual_seed(0)
@@ -799,7 +799,7 @@ for name, values in {"one level": one, "five levels": five, "gain": gain}.items(
     print(f"{name:11} {values.mean():7.2f} +- {error:.2f} nats")
 
 # %% [markdown]
-# Which of the two gaps has closed? The first one is the distance from the bound to the likelihood. The cell computes the bound of both models on all test digits, and compares with the many draws of the cards.
+# Which of the two gaps has closed? The first is the distance from the bound to the likelihood. The cell computes the bound of both models on all test digits, and compares it with the estimates of the cards.
 
 # %%
 _ = torch.manual_seed(0)
@@ -819,11 +819,11 @@ gained = cards[0].metric_value - cards[1].metric_value
 print("the change of the gap is less than a quarter of the gain:", change < gained / 4)
 
 # %% [markdown]
-# The ladder describes the digits in fewer nats, but its bound is only about half a nat closer to $\log p(x)$ than that of the VAE, a tenth of the gain. So most of the gain lies in the model, in the second gap; these numbers do not show that five levels have a much better posterior. ($L_K$ is itself a lower bound, so both distances are lower bounds on the first gap. The cards have 5000 draws for the VAE and 1000 for the ladder.)
+# The bound of the ladder is only about half a nat closer to $\log p(x)$ than that of the VAE, a tenth of the gain. So most of the gain is in the second gap, between model and data; these numbers do not show that five levels have a much better posterior. ($L_K$ is itself a lower bound, so both distances are lower bounds on the first gap. The cards have 5000 draws for the VAE and 1000 for the ladder.)
 #
-# Where are the nats spent? The KL divergences {eq}`eq-kl-levels` tell, level by level.
+# On which levels are the nats spent? The chart shows the KL divergences {eq}`eq-kl-levels`.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Five bars, one for each level. The first, next to the image, is the highest, the second about two thirds of it. The three upper ones are much lower, and none is zero."}, "figure": {"caption": "KL divergence at each level of the ladder, mean over 2000 test digits.", "name": "fig-kl-per-level"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Five bars, one for each level. The first, next to the image, is the highest, the second about two thirds of it. The three upper ones are much lower, and none is zero."}, "figure": {"caption": "KL divergence at each level of the ladder, mean over 2000 test digits. All levels are active; the lowest spends most.", "name": "fig-kl-per-level"}}
 _ = torch.manual_seed(0)
 x = binarize(test.images[:2000])
 terms = elbo_terms(ladder, x)
@@ -843,7 +843,7 @@ print("level 1 spends more than any other:", int(levels.argmax()) == 0)
 print("but no more than two thirds of all:", bool(levels[0] < levels.sum() * 2 / 3))
 
 # %% [markdown]
-# **How many units are active?** For one latent, a unit counts as active if its posterior mean varies over the data {cite:p}`burda2016`. On the lower levels of a ladder this criterion misleads. The mean of $q(z_t \mid z_{t+1}, x)$ varies with $z_{t+1}$ already, by sharing, even if the message says nothing at all. Count instead what the unit *costs*: a unit whose message is empty has KL divergence zero. The cell goes down the levels as `elbo_terms` does, and counts both ways.
+# **How many units are active?** For one latent, a unit counts as active if its posterior mean varies over the data {cite:p}`burda2016`. On the lower levels of a ladder this criterion misleads: by sharing, the mean of $q(z_t \mid z_{t+1}, x)$ varies with $z_{t+1}$ even if the message is empty. The KL divergence of a unit does not have this flaw, since it is zero for an empty message. The cell goes down the levels as `elbo_terms` does, and counts both the units that vary and those that cost something.
 
 
 # %%
@@ -878,9 +878,9 @@ print("and fewer than half cost anything:", bool(three[1] < 0.5))
 
 # %% [markdown]
 # (sec-how-many-levels)=
-# ## How many levels pay?
+# ## How much does each level gain?
 #
-# The comparison above was one of two recipes. To see what the *levels* do, two more ladders were trained by the recipe of the large one: same warm-up, free bits, learning rate and number of epochs, but with one level of 64 latents, or with two, of 64 and 32. (The networks shrink with the levels, so the large one has more parameters.) Their weights are not shipped. What is shipped is a record of an estimate of $-\log p(x)$, by $L_{100}$, for each of the 10,000 test digits, binarized in the same way for all. `python -m companion train hvae2-mnist` trains the model of two levels again, and the command in the table measures it, given the folder of the weights.
+# To see what the *levels* do, two more ladders were trained by the recipe of the large one, with one level of 64 latents, or with two, of 64 and 32. (The networks shrink with the levels, so the large one has more parameters.) Their weights are not shipped, but a record of an estimate of $-\log p(x)$, by $L_{100}$, for each of the 10,000 test digits, binarized in the same way for all. `python -m companion train hvae2-mnist` trains the model of two levels again, and the command in the table measures it, given the folder of the weights.
 
 # %% tags=["mnist"]
 names = {1: "hvae1-mnist", 2: "hvae2-mnist", 5: "hvae-mnist"}
@@ -904,29 +904,29 @@ for (few, more), gain in steps.items():
 # %% tags=["nbval-check-output"]
 for (few, more), gain in steps.items():
     sure = bool(gain.mean() > 5 * gain.std() / len(gain) ** 0.5)
-    print(f"{more} levels better than {few}, by 5 standard errors: {sure}")
+    print(f"{more} levels better than {few}, by 5 errors of the digits: {sure}")
 share = steps[2, 5].mean() / steps[1, 2].mean()
 print("three more add less than half of what the second did:", bool(share < 0.5))
 
 # %% [markdown]
-# Of these three trainings, one for each number of levels, the second level gains most, and the next three together add about a third of its gain. The errors are those of the test digits. They do not contain what another seed would change, which can be some tenths of a nat: the first step, of about three nats, is far above that, and the second, of about one, is less certain. {cite:t}`burda2016` gained 1.4 nats by a second level, without warm-up and with other networks.
+# Between these three trainings, one of each model, the second level gains most, and the next three together about a third as much. The errors are those of the test digits, without the effect of another seed, which we have not measured for these long trainings. In the short ones of the next section a bound varies by more than half a nat from seed to seed. The first step, of about three nats, is large against that; the second, of about one, is not. {cite:t}`burda2016` gained 1.4 nats by a second level, without warm-up and with other networks.
 #
-# **What you can say now.** Going from one to two levels pays most; each further level adds less.
+# **What you can say now.** In one training of each, a second level gained about three nats, and three more about one, which is too little to be sure of.
 #
 # *Sources: A30.*
 
 # %% [markdown]
 # (sec-dead-levels)=
-# ## Upper levels collapse: run it, see it, treat it
+# ## When upper levels collapse
 #
-# The ladder above was trained with care. Without that care, a hierarchy fails in a typical way (*posterior collapse*): nothing in the bound shows it, and the top level is inactive. The experiment trains hierarchies of three levels with 16, 8 and 4 latents, on 3,000 digits for four epochs. The approximate posterior takes one of four forms. They differ in two things at once, what a level *sees* and whether it *shares*, so all four are needed:
+# Without special care, the training of a hierarchy fails in a typical way, *posterior collapse*: the top level becomes inactive, and nothing in the bound shows it. The experiment of this section trains hierarchies of three levels with 16, 8 and 4 latents, on 3,000 digits for four epochs. The approximate posterior takes one of four forms. They differ in two things at once, on what a level *depends* and whether it *shares*, so all four are needed:
 #
-# - **independent**: each level sees $x$ alone, $q(z_1 \mid x)\, q(z_2 \mid x)\, q(z_3 \mid x)$;
-# - **sees above**: top-down {eq}`def-top-down`, each level sees $x$ and a draw of $z_{t+1}$, but takes nothing from $p_\theta$;
+# - **independent**: each level depends on $x$ alone, $q(z_1 \mid x)\, q(z_2 \mid x)\, q(z_3 \mid x)$;
+# - **sees above**: top-down {eq}`def-top-down`, each level depends on $x$ and a draw of $z_{t+1}$, but takes nothing from $p_\theta$;
 # - **bottom-up**: {eq}`def-bottom-up`, as was usual before ladders;
 # - **shared**: the product {eq}`def-ladder-posterior`.
 #
-# Each is trained with three seeds as it is, and with **warm-up**, where the weight of the KL divergences rises from 0 to 1 during the first 80 percent of the training {cite:p}`sonderby2016`. The first and the last are also trained with **free bits**, where the first nat on each level costs nothing {cite:p}`kingma2016`. (Stopping that half-way, so that the end of the training is about the bound, is our choice.)
+# Each is trained with three seeds as it is, and with **warm-up**, where the weight of the KL divergences rises from 0 to 1 during the first 80 percent of the training {cite:p}`sonderby2016`. The first and the last are also trained with **free bits**, where the first nat on each level costs nothing {cite:p}`kingma2016`, here in the first half of the training only, so that its end is about the bound.
 
 
 # %%
@@ -1010,7 +1010,7 @@ kls = {name: torch.stack([kl for _, kl in each]) for name, each in runs.items()}
 top = {name: kl[:, 2] for name, kl in kls.items()}
 
 # %% [markdown]
-# Look first at the KL divergence of the top level, the last number of a row and the row below it, and then at the bounds.
+# For each setting the cell prints the bound, the KL divergence of each level, and that of the top level in each of the three runs.
 
 # %%
 for name in runs:
@@ -1019,7 +1019,7 @@ for name in runs:
     print(f"{name:23} bound {bounds[name].mean():.1f}, nats at levels 1 to 3: {text}")
     print(f"{'':23} at the top in each run: {each}")
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Ten bars with whiskers. The hierarchy with independent levels has a bar of no height to speak of, with warm-up too; with free bits it has one of about half a nat. The bars of the three other forms stand above zero, with warm-up all above half a nat."}, "figure": {"caption": "KL divergence at the top level: mean of three runs, with its standard error. For the bottom-up form it is that of $q(z_3 \\mid z_2)$.", "name": "fig-top-level"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Ten bars with whiskers. The hierarchy with independent levels has a bar of no height to speak of, with warm-up too; with free bits it has one of about half a nat. The bars of the three other forms stand above zero, with warm-up all above half a nat."}, "figure": {"caption": "KL divergence at the top level: mean of three runs, with its standard error. It is near zero for independent levels without free bits. For the bottom-up form it is that of $q(z_3 \\mid z_2)$.", "name": "fig-top-level"}}
 plots.bars(
     {name: values.mean().item() for name, values in top.items()},
     errors={name: (values.std() / 3**0.5).item() for name, values in top.items()},
@@ -1028,9 +1028,9 @@ plots.bars(
 )
 
 # %% [markdown]
-# With independent levels the top level of {numref}`fig-top-level` is inactive, with warm-up too: its four latents say next to nothing about the image. With warm-up it is active in all three other forms, in which $q(z_t \mid z_{t+1}, x)$ depends on $z_{t+1}$: sharing is one way to have that, and seeing a draw is another. Without warm-up the two others hold only some tenths of a nat there, still more than the independent form in every run. A likely mechanism, not tested by these cells: with independent levels, level 1 pays for the distance between its posterior, which ignores the levels above, and what they predict. As long as they predict badly, the cheapest prediction is a constant one, and then the top has no reason to say anything.
+# With independent levels the top level of {numref}`fig-top-level` is inactive, even with warm-up. With warm-up it is active in all three other forms, in which $q(z_t \mid z_{t+1}, x)$ depends on $z_{t+1}$: by sharing, or by a draw. Without warm-up the two forms without sharing spend only some tenths of a nat there, still more than the independent form in every run. A likely mechanism, not tested by these cells: with independent levels, level 1 pays for the distance between its posterior, which ignores the levels above, and what they predict. As long as they predict badly, a constant prediction is the cheapest, and it needs no information at the top.
 #
-# The bounds are compared seed by seed, since equal seeds see equal batches.
+# The bounds are compared seed by seed, since equal seeds see equal batches. The last line is the standard deviation of a bound from seed to seed, pooled over the settings.
 
 
 # %%
@@ -1045,6 +1045,8 @@ pairs += [(f"{form} + free bits", form) for form in ("independent", "shared")]
 for name, other in pairs:
     parts = [f"{d.mean():+.2f} +- {d.std() / 3**0.5:.2f}" for d in against(name, other)]
     print(f"{name:20} less {other:21}: bound {parts[0]}, top {parts[1]}")
+from_seeds = torch.stack([values.var() for values in bounds.values()]).mean() ** 0.5
+print(f"a bound varies from seed to seed by {from_seeds:.1f} nats")
 
 # %% tags=["nbval-check-output", "mnist"]
 warm = [against(f"{form} + warm-up", form)[0] for form in ("independent", "shared")]
@@ -1061,20 +1063,21 @@ claims = {
 }
 for claim, holds in claims.items():
     print(f"{claim}, in every run: {bool(holds.all())}")
+print("a bound varies from seed to seed by over half a nat:", bool(from_seeds > 0.5))
 print("bottom-up with warm-up: active on average:", bool(top["bottom-up + warm-up"].mean() > 0.1))
 
 # %% [markdown]
-# An active top is not a better bound: in these short trainings, sharing untreated *costs* some nats, and with warm-up all four forms end within about a nat of each other, with the independent one, whose top is inactive, in front. Free bits raise what the top level spends, and not the bound: nats that are spent need not be worth their price, as chapter 6 found. {cite:t}`sonderby2016` found warm-up and batch normalization to be essential for many levels, and their published program warms up for 200 of its 2,000 epochs. Our large ladder has batch normalization in every hidden layer, and its recipe uses sharing and both treatments at once; which of them keeps its upper levels active, we have not tested.
+# An active top does not imply a better bound. In these short trainings, sharing without treatment *costs* some nats. With warm-up all four forms end within about a nat of each other, with the independent one, whose top is inactive, in front. Free bits raise the KL divergence of the top, but not the bound. {cite:t}`sonderby2016` found warm-up and batch normalization to be essential for many levels, and their published program warms up for 200 of its 2,000 epochs. The recipe of our large ladder combines batch normalization, sharing and both treatments; which of them keeps its upper levels active, we have not tested.
 #
-# An inactive top is not always a failure. The data may have nothing to say there that would pay. But it must be *seen*: report the KL divergences of all levels, not only their sum.
+# An inactive top is not always a failure, since the data may have nothing to encode there that is worth its cost. But one should know: report the KL divergences of all levels, not only their sum.
 #
-# **What you can say now.** In these trainings the top level collapses where the posterior below cannot follow it. Let $q(z_t \mid z_{t+1}, x)$ depend on $z_{t+1}$, and look at the KL divergence of every level.
+# **What you can say now.** In these trainings the top level collapses where the levels of $q$ are independent. Let $q(z_t \mid z_{t+1}, x)$ depend on $z_{t+1}$, and look at the KL divergence of every level.
 
 # %% [markdown]
 # (sec-levels-speak)=
 # ## What each level decides
 #
-# In a chain the levels divide the work. What does level $t$ leave to those below? Keep $z_t$ and draw the rest anew. The variance of the image that is still *open* given $z_t$ grows from level to level, by exactly what $z_t$ knew and $z_{t+1}$ does not:
+# What does level $t$ leave to the levels below? Keep $z_t$ and draw the rest anew. The variance of the image that is still *open* given $z_t$ grows from level to level, by the part that $z_t$ explains and $z_{t+1}$ does not:
 #
 # $$
 # \mathbb{E} \operatorname{Var}(x_j \mid z_{t+1}) = \mathbb{E} \operatorname{Var}(x_j \mid z_t) + \mathbb{E} \operatorname{Var}\big( \mathbb{E}[x_j \mid z_t] \,\big|\, z_{t+1} \big) .
@@ -1094,7 +1097,7 @@ wrong = {"without the means": given}
 verify("eq-open-variance", with_above, given + between, exact, rejects=wrong)
 
 # %% [markdown]
-# Move the slider. Each row is a description; the levels from $t$ upwards are drawn once for the row, and those below anew for each image. Kept at level 5 only, a row still wanders between classes; kept down to level 1, all images of a row are the same.
+# Move the slider. In each row the levels from $t$ upwards are drawn once, and those below anew for each image. With level 5 alone kept, a row still varies between classes; kept down to level 1, all images of a row are the same.
 
 
 # %%
@@ -1125,7 +1128,7 @@ Slider(
 )
 
 # %% [markdown]
-# How much is open? The cell prints the share of the pixel variance that is left if level $t$ and all above are kept.
+# The cell prints the share of the pixel variance that is left if level $t$ and all above are kept.
 
 # %%
 _ = torch.manual_seed(0)
@@ -1142,7 +1145,7 @@ print("each level closes some of it:", all(u > v for u, v in pairwise(shares)))
 print("the top level alone leaves more than half open:", shares[0] > 0.5)
 
 # %% [markdown]
-# **A temperature for each level.** In chapter 7 one {term}`temperature` scaled one latent, and a low one made the images average rather than good. Here every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has two of them, one for the three upper levels and one for the two next to the image. The noise $\varepsilon$ is the same for all positions.
+# **A temperature for each level.** In chapter 7 one {term}`temperature` scaled one latent, and a low one made the images average rather than good. Here every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has one for the three upper levels and one for the two next to the image, with the same noise $\varepsilon$ at all positions.
 
 
 # %%
@@ -1177,13 +1180,13 @@ Editor(
 )
 
 # %% [markdown]
-# Upper levels at 0: only a few kinds of digits are left, as ragged as before. Lower levels at 0: twelve different digits remain, with plainer strokes.
+# With the upper levels at 0 only a few kinds of digits are left, as ragged as before. With the lower levels at 0, twelve different digits remain, with plainer strokes.
 #
-# To measure this, we use a model that had no part in it, the VAE of chapter 6: draw black-and-white images from the tempered means, and take its bound. (The bound is a code length, and {ref}`no proof of quality <sec-anomalies>`; it favors plain images. So compare with what test digits get.) The sum of the variances of the pixels measures the variety that cooling costs. The four rows use the same noise.
+# To measure this, we take black-and-white images, drawn from the tempered means, and compute their bound under another model, the VAE of chapter 6. (The bound is a code length and {ref}`no proof of quality <sec-anomalies>`; it favors plain images. So compare with what test digits get.) The sum of the variances of the pixels measures the variety. The four rows use the same noise.
 
 # %%
 _ = torch.manual_seed(0)
-noise_of_many, judged, variety = noise_for(2000), {}, {}
+noise_of_many, vae_bounds, variety = noise_for(2000), {}, {}
 for name, (upper, lower) in {
     "as it is": (1.0, 1.0),
     "upper cooled": (0.5, 1.0),
@@ -1193,15 +1196,15 @@ for name, (upper, lower) in {
     tau = {t: upper if t > 2 else lower for t in range(1, 6)}
     images = tempered(noise_of_many, tau)
     variety[name] = images.flatten(1).var(0).sum().item()
-    judged[name] = elbo_terms(vae, torch.bernoulli(images)).elbo
-    print(f"{name:12} variety {variety[name]:.1f}, bound {judged[name].mean():.1f}")
+    vae_bounds[name] = elbo_terms(vae, torch.bernoulli(images)).elbo
+    print(f"{name:12} variety {variety[name]:.1f}, bound {vae_bounds[name].mean():.1f}")
 print(f"test digits: bound {elbo_terms(vae, x).elbo.mean():.1f}")
 
 
 # %% tags=["nbval-check-output", "mnist"]
 def in_errors(name):
     """How the bound of the VAE differs from that of the model as it is."""
-    change = judged[name] - judged["as it is"]
+    change = vae_bounds[name] - vae_bounds["as it is"]
     return change.mean() / (change.std() / len(change) ** 0.5)
 
 
@@ -1213,13 +1216,13 @@ print("lower levels cooled: better by 5 errors:", bool(in_errors("lower cooled")
 print("upper levels cooled: worse by 5 errors:", bool(in_errors("upper cooled") < -5))
 
 # %% [markdown]
-# So the rule of chapter 7, that a low temperature trades variety for quality, has its place on the lower levels, as far as a code length measures quality. There, noise is detail around a decision that has been made, and the middle of it is the plainest detail. On the upper levels the noise *is* the decision, and the middle lies between the digits.
+# So the rule of chapter 7, that a low temperature trades variety for quality, applies to the lower levels here, as far as a code length measures quality. There, the noise is detail around a decision made above, and its mean gives plain strokes. On the upper levels the noise makes the decision itself, and its mean lies between the digits.
 #
-# Cooling either half of the levels costs only a few percent of the variety, although with the upper levels at 0 the editor shows few kinds of digits. The variance of pixels is a coarse measure: strokes that vary make up for classes that are lost.
+# Cooling either half costs only a few percent of the variety, although the editor shows few kinds of digits with the upper levels at 0. The variance of pixels is a coarse measure: it also counts the strokes.
 #
-# **From the top, in numbers.** {numref}`fig-from-the-top` showed reconstructions from the top $k$ levels. Each level that sees the image is paid for in nats and buys a smaller error. So the ladder is a progressive code, with a coarse description first. What the nats pay for is a *draw* from $q$ {eq}`eq-kl-levels`, not its mean. So here the levels that see the image are drawn; means, as in the figure, come a little closer. The other levels stay at their mean. Over 2,000 test digits:
+# **From the top, in numbers.** {numref}`fig-from-the-top` showed reconstructions from the top $k$ levels. Each level that is inferred from the image costs nats and lowers the error, so the ladder is a progressive code, with a coarse description first. The nats {eq}`eq-kl-levels` are those of a *draw* from $q$, so the levels inferred from the image are drawn here, while the others stay at their mean. Over 2,000 test digits:
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats spent so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "What each level buys: squared error of a drawn description, against the nats spent on it. From left to right: no level, level 5, levels 5 and 4, and so on down.", "name": "fig-progressive"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats spent so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "Squared error of a drawn reconstruction against the nats spent on it: the first nats lower the error most. From left to right: no level, level 5, levels 5 and 4, and so on down.", "name": "fig-progressive"}}
 _ = torch.manual_seed(0)
 errors = [
     (from_the_top(x, k, draw=True) - x).square().flatten(1).sum(1).mean().item()
@@ -1248,9 +1251,9 @@ print("a nat buys the most at the top level:", slopes[0] == max(slopes))
 print("and the least at level 1:", slopes[-1] == min(slopes))
 
 # %% [markdown]
-# The first nats buy the most. A diffusion model will show such a curve too, with a point for each of its many steps.
+# The first nats lower the error most. A diffusion model has such a curve too, with a point for each of its many steps.
 #
-# **What you can say now.** The upper levels decide what the image shows, the lower ones how it is drawn. Each level has its own temperature and its own price.
+# **What you can say now.** The upper levels decide what the image shows, the lower ones how it is drawn. Each level has its own temperature and its own cost in nats.
 #
 # *Sources: A33.*
 
@@ -1258,18 +1261,18 @@ print("and the least at level 1:", slopes[-1] == min(slopes))
 # (sec-deep-ladders)=
 # ## Many more levels
 #
-# Two models made hierarchies deep enough for photographs. Both are the chain of this chapter, with latents that are feature maps, many at each resolution, the coarse ones at the top.
+# How far does the idea reach? Two models made hierarchies deep enough for photographs. Both are the chain of this chapter, with latents that are feature maps, many at each resolution, the coarse ones at the top.
 #
-# - **NVAE** {cite:p}`vahdat2020` designs the networks that such depth needs: residual cells with depthwise convolutions, batch normalization, and a penalty on the largest singular values of the weights, which keeps the KL divergences bounded. A lecture shows its faces. Its authors' program trains for 21 hours on two V100 cards, on MNIST.
-# - **VDVAE** {cite:p}`child2021` goes deeper with plainer parts: small residual blocks whose initial contribution shrinks with the depth of the network, no batch normalization, and updates with too large a gradient skipped. The paper argues that deep hierarchies contain autoregressive models as a special case, and may be much shorter. Its repository reports 2.87 bits per dimension for CIFAR-10 photographs, with 39 million parameters and less than a week on two such cards.
+# - **NVAE** {cite:p}`vahdat2020` designs networks for such depth: residual cells with depthwise convolutions, batch normalization, and a penalty on the largest singular values of the weights, which keeps the KL divergences bounded. A lecture shows its faces. Its authors' program trains for 21 hours on two V100 cards, on MNIST.
+# - **VDVAE** {cite:p}`child2021` goes deeper with plainer parts: small residual blocks whose initial contribution shrinks with the depth of the network, no batch normalization, and no updates with too large a gradient. The paper argues that deep hierarchies contain autoregressive models as a special case, and may be much shorter. Its repository reports 2.87 bits per dimension for CIFAR-10 photographs, with 39 million parameters and less than a week on two such cards.
 #
-# Both let the message see the levels above, as the {ref}`skip connection <sec-ladder-exact>` requires. And NVAE writes $q$ *relative* to the prediction $\mathcal{N}(\mu, s^2)$, as a shift $\Delta$ and a factor $f$: $q = \mathcal{N}(\mu + \Delta,\, s^2 f^2)$. The price then depends on the correction alone, with $\Delta$ measured in units of $s$, whatever $\mu$ is:
+# In both, the message depends on the levels above, as the {ref}`skip connection <sec-ladder-exact>` requires. And NVAE writes $q$ *relative* to the prediction $\mathcal{N}(\mu, s^2)$, as a shift $\Delta$ and a factor $f$: $q = \mathcal{N}(\mu + \Delta,\, s^2 f^2)$. Then the KL divergence depends on the correction alone, with $\Delta$ measured in units of $s$:
 #
 # $$
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \frac12 \Big( \frac{\Delta^2}{s^2} + f^2 - 1 - \log f^2 \Big) .
 # $$ (eq-residual-kl)
 #
-# The product {eq}`eq-normal-product` is a special case, $\Delta = w (m - \mu)$ and $f^2 = 1 - w$. It can only narrow the prediction; the relative form can also widen it. In both, no correction costs nothing: a level is free until it has something to say. The check rejects $f$ in place of its square, and a shift that is not in units of $s$.
+# The product {eq}`eq-normal-product` is a special case, $\Delta = w (m - \mu)$ and $f^2 = 1 - w$. It can only narrow the prediction; the relative form can also widen it. In both, a level without a correction costs nothing. The check rejects $f$ in place of its square, and a shift that is not in units of $s$.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -1297,15 +1300,13 @@ verify("eq-residual-kl", both, right, rejects=wrong)
 print("some widen the prediction:", bool((free_factor > 1).any()))
 
 # %% [markdown]
-# Both papers show images at a low temperature too; one temperature for all levels cools the decisions along with the details.
-#
 # **What you can say now.** Deep hierarchies parameterize $q$ as a correction of $p$, so that a level costs nothing until it is used.
 
 # %% [markdown]
 # (sec-conv-ladder)=
 # ## A small one on digits
 #
-# The companion's `conv_ladder` is built like these, with four levels and about a hundredth of the parameters. At the top is a vector, below it are two maps at a quarter of the image's side, and one at half of it, next to the image. All that was decided above runs down beside the latents, and each message sees it. For the bound it is a chain of latents like all others.
+# The companion's `conv_ladder` is built like these, with four levels and about a hundredth of the parameters. At the top is a vector, below it are two maps at a quarter of the image's side, and one at half of it, next to the image. A tensor carries all that was decided above down beside the latents, and each message depends on it.
 
 # %% tags=["nbval-check-output"]
 deep, deep_card = pretrained("conv-hvae-mnist"), read_card("conv-hvae-mnist")
@@ -1316,7 +1317,7 @@ fewer = deep_card.num_parameters < 0.2 * cards[1].num_parameters
 print("fewer than a fifth of those of the five levels:", fewer)
 
 # %% [markdown]
-# Its loss is `elbo_loss`, and its treatment that of the large ladder, free bits in the first half and a warm-up. It was trained for 40 epochs on one core of a CPU, the ladders above for 250. A convolution applies the same few weights at every position. So there is little to store and much to compute, also for importance weights: the record has the first 2,000 test digits only. On these digits, binarized as for the other records, and by the same $L_{100}$:
+# Its loss is `elbo_loss`, with free bits in the first half and a warm-up, as for the large ladder. It was trained for 40 epochs on one core of a CPU, the ladders above for 250. A convolution applies the same few weights at every position, so there is little to store and much to compute, also for importance weights: the record has the first 2,000 test digits only. On these digits, binarized as for the other records, and by the same $L_{100}$:
 
 # %% tags=["mnist"]
 record, _ = load_record("conv-hvae-mnist-values")
@@ -1331,20 +1332,20 @@ print(f"trained for {deep_card.minutes:.0f} minutes on {deep_card.device}")
 
 # %% tags=["nbval-check-output"]
 sure = {n: (g.mean() / (g.std() / 2000**0.5)).item() for n, g in lead.items()}
-print("better than the ladder of two levels, by 5 standard errors:", sure[2] > 5)
-print("worse than that of five, by 5:", sure[5] < -5)
+print("better than the two levels, by 5 errors of the digits:", sure[2] > 5)
+print("worse than the five, by 5:", sure[5] < -5)
 print("below 80 nats:", bool(deep_nats.mean() < 80))
 
 # %% [markdown]
-# With less than a fifth of the parameters of the five levels, this training of the convolutional ladder comes between those of the ladders of two and of five. The errors are those of the test digits; we have one training of each, so differences of half a nat between them establish no order. It does not get where its larger relatives are. A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours is small and was trained briefly. But there is more to it. Look at the levels.
+# With less than a fifth of the parameters of the five levels, this training of the convolutional ladder comes between those of the ladders of two and of five. There is one training of each, so these differences of half a nat establish no order. A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours is smaller and was trained briefly, and some of its levels are unused:
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four places for bars, one for each level. The bar of level 1, next to the image, and that of level 4, the vector, are tall; at levels 2 and 3 there is no bar to be seen."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits.", "name": "fig-kl-conv"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Four places for bars, one for each level. The bar of level 1, next to the image, and that of level 4, the vector, are tall; at levels 2 and 3 there is no bar to be seen."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits. The two middle levels are inactive.", "name": "fig-kl-conv"}}
 _ = torch.manual_seed(0)
 deep_terms = elbo_terms(deep, binarize(test.images[:1000]))
 plots.kl_per_level(deep_terms)
 
 # %% [markdown]
-# The two maps in the middle of {numref}`fig-kl-conv` are inactive, all 392 latents of them. In this ladder it is not the top that collapses. Three explanations are plausible, and none is tested here. Whatever the vector decides runs down beside the latents to all that is below, so the maps are not needed to pass it on. All that is above the finest map reaches the image through 16 channels, so that map, next to the decoder, is the cheapest place for detail. And the free bits, one nat for each level of 196 latents, ended with the first half of the training.
+# The two maps in the middle of {numref}`fig-kl-conv` are inactive, all 392 latents of them, so it is not always the top that collapses. Three explanations are plausible, and none is tested here. The carried tensor passes on what the vector decides, so the maps are not needed for that. All that is above the finest map reaches the image through 16 channels, so that map, next to the decoder, is the cheapest place for detail. And the free bits, one nat for each level of 196 latents, ended with the first half of the training.
 
 # %%
 spent_deep = deep_terms.kl.mean(0)
@@ -1358,11 +1359,33 @@ rest = spent_deep[:3].sum()
 print("the vector spends more than all the rest:", bool(spent_deep[3] > rest))
 
 # %% [markdown]
-# So in effect this is a ladder of two levels. NVAE, for one, is trained with more care and balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
+# The decoder might still use the maps as a source of noise. To see whether it does, the cell draws them twice, with the same vector and the same noise for the finest map.
+
+
+# %%
+def with_new_middle(vectors, noise):
+    """Means of images: the two middle maps drawn anew, the finest from given noise."""
+    above = vectors
+    for t in (3, 2):
+        above = deep.inner_prior(t, above).sample()
+    finest = deep.inner_prior(1, above)
+    return deep.likelihood(finest.mean + finest.stddev * noise).mean
+
+
+_ = torch.manual_seed(0)
+vectors, noise = torch.randn(200, 16), torch.randn(200, 4 + 16, 14, 14)  # 16 are carried
+draws = torch.stack([with_new_middle(vectors, noise) for _ in range(2)])
+by_middle = (draws[0] - draws[1]).square().mean() / 2 / draws.var(1).mean()
+
+# %% tags=["nbval-check-output", "mnist"]
+print("they make less than a thousandth of the variance:", bool(by_middle < 1e-3))
+
+# %% [markdown]
+# So this is a ladder of two levels, in what it infers and in what it draws. NVAE, for one, balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
 #
 # What does each part decide? Each column below has one draw of the vector; the rows draw all maps anew.
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits. Down most columns the digit stays the same, and its strokes differ in thickness and at their ends; in a few columns it becomes another digit, or none. Across a row the digits differ."}, "figure": {"caption": "Draws of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing.", "name": "fig-conv-samples"}}
+# %% mystnb={"image": {"alt": "Three rows of ten digits. Down most columns the digit stays the same, and its strokes differ in thickness and at their ends; in a few columns it becomes another digit, or none. Across a row the digits differ."}, "figure": {"caption": "Draws of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing. Most columns keep their digit.", "name": "fig-conv-samples"}}
 _ = torch.manual_seed(0)
 
 
@@ -1377,7 +1400,7 @@ vectors = torch.randn(10, 16)
 plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0.7)
 
 # %% [markdown]
-# In {numref}`fig-conv-samples` the vector decides most, and the finest map draws the strokes. How much is "most"? Two draws below each of 500 vectors say which part of the pixel variance the maps make. And a classifier of digits, which chapter 10 will need too, says how often the two are different digits to it.
+# In {numref}`fig-conv-samples` the vector decides most, and the finest map draws the strokes. To measure this, the cell makes two draws below each of 500 vectors. It prints which part of the pixel variance the maps make, and how often a classifier of digits, which chapter 10 will need too, sees two different digits.
 
 # %%
 classifier = pretrained("classifier-mnist")
@@ -1394,7 +1417,7 @@ print("the maps make less than a quarter of the variance:", bool(by_maps < 0.25)
 print("but they change more than a tenth of the digits:", bool(other > 0.1))
 
 # %% [markdown]
-# So the vector says most of what there is to see, but not always which digit it is.
+# So the vector determines most of the image, but not always which digit it is.
 #
 # **What you can say now.** A hierarchy can have an inactive level anywhere; the chart of KL divergences shows it, and the bound does not.
 #
@@ -1404,11 +1427,11 @@ print("but they change more than a tenth of the digits:", bool(other > 0.1))
 # (sec-to-diffusion)=
 # ## Fix the encoder
 #
-# In this chapter $q$ and $p$ were learned at the same time, and levels collapsed. There is a radical way out: do not learn $q$ at all.
+# In this chapter $q$ and $p$ were learned at the same time, and levels collapsed. There is a way to rule that out: do not learn $q$ at all.
 #
-# Make all levels as large as the image. Let $q$ go up by a fixed step that shrinks the image a little and adds a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of the image is left at the top. No level can collapse, because nothing that is learned decides what it holds. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so `elbo_terms` applies, and $p_\theta$ has one task left: to follow the steps down.
+# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of the image is left at the top. No level can collapse, because nothing that is learned decides what it holds. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so `elbo_terms` applies, and only $p_\theta$ is left to learn: the steps down.
 #
-# Our solvable chain can do it. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise. The best steps of $p$ are regressions of $z_t$ on $z_{t+1}$. The class and the function have not changed since the beginning of this chapter.
+# Our solvable chain can show this. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise. The best steps of $p$ are regressions of $z_t$ on $z_{t+1}$. The class and the function have not changed since the beginning of this chapter.
 
 # %%
 torch.set_default_dtype(torch.double)
@@ -1424,11 +1447,11 @@ _ = torch.manual_seed(0)
 x = 2 * torch.randn(2000, 1)
 terms = elbo_terms(chain, x)
 
-# %% mystnb={"image": {"alt": "Fifty bars of KL divergence per level: tiny at the upper levels on the right, growing towards level 1 on the left. The last bar, at level 50, is small but taller than its neighbors."}, "figure": {"caption": "A hierarchy of fifty levels with a fixed encoder: KL divergence at each level.", "name": "fig-fifty-levels"}}
+# %% mystnb={"image": {"alt": "Fifty bars of KL divergence per level: tiny at the upper levels on the right, growing towards level 1 on the left. The last bar, at level 50, is small but taller than its neighbors."}, "figure": {"caption": "A hierarchy of fifty levels with a fixed encoder: the KL divergence at each level grows towards the data.", "name": "fig-fifty-levels"}}
 plots.kl_per_level(terms)
 
 # %% [markdown]
-# In {numref}`fig-fifty-levels` the top levels, which hold nearly pure noise, cost nearly nothing; the work is done near the data. (The last bar stands out a little. It compares $q(z_T \mid x)$, which still keeps a trace of $x$, with a prior that keeps nothing.) And the bound? Its draws, the importance weights of {eq}`eq-chain-exact`, are compared with the log-density of the data distribution.
+# In {numref}`fig-fifty-levels` the top levels, which hold nearly pure noise, cost nearly nothing; most nats are spent near the data. (The last bar stands out a little, because $q(z_T \mid x)$ still keeps a trace of $x$ and the prior does not.) How large is the gap? The cell compares importance weights, as in {eq}`eq-chain-exact`, with the log-density of the data distribution.
 
 # %% tags=["nbval-check-output"]
 gap = Normal(0.0, 2.0).log_prob(x)[:, 0] - sample_log_weights(chain, x, 1)[0]
@@ -1439,7 +1462,7 @@ print("as large as the KL of the top alone:", bool((gap.mean() - at_top).abs() <
 torch.set_default_dtype(torch.float)
 
 # %% [markdown]
-# A hierarchical VAE with a fixed encoder has almost no gap here. (What is left is the KL divergence of $q(z_T)$, the distribution of the top over all images, from the prior.) Here the data were Gaussian, so linear steps were enough. For images the step down needs a network, and the way up can be done in one draw. That is a {term}`diffusion model`, and the next chapter.
+# The gap is almost zero. (What is left is the KL divergence of $q(z_T)$, the distribution of the top over all images, from the prior.) Here the data were Gaussian, so linear steps were enough. For images the step down needs a network, and the way up can be done in one draw. That is a {term}`diffusion model`, the subject of the next chapter.
 #
 # **What you can say now.** Fix the encoder to add noise, make all latents as large as the data, and a hierarchical VAE becomes a diffusion model.
 
@@ -1694,9 +1717,9 @@ exercises.check_message(message)
 # - A chain of Gaussian steps is a mixture, and not Gaussian if one step sets the scale of the next {eq}`eq-chain-kurtosis`. More levels give the lowest latent a learned prior, and a posterior that need not be Gaussian.
 # - Inference may run bottom-up or top-down; a bottom-up chain is also a top-down one {eq}`eq-reversal`. With the exact posterior every draw gives $\log p(x)$ {eq}`eq-chain-exact`.
 # - The bound has one KL divergence for each level {eq}`eq-chain-elbo`. `elbo_terms` did not change.
-# - A ladder multiplies what the model predicts by what the image says: precisions add up {eq}`eq-normal-product`. With messages of any form that contains the exact posterior of a Markov chain ({prf:ref}`thm-ladder-exact`), with Gaussian ones that of a linear chain {eq}`eq-ladder-exact`; it misses the posterior by a known price if upper levels reach the image by another path {eq}`eq-ladder-price`, unless the message sees them.
-# - Upper levels collapse if the posterior below cannot follow them. In our small hierarchies the top collapsed where the levels of $q$ were independent. With warm-up, seeing the level above or sharing kept it active, and free bits did so without either; warm-up raised the bound, and sharing did not. On shared levels, count units by what they cost, not by whether they vary. In our deep ladder the middle levels collapsed ({numref}`fig-kl-conv`).
-# - The top decides what, the bottom decides how. Each level has a temperature of its own.
+# - A ladder multiplies the model's prediction by a message from the image: precisions add up {eq}`eq-normal-product`. With messages of any form it contains the exact posterior of a Markov chain ({prf:ref}`thm-ladder-exact`), with Gaussian ones that of a linear chain {eq}`eq-ladder-exact`. With a skip connection it misses the posterior by a known gap {eq}`eq-ladder-price`, unless the message depends on the levels above.
+# - In our small hierarchies the top collapsed where the levels of $q$ were independent. With warm-up, seeing the level above or sharing kept it active, and free bits did so without either; warm-up raised the bound, and sharing did not. In our deep ladder the middle levels collapsed ({numref}`fig-kl-conv`). On shared levels, count units by their KL divergence, not by whether they vary.
+# - The upper levels decide what is shown, the lower ones how. Each level has a temperature of its own.
 #
 # **What the sources say, and where they need care.** One lecture has the top-down $q$, the other the bottom-up one; both are right, and {eq}`eq-reversal` connects them. The KL divergence over levels is printed with a plain $p(z)$ on the left, where most of $p_\theta(z)$ is learned. The rule "$q$ proportional to $p\, d$" is given without a condition; {prf:ref}`thm-ladder-exact` states it, and 0.290 nats are the price in our example. The lecture's picture of faces is of the deep kind, whose messages see the levels above.
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The diffusion ELBO
 #
-# A drop of ink in a glass of water spreads until the water is an even gray, and nothing in it tells what the drop looked like. A diffusion model does this to an image, and then learns to run the film backwards.
+# A drop of ink in a glass of water spreads until its shape can no longer be seen. A diffusion model does the same to an image: it adds noise in many small steps until nothing of the image is left. Then a network learns to undo the steps.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -66,15 +66,15 @@ Slider(
 )
 
 # %% [markdown]
-# Move the slider to let ten digits dissolve. Their pixels are scaled to the interval from $-1$ to $1$. Each image keeps its own noise while you move; only the shares of image and noise change. At 200 steps every digit can still be read. At 400 we guess. At 1000 nothing seems to be left to guess from. How do we know that it is nothing? And what does it take to come back?
+# Move the slider to add noise to ten digits, whose pixels are scaled to the interval from $-1$ to $1$. Each image keeps its own noise; only the proportions change. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise. How do we measure that nothing of the image is left? And how can the steps be undone?
 #
-# The way out of order took no knowledge, only many small random pushes. All the knowledge is in the way back. The model looks like a new idea, and it is the hierarchical VAE of the last chapter with a fixed encoder: the bound, the code that computes it and the chart that shows it stay the same. This chapter derives the bound line by line, and computes every term for data where the truth is known. The networks come in the next chapter.
+# Adding noise needs no knowledge of the data. Removing it does, and that is what has to be learned. The resulting model is the hierarchical VAE of the last chapter with a fixed encoder: its bound, the code for it and the chart of its KL divergences stay the same. This chapter derives the bound line by line and computes each term for data where the exact answer is known. The networks come in the next chapter.
 
 # %% [markdown]
 # (sec-three-restrictions)=
 # ## Three restrictions
 #
-# A diffusion model is a hierarchical VAE {eq}`def-hierarchy` with a bottom-up encoder {eq}`def-bottom-up` and three restrictions. {cite:t}`luo2022` introduces diffusion this way, and one of the lectures follows.
+# A diffusion model is a hierarchical VAE {eq}`def-hierarchy` with a bottom-up encoder {eq}`def-bottom-up` and three restrictions. {cite:t}`luo2022` and one of the lectures introduce it in this way.
 #
 # 1. **All latents have the size of the data.** We write $x_t$ for $z_t$, and $x_0$ for $x$ where that helps.
 # 2. **The encoder is not learned.** Each of its steps is a fixed linear map plus Gaussian noise:
@@ -85,9 +85,9 @@ Slider(
 #
 # 3. **The last latent is noise.** The $\alpha_t$ are chosen such that $q(x_T \mid x)$ is nearly $p(x_T) = \mathcal{N}(0, I)$.
 #
-# The noise added in step $t$ has the variance $\beta_t = 1 - \alpha_t$, and the list of the $\beta_t$ is the {term}`noise schedule`. The lecture says that a step is centered around the previous latent; it is centered around $\sqrt{\alpha_t}$ times the previous latent. This factor keeps the variance from growing: if $x$ has variance 1, so has every $x_t$.
+# The noise added in step $t$ has the variance $\beta_t = 1 - \alpha_t$, and the list of the $\beta_t$ is the {term}`noise schedule`. A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and not at $x_{t-1}$ as the lecture says. The factor keeps the variance from growing: if a component of $x$ has variance 1, so has that component of every $x_t$.
 #
-# What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous* and adds a fourth restriction: one network serves all steps, with the time $t$ as an input. In the companion the class is called `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`. It is a `LatentChain` like the VAE and the ladder, and needs five short methods: two for $q$ and three for $p$. Two of the latter are shown; the third, the likelihood, is the last reverse step, from $x_1$ to $x$. The formula behind `reverse_step` comes with {eq}`def-reverse-step`.
+# What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous* and adds a fourth restriction: one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. The two cells show its methods for $q$ and for $p$, except the likelihood, which is the last reverse step, from $x_1$ to $x$. The mean in `reverse_step` is derived in {eq}`def-reverse-step`.
 
 # %% tags=["nbval-check-output"]
 show(Ddpm.posterior, Ddpm.inner_posterior, Ddpm.true_step, docstring=False)
@@ -96,7 +96,7 @@ show(Ddpm.posterior, Ddpm.inner_posterior, Ddpm.true_step, docstring=False)
 show(Ddpm.prior, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
 
 # %% [markdown]
-# The cell builds a model on ten digits with a denoiser that always answers 0, since the restrictions do not depend on it. It prints the sizes of all latents, the number of parameters of the encoder, and the share of the image's variance that reaches $x_T$.
+# The cell confirms the three restrictions. Its denoiser always returns 0, because the denoiser plays no part in them.
 
 # %% tags=["nbval-check-output"]
 model = Ddpm(lambda x_t, t: 0 * x_t, schedule, (1, 28, 28), schedule.beta)
@@ -107,7 +107,7 @@ left = schedule.alpha_bar[-1]
 print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 
 # %% [markdown]
-# The two fields have their own words for the same things.
+# The two literatures use different names for the same things.
 #
 # | a hierarchical VAE has | a diffusion model has |
 # |---|---|
@@ -117,17 +117,17 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # | a decoder for each level, $p_\theta(z_{t-1} \mid z_t)$ | the {term}`reverse process` $p_\theta(x_{t-1} \mid x_t)$, one network for all $t$ |
 # | a KL divergence for each level | a denoising term for each step |
 #
-# **Which way does time run?** In a diffusion, noise grows with $t$, and $x_0$ is the data. Hierarchical VAEs are often counted in the direction of generation, where $z_1$ is drawn first. This book and its sources count from the data in both, so $z_t$ *is* $x_t$. In a text that counts the other way, level $s$ is our level $T + 1 - s$: its prior belongs to $z_1$, and what it calls $q(z_s \mid z_{s-1}, x)$ is our $q(x_t \mid x_{t+1}, x)$, a reverse step.
+# **Which way does time run?** Here, as in our sources, $t$ counts from the data: noise grows with $t$, and $z_t$ *is* $x_t$. Many papers on hierarchical VAEs count in the direction of generation. Their level $s$ is our level $T + 1 - s$, and their $q(z_s \mid z_{s-1}, x)$ is our reverse step $q(x_t \mid x_{t+1}, x)$.
 #
-# **What you can say now.** A diffusion model is a hierarchical VAE: all latents have the size of the data, the encoder is fixed, and the top is noise. Only the reverse process is learned.
+# **What you can say now.** A diffusion model is a hierarchical VAE whose latents have the size of the data, whose encoder is fixed, and whose top latent is noise. Only the reverse process is learned.
 #
 # *Sources: A34, B20.*
 
 # %% [markdown]
 # (sec-forward-in-one-stroke)=
-# ## Any number of steps in one stroke
+# ## Any number of steps in one draw
 #
-# We can sample $x_t$ without going through $x_1, \dots, x_{t-1}$, because a sum of independent Gaussians is Gaussian. With $\bar\alpha_t = \alpha_1 \cdots \alpha_t$, and for all $s < t$,
+# The bound will need samples of $x_t$ at every $t$. They can be drawn without going through $x_1, \dots, x_{t-1}$, because a sum of independent Gaussians is Gaussian. With $\bar\alpha_t = \alpha_1 \cdots \alpha_t$, and for all $s < t$,
 #
 # $$
 # q(x_t \mid x_s) = \mathcal{N}\Big( \sqrt{\bar\alpha_t / \bar\alpha_s}\; x_s,\; \big( 1 - \bar\alpha_t / \bar\alpha_s \big)\, I \Big) ,
@@ -140,12 +140,12 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # $$ (eq-forward-marginal)
 #
 # :::{dropdown} Proof
-# By induction; for $t = s$ nothing has happened yet. Let $k = \bar\alpha_{t-1} / \bar\alpha_s$, and suppose that $x_{t-1}$ given $x_s$ has the mean $\sqrt{k}\, x_s$ and the variance $1 - k$. One more step {eq}`def-forward-step` gives the mean $\sqrt{\alpha_t k}\, x_s$ and the variance $\alpha_t (1 - k) + 1 - \alpha_t = 1 - \alpha_t k$, and $\alpha_t k = \bar\alpha_t / \bar\alpha_s$. $\square$
+# By induction on $t$. For $t = s$ both sides say that $x_t = x_s$. Let $k = \bar\alpha_{t-1} / \bar\alpha_s$, and suppose that $x_{t-1}$ given $x_s$ has the mean $\sqrt{k}\, x_s$ and the variance $1 - k$. One more step {eq}`def-forward-step` gives the mean $\sqrt{\alpha_t k}\, x_s$ and the variance $\alpha_t (1 - k) + 1 - \alpha_t = 1 - \alpha_t k$, and $\alpha_t k = \bar\alpha_t / \bar\alpha_s$. $\square$
 # :::
 #
-# This is what makes training cheap: there are a thousand levels, and one draw reaches any of them. {eq}`eq-forward-marginal` is also the formula behind the slider, $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$.
+# This makes training cheap, since one draw reaches any of a thousand levels. The slider uses {eq}`eq-forward-marginal` too: $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ with standard Gaussian noise $\varepsilon$.
 #
-# To see the whole process at once, take data in one dimension: a mixture of two Gaussians, which stays with us through the chapter. At every $t$ the marginal $q(x_t)$ is again a mixture of two Gaussians.
+# To see the whole process at once, take one-dimensional data from a mixture of two Gaussians, an example that stays with us through the chapter. The marginal $q(x_t)$ is again a mixture of two Gaussians at every $t$. The cells compute it for a hundred steps, and simulate eight paths.
 
 # %%
 torch.set_default_dtype(torch.double)
@@ -184,11 +184,11 @@ axes.grid(visible=False)
 fig
 
 # %% [markdown]
-# In {numref}`fig-forward-process` each path is random, and yet the distribution at every time is known in closed form. The rest of this section checks {eq}`eq-two-times` and {eq}`eq-forward-marginal`. The first check multiplies the steps from $s = 100$ to $t = 700$ one by one. It rejects the coefficients from $s = 0$.
+# Each path in {numref}`fig-forward-process` is random, but the distribution at every time has a closed form. Two checks confirm it. The first multiplies the steps one by one, from $s = 100$ to $t = 700$ and from the data to four times. It rejects the coefficients from $s = 0$, and a mean with $\bar\alpha_t$ in place of its square root.
 
 
 # %%
-def climb(s, t):
+def step_by_step(s, t):
     """Scale and variance of x_t given x_s, one step after the other."""
     scale, var = torch.ones(()), torch.zeros(())
     for step in range(s + 1, t + 1):
@@ -200,20 +200,15 @@ def climb(s, t):
 # %% tags=["nbval-check-output"]
 one_stroke = torch.stack([*schedule.forward_coefficients(100, 700)])
 wrong = {"from 0": torch.stack([*schedule.forward_coefficients(0, 700)])}
-verify("eq-two-times", climb(100, 700), one_stroke, rejects=wrong)
-
-# %% [markdown]
-# The second check does the same from the data to four times, and rejects a mean with $\bar\alpha_t$ in place of its root.
-
-# %% tags=["nbval-check-output"]
+verify("eq-two-times", step_by_step(100, 700), one_stroke, rejects=wrong)
 times = (1, 10, 100, 1000)
-steps = torch.stack([climb(0, t) for t in times])
+steps = torch.stack([step_by_step(0, t) for t in times])
 strokes = torch.stack([torch.stack([*schedule.forward_coefficients(0, t)]) for t in times])
-not_squared = torch.stack([strokes[:, 0] ** 2, strokes[:, 1]], 1)
-verify("eq-forward-marginal", steps, strokes, rejects={"no root": not_squared})
+no_root = torch.stack([strokes[:, 0] ** 2, strokes[:, 1]], 1)
+verify("eq-forward-marginal", steps, strokes, rejects={"no root": no_root})
 
 # %% [markdown]
-# The third check simulates a hundred thousand paths of four steps from one $x$. It rejects noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$.
+# The second simulates a hundred thousand paths of four steps from one $x$. It rejects noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$.
 
 # %%
 _ = torch.manual_seed(0)
@@ -230,7 +225,7 @@ both = torch.stack([x_t, (x_t - 1.5 * kept**0.5) ** 2], 1)
 verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **The limit.** One lecture says that the encoder converges to noise. Whether it does depends on the schedule.
+# **The limit.** One lecture says that the encoder converges to noise. That depends on the schedule:
 #
 # :::{prf:theorem} When the end is noise
 # :label: thm-forward-limit
@@ -241,13 +236,13 @@ verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
 # By {eq}`eq-forward-marginal`, $q(x_t \mid x)$ converges to $\mathcal{N}(0, I)$ for every $x$ if and only if $\bar\alpha_t = \prod_s (1 - \beta_s) \to 0$. Since $\log (1 - \beta) \le -\beta$, a divergent sum makes $\log \bar\alpha_t \to -\infty$. If the sum converges, then $\beta_s \le \frac12$ from some $s$ on, where $\log (1 - \beta) \ge -2 \beta$, so $\log \bar\alpha_t$ stays bounded. $\square$
 # :::
 #
-# The schedule $\beta_t = 1 / (t + 1)^2$ adds noise forever, and yet never gets there:
+# For example, $\beta_t = 1 / (t + 1)^2$ adds noise at every step, but half of the image's variance survives all of them:
 #
 # $$
 # \bar\alpha_T = \prod_{t=1}^{T} \Big( 1 - \frac{1}{(t + 1)^2} \Big) = \frac{T + 2}{2\, (T + 1)} \;\longrightarrow\; \frac12 .
 # $$ (eq-never-noise)
 #
-# Each factor is $t (t + 2) / (t + 1)^2$, and neighbors cancel. Half of the image's variance survives infinitely many steps. The check multiplies up to a hundred thousand factors, and rejects a share that vanishes like $1 / \sqrt{T}$.
+# Each factor is $t (t + 2) / (t + 1)^2$, and neighbors cancel. The check multiplies up to a hundred thousand factors, and rejects a share that vanishes like $1 / \sqrt{T}$.
 
 # %% tags=["nbval-check-output"]
 T = torch.tensor([1, 10, 1000, 100_000])
@@ -257,13 +252,13 @@ wrong = {"it vanishes": 1 / T**0.5}
 verify("eq-never-noise", lasting, (T + 2) / (2 * (T + 1.0)), rejects=wrong)
 
 # %% [markdown]
-# For a finite $T$ the third restriction holds only nearly. The difference has a price in nats, the KL divergence of $q(x_T \mid x)$ from the prior. By {eq}`eq-kl-standard`, for $D$ dimensions,
+# For a finite $T$ the third restriction holds only approximately. This costs the bound the KL divergence of $q(x_T \mid x)$ from the prior. By {eq}`eq-kl-standard`, for $D$ dimensions,
 #
 # $$
 # D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) = \frac12 \Big( \bar\alpha_T \lVert x \rVert^2 - D \bar\alpha_T - D \log (1 - \bar\alpha_T) \Big) .
 # $$ (eq-prior-matching)
 #
-# For small $\bar\alpha_T$ the last two terms nearly cancel, and $\bar\alpha_T \lVert x \rVert^2 / 2$ remains. Nothing in this term is learned. The check uses four steps, where the approximation is poor, and rejects it.
+# For small $\bar\alpha_T$ the last two terms nearly cancel, so the divergence is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Nothing in it is learned. The check uses four steps, where this approximation is poor, and rejects it.
 
 # %% tags=["nbval-check-output"]
 x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -274,11 +269,11 @@ right = 0.5 * (square - 3 * kept - 3 * torch.log1p(-kept))
 verify("eq-prior-matching", left, right, rejects={"only the mean": 0.5 * square})
 
 # %% [markdown]
-# What does it cost for real digits? The betas of {cite:t}`ho2020` grow linearly from 0.0001 to 0.02 and are made for 1000 steps. A plausible mistake is to use the same betas for 100 steps. They must be ten times as large, as in `rescaled` above. (No beta may reach 1: with twenty steps or fewer the last ones are cut off at 0.999.) The cell compares three schedules: what they leave of the image's variance at the top, and what that costs.
+# How large is this cost for digits? The betas of {cite:t}`ho2020` grow linearly from 0.0001 to 0.02 and are made for 1000 steps. For 100 steps they must be ten times as large, as in `rescaled` above (which cuts them off at 0.999); a plausible mistake is to use the same betas. The cell compares the share of the image's variance that each schedule leaves at the top, and its cost.
 
 
 # %%
-def top_price(schedule):
+def prior_cost(schedule):
     model = Ddpm(lambda x_t, t: x_t, schedule, (1, 28, 28), schedule.beta)
     prices = kl_divergence(model.posterior(digits.double()), model.prior(len(digits)))
     return prices.mean().item()
@@ -290,14 +285,14 @@ three = {
     "100 steps, the same betas": linear_schedule(100),
     "100 steps, betas rescaled": rescaled(100),
 }
-prices = {name: top_price(s) for name, s in three.items()}
+prices = {name: prior_cost(s) for name, s in three.items()}
 for name, s in three.items():
     print(f"{name:26s} share left at the top {s.alpha_bar[-1]:.1e}")
 print("below 0.02 nats:", [name for name, price in prices.items() if price < 0.02])
 print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 
 # %% [markdown]
-# **What you can say now.** Every $x_t$ is one Gaussian draw away from $x$. The end is noise if the betas have an infinite sum; for a finite chain the prior-matching term says in nats how far it still is from noise.
+# **What you can say now.** Every $x_t$ is one Gaussian draw away from $x$. The end is noise if the betas have an infinite sum. For a finite chain the prior-matching term measures, in nats, how far the end still is from noise.
 #
 # *Sources: A35, B21, C12.*
 
@@ -305,7 +300,7 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 # (sec-elbo-chain)=
 # ## The bound, line by line
 #
-# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` applies and there is nothing left to prove. The lecture derives it anew in eleven lines, as {cite:t}`luo2022` does, and many texts follow. We check each line on a chain of four steps where everything is known, and see what each line is for.
+# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` applies already. The lecture derives it anew in eleven lines, as {cite:t}`luo2022` and many texts do. The derivation is worth following, because it shows which terms can be computed. Each line is checked on a chain of four steps.
 #
 # Start with the importance weight of a whole path $x_1, \dots, x_T$:
 #
@@ -313,33 +308,33 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 # w = \frac{p_\theta(x, x_1, \dots, x_T)}{q(x_1, \dots, x_T \mid x)}, \qquad \mathrm{ELBO}(x) = \mathbb{E}_q \log w \le \log p_\theta(x) .
 # $$ (eq-path-weight)
 #
-# **Write both distributions as products.** The distribution of the top, $p(x_T)$, is fixed. One line of the lecture gives it an index $\theta$ (entry E13), where all its other lines have none.
+# **Write both distributions as products.** The distribution of the top, $p(x_T)$, is fixed. (One line of the lecture gives it an index $\theta$, entry E13; its other lines do not.)
 #
 # $$
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
 # $$ (eq-line-product)
 #
-# **Turn each step of $q$ around.** Given $x_{t-1}$, the added noise does not depend on $x$, so $q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x)$. Writing down a condition that does not matter pays off, because now Bayes' rule has all its parts in closed form. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
+# **Turn each step of $q$ around.** The model goes from $x_t$ to $x_{t-1}$, so to compare the two, $q$ must be written in that direction as well. Given $x_{t-1}$, the added noise does not depend on $x$, so $q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x)$. With this redundant condition, all parts of Bayes' rule are known Gaussians. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
 #
 # $$
 # q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x) = \frac{q(x_{t-1} \mid x_t, x)\, q(x_t \mid x)}{q(x_{t-1} \mid x)} .
 # $$ (eq-turned-step)
 #
-# Without the condition on $x$, Bayes' rule is just as true, but its parts are marginals over all data, which nobody knows.
+# Without the condition on $x$, Bayes' rule is just as true, but its parts are marginals over all data, which are unknown.
 #
-# Insert it in all steps but the first:
+# Inserting this in all steps but the first gives
 #
 # $$
 # \log w = \log \frac{p(x_T)\, p_\theta(x \mid x_1)}{q(x_1 \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)\; q(x_{t-1} \mid x)}{q(x_{t-1} \mid x_t, x)\; q(x_t \mid x)} .
 # $$ (eq-line-turned)
 #
-# **Let neighbors cancel.** In the sum over $t$ the marginal of each $x_t$ occurs once in a numerator and once in a denominator, except for the last one; the first cancels with $q(x_1 \mid x)$, as {numref}`fig-telescope` shows:
+# **Let neighbors cancel.** Each marginal $q(x_t \mid x)$ stands once in a denominator and, for $t < T$, once in a numerator. So all but the last cancel, as {numref}`fig-telescope` shows:
 #
 # $$
 # \log w = \log p_\theta(x \mid x_1) + \log \frac{p(x_T)}{q(x_T \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_{t-1} \mid x_t, x)} .
 # $$ (eq-line-telescoped)
 #
-# So far no expectation was taken. All lines hold for *every* path, and so they can be checked at arbitrary points.
+# No expectation has been taken so far. These lines hold for *every* path, so they can be checked at arbitrary points.
 
 # %% mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains and faces the prior.", "name": "fig-telescope"}}
 fig, (axes,) = plots.figure(height=1.7)
@@ -358,7 +353,7 @@ for k, color in enumerate(["#0072b2", "#d55e00", "#009e73", "black"]):
 fig
 
 # %% [markdown]
-# **Take the expectation.** The first term depends on $x_1$ only and the second on $x_T$ only, so the other variables integrate to one. The logarithms in the sum depend on $x_{t-1}$ and $x_t$:
+# **Take the expectation.** The first term depends on $x_1$ only and the second on $x_T$ only, so the other variables integrate to one. Each logarithm in the sum depends on $x_{t-1}$ and $x_t$:
 #
 # $$
 # \begin{aligned}
@@ -367,7 +362,7 @@ fig
 # \end{aligned}
 # $$ (eq-line-means)
 #
-# **Find the KL divergences.** The second expectation is minus a KL divergence. In the sum, take the expectation over $x_{t-1}$ given $x_t$ first:
+# **Find the KL divergences.** The second expectation is minus a KL divergence. In the sum, take the expectation over $x_{t-1}$ given $x_t$ first; it turns each logarithm into minus a KL divergence:
 #
 # $$
 # \begin{aligned}
@@ -376,7 +371,7 @@ fig
 # \end{aligned}
 # $$ (eq-three-terms)
 #
-# The chain for the checks has four steps and data of one dimension. Its denoiser is wrong on purpose, and the same at all times, $\hat{x} = 0.6\, x_t + 0.1$: identities must hold for every $p_\theta$, not only for a good one. A reverse step is Gaussian, with a mean that `reverse_step` computes from $\hat{x}$ and $x_t$, and the variance $\beta_t$. {ref}`A later section <sec-true-reverse>` explains this mean; the identities do not depend on it.
+# The chain for the checks has four steps and one-dimensional data. Its denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. A reverse step is Gaussian with the variance $\beta_t$ and a mean that `reverse_step` computes from $\hat{x}$ and $x_t$; {ref}`a later section <sec-true-reverse>` explains it.
 
 # %%
 T, x_value = 4, 1.3
@@ -401,7 +396,7 @@ def log_q(t):
 
 
 # %% [markdown]
-# The other side must not know that there are steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: the expectation of a quadratic function is its value at the mean and a trace.
+# The other side of the checks treats a path as a whole, without its steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
 
 
 # %%
@@ -426,7 +421,7 @@ p_joint = joint(  # from x_T down to x_0
 )
 
 # %% [markdown]
-# The first check is the bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ less the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, which comes from conditioning the five components on the last. It rejects the KL divergence in the other direction.
+# The first check is the bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, the five components conditioned on $x_0$. It rejects the KL divergence in the other direction.
 
 # %%
 P = p_joint.precision_matrix.flip(0, 1)[1:, 1:]
@@ -448,7 +443,7 @@ verify("eq-path-weight", elbo, right, rejects=wrong)
 verify("eq-path-weight", elbo, log_evidence, at_most(0.0))
 
 # %% [markdown]
-# The products come next. The misprint E13, read as a top that is learned, is rejected: the best learned top for this $x$ is $q(x_T \mid x)$, and that would be another model.
+# Next come the products. The check rejects the misprint E13, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
 
 # %% tags=["nbval-check-output"]
 points = path[:, :, 0].T
@@ -461,7 +456,7 @@ learned = products - below + top.log_prob(path[T])[:, 0] - log_prior
 verify("eq-line-product", log_w, products - below, rejects={"E13": learned})
 
 # %% [markdown]
-# Then the three lines up to the telescope, at the same six paths. The plausible slips are to forget the quotient of the marginals, and to lose $q(x_T \mid x)$ with the marginals that cancel.
+# Then come the next three lines, at the same six paths. The check rejects two plausible slips: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
 
 # %%
 marginal = [None] + [model.marginal(t, x).log_prob(path[t]) for t in range(1, T + 1)]
@@ -481,7 +476,7 @@ lost = {"q of the top lost": telescoped + marginal[T]}
 verify("eq-line-telescoped", log_w, telescoped, rejects=lost)
 
 # %% [markdown]
-# For the expectations the right side takes one or two variables at a time. In a quadratic function, standard Gaussian noise may be replaced by the two values $1$ and $-1$ without changing the expectation. So four pairs $(\varepsilon_t, \varepsilon_{t-1})$ give each expectation exactly.
+# The line with expectations is checked term by term. In a quadratic function, standard Gaussian noise may be replaced by the two values $1$ and $-1$ without changing the expectation, so four pairs $(\varepsilon_t, \varepsilon_{t-1})$ give each expectation exactly.
 
 # %%
 x, a, b = torch.tensor([[x_value, 1, 1], [x_value, 1, -1]]).repeat(2, 1).T[..., None]
@@ -504,7 +499,7 @@ wrong = {"without the top": sum(means), "without t = 1": sum(means[1:]) + top_me
 verify("eq-line-means", elbo, sum(means) + top_mean, rejects=wrong)
 
 # %% [markdown]
-# Last, the three terms. The KL divergence of two Gaussians is known in closed form, so the expectation is over one $x_t$, and two points do. `elbo_step` computes the term of step $t$ at the $x_t$ that a given noise makes.
+# The last line has the three terms. The KL divergences have closed forms, so the remaining expectation is over one $x_t$, and two points suffice. `elbo_step` computes the term of step $t$ at the $x_t$ that a given noise makes.
 
 
 # %%
@@ -525,7 +520,7 @@ wrong = {"without the prior": terms.sum(), "without t = 1": right - terms[0]}
 verify("eq-three-terms", elbo, right, rejects=wrong)
 
 # %% [markdown]
-# The function that served the VAE and the ladder gives the same. Nothing was added to it for diffusion. (The cell uses 200,000 copies of one $x$.)
+# `elbo_terms`, which served the VAE and the ladder, estimates the same number from 200,000 copies of one $x$. Nothing was added to it for diffusion.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -534,7 +529,7 @@ drawn = elbo_terms(model, many)
 verify("eq-three-terms", drawn.elbo, right, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# The account of this one $x$, in nats:
+# The terms of this one $x$, in nats:
 
 # %% tags=["nbval-check-output"]
 print(f"reconstruction   {terms[0]:8.4f}")
@@ -545,7 +540,7 @@ print(f"ELBO             {right:8.4f}")
 print(f"log p(x)         {log_evidence:8.4f}")
 
 # %% [markdown]
-# **What is the algebra for?** One often reads: to lower the variance. Each KL divergence in {eq}`eq-three-terms` is an expectation taken by formula and not by sampling, so the sum should vary less than $\log w$. For a *single* term that is true. For the sum it need not be, because the noises of different steps may have canceled each other. Two models show it: the wrong one above, and a perfect one, with standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (perfect for a reason given {ref}`below <sec-exact-gap>`).
+# **Why this form?** A common answer is that it lowers the variance: each KL divergence in {eq}`eq-three-terms` is an expectation in closed form and not a sample, so the sum should vary less than $\log w$. For a *single* term that is true. For the sum it need not be, because in $\log w$ the noises of different steps can cancel each other. The cell compares both for the wrong model above and for a perfect one: standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (exact for a reason given {ref}`below <sec-exact-gap>`).
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -557,17 +552,17 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
     print(f"{name:17s} log w varies by {path_std:.1f}, the terms by {terms_std:.1f}")
 
 # %% [markdown]
-# The numbers are standard deviations in nats. For the perfect model every path gives $\log p(x)$ to the last digit, as {eq}`eq-chain-exact` says, while the three terms still vary with the path. What the algebra does buy is that the terms come *apart*: each needs only one $x_t$, which one draw reaches. {ref}`sec-one-random-step` uses that.
+# The numbers are standard deviations in nats. For the perfect model every path gives $\log p(x)$, as {eq}`eq-chain-exact` says, while the three terms still vary with the path. The real benefit is that each term needs only one $x_t$, which one draw reaches. {ref}`sec-one-random-step` builds on that.
 #
-# **What you can say now.** The bound is a reconstruction term, a prior-matching term and one KL divergence per reverse step. Bayes' rule, applied with $x$ as a condition, is what makes the terms computable.
+# **What you can say now.** The bound is a reconstruction term, a prior-matching term and one KL divergence for each reverse step. Bayes' rule with $x$ as a condition makes the terms computable.
 #
 # *Sources: B19, B22.*
 
 # %% [markdown]
 # (sec-denoising-posterior)=
-# ## The way back, if the image is known
+# ## The reverse step if the image is known
 #
-# The denoising terms compare $p_\theta(x_{t-1} \mid x_t)$ with $q(x_{t-1} \mid x_t, x)$, the reverse step of somebody who has seen the image. Given $x$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian, so this reverse step is Gaussian as well:
+# To compute the denoising terms we need $q(x_{t-1} \mid x_t, x)$, the reverse step if the image is known. Given $x$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian, so this step is Gaussian as well:
 #
 # $$
 # q(x_{t-1} \mid x_t, x) = \mathcal{N}\big( \tilde\mu_t(x_t, x),\; \tilde\beta_t\, I \big)
@@ -598,19 +593,19 @@ line = torch.linspace(-3, 3, 301)
 before, step = schedule.forward_coefficients(0, t - 1), schedule.forward_coefficients(t - 1, t)
 of_x_0, of_x_t, var = schedule.reverse_coefficients(t)
 factors = {
-    "what $x$ says": Normal(before.scale * x_0, before.var**0.5),
-    "what $x_t$ says": Normal(now / step.scale, (step.var / step.scale**2) ** 0.5),
-    "their product": Normal(of_x_0 * x_0 + of_x_t * now, var**0.5),
+    "from the image $x$": Normal(before.scale * x_0, before.var**0.5),
+    "from $x_t$": Normal(now / step.scale, (step.var / step.scale**2) ** 0.5),
+    "product of both": Normal(of_x_0 * x_0 + of_x_t * now, var**0.5),
 }
 
-# %% mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, says where the image puts it. The second, broader and centered near minus 0.5, says where x t puts it. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The step back with a known image is a product of two Gaussians, at $t = 3$ of the chain of four steps: $q(x_{t-1} \\mid x)$ from the image, the likelihood of $x_t$, and their normalized product $q(x_{t-1} \\mid x_t, x)$.", "name": "fig-posterior-product"}}
+# %% mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image is a product of two Gaussians: it lies between them and is narrower than both. Shown at $t = 3$ of the chain of four steps: $q(x_{t-1} \\mid x)$ from the image, the likelihood of $x_t$, and their normalized product $q(x_{t-1} \\mid x_t, x)$.", "name": "fig-posterior-product"}}
 curves = {name: (line, factor.log_prob(line).exp()) for name, factor in factors.items()}
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
 
 # %% [markdown]
-# {numref}`fig-posterior-product` shows this step as a product like the one in a ladder {eq}`def-ladder-posterior`: a compromise between where the image says $x_{t-1}$ should be and where $x_t$ says it was. One set of notes calls the distribution intractable, "by joint normality" (entry E15), and then uses its mean and variance. It is tractable, by joint normality. What is hard is the reverse step *without* the image.
+# {numref}`fig-posterior-product` shows this step as a product of two Gaussians, like the posterior of a ladder {eq}`def-ladder-posterior`: a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests. One set of notes calls it intractable, "by joint normality" (entry E15), and then uses its mean and variance. Joint normality makes it tractable; the hard one is the reverse step *without* the image.
 #
-# The check conditions the joint Gaussian of the pair by linear regression, without the formula. It rejects exchanged weights, and the variance $\beta_t$ of the forward step. The sum of the precisions is checked against the same regression; it rejects a message of $x_t$ with the precision $1 / \beta_t$, as if $x_t$ had not been shrunk.
+# The check conditions the joint Gaussian of the pair by linear regression, without the formula. It rejects exchanged weights, and the variance $\beta_t$ of the forward step. The sum of the precisions is checked against the same regression, which rejects the precision $1 / \beta_t$ for the likelihood of $x_t$, without the factor $\alpha_t$.
 
 # %%
 long = linear_schedule(1000)
@@ -638,7 +633,7 @@ wrong = {"not shrunk": of_x + 1 / beta}
 verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 
 # %% [markdown]
-# The slides multiply out the exponents. Along the way they write $=$ where constants were dropped, and $\propto$ where the density is complete again (entry E12): the two signs trade places. In between stands the exponential $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$. The check evaluates the quotient of the three densities of Bayes' rule, for $t = 500$, and rejects that this exponential is *equal* to it.
+# The slides multiply out the exponents instead. On the way they write $=$ where constants were dropped, and $\propto$ where the density is complete again (entry E12). The check evaluates Bayes' rule at $t = 500$, and rejects that the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it.
 
 # %% tags=["nbval-check-output"]
 t, x_0, now = 500, torch.tensor(0.8), torch.tensor(-0.4)
@@ -656,29 +651,29 @@ verify("eq-denoising-posterior", quotient, log_density, rejects={"E12": dropped}
 print("they differ by a constant only:", bool((log_density - dropped).std() < 1e-9))
 
 # %% [markdown]
-# At $t = 1$ the step leads to $x$ itself, and $\tilde\beta_1 = 0$. That is why the bound has a reconstruction term there: a KL divergence would be infinite.
+# At $t = 1$ the step leads to $x$ itself, and $\tilde\beta_1 = 0$. A KL divergence would be infinite there, which is why the bound has a reconstruction term instead.
 #
-# The companion gives the two weights and the variance as `schedule.reverse_coefficients(t)`. It never forms $1 - \bar\alpha_t$ by subtraction, but computes it from $\log \bar\alpha_t$. With 1000 steps the difference is as small as 0.0001 at $t = 1$, and in single precision a subtraction would lose about half of its seven digits.
+# The companion gives the two weights and the variance as `schedule.reverse_coefficients(t)`. It computes $1 - \bar\alpha_t$ from $\log \bar\alpha_t$ and not by subtraction: for $t = 1$ of 1000 steps the difference is only 0.0001, and in single precision a subtraction would lose about half of the seven digits.
 
 # %% tags=["nbval-check-output"]
 show(Schedule.reverse_coefficients, docstring=False)
 
 # %% [markdown]
-# **What you can say now.** With the image known, the reverse step is a Gaussian in closed form: a precision-weighted compromise between $x$ and $x_t$.
+# **What you can say now.** If the image is known, the reverse step is a Gaussian in closed form, a precision-weighted compromise between $x$ and $x_t$.
 #
 # *Sources: B23, C13.*
 
 # %% [markdown]
 # (sec-true-reverse)=
-# ## The way back, if the image is unknown
+# ## The reverse step if the image is unknown
 #
-# Write $q(x_t)$ for the distribution of $x_t$ over all data; $q(x)$ is the data distribution. Without the image, the true reverse step is a mixture over all images that $x_t$ may have come from:
+# When a model generates, there is no image to condition on. What step should it take? Write $q(x_t)$ for the distribution of $x_t$ over all data; $q(x)$ is the data distribution. The true reverse step is a mixture over all images from which $x_t$ may have come:
 #
 # $$
 # q(x_{t-1} \mid x_t) = \frac{q(x_t \mid x_{t-1})\, q(x_{t-1})}{q(x_t)} = \int q(x_{t-1} \mid x_t, x)\; q(x \mid x_t)\, \mathrm{d}x .
 # $$ (eq-true-step)
 #
-# Its mean and variance follow at once. Since $\tilde\mu_t$ is linear in $x$, in each dimension
+# Its mean and variance follow from those of its parts. Since $\tilde\mu_t$ is linear in $x$, in each dimension
 #
 # $$
 # \begin{aligned}
@@ -687,15 +682,17 @@ show(Schedule.reverse_coefficients, docstring=False)
 # \end{aligned}
 # $$ (eq-true-moments)
 #
-# Read it as the design of a model. *The mean of the step needs the posterior mean of the image, and nothing else.* So let a network estimate it, $\hat{x}_\theta(x_t, t)$, and put the estimate where the image was:
+# These moments suggest how to design the model. *The mean of the step needs the posterior mean of the image, and nothing else.* So let a network estimate it, $\hat{x}_\theta(x_t, t)$, and put the estimate where the image was:
 #
 # $$
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. *The true variance is more than $\tilde\beta_t$*, by what remains unknown of the image. And the model's step is Gaussian because we have chosen it so. The true one is a mixture, and in general not Gaussian. One lecture says that $p_\theta(x_{t-1} \mid x_t)$ is Gaussian if the steps are small enough (entry E14). It is $q(x_{t-1} \mid x_t)$ that needs small steps, and then is *nearly* Gaussian, for a reason that the end of this section gives.
+# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. *The true variance is more than $\tilde\beta_t$*, because the image is still uncertain.
 #
-# The data with two modes show it. Move the slider to cut the forward process into more steps: it draws the true step at the first $t$ with $\bar\alpha_t < 0.3$, the parts that come from either mode, and the Gaussian of the same mean and variance.
+# The model's step is Gaussian because we chose it so. The true one is a mixture, in general not Gaussian. One lecture says that $p_\theta(x_{t-1} \mid x_t)$ is Gaussian if the steps are small enough (entry E14). It is $q(x_{t-1} \mid x_t)$ that needs small steps, and even then it is only *nearly* Gaussian; the end of this section says why.
+#
+# The data with two modes show the effect. The slider cuts the forward process into more steps. It draws the true step at the first $t$ with $\bar\alpha_t < 0.3$, the parts that come from either mode, and the Gaussian of the same mean and variance.
 
 
 # %%
@@ -740,9 +737,9 @@ Slider(
 )
 
 # %% [markdown]
-# With five steps the true step is bimodal, because $x_t$ does not tell which mode it came from, and no Gaussian can match it. With fifty steps the two parts differ so little over one step that their sum is a Gaussian to the eye.
+# With five steps the true step is bimodal, because $x_t$ may have come from either mode, and no Gaussian can match it. With fifty steps a single step is so short that the two parts hardly differ, and their sum looks Gaussian.
 #
-# The check compares both sides of {eq}`eq-true-step`, Bayes' rule with densities and the integral over $x$, at eight points for $t = 3$ of the chain of four steps. It rejects the Gaussian match, which the misprint would have it be.
+# The check compares both sides of {eq}`eq-true-step`, Bayes' rule and the integral over $x$, at eight points for $t = 3$ of the chain of four steps. It rejects the Gaussian match, to which the misprint amounts.
 
 # %%
 t, x_t = 3, torch.tensor(0.3)
@@ -763,7 +760,7 @@ gaussian = {"E14": matched.log_prob(line).exp()}
 verify("eq-true-step", left, right, quadrature, rejects=gaussian)
 
 # %% [markdown]
-# The next check takes mean and variance of the step from its density on a line, and compares them with {eq}`eq-true-moments`, where the companion's exact denoiser gives the mean of $x$. It rejects the variance without its second part.
+# The next check takes mean and variance of the step from its density, and $\mathbb{E}[x \mid x_t]$ from the companion's exact denoiser. It rejects the variance without its second part.
 
 
 # %%
@@ -781,7 +778,7 @@ only = {"known image": torch.stack([right[0], var])}
 verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=only)
 
 # %% [markdown]
-# How far from Gaussian is the step for $T$ steps? For each $t$ the cell computes the *total variation* distance between the true step and its Gaussian match, the largest difference in probability that the two give to any event, and averages it over $x_t$. The table has the largest value over $t \ge 2$; of long chains some thirty times are tried.
+# How far from Gaussian is the step for $T$ steps? For each $t$ the cell computes the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event, and averages it over $x_t$. The table has the largest value over $t \ge 2$; of long chains some thirty times are tried.
 
 
 # %%
@@ -810,18 +807,18 @@ for T in (4, 10, 30, 100, 300, 1000):
     print(f"T = {T:4d}: off by up to {farthest(T):.5f}")
 
 # %% [markdown]
-# With four steps the true step is far from Gaussian, even though mean and variance are matched. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each falls faster than their number grows: with ten times the steps it is some thirty times smaller. This is why diffusion takes many small steps: a Gaussian can undo each of them.
+# With four steps the true step is far from Gaussian. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each falls faster than their number grows: with ten times the steps it is some thirty times smaller. This is why diffusion takes many small steps: a Gaussian can undo each of them.
 #
 # (sec-one-noise-step)=
 # ### Why small steps become Gaussian
 #
-# The density of $x_t$ determines the way back. In one dimension, write a step as $x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ with the fresh noise $\epsilon$. Then
+# To see why, we express the reverse step by the density of $x_t$. In one dimension, write a step as $x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ with the fresh noise $\epsilon$. Then
 #
 # $$
 # \mathbb{E}[\epsilon \mid x_t] = - \sqrt{\beta_t}\; \frac{\mathrm{d} \log q(x_t)}{\mathrm{d} x_t} .
 # $$ (eq-noise-score)
 #
-# The best estimate of the noise is the {term}`score` of $q(x_t)$, up to a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for one stroke from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Some slides leave out the factor (entry E11); where the noise is small, that makes a large difference. Higher derivatives tell how far the step is from a Gaussian.
+# The best estimate of the noise is the {term}`score` of $q(x_t)$ times a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for a direct draw from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Some slides leave out the factor (entry E11), a large error where the noise is small. The next derivatives of $\log q$ tell how far the step is from a Gaussian.
 #
 # :::{prf:theorem} The third cumulant of the step back
 # :label: thm-third-cumulant
@@ -836,9 +833,9 @@ for T in (4, 10, 30, 100, 300, 1000):
 # With $\eta = \sqrt{\alpha_t}\, x_t / \beta_t$, the density of $x_{t-1}$ given $x_t$ is proportional to $q(x_{t-1})\, e^{- \alpha_t x_{t-1}^2 / 2 \beta_t}\, e^{\eta x_{t-1}}$. The logarithm of its normalizer as a function of $\eta$ is $A(\eta) = \log q(x_t) + x_t^2 / 2 \beta_t$, up to a constant, and the derivatives of $A$ are the cumulants of $x_{t-1}$ given $x_t$. Since $\mathrm{d} x_t / \mathrm{d} \eta = \beta_t / \sqrt{\alpha_t}$, the first one is $\mathbb{E}[x_{t-1} \mid x_t] = (\beta_t / \sqrt{\alpha_t}) (\log q)' + x_t / \sqrt{\alpha_t}$, and $\epsilon = (x_t - \sqrt{\alpha_t}\, x_{t-1}) / \sqrt{\beta_t}$ gives {eq}`eq-noise-score`. In the third derivative the quadratic term is gone. $\square$
 # :::
 #
-# A Gaussian has no third cumulant, so the true step is *not* Gaussian unless $\log q$ is quadratic. It *becomes* Gaussian for small $\beta_t$ if $q(x_{t-1})$ is smooth and positive: the derivatives of $\log q(x_t)$ stay bounded, so the cumulant of order $n \ge 3$ is of order $\beta_t^n$ (by the same proof), while the $n$-th power of the standard deviation is of order $\beta_t^{n/2}$.
+# The third cumulant of a Gaussian is zero, so the true step is *not* Gaussian unless $\log q$ is quadratic. It *becomes* Gaussian for small $\beta_t$ if $q(x_{t-1})$ is smooth and positive. Then the derivatives of $\log q(x_t)$ stay bounded, so by the same proof the cumulant of order $n \ge 3$ is of order $\beta_t^n$, while the $n$-th power of the standard deviation is of order $\beta_t^{n/2}$.
 #
-# The check compares moments by sums over a line with derivatives of $\log q(x_t)$ by automatic differentiation, at three $x_t$, for a large step and for a small one. It rejects the score without its factor, a step with no third cumulant, and the square of the factor in place of its third power.
+# The check compares moments, computed as sums over a line, with derivatives of $\log q(x_t)$ by automatic differentiation, for a large step and for a small one. It rejects the score without its factor, a third cumulant of zero, and the square of the factor in place of its third power.
 
 
 # %%
@@ -864,7 +861,7 @@ for chain, t in ((schedule, 3), (rescaled(100), 20)):
     verify("eq-third-cumulant", cubes, factor**3 * third, quadrature, rejects=wrong)
 
 # %% [markdown]
-# Smoothness is needed. At the edge of a uniform distribution, $x_{t-1}$ between 0 and 1 and $x_t = 0$, the step stays half a Gaussian, however small the noise. Half a Gaussian has the skewness 0.9953.
+# Smoothness is needed. Let $x_{t-1}$ be uniform between 0 and 1, and look at the edge, $x_t = 0$. As the noise gets smaller, the step back tends to half a Gaussian, with the skewness 0.9953, and not to a Gaussian.
 
 # %% tags=["nbval-check-output"]
 inside = torch.linspace(0, 1, 20_001)
@@ -876,15 +873,15 @@ for beta in (0.5, 0.1, 0.01, 0.001):
     print(f"beta {beta:<5g}  skewness {cubes / var**1.5:.4f}")
 
 # %% [markdown]
-# **What you can say now.** The true reverse step is a mixture; small steps make it nearly Gaussian. Its mean needs only an estimate of the image, and that estimate is what a network has to learn.
+# **What you can say now.** The true reverse step is a mixture, which small steps make nearly Gaussian. Its mean needs only an estimate of the image, and a network has to learn this estimate.
 #
 # *Sources: B25, C13.*
 
 # %% [markdown]
 # (sec-five-languages)=
-# ## One loss in five languages
+# ## One loss, five parameterizations
 #
-# Both distributions of a denoising term are Gaussian, each with one variance for all dimensions. By {eq}`eq-kl-gaussians`,
+# What should the network estimate? Both distributions of a denoising term are Gaussian, each with one variance for all dimensions. By {eq}`eq-kl-gaussians`, and with $\mu_\theta$ for the model's mean,
 #
 # $$
 # \begin{aligned}
@@ -893,7 +890,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-step-cost)
 #
-# If $\sigma_t^2$ is fixed, nothing in the second part is learned. The first part is a squared error of the mean. But $\tilde\mu_t$ is a weighted sum of $x_t$, which the network sees, and $x$, which it must estimate. So an error in the mean *is* an error in $x$, and in whatever else determines $x$ once $x_t$ is known:
+# If $\sigma_t^2$ is fixed, the second part contains nothing to learn, and the first is a squared error of the mean. But $\tilde\mu_t$ is a weighted sum of $x_t$, which the network sees, and $x$, which it must estimate. So an error in the mean *is* an error in $x$, and in any other quantity that determines $x$ once $x_t$ is known:
 #
 # | the network estimates | which is | because |
 # |---|---|---|
@@ -903,7 +900,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # | $v$ | $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ | it gives $x$ and $\varepsilon$ without a division {cite:p}`salimans2022` |
 # | the score | $s = -\varepsilon / \sqrt{1 - \bar\alpha_t}$ | its mean given $x_t$ is $\nabla \log q(x_t)$, see {eq}`eq-noise-score` |
 #
-# {cite:t}`luo2022` sets three of these side by side. Write $e_x = x - \hat{x}$, and so on for the others. Then
+# {cite:t}`luo2022` compares three of these. Write $e_x = x - \hat{x}$, and so on for the others. Then
 #
 # $$
 # \begin{aligned}
@@ -918,7 +915,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ is known, so $\sqrt{\bar\alpha_t}\, e_x = - \sqrt{1 - \bar\alpha_t}\, e_\varepsilon$. Insert that in $v$: $e_v = \sqrt{\bar\alpha_t}\, e_\varepsilon - \sqrt{1 - \bar\alpha_t}\, e_x = - e_x / \sqrt{1 - \bar\alpha_t}$. The score is $\varepsilon$ with a factor. $\square$
 # :::
 #
-# The check distorts $x$ at random and translates it by the companion's functions. It rejects equal errors, and a $c_t$ that is not squared.
+# The check adds a random error to $x$ and translates it by the companion's functions. It rejects equal errors, and a $c_t$ that is not squared.
 
 # %%
 _ = torch.manual_seed(0)
@@ -945,7 +942,7 @@ c = long.alpha_bar[t - 1] ** 0.5 * long.beta[t] / noise_var
 verify("eq-five-errors", e_mu, c**2 * e_x, rejects={"no square": c * e_x})
 
 # %% [markdown]
-# The whole cost of a step {eq}`eq-step-cost` is checked against the KL divergence that `elbo_step` computes, with this distorted estimate as the denoiser and $\sigma_t^2 = \beta_t$. The check rejects the first part alone.
+# The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with this erroneous estimate as the denoiser and $\sigma_t^2 = \beta_t$. The check rejects the first part alone.
 
 # %% tags=["nbval-check-output"]
 distorted = Ddpm(lambda x_t, t: x_hat, long, (3,), long.beta)
@@ -956,7 +953,7 @@ cost = -elbo_step(distorted, x, t, noise)
 verify("eq-step-cost", cost, right, rejects={"only the means": first})
 
 # %% [markdown]
-# So the same bound is a weighted sum of squared errors in each of the five languages. Only the weights differ:
+# So the same bound is a weighted sum of squared errors in each of the five parameterizations. Only the weights differ:
 #
 # $$
 # \begin{aligned}
@@ -965,7 +962,7 @@ verify("eq-step-cost", cost, right, rejects={"only the means": first})
 # \end{aligned}
 # $$ (eq-five-weights)
 #
-# The check takes the companion's weights, each times its own error, and compares them with the difference of two costs: that of the distorted estimate, and that of the right one. It is the same number five times. The check rejects the weight of the noise without $\alpha_t$.
+# The check multiplies each of the companion's weights by its squared error. All five products must equal the extra cost of the erroneous estimate over the right one. The check rejects the weight of the noise without $\alpha_t$.
 
 # %% tags=["nbval-check-output"]
 perfect_hat = Ddpm(lambda x_t, t: x, long, (3,), long.beta)
@@ -980,7 +977,7 @@ lost = {"alpha lost": formula * long.alpha[t]}
 verify("eq-five-weights", w.noise[t], formula, rejects=lost)
 
 # %% [markdown]
-# The figure draws four of the weights for $\sigma_t^2 = \tilde\beta_t$, from $t = 2$ on.
+# The figure draws the weights for $\sigma_t^2 = \tilde\beta_t$, from $t = 2$ on, without that of the mean, $1 / (2 \sigma_t^2)$.
 
 # %% mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the data falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of four estimates.", "name": "fig-five-weights"}}
 tilde = torch.cat([long.beta[:2], long.posterior_var[2:]])
@@ -995,9 +992,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-five-weights` explains a practical choice. An error of the data costs at $t = 2$ several billion times what it costs at the end, and an error of $v$ a million times. The weights of the noise fall by a factor of 120 at first, and after a hundred steps they stay within a factor of about two. (The weight of the mean, $1 / (2 \sigma_t^2)$, is not drawn.) {cite:t}`ho2020` leave the weights of the noise out, and train on the plain squared error of the noise. That is no bound any more, and the next chapter asks what it does.
+# {numref}`fig-five-weights` explains a practical choice. An error of the data costs several billion times as much at $t = 2$ as at the end, and an error of $v$ a million times as much. The weights of the noise fall by a factor of 120 at first, and vary only by a factor of about two after a hundred steps. {cite:t}`ho2020` leave them out and train on the plain squared error of the noise. That loss is no longer a bound; the next chapter asks what it does.
 #
-# The cell prints the largest weight over the smallest, from $t = 2$ on and from $t = 101$ on, for both choices of the variance.
+# The cell prints the ratio of the largest to the smallest weight, from $t = 2$ on and from $t = 101$ on, for both choices of the variance.
 
 # %% tags=["nbval-check-output"]
 for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
@@ -1008,9 +1005,9 @@ for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
         print(f"  {name:6s} from t = 2: {whole:8.3g}   from t = 101: {late:8.3g}")
 
 # %% [markdown]
-# The lecture turns the KL divergence into the weighted error of $x$ in two lines, under a minimum over $\theta$. Four assumptions stay unsaid there. The variance of $p_\theta$ must be fixed, and the same as that of $q$. Its mean must have the form of $\tilde\mu_t$. An expectation over $x_t$ belongs in front. And $t = 1$ is excluded, since $\tilde\beta_1 = 0$. For a *single* $t$ the weight is a constant and does not matter; in the sum over $t$ it does, because all steps share one network.
+# The lecture turns the KL divergence into the weighted error of $x$ in two lines, under a minimum over $\theta$, with four unsaid assumptions. The variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$. For a *single* $t$ the weight is only a constant; in the sum over $t$ it matters, because all steps share one network.
 #
-# **What you can say now.** Estimating the mean, the data, the noise, $v$ or the score is one regression with five different weights over time.
+# **What you can say now.** To estimate the mean, the data, the noise, $v$ or the score is the same regression, with five different weights over time.
 #
 # *Sources: B24.*
 
@@ -1018,7 +1015,7 @@ for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
 # (sec-snr)=
 # ## Only the signal-to-noise ratio counts
 #
-# Take $\sigma_t^2 = \tilde\beta_t$. Then the second part of {eq}`eq-step-cost` is zero, and the weight of the data becomes a difference {cite:p}`kingma2021`:
+# Which properties of a schedule matter to the bound? Take $\sigma_t^2 = \tilde\beta_t$. Then the second part of {eq}`eq-step-cost` is zero, and the weight of the data becomes a difference {cite:p}`kingma2021`:
 #
 # $$
 # \omega_x = \frac{c_t^2}{2 \tilde\beta_t} = \frac12 \big( \mathrm{SNR}_{t-1} - \mathrm{SNR}_t \big) .
@@ -1028,7 +1025,7 @@ for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
 # $c_t^2 / \tilde\beta_t = \bar\alpha_{t-1} \beta_t / \big( (1 - \bar\alpha_t) (1 - \bar\alpha_{t-1}) \big)$. And $\mathrm{SNR}_{t-1} - \mathrm{SNR}_t$, brought to that denominator, has the numerator $\bar\alpha_{t-1} (1 - \bar\alpha_t) - \bar\alpha_t (1 - \bar\alpha_{t-1}) = \bar\alpha_{t-1} - \bar\alpha_t = \bar\alpha_{t-1} \beta_t$. $\square$
 # :::
 #
-# With the variances $\beta_t$ the weights are different, and the check rejects them.
+# The check rejects the weights that belong to the variances $\beta_t$.
 
 # %% tags=["nbval-check-output"]
 differences = (long.snr[1:-1] - long.snr[2:]) / 2
@@ -1042,7 +1039,7 @@ verify("eq-snr-difference", w.x_0[2:], differences, rejects=other)
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\; \mathbb{E} \lVert x - \hat{x}_\theta(x_t, t) \rVert^2 .
 # $$ (eq-snr-sum)
 #
-# The check computes the left side as a sum of KL divergences, by `elbo_step` on the chain of four steps with its wrong denoiser, and the right side from the mean squared error of that denoiser. It rejects an error taken at the less noisy end of each step.
+# The check computes the left side as a sum of KL divergences, for the four steps with the wrong denoiser, and the right side from its mean squared error. It rejects an error taken at the less noisy end of each step.
 
 # %%
 sharp = torch.cat([schedule.beta[:2], schedule.posterior_var[2:]])
@@ -1058,15 +1055,15 @@ wrong = {"error at t - 1": 0.5 * (drops * errors[:-1]).sum()}
 verify("eq-snr-sum", kl_sum, 0.5 * (drops * errors[1:]).sum(), rejects=wrong)
 
 # %% [markdown]
-# The sum is the area of a row of bars, as wide as the steps of the signal-to-noise ratio $\gamma$, and as high as the error at their noisier end. With more and more steps between two fixed ends it becomes an integral, $\frac12 \int \mathbb{E} \lVert x - \hat{x} \rVert^2\, \mathrm{d}\gamma$.
+# The sum is the area of a row of bars over the signal-to-noise ratio $\gamma$, each as wide as a step, and as high as the error at its noisier end. With more and more steps between two fixed ends it becomes an integral, $\frac12 \int \mathbb{E} \lVert x - \hat{x} \rVert^2\, \mathrm{d}\gamma$.
 #
-# The schedule has dropped out! Two schedules with the same ends have the same limit, for the same errors as a function of $\gamma$ {cite:p}`kingma2021`. With the best denoiser the integral has a name. Let $\mathrm{I}(\gamma)$ be the {term}`mutual information` between $x$ and $\sqrt{\gamma}\, x + \varepsilon$. Then {cite:p}`guo2005`
+# The schedule has dropped out: two schedules with the same ends have the same limit, for the same errors as a function of $\gamma$ {cite:p}`kingma2021`. For the best denoiser, $\mathbb{E}[x \mid x_t]$, the limit is an amount of information. Let $\mathrm{I}(\gamma)$ be the {term}`mutual information` between $x$ and $\sqrt{\gamma}\, x + \varepsilon$. Then {cite:p}`guo2005`
 #
 # $$
 # \mathrm{I}(\gamma_1) - \mathrm{I}(\gamma_0) = \frac12 \int_{\gamma_0}^{\gamma_1} \mathbb{E} \big\lVert x - \mathbb{E}[x \mid \sqrt{\gamma}\, x + \varepsilon] \big\rVert^2\, \mathrm{d}\gamma .
 # $$ (eq-immse)
 #
-# So in the limit the best denoiser loses exactly the information about the image that the noise destroys. The check uses the data with two modes, from $\gamma = 0.01$ to 100. On the left are entropies of $x_t$, by quadrature. On the right the error of the exact denoiser is integrated over $\log \gamma$, at sixty nodes. The check rejects the integral without its factor one half.
+# So with the best denoiser, the denoising terms add up in the limit to the information about the image that the noise destroys between the two ends. The check uses the data with two modes: entropies of $x_t$ by quadrature on the left, the error of the exact denoiser, integrated over $\log \gamma$ from $\gamma = 0.01$ to 100, on the right. It rejects the integral without its factor one half.
 
 # %%
 nodes, node_weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(60))
@@ -1099,7 +1096,7 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\, \frac{\lambda}{1 + \lambda\, \mathrm{SNR}_t} \;\longrightarrow\; \frac12 \log \frac{1 + \lambda\, \mathrm{SNR}_1}{1 + \lambda\, \mathrm{SNR}_T} .
 # $$ (eq-snr-limit)
 #
-# The error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. How much? The cell cuts the way from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$. The check rejects the sum over a thousand times as the limit.
+# The error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, the cells cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$. The check rejects the sum for $T = 1000$ as the limit.
 
 
 # %%
@@ -1121,7 +1118,7 @@ for T in (10, 100, 1000, 10_000):
     print(f"T = {T:6d}: {excess:9.5f} nats above the limit, times T: {T * excess:6.2f}")
 
 # %% [markdown]
-# From a hundred steps on the excess falls like $1/T$. (At fixed ends, that is; what happens at the end next to the data is the subject of the next section.)
+# From a hundred steps on the excess falls like $1/T$. This holds for fixed ends; the next section is about the end next to the data.
 #
 # **What you can say now.** With $\sigma_t^2 = \tilde\beta_t$ the denoising terms are an area under the error as a function of the signal-to-noise ratio. For the best denoiser and fine steps that area is a mutual information.
 #
@@ -1131,15 +1128,15 @@ for T in (10, 100, 1000, 10_000):
 # (sec-exact-gap)=
 # ## A diffusion model that can be solved
 #
-# For Gaussian data everything has a closed form, and the exact gap between the bound and the likelihood can be computed. Take one dimension, $x \sim \mathcal{N}(\mu, \lambda)$; more dimensions are handled along the eigenvectors of the covariance. Let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$, with $V_0 = \lambda$. The true reverse step *is* now Gaussian, whatever its size, with the variance
+# How does the gap between likelihood and bound depend on the number of steps and on the variances $\sigma_t^2$? For Gaussian data it has a closed form. Take one dimension, $x \sim \mathcal{N}(\mu, \lambda)$; more dimensions are handled along the eigenvectors of the covariance. Let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$, with $V_0 = \lambda$. Now the true reverse step *is* Gaussian, whatever its size, with the variance
 #
 # $$
 # \mathrm{Var}[x_{t-1} \mid x_t] = \beta_t\, \frac{V_{t-1}}{V_t} .
 # $$ (eq-optimal-variance)
 #
-# For $\lambda = 1$ it is $\beta_t$, and for $\lambda = 0$, where the image is known in advance, $\tilde\beta_t$. {cite:t}`ho2020` name these two as the extreme choices. For $\lambda$ between 0 and 1 the truth lies between them.
+# For $\lambda = 1$ it is $\beta_t$, and for $\lambda = 0$, where the image is known in advance, $\tilde\beta_t$. {cite:t}`ho2020` name these two as the extreme choices; for $\lambda$ between 0 and 1 the true variance lies between them.
 #
-# With the exact denoiser the mean is right. So only the variances can be wrong, and each wrong variance costs its own KL divergence. With $q(x) = \mathcal{N}(\mu, \lambda)$, and expectations over the data,
+# With the exact denoiser the mean is right, so only the variances can be wrong, and each wrong variance costs its own KL divergence. With $q(x) = \mathcal{N}(\mu, \lambda)$, and expectations over the data,
 #
 # $$
 # \begin{aligned}
@@ -1152,7 +1149,7 @@ for T in (10, 100, 1000, 10_000):
 # The gap is the KL divergence from $q$ to $p$ of the joint distribution of data and latents. Split it from the top down {eq}`eq-kl-chain`: first that of $q(x_T) = \mathcal{N}(\sqrt{\bar\alpha_T}\, \mu, V_T)$ from $\mathcal{N}(0, 1)$, then that of each true reverse step from the model's. These have the same mean and the variances $r_t \sigma_t^2$ and $\sigma_t^2$. For {eq}`eq-optimal-variance`, the step is linear regression of $x_{t-1}$ on $x_t = \sqrt{\alpha_t}\, x_{t-1} + \text{noise}$: the variance is $V_{t-1} - \alpha_t V_{t-1}^2 / V_t = V_{t-1} (V_t - \alpha_t V_{t-1}) / V_t$, and $V_t - \alpha_t V_{t-1} = \beta_t$. $\square$
 # :::
 #
-# The variance is checked in two ways: against the companion's `optimal_reverse_var`, which computes it from the mean squared error of the *noise* and so serves for images too {cite:p}`bao2022`; and against draws, where $x_{t-1}$ is regressed on $x_t$ by least squares and the variance of the residuals is measured. Both checks reject the two extremes, and the second also the quotient upside down.
+# The variance is checked against the companion's `optimal_reverse_var`, which computes it from the mean squared error of the *noise* and so works for images too {cite:p}`bao2022`; and against samples, by least squares of $x_{t-1}$ on $x_t$. Both checks reject the two extreme choices, and the second also the inverted quotient.
 
 # %%
 lam, mean = 0.25, 0.7
@@ -1189,7 +1186,7 @@ wrong["upside down"] = beta * v[4] / v[3]
 verify("eq-optimal-variance", residuals, beta * v[3] / v[4], variance, rejects=wrong)
 
 # %% [markdown]
-# The gap is checked for three choices of the variances and three data distributions, on seven steps that keep a quarter of the data's variance, so that no term is too small to be missed. (The likelihood's variance $\sigma_1^2$ is the optimal one in all of them, so that only $t \ge 2$ is compared.) The left side is the bound of the model by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. The check rejects a gap with the prior's term only, and one whose prior's term forgets $\mu$.
+# The gap is checked for three choices of the variances (with the optimal $\sigma_1^2$ in all of them) and three data distributions, on seven steps, so few that every term matters. The left side is the bound by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. The check rejects a gap with the prior's term only, and a prior's term without $\mu$.
 
 
 # %%
@@ -1233,7 +1230,7 @@ wrong = {"the top only": torch.stack(top_only), "no mean": torch.stack(no_mean)}
 verify("eq-gaussian-gap", torch.stack(left), torch.stack(right), rejects=wrong)
 
 # %% [markdown]
-# Now let the number of steps grow, so that the same way from data to noise is cut finer. (Nats per dimension, $\lambda = \frac14$, $\mu = 0$; here the prior's term is negligible.)
+# Now let the number of steps grow, so that the same range of noise levels is cut finer. (Nats per dimension, $\lambda = \frac14$, $\mu = 0$; the prior's term is negligible here.)
 
 # %% tags=["nbval-check-output"]
 counts = [10, 100, 1000, 10_000, 100_000]
@@ -1255,7 +1252,7 @@ lines = {
 }
 euler = -torch.digamma(torch.ones(())).item()  # Euler's constant
 
-# %% mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data, with the exact denoiser. The horizontal line is half of Euler's constant.", "name": "fig-gap"}}
+# %% mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data, with the exact denoiser. With $\\beta_t$ it vanishes as $T$ grows; with $\\tilde\\beta_t$ it stays above half of Euler's constant (horizontal line).", "name": "fig-gap"}}
 symbols = {"beta": r"$\beta_t$", "beta-tilde": r"$\tilde\beta_t$"}
 both = {rf"$\sigma_t^2 =$ {symbols[k]}": (many, line) for k, line in lines.items()}
 limit_line = {r"$\gamma_{\mathrm{E}} / 2$": (many, [euler / 2] * len(many))}
@@ -1268,17 +1265,17 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-gap` has a surprise. With the optimal variances nothing is lost but the prior's term, at *any* number of steps. With $\beta_t$ the loss goes away like $1/T$. With $\tilde\beta_t$ it does not go away. For the linear schedule, with the optimal $\sigma_1^2$ and $\lambda > 0$ fixed, it tends to
+# The table and {numref}`fig-gap` show three kinds of behavior. The optimal variances lose only the prior's term, at *any* number of steps. With $\beta_t$ the gap vanishes like $1/T$. With $\tilde\beta_t$ it does not: for the linear schedule, with the optimal $\sigma_1^2$ and $\lambda > 0$ fixed, it tends to
 #
 # $$
 # \lim_{T \to \infty} \text{gap} = \frac12 \sum_{n=1}^{\infty} \Big( \frac1n - \log \Big( 1 + \frac1n \Big) \Big) = \frac{\gamma_{\mathrm{E}}}{2} = 0.2886\ldots
 # $$ (eq-euler-gap)
 #
-# nats per dimension, where $\gamma_{\mathrm{E}}$ is Euler's constant. "More steps close the gap" is true for a good variance, and false for this one.
+# nats per dimension, where $\gamma_{\mathrm{E}}$ is Euler's constant. So "more steps close the gap" is true for a good variance, and false for this one.
 #
-# The loss occurs in the first few steps, next to the data. The first betas of a fine schedule are nearly equal. So there $1 - \bar\alpha_t$ is nearly $t \beta_1$ and $\tilde\beta_t$ nearly $\beta_t (t - 1) / t$, while the true variance is nearly $\beta_t$. Hence $r_t = t / (t - 1)$, however small all the betas are; with $n = t - 1$ the terms of {eq}`eq-gaussian-gap` are those of the sum. A finer grid again has a second step, and a third. The limit depends on this start: betas that grow from zero lose more, and with $\mathrm{SNR}_1$ held fixed nothing is lost in the limit {eq}`eq-snr-limit`.
+# The loss occurs in the first few steps, next to the data. There the betas of a fine schedule are nearly equal, so $1 - \bar\alpha_t$ is nearly $t \beta_1$ and $\tilde\beta_t$ nearly $\beta_t (t - 1) / t$, while the true variance is nearly $\beta_t$. Hence $r_t = t / (t - 1)$, however small the betas are, and with $n = t - 1$ the terms of {eq}`eq-gaussian-gap` are those of the sum. A finer grid does not help: it too has a second step and a third. Betas that grow from zero lose more, and with $\mathrm{SNR}_1$ held fixed nothing is lost in the limit {eq}`eq-snr-limit`.
 #
-# The checks take a million steps of the linear schedule, and then the series. They reject three numbers of the same size: $(1 - \gamma_{\mathrm{E}}) / 2$, the first term of the series only, and the gap at a thousand steps.
+# The checks compare the limit with a million steps of the linear schedule, and with the series. They reject three numbers of similar size: $(1 - \gamma_{\mathrm{E}}) / 2$, the first term of the series, and the gap at a thousand steps.
 
 # %%
 finest, lam = rescaled(1_000_000), 0.25
@@ -1300,7 +1297,7 @@ more = gap_formula(growing, lam, three_variances(growing, lam)["beta-tilde"])
 print("betas that start from zero lose more than 1 nat:", bool(more > 1))
 
 # %% [markdown]
-# The argument needs $\lambda$ to be larger than the noise of the first steps. Where the data hardly vary, it is the other way round: $\tilde\beta_t$ is nearly right, and $\beta_t$ is too large. Both gaps for a thousand steps:
+# The argument needs $\lambda$ to be larger than the noise of the first steps. Where the data hardly vary, $\tilde\beta_t$ is nearly right, and $\beta_t$ is too large. Both gaps for a thousand steps:
 
 # %% tags=["nbval-check-output"]
 for lam in (1.0, 0.01, 0.0001):
@@ -1312,21 +1309,21 @@ for lam in (1.0, 0.01, 0.0001):
     print(f"lambda {lam:<6g}  {both}")
 
 # %% [markdown]
-# One lecture says that the trained decoder converges to the data distribution. The KL divergence of the data from the model is at most the gap. So for Gaussian data and the exact denoiser the lecture is right wherever the gap goes to zero (the prior's term aside): with the optimal variances, and with $\beta_t$ as $T$ grows. For $\tilde\beta_t$ the bound alone cannot tell.
+# One lecture says that the trained decoder converges to the data distribution. The KL divergence of the data distribution from the model is at most the gap. So for Gaussian data and the exact denoiser the lecture is right wherever the gap goes to zero (apart from the prior's term): with the optimal variances, and with $\beta_t$ as $T$ grows. For $\tilde\beta_t$ the bound alone does not decide it.
 #
 # :::{tip} A test for any diffusion code
-# For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So the gap is zero at every $T$, and every path from one $x$ must give the same number, $\log q(x)$. That is the perfect model of {ref}`the section above <sec-elbo-chain>`.
+# For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and every path from one $x$ must give the same number, $\log q(x)$: the perfect model of {ref}`the section above <sec-elbo-chain>`.
 # :::
 #
-# **What you can say now.** With an exact denoiser and Gaussian data only the variances cost. The optimal ones cost nothing, $\beta_t$ costs something of the order $1/T$, and $\tilde\beta_t$ costs a constant that more steps do not remove.
+# **What you can say now.** For Gaussian data and the exact denoiser the gap comes from the variances alone (and the prior). The optimal ones leave none, $\beta_t$ leaves one of order $1/T$, and $\tilde\beta_t$ a constant that more steps do not remove.
 #
 # *Sources: E03.*
 
 # %% [markdown]
 # (sec-same-chart)=
-# ## The same chart
+# ## A hundred levels in the same chart
 #
-# The next model has 100 levels, two dimensions, and data that are not Gaussian: a mixture of eight Gaussians on a ring. The exact denoiser is known, a mixture of linear ones.
+# Real data are not Gaussian. The next model has 100 levels and data in two dimensions, a mixture of eight Gaussians on a ring. Its exact denoiser is known, a mixture of linear ones.
 
 # %%
 angle = torch.arange(8) * math.pi / 4
@@ -1349,13 +1346,13 @@ ring_models = {
 }
 ring_terms = elbo_terms(ring_models["beta"], x)
 
-# %% mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels: the chart of the VAE and the ladder.", "name": "fig-ring-levels"}}
+# %% mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels: the chart of the VAE and the ladder. Nearly all of it is spent at the levels next to the data.", "name": "fig-ring-levels"}}
 fig, panels = plots.figure(2, height=3.0)
 _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
 
 # %% [markdown]
-# In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$, and it costs the information about the data that is gained there. The top levels are pure noise and cost nothing. In the middle levels the sample decides for one of the eight modes; next to the data, for its exact place. The cell says how many modes are still possible at a level (the exponential of the entropy, 8 if all are equally likely):
+# In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$. The top levels are nearly pure noise, so their steps tell almost nothing about the data and cost almost nothing. In the middle levels the sample decides for one of the eight modes; next to the data, for its exact place. The cell prints how many modes are still possible at a level (the exponential of the mean entropy over the modes, 8 if all are equally likely):
 
 # %%
 _ = torch.manual_seed(0)
@@ -1367,9 +1364,9 @@ for t in (60, 40, 20, 5):
     print(f"level {t:2d}: {mode.entropy().mean().exp():.1f} modes possible")
 
 # %% [markdown]
-# Compare the ladder of chapter 8, whose top level needed tricks to stay active. Here a level is silent only where the noise has left nothing to say: nothing that is learned decides what it holds.
+# In the hierarchies of chapter 8 a level could collapse in training. Here it can be inactive only where the noise has left no information, because nothing that is learned decides what it holds.
 #
-# And the gap? The density of the data is known, so the gap can be measured. The log-weights of whole paths vary little here, as for the perfect model above, so they measure it better than the terms do. The third model has the optimal variances, made from the error of the denoiser on the data {cite:p}`bao2022`.
+# The density of the data is known, so the gap can be measured too, most precisely by the log-weights of whole paths, which vary little here. The third model has the optimal variances, made from the error of the denoiser on the data {cite:p}`bao2022`.
 
 
 # %%
@@ -1401,7 +1398,7 @@ for name in lost:
     print(f"{name:16s} loses {mean[name]:.3f} +- {error[name]:.3f} nats")
 
 # %% [markdown]
-# The same as bounds that hold with five standard errors to spare:
+# The cell confirms the order with five standard errors to spare:
 
 # %% tags=["nbval-check-output"]
 sure = {name: (mean[name] - 5 * e, mean[name] + 5 * e) for name, e in error.items()}
@@ -1413,9 +1410,9 @@ print("300 steps lose less than 100:", bool(least < sure["optimal"][0]))
 print("30 steps lose more:", bool(sure["optimal, T = 30"][0] > sure["optimal"][1]))
 
 # %% [markdown]
-# The order is that of Gaussian data. But with a hundred steps even the optimal variances leave a tenth of a nat, because the true steps are not Gaussians with one variance for all $x_t$ {eq}`eq-true-step`. With more steps less is left.
+# The order is that of Gaussian data. But with a hundred steps even the optimal variances lose a tenth of a nat, because the true steps are not Gaussians with one variance for all $x_t$ {eq}`eq-true-step`. More steps lose less.
 #
-# So far the denoiser was exact. What if it has to be learned? The next chapter trains one for this ring, and ships it with the companion. It takes the place of the exact denoiser in the first model, and nothing else changes. The cell compares the two on the same points, by the log-weights of paths.
+# So far the denoiser was exact. What if it has to be learned? The next chapter trains one for this ring. The cell puts it in the place of the exact denoiser in the first model and compares the two on the same points.
 
 # %%
 torch.set_default_dtype(torch.float)
@@ -1434,7 +1431,7 @@ print("the same schedule:", same)
 print("loses less than 0.1 nats more:", bool(more.mean() < 0.1))
 
 # %% [markdown]
-# Three chapters, one chart. The cell computes the KL divergences of the VAE of chapter 6 and of the ladder of chapter 8, and of a diffusion model on small gray digits that chapter 10 trains, `ddpm-digits`. Its thousand levels are shown at forty times.
+# Finally, the same chart for the models of three chapters: the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
 
 # %%
 torch.set_default_dtype(torch.float)
@@ -1464,21 +1461,21 @@ plots.curves(
 )
 
 # %% [markdown]
-# From left to right in {numref}`fig-three-models` the work is divided among more levels, and most of a thousand levels have a tiny share of it. What one step has to do is at last so little that a Gaussian can do it.
+# From left to right in {numref}`fig-three-models` the total is divided among more levels, and most of a thousand levels contribute a tiny share. Each step is then so small that a Gaussian can undo it.
 #
-# **What you can say now.** The VAE, the ladder and the diffusion model are one bound with one, five and a thousand levels; the same function computes it.
+# **What you can say now.** The VAE, the ladder and the diffusion model have the same bound, with one, five and a thousand levels, and the same function computes it.
 
 # %% [markdown]
 # (sec-one-random-step)=
 # ## One random step is enough
 #
-# `elbo_terms` calls the denoiser a hundred times to get one number. For training that would be slow, and it is not needed: the bound is a *sum* of terms, each of which needs only one $x_t$ {eq}`eq-three-terms`, and one draw reaches it {eq}`eq-forward-marginal`. So draw one $t$ at random, and multiply its term by $T$. With $\ell_t(x, \varepsilon)$ for the term of step $t$ at $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$,
+# On the ring `elbo_terms` calls the denoiser a hundred times to get one number. Training does not need that: the bound is a *sum* of terms, each of which needs only one $x_t$ {eq}`eq-three-terms`, and one draw reaches it {eq}`eq-forward-marginal`. So draw one $t$ at random, and multiply its term by $T$. With $\ell_t(x, \varepsilon)$ for the term of step $t$ at $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$,
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_{t, \varepsilon} \big[ T\, \ell_t(x, \varepsilon) \big] - D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big), \qquad t \text{ uniform on } 1, \dots, T .
 # $$ (eq-single-step)
 #
-# A stochastic gradient needs no more than an unbiased estimate, and the batch does the averaging. `single_step_elbo` can draw the times with any probabilities $p_t$, and then divides the term by $p_t$. Without `time_weights` all are $1/T$, and it is {eq}`eq-single-step`:
+# A stochastic gradient needs only an unbiased estimate, since the batch averages it. `single_step_elbo` can draw the times with any probabilities $p_t$, and then divides the term by $p_t$. Without `time_weights` they are all $1/T$, which is {eq}`eq-single-step`:
 
 # %% tags=["nbval-check-output"]
 show(single_step_elbo, docstring=False)
@@ -1495,7 +1492,7 @@ wrong = {"without T": terms.mean() - prior_matching, "without prior": terms.sum(
 verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# On the ring there is no closed form, so the two estimates are compared with each other, on the same data.
+# On the ring there is no closed form, so the check compares the two estimates on the same data.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(1)
@@ -1507,7 +1504,7 @@ print("same mean, within 5 standard errors:", bool(difference.mean().abs() < 5 *
 print("one random step varies more:", bool(single.std() > 2 * whole.std()))
 
 # %% [markdown]
-# What does one random step cost in precision? Its variance has two sources: the path, as before, and the choice of $t$. The second is large where the terms differ much from each other.
+# How much precision does one random step cost? Its variance has two sources, the noise and the choice of $t$.
 
 # %%
 print(f"standard deviation, whole chain: {whole.std():6.2f} nats, 100 calls")
@@ -1516,7 +1513,7 @@ ratio = (single.var() / whole.var()).item()
 print(f"one-step estimates needed for the same precision: {ratio:.0f}")
 
 # %% [markdown]
-# Per call of the denoiser, then, the whole chain is the better estimate of the *bound*. But training needs its *gradient*. A hundred calls can go to the hundred steps of one path, or to one step for each of a hundred $x$. The cell compares the variances of the gradient in all parameters of the learned denoiser, over sixty repetitions.
+# Per call of the denoiser, the whole chain is the better estimate of the *bound*. But training needs its *gradient*. A hundred calls can go to the hundred steps of one path, or to one step for each of a hundred $x$. The cell compares the variances of the two gradients, summed over all parameters of the learned denoiser, from sixty repetitions of each.
 
 # %%
 torch.set_default_dtype(torch.float)
@@ -1546,7 +1543,7 @@ torch.set_default_dtype(torch.double)
 print("100 x with one step each, less than half the variance:", bool(of_single < of_path / 2))
 
 # %% [markdown]
-# So for training this network, one step for each of many $x$ is the better use of the calls. To *report* a bound, use all steps.
+# So for training this network, one step for each of many $x$ makes better use of the calls. To *report* a bound, use all steps.
 #
 # **What you can say now.** One random time gives an unbiased estimate of the bound. Train with one time per example, and report with all.
 
@@ -1716,7 +1713,7 @@ exercises.check_one_step_gap(one_step_gap)
 # :label: ex-one-big-step-solution
 # :class: dropdown
 # ```
-# In {eq}`eq-gaussian-gap` only the top remains, with $V_1 = a \lambda + 1 - a$. It is nothing for $\lambda = 1$: a VAE whose encoder learns nothing can be exact, if the data are noise.
+# In {eq}`eq-gaussian-gap` only the top remains, with $V_1 = a \lambda + 1 - a$. The gap is zero for $\lambda = 1$: a VAE whose encoder learns nothing can be exact, if the data are noise.
 
 
 # %% tags=["nbval-check-output"]
@@ -1771,14 +1768,14 @@ exercises.check_estimate_variance(estimate_variance)
 # (sec-diffusion-summary)=
 # ## Summary
 #
-# - A diffusion model is a hierarchical VAE with latents of the data's size, a fixed encoder, and noise at the top. `elbo_terms` and its chart did not change.
-# - Any $x_t$ is reached in one draw {eq}`eq-forward-marginal`. The end is noise if and only if the betas have an infinite sum; for a finite chain, {eq}`eq-prior-matching` is the price.
-# - The bound has three kinds of terms {eq}`eq-three-terms`: reconstruction, prior matching, and a denoising term for each step. All lines of its derivation but the last two hold for every single path.
-# - If the image is known, the reverse step is Gaussian {eq}`eq-denoising-posterior`. If not, it is a mixture {eq}`eq-true-step`, in general not Gaussian, but nearly so for small steps.
-# - The same loss can be written for the mean, the data, the noise, $v$ or the score, with the weights {eq}`eq-five-weights`. For $\sigma_t^2 = \tilde\beta_t$ the weight of the data is half a difference of signal-to-noise ratios {eq}`eq-snr-sum`, and in the limit the schedule drops out {eq}`eq-immse`.
-# - For Gaussian data and the exact denoiser only the variances can be wrong. The optimal ones close the gap at any $T$, $\beta_t$ leaves a part that falls like $1/T$, and on the linear schedule $\tilde\beta_t$ leaves 0.2886 nats per dimension in the limit {eq}`eq-euler-gap`.
-# - One random step estimates the bound without bias {eq}`eq-single-step`. Use it to train, and all steps to report.
+# - A diffusion model is a hierarchical VAE with latents of the data's size, a fixed encoder, and noise at the top.
+# - Any $x_t$ is reached in one draw {eq}`eq-forward-marginal`. The end is noise if and only if the betas have an infinite sum.
+# - The bound has a reconstruction term, a prior-matching term, and a denoising term for each step {eq}`eq-three-terms`. All lines of its derivation but the last two hold for every single path.
+# - If the image is known, the reverse step is Gaussian {eq}`eq-denoising-posterior`. If not, it is a mixture {eq}`eq-true-step`, nearly Gaussian for small steps.
+# - The same loss can be written for the mean, the data, the noise, $v$ or the score, with the weights {eq}`eq-five-weights`. For $\sigma_t^2 = \tilde\beta_t$ only signal-to-noise ratios count {eq}`eq-snr-sum`, and in the limit the schedule drops out {eq}`eq-immse`.
+# - For Gaussian data and the exact denoiser the optimal variances close the gap at any $T$, $\beta_t$ leaves a part that falls like $1/T$, and on the linear schedule $\tilde\beta_t$ leaves 0.2886 nats per dimension {eq}`eq-euler-gap`.
+# - One random step estimates the bound without bias {eq}`eq-single-step`: enough to train, but report with all steps.
 #
-# **What the sources say, and where they need care.** The slides derive the bound correctly; one line has an index $\theta$ too many (E13), and in the derivation of the posterior $=$ and $\propto$ trade places (E12). What becomes Gaussian for small steps is the true step, and not the model's (E14). A set of notes says *intractable* where *tractable* is meant (E15). A step is centered around $\sqrt{\alpha_t}\, x_{t-1}$; the limit is noise only if the betas have an infinite sum; and the weighted loss needs the variance of $q$, a mean of the form of $\tilde\mu_t$, an average over $x_t$, and $t \ge 2$.
+# **What the sources say, and where they need care.** The slides derive the bound correctly, except for one index $\theta$ too many (E13); in the derivation of the posterior, $=$ and $\propto$ should be exchanged (E12). What becomes Gaussian is the true step, not the model's (E14), and the posterior is *tractable*, not *intractable* (E15). A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and only betas with an infinite sum end in noise.
 #
-# **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length, step by step; {cite:t}`kingma2021` on signal-to-noise ratios and the continuous limit; {cite:t}`bao2022` on the optimal variance.
+# **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length; {cite:t}`kingma2021` on signal-to-noise ratios and the continuous limit; {cite:t}`bao2022` on the optimal variance.

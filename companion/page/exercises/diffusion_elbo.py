@@ -16,7 +16,7 @@ def check_how_many_steps(answer: Values) -> str:
     alpha_bar, steps = 1.0, 0
     while alpha_bar >= 0.01:
         alpha_bar, steps = 0.98 * alpha_bar, steps + 1
-    hint = "Each step keeps 0.98 of the variance; how often until 0.01 is passed?"
+    hint = "Each step keeps 0.98 of the variance; how many steps until it is below 0.01?"
     expect_close(answer, float(steps), hint)
     return "the share falls exponentially"
 
@@ -52,7 +52,7 @@ def check_noise_from_v(x_t: Tensor, v: Tensor, alpha_bar: float) -> Tensor:
     "denoising-term",
     [(2.0, 0.8, 0.7), (0.3, 0.2, 0.1), (10.0, 0.999, 0.99)],
     hint="With equal variances only the means cost; look for the SNR of both times.",
-    remark="no schedule but two signal-to-noise ratios",
+    remark="of the schedule it needs two signal-to-noise ratios only",
 )
 def check_denoising_term(error: float, before: float, now: float) -> Tensor:
     """Check `denoising_term(error, before, now)` by the KL divergence of two Gaussians."""
@@ -66,7 +66,7 @@ def check_denoising_term(error: float, before: float, now: float) -> Tensor:
     "one-big-step",
     [(0.5, 0.25), (0.9, 4.0), (0.1, 9.0)],
     hint="The decoder is right, so compare the distribution of x_1 over all data with N(0, 1).",
-    remark="all of it is the hole between the aggregate posterior and the prior",
+    remark="it is the KL divergence of the aggregate posterior from the prior",
 )
 def check_one_step_gap(a: float, lam: float) -> Tensor:
     """Check `one_step_gap(a, lam)` by the distribution of x_1 over all data."""
@@ -77,7 +77,7 @@ def check_one_step_gap(a: float, lam: float) -> Tensor:
     "better-times",
     [(TERMS, double([0.25, 0.25, 0.25, 0.25])), (TERMS, double([0.5, 0.3, 0.1, 0.1]))],
     hint="Divide by p_t; then mean square less squared mean, both weighted by p.",
-    remark="draw often what counts much",
+    remark="large terms should be drawn more often",
 )
 def check_estimate_variance(terms: Tensor, p: Tensor) -> Tensor:
     """Check `estimate_variance(terms, p)` by going through all times."""

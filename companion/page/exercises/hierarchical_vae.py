@@ -24,7 +24,7 @@ def check_peaked(answer: Values) -> str:
     """Check the standard deviation that makes the kurtosis 9."""
     hint = "Three times that of a Gaussian is 9; solve for s, not for its square."
     expect_close(answer, 0.52407, hint, rtol=2e-3)
-    return "widths that typically vary by a factor of 1.7, up or down, are enough"
+    return "then the width of z_1 typically varies by a factor of 1.7, up or down"
 
 
 @same_function(
@@ -51,7 +51,7 @@ def check_turned_around(r: float, x: float, z_2: float) -> Tensor:
         (0.7, 0.4, 0.7, 0.1, 0.4, 5.0, 1.0),  # nearly nothing to pay
     ],
     hint="The variance of z_2 counts too, times the square of the difference of slopes.",
-    remark="nothing where q has the slope and the variance of p",
+    remark="zero if q and p agree for every z_2",
 )
 def check_level_price(*values: float) -> Tensor:
     """Check `level_price(a, s2, b, o, v, m, V)` by quadrature over z_2."""
@@ -89,7 +89,7 @@ def check_tempered_variance(a: float, s2: float, tau_1: float, tau_2: float) -> 
     "repair",
     [(1.0, 0.5, 1.0, 0.09), (-0.7, 2.0, -0.5, 1.5), (0.3, -1.0, 0.0, 0.4)],
     hint="Read the density of x as a function of z_1: where is its maximum?",
-    remark="what z_2 explains, z_1 need not",
+    remark="the message subtracts what z_2 explains",
 )
 def check_message(x: float, z_2: float, c: float, s0: float) -> list[float]:
     """Check `message(x, z_2, c, s0)` by the slope and the curvature of log p(x | z_1, z_2)."""
