@@ -257,7 +257,7 @@ asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts_24))) for name, hat i
 plots.image_rows({name: x[:8] for name, x in asked.items()}, tile=0.8)
 
 # %% [markdown]
-# {numref}`fig-clean-classifier` has the first eight of 24. Of all, the cell prints how many the classifier itself calls a seven, and how many a second network does, the one with an eleventh class for images that are no digit.
+# {numref}`fig-clean-classifier` has the first eight of 24. The cell prints how many of the 24 the classifier itself calls a seven, and how many a second network does, the one with an eleventh class for images that are no digit.
 
 # %%
 referee, sure_of, seen_as = pretrained("judge-mnist"), {}, {}
@@ -275,7 +275,7 @@ for name, x in asked.items():
 # (sec-classifier-free)=
 # ## Guidance without a classifier
 #
-# Can we do without a classifier of noisy images? By {eq}`eq-conditional-denoiser` the gradient of the class probability *is* the difference of two denoisers, up to a factor. So it is enough to train one network as both {cite:p}`ho2022`.
+# Can we do without a classifier of noisy images? By {eq}`eq-conditional-denoiser` the gradient of the class probability *is* the difference of two denoisers, up to a factor. So it is enough to train one network that serves as both {cite:p}`ho2022`.
 #
 # :::{prf:algorithm} Training with and without the label
 # :label: alg-classifier-free
@@ -298,7 +298,7 @@ show(classifier_free_loss, docstring=False)
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) ,
 # $$ (def-guided)
 #
-# with the *guidance scale* $\kappa$. At 0 the label is ignored. At 1 it is {eq}`eq-conditional-denoiser`, the denoiser of the class. Above 1 the difference is exaggerated. With exact denoisers the score that belongs to it is
+# with the *guidance scale* $\kappa$. At 0 the label is ignored. At 1 it is {eq}`eq-conditional-denoiser`, the denoiser of the class. Above 1 the difference is exaggerated. With exact denoisers the score that belongs to $\hat{x}_\kappa$ is
 #
 # $$
 # \nabla \log q(x_t) + \kappa\, \nabla \log q(y \mid x_t) .
@@ -887,7 +887,7 @@ originals, sigma_y = to_symmetric(test.images[20:68]), 0.05
 mean_digit = 2 * train.images[:10_000].flatten(1).mean(0) - 1
 
 # %% [markdown]
-# For comparison we take a *Gaussian* prior: $\mathbb{E}[x \mid y]$ from {eq}`eq-normal-posterior` with the mean and the covariance of the digits, which is the best linear estimate. The diffusion prior is sampled with fresh noise, which forgets errors sooner {eq}`eq-push`; for digits {eq}`eq-posterior-denoiser` makes some.
+# For comparison we take a *Gaussian* prior: $\mathbb{E}[x \mid y]$ from {eq}`eq-normal-posterior` with the mean and the covariance of the digits, which is the best linear estimate. The diffusion prior is sampled with fresh noise, so that errors of the approximation {eq}`eq-posterior-denoiser` are forgotten sooner {eq}`eq-push`.
 
 # %%
 measured, restored, linear = {}, {}, {}
@@ -913,7 +913,7 @@ for name in measures:
 plots.image_rows(shown, tile=0.55)
 
 # %% [markdown]
-# The Gaussian prior of {numref}`fig-restored` contains which pixels vary together, but not that digits are made of strokes. How good are the restored digits? Two things can be measured. Do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. And how far is the truth? The squared errors of the two priors are compared digit by digit.
+# The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? Two things can be measured. Do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. And how far is the truth? The squared errors of the two priors are compared digit by digit.
 
 # %%
 print("           residual   squared error of x: Gaussian, diffusion      ratio    no digit")
