@@ -659,7 +659,7 @@ for panel, (name, points) in zip(panels, drawn.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-corrector` the corrector has made the clusters round. The measured numbers say more:
+# In {numref}`fig-corrector` the corrector has made the clusters round. The numbers above say more:
 
 # %% tags=["nbval-check-output"]
 plain, corrected, twice = by_calls.values()
@@ -797,7 +797,7 @@ Slider(
 # (sec-flow-matching)=
 # ## Flow matching
 #
-# Many recent models are trained by **flow matching** {cite:p}`lipman2023`. It is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and take the mean velocity of those that pass through a place:
+# **Flow matching** {cite:p}`lipman2023` trains a network for a velocity, and needs neither a schedule nor a score. We will see that it is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and take the mean velocity of those that pass through a place:
 #
 # $$
 # \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} .
@@ -1001,7 +1001,7 @@ for name, kind, loss in (
     _ = train_score(networks[name], loss, 20)
 
 # %% [markdown]
-# The table compares the $\hat{x}$ of both with the exact posterior mean: the root of the mean squared error over 5000 points. For comparison, its last line has the standard deviation of the data, the error of a network that always predicts their mean.
+# The table compares the $\hat{x}$ of both with the exact posterior mean: the root of the mean squared error over 5000 points. For comparison, its last line has the distance of the data from their mean (again the root of the mean square).
 
 # %%
 _ = torch.manual_seed(5)
@@ -1032,7 +1032,7 @@ print(
 print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[3:].all()))
 
 # %% [markdown]
-# At $\sigma = 20$ the first network would have to reproduce its input to three digits, and its error is as large as if it had learned nothing about the data. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
+# At $\sigma = 20$ the first network would have to reproduce its input to three digits, and its error is as large as if it answered with a random data point, at a level where the best answer is nearly the mean. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
 #
 # **The levels of the sampler.** At which levels should $S$ calls of the network be made? {cite:t}`karras2022` spread them evenly in $\sigma^{1 / \rho}$,
 #
@@ -1081,7 +1081,7 @@ lines = {name: (calls, errors) for name, errors in off_by.items()}
 plots.curves(lines, x_label="calls", y_label="median distance", log_x=True, log_y=True)
 
 # %% [markdown]
-# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first and then falls by more than four from 21 to 41 calls. At 81 calls what is left of it is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. DPM-Solver++ {eq}`eq-second-order` is of second order as well. It takes the second slope from the step before, so that it needs no second call.
+# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first, and from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left of it is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. DPM-Solver++ {eq}`eq-second-order` is of second order as well. It takes the second slope from the step before, so that it needs no second call.
 
 # %% tags=["nbval-check-output"]
 euler_3, euler_7, heun_7 = (torch.tensor(errors) for errors in off_by.values())
@@ -1129,7 +1129,7 @@ print("variance between 2.7 and 3.6 times the right one:", bool(2.7 * V < x.var(
 print(f"the factor: {factor:.2f}")
 
 # %% [markdown]
-# **One step size for all levels.** In {prf:ref}`alg-annealed-langevin` the step shrinks with $\sigma_i^2$. With one size for all levels, a step that works at $\sigma_1$ diverges at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and a step that works at $\sigma_L$ takes forever at $\sigma_1$. The numbers for the levels of the ring, and a tenth of $\sigma_i^2$ as a step:
+# **One step size for all levels.** In {prf:ref}`alg-annealed-langevin` the step shrinks with $\sigma_i^2$. With one size for all levels, a step that works at $\sigma_1$ diverges at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and a step that works at $\sigma_L$ hardly moves a point at $\sigma_1$. The numbers for the levels of the ring, and a tenth of $\sigma_i^2$ as a step:
 
 # %% tags=["nbval-check-output"]
 high, low = float(levels[0]), float(levels[-1])
@@ -1139,7 +1139,7 @@ print(
 )
 
 # %% [markdown]
-# **An ODE from the wrong noise.** The ODE never forgets an error of its start. Started from noise of standard deviation 1.2 in place of 1, it gives the modes other shares and puts points where no data are. The SDE forgets the mistake, as it forgets {ref}`a push <sec-feedback>`:
+# **An ODE from the wrong noise.** The ODE carries an error of its start to the end. Started from noise of standard deviation 1.2 in place of 1, it gives the modes other shares and puts points where no data are. The SDE forgets the mistake, as it forgets {ref}`a push <sec-feedback>`:
 
 # %%
 _ = torch.manual_seed(0)
