@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Sampling
 #
-# The network of the last chapter does one thing: given a noisy digit, it estimates the clean one. How does one get from there to a digit that nobody wrote? Below, one network starts four times from the same eight noise images, and its outputs are used in four ways.
+# The network of the last chapter estimates a clean digit from a noisy one. A *sampler* turns it into a generator: it starts from pure noise, calls the network again and again, and ends at a digit that nobody wrote. There are many ways to use the estimates on the way, and they differ in quality, in speed and in what they can be used for. This chapter derives the common ones and compares them. Here are four, all from the same eight noise images.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -58,27 +58,27 @@ noise_images = torch.randn(16, 1, 28, 28)
 start = noise_images[:8]
 
 # %% [markdown]
-# The first row is the network's estimate $\hat{x}$ from the noise alone. The other rows come down from $t = 1000$ in steps: fifty without any noise on the way, fifty with fresh noise after each, and twenty of another kind, again without noise.
+# The first row is the network's estimate $\hat{x}$ from the noise alone, in one call. The other rows go down from $t = 1000$ in steps. The second takes fifty steps and adds no noise on the way; the third takes fifty and adds fresh noise after each; the fourth takes twenty steps of another kind, again without fresh noise.
 
 # %%
 fifty, twenty = digit_schedule.evenly(50), digit_schedule.evenly(20)
 fresh_50 = list(ddpm_sample(denoiser, fifty, noise_images))
 noiseless_50 = list(ddpm_sample(denoiser, fifty, start, torch.zeros(51)))
-carried_20 = list(ddim_sample(denoiser, twenty, start))
+ddim_20 = list(ddim_sample(denoiser, twenty, start))
 with torch.no_grad():
     at_once = denoiser(start, torch.full((8,), 1000))
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same thin digit. Third row: eight different digits. Fourth row: eight different digits."}, "figure": {"caption": "One network, the same eight starts, four samplers.", "name": "fig-four-ways"}}
+# %% mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same thin digit. Third row: eight different digits. Fourth row: eight different digits."}, "figure": {"caption": "One network and the same eight noise images, used in four ways. Without fresh noise the steps of the second row all end at one image, and those of the fourth do not.", "name": "fig-four-ways"}}
 ways = {
     "at once": at_once,
     "no noise": noiseless_50[-1],
     "fresh noise": fresh_50[-1][:8],
-    "20 steps": carried_20[-1],
+    "20 steps": ddim_20[-1],
 }
 plots.image_rows({name: to_unit(x) for name, x in ways.items()})
 
 # %% [markdown]
-# (The network is the one of {doc}`chapter 10 </notebooks/10_ddpm_training>` that was trained with and without the class of each digit; it is not given the class here, if nothing else is said.) The first row of {numref}`fig-four-ways` is rightly a blur: the best estimate from pure noise is the mean of the data. The third row is what a diffusion model is famous for. Why is the second row eight times one image {eq}`eq-noiseless`? And what does the fourth row do differently {eq}`eq-ddim-step`?
+# The first row of {numref}`fig-four-ways` is a blur, and rightly so: the best estimate from pure noise is the mean of the data. The third row shows what diffusion models are known for. Why is the second row eight times the same image? {eq}`eq-noiseless` will answer that, and {eq}`eq-ddim-step` will say what the fourth row does differently. (The network, `ddpm-mnist-joint`, is trained as in {doc}`chapter 10 </notebooks/10_ddpm_training>`, and half of the time it is given the class of the digit. In this chapter it is not given the class unless the text says so.)
 
 # %% tags=["nbval-check-output", "mnist"]
 deviation = {name: x.var(0).sum().sqrt() for name, x in ways.items()}
@@ -94,7 +94,7 @@ print("in twenty steps of the other kind, they are not:", bool(different))
 # (sec-algorithm-2)=
 # ## Algorithm 2
 #
-# The reverse steps of the model are known since {eq}`def-reverse-step`: put the estimate $\hat{x}$ where the posterior {eq}`eq-denoising-posterior` has the image, and draw. {cite:t}`ho2020` write it with the noise in place of the image.
+# The reverse steps of the model were defined in chapter 9 {eq}`def-reverse-step`: take the posterior of $x_{t-1}$ given $x_t$ and the image {eq}`eq-denoising-posterior`, and put the estimate $\hat{x}$ where it has the image. To sample, draw these steps one after the other. {cite:t}`ho2020` write the step with the predicted noise $\varepsilon_\theta$ in place of $\hat{x}$. As before, $\beta_t$ is the variance of the noise in step $t$, $\alpha_t = 1 - \beta_t$, and $\bar\alpha_t = \alpha_1 \cdots \alpha_t$.
 #
 # :::{prf:algorithm} Sampling
 # :label: alg-ddpm-sampling
@@ -105,7 +105,7 @@ print("in twenty steps of the other kind, they are not:", bool(different))
 # 5. Return $x_0$.
 # :::
 #
-# Line 4 is the step {eq}`def-reverse-step`, because the two ways to write its mean agree. With $\hat{x} = (x_t - \sqrt{1 - \bar\alpha_t}\, \varepsilon_\theta) / \sqrt{\bar\alpha_t}$,
+# Line 4 is a draw from the step {eq}`def-reverse-step`. To see this, write its mean $\tilde\mu_t(x_t, \hat{x})$ with the noise: with $\hat{x} = (x_t - \sqrt{1 - \bar\alpha_t}\, \varepsilon_\theta) / \sqrt{\bar\alpha_t}$,
 #
 # $$
 # \tilde\mu_t(x_t, \hat{x}) = \frac{1}{\sqrt{\alpha_t}} \Big( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\, \varepsilon_\theta \Big) .
@@ -121,7 +121,7 @@ print("in twenty steps of the other kind, they are not:", bool(different))
 # $\square$
 # :::
 #
-# The cell compares the two means, and the two ends of the chain in the proof, at all thousand times of the linear schedule. The checks reject the fraction without its root, the line without the division by $\sqrt{\alpha_t}$, and the second fraction of the proof with $\bar\alpha_t$ in place of $\bar\alpha_{t-1}$.
+# The next cell computes both sides of {eq}`eq-line-four`, and of the chain of equations in the proof, at all thousand times of the linear schedule. The checks reject the fraction without its root, the line without the division by $\sqrt{\alpha_t}$, and the second fraction of the proof with $\bar\alpha_t$ in place of $\bar\alpha_{t-1}$.
 
 # %%
 schedule = linear_schedule(1000)  # in double precision
@@ -146,7 +146,7 @@ wrong = {"one time later": first_part + alpha**0.5}
 verify("eq-line-four-proof", both_parts, alpha**-0.5, rule, rejects=wrong)
 
 # %% [markdown]
-# Here is the algorithm in five lines of code, beside the companion's `ddpm_sample`. The network is that of the points in the plane, with its hundred steps; both get the same random numbers.
+# Here is the algorithm in five lines of code. We run it beside the companion's `ddpm_sample`, with the same random numbers and with the network of chapter 10 for points in the plane, which has a hundred steps.
 
 
 # %% tags=["open"]
@@ -171,13 +171,13 @@ _ = torch.manual_seed(1)
 print("the same points:", torch.allclose(by_hand.float(), by_companion, atol=1e-3))
 
 # %% [markdown]
-# The companion's samplers are generators. They yield $x_T, \dots, x_0$; the last one is the sample. (In the library diffusers a sampler is a *scheduler*, and the number of steps is `num_inference_steps`. The tests of the package take the steps of `ddpm_sample`, `ddim_sample` and `dpm_solver_sample` beside diffusers' `DDPMScheduler`, `DDIMScheduler` and `DPMSolverMultistepScheduler`, with the same noise; at no step do they differ by more than $10^{-5}$.)
+# The companion's samplers are Python generators: they yield $x_T, \dots, x_0$ one after the other, and the last is the sample. All of them are `reverse_sample` with other coefficients. (In the library diffusers a sampler is a *scheduler*, and the number of steps is `num_inference_steps`. The tests of the package compare `ddpm_sample`, `ddim_sample` and `dpm_solver_sample` with diffusers' `DDPMScheduler`, `DDIMScheduler` and `DPMSolverMultistepScheduler`, with the same noise; no step differs by more than $10^{-5}$.)
 
 # %% tags=["nbval-check-output"]
 show(reverse_sample, docstring=False)
 
 # %% [markdown]
-# **Which $\sigma_t$?** The slides use it in line 4 and do not define it. There are three candidates, and {ref}`chapter 9 <sec-exact-gap>` has compared their bounds. If the image is known, the variance of the step is $\tilde\beta_t$. If the data are standard Gaussian, it is $\beta_t$. For Gaussian data with a variance between 0 and 1 the best one lies between them {eq}`eq-optimal-variance`; for other data it must be learned. In a chain of a thousand small steps the first two differ by little, except next to the data:
+# **Which $\sigma_t$?** The slides use it in line 4 without defining it. {ref}`Chapter 9 <sec-exact-gap>` compared three candidates by their bounds. If the image is known, the variance of the step is $\tilde\beta_t$, that of the posterior {eq}`eq-denoising-posterior`. If the data are standard Gaussian, it is $\beta_t$. For Gaussian data with a variance between 0 and 1 the best value lies between these two {eq}`eq-optimal-variance`; for other data it has to be learned. In a chain of a thousand small steps the two differ little, except next to the data:
 
 # %% tags=["nbval-check-output"]
 for t in (2, 3, 10, 100, 1000):
@@ -185,7 +185,7 @@ for t in (2, 3, 10, 100, 1000):
     print(f"t = {t:4}: sqrt(beta-tilde) is {ratio:.4f} of sqrt(beta)")
 
 # %% [markdown]
-# If steps are skipped, they differ by more ({ref}`below <sec-variance-recursion>`).
+# If steps are skipped, the two variances differ by more, and {ref}`the choice matters <sec-variance-recursion>`.
 #
 # **What you can say now.** Algorithm 2 is the learned reverse chain, written with the noise; its $\sigma_t$ is a choice.
 #
@@ -195,7 +195,7 @@ for t in (2, 3, 10, 100, 1000):
 # (sec-why-noise)=
 # ## Why noise must be injected
 #
-# Line 4 removes noise and then adds some. Why not only denoise, again and again? One set of notes says that the samples get very blurry then, since each denoiser errs a little and the errors accumulate. Give the idea its best chance and take a denoiser *without* errors.
+# Line 4 removes noise and then adds some. Why not only denoise, again and again? One set of notes says that the samples then get very blurry, since each denoiser errs a little and the errors accumulate. Is that the reason? We can test it with a denoiser that makes *no* errors: if the samples are still wrong, errors of the denoiser are not to blame.
 #
 # Let the data be Gaussian, $x \sim \mathcal{N}(0, \lambda)$, and write $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ for the variance of $x_t$. The exact denoiser is linear, $\mathbb{E}[x \mid x_t] = \sqrt{\bar\alpha_t}\, \lambda\, x_t / V_t$. The mean of the reverse step is linear as well, and so is any number of them without noise:
 #
@@ -207,9 +207,9 @@ for t in (2, 3, 10, 100, 1000):
 # $\mathbb{E}[x_{t-1} \mid x_t]$ is linear with the slope $\mathrm{Cov}(x_{t-1}, x_t) / V_t = \sqrt{\alpha_t}\, V_{t-1} / V_t$. In the product over $t$ all $V_t$ but the first and the last cancel, and $V_0 = \lambda$. $\square$
 # :::
 #
-# A thousand perfect steps end where a single one leads: at the best estimate from pure noise, which is nearly the mean of the data. For $\lambda = 1$ the variance of the samples is $\bar\alpha_T$ instead of 1. No error has accumulated; means of means are means.
+# So a thousand perfect steps end where a single call leads: at the best estimate from pure noise, which is nearly the mean of the data. For $\lambda = 1$ the variance of the samples is $\bar\alpha_T$ instead of 1. No error has accumulated. Each step returns a conditional mean, and a mean of conditional means is again a conditional mean.
 #
-# The cell follows `ddpm_sample` without noise, for three variances of the data. The check rejects samples with the variance of the data, and $\bar\alpha_T$ in place of its root.
+# The cell runs `ddpm_sample` without noise, for three variances of the data, and compares with {eq}`eq-noiseless`. The check rejects samples with the variance of the data, and $\bar\alpha_T$ in place of its root.
 
 
 # %%
@@ -233,9 +233,9 @@ print("a thousand steps end where one does:", torch.allclose(x_0, at_once))
 print(f"variance 1 of the data has become {alpha_bar_T:.1e}")
 
 # %% [markdown]
-# With noise, the optimal $\sigma_t^2$ restores in each step the variance that the mean has lost, and the variance stays right from time to time (this is {eq}`eq-true-moments`, read as a recursion), down to $t = 1$; the last step leaves its noise out. So the noise is no blemish of the sampler. It stands for all that the network cannot know.
+# With fresh noise, the optimal $\sigma_t^2$ restores in each step the variance that the mean has lost. So the variance stays right from time to time, by {eq}`eq-true-moments` read as a recursion, down to $t = 1$, where the last step leaves its noise out. The noise is therefore no blemish of the sampler: it stands for everything that the network cannot know from $x_t$.
 #
-# Digits are not Gaussian, and there the chain without noise ends at a digit, but always the same one: at first each step pulls all noise images to the mean of all digits, and what follows starts from nearly one point. The mixture in the plane is a case in between, with its exact denoiser and a hundred steps:
+# Digits are not Gaussian. For them the chain without noise does end at a digit, but always at the same one: the first steps pull all noise images to the mean of all digits, and the later steps start from nearly one point. The ring of eight modes in the plane is a case in between. We sample it with its exact denoiser in a hundred steps, without and with noise:
 
 # %%
 ring = data.toy_density("mixture")
@@ -243,23 +243,23 @@ shapes = ring.component_distribution
 halved = shapes.mean / 2, torch.diag_embed(shapes.variance) / 4  # as it was trained
 exact_hat = MixtureDenoiser(s, ring.mixture_distribution.probs, *halved)
 x_T = torch.randn(2000, 2)
-*_, stuck = ddpm_sample(exact_hat, s, x_T, torch.zeros(101))
+*_, noiseless = ddpm_sample(exact_hat, s, x_T, torch.zeros(101))
 *_, drawn = ddpm_sample(exact_hat, s, x_T)
 
-# %% mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points sampled with the exact denoiser, from the same starts.", "name": "fig-noise-or-not"}}
+# %% mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points sampled with the exact denoiser from the same starts. Without noise (left) the modes are too thin and too near to the center.", "name": "fig-noise-or-not"}}
 fig, panels = plots.figure(2, height=3.4)
 box = (-2, 2, -2, 2)
-for panel, points, name in zip(panels, (stuck, drawn), ("no", "fresh"), strict=True):
+for panel, points, name in zip(panels, (noiseless, drawn), ("no", "fresh"), strict=True):
     _ = plots.scatter(
         points, x_label=f"$x_1$, {name} noise", y_label="$x_2$", bounds=box, axes=panel
     )
 fig
 
 # %% [markdown]
-# In {numref}`fig-noise-or-not` the choice of a mode survives, thanks to the symmetry of the ring. But the modes are pulled towards the mean in the middle, and along the radius nearly nothing is left of their width.
+# In {numref}`fig-noise-or-not` all eight modes are reached even without noise, thanks to the symmetry of the ring. But they are pulled towards the mean of the data in the middle, and along the radius next to nothing of their width is left.
 
 # %% tags=["nbval-check-output"]
-radius = {"no noise": stuck.norm(dim=1), "fresh noise": drawn.norm(dim=1)}
+radius = {"no noise": noiseless.norm(dim=1), "fresh noise": drawn.norm(dim=1)}
 print("modes of the data at radius 1.25")
 print("with noise, at 1.2 to 1.3:", bool(1.2 < radius["fresh noise"].mean() < 1.3))
 print("without, below 1.15:", bool(radius["no noise"].mean() < 1.15))
@@ -267,7 +267,7 @@ narrower = radius["no noise"].std() < 0.4 * radius["fresh noise"].std()
 print("and less than half as wide along the radius:", bool(narrower))
 
 # %% [markdown]
-# **What you can say now.** Iterated denoising without noise contracts to a mean, even with a perfect denoiser. Fresh noise restores the variance.
+# **What you can say now.** Denoising again and again without noise contracts to a mean, even with a perfect denoiser. Fresh noise restores the variance.
 #
 # *Sources: C02.*
 
@@ -275,13 +275,13 @@ print("and less than half as wide along the radius:", bool(narrower))
 # (sec-ddim)=
 # ## DDIM: carry the noise along
 #
-# The loss {eq}`def-simple-loss` contains $q(x_t \mid x)$ for single $t$, and no steps. So the same network serves *every* inference model with the same $q(x_t \mid x)$, and there are many {cite:p}`song2021ddim`. Choose numbers $0 \le s_t^2 \le 1 - \bar\alpha_{t-1}$ and let
+# Can one do without fresh noise and still keep the variance? Training leaves room for that. The loss {eq}`def-simple-loss` contains $q(x_t \mid x)$ for single times $t$, and no steps between them. So the same trained network serves *every* inference model with the same $q(x_t \mid x)$, whatever its steps are, and there are many such models {cite:p}`song2021ddim`. Choose numbers $0 \le s_t^2 \le 1 - \bar\alpha_{t-1}$ and let
 #
 # $$
 # q_s(x_{t-1} \mid x_t, x) = \mathcal{N}\Big( \sqrt{\bar\alpha_{t-1}}\; x + \sqrt{1 - \bar\alpha_{t-1} - s_t^2}\;\; \frac{x_t - \sqrt{\bar\alpha_t}\, x}{\sqrt{1 - \bar\alpha_t}} ,\; s_t^2\, I \Big) .
 # $$ (def-ddim-posterior)
 #
-# The fraction is the noise in $x_t$. The step scales the image for $x_{t-1}$, keeps part of the noise, and renews the rest.
+# The fraction is the noise in $x_t$. So the step scales the image as $x_{t-1}$ requires, keeps a part of the noise, and renews the rest: $s_t^2$ is the variance of the fresh noise.
 #
 # :::{prf:theorem} One family, the same marginals
 # :label: thm-ddim
@@ -296,9 +296,9 @@ print("and less than half as wide along the radius:", bool(narrower))
 # By induction from $T$ down. If it holds at $t$, the fraction in {eq}`def-ddim-posterior` is $\mathcal{N}(0, I)$ given $x$. So $x_{t-1}$ has the mean $\sqrt{\bar\alpha_{t-1}}\, x$, and the variance is $(1 - \bar\alpha_{t-1} - s_t^2) + s_t^2$. $\square$
 # :::
 #
-# The usual parameter is $s_t^2 = \eta^2\, \tilde\beta_t$. With $\eta = 1$ this is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. The proof does not need neighboring times. So any sub-sequence of the times may be taken, with $\bar\alpha$ of the chosen times. `schedule.strided(times)` makes such a schedule, and `schedule.evenly(20)` one of twenty evenly spaced times; it remembers which time the network has to be given.
+# The usual choice is $s_t^2 = \eta^2\, \tilde\beta_t$ with a parameter $\eta \ge 0$. With $\eta = 1$ the step is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. The proof does not use that the times are neighbors. So steps may be skipped: take any sub-sequence of the times, with $\bar\alpha$ of the chosen times. In the companion, `schedule.strided(times)` makes such a schedule and `schedule.evenly(20)` one of twenty evenly spaced times. It remembers which time the network has to be given.
 #
-# The cell starts 50,000 chains from one $x$ and takes four large steps. It compares mean and variance at the lowest of the times, for three $\eta$. With fresh noise the check rejects adding it without shrinking the rest; for $\eta = 0$ it rejects the mean of the DDPM without its noise.
+# The cell starts 50,000 chains from one $x$, takes four large steps, and compares mean and variance at the lowest time with {eq}`eq-ddim-marginals`, for three values of $\eta$. For $\eta > 0$ the check rejects fresh noise that is added while all of the old noise is kept; for $\eta = 0$ it rejects the mean of the DDPM without its noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -315,29 +315,30 @@ def run_down(q):
     return x_t
 
 
+# %%
 right = torch.stack([five.alpha_bar[1] ** 0.5 * x, five.noise_var[1]])
 no_noise = ddim_posterior(five, 1.0)
 contracted = run_down(no_noise._replace(var=0 * no_noise.var))
-wrongs = {0.0: {"DDPM, no noise": torch.stack([contracted.mean(), contracted.var()])}}
+rejected = {0.0: {"DDPM, no noise": torch.stack([contracted.mean(), contracted.var()])}}
 moments = {}
 for eta in (0.0, 0.5, 1.0):
     q = ddim_posterior(five, eta)
     x_t = run_down(q)
     moments[eta] = torch.stack([x_t, (x_t - right[0]) ** 2], 1)
-    wrongs.setdefault(eta, {"added on top": right + torch.stack([0 * x, q.var[2]])})
+    rejected.setdefault(eta, {"added on top": right + torch.stack([0 * x, q.var[2]])})
 
 # %% tags=["nbval-check-output"]
 for eta, left in moments.items():
-    verify("eq-ddim-marginals", left, right, monte_carlo, rejects=wrongs[eta])
+    verify("eq-ddim-marginals", left, right, monte_carlo, rejects=rejected[eta])
 
 # %% [markdown]
-# To sample, put $\hat{x}$ where $x$ is. With the predicted noise $\hat\varepsilon = (x_t - \sqrt{\bar\alpha_t}\, \hat{x}) / \sqrt{1 - \bar\alpha_t}$, a step of DDIM mixes the same two parts with new weights:
+# To sample, put $\hat{x}$ in place of $x$. With $\hat\varepsilon = (x_t - \sqrt{\bar\alpha_t}\, \hat{x}) / \sqrt{1 - \bar\alpha_t}$, the predicted noise, a step of DDIM mixes the same two parts, image and noise, with new weights:
 #
 # $$
 # x_{t-1} = \sqrt{\bar\alpha_{t-1}}\; \hat{x} + \sqrt{1 - \bar\alpha_{t-1}}\; \hat\varepsilon .
 # $$ (eq-ddim-step)
 #
-# Line 4 without its noise contains less $\hat\varepsilon$. Apart from the number of steps, this is all the difference between the second row of {numref}`fig-four-ways` and the fourth. In the cell the steps of `ddim_sample` have to follow {eq}`eq-ddim-step`; the check rejects the mean of the DDPM.
+# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise has the same form, but less of $\hat\varepsilon$. Apart from the number of steps, this is the only difference between the second row of {numref}`fig-four-ways` and the fourth. The cell compares a step of `ddim_sample` with {eq}`eq-ddim-step`; the check rejects the mean of the DDPM.
 
 # %%
 _ = torch.manual_seed(0)
@@ -359,13 +360,13 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # (sec-variance-recursion)=
 # ## What few steps lose
 #
-# For Gaussian data everything can be computed. All steps are linear, $x_{t-1} = a_t\, x_t + s_t\, \xi$, with a slope $a_t$ from {eq}`def-ddim-posterior` and the linear denoiser. So the samples are Gaussian, and their variance $W_t$ follows from $W_T = 1$ by
+# How good is a sampler with few steps? For Gaussian data $x \sim \mathcal{N}(0, \lambda)$ and the exact denoiser this can be computed. All steps are linear, $x_{t-1} = a_t\, x_t + s_t\, \xi$, with a slope $a_t$ that follows from {eq}`def-ddim-posterior` and the linear denoiser. So the samples are Gaussian, and their variance $W_t$ obeys, from $W_T = 1$ on,
 #
 # $$
 # W_{t-1} = a_t^2\; W_t + s_t^2 .
 # $$ (eq-variance-recursion)
 #
-# The last step adds no noise, $s_1 = 0$. (The variance $\beta_t$ is no member of the family {eq}`def-ddim-posterior`: it has the slope of $\eta = 1$, and $s_t^2 = \beta_t$.) The aim is $W_0 = \lambda$. The recursion costs nothing, for any sampler and any number $S$ of steps. The cell writes the slopes out from the definition, without the companion's samplers.
+# The last step adds no noise, $s_1 = 0$. (The variance $\beta_t$ does not belong to the family {eq}`def-ddim-posterior`. It has the slope of $\eta = 1$, and $s_t^2 = \beta_t$.) The samples are right if $W_0 = \lambda$. The recursion gives $W_0$ at no cost, for any sampler and any number $S$ of steps. The cell computes the slopes from the definition, without the companion's samplers.
 
 
 # %%
@@ -389,7 +390,7 @@ def final_variance(sub, kind, lam, noise=None, on_top=False):
 
 
 # %% [markdown]
-# The check compares it with the samplers: 40,000 samples each, in twenty steps, for $\lambda = 0.25$. It rejects the variance of the data, which twenty steps do not reach, fresh noise that is added on top of all that is carried, and for DDIM the steps of the DDPM without their noise.
+# The check compares the recursion with the samplers: 40,000 samples of each, in twenty steps, for $\lambda = 0.25$. It rejects the variance of the data, which twenty steps do not reach. For the samplers with fresh noise it rejects noise that is added on top of all that is carried, and for DDIM the steps of the DDPM without their noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -401,22 +402,22 @@ for kind, eta in KINDS.items():
     q = q._replace(var=sub.beta) if kind == "beta" else q
     *_, x_0 = reverse_sample(hat, sub, x_T, q)
     squares[kind] = x_0[:, 0] ** 2
-near_misses = {
+rejected = {
     kind: {"added on top": final_variance(sub, kind, lam, on_top=True)}
     for kind in KINDS
     if KINDS[kind]
 }
 no_noise = final_variance(sub, "beta-tilde", lam, torch.zeros(21))
-near_misses["DDIM"] = {"DDPM, no noise": no_noise}
+rejected["DDIM"] = {"DDPM, no noise": no_noise}
 
 # %% tags=["nbval-check-output"]
 for kind, W in recursion.items():
     print(f"{kind:10} variance {W:.4f}")
-    wrong = {"that of the data": lam} | near_misses[kind]
+    wrong = {"that of the data": lam} | rejected[kind]
     verify("eq-variance-recursion", squares[kind], W, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# DDIM and $\tilde\beta$ lose variance, $\beta$ gains some. How much depends on the number of steps and on the data. Here is fine detail, $\lambda = 0.0025$, a standard deviation of a twentieth. The table has $W_0$. Its last row has the optimal variances {eq}`eq-optimal-variance`, $\beta_t V_{t-1} / V_t$ with the betas of the large steps.
+# DDIM and $\tilde\beta$ lose variance, and $\beta$ gains some. How much depends on the number of steps and on the data. The next table has $W_0$ for fine detail, $\lambda = 0.0025$, a standard deviation of 0.05. Its last row has the optimal variances {eq}`eq-optimal-variance`, $\beta_t V_{t-1} / V_t$ with the betas of the large steps.
 
 # %% tags=["nbval-check-output"]
 fine, lengths = torch.tensor(0.0025).double(), (10, 20, 50, 100, 1000)
@@ -433,7 +434,7 @@ for name, row in table.items():
 print(f"wanted     {fine:9.5f}")
 
 # %% [markdown]
-# In ten steps $\sigma_t^2 = \beta_t$ leaves noise behind that has more than forty times the variance of the detail itself; with all steps it is the best of the four. The optimal variances do equally well at any number of steps (they lack only the noise that the last step leaves out). They depend on the data; a network can learn them {cite:p}`nichol2021`. {cite:t}`song2021ddim` report these Fréchet distances (FID, lower is better) on CIFAR-10:
+# In ten steps $\sigma_t^2 = \beta_t$ leaves noise with more than forty times the variance of the detail itself; with all thousand steps it is the best of the four. The optimal variances do equally well at any number of steps (only the noise of the last step is missing). They depend on the data, but a network can learn them {cite:p}`nichol2021`. For comparison, {cite:t}`song2021ddim` report these Fréchet distances (FID, lower is better) on CIFAR-10:
 #
 # | steps | 10 | 20 | 50 | 100 | 1000 |
 # |---|---|---|---|---|---|
@@ -442,9 +443,9 @@ print(f"wanted     {fine:9.5f}")
 # | $\eta = 1$, variance $\tilde\beta$ | 41.07 | 18.36 | 8.01 | 5.78 | 4.73 |
 # | variance $\beta$ | 367.43 | 133.37 | 32.72 | 9.99 | 3.17 |
 #
-# One table has a variance of Gaussian data with an exact denoiser, the other a distance of features of photographs with a learned one. The pattern is the same: one order of the rows up to 100 steps, $\beta$ a disaster in few steps and first with all. With another $\lambda$ the order can change, as the next figure shows for twenty steps.
+# The first table is about the variance of Gaussian data with an exact denoiser, the second about features of photographs with a learned one. Still the pattern is the same. Up to 100 steps the rows have the same order, and $\beta$ is a disaster in few steps and the best with all of them. For other $\lambda$ the order can change, as the next figure shows for twenty steps.
 
-# %% mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples over that of the data, against the variance of the data; twenty steps.", "name": "fig-few-steps"}}
+# %% mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps. At 1 the sampler is right; fine detail (left) is lost or drowned in noise.", "name": "fig-few-steps"}}
 lams, sub = torch.logspace(-4, 1, 60).double(), schedule.evenly(20)
 ratios = {kind: (lams, final_variance(sub, kind, lams) / lams) for kind in KINDS}
 plots.curves(
@@ -452,9 +453,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-few-steps` says what to expect of images. Their coarse structure has a large variance, and every sampler keeps most of it. Their fine detail has a small variance. In twenty steps DDIM loses most of that, $\tilde\beta$ loses even more, and $\beta$ drowns it in noise.
+# {numref}`fig-few-steps` says what to expect of images. Their coarse structure has a large variance, and every sampler keeps most of it. Their fine detail has a small variance. In twenty steps DDIM loses most of the detail, $\tilde\beta$ loses even more, and $\beta$ drowns it in noise.
 #
-# **With all steps** the errors fall nearly like $1 / T$. For $\lambda = 0.25$ and the linear schedule, $T$ times the relative error of the variance:
+# **With all $T$ steps** the errors fall nearly like $1 / T$ when the chain is made longer. The table shows it for $\lambda = 0.25$ and the linear schedule: it has $T$ times the relative error of the variance, which should be constant along a column.
 
 # %% tags=["nbval-check-output"]
 for T in (1000, 2000, 4000):
@@ -463,15 +464,15 @@ for T in (1000, 2000, 4000):
     print(f"T = {T}  " + "  ".join(f"{n} {e:5.1f}" for n, e in errors.items()))
 
 # %% [markdown]
-# The column of $\tilde\beta_t$ grows slowly. That variance lacks $\beta_t - \tilde\beta_t = \bar\alpha_{t-1}\, \beta_t^2 / (1 - \bar\alpha_t)$, and next to the data, where the betas are nearly equal, this is nearly $\beta_1 / t$. Such terms add up to a logarithm. The variance $\beta_t$ is closest at full length, as in the published table. (The bound prefers it as well {eq}`eq-euler-gap`.)
+# Only the column of $\tilde\beta_t$ grows slowly. Each of its steps has too little variance, by $\beta_t - \tilde\beta_t = \bar\alpha_{t-1}\, \beta_t^2 / (1 - \bar\alpha_t)$. Next to the data, where the betas are nearly equal, this is nearly $\beta_1 / t$, and such terms add up to a logarithm. The variance $\beta_t$ comes closest at full length, as in the published table; the bound prefers it as well {eq}`eq-euler-gap`.
 #
-# **Better steps.** The step {eq}`eq-ddim-step` holds $\hat{x}$ fixed on its way. But $\hat{x}$ changes while $x_t$ comes down, and the last two outputs predict the change. Let $h_t = \log \mathrm{SNR}_{t-1} - \log \mathrm{SNR}_t$ be the length of the step, and extrapolate $\hat{x}$ to its middle:
+# **Better steps.** The step {eq}`eq-ddim-step` treats $\hat{x}$ as constant, but $\hat{x}$ changes while $x_t$ moves down. The last two estimates predict the change. Let $h_t = \log \mathrm{SNR}_{t-1} - \log \mathrm{SNR}_t$ be the length of the step, and extrapolate $\hat{x}$ linearly to the middle of the step:
 #
 # $$
 # \bar{x} = \hat{x}(x_t) + \frac{h_t}{2\, h_{t+1}} \big( \hat{x}(x_t) - \hat{x}(x_{t+1}) \big) , \qquad x_{t-1} = \sqrt{\bar\alpha_{t-1}}\; \bar{x} + \sqrt{1 - \bar\alpha_{t-1}}\; \frac{x_t - \sqrt{\bar\alpha_t}\, \bar{x}}{\sqrt{1 - \bar\alpha_t}} .
 # $$ (eq-second-order)
 #
-# This is DPM-Solver++ of second order {cite:p}`lu2022`: no more calls of the network, and an error that falls with the square of the step length. The check compares the steps of `dpm_solver_sample` on the ring of modes with {eq}`eq-second-order`. It rejects the step of DDIM, and an extrapolation to the end of the step.
+# This is DPM-Solver++ of second order {cite:p}`lu2022`. It needs no more calls of the network than DDIM, and its error falls with the square of the step length. The check compares the steps of `dpm_solver_sample` on the ring with {eq}`eq-second-order`. It rejects the step of DDIM, and an extrapolation to the end of the step.
 
 # %%
 _ = torch.manual_seed(0)
@@ -492,7 +493,7 @@ wrong = {"DDIM": step_with(0.0), "to the end": step_with(1.0)}
 verify("eq-second-order", film[20 - t + 1], step_with(0.5), exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# On Gaussian data the exact path is known: the sample keeps its rank among all samples, so $x_t$ stays proportional to $\sqrt{V_t}$ ({ref}`the next chapter <sec-probability-flow>` says why). The cell goes from 1000 to $t = 20$, in steps of equal length in the log signal-to-noise ratio.
+# How fast do the errors of both fall? For Gaussian data the exact path is known: with infinitely many steps of DDIM a sample keeps its rank among all samples, so $x_t$ stays proportional to $\sqrt{V_t}$ ({ref}`the next chapter <sec-probability-flow>` proves it). The cell goes from $t = 1000$ to $t = 20$, in steps of equal length in the log signal-to-noise ratio, and prints the error of both samplers.
 
 # %%
 lam, ratio_at = torch.tensor(0.25).double(), schedule.log_snr
@@ -516,7 +517,7 @@ print("DDIM, from 20 steps on: order between 0.8 and 1.2:", bool((orders[0] - 1)
 print("second order: above 1.5:", bool(orders[1].min() > 1.5))
 
 # %% [markdown]
-# **What you can say now.** Few steps lose or drown fine detail, and a recursion says how much. At full length $\beta_t$ is best; in few steps DDIM is, or a solver of higher order.
+# **What you can say now.** With few steps fine detail is lost or drowned in noise, and a recursion says how much. With all steps $\beta_t$ is best; with few, DDIM or a solver of higher order is.
 #
 # *Sources: E04.*
 
@@ -524,9 +525,9 @@ print("second order: above 1.5:", bool(orders[1].min() > 1.5))
 # (sec-digits-in-few-steps)=
 # ## Digits in few steps
 #
-# First eight digits of each kind to look at, in ten steps from the same noise images:
+# Does the recursion predict what happens to digits? We look at a few, and then measure with many. Here are eight digits by each sampler, in ten steps from the same noise images:
 
-# %% mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps each, four samplers, the same starts.", "name": "fig-ten-steps"}}
+# %% mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images. With the variance $\\beta_t$ visible noise remains.", "name": "fig-ten-steps"}}
 kinds = {
     "DDIM": ddim_sample,
     "2nd order": dpm_solver_sample,
@@ -539,9 +540,9 @@ drawn = {
 plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.8)
 
 # %% [markdown]
-# The first two rows of {numref}`fig-ten-steps` show the same digits, since without noise on the way the start decides. In the last row there is the noise that the recursion predicts.
+# The first two rows of {numref}`fig-ten-steps` show much the same digits, since without noise on the way the start decides. The last row has the noise that the recursion predicts.
 #
-# A measurement needs more digits than a reader wants to wait for, so a record keeps it. It was made with another network of chapter 10, `ddpm-mnist`, of the same size, which was trained on the linear schedule and without classes. 500 digits were drawn by each of the four samplers in 10, 20, 50 and 100 steps, all from the same 500 noise images; the record has the 64 features that the classifier of the last chapter computes from them. The measure is the Fréchet distance from the training digits {eq}`def-frechet`, less its bias and with a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. Three more samples belong to the table. One was drawn with all thousand steps of the model. One was drawn by the same DDIM in 20 steps, from a version of the network that is given the class of each digit ({doc}`chapter 13 </notebooks/13_diffusion_priors>`). The last are real digits that no network was trained on.
+# A measurement needs more digits than a reader wants to wait for, so they were drawn beforehand, by another network of chapter 10, `ddpm-mnist`. It has the same size and was trained on the linear schedule and without classes. Each of the four samplers drew 500 digits in 10, 20, 50 and 100 steps, all from the same 500 noise images. The record holds the 64 features that the classifier of the last chapter computes from each. The measure is the Fréchet distance of the features from those of the training digits {eq}`def-frechet`, with the bias removed and a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. There are three more rows for comparison: samples with all thousand steps of the model; samples by DDIM in 20 steps from a version of the network that is given the class of each digit ({doc}`chapter 13 </notebooks/13_diffusion_priors>`); and real digits that no network was trained on.
 
 # %%
 seen = {name: features.float() for name, features in load_record("ddpm-mnist-steps")[0].items()}
@@ -563,7 +564,7 @@ for name, words in rest.items():
     print(f"{words:24}{far[name].value:6.1f} +- {far[name].standard_error:.1f}")
 assert far["all"].value < far["ddim 10"].value
 
-# %% mystnb={"image": {"alt": "Four falling curves of Fréchet distance over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 500 digits by number of steps.", "name": "fig-steps-distance"}}
+# %% mystnb={"image": {"alt": "Four falling curves of Fréchet distance over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 500 digits from the training digits, by number of steps. Lower is better; the variance $\\beta_t$ is bad in few steps, and DDIM stops improving early.", "name": "fig-steps-distance"}}
 lines = {
     name: ([10, 20, 50, 100], [far[f"{kind} {S}"].value for S in (10, 20, 50, 100)])
     for name, kind in names.items()
@@ -573,7 +574,7 @@ lines["DDIM 20, class"] = ([10, 100], [max(far["with class"].value, 0.5)] * 2)
 plots.curves(lines, x_label="steps", y_label="Fréchet distance", log_x=True, log_y=True)
 
 # %% [markdown]
-# Which differences in {numref}`fig-steps-distance` are larger than their errors? Samples of one length started from the same noise images, so the entries of the table are correlated. What counts is the error of a *difference*: the jackknife leaves out the same digits on both sides. The cell requires two such errors where it says "closer".
+# Which differences in {numref}`fig-steps-distance` are larger than their errors? The samples of one length started from the same noise images, so their distances are correlated, and what counts is the standard error of the *difference*. The jackknife gives it if it leaves out the same digits on both sides. The next cell says "closer" where the difference is larger than two such errors.
 
 
 # %%
@@ -611,12 +612,12 @@ print("second order closer than DDIM, at some length:", second)
 print("20 of DDIM: closer with the class:", closer(["with class"], at("ddim", 20)))
 
 # %% [markdown]
-# The variance $\beta_t$ is a disaster in few steps, as computed and as published. From 50 steps on 500 digits do not separate it from DDIM. DDIM in 20 steps is behind the full chain, and from there on more steps do not help it much. In the published table DDIM leads $\tilde\beta$ at every length; here it does not from 20 steps on, and the second order gains nothing that can be seen. ({ref}`Other times <sec-which-sampler>` will change that.)
+# The variance $\beta_t$ is a disaster in few steps, as computed and as published. From 50 steps on, 500 digits are too few to separate it from DDIM. DDIM in 20 steps is worse than the full chain, and more steps help it little. In the published table DDIM is ahead of $\tilde\beta$ at every length. Here it is not from 20 steps on, and the second order gains nothing that 500 digits can show. ({ref}`Other times <sec-which-sampler>` will change that.)
 #
-# Is the sampler at fault, or the network? The row *with class* answers. The same DDIM with the same 20 steps, from a network of the same size that is given the class, is nearly at the distance of real digits. So 20 steps are enough for DDIM, and what is missing in the other rows is the decision which digit it shall be. That decision falls at high noise. Without fresh noise an error made there is carried to the end; a sampler that adds fresh noise forgets it sooner, as {ref}`the section on feedback <sec-feedback>` computes. So the number of steps that a sampler needs depends on the network, too. (One network of each kind was trained, with one seed; the conditional one started from the other and was trained longer, which may be a part of the gain.)
+# Is the sampler at fault, or the network? The row *with class* answers. The same 20 steps of DDIM, with a network of the same size that is given the class, come close to the distance of real digits. So 20 steps are enough for DDIM, and what the other rows lack is the decision which digit it shall be. That decision is made at high noise. Without fresh noise an error made there is carried to the end; a sampler that adds fresh noise forgets it sooner, as {ref}`the section on feedback <sec-feedback>` computes. So the number of steps that a sampler needs depends on the network, too. (One network of each kind was trained, with one seed. The conditional one started from the other and so was trained longer, which may account for a part of the gain.)
 
 # %% [markdown]
-# **The film.** The slider moves through the fifty steps of sixteen digits. On the left is $x_t$, on the right the estimate at that moment, $\hat{x}(x_t, t)$.
+# **The film.** The slider moves through the fifty steps that drew sixteen digits. On the left is $x_t$, on the right the estimate $\hat{x}(x_t, t)$ at that moment.
 
 
 # %%
@@ -635,6 +636,7 @@ def film_frame(step, film=film_16, at=tuple(film_times)):
     return fig
 
 
+# %%
 Slider(
     stops,
     film_frame,
@@ -645,7 +647,7 @@ Slider(
 )
 
 # %% [markdown]
-# The estimates are blurs at first, then candidates that change, and they are decided long before the noise is gone.
+# The estimates are blurs at first and then change between several digits. Which digit it will be is decided long before the noise is gone.
 #
 # *Sources: A36, E04.*
 
@@ -653,7 +655,7 @@ Slider(
 # (sec-which-sampler)=
 # ## Which sampler?
 #
-# A distance of distributions forgives an image that is no digit, if there are few of them. So the network with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, looks at samples as well: 48 for each of three samplers in ten steps, drawn now by the network of this chapter. The ten times are chosen in two ways. `evenly` spreads them from 1 to $T$, as above. `trailing` takes equal steps that end at the data, here $t = 100, 200, \dots, 1000$ {cite:p}`lin2024`. Further 48 digits are drawn by DDIM in 20 steps from the same network when it is given the class.
+# Which sampler should one take? The distance compares distributions, so it hardly notices a few images that are no digits. The network of chapter 10 with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, notices them, because it looks at each image on its own. We draw 48 images in ten steps with each of three samplers and the network of this chapter, and count how many it refuses. The ten times are chosen in two ways. `evenly` spreads them from 1 to $T$, as above. `trailing` takes equal steps that end at the data, here $t = 100, 200, \dots, 1000$ {cite:p}`lin2024`. A fourth sample is drawn by DDIM in 20 steps from the same network when it is given the class.
 
 # %%
 _ = torch.manual_seed(2)
@@ -694,24 +696,24 @@ with_class = no_digit["20 of DDIM, class", "even"].value
 print("20 steps of DDIM with the class: at most 20 percent refused:", with_class < 0.2)
 
 # %% [markdown]
-# The spacing decides about the second order. The even times end with a step from $t = 112$ to $t = 1$, which is much longer in the log signal-to-noise ratio than the one before it. So {eq}`eq-second-order` adds more than twice the last change of the estimate there, beyond what two estimates can tell. The trailing times do not have this step: from $t = 100$ the sampler goes to the estimate itself. The record has even times only, and its second order suffers from them. Forty-eight images do not rank the three samplers with trailing times: their errors overlap, and other starts change the order.
+# For the second order the spacing matters most. The even times end with a step from $t = 112$ to $t = 1$, which is much longer in the log signal-to-noise ratio than the step before it. There {eq}`eq-second-order` adds more than twice the last change of the estimate, and two estimates cannot justify an extrapolation that far. The trailing times avoid this step: from $t = 100$ the sampler goes to the estimate itself. The record of the last section has even times only, so its second order is worse than it needs to be. (With trailing times, forty-eight images cannot rank the three samplers: the errors overlap, and other starts change the order.) So the choice depends on what you want:
 #
 # | you want | take |
 # |---|---|
 # | images in ten to twenty calls | `trailing` times; then DPM-Solver++ {eq}`eq-second-order`, as is usual for images of a given class or text {cite:p}`lu2022`, or fresh noise with $\tilde\beta_t$ |
-# | images in twenty to a hundred calls from a network that errs at high noise | fresh noise with $\tilde\beta_t$ |
+# | images in twenty to a hundred calls, from a network that makes errors at high noise | fresh noise with $\tilde\beta_t$ |
 # | the best that the network can do, and time does not matter | all steps, with $\beta_t$, which the bound prefers as well |
 # | a map: the same image from the same noise, {ref}`codes of images <sec-inversion>`, paths between images | DDIM, $\eta = 0$ |
 # | a likelihood | {ref}`the ODE of the next chapter <sec-probability-flow>` |
 # | few steps with $\beta_t$ | nothing: the noise stays |
 #
-# **What you can say now.** In few steps take times that end at the data. A sampler without fresh noise is a map; fresh noise forgets what a network errs at high noise.
+# **What you can say now.** With few steps, choose times that end at the data. A sampler without fresh noise is a map from noise to images; one with fresh noise forgets errors that the network makes at high noise.
 
 # %% [markdown]
 # (sec-inversion)=
 # ## Inversion
 #
-# A sampler without noise is a map: each $x_T$ has one $x_0$. Can it be run backwards, from a digit to its noise? A step {eq}`eq-ddim-step` is easily solved for $x_t$ if the network's output *at* $x_t$ is known. Take the output at $x_{t-1}$ instead; for small steps it is nearly the same. `ddim_invert` does so. The error of going up and down again should then fall with the number of steps. For Gaussian data, where all is linear, it is a number:
+# A sampler without noise is a map: each $x_T$ has one $x_0$. Can it be run backwards, from a digit to its noise? That would give each digit a code. A step {eq}`eq-ddim-step` is easily solved for $x_t$ if the network's estimate *at* $x_t$ is known. It is not, so `ddim_invert` takes the estimate at $x_{t-1}$ instead, which is nearly the same if the step is small. The error of going up and down again should then fall with the number of steps. For Gaussian data, where all is linear, it is the same relative error for every $x_0$:
 
 # %% tags=["nbval-check-output"]
 print("steps   relative error of x_0, times the steps")
@@ -721,9 +723,9 @@ for S in (10, 20, 50, 100, 200, 500):
     print(f"{S:5} {back.item() - 1:15.4f} {S * (back.item() - 1):12.2f}")
 
 # %% [markdown]
-# The last column settles: the error falls like $1 / S$. On CIFAR-10, {cite:t}`song2021ddim` report mean squared errors of 0.014, 0.0065, 0.0023, 0.0009, 0.0004 and 0.0001 for the same numbers of steps (pixels on $[0, 1]$). Now six test digits, in three lengths:
+# The last column converges, so the error falls like $1 / S$. On CIFAR-10, {cite:t}`song2021ddim` report mean squared errors of 0.014, 0.0065, 0.0023, 0.0009, 0.0004 and 0.0001 for the same numbers of steps (pixels on $[0, 1]$). Now we invert six test digits, in three numbers of steps:
 
-# %% mystnb={"image": {"alt": "Four rows of six digits: the originals, and the same after inversion and sampling in five, ten and thirty steps. All rows show the same digits."}, "figure": {"caption": "Digits, and what comes back from their noise.", "name": "fig-inversion"}}
+# %% mystnb={"image": {"alt": "Four rows of six digits: the originals, and the same after inversion and sampling in five, ten and thirty steps. All rows show the same digits."}, "figure": {"caption": "Six test digits, and what comes back after inversion and sampling in 5, 10 and 30 steps.", "name": "fig-inversion"}}
 x = to_symmetric(test.images[:6])
 rows, back_errors = {"digits": to_unit(x)}, []
 for S in (5, 10, 30):
@@ -734,7 +736,7 @@ for S in (5, 10, 30):
 plots.image_rows(rows, tile=0.8)
 
 # %% [markdown]
-# In {numref}`fig-inversion` five steps return the digit a little dimmer; from ten on the eye hardly sees a difference. The numbers do:
+# In {numref}`fig-inversion` five steps return the digit a little dimmer. From ten steps on the eye hardly sees a difference, but the mean squared error still falls:
 
 # %%
 print("mean squared error on [0, 1]:", [f"{e:.5f}" for e in back_errors])
@@ -744,9 +746,9 @@ assert (back_errors[2] < back_errors[0] and back_errors[2] < 0.01) or (test.name
 print("thirty steps are better than five:", back_errors[2] < back_errors[0])
 
 # %% [markdown]
-# **Between two digits.** Each digit now has a code in the noise, and one can interpolate between codes as in {ref}`chapter 7 <sec-latent-walks>`. The path follows a great circle {eq}`eq-slerp`. Below it is the plain cross-fade of the pixels.
+# **Between two digits.** Each digit now has a code among the noise images, and one can interpolate between codes as in {ref}`chapter 7 <sec-latent-walks>`, along a great circle {eq}`eq-slerp`. For comparison, the second row fades from one digit to the other pixel by pixel.
 
-# %% mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, most images in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From a digit to another, in thirty steps: through the noise, and through the pixels.", "name": "fig-noise-walk"}}
+# %% mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, most images in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From one digit to another through the noise (thirty steps of DDIM) and through the pixels. Above, most images in between are strokes; below, two digits overlap.", "name": "fig-noise-walk"}}
 share = torch.linspace(0, 1, 7)
 ends = x_T[:1], x_T[1:2]
 codes_between = spherical_interpolation(*ends, share)[:, 0]
@@ -755,7 +757,7 @@ fade = torch.lerp(x[:1], x[1:2], share.view(7, 1, 1, 1))
 plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 
 # %% [markdown]
-# The codes in {numref}`fig-noise-walk` should look like draws from $\mathcal{N}(0, I)$. For digits they do not. The pixels in the corners are black in nearly all examples. The map would have to stretch a variance of zero to one, and in thirty steps it does not come far.
+# If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. Those of {numref}`fig-noise-walk` are not. One reason is the pixels in the corners, which are black in nearly all digits: the inverse map would have to stretch a variance of nearly zero to one, and in thirty steps it does not come far.
 
 # %%
 print(f"mean of the codes {x_T.mean():.2f}, standard deviation {x_T.std():.2f}")
@@ -773,15 +775,15 @@ print("in the corners below that:", bool(corner.std() < x_T.std()))
 # (sec-feedback)=
 # ## Denoising is feedback
 #
-# One set of notes says that denoising is a form of feedback control, and that the added noise gives robustness. Test that with a push: at time $t$ on the way down, add $\delta$ to $x_t$, and go on with the same random numbers as without it. How much of $\delta$ is left at the end?
+# One set of notes says that denoising is a form of feedback control, and that the added noise gives robustness. We test this with a push: at time $t$ on the way down, add $\delta$ to $x_t$, and go on with the same random numbers as without it. How much of $\delta$ is left at the end?
 #
-# For Gaussian data the noise cancels in the difference of the two paths, and the slopes multiply. With the steps of the DDPM, whatever $\sigma_t$, they are those of {eq}`eq-noiseless`, and so
+# For Gaussian data the answer is exact, because the noise cancels in the difference of the two paths and only the slopes multiply. The slopes of the DDPM are those of {eq}`eq-noiseless`, whatever $\sigma_t$ is. So
 #
 # $$
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since it keeps the rank. The extra factor $\varrho_t < 1$ is what fresh noise gains. It is not the noise itself that pulls back: a sampler that will add noise must contract more before, and contracts whatever has nothing to do with the data. The cell pushes with no noise and with $\beta_t$, and rejects the factor of DDIM.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since each point keeps its rank. The extra factor $\varrho_t < 1$ is the gain of the samplers with fresh noise. It does not come from the noise itself, for the formula has no $\sigma_t$. It comes from the steps: a sampler that is going to add noise must contract more before it does, and this contraction also reduces a push. The cell pushes chains without noise and with the variance $\beta_t$; the check rejects the factor of DDIM.
 
 # %%
 lam, t_push = torch.tensor([0.0025, 0.25, 4.0]).double(), 400
@@ -819,9 +821,9 @@ for name, sampler in {"DDPM": ddpm_sample, "DDIM": ddim_sample}.items():
 plots.curves(lines, x_label="steps since the push", y_label="left of the push")
 
 # %% [markdown]
-# In {numref}`fig-return` next to nothing is left of a push where the data have little variance. Where they have much, the push stays: the data allow it.
+# In {numref}`fig-return` next to nothing is left of a push in a direction in which the data have little variance. Where the data vary much, the push stays, because the pushed value is as plausible as the old one.
 #
-# The next cell pushes digits. At $t = 700$, where the cosine schedule of the digits has about as much noise as the linear one at 400, a gray bar is laid over each of 16 noisy digits, and the rest of the way is taken with fresh noise and by DDIM.
+# Digits show the same. At $t = 700$, where the cosine schedule of this network has about as much noise as the linear one at 400, we lay a gray bar over each of 16 noisy digits and take the rest of the way with fresh noise and by DDIM.
 
 
 # %%
@@ -845,13 +847,13 @@ ends |= {"DDIM": finish(ddim_sample, pushed)}
 with torch.no_grad():
     ends["at once"] = denoiser(pushed, torch.full((16,), 700))
 
-# %% mystnb={"image": {"alt": "Five rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and fresh noise the bar is partly bent into strokes; with DDIM it is a straight white bar; with the network called only once it is a blurred one."}, "figure": {"caption": "Six digits, pushed at $t = 700$. First row: where the push was made; the others: where it led.", "name": "fig-push"}}
+# %% mystnb={"image": {"alt": "Five rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and fresh noise the bar is partly bent into strokes; with DDIM it is a straight white bar; with the network called only once it is a blurred one."}, "figure": {"caption": "Six digits, pushed at $t = 700$ by a bar. First row: the noisy images with the bar. Fresh noise bends a part of the bar into strokes; DDIM keeps most of it.", "name": "fig-push"}}
 rows = {"pushed": to_unit(pushed[:6] / 1.5)}
 rows |= {name: to_unit(x[:6]) for name, x in ends.items() if name != "no push, DDIM"}
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
-# How much of the bar in {numref}`fig-push` is left? For each of the 16 digits the cell looks at the pixels of the bar that are black without the push, so that all brightness there comes from the bar. (A white pixel is 1.)
+# How much of the bar in {numref}`fig-push` is left? For each of the 16 digits the cell takes those pixels of the bar that are black without the push, so that all brightness there comes from the bar. (A white pixel counts 1.)
 
 # %%
 bar = torch.zeros(16, 1, 28, 28, dtype=torch.bool)
@@ -872,9 +874,9 @@ print(
 )
 
 # %% [markdown]
-# With DDIM most of the bar stays. With fresh noise a good part is pulled back; what can be a stroke becomes one, and then the push has changed the digit. The last row is the estimate at the moment of the push: it includes the bar, and the steps with fresh noise correct a part of it.
+# With DDIM most of the bar stays. With fresh noise a part of it is pulled back. What can be a stroke becomes one, and then the push has changed the digit. The last row of the figure is the estimate at the moment of the push: it includes the bar, and the steps with fresh noise correct some of it.
 #
-# **What you can say now.** A sampler with fresh noise is a controller that forgets a push faster than DDIM, by the factor $\varrho_t$.
+# **What you can say now.** The steps of a sampler with fresh noise reduce a push more than those of DDIM, by the factor $\varrho_t$. In this sense denoising is feedback.
 #
 # *Sources: C14.*
 
@@ -882,7 +884,7 @@ print(
 # (sec-what-must-hold)=
 # ## When samples follow the data
 #
-# {ref}`The last chapter <sec-ddpm-samples>` found three conditions for a chain with noise: the end is noise, the variances are right, and the network is exact where it counts {eq}`eq-decoder-limit`. Sampling adds a fourth: enough steps for the sampler. On the ring the steps and the network can be separated. The cell draws 3000 points with the exact denoiser and with the trained network, in 100, 20 and 5 steps. It measures three things: the variance around the nearest center, relative to that of the components and estimated from the median of the distances; the share of outliers, farther than four standard deviations from every center; and the share of points in a wrong mode. (The weights are equal here. Of 3000 points, chance alone puts about 2 percent in the wrong mode.)
+# When do samples have the distribution of the data? {ref}`The last chapter <sec-ddpm-samples>` found three conditions for a chain with noise: the chain ends at noise, the variances are right, and the network is exact where it counts {eq}`eq-decoder-limit`. Sampling adds a fourth: enough steps for the sampler. On the ring we can tell errors of few steps from errors of the network, because the exact denoiser is known. The cell draws 3000 points with the exact denoiser and with the trained network, in 100, 20 and 5 steps, and measures three things: the variance around the nearest center, relative to that of the components and estimated from the median of the distances; the share of outliers, farther than four standard deviations from every center; and how far the shares of the modes are from equal, as the share of points in a wrong mode. (With 3000 points, chance alone puts about 2 percent in a wrong mode.)
 
 
 # %%
@@ -896,6 +898,7 @@ def ring_report(x):
     return width.item(), (off > 8).double().mean().item(), wrong_mode.item()
 
 
+# %%
 _ = torch.manual_seed(5)
 ring_starts = torch.randn(3000, 2)
 report, points_of, two = {}, {}, {"exact": exact_hat, "network": toy.denoiser}
@@ -912,7 +915,7 @@ for S in (100, 20, 5):
         print("   ".join(cells))
 
 # %% [markdown]
-# How far out do the outliers of the network lie, and where did they start?
+# With all steps, only DDIM with the network has outliers. How far out do they lie, and where did they start?
 
 # %%
 for how in ("beta-tilde", "DDIM"):
@@ -937,11 +940,11 @@ worst = max(values[2] for values in report.values())
 print("in the wrong mode, at most 8 percent:", worst < 0.08)
 
 # %% [markdown]
-# Five steps spoil the detail, even with an exact denoiser: about half of the points are outliers between the modes. With all steps, both samplers come out a little narrow, as {ref}`computed above <sec-variance-recursion>`, and most points of the network are as good as those of the exact denoiser. The difference is in a few. DDIM puts some points far out of the ring. They started where noise is rarely found, so the network has hardly been trained there, and more steps do not repair it. With fresh noise no point is lost: the chain leaves such a place and forgets it {eq}`eq-push`.
+# Five steps spoil the detail, even with an exact denoiser: about half of the points are outliers between the modes. With all steps, both samplers come out a little narrow, as {ref}`computed above <sec-variance-recursion>`, and most points of the network are as good as those of the exact denoiser. A few are not. DDIM puts some points far outside the ring. They started where noise is rarely found, so the network has hardly been trained there, and more steps do not repair it. With fresh noise no point is lost: the chain leaves such places and forgets them {eq}`eq-push`.
 #
-# The shares of the modes come out right in all rows, as symmetry makes likely; the {ref}`ring with unequal weights <sec-langevin>` of the next chapter is the harder test.
+# All rows have the right shares of the modes, which the symmetry of the ring makes easy. The {ref}`ring with unequal weights <sec-langevin>` of the next chapter is a harder test.
 #
-# **In color.** The samplers work for any shape. This edition has no trained model of color images, so the cell checks the shapes only, with an untrained network for $32 \times 32$ pixels:
+# **In color.** The samplers work for tensors of any shape. This edition ships no trained diffusion model of color images, so the cell only checks shapes, with an untrained network for $32 \times 32$ pixels:
 
 # %% tags=["nbval-check-output"]
 color = image_ddpm(mnist_unet((3, 32, 32))).requires_grad_(False)
@@ -951,7 +954,7 @@ print("images, channels, height, width:", tuple(drawn_color.shape))
 # %% [markdown]
 # Photographs need a network that was trained on a GPU, and time: {cite:t}`song2021ddim` count about 20 hours for 50,000 images of this size with all thousand steps, on one graphics card (a 2080 Ti). Fifty steps take a twentieth of that.
 #
-# **What you can say now.** Samples follow the data if the end is noise, the variances fit, the steps suffice and the network is exact where the chain goes. Without fresh noise a few points go where it is not.
+# **What you can say now.** Samples follow the data if the chain ends at noise, the variances are right, the steps suffice and the network is exact wherever the chain goes. Without fresh noise a few points go where the network is wrong, and stay wrong.
 #
 # *Sources: A36, B28.*
 
@@ -959,7 +962,7 @@ print("images, channels, height, width:", tuple(drawn_color.shape))
 # (sec-sampling-wrong)=
 # ## What goes wrong
 #
-# **The steps are skipped, but the betas stay.** With every fifth time, the steps need the $\beta_t$ of the larger steps, $1 - \bar\alpha_t / \bar\alpha_{t-5}$, from the products. With the original $\beta_t$ each step removes a quarter to a third of what it should. **The steps are counted anew, and the network is given the count.** Then it assumes much less noise than there is. Both mistakes raise no error. The cell makes them on the ring, in twenty steps.
+# **The steps are skipped, but the betas stay.** If only every fifth time is used, the step needs the $\beta_t$ of the larger step, $1 - \bar\alpha_t / \bar\alpha_{t-5}$. With the original $\beta_t$, a quarter to a third of it, each step removes too little noise. **The steps are renumbered, and the network is given the new number.** It is then given 1 to 20 instead of 5 to 100, and it assumes much less noise than there is. Neither mistake raises an error. The cell makes both on the ring, in twenty steps.
 
 
 # %%
@@ -981,7 +984,7 @@ spoiled = {"right": as_it_should, "old betas": old_betas, "given the count": mis
 taken = s.beta[fifth.times[1:]] / fifth.beta[1:]
 print(f"old betas over the right ones: {taken.min():.2f} to {taken.max():.2f}")
 
-# %% mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps with the exact denoiser: as it should be, and with two mistakes.", "name": "fig-mistakes"}}
+# %% mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps with the exact denoiser: right, with the betas of the small steps, and with the wrong time given to the denoiser. Both mistakes blur the modes.", "name": "fig-mistakes"}}
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, spoiled.items(), strict=True):
     _ = plots.scatter(
@@ -994,7 +997,7 @@ for panel, (name, points) in zip(panels, spoiled.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-mistakes` both leave a recognizable ring whose modes drown in noise. With images one would blame the network.
+# In {numref}`fig-mistakes` both mistakes leave a recognizable ring whose modes drown in noise. With images one would blame the network.
 
 # %% tags=["nbval-check-output"]
 for name, points in spoiled.items():
@@ -1003,7 +1006,7 @@ for name, points in spoiled.items():
     print(f"{name:15} more than twice the variance: {bool(far_off)}")
 
 # %% [markdown]
-# **Noise in the last step.** Line 3 of the algorithm sets $\xi = 0$ at $t = 1$. Without that, and with $\sigma_t^2 = \beta_t$, each pixel keeps noise of the standard deviation $\sqrt{\beta_1}$, with the $\beta_1$ of the last step that is taken. (With $\tilde\beta_t$ there is no harm, since $\tilde\beta_1 = 0$.) From $t = 1$ that is a hundredth and cannot be seen. If the last step is from $t = 100$, it can:
+# **Noise in the last step.** Line 3 of the algorithm sets $\xi = 0$ at $t = 1$. Without this line, and with $\sigma_t^2 = \beta_t$, each pixel keeps noise with the standard deviation $\sqrt{\beta}$ of the last step taken. (With $\tilde\beta_t$ there is no harm, since it is 0 in the last step.) If the last step starts at $t = 1$, that is a hundredth and cannot be seen. If it starts at $t = 100$, it can be:
 
 # %% tags=["nbval-check-output"]
 for sub in (schedule, schedule.evenly(10), schedule.strided(range(100, 1001, 100))):
@@ -1112,7 +1115,7 @@ exercises.check_smaller_by(smaller_by)
 # :label: ex-push-solution
 # :class: dropdown
 # ```
-# By the correlation $\varrho_t$ of $x_t$ and $x$, see {eq}`eq-push`. After a push close to the data both samplers leave the same; after one in nearly pure noise the DDPM forgets everything, and DDIM does not.
+# The ratio is the correlation $\varrho_t$ of $x_t$ and $x$ {eq}`eq-push`. After a push close to the data both samplers keep the same part of it; after one in nearly pure noise the DDPM forgets it completely, and DDIM does not.
 
 
 # %% tags=["nbval-check-output"]
@@ -1184,7 +1187,7 @@ exercises.check_extrapolated(extrapolated)
 # :label: ex-second-order-solution
 # :class: dropdown
 # ```
-# The first part of {eq}`eq-second-order`. Any estimate that is linear in the log signal-to-noise ratio is continued exactly.
+# This is the first part of {eq}`eq-second-order`. An estimate that is linear in the log signal-to-noise ratio is continued exactly.
 
 
 # %% tags=["nbval-check-output"]
@@ -1202,14 +1205,14 @@ exercises.check_extrapolated(extrapolated)
 # (sec-sampling-summary)=
 # ## Summary
 #
-# - Algorithm 2 is the learned reverse chain: its line 4 is the posterior with an estimate of the image {eq}`eq-line-four`. The slides leave its $\sigma_t$ open.
-# - Denoising without noise contracts, also with a perfect denoiser: for Gaussian data all steps together are the single estimate from pure noise {eq}`eq-noiseless`.
-# - Training fixes $q(x_t \mid x)$ and nothing else. So a family of samplers belongs to one network {eq}`eq-ddim-marginals`. With $\eta = 0$ the noise is carried along {eq}`eq-ddim-step`, and steps can be skipped.
+# - Algorithm 2 is the learned reverse chain: its line 4 is the posterior with an estimate of the image {eq}`eq-line-four`. The slides do not say what its $\sigma_t$ is.
+# - Denoising without noise contracts, even with a perfect denoiser: for Gaussian data all steps together give the single estimate from pure noise {eq}`eq-noiseless`.
+# - Training fixes $q(x_t \mid x)$ and nothing else, so one network serves a family of samplers {eq}`eq-ddim-marginals`. With $\eta = 0$ the noise is carried along {eq}`eq-ddim-step`, and steps can be skipped.
 # - For Gaussian data the variance of the samples is a recursion {eq}`eq-variance-recursion`. Few steps lose fine detail, or drown it in noise if the variance is $\beta_t$. With digits, twenty steps of DDIM suffice for a network that is given the class, and ten of the second order if the times end at the data.
-# - Without noise the sampler is a map that can be inverted. With noise it is a controller that forgets a push faster {eq}`eq-push`.
+# - A sampler without fresh noise is a map that can be inverted. One with fresh noise reduces a push by a further factor, the correlation $\varrho_t$ {eq}`eq-push`.
 # - The error of DDIM falls with the length of the step, that of DPM-Solver++ with its square {eq}`eq-second-order`.
-# - Samples follow the data if the end is noise, the variances fit, the steps suffice, and the network is exact where the chain goes.
+# - Samples follow the data if the chain ends at noise, the variances are right, the steps suffice, and the network is exact wherever the chain goes.
 #
-# **What the sources say, and where they need care.** The slides' Algorithm 2 is right once $\sigma_t$ is chosen. The notes say that repeated denoising fails since errors accumulate; it fails with a perfect denoiser as well, and on our digits the result is less a blur than one image for all starts. They also say that the added noise gives robustness. It does, in the sense of {eq}`eq-push`.
+# **What the sources say, and where they need care.** The slides' Algorithm 2 is right once $\sigma_t$ is chosen. The notes say that repeated denoising fails because errors accumulate. But it fails with a perfect denoiser as well, and on our digits the result is one image for all starts rather than a blur. They also say that the added noise gives robustness. That is right in the sense of {eq}`eq-push`, though it is the steps that do it and not the noise.
 #
 # **To read next.** {cite:t}`song2021ddim` and {cite:t}`lu2022` on few steps; {cite:t}`nichol2021` on learned variances. {doc}`/notebooks/12_score` has the continuous-time view of all of this.

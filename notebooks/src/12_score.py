@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The score
 #
-# A network that was trained to remove noise knows in which direction the data lie. That direction has a name: the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it out of the noise to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
+# A network that was trained to remove noise contains more than a denoiser: it gives the direction in which noisy data become more likely. That direction has a name: the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it out of the noise to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -27,6 +27,7 @@ from companion.flows import flow_velocity, ode_log_prob, probability_flow, strai
 from companion.networks.mlp import TimeMlp
 from companion.page import plots
 from companion.page.exercises import score as exercises
+from companion.page.live import watch
 from companion.page.plots.style import COLORS
 from companion.page.sliders import Slider
 from companion.page.verify import autograd, exact, monte_carlo, verify
@@ -53,6 +54,7 @@ from companion.score import (
 from companion.training import fit
 from companion.zoo import pretrained
 from companion.zoo.yardstick import refused
+from companion.zoo.yourself import cost, train_it, use
 
 # %%
 shapes = data.toy_density("mixture").component_distribution
@@ -89,19 +91,19 @@ for panel, (name, film) in zip(panels, rides.items(), strict=True):
 fig
 
 # %% [markdown]
-# Both rides of {numref}`fig-two-rides` end in the data, if not in the same place, and thousands of particles that start with the right distribution have the same distribution at the end of both. This chapter says why {eq}`eq-reverse-sde`. It reads the networks of the last chapters as scores, learns a score without any chain of latents, and samples with nothing else. At the end the samplers of chapter 11 are special cases of two differential equations, one of which also gives an exact likelihood.
+# In {numref}`fig-two-rides` all particles end in the data, though not at the same place on the left and on the right. Yet if thousands of particles start with the right distribution, they have the distribution of the data at the end of both. This chapter proves it {eq}`eq-reverse-sde`. It first reads the networks of the last chapters as scores, then learns a score without any chain of latents and samples with nothing else. At the end the samplers of chapter 11 turn out to be special cases of two differential equations, one of which also gives an exact likelihood.
 
 # %% [markdown]
 # (sec-score-view)=
 # ## The noise is the score
 #
-# So far the network predicted noise. {ref}`Chapter 1 <sec-denoising>` found that a denoiser knows more: the gradient of the log-density of noisy data, their {term}`score` {eq}`eq-score`. In the notation of diffusion, and for any data: with $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$,
+# So far the network predicted noise. {ref}`Chapter 1 <sec-denoising>` found that a denoiser also gives the gradient of the log-density of noisy data, their {term}`score` {eq}`eq-score`. In the notation of diffusion this reads as follows, for any data: with $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, the best prediction of the noise,
 #
 # $$
 # \varepsilon^*(x_t, t) = - \sqrt{1 - \bar\alpha_t}\;\, \nabla \log q(x_t) .
 # $$ (eq-noise-is-score)
 #
-# The gradient is by $x_t$. Since $\hat{x}$ is determined by $x_t$ and $\varepsilon$, the same fact for the image is ({term}`Tweedie's formula`)
+# where the gradient is with respect to $x_t$. Since $\hat{x}$ is determined by $x_t$ and $\varepsilon$, the same fact can be written for the image ({term}`Tweedie's formula`):
 #
 # $$
 # \mathbb{E}[x \mid x_t] = \frac{x_t + (1 - \bar\alpha_t)\, \nabla \log q(x_t)}{\sqrt{\bar\alpha_t}} .
@@ -111,7 +113,7 @@ fig
 # $q(x_t) = \int q(x)\, \mathcal{N}(x_t; \sqrt{\bar\alpha_t}\, x, (1 - \bar\alpha_t) I)\, \mathrm{d}x$. The gradient of the Gaussian density is itself times $- (x_t - \sqrt{\bar\alpha_t}\, x) / (1 - \bar\alpha_t) = - \varepsilon / \sqrt{1 - \bar\alpha_t}$. So $\nabla q(x_t)$ is $q(x_t)$ times the mean of that, given $x_t$. Divide by $q(x_t)$. $\square$
 # :::
 #
-# The slides have the first formula without its factor (entry E11), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01: without it the score is wrong by a factor of a hundred there. The cell computes $\varepsilon^*$ of a mixture by Bayes' rule, and the score by automatic differentiation of its log-density, at points of five times. The checks reject the form of the slides and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
+# The slides have the first formula without its factor (entry E11 of the errata), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred. The cells compute $\varepsilon^*$ of a mixture by Bayes' rule, and the score by automatic differentiation of its log-density, at points of five times. The checks reject the form of the slides and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
 
 # %%
 _ = torch.manual_seed(0)
@@ -144,52 +146,13 @@ rule = exact.within(1e-10)
 verify("eq-tweedie", hats, (places + var * scores) / root, rule, rejects=wrong)
 
 # %% [markdown]
-# So a network that was trained to predict noise is a *score model*, although it was never given a density. The next figure draws its score for the points in the plane, at three times, over the density of the noisy data. Arrows are scaled in each panel; they get shorter with more noise.
-
-# %%
-toy = pretrained("ddpm-toy2d")
-learned = score_from_denoiser(toy.denoiser, s)
-component = Independent(Normal(centers, 0.125), 1)
-even = MixtureSameFamily(Categorical(torch.ones(8).double() / 8), component)
-
-# %% mystnb={"image": {"alt": "Three panels of arrows over a density. At the earliest time the arrows point to the nearest of eight small dark modes; at the next to a broad ring; at the last all point to the center of one round cloud."}, "figure": {"caption": "The score that the trained network of the plane has learned, at three of its hundred times.", "name": "fig-score-field"}}
-fig, panels = plots.figure(3, height=2.9)
-for t, panel in zip((3, 12, 30), panels, strict=True):
-    noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
-    _ = plots.vector_field(
-        lambda x, t=t: learned(x.float(), torch.full((len(x),), t)),
-        (-1.7, 1.7, -1.7, 1.7),
-        log_prob=lambda x, noisy=noisy: noisy.log_prob(x.double()),
-        num=9,
-        x_label=f"$x_1$ at $t = {t}$",
-        axes=panel,
-    )
-fig
-
-# %% [markdown]
-# The arrows of {numref}`fig-score-field` are like those of the denoising autoencoder in {ref}`chapter 1 <sec-denoising>`. How close are they to the truth, which is known here?
-
-# %%
-print("   t   error of the learned score, relative to its size")
-for t in (3, 12, 30):
-    noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
-    x_t = noisy.sample((2000,)).double()
-    true = exact_score(noisy.log_prob, x_t)
-    off = learned(x_t.float(), torch.full((2000,), t)).double() - true
-    relative = (off.square().mean() / true.square().mean()).sqrt()
-    print(f"{t:4} {relative:12.3f}")
-    assert relative < 0.4
-
-# %% [markdown]
-# The error is largest next to the data, where the score changes most from place to place.
-#
-# With the score, line 4 of {prf:ref}`alg-ddpm-sampling` reads
+# Where is the score in the samplers? With $\varepsilon_\theta$ replaced by the score, line 4 of {prf:ref}`alg-ddpm-sampling` reads
 #
 # $$
 # x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \big( x_t + \beta_t\, \nabla \log q(x_t) \big) + \sigma_t\, \xi :
 # $$ (eq-line-four-score)
 #
-# go uphill where noisy data are more likely, and add noise. The cell compares its mean with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. The check rejects half of the uphill step, and E11 again.
+# go in the direction in which noisy data become more likely, and add noise. The cell compares the mean of this step with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. The check rejects a step of half the length, and the score of E11.
 
 # %%
 steps = zip(times, places, hats, strict=True)
@@ -206,23 +169,93 @@ wrong = {"half": uphill(0.5), "E11": uphill(var**-0.5)}
 verify("eq-line-four-score", means_down, uphill(1.0), exact.within(1e-10), rejects=wrong)
 
 # %% [markdown]
-# **What you can say now.** Predicted noise, denoised image and score are three forms of one function; the factor between noise and score is $-\sqrt{1 - \bar\alpha_t}$.
+# **What you can say now.** Predicted noise, denoised image and score are three forms of one function. The factor between noise and score is $-\sqrt{1 - \bar\alpha_t}$.
 #
 # *Sources: B29.*
+
+# %% [markdown]
+# (sec-train-score)=
+# ## Train it yourself
+#
+# So whoever trains a network to predict noise gets a score. The next cells do it for points on the ring of eight equal modes, by the recipe of the network of the plane. At small scale they take only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale they take all 6000, a minute or two on a CPU: ask for it with `train_it("ddpm-toy2d", "full")`.
+
+# %%
+print(cost("ddpm-toy2d"))
+
+# %%
+mine = watch(train_it("ddpm-toy2d"))
+
+# %% tags=["nbval-check-output"]
+first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
+print("the loss fell by more than half:", bool(last < 0.5 * first))
+
+# %% [markdown]
+# While it runs, a figure shows the loss of each step. Whose weights does the next section use? One switch decides. With yours from a short training, expect larger errors.
+
+# %% tags=["nbval-check-output"]
+MINE = False  # True: the next section uses your weights
+if MINE:
+    use("ddpm-toy2d", mine.model)
+toy = pretrained("ddpm-toy2d")
+print("weights of ddpm-toy2d:", "yours" if MINE else "the shipped ones")
+
+# %% [markdown]
+# (sec-learned-score)=
+# ## The score of a trained network
+#
+# A network that was trained to predict noise is a *score model*, although no density occurred in its training. The next figure draws the score of the network of the plane at three times, over the density of the noisy data. (Arrows are scaled in each panel; in truth they get shorter with more noise.)
+
+# %%
+learned = score_from_denoiser(toy.denoiser, s)
+component = Independent(Normal(centers, 0.125), 1)
+even = MixtureSameFamily(Categorical(torch.ones(8).double() / 8), component)
+
+# %% mystnb={"image": {"alt": "Three panels of arrows over a density. At the earliest time the arrows point to the nearest of eight small dark modes; at the next to a broad ring; at the last all point to the center of one round cloud."}, "figure": {"caption": "The score of the trained network of the plane, at three of its hundred times. With little noise it points to the nearest mode, with much noise to the center.", "name": "fig-score-field"}}
+fig, panels = plots.figure(3, height=2.9)
+for t, panel in zip((3, 12, 30), panels, strict=True):
+    noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
+    _ = plots.vector_field(
+        lambda x, t=t: learned(x.float(), torch.full((len(x),), t)),
+        (-1.7, 1.7, -1.7, 1.7),
+        log_prob=lambda x, noisy=noisy: noisy.log_prob(x.double()),
+        num=9,
+        x_label=f"$x_1$ at $t = {t}$",
+        axes=panel,
+    )
+fig
+
+# %% [markdown]
+# The arrows of {numref}`fig-score-field` are like those of the denoising autoencoder in {ref}`chapter 1 <sec-denoising>`. Here the true score is known, so that the cell can print the error of the learned one:
+
+# %%
+print("   t   error of the learned score, relative to its size")
+for t in (3, 12, 30):
+    noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
+    x_t = noisy.sample((2000,)).double()
+    true = exact_score(noisy.log_prob, x_t)
+    off = learned(x_t.float(), torch.full((2000,), t)).double() - true
+    relative = (off.square().mean() / true.square().mean()).sqrt()
+    print(f"{t:4} {relative:12.3f}")
+    assert relative < 0.4
+
+# %% [markdown]
+# The relative error is largest next to the data, where the score changes most from place to place.
+#
+# **What you can say now.** A denoiser that was trained on data is a score model, with an error that can be measured where the truth is known.
 
 # %% [markdown]
 # (sec-score-matching)=
 # ## Learning a score
 #
-# A score can be learned without a chain of latents. From here on noise is added to the data themselves, $\tilde{x} = x + \sigma \varepsilon$, and not to $\sqrt{\bar\alpha_t}\, x$; {ref}`ex-two-noises` translates. Write $p_\sigma$ for the distribution of $\tilde{x}$. Its score is not known, but the score of the noise alone, $-\varepsilon / \sigma$, is. Regression on that is enough. By {cite:t}`vincent2011`, for every model $s_\theta$,
+# A score can also be learned directly, without a chain of latents. From here on noise is added to the data themselves, $\tilde{x} = x + \sigma \varepsilon$, and not to $\sqrt{\bar\alpha_t}\, x$; {ref}`ex-two-noises` translates. Write $p_\sigma$ for the distribution of $\tilde{x}$. We want its score, but have only data. What is known is the score of the noise alone, $-\varepsilon / \sigma$, and regression on that is enough. By {cite:t}`vincent2011`, for every model $s_\theta$,
 #
 # $$
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} , \qquad \tilde{x} = x + \sigma \varepsilon .
 # $$ (eq-denoising-score-matching)
 #
-# This is {eq}`eq-excess-error` for scores: the constant is the part of the noise that $\tilde{x}$ does not determine. So *denoising score matching* fits the score of the noisy data, although that never occurs in the loss.
+# This is {eq}`eq-excess-error` for scores. The constant is the mean squared error of the best model: the part of the noise that $\tilde{x}$ does not determine. So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although this score never occurs in the loss.
 #
-# The cell takes two models that are wrong in two ways and compares the difference of their losses on both sides; the constant drops out. The check rejects that there is no difference, and a difference of half the size.
+# The cell takes two models that are wrong in two ways and compares the difference of their losses on both sides; the constant drops out. The check rejects a difference of zero and one of half the size.
 
 # %%
 _ = torch.manual_seed(0)
@@ -244,7 +277,7 @@ wrong = {"no difference": gap, "half": gap / 2}
 verify("eq-denoising-score-matching", differences, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# Now a model is trained, live, on the ring with unequal weights of {numref}`fig-two-rides`: one small perceptron for ten levels of noise, from $\sigma_1 = 3$ to $\sigma_L = 0.05$. Its inputs are $\tilde{x}$ and $\log \sigma$, and its loss is $\sigma^2 / 2$ times the left side of {eq}`eq-denoising-score-matching`, at a random level for each point.
+# Now we train a model on the ring with unequal weights of {numref}`fig-two-rides`: one small perceptron for ten levels of noise, from $\sigma_1 = 3$ to $\sigma_L = 0.05$. Its inputs are $\tilde{x}$ and $\log \sigma$, and its loss is $\sigma^2 / 2$ times the left side of {eq}`eq-denoising-score-matching`, at a random level for each point.
 
 
 # %%
@@ -270,7 +303,7 @@ print(f"{step.number} steps, loss of the last batch {step.loss:.3f}")
 # (sec-langevin)=
 # ## Sampling with a score alone
 #
-# **Langevin dynamics** takes a step uphill along the score of a density $p$ and adds noise, again and again. With a step size $h$,
+# How does one sample with a score? **Langevin dynamics** takes a small step along the score of a density $p$ and adds noise, again and again. With a step size $h$,
 #
 # $$
 # x \;\leftarrow\; x + \frac{h}{2}\, \nabla \log p(x) + \sqrt{h}\; \xi , \qquad \xi \sim \mathcal{N}(0, I) .
@@ -282,13 +315,13 @@ print(f"{step.number} steps, loss of the last batch {step.loss:.3f}")
 # \frac{s^2}{1 - h / (4 s^2)} ,
 # $$ (eq-langevin-bias)
 #
-# too much, and for $h \ge 4 s^2$ it never settles.
+# which is too much. For $h \ge 4 s^2$ the variance never settles.
 #
 # :::{dropdown} Proof
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# In the cell 200,000 points start with this variance and must keep it. The check rejects the variance $s^2$, and a bias of half the size.
+# In the cell 200,000 points start with this variance, and three steps must leave it as it is. The check rejects the variance $s^2$, and a bias of half the size.
 
 # %%
 _ = torch.manual_seed(0)
@@ -304,9 +337,9 @@ for h in (0.4, 0.04, 0.004):
     print(f"h = {h:5}: {1 / (1 - h / (4 * s2)) - 1:.2%} too much variance")
 
 # %% [markdown]
-# A second problem is worse. The chain hardly ever gets from one separate mode to another; and far from all data the score points to the nearest mode, whatever its weight. The ring with *unequal* weights is the test.
+# A second problem is worse. The chain hardly ever gets from one separate mode to another, and far from all data the score points to the nearest mode, whatever its weight. So the modes get wrong shares. The ring with *unequal* weights will show it.
 #
-# {cite:t}`song2019` found the remedy, and the slides show their algorithm. Add so much noise to the data that all modes merge into one. There the chain moves freely. Then lower the noise step by step, and let the chain settle at each level: *annealed* Langevin dynamics.
+# {cite:t}`song2019` found the remedy, and the slides show their algorithm. Add so much noise to the data that all modes merge into one; there the chain moves freely. Then lower the noise level by level, and let the chain settle at each: *annealed* Langevin dynamics.
 #
 # :::{prf:algorithm} Annealed Langevin dynamics
 # :label: alg-annealed-langevin
@@ -320,7 +353,7 @@ for h in (0.4, 0.04, 0.004):
 #
 # (The slides call the step size $\alpha_i$, its base $\epsilon$ and the number of steps $T$, letters with other meanings elsewhere.)
 #
-# 1500 points are sampled in three ways, with the same number of steps: annealed with the score that was just learned, annealed with the exact one, and at the last level alone with the exact one.
+# The cell samples 1500 points in three ways, with the same number of steps: annealed with the score that was just learned, annealed with the exact one, and at the last level alone with the exact one.
 
 
 # %%
@@ -340,7 +373,7 @@ finest = noisy_mixture(uneven, 1.0, 0.05**2)
     partial(exact_score, finest.log_prob), walkers.double(), 1e-3, 300
 )
 
-# %% mystnb={"image": {"alt": "Three panels. Left, annealed with the learned score: a ring of eight clusters, dense at the right, thin and smeared at the left. Middle, annealed with the exact score: the same, with sharp clusters. Right, last level only: eight round clusters, about equally dense."}, "figure": {"caption": "Annealed Langevin dynamics with a learned and with the exact score, and Langevin dynamics at the last level with the exact score.", "name": "fig-langevin"}}
+# %% mystnb={"image": {"alt": "Three panels. Left, annealed with the learned score: a ring of eight clusters, dense at the right, thin and smeared at the left. Middle, annealed with the exact score: the same, with sharp clusters. Right, last level only: eight round clusters, about equally dense."}, "figure": {"caption": "Annealed Langevin dynamics with a learned and with the exact score, and Langevin dynamics at the last level with the exact score, which makes all modes about equally heavy.", "name": "fig-langevin"}}
 box = (-2, 2, -2, 2)
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, ended.items(), strict=True):
@@ -348,7 +381,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# All panels of {numref}`fig-langevin` have points in all eight modes. Three numbers judge them: the part of the points that is in a wrong mode, half the sum of the absolute errors of the shares; the part that is no data at all, farther than four standard deviations from every center; and the variance around the nearest center, relative to that of a mode and from the median of the distances.
+# All panels of {numref}`fig-langevin` have points in all eight modes. Three numbers say how good the samples are: the share of points in a wrong mode (half the sum of the absolute errors of the shares); the share of outliers, farther than four standard deviations from every center; and the variance around the nearest center, relative to that of a mode and estimated from the median of the distances.
 
 
 # %%
@@ -373,15 +406,15 @@ print("last level only: more than 25 percent:", by_last[0] > 0.25)
 print("outliers: fewer with the exact score:", by_exact[1] < by_learned[1])
 
 # %% [markdown]
-# At the last level alone the points fell into the nearest mode and stayed, although the score there is exact. The annealed ones found their mode while all modes were one. The exact score leaves hardly any outliers, so the smeared clusters of the first panel are errors of a network that was trained for seconds. All samplers of this book begin with so much noise that there is only one mode.
+# At the last level alone the points went to the nearest mode and stayed there, although the score is exact. The annealed ones found their mode while all modes were one. The exact score leaves hardly any outliers, so the smeared clusters of the first panel are due to a network that was trained for seconds. All samplers of this book avoid the problem by beginning with so much noise that there is only one mode.
 #
-# **What you can say now.** A score is enough for sampling, if it is known at all levels of noise: high levels decide the mode, low ones the detail.
+# **What you can say now.** A score is enough for sampling if it is known at all levels of noise: high levels decide the mode, low ones the detail.
 
 # %% [markdown]
 # (sec-score-of-digits)=
 # ## Digits by Langevin dynamics
 #
-# The network of chapter 11 becomes a score of digits by translation. Noise of size $\sigma$ is that of the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. (`noise_conditional_score` does the same in the companion.) There are 60 levels from $\sigma_1 = 20$, about the distance of two digits, to $\sigma_L = 0.05$, which nobody sees. The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. The last column needs no network: it is the error of the best *linear* estimate, the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
+# Does this work for images? The network of chapter 11 becomes a score of digits by translation. Noise of size $\sigma$ is that of the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. (`noise_conditional_score` does the same in the companion.) There are 60 levels from $\sigma_1 = 20$, about the distance between two digits, to $\sigma_L = 0.05$, which cannot be seen. First we ask how good this score is at each level. The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. Its last column needs no network: it is the error of the best *linear* estimate, the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
 
 # %%
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
@@ -416,9 +449,9 @@ for sigma in (20.0, 8.0, 3.0, 1.0, 0.3):
     print(f"{sigma:5.1f} {error:12.5f} {linear:12.5f}")
 
 # %% [markdown]
-# At high noise a straight line is as good as the network: hardly more can be known there than the mean of all digits. Below $\sigma = 3$, where strokes are laid, the network is far better.
+# At high noise the best linear estimate is as good as the network, since hardly more can be estimated there than the mean of all digits. Below $\sigma = 3$, where strokes appear, the network is far better.
 #
-# Now 16 chains start in noise of standard deviation $\sigma_1$ and take three steps at each level. What is left at the end is noise of the last level; one more call of Tweedie's formula removes it, $x + \sigma_L^2\, s_\theta(x)$. In the second row the same network takes the steps of Algorithm 2 through the same 60 levels, one call at each. In the third row eight chains take 180 steps of Langevin dynamics, all of them at the last level and with its small step size; they start in noise of standard deviation 1.
+# Now we sample in three ways. In the first row, 16 chains start in noise of standard deviation $\sigma_1$ and take three Langevin steps at each level. At the end noise of the last level is left; one more use of Tweedie's formula removes it, $x + \sigma_L^2\, s_\theta(x)$. In the second row the same network takes the steps of Algorithm 2 through the same 60 levels, one call at each. In the third row eight chains take 180 steps of Langevin dynamics, all at the last level and with its small step size; they start in noise of standard deviation 1.
 
 # %%
 size = 0.5 * 0.05**2
@@ -435,11 +468,11 @@ finest_score = partial(digit_score, sigma=last_sigma[:8])
 *_, x = langevin_sample(finest_score, walkers[:8], size, 3 * len(sigmas))
 by_score["last level"] = x + 0.05**2 * finest_score(x)
 
-# %% mystnb={"image": {"alt": "Three rows of eight images. First and second row: digits, most of them clear. Third row: black and white everywhere, short thick strokes without any order."}, "figure": {"caption": "One learned score of digits: annealed Langevin dynamics in 180 calls, Algorithm 2 at the same levels in 60, and Langevin dynamics at the last level only.", "name": "fig-langevin-digits"}}
+# %% mystnb={"image": {"alt": "Three rows of eight images. First and second row: digits, most of them clear. Third row: black and white everywhere, short thick strokes without any order."}, "figure": {"caption": "One learned score of digits: annealed Langevin dynamics in 180 calls, Algorithm 2 at the same levels in 60, and Langevin dynamics at the last level only, which makes strokes but no digits.", "name": "fig-langevin-digits"}}
 plots.image_rows({name: to_unit(x[:8]) for name, x in by_score.items()}, tile=0.8)
 
 # %% [markdown]
-# How many of the images of {numref}`fig-langevin-digits` are no digits? The network with an eleventh class of {ref}`chapter 10 <sec-ddpm-samples>` says it for all of them, and beside it stands the share of white pixels.
+# How many images of {numref}`fig-langevin-digits` are no digits? The network with an eleventh class of {ref}`chapter 10 <sec-ddpm-samples>` looked at all of them; the table also has the share of white pixels.
 
 # %%
 views = {name: to_unit(x) for name, x in by_score.items()}
@@ -461,9 +494,9 @@ print("last level: all are refused:", no_digit["last level"].value > 0.85)
 print("Langevin, all levels: most are accepted:", no_digit["Langevin"].value < 0.5)
 
 # %% [markdown]
-# The chains of the third row have found strokes, about as thick as those of digits, and no digits. The score at the finest level repairs what is wrong within a few pixels. Which strokes belong together is decided at high noise, where these chains have never been.
+# The chains of the third row have found strokes, about as thick as those of digits, but no digits. The score at the finest level only corrects what is wrong within a few pixels. Which strokes belong together is decided at high noise, and these chains skipped the high levels.
 #
-# The slider goes through the levels of the first row. The images are divided by $\sqrt{1 + \sigma^2}$, so that they look as in a diffusion ({ref}`ex-two-noises` goes the other way).
+# The slider goes through the levels of the first row. The images are divided by $\sqrt{1 + \sigma^2}$, so that they look as in a diffusion ({ref}`ex-two-noises` translates in the other direction).
 
 
 # %%
@@ -483,7 +516,7 @@ Slider(
 )
 
 # %% [markdown]
-# **What you can say now.** Any denoiser is a score at all levels, and annealed Langevin dynamics draws digits with it; the finest level alone draws strokes.
+# **What you can say now.** A denoiser for all levels of noise gives a score at all levels, and annealed Langevin dynamics draws digits with it. The finest level alone draws strokes.
 #
 # *Sources: B30.*
 
@@ -491,7 +524,7 @@ Slider(
 # (sec-continuous-time)=
 # ## Noise in continuous time
 #
-# Let the steps of noise become infinitely many and infinitely small. Take $r = \log \bar\alpha$ as the clock, so that the schedule drops out: 0 for the data, and falling with the noise. While $r$ falls by $\lvert \mathrm{d} r \rvert$, $x$ shrinks and noise of variance $\lvert \mathrm{d} r \rvert$ is added. With a Wiener process $w$ this is the *forward* {term}`SDE`
+# What remains of the diffusion if its steps become infinitely many and infinitely small? We take $r = \log \bar\alpha$ as the clock, so that the schedule drops out: $r$ is 0 for the data and falls with the noise. While $r$ falls by $\lvert \mathrm{d} r \rvert$, $x$ shrinks a little and noise of variance $\lvert \mathrm{d} r \rvert$ is added. With a Wiener process $w$, whose increments are this noise, that is the *forward* {term}`SDE`
 #
 # $$
 # \mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w , \qquad \text{so that} \quad x_r \sim \mathcal{N}\big( e^{r / 2} x_0,\; (1 - e^{r})\, I \big) ,
@@ -503,7 +536,7 @@ Slider(
 # The equation is linear, so $x_r$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \lvert \mathrm{d} r \rvert$ and its variance $\mathrm{d} W = (1 - W)\, \lvert \mathrm{d} r \rvert$, from $m = x_0$ and $W = 0$. $\square$
 # :::
 #
-# The cell follows mean and variance through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and 4000 steps; twice the second result less the first has nearly no error of the step size left. The check rejects a drift of the whole $x$ and one of half the noise.
+# The cell follows mean and variance through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and with 4000 steps. Twice the second result less the first has nearly no error of the step size left. The check rejects a drift of the whole $x$ and one of half the noise.
 
 
 # %%
@@ -527,21 +560,21 @@ wrong["half of the noise"] = limit(forward_moments, noise_var=0.5)
 verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# **Back again.** Now let $r$ rise, from noise to the data, and write $q_r$ for the distribution of $x_t$ at $\log \bar\alpha_t = r$. For every $\eta \ge 0$, points that begin as $q_r$ at some low $r$ and move by
+# **Back to the data.** Can this be reversed? Let $r$ rise, from noise to the data, and write $q_r$ for the distribution of $x_t$ at $\log \bar\alpha_t = r$. For every $\eta \ge 0$, points that begin with the distribution $q_r$ at some low $r$ and move by
 #
 # $$
 # \mathrm{d} x = \Big( \frac12 x + \frac{1 + \eta^2}{2}\, \nabla \log q_r(x) \Big)\, \mathrm{d} r + \eta\, \mathrm{d} w
 # $$ (eq-reverse-sde)
 #
-# have the distribution $q_r$ at all later $r$, up to the data. For $\eta = 1$ this is the *reverse-time diffusion* of {cite:t}`anderson1982`, on which {cite:t}`song2021sde` built score-based models; its discrete steps are those of the DDPM. For $\eta = 0$ nothing is random. The parameter is that of DDIM: how much of the noise is fresh. The two panels of {numref}`fig-two-rides` are $\eta = 0$ and $\eta = 1$.
+# have the distribution $q_r$ at all later $r$, up to the data. For $\eta = 1$ this is the *reverse-time diffusion* of {cite:t}`anderson1982`, on which {cite:t}`song2021sde` built score-based models; its discrete steps are those of the DDPM. For $\eta = 0$ nothing is random. As in DDIM, $\eta$ says how much of the noise is fresh. The two panels of {numref}`fig-two-rides` are $\eta = 0$ and $\eta = 1$.
 #
 # :::{dropdown} Proof
 # A density $p$ that moves with drift $f$ and noise of variance $\eta^2 \mathrm{d} r$ obeys the Fokker-Planck equation $\partial_r p = - \nabla \cdot (p f) + \frac{\eta^2}{2} \Delta p$. Of {eq}`eq-forward-sde`, whose clock falls, it says $- \partial_r q = \frac12 \nabla \cdot (q x) + \frac12 \Delta q$. Insert the drift of {eq}`eq-reverse-sde` at $p = q$: since $q\, \nabla \log q = \nabla q$, it gives $\partial_r q = - \frac12 \nabla \cdot (q x) - \frac{1 + \eta^2}{2} \Delta q + \frac{\eta^2}{2} \Delta q$, which is the same. $\square$
 # :::
 #
-# Beyond $\eta = 0$ there are a drift $\frac{\eta^2}{2} \nabla \log q$ and noise of variance $\eta^2 \mathrm{d} r$: Langevin dynamics {eq}`def-langevin`, which leaves $q_r$ as it is. So any amount of it may be mixed in.
+# Why can $\eta$ be anything? Compared with $\eta = 0$ there are an additional drift $\frac{\eta^2}{2} \nabla \log q$ and noise of variance $\eta^2 \mathrm{d} r$. Together these are Langevin dynamics {eq}`def-langevin`, which leaves $q_r$ as it is. So any amount of it may be mixed in.
 #
-# For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. The cell starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data. The check compares the limit with the variance of the data, for three $\eta$, and rejects the noise without its share of the score, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
+# For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. The cell starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data. The check compares the limit with the variance of the data, for three $\eta$. It rejects the noise without its share of the score, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
 
 # %%
 lam = torch.tensor([0.25, 4.0]).double()
@@ -558,6 +591,7 @@ def variance_at_data(steps, of_score, noise_var):
     return W
 
 
+# %%
 def at_the_data(share_of, noise_of):
     """The variances without error of the step size, for three eta."""
     return torch.stack(
@@ -583,7 +617,7 @@ found, rule = at_the_data(squared, squared), exact.within(5e-4)
 verify("eq-reverse-sde", found, lam.expand(3, 2), rule, rejects=wrong)
 
 # %% [markdown]
-# **Predictor and corrector** ({term}`predictor-corrector method`, {cite:t}`song2021sde`). Finite steps of {eq}`eq-reverse-sde` leave $q_r$ a little. Langevin steps at the level that was reached lead back to it. So alternate: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
+# **Predictor and corrector** ({term}`predictor-corrector method`, {cite:t}`song2021sde`). After finite steps of {eq}`eq-reverse-sde` the points follow $q_r$ only approximately. Langevin steps at the level that was reached bring them closer to it. So the method alternates: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
 
 
 # %%
@@ -602,7 +636,7 @@ def predict_and_correct(x, num, correct=False, eta=1.0):
 
 
 # %% [markdown]
-# The table has 4000 points of the lopsided ring with its exact score, judged as above: 20 steps without and with correction, and 40 without, as many calls as 20 with.
+# The table has 4000 points of the ring with unequal weights and its exact score, measured as above: 20 steps without and with correction, and 40 without, which take as many calls of the score as 20 with it.
 
 # %%
 walkers, drawn, by_calls = torch.randn(4000, 2).double(), {}, {}
@@ -616,7 +650,7 @@ for name, num, correct in (
     by_calls[name] = wrong, outliers, width = ring_report(drawn[name])
     print(f"{name:14} wrong {wrong:5.1%}, outliers {outliers:5.1%}, variance {width:4.2f}")
 
-# %% mystnb={"image": {"alt": "Three panels with eight clusters of points on a ring, dense at the right. With twenty steps the clusters are wide and fuzzy, with twenty corrected steps small and round, with forty steps in between."}, "figure": {"caption": "The lopsided ring by the reverse SDE in few steps, without and with correction.", "name": "fig-corrector"}}
+# %% mystnb={"image": {"alt": "Three panels with eight clusters of points on a ring, dense at the right. With twenty steps the clusters are wide and fuzzy, with twenty corrected steps small and round, with forty steps in between."}, "figure": {"caption": "The ring with unequal weights by the reverse SDE in few steps. The corrector makes the clusters round and narrow.", "name": "fig-corrector"}}
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, drawn.items(), strict=True):
     _ = plots.scatter(
@@ -625,7 +659,7 @@ for panel, (name, points) in zip(panels, drawn.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-corrector` the corrector has rounded the clusters.
+# In {numref}`fig-corrector` the corrector has made the clusters round. The numbers above say more:
 
 # %% tags=["nbval-check-output"]
 plain, corrected, twice = by_calls.values()
@@ -635,7 +669,7 @@ print("nearer to 1 than with as many calls of the predictor:", corrected[2] < tw
 print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0.01)
 
 # %% [markdown]
-# The corrector repairs the detail, and for that it is worth its calls. What was decided at high noise it cannot decide again at low noise, as the third row of {numref}`fig-langevin-digits` showed; there more steps of the predictor help as much.
+# So the corrector repairs the detail, better than as many calls of the predictor. It cannot change at low noise what was decided at high noise, as in the third row of {numref}`fig-langevin-digits`; for the shares of the modes more steps of the predictor help as much.
 #
 # **What you can say now.** Adding noise is an SDE; the score reverses it, with any amount $\eta$ of fresh noise. A Langevin step corrects a step of the SDE.
 
@@ -643,19 +677,19 @@ print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0
 # (sec-probability-flow)=
 # ## The flow and its likelihood
 #
-# With $\eta = 0$ the equation is ordinary, the {term}`probability-flow ODE` {cite:p}`song2021sde`:
+# The case $\eta = 0$ deserves a section of its own, because an equation without noise is a map. It is an ordinary differential equation, the {term}`probability-flow ODE` {cite:p}`song2021sde`:
 #
 # $$
 # \frac{\mathrm{d} x}{\mathrm{d} r} = \frac12 \big( x + \nabla \log q_r(x) \big) .
 # $$ (def-probability-flow)
 #
-# **DDIM follows it.** Divide by the scale, and measure noise by $\sigma_r = \sqrt{(1 - \bar\alpha) / \bar\alpha} = \mathrm{SNR}^{-1/2}$, the noise per unit of image. In these coordinates a step of DDIM is a straight one,
+# **DDIM follows it.** Divide $x_t$ by its scale $\sqrt{\bar\alpha_t}$, and measure noise by $\sigma_r = \sqrt{(1 - \bar\alpha) / \bar\alpha} = \mathrm{SNR}^{-1/2}$, the noise per unit of image. In these coordinates a step of DDIM is a straight line,
 #
 # $$
 # \frac{x_{t-1}}{\sqrt{\bar\alpha_{t-1}}} = \frac{x_t}{\sqrt{\bar\alpha_t}} + \big( \mathrm{SNR}_{t-1}^{-1/2} - \mathrm{SNR}_t^{-1/2} \big)\; \hat\varepsilon ,
 # $$ (eq-ddim-euler)
 #
-# that is, a step of Euler's method for $\mathrm{d}(x / \sqrt{\bar\alpha}) = \varepsilon^*\, \mathrm{d} \sigma_r$. By {eq}`eq-noise-is-score` and the chain rule this is {eq}`def-probability-flow`. The cell checks the step of `ddim_sample` on the ride without noise in {numref}`fig-two-rides`. The check rejects a step in the logarithm of the noise, and one with the noise that is predicted where the step arrives.
+# which is a step of Euler's method for $\mathrm{d}(x / \sqrt{\bar\alpha}) = \varepsilon^*\, \mathrm{d} \sigma_r$. By {eq}`eq-noise-is-score` and the chain rule this equation is {eq}`def-probability-flow`. The cell checks a step of `ddim_sample` in the left panel of {numref}`fig-two-rides`. The check rejects a step in the logarithm of the noise, and one with the noise that is predicted at the end of the step.
 
 # %%
 film, now = rides["no noise"], last_55
@@ -677,13 +711,13 @@ wrong = {"in the logarithm": in_logs, "noise of the arrival": backwards}
 verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **The distributions agree.** The density of points that move with velocity $f$ obeys the continuity equation: along the path of a point, the log-density changes by minus the divergence of $f$. So $q_r$ is the distribution of the moving points if
+# **The distributions agree.** Why does the ODE have the right distribution at each $r$? The density of points that move with velocity $f$ obeys the continuity equation: along the path of a point, the log-density changes by minus the divergence of $f$. So $q_r$ is the distribution of the moving points if
 #
 # $$
 # \frac{\partial \log q_r}{\partial r} = - \nabla \cdot f - f \cdot \nabla \log q_r , \qquad f = \frac12 \big( x + \nabla \log q_r(x) \big) .
 # $$ (eq-continuity)
 #
-# That is the case $\eta = 0$ of the proof above, divided by $q$. The cell computes all derivatives by automatic differentiation, for the mixture of three Gaussians. The check rejects the velocity with the whole score and half of $x$.
+# This is the case $\eta = 0$ of the proof of {eq}`eq-reverse-sde`, divided by $q$. The cell computes all derivatives by automatic differentiation, for the mixture of three Gaussians. The check rejects the velocity with the whole score and half of $x$.
 
 # %%
 x = torch.randn(8, 2).double().requires_grad_()
@@ -707,13 +741,13 @@ rule = exact.within(1e-8)
 verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 
 # %% [markdown]
-# **An exact likelihood.** A map has a change of volume. So the flow gives what no sampler with noise gives: the density of each $x$, as that of the noise where it arrives, plus the integral of the divergence on the way,
+# **An exact likelihood.** A map changes volumes, and the change of volume is known. So the flow gives what no sampler with noise gives: the density of each $x$. It is the density of the noise at the place where $x$ arrives, plus the integral of the divergence on the way,
 #
 # $$
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot f\; \mathrm{d} r , \qquad r_1 \to - \infty .
 # $$ (eq-flow-likelihood)
 #
-# The cell takes twenty points of the lopsided ring and beside it, moves them to $r_1 = -20$, and compares with the density in closed form. The tolerance is a thousandth of a nat per dimension. The check rejects the answer without the integral, and the integral with the other sign.
+# The cell takes twenty points on and near the ring with unequal weights, moves them to $r_1 = -20$, and compares with the density in closed form. The tolerance is a thousandth of a nat per dimension. The check rejects the answer without the integral, and the integral with the other sign.
 
 # %%
 _ = torch.manual_seed(0)
@@ -728,9 +762,9 @@ rule = exact.within(1e-3).on_scale(2.0)  # two dimensions
 verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
 
 # %% [markdown]
-# With a learned score it is the exact likelihood of the model whose samples the flow draws, which is not that of the bound.
+# With a learned score this is the exact likelihood of the model that the flow samples. It is not the likelihood that the ELBO bounds, since that belongs to the chain with noise.
 #
-# The slider moves 1500 points from noise to the lopsided ring. Their color is the mode where they end; the colors are there from the start, in sectors, because the flow is a map. Heavy modes own more of the noise.
+# The slider moves 1500 points from noise to the ring. Their color is the mode in which they end. The colors form sectors from the start, because the flow is a map, and heavier modes have larger sectors of the noise.
 
 
 # %%
@@ -755,7 +789,7 @@ Slider(
 )
 
 # %% [markdown]
-# **What you can say now.** DDIM is Euler's method for an ODE with the marginals of the diffusion, and this ODE has an exact likelihood.
+# **What you can say now.** DDIM is Euler's method for an ODE that has the marginals of the diffusion and an exact likelihood.
 #
 # *Sources: E09.*
 
@@ -763,13 +797,13 @@ Slider(
 # (sec-flow-matching)=
 # ## Flow matching
 #
-# **Flow matching** {cite:p}`lipman2023` is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and take the mean velocity of those that pass through a place:
+# **Flow matching** {cite:p}`lipman2023` trains a network for a velocity, and needs neither a schedule nor a score. We will see that it is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and take the mean velocity of those that pass through a place:
 #
 # $$
 # \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} .
 # $$ (eq-flow-velocity)
 #
-# The same denoiser determines it. And $x_u$ is an $x_t$ with another scale, $x_u = c\, x_t$ in distribution, with $c = \sqrt{(1 - u)^2 + u^2}$ and $\bar\alpha_t = (1 - u)^2 / c^2$. A point of the probability flow, times $c$, moves with exactly this velocity:
+# So the denoiser determines this velocity, too. And $x_u$ is an $x_t$ with another scale: $x_u = c\, x_t$ in distribution, with $c = \sqrt{(1 - u)^2 + u^2}$ and $\bar\alpha_t = (1 - u)^2 / c^2$. Take a point of the probability flow and multiply it by $c$; it moves with exactly this velocity:
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
@@ -779,7 +813,7 @@ Slider(
 # For the first, $\varepsilon = (x_u - (1 - u)\, x) / u$, so $\varepsilon - x = (x_u - x) / u$. For the second, put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, y$ with $y = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} y = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- y + (1 - u)\, \varepsilon^* / (1 - u)^2 = - y + \varepsilon^* / (1 - u)$, and with $y = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
 # :::
 #
-# The first equation is checked by simulation. A conditional mean leaves a difference whose product with *every* function of $x_u$ has the mean zero. The cell takes seven functions: 1, the two coordinates, their sines, and the two components of the velocity. The check rejects a velocity divided by $1 - u$, and one that is turned a little.
+# The first equation is checked by simulation. If the velocity is a conditional mean, what it leaves of $\varepsilon - x$ has the mean zero after multiplication with *any* function of $x_u$. The cell takes seven functions: 1, the two coordinates, their sines, and the two components of the velocity. The check rejects a velocity divided by $1 - u$, and one that is turned a little.
 
 # %%
 _ = torch.manual_seed(0)
@@ -806,7 +840,7 @@ wrong = {name: products(v).mean(0) for name, v in others.items()}
 verify("eq-flow-velocity", products(velocity), torch.zeros(14).double(), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# For {eq}`eq-flow-matching`, the left side is a difference quotient of the flow that the solver finds. The check rejects a flow that is not rescaled by $c$.
+# For {eq}`eq-flow-matching`, the cell computes the left side as a difference quotient of the flow that the solver finds. The check rejects a flow that is not rescaled by $c$.
 
 # %%
 u, du = torch.tensor(0.4).double(), 1e-4
@@ -824,7 +858,7 @@ wrong = {"not rescaled": (path[2] - path[0]) / (2 * du)}
 verify("eq-flow-matching", left, right, autograd.within(1e-5), rejects=wrong)
 
 # %% [markdown]
-# So noise, image, $v$, score and this velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity). What differs is the clock, and the weight of each error in the loss. A network can also be trained for the velocity directly, and the loop is short: regress $\varepsilon - x$ on $x_u$ and $u$, then follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
+# So noise, image, $v$, score and velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity). The methods differ in the clock, and in the weight that the loss gives to each error. A network can also be trained for the velocity directly, and the loop is short: regress $\varepsilon - x$ on $x_u$ and $u$, then follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
 
 # %% tags=["open"]
 _ = torch.manual_seed(0)
@@ -840,16 +874,17 @@ for step in range(1500):
     loss.backward()
     optimizer.step()
 
+# %%
 x_u = torch.randn(1500, 2)
 with torch.no_grad():
     for k in range(100, 0, -1):
         x_u = x_u - 0.01 * velocity_net(x_u, torch.full((1500,), 0.1 * k))
 
-# %% mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "1500 points by flow matching on the lopsided ring: a small network trained in seconds, a hundred Euler steps.", "name": "fig-flow-matching"}}
+# %% mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "1500 points by flow matching on the lopsided ring: a small network trained in seconds, a hundred Euler steps. Heavy modes are sharp, light ones smeared.", "name": "fig-flow-matching"}}
 plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box)
 
 # %% [markdown]
-# {numref}`fig-flow-matching` has the weights of the modes about right, with no schedule, no score and no noise on the way. Where data are few the modes are smeared, as with the small score model.
+# The weights of the modes in {numref}`fig-flow-matching` are about right, with no schedule, no score and no noise on the way. Modes with few data are smeared, as with the small score model.
 
 # %% tags=["nbval-check-output"]
 print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)[0] < 0.15)
@@ -863,15 +898,15 @@ print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)
 # (sec-design-choices)=
 # ## All choices at once
 #
-# {cite:t}`karras2022` took the models of this chapter apart into choices that can be made one by one. Their coordinates are those of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most.
+# A diffusion model has many parts that can be chosen. {cite:t}`karras2022` separated them into choices that can be made one by one, and this section follows them. Their coordinates are those of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most: what the network predicts, at which levels the sampler calls it, and how it steps from level to level.
 #
-# **The network.** Let a network $F$ not answer with the image or the noise, but with something in between, with weights that depend on $\sigma$. This is {term}`preconditioning`:
+# **The network.** Let a network $F$ predict neither the image nor the noise but a mixture of both, with weights that depend on $\sigma$. This is {term}`preconditioning`:
 #
 # $$
 # \hat{x}(\tilde{x}, \sigma) = c_{\mathrm{skip}}\, \tilde{x} + c_{\mathrm{out}}\, F\big( c_{\mathrm{in}}\, \tilde{x},\; \log \sigma \big) .
 # $$ (def-preconditioned)
 #
-# Two demands fix the weights, for data with mean 0 and variance $\sigma_{\mathrm{d}}^2$ in each dimension. The input of $F$ and what it has to answer shall have variance 1 at every $\sigma$. And $c_{\mathrm{out}}$, which multiplies each error of $F$, shall be as small as possible. Then
+# Two requirements fix the weights, for data with mean 0 and variance $\sigma_{\mathrm{d}}^2$ in each dimension. First, the input of $F$ and its target should have variance 1 at every $\sigma$, since networks are initialized for such values. Second, $c_{\mathrm{out}}$, which multiplies each error of $F$, should be as small as possible. Then
 #
 # $$
 # c_{\mathrm{in}} = \frac{1}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} , \qquad c_{\mathrm{skip}} = \frac{\sigma_{\mathrm{d}}^2}{\sigma_{\mathrm{d}}^2 + \sigma^2} , \qquad c_{\mathrm{out}} = \frac{\sigma\, \sigma_{\mathrm{d}}}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} .
@@ -881,7 +916,7 @@ print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)
 # The target of $F$ is $(x - c_{\mathrm{skip}}\, \tilde{x}) / c_{\mathrm{out}}$. Its variance is 1 if $c_{\mathrm{out}}^2 = (1 - c_{\mathrm{skip}})^2 \sigma_{\mathrm{d}}^2 + c_{\mathrm{skip}}^2 \sigma^2$. This is least where $x - c_{\mathrm{skip}}\, \tilde{x}$ is uncorrelated with $\tilde{x}$, at $c_{\mathrm{skip}} = \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$, and has the value $\sigma^2 \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$ there. $\square$
 # :::
 #
-# So $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. The cell draws data that are $\pm \sigma_{\mathrm{d}}$, at three levels of noise. The squares of the input and of the target must have the mean 1, and the target times the input the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The check rejects the weights of a network that answers with the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$), and those for $\sigma_{\mathrm{d}} = 1$.
+# So $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. The cell draws data that are $\pm \sigma_{\mathrm{d}}$, at three levels of noise. The squares of the input and of the target must have the mean 1. The target times the input must have the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The check rejects the weights of a network that predicts the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$), and those for $\sigma_{\mathrm{d}} = 1$.
 
 # %%
 _ = torch.manual_seed(0)
@@ -911,13 +946,13 @@ wrong = {name: values.mean(0) for name, values in wrong.items()}
 verify("eq-preconditioning", demands(c_skip, c_out, c_in), right, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# With $\sigma_{\mathrm{d}} = 1$ the weights are old acquaintances. $1 + \sigma^2 = 1 / \bar\alpha_t$, so $c_{\mathrm{in}}\, \tilde{x}$ is $x_t$, and
+# With $\sigma_{\mathrm{d}} = 1$ we have met these weights before. Since $1 + \sigma^2 = 1 / \bar\alpha_t$, the input $c_{\mathrm{in}}\, \tilde{x}$ is $x_t$, and
 #
 # $$
 # \hat{x} = \bar\alpha_t\, \tilde{x} + \sqrt{1 - \bar\alpha_t}\; F = \sqrt{\bar\alpha_t}\; x_t - \sqrt{1 - \bar\alpha_t}\; v , \qquad F = - v .
 # $$ (eq-preconditioned-v)
 #
-# A network that predicts $v$, as ours of the digits does since {ref}`chapter 10 <sec-why-v>`, is a preconditioned one. The cell compares with the translation of the companion, at five times. The check rejects $F = v$, and $c_{\mathrm{out}} = \sigma$.
+# So a network that predicts $v$, as ours of the digits does ({ref}`chapter 10 <sec-why-v>`), is a preconditioned one. The cell compares with the companion's formula for $v$, at five times. The check rejects $F = v$, and $c_{\mathrm{out}} = \sigma$.
 
 # %%
 v = torch.randn(5, 8, 2).double()
@@ -933,7 +968,7 @@ wrong = {"F = v": skipped + c_out * v, "c_out = sigma": skipped - sigma * v}
 verify("eq-preconditioned-v", by_v, skipped - c_out * v, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# What does it gain? Two perceptrons of one size learn the score of the lopsided ring for 20 levels up to $\sigma = 20$. The first is the model of above, $s_\theta = -F / \sigma$, whose network answers with the noise. The second is preconditioned, with the loss of $F$. Both see the same data.
+# What does preconditioning gain? Two perceptrons of one size learn the score of the ring with unequal weights for 20 levels up to $\sigma = 20$, from the same data. The first is the model of {ref}`above <sec-score-matching>`, $s_\theta = -F / \sigma$, whose network predicts the noise. The second is preconditioned and trained with the squared error of $F$.
 
 
 # %%
@@ -946,6 +981,7 @@ class Preconditioned(NoiseConditionalScore):
         return (x_hat - x) / sigma[:, None] ** 2
 
 
+# %%
 def loss_of_F(model, x):
     """Half the squared error of F at a random level."""
     sigma = model.sigmas[torch.randint(len(model.sigmas), (len(x),))].to(x)
@@ -965,7 +1001,7 @@ for name, kind, loss in (
     _ = train_score(networks[name], loss, 20)
 
 # %% [markdown]
-# The table has the error of $\hat{x}$, as the root of its mean square over 5000 points, against the exact posterior mean. For comparison, the data deviate from their mean by the number in the last line.
+# The table compares the $\hat{x}$ of both with the exact posterior mean: the root of the mean squared error over 5000 points. For comparison, its last line has the distance of the data from their mean (again the root of the mean square).
 
 # %%
 _ = torch.manual_seed(5)
@@ -996,17 +1032,17 @@ print(
 print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[3:].all()))
 
 # %% [markdown]
-# At $\sigma = 20$ the first network has to copy its input to three digits, and its error is as large as if it knew nothing of the data. This is the mistake that {ref}`chapter 10 <sec-why-v>` met at the end of time. The preconditioned network is nearly exact there, for free. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
+# At $\sigma = 20$ the first network would have to reproduce its input to three digits, and its error is as large as if it answered with a random data point, at a level where the best answer is nearly the mean. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
 #
-# **The steps of the sampler.** Where shall $S$ calls of the network look? Spread the levels evenly in $\sigma^{1 / \rho}$,
+# **The levels of the sampler.** At which levels should $S$ calls of the network be made? {cite:t}`karras2022` spread them evenly in $\sigma^{1 / \rho}$,
 #
 # $$
 # \sigma_i = \Big( \sigma_1^{1/\rho} + \frac{i - 1}{S - 1} \big( \sigma_S^{1/\rho} - \sigma_1^{1/\rho} \big) \Big)^{\rho} , \qquad i = 1, \dots, S .
 # $$ (def-rho-levels)
 #
-# With $\rho = 1$ they are even in $\sigma$, with $\rho \to \infty$ in its logarithm; {cite:t}`karras2022` take $\rho = 7$. Then from $\sigma_S$ to 0.
+# With $\rho = 1$ the levels are even in $\sigma$, with $\rho \to \infty$ in its logarithm; $\rho = 7$ is the choice of the paper. A last step goes from $\sigma_S$ to 0.
 #
-# **The solver.** An Euler step goes with the predicted noise at its beginning. *Heun's method* calls the network at the arrival too, goes back, and takes the step with the mean of both. The cell starts 1000 points at $\sigma_1 = 50$ and compares where they arrive with where the ODE leads them.
+# **The solver.** An Euler step uses the noise that is predicted at its beginning. *Heun's method* also calls the network at the end of that step, and takes the step once more with the mean of both predictions. The cell starts 1000 points at $\sigma_1 = 50$ and measures how far they arrive from where the ODE leads them.
 
 
 # %%
@@ -1027,6 +1063,7 @@ def solve(x, num, rho, heun=False):
     return x
 
 
+# %%
 _ = torch.manual_seed(0)
 x_T, scale = torch.randn(1000, 2).double(), 2501**0.5
 ends = probability_flow(ring_score, x_T, [-math.log(2501), -1e-9], 1e-6, 1e-6)[-1]
@@ -1034,22 +1071,31 @@ calls, off_by = (11, 21, 41, 81), {}
 for name, rho, heun in (("Euler, 3", 3, False), ("Euler, 7", 7, False), ("Heun, 7", 7, True)):
     reached = [solve(scale * x_T, (n + 1) // 2 if heun else n, rho, heun) for n in calls]
     off_by[name] = [(x - ends).norm(dim=1).median().item() for x in reached]
+before = math.log1p(0.03**2)  # the exact flow as far as 0.03, and the last step
+x = math.exp(before / 2) * probability_flow(ring_score, x_T, [-math.log(2501), -before])[-1]
+x = x - 0.03 * noise_in(x, torch.tensor(0.03).double())
+last_step = (x - ends).norm(dim=1).median().item()
 
-# %% mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$.", "name": "fig-solvers"}}
+# %% mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$. With enough calls Heun's method is far ahead.", "name": "fig-solvers"}}
 lines = {name: (calls, errors) for name, errors in off_by.items()}
 plots.curves(lines, x_label="calls", y_label="median distance", log_x=True, log_y=True)
 
 # %% [markdown]
-# Twice the calls halve the error of Euler's method and divide that of Heun's by four or more, once the steps are short enough; {numref}`fig-solvers` says where that begins, for these data about twenty calls. DPM-Solver++ {eq}`eq-second-order` is of second order as well and takes the second slope from the step before, without a second call.
+# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first, and from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left of it is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. DPM-Solver++ {eq}`eq-second-order` is of second order as well. It takes the second slope from the step before, so that it needs no second call.
 
 # %% tags=["nbval-check-output"]
 euler_3, euler_7, heun_7 = (torch.tensor(errors) for errors in off_by.values())
 print("rho = 7 is closer than rho = 3, at each length:", bool((euler_7 < euler_3).all()))
 print("11 calls: Euler is closer than Heun:", bool(euler_7[0] < heun_7[0]))
+print(
+    "Euler, twice the calls: less than 0.6 of it:", bool((euler_7[1:] < 0.6 * euler_7[:-1]).all())
+)
+print("Heun, 41 calls: less than a quarter of 21 calls:", bool(heun_7[2] < heun_7[1] / 4))
 print("41 calls: Heun is closer, at least twice:", bool(heun_7[2] < euler_7[2] / 2))
+print("81 calls: its error is that of the last step:", bool(abs(heun_7[3] / last_step - 1) < 0.2))
 
 # %% [markdown]
-# **The table of choices.** What {cite:t}`karras2022` order, beside what this book takes:
+# **The table of choices.** The choices of {cite:t}`karras2022` beside those of this book:
 #
 # | choice | in the DDPM of chapters 10 and 11 | in {cite:t}`karras2022` |
 # |---|---|---|
@@ -1062,15 +1108,15 @@ print("41 calls: Heun is closer, at least twice:", bool(heun_7[2] < euler_7[2] /
 # | solver | DDIM, which is Euler {eq}`eq-ddim-euler`, or DPM-Solver++ | Heun |
 # | fresh noise | $\eta$ {eq}`eq-reverse-sde` | "churn": add noise, then step further down |
 #
-# The columns are two rows of choices, not two theories; each entry of one can be put into the other.
+# Each entry of one column can be combined with the other column: these are choices and not two theories.
 #
-# **What you can say now.** Preconditioning gives a network an input and a target of variance 1 at all noise levels, and $v$ is a case of it. Levels, solver and fresh noise are chosen after training.
+# **What you can say now.** Preconditioning gives a network an input and a target of variance 1 at all noise levels, and predicting $v$ is a case of it. Levels, solver and fresh noise are chosen after training.
 
 # %% [markdown]
 # (sec-score-wrong)=
 # ## What goes wrong
 #
-# **The score without its factor.** With $-\varepsilon_\theta$ in the place of the score, as the slides have it (E11), a step uphill is too short by the factor $\sqrt{1 - \bar\alpha_t}$. Langevin dynamics at a level $t$ then samples $q(x_t)$ to the power of that factor. At $t = 100$ of the thousand the factor is 0.32, and for Gaussian data the variance comes out three times too large:
+# **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score, as in the slides (E11), each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$. Langevin dynamics at a level $t$ then samples $q(x_t)$ to the power of that factor. At $t = 100$ of the thousand the factor is 0.32, and for Gaussian data the variance comes out three times too large:
 
 # %%
 t, h = 100, 0.05
@@ -1083,7 +1129,7 @@ print("variance between 2.7 and 3.6 times the right one:", bool(2.7 * V < x.var(
 print(f"the factor: {factor:.2f}")
 
 # %% [markdown]
-# **One step size for all levels.** In {prf:ref}`alg-annealed-langevin` the step shrinks with $\sigma_i^2$. A step that moves well at $\sigma_1$ explodes at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and one that is right at $\sigma_L$ crawls at $\sigma_1$. With the levels of the ring, and the tenth of $\sigma_i^2$ as a step:
+# **One step size for all levels.** In {prf:ref}`alg-annealed-langevin` the step shrinks with $\sigma_i^2$. With one size for all levels, a step that works at $\sigma_1$ diverges at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and a step that works at $\sigma_L$ hardly moves a point at $\sigma_1$. The numbers for the levels of the ring, and a tenth of $\sigma_i^2$ as a step:
 
 # %% tags=["nbval-check-output"]
 high, low = float(levels[0]), float(levels[-1])
@@ -1093,7 +1139,7 @@ print(
 )
 
 # %% [markdown]
-# **An ODE from the wrong noise.** The flow carries whatever it is given. Started from noise of the standard deviation 1.2 in the place of 1, the ODE keeps the points in other proportions and at places where no data are; the SDE forgets the mistake, as {ref}`a push <sec-feedback>`:
+# **An ODE from the wrong noise.** The ODE carries an error of its start to the end. Started from noise of standard deviation 1.2 in place of 1, it gives the modes other shares and puts points where no data are. The SDE forgets the mistake, as it forgets {ref}`a push <sec-feedback>`:
 
 # %%
 _ = torch.manual_seed(0)
@@ -1139,7 +1185,7 @@ exercises.check_diffusion_score(diffusion_score)
 # :label: ex-two-noises-solution
 # :class: dropdown
 # ```
-# $x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma^2 = (1 - \bar\alpha_t) / \bar\alpha_t$. The gradient by $x_t$ is that by $x_t / \sqrt{\bar\alpha_t}$, over $\sqrt{\bar\alpha_t}$.
+# $x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma^2 = (1 - \bar\alpha_t) / \bar\alpha_t$. By the chain rule the gradient with respect to $x_t$ is that with respect to $x_t / \sqrt{\bar\alpha_t}$, divided by $\sqrt{\bar\alpha_t}$.
 
 
 # %% tags=["nbval-check-output"]
@@ -1158,7 +1204,7 @@ exercises.check_diffusion_score(diffusion_score)
 # ```{exercise-start} A step small enough
 # :label: ex-small-step
 # ```
-# The finest detail of some data is Gaussian with standard deviation 0.1. Its variance in Langevin dynamics shall be too large by at most one percent. What is the largest step size $h$?
+# The finest detail of some data is Gaussian with standard deviation 0.1. Langevin dynamics should make its variance too large by at most one percent. What is the largest step size $h$?
 
 # %% tags=["nbval-check-output"]
 answer = ...
@@ -1185,7 +1231,7 @@ exercises.check_small_step(4 * 0.1**2 * (1 - 1 / 1.01))
 # ```{exercise-start} The drift on the way back
 # :label: ex-reverse-drift
 # ```
-# A particle is at `x`, where the score is `score`. It goes towards the data by the SDE with the share `eta` of fresh noise. Write its drift, per unit of $r = \log \bar\alpha$.
+# A particle is at `x`, where the score is `score`. It moves towards the data by {eq}`eq-reverse-sde`, with the parameter `eta`. Write its drift, per unit of $r = \log \bar\alpha$.
 
 
 # %% tags=["nbval-check-output"]
@@ -1294,11 +1340,11 @@ exercises.check_preconditioned_estimate(preconditioned_estimate)
 # (sec-score-summary)=
 # ## Summary
 #
-# - The best estimate of the noise is the score, times $- \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Regression on noise learns it {eq}`eq-denoising-score-matching`.
+# - The best prediction of the noise is the score times $- \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Regression on noise learns the score {eq}`eq-denoising-score-matching`.
 # - Langevin dynamics samples with a score alone, with an error of order $h$ {eq}`eq-langevin-bias`. It needs all levels of noise: the high ones decide the mode, the low ones the detail.
 # - Noise is added by an SDE {eq}`eq-forward-sde` and removed by another, with any amount of fresh noise {eq}`eq-reverse-sde`. Langevin steps correct the steps of the SDE.
 # - Without fresh noise it is an ODE, which DDIM follows by Euler's method {eq}`eq-ddim-euler`. It has the marginals of the diffusion {eq}`eq-continuity` and an exact likelihood {eq}`eq-flow-likelihood`; flow matching is the same in other coordinates {eq}`eq-flow-matching`.
-# - Preconditioning fixes what the network has to answer {eq}`eq-preconditioning`; a network that predicts $v$ has it {eq}`eq-preconditioned-v`. Levels, solver and fresh noise of a sampler can be chosen after training.
+# - Preconditioning fixes what the network has to predict {eq}`eq-preconditioning`; a network that predicts $v$ has it {eq}`eq-preconditioned-v`. Levels, solver and fresh noise of a sampler can be chosen after training.
 #
 # **What the sources say, and where they need care.** The slides' score lacks a factor (E11). Their annealed Langevin dynamics is right, with letters that mean other things elsewhere, and with an error of order $h$ that they do not mention.
 #

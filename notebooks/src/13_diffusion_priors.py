@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion priors
 #
-# A sampler that draws any digit is a toy. Useful requests have a condition: a seven; a digit whose upper half is known; a sharp image for a blurred one. None needs a model of its own. Below, one network and the same eight noise images serve three requests. A fourth row comes from 16 latent dimensions per image, and from a network that needs far less than a hundredth of the work.
+# A model that draws any digit is of little use. Useful requests have a condition: a seven; a digit whose upper half is known; the sharp image behind a blurred one. They do not need a model each. This chapter shows how one diffusion model serves them all, as a *prior*. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -30,6 +30,7 @@ from companion.guidance import classifier_free_loss, guided, posterior_denoiser
 from companion.metrics import frechet_distance, jackknife, proportion
 from companion.page import plots
 from companion.page.exercises import diffusion_priors as exercises
+from companion.page.live import watch
 from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import exact, monte_carlo, quadrature, variance, verify
@@ -45,6 +46,7 @@ from companion.samplers import (
 )
 from companion.schedule import (
     add_noise,
+    cosine_schedule,
     linear_schedule,
     noise_from_x_0,
     score_from_x_0,
@@ -62,9 +64,10 @@ from companion.zoo.yardstick import (
     reference,
     refused,
 )
+from companion.zoo.yourself import cost, train_it, use
 
 # %% [markdown]
-# The cell loads the class-conditional diffusion model of digits, the unconditional one of chapter 10, a VAE with a diffusion model of its codes, and the classifier of chapter 10, which is used for measuring.
+# The cell loads the class-conditional diffusion model of digits, the unconditional one of chapter 10, and a VAE with a diffusion model of its codes. The classifier of chapter 10 is used to measure.
 
 # %%
 _ = torch.manual_seed(0)
@@ -72,7 +75,7 @@ train, test = data.load("mnist", "train"), data.load("mnist", "test")
 class_model, latent = pretrained("ddpm-mnist-classes"), pretrained("ldm-mnist")
 denoiser, unconditional = class_model.denoiser, pretrained("ddpm-mnist").denoiser
 classifier, vae = pretrained("classifier-mnist"), digit_encoder()
-schedule = linear_schedule(1000)
+schedule = digit_schedule = linear_schedule(1000)
 
 
 def end(film):
@@ -82,7 +85,7 @@ def end(film):
 
 
 # %% [markdown]
-# The upper half in the third row is that of a test digit.
+# Next we build one denoiser for each request, by functions that this chapter explains. The upper half in the third row is that of a test digit.
 
 # %%
 noise_images, given = torch.randn(8, 1, 28, 28), to_symmetric(test.images[[9]])
@@ -93,22 +96,22 @@ y = (given.flatten(1) @ rows_of_I.T).expand(8, -1)
 requests = {
     "anything": denoiser,
     "a seven": guided(denoiser, torch.full((8,), 7), 3.0),
-    "this upper half": posterior_denoiser(denoiser, schedule, rows_of_I, y, 0.02, cov),
+    "this upper half": posterior_denoiser(denoiser, digit_schedule, rows_of_I, y, 0.02, cov),
 }
-short = schedule.evenly(20)
-drawn = {name: end(ddpm_sample(hat, short, noise_images)) for name, hat in requests.items()}
-z = end(ddpm_sample(latent.denoiser, schedule.evenly(50), torch.randn(8, 16)))
+twenty = digit_schedule.evenly(20)
+drawn = {name: end(ddpm_sample(hat, twenty, noise_images)) for name, hat in requests.items()}
+z = end(ddpm_sample(latent.denoiser, latent.schedule.evenly(50), torch.randn(8, 16)))
 
-# %% mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. The first three rows start from the same eight noise images.", "name": "fig-four-wishes"}}
+# %% mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. The first three rows have the same network and the same eight noise images and differ in the denoiser that is made of its outputs.", "name": "fig-four-wishes"}}
 rows = {name: to_unit(x) for name, x in drawn.items()}
 plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 
 # %% [markdown]
-# The first three rows of {numref}`fig-four-wishes` share the sampler and every weight of the network. What changes is the *denoiser* that the sampler is given, a function of $x_t$ and $t$ that is computed from the network's outputs. That is the one idea of this chapter:
+# The first three rows of {numref}`fig-four-wishes` share the sampler and all weights of the network. What changes is the *denoiser* that the sampler is given, a function of $x_t$ and $t$ that is computed from the network's outputs. That is the one idea of this chapter:
 #
 # > To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and it draws from $p(x \mid \text{condition})$, as accurately as it draws from $p(x)$ without one.
 #
-# In the second row the condition is *exaggerated*, and {ref}`what is sampled then <sec-no-known-law>` is a question of its own.
+# (In the second row the condition has more weight than Bayes' rule gives it. What is sampled then is the question of {ref}`a later section <sec-no-known-law>`.)
 
 # %% [markdown]
 # (sec-bayes-score)=
@@ -130,9 +133,9 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 # Given $x$ the noise does not depend on $y$, so Tweedie's formula holds for the data distribution $p(x \mid y)$ as it does for $p(x)$. Subtract the two formulas; by {eq}`eq-bayes-score` the difference of the scores is $\nabla \log q(y \mid x_t)$. $\square$
 # :::
 #
-# The prior and the condition are now two separate terms. The first is a network that was trained without $y$. The second asks a question about noisy images: *how likely is $y$, given $x_t$?*
+# So prior and condition are two separate terms. The first is a network that was trained without $y$. The second is about noisy images: *how likely is $y$, given $x_t$?*
 #
-# For a ring of eight Gaussian components every term is known exactly. Let $y$ be the quarter of the ring that a point comes from, two components each.
+# On the ring of eight Gaussian components every term is known exactly, so that both equations can be checked. Let $y$ be the quarter of the ring that a point comes from, two neighboring components each.
 
 # %%
 s = linear_schedule(100, 1e-3, 0.2)
@@ -152,7 +155,7 @@ def log_quarter(x_t, t):
 
 
 # %% [markdown]
-# The cell computes both equations at fifty points and three times. The left sides use the two components of the quarter alone, in closed form. The right sides use all eight, and the gradient of the class probability by automatic differentiation. The checks reject a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
+# The cell computes both at fifty points and three times. The left sides use the two components of the quarter alone, in closed form. The right sides use all eight, and the gradient of the class probability by automatic differentiation. The checks reject a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -180,7 +183,7 @@ wrong = {"classifier of clean points": clean, "factor of the noise": misplaced}
 verify("eq-conditional-denoiser", hats, right, rule, rejects=wrong)
 
 # %% [markdown]
-# **Classifier guidance** uses {eq}`eq-conditional-denoiser` as it stands {cite:p}`dhariwal2021`: train a classifier on *noisy* images of all times, and add the gradient of its log-probability to the output of an unconditional diffusion model. The next cell uses the exact classifier of the ring, and a shortcut: the classifier of clean points, asked about noisy ones.
+# **Classifier guidance** uses {eq}`eq-conditional-denoiser` as it stands {cite:p}`dhariwal2021`: train a classifier on *noisy* images of all times, and add the gradient of its log-probability to the output of an unconditional model. The next cell does so with the exact classifier of the ring and, for comparison, with a tempting shortcut: the classifier of clean points, applied to noisy ones.
 
 
 # %%
@@ -201,7 +204,7 @@ ways = {"no condition": ring_hat, "exact": with_gradient(log_quarter)}
 ways["clean"] = with_gradient(lambda x, t: log_quarter(x, 0))
 ended = {name: end(ddpm_sample(hat, s, x_T)) for name, hat in ways.items()}
 
-# %% mystnb={"image": {"alt": "Three panels of points. First, no condition: eight round clusters on a ring. Second, exact classifier: only two neighboring clusters, at the right and the upper right. Third, classifier of clean points: nearly the same two clusters."}, "figure": {"caption": "The same denoiser: alone, with the gradient of the exact classifier of noisy points, and with that of the classifier of clean ones.", "name": "fig-classifier-guidance"}}
+# %% mystnb={"image": {"alt": "Three panels of points. First, no condition: eight round clusters on a ring. Second, exact classifier: only two neighboring clusters, at the right and the upper right. Third, classifier of clean points: nearly the same two clusters."}, "figure": {"caption": "The same denoiser: alone, with the gradient of the exact classifier of noisy points, and with that of the classifier of clean ones. The last two differ by less than the eye can see.", "name": "fig-classifier-guidance"}}
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, ended.items(), strict=True):
     names = {"x_label": f"$x_1$, {name}", "y_label": "$x_2$"}
@@ -210,7 +213,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-classifier-guidance` the last two panels look alike. Which share of the points lies within four standard deviations of the two right centers? How far is the mean of the points nearest to a center from that center? And how wide are the clusters, relative to the components? (Half of a round Gaussian in the plane lies within 1.18 standard deviations.)
+# The last two panels of {numref}`fig-classifier-guidance` look alike, so the cell measures: the share of the points within four standard deviations of the two right centers; the distance from each of these centers to the mean of the points nearest to it; and the width of the clusters relative to the components. (Half of a round Gaussian in the plane lies within 1.18 standard deviations.)
 
 # %%
 inside, shift, width = {}, {}, {}
@@ -232,29 +235,29 @@ both = max(width["no condition"], width["exact"])
 print("narrower than the components, with and without:", bool(both < 0.97))
 
 # %% [markdown]
-# With the exact classifier the points are where they belong. The clusters are somewhat narrow, but so are those without a condition: that is the sampler's doing ({ref}`chapter 11 <sec-variance-recursion>`). The shortcut pushes them away from the rest of the ring by about a third of a standard deviation.
+# With the exact classifier the points are where they belong. The clusters are somewhat narrow, as they are without a condition, because the sampler loses variance ({ref}`chapter 11 <sec-variance-recursion>`). The shortcut pushes the points away from the rest of the ring, by about a third of a standard deviation.
 #
-# On the ring the shortcut is nearly harmless, because the classifier of clean points is smooth and exact even far from the data. A trained network is neither. Its gradient at a noisy image, which it never saw in training, is mostly noise. The next cell asks for sevens in this way, with the unconditional digit model and the gradient of a classifier that was trained on clean digits.
+# So on the ring the shortcut does little harm, because the classifier of clean points is smooth and exact even far from the data. A trained network is neither. Its gradient at a noisy image, a kind of input that it never saw in training, is mostly noise. The next cell asks for sevens in this way, with the unconditional digit model and a classifier that was trained on clean digits.
 
 
 # %%
 def by_clean_classifier(x_t, t, wanted=7):
     """The unconditional denoiser and the gradient of a classifier of clean digits."""
-    factor = (schedule.noise_var[t[0]] / schedule.alpha_bar[t[0]] ** 0.5).float()
+    alpha_bar = digit_schedule.alpha_bar[t[0]].float()
     pull = exact_score(lambda x: classifier(to_unit(x)).log_softmax(1)[:, wanted], x_t)
-    return unconditional(x_t, t) + factor * pull
+    return unconditional(x_t, t) + (1 - alpha_bar) / alpha_bar**0.5 * pull
 
 
 starts_24 = torch.randn(24, 1, 28, 28)
 sevens = guided(denoiser, torch.full((24,), 7), 1.0)
 asked = {"clean classifier": by_clean_classifier, "trained with labels": sevens}
-asked = {name: to_unit(end(ddpm_sample(hat, short, starts_24))) for name, hat in asked.items()}
+asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts_24))) for name, hat in asked.items()}
 
-# %% mystnb={"image": {"alt": "Two rows of eight images. First row: few sevens, and other digits or broken strokes. Second row: sevens."}, "figure": {"caption": "Asked for sevens: by the gradient of a classifier of clean digits, and by a network that was trained with labels.", "name": "fig-clean-classifier"}}
+# %% mystnb={"image": {"alt": "Two rows of eight images. First row: few sevens, and other digits or broken strokes. Second row: sevens."}, "figure": {"caption": "Asked for sevens: by the gradient of a classifier of clean digits, and by a network that was trained with labels. Most images of the first row are no sevens.", "name": "fig-clean-classifier"}}
 plots.image_rows({name: x[:8] for name, x in asked.items()}, tile=0.8)
 
 # %% [markdown]
-# {numref}`fig-clean-classifier` has the first eight of 24. For each row the cell prints how many the classifier itself calls a seven, and how many a second network does: the one with an eleventh class for images that are no digit, from chapter 10.
+# {numref}`fig-clean-classifier` has the first eight of 24. The cell prints how many of the 24 the classifier itself calls a seven, and how many a second network does, the one with an eleventh class for images that are no digit.
 
 # %%
 referee, sure_of, seen_as = pretrained("judge-mnist"), {}, {}
@@ -264,15 +267,15 @@ for name, x in asked.items():
     print(f"second network: {seen_as[name]:2}, no digit: {refused(x).value:.0%}")
 
 # %% [markdown]
-# The gradient of the clean classifier hardly steers the sampler, and the network that was trained with labels hardly ever misses.
+# The gradient of the clean classifier hardly steers the sampler; the network that was trained with labels nearly always draws a seven.
 #
-# **What you can say now.** A condition enters a diffusion model through one extra term in the denoiser: the gradient of $\log q(y \mid x_t)$. The classifier in it must know *noisy* images.
+# **What you can say now.** A condition enters a diffusion model as one more term in the denoiser, with the gradient of $\log q(y \mid x_t)$. A classifier that provides it has to be trained on *noisy* images.
 
 # %% [markdown]
 # (sec-classifier-free)=
 # ## Guidance without a classifier
 #
-# By {eq}`eq-conditional-denoiser` the gradient of the class probability *is* the difference of two denoisers, up to a factor. So no classifier is needed: let one network learn both denoisers {cite:p}`ho2022`.
+# Can we do without a classifier of noisy images? By {eq}`eq-conditional-denoiser` the gradient of the class probability *is* the difference of two denoisers, up to a factor. So it is enough to train one network that serves as both {cite:p}`ho2022`.
 #
 # :::{prf:algorithm} Training with and without the label
 # :label: alg-classifier-free
@@ -289,19 +292,19 @@ for name, x in asked.items():
 show(classifier_free_loss, docstring=False)
 
 # %% [markdown]
-# The labels reach the network as the time does: each has a learned vector, which is added to that of the time. Write $\hat{x}(x_t, y)$ for the conditional output and $\hat{x}(x_t)$ for the unconditional one. The *guided* denoiser is
+# Inside the network, each label has a learned vector, which is added to that of the time. Write $\hat{x}(x_t, y)$ for the conditional output and $\hat{x}(x_t)$ for the unconditional one. The *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) ,
 # $$ (def-guided)
 #
-# with the *guidance scale* $\kappa$. At 0 the label is ignored. At 1 it is {eq}`eq-conditional-denoiser`, the denoiser of the class. Above 1 the difference is exaggerated. With exact denoisers the score that belongs to it is
+# with the *guidance scale* $\kappa$. At 0 the label is ignored. At 1 it is {eq}`eq-conditional-denoiser`, the denoiser of the class. Above 1 the difference is exaggerated. With exact denoisers the score that belongs to $\hat{x}_\kappa$ is
 #
 # $$
 # \nabla \log q(x_t) + \kappa\, \nabla \log q(y \mid x_t) .
 # $$ (eq-guided-score)
 #
-# (Insert {eq}`eq-conditional-denoiser` into {eq}`def-guided` and translate by {eq}`eq-tweedie`.) The classifier is implicit: its gradient is known although nobody trained it. That holds for exact denoisers. Two *learned* ones differ by a vector field that need not be the gradient of anything {cite:p}`ho2022`. The next figure shows the two terms and their sum on the ring.
+# (Insert {eq}`eq-conditional-denoiser` into {eq}`def-guided` and translate by {eq}`eq-tweedie`.) So the network contains a classifier's gradient, although no classifier was trained. This holds for exact denoisers. Two *learned* ones differ by a vector field that need not be the gradient of anything {cite:p}`ho2022`. The next figure shows the two terms and their sum on the ring.
 
 # %% mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right. Third, the first plus three times the second: on the far side of the ring arrows cross it towards the upper right."}, "figure": {"caption": "Guidance as vectors, at $t = 10$: the score of all data, the gradient of the class probability, and the first plus three times the second. Arrows are scaled in each panel.", "name": "fig-guidance-vectors"}}
 noisy = noisy_mixture(ring, s.alpha_bar[10] ** 0.5, s.noise_var[10])
@@ -323,7 +326,7 @@ for (name, field), panel in zip(fields.items(), panels, strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-guidance-vectors` the second field pulls hardest where $x_t$ speaks against the class, and fades inside the quarter. The cell compares the score of the guided denoiser for $\kappa = 3$ with automatic differentiation of the two densities. The check rejects the reading of 3 as what is *added* to the denoiser of the class, and the score of the class alone.
+# In {numref}`fig-guidance-vectors` the second field is largest where $x_t$ is unlikely to belong to the class, and vanishes inside the quarter. The cell compares the score of the guided denoiser for $\kappa = 3$ with automatic differentiation of the two densities. The check rejects a scale that counts what is *added* to the denoiser of the class, and the score of the class alone.
 
 # %%
 _ = torch.manual_seed(0)
@@ -345,7 +348,7 @@ verify("eq-guided-score", left, free + 3 * pull, exact.within(1e-8), rejects=wro
 # e_\kappa = e + \kappa\, (e_y - e) = \kappa\, e_y + (1 - \kappa)\, e ,
 # $$ (eq-guided-languages)
 #
-# since each is an affine function of $\hat{x}$ whose coefficients depend on $x_t$ and $t$ only, and the weights $\kappa$ and $1 - \kappa$ add up to 1. {cite:t}`ho2022` write it for the noise, as $(1 + w)\, \varepsilon_y - w\, \varepsilon$. So their strength $w$ is $\kappa - 1$. The `guidance_scale` of the library diffusers is our $\kappa$; a "scale" that comes without a formula may be either. The cell takes 3 in both conventions, and rejects that they are the same.
+# since each is an affine function of $\hat{x}$ whose coefficients depend on $x_t$ and $t$ only, and the weights $\kappa$ and $1 - \kappa$ add up to 1. {cite:t}`ho2022` write $(1 + w)\, \varepsilon_y - w\, \varepsilon$ for the noise, so their strength $w$ is $\kappa - 1$. The `guidance_scale` of the library diffusers is our $\kappa$; a "scale" that comes without a formula may be either. The cell takes 3 in both conventions, and the check rejects that they are the same.
 
 # %%
 kappa, mixed = 3, any_class + 3 * (conditional - any_class)
@@ -369,9 +372,9 @@ show(guided, docstring=False)
 
 # %% [markdown]
 # (sec-no-known-law)=
-# ### Above 1, what is sampled?
+# ### What is sampled above scale 1?
 #
-# At each time, {eq}`eq-guided-score` is the score of the distribution proportional to $q(x_t)\, q(y \mid x_t)^\kappa$. It is tempting to conclude that samples follow the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. But a sampler needs the score of a distribution to which noise was added, and tilting does not commute with adding noise. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. The tilted distribution, proportional to $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$, is Gaussian with the variance
+# At each time, {eq}`eq-guided-score` is the score of the distribution proportional to $q(x_t)\, q(y \mid x_t)^\kappa$. It is tempting to conclude that samples follow the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. But a sampler needs the score of a distribution to which noise was added, and tilting and then adding noise is not the same as adding noise and then tilting. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. The tilted distribution, proportional to $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$, is Gaussian with the variance
 #
 # $$
 # \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} ,
@@ -394,7 +397,7 @@ show(guided, docstring=False)
 # The limit of DDPM is the reverse-time diffusion {eq}`eq-reverse-sde` with $\eta = 1$: it moves with $\mathrm{d} x = (x / 2 + \text{score})\, \mathrm{d} r$ and noise of variance $\mathrm{d} r$. So $\mathrm{d} W / \mathrm{d} r = (1 - 2 P)\, W + 1$, where $1 - 2 P = 2 \kappa\, \mathrm{d} \log V / \mathrm{d} r - 1$. Hence $\mathrm{d} (W \bar\alpha V^{- 2 \kappa}) / \mathrm{d} r = \bar\alpha V^{- 2 \kappa}$, and at the data $W = \lambda_y^{2 \kappa} \int_0^1 \big( 1 - (1 - \lambda_y)\, \bar\alpha \big)^{- 2 \kappa}\, \mathrm{d} \bar\alpha$. $\square$
 # :::
 #
-# At $\kappa = 1$ all three are $\lambda_y$. Above, *the two samplers disagree with each other*, and neither draws from the tilted distribution. {cite:t}`bradley2024` showed it with such examples. First the tilted variance, by summing over a grid. The check rejects the variances of the two samplers, and a mixture of variances in place of precisions.
+# At $\kappa = 1$ all three variances are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution, as {cite:t}`bradley2024` showed with such examples. The first cell computes the tilted variance by a sum over a grid. The check rejects the variances of the two samplers, and a mixture of variances in place of precisions.
 
 # %%
 kappa, (m, lam_y) = 3, torch.tensor([1.0, 0.5]).double()
@@ -419,7 +422,7 @@ verify("eq-tilted-variance", tilted_var, tilted, quadrature, rejects=wrong)
 print(f"tilted {tilted:.4f}, DDPM {chain:.4f}, DDIM {flow:.4f}")
 
 # %% [markdown]
-# Then the samplers. The guided denoiser is affine in $x_t$ here, so each step multiplies the deviations by a number and adds noise. The cell multiplies the steps of chains with 1000 and 2000 times out, for three pairs of $\kappa$ and $\lambda_y$. The error of either falls like $1 / T$, so twice the second result less the first has nearly none of it.
+# For the samplers, note that the guided denoiser is affine in $x_t$ here, so each step multiplies the deviation from the mean by a number and adds noise. The cell follows the variance through chains of 1000 and 2000 steps, for three pairs of $\kappa$ and $\lambda_y$. The error falls like $1 / T$, so twice the second result less the first has nearly none of it.
 
 
 # %%
@@ -437,6 +440,7 @@ def variance_after(T, ddim, kappa, lam_y):
     return W
 
 
+# %%
 pairs = [(3, lam_y), (1.5, torch.tensor(0.2).double()), (5, torch.tensor(0.8).double())]
 limits = [
     [2 * variance_after(2000, d, *pair) - variance_after(1000, d, *pair) for d in (True, False)]
@@ -450,7 +454,7 @@ rule = exact.within(2e-3)
 verify("eq-guided-variance", torch.tensor(limits), formulas[:, 1:], rule, rejects=wrong)
 
 # %% [markdown]
-# The companion's own samplers agree. A start at 0 and one at 1 give the factor of DDIM, and its square is the variance; a thousand steps come within two percent of the limit. For DDPM with $\sigma_t^2 = \beta_t$ the variance is that of 20,000 samples.
+# The companion's samplers agree. DDIM maps noise to samples by an affine function here. Two starts, at 0 and at 1, give its slope, and the square of the slope is the variance. For DDPM with $\sigma_t^2 = \beta_t$ the variance is that of 20,000 samples. A thousand steps come within two percent of the limit.
 
 
 # %%
@@ -477,7 +481,7 @@ verify("eq-guided-variance", (high - low)[0] ** 2, flow, exact.within(0.02), rej
 wrong = {"tilted": tilted, "DDIM": flow}
 verify("eq-guided-variance", x_0, chain, variance, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of the guided samples by the scale, for a class with variance 0.5 in data with variance 1.", "name": "fig-guided-variance"}}
+# %% mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of the guided samples by the scale, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
 scales = torch.linspace(1, 8, 50).double()
 names = ("tilted distribution", "DDIM", "DDPM")
 of_scale = zip(names, three_variances(scales, 0.5 + 0 * scales), strict=True)
@@ -489,27 +493,54 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-guided-variance` both samplers draw narrower distributions than the tilted one, DDIM by far. Guidance makes samples more typical of their class and less different from each other. Above 1 it is not Bayes' rule, and what is sampled depends on the sampler. All of this holds for Gaussians with exact denoisers; for digits it has to be measured.
+# In {numref}`fig-guided-variance` both samplers draw narrower distributions than the tilted one, DDIM by far. Above scale 1, guidance is not Bayes' rule: samples become more typical of their class and less different from each other, to a degree that depends on the sampler. All of this holds for Gaussians with exact denoisers; for digits it has to be measured.
 #
 # **What you can say now.** A network that is trained with and without labels contains a classifier's gradient. Guidance multiplies it by $\kappa$, and for $\kappa > 1$ the samples follow neither $p(x \mid y)$ nor the tilted distribution.
+
+# %% [markdown]
+# (sec-train-guided)=
+# ## Train it yourself
+#
+# The networks of digits above were trained one after the other: first without labels, then with. The recipe `ddpm-mnist-joint` uses {prf:ref}`alg-classifier-free` from the start and replaces half of the labels, so that one network serves as both. The next cells train one, on your GPU if there is one. At small scale they take only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale they take all of them: ask for it with `train_it("ddpm-mnist-joint", "full")`.
+
+# %%
+print(cost("ddpm-mnist-joint"))
+
+# %%
+mine = watch(train_it("ddpm-mnist-joint"))
+
+# %% tags=["nbval-check-output"]
+first, last = torch.tensor(mine.losses).unfold(0, 4, 4)[[0, -1]].mean(1)
+print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
+
+# %% [markdown]
+# While it runs, a figure shows the loss of each step and eight draws of the model. Whose weights does the rest of the chapter use? One switch decides. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
+
+# %% tags=["nbval-check-output"]
+MINE = False  # True: from here on the chapter uses your weights
+if MINE:
+    use("ddpm-mnist-joint", mine.model)
+    denoiser = unconditional = pretrained("ddpm-mnist-joint").denoiser
+    digit_schedule = cosine_schedule(1000)
+print("networks of the digits:", "yours" if MINE else "the shipped ones")
 
 # %% [markdown]
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# One noise image for each class, and three scales.
+# What does the scale do to digits? First a look: one noise image for each class, at three scales.
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker, and gray specks appear in the background."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps.", "name": "fig-guidance-grid"}}
+# %% mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker, and gray specks appear in the background."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
 ten, starts = torch.arange(10), torch.randn(10, 1, 28, 28)
 grid_rows = {}
 for kappa in (1.0, 3.0, 9.0):
-    x = end(dpm_solver_sample(guided(denoiser, ten, kappa), schedule.evenly(12), starts))
+    x = end(dpm_solver_sample(guided(denoiser, ten, kappa), digit_schedule.evenly(12), starts))
     grid_rows[f"scale {kappa:.0f}"] = to_unit(x)
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# In {numref}`fig-guidance-grid` slant and position stay from row to row: the noise image decides them. With a larger scale the class becomes clearer, and then some strokes grow thick. A larger sample was drawn beforehand: 500 digits at each of eight scales, fifty of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty images, and for all of them the features that the classifier sees and how much their pixels vary. The slider moves through the scales; each column has one class.
+# In {numref}`fig-guidance-grid` slant and position stay from row to row, because the noise image decides them. A larger sample was drawn beforehand: 500 digits at each of eight scales, fifty of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty images, and of all 500 the features that the classifier computes and the variance of the pixels. The slider moves through the scales; each column has one class.
 
 # %%
 record, _ = load_record("ddpm-mnist-classes-guidance")
@@ -531,7 +562,7 @@ Slider(
 )
 
 # %% [markdown]
-# At scale 0 the columns mean nothing: the label is not used. At 1 most digits are what was asked for. Then they become clearer and more alike. Three numbers for each scale say how much. *Right* is the share that the classifier takes for the class that was asked for. *Variance* is that of the pixels within a class, summed over the pixels and averaged over the classes, relative to that of test digits. *Distance* is the Fréchet distance {eq}`def-frechet` of the classifier's features from those of the training digits, without its bias, as in {ref}`chapter 10 <sec-ddpm-samples>`. The last row has the 10,000 test digits.
+# At scale 0 the label is not used, so the columns mean nothing. At 1 most digits are what was asked for; above, they become clearer and more alike. Three numbers for each scale measure this. *Right* is the share that the classifier takes for the class that was asked for. *Variance* is that of the pixels within a class, summed over the pixels and averaged over the classes, relative to test digits. *Distance* is the Fréchet distance {eq}`def-frechet` of the features from those of the training digits, without its bias, as in {ref}`chapter 10 <sec-ddpm-samples>`. The last row has the 10,000 test digits.
 
 
 # %%
@@ -541,6 +572,7 @@ def variance_within(images, label):
     return sum(part.var(0).sum() for part in parts).item() / 10
 
 
+# %%
 unit = variance_within(test.images, test.labels)
 right, variances, far = [], [], []
 print("scale   right            variance   distance")
@@ -559,7 +591,7 @@ print(
 )
 assert max(share for share, _ in right) > 0.98
 
-# %% mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the share of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance has a minimum at a small scale and rises beyond it, all of it above a dashed line for real digits."}, "figure": {"caption": "What the guidance scale gains and what it costs; 500 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
+# %% mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the share of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance has a minimum at a small scale and rises beyond it, all of it above a dashed line for real digits."}, "figure": {"caption": "What the guidance scale gains (left) and what it costs in variety (middle) and in distance from real digits (right); 500 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
 fig, panels = plots.figure(3, height=2.7)
 axis, flat = torch.tensor(scales), torch.ones(len(scales))
 curves = {
@@ -575,9 +607,9 @@ for panel in panels[1:]:
 fig
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` has the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. Guidance makes the classifier sure. From some scale on it leads away from the data: typical digits are not the same as real ones, which vary more.
+# {numref}`fig-guidance-curves` has the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. From some scale on the samples move away from the data, because real digits vary more than typical ones.
 #
-# With exact denoisers and small steps, the digits at scale 1 would be draws from $p(x \mid y)$, and no other scale could be closer to real ones. Is the distance at 1 smaller than that at 1.5 by more than chance? Both samples start from the same noise, so their errors are correlated. The {ref}`jackknife <sec-ddpm-samples>` of the *difference* leaves out the same digits at both scales.
+# With exact denoisers and small steps, the digits at scale 1 would be draws from $p(x \mid y)$, and no other scale could be closer to real ones. Is the distance at 1 really smaller than that at 1.5? Both samples start from the same noise, so their errors are correlated, and the {ref}`jackknife <sec-ddpm-samples>` of the *difference* leaves out the same digits at both scales.
 
 
 # %%
@@ -593,9 +625,9 @@ moved = difference(seen_at[1.0], seen_at[1.5])
 print(f"scale 1.5 is farther than scale 1 by {moved.value:.1f} +- {moved.standard_error:.1f}")
 
 # %% [markdown]
-# So 500 digits do not decide between the two. On photographs {cite:t}`ho2022` found the smallest distance a little above 1: where the network errs, guidance may cover it up.
+# So 500 digits do not decide between the two. On photographs {cite:t}`ho2022` found the smallest distance a little above 1: where the network makes errors, guidance may hide them.
 #
-# At scale 0 the class-conditional network works without a label, as in one of ten examples of its training. The network of chapter 10 never has a label, and {ref}`the same sampler <sec-digits-in-few-steps>` was used with it. The cell compares the two.
+# At scale 0 the class-conditional network works without a label, as in one of ten examples of its training. How good is it then, compared with the network of chapter 10, which never has a label? The {ref}`same sampler <sec-digits-in-few-steps>` was used with both.
 
 # %%
 alone = feature_distance(load_record("ddpm-mnist-steps")[0]["ddim 20"].float())
@@ -611,9 +643,9 @@ fall = variances[-1] / variances[2]
 print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.9)
 
 # %% [markdown]
-# The unconditional output enters every guided one, above scale 1 with the negative weight $1 - \kappa$. So the rise of the distance with $\kappa$ has two possible causes, guidance itself and a poor unconditional output, and these curves of one network cannot separate them.
+# The unconditional output is a part of every guided one, above scale 1 with the negative weight $1 - \kappa$. So the rise of the distance with $\kappa$ has two possible causes, guidance itself and a poor unconditional output, and these curves of one network cannot separate them.
 #
-# **What you can say now.** The scale trades variety for agreement with the label. The best distance is near 1, and a curve of guidance is a statement about the unconditional output, too.
+# **What you can say now.** The scale trades variety for agreement with the label. The best distance is near 1, and a curve of guidance also depends on how good the unconditional output is.
 #
 # *Sources: E06.*
 
@@ -627,9 +659,9 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ say what is measured. If they are rows of the identity, some pixels are observed: this is *in-painting*, the first application in the lecture. Means over blocks make it *super-resolution*, and a blur makes it *deblurring*. To find $x$ from $y$ is a *linear inverse problem*. Often there are fewer measurements than pixels, or fine detail is weaker in them than the noise. Either way many $x$ explain $y$ about equally well. A *prior* $p(x)$ decides among them by Bayes' rule, $p(x \mid y) \propto p(x)\, p(y \mid x)$. That is the lecture's second application, "as a prior".
+# The rows of $A$ say what is measured. Rows of the identity observe single pixels: this is *in-painting*, the first application in the lecture. Means over blocks make it *super-resolution*, and a blur makes it *deblurring*. To find $x$ from $y$ is a *linear inverse problem*. With fewer measurements than pixels, or with detail weaker than the noise, many $x$ explain $y$ about equally well. A *prior* $p(x)$ decides among them by Bayes' rule, $p(x \mid y) \propto p(x)\, p(y \mid x)$: the lecture's second application, "as a prior".
 #
-# **Gaussian data** come first, since there the answer is known. For $x \sim \mathcal{N}(\mu, S)$,
+# **Gaussian data** come first, because for them the answer is known. For $x \sim \mathcal{N}(\mu, S)$,
 #
 # $$
 # \begin{aligned}
@@ -638,9 +670,9 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 # \end{aligned}
 # $$ (eq-normal-posterior)
 #
-# We want to *sample* this posterior with a sampler that knows $p(x)$ only through a denoiser. By the first section it needs $\mathbb{E}[x \mid x_t, y]$.
+# We want to *sample* this posterior when $p(x)$ is given only by a denoiser. By the first section the sampler needs $\mathbb{E}[x \mid x_t, y]$.
 #
-# :::{prf:theorem} The denoiser that knows a measurement
+# :::{prf:theorem} The denoiser given a measurement
 # :label: thm-posterior-denoiser
 # Let $x$ given $x_t$ be Gaussian, with the mean $\hat{x}(x_t)$ and the covariance $C_t$. Then
 #
@@ -655,9 +687,9 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
 # :::
 #
-# The formula is that of a Kalman filter. $y - A \hat{x}$ is the *innovation*: the measurement less its prediction. $C_t$ says how uncertain $\hat{x}$ still is, and along which directions pixels move together. At early steps, a few observed pixels move all others. Next to the data $C_t$ vanishes, and nothing moves any more.
+# This is the update of a Kalman filter. $y - A \hat{x}$ is the *innovation*: the measurement less its prediction. $C_t$ says how uncertain $\hat{x}$ still is, and which pixels vary together. At high noise, a few observed pixels change the estimates of all others. Next to the data $C_t$ vanishes, and so does the correction.
 #
-# The check compares the companion's `posterior_denoiser` with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. It rejects two other choices. The first has the noise of $x_t$ alone for $C_t$, as if pixels were independent. The second takes $\hat{x}$ for the true image, $C_t = 0$ inside the inverse; we shall meet it again.
+# The check compares the companion's `posterior_denoiser` with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. It rejects two other choices. The first has the noise of $x_t$ alone for $C_t$, as if pixels were independent. The second treats $\hat{x}$ as if it were the true image, $C_t = 0$ inside the inverse.
 
 # %%
 mu = torch.tensor([0.5, -0.3, 0.2]).double()
@@ -669,6 +701,8 @@ post_mean, post_cov = mu + gain @ (y - A @ mu), S - gain @ A @ S
 prior_hat = gaussian_denoiser(schedule, mu, S)
 post_hat = gaussian_denoiser(schedule, post_mean, (post_cov + post_cov.T) / 2)
 with_y = posterior_denoiser(prior_hat, schedule, A, y.expand(20, 2), sigma_y, S)
+
+# %%
 _ = torch.manual_seed(0)
 left, right_side, others = [], [], {"pixels alone": [], "estimate as truth": []}
 for t in (50, 300, 600, 1000):
@@ -687,7 +721,7 @@ rule = exact.within(1e-8)
 verify("eq-posterior-denoiser", torch.stack(left), torch.stack(right_side), rule, rejects=wrong)
 
 # %% [markdown]
-# And the samples? The cell draws 4000 with DDIM and compares their means and covariances with {eq}`eq-normal-posterior`, which is computed without any diffusion. The check rejects the prior, and the posterior of a measurement without noise.
+# Do the samples follow the posterior, too? The cell draws 4000 with DDIM and compares their means and covariances with {eq}`eq-normal-posterior`. The check rejects the prior, and the posterior of a measurement without noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -704,9 +738,9 @@ wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Other data.** For digits, $x$ given $x_t$ is not Gaussian, and its covariance depends on $x_t$. Then {eq}`eq-posterior-denoiser` is an approximation. We take the $C_t$ of Gaussian data with the covariance of the digits: it knows that neighbors go together and that corners are black. The less noise is in $x_t$, the less the choice matters. {cite:t}`song2023pigdm` put a multiple of the identity inside the inverse, and the derivative of the network outside of it; {cite:t}`peng2024` estimate better covariances.
+# **Other data.** For digits, $x$ given $x_t$ is not Gaussian, its covariance depends on $x_t$, and {eq}`eq-posterior-denoiser` is an approximation. We take the $C_t$ of Gaussian data with the covariance of the digits. The less noise $x_t$ has, the less the choice matters. {cite:t}`song2023pigdm` put a multiple of the identity inside the inverse, and the derivative of the network outside of it; {cite:t}`peng2024` estimate better covariances.
 #
-# **The estimate is not the image.** A simpler approximation puts the estimate in the place of the image, $q(y \mid x_t) \approx \mathcal{N}(y; A \hat{x}(x_t), \sigma_y^2 I)$, and takes the gradient through the network {cite:p}`chung2023`. For Gaussian data the derivative of $\hat{x}$ by $x_t$ is $\sqrt{\bar\alpha_t}\, C_t / (1 - \bar\alpha_t)$, and {eq}`eq-conditional-denoiser` gives the second rejected form: $\hat{x} + C_t A^\top (y - A \hat{x}) / \sigma_y^2$. The true $q(y \mid x_t)$ is the mean of $p(y \mid x)$ over all $x$ that $x_t$ leaves possible; this one is $p(y \mid x)$ at their mean. So it ignores the uncertainty of $\hat{x}$. Here is the effect for one number, measured with $\sigma_y = 0.1$, for data with variance 1:
+# **The estimate is not the image.** A simpler approximation puts the estimate in the place of the image, $q(y \mid x_t) \approx \mathcal{N}(y; A \hat{x}(x_t), \sigma_y^2 I)$, and takes the gradient through the network {cite:p}`chung2023`. For Gaussian data the derivative of $\hat{x}$ by $x_t$ is $\sqrt{\bar\alpha_t}\, C_t / (1 - \bar\alpha_t)$, and {eq}`eq-conditional-denoiser` gives the second form that the check rejected: $\hat{x} + C_t A^\top (y - A \hat{x}) / \sigma_y^2$. It ignores that $\hat{x}$ is uncertain. The table shows the effect for one number with variance 1, measured with $\sigma_y = 0.1$:
 
 # %% tags=["nbval-check-output"]
 print("   t    factor of the innovation: exact, estimate as truth")
@@ -715,7 +749,7 @@ for t in (1000, 600, 300, 100, 30, 10):
     print(f"{t:4} {open_var / (open_var + 0.01):12.3f} {open_var / 0.01:12.2f}")
 
 # %% [markdown]
-# A factor above 1 goes past the target, and one above 2 ends farther away than it began. What does DDIM make of it? The right answer is a mean of 0.990 and a variance of 0.0099.
+# A factor above 1 goes past the target, and one above 2 ends farther away than it began. What does that do to the samples of DDIM? The right posterior has the mean 0.990 and the variance 0.0099.
 
 
 # %%
@@ -728,7 +762,7 @@ def as_truth(x_t, t, measured=1.0, noise=0.1):
 
 _ = torch.manual_seed(0)
 x_T, one = torch.randn(2000, 1).double(), torch.ones(1, 1).double()
-few, many = (end(ddim_sample(as_truth, sub, x_T)) for sub in (short, schedule))
+few, many = (end(ddim_sample(as_truth, sub, x_T)) for sub in (schedule.evenly(20), schedule))
 free_hat = partial(normal_hat, mean=0.0, var=1.0)
 with_y = posterior_denoiser(free_hat, schedule, one, one.expand(2000, 1), 0.1, one)
 x = end(ddim_sample(with_y, schedule, x_T))
@@ -741,15 +775,15 @@ print("the theorem, 1000 steps: mean right:", bool((x.mean() - 0.990).abs() < 0.
 print("  variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() < 0.15))
 
 # %% [markdown]
-# Twenty long steps diverge. A thousand short ones bring all samples to one point, as if the measurement had left no uncertainty. {cite:t}`chung2023` do not use the gradient with its own size: they divide it by the length of the innovation and multiply by a step size that is chosen for each task. In their experiments on photographs that works well. The balance of prior and measurement is then set by hand.
+# Twenty long steps diverge. A thousand short ones bring all samples to one point, as if the measurement had left no uncertainty. {cite:t}`chung2023` therefore rescale the gradient: they divide it by the length of the innovation and multiply by a step size that is chosen for each task. In their experiments on photographs that works well, but the balance of prior and measurement is then set by hand.
 
 # %% [markdown]
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# For observed pixels there is an older and simpler idea {cite:p}`song2021sde`. Sample as usual. After each step, discard what the sampler has made of the observed pixels and put the true pixels there, with the right amount of noise. No $C_t$ is needed. But does it draw from $p(x \mid y)$?
+# For observed pixels there is an older and simpler idea {cite:p}`song2021sde`. Sample as usual, but after each step replace the observed pixels by the true ones, with the right amount of noise. No $C_t$ is needed. Does it draw from $p(x \mid y)$?
 #
-# Two numbers with correlation 0.8 and variance 1 decide. The first is observed: it is 1.5. The second then has the mean 1.2 and the variance 0.36. The cell replaces, with the exact denoiser. {cite:t}`lugmayr2022` propose to take each step several times, with new noise in between, so that the two parts can settle; these are the repeats.
+# We test it on two Gaussian numbers with variance 1 and correlation 0.8. The first is observed to be 1.5. The second then has the mean 1.2 and the variance 0.36. The cell replaces, with the exact denoiser. {cite:t}`lugmayr2022` propose to take each step several times, with new noise in between, so that observed and other values can adapt to each other; these are the repeats.
 
 # %%
 _ = torch.manual_seed(0)
@@ -779,27 +813,28 @@ print("by the theorem: mean within 0.06:", bool((second.mean() - 1.2).abs() < 0.
 print("and variance within 0.06:", bool((second.var() - 0.36).abs() < 0.06))
 
 # %% [markdown]
-# Replacement is wrong even with an exact denoiser and many steps: when the sampler moves the second number, it sees the first one *noisy*, as it is at time $t$. The theorem uses the clean value from the beginning. Repeats correct the mean, and cost as many times the calls. In a hundred steps the variance falls too low: each step down has the narrow variance $\tilde\beta_t$ and loses a little ({ref}`chapter 11 <sec-variance-recursion>`), and repeats multiply the loss. With a thousand steps and twenty repeats it is nearly right, after twenty thousand calls of the denoiser where the theorem takes a hundred.
+# Replacement is wrong even with an exact denoiser and many steps, because at time $t$ the denoiser is given the first number *with noise*, where the theorem uses its clean value. Repeats correct the mean and multiply the calls. In a hundred steps the variance falls too low: each step down has the narrow variance $\tilde\beta_t$ and loses a little ({ref}`chapter 11 <sec-variance-recursion>`), and repeats multiply the loss. A thousand steps with twenty repeats are nearly right, after twenty thousand calls where the theorem takes a hundred.
 #
-# **Digits.** From here on the denoiser is the unconditional network of chapter 10. Of one test digit the upper half is observed. The first completions are by the theorem, the others by replacement. The observed pixels have no noise here. The theorem gets 0.02 all the same: some pixels never vary, and without any noise the matrix of {eq}`eq-posterior-denoiser` has no inverse.
+# **Digits.** From here on the denoiser is the unconditional network. The upper half of one test digit is observed. The first row of completions uses the theorem, the others replacement. The observed pixels have no noise here. The theorem is given $\sigma_y = 0.02$ all the same: some pixels never vary, and without any noise the matrix of {eq}`eq-posterior-denoiser` has no inverse.
 
 # %%
 _ = torch.manual_seed(0)
 observed_only = torch.where(upper, given, torch.zeros(())).expand(8, -1, -1, -1)
 known, starts = given.expand(8, -1, -1, -1), torch.randn(8, 1, 28, 28)
 y_half = known.flatten(1) @ rows_of_I.T
-half_hat = posterior_denoiser(unconditional, schedule, rows_of_I, y_half, 0.02, cov)
-filled = {"theorem": end(ddpm_sample(half_hat, schedule.evenly(25), starts))}
+half_hat = posterior_denoiser(unconditional, digit_schedule, rows_of_I, y_half, 0.02, cov)
+times_25 = digit_schedule.evenly(25)
+filled = {"theorem": end(ddpm_sample(half_hat, times_25, starts))}
 for repeats in (1, 4):
-    film = inpaint_sample(unconditional, schedule.evenly(25), starts, known, upper, repeats)
+    film = inpaint_sample(unconditional, times_25, starts, known, upper, repeats)
     filled[f"replaced, {repeats}"] = end(film)
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are no digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats.", "name": "fig-completions"}}
+# %% mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are no digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats. By replacement some halves do not fit.", "name": "fig-completions"}}
 rows = {"observed": to_unit(observed_only)} | {k: to_unit(x) for k, x in filled.items()}
 plots.image_rows(rows, tile=0.8)
 
 # %% [markdown]
-# All rows of {numref}`fig-completions` have the upper half. Replacement copies its pixels bit for bit; the theorem was given a noise of 0.02 and stays within that.
+# All rows of {numref}`fig-completions` have the given upper half: replacement copies its pixels bit for bit, and the theorem keeps them within its noise.
 
 # %% tags=["nbval-check-output", "mnist"]
 for name in ("replaced, 1", "replaced, 4"):
@@ -809,7 +844,7 @@ off = (filled["theorem"] - known)[:, upper].square().mean().sqrt()
 print("theorem: observed pixels within the 0.02 that it was given:", bool(off < 0.02))
 
 # %% [markdown]
-# The lower half shows the point of a *sampler*. The answer to "what is below?" is not one image, and the mean of all answers is a blur. The uncertainty can be seen pixel by pixel:
+# The lower half shows why one wants *samples*. What is below is not determined, and the mean of all answers would be a blur. Samples show the uncertainty pixel by pixel:
 
 # %% mystnb={"image": {"alt": "Three images. The mean of eight completions: sharp above, blurred below. Their standard deviation: nearly black above, bright below where the strokes of the completions differ. One completion: a sharp digit."}, "figure": {"caption": "Mean and standard deviation of the eight completions by the theorem, and one of them.", "name": "fig-completion-spread"}}
 completions = to_unit(filled["theorem"])
@@ -819,7 +854,7 @@ three_views = torch.stack([completions.mean(0), deviation, completions[0]])
 plots.image_grid(three_views, titles=["mean", "deviation", "one of them"], tile=1.3)
 
 # %% [markdown]
-# The standard deviation in {numref}`fig-completion-spread` is a rough map of the posterior uncertainty. Nobody had to train it: eight samples make it.
+# The standard deviation in {numref}`fig-completion-spread` is a rough map of the posterior uncertainty, made from eight samples without any further training.
 
 # %% tags=["nbval-check-output", "mnist"]
 left_open = completions.var(0)
@@ -830,7 +865,7 @@ print("variance above is below a hundredth of that below:", bool(above < 0.01 * 
 # (sec-restoration)=
 # ### Few pixels, coarse pixels, blur
 #
-# Three other measurements use the same function and the same network. Only the matrix $A$ changes. For any linear function of images, its columns are what the function makes of the 784 unit images. 48 test digits are measured, each with noise of standard deviation 0.05.
+# Three other measurements use the same function and the same network. Only the matrix $A$ changes: its columns are what the measurement makes of the 784 images with a single bright pixel. Each of 48 test digits is measured with noise of standard deviation 0.05.
 
 
 # %%
@@ -852,7 +887,7 @@ originals, sigma_y = to_symmetric(test.images[20:68]), 0.05
 mean_digit = 2 * train.images[:10_000].flatten(1).mean(0) - 1
 
 # %% [markdown]
-# Beside the diffusion prior stands a *Gaussian* one: $\mathbb{E}[x \mid y]$ from {eq}`eq-normal-posterior` with the mean and the covariance of the digits, which is the best linear estimate. The samples are drawn with fresh noise: it lets the chain forget errors {eq}`eq-push`, and {eq}`eq-posterior-denoiser` makes some.
+# For comparison we take a *Gaussian* prior: $\mathbb{E}[x \mid y]$ from {eq}`eq-normal-posterior` with the mean and the covariance of the digits, which is the best linear estimate. The diffusion prior is sampled with fresh noise, so that errors of the approximation {eq}`eq-posterior-denoiser` are forgotten sooner {eq}`eq-push`.
 
 # %%
 measured, restored, linear = {}, {}, {}
@@ -862,11 +897,11 @@ for name, A in measures.items():
     cov_of_y = A @ cov @ A.T + sigma_y**2 * torch.eye(len(A))
     weight = torch.linalg.solve(cov_of_y.double(), (A @ cov).double()).float()
     linear[name] = (mean_digit + (y - mean_digit @ A.T) @ weight).view_as(originals)
-    hat = posterior_denoiser(unconditional, schedule, A, y, sigma_y, cov)
-    film = ddpm_sample(hat, schedule.evenly(25), torch.randn_like(originals))
+    hat = posterior_denoiser(unconditional, digit_schedule, A, y, sigma_y, cov)
+    film = ddpm_sample(hat, times_25, torch.randn_like(originals))
     restored[name] = end(film)
 
-# %% mystnb={"image": {"alt": "Ten rows of six images. The true digits on top. Then three times three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels, a coarse grid, and a blur. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Three measurements of six of the digits, and what two priors make of them.", "name": "fig-restored"}}
+# %% mystnb={"image": {"alt": "Ten rows of six images. The true digits on top. Then three times three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels, a coarse grid, and a blur. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Three measurements of six of the digits, and what two priors make of them. The Gaussian prior gives blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
 shown, six = {"truth": to_unit(originals[:6])}, {k: y[:6] for k, y in measured.items()}
 views = {"7 x 7": F.interpolate(six["7 x 7"].view(6, 1, 7, 7), scale_factor=4)}
 views["blurred"] = six["blurred"].view(6, 1, 28, 28)
@@ -878,7 +913,7 @@ for name in measures:
 plots.image_rows(shown, tile=0.55)
 
 # %% [markdown]
-# In {numref}`fig-restored` the Gaussian prior knows which pixels go together. It does not know that digits are made of strokes, nor that pixels are mostly black or white. Two questions have a number. Do the restored digits agree with what was measured? The truth and a draw from $p(x \mid y)$ have the same distribution given $y$. So the *residual* $y - A x$ of such a draw is distributed as the noise, with the standard deviation 0.05. And how far is the truth? The squared errors of the two priors are compared digit by digit.
+# The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? Two things can be measured. Do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. And how far is the truth? The squared errors of the two priors are compared digit by digit.
 
 # %%
 print("           residual   squared error of x: Gaussian, diffusion      ratio    no digit")
@@ -907,9 +942,9 @@ print("blur: a sample is closer than the Gaussian estimate:", below["blurred"] <
 print("all: closer than twice its error, by two standard errors:", max(below.values()) < 2)
 
 # %% [markdown]
-# Mind what the errors compare. The Gaussian prior gives its posterior mean, the diffusion prior a *sample*. An exact sample from $p(x \mid y)$ has **twice** the mean squared error of the posterior mean: one half because the truth varies around that mean, the other because the sample does. So exact samples with less than twice the error of the linear estimate show a prior that knows more, and for all three measurements they have it. Are ours exact? Their residuals are roughly of the right size; that is necessary, and not sufficient. For the blur even a single sample is closer than the best linear estimate. On the coarse grid most is left open, most depends on the approximation of $C_t$, and the network with the eleventh class refuses the largest share of the restored digits (last column). Where the measurement leaves a doubt, a sharp image is an invention, however convincing. It is one of many, and whoever uses it has to know.
+# The squared errors compare a posterior mean (Gaussian prior) with a *sample* (diffusion prior). An exact sample from $p(x \mid y)$ has **twice** the mean squared error of the posterior mean: one half because the truth varies around that mean, the other because the sample does. So exact samples with less than twice the error of the linear estimate show a better prior, as for all three measurements here. For the blur even a single sample is closer than the linear estimate. On the coarse grid the measurement leaves most open, so most depends on the approximation of $C_t$, and the network with the eleventh class refuses the largest share (last column). Residuals of the right size are necessary for exact samples, and not sufficient. Where a measurement leaves a doubt, the sharp detail is invented, however convincing it looks; it is one of many possible answers.
 #
-# **What you can say now.** A linear measurement enters through {eq}`eq-posterior-denoiser`. It is exact for Gaussian data, an approximation for digits, and its residual can always be checked.
+# **What you can say now.** A linear measurement enters by {eq}`eq-posterior-denoiser`, which is exact for Gaussian data and an approximation for digits. The residual can always be checked.
 #
 # *Sources: B03, E07.*
 
@@ -917,9 +952,9 @@ print("all: closer than twice its error, by two standard errors:", max(below.val
 # (sec-latent-diffusion)=
 # ## Diffusion in a latent space
 #
-# The U-Net of this chapter computes with each pixel at each step. Much of what it adds is detail that a decoder could add. So let a VAE encode the images, and a diffusion model learn the distribution of the codes. To sample, draw a code and decode it once. This is *latent diffusion* {cite:p}`rombach2022,vahdat2021`. It joins the first model of this book with the last.
+# The U-Net of this chapter computes with each pixel at each step, and much of what it adds is detail that a decoder could add. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a VAE encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it once. This joins the first model of this book with the last.
 #
-# **The bound.** The VAE has $q(z \mid x)$ and $p(x \mid z)$ as in chapter 3. Only its prior is new: $p(z)$ is now the distribution that a diffusion model draws, with noisy codes $\tilde{z}_1, \dots, \tilde{z}_T$ above $z$. Together they are one more chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Nobody knows $\log p(z)$, but the diffusion has a bound for it, $\mathrm{ELBO}_{\mathrm{d}}(z)$. In the place of $\log p(z)$ it gives
+# **The bound.** The VAE has $q(z \mid x)$ and $p(x \mid z)$ as in chapter 3. Only its prior is new: $p(z)$ is now the distribution that a diffusion model draws, with noisy codes $\tilde{z}_1, \dots, \tilde{z}_T$ above $z$. Together they are one more chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Since $\log p(z)$ is not known, the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
 #
 # $$
 # \begin{aligned}
@@ -934,7 +969,7 @@ print("all: closer than twice its error, by two standard errors:", max(below.val
 # The gap of the bound of chapter 3 is $\mathrm{KL}(q(z \mid x) \| p(z \mid x))$. Add and subtract $\mathrm{ELBO}_{\mathrm{d}}(z)$, which is at most $\log p(z)$ by chapter 9. $\square$
 # :::
 #
-# If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$. For the diffusion take the exact denoiser with the best variances {eq}`eq-optimal-variance`, so that its bound is tight. The cell uses the true posterior for $q$, one with the wrong mean, and one that is twice as wide. For 25,000 pairs it takes $\log p(x)$ less the first line, and compares the mean with the KL divergence in closed form.
+# If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$, and give the diffusion the exact denoiser and the best variances {eq}`eq-optimal-variance`, so that its bound is tight. For $q$ the cell takes the true posterior, one with the wrong mean, and one that is twice as wide. It compares the mean of $\log p(x)$ less the first line, over 25,000 pairs, with the KL divergence in closed form.
 
 # %%
 _ = torch.manual_seed(0)
@@ -950,6 +985,8 @@ choices = {
     "wrong mean": Normal(x, posterior.scale),
     "twice as wide": Normal(posterior.mean, 2 * posterior.scale),
 }
+
+# %%
 log_p = Normal(0.0, 0.07**0.5).log_prob(x)[:, 0]
 deficits, kl, reverse, plain = [], [], [], []
 for q in choices.values():
@@ -968,7 +1005,7 @@ less_noisy = left - kl + kl.mean(0)  # both vary with x
 verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **What does the new prior gain?** For a given VAE, the bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes. Our VAE is that of chapter 7 with 16 latents. It was trained *with* the prior $\mathcal{N}(0, I)$, so its codes are already near it. First their moments, then the gain.
+# **What does the new prior gain?** For a given VAE, the bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes. Our VAE is that of chapter 7 with 16 latents. It was trained *with* the prior $\mathcal{N}(0, I)$, so its codes are already near it, as their moments show.
 
 # %%
 _ = torch.manual_seed(0)
@@ -982,7 +1019,7 @@ rate = kl_divergence(q, vae.prior(len(z))).mean()
 print(f"KL divergence of q(z | x) from N(0, I): {rate:.1f} nats a digit")
 
 # %% [markdown]
-# The gain is cheap to measure by comparing two chains. For data $\mathcal{N}(0, I)$, and with $\sigma_t^2 = \beta_t$, the bound of a diffusion has no gap at any length: $\log \mathcal{N}(z; 0, I)$ is itself the bound of a chain with the exact denoiser of $\mathcal{N}(0, I)$. So subtract the terms of the two chains one by one, with the same noise. All but the difference of the two denoisers cancels.
+# To measure the gain, we compare two chains. For data $\mathcal{N}(0, I)$, and with $\sigma_t^2 = \beta_t$, the bound of a diffusion has no gap at any length. So $\log \mathcal{N}(z; 0, I)$ is itself the bound of a chain, with the exact denoiser of $\mathcal{N}(0, I)$. We subtract the terms of the two chains one by one, with the same noise; all but the difference of the two denoisers cancels.
 
 # %%
 _ = torch.manual_seed(0)
@@ -999,23 +1036,23 @@ print(f"gain by the learned prior: {gain:.2f} +- {gain_error:.2f} nats")
 assert gain > 5 * gain_error or test.name != "mnist"
 
 # %% [markdown]
-# The gain is small beside the KL divergence that it reduces, as if the prior had been nearly right. But look at the samples. The first two rows come from the same decoder. The codes of the first are draws from $\mathcal{N}(0, I)$, those of the second are drawn by the diffusion; the third row is the pixel-space diffusion of chapter 10.
+# The gain is small beside the KL divergence that it reduces, as if the prior had been nearly right. The samples say otherwise. In the first two rows the decoder is the same; the codes of the first are draws from $\mathcal{N}(0, I)$, those of the second are drawn by the diffusion. The third row is a diffusion of pixels.
 
 # %%
 _ = torch.manual_seed(0)
 by_pixels, _ = load_record("ddpm-mnist-samples")
-drawn_codes = end(ddpm_sample(latent.denoiser, schedule.evenly(100), torch.randn(2000, 16)))
+drawn_codes = end(ddpm_sample(latent.denoiser, latent.schedule.evenly(100), torch.randn(2000, 16)))
 decoded = {
     "plain VAE": vae.likelihood(torch.randn(2000, 16)).mean,
     "latent diffusion": vae.likelihood(drawn_codes).mean,
     "pixel diffusion": by_pixels["samples"] / 255,
 }
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are no digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Codes from $\\mathcal{N}(0, I)$, codes from a diffusion, and no codes at all.", "name": "fig-latent-samples"}}
+# %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are no digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are no digits.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
-# The distances from the training digits say how far each kind is, beside the share that the network with the eleventh class refuses. Two more rows are for comparison: test digits, picked at random, and their *reconstructions* by the same decoder.
+# The table has their distances from the training digits, and the share that the network with the eleventh class refuses. Two more rows are for comparison: random test digits, and their *reconstructions* by the same decoder.
 
 # %%
 some_digits = test.images[torch.randperm(len(test.images))[:2000]]
@@ -1036,9 +1073,9 @@ fall = near.value + 2 * near.standard_error
 print("yet the distance falls to less than a fifth:", fall < 0.2 * distance["plain VAE"].value)
 
 # %% [markdown]
-# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven miss. Real codes have no such sharp border, and the decoder tolerates a near miss; but several images in the first row of {numref}`fig-latent-samples` are no digits. The likelihood hardly notices, and the eye does.
+# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven miss. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are no digits.
 #
-# The two measures of quality disagree on the second row. In the ten-class features latent diffusion is as close to real digits as the reconstructions are, within the errors. The network with the eleventh class refuses more than half of both: the decoder's means are blurred, and a blur is one of the defects on which that network was trained. No latent model can draw what its decoder cannot.
+# The two measures of quality disagree on the second row. By its features, latent diffusion is as close to real digits as the reconstructions are, within the errors. The network with the eleventh class refuses more than half of both, because the decoder's means are blurred, and it was trained to refuse blur. No latent model can draw what its decoder cannot.
 #
 # **The cost.** How many multiplications does one call of each network take, for one image?
 
@@ -1062,9 +1099,9 @@ assert in_pixels > 100 * in_codes
 # %% [markdown]
 # A step in the latent space costs less than a hundredth of one among the pixels. (The VAE had to be trained first.)
 #
-# **At full size** two things are different {cite:p}`rombach2022`. The code is a small image, for instance with an eighth of the side, so that a U-Net can process it. And the VAE is trained with hardly any weight on the KL term. It is then nearly an {term}`autoencoder`, its codes are *far* from $\mathcal{N}(0, I)$, and nothing can be drawn without a learned prior: the diffusion is the generative model itself. {cite:t}`vahdat2021` do the opposite and train both parts together, by a bound like {eq}`eq-latent-bound`.
+# **At full size** two things are different {cite:p}`rombach2022`. The code is a small image, for instance with an eighth of the side, so that a U-Net can process it. And the VAE is trained with hardly any weight on the KL term: it is nearly an {term}`autoencoder`, its codes are *far* from $\mathcal{N}(0, I)$, and without the diffusion nothing can be drawn. {cite:t}`vahdat2021` instead train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
-# **What you can say now.** A diffusion model can be the prior of a VAE, the two bounds add up, and a gain of two nats can decide over most samples.
+# **What you can say now.** A diffusion model can be the prior of a VAE, and their bounds add up. A gain of two nats can decide whether most samples are digits.
 #
 # *Sources: E08.*
 
@@ -1072,7 +1109,7 @@ assert in_pixels > 100 * in_codes
 # (sec-noise-editing)=
 # ## Editing
 #
-# {ref}`Chapter 7 <sec-editing>` edited by moving codes. A diffusion model has as many codes as it has times: every $x_t$ is one. There are two ways to use them. *Add noise, and sample down again* {cite:p}`meng2022`, here with another label: what the noise has hidden is drawn anew, the rest is kept. Or *invert* with the digit's own label ({ref}`chapter 11 <sec-inversion>`), and sample down with another: nothing is random. Thirty test digits get the class after their own, and nines become zeros.
+# {ref}`Chapter 7 <sec-editing>` edited images by changing their codes. In a diffusion model every $x_t$ is a code, and there are two ways to use it. *Add noise, and sample down again* {cite:p}`meng2022`, here with another label: what the noise has hidden is drawn anew, the rest is kept. Or *invert* with the digit's own label ({ref}`chapter 11 <sec-inversion>`), and sample down with another: then nothing is random. Thirty test digits get the class after their own, and nines become zeros.
 
 # %%
 _ = torch.manual_seed(0)
@@ -1080,19 +1117,20 @@ source, own = to_symmetric(test.images[:30]), test.labels[:30]
 target = (own + 1) % 10
 to_target, edits = guided(denoiser, target, 3.0), {}
 for t in (300, 500, 700):
-    x_t = add_noise(schedule, source, t, torch.randn_like(source))
-    rest = schedule.strided(range(1, t + 1)).evenly(10)
+    x_t = add_noise(digit_schedule, source, t, torch.randn_like(source))
+    rest = digit_schedule.strided(range(1, t + 1)).evenly(10)
     edits[f"t = {t}"] = end(dpm_solver_sample(to_target, rest, x_t))
-inverted = ddim_invert(lambda x_t, t: denoiser(x_t, t, own), schedule.evenly(12), source)
-edits["inverted"] = end(ddim_sample(to_target, schedule.evenly(12), end(inverted)))
+twelve = digit_schedule.evenly(12)
+inverted = ddim_invert(lambda x_t, t: denoiser(x_t, t, own), twelve, source)
+edits["inverted"] = end(ddim_sample(to_target, twelve, end(inverted)))
 
-# %% mystnb={"image": {"alt": "Five rows of six digits. The originals; then edits through noise at times 300, 500 and 700, which look less and less like the originals; and the edits by inversion, which stay close to them."}, "figure": {"caption": "Six of the digits, asked to be another class: through noise of three levels, and by inversion.", "name": "fig-editing"}}
+# %% mystnb={"image": {"alt": "Five rows of six digits. The originals; then edits through noise at times 300, 500 and 700, which look less and less like the originals; and the edits by inversion, which stay close to them."}, "figure": {"caption": "Six of the digits, edited to another class: through noise of three levels, and by inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 rows = {"originals": to_unit(source[:6])}
 rows |= {name: to_unit(x[:6]) for name, x in edits.items()}
 plots.image_rows(rows, titles=[f"to {k}" for k in target[:6].tolist()], tile=0.75)
 
 # %% [markdown]
-# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class. Much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the class as well. The cell prints, for each row, the mean squared change of the pixels and how many of the thirty the classifier takes for the target.
+# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class; much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the old class as well. For each row the cell prints the mean squared change of the pixels, and how many of the thirty the classifier takes for the target.
 
 # %%
 changes, as_asked = {}, {}
@@ -1109,7 +1147,7 @@ print("and more often the class:", as_asked["t = 300"].value < as_asked["t = 700
 print("inversion: less change than t = 700:", changes["inverted"] < changes["t = 700"])
 
 # %% [markdown]
-# **What you can say now.** To edit, go part of the way into the noise and come back with another condition; the depth sets how much of the original survives.
+# **What you can say now.** To edit, add noise up to some time and sample down with another condition; the time sets how much of the original survives.
 #
 # *Sources: B03.*
 
@@ -1117,9 +1155,9 @@ print("inversion: less change than t = 700:", changes["inverted"] < changes["t =
 # (sec-priors-wrong)=
 # ## What goes wrong
 #
-# **Too much guidance.** At scale 15 the guided estimates are images that do not exist: pixels far outside of $[-1, 1]$, on which the network was never trained. A cheap repair clips the output of the guided denoiser in every step; {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
+# **Too much guidance.** At scale 15 the guided estimates have pixels far outside of $[-1, 1]$, and the sampler carries the network to inputs on which it was never trained. A cheap repair clips the output of the guided denoiser in every step. {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
 
-# %% mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: some strokes are very thick, and there are specks in the background. At scale fifteen, clipped: the same shapes, the thickest strokes thinner, fewer specks."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped.", "name": "fig-too-much"}}
+# %% mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: some strokes are very thick, and there are specks in the background. At scale fifteen, clipped: the same shapes, the thickest strokes thinner, fewer specks."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped. Clipping thins the thickest strokes and leaves specks.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
 eight, starts = torch.arange(8), torch.randn(8, 1, 28, 28)
 strong = guided(denoiser, eight, 15.0)
@@ -1128,11 +1166,11 @@ too_much = {
     "scale 15": strong,
     "15, clipped": lambda x_t, t: strong(x_t, t).clamp(-1, 1),
 }
-ended = {n: end(ddim_sample(hat, schedule.evenly(12), starts)) for n, hat in too_much.items()}
+ended = {n: end(ddim_sample(hat, twelve, starts)) for n, hat in too_much.items()}
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.8)
 
 # %% [markdown]
-# In {numref}`fig-too-much` clipping makes the thickest strokes thinner; specks remain. Count the pixels that are out of range. (With clipping there are none: the last step returns the output of the denoiser.)
+# How many pixels in {numref}`fig-too-much` are out of range? (With clipping there are none, since the last step returns the output of the denoiser.)
 
 # %%
 outside = {}
@@ -1141,14 +1179,14 @@ for name, x in ended.items():
     print(f"{name:12} {outside[name]:.1%} of the pixels outside of [-1.1, 1.1]")
 assert outside["15, clipped"] == 0
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "mnist"]
 print("at 3 below one percent:", outside["scale 3"] < 0.01)
 print("at 15 above five percent:", outside["scale 15"] > 0.05)
 
 # %% [markdown]
-# Clipping repairs the range. It cannot bring back what strong guidance loses, the differences within a class.
+# Clipping repairs the range, but not the loss of variety within a class.
 #
-# **A wrong noise level.** The measurement has noise of standard deviation 0.3, and the denoiser is given 0.03. Then it has to explain the noise as a part of the image. Here the whole image is measured, $A = I$, so the task is to remove the noise:
+# **A wrong noise level.** The measurement has noise of standard deviation 0.3, and the denoiser is given 0.03. Then it has to explain the noise as a part of the image. Here the whole image is measured, $A = I$, and the task is to remove the noise:
 
 # %%
 _ = torch.manual_seed(0)
@@ -1157,16 +1195,16 @@ noisy = clean_six + 0.3 * torch.randn_like(clean_six)
 cleaned = {}
 for assumed in (0.3, 0.03):
     whole = torch.eye(784), noisy.flatten(1), assumed, cov
-    hat = posterior_denoiser(unconditional, schedule, *whole)
-    film = ddpm_sample(hat, schedule.evenly(15), torch.randn(6, 1, 28, 28))
+    hat = posterior_denoiser(unconditional, digit_schedule, *whole)
+    film = ddpm_sample(hat, digit_schedule.evenly(15), torch.randn(6, 1, 28, 28))
     cleaned[f"given {assumed}"] = end(film)
 
-# %% mystnb={"image": {"alt": "Three rows of six digits. Measured: digits with visible noise. Given 0.3: clean digits. Given 0.03: the noise of the measurement is still there, but for the borders."}, "figure": {"caption": "Noisy digits, restored with the right noise level and with one ten times too small.", "name": "fig-wrong-noise"}}
+# %% mystnb={"image": {"alt": "Three rows of six digits. Measured: digits with visible noise. Given 0.3: clean digits. Given 0.03: the noise of the measurement is still there, but for the borders."}, "figure": {"caption": "Noisy digits, restored with the right noise level and with one ten times too small, which keeps the noise.", "name": "fig-wrong-noise"}}
 rows = {"measured": to_unit(noisy)} | {n: to_unit(x) for n, x in cleaned.items()}
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# The residual reveals the mistake, also when the truth of {numref}`fig-wrong-noise` is not known: it should have the size of the noise. If it is much smaller, noise was taken for image. (It is not ten times smaller here. Pixels that are black in nearly all digits have next to no variance in `cov`, so what was measured there cannot be explained.)
+# The residual reveals the mistake even when the truth of {numref}`fig-wrong-noise` is not known: it should have the size of the noise. If it is much smaller, noise was taken for image. (It is not ten times smaller here, since pixels that are black in nearly all digits have next to no variance in `cov`, and what was measured there cannot be explained.)
 
 # %%
 size = {name: (x - noisy).square().mean().sqrt() for name, x in cleaned.items()}
@@ -1181,25 +1219,49 @@ worse = missed["given 0.03"] > 1.5 * missed["given 0.3"]
 print("and farther from the truth by half:", bool(worse))
 
 # %% [markdown]
-# **Too few repeats** in replacement is the third mistake; its numbers stand {ref}`above <sec-inpainting>`. In all three cases no error is raised. Only a measurement reveals them: pixels out of range, a residual of the wrong size, the moments of a case that can be computed.
+# **Too few repeats** in replacement are a third mistake, with numbers {ref}`above <sec-inpainting>`. None of the three raises an error. They show only in what is measured: pixels out of range, a residual of the wrong size, moments that can be computed.
 
 # %% [markdown]
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# The lecture that this book follows opens with a street sign, a zombie, and an animal half mouse and half octopus, drawn from a sentence each. How far is it from our digits? The chain, the bound, the loss, the samplers, guidance and the latent space are the same. These parts are added:
+# The lecture that this book follows opens with a street sign, a zombie, and an animal half mouse and half octopus, each drawn from a sentence. How far is that from our digits? The chain, the bound, the loss, the samplers, guidance and the latent space are the same. These parts are added:
 #
-# - **The condition is a text.** A language model turns it into a list of vectors, and the U-Net looks at them by *cross-attention*: {eq}`def-self-attention` with queries from the image, and keys and values from the text. Training drops the text now and then, as ours drops the label. {cite:t}`saharia2022` found that a large frozen language model helps more than a larger U-Net; {cite:t}`ramesh2022` condition on an embedding that images and texts share.
-# - **Size.** The images in the lecture are from {cite:t}`rombach2022`: latent diffusion with 1.45 billion parameters, trained on images with captions from the web. Ours has 1.9 million.
-# - **The autoencoder** is trained with further losses, one that compares features of a network and an adversarial one, so that decoded images are sharp. Alternatively, a small image is drawn first and enlarged by further diffusions {cite:p}`saharia2022`.
+# - **The condition is a text.** A language model turns it into a list of vectors, which enters the U-Net by cross-attention (below). Training drops the text now and then, as ours drops the label. {cite:t}`saharia2022` found that a large frozen language model helps more than a larger U-Net; {cite:t}`ramesh2022` condition on an embedding that images and texts share.
+# - **Size.** The images in the lecture are from {cite:t}`rombach2022`: latent diffusion with 1.45 billion parameters, trained on captioned images from the web. Our network has 1.9 million.
+# - **The autoencoder** is trained with further losses, so that decoded images are sharp. Alternatively, a small image is drawn first and enlarged by further diffusions {cite:p}`saharia2022`.
 # - **The network.** Transformers have taken the place of the U-Net in many models {cite:p}`peebles2023`.
-# - **Fewer steps.** A second network learns to do two steps of the first at once, again and again, down to four {cite:p}`salimans2022`; the two calls of guidance can be distilled into one in the same way {cite:p}`meng2023`; consistency models aim at a single step {cite:p}`song2023`.
+# - **Fewer steps.** A second network learns to do two steps of the first at once, and so on, down to four {cite:p}`salimans2022`. The two calls of guidance can be distilled into one in the same way {cite:p}`meng2023`. Consistency models aim at a single step {cite:p}`song2023`.
 #
-# **As a prior for something else.** DreamFusion, also in the lecture, makes three-dimensional objects with a diffusion model of images {cite:p}`poole2023`. A renderer shows the object from a random side. The diffusion model says in which direction that view should move to look more like the text: noise is added, and the guided prediction of the noise is compared with it. That is the gradient of the bound's terms by the image, with the derivative of the network left out. The object is optimized so that all its views follow, and the diffusion model never changes. It is a prior at work, but one object is sought and none is sampled. (Their guidance is strong: $w = 100$, counted as by {cite:t}`ho2022`.)
+# **Cross-attention** is {eq}`def-self-attention` between two lists. The queries $q_i$ are made from the places of a feature map, the keys $k_j$ and values $v_j$ from the vectors of the words. So each place receives a mean of the words' values, with weights of its own. There may be any number of words. Their order is lost in the sum, so it has to be added to their vectors. The cell takes six places and three words.
+
+
+# %%
+def cross_attention(q, k, v):
+    """For each query the mean of the values, weighted by how well their keys fit it."""
+    return (q @ k.mT / k.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+_ = torch.manual_seed(0)
+q, (k, v) = torch.randn(6, 8).double(), torch.randn(2, 3, 8).double()
+to_places = cross_attention(q, k, v)
+reordered = cross_attention(q, k[[2, 0, 1]], v[[2, 0, 1]])
+one_word = cross_attention(q, k[:1], v[:1])
+
+# %% tags=["nbval-check-output"]
+in_torch = F.scaled_dot_product_attention(q, k, v)
+print("the same as in torch:", torch.allclose(to_places, in_torch))
+print("another order of the words changes nothing:", torch.allclose(to_places, reordered))
+print("one word alone tells all places the same:", torch.allclose(one_word, v[:1].expand(6, 8)))
+
+# %% [markdown]
+# For a few numbers as condition a vector added to that of the time is enough, as for our labels. The recipe `ddpm-scenes` of the companion does so with the five causes of a color scene; this edition ships no weights of it.
 #
-# **Not only images.** The chain needs vectors and noise, nothing more. There are diffusion models of sound {cite:p}`kong2021`, of video {cite:p}`ho2022video`, and of molecules {cite:p}`hoogeboom2022`.
+# **As a prior for something else.** DreamFusion, also in the lecture, makes three-dimensional objects with a diffusion model of images {cite:p}`poole2023`. A renderer shows the object from a random side, noise is added to that view, and the guided prediction of the noise is compared with it. The difference says how the view should change to fit the text better: it is the gradient of the bound's terms by the image, with the derivative of the network left out. The object is optimized until all its views fit. The diffusion model is a prior here, but nothing is sampled. (Their guidance is strong: $w = 100$, counted as by {cite:t}`ho2022`.)
 #
-# **What this book did not show**: any of that at full size; how to choose data, and what they do to those who are in them; whether a model repeats its training images; and how to say which of two models is better, if not by a number that a network computes. The formulas were small enough to be checked. That was the choice.
+# **Not only images.** The chain needs vectors and noise, nothing more, so there are diffusion models of sound {cite:p}`kong2021`, of video {cite:p}`ho2022video`, and of molecules {cite:p}`hoogeboom2022`.
+#
+# **What this book did not show**: any of that at full size; how to choose data, and what they do to the people in them; whether a model repeats its training images; and how to tell which of two models is better other than by a number that a network computes. Small models were chosen so that every formula could be checked.
 #
 # **What you can say now.** A text-to-image model is the chain of this book with a text encoder, cross-attention, a latent space and guidance.
 #
@@ -1387,12 +1449,12 @@ exercises.check_share_that_misses(share_that_misses)
 # ## Summary
 #
 # - To condition a diffusion model, condition its denoiser: add the gradient of $\log q(y \mid x_t)$, with the factor of Tweedie's formula {eq}`eq-conditional-denoiser`. Every sampler works as before.
-# - A network that gets the label nine times out of ten contains a classifier {eq}`eq-guided-score`. Guidance exaggerates its gradient, in any parametrization {eq}`eq-guided-languages`.
-# - Above scale 1 the samples do not follow $p(x \mid y)$. For Gaussian data DDIM and DDPM draw from two different distributions {eq}`eq-guided-variance`, and neither is the tilted one {eq}`eq-tilted-variance`. On digits the label is obeyed, and variety is the price.
-# - For a linear measurement of Gaussian data the denoiser is known in closed form {eq}`eq-posterior-denoiser`, and samples follow the posterior {eq}`eq-normal-posterior`. For other data it is an approximation, and residuals must be checked. To take the estimate for the image is overconfident. Replacement keeps observed pixels exactly, and gets the others wrong.
-# - A VAE whose prior is a diffusion has one bound {eq}`eq-latent-bound`. A gain of few nats can decide over most samples.
+# - A network that gets the label nine times out of ten contains a classifier's gradient {eq}`eq-guided-score`. Guidance exaggerates it, in any parametrization {eq}`eq-guided-languages`.
+# - Above scale 1 the samples do not follow $p(x \mid y)$. For Gaussian data DDIM and DDPM draw from two different distributions {eq}`eq-guided-variance`, and neither is the tilted one {eq}`eq-tilted-variance`.
+# - For a linear measurement of Gaussian data the denoiser is known in closed form {eq}`eq-posterior-denoiser`, and samples follow the posterior {eq}`eq-normal-posterior`. For other data it is an approximation, and residuals must be checked. Treating the estimate as the image ignores its uncertainty. Replacement keeps observed pixels exactly, and gets the others wrong.
+# - A VAE whose prior is a diffusion has one bound {eq}`eq-latent-bound`. A gain of few nats can make most samples digits.
 #
-# **What the sources say, and where they need care.** The slides show the applications as images, without formulas: in-painting, "as a prior", DreamFusion, text to image. There is nothing in them to correct, and much that they leave open. Which way of in-painting is meant matters, since the simplest one does not draw from the conditional distribution. And a sample guided at a scale above 1 is not a draw from $p(x \mid \text{text})$.
+# **What the sources say, and where they need care.** The slides show the applications as images, without formulas, so there is nothing to correct. It matters which way of in-painting is meant, since the simplest one does not draw from the conditional distribution. And a sample guided at a scale above 1 is not a draw from $p(x \mid \text{text})$.
 #
 # **To read next.** {cite:t}`dhariwal2021` and {cite:t}`ho2022` on guidance, {cite:t}`bradley2024` on what it samples; {cite:t}`song2023pigdm`, {cite:t}`chung2023` and {cite:t}`lugmayr2022` on measurements; {cite:t}`rombach2022` and {cite:t}`vahdat2021` on latent spaces; {cite:t}`poole2023` on the prior at work.
 #
@@ -1411,7 +1473,7 @@ exercises.check_share_that_misses(share_that_misses)
 # | 8 | several levels, shared with the decoder | several levels | one KL divergence for each level |
 # | 9 | noise, and nothing learned | a thousand steps back | a thousand small KL divergences of Gaussians |
 # | 10 | the same | the same, by one denoiser | a weighted regression on noise |
-# | 11 | any family with the same marginals | any sampler with the same denoiser | nothing new: the same loss, and its noise is the score |
-# | 12 | an encoder, then noise | steps back, then a decoder, both with the condition | the sum of both bounds |
+# | 11, 12 | any process with the same marginals | any sampler with the same denoiser | nothing new: the same loss, and its noise is the score |
+# | 13 | an encoder, then noise | steps back, then a decoder, both with the condition | the sum of both bounds |
 #
-# The last row contains the others. An encoder was where the book began, noise was what made the bound easy, and a condition turns a model of all images into an answer. Take the companion apart, change a sign, and see which check fails.
+# The last row contains the others: the book began with an encoder, noise made the bound easy, and a condition turns a model of all images into an answer to a question. Now take the companion apart, change a sign, and see which check fails.
