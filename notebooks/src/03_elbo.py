@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The ELBO
 #
-# A latent variable model is trained by raising the probability that it gives to the data. That probability is an integral which in general cannot be computed. This chapter constructs a quantity that can be computed and is *never larger*, a lower bound, and shows how large the difference is.
+# A latent variable model is trained by raising the probability that it gives to the data. That probability is an integral which in general cannot be computed. This chapter constructs a lower bound that can be computed, and shows how far below the log-probability it lies.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -42,7 +42,7 @@ for number, old in enumerate((-1.8, 0.6, 3.2)):
 plots.curves(lines, x_label="weight of the model", y_label="nats")
 
 # %% [markdown]
-# Such a model draws a few hidden numbers $z$, and a decoder turns them into data $x$. The bound comes from asking the reverse question: which hidden numbers may a given $x$ have come from? The answer is a distribution, the *approximate posterior*, and each choice of it gives a lower bound on the log-probability of $x$. {numref}`fig-touching` shows three of them. The better the approximation, the smaller the gap. The bound is the evidence lower bound, the {term}`ELBO`, and training in the rest of the book means to raise it.
+# Such a model draws a few hidden numbers $z$, and a decoder turns them into data $x$. Conversely, which hidden numbers may a given $x$ have come from? An answer is a distribution, the *approximate posterior*, and each answer gives a lower bound on the log-probability of $x$. {numref}`fig-touching` shows three of them. The better the approximation, the smaller the gap. The bound is the evidence lower bound, the {term}`ELBO`, and the models of this book are trained by raising it.
 
 # %% [markdown]
 # (sec-latent-models)=
@@ -61,7 +61,7 @@ plots.curves(lines, x_label="weight of the model", y_label="nats")
 plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% [markdown]
-# Is the surface flat? Then five principal components of chapter 1 would describe the images. The next cell computes the components of 600 houses, and how much of the variance of 600 other houses they contain.
+# If the surface were flat, five principal components, as in chapter 1, would describe the images. The next cell computes the components of 600 houses, and how much of the variance of 600 others they contain.
 
 # %%
 houses, others = (data.scenes(600, seed=seed).images.flatten(1).double() for seed in (2, 3))
@@ -78,7 +78,7 @@ print("five components contain less than 0.7:", bool(contained[4] < 0.7))
 print("a share of 0.9 takes at least six times as many:", needed >= 30)
 
 # %% [markdown]
-# So the surface is strongly curved. Five latents can be enough only with a decoder that is not linear, and this is why the decoders of this book are networks. But it makes the integral {eq}`def-evidence` hard, as we shall see.
+# So the surface is strongly curved, and five latents can be enough only with a decoder that is not linear. This is why decoders are networks, and it is also why the integral {eq}`def-evidence` is hard.
 # %% [markdown]
 # **Which prior?** The prior should be continuous, so that neighboring latents can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions have these properties. (With a uniform prior on a cube the approximate posterior must stay inside the cube too, or the KL divergence is infinite.) For $p(x)$ alone the choice matters less than it seems, because a decoder can turn one distribution into another. In one dimension there is a formula for this.
 # Let $\Phi$ be the distribution function of $\mathcal{N}(0, 1)$ and $F$ the one that we want. Its quantile function $F^{-1}(u)$, for $0 < u < 1$, is the least $t$ with $F(t) \ge u$. For $z \sim \mathcal{N}(0, 1)$
@@ -280,7 +280,7 @@ for D in 1, 10, 100:
     print(f"D = {D:3}: {with_q:.2g} with this q, {with_prior:.2g} with the prior")
 
 # %% [markdown]
-# In one dimension this $q$ halves the standard deviation. In a hundred dimensions its advantage over the prior is enormous, and still it is useless: the standard deviation of one sample is thousands of times the true value. The reason is that the weight is a product over the dimensions. Its *logarithm* is a sum, which varies far less, and taking logarithms leads to the bound. (A $q$ that is too narrow can be worse than the prior, because rare samples then have enormous weights. {ref}`An exercise <ex-narrow-guess>` derives how narrow is too narrow.)
+# In one dimension this $q$ halves the standard deviation. In a hundred dimensions its advantage over the prior is enormous, and still it is useless: the standard deviation of one sample is thousands of times the true value. The reason is that the weight is a product over the dimensions. Its *logarithm* is a sum, which varies far less, and this leads to the bound. (A $q$ that is too narrow can be worse than the prior, because rare samples then have enormous weights; see {ref}`an exercise <ex-narrow-guess>`.)
 #
 # **What you can say now.** Sampling from the prior is unbiased but needs far too many samples. Importance sampling from an approximate posterior is better, but needs a $q$ that is nearly exact.
 #
@@ -296,7 +296,7 @@ for D in 1, 10, 100:
 # \mathrm{ELBO}(x) = \mathbb{E}_{z \sim q(z \mid x)} \big[ \log p(x \mid z) + \log p(z) - \log q(z \mid x) \big] .
 # $$ (def-elbo)
 #
-# We now show three times that it is a lower bound, because each derivation adds something that the others do not show.
+# Three derivations show that it is a lower bound. Each adds something to the others.
 #
 # **First derivation: Jensen.** The mean of a logarithm is at most the logarithm of the mean {eq}`eq-jensen`. With {eq}`eq-importance` this is
 #
@@ -441,7 +441,7 @@ bend = vmap(torch.func.grad(torch.func.grad(ring_log_joint)))(top[None])[0]
 laplace = Normal(top, (-bend) ** -0.5)
 
 # %% [markdown]
-# The check estimates the gap by samples of the bound, and compares it with an integral. It rejects the KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior. A formula that treats every posterior as Gaussian would pass in the solvable model; it fails here.
+# The check estimates the gap by samples of the bound, and compares it with an integral. It rejects the KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, which would pass in the solvable model.
 
 # %% tags=["nbval-check-output"]
 z = best.sample((400_000,))
@@ -997,7 +997,7 @@ print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats
 # (sec-amortized)=
 # ## One network for all: amortization
 #
-# In EM every data point has its own $q$, found by its own optimization. For a million images this is too slow. Instead one trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. The check trains a network of one layer by maximizing {eq}`eq-elbo-terms`, without the posterior, and finds the posterior.
+# In EM every data point has its own $q$, found by its own optimization. For a million images one instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. The check trains a network of one layer by maximizing {eq}`eq-elbo-terms`, without the posterior, and finds the posterior.
 
 # %% tags=["nbval-check-output"]
 encoder = nn.Linear(1, 1)
@@ -1028,7 +1028,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # (sec-tractable)=
 # ## Two ways around the integral
 #
-# Can the integral be avoided altogether? In two families of models the log-likelihood is a plain formula and no bound is needed. Each has a drawback, which is why this book follows the bound.
+# Can the integral be avoided altogether? In two families of models the log-likelihood is a plain formula and no bound is needed. Each has a drawback.
 #
 # **Autoregressive models** write the distribution of a vector as a product of conditional distributions, one component at a time {cite:p}`neal1992,larochelle2011,germain2015,oord2016`,
 #
@@ -1401,7 +1401,7 @@ exercises.check_e_step(responsibilities)
 # - It is raised in the model and in $q$. With exact steps in turns the likelihood never falls {eq}`eq-em`; if the E-step leaves a gap, it may.
 # - More samples inside the logarithm never lower it {eq}`eq-k-sample-order`. If the weights have a finite variance, the gap shrinks like $1 / K$ {eq}`eq-k-sample-gap`.
 #
-# **What the sources say, and where they need care.** The slides print the KL divergence with a plus sign (E1), the inequality the wrong way around (E2), a sum equated to a mean (E3), the change of variables without bars (E23) and a superfluous bar in a formula (E24). They say that inexact steps of EM are safe, which holds for the M-step only. Their slide on the reparameterization trick has the right sign. The tutorial bounds the wrong evidence (E7), takes a sample for the mode (E21), and exchanges the names of prior, likelihood and posterior in places (E22). The {doc}`errata page </book/errata>` has all of them. The second
+# **What the sources say, and where they need care.** The slides print the KL divergence with a plus sign (E1), the inequality the wrong way around (E2), a sum equated to a mean (E3), the change of variables without bars (E23) and a superfluous bar in a formula (E24). They say that inexact steps of EM are safe, which holds for the M-step only. The tutorial bounds the wrong evidence (E7), takes a sample for the mode (E21), and exchanges the names of prior, likelihood and posterior in places (E22). The {doc}`errata page </book/errata>` has all of them. The second
 # lecture says that the encoder should match the prior; {eq}`eq-surgery` says in which sense.
 #
 # **To read next.** {cite:t}`jordan1999` and {cite:t}`blei2017` for variational inference before and beside networks; {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network; {cite:t}`burda2016` for the $K$-sample bound.
