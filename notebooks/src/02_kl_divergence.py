@@ -1049,7 +1049,7 @@ for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
         print(f"{name:5s}{kind:13s} exact {var**0.5 / divergence:7.4f}", end="")
         print(f"   from samples {sample.std() / divergence:7.4f}")
 
-# %% mystnb={"image": {"alt": "Two rising lines on logarithmic axes. The variance of the non-negative estimator starts far below that of the plain one, crosses it at 1.12 and shoots up."}, "figure": {"caption": "The variance of one sample of both estimators, for two Gaussians of variance 1. Their means differ by the shift.", "name": "fig-estimators"}}
+# %% mystnb={"image": {"alt": "Two rising lines on logarithmic axes. The variance of the non-negative estimator starts far below that of the plain one, crosses it at 1.12 and shoots up."}, "figure": {"caption": "The variance of one sample of both estimators, for two Gaussians of variance 1 whose means differ by the shift. Below a shift of 1.12 the non-negative one is better.", "name": "fig-estimators"}}
 shifts = torch.linspace(0.05, 2.5, 100)
 by_kind = torch.tensor([exact_variances(shift.item()) for shift in shifts]).mT
 plots.curves(

@@ -230,7 +230,7 @@ r = relative_moment(Normal(a * grid + b, s).log_prob(x), prior)
 print(f"r = {r:.3f}")
 print(f"samples for ten percent in 100 dimensions: {(r**100 - 1) / 0.1**2:.1e}")
 
-# %% mystnb={"image": {"alt": "On a logarithmic axis the relative standard deviation of the prior estimate bends at first, then rises as a straight line with the dimension, over eleven orders of magnitude."}, "figure": {"caption": "Relative standard deviation of one sample of the prior estimate, for the solvable model in D independent dimensions.", "name": "fig-prior-spread"}}
+# %% mystnb={"image": {"alt": "On a logarithmic axis the relative standard deviation of the prior estimate bends at first, then rises as a straight line with the dimension, over eleven orders of magnitude."}, "figure": {"caption": "Relative standard deviation of one sample of the prior estimate, for the solvable model in D independent dimensions. It grows exponentially.", "name": "fig-prior-spread"}}
 dimensions = torch.arange(1, 101)
 plots.curves(
     {"one latent from the prior": (dimensions, (r**dimensions - 1).sqrt())},
@@ -669,7 +669,7 @@ verify("eq-k-sample-order", torch.stack(bounds), log_p.repeat(7), at_most(0.0), 
 rising = torch.stack([*bounds, log_p]).diff() > 0
 print("rises with K and stays below log p(x):", bool(rising.all()))
 
-# %% mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "From the ELBO, at K = 1, to the log-evidence.", "name": "fig-k-samples"}}
+# %% mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "The bound rises with the number of samples, from the ELBO at K = 1 towards the log-evidence.", "name": "fig-k-samples"}}
 plots.curves(
     {"K-sample bound": (sizes, torch.stack(bounds)), "log p(x)": (sizes, log_p.repeat(7))},
     x_label="number of samples K",
@@ -913,7 +913,7 @@ for _ in range(12):
     path += [torch.stack([b_now, left_over * path[-1][1]])]  # E-step
 path = torch.stack(path)
 
-# %% mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of q, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis.", "name": "fig-staircase"}}
+# %% mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of q, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis, so the path is a staircase.", "name": "fig-staircase"}}
 fig, (axes,) = plots.figure(height=3.0)
 words = {"x_label": "offset b", "y_label": "mean m of q", "value_label": "exp(bound)"}
 plane = (-2.0, 3.5, -0.6, 1.5)
@@ -1115,7 +1115,7 @@ with torch.no_grad():
         logits = sampled @ model.W.tril(-1).T + model.b
         sampled[:, i] = Bernoulli(logits=logits[:, i]).sample()
 
-# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels.", "name": "fig-pixel-by-pixel"}}
+# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels. Only the regressions connect pixels to strokes.", "name": "fig-pixel-by-pixel"}}
 rows = {
     "test digits": test[:8],
     "pixel by pixel": sampled,

@@ -206,7 +206,7 @@ Slider(
 #
 # {numref}`fig-graphs` shows the two ways as computational graphs. A gradient flows backwards along the solid arrows. It cannot pass the dashed one, where a random generator turns parameters into a sample.
 
-# %% mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: the sample hangs on the parameters by a random generator, and the gradient stops there. Right: the noise has moved outside, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
+# %% mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: the sample depends on the parameters through a random generator, where the gradient stops. Right: the noise is an input of its own, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
 fig, panels = plots.figure(2, height=2.1)
 phi_, z_, f_, noise_ = (0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (1.0, 0.9)
 inside = [(phi_, z_, "--"), (z_, f_, "-")]
@@ -536,7 +536,7 @@ at_zero = [4.0, (d + 2) * (d + 4), 2 * d + 8, 2 * d + 4]
 wrong = {"baseline without effect": variances[[0, 1, 1, 1]], "formula for m = 0": at_zero}
 verify("eq-variance-dimension", (samples - 2 * c) ** 2, variances, monte_carlo, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
+# %% mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2). Only the path-wise estimator does not get noisier with the dimension.", "name": "fig-noise-dimension"}}
 dims = torch.logspace(0, 3, 31)
 B = dims + 2 + dims * c**2
 best = 2 * (dims + 2) + 4 * dims * c**2 + 4 * c**2
@@ -631,7 +631,7 @@ slope = torch.sigmoid((mu + sigma * grid) / h) * torch.sigmoid(-(mu + sigma * gr
 wrong = {"largest slope squared": height / 16}
 verify("eq-steep-slope", h * mean(slope**2), height / 6, quadrature.within(1e-2), rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Standard deviation against the width of the step, both axes logarithmic. The path-wise line falls as the step gets wider, the score-function line is almost flat; they cross near a width of 0.16."}, "figure": {"caption": "Noise of the derivative in the mean, for one draw. Left of the crossing the slope is too steep for the path.", "name": "fig-steep"}}
+# %% mystnb={"image": {"alt": "Standard deviation against the width of the step, both axes logarithmic. The path-wise line falls as the step gets wider, the score-function line is almost flat; they cross near a width of 0.16."}, "figure": {"caption": "Noise of the derivative in the mean, for one sample. Left of the crossing the slope is so steep that the path-wise estimator is the noisier one.", "name": "fig-steep"}}
 widths = torch.logspace(-2, 1, 31)
 curves = {"path-wise": [], "score-function": []}
 for h in widths:
@@ -935,7 +935,7 @@ verify("eq-sticking-zero", at_top, 0 * at_top, exact.on_scale(1.0), rejects=wron
 # %% [markdown]
 # Is it always the best estimator? It is not. {numref}`fig-three-estimators` compares three unbiased estimators of the derivative in $\mu$, for an approximate posterior $q$ that has the right mean but is too narrow or too wide. The first has the KL term in closed form and samples only for the reconstruction, as `elbo_terms` does. The second uses samples for everything and has both terms. The third keeps only the path term.
 
-# %% mystnb={"image": {"alt": "Noise against the width of q. Two rising straight lines; the third line comes down from large values at narrow q, touches zero where the width is right, and rises again, at twice the width nearly to the lower straight line."}, "figure": {"caption": "Noise of three unbiased estimators of one derivative. The third has none where q is right, and the most where q is far too narrow.", "name": "fig-three-estimators"}}
+# %% mystnb={"image": {"alt": "Noise against the width of q. Two rising straight lines; the third line comes down from large values at narrow q, touches zero where the width is right, and rises again, at twice the width nearly to the lower straight line."}, "figure": {"caption": "Noise of three unbiased estimators of one derivative. The path term has none where q is the posterior, and the most where q is far too narrow.", "name": "fig-three-estimators"}}
 ratios = torch.linspace(0.3, 2, 69)
 precision = 1 / variance
 plots.curves(
@@ -1065,7 +1065,7 @@ def train(loss, seed):
 losses = (path_wise, without_r, likelihood_without_r, score_function)
 runs = {f.__name__.replace("_", " "): [train(f, seed) for seed in range(3)] for f in losses}
 
-# %% mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. Path-wise falls to about a thousandth of a nat. Score function falls alike, with larger swings. Likelihood without r stays flat between two and three nats. Without r drifts in a wide band."}, "figure": {"caption": "One encoder, four gradients; geometric mean and range of three runs. Without the letter r the gap never closes, and no error says so.", "name": "fig-three-trainings"}}
+# %% mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. Path-wise falls to about a thousandth of a nat. Score function falls alike, with larger swings. Likelihood without r stays flat between two and three nats. Without r drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients; geometric mean and range of three runs. With sample in the place of rsample the gap does not close, and there is no error message.", "name": "fig-three-trainings"}}
 steps = torch.arange(1, 1001)[9::10]
 histories = {n: torch.stack([gaps[9::10] for _, gaps in r]) for n, r in runs.items()}
 plots.curves(
