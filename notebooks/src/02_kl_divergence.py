@@ -1,7 +1,7 @@
 # %% [markdown]
 # # KL divergence
 #
-# A distribution $p$ has two modes, and a single Gaussian $q$ must stand for it. Should $q$ be wide, cover both modes and put much of its mass where $p$ has little? Or should it sit on one mode and forget the other?
+# A distribution $p$ has two modes, and we want to approximate it by a single Gaussian $q$. Should $q$ be wide and cover both modes, although much of its mass then lies where $p$ has little? Or should it describe one mode well and leave out the other?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -59,9 +59,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# Both answers are right. They minimize the same quantity with its two arguments in different order. This chapter is about that quantity, the {term}`KL divergence`: what it measures, why it is never negative, why the order matters so much, and how to compute it. The bound that carries this book is a log-likelihood minus KL divergences.
+# Both Gaussians of {numref}`fig-two-fits` are best. They minimize the same quantity with its two arguments in different order. This chapter is about that quantity, the {term}`KL divergence`: what it measures, why it is never negative, why the order of its arguments matters so much, and how to compute it. The ELBO of the next chapter differs from a log-likelihood by a KL divergence, and contains another.
 #
-# The chapter computes in double precision. One-dimensional integrals are sums over a fine grid, which is exact to many digits for smooth curves that vanish at both ends. How the two Gaussians are found is the subject of {ref}`a section below <sec-two-directions>`.
+# The chapter computes in double precision. One-dimensional integrals are sums over a fine grid, which is exact to many digits for smooth curves that vanish at both ends. {ref}`A section below <sec-two-directions>` explains how the two Gaussians are found.
 
 # %% [markdown]
 # (sec-kl-definition)=
@@ -74,7 +74,7 @@ plots.curves(
 # $$ (def-kl)
 #
 # In running text we also write $D(p \Vert q)$. The logarithm is natural, so the unit is the {term}`nat`; one nat is $1 / \log 2 \approx 1.44$ bits. Where $p(x) = 0$ the term counts as zero, because $t \log t \to 0$ for $t \to 0$. Where $q(x) = 0$ but $p(x) > 0$ the term, and with
-# it the whole sum, is $+\infty$: $q$ calls something impossible that happens. For distributions with densities the sum becomes an integral,
+# it the whole sum, is $+\infty$: something happens that $q$ declares impossible. For distributions with densities the sum becomes an integral,
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \int p(x) \log \frac{p(x)}{q(x)} \, \mathrm{d}x .
@@ -100,14 +100,14 @@ print(f"p has a zero that q has not: {kl(two_points, three_points):.4f} nats")
 print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 
 # %% [markdown]
-# Read the KL divergence as a price. A *code* in this paragraph is a way to write letters as bits, not the code of an autoencoder. Up to rounding, a code that is optimal for $q$ spends $-\log q(x)$ nats on $x$. Used on data from $p$ it spends the *cross-entropy* $H(p, q) = -\sum p \log q$, while the best code for $p$ spends the entropy $H(p) = -\sum p \log p$. The KL divergence is the
-# waste:
+# The KL divergence is a cost in coding. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) Up to rounding, a code that is optimal for $q$ uses $-\log q(x)$ nats for $x$. On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\sum p \log q$, while the best code for $p$ has the mean length $H(p) = -\sum p \log p$, the entropy. The KL divergence is the
+# difference, the extra length caused by the wrong code:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
 # $$ (eq-kl-waste)
 #
-# Where all probabilities are powers of one half, nothing is rounded, and the waste can be counted in bits. Here is a text of eight letters, written once with the code made for its own frequencies $p$, once with a code made for other frequencies $q$. No code word is the beginning of another, so both can be read back.
+# If all probabilities are powers of one half, nothing is rounded, and the extra length can be counted in bits. The cell writes a text of eight letters twice, with the code made for its own frequencies $p$, and with a code made for other frequencies $q$. No code word is the beginning of another, so both can be read back.
 
 # %% tags=["nbval-check-output"]
 text = "abbbbccd"
@@ -145,13 +145,13 @@ print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
 # with equality if and only if $p = q$.
 # :::
 #
-# The proof is one application of {term}`Jensen's inequality`. For the concave logarithm and any positive random $y$ with finite mean it says
+# Why should a mean of log-ratios have a sign? The proof is one application of {term}`Jensen's inequality`. For the concave logarithm and any positive random $y$ with finite mean it says
 #
 # $$
 # \mathbb{E} \log y \le \log \mathbb{E}\, y ,
 # $$ (eq-jensen)
 #
-# with equality if and only if $y$ is constant. Geometry says why: the graph of the logarithm lies below each of its tangents.
+# with equality if and only if $y$ is constant. The reason is geometric: the graph of the logarithm lies below each of its tangents.
 #
 # :::{dropdown} Proof of Jensen's inequality
 # Let $m$ be the mean of $y$. The graph lies below its tangent at $m$: $\log y \le \log m + (y - m) / m$, with equality only at $y = m$. Take the mean of both sides; that of $y - m$ is zero. (At $m = 1$ the tangent says $\log y \le y - 1$.) $\square$
@@ -164,10 +164,10 @@ print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
 # - D_{\mathrm{KL}}(p \,\Vert\, q) = \mathbb{E}_p \log \frac{q(x)}{p(x)} \le \log \sum_{x:\, p(x) > 0} p(x) \frac{q(x)}{p(x)} = \log \sum_{x:\, p(x) > 0} q(x) \le \log 1 = 0 .
 # $$
 #
-# Equality in the first step needs $q / p$ constant on the support of $p$, equality in the last step needs $q$ to live there too. Then the constant is 1. For densities replace the sums by integrals; $p = q$ then means that the two distributions are equal. $\square$
+# Equality in the first step needs $q / p$ constant on the support of $p$, and equality in the last step needs all mass of $q$ on that support. Then the constant is 1. For densities replace the sums by integrals; $p = q$ then means that the two distributions are equal. $\square$
 # :::
 #
-# Two points on the curve show the inequality at work:
+# For a $y$ with only two values, Jensen's inequality can be drawn.
 
 
 # %%
@@ -194,7 +194,7 @@ def jensen(weight):
 
 
 # %% [markdown]
-# Move the slider to change the weight of the two points. The mean of the two points of the graph lies on the chord, which lies below the tangent at the mean of $y$. The vertical gap between chord and curve is what Jensen's inequality loses; it vanishes when one point has all the weight.
+# Move the slider to change the probabilities of the two values. The mean of the two points of the graph lies on the chord, and the chord lies below the tangent at the mean of $y$. The vertical gap between chord and curve is the difference of the two sides; it vanishes when one value has probability 1.
 
 # %%
 Slider(
@@ -207,7 +207,7 @@ Slider(
 )
 
 # %% [markdown]
-# Ten thousand random pairs of distributions on five points, half of them nearly equal, do not break Gibbs' inequality, and the nearly equal pairs refuse any positive number in place of zero. Random positive numbers do not break Jensen's inequality either; with the harmonic mean in place of the mean it fails.
+# The first check takes ten thousand random pairs of distributions on five points, half of them nearly equal, so that it rejects any bound above zero. The second tests Jensen's inequality on random positive numbers, and rejects the harmonic mean in place of the mean.
 
 # %% tags=["nbval-check-output"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 10_000))
@@ -221,7 +221,7 @@ harmonic = {"harmonic mean": -(1 / y).mean(1).log()}
 verify("eq-jensen", y.log().mean(1), y.mean(1).log(), at_most(1e-15), rejects=harmonic)
 
 # %% [markdown]
-# Equality is reached only at $q = p$. A search confirms it: it starts from the uniform distribution and minimizes the KL divergence from one of the $p$.
+# Equality is reached only at $q = p$. To confirm it, a search starts from the uniform distribution and minimizes the KL divergence from one of the $p$.
 
 # %% tags=["nbval-check-output"]
 logits = torch.zeros(5, requires_grad=True)
@@ -231,13 +231,13 @@ print("the least KL divergence is zero:", abs(least.item()) < 1e-12)
 print("found at q = p:", torch.allclose(found, p[0], rtol=0, atol=1e-6))
 
 # %% [markdown]
-# **A fine point.** The proof often ends with $\log \sum_x q(x) = \log 1 = 0$. The sum runs only over the support of $p$, so the last step is an inequality too. What Jensen really proves is stronger:
+# **A fine point.** Many texts end the proof with $\log \sum_x q(x) = \log 1 = 0$. But the sum runs only over the support of $p$, so the last step is an inequality too. What Jensen really proves is stronger:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) \ge - \log q(\operatorname{supp} p) ,
 # $$ (eq-kl-support)
 #
-# with equality whenever $p$ is $q$ conditioned on a set, for then the ratio is constant on the support of $p$. The pair from above is of this kind: $q$ puts 0.4 on the point where $p$ has nothing, and divides the rest as $p$ does.
+# with equality whenever $p$ is $q$ conditioned on a set, for then the ratio is constant on the support of $p$. The pair from the definition is of this kind: $q$ puts 0.4 on the point where $p$ has nothing, and divides the rest as $p$ does.
 
 # %% tags=["nbval-check-output"]
 p = Dirichlet(torch.ones(3)).sample((10_000,))
@@ -251,7 +251,7 @@ least = -three_points[:2].sum().log()
 print(f"attained by the pair above: {kl(two_points, three_points):.4f} = {least:.4f}")
 
 # %% [markdown]
-# **What you can say now.** No code beats the one made for the right distribution, and only the right distribution reaches zero. The whole proof is that the logarithm is concave.
+# **What you can say now.** No code is shorter in the mean than the one made for the right distribution, because the logarithm is concave.
 #
 # *Sources: A10, A11.*
 
@@ -259,7 +259,7 @@ print(f"attained by the pair above: {kl(two_points, three_points):.4f} = {least:
 # (sec-kl-gaussians)=
 # ## Between Gaussians
 #
-# For two Gaussians on the line the integral can be done. With $p = \mathcal{N}(m_p, s_p^2)$ and $q = \mathcal{N}(m_q, s_q^2)$,
+# The models of this book are built from Gaussians, and between Gaussians the KL divergence has a closed form. We begin in one dimension. With $p = \mathcal{N}(m_p, s_p^2)$ and $q = \mathcal{N}(m_q, s_q^2)$,
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \log \frac{s_q}{s_p} + \frac{s_p^2 + (m_p - m_q)^2}{2 s_q^2} - \frac12 .
@@ -283,7 +283,7 @@ wrong = {"other order": swapped, "mean not squared": closed + (0.5 - 0.5**2) / 8
 verify("eq-kl-normals", integral, closed, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **Not a distance.** The KL divergence is not symmetric in general, though it can be: for two Gaussians of equal variance both orders give the same value. It does not obey the triangle inequality either. Three Gaussians in a row show it: the direct way costs 2 nats, and two short steps together only 1.
+# **Not a distance.** The KL divergence is not symmetric in general, though it can be: for two Gaussians of equal variance both orders give the same value. It does not obey the triangle inequality either: for three Gaussians in a row it is 2 nats from the first to the last, and only 1 for the two short steps together.
 
 # %% tags=["nbval-check-output"]
 for name, m, std in (("N(0, 4)", 0, 2), ("N(1, 1)", 1, 1)):
@@ -307,7 +307,7 @@ print(f"from N(0, 1) to N(2, 1): direct {direct:.1f}, by way of N(1, 1) {steps:.
 # $\operatorname{tr}(M \Sigma_p) + (\mu_p - a)^\top M (\mu_p - a)$. The first quadratic form gives $\operatorname{tr} I = d$, the second gives the first two terms of the claim. $\square$
 # :::
 #
-# The check averages the log-ratio over samples from $p$, and asks torch.
+# The check averages the log-ratio over samples from $p$, and compares with torch as well.
 
 # %% tags=["nbval-check-output"]
 d = 3
@@ -326,7 +326,7 @@ verify("eq-kl-gaussians", p.log_prob(x) - q.log_prob(x), closed, monte_carlo, re
 verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 
 # %% [markdown]
-# Two special cases follow, and both will be used from chapter 3 on. When $q$ is the standard Gaussian,
+# Two special cases follow; both are used from chapter 3 on. When $q$ is the standard Gaussian,
 #
 # $$
 # \begin{aligned}
@@ -358,7 +358,7 @@ closed, printed = (0.5 * (v + mean**2 - 1 - v.log()).sum(1) for v in (variance, 
 verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 
 # %% [markdown]
-# In the companion package the KL divergence is always torch's `kl_divergence`, applied to distributions; the formulas are written out only where a chapter derives or checks something. The next chapter shows the function where it is used most, in the estimate of the bound.
+# In the companion package the KL divergence is always torch's `kl_divergence`, applied to distributions. The formulas are written out only where a chapter derives or checks something.
 #
 # **What you can say now.** Between Gaussians the KL divergence is a closed formula, and against the standard Gaussian it is a sum over coordinates. It is not a distance: neither symmetric nor bound by the triangle inequality.
 #
@@ -368,7 +368,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # (sec-kl-maps)=
 # ## What maps do to it
 #
-# Apply one map $\tau$ to samples from $p$ and from $q$. What happens to the KL divergence between the two distributions? Write $\tau_\# p$ for the distribution of $\tau(x)$ when $x \sim p$.
+# Apply one map $\tau$ to samples from $p$ and from $q$, for example to compress them. What happens to the KL divergence? Write $\tau_\# p$ for the distribution of $\tau(x)$ when $x \sim p$.
 #
 # :::{prf:theorem} Data processing
 # :label: thm-data-processing
@@ -387,7 +387,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # group has one element. On other spaces the conditional distributions given $y$ take the place of the groups. $\square$
 # :::
 #
-# This is the {term}`data processing inequality`. Processing can only lose what tells the distributions apart; relabeling loses nothing. The exponential is one-to-one: it turns Gaussians into log-normal distributions, and the KL divergence stays. The absolute value forgets the sign, and the KL divergence falls.
+# This is the {term}`data processing inequality`. Processing can only lose information about which of the two distributions a sample came from; a one-to-one map loses none. The exponential, for example, turns Gaussians into log-normal distributions with the same KL divergence. The absolute value drops the sign, and the KL divergence falls.
 
 # %% tags=["nbval-check-output"]
 p, q = Normal(0.3, 0.7), Normal(-0.2, 1.4)
@@ -408,7 +408,7 @@ verify("eq-data-processing", after_exp, before, rule, rejects=other)
 verify("eq-data-processing", after_abs, before, at_most(0.0), rejects={"halved": before / 2})
 
 # %% [markdown]
-# Equality does not need a one-to-one map. Toss a coin three times: the *number* of heads forgets the order, and loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Statisticians call such a map *sufficient*. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
+# Equality does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
 
 # %% tags=["nbval-check-output"]
 sequences = torch.cartesian_prod(*[torch.arange(2)] * 3)
@@ -420,14 +420,14 @@ only_first = {"first toss": kl(p @ first, q @ first)}
 verify("eq-data-processing", kl(p @ counts, q @ counts), kl(p, q), rejects=only_first)
 
 # %% [markdown]
-# The *entropy* of a density has no such invariance: stretching the axis changes it, although nothing is lost. A smooth one-to-one map divides both densities by the same factor, the size of its derivative, and the factor cancels in the ratio. In the entropy it does not.
+# The *entropy* of a density is not invariant in this way: stretching the axis changes it, although nothing is lost. A smooth one-to-one map divides both densities by the same factor, the size of its derivative. The factor cancels in the ratio of the KL divergence, and remains in the entropy.
 
 # %% tags=["nbval-check-output"]
 entropy_after = -torch.trapezoid(log_p.exp() * log_p, t)
 print(f"entropy before {Normal(0.3, 0.7).entropy():.4f}, after exp {entropy_after:.4f}")
 
 # %% [markdown]
-# The identity inside the proof deserves a number of its own. For two joint distributions of $x$ and $y$, the *chain rule* of the KL divergence reads
+# The identity inside the proof is useful in itself. For two joint distributions of $x$ and $y$, the *chain rule* of the KL divergence reads
 #
 # $$
 # \begin{aligned}
@@ -436,7 +436,7 @@ print(f"entropy before {Normal(0.3, 0.7).entropy():.4f}, after exp {entropy_afte
 # \end{aligned}
 # $$ (eq-kl-chain)
 #
-# It is the identity of the proof, for the map $(x, y) \mapsto y$; with densities the sums become integrals. This line will split the bound of a deep model into one term per layer, and the bound of a diffusion model into one term per step. For a pair of correlated Gaussians all three terms are known in closed form.
+# To obtain it, take the map $(x, y) \mapsto y$; with densities the sums become integrals. In later chapters it splits the bound of a deep model into one term per layer, and the bound of a diffusion model into one term per step. For a pair of correlated Gaussians all three terms are known in closed form, and the check compares them.
 
 
 # %%
@@ -463,7 +463,7 @@ wrong = {"marginals only": outer, "y at its mean": outer + at_mean}
 verify("eq-kl-chain", total, outer + inner, rejects=wrong)
 
 # %% [markdown]
-# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule, with $x$ and $y$ exchanged, the pair $(x, y)$ then has the same KL divergence as $x$ alone. And $y$ is a plain function of the pair. So {prf:ref}`thm-data-processing` holds for random maps too. The example keeps each of five points with probability 0.95 and otherwise moves it to a random place: in a thousand cases the KL divergence never rises, and in some of them it falls by less than a quarter.
+# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule the pair $(x, y)$ then has the same KL divergence as $x$ alone. Since $y$ is a function of the pair, {prf:ref}`thm-data-processing` holds for random maps too. The example keeps each of five points with probability 0.95 and otherwise moves it to a random place. In a thousand cases the KL divergence never rises, and in some it falls by less than a quarter.
 
 # %% tags=["nbval-check-output"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 1_000))
@@ -483,7 +483,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # (sec-two-directions)=
 # ## Two directions, two answers
 #
-# Back to the opening question and to {numref}`fig-two-fits`. We look for the Gaussian $q = \mathcal{N}(m, s^2)$ that is closest to a distribution $p$. The *forward* problem minimizes $D(p \Vert q)$, the {term}`forward KL`, and the *reverse* problem $D(q \Vert p)$, the {term}`reverse KL`. Before solving them, look at what each of them adds up.
+# We return to {numref}`fig-two-fits`. Which Gaussian $q = \mathcal{N}(m, s^2)$ is closest to a distribution $p$? The *forward* problem minimizes $D(p \Vert q)$, the {term}`forward KL`, and the *reverse* problem $D(q \Vert p)$, the {term}`reverse KL`. First, where is each of them large?
 
 
 # %%
@@ -501,7 +501,7 @@ def integrands(m):
 
 
 # %% [markdown]
-# Move $q$ away from $p$ and watch the two integrands. The forward one explodes where $p$ has mass and $q$ has not. The reverse one is small there, because it is weighted with $q$; it explodes where $q$ puts mass and $p$ does not. (The curves leave the plot at 8.)
+# Move $q$ away from $p$ and watch the two integrands. The forward one becomes very large where $p$ has mass and $q$ has little. The reverse one is small there, because it is weighted with $q$; it is large where $q$ has mass and $p$ has little. (The curves leave the plot at 8.)
 
 # %%
 Slider(
@@ -514,7 +514,7 @@ Slider(
 )
 
 # %% [markdown]
-# **Forward: it covers.** The forward problem has an answer in closed form, for every density $p$ with finite variance and entropy.
+# **The forward fit covers all of $p$.** The forward problem has an answer in closed form, for every density $p$ with finite variance and entropy.
 #
 # :::{prf:theorem} Forward KL matches moments
 # :label: thm-moments
@@ -529,9 +529,9 @@ Slider(
 # Only $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$ depends on $q$. By {eq}`eq-mean-minimizes` the second term is least at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. The derivative in $s$, $1 / s - \operatorname{Var}_p x / s^3$, is negative before $s^2 = \operatorname{Var}_p x$ and positive after it, so this is the minimum. $\square$
 # :::
 #
-# **Reverse: it may choose.** The reverse problem has no such formula, so we search. Both KL divergences are integrals over the grid, and an optimizer, `minimize`, changes the mean and the log of the standard deviation. It is L-BFGS, which follows the gradient downhill and therefore finds the *local* minimum near its start.
+# **The reverse fit may choose a mode.** The reverse problem has no such formula, so we search. Both KL divergences are integrals over the grid, and the optimizer `minimize` changes the mean and the log of the standard deviation. It is L-BFGS, which follows the gradient downhill and therefore finds a *local* minimum near its start.
 #
-# Without a grid the two problems need different things, and this is worth remembering for the rest of the book. The reverse problem needs samples from $q$ and the density of $p$, and that only up to a constant factor, which adds a constant. The forward problem needs samples from $p$, and no density of it.
+# Without a grid the two problems need different things, which matters for the rest of the book. The reverse problem needs samples from $q$ and the density of $p$, and that only up to a constant factor, which adds a constant. The forward problem needs samples from $p$, and no density of it.
 
 
 # %%
@@ -567,7 +567,7 @@ wrong = {"reverse fit": [reverse_m, reverse_s**2]}
 verify("eq-forward-moments", [m, s**2], [mean, variance], exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# Is the reverse fit always {term}`mode-seeking`: does it choose one mode and drop the other? It is often said so. Two modes at $\pm c$ with unit variance give the answer.
+# The reverse fit is often called {term}`mode-seeking`: it chooses one mode and drops the other. Does it always? Two modes at $\pm c$ with unit variance give the answer.
 
 
 # %%
@@ -592,7 +592,7 @@ def both_fits(c):
 
 
 # %% [markdown]
-# Move the modes apart. When does the reverse fit let go of one of them?
+# Move the modes apart. From which distance on does the reverse fit describe only one of them?
 
 # %%
 centers = [0.5, 1.0, 1.5, 2.0, 2.4, 2.7, 2.9, 3.2, 3.6, 4.0]
@@ -606,7 +606,7 @@ Slider(
 )
 
 # %% [markdown]
-# The reverse fit chooses a mode only when the modes are far apart. At $c = 2$, when they are clearly visible, it still covers both. To find the threshold, compare the search from the middle with the search from a mode, and halve an interval twelve times, keeping the half in which the order of the two values changes.
+# The reverse fit chooses a mode only when the modes are far apart. At $c = 2$, when they are clearly visible, it still covers both. To find the threshold, we compare the value of the search from the middle with that of the search from a mode. Halving an interval twelve times locates the $c$ at which the two are equal.
 
 # %% tags=["nbval-check-output"]
 low, high = 2.4, 3.2
@@ -624,24 +624,38 @@ for start in (0.0, 2.8):
     print(f"c = 2.8, from {start:.1f}: N({abs(m):.3f}, {s:.3f}^2), {value:.5f} nats")
 
 # %% [markdown]
-# At the threshold the two values are equal, and the best fit jumps. Local minima near the modes exist a little earlier, from $c \approx 2.41$ on. Between the two values of $c$ an optimizer that starts at a mode stays there, although the middle is better. The left mode is the mirror image of the right one, and as good.
+# At the threshold the two values are equal, and the best fit jumps. But both kinds of local minimum exist on either side of it, so an optimizer may stay at the wrong one. Below, minima near the modes exist from $c \approx 2.41$ on, although the middle is better. Above, the wide fit in the middle does not disappear: at $c = 3$ it is still a local minimum, the third beside the one near each mode (by symmetry the two are equally good). The cell checks this by the eigenvalues of the second derivatives.
 
 # %% tags=["nbval-check-output"]
 stays = [fit_normal(reverse, log_two_modes(grid, c), c)[0] > 1 for c in (2.40, 2.42)]
 print("a search from the mode stays there: at 2.40", stays[0], "and at 2.42", stays[1])
+centered_m, centered_s, centered = fit_normal(reverse, log_two_modes(grid, 3.0), 0.0)
+
+
+def reverse_at(v):
+    return reverse(log_two_modes(grid, 3.0), Normal(v[0], v[1].exp()).log_prob(grid))
+
+
+found = torch.tensor([centered_m, math.log(centered_s)])
+curvatures = torch.linalg.eigvalsh(torch.autograd.functional.hessian(reverse_at, found))
+print(f"at c = 3, in the middle: N(0, {centered_s:.2f}^2), {centered:.3f} nats,", end=" ")
+print(f"at a mode {best_reverse(3.0)[2]:.3f}")
+print("the middle is a local minimum:", abs(centered_m) < 1e-6 and bool((curvatures > 0).all()))
+
+# %% tags=["nbval-check-output"]
 again = torch.tensor(best_reverse(3.0)[:2])
 print("the opening figure shows the best fit:", torch.allclose(again, torch.tensor(opening)))
 print("at c = 2 it covers both:", abs(best_reverse(2.0)[0]) < 1e-3)
 print("no search left the grid:", all(best_reverse(c)[1] < 5 for c in centers))
 
 # %% [markdown]
-# What does the choice cost? Put $q$ on the right mode, $q = \mathcal{N}(c, 1)$. Then
+# How much is lost by choosing one mode? Take the $q$ that equals the right component, $q = \mathcal{N}(c, 1)$. Then
 #
 # $$
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \log 2 - \mathbb{E}_{x \sim \mathcal{N}(c, 1)} \log\big(1 + e^{-2 c x}\big) ,
 # $$ (eq-one-mode)
 #
-# which tends to $\log 2$ as the modes move apart. The mean that is subtracted is positive, so forgetting half of an equal mixture never costs more than one bit. The forward KL of the same $q$ grows like $c^2$. In fact both together are exactly $c^2$:
+# which tends to $\log 2$ as the modes move apart. The mean that is subtracted is positive, so leaving out half of an equal mixture never costs more than one bit. The forward KL of the same $q$ grows like $c^2$. In fact the two add up to exactly $c^2$:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = c^2 - D_{\mathrm{KL}}(q \,\Vert\, p) .
@@ -665,7 +679,7 @@ for c in (1.0, 3.0):
     print(f"c = {c:.0f}: reverse {choosing:.4f} nats, forward {covering:.4f} nats")
 
 # %% [markdown]
-# **What you can say now.** The forward fit matches mean and variance and covers everything. The reverse fit gives up a mode only when the modes are about 5.6 standard deviations apart, and an optimizer may give it up earlier.
+# **What you can say now.** The forward fit matches mean and variance and covers all of $p$. The best reverse fit leaves out a mode only when the modes are more than about 5.6 standard deviations apart, but a local search may end at another minimum.
 #
 # *Sources: A12, A13, C06.*
 
@@ -673,7 +687,7 @@ for c in (1.0, 3.0):
 # (sec-factorized)=
 # ## Two dimensions: the approximation that is too narrow
 #
-# In later chapters $q$ will be a Gaussian with a *diagonal* covariance, a *factorized* approximation of a distribution whose coordinates are correlated. No mode has to be chosen there, and the order of the arguments still matters: it decides whether $q$ is too wide or too narrow.
+# In later chapters $q$ is a Gaussian with a *diagonal* covariance, a *factorized* approximation of a distribution whose coordinates are correlated. There is no mode to choose, and the order of the arguments still matters: it decides whether $q$ is too wide or too narrow.
 
 # %% [markdown]
 # :::{prf:theorem} The best factorized Gaussian
@@ -695,7 +709,7 @@ for c in (1.0, 3.0):
 # Use {eq}`eq-kl-gaussians`. In both directions the only term with the means is a quadratic form, which is zero for $m = \mu$. Forward, what depends on $v$ is $\frac12 \sum_j (\Sigma_{jj} / v_j + \log v_j)$, least for $v_j = \Sigma_{jj}$. Reverse, it is $\frac12 \sum_j \big( (\Sigma^{-1})_{jj} v_j - \log v_j \big)$, least for $v_j = 1 / (\Sigma^{-1})_{jj}$. The density of $x_j$ with all others held fixed is proportional to $\exp(-\frac12 (\Sigma^{-1})_{jj} (x_j - a)^2)$ for some $a$, so this is the conditional variance. By the law of total variance it is at most the marginal one. $\square$
 # :::
 #
-# In the plane, with unit variances and correlation $\rho$, the two answers are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation. The check finds both answers by a search over means and variances.
+# In the plane, with unit variances and correlation $\rho$, the two answers are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation. The check finds both answers by a search over means and variances, for a Gaussian in three dimensions.
 
 # %%
 cov = torch.tensor([[1.0, 0.9, 0.3], [0.9, 1.0, 0.2], [0.3, 0.2, 0.5]])
@@ -771,15 +785,15 @@ _ = [axes.set_aspect("equal", adjustable="datalim") for axes in (left, right)]
 plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 
 # %% [markdown]
-# The too narrow $q$ is the usual failure of variational approximations {cite:p}`mackay2003,bishop2006,blei2017`. It will meet us in chapter 5, where the encoder of a VAE is such a $q$ and the posterior such a $p$.
+# Variational approximations minimize the reverse KL, and a too narrow $q$ is their usual failure {cite:p}`mackay2003,bishop2006,blei2017`. We meet it again in chapter 5, where the encoder of a VAE is such a $q$ and the posterior such a $p$.
 #
-# **What you can say now.** The reverse fit does not only choose among modes. It also underestimates variances: a factorized Gaussian takes the conditional variances, and the more the coordinates are correlated, the smaller they are.
+# **What you can say now.** The reverse fit does not only choose among modes. It also underestimates variances: a factorized Gaussian takes the conditional variances, which are the smaller, the more the coordinates are correlated.
 
 # %% [markdown]
 # (sec-coins)=
-# ## What the number means: coins
+# ## The probability of an unlikely sample: coins
 #
-# Toss a coin with distribution $P$ $n$ times. How likely is it that the share of heads is exactly that of another coin $Q$ (for $n$ where this is a whole number of heads)? The answer gives the KL divergence a meaning without codes: the probability is $e^{-n D(Q \Vert P)}$, up to a factor that does not matter on the scale of exponents {cite:p}`cover2006`. Mind the order: the coin that is really tossed stands second.
+# The KL divergence has a meaning without codes, as a rate at which probabilities fall. Toss a coin with distribution $P$ $n$ times. How likely is it that the share of heads is exactly that of another coin $Q$ (for $n$ where this is a whole number of heads)? The probability is $e^{-n D(Q \Vert P)}$, up to a factor that does not matter on the scale of exponents {cite:p}`cover2006`. Note the order: the coin that is really tossed stands second.
 #
 # The extreme case is exact. If $P$ is fair and the share of heads is that of a coin with two heads, all $n$ tosses were heads:
 #
@@ -790,7 +804,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # \end{aligned}
 # $$ (eq-all-heads)
 #
-# This outcome is possible, but unlikely. With the roles exchanged, a coin with two heads that shows as many tails as heads, the KL divergence is infinite: the outcome is impossible. The two cases are easily confused (entry E18 of the {doc}`errata </book/errata>`).
+# This outcome is possible, but unlikely. Now exchange the roles: a coin with two heads is tossed and shows as many tails as heads. The KL divergence is infinite, and the outcome is impossible. One of the sources confuses the two cases (entry E18 of the {doc}`errata </book/errata>`).
 
 # %% tags=["nbval-check-output"]
 fair, two_heads, n = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), 20
@@ -815,7 +829,7 @@ verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[
 # The probability is $\binom{n}{n a} b^{n a} (1 - b)^{n (1 - a)}$. Stirling's formula says $k! \approx \sqrt{2 \pi k}\, (k / e)^k$ in the same sense. Insert it three times, for $n$, $n a$ and $n (1 - a)$. The powers of $n$ and $e$ cancel. What is left of the powers is $\big( (a / b)^a ((1 - a) / (1 - b))^{1 - a} \big)^{-n} = e^{-n D(a, b)}$, and the three square roots leave $1 / \sqrt{2 \pi n\, a (1 - a)}$. $\square$
 # :::
 #
-# The order of the arguments matters in the finite case too: for a fair coin and 70 % heads the wrong order misses by about 49 nats at $n = 10{,}000$. The check rejects it, for the fair coin and for a biased one.
+# The order of the arguments matters here too: for a fair coin and 70 % heads the wrong order gives an error of about 49 nats at $n = 10{,}000$. The check rejects it, for the fair coin and for a biased one.
 
 # %% tags=["nbval-check-output"]
 a, n = 0.7, 10_000
@@ -843,7 +857,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-coins` shows how slowly the exponent per toss settles.
+# In {numref}`fig-coins` the exponent per toss approaches the KL divergence slowly, because of the square root.
 #
 # **What you can say now.** The KL divergence $D(Q \Vert P)$ is the rate at which it becomes improbable that samples from $P$ look like $Q$.
 #
@@ -853,13 +867,13 @@ plots.curves(
 # (sec-other-distances)=
 # ## Other distances, and what noise changes
 #
-# The KL divergence is not the only way to compare distributions. The *total variation* is the largest difference of the probabilities of one event,
+# For some pairs of distributions the KL divergence is of little use. This section compares it with three other measures. The *total variation* is the largest difference of the probabilities of one event,
 #
 # $$
 # \operatorname{TV}(p, q) = \max_A |p(A) - q(A)| = \frac12 \sum_x |p(x) - q(x)| .
 # $$ (def-total-variation)
 #
-# It is a distance and never larger than 1. The KL divergence controls it, by *Pinsker's inequality* {cite:p}`cover2006`:
+# It is a distance and never larger than 1. A small KL divergence makes it small too, by *Pinsker's inequality* {cite:p}`cover2006`:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) \ge 2 \operatorname{TV}(p, q)^2 .
@@ -869,7 +883,7 @@ plots.curves(
 # Let $A$ be the event that attains the maximum, and write $a = p(A)$, $b = q(A)$. By {prf:ref}`thm-data-processing`, for the map that only says whether $A$ happened, $D(p \Vert q) \ge D(a, b)$, the KL divergence of two coins. Let $f(b) = D(a, b) - 2 (a - b)^2$. Then $f(a) = 0$, and $f'(b) = (b - a) \big( \frac{1}{b (1 - b)} - 4 \big)$. The bracket is not negative, since $b (1 - b) \le \frac14$. So $f$ falls until $b = a$ and rises after it, and is nowhere negative. $\square$
 # :::
 #
-# The factor 2 is the best possible. Random pairs of coins, half of them nearly fair and nearly equal, do not break the inequality, and they refuse the factor 2.1.
+# The factor 2 is the best possible. The check uses random pairs of coins, half of them nearly fair and nearly equal; on these a factor of 2.1 is rejected.
 
 # %% tags=["nbval-check-output"]
 coins = torch.rand(2, 10_000)
@@ -880,9 +894,9 @@ wrong = {"factor 2.1": kl(p, q) * 2 / 2.1}
 verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=wrong)
 
 # %% [markdown]
-# Two more names will come up. The *Jensen-Shannon divergence* {cite:p}`lin1991` is the mean KL divergence of $p$ and of $q$ from their average $\frac12 (p + q)$; it is symmetric and at most $\log 2$. The *Wasserstein distance* $W_1$ is the least mean distance by which mass must be moved to turn $p$ into $q$.
+# The *Jensen-Shannon divergence* {cite:p}`lin1991` is the mean KL divergence of $p$ and of $q$ from their average $\frac12 (p + q)$; it is symmetric and at most $\log 2$. The *Wasserstein distance* $W_1$ is the least mean distance by which mass must be moved to turn $p$ into $q$.
 #
-# They differ most where distributions do not overlap. For two point masses at distance $\delta$ the KL divergence is infinite, the total variation 1 and the Jensen-Shannon divergence $\log 2$, *whatever* $\delta$ is; only the Wasserstein distance, $\delta$, says how far apart they are {cite:p}`arjovsky2017`. A model that is fitted to such a target by KL gets no signal about the direction in which to move. Noise repairs it. Add a Gaussian with standard deviation $\sigma$ to both points, and
+# The four differ most where distributions do not overlap. For two point masses at distance $\delta$ the KL divergence is infinite, the total variation 1 and the Jensen-Shannon divergence $\log 2$, *whatever* $\delta$ is. Only the Wasserstein distance, $\delta$, says how far apart they are {cite:p}`arjovsky2017`. So a model that is fitted to such a target by KL gets no gradient that says in which direction to move. Adding noise changes this. Add a Gaussian with standard deviation $\sigma$ to both points, and
 #
 # $$
 # D_{\mathrm{KL}} = \frac{\delta^2}{2 \sigma^2} , \qquad \operatorname{TV} = \operatorname{erf}\Big( \frac{\delta}{2 \sqrt{2}\, \sigma} \Big) .
@@ -921,7 +935,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# With noise the KL divergence is finite and its gradient points the right way; this is one reason why the last third of the book adds noise to images before it compares them. The data processing inequality holds along the way: more noise is a random map, and every curve of {numref}`fig-noisy-points` that is not constant falls.
+# With noise the KL divergence is finite and its gradient points in the right direction. This is one reason why the last third of the book adds noise to images. More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it; in {numref}`fig-noisy-points` every curve but the constant one falls.
 #
 # **What you can say now.** A small KL divergence forces a small total variation, but not the other way around. For distributions that do not overlap the KL divergence is infinite at any distance, and noise makes it finite.
 
@@ -929,13 +943,13 @@ plots.curves(
 # (sec-maximum-likelihood)=
 # ## Fitting a model is minimizing a KL divergence
 #
-# Let $p_\theta$ be a model of the data, whose distribution is $p_{\text{data}}$. The mean log-likelihood is
+# Why does the KL divergence appear in the training of models? Let $p_\theta$ be a model of the data, whose distribution is $p_{\text{data}}$. The mean log-likelihood is
 #
 # $$
 # \mathbb{E}_{p_{\text{data}}} \log p_\theta(x) = - H(p_{\text{data}}) - D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) .
 # $$ (eq-likelihood-kl)
 #
-# In practice a mean over the training set stands in for $\mathbb{E}_{p_{\text{data}}}$. The entropy of the data does not depend on $\theta$. So maximizing the likelihood *is* minimizing the forward KL, and a model trained by likelihood covers: it cannot afford to call any data impossible. Two consequences follow. Even a perfect model reaches only $-H(p_{\text{data}})$, and a difference of two log-likelihoods is a difference of two KL divergences.
+# The entropy of the data does not depend on $\theta$. So maximizing the likelihood *is* minimizing the forward KL (in practice with a mean over the training set for $\mathbb{E}_{p_{\text{data}}}$). A model trained in this way covers the data, since the loss is infinite if it gives any of them probability zero. Even a perfect model reaches only $-H(p_{\text{data}})$, and a difference of two log-likelihoods is a difference of two KL divergences.
 
 # %% tags=["nbval-check-output"]
 p_data, model = Normal(0.3, 0.7), Normal(-0.2, 1.4)
@@ -954,13 +968,13 @@ verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
 # (sec-kl-estimation)=
 # ## Estimating it from samples
 #
-# Often there is no formula, but both densities can be evaluated and $p$ can be sampled. Write $r = q(x) / p(x)$ for a sample $x \sim p$. The plain estimator averages $-\log r$. There is a second one,
+# Often the integral has no closed form, but both densities can be evaluated and $p$ can be sampled. Write $r = q(x) / p(x)$ for a sample $x \sim p$. The plain estimator averages $-\log r$. There is a second one,
 #
 # $$
 # \mathbb{E}_p \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(p \,\Vert\, q) ,
 # $$ (eq-nonnegative-estimator)
 #
-# which is also unbiased, because $\mathbb{E}_p\, r = \int q = 1$, provided $q$ has no mass outside the support of $p$; otherwise the estimate is too small by that mass. Each of its samples is non-negative, since $\log r \le r - 1$. {cite:t}`schulman2020` calls the two estimators k1 and k3; under these names both are found in code for the reinforcement learning of language models. Which one is better?
+# which is also unbiased, because $\mathbb{E}_p\, r = \int q = 1$, provided $q$ has no mass outside the support of $p$; otherwise the estimate is too small by that mass. Each of its samples is non-negative, since $\log r \le r - 1$. {cite:t}`schulman2020` calls the two estimators k1 and k3; code for the reinforcement learning of language models uses these names. Which one is better?
 
 
 # %%
@@ -980,7 +994,7 @@ print("plain never negative:", bool((plain >= 0).all()))
 print("the other never negative:", bool((tilted >= 0).all()))
 
 # %% [markdown]
-# The pair of the first section shows the warning at work: the second estimator misses the 0.4 that $q$ has outside the support of $p$.
+# The pair from the definition shows that the proviso matters: the mean of the second estimator is too small by 0.4, the mass that $q$ has outside the support of $p$.
 
 # %% tags=["nbval-check-output"]
 r = three_points[:2] / two_points[:2]
@@ -988,7 +1002,7 @@ mean = (two_points[:2] * (r - 1 - r.log())).sum()
 print(f"mean of the estimator {mean:.4f}, truth {kl(two_points, three_points):.4f} nats")
 
 # %% [markdown]
-# Now the variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So the second estimator should win where the distributions are close, and lose where they are far apart, since $r$ itself has a heavy tail. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
+# The better estimator is the one with the smaller variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So the second estimator should be better where the distributions are close, and worse where they are far apart, since $r$ itself has a heavy tail. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
 #
 # $$
 # \begin{aligned}
@@ -1024,7 +1038,7 @@ print("at 1.12 the second is better:", exact_variances(1.12)[1] < 1.12**2)
 print("at 1.13 the first is better:", exact_variances(1.13)[1] > 1.13**2)
 
 # %% [markdown]
-# The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the samples are the less reliable of the two: a heavy tail shows itself in few of them.
+# The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the samples are less reliable than the formula, because few of them fall into a heavy tail.
 
 # %%
 for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
@@ -1035,7 +1049,7 @@ for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
         print(f"{name:5s}{kind:13s} exact {var**0.5 / divergence:7.4f}", end="")
         print(f"   from samples {sample.std() / divergence:7.4f}")
 
-# %% mystnb={"image": {"alt": "Two rising lines on logarithmic axes. The variance of the non-negative estimator starts far below that of the plain one, crosses it at 1.12 and shoots up."}, "figure": {"caption": "The variance of one sample of both estimators, for two Gaussians of variance 1. Their means differ by the shift.", "name": "fig-estimators"}}
+# %% mystnb={"image": {"alt": "Two rising lines on logarithmic axes. The variance of the non-negative estimator starts far below that of the plain one, crosses it at 1.12 and shoots up."}, "figure": {"caption": "The variance of one sample of both estimators, for two Gaussians of variance 1 whose means differ by the shift. Below a shift of 1.12 the non-negative one is better.", "name": "fig-estimators"}}
 shifts = torch.linspace(0.05, 2.5, 100)
 by_kind = torch.tensor([exact_variances(shift.item()) for shift in shifts]).mT
 plots.curves(
@@ -1048,7 +1062,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In this family, {numref}`fig-estimators` says when to use which: the non-negative one for close distributions, the plain one otherwise. It is no general rule. What decides is the smaller of the two variances, which can be estimated from the samples at hand, with care for heavy tails. Two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. Let $q$ be 99 % of $p = \mathcal{N}(0, 1)$ and 1 % of $\mathcal{N}(0, 4)$:
+# For these Gaussians, {numref}`fig-estimators` says when to use which: the non-negative one for close distributions, the plain one otherwise. This is no general rule. What decides is the smaller of the two variances, which can be estimated from the samples at hand, with care for heavy tails. Two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. Let $q$ be 99 % of $p = \mathcal{N}(0, 1)$ and 1 % of $\mathcal{N}(0, 4)$:
 
 # %% tags=["nbval-check-output"]
 log_p = p.log_prob(grid)
@@ -1294,13 +1308,13 @@ exercises.check_best_isotropic(variance)
 # (sec-kl-summary)=
 # ## Summary
 #
-# - The KL divergence is the mean log-ratio under its first argument: the waste of a code made for the wrong distribution, in nats. It is zero only for equal distributions {eq}`eq-kl-nonnegative`.
+# - The KL divergence is the mean log-ratio under its first argument: the extra length, in nats, of a code made for the wrong distribution. It is zero only for equal distributions {eq}`eq-kl-nonnegative`.
 # - It is no distance: the order of the arguments matters, and there is no triangle inequality. Sufficient maps keep it, other maps lower it {eq}`eq-data-processing`.
-# - The forward fit covers and matches moments {eq}`eq-forward-moments`. The reverse fit chooses a mode once the modes are far enough apart, and underestimates variances {eq}`eq-factorized-reverse`.
+# - The forward fit covers $p$ and matches its moments {eq}`eq-forward-moments`. The reverse fit chooses a mode once the modes are far enough apart, and underestimates variances {eq}`eq-factorized-reverse`.
 # - Between Gaussians it is a formula {eq}`eq-kl-gaussians`; elsewhere it is estimated from samples, and the estimator matters.
 # - Between distributions that do not overlap it is infinite; noise makes it finite {eq}`eq-noisy-points`.
 #
-# **What the sources say, and where they need care.** All four sources use the KL divergence, in three notations and both orders; the {doc}`notation page </book/notation>` fixes one. The slides end the proof of Gibbs' inequality with an equality that is an inequality {eq}`eq-kl-support`, say that the two orders are never equal, and call the KL divergence invariant under a change of variables without adding that the change must be one-to-one, or at least sufficient. They
-# show the reverse fit choosing a mode; the threshold says when it does. The second lecture prints the diagonal formula with squared variances (E10 of the {doc}`errata </book/errata>`). The notes exchange the two coins (E18) and call the KL divergence zero for similar distributions, where it is zero for equal ones only. The tutorial calls it a distance.
+# **What the sources say, and where they need care.** The sources use three notations and both orders; the {doc}`notation page </book/notation>` fixes one. The slides print an equality at the end of the proof of Gibbs' inequality, where an inequality stands {eq}`eq-kl-support`. They say that the two orders never give the same value, and call the KL divergence invariant under a change of variables, which must be one-to-one, or at least sufficient. They
+# show the reverse fit choosing a mode, without the threshold. The second lecture prints the diagonal formula with squared variances (E10 of the {doc}`errata </book/errata>`). The notes exchange the two coins (E18) and call the KL divergence zero for similar distributions; it is zero for equal ones only. The tutorial calls it a distance.
 #
 # **To read next.** {cite:t}`cover2006` for entropy, the KL divergence and large deviations; {cite:t}`kullback1951` for where it began; {cite:t}`mackay2003` and {cite:t}`bishop2006` for the two directions in pictures; {cite:t}`blei2017` for what statisticians make of the reverse one.

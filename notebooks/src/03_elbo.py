@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The ELBO
 #
-# A latent variable model is trained by raising the probability of the data. That probability is an integral that in general nobody can compute. This chapter builds something that can be computed and is *never larger*.
+# A latent variable model is trained by raising the probability that it gives to the data. That probability is an integral which in general cannot be computed. This chapter constructs a lower bound that can be computed, and shows how far below the log-probability it lies.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -42,7 +42,7 @@ for number, old in enumerate((-1.8, 0.6, 3.2)):
 plots.curves(lines, x_label="weight of the model", y_label="nats")
 
 # %% [markdown]
-# The model draws a few hidden numbers $z$, and a decoder turns them into data $x$. Given $x$, guess which hidden numbers it may have come from. The guess is a distribution, the *approximate posterior*, and from it follows a lower bound on the log-probability. The better the approximation, the smaller the gap. The bound is the evidence lower bound, the {term}`ELBO`, and the rest of the book raises it.
+# Such a model draws a few hidden numbers $z$, and a decoder turns them into data $x$. Conversely, which hidden numbers may a given $x$ have come from? An answer is a distribution, the *approximate posterior*, and each answer gives a lower bound on the log-probability of $x$. {numref}`fig-touching` shows three of them. The better the approximation, the smaller the gap. The bound is the evidence lower bound, the {term}`ELBO`, and the models of this book are trained by raising it.
 
 # %% [markdown]
 # (sec-latent-models)=
@@ -55,13 +55,32 @@ plots.curves(lines, x_label="weight of the model", y_label="nats")
 # p(x) = \int p(x \mid z)\, p(z)\, \mathrm{d}z .
 # $$ (def-evidence)
 #
-# The latent should describe what matters about $x$, and a new $z$ should give a new $x$. The images of {numref}`fig-scenes` have 3,072 values each, but we made them from five numbers: the direction of the house, the height of the camera, the light, the size and the color.
+# The latent should describe what matters about $x$, and a new $z$ should give a new $x$. The images of {numref}`fig-scenes` have 3,072 values each, but five numbers determine them: the direction of the house, the height of the camera, the light, the size and the color. Such images lie on a five-dimensional surface among all images.
 
 # %% mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images. A good latent variable model would find a five-dimensional description; whether its axes are these five numbers is the question of chapter 7.", "name": "fig-scenes"}}
 plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% [markdown]
-# **Which prior?** It should be continuous, so that neighbors can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions qualify; with a uniform prior the approximate posterior must stay inside the cube too, or the KL divergence is infinite. For $p(x)$ alone the choice matters less than it seems, because a decoder can turn one distribution into another. On the line this is an old trick.
+# If the surface were flat, five principal components, as in chapter 1, would describe the images. The next cell computes the components of 600 houses, and how much of the variance of 600 others they contain.
+
+# %%
+houses, others = (data.scenes(600, seed=seed).images.flatten(1).double() for seed in (2, 3))
+directions = torch.linalg.svd(houses - houses.mean(0), full_matrices=False).Vh
+centered = others - houses.mean(0)
+contained = (centered @ directions.T).square().mean(0).cumsum(0)
+contained = contained / centered.square().sum(1).mean()
+needed = 1 + int((contained < 0.9).sum())
+print(f"share of the variance in five components: {contained[4]:.2f}")
+print(f"components for a share of 0.9: {needed}")
+
+# %% tags=["nbval-check-output"]
+print("five components contain less than 0.7:", bool(contained[4] < 0.7))
+print("a share of 0.9 takes at least six times as many:", needed >= 30)
+
+# %% [markdown]
+# So the surface is strongly curved, and five latents can be enough only with a decoder that is not linear. This is why decoders are networks, and it is also why the integral {eq}`def-evidence` is hard.
+# %% [markdown]
+# **Which prior?** The prior should be continuous, so that neighboring latents can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions have these properties. (With a uniform prior on a cube the approximate posterior must stay inside the cube too, or the KL divergence is infinite.) For $p(x)$ alone the choice matters less than it seems, because a decoder can turn one distribution into another. In one dimension there is a formula for this.
 # Let $\Phi$ be the distribution function of $\mathcal{N}(0, 1)$ and $F$ the one that we want. Its quantile function $F^{-1}(u)$, for $0 < u < 1$, is the least $t$ with $F(t) \ge u$. For $z \sim \mathcal{N}(0, 1)$
 #
 # $$
@@ -72,7 +91,7 @@ plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 # $\Phi(z)$ is uniform on $[0, 1]$, because $\Pr(\Phi(z) \le u) = \Pr(z \le \Phi^{-1}(u)) = u$. And $F^{-1}(u) \le t$ means $u \le F(t)$, because $F$ never falls and is continuous from the right. $\square$
 # :::
 #
-# The formula holds with jumps too. Here $F$ is the distribution of a waiting time: zero with probability 0.3, exponential otherwise. The check compares five probabilities.
+# The formula holds for distributions with jumps too. Here $F$ is the distribution of a waiting time that is zero with probability 0.3 and exponential otherwise. The check compares five probabilities.
 
 # %% tags=["nbval-check-output"]
 u = torch.special.ndtr(torch.randn(200_000))
@@ -84,7 +103,7 @@ wrong = {"no jump": 1 - (-t / 2).exp(), "no map": torch.special.ndtr(t)}
 verify("eq-inverse-cdf", below, F, binomial, rejects=wrong)
 
 # %% [markdown]
-# In more dimensions a network can do much of this, with limits: a continuous decoder makes no gaps between separate parts of the data without a steep passage. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will say. Even a decoder of one line can bend a Gaussian on the line into a ring in the plane; the likelihood adds a little noise. {numref}`fig-ring` shows what the integral {eq}`def-evidence` does: it adds up a continuum of simple distributions, one for each latent, weighted by the prior.
+# In more dimensions a network can do much of this, with limits: a continuous decoder cannot leave gaps between separate parts of the data without changing very steeply. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will show. An example is a decoder that bends a Gaussian on the line into a ring in the plane; the likelihood adds a little noise. {numref}`fig-ring` shows what the integral {eq}`def-evidence` does in this model: it adds up a continuum of simple distributions, one for each latent, weighted by the prior.
 
 
 # %%
@@ -113,7 +132,7 @@ for color, z, center in zip(
 fig
 
 # %% [markdown]
-# **A model that can be solved.** For everything that follows we keep a model at hand in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
+# **A model that can be solved.** To check what follows we use a model in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
 #
 # $$
 # p(x) = \mathcal{N}(x;\; b,\; a^2 + s^2) ,
@@ -155,7 +174,7 @@ closed = posterior.log_prob(grid).exp()
 verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **A sample is not the most likely point.** It is tempting to think that sampling looks for an $x$ of large $\log p(x)$. Samples do no such thing. For a standard Gaussian in $D$ dimensions the mode is zero, while
+# **A sample is not the most likely point.** It is tempting to think that sampling looks for an $x$ of large $\log p(x)$. It does not. For a standard Gaussian in $D$ dimensions the mode is zero, while
 #
 # $$
 # \log p(\text{mode}) - \mathbb{E} \log p(x) = \frac{D}{2} .
@@ -165,7 +184,7 @@ verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 # The difference $\log p(0) - \log p(x)$ is $\lVert x \rVert^2 / 2$, the sum of $D$ independent terms $x_i^2 / 2$. Each has mean $1/2$ and variance $1/2$. So the mean is $D / 2$, and the standard deviation $\sqrt{D / 2}$. $\square$
 # :::
 #
-# In 784 dimensions a sample is 392 nats less likely on average, give or take 20 (entry E21 of the {doc}`errata </book/errata>`).
+# In 784 dimensions the log-density of a sample is on average 392 nats below that of the mode, with a standard deviation of 20 (entry E21 of the {doc}`errata </book/errata>`).
 
 # %% tags=["nbval-check-output"]
 D = 784
@@ -183,13 +202,13 @@ print(f"give or take {drop.std():.0f} nats; sqrt(D / 2) is {math.sqrt(D / 2):.1f
 # (sec-impossible-integral)=
 # ## The impossible integral
 #
-# Since {eq}`def-evidence` is a mean over the prior, one can sample latents and average,
+# How could {eq}`def-evidence` be computed? It is a mean over the prior, so one can sample latents and average,
 #
 # $$
 # p(x) = \mathbb{E}_{z \sim p(z)}\, p(x \mid z) .
 # $$ (eq-prior-sampling)
 #
-# The estimate is unbiased in every dimension. It is also useless in most: almost all latents from the prior have nothing to do with $x$. The solvable model in $D$ independent and equal dimensions shows both; the check of unbiasedness uses three of them.
+# The estimate is unbiased in every dimension, and in most it is useless: for almost all latents from the prior, $p(x \mid z)$ is practically zero. The solvable model in $D$ independent and equal dimensions shows both. The check of unbiasedness uses three dimensions.
 
 # %% tags=["nbval-check-output"]
 z = torch.randn(1_000_000, 3)
@@ -198,7 +217,7 @@ at_mean = Normal(b, s).log_prob(x).exp() ** 3
 verify("eq-prior-sampling", samples, p_x**3, monte_carlo, rejects={"likelihood at z = 0": at_mean})
 
 # %% [markdown]
-# With independent dimensions the second moments multiply: if one dimension has $\mathbb{E}\, p(x \mid z)^2 = r\, p(x)^2$, the relative variance of one sample in $D$ dimensions is $r^D - 1$. To know $p(x)$ to ten percent takes $(r^D - 1) / 0.1^2$ samples.
+# How fast does the error grow? With independent dimensions the second moments multiply. If one dimension has $\mathbb{E}\, p(x \mid z)^2 = r\, p(x)^2$, the relative variance of one sample in $D$ dimensions is $r^D - 1$. To know $p(x)$ to ten percent takes $(r^D - 1) / 0.1^2$ samples.
 
 
 # %% tags=["nbval-check-output"]
@@ -211,7 +230,7 @@ r = relative_moment(Normal(a * grid + b, s).log_prob(x), prior)
 print(f"r = {r:.3f}")
 print(f"samples for ten percent in 100 dimensions: {(r**100 - 1) / 0.1**2:.1e}")
 
-# %% mystnb={"image": {"alt": "On a logarithmic axis the relative standard deviation of the prior estimate bends at first, then rises as a straight line with the dimension, over eleven orders of magnitude."}, "figure": {"caption": "Relative standard deviation of one sample of the prior estimate, for the solvable model in D independent dimensions.", "name": "fig-prior-spread"}}
+# %% mystnb={"image": {"alt": "On a logarithmic axis the relative standard deviation of the prior estimate bends at first, then rises as a straight line with the dimension, over eleven orders of magnitude."}, "figure": {"caption": "Relative standard deviation of one sample of the prior estimate, for the solvable model in D independent dimensions. It grows exponentially.", "name": "fig-prior-spread"}}
 dimensions = torch.arange(1, 101)
 plots.curves(
     {"one latent from the prior": (dimensions, (r**dimensions - 1).sqrt())},
@@ -221,13 +240,13 @@ plots.curves(
 )
 
 # %% [markdown]
-# After a few dimensions each further one multiplies the standard deviation by $\sqrt{r}$, and {numref}`fig-prior-spread` rules out sampling from the prior. Could Bayes' rule help? It holds for *every* $z$ that
+# After a few dimensions each further one multiplies the standard deviation by $\sqrt{r}$, and {numref}`fig-prior-spread` rules out sampling from the prior. Could Bayes' rule help? For *every* $z$ it says that
 #
 # $$
 # p(x) = \frac{p(x \mid z)\, p(z)}{p(z \mid x)} ,
 # $$ (eq-bayes-identity)
 #
-# so one latent would do, if only we knew the posterior. We do not, because its normalization is $p(x)$. But suppose we have an {term}`approximate posterior` $q(z \mid x)$; the network that computes it is the {term}`encoder`. In the place of the posterior it gives a number that does depend on $z$, and is right on average:
+# so a single latent would be enough if we knew the posterior. We do not know it, because its normalization is $p(x)$. But suppose we have an {term}`approximate posterior` $q(z \mid x)$; the network that computes it is the {term}`encoder`. With $q$ in the place of the posterior, the ratio does depend on $z$, but it is right on average:
 #
 # $$
 # p(x) = \mathbb{E}_{z \sim q(z \mid x)} \frac{p(x \mid z)\, p(z)}{q(z \mid x)} .
@@ -244,7 +263,7 @@ wrong = {"prior for posterior": Normal(a * z + b, s).log_prob(x).exp()}
 verify("eq-bayes-identity", ratio, p_x.repeat(7), rejects=wrong)
 
 # %% [markdown]
-# This is importance sampling. Here is a $q$ that is a little shifted and too wide.
+# This is importance sampling, and the ratio is the importance weight. The check uses a $q$ that is a little shifted and too wide.
 
 # %% tags=["nbval-check-output"]
 q = Normal(posterior.mean + 0.2, 1.3 * posterior.stddev)
@@ -261,9 +280,9 @@ for D in 1, 10, 100:
     print(f"D = {D:3}: {with_q:.2g} with this q, {with_prior:.2g} with the prior")
 
 # %% [markdown]
-# In one dimension $q$ halves the standard deviation. In a hundred dimensions the advantage multiplies, and still this $q$ is useless there: one sample has thousands of times the standard deviation of the truth. Averages of weights do not scale; averages of *logarithms* of weights do, and they lead to the bound. A $q$ that is too narrow is worse than the prior, because rare samples then carry enormous weights. How narrow is too narrow, {ref}`an exercise <ex-narrow-guess>` derives.
+# In one dimension this $q$ halves the standard deviation. In a hundred dimensions its advantage over the prior is enormous, and still it is useless: the standard deviation of one sample is thousands of times the true value. The reason is that the weight is a product over the dimensions. Its *logarithm* is a sum, which varies far less, and this leads to the bound. (A $q$ that is too narrow can be worse than the prior, because rare samples then have enormous weights; see {ref}`an exercise <ex-narrow-guess>`.)
 #
-# **What you can say now.** Sampling from the prior is unbiased and hopeless. Importance sampling from an approximate posterior is better, but needs a $q$ that is nearly exact.
+# **What you can say now.** Sampling from the prior is unbiased but needs far too many samples. Importance sampling from an approximate posterior is better, but needs a $q$ that is nearly exact.
 #
 # *Sources: A17, B09, B10.*
 
@@ -271,11 +290,13 @@ for D in 1, 10, 100:
 # (sec-elbo)=
 # ## The bound, derived three times
 #
-# The importance weight in {eq}`eq-importance` is an estimate of $p(x)$. Take its logarithm *before* the mean, and you have the central quantity of this book {cite:p}`jordan1999`,
+# The importance weight in {eq}`eq-importance` is an estimate of $p(x)$. If we take its logarithm *before* the mean, we get the central quantity of this book {cite:p}`jordan1999`,
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_{z \sim q(z \mid x)} \big[ \log p(x \mid z) + \log p(z) - \log q(z \mid x) \big] .
 # $$ (def-elbo)
+#
+# Three derivations show that it is a lower bound. Each adds something to the others.
 #
 # **First derivation: Jensen.** The mean of a logarithm is at most the logarithm of the mean {eq}`eq-jensen`. With {eq}`eq-importance` this is
 #
@@ -283,9 +304,9 @@ for D in 1, 10, 100:
 # \mathrm{ELBO}(x) \le \log p(x) .
 # $$ (eq-elbo-bound)
 #
-# The bound needs no condition on $q$: where $q$ misses part of the posterior, {eq}`eq-importance` gives at most $p(x)$, which is enough.
+# The bound needs no condition on $q$: where $q$ is zero on a part of the posterior, the right side of {eq}`eq-importance` is at most $p(x)$, which is enough.
 #
-# **Second derivation: the gap.** How much is lost? Exactly the KL divergence from the approximate to the true posterior,
+# **Second derivation: the gap.** How far below $\log p(x)$ is the bound? The difference is exactly the KL divergence from the approximate to the true posterior,
 #
 # $$
 # \log p(x) - \mathrm{ELBO}(x) = D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z \mid x) \big) .
@@ -297,7 +318,7 @@ for D in 1, 10, 100:
 # $\log p(x \mid z) + \log p(z) = \log p(x) + \log p(z \mid x)$ by Bayes' rule. Insert this into {eq}`def-elbo`; the mean of $\log p(x)$ is itself, and the rest is $-D_{\mathrm{KL}}(q \Vert p(z \mid x))$. $\square$
 # :::
 #
-# **Third derivation: the log-ratio.** Write $\log p(x)$ by {eq}`eq-bayes-identity`, which holds for every $z$, so that a mean over $q$ changes nothing. Multiply and divide by $q$, and sort the terms; sorting needs the three means to be finite:
+# **Third derivation: the log-ratio.** Here the bound appears as one part of $\log p(x)$. Write $\log p(x)$ by {eq}`eq-bayes-identity`, which holds for every $z$, so that a mean over $q$ changes nothing. Multiply and divide by $q$, and sort the terms; for this the three means must be finite:
 #
 # $$
 # \begin{aligned}
@@ -314,7 +335,7 @@ for D in 1, 10, 100:
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# The first term rewards a decoder that explains $x$ from latents of $q$, the second keeps $q$ close to the prior. Both can be estimated and differentiated. Two slips are common: a plus in the last formula (E1) and the inequality the wrong way around (E2). The checks reject both.
+# This is the form that is used in training. The first term is large if the decoder explains $x$ well from latents of $q$; the second keeps $q$ close to the prior. Both can be estimated and differentiated. Two slips are common: a plus in the last formula (E1) and the inequality the wrong way around (E2). The checks reject both.
 
 
 # %%
@@ -351,7 +372,7 @@ left = torch.stack([log_p, mean])
 verify("eq-log-ratio", left, three.repeat(2), quadrature, rejects=plus)
 
 # %% [markdown]
-# Move the slider to shift $q$. The bound touches $\log p(x)$ at one place, where $q$ is the posterior; elsewhere the distance is the KL divergence, to the last digit.
+# Move the slider to shift $q$. The bound touches $\log p(x)$ at one place, where $q$ is the posterior. Elsewhere the distance is the KL divergence.
 
 
 # %%
@@ -386,7 +407,7 @@ Slider(
 )
 
 # %% [markdown]
-# **Beyond Gaussians.** In the solvable model the posterior is Gaussian, so a Gaussian $q$ can be exact. The ring of {numref}`fig-ring` is different: two values of $z$ that differ by $\pi$ give the same point, so the posterior has several modes, and no Gaussian $q$ closes the gap. Its latent is one-dimensional, and everything can be computed by integrals over a grid.
+# **Beyond Gaussians.** In the solvable model the posterior is Gaussian, so a Gaussian $q$ can be exact. In the ring model of {numref}`fig-ring` it cannot: two values of $z$ that differ by $\pi$ give the same point, so the posterior has several modes, and no Gaussian $q$ closes the gap. The latent is one-dimensional, so everything can still be computed by integrals over a grid.
 
 
 # %%
@@ -420,7 +441,7 @@ bend = vmap(torch.func.grad(torch.func.grad(ring_log_joint)))(top[None])[0]
 laplace = Normal(top, (-bend) ** -0.5)
 
 # %% [markdown]
-# The check estimates the bound by samples, and the gap by an integral. It rejects the KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior: a formula that treats every posterior as Gaussian would pass in the solvable model, and fails here.
+# The check estimates the gap by samples of the bound, and compares it with an integral. It rejects the KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, which would pass in the solvable model.
 
 # %% tags=["nbval-check-output"]
 z = best.sample((400_000,))
@@ -462,21 +483,21 @@ plots.curves(
 )
 
 # %% [markdown]
-# The right panel of {numref}`fig-ring-bound` shows the two ways to be below. With the exact posterior of an old model the bound touches the log-likelihood there, as in {numref}`fig-touching`. With a restricted family it touches nowhere.
+# The right panel of {numref}`fig-ring-bound` shows two ways in which a bound can lie below. With the exact posterior of an old model the bound touches the log-likelihood at that model, as in {numref}`fig-touching`. With a $q$ from a family that does not contain the posterior it touches nowhere.
 #
-# **The bound as code.** Every model of this book, from the VAE to the diffusion model, is a `LatentChain`: a class that gives the prior, the likelihood and the approximate posterior $q$ as distributions of torch. A model with one latent has to write the two abstract methods, `likelihood` and `posterior`. The prior is always $\mathcal{N}(0, I)$. What $q$ sees of $x$ is computed by `encode`; it is $x$ itself unless a model needs features of it. The `inner` methods belong to models with several latents $z_1, \dots, z_T$, which begin in chapter 8; until then $T$, in the code `num_latents`, is one, and $z_T = z_1 = z$.
+# **The bound as code.** Every model of this book, from the VAE to the diffusion model, is a `LatentChain`: a class that gives the prior, the likelihood and the approximate posterior $q$ as distributions of torch. A model with one latent has to write the two abstract methods, `likelihood` and `posterior`. The prior is always $\mathcal{N}(0, I)$. The method `encode` computes what $q$ depends on; it returns $x$ itself unless a model needs features of it. The `inner` methods belong to models with several latents $z_1, \dots, z_T$, which begin in chapter 8. Until then $T$, in the code `num_latents`, is one, and $z_T = z_1 = z$.
 
 # %% tags=["nbval-check-output"]
 show(LatentChain, docstring=False)
 
 # %% [markdown]
-# The bound {eq}`eq-elbo-terms` is then one function. It returns the two terms for each example, in nats. The second is torch's closed form of the KL divergence. The first is estimated with one sample of $z$; `rsample` returns a sample through which gradients pass, as the next chapter explains. For a model with one latent the loop does not run.
+# The bound {eq}`eq-elbo-terms` is then one function. It returns the two terms for each example, in nats. The second is torch's closed form of the KL divergence. The first is estimated with one sample of $z$; `rsample` returns a sample through which gradients pass, as the next chapter explains. The loop is for models with several latents.
 
 # %% tags=["nbval-check-output"]
 show(ElboTerms, elbo_terms, docstring=False)
 
 # %% [markdown]
-# The solvable model takes five lines, and the mean over many samples is the closed form from above.
+# The solvable model takes five lines. The check compares the mean over many samples with the closed form from above.
 
 
 # %%
@@ -501,7 +522,7 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x, z) + H(q) ,
 # $$ (eq-elbo-entropy)
 #
-# so the first term pulls $q$ to the peak of the joint density, and the entropy keeps it from collapsing there. And for a training set $x_1, \dots, x_N$ the bounds add up,
+# so the first term is large if $q$ lies at the peak of the joint density, and the entropy keeps $q$ from shrinking to a point there. For a training set $x_1, \dots, x_N$ the bounds add up,
 #
 # $$
 # \begin{aligned}
@@ -536,14 +557,14 @@ verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed
 # (sec-proxy)=
 # ## What exactly is bounded?
 #
-# The decoder in {eq}`eq-elbo-terms` is a network with weights $\theta$, not the true distribution of $x$ given $z$; there may be no true one. So the evidence in the bound is the *model's*, $\log p_\theta(x) = \log \int p_\theta(x \mid z)\, p(z)\, \mathrm{d}z$. It is not a bound on the true $\log p_{\text{data}}(x)$, although this is sometimes said. Let the data distribution be $p_{\text{data}} = \mathcal{N}(0, 1)$, the prior also $\mathcal{N}(0, 1)$, and the decoder $p_\theta(x \mid z) = \mathcal{N}(x; z, 1)$, with the exact posterior as $q$. The bound is tight,
+# The decoder in {eq}`eq-elbo-terms` is a network with weights $\theta$, not the true distribution of $x$ given $z$; there may be no true one. So the evidence in the bound is the *model's*, $\log p_\theta(x) = \log \int p_\theta(x \mid z)\, p(z)\, \mathrm{d}z$. It is not a bound on the true $\log p_{\text{data}}(x)$, although this is sometimes said. For a counterexample let the data distribution be $p_{\text{data}} = \mathcal{N}(0, 1)$, the prior also $\mathcal{N}(0, 1)$, and the decoder $p_\theta(x \mid z) = \mathcal{N}(x; z, 1)$, with the exact posterior as $q$. The bound is tight,
 # $\log p_\theta(x) = \log \mathcal{N}(x; 0, 2)$, and
 #
 # $$
 # \mathrm{ELBO}_\theta(x) - \log p_{\text{data}}(x) = \frac{x^2}{4} - \frac{\log 2}{2} ,
 # $$ (eq-proxy)
 #
-# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above (entry E7). Averaged over the data the bound cannot exceed $\mathbb{E} \log p_{\text{data}}(x)$: by Gibbs' inequality $\mathbb{E} \log p_\theta(x)$ does not.
+# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above the true value (entry E7). Only averaged over the data it cannot: by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$, and the bound is lower still.
 
 # %% tags=["nbval-check-output"]
 data_density, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
@@ -569,23 +590,23 @@ print(f"on average over the data: {average:.3f} nats")
 
 # %% [markdown]
 # (sec-surgery)=
-# ## What the second term does to all the data
+# ## The second term, averaged over the data
 #
-# The term $D(q(z \mid x) \Vert p(z))$ is part of the loss for every $x$. Does training want it to vanish? Averaged over the data, it splits into two parts,
+# The term $D(q(z \mid x) \Vert p(z))$ is part of the loss for every $x$. Would it be best if it vanished? Averaged over the data, it splits into two parts that play different roles,
 #
 # $$
 # \mathbb{E}_x D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) = I(x; z) + D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big) .
 # $$ (eq-surgery)
 #
-# The first is the mutual information of data and latent, what the code says about the image. The second compares the *aggregate posterior* $q(z) = \mathbb{E}_x\, q(z \mid x)$ with the prior {cite:p}`hoffman2016`. Both are computed for $x$ from the data and $z$ from the encoder, not under the model.
+# The first is the mutual information of data and latent, a measure of how much the latent says about the image. The second compares the *aggregate posterior* $q(z) = \mathbb{E}_x\, q(z \mid x)$ with the prior {cite:p}`hoffman2016`. Both are computed for $x$ from the data and $z$ from the encoder, not under the model.
 #
-# To generate images we sample $z$ from the prior, but the decoder was trained on the aggregate posterior, so the two should agree. The information is another matter. It has its price here, but the reconstruction term needs it. So training wants the second part to vanish, and accepts the first as long as the reconstruction gains more. "The encoder should match the prior" is right for the aggregate posterior and wrong for single images: if every $q(z \mid x)$ equals the prior, the code says nothing at all.
+# The second part should vanish: to generate images we sample $z$ from the prior, but the decoder was trained on latents from the aggregate posterior. The first part should not. It lowers the bound here, but the reconstruction term needs the information, and training accepts it as long as the reconstruction gains more. So "the encoder should match the prior" is right for the aggregate posterior and wrong for single images: if every $q(z \mid x)$ equals the prior, the latent says nothing about the image.
 #
 # :::{dropdown} Proof
 # $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{q(z)} + \log \frac{q(z)}{p(z)}$. Take the mean over $x$ and $z$: the first is the KL divergence from the joint distribution to the product of its marginals, the second depends on $z$ alone. $\square$
 # :::
 #
-# For a check let $x$ follow the solvable model and $q(z \mid x) = \mathcal{N}(c\, (x - b) + 0.3, v)$. The aggregate posterior is Gaussian with mean 0.3, and $I(x; z) = \frac{1}{2} \log (1 + c^2 \operatorname{Var}(x) / v)$.
+# The check lets $x$ follow the solvable model, with $q(z \mid x) = \mathcal{N}(c\, (x - b) + 0.3, v)$. The aggregate posterior is then Gaussian with mean 0.3, and $I(x; z) = \frac{1}{2} \log (1 + c^2 \operatorname{Var}(x) / v)$.
 
 # %% tags=["nbval-check-output"]
 c, v = 0.9 * a / (a**2 + s**2), posterior.variance  # of q(z | x)
@@ -598,19 +619,19 @@ wrong = {"no information": to_match, "mean forgotten": information + to_match - 
 verify("eq-surgery", per_image, information + to_match, rejects=wrong)
 
 # %% [markdown]
-# **What you can say now.** The KL term is mutual information plus the mismatch of aggregate posterior and prior. Only the mismatch is pure loss.
+# **What you can say now.** Averaged over the data, the KL term is the mutual information plus the mismatch of aggregate posterior and prior. Only the mismatch brings nothing in return.
 
 # %% [markdown]
 # (sec-k-samples)=
 # ## More samples, a tighter bound
 #
-# One weight gives the ELBO. The mean of $K$ weights inside the logarithm gives a better bound {cite:p}`burda2016`, known as the importance-weighted bound or IWAE,
+# The gap of the ELBO can be made smaller without a better $q$. The ELBO uses the logarithm of one weight. The mean of $K$ weights inside the logarithm gives a better bound {cite:p}`burda2016`, known as the importance-weighted bound or IWAE,
 #
 # $$
 # L_K(x) = \mathbb{E}_{z_1, \dots, z_K \sim q} \log \frac{1}{K} \sum_{k=1}^{K} w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)} .
 # $$ (def-k-sample-bound)
 #
-# A further sample never loosens it,
+# A further sample never makes it smaller,
 #
 # $$
 # L_K(x) \le L_{K+1}(x) \le \log p(x) .
@@ -624,7 +645,7 @@ verify("eq-surgery", per_image, information + to_match, rejects=wrong)
 # For the limit, the mean of the weights tends to $p(x)$ by the law of large numbers. Its logarithm is at least the mean of the $\log w_k$, which converges too, to the ELBO. So the difference of the two is not negative, and tends to $\log p(x) - \mathrm{ELBO}(x)$. By Fatou's lemma the limit of its mean, $L_K(x) - \mathrm{ELBO}(x)$, is no smaller. It is no larger either, as $L_K(x) \le \log p(x)$. $\square$
 # :::
 #
-# The first inequality holds sample by sample, so its check needs no margin for chance. The second holds for the means; the check compares seven values of $K$ with $\log p(x)$, and rejects the ELBO in its place.
+# The first inequality holds sample by sample, so its check allows no sampling error. The second holds for the means; the check compares seven values of $K$ with $\log p(x)$, and rejects the ELBO in its place.
 
 # %% tags=["nbval-check-output"]
 K, num = 200, 20_000
@@ -648,7 +669,7 @@ verify("eq-k-sample-order", torch.stack(bounds), log_p.repeat(7), at_most(0.0), 
 rising = torch.stack([*bounds, log_p]).diff() > 0
 print("rises with K and stays below log p(x):", bool(rising.all()))
 
-# %% mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "From the ELBO, at K = 1, to the log-evidence.", "name": "fig-k-samples"}}
+# %% mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "The bound rises with the number of samples, from the ELBO at K = 1 towards the log-evidence.", "name": "fig-k-samples"}}
 plots.curves(
     {"K-sample bound": (sizes, torch.stack(bounds)), "log p(x)": (sizes, log_p.repeat(7))},
     x_label="number of samples K",
@@ -667,7 +688,7 @@ plots.curves(
 # Let $u$ be the mean of the $w_k / p(x)$ minus one. It has mean zero and variance $\operatorname{Var}(w / p(x)) / K$, and $\mathbb{E} \log (1 + u) \approx \mathbb{E}\, (u - u^2 / 2)$; the next terms are smaller by a factor of order $1 / K$. $\square$
 # :::
 #
-# The gap is the mean of $-\log (1 + u)$. The check adds $u$, whose mean is known to be zero, to each sample: the estimate keeps its mean and loses most of its noise.
+# The gap is the mean of $-\log (1 + u)$. The check adds $u$, whose mean is known to be zero, to each sample. This leaves the mean of the estimate as it is and removes most of its noise.
 
 # %% tags=["nbval-check-output"]
 u = (log_w - log_p).exp().mean(1) - 1
@@ -676,7 +697,7 @@ wrong = {"no factor 2": 2 * gap}
 verify("eq-k-sample-gap", u - u.log1p(), gap, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# The condition on the variance matters. If the variance of $q$ is less than half of the posterior's, the variance of the weights is infinite ({ref}`exercise <ex-narrow-guess>`). The bound still tends to $\log p(x)$, but more slowly. With 0.4 of the posterior's variance, ten times as many samples do not make the gap ten times smaller:
+# The condition on the variance matters. If the variance of $q$ is less than half of the posterior's, the variance of the weights is infinite ({ref}`exercise <ex-narrow-guess>`). The bound still tends to $\log p(x)$, but more slowly. With 0.4 of the posterior's variance, ten times as many samples do not make the gap ten times smaller, as they do for the $q$ above:
 
 # %%
 narrow = Normal(posterior.mean, 0.4**0.5 * posterior.stddev)
@@ -699,7 +720,7 @@ print("that of the narrow q by less than 6:", bool(shrinks["narrow q"] < 6))
 # (sec-variational-em)=
 # ## Raising the bound in turns
 #
-# The bound has two arguments, the model's weights $\theta$ and the approximate posterior $q$. Write $\mathrm{ELBO}(\theta, q)$ for the sum {eq}`eq-dataset-bound`. It can be raised in one argument at a time:
+# How is the bound raised in training? It has two arguments, the model's weights $\theta$ and the approximate posterior $q$. Write $\mathrm{ELBO}(\theta, q)$ for the sum {eq}`eq-dataset-bound`. The classical method raises it in one argument at a time:
 #
 # - **E-step**: for the present $\theta$, set $q(z \mid x) = p_\theta(z \mid x)$. By {eq}`eq-elbo-gap` the gap closes.
 # - **M-step**: for the present $q$, maximize $\mathbb{E}_q \log p_\theta(x, z)$, summed over the data, in $\theta$, which is fitting a model with everything observed.
@@ -719,13 +740,13 @@ print("that of the narrow q by less than 6:", bool(shrinks["narrow q"] < 6))
 # The equality is the E-step, the first inequality the M-step, the second {eq}`eq-elbo-bound`. $\square$
 # :::
 #
-# The classical example is a mixture of two Gaussians with unknown weights $\pi_k$, means $\mu_k$ and variances $\sigma_k^2$; the latent says which of the two a point came from. Here $z$ is 1 or 2, and the integral in {eq}`def-evidence` is a sum. The E-step is Bayes' rule,
+# The standard example is a mixture of two Gaussians with unknown weights $\pi_k$, means $\mu_k$ and variances $\sigma_k^2$; the latent says which of the two a point came from. Here $z$ is 1 or 2, and the integral in {eq}`def-evidence` is a sum. The E-step is Bayes' rule,
 #
 # $$
 # q_{ik} = \frac{\pi_k\, \mathcal{N}(x_i; \mu_k, \sigma_k^2)}{\sum_l \pi_l\, \mathcal{N}(x_i; \mu_l, \sigma_l^2)} .
 # $$ (def-e-step)
 #
-# The M-step maximizes $\sum_{i, k} q_{ik} \big( \log \pi_k + \log \mathcal{N}(x_i; \mu_k, \sigma_k^2) \big)$: a fit in which point $i$ counts $q_{ik}$ times for component $k$. Its solution is
+# The M-step maximizes $\sum_{i, k} q_{ik} \big( \log \pi_k + \log \mathcal{N}(x_i; \mu_k, \sigma_k^2) \big)$, a fit in which point $i$ counts $q_{ik}$ times for component $k$. Its solution is
 #
 # $$
 # \begin{aligned}
@@ -761,7 +782,7 @@ def m_step(points, q):
 
 
 # %% [markdown]
-# An optimizer that does not know the formulas finds the same maximum as {eq}`eq-m-step`. Hard assignments, which give each point whole to its more probable component, do not lead there.
+# The check lets an optimizer maximize the same sum, without these formulas, and finds {eq}`eq-m-step`. It rejects hard assignments, which give each point whole to its more probable component.
 
 # %% tags=["nbval-check-output"]
 start = torch.tensor([[0.5, 0.5], [-0.5, 0.0], [3.0, 1.0]])  # weights, means, stds
@@ -782,7 +803,7 @@ solution, rule = torch.stack(m_step(points, q_1)), exact.within(1e-6)
 verify("eq-m-step", parameters(), solution, rule, rejects={"hard choice": hard})
 
 # %% [markdown]
-# Here are forty rounds from a poor start. After each half-step we note the log-likelihood and the bound.
+# The next cell runs forty rounds from a poor start, and stores the log-likelihood and the bound after each half-step.
 
 
 # %%
@@ -820,7 +841,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# On the plateau in {numref}`fig-em` the two components have not yet separated. Watch them at twelve of the rounds:
+# On the plateau in {numref}`fig-em` the two components have not yet separated. The slider shows them at twelve of the rounds.
 
 
 # %%
@@ -842,7 +863,7 @@ Slider(
 )
 
 # %% [markdown]
-# **What EM does not promise.** EM finds a local maximum that depends on the start, and says nothing about others. Exchanging the two components changes nothing in the likelihood, so no maximum is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
+# **What EM does not promise.** EM finds a local maximum that depends on the start. Exchanging the two components does not change the likelihood, so no maximum is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
 
 
 # %% tags=["nbval-check-output"]
@@ -858,13 +879,13 @@ steps = torch.tensor([likelihood_of(*parameters) for parameters in collapsed]).d
 print("log-likelihood gained by each collapse:", [f"{step:.2f}" for step in steps.tolist()])
 
 # %% [markdown]
-# **Coordinate ascent, seen from above.** In the solvable model let the offset $b$ be the only weight and the mean $m$ of $q$ its only free parameter, with one data point. The bound is then a hill over the plane of $b$ and $m$, and the two steps move along its axes. The top is at $b = x$, $m = 0$. One round, an M-step followed by an E-step, takes the mean to
+# **The two steps in a plane.** In the solvable model let the offset $b$ be the only weight and the mean $m$ of $q$ its only free parameter, with one data point. The bound is then a function on the plane of $b$ and $m$, and the two steps move along its axes. The maximum is at $b = x$, $m = 0$. One round, an M-step followed by an E-step, takes the mean to
 #
 # $$
 # m_\text{new} = \frac{a^2}{a^2 + s^2}\, m ,
 # $$ (eq-staircase)
 #
-# so it leaves 0.77 of the distance to the top, and twelve rounds leave four percent.
+# so it leaves 0.77 of the distance to the maximum, and twelve rounds leave four percent.
 #
 # :::{dropdown} Proof
 # The M-step explains $x$ by the mean of $q$, $b = x - a m$. The E-step takes the mean of the posterior {eq}`eq-linear-posterior`, $a (x - b) / (a^2 + s^2)$, and $x - b = a m$. $\square$
@@ -892,7 +913,7 @@ for _ in range(12):
     path += [torch.stack([b_now, left_over * path[-1][1]])]  # E-step
 path = torch.stack(path)
 
-# %% mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of q, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis.", "name": "fig-staircase"}}
+# %% mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of q, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis, so the path is a staircase.", "name": "fig-staircase"}}
 fig, (axes,) = plots.figure(height=3.0)
 words = {"x_label": "offset b", "y_label": "mean m of q", "value_label": "exp(bound)"}
 plane = (-2.0, 3.5, -0.6, 1.5)
@@ -901,9 +922,9 @@ _ = axes.plot(path[:, 0], path[:, 1], color="#d55e00", linewidth=2)
 fig
 
 # %% [markdown]
-# {numref}`fig-staircase` shows the staircase on the hill.
+# In {numref}`fig-staircase` the steps become small long before the maximum, because the contours are tilted against the axes.
 #
-# **Inexact steps.** Are inexact steps fine, since there is a global lower bound? Half of this is true. After an exact E-step every M-step that does not lower the bound is safe; the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of lifting the likelihood. Start with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls: the model was bent to fit a wrong $q$.
+# **Inexact steps.** One reads that inexact steps do no harm, since there is a global lower bound. For the M-step this is true: after an exact E-step every M-step that does not lower the bound is safe, and the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of raising the likelihood. The cell starts with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls, because the model was fitted to a wrong $q$.
 
 
 # %% tags=["nbval-check-output"]
@@ -921,7 +942,7 @@ opposite = bounds_em[1] > bounds_em[0] and logs[1] < logs[0]
 print("bound rises, log-likelihood falls:", bool(opposite))
 
 # %% [markdown]
-# **A restricted family: mean field.** Most often the inexact step comes from the family. Let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by coordinate ascent too: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
+# **A restricted family: mean field.** Most often the E-step is inexact because $q$ must come from a family. Let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by optimizing one factor at a time: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
 #
 # $$
 # m_j \leftarrow \mu_j - \frac{\Lambda_{jk}}{\Lambda_{jj}} (m_k - \mu_k) , \qquad v_j = \frac{1}{\Lambda_{jj}} .
@@ -931,7 +952,7 @@ print("bound rises, log-likelihood falls:", bool(opposite))
 # By {eq}`eq-elbo-gap`, raising the bound in $q$ means lowering $D(q \Vert p(z \mid x))$, which for Gaussians is {eq}`eq-kl-gaussians`. As a function of $m_j$ it is $\frac12 \Lambda_{jj} (m_j - \mu_j)^2 + \Lambda_{jk} (m_j - \mu_j)(m_k - \mu_k)$ plus a constant, least at the value stated. The variance is {eq}`eq-factorized-reverse`. $\square$
 # :::
 #
-# Each step uses the mean of the other latent and ignores that it is uncertain. The means converge to the true ones. The variances do not, as in chapter 2, and the gap that remains cannot be closed within the family.
+# Each step uses the mean of the other latent and ignores its variance. The means converge to the true ones. The variances do not, as in chapter 2, and the gap that remains cannot be closed within the family.
 
 
 # %%
@@ -976,7 +997,7 @@ print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats
 # (sec-amortized)=
 # ## One network for all: amortization
 #
-# In EM every data point has its own $q$, found by its own optimization. With a million images one trains *one* network instead, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is paid once, in training. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. One network must serve every $x$, and where it cannot, the bound is looser than with a $q$ of its own for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. A network of one layer learns the posterior from the bound alone, by maximizing {eq}`eq-elbo-terms`, without ever seeing it.
+# In EM every data point has its own $q$, found by its own optimization. For a million images one instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. The check trains a network of one layer by maximizing {eq}`eq-elbo-terms`, without the posterior, and finds the posterior.
 
 # %% tags=["nbval-check-output"]
 encoder = nn.Linear(1, 1)
@@ -997,7 +1018,7 @@ wrong = {"variance for deviation": [slope, -slope * b, posterior.variance.item()
 verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# Two ingredients are missing before a real model can be trained this way. The mean over $q$ in {eq}`eq-elbo-terms` has no closed form with a real decoder, so it must be estimated from samples; and the gradient must find its way *through* the sample to the encoder. That is the next chapter's subject.
+# Two steps are missing before a real model can be trained this way. With a real decoder the mean over $q$ in {eq}`eq-elbo-terms` has no closed form, so it must be estimated from samples; and the gradient with respect to the encoder must be taken *through* these samples. That is the next chapter's subject.
 #
 # **What you can say now.** One encoder replaces an optimization per data point, and can be trained by the bound alone.
 #
@@ -1007,7 +1028,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # (sec-tractable)=
 # ## Two ways around the integral
 #
-# Can the integral be avoided? Two families of models do, each at a price. They need no bound, and their log-likelihood is a plain formula.
+# Can the integral be avoided altogether? In two families of models the log-likelihood is a plain formula and no bound is needed. Each has a drawback.
 #
 # **Autoregressive models** write the distribution of a vector as a product of conditional distributions, one component at a time {cite:p}`neal1992,larochelle2011,germain2015,oord2016`,
 #
@@ -1015,7 +1036,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # p(x) = \prod_{i=1}^{D} p(x_i \mid x_1, \dots, x_{i-1}) .
 # $$ (eq-autoregressive)
 #
-# Every distribution has this form. The check takes a random table of the probabilities of four bits apart, and puts it together again: the marginals are sums, the conditional distributions are their ratios.
+# Every distribution has this form. The check takes a random table of the probabilities of four bits apart, and multiplies it together again: the marginals are sums, the conditional distributions are their ratios.
 
 # %% tags=["nbval-check-output"]
 table = torch.rand(2, 2, 2, 2)
@@ -1030,7 +1051,7 @@ product, independent = math.prod(conditionals), math.prod(single)
 verify("eq-autoregressive", product, table, rejects={"independent": independent})
 
 # %% [markdown]
-# Conversely, every choice of the factors is a distribution. Nothing is hidden, and the log-likelihood is a sum. The price: an image must be sampled one pixel after the other. The smallest such model for binary pixels is a logistic regression of each pixel on the ones before it, a *fully visible sigmoid belief network*. All regressions together are one matrix with zeros on and above the diagonal.
+# Conversely, every choice of the factors is a distribution. There is no latent, and the log-likelihood is a sum. The drawback is that an image must be sampled one pixel after the other. The smallest such model for binary pixels is a logistic regression of each pixel on the ones before it, a *fully visible sigmoid belief network*. All regressions together are one matrix with zeros on and above the diagonal.
 
 
 # %%
@@ -1046,7 +1067,7 @@ class PixelByPixel(nn.Module):
 
 
 # %% [markdown]
-# For eight pixels with random weights the probabilities of all 256 images add up to one. Without the zeros a pixel would see itself and those after it, and the sum is not one.
+# For eight pixels with random weights the probabilities of all 256 images add up to one. Without the zeros, the regression of a pixel would use this pixel itself and those after it, and the sum is not one.
 
 # %% tags=["nbval-check-output"]
 tiny = PixelByPixel(8)
@@ -1059,7 +1080,7 @@ verify(
 )
 
 # %% [markdown]
-# On real digits of 8 × 8 pixels, made black and white, its exact log-likelihood can be compared with that of independent pixels.
+# We train this model on real digits of 8 × 8 pixels, made black and white, and compare its exact log-likelihood with that of independent pixels.
 
 # %%
 train, test = (
@@ -1094,7 +1115,7 @@ with torch.no_grad():
         logits = sampled @ model.W.tril(-1).T + model.b
         sampled[:, i] = Bernoulli(logits=logits[:, i]).sample()
 
-# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels.", "name": "fig-pixel-by-pixel"}}
+# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels. Only the regressions connect pixels to strokes.", "name": "fig-pixel-by-pixel"}}
 rows = {
     "test digits": test[:8],
     "pixel by pixel": sampled,
@@ -1103,7 +1124,7 @@ rows = {
 plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
 
 # %% [markdown]
-# In this one training run, seeing the earlier pixels is worth several nats, and the samples of {numref}`fig-pixel-by-pixel` get strokes. Networks in the place of the regressions make them digits.
+# In this one training run, using the earlier pixels gains several nats, and the samples of {numref}`fig-pixel-by-pixel` show strokes. Better models of this kind use networks in the place of the regressions.
 #
 # **Normalizing flows** keep the latent but make the decoder one-to-one. If $x = f(z)$ with an invertible $f$, and both $f$ and $f^{-1}$ are differentiable, the density of $x$ follows from the change of variables {cite:p}`rezende2015,dinh2017`,
 #
@@ -1111,7 +1132,7 @@ plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
 # \log p(x) = \log p_z\big(f^{-1}(x)\big) + \log \Big| \det \frac{\partial f^{-1}(x)}{\partial x} \Big| .
 # $$ (eq-flow)
 #
-# The price: latent and data have the same dimension, and every layer must be invertible. The bars matter: a determinant may be negative, as it is for the map below, which mirrors and stretches the plane. The check rejects the formula without them (entry E23).
+# The drawback: latent and data have the same dimension, and every layer must be invertible. The bars in the formula matter. A determinant may be negative, as it is for the map below, which mirrors and stretches the plane. The check rejects the formula without them (entry E23).
 
 # %% tags=["nbval-check-output"]
 A, shift = torch.tensor([[0.3, 1.2], [0.9, -0.4]]), torch.tensor([0.5, -1.0])
@@ -1124,7 +1145,7 @@ flow = prior.log_prob(z).sum(1) + det.abs().log()
 verify("eq-flow", flow, exact_log_p, rejects={"E23": prior.log_prob(z).sum(1) + det.log()})
 
 # %% [markdown]
-# A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo. The check computes the determinant of the map by automatic differentiation, and integrates the density, which is no longer Gaussian.
+# A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo. The checks compute the determinant of the map by automatic differentiation, and integrate the density, which is no longer Gaussian.
 
 
 # %%
@@ -1155,7 +1176,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
 
 # %% [markdown]
-# {numref}`fig-banana` draws the density by {eq}`eq-flow`, without a single sample.
+# The density in {numref}`fig-banana` was computed by {eq}`eq-flow`, without samples.
 #
 # **What you can say now.** Autoregressive models have an exact likelihood and slow sampling; flows have both, with layers that must be invertible.
 #
@@ -1374,13 +1395,13 @@ exercises.check_e_step(responsibilities)
 # (sec-elbo-summary)=
 # ## Summary
 #
-# - A latent variable model has an evidence that is an integral {eq}`def-evidence`; sampling from the prior fails in high dimension. Autoregressive models and flows avoid the integral and pay with speed or with dimension.
+# - A latent variable model has an evidence that is an integral {eq}`def-evidence`; sampling from the prior fails in high dimension. Autoregressive models and flows avoid the integral, but sampling is slow, or the latent must have the dimension of the data.
 # - With an approximate posterior $q(z \mid x)$ there is a lower bound {eq}`def-elbo`. The gap is the KL divergence from $q$ to the posterior {eq}`eq-elbo-gap`.
 # - The bound is reconstruction minus KL divergence from the prior {eq}`eq-elbo-terms`. It bounds the evidence of the *model*.
 # - It is raised in the model and in $q$. With exact steps in turns the likelihood never falls {eq}`eq-em`; if the E-step leaves a gap, it may.
-# - More samples inside the logarithm never loosen it {eq}`eq-k-sample-order`. If the weights have a finite variance, the gap shrinks like $1 / K$ {eq}`eq-k-sample-gap`.
+# - More samples inside the logarithm never lower it {eq}`eq-k-sample-order`. If the weights have a finite variance, the gap shrinks like $1 / K$ {eq}`eq-k-sample-gap`.
 #
-# **What the sources say, and where they need care.** The slides print the KL divergence with a plus sign (E1), the inequality the wrong way around (E2), a sum equated to a mean (E3), the change of variables without bars (E23) and a superfluous bar in a formula (E24), and say that inexact steps of EM are safe, which holds for the M-step only; their slide on the reparameterization trick has the right sign. The tutorial bounds the wrong evidence (E7), takes a sample for the mode (E21), and exchanges the names of prior, likelihood and posterior in places (E22). All of them are on the {doc}`errata page </book/errata>`. The second
+# **What the sources say, and where they need care.** The slides print the KL divergence with a plus sign (E1), the inequality the wrong way around (E2), a sum equated to a mean (E3), the change of variables without bars (E23) and a superfluous bar in a formula (E24). They say that inexact steps of EM are safe, which holds for the M-step only. The tutorial bounds the wrong evidence (E7), takes a sample for the mode (E21), and exchanges the names of prior, likelihood and posterior in places (E22). The {doc}`errata page </book/errata>` has all of them. The second
 # lecture says that the encoder should match the prior; {eq}`eq-surgery` says in which sense.
 #
 # **To read next.** {cite:t}`jordan1999` and {cite:t}`blei2017` for variational inference before and beside networks; {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network; {cite:t}`burda2016` for the $K$-sample bound.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Reparameterization
 #
-# To raise the bound of the last chapter we need its gradient in the encoder's weights. But the bound is an expectation over samples from the encoder, and a sample comes out of a random generator: what is the derivative of a number that fell from the sky?
+# To raise the bound of the last chapter we need its gradient in the encoder's weights. But the bound is an expectation over samples from the encoder, and a sample is the output of a random generator. How can it be differentiated? This chapter gives two answers, compares how noisy they are, and shows where each of them fails.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -47,9 +47,9 @@ for axes, (name, estimates) in zip(panels, both.items(), strict=True):
 fig
 
 # %% [markdown]
-# There are two answers, and {numref}`fig-two-clouds` compares them. The first leaves the samples where they are and asks how much *likelier* each of them becomes when the parameters change. The second asks how each sample *moves* when the parameters change. Where both apply, both are right on average. They are not equally useful.
+# {numref}`fig-two-clouds` compares the two answers. The first, the score-function estimator, leaves the samples where they are and uses how their *probabilities* change with the parameters. The second, the path-wise estimator, uses how each sample *moves* when the parameters change. Where both apply, both are unbiased. The second is less noisy here, and it is used to train variational autoencoders.
 #
-# The figure estimates the gradient of $\mathbb{E}\, z^2 = \mu^2 + \sigma^2$ for $z \sim q_\phi = \mathcal{N}(\mu, \sigma^2)$ with $\phi = (\mu, \sigma) = (0.4, 1.3)$, which is $(2 \mu, 2 \sigma) = (0.8, 2.6)$. The two functions below are the two estimators for any function $f$; the chapter derives them. Each returns one estimate of $\big( \partial_\mu, \partial_\sigma \big)\, \mathbb{E}_{q_\phi} f(z)$ for each sample.
+# The figure estimates the gradient of $\mathbb{E}\, z^2 = \mu^2 + \sigma^2$ for $z \sim q_\phi = \mathcal{N}(\mu, \sigma^2)$ with $\phi = (\mu, \sigma) = (0.4, 1.3)$, which is $(2 \mu, 2 \sigma) = (0.8, 2.6)$. The next cell has both estimators for any function $f$; the chapter derives them. For each sample they return one estimate of $\big( \partial_\mu, \partial_\sigma \big)\, \mathbb{E}_{q_\phi} f(z)$.
 
 
 # %%
@@ -68,7 +68,7 @@ def by_path(f, noise):
 
 
 # %% [markdown]
-# Expectations over a Gaussian can also be computed without samples, as integrals on a fine grid of noise. The chapter computes its variances that way.
+# To compare the noise of estimators we need variances. For a Gaussian they can be computed without samples, as integrals on a fine grid of noise.
 
 # %%
 noise = torch.randn(400_000)
@@ -94,13 +94,13 @@ def mean(values):
 # \end{aligned}
 # $$ (def-vae-objective)
 #
-# **The gradient in $\theta$ is easy.** The distribution of the samples does not depend on $\theta$, and neither does $\log q_\phi$. If the gradient may be taken under the integral, then
+# **The gradient in $\theta$ is easy**, because the distribution of the samples does not depend on $\theta$, and neither does $\log q_\phi$. If the gradient may be taken under the integral, then
 #
 # $$
 # \nabla_\theta\, \mathrm{ELBO}_{\theta, \phi}(x) = \mathbb{E}_{q_\phi(z \mid x)} \nabla_\theta \log p_\theta(x, z) .
 # $$ (eq-gradient-theta)
 #
-# Sample $z$ from the encoder, differentiate $\log p_\theta(x, z)$ as if $z$ were data, and average: an unbiased {term}`Monte Carlo estimate <Monte Carlo estimate>`.
+# So one can sample $z$ from the encoder, differentiate $\log p_\theta(x, z)$ as if $z$ were data, and average. This is an unbiased {term}`Monte Carlo estimate <Monte Carlo estimate>`.
 #
 # The solvable model of the last chapter is our test case: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b, s^2)$, with $\theta = (a, b)$. Its bound is known in closed form {eq}`eq-elbo-terms`.
 
@@ -121,28 +121,28 @@ def elbo(theta, phi):
 
 
 # %% [markdown]
-# The samples share their parameters, so the gradient of a sum over samples is one vector. To get one gradient per sample, the next function gives each sample its own copy of the parameters.
+# To judge the noise of an estimate we need the gradient of every single sample, not only of their sum. The next function computes it: every sample gets its own copy of the parameters, and the gradient in a copy is that of one sample.
 
 
 # %%
-def per_draw(h, parameters):
-    """The gradient of each of the values h(parameters), one for each sample."""
+def per_sample_gradients(h, parameters):
+    """The gradients of the values h(parameters), one row for each sample of the noise."""
     copies = parameters.expand(len(noise), 2)
     return grad(lambda copies: h(copies.T).sum())(copies)
 
 
 # %% [markdown]
-# The check compares the average over samples with the gradient of the closed form. Samples from the prior instead of the encoder would give another vector.
+# The check compares their average with the gradient of the closed form. It rejects samples from the prior in the place of the encoder.
 
 # %% tags=["nbval-check-output"]
 z = mu + sigma * noise
-estimates = per_draw(lambda theta: log_joint(theta, z), theta)
+estimates = per_sample_gradients(lambda theta: log_joint(theta, z), theta)
 truth = grad(elbo)(theta, phi)
 of_prior = {"samples from the prior": grad(elbo)(theta, torch.tensor([0.0, 1.0]))}
 verify("eq-gradient-theta", estimates, truth, monte_carlo, rejects=of_prior)
 
 # %% [markdown]
-# **The gradient in $\phi$ is another matter.** Now the distribution of the samples depends on what we differentiate. Suppose that we do the same thing anyway: sample, then differentiate what is inside the expectation. The joint density does not contain $\phi$, so what is left is $- \nabla_\phi \log q_\phi(z \mid x)$. It has expectation zero, whatever the model and the data, if the gradient may be taken out of the integral:
+# **The gradient in $\phi$ is harder**, because the distribution of the samples depends on $\phi$. Suppose that we proceed in the same way nevertheless: sample, then differentiate what is inside the expectation. The joint density does not contain $\phi$, so what is left is $- \nabla_\phi \log q_\phi(z \mid x)$. It has expectation zero, whatever the model and the data, if the gradient may be taken out of the integral:
 #
 # $$
 # \mathbb{E}_{q_\phi} \nabla_\phi \log q_\phi(z) = 0 .
@@ -152,17 +152,17 @@ verify("eq-gradient-theta", estimates, truth, monte_carlo, rejects=of_prior)
 # $\int q_\phi\, \nabla_\phi \log q_\phi \,\mathrm{d}z = \int \nabla_\phi\, q_\phi \,\mathrm{d}z = \nabla_\phi \int q_\phi \,\mathrm{d}z = \nabla_\phi 1 = 0$, if the gradient may be taken out of the integral. It may for Gaussians. It may not for the uniform distribution on $(0, \phi)$: its edge moves, and the score is $-1 / \phi$ everywhere. $\square$
 # :::
 #
-# A program computes this wrong gradient when it treats the sample as data. It raises no error. Here it finds zero where the true gradient is far from zero.
+# A program computes this wrong gradient, without an error message, when it treats the sample as data. In the next cell it is zero on average, where the true gradient is far from zero.
 
 # %% tags=["nbval-check-output"]
-naive = per_draw(lambda phi: log_joint(theta, z) - Normal(*phi).log_prob(z), phi)
+naive = per_sample_gradients(lambda phi: log_joint(theta, z) - Normal(*phi).log_prob(z), phi)
 wrong = {"true gradient": grad(elbo, argnums=1)(theta, phi)}
 verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects=wrong)
 
 # %% [markdown]
 # The vector $\nabla_\phi \log q_\phi(z)$ is called the score of $q_\phi$ *in its parameters*. (The {term}`score` of the diffusion chapters is the gradient in $z$: the same name, another variable.)
 #
-# **What you can say now.** The gradient in $\theta$ passes through samples as if they were data. The same recipe in $\phi$ returns zero-mean noise, without an error.
+# **What you can say now.** The gradient in $\theta$ can be taken with the samples as data. The same recipe in $\phi$ gives noise of mean zero, without an error message.
 #
 # *Sources: A24, D11.*
 
@@ -170,7 +170,7 @@ verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects=wrong)
 # (sec-move-or-weigh)=
 # ## Two ways to change an expectation
 #
-# How does $\mathbb{E}_{q_\phi} f(z)$ change with $\phi$, if all we have is a handful of samples? Move the slider. On the left the samples follow the distribution: each is $\mu + \sigma \varepsilon$ with its own fixed noise $\varepsilon$, and $\mu$ changes. On the right the old samples stay where they are, and each gets an importance weight, the new density over the old one. The new density is drawn behind them in blue, not to scale.
+# How does $\mathbb{E}_{q_\phi} f(z)$ change with $\phi$, if all we have is a few samples? There are two ways to describe the new distribution by them. Move the slider. On the left the samples follow the distribution: each is $\mu + \sigma \varepsilon$ with its own fixed noise $\varepsilon$, and $\mu$ changes. On the right the old samples stay where they are, and each gets an importance weight, the new density over the old one. The new density is drawn behind them in blue, not to scale.
 
 # %%
 fixed_noise = torch.tensor([-1.6, -1.1, -0.7, -0.4, -0.1, 0.2, 0.4, 0.8, 1.2, 1.7])
@@ -202,11 +202,11 @@ Slider(
 )
 
 # %% [markdown]
-# Left, ten equally weighted samples describe every member of the family equally well. Right, most weights shrink and a few samples at the edge take over: ten old samples say little about a new distribution whose mass lies elsewhere. An infinitely small step is gentler than those of the slider, but the difference remains.
+# On the left, ten equally weighted samples describe every member of the family equally well. On the right, most weights shrink and a few samples at the edge have nearly all the weight: ten old samples say little about a new distribution whose mass lies elsewhere. A gradient needs only an infinitely small change, for which the difference is smaller, but it remains.
 #
-# The same two ways as computational graphs. A gradient flows backwards along the solid arrows; it cannot pass the dashed one, where a random generator turns parameters into a sample.
+# {numref}`fig-graphs` shows the two ways as computational graphs. A gradient flows backwards along the solid arrows. It cannot pass the dashed one, where a random generator turns parameters into a sample.
 
-# %% mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: the sample hangs on the parameters by a random generator, and the gradient stops there. Right: the noise has moved outside, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
+# %% mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: the sample depends on the parameters through a random generator, where the gradient stops. Right: the noise is an input of its own, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
 fig, panels = plots.figure(2, height=2.1)
 phi_, z_, f_, noise_ = (0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (1.0, 0.9)
 inside = [(phi_, z_, "--"), (z_, f_, "-")]
@@ -228,7 +228,7 @@ _ = panels[1].text(0.5, -0.42, r"$\leftarrow$ gradient", ha="center", color="#d5
 fig
 
 # %% [markdown]
-# {numref}`fig-graphs` shows the trick that most texts start from. We take the left graph first, because it needs less.
+# Most texts start from the right graph. We take the left one first, because its estimator needs fewer assumptions.
 #
 # **What you can say now.** A change of parameters can reweight old samples or move them. Moving keeps all samples useful; reweighting soon leaves a few that count.
 
@@ -249,7 +249,7 @@ fig
 # $\nabla_\phi \int f q_\phi = \int f\, \nabla_\phi q_\phi = \int f\, q_\phi\, \nabla_\phi \log q_\phi$. In terms of the slider: the expectation under a new $\phi'$ is $\mathbb{E}_{q_\phi} [f\, q_{\phi'} / q_\phi]$, and the derivative of the weight $q_{\phi'} / q_\phi$ at $\phi' = \phi$ is the score. $\square$
 # :::
 #
-# No slope of $f$ is needed, only that the expectations exist: $f$ may jump, be a count, a black box, a reward. In reinforcement learning the estimator is known as REINFORCE {cite:p}`williams1992`; for variational bounds see {cite:t}`paisley2012` and {cite:t}`ranganath2014`. The {term}`score-function estimator` of the bound has a small complication: there $f = \log p_\theta(x, z) - \log q_\phi(z)$ depends on $\phi$ itself. By {eq}`eq-score-mean-zero` that dependence adds a term of expectation zero, which can be ignored:
+# No slope of $f$ is needed, only that the expectations exist: $f$ may have jumps, or be the output of a program that cannot be differentiated. In reinforcement learning the estimator is known as REINFORCE {cite:p}`williams1992`; for variational bounds see {cite:t}`paisley2012` and {cite:t}`ranganath2014`. The {term}`score-function estimator` of the bound has a small complication: there $f = \log p_\theta(x, z) - \log q_\phi(z)$ depends on $\phi$ itself. By {eq}`eq-score-mean-zero` this adds a term of expectation zero, which can be left out:
 #
 # $$
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{q_\phi} \Big[ \big( \log p_\theta(x, z) - \log q_\phi(z) \big)\, \nabla_\phi \log q_\phi(z) \Big] .
@@ -274,7 +274,7 @@ wrong = {"naive gradient": naive.mean(0), "log q left out": truth - entropy_part
 verify("eq-score-elbo", by_score(integrand, noise), truth, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Where weighing fails.** The set where the density is positive must not depend on $\phi$. Take the uniform distribution on $(0, \phi)$ at $\phi = 2$, and $f(z) = z$ with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$. No weight on old samples can say that new values become possible at the edge; a sample that moves, $z = \phi u$ with $u$ uniform on $(0, 1)$, does.
+# **Where weighing fails.** The set where the density is positive must not depend on $\phi$. Take the uniform distribution on $(0, \phi)$ at $\phi = 2$, and $f(z) = z$ with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$. Weights on old samples cannot express that new values become possible at the edge; moving samples, $z = \phi u$ with $u$ uniform on $(0, 1)$, can.
 
 # %% tags=["nbval-check-output"]
 edge, u = torch.tensor(2.0), torch.rand(400_000)
@@ -300,7 +300,7 @@ print(f"truth 0.50, weighing {weighing:.2f}, moving {moving:.2f}")
 # Since the expectation does not depend on $b$, minimize the second moment $\mathbb{E}[(f - b)^2 s_j^2]$. Its derivative in $b$ is $-2\, \mathbb{E}[(f - b) s_j^2]$, which vanishes at $b_j^*$. $\square$
 # :::
 #
-# For $f(z) = z^2$ and the derivative in $\mu$ the best baseline is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. An optimizer that searches for the best $b$ agrees.
+# For $f(z) = z^2$ and the derivative in $\mu$ the best baseline is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. The check compares it with the result of a search for the best $b$.
 
 # %% tags=["nbval-check-output"]
 f, score = (mu + sigma * grid) ** 2, grid / sigma
@@ -315,7 +315,7 @@ with_b = (torch.square(mu + sigma * noise) - best)[:, None] * by_score(torch.one
 verify("eq-baseline", with_b, square, monte_carlo, rejects=in_variance)
 
 # %% [markdown]
-# Add a large constant to $f$, and the need for a baseline is plain: the expectation of the estimate does not change, its noise does. Each line prints the standard deviation of the derivative in $\mu$, without and with the best baseline.
+# Why a baseline is needed becomes plain when a large constant is added to $f$: the expectation of the estimate does not change, but its noise does. Each line prints the standard deviation of the derivative in $\mu$, without and with the best baseline.
 
 # %% tags=["nbval-check-output"]
 for constant in (0, 10, 1000):
@@ -335,13 +335,13 @@ for constant in (0, 10, 1000):
 # (sec-change-of-variables)=
 # ## Moving: a change of variables
 #
-# Now the right graph. Suppose that the samples can be written as
+# The second way to change an expectation moves the samples, as in the right graph. Suppose that they can be written as
 #
 # $$
 # z = g(\varepsilon, \phi), \qquad \varepsilon \sim p(\varepsilon) ,
 # $$ (def-reparameterization)
 #
-# with noise $\varepsilon$ whose distribution does not depend on $\phi$. For a Gaussian, $g = \mu + \sigma \varepsilon$ does it. How are the two densities related?
+# with noise $\varepsilon$ whose distribution does not depend on $\phi$. For a Gaussian this is $g = \mu + \sigma \varepsilon$. How are the two densities related?
 #
 # :::{prf:theorem} Change of variables
 # :label: thm-change-of-variables
@@ -356,7 +356,7 @@ for constant in (0, 10, 1000):
 # Near $\varepsilon$ the map is linear, so a small set of volume $V$ around $\varepsilon$ goes to a set of volume $\lvert \det \partial g / \partial \varepsilon \rvert\, V$ around $z$. The probability of the two sets is the same: $p(\varepsilon) V = q_\phi(z) \lvert \det \partial g / \partial \varepsilon \rvert V$. It is {eq}`eq-flow` of the last chapter, read in the other direction. $\square$
 # :::
 #
-# A tutorial poses this equation as an additional requirement on $g$. It is none: every such bijection satisfies it. The test case is a funnel in the plane that also mirrors it, $g(\varepsilon) = (\varepsilon_1,\; - e^{\varepsilon_1} \varepsilon_2)$. Its density is known without any determinant, because $z_1$ is standard normal and $z_2$ given $z_1$ is normal with standard deviation $e^{z_1}$.
+# A tutorial states this equation as an additional requirement on $g$, but every such bijection satisfies it. The test case bends the plane into a funnel and also mirrors it, $g(\varepsilon) = (\varepsilon_1,\; - e^{\varepsilon_1} \varepsilon_2)$. Its density is known without any determinant, because $z_1$ is standard normal and $z_2$ given $z_1$ is normal with standard deviation $e^{z_1}$.
 
 
 # %%
@@ -380,7 +380,7 @@ _ = plots.scatter(funnel(cells), **words, axes=right, bounds=(-4.2, 4.2, -4.2, 4
 fig
 
 # %% [markdown]
-# {numref}`fig-funnel` shows why the determinant must appear. Automatic differentiation computes it; it is negative, because $g$ mirrors. The check rejects the formula without the determinant, with its inverse, and without the bars.
+# {numref}`fig-funnel` shows why the determinant must appear. The check computes it by automatic differentiation; it is negative, because $g$ mirrors. It rejects the formula without the determinant, with its inverse, and without the bars.
 
 # %% tags=["nbval-check-output"]
 noise_2d = torch.randn(1000, 2)
@@ -402,7 +402,7 @@ verify("eq-density-of-transform", p, q * det.abs(), rejects=wrong)
 # Substitute $z = g(\varepsilon, \phi)$ and use {eq}`eq-density-of-transform`: $\int f(z)\, q_\phi(z)\, \mathrm{d}z = \int f(g)\, q_\phi(g)\, \lvert \det \partial g / \partial \varepsilon \rvert\, \mathrm{d}\varepsilon = \int f(g)\, p(\varepsilon)\, \mathrm{d}\varepsilon$. Without a bijection, the equation is what "$z$ has the distribution $q_\phi$" means. $\square$
 # :::
 #
-# The left side is an integral over $z$, the right side one over $\varepsilon$. For a log-normal distribution, $g = e^{\mu + \sigma \varepsilon}$, both are computed on grids, and a determinant that is left in by mistake is noticed.
+# The left side is an integral over $z$, the right side one over $\varepsilon$. The check computes both on grids, for a log-normal distribution, $g = e^{\mu + \sigma \varepsilon}$, and rejects a determinant that is left in by mistake.
 
 # %% tags=["nbval-check-output"]
 half = torch.linspace(-14, 8, 40_001).exp()  # a fine grid of positive z
@@ -412,7 +412,7 @@ kept = {"determinant kept": mean(g.log1p() * 0.5 * g)}
 verify("eq-mean-of-transform", left, mean(g.log1p()), quadrature.within(1e-6), rejects=kept)
 
 # %% [markdown]
-# Now $\phi$ stands only inside the expectation, so gradient and expectation can be exchanged.
+# Now $\phi$ occurs only inside the expectation, so gradient and expectation can be exchanged.
 #
 # :::{prf:theorem} Path-wise gradient
 # :label: thm-path-gradient
@@ -427,7 +427,7 @@ verify("eq-mean-of-transform", left, mean(g.log1p()), quadrature.within(1e-6), r
 # Dominated convergence takes the gradient inside the expectation {eq}`eq-mean-of-transform`; the rest is the chain rule. Kinks, as of a ReLU, do no harm if $f$ is continuous and samples hit them with probability zero; jumps do. $\square$
 # :::
 #
-# This is the {term}`reparameterization trick`, brought to variational autoencoders by {cite:t}`kingma2014` and {cite:t}`rezende2014`, and found independently by {cite:t}`titsias2014`; the estimator is called {term}`path-wise <path-wise gradient>`. For $z = \mu + \sigma \varepsilon$ the derivative $\partial g / \partial \phi$ is $(1, \varepsilon)$, and `by_path` above is this line in code. Two functions with known expectations, $\mathbb{E} z^2 = \mu^2 + \sigma^2$ and $\mathbb{E} \cos z = e^{-\sigma^2 / 2} \cos \mu$, have the gradients
+# This is the {term}`reparameterization trick`, brought to variational autoencoders by {cite:t}`kingma2014` and {cite:t}`rezende2014`, and found independently by {cite:t}`titsias2014`. The estimator is called {term}`path-wise <path-wise gradient>`. For $z = \mu + \sigma \varepsilon$ the derivative $\partial g / \partial \phi$ is $(1, \varepsilon)$, and `by_path` above is this formula in code. Two functions with known expectations, $\mathbb{E} z^2 = \mu^2 + \sigma^2$ and $\mathbb{E} \cos z = e^{-\sigma^2 / 2} \cos \mu$, have the gradients
 #
 # $$
 # \nabla_{\mu, \sigma}\, \mathbb{E} z^2 = (2 \mu,\; 2 \sigma), \qquad \nabla_{\mu, \sigma}\, \mathbb{E} \cos z = - e^{-\sigma^2 / 2}\, (\sin \mu,\; \sigma \cos \mu) .
@@ -445,7 +445,7 @@ for by in (by_path, by_score):
     verify("eq-example-gradients", both, truth, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **In torch** the distinction is one letter. `q.sample()` returns numbers, `q.rsample()` returns a function of the parameters: the letter r stands for *reparameterized*. By hand and by torch the same sample comes out, and the same gradient.
+# **In torch** the difference between the two is one letter. `q.sample()` returns numbers, `q.rsample()` returns a function of the parameters; the letter r stands for *reparameterized*. The next cell compares `rsample` with $\mu + \sigma \varepsilon$ by hand: the same samples, and the same gradients.
 
 # %% tags=["nbval-check-output"]
 phi = torch.stack([mu, sigma]).requires_grad_()
@@ -461,7 +461,7 @@ print("sample() keeps a graph:", Normal(phi[0], phi[1]).sample().requires_grad)
 phi = phi.detach()
 
 # %% [markdown]
-# **What you can say now.** Write the sample as a function of noise and parameters, and backpropagation does the rest. Without the `r` of `rsample` there is no such function.
+# **What you can say now.** If a sample is a smooth function of noise and parameters, backpropagation gives an unbiased gradient. In torch this is `rsample`; `sample` has no gradient.
 #
 # *Sources: A25, D13.*
 
@@ -469,7 +469,7 @@ phi = phi.detach()
 # (sec-gradient-noise)=
 # ## How noisy are they?
 #
-# For $f(z) = z^2$ both variances have closed forms. For one sample the path-wise estimator has
+# Both estimators are unbiased, so the one with the smaller variance is better. For $f(z) = z^2$ both variances have closed forms. For one sample the path-wise estimator has
 #
 # $$
 # \operatorname{Var}_\text{path} = \big( 4 \sigma^2,\;\; 4 \mu^2 + 8 \sigma^2 \big) ,
@@ -498,7 +498,7 @@ by_grid, wrong = exact_variance(by_path(torch.square, grid)), path + square**2
 verify("eq-path-variance", by_grid, path, quadrature, rejects={"mean kept": wrong})
 
 # %% [markdown]
-# And the other one. The last line divides the two: so many times more samples make the noise equal.
+# The second check is the same for the score function. Its last line divides the two variances: so many times more samples give equal noise.
 
 # %% tags=["nbval-check-output"]
 first = mu**4 / sigma**2 + 14 * mu**2 + 15 * sigma**2
@@ -522,7 +522,7 @@ print("samples needed for equal noise:", [f"{r:.1f} times" for r in (score / pat
 # Path: $2 z_1 = 2 m_1 + 2 \varepsilon_1$. Score: write $f = \lVert m \rVert^2 + 2\, m^\top \varepsilon + S$ with $S = \lVert \varepsilon \rVert^2$. Odd moments vanish, and $\mathbb{E}\, \varepsilon_1^2 (m^\top \varepsilon)^2 = \lVert m \rVert^2 + 2 m_1^2$, $\mathbb{E}\, S \varepsilon_1^2 = d + 2$, $\mathbb{E}\, S^2 \varepsilon_1^2 = (d + 2)(d + 4)$. So $\mathbb{E} f^2 \varepsilon_1^2 = \lVert m \rVert^4 + 4 \lVert m \rVert^2 + 8 m_1^2 + (d + 2)(d + 4) + 2 \lVert m \rVert^2 (d + 2) = B^2 + 2 (d + 2) + 4 \lVert m \rVert^2 + 8 m_1^2$. Subtract the squared expectation $4 m_1^2$. Since $\mathbb{E} f \varepsilon_1^2 = B$, a baseline $b$ changes the second moment by $b^2 - 2 b B$: by $- B^2$ for $b = B$, which is the best one by {eq}`eq-best-baseline`, and by $4 - B^2$ for $b = \mathbb{E} f = B - 2$. $\square$
 # :::
 #
-# The expectation of $f$ is a natural baseline, and it loses little against the best one.
+# The expectation of $f$ is a natural baseline, and it is almost as good as the best one.
 
 # %% tags=["nbval-check-output"]
 d, c = 30, 0.5
@@ -536,7 +536,7 @@ at_zero = [4.0, (d + 2) * (d + 4), 2 * d + 8, 2 * d + 4]
 wrong = {"baseline without effect": variances[[0, 1, 1, 1]], "formula for m = 0": at_zero}
 verify("eq-variance-dimension", (samples - 2 * c) ** 2, variances, monte_carlo, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
+# %% mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2). Only the path-wise estimator does not get noisier with the dimension.", "name": "fig-noise-dimension"}}
 dims = torch.logspace(0, 3, 31)
 B = dims + 2 + dims * c**2
 best = 2 * (dims + 2) + 4 * dims * c**2 + 4 * c**2
@@ -550,7 +550,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-noise-dimension` the relative noise of the path-wise estimator does not depend on the dimension. That of the score-function estimator grows like $\sqrt d$ with a baseline and like $d$ without one. The path-wise estimator knows *which* coordinate changes $f$, because it has the slope. The score-function estimator sees one number for all coordinates together, and must find out by correlation. An image of 784 pixels has a latent of 20 to 50 dimensions.
+# In {numref}`fig-noise-dimension` the relative noise of the path-wise estimator does not depend on the dimension. That of the score-function estimator grows like $\sqrt d$ with a baseline and like $d$ without one. The reason is that the path-wise estimator uses the slope, which says how each coordinate changes $f$. The score-function estimator has one value of $f$ for all coordinates together. A VAE for images of 784 pixels has a latent of 20 to 50 dimensions.
 
 
 # %%
@@ -571,7 +571,7 @@ def clouds_in(d):
 
 
 # %% [markdown]
-# Watch the three clouds as the dimension grows; each dot is an average over ten samples, now for $m = 0$, so that the true gradient is the origin.
+# The slider shows this as three clouds. Each dot is an average over ten samples, now for $m = 0$, so that the true gradient is the origin.
 
 # %%
 Slider(
@@ -584,7 +584,7 @@ Slider(
 )
 
 # %% [markdown]
-# **What you can say now.** For smooth $f$ the path-wise estimator is the less noisy one here, and its advantage grows with the dimension. A baseline helps, and does not close the gap.
+# **What you can say now.** For this smooth $f$ the path-wise estimator is the less noisy one, and its advantage grows with the dimension. A baseline helps, but does not close the gap.
 
 # %% [markdown]
 # (sec-where-each-fails)=
@@ -600,7 +600,7 @@ Slider(
 # Differentiate $\Phi(\mu / \sigma)$: the derivative of $\Phi$ at $\mu / \sigma$ is $\sigma\, \mathcal{N}(0; \mu, \sigma^2)$, and those of $\mu / \sigma$ are $1 / \sigma$ and $- \mu / \sigma^2$. $\square$
 # :::
 #
-# The slope of a step is zero at every sample, so the path-wise estimator returns zero, always, without any noise: confident and wrong. The theorem required a continuously differentiable $f$. The score-function estimator has no such requirement.
+# The slope of a step is zero at every sample, so the path-wise estimator always returns zero, without any noise and wrongly. The theorem does not apply, since it required a continuously differentiable $f$. The score-function estimator has no such requirement.
 
 # %% tags=["nbval-check-output"]
 step = (mu + sigma * noise > 0).double()
@@ -613,7 +613,7 @@ wrong = {"path-wise gradient": always_zero.mean(0), "sign in sigma": truth.abs()
 verify("eq-step-gradient", estimates, truth, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **A steep slope** is the same failure in slow motion. Make the step a logistic curve of width $h$, $f_h(z) = 1 / (1 + e^{-z / h})$. Now both estimators are unbiased. But the path-wise one sees a slope only in the rare samples near zero, and there a huge one:
+# **A steep slope.** Replace the step by a logistic curve of width $h$, $f_h(z) = 1 / (1 + e^{-z / h})$. Now both estimators are unbiased. But the slope is large only for the rare samples near zero, and there it is huge:
 #
 # $$
 # h \cdot \mathbb{E}\, f_h'(z)^2 \;\to\; \frac{\mathcal{N}(0;\, \mu, \sigma^2)}{6} \qquad \text{for } h \to 0 ,
@@ -631,7 +631,7 @@ slope = torch.sigmoid((mu + sigma * grid) / h) * torch.sigmoid(-(mu + sigma * gr
 wrong = {"largest slope squared": height / 16}
 verify("eq-steep-slope", h * mean(slope**2), height / 6, quadrature.within(1e-2), rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Standard deviation against the width of the step, both axes logarithmic. The path-wise line falls as the step gets wider, the score-function line is almost flat; they cross near a width of 0.16."}, "figure": {"caption": "Noise of the derivative in the mean, for one draw. Left of the crossing the slope is too steep for the path.", "name": "fig-steep"}}
+# %% mystnb={"image": {"alt": "Standard deviation against the width of the step, both axes logarithmic. The path-wise line falls as the step gets wider, the score-function line is almost flat; they cross near a width of 0.16."}, "figure": {"caption": "Noise of the derivative in the mean, for one sample. Left of the crossing the slope is so steep that the path-wise estimator is the noisier one.", "name": "fig-steep"}}
 widths = torch.logspace(-2, 1, 31)
 curves = {"path-wise": [], "score-function": []}
 for h in widths:
@@ -656,12 +656,12 @@ print("they cross once:", bool((path[wider:] < score[wider:]).all()))
 print(f"between the widths {widths[wider - 1]:.2f} and {widths[wider]:.2f}")
 
 # %% [markdown]
-# **Discrete latents** have no path: a coin jumps. There are four ways out. Let $z \in \{0, 1\}$ with $\Pr(z = 1) = \pi = 1 / (1 + e^{-\eta})$, and look for $\partial_\eta\, \mathbb{E} f(z) = \pi (1 - \pi)\, \big( f(1) - f(0) \big)$.
+# **Discrete latents.** A coin has no path-wise gradient, since its values jump. There are four ways to proceed. Let $z \in \{0, 1\}$ with $\Pr(z = 1) = \pi = 1 / (1 + e^{-\eta})$, and look for $\partial_\eta\, \mathbb{E} f(z) = \pi (1 - \pi)\, \big( f(1) - f(0) \big)$.
 #
 # 1. *Sum* over the values, if there are few. This is exact.
 # 2. *Weigh*, with a baseline: unbiased.
-# 3. *Relax*: replace the coin by a number between 0 and 1 that is a smooth function of $\eta$ and of noise, sharper for lower temperature. This is the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It has a path, and a bias, because $f$ sees values that no coin shows.
-# 4. *Straight-through*: sample the coin, and in the backward pass pretend that its derivative in $\eta$ is that of $\pi$ {cite:p}`bengio2013ste`. Autoencoders with a codebook are trained this way {cite:p}`oord2017`. What it estimates is
+# 3. *Relax*: replace the coin by a number between 0 and 1 that is a smooth function of $\eta$ and of noise, and that comes closer to a coin for a lower temperature. This is the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It has a path-wise gradient, but a biased one, because $f$ is evaluated between the values of the coin.
+# 4. *Straight-through*: sample the coin, and in the backward pass use the derivative of $\pi$ in place of that of the coin {cite:p}`bengio2013ste`. Autoencoders with a codebook are trained this way {cite:p}`oord2017`. What it estimates is
 #
 # $$
 # \mathbb{E}\, \big[ \pi (1 - \pi)\, f'(z) \big] = \pi (1 - \pi)\, \big( \pi f'(1) + (1 - \pi) f'(0) \big) ,
@@ -669,7 +669,7 @@ print(f"between the widths {widths[wider - 1]:.2f} and {widths[wider]:.2f}")
 #
 # which is the true gradient for linear $f$, and in general is not.
 #
-# The example is $f(z) = (z - 0.45)^2$ {cite:p}`tucker2017`, at $\eta = 0.3$: both sides of the coin are nearly equally good, and the true gradient is small.
+# The example is $f(z) = (z - 0.45)^2$ {cite:p}`tucker2017`, at $\eta = 0.3$. Both sides of the coin have nearly the same value, so the true gradient is small and a bias is easily seen.
 
 
 # %%
@@ -702,15 +702,21 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
     print(f"{name:8} unbiased: {bool(unbiased)}")
 
 # %% [markdown]
-# Rule of thumb: with a smooth network and a continuous latent, take the path. With discrete latents sum if you can, weigh with a baseline if you need an unbiased gradient, and relax or go straight through if you can afford a bias. {cite:t}`mohamed2020` survey the field.
+# As a rule of thumb, use the path-wise estimator with a smooth network and a continuous latent. With discrete latents sum if you can, use the score function with a baseline if you need an unbiased gradient, and relax or go straight through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #
-# **What you can say now.** The path-wise estimator fails silently on jumps and is noisy on cliffs. For discrete latents every path has a bias.
+# **What you can say now.** The path-wise estimator is wrong for functions with jumps, without an error message, and noisy for very steep ones. For discrete latents its substitutes are biased.
 
 # %% [markdown]
 # (sec-gaussian-roots)=
 # ## Sampling from any Gaussian
 #
-# For a vector with covariance $\Sigma$ one needs a root of $\Sigma$: any matrix $A$ with $A A^\top = \Sigma$.
+# The encoders of this book have a diagonal covariance. They take $x$ and return $\mu_\phi(x)$ and $\log \sigma_\phi(x)$, the logarithm so that every output is allowed, and the sample is
+#
+# $$
+# z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
+# $$ (def-encoder-draw)
+#
+# where $\odot$ multiplies element by element. This section has the general case, which can be skipped at a first reading: for a vector with covariance $\Sigma$ one needs a root of $\Sigma$, any matrix $A$ with $A A^\top = \Sigma$.
 #
 # :::{prf:theorem} Roots of a covariance
 # :label: thm-roots
@@ -731,7 +737,7 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 # Affine maps of Gaussian vectors are Gaussian. $\mathbb{E}\, z = \mu + A\, \mathbb{E} \varepsilon$, and $\mathbb{E}\, A \varepsilon \varepsilon^\top A^\top = A I A^\top$. For the second part, $Q Q^\top = A^{-1} B B^\top A^{-\top} = A^{-1} \Sigma A^{-\top} = I$. $\square$
 # :::
 #
-# Two roots are in use. The *Cholesky* root is lower triangular, and cheap. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. One set of lecture notes multiplies the noise by the covariance itself, which gives the covariance $\Sigma^2$ (entry E17). The checks reject that, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
+# Two roots are in use. The *Cholesky* root is lower triangular and cheap to compute. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. One set of lecture notes multiplies the noise by the covariance itself, which gives the covariance $\Sigma^2$ (entry E17). The checks reject that, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
 
 # %%
 center, cov = torch.tensor([1.0, -0.5]), torch.tensor([[2.0, 0.9], [0.9, 1.2]])
@@ -771,7 +777,7 @@ for axes, z, A, name in zip(panels, some, [cholesky, symmetric, cov], names, str
 fig
 
 # %% [markdown]
-# In {numref}`fig-roots` the two left clouds have the same distribution, though each single sample lands elsewhere. Moments alone do not make a Gaussian: noise that is uniform with variance 1 would have the same ones. What makes it Gaussian is that every projection is:
+# In {numref}`fig-roots` the two left clouds have the same distribution, though each single sample lands elsewhere. That $z$ is Gaussian does not follow from its moments: noise that is uniform with variance 1 would give the same ones. It means that every projection is Gaussian:
 #
 # $$
 # \Pr\Big( u^\top (z - \mu) \le c\, \sqrt{u^\top \Sigma\, u} \Big) = \Phi(c) \qquad \text{for every direction } u \ne 0 .
@@ -803,7 +809,7 @@ wrong = {"uniform noise": uniform.mean(0), "variance for its root": in_variance}
 verify("eq-projection", outcomes, right, binomial, rejects=wrong)
 
 # %% [markdown]
-# **Without full rank.** A covariance may be singular; then it is positive *semi*-definite only. The distribution lives on a subspace through $\mu$ and has no density in the whole space. A network may put out the root $A$ instead of $\Sigma$: $A A^\top$ is always a covariance. That "ensures positive definiteness", as one reads, only if $A$ has full rank; otherwise it ensures semi-definiteness. The eigenvalue root exists here too, while the Cholesky algorithm of torch gives up.
+# **Without full rank.** A covariance may be singular; then it is positive *semi*-definite only, and the distribution lies on a subspace through $\mu$ and has no density in the whole space. So a network that returns the root $A$ always defines a covariance, but "ensures positive definiteness", as one reads, only if $A$ has full rank. The eigenvalue root exists here too, while the Cholesky algorithm of torch fails.
 
 # %% tags=["nbval-check-output"]
 flat = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
@@ -813,13 +819,7 @@ print("eigenvalue root squares to it:", torch.allclose(root @ root.T, flat))
 print("Cholesky succeeds:", torch.linalg.cholesky_ex(flat).info.item() == 0)
 
 # %% [markdown]
-# **In an encoder** the covariance is diagonal. The network takes $x$ and returns $\mu_\phi(x)$ and $\log \sigma_\phi(x)$, the logarithm so that every output is allowed, and the sample is
-#
-# $$
-# z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
-# $$ (def-encoder-draw)
-#
-# where $\odot$ multiplies element by element. It is {eq}`eq-root-moments` with the root $A = \operatorname{diag}(\sigma_\phi(x))$. The moments are those of $z$ given $x$.
+# The diagonal case {eq}`def-encoder-draw` is {eq}`eq-root-moments` with the root $A = \operatorname{diag}(\sigma_\phi(x))$, for the moments of $z$ given $x$.
 #
 # **What you can say now.** A Gaussian vector is its mean plus a root of its covariance times standard noise. Encoders use a diagonal root.
 #
@@ -827,9 +827,9 @@ print("Cholesky succeeds:", torch.linalg.cholesky_ex(flat).info.item() == 0)
 
 # %% [markdown]
 # (sec-entropy-gradient)=
-# ## The entropy, and derivatives through two doors
+# ## The entropy, and two paths of the derivative
 #
-# One part of the bound needs no samples. The entropy of $q_\phi = \mathcal{N}(\mu_\phi, \operatorname{diag} \sigma_\phi^2)$ is $\sum_i \log \sigma_i + \frac{d}{2} \log 2 \pi e$, and its gradient is
+# The gradient of the bound can be made less noisy, because one part of it needs no samples. The entropy of $q_\phi = \mathcal{N}(\mu_\phi, \operatorname{diag} \sigma_\phi^2)$ is $\sum_i \log \sigma_i + \frac{d}{2} \log 2 \pi e$, and its gradient is
 #
 # $$
 # \nabla_\phi H(q_\phi) = \sum_i \frac{1}{\sigma_i} \nabla_\phi\, \sigma_i = J^\top (1 / \sigma), \qquad J = \frac{\partial \sigma_\phi}{\partial \phi} .
@@ -857,7 +857,7 @@ verify(
 )
 
 # %% [markdown]
-# **Two doors.** Estimate the entropy by samples instead: the average of $- \log q_\phi(z)$ with $z = g(\varepsilon, \phi)$. Now $\phi$ enters through two doors: the *parameters of the density* (their derivative is the score term) and the *sample* (its derivative is the path term). The chain rule needs both. For a Gaussian the total is the same for every sample, with no noise at all:
+# **Two terms.** Now estimate the entropy by samples instead, as the average of $- \log q_\phi(z)$ with $z = g(\varepsilon, \phi)$. Here $\phi$ occurs twice: in the *parameters of the density*, whose derivative is the score term, and in the *sample*, whose derivative is the path term. The chain rule needs both. For a Gaussian their sum is the same for every sample, with no noise at all:
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} \phi} \Big[ - \log q_\phi\big( g(\varepsilon, \phi) \big) \Big] = \Big( 0,\; \frac{1}{\sigma} \Big) \qquad \text{for every } \varepsilon .
@@ -880,17 +880,17 @@ def draw(phi):
 
 
 # %% tags=["nbval-check-output"]
-total = per_draw(lambda phi: -log_q(phi, draw(phi)), phi)
-score_term = per_draw(lambda phi: -log_q(phi, draw(phi).detach()), phi)
+total = per_sample_gradients(lambda phi: -log_q(phi, draw(phi)), phi)
+score_term = per_sample_gradients(lambda phi: -log_q(phi, draw(phi).detach()), phi)
 path_term = total - score_term
 constant = torch.stack([0 * sigma, 1 / sigma])
-one_door = {"score term": score_term, "path term": path_term}
-verify("eq-entropy-per-draw", total, constant.expand_as(total), rejects=one_door)
+one_term = {"score term": score_term, "path term": path_term}
+verify("eq-entropy-per-draw", total, constant.expand_as(total), rejects=one_term)
 wrong = {"score term": score_term.mean(0), "in the log-variance": constant * sigma / 2}
 verify("eq-entropy-gradient", path_term, constant, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# This freedom can be used. For the whole bound, keep only the path term:
+# So the score term can be left out. For the whole bound, keep only the path term:
 #
 # $$
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{p(\varepsilon)} \bigg[ \Big( \frac{\partial g}{\partial \phi} \Big)^{\!\top} \frac{\partial}{\partial z} \big( \log p_\theta(x, z) - \log q_\phi(z) \big) \bigg]_{z = g(\varepsilon, \phi)} ,
@@ -902,17 +902,21 @@ verify("eq-entropy-gradient", path_term, constant, monte_carlo, rejects=wrong)
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \frac{\partial}{\partial z} \big( \log p_\theta(x, z) - \log q_\phi(z) \big) = 0 \;\text{ for all } z .
 # $$ (eq-sticking-zero)
 #
-# {cite:t}`roeder2017` call it sticking the landing: an optimizer that has arrived is not shaken off again.
+# {cite:t}`roeder2017` call it sticking the landing: an optimizer that has reached the optimum is not moved away from it by noise.
 
 
 # %%
 def total_gradient(phi):
-    return per_draw(lambda phi: log_joint(theta, draw(phi)) - log_q(phi, draw(phi)), phi)
+    return per_sample_gradients(
+        lambda moving: log_joint(theta, draw(moving)) - log_q(moving, draw(moving)), phi
+    )
 
 
 def sticking(phi):
     """The path term alone: log q has fixed parameters."""
-    return per_draw(lambda moving: log_joint(theta, draw(moving)) - log_q(phi, draw(moving)), phi)
+    return per_sample_gradients(
+        lambda moving: log_joint(theta, draw(moving)) - log_q(phi, draw(moving)), phi
+    )
 
 
 # %% [markdown]
@@ -929,9 +933,9 @@ at_top, wrong = sticking(posterior), {"both terms": total_gradient(posterior)}
 verify("eq-sticking-zero", at_top, 0 * at_top, exact.on_scale(1.0), rejects=wrong)
 
 # %% [markdown]
-# Is it always the best? No. The figure compares three unbiased estimators of the derivative in $\mu$ while the approximate posterior $q$ is at the right place but too narrow or too wide. The first has the KL term in closed form and samples only for the reconstruction, as `elbo_terms` does. The second samples for everything and has both terms. The third keeps only the path term.
+# Is it always the best estimator? It is not. {numref}`fig-three-estimators` compares three unbiased estimators of the derivative in $\mu$, for an approximate posterior $q$ that has the right mean but is too narrow or too wide. The first has the KL term in closed form and samples only for the reconstruction, as `elbo_terms` does. The second uses samples for everything and has both terms. The third keeps only the path term.
 
-# %% mystnb={"image": {"alt": "Noise against the width of q. Two rising straight lines; the third line comes down from large values at narrow q, touches zero where the width is right, and rises again, at twice the width nearly to the lower straight line."}, "figure": {"caption": "Noise of three unbiased estimators of one derivative. The third has none where q is right, and the most where q is far too narrow.", "name": "fig-three-estimators"}}
+# %% mystnb={"image": {"alt": "Noise against the width of q. Two rising straight lines; the third line comes down from large values at narrow q, touches zero where the width is right, and rises again, at twice the width nearly to the lower straight line."}, "figure": {"caption": "Noise of three unbiased estimators of one derivative. The path term has none where q is the posterior, and the most where q is far too narrow.", "name": "fig-three-estimators"}}
 ratios = torch.linspace(0.3, 2, 69)
 precision = 1 / variance
 plots.curves(
@@ -945,13 +949,13 @@ plots.curves(
 )
 
 # %% [markdown]
-# The lines of {numref}`fig-three-estimators` are formulas.
+# The lines of the figure are formulas.
 #
 # :::{dropdown} Where they come from
 # With the posterior's mean $m$ and variance $v$, $\log p_\theta(x, z)$ is quadratic in $z$ with slope $-(z - m) / v$. Both terms: $-\log q_\phi$ of a moving sample is constant in $\mu$, so the estimate is $-(z - m) / v$, with noise $\sigma / v$. Closed KL: the prior's part $-z$ of the slope becomes $-\mu$, which leaves the noise $(1 / v - 1)\, \sigma$. Path term: $(z - \mu) / \sigma^2$ is added; at $\mu = m$ this leaves the noise $\lvert 1 / \sigma - \sigma / v \rvert$. With $\sigma = r \sqrt{v}$ these are the three lines. $\square$
 # :::
 #
-# They agree with samples, here at a $q$ half as wide as the posterior:
+# The cell compares them with samples, for a $q$ half as wide as the posterior:
 
 # %% tags=["nbval-check-output"]
 narrow = posterior * torch.tensor([1.0, 0.5])
@@ -970,9 +974,9 @@ for name, left, right in zip(["closed", "both", "path"], measured, by_formula, s
 
 # %% [markdown]
 # (sec-encoder-learns)=
-# ## An encoder learns, or does not
+# ## Training an encoder, rightly and wrongly
 #
-# Now the whole estimate, as every later chapter uses it. `elbo_terms` is ten lines for all models of this book. For a model with one latent the loop does not run: a sample by `rsample`, the KL in closed form, the likelihood of $x$.
+# We now use the whole estimate, as every later chapter does. `elbo_terms` is ten lines for all models of this book. For a model with one latent it draws a sample by `rsample`, and takes the KL in closed form and the likelihood of $x$.
 
 # %% tags=["nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -991,7 +995,7 @@ def toy():
 
 
 # %% [markdown]
-# The gradient that comes out of `elbo_terms` is the one we derived. With the same noise, the path-wise gradient by hand agrees to twelve digits: the reconstruction's slope $a (x - a z - b) / s^2$ goes through the sample, and the closed KL contributes $- \mu$ and $1 / \sigma - \sigma$. The log-variance brings the factor $\sigma / 2$.
+# Is the gradient that comes out of `elbo_terms` the one we derived? With the same noise, the path-wise gradient by hand agrees to twelve digits: the reconstruction's slope $a (x - a z - b) / s^2$ goes through the sample, and the closed KL contributes $- \mu$ and $1 / \sigma - \sigma$. The log-variance adds the factor $\sigma / 2$.
 
 # %% tags=["nbval-check-output"]
 model, batch = toy(), torch.randn(64, 1)
@@ -1008,7 +1012,7 @@ bias = model.encoder.bias.grad
 print("same gradient:", torch.allclose(by_hand, bias, rtol=1e-12, atol=0))
 
 # %% [markdown]
-# **Four ways to train it.** The first is right. The next two forget the letter r, a mistake that raises no error: one where everything is estimated by samples, one where the KL is in closed form, as in `elbo_terms`. The fourth weighs: its value is no bound, only its gradient counts, and that is {eq}`eq-score-elbo`.
+# **Four ways to train it.** The first is right. The next two use `sample` instead of `rsample`, a mistake that raises no error: once where everything is estimated by samples, and once where the KL is in closed form, as in `elbo_terms`. The fourth is the score-function estimator. Its loss is no bound; only its gradient matters, and that is {eq}`eq-score-elbo`.
 
 
 # %%
@@ -1039,7 +1043,7 @@ def score_function(model, x):
 
 
 # %% [markdown]
-# Each trains for 1000 steps on batches of 64, from three seeds. We note the gap $D_{\mathrm{KL}}(q_\phi \,\Vert\, p_\theta(z \mid x))$, which is known here in closed form.
+# Each is trained for 1000 steps on batches of 64, from three seeds. We record the gap $D_{\mathrm{KL}}(q_\phi \,\Vert\, p_\theta(z \mid x))$, which is known here in closed form.
 
 
 # %%
@@ -1061,7 +1065,7 @@ def train(loss, seed):
 losses = (path_wise, without_r, likelihood_without_r, score_function)
 runs = {f.__name__.replace("_", " "): [train(f, seed) for seed in range(3)] for f in losses}
 
-# %% mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. Path-wise falls to about a thousandth of a nat. Score function falls alike, with larger swings. Likelihood without r stays flat between two and three nats. Without r drifts in a wide band."}, "figure": {"caption": "One encoder, four gradients; geometric mean and range of three runs. Without the letter r the gap never closes, and no error says so.", "name": "fig-three-trainings"}}
+# %% mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. Path-wise falls to about a thousandth of a nat. Score function falls alike, with larger swings. Likelihood without r stays flat between two and three nats. Without r drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients; geometric mean and range of three runs. With sample in the place of rsample the gap does not close, and there is no error message.", "name": "fig-three-trainings"}}
 steps = torch.arange(1, 1001)[9::10]
 histories = {n: torch.stack([gaps[9::10] for _, gaps in r]) for n, r in runs.items()}
 plots.curves(
@@ -1073,7 +1077,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The statements about {numref}`fig-three-trainings` that do not depend on the last digits, for the average gap of the last 300 steps:
+# The cell prints what holds for the average gap of the last 300 steps in all three runs of {numref}`fig-three-trainings`:
 
 # %% tags=["nbval-check-output"]
 last = {name: [gaps[-300:].mean() for _, gaps in r] for name, r in runs.items()}
@@ -1081,9 +1085,9 @@ for name, values in last.items():
     print(f"{name:20} below a tenth of a nat in all runs: {max(values) < 0.1}")
 
 # %% [markdown]
-# The noisier right gradient arrives too: on this toy, three runs do not show that its noise costs accuracy at the end.
+# The score-function estimator, although noisier, reaches a small gap too; on this toy, three runs do not show that its noise costs accuracy at the end.
 #
-# The two wrong gradients fail in two ways. With samples for everything, the gradient has expectation zero {eq}`eq-score-mean-zero`, whatever the encoder: the weights move at random. With the KL in closed form, what is left is the gradient of $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$, with no noise at all. The likelihood, cut off from the encoder, no longer pulls against it. So the encoder becomes the {term}`prior`, whatever $x$ is. This state is {term}`posterior collapse`, here caused by a missing letter.
+# The two wrong gradients fail in different ways. With samples for everything, the gradient has expectation zero {eq}`eq-score-mean-zero`, whatever the encoder, and the weights move at random. With the KL in closed form, what is left is the gradient of $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$, with no noise at all, because the likelihood no longer has a gradient in the encoder. So the encoder becomes the {term}`prior`, whatever $x$ is. This state is {term}`posterior collapse`, here caused by a missing letter.
 
 # %% tags=["nbval-check-output"]
 collapsed, _ = runs["likelihood without r"][0]
@@ -1093,9 +1097,9 @@ print("the encoder is the prior, to a millionth of a nat:", (to_prior < 1e-6).al
 print("and its gap is 2 to 3 nats:", 2 < gap(collapsed, batch) < 3)
 
 # %% [markdown]
-# The second mistake is the harder one to see. The loss falls, because the KL does, and a decoder that learns will do what it can without $z$. If a training of yours "works a little", look for a sample that lost its graph.
+# The second mistake is the harder one to notice. The loss falls, because the KL does, and a decoder that is trained too improves what it can without $z$. So if a training works, but badly, check whether a sample has lost its gradient.
 #
-# **On real digits.** How large is the difference for a real encoder? We take the network of the next chapter but one, 784 pixels to 50 latents, and one batch of 100 digits, and estimate the gradient of the bound in the biases of the encoder's last layer forty times with each method. The comparison must be like with like, so there are two rows: the KL term estimated by samples, or in closed form; and two columns: the path, or the score function with a baseline. The baseline is the average of the same quantity over ten other samples, independent of the first.
+# **On real digits.** How large is the difference for a real encoder? We take the network of the next chapter but one, 784 pixels to 50 latents, and one batch of 100 digits. With each method we estimate the gradient of the bound in the biases of the encoder's last layer forty times. To compare like with like, the table has two rows, the KL term estimated by samples or in closed form, and two columns, the path-wise estimator or the score function with a baseline. The baseline is the average of the same quantity over ten other samples, independent of the first.
 
 
 # %%
@@ -1160,9 +1164,9 @@ for state, values in {"fresh": fresh, "trained": trained}.items():
     print(f"  score without a baseline, KL by samples: {plain:.0e}")
 
 # %% [markdown]
-# Ratios of variances say how many times more samples one would need for the same accuracy. These are from one network and one batch, so read them to one digit. Three things stand out.
+# Ratios of variances say how many times more samples one would need for the same accuracy. These are from one network and one batch, so read them to one digit. Three things can be seen.
 #
-# First, without a baseline the score function is hopeless: most of its noise comes from the sheer size of the bound, at first more than 500 nats that every score is multiplied with. Second, like with like, the path needs several times fewer samples, and more than ten times fewer with the closed KL. Third, a closed KL is a large gain for the path, above all at first, when a fresh decoder hardly depends on $z$ and nearly all noise comes from the KL. For the score function it is none: the two parts of the bound fluctuate against each other, and the closed form removes one of them.
+# First, without a baseline the score function is not usable here: at first each score is multiplied by a bound of more than 500 nats. Second, in the same row, the path-wise estimator needs several times fewer samples, and more than ten times fewer with the closed KL. Third, the closed KL is a large gain for the path-wise estimator, above all at first, when a fresh decoder hardly depends on $z$ and nearly all noise comes from the KL. For the score function it is no gain: the fluctuations of the two parts of the bound partly cancel, and the closed form removes one of them.
 
 # %% tags=["nbval-check-output", "mnist"]
 for state, (path_s, score_s, path_c, score_c, plain) in {
@@ -1178,7 +1182,7 @@ print("and the score function a factor below 2, both times:", end=" ")
 print(all(values[1] < 2 * values[3] for values in (fresh, trained)))
 
 # %% [markdown]
-# **What you can say now.** With `rsample` and a closed KL the encoder learns. Without the r it drifts or collapses, and the program does not complain.
+# **What you can say now.** With `rsample` and a closed KL the encoder learns. With `sample` it drifts or collapses, without an error message.
 
 # %% [markdown]
 # (sec-reparameterization-exercises)=
@@ -1247,7 +1251,7 @@ exercises.check_waiting_time(waiting_time)
 # :label: ex-exponential-draw-solution
 # :class: dropdown
 # ```
-# Invert the distribution function, as in {eq}`eq-inverse-cdf`. A path does not need a Gaussian.
+# Invert the distribution function, as in {eq}`eq-inverse-cdf`. The path-wise estimator does not need a Gaussian.
 
 
 # %% tags=["nbval-check-output"]
@@ -1364,7 +1368,7 @@ exercises.check_factor(factor)
 # ```{exercise-start} Weighing a coin
 # :label: ex-coin-gradient
 # ```
-# A coin shows $z = 1$ with probability $\pi$ and $z = 0$ otherwise. There is no path. Write the score-function estimate of $\partial_\pi\, \mathbb{E} f(z)$ for a vector of outcomes `z` and a vector of values `f`: one estimate for each outcome.
+# A coin shows $z = 1$ with probability $\pi$ and $z = 0$ otherwise. It has no path-wise gradient. Write the score-function estimate of $\partial_\pi\, \mathbb{E} f(z)$ for a vector of outcomes `z` and a vector of values `f`: one estimate for each outcome.
 
 
 # %% tags=["nbval-check-output"]
@@ -1400,12 +1404,12 @@ exercises.check_coin(coin_gradient)
 # (sec-reparameterization-summary)=
 # ## Summary
 #
-# - The gradient of the bound in $\theta$ goes through the samples as if they were data {eq}`eq-gradient-theta`. In $\phi$ the same recipe returns noise of expectation zero {eq}`eq-score-mean-zero`, without an error.
-# - Weighing: the score-function estimator {eq}`eq-score-gradient` needs only values of $f$, and a distribution whose support does not move. A baseline reduces its noise {eq}`eq-best-baseline`; its noise grows with the dimension {eq}`eq-variance-dimension`.
-# - Moving: the path-wise estimator {eq}`eq-path-gradient` needs a smooth $f$ and a sample that is a smooth function of $\phi$. On a step it is silently wrong {eq}`eq-step-gradient`, and through a coin it is biased {eq}`eq-straight-through`. In torch it needs the letter r: without it, the encoder drifts or collapses.
+# - The gradient of the bound in $\theta$ can be taken with the samples as data {eq}`eq-gradient-theta`. In $\phi$ the same recipe gives noise of expectation zero {eq}`eq-score-mean-zero`, without an error message.
+# - Weighing: the score-function estimator {eq}`eq-score-gradient` needs only values of $f$, and a distribution whose support does not move. A baseline reduces its noise {eq}`eq-best-baseline`, which grows with the dimension {eq}`eq-variance-dimension`.
+# - Moving: the path-wise estimator {eq}`eq-path-gradient` needs a smooth $f$ and a sample that is a smooth function of $\phi$. It is wrong for a step {eq}`eq-step-gradient`, and its substitutes for a coin are biased {eq}`eq-straight-through`. In torch it is `rsample`; with `sample` the encoder drifts or collapses.
 # - A Gaussian vector is $\mu + A \varepsilon$ with any root $A A^\top = \Sigma$ {eq}`eq-root-moments`.
-# - $\phi$ enters through two doors, the density and the sample. The first term has expectation zero and may be dropped {eq}`eq-sticking`.
+# - In a sampled $\log q_\phi$ the parameters occur twice, in the density and in the sample. The first term has expectation zero and may be left out {eq}`eq-sticking`.
 #
-# **What the sources say, and where they need care.** The tutorial marks the naive exchange of gradient and expectation as "not equal", and rightly so: what comes out has expectation zero. It says that this forbids backpropagation; with one factor more, the score-function estimator allows it. Its "additional requirement" is the change of variables, and holds for every bijection that is differentiable both ways. Its gradient of the entropy has an element-wise product for a contraction (E9), and the example stops before the rest of the bound. The lecture notes multiply by the covariance for its root (E17). The two misprints, E9 and E17, are on the {doc}`errata page </book/errata>`.
+# **What the sources say, and where they need care.** The tutorial marks the naive exchange of gradient and expectation as "not equal", and rightly so: what comes out has expectation zero. It says that this forbids backpropagation; with one factor more, the score-function estimator allows it. Its "additional requirement" is the change of variables, and holds for every bijection that is differentiable both ways. Its gradient of the entropy has an element-wise product for a contraction (E9), and the example stops before the rest of the bound. The lecture notes multiply by the covariance for its root (E17). Both misprints are on the {doc}`errata page </book/errata>`.
 #
 # **To read next.** {cite:t}`mohamed2020`, a survey of all such gradients; {cite:t}`williams1992` and {cite:t}`ranganath2014` for weighing, {cite:t}`kingma2014` and {cite:t}`rezende2014` for moving.
