@@ -17,7 +17,7 @@ export IPYTHONDIR := $(CURDIR)/_build/ipython
 # Each test process would compile the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: book test execute sync check serve lock lint unit matrix mutants notebooks site browser structure clean
+.PHONY: book pdf test execute sync check serve lock lint unit matrix mutants notebooks site browser structure clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -47,6 +47,9 @@ serve: .venv/ready  ## the built book at http://localhost:8000, or at another PO
 	$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2> /dev/null \
 		|| { echo "Port $(PORT) cannot be opened, another program may use it; choose one: make serve PORT=8001"; exit 1; }
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+pdf: book  ## the book as one PDF, _build/book.pdf; it needs Chromium and some minutes
+	$(BIN)/python -m tools.pdf _build/html _build/book.pdf
 
 execute: .venv/ready  ## run every chapter, or those named: make execute CHAPTER=01_autoencoders
 	$(BIN)/python -m tools.notebooks run $(CHAPTER)

@@ -853,13 +853,13 @@ def fit_after(number):
 
 
 # %%
-Slider(
-    [0, 1, 2, 4, 6, 8, 10, 12, 14, 17, 20, 30],
+Film(
+    range(31),
     fit_after,
     description="rounds of EM",
     label="{:d}",
     alt="Histogram of the data and the mixture's density after {:d} rounds",
-    start=4,
+    start=6,
 )
 
 # %% [markdown]

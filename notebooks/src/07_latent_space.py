@@ -264,7 +264,7 @@ verify("eq-slerp", length_and_angle(on_sphere, z_0), promised, exact, rejects=li
 #
 # $$
 # z_0, z_1 \sim \mathcal{N}(0, I) \text{ independent} \;\Longrightarrow\; \cos \alpha\; z_0 + \sin \alpha\; z_1 \sim \mathcal{N}(0, I) .
-# $$ (eq-arc-law)
+# $$ (eq-arc-gaussian)
 #
 # The reason is that a sum of independent Gaussians is Gaussian, and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. The check writes the map from $(z_0, z_1)$ as a matrix $A$ and compares the covariance $A A^\top$ with the identity. (Slerp differs a little from this arc, since its weights depend on the angle between the ends.)
 
@@ -274,7 +274,7 @@ angles = torch.tensor([0.3, 0.8, 1.2]).double()
 A = torch.stack([torch.cat([a.cos() * eye, a.sin() * eye], 1) for a in angles])
 chords = torch.stack([torch.cat([(1 - s) * eye, s * eye], 1) for s in t])
 line = {"straight line": chords @ chords.mT}
-verify("eq-arc-law", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
+verify("eq-arc-gaussian", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
 
 # %% [markdown]
 # Does spherical interpolation make better images? We decode the midpoints of 5000 random pairs of encoded test digits, and measure two things. The first is the share of images that a classifier *refuses*, that is, takes for no digit ({ref}`chapter 10 <sec-ddpm-samples>`). It was trained on real digits and refuses half of the reconstructions too, so its shares have to be compared with those of the ends. The second is the bound of the network with 50 latents on a black-and-white sample. The bound favors plain images and is no measure of quality by itself, as {ref}`the last section <sec-anomalies>` shows. We separate pairs of one class from pairs of two classes.
@@ -1177,7 +1177,7 @@ exercises.check_arc(arc)
 # :label: ex-arc-solution
 # :class: dropdown
 # ```
-# The squares of the two factors must add up to one {eq}`eq-arc-law`.
+# The squares of the two factors must add up to one {eq}`eq-arc-gaussian`.
 
 
 # %% tags=["nbval-check-output"]

@@ -53,16 +53,16 @@ def dissolved(t, schedule=schedule):
     seed = torch.Generator().manual_seed(0)
     noise = torch.randn(digits.shape, generator=seed, dtype=digits.dtype)
     x_t = add_noise(schedule, digits, t, noise) if t else digits
-    return plots.image_grid(data.to_unit(x_t), tile=0.66)
+    return make_grid(data.to_unit(x_t), nrow=10, pad_value=1)[0]
 
 
-Slider(
-    [0, 20, 50, 75, 100, 150, 200, 250, 300, 350, 400, 500, 600, 800, 1000],
+Film(
+    range(0, 1001, 20),
     dissolved,
     description="steps of noise",
     alt="Ten digits after {} steps of noise",
     label="{}",
-    start=6,
+    start=10,
 )
 
 # %% [markdown]

@@ -622,7 +622,6 @@ print("20 of DDIM: closer with the class:", closer(["with class"], at("ddim", 20
 
 # %%
 film_16, film_times = torch.stack(fresh_50), fifty.times.tolist()[::-1]
-stops = [0, 10, 20, 25, 30, 35, 40, 45, 50]
 
 
 def film_frame(step, film=film_16, at=tuple(film_times)):
@@ -643,7 +642,7 @@ Slider(
     description="steps done",
     alt="Sixteen noisy digits after {} of 50 steps, and the estimates beside them",
     label="{}",
-    start=4,
+    start=20,
 )
 
 # %% [markdown]

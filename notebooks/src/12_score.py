@@ -769,7 +769,7 @@ verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
 
 # %%
 _ = torch.manual_seed(0)
-clock = torch.tensor([-12.0, -1.5, -0.8, -0.4, -0.2, -0.1, -0.04, 0]).double()
+clock = -(torch.linspace(12**0.25, 0, 51).double() ** 4)  # slower near the data
 flowing = probability_flow(ring_score, torch.randn(1500, 2), clock, 1e-4, 1e-4)
 owner = (flowing[-1][:, None] - centers).norm(dim=2).argmin(1)
 
@@ -779,13 +779,13 @@ def flow_frame(k, points=flowing, labels=owner):
 
 
 clock_labels = [f"{r:.2f}" for r in clock.tolist()]
-Slider(
-    range(8),
+Film(
+    range(51),
     flow_frame,
     description="log of alpha-bar",
     alt="Points on their way from noise to a ring of eight modes, at stop {}",
     label=lambda k: clock_labels[k],
-    start=3,
+    start=30,
 )
 
 # %% [markdown]

@@ -111,7 +111,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 #
 # > To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and it draws from $p(x \mid \text{condition})$, as accurately as it draws from $p(x)$ without one.
 #
-# (In the second row the condition has more weight than Bayes' rule gives it. What is sampled then is the question of {ref}`a later section <sec-no-known-law>`.)
+# (In the second row the condition has more weight than Bayes' rule gives it. What is sampled then is the question of {ref}`a later section <sec-above-scale-one>`.)
 
 # %% [markdown]
 # (sec-bayes-score)=
@@ -371,7 +371,7 @@ verify("eq-guided-languages", torch.stack(direct), torch.stack(by_weights), rule
 show(guided, docstring=False)
 
 # %% [markdown]
-# (sec-no-known-law)=
+# (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
 # At each time, {eq}`eq-guided-score` is the score of the distribution proportional to $q(x_t)\, q(y \mid x_t)^\kappa$. It is tempting to conclude that samples follow the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. But a sampler needs the score of a distribution to which noise was added, and tilting and then adding noise is not the same as adding noise and then tilting. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. The tilted distribution, proportional to $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$, is Gaussian with the variance

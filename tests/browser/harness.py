@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tools.pdf import find_browser
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -39,12 +40,6 @@ PHONE = {"width": 390, "height": 844}
 
 PATIENCE = 240_000
 """Milliseconds to wait for a condition: only a hang reaches it, also on a machine with other work."""
-
-
-def find_browser() -> str | None:
-    """The path of a Chromium: $CHROMIUM, or the first of the usual names on the PATH."""
-    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
-    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 def why_not() -> str | None:
