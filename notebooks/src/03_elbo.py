@@ -564,7 +564,7 @@ verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed
 # \mathrm{ELBO}_\theta(x) - \log p_{\text{data}}(x) = \frac{x^2}{4} - \frac{\log 2}{2} ,
 # $$ (eq-proxy)
 #
-# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above the true value (entry E7). Only averaged over the data it cannot: by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$, and the bound is lower still.
+# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above the true value (entry E7). Only on average over the data it cannot lie above: the bound is at most $\log p_\theta(x)$, and by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$.
 
 # %% tags=["nbval-check-output"]
 data_density, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
