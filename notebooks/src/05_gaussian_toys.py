@@ -1099,7 +1099,7 @@ exercises.check_best_t(best_t)
 # ```
 
 # %% [markdown]
-# ```{exercise-start} The price of stopping early
+# ```{exercise-start} The loss from stopping early
 # :label: ex-stopping-price
 # ```
 # By how many nats is the bound of a 784-dimensional image below $\log p(x)$ at the tutorial's point $t = 1$, $s = \sigma$? And at which $t$ on the ridge is it one nat below? Give both numbers.

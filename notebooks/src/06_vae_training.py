@@ -527,7 +527,7 @@ print("a wider posterior in the same units:", bool(widths[1] > 1.1 * widths[0]))
 print("and more active units:", units[1].num_active > units[0].num_active)
 
 # %% [markdown]
-# The estimate of $\log p_\theta(x)$ has risen, while the bound has fallen. With one sample the encoder must avoid every $z$ that explains the image badly, because the loss averages the logarithms of the weights. With fifty samples the loss takes the logarithm of their average, to which a bad sample contributes almost nothing. So the approximate posterior may be wider, and the model uses more of its latents. The price is a noisier training of the encoder: for large $K$ the signal-to-noise ratio of its gradient goes to zero {cite:p}`rainforth2018`.
+# The estimate of $\log p_\theta(x)$ has risen, while the bound has fallen. With one sample the encoder must avoid every $z$ that explains the image badly, because the loss averages the logarithms of the weights. With fifty samples the loss takes the logarithm of their average, to which a bad sample contributes almost nothing. So the approximate posterior may be wider, and the model uses more of its latents. A drawback is a noisier gradient of the encoder: for large $K$ its signal-to-noise ratio goes to zero {cite:p}`rainforth2018`.
 #
 # Two cautions apply. The two estimates use different encoders, so their biases differ; {ref}`sec-amortization-gap` repeats the comparison with optimized proposals. And this is no controlled experiment, because the second model also had 24 more epochs. {cite:t}`burda2016` compare trainings of equal length in their table 2, and come to the same conclusion.
 #

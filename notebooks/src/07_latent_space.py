@@ -1278,7 +1278,7 @@ exercises.check_turn_price(turn_price)
 # :label: ex-turn-solution
 # :class: dropdown
 # ```
-# The diagonal of the rotated precision matrix is $c^2 / a + s^2 / b$ and $s^2 / a + c^2 / b$, with $c$ and $s$ the cosine and the sine; its determinant stays $1 / (a b)$. For $a = b$ the price is zero at every angle.
+# The diagonal of the rotated precision matrix is $c^2 / a + s^2 / b$ and $s^2 / a + c^2 / b$, with $c$ and $s$ the cosine and the sine; its determinant stays $1 / (a b)$. For $a = b$ the loss is zero at every angle.
 
 
 # %% tags=["nbval-check-output"]
