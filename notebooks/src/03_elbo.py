@@ -22,7 +22,7 @@ from companion.distributions import diagonal_normal
 from companion.elbo import ElboTerms, LatentChain, elbo_terms
 from companion.page import plots
 from companion.page.show import show
-from companion.page.sliders import Slider
+from companion.page.sliders import Film, Slider
 from companion.page.verify import at_most, binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 

@@ -20,6 +20,7 @@ from torch.distributions import (
 )
 from torch.func import grad
 from torch.nn import functional as F
+from torchvision.utils import make_grid
 
 from companion import data
 from companion.data import binarize
@@ -28,7 +29,7 @@ from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.elbo import elbo_terms, sample_log_weights
 from companion.page import plots
 from companion.page.show import show
-from companion.page.sliders import Slider
+from companion.page.sliders import Film, Slider
 from companion.page.verify import at_most, exact, monte_carlo, quadrature, variance, verify
 
 # %%

@@ -10,6 +10,7 @@
 from functools import partial
 
 import torch
+from torchvision.utils import make_grid
 
 from companion import data
 from companion.data import to_symmetric, to_unit
@@ -21,7 +22,7 @@ from companion.networks.unet import mnist_unet
 from companion.page import plots
 from companion.page.exercises import ddpm_sampling as exercises
 from companion.page.show import show
-from companion.page.sliders import Slider
+from companion.page.sliders import Film
 from companion.page.verify import exact, monte_carlo, verify
 
 # %%
@@ -542,12 +543,14 @@ plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.8)
 # %% [markdown]
 # The first two rows of {numref}`fig-ten-steps` show much the same digits, since without noise on the way the start decides. The last row has the noise that the recursion predicts.
 #
-# A measurement needs more digits than a reader wants to wait for, so they were drawn beforehand, by another network of chapter 10, `ddpm-mnist`. It has the same size and was trained on the linear schedule and without classes. Each of the four samplers drew 500 digits in 10, 20, 50 and 100 steps, all from the same 500 noise images. The record holds the 64 features that the classifier of the last chapter computes from each. The measure is the Fréchet distance of the features from those of the training digits {eq}`def-frechet`, with the bias removed and a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. There are three more rows for comparison: samples with all thousand steps of the model; samples by DDIM in 20 steps from a version of the network that is given the class of each digit ({doc}`chapter 13 </notebooks/13_diffusion_priors>`); and real digits that no network was trained on.
+# A measurement needs more digits than a reader wants to wait for, so they were drawn beforehand by the network of this chapter. Each of the four samplers drew 1000 digits in 10, 20, 50 and 100 steps, all from the same noise images. The record holds the 64 features that the classifier of the last chapter computes from each. The measure is the Fréchet distance of the features from those of the training digits {eq}`def-frechet`, with the bias removed and a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. There are three more rows for comparison: samples with all thousand steps of the model; samples by DDIM in 20 steps from the same network when it is given the class of each digit ({doc}`chapter 13 </notebooks/13_diffusion_priors>`); and real digits that no network was trained on.
 
 # %%
-seen = {name: features.float() for name, features in load_record("ddpm-mnist-steps")[0].items()}
-seen["all"] = digit_features(load_record("ddpm-mnist-samples")[0]["samples"] / 255)
-of_class = load_record("ddpm-mnist-classes-guidance")[0]
+seen = {
+    name: features.float() for name, features in load_record("ddpm-mnist-joint-steps")[0].items()
+}
+seen["all"] = digit_features(load_record("ddpm-mnist-joint-samples")[0]["samples"] / 255)
+of_class = load_record("ddpm-mnist-joint-guidance")[0]
 seen["with class"] = of_class["features"][of_class["scale"].tolist().index(1.0)].float()
 far = {name: feature_distance(features) for name, features in seen.items()}
 far["real"] = real_digit_distance()
@@ -564,7 +567,7 @@ for name, words in rest.items():
     print(f"{words:24}{far[name].value:6.1f} +- {far[name].standard_error:.1f}")
 assert far["all"].value < far["ddim 10"].value
 
-# %% mystnb={"image": {"alt": "Four falling curves of Fréchet distance over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 500 digits from the training digits, by number of steps. Lower is better; the variance $\\beta_t$ is bad in few steps, and DDIM stops improving early.", "name": "fig-steps-distance"}}
+# %% mystnb={"image": {"alt": "Four falling curves of Fréchet distance over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits, by number of steps. Lower is better; the variance $\\beta_t$ is bad in few steps, and DDIM stops improving early.", "name": "fig-steps-distance"}}
 lines = {
     name: ([10, 20, 50, 100], [far[f"{kind} {S}"].value for S in (10, 20, 50, 100)])
     for name, kind in names.items()
@@ -612,12 +615,12 @@ print("second order closer than DDIM, at some length:", second)
 print("20 of DDIM: closer with the class:", closer(["with class"], at("ddim", 20)))
 
 # %% [markdown]
-# The variance $\beta_t$ is a disaster in few steps, as computed and as published. From 50 steps on, 500 digits are too few to separate it from DDIM. DDIM in 20 steps is worse than the full chain, and more steps help it little. In the published table DDIM is ahead of $\tilde\beta$ at every length. Here it is not from 20 steps on, and the second order gains nothing that 500 digits can show. ({ref}`Other times <sec-which-sampler>` will change that.)
+# The variance $\beta_t$ is a disaster in few steps, as computed and as published. From 50 steps on it is no longer behind. DDIM in 20 steps is worse than the full chain, and more steps help it little. In the published table DDIM is ahead of $\tilde\beta$ at every length. Here it is not from 20 steps on, and the second order gains nothing that 1000 digits can show. ({ref}`Other times <sec-which-sampler>` will change that.)
 #
-# Is the sampler at fault, or the network? The row *with class* answers. The same 20 steps of DDIM, with a network of the same size that is given the class, come close to the distance of real digits. So 20 steps are enough for DDIM, and what the other rows lack is the decision which digit it shall be. That decision is made at high noise. Without fresh noise an error made there is carried to the end; a sampler that adds fresh noise forgets it sooner, as {ref}`the section on feedback <sec-feedback>` computes. So the number of steps that a sampler needs depends on the network, too. (One network of each kind was trained, with one seed. The conditional one started from the other and so was trained longer, which may account for a part of the gain.)
+# Is the sampler at fault, or the network? The row *with class* answers. The same 20 steps of DDIM, with the same network when it is given the class, come close to the distance of real digits. So 20 steps are enough for DDIM, and what the other rows lack is the decision which digit it shall be. That decision is made at high noise. Without fresh noise an error made there is carried to the end; a sampler that adds fresh noise forgets it sooner, as {ref}`the section on feedback <sec-feedback>` computes. So the number of steps that a sampler needs depends on what the network knows, too. (The weights are those of one training.)
 
 # %% [markdown]
-# **The film.** The slider moves through the fifty steps that drew sixteen digits. On the left is $x_t$, on the right the estimate $\hat{x}(x_t, t)$ at that moment.
+# **The film.** Play it, or move the slider, to see the fifty steps that drew sixteen digits. On the left is $x_t$, on the right the estimate $\hat{x}(x_t, t)$ at that moment.
 
 
 # %%
@@ -629,15 +632,13 @@ def film_frame(step, film=film_16, at=tuple(film_times)):
     x_t, time = film[step], at[step]
     with torch.no_grad():
         x_hat = denoiser(x_t, torch.full((16,), time)) if time else x_t
-    fig, (left, right) = plots.figure(2, height=3.3)
-    _ = plots.image_grid(to_unit(x_t), columns=4, axes=left)
-    _ = plots.image_grid(to_unit(x_hat), columns=4, axes=right)
-    return fig
+    left, right = (make_grid(to_unit(x), nrow=4, pad_value=1)[0] for x in (x_t, x_hat))
+    return torch.cat([left, torch.ones(len(left), 8), right], 1)
 
 
 # %%
-Slider(
-    stops,
+Film(
+    range(51),
     film_frame,
     description="steps done",
     alt="Sixteen noisy digits after {} of 50 steps, and the estimates beside them",

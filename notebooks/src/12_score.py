@@ -29,7 +29,7 @@ from companion.page import plots
 from companion.page.exercises import score as exercises
 from companion.page.live import watch
 from companion.page.plots.style import COLORS
-from companion.page.sliders import Slider
+from companion.page.sliders import Film, Slider
 from companion.page.verify import autograd, exact, monte_carlo, verify
 from companion.samplers import ddim_sample, ddpm_sample
 
