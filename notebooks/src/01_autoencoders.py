@@ -896,7 +896,7 @@ print("denoising is better than plain in the mean, in both trainings:", bool(bet
 print("and better than pixels:", bool((means["denoising"] > pixels[2].mean()).all()))
 
 # %% [markdown]
-# So a code needs no bottleneck to be useful. With the plain loss it gains little over the pixels, with the denoising loss clearly more.
+# So a code needs no bottleneck to be useful. It is better than the pixels already with the plain loss, and better still with the denoising loss.
 #
 # ### Contracting
 #
