@@ -14,7 +14,7 @@ from companion.page import plots
 from companion.zoo.weights import load_record
 
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-record, _ = load_record("ddpm-mnist-samples")
+record, _ = load_record("ddpm-mnist-joint-samples")
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, real and drawn ones mixed."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
 order = torch.randperm(20, generator=torch.Generator().manual_seed(5))
@@ -621,12 +621,12 @@ print(f"the estimated image at t = 1000 is off by {off:.0f} variances of the dat
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the digits was trained on the 60,000 digits of MNIST by Algorithm 1 in $v$. This is on its {doc}`card </book/models>`:
+# The network of the digits was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing can be seen are drawn less often, the last ones before the data more often. And half of the digits came with their class, for {ref}`chapter 12 <sec-classifier-free>`; here it gets none. This is on its {doc}`card </book/models>`:
 
 # %%
 from companion.zoo.weights import read_card
 
-model, card = pretrained("ddpm-mnist"), read_card("ddpm-mnist")
+model, card = pretrained("ddpm-mnist-joint"), read_card("ddpm-mnist-joint")
 
 # %% tags=["mnist"]
 print(f"{card.minutes:.0f} minutes on {card.device}: {card.command}")
@@ -683,7 +683,9 @@ classifier, vae = pretrained("classifier-mnist"), pretrained("vae-mnist")
 _ = torch.manual_seed(0)
 *_, by_vae = ancestral_sample(vae, len(samples))
 real = test.images[torch.randperm(len(test.images))[: len(samples)]]
-shown = {"real digits": real, "diffusion": samples, "VAE": by_vae}
+uniform, _ = load_record("ddpm-mnist-samples")
+by_uniform = uniform["samples"].float() / 255  # linear schedule, uniform times
+shown = {"real digits": real, "diffusion": samples, "uniform": by_uniform, "VAE": by_vae}
 features = {name: digit_features(x) for name, x in shown.items()}
 sure = {name: classifier.head(f).softmax(1).amax(1) for name, f in features.items()}
 far = {name: feature_distance(f) for name, f in features.items()}
@@ -707,7 +709,7 @@ share, error = not_one["diffusion"]
 print("refused: one in seven, within two errors:", abs(share - 1 / 7) < 2 * error)
 
 # %% [markdown]
-# The first row is the best that is possible; the VAE was trained for black and white and shows its means. A classifier that knows only ten digits is sure of a broken one, too. The judge that has seen broken ones refuses one sample in seven. Neither sees whether the samples are *different* digits. The distance does, but with 500 images its errors are too large to tell the diffusion model from real digits. A count of the classes does, too:
+# The first row is the best that is possible; "uniform" is the same network trained with uniform times on the linear schedule, for 16 epochs and not 24; the VAE was trained for black and white and shows its means. A classifier that knows only ten digits is sure of a broken one, too. The judge that has seen broken ones refuses one sample in seven. Neither sees whether the samples are *different* digits. The distance does, but with 500 images its errors are too large to tell the diffusion model from real digits. A count of the classes does, too:
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
@@ -958,7 +960,7 @@ def looks_at(t, digits):
     return gradient[:, 0].square().mean(0)
 
 
-chosen = [10, 200, 450, 700]
+chosen = [10, 300, 600, 850]
 digits = data.to_symmetric(test.images[:50])
 looks = torch.stack([looks_at(t, digits) for t in chosen])
 own = looks[:, 14, 14] / looks.sum((1, 2))
@@ -967,7 +969,7 @@ for t, share in zip(chosen, own, strict=True):
 
 # %% tags=["nbval-check-output", "mnist"]
 falling = bool((own[:3].diff() < 0).all())
-print("from t = 10 to 450, less and less weight for the pixel itself:", falling)
+print("from t = 10 to 600, less and less weight for the pixel itself:", falling)
 
 # %% mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel, at four times: the root of the mean squared derivative, white at its largest.", "name": "fig-looks-around"}}
 bright = (looks / looks.amax((1, 2), keepdim=True)).sqrt()
@@ -1379,12 +1381,10 @@ for t, live in zip(at_times, again, strict=True):
     print(f"t = {t:3}: record {error[t]:.4f}, live {live:.4f}")
 
 # %% tags=["nbval-check-output", "mnist"]
-quotient = again / error[at_times]
-print("from t = 20 on they agree within 5 percent:", bool((quotient[3:] - 1).abs().max() < 0.05))
-print("the record is too high at t = 1 and 2:", bool((quotient[:2] < 0.95).all()))
-
-# %% [markdown]
-# The record was measured in bfloat16, whose steps near $\pm 1$ are nearly as large as the noise of $x_1$. So the errors of the first times are too high, and the bound is better than the table says, by some ten nats. Below, the errors of the record are kept as they are.
+print(
+    "live and recorded errors agree within 5 percent:",
+    bool((again / error[at_times] - 1).abs().max() < 0.05),
+)
 
 # %% [markdown]
 # What do others reach? On MNIST with 256 levels, normalizing flows are reported at about 1.0 bits per dimension {cite:p}`grathwohl2019`, and autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
@@ -1422,14 +1422,15 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 
 # %%
 top_price = accounts["beta"][0]["prior matching"]
+same_noise = int((model.schedule.snr >= schedule.snr[100]).sum()) - 1
 rates = {}
-print("share in the last 100 steps:   of the rate   of the whole bound")
+print(f"share in the last {same_noise} steps:   of the rate   of the whole bound")
 for name in ("beta", "beta-tilde", "optimal"):
     costs, end = step_costs(choices[name]), accounts[name][0]["reconstruction"]
     falling = costs.flip(0).cumsum(0).flip(0)  # from t up to T
     rates[name] = bits_per_dim(top_price + F.pad(falling[2:], (0, 1)), 784)
-    of_rate = costs[:101].sum() / costs.sum()
-    of_bound = (costs[:101].sum() + end) / totals[name]
+    of_rate = costs[: same_noise + 1].sum() / costs.sum()
+    of_bound = (costs[: same_noise + 1].sum() + end) / totals[name]
     print(f"{name:10} {of_rate:33.1%} {of_bound:20.1%}")
     assert (of_rate > 0.8 and of_bound > 0.9) or test.name != "mnist"
 distortion = 127.5 * (error[1:] / model.schedule.snr[1:]).sqrt()
@@ -1445,7 +1446,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# {numref}`fig-rate-by-time` has the shape that {cite:t}`ho2020` found on photographs. There, 1.66 of 1.78 bits were spent in the last hundred of a thousand steps, 93 percent of the rate. Of the rate of digits the share is smaller, but above eight tenths; with the reconstruction it is more than nine tenths of the bound. The first nine hundred steps decide, for very few bits, which digit it is and how it is written. The last hundred spend the rest on what is hard to see. That is why a loss that gives little weight to the last steps still gives good samples.
+# {numref}`fig-rate-by-time` has the shape that {cite:t}`ho2020` found on photographs. There, 1.66 of 1.78 bits were spent in the last hundred of a thousand steps, 93 percent of the rate. These are steps of the linear schedule; the table counts those of the cosine schedule with the same noise. Of the rate of digits their share is smaller, but above eight tenths; with the reconstruction it is nine tenths of the bound. All steps before decide, for very few bits, which digit it is and how it is written. The last ones spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
 #
 # The slider shows what the receiver of $x_t$ would draw: above $x_t$, below $\hat{x}$.
 
@@ -1463,7 +1464,7 @@ def received(t):
 
 
 Slider(
-    [1000, 800, 600, 500, 400, 300, 200, 100, 20],
+    [1000, 950, 900, 850, 800, 700, 600, 400, 100],
     received,
     description="time of what was received",
     alt="Ten digits at time {}, and the network's estimates from them",
@@ -1472,9 +1473,9 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all estimates are one gray cloud, the mean of the digits. At 600 they have a shape, and some are wrong ones. At 300 all is decided but the edges.
+# At 1000 all estimates are close to one gray cloud, the mean of the digits. At 850 they have a shape, and some are wrong ones. At 600 all is decided but the edges.
 #
-# **What you can say now.** The first nine tenths of the steps settle what the image is, for few bits; the last tenth spends most of the bits on what can hardly be seen.
+# **What you can say now.** The steps at high noise settle what the image is, for few bits; the last ones spend most of the bits on what can hardly be seen.
 #
 # *Sources: E05.*
 
@@ -1656,7 +1657,7 @@ for name, change in (("right time", inputs["t"]), ("always 500", inputs["always 
 plots.image_rows(rows)
 
 # %% [markdown]
-# In the second row of {numref}`fig-wrong-time` the shapes are there, as they are decided at times near 500. The fine noise of the last steps is not removed: the network takes its input for $x_{500}$, in which such noise is too faint to matter.
+# In the second row of {numref}`fig-wrong-time` there are strokes and even digits, often others than above. The fine noise of the last steps is not removed: the network takes its input for $x_{500}$, in which such noise is too faint to matter.
 #
 # **What you can say now.** The loss alone tells little. Errors by time, the account of the bound by parts, and a judge of the samples tell which part is wrong.
 
@@ -1888,6 +1889,6 @@ exercises.check_price(price)
 # - Samples follow the data if the end is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
 # - A last step that knows the histogram of gray levels saves a tenth of the bits or more {eq}`eq-histogram-price`. Known pixels make $\beta_t$ too wide, at a price that no number of steps takes away {eq}`eq-known-data`.
 #
-# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying where the weights of their own derivation went. That the limiting distribution of the trained decoder is that of the data is true under three conditions. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs; it depends on the data, the schedule and the network.
+# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying where the weights of their own derivation went. That the limiting distribution of the trained decoder is that of the data is true under three conditions. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs and the linear schedule.
 #
 # **To read next.** {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021` on schedules, learned variances and noisy gradients; {cite:t}`salimans2022` on $v$; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
