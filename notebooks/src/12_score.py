@@ -780,12 +780,12 @@ def flow_frame(k, points=flowing, labels=owner):
 
 clock_labels = [f"{r:.2f}" for r in clock.tolist()]
 Film(
-    range(51),
+    range(31),
     flow_frame,
     description="log of alpha-bar",
     alt="Points on their way from noise to a ring of eight modes, at stop {}",
     label=lambda k: clock_labels[k],
-    start=30,
+    start=18,
 )
 
 # %% [markdown]
