@@ -710,13 +710,7 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 # (sec-gaussian-roots)=
 # ## Sampling from any Gaussian
 #
-# The encoders of this book have a diagonal covariance. They take $x$ and return $\mu_\phi(x)$ and $\log \sigma_\phi(x)$, the logarithm so that every output is allowed, and the sample is
-#
-# $$
-# z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
-# $$ (def-encoder-draw)
-#
-# where $\odot$ multiplies element by element. This section has the general case, which can be skipped at a first reading: for a vector with covariance $\Sigma$ one needs a root of $\Sigma$, any matrix $A$ with $A A^\top = \Sigma$.
+# The encoders of this book have a diagonal covariance, which {eq}`def-encoder-draw` at the end of this section covers. The general case before it can be skipped at a first reading: for a vector with covariance $\Sigma$ one needs a root of $\Sigma$, any matrix $A$ with $A A^\top = \Sigma$.
 #
 # :::{prf:theorem} Roots of a covariance
 # :label: thm-roots
@@ -819,7 +813,13 @@ print("eigenvalue root squares to it:", torch.allclose(root @ root.T, flat))
 print("Cholesky succeeds:", torch.linalg.cholesky_ex(flat).info.item() == 0)
 
 # %% [markdown]
-# The diagonal case {eq}`def-encoder-draw` is {eq}`eq-root-moments` with the root $A = \operatorname{diag}(\sigma_\phi(x))$, for the moments of $z$ given $x$.
+# **In an encoder** the covariance is diagonal. The network takes $x$ and returns $\mu_\phi(x)$ and $\log \sigma_\phi(x)$, the logarithm so that every output is allowed, and the sample is
+#
+# $$
+# z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
+# $$ (def-encoder-draw)
+#
+# where $\odot$ multiplies element by element. It is {eq}`eq-root-moments` with the root $A = \operatorname{diag}(\sigma_\phi(x))$, for the moments of $z$ given $x$.
 #
 # **What you can say now.** A Gaussian vector is its mean plus a root of its covariance times standard noise. Encoders use a diagonal root.
 #
