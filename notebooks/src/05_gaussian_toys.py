@@ -309,7 +309,7 @@ fig
 #
 # The tutorial omits the factor $d$ in the first two terms, an error of $(d - 1) \big( \frac12 \log 2 \pi + \log s \big)$ nats (entry E8).
 #
-# **Check.** Without the factor $d$ (entry E8) the formula is rejected.
+# **Check.** The formula is compared with the log-density of the decoder. Without the factor $d$ (entry E8) it is rejected.
 
 # %% tags=["nbval-check-output"]
 u, small = (x - mu) / sigma, 0.3

@@ -82,7 +82,7 @@ fig
 # \operatorname{Cov}_{q(z)}[z] = \mathbb{E}_{x} \operatorname{diag} \sigma_\phi^2(x) + \operatorname{Cov}_{x} \big[ \mu_\phi(x) \big] .
 # $$ (eq-aggregate-covariance)
 #
-# Diagonal posteriors do not imply a diagonal covariance.
+# Note that diagonal posteriors do not imply a diagonal covariance of $q(z)$.
 #
 # **Check.** Draws from $q(z)$ for the network with 16 latents, first a random digit and then a $z$, give the variances and the covariance of two latents: the one with the largest posterior variance and the one most correlated with it, so that both terms matter. The sum without the posterior variances is rejected, and a diagonal covariance.
 

@@ -576,7 +576,7 @@ verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wr
 # with the variance $\tau^2$ of $q(z_2 \mid x)$. It is least at $1 / \tau^2 = 1 / V + P \delta^2$; insert that. $\square$
 # :::
 #
-# **Check.** These formulas are not used on the other side. The bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
+# **Check.** None of these formulas is used on the other side: the bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
 
 # %%
 a, s1, s0 = 0.9, 0.3, 0.09  # s1 and s0 are variances
@@ -638,7 +638,7 @@ wrong = {"independent": evidence_of(x, 0.0) - independent_price(0.0)}
 verify("eq-ladder-exact", best, evidence_of(x, 0.0), exact, rejects=wrong)
 
 # %% [markdown]
-# **Check.** The gap {eq}`eq-ladder-gap` is compared at log-precisions that are *not* the best ones: only the two means are free. The formula without the cost of the wrong slope is rejected.
+# **Check.** The gap {eq}`eq-ladder-gap` is compared with the evidence less the best bound, at log-precisions that are *not* the best ones: only the two means are free. The formula without the cost of the wrong slope is rejected.
 
 # %%
 gaps, formulas, without = [], [], []

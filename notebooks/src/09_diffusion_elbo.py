@@ -378,7 +378,7 @@ fig
 # \end{aligned}
 # $$ (eq-three-terms)
 #
-# The chain for the checks has four steps and one-dimensional data. Its denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. A reverse step is Gaussian with the variance $\beta_t$ and a mean that `reverse_step` computes from $\hat{x}$ and $x_t$; {ref}`a later section <sec-true-reverse>` explains it.
+# Our example is a chain of four steps for one-dimensional data. Its denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. A reverse step is Gaussian with the variance $\beta_t$ and a mean that `reverse_step` computes from $\hat{x}$ and $x_t$; {ref}`a later section <sec-true-reverse>` explains it.
 
 # %%
 T, x_value = 4, 1.3
@@ -403,7 +403,7 @@ def log_q(t):
 
 
 # %% [markdown]
-# **Check.** One side of the checks that follow treats a path as a whole, without its steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
+# **Check.** One side treats a path as a whole, without its steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
 
 
 # %%
