@@ -105,7 +105,9 @@ show(autoencoder.reconstruction_loss)
 # $2\,\mathbb{E}[x - \mathbb{E}x]^\top (\mathbb{E}x - c)$, and its first factor is zero. $\square$
 # :::
 #
-# Every numbered equation of this book that makes a claim is evaluated in two independent ways, and its cell fails if the results differ. The check also fails if it cannot tell a plausible *wrong* formula from the truth. Here both sides are computed on a thousand digits, for a random $c$.
+# Every numbered equation of this book that makes a claim is evaluated in two independent ways, and its cell fails if the results differ. The check also fails if it cannot tell a plausible *wrong* formula from the truth.
+#
+# **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
 # %% tags=["nbval-check-output"]
 x = test.images[:1000].flatten(1).double()
@@ -166,7 +168,9 @@ print(f"the mean is {numbers.mean():.2f}")
 # For Parseval, $\lVert C x C^\top \rVert^2 = \operatorname{tr}(C x C^\top C x^\top C^\top) = \operatorname{tr}(x x^\top) = \lVert x \rVert^2$, as $C^\top C = I$ too. $\square$
 # :::
 #
-# Both checks reject the formula that forgets the $\delta_{k0}$. The norm of a matrix is again the root of the sum of all squared entries, the Frobenius norm.
+# The norm of a matrix is again the root of the sum of all squared entries, the Frobenius norm.
+#
+# **Checks.** Both equations are computed for $28 \times 28$ pixels. The formula that forgets the $\delta_{k0}$ is rejected.
 
 # %% tags=["nbval-check-output"]
 n = 28
@@ -278,7 +282,7 @@ Slider(
 #
 # The proof never used that the *encoder* is affine. As long as the decoder is, no encoder can do better.
 #
-# The check runs 10,000 digits through encoder and decoder on the left; the right side needs only the eigenvalues.
+# **Check.** 10,000 digits run through encoder and decoder on the left; the right side needs only the eigenvalues. The eigenvalues of data that are not centered are rejected, and a sum with one of them too many.
 
 # %% tags=["nbval-check-output"]
 x = train.images[:10_000].flatten(1).double()
@@ -295,8 +299,10 @@ verify(
 )
 
 # %% [markdown]
-# This check shows that PCA *attains* the value, but not that nothing is lower. So a second check searches. `minimize` is L-BFGS, a quasi-Newton method for losses that are computed on all data at once; half of the checks of this book use it. It finds a local minimum near its start. Here it starts from random weights, on digits shrunk to 4 × 4 pixels to keep the search short.
-# It ends at the value of the theorem, to eight digits. This is no accident: {cite:t}`baldi1989` prove, for an invertible covariance with distinct eigenvalues, that every local minimum of the error is a global one.
+# PCA *attains* this value. To see that nothing is lower, we search. `minimize` is L-BFGS, a quasi-Newton method for losses that are computed on all data at once; half of the checks of this book use it. It finds a local minimum near its start.
+# Here it ends at the value of the theorem, to eight digits. This is no accident: {cite:t}`baldi1989` prove, for an invertible covariance with distinct eigenvalues, that every local minimum of the error is a global one.
+#
+# **Check.** The search starts from random weights, on digits shrunk to 4 × 4 pixels to keep it short. A value with one eigenvalue too many is rejected.
 
 # %% tags=["nbval-check-output"]
 small = torch.nn.functional.avg_pool2d(train.images[:300], 7).flatten(1).double()
@@ -319,7 +325,9 @@ verify("eq-pca-loss", found, rising[:-2].sum(), rule, rejects=wrong)
 # (V R^{-1})(R\, W)\, x = V W x .
 # $$ (eq-rotation)
 #
-# So the codes may be rotated, stretched and sheared without any change in the reconstructions. Only the subspace is determined, provided that $\lambda_d > \lambda_{d+1}$. The cell below confirms it: the optimizer found the projection of PCA, with other weights.
+# So the codes may be rotated, stretched and sheared without any change in the reconstructions. Only the subspace is determined, provided that $\lambda_d > \lambda_{d+1}$. Indeed the optimizer found the projection of PCA, with other weights.
+#
+# **Check.** Both products are computed with the weights that the search found, for a random $R$; $R$ in place of $R^{-1}$ is rejected.
 
 # %% tags=["nbval-check-output"]
 W, V = linear.encoder.weight.detach(), linear.decoder.weight.detach()
@@ -721,7 +729,7 @@ forgotten = {"noise forgotten": linear_dae_loss(A) - sigma**2 * A.square().sum()
 verify("eq-linear-dae", samples, linear_dae_loss(A), monte_carlo, rejects=forgotten)
 
 # %% [markdown]
-# For the second claim, an optimizer searches for the best map with the loss alone. Both forms of the solution are compared with what it finds.
+# **Check.** For the second claim, an optimizer searches for the best map with the loss alone. Both forms of the solution are compared with what it finds; a $\sigma$ that is not squared is rejected.
 
 # %% tags=["nbval-check-output"]
 found = torch.zeros(D, D, dtype=torch.double, requires_grad=True)
@@ -761,7 +769,7 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 # The gradient of a log-density is called its {term}`score`. So the arrow from a noisy point to its best reconstruction points uphill, to where noisy data are more likely, although training never computes a density.
 # Equation {eq}`eq-score` is known as Tweedie's formula {cite:p}`efron2011`; its role for autoencoders was found by {cite:t}`vincent2011` and {cite:t}`alain2014`. A network comes as near to $r$ as its shape, such as a bottleneck, and its training allow.
 #
-# We check the theorem on a manifold that can be drawn, the circle of radius 1 in the plane with the uniform distribution. Here the best denoiser has a closed form. For $\tilde{x} \ne 0$,
+# We illustrate the theorem on a manifold that can be drawn, the circle of radius 1 in the plane with the uniform distribution. Here the best denoiser has a closed form. For $\tilde{x} \ne 0$,
 #
 # $$
 # \mathbb{E}[x \mid \tilde{x}] = \frac{I_1(\rho)}{I_0(\rho)} \, \frac{\tilde{x}}{\lVert \tilde{x} \rVert}, \qquad \rho = \frac{\lVert \tilde{x} \rVert}{\sigma^2},
@@ -774,7 +782,7 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 # $\int_0^{2\pi} \cos \alpha \, e^{\rho \cos \alpha} \mathrm{d}\alpha \,/ \int_0^{2\pi} e^{\rho \cos \alpha} \mathrm{d}\alpha$, which are $2\pi I_1(\rho)$ and $2\pi I_0(\rho)$. $\square$
 # :::
 #
-# The check computes the posterior mean by an integral over the circle. The score comes from the density in closed form, $p_\sigma(\tilde{x}) \propto e^{-\lVert \tilde{x} \rVert^2 / 2\sigma^2} I_0(\rho)$, by automatic differentiation.
+# **Check.** The posterior mean is computed by an integral over the circle. The score comes from the density in closed form, $p_\sigma(\tilde{x}) \propto e^{-\lVert \tilde{x} \rVert^2 / 2\sigma^2} I_0(\rho)$, by automatic differentiation. A $\sigma$ that is not squared is rejected, and the other sign.
 
 # %%
 sigma = 0.3
@@ -803,7 +811,7 @@ def circle_denoiser(x_tilde):
 
 
 # %% [markdown]
-# The closed form is checked twice. The first check compares it with the integral. The second uses the definition: among 400,000 pairs of clean and noisy points, the mean length of $x$ along the direction of $\tilde{x}$ must be what the formula says. Both reject the answer that comes to mind first, to move each point to the nearest point of the circle.
+# **Checks.** The closed form is compared with the integral, and then with the definition: among 400,000 pairs of clean and noisy points, the mean length of $x$ along the direction of $\tilde{x}$ must be what the formula says. Both times the answer that comes to mind first is rejected, to move each point to the nearest point of the circle.
 
 # %% tags=["nbval-check-output"]
 nearest = {"nearest point": x_tilde / x_tilde.norm(dim=1, keepdim=True)}
@@ -986,7 +994,8 @@ verify("eq-noise-is-penalty", samples, clean + penalty, monte_carlo, rejects=wro
 # :::
 #
 # Where the reconstruction is good, $x - r(x)$ is small and the penalty on the Jacobian is what remains. So denoising with little noise is almost contracting, except that noise penalizes the Jacobian of $r$, and {eq}`def-contractive-loss` only that of the encoder.
-# The check uses every noise vector with both signs, so that the odd terms cancel exactly, and rejects the Jacobian alone.
+#
+# **Check.** Every noise vector is used with both signs, so that the odd terms cancel exactly. The Jacobian alone is rejected.
 
 
 # %% tags=["nbval-check-output"]
@@ -1020,7 +1029,7 @@ verify("eq-noise-smooth", samples, limit, monte_carlo, rejects=wrong)
 # \max_{\lVert \delta \rVert \le R} \lVert A \delta \rVert^2 = R^2 \, s_{\max}(A)^2 .
 # $$ (eq-robust-linear)
 #
-# The check compares this value with what the attack finds in many steps.
+# **Check.** This value is compared with what the attack finds in many steps. The Frobenius norm in place of the spectral norm is rejected.
 
 # %% tags=["nbval-check-output"]
 linear = torch.nn.Linear(6, 6, bias=False, dtype=torch.double)
@@ -1302,7 +1311,7 @@ plots.scatter(torch.cat([flat, normal @ directions]), names, **words, axes=right
 # A point $t$ lies between $X$ and $Y$ if $X \le t < Y$ or $Y \le t < X$, and $|X - Y|$ is the length of all these $t$. In the mean, $\mathbb{E}|X - Y| = \int \big( F (1 - G) + G (1 - F) \big) \mathrm{d}t$. In the same way, $\mathbb{E}|X - X'| = 2 \int F (1 - F)\, \mathrm{d}t$ and $\mathbb{E}|Y - Y'| = 2 \int G (1 - G)\, \mathrm{d}t$. Subtract; what remains under the integral is $2 (F - G)^2$. $\square$
 # :::
 #
-# The check takes $\mathcal{N}(0, 1)$ and $\mathcal{N}(1, 4)$. There the differences in {eq}`def-energy-distance` are Gaussian too, and for a Gaussian $U$ the mean of $|U|$ has a closed form.
+# **Check.** The two distributions are $\mathcal{N}(0, 1)$ and $\mathcal{N}(1, 4)$. There the differences in {eq}`def-energy-distance` are Gaussian too, and for a Gaussian $U$ the mean of $|U|$ has a closed form. The integral without the factor 2 is rejected, and the absolute value in place of the square.
 
 
 # %%

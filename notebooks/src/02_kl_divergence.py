@@ -207,7 +207,7 @@ Slider(
 )
 
 # %% [markdown]
-# The first check takes ten thousand random pairs of distributions on five points, half of them nearly equal, so that it rejects any bound above zero. The second tests Jensen's inequality on random positive numbers, and rejects the harmonic mean in place of the mean.
+# **Checks.** The first takes ten thousand random pairs of distributions on five points, half of them nearly equal, so that any bound above zero is rejected. The second tests Jensen's inequality on random positive numbers; the harmonic mean in place of the mean is rejected.
 
 # %% tags=["nbval-check-output"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 10_000))
@@ -307,7 +307,7 @@ print(f"from N(0, 1) to N(2, 1): direct {direct:.1f}, by way of N(1, 1) {steps:.
 # $\operatorname{tr}(M \Sigma_p) + (\mu_p - a)^\top M (\mu_p - a)$. The first quadratic form gives $\operatorname{tr} I = d$, the second gives the first two terms of the claim. $\square$
 # :::
 #
-# The check averages the log-ratio over samples from $p$, and compares with torch as well.
+# **Check.** The log-ratio is averaged over samples from $p$, and torch's value is compared as well. A formula that forgets the means is rejected.
 
 # %% tags=["nbval-check-output"]
 d = 3
@@ -344,7 +344,9 @@ verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# A common slip in the last formula puts the *square* of the variance in place of the variance. The check rejects it under its number in the {doc}`errata </book/errata>`, E10.
+# A common slip in the last formula, entry E10 of the {doc}`errata </book/errata>`, puts the *square* of the variance in place of the variance.
+#
+# **Check.** Both formulas are compared with torch. The slip E10 is rejected, and the first formula without its log-determinant.
 
 # %% tags=["nbval-check-output"]
 standard = MultivariateNormal(torch.zeros(d), torch.eye(d))
@@ -436,7 +438,9 @@ print(f"entropy before {Normal(0.3, 0.7).entropy():.4f}, after exp {entropy_afte
 # \end{aligned}
 # $$ (eq-kl-chain)
 #
-# To obtain it, take the map $(x, y) \mapsto y$; with densities the sums become integrals. In later chapters it splits the bound of a deep model into one term per layer, and the bound of a diffusion model into one term per step. For a pair of correlated Gaussians all three terms are known in closed form, and the check compares them.
+# To obtain it, take the map $(x, y) \mapsto y$; with densities the sums become integrals. In later chapters it splits the bound of a deep model into one term per layer, and the bound of a diffusion model into one term per step.
+#
+# **Check.** For a pair of correlated Gaussians all three terms are known in closed form, and they are compared. The marginals alone are rejected, and the conditional term with $y$ at its mean.
 
 
 # %%
@@ -463,7 +467,9 @@ wrong = {"marginals only": outer, "y at its mean": outer + at_mean}
 verify("eq-kl-chain", total, outer + inner, rejects=wrong)
 
 # %% [markdown]
-# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule the pair $(x, y)$ then has the same KL divergence as $x$ alone. Since $y$ is a function of the pair, {prf:ref}`thm-data-processing` holds for random maps too. The example keeps each of five points with probability 0.95 and otherwise moves it to a random place. In a thousand cases the KL divergence never rises, and in some it falls by less than a quarter.
+# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule the pair $(x, y)$ then has the same KL divergence as $x$ alone. Since $y$ is a function of the pair, {prf:ref}`thm-data-processing` holds for random maps too.
+#
+# **Check.** The example keeps each of five points with probability 0.95 and otherwise moves it to a random place. In a thousand cases the KL divergence never rises, and in some it falls by less than a quarter.
 
 # %% tags=["nbval-check-output"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 1_000))
@@ -709,7 +715,9 @@ for c in (1.0, 3.0):
 # Use {eq}`eq-kl-gaussians`. In both directions the only term with the means is a quadratic form, which is zero for $m = \mu$. Forward, what depends on $v$ is $\frac12 \sum_j (\Sigma_{jj} / v_j + \log v_j)$, least for $v_j = \Sigma_{jj}$. Reverse, it is $\frac12 \sum_j \big( (\Sigma^{-1})_{jj} v_j - \log v_j \big)$, least for $v_j = 1 / (\Sigma^{-1})_{jj}$. The density of $x_j$ with all others held fixed is proportional to $\exp(-\frac12 (\Sigma^{-1})_{jj} (x_j - a)^2)$ for some $a$, so this is the conditional variance. By the law of total variance it is at most the marginal one. $\square$
 # :::
 #
-# In the plane, with unit variances and correlation $\rho$, the two answers are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation. The check finds both answers by a search over means and variances, for a Gaussian in three dimensions.
+# In the plane, with unit variances and correlation $\rho$, the two answers are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation.
+#
+# **Check.** A search over means and variances, for a Gaussian in three dimensions, finds both answers. The conditional variances are rejected in the forward direction, and the marginal ones in the reverse.
 
 # %%
 cov = torch.tensor([[1.0, 0.9, 0.3], [0.9, 1.0, 0.2], [0.3, 0.2, 0.5]])
@@ -829,7 +837,9 @@ verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[
 # The probability is $\binom{n}{n a} b^{n a} (1 - b)^{n (1 - a)}$. Stirling's formula says $k! \approx \sqrt{2 \pi k}\, (k / e)^k$ in the same sense. Insert it three times, for $n$, $n a$ and $n (1 - a)$. The powers of $n$ and $e$ cancel. What is left of the powers is $\big( (a / b)^a ((1 - a) / (1 - b))^{1 - a} \big)^{-n} = e^{-n D(a, b)}$, and the three square roots leave $1 / \sqrt{2 \pi n\, a (1 - a)}$. $\square$
 # :::
 #
-# The order of the arguments matters here too: for a fair coin and 70 % heads the wrong order gives an error of about 49 nats at $n = 10{,}000$. The check rejects it, for the fair coin and for a biased one.
+# The order of the arguments matters here too: for a fair coin and 70 % heads the wrong order gives an error of about 49 nats at $n = 10{,}000$.
+#
+# **Check.** The exact probability is compared for the fair coin and for a biased one. The wrong order is rejected, and a formula without the square root.
 
 # %% tags=["nbval-check-output"]
 a, n = 0.7, 10_000
@@ -883,7 +893,9 @@ plots.curves(
 # Let $A$ be the event that attains the maximum, and write $a = p(A)$, $b = q(A)$. By {prf:ref}`thm-data-processing`, for the map that only says whether $A$ happened, $D(p \Vert q) \ge D(a, b)$, the KL divergence of two coins. Let $f(b) = D(a, b) - 2 (a - b)^2$. Then $f(a) = 0$, and $f'(b) = (b - a) \big( \frac{1}{b (1 - b)} - 4 \big)$. The bracket is not negative, since $b (1 - b) \le \frac14$. So $f$ falls until $b = a$ and rises after it, and is nowhere negative. $\square$
 # :::
 #
-# The factor 2 is the best possible. The check uses random pairs of coins, half of them nearly fair and nearly equal; on these a factor of 2.1 is rejected.
+# The factor 2 is the best possible.
+#
+# **Check.** Random pairs of coins are used, half of them nearly fair and nearly equal; on these a factor of 2.1 is rejected.
 
 # %% tags=["nbval-check-output"]
 coins = torch.rand(2, 10_000)

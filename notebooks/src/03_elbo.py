@@ -91,7 +91,9 @@ print("a share of 0.9 takes at least six times as many:", needed >= 30)
 # $\Phi(z)$ is uniform on $[0, 1]$, because $\Pr(\Phi(z) \le u) = \Pr(z \le \Phi^{-1}(u)) = u$. And $F^{-1}(u) \le t$ means $u \le F(t)$, because $F$ never falls and is continuous from the right. $\square$
 # :::
 #
-# The formula holds for distributions with jumps too. Here $F$ is the distribution of a waiting time that is zero with probability 0.3 and exponential otherwise. The check compares five probabilities.
+# The formula holds for distributions with jumps too.
+#
+# **Check.** Here $F$ is the distribution of a waiting time that is zero with probability 0.3 and exponential otherwise. Five probabilities are compared; a distribution without the jump is rejected, and $z$ without the map.
 
 # %% tags=["nbval-check-output"]
 u = torch.special.ndtr(torch.randn(200_000))
@@ -132,7 +134,7 @@ for color, z, center in zip(
 fig
 
 # %% [markdown]
-# **A model that can be solved.** To check what follows we use a model in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
+# **A model that can be solved.** In what follows we use a model in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
 #
 # $$
 # p(x) = \mathcal{N}(x;\; b,\; a^2 + s^2) ,
@@ -208,7 +210,9 @@ print(f"give or take {drop.std():.0f} nats; sqrt(D / 2) is {math.sqrt(D / 2):.1f
 # p(x) = \mathbb{E}_{z \sim p(z)}\, p(x \mid z) .
 # $$ (eq-prior-sampling)
 #
-# The estimate is unbiased in every dimension, and in most it is useless: for almost all latents from the prior, $p(x \mid z)$ is practically zero. The solvable model in $D$ independent and equal dimensions shows both. The check of unbiasedness uses three dimensions.
+# The estimate is unbiased in every dimension, and in most it is useless: for almost all latents from the prior, $p(x \mid z)$ is practically zero. The solvable model in $D$ independent and equal dimensions shows both.
+#
+# **Check.** That the estimate is unbiased is confirmed in three dimensions. The likelihood at $z = 0$ is rejected.
 
 # %% tags=["nbval-check-output"]
 z = torch.randn(1_000_000, 3)
@@ -263,7 +267,9 @@ wrong = {"prior for posterior": Normal(a * z + b, s).log_prob(x).exp()}
 verify("eq-bayes-identity", ratio, p_x.repeat(7), rejects=wrong)
 
 # %% [markdown]
-# This is importance sampling, and the ratio is the importance weight. The check uses a $q$ that is a little shifted and too wide.
+# This is importance sampling, and the ratio is the importance weight.
+#
+# **Check.** Here $q$ is a little shifted and too wide. A mean of the joint density alone, in which $q$ is forgotten, is rejected.
 
 # %% tags=["nbval-check-output"]
 q = Normal(posterior.mean + 0.2, 1.3 * posterior.stddev)
@@ -335,7 +341,9 @@ for D in 1, 10, 100:
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# This is the form that is used in training. The first term is large if the decoder explains $x$ well from latents of $q$; the second keeps $q$ close to the prior. Both can be estimated and differentiated. Two slips are common: a plus in the last formula (E1) and the inequality the wrong way around (E2). The checks reject both.
+# This is the form that is used in training. The first term is large if the decoder explains $x$ well from latents of $q$; the second keeps $q$ close to the prior. Both can be estimated and differentiated. Two slips are common: a plus in the last formula (E1) and the inequality the wrong way around (E2).
+#
+# **Checks.** The closed form of the bound is compared with samples of the log-ratio, and its gap with the KL divergence to the posterior. Both slips are rejected, and so are a gap with the arguments in the other order and a gap to the prior.
 
 
 # %%
@@ -441,7 +449,7 @@ bend = vmap(torch.func.grad(torch.func.grad(ring_log_joint)))(top[None])[0]
 laplace = Normal(top, (-bend) ** -0.5)
 
 # %% [markdown]
-# The check estimates the gap by samples of the bound, and compares it with an integral. It rejects the KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, which would pass in the solvable model.
+# **Check.** The gap is estimated by samples of the bound, and compared with an integral. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected; it would pass in the solvable model.
 
 # %% tags=["nbval-check-output"]
 z = best.sample((400_000,))
@@ -497,7 +505,9 @@ show(LatentChain, docstring=False)
 show(ElboTerms, elbo_terms, docstring=False)
 
 # %% [markdown]
-# The solvable model takes five lines. The check compares the mean over many samples with the closed form from above.
+# The solvable model takes five lines.
+#
+# **Check.** The mean over many samples is compared with the closed form from above. The plus sign (E1) is rejected.
 
 
 # %%
@@ -606,7 +616,7 @@ print(f"on average over the data: {average:.3f} nats")
 # $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{q(z)} + \log \frac{q(z)}{p(z)}$. Take the mean over $x$ and $z$: the first is the KL divergence from the joint distribution to the product of its marginals, the second depends on $z$ alone. $\square$
 # :::
 #
-# The check lets $x$ follow the solvable model, with $q(z \mid x) = \mathcal{N}(c\, (x - b) + 0.3, v)$. The aggregate posterior is then Gaussian with mean 0.3, and $I(x; z) = \frac{1}{2} \log (1 + c^2 \operatorname{Var}(x) / v)$.
+# **Check.** Let $x$ follow the solvable model, with $q(z \mid x) = \mathcal{N}(c\, (x - b) + 0.3, v)$. The aggregate posterior is then Gaussian with mean 0.3, and $I(x; z) = \frac{1}{2} \log (1 + c^2 \operatorname{Var}(x) / v)$. A sum without the information is rejected, and one that forgets the mean 0.3.
 
 # %% tags=["nbval-check-output"]
 c, v = 0.9 * a / (a**2 + s**2), posterior.variance  # of q(z | x)
@@ -645,7 +655,7 @@ verify("eq-surgery", per_image, information + to_match, rejects=wrong)
 # For the limit, the mean of the weights tends to $p(x)$ by the law of large numbers. Its logarithm is at least the mean of the $\log w_k$, which converges too, to the ELBO. So the difference of the two is not negative, and tends to $\log p(x) - \mathrm{ELBO}(x)$. By Fatou's lemma the limit of its mean, $L_K(x) - \mathrm{ELBO}(x)$, is no smaller. It is no larger either, as $L_K(x) \le \log p(x)$. $\square$
 # :::
 #
-# The first inequality holds sample by sample, so its check allows no sampling error. The second holds for the means; the check compares seven values of $K$ with $\log p(x)$, and rejects the ELBO in its place.
+# **Checks.** The first inequality holds sample by sample, so no sampling error is allowed. The second holds for the means: seven values of $K$ are compared with $\log p(x)$, and the ELBO in its place is rejected.
 
 # %% tags=["nbval-check-output"]
 K, num = 200, 20_000
@@ -688,7 +698,9 @@ plots.curves(
 # Let $u$ be the mean of the $w_k / p(x)$ minus one. It has mean zero and variance $\operatorname{Var}(w / p(x)) / K$, and $\mathbb{E} \log (1 + u) \approx \mathbb{E}\, (u - u^2 / 2)$; the next terms are smaller by a factor of order $1 / K$. $\square$
 # :::
 #
-# The gap is the mean of $-\log (1 + u)$. The check adds $u$, whose mean is known to be zero, to each sample. This leaves the mean of the estimate as it is and removes most of its noise.
+# The gap is the mean of $-\log (1 + u)$.
+#
+# **Check.** The variable $u$, whose mean is known to be zero, is added to each sample. This leaves the mean of the estimate as it is and removes most of its noise.
 
 # %% tags=["nbval-check-output"]
 u = (log_w - log_p).exp().mean(1) - 1
@@ -782,7 +794,7 @@ def m_step(points, q):
 
 
 # %% [markdown]
-# The check lets an optimizer maximize the same sum, without these formulas, and finds {eq}`eq-m-step`. It rejects hard assignments, which give each point whole to its more probable component.
+# **Check.** An optimizer that maximizes the same sum, without these formulas, finds {eq}`eq-m-step`. Hard assignments, which give each point whole to its more probable component, are rejected.
 
 # %% tags=["nbval-check-output"]
 start = torch.tensor([[0.5, 0.5], [-0.5, 0.0], [3.0, 1.0]])  # weights, means, stds
@@ -803,7 +815,9 @@ solution, rule = torch.stack(m_step(points, q_1)), exact.within(1e-6)
 verify("eq-m-step", parameters(), solution, rule, rejects={"hard choice": hard})
 
 # %% [markdown]
-# The next cell runs forty rounds from a poor start, and stores the log-likelihood and the bound after each half-step.
+# We follow the log-likelihood and the bound through forty rounds from a poor start, after each half-step.
+#
+# **Check.** After each E-step the bound equals the log-likelihood; after each M-step it lies between the old log-likelihood and the new one. Sequences that lag behind by one round are rejected.
 
 
 # %%
@@ -997,7 +1011,9 @@ print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats
 # (sec-amortized)=
 # ## One network for all: amortization
 #
-# In EM every data point has its own $q$, found by its own optimization. For a million images one instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. The check trains a network of one layer by maximizing {eq}`eq-elbo-terms`, without the posterior, and finds the posterior.
+# In EM every data point has its own $q$, found by its own optimization. For a million images one instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost.
+#
+# **Check.** A network of one layer, trained by maximizing {eq}`eq-elbo-terms`, without the posterior, finds the posterior. Its variance in place of its standard deviation is rejected.
 
 # %% tags=["nbval-check-output"]
 encoder = nn.Linear(1, 1)
@@ -1036,7 +1052,9 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # p(x) = \prod_{i=1}^{D} p(x_i \mid x_1, \dots, x_{i-1}) .
 # $$ (eq-autoregressive)
 #
-# Every distribution has this form. The check takes a random table of the probabilities of four bits apart, and multiplies it together again: the marginals are sums, the conditional distributions are their ratios.
+# Every distribution has this form.
+#
+# **Check.** A random table of the probabilities of four bits is taken apart and multiplied together again: the marginals are sums, the conditional distributions are their ratios. The product of the single marginals is rejected.
 
 # %% tags=["nbval-check-output"]
 table = torch.rand(2, 2, 2, 2)
@@ -1067,7 +1085,7 @@ class PixelByPixel(nn.Module):
 
 
 # %% [markdown]
-# For eight pixels with random weights the probabilities of all 256 images add up to one. Without the zeros, the regression of a pixel would use this pixel itself and those after it, and the sum is not one.
+# **Check.** For eight pixels with random weights the probabilities of all 256 images add up to one. Without the zeros, the regression of a pixel would use this pixel itself and those after it, and the sum is not one.
 
 # %% tags=["nbval-check-output"]
 tiny = PixelByPixel(8)
@@ -1132,7 +1150,9 @@ plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
 # \log p(x) = \log p_z\big(f^{-1}(x)\big) + \log \Big| \det \frac{\partial f^{-1}(x)}{\partial x} \Big| .
 # $$ (eq-flow)
 #
-# The drawback: latent and data have the same dimension, and every layer must be invertible. The bars in the formula matter. A determinant may be negative, as it is for the map below, which mirrors and stretches the plane. The check rejects the formula without them (entry E23).
+# The drawback: latent and data have the same dimension, and every layer must be invertible. The bars in the formula matter. A determinant may be negative, as it is for the map below, which mirrors and stretches the plane. (The formula without them is entry E23.)
+#
+# **Check.** The formula without the bars is rejected (entry E23).
 
 # %% tags=["nbval-check-output"]
 A, shift = torch.tensor([[0.3, 1.2], [0.9, -0.4]]), torch.tensor([0.5, -1.0])
@@ -1145,7 +1165,9 @@ flow = prior.log_prob(z).sum(1) + det.abs().log()
 verify("eq-flow", flow, exact_log_p, rejects={"E23": prior.log_prob(z).sum(1) + det.log()})
 
 # %% [markdown]
-# A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo. The checks compute the determinant of the map by automatic differentiation, and integrate the density, which is no longer Gaussian.
+# A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo.
+#
+# **Checks.** The determinant of the map is computed by automatic differentiation, and the density, which is no longer Gaussian, is integrated. The other sign of the log-determinant is rejected.
 
 
 # %%

@@ -132,7 +132,7 @@ def per_sample_gradients(h, parameters):
 
 
 # %% [markdown]
-# The check compares their average with the gradient of the closed form. It rejects samples from the prior in the place of the encoder.
+# **Check.** The average over samples is compared with the gradient of the closed form. Samples from the prior in the place of the encoder are rejected.
 
 # %% tags=["nbval-check-output"]
 z = mu + sigma * noise
@@ -255,7 +255,9 @@ fig
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{q_\phi} \Big[ \big( \log p_\theta(x, z) - \log q_\phi(z) \big)\, \nabla_\phi \log q_\phi(z) \Big] .
 # $$ (eq-score-elbo)
 #
-# A tutorial says that gradient and expectation cannot be exchanged here, and that this forbids backpropagation. The first half is right: for samples from $q_\phi$ they may not simply be exchanged. But with one factor more, the gradient is again an expectation over samples, so backpropagation is not forbidden. The checks reject the gradient in the variance, the naive gradient (zero), and the gradient without the $\log q_\phi$.
+# A tutorial says that gradient and expectation cannot be exchanged here, and that this forbids backpropagation. The first half is right: for samples from $q_\phi$ they may not simply be exchanged. But with one factor more, the gradient is again an expectation over samples, so backpropagation is not forbidden.
+#
+# **Check.** Averages over samples are compared with the gradients of the closed forms. The gradient in the variance is rejected, the naive gradient (zero), and the gradient without the $\log q_\phi$.
 
 # %% tags=["nbval-check-output"]
 square = torch.stack([2 * mu, 2 * sigma])
@@ -300,7 +302,9 @@ print(f"truth 0.50, weighing {weighing:.2f}, moving {moving:.2f}")
 # Since the expectation does not depend on $b$, minimize the second moment $\mathbb{E}[(f - b)^2 s_j^2]$. Its derivative in $b$ is $-2\, \mathbb{E}[(f - b) s_j^2]$, which vanishes at $b_j^*$. $\square$
 # :::
 #
-# For $f(z) = z^2$ and the derivative in $\mu$ the best baseline is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. The check compares it with the result of a search for the best $b$.
+# For $f(z) = z^2$ and the derivative in $\mu$ the best baseline is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$.
+#
+# **Check.** The formula is compared with the result of a search for the best $b$. The mean of $f$ is rejected.
 
 # %% tags=["nbval-check-output"]
 f, score = (mu + sigma * grid) ** 2, grid / sigma
@@ -380,7 +384,9 @@ _ = plots.scatter(funnel(cells), **words, axes=right, bounds=(-4.2, 4.2, -4.2, 4
 fig
 
 # %% [markdown]
-# {numref}`fig-funnel` shows why the determinant must appear. The check computes it by automatic differentiation; it is negative, because $g$ mirrors. It rejects the formula without the determinant, with its inverse, and without the bars.
+# {numref}`fig-funnel` shows why the determinant must appear.
+#
+# **Check.** The determinant is computed by automatic differentiation; it is negative, because $g$ mirrors. The formula without the determinant is rejected, with its inverse, and without the bars.
 
 # %% tags=["nbval-check-output"]
 noise_2d = torch.randn(1000, 2)
@@ -402,7 +408,9 @@ verify("eq-density-of-transform", p, q * det.abs(), rejects=wrong)
 # Substitute $z = g(\varepsilon, \phi)$ and use {eq}`eq-density-of-transform`: $\int f(z)\, q_\phi(z)\, \mathrm{d}z = \int f(g)\, q_\phi(g)\, \lvert \det \partial g / \partial \varepsilon \rvert\, \mathrm{d}\varepsilon = \int f(g)\, p(\varepsilon)\, \mathrm{d}\varepsilon$. Without a bijection, the equation is what "$z$ has the distribution $q_\phi$" means. $\square$
 # :::
 #
-# The left side is an integral over $z$, the right side one over $\varepsilon$. The check computes both on grids, for a log-normal distribution, $g = e^{\mu + \sigma \varepsilon}$, and rejects a determinant that is left in by mistake.
+# The left side is an integral over $z$, the right side one over $\varepsilon$.
+#
+# **Check.** Both sides are computed on grids, for a log-normal distribution, $g = e^{\mu + \sigma \varepsilon}$. A determinant that is left in by mistake is rejected.
 
 # %% tags=["nbval-check-output"]
 half = torch.linspace(-14, 8, 40_001).exp()  # a fine grid of positive z
@@ -498,7 +506,9 @@ by_grid, wrong = exact_variance(by_path(torch.square, grid)), path + square**2
 verify("eq-path-variance", by_grid, path, quadrature, rejects={"mean kept": wrong})
 
 # %% [markdown]
-# The second check is the same for the score function. Its last line divides the two variances: so many times more samples give equal noise.
+# The printed line divides the two variances: so many times more samples give equal noise.
+#
+# **Check.** As for the path-wise estimator, the variance is computed by integrals on a grid. The second moment, from which the square of the mean is not subtracted, is rejected.
 
 # %% tags=["nbval-check-output"]
 first = mu**4 / sigma**2 + 14 * mu**2 + 15 * sigma**2
@@ -731,7 +741,9 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 # Affine maps of Gaussian vectors are Gaussian. $\mathbb{E}\, z = \mu + A\, \mathbb{E} \varepsilon$, and $\mathbb{E}\, A \varepsilon \varepsilon^\top A^\top = A I A^\top$. For the second part, $Q Q^\top = A^{-1} B B^\top A^{-\top} = A^{-1} \Sigma A^{-\top} = I$. $\square$
 # :::
 #
-# Two roots are in use. The *Cholesky* root is lower triangular and cheap to compute. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. One set of lecture notes multiplies the noise by the covariance itself, which gives the covariance $\Sigma^2$ (entry E17). The checks reject that, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
+# Two roots are in use. The *Cholesky* root is lower triangular and cheap to compute. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. One set of lecture notes multiplies the noise by the covariance itself, which gives the covariance $\Sigma^2$ (entry E17).
+#
+# **Check.** Mean and covariance of samples are compared for both roots, and the rotation between the roots is multiplied by its transpose. The covariance $\Sigma^2$ is rejected, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
 
 # %%
 center, cov = torch.tensor([1.0, -0.5]), torch.tensor([[2.0, 0.9], [0.9, 1.2]])
@@ -781,7 +793,7 @@ fig
 # With $z = \mu + A \varepsilon$ the left side is about $(A^\top u)^\top \varepsilon$, a sum of independent Gaussians, which is Gaussian with mean zero and variance $\lVert A^\top u \rVert^2 = u^\top \Sigma\, u$. $\square$
 # :::
 #
-# The check counts samples made with the eigenvalue root, for three directions and two values of $c$. It rejects uniform noise of the same variance, and the variance in place of its root.
+# **Check.** Samples made with the eigenvalue root are counted, for three directions and two values of $c$. Uniform noise of the same variance is rejected, and the variance in place of its root.
 
 
 # %%
@@ -867,7 +879,9 @@ verify(
 # $- \log q_\phi(\mu + \sigma \varepsilon) = \frac12 \varepsilon^2 + \log \sigma + \frac12 \log 2 \pi$. $\square$
 # :::
 #
-# The score term alone is minus the score, which has expectation zero {eq}`eq-score-mean-zero`. So the path term alone is unbiased too, though noisy. The checks compute the total, then each term.
+# The score term alone is minus the score, which has expectation zero {eq}`eq-score-mean-zero`. So the path term alone is unbiased too, though noisy.
+#
+# **Checks.** The total is compared draw by draw; each of the two terms alone is rejected. The mean of the path term is then compared with the gradient of the entropy; the mean of the score term is rejected, and the derivative in the log-variance.
 
 
 # %%
@@ -920,7 +934,9 @@ def sticking(phi):
 
 
 # %% [markdown]
-# The check of {eq}`eq-sticking` rejects the other sign of $\log q_\phi$, and its absence. At the posterior, the gradients of all 400,000 samples vanish one by one; with both terms they do not.
+# At the posterior, the gradients of all 400,000 samples vanish one by one; with both terms they do not.
+#
+# **Check.** For {eq}`eq-sticking`, the average over samples is compared with the gradient of the closed form; the other sign of $\log q_\phi$ is rejected, and its absence.
 
 # %% tags=["nbval-check-output"]
 truth = grad(elbo, argnums=1)(theta, phi)

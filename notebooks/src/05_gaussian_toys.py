@@ -95,7 +95,9 @@ fig
 # \mathbb{E}\, \lVert x - \hat{x} \rVert^2 = \sum_{k > K} \big( C\, \Sigma\, C^\top \big)_{kk} \;\ge\; \sum_{k > K} \lambda_k ,
 # $$ (eq-dct-mean-error)
 #
-# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9, the cosines come close to it, as the check prints. It rejects a code that drops samples instead of frequencies.
+# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9, the cosines come close to it, as the cell prints.
+#
+# **Check.** The squared errors of 20,000 sampled signals are compared with the energy of the dropped frequencies. A code that drops samples instead is rejected.
 
 # %% tags=["nbval-check-output"]
 D, K = 16, 4
@@ -137,7 +139,7 @@ print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():
 # $\int p(x)\, p(z \mid x)\, \mathrm{d}x = \int p(x, z)\, \mathrm{d}x = p(z)$. $\square$
 # :::
 #
-# The checks sample pairs $(z, x)$ and compare them with the mixture's distribution function at five points, and the average posterior with the prior. The second check rejects the shares with which each $z$ is the most probable one.
+# **Checks.** Sampled pairs $(z, x)$ are compared with the mixture's distribution function at five points, and their average posterior with the prior. The second comparison rejects the shares with which each $z$ is the most probable one.
 
 # %% tags=["nbval-check-output"]
 weights, means = torch.tensor([0.9, 0.1]), torch.tensor([0.0, 1.0])
@@ -212,7 +214,9 @@ print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 
 # The first line is $\mathbb{E}_q \log p_\theta(x \mid z)$: with $z = m + t \varepsilon$ the residual is $x - c m - v - c t \varepsilon$, and its expected square is $\lVert x - c m - v \rVert^2 + d c^2 t^2$. The second line is the KL {eq}`eq-kl-diagonal`. $\square$
 # :::
 #
-# The second line, the KL, is subtracted. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6). The check compares the formula with samples. It rejects the plus sign, and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
+# The second line, the KL, is subtracted. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6).
+#
+# **Check.** The formula is compared with samples. The plus sign is rejected, and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
 
 
 # %%
@@ -242,7 +246,9 @@ verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects
 # a = \frac{c}{c^2 + s^2}, \qquad b = - \frac{c\, v}{c^2 + s^2}, \qquad t^2 = \frac{s^2}{c^2 + s^2} .
 # $$ (eq-affine-posterior)
 #
-# The slope is *not* $1 / c$: the posterior mean is shrunk towards the prior mean, because part of the deviation of $x$ from $v$ is noise. With these values the bound equals the log-evidence of the model. An optimizer finds the same encoder; the check rejects the one that inverts the decoder.
+# The slope is *not* $1 / c$: the posterior mean is shrunk towards the prior mean, because part of the deviation of $x$ from $v$ is noise. With these values the bound equals the log-evidence of the model.
+#
+# **Check.** An optimizer finds the same encoder. The one that inverts the decoder is rejected.
 
 # %% tags=["nbval-check-output"]
 many = mu + sigma * torch.randn(50, d)
@@ -301,7 +307,9 @@ fig
 # \log \mathcal{N}\big( x;\; c u + v,\; s^2 I \big) = - \frac{d}{2} \log 2 \pi - d \log s - \frac{\lVert x - c u - v \rVert^2}{2 s^2} .
 # $$ (eq-delta-reconstruction)
 #
-# The tutorial omits the factor $d$ in the first two terms, an error of $(d - 1) \big( \frac12 \log 2 \pi + \log s \big)$ nats (entry E8), which the check rejects.
+# The tutorial omits the factor $d$ in the first two terms, an error of $(d - 1) \big( \frac12 \log 2 \pi + \log s \big)$ nats (entry E8).
+#
+# **Check.** The formula is compared with the log-density of the decoder. Without the factor $d$ (entry E8) it is rejected.
 
 # %% tags=["nbval-check-output"]
 u, small = (x - mu) / sigma, 0.3
@@ -590,7 +598,7 @@ plots.curves(
 # Divide by $\beta$: apart from a constant, $- \lVert x - \hat x \rVert^2 / 2 \beta s^2$ is the log-likelihood with variance $\beta s^2$. $\square$
 # :::
 #
-# The check maximizes the objective numerically, for $\beta = 1$ and $\beta = 3$. It rejects the formula without collapse, where the error is the level everywhere, and the error of the decoded posterior mean.
+# **Check.** The objective is maximized numerically, for $\beta = 1$ and $\beta = 3$. The formula without collapse, where the error is the level everywhere, is rejected, and so is the error of the decoded posterior mean.
 
 
 # %%
@@ -670,7 +678,9 @@ Slider(
 # \frac1D \lVert x - \hat{x} \rVert^2 = - \log \mathcal{N}\big( x; \hat{x}, \tfrac{D}{2} I \big) - \frac{D}{2} \log \pi D .
 # $$ (eq-mean-of-squares)
 #
-# This is an easy way to lose all latents without noticing {cite:p}`rybkin2021`. A pixel between 0 and 1 has a variance of at most $1/4$, and all pixels together have at most $D/4$. So the variance in any direction is below the water level $D/2$, and a linear model collapses completely. The checks reject the values without the constants, and those of variance 1. For a fixed $\sigma_{\text{dec}}$ the constants do not matter to the optimizer, but without them the loss is not a bound on $\log p(x)$.
+# This is an easy way to lose all latents without noticing {cite:p}`rybkin2021`. A pixel between 0 and 1 has a variance of at most $1/4$, and all pixels together have at most $D/4$. So the variance in any direction is below the water level $D/2$, and a linear model collapses completely. For a fixed $\sigma_{\text{dec}}$ the constants do not matter to the optimizer, but without them the loss is not a bound on $\log p(x)$.
+#
+# **Check.** Both sides are computed for random pixels, as densities of torch and as squares. The values without the constants are rejected, and those of variance 1.
 
 # %% tags=["nbval-check-output"]
 D = 784
@@ -703,7 +713,9 @@ verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 # $- D \log s - r / 2 s^2$, with the mean square $r$, has the derivative $- D / s + r / s^3$, positive before $s^2 = r / D$ and negative after. $\square$
 # :::
 #
-# The term $D \log s$ must then stay in the loss; without it the loss decreases without end as $s$ grows. The check compares sampled residuals with the $s$ that maximizes the closed bound of the affine model, and rejects the residual of the decoded posterior mean.
+# The term $D \log s$ must then stay in the loss; without it the loss decreases without end as $s$ grows.
+#
+# **Check.** Sampled residuals are compared with the $s$ that maximizes the closed bound of the affine model. The residual of the decoded posterior mean is rejected.
 
 # %% tags=["nbval-check-output"]
 a, b, t, c, v = 0.4, -0.1, 0.6, 1.5, 0.3
@@ -760,7 +772,7 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 # *Which $K$?* Suppose a dropped $\lambda_m$ exceeds a kept $\lambda_k$. As a function of the value $y$ that is dropped, with the other dropped ones of sum $T_0$ fixed, $-2 L$ is $h(y) = n \log (T_0 + y) - \log y$ plus a constant, and $h'(y) > 0$ where $(n - 1)\, y > T_0$. Now $\lambda_k > s^2 = (T_0 + \lambda_m) / n > (T_0 + \lambda_k) / n$, so this holds from $y = \lambda_k$ on: dropping $\lambda_k$ instead of $\lambda_m$ is better. So the largest are kept. And as many as possible: by Jensen's inequality $n \log (T / n) \ge \log \lambda + (n - 1) \log \frac{T - \lambda}{n - 1}$ for each dropped $\lambda$, so keeping one more never hurts. $\square$
 # :::
 #
-# For the checks we construct data whose empirical covariance has exactly the eigenvalues that we want, in a random orientation. The first data set has eight dimensions and eigenvalues 4, 2 and six times 0.5.
+# We construct data whose empirical covariance has exactly the eigenvalues that we want, in a random orientation. The first data set has eight dimensions and eigenvalues 4, 2 and six times 0.5.
 
 
 # %%
@@ -788,7 +800,7 @@ def best_likelihood(eigenvalues, d):
 
 
 # %% [markdown]
-# The check maximizes the exact likelihood numerically. It rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; this check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
+# **Check.** The exact likelihood is maximized numerically. The sum of the dropped eigenvalues divided by $D$ instead of $D - d$ is rejected, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; here $\Lambda_d$ in place of $\Lambda_d - s^2 I$ is rejected.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -838,7 +850,7 @@ verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 # $M_{11} = \lambda_1 \cos^2 \omega + \lambda_2 \sin^2 \omega$, and $M_{22}$ with the two exchanged. Their product is $\lambda_1 \lambda_2 (\cos^4 \omega + \sin^4 \omega) + (\lambda_1^2 + \lambda_2^2) \cos^2 \omega \sin^2 \omega = \lambda_1 \lambda_2 + (\lambda_1 - \lambda_2)^2 \cos^2 \omega \sin^2 \omega$, and $\det M = \lambda_1 \lambda_2$. $\square$
 # :::
 #
-# The check rotates the latents of the best $W$ by three angles and finds the encoder's best variances numerically, for a posterior computed without $M$. It rejects an encoder with the posterior's marginal variances, and the small-angle approximation.
+# **Check.** The latents of the best $W$ are rotated by three angles, and the encoder's best variances are found numerically, for a posterior computed without $M$. An encoder with the posterior's marginal variances is rejected, and the small-angle approximation.
 
 
 # %%

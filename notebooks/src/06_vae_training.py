@@ -104,7 +104,9 @@ show(Vae, docstring=False)
 # \sigma_{\text{dec}}^2 = \frac{1}{N D} \sum_{i=1}^N \mathbb{E}_{q_\phi(z \mid x_i)} \lVert x_i - f_\theta(z) \rVert^2 ,
 # $$ (eq-decoder-variance)
 #
-# where $f_\theta(z)$ is the decoder's mean. We train such a model for three epochs. After so short a training, its variance should lie between its start and the right side, which we compute with 10 latents per image. An optimizer of the variance alone should end at the right side. The check rejects the square summed over pixels instead of averaged, and the residual of the posterior's mean, which leaves out the expectation over $q_\phi$.
+# where $f_\theta(z)$ is the decoder's mean.
+#
+# **Check.** Such a model is trained for three epochs. After so short a training, its variance should lie between its start and the right side, which is computed with 10 latents per image; an optimizer of the variance alone should end at the right side. The square summed over pixels instead of averaged is rejected, and the residual of the posterior's mean, which leaves out the expectation over $q_\phi$.
 
 
 # %%
@@ -172,7 +174,9 @@ print("it is positive, and the log-mass negative:", density > 0 > mass)
 # \frac1M \sum_{m=1}^M \log p_\theta\big( x \mid z^{(m)} \big) \;-\; \frac12 \sum_{j=1}^d \big( \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2 \big) .
 # $$ (eq-vae-objective)
 #
-# The second sum is the KL from the prior {eq}`eq-kl-diagonal`, and it is *subtracted*. A theorem of the tutorial prints it with a plus (entry E6). The estimate is unbiased for every $M$. The check compares it, on the trained network, with a second estimate that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero.
+# The second sum is the KL from the prior {eq}`eq-kl-diagonal`, and it is *subtracted*. A theorem of the tutorial prints it with a plus (entry E6). The estimate is unbiased for every $M$.
+#
+# **Check.** The estimate is compared, on the trained network, with a second one that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero. The plus sign (entry E6) and the misprint E10 in the KL are rejected.
 
 # %%
 _ = torch.manual_seed(0)
@@ -378,7 +382,9 @@ assert abs(gray.mean() - 105.6) < 0.5 or len(test.images) < 10_000
 # The integrand is $(1 - r)\, e^{x \log (r / (1 - r))}$. Its integral is $(1 - r)\, \big( \frac{r}{1 - r} - 1 \big) / \log \frac{r}{1 - r}$. It is convex in $x$, so it lies below its chord from $1 - r$ to $r$, whose integral is $\frac12$. $\square$
 # :::
 #
-# The check rejects one half, the integral of the chord. The loss also has a floor above zero. Even a decoder that returns the image itself has a loss, the entropy of coins whose probabilities are the gray levels. The second cell prints it.
+# The loss also has a floor above zero. Even a decoder that returns the image itself has a loss, the entropy of coins whose probabilities are the gray levels, which is printed below.
+#
+# **Check.** The integral is computed numerically. One half, the integral of the chord, is rejected, and so is a density that integrates to 1.
 
 # %% tags=["nbval-check-output"]
 r = torch.tensor([0.1, 0.3, 0.8], dtype=torch.double)
@@ -428,7 +434,7 @@ verify("eq-gray-mean", log_p, gray_value, monte_carlo, rejects=rounded)
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \log \frac{p_\theta(x, z)}{q_\phi(z \mid x)} = \log p_\theta(x) \;\text{ for every sample } z .
 # $$ (eq-weights-constant)
 #
-# The check uses a linear model whose $W$ has orthogonal columns, so that its posterior belongs to the encoder's family. It rejects an untrained encoder, and one whose variances are a tenth too large.
+# **Check.** A linear model is used whose $W$ has orthogonal columns, so that its posterior belongs to the encoder's family. An untrained encoder is rejected, and one whose variances are a tenth too large.
 
 # %% tags=["nbval-check-output"]
 torch.set_default_dtype(torch.double)
@@ -956,7 +962,9 @@ with torch.no_grad():
 plots.image_rows({"mean": p.mean, "sample": p.sample()})
 
 # %% [markdown]
-# The two rows of {numref}`fig-mean-and-draw` differ only by the last draw. The check compares the squared deviations of 20,000 sampled images with the two terms, computed from another 20,000 latents; it rejects either term alone. The printed line uses a second expression for the sum: a pixel that is 1 with probability $\bar p_j$ has variance $\bar p_j (1 - \bar p_j)$.
+# The two rows of {numref}`fig-mean-and-draw` differ only by the last draw. The printed line uses a second expression for the sum: a pixel that is 1 with probability $\bar p_j$ has variance $\bar p_j (1 - \bar p_j)$.
+#
+# **Check.** The squared deviations of 20,000 sampled images are compared with the two terms, computed from another 20,000 latents. Either term alone is rejected.
 
 # %% tags=["nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)

@@ -82,7 +82,9 @@ fig
 # \operatorname{Cov}_{q(z)}[z] = \mathbb{E}_{x} \operatorname{diag} \sigma_\phi^2(x) + \operatorname{Cov}_{x} \big[ \mu_\phi(x) \big] .
 # $$ (eq-aggregate-covariance)
 #
-# The check draws from $q(z)$ for the network with 16 latents, first a random digit and then a $z$, and compares the variances and the covariance of two latents. We choose the latent with the largest posterior variance and the one most correlated with it, so that both terms matter. The check rejects the sum without the posterior variances, and a diagonal covariance, which diagonal posteriors do not imply.
+# Note that diagonal posteriors do not imply a diagonal covariance of $q(z)$.
+#
+# **Check.** Draws from $q(z)$ for the network with 16 latents, first a random digit and then a $z$, give the variances and the covariance of two latents: the one with the largest posterior variance and the one most correlated with it, so that both terms matter. The sum without the posterior variances is rejected, and a diagonal covariance.
 
 # %%
 _ = torch.manual_seed(0)
@@ -207,7 +209,9 @@ plots.image_grid(faded, columns=7, axes=right)
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
 # $$ (eq-chord-length)
 #
-# which in the middle is half of its value at the ends. In many dimensions the lengths of draws hardly vary {eq}`eq-mode`, so few draws are as short as the middle of such a line. The last lines of the cell print their share.
+# which in the middle is half of its value at the ends. In many dimensions the lengths of draws hardly vary {eq}`eq-mode`, so few draws are as short as the middle of such a line.
+#
+# **Check.** Draws in 16 dimensions are compared with the formula at three values of $t$; a constant length is rejected. The last lines of the cell confirm the share of draws as short as the middle.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -266,7 +270,9 @@ verify("eq-slerp", length_and_angle(on_sphere, z_0), promised, exact, rejects=li
 # z_0, z_1 \sim \mathcal{N}(0, I) \text{ independent} \;\Longrightarrow\; \cos \alpha\; z_0 + \sin \alpha\; z_1 \sim \mathcal{N}(0, I) .
 # $$ (eq-arc-gaussian)
 #
-# The reason is that a sum of independent Gaussians is Gaussian, and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. The check writes the map from $(z_0, z_1)$ as a matrix $A$ and compares the covariance $A A^\top$ with the identity. (Slerp differs a little from this arc, since its weights depend on the angle between the ends.)
+# The reason is that a sum of independent Gaussians is Gaussian, and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. (Slerp differs a little from this arc, since its weights depend on the angle between the ends.)
+#
+# **Check.** The map from $(z_0, z_1)$ is written as a matrix $A$, and the covariance $A A^\top$ is compared with the identity. The straight line is rejected.
 
 # %% tags=["nbval-check-output"]
 eye = torch.eye(4).double()
@@ -357,7 +363,9 @@ plots.image_rows(
 # \frac{p(z)^{1 / \tau^2}}{\int p(z')^{1 / \tau^2}\, \mathrm{d} z'} = \mathcal{N}\big( z;\, 0, \tau^2 I \big) .
 # $$ (eq-temperature)
 #
-# (Some texts call the exponent $1 / T$; then $T = \tau^2$.) The check integrates numerically for two temperatures, and rejects a variance of $\tau$.
+# (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
+#
+# **Check.** The tempered density is integrated numerically for two temperatures. A variance of $\tau$ is rejected.
 
 # %% tags=["nbval-check-output"]
 z = torch.linspace(-30, 30, 60_001, dtype=torch.double)
@@ -718,7 +726,9 @@ for name in ("azimuth", "light", "hue"):
 # p(R z) = p(z), \qquad \tilde{p}_\theta(x \mid z) = p_\theta(x \mid R^\top z) \;\Longrightarrow\; \tilde{p}_\theta(x, R z) = p_\theta(x, z) .
 # $$ (eq-rotated-model)
 #
-# The two models give every image the same probability, so no amount of data can distinguish them. (For other priors with independent coordinates other maps do the same {cite:p}`locatello2019`.) The first check tests the prior; it rejects a variance of 1.05 in one direction, and a shear instead of the rotation. The second tests the whole model with the trained decoder; it rejects a decoder that is not rotated, and one that is rotated the wrong way.
+# The two models give every image the same probability, so no amount of data can distinguish them. (For other priors with independent coordinates other maps do the same {cite:p}`locatello2019`.)
+#
+# **Checks.** The first compares the density of the prior before and after the rotation; a variance of 1.05 in one direction is rejected, and a shear instead of the rotation. The second compares the whole model with the trained decoder; a decoder that is not rotated is rejected, and one that is rotated the wrong way.
 
 # %%
 _ = torch.manual_seed(0)
@@ -762,7 +772,9 @@ verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turn
 # \end{aligned}
 # $$ (eq-rotation-price)
 #
-# reached at $\Lambda_{jj} = 1 / P_{jj}$. The check computes torch's KL divergence at this $\Lambda$, for the posterior of one house after a rotation, and rejects the value at the marginal variances $(P^{-1})_{jj}$. The cell also prints that the gradient is zero there. As a function of the log-variances $s_j$ the KL divergence is $\frac12 \sum_j (P_{jj} e^{s_j} - s_j)$ plus a constant, which is convex, so no other diagonal is better.
+# reached at $\Lambda_{jj} = 1 / P_{jj}$. As a function of the log-variances $s_j$ the KL divergence is $\frac12 \sum_j (P_{jj} e^{s_j} - s_j)$ plus a constant, which is convex and has gradient zero there, so no other diagonal is better.
+#
+# **Check.** torch's KL divergence is computed at this $\Lambda$, for the posterior of one house after a rotation, and the gradient there is zero. The value at the marginal variances $(P^{-1})_{jj}$ is rejected.
 
 # %%
 variances = vae.posterior(x[:1]).variance[0].double()
@@ -899,7 +911,7 @@ leans = slant(test.images)
 y = (leans > leans.quantile(0.7)).double()
 
 # %% [markdown]
-# The check compares the difference of the means with a least-squares solver and with the covariance. Here $y = 1$ for the three tenths of the digits that lean most to the right, because at $\pi = \frac12$ several wrong formulas would agree with the right one. It rejects the covariance over $\pi$ alone, and the mean of the codes with the attribute.
+# **Check.** The difference of the means is compared with a least-squares solver and with the covariance. Here $y = 1$ for the three tenths of the digits that lean most to the right, because at $\pi = \frac12$ several wrong formulas would agree with the right one. The covariance over $\pi$ alone is rejected, and the mean of the codes with the attribute.
 
 # %% tags=["nbval-check-output"]
 pi = y.mean()

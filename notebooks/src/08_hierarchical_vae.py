@@ -94,7 +94,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # Given $z_2$ the moments are $e^{2 z_2}$ and $3\, e^{4 z_2}$. Since $\mathbb{E}\, e^{k z_2} = e^{k^2 s^2 / 2}$, the ratio is $3\, e^{8 s^2} / e^{4 s^2}$. $\square$
 # :::
 #
-# The cells integrate over $z_2$ and then over $z_1$ on grids. The check rejects the kurtosis of a Gaussian.
+# **Check.** Both sides come from integrals over $z_2$ and then over $z_1$ on grids. The kurtosis of a Gaussian is rejected.
 
 # %%
 torch.set_default_dtype(torch.double)
@@ -249,7 +249,7 @@ def posterior_of(C):
 
 
 # %% [markdown]
-# The first check, of the reversal, evaluates an arbitrary bottom-up chain, unrelated to the model, at random latents, once bottom-up and once top-down. It rejects the product of the marginals $q(z_t \mid x)$.
+# **Check.** For the reversal, an arbitrary bottom-up chain, unrelated to the model, is evaluated at random latents, once bottom-up and once top-down. The product of the marginals $q(z_t \mid x)$ is rejected.
 
 # %%
 _ = torch.manual_seed(0)
@@ -272,7 +272,7 @@ for t in range(T - 1, 0, -1):
 verify("eq-reversal", bottom_up, top_down, rejects={"marginals": marginals})
 
 # %% [markdown]
-# The second check regresses $z_t$ on $z_{t-1}$ and $x$, for $t = 2$ and $3$, under the *model*: the slope on $x$ must vanish. It rejects the slopes of the other direction, on $z_{t+1}$ and $x$.
+# **Check.** For the true posterior, $z_t$ is regressed on $z_{t-1}$ and $x$, for $t = 2$ and $3$, under the *model*: the slope on $x$ must vanish. The slopes of the other direction, on $z_{t+1}$ and $x$, are rejected.
 
 # %% tags=["nbval-check-output"]
 C = covariance(torch.diag(a, 1), torch.cat([s**2, torch.ones(1)]))
@@ -289,7 +289,7 @@ verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 # q = p_\theta(z_{1:T} \mid x) \;\Longrightarrow\; \log \frac{p_\theta(x, z_{1:T})}{q(z_{1:T} \mid x)} = \log p_\theta(x) \;\text{ for every draw } z_{1:T} .
 # $$ (eq-chain-exact)
 #
-# The first check takes the joint density {eq}`def-hierarchy` and the bottom-up posterior {eq}`def-bottom-up` at arbitrary latents. In the second, the companion draws the latents top-down and returns this logarithm; it rejects the arbitrary chain above.
+# **Checks.** The joint density {eq}`def-hierarchy` and the bottom-up posterior {eq}`def-bottom-up` are evaluated at arbitrary latents; a weight without the prior of the top is rejected. Then the companion draws the latents top-down and returns this logarithm; here the arbitrary chain above is rejected.
 
 # %% tags=["nbval-check-output"]
 log_p = Normal(0.0, C[0, 0] ** 0.5).log_prob(x[:, 0])
@@ -342,7 +342,7 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 #
 # Each KL divergence is between two diagonal Gaussians, and known {eq}`eq-kl-diagonal`. Only the outer expectations have to be estimated, by drawing one latent after the other from the top.
 #
-# In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. The check rejects two plausible mistakes: to compare the marginals of each level, and to use the mean of $z_{t+1}$ in place of a draw.
+# **Check.** In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. Two plausible mistakes are rejected: to compare the marginals of each level, and to use the mean of $z_{t+1}$ in place of a draw.
 
 # %%
 x = torch.tensor([[1.7]])
@@ -364,7 +364,9 @@ wrong = {"marginals": marginals, "at the mean": levels[0] + sum(at_mean)}
 verify("eq-kl-levels", whole, sum(levels), rejects=wrong)
 
 # %% [markdown]
-# The bound also equals the evidence minus the KL divergence from the posterior {eq}`eq-elbo-gap`. The check compares this with draws from `elbo_terms`, which estimates {eq}`eq-chain-elbo` for any chain, and rejects a bound that forgets the levels below the top.
+# The bound also equals the evidence minus the KL divergence from the posterior {eq}`eq-elbo-gap`. The companion's `elbo_terms` estimates {eq}`eq-chain-elbo` for any chain.
+#
+# **Check.** This difference is compared with draws from `elbo_terms`, and a bound that forgets the levels below the top is rejected.
 
 # %%
 _ = torch.manual_seed(0)
@@ -451,7 +453,7 @@ Slider(
 )
 
 # %% [markdown]
-# The cell integrates the product numerically: its mean and variance, its normalizer, the KL divergence. The checks reject variances added in place of precisions, the two shares exchanged, the precision in place of the variance, and a lost $\log Z$.
+# **Check.** The product is integrated numerically: its mean and variance, its normalizer, the KL divergence. Variances added in place of precisions are rejected, the two shares exchanged, the precision in place of the variance, and a lost $\log Z$.
 
 # %%
 mu, sd, m, lam = 0.3, 0.7, -1.1, 2.5
@@ -510,7 +512,7 @@ show(normal_product, docstring=False)
 # By Bayes' rule $p_\theta(z_t \mid z_{>t}, x) = p_\theta(z_t \mid z_{>t})\, p_\theta(x \mid z_t, z_{>t}) / p_\theta(x \mid z_{>t})$. Comparing with {eq}`def-ladder-posterior` gives {eq}`eq-message-factor` with $h_t = p_\theta(x \mid z_{>t}) / Z_t$, and the other way round. In a Markov chain $x$ depends on the levels from $t$ upwards through $z_t$ alone, so $d_t(z_t; x) = p_\theta(x \mid z_t)$. $\square$
 # :::
 #
-# A finite example checks both directions, with three values for $z_1$, four for $z_2$, and tables of random probabilities for one fixed $x$. If the table $p(x \mid z_1, z_2)$ is a column times a row, the exact posterior must be the prior times the column, normalized. If conversely the posterior is a prior times an arbitrary message, the table must have rank one, so all its $2 \times 2$ determinants vanish. The check rejects a table with one entry changed by a tenth.
+# **Check.** Both directions are confirmed by a finite example, with three values for $z_1$, four for $z_2$, and tables of random probabilities for one fixed $x$. If the table $p(x \mid z_1, z_2)$ is a column times a row, the exact posterior must be the prior times the column, normalized; if conversely the posterior is a prior times an arbitrary message, the table must have rank one, so all its $2 \times 2$ determinants vanish. A table with one entry changed by a tenth is rejected.
 
 # %%
 _ = torch.manual_seed(0)
@@ -574,7 +576,7 @@ verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wr
 # with the variance $\tau^2$ of $q(z_2 \mid x)$. It is least at $1 / \tau^2 = 1 / V + P \delta^2$; insert that. $\square$
 # :::
 #
-# The checks do not use these formulas. The bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
+# **Check.** None of these formulas is used on the other side: the bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
 
 # %%
 a, s1, s0 = 0.9, 0.3, 0.09  # s1 and s0 are variances
@@ -629,14 +631,14 @@ x = torch.tensor([[-1.3], [0.4], [2.0]])
 best = ladder_bound(x, 0.0, best_ladder(x, 0.0))
 
 # %% [markdown]
-# First the Markov chain, $c = 0$. The check rejects a $q$ with $z_1$ and $z_2$ independent given $x$. Its loss is {eq}`eq-rotation-price`, computed from the posterior's precision matrix: half the sum of the logs of its diagonal, minus half its log-determinant.
+# **Check.** For the Markov chain, $c = 0$, the maximal bound is compared with the evidence. A $q$ with $z_1$ and $z_2$ independent given $x$ is rejected; its loss is {eq}`eq-rotation-price`, computed from the posterior's precision matrix: half the sum of the logs of its diagonal, minus half its log-determinant.
 
 # %% tags=["nbval-check-output"]
 wrong = {"independent": evidence_of(x, 0.0) - independent_price(0.0)}
 verify("eq-ladder-exact", best, evidence_of(x, 0.0), exact, rejects=wrong)
 
 # %% [markdown]
-# Then the gap {eq}`eq-ladder-gap`, at log-precisions that are *not* the best ones: only the two means are free. The check rejects the formula without the cost of the wrong slope.
+# **Check.** The gap {eq}`eq-ladder-gap` is compared with the evidence less the best bound, at log-precisions that are *not* the best ones: only the two means are free. The formula without the cost of the wrong slope is rejected.
 
 # %%
 gaps, formulas, without = [], [], []
@@ -657,7 +659,7 @@ rule = exact.within(1e-8)
 verify("eq-ladder-gap", torch.stack(gaps), torch.stack(formulas), rule, rejects=wrong)
 
 # %% [markdown]
-# Now the best ladder with a skip. The formula {eq}`eq-ladder-price` is minimized on a fine grid of $r$.
+# **Check.** For the best ladder with a skip, the formula {eq}`eq-ladder-price` is minimized on a fine grid of $r$ and compared with the optimizer's bound, for four values of $c$. The loss of a $q$ with independent latents is rejected.
 
 
 # %%
@@ -1083,7 +1085,9 @@ print("bottom-up with warm-up: active on average:", bool(top["bottom-up + warm-u
 # \mathbb{E} \operatorname{Var}(x_j \mid z_{t+1}) = \mathbb{E} \operatorname{Var}(x_j \mid z_t) + \mathbb{E} \operatorname{Var}\big( \mathbb{E}[x_j \mid z_t] \,\big|\, z_{t+1} \big) .
 # $$ (eq-open-variance)
 #
-# This is the law of total variance {eq}`eq-total-variance`, conditional on $z_{t+1}$, and it uses that the chain is Markov: given $z_t$, the image does not depend on $z_{t+1}$. In the linear chain every term is a number, and the check rejects a sum without its second term.
+# This is the law of total variance {eq}`eq-total-variance`, conditional on $z_{t+1}$, and it uses that the chain is Markov: given $z_t$, the image does not depend on $z_{t+1}$.
+#
+# **Check.** In the linear chain every term is a number. The sum without its second term is rejected.
 
 # %% tags=["nbval-check-output"]
 with_above = torch.stack([regress(C, 0, [t + 1])[1] for t in (1, 2)])
@@ -1272,7 +1276,9 @@ print("and the least at level 1:", slopes[-1] == min(slopes))
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \frac12 \Big( \frac{\Delta^2}{s^2} + f^2 - 1 - \log f^2 \Big) .
 # $$ (eq-residual-kl)
 #
-# The product {eq}`eq-normal-product` is a special case, $\Delta = w (m - \mu)$ and $f^2 = 1 - w$. It can only narrow the prediction; the relative form can also widen it. In both, a level without a correction costs nothing. The check rejects $f$ in place of its square, and a shift that is not in units of $s$.
+# The product {eq}`eq-normal-product` is a special case, $\Delta = w (m - \mu)$ and $f^2 = 1 - w$. It can only narrow the prediction; the relative form can also widen it. In both, a level without a correction costs nothing.
+#
+# **Check.** The formula is compared with the KL divergence of the two Gaussians. The factor $f$ in place of its square is rejected, and a shift that is not in units of $s$.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)

@@ -185,7 +185,9 @@ axes.grid(visible=False)
 fig
 
 # %% [markdown]
-# Each path in {numref}`fig-forward-process` is random, but the distribution at every time has a closed form. Two checks confirm it. The first multiplies the steps one by one, from $s = 100$ to $t = 700$ and from the data to four times. It rejects the coefficients from $s = 0$, and a mean with $\bar\alpha_t$ in place of its square root.
+# Each path in {numref}`fig-forward-process` is random, but the distribution at every time has a closed form.
+#
+# **Check.** The steps are multiplied one by one, from $s = 100$ to $t = 700$ and from the data to four times. The coefficients from $s = 0$ are rejected, and so is a mean with $\bar\alpha_t$ in place of its square root.
 
 
 # %%
@@ -209,7 +211,7 @@ no_root = torch.stack([strokes[:, 0] ** 2, strokes[:, 1]], 1)
 verify("eq-forward-marginal", steps, strokes, rejects={"no root": no_root})
 
 # %% [markdown]
-# The second simulates a hundred thousand paths of four steps from one $x$. It rejects noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$.
+# **Check.** A simulation of a hundred thousand paths of four steps from one $x$ must agree as well. Noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$, are rejected.
 
 # %%
 _ = torch.manual_seed(0)
@@ -243,7 +245,9 @@ verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
 # \bar\alpha_T = \prod_{t=1}^{T} \Big( 1 - \frac{1}{(t + 1)^2} \Big) = \frac{T + 2}{2\, (T + 1)} \;\longrightarrow\; \frac12 .
 # $$ (eq-never-noise)
 #
-# Each factor is $t (t + 2) / (t + 1)^2$, and neighbors cancel. The check multiplies up to a hundred thousand factors, and rejects a share that vanishes like $1 / \sqrt{T}$.
+# Each factor is $t (t + 2) / (t + 1)^2$, and neighbors cancel.
+#
+# **Check.** Up to a hundred thousand factors are multiplied. A share that vanishes like $1 / \sqrt{T}$ is rejected.
 
 # %% tags=["nbval-check-output"]
 T = torch.tensor([1, 10, 1000, 100_000])
@@ -259,7 +263,9 @@ verify("eq-never-noise", lasting, (T + 2) / (2 * (T + 1.0)), rejects=wrong)
 # D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) = \frac12 \Big( \bar\alpha_T \lVert x \rVert^2 - D \bar\alpha_T - D \log (1 - \bar\alpha_T) \Big) .
 # $$ (eq-prior-matching)
 #
-# For small $\bar\alpha_T$ the last two terms nearly cancel, so the divergence is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Nothing in it is learned. The check uses four steps, where this approximation is poor, and rejects it.
+# For small $\bar\alpha_T$ the last two terms nearly cancel, so the divergence is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Nothing in it is learned.
+#
+# **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected.
 
 # %% tags=["nbval-check-output"]
 x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -372,7 +378,7 @@ fig
 # \end{aligned}
 # $$ (eq-three-terms)
 #
-# The chain for the checks has four steps and one-dimensional data. Its denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. A reverse step is Gaussian with the variance $\beta_t$ and a mean that `reverse_step` computes from $\hat{x}$ and $x_t$; {ref}`a later section <sec-true-reverse>` explains it.
+# Our example is a chain of four steps for one-dimensional data. Its denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. A reverse step is Gaussian with the variance $\beta_t$ and a mean that `reverse_step` computes from $\hat{x}$ and $x_t$; {ref}`a later section <sec-true-reverse>` explains it.
 
 # %%
 T, x_value = 4, 1.3
@@ -397,7 +403,7 @@ def log_q(t):
 
 
 # %% [markdown]
-# The other side of the checks treats a path as a whole, without its steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
+# **Check.** One side treats a path as a whole, without its steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
 
 
 # %%
@@ -422,7 +428,7 @@ p_joint = joint(  # from x_T down to x_0
 )
 
 # %% [markdown]
-# The first check is the bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, the five components conditioned on $x_0$. It rejects the KL divergence in the other direction.
+# **Check.** The bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, the five components conditioned on $x_0$. The KL divergence in the other direction is rejected.
 
 # %%
 P = p_joint.precision_matrix.flip(0, 1)[1:, 1:]
@@ -444,7 +450,7 @@ verify("eq-path-weight", elbo, right, rejects=wrong)
 verify("eq-path-weight", elbo, log_evidence, at_most(0.0))
 
 # %% [markdown]
-# Next come the products. The check rejects the misprint E13, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
+# **Check.** The products must give the weight of the path. The misprint E13 is rejected, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
 
 # %% tags=["nbval-check-output"]
 points = path[:, :, 0].T
@@ -457,7 +463,7 @@ learned = products - below + top.log_prob(path[T])[:, 0] - log_prior
 verify("eq-line-product", log_w, products - below, rejects={"E13": learned})
 
 # %% [markdown]
-# Then come the next three lines, at the same six paths. The check rejects two plausible slips: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
+# **Check.** The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
 
 # %%
 marginal = [None] + [model.marginal(t, x).log_prob(path[t]) for t in range(1, T + 1)]
@@ -477,7 +483,7 @@ lost = {"q of the top lost": telescoped + marginal[T]}
 verify("eq-line-telescoped", log_w, telescoped, rejects=lost)
 
 # %% [markdown]
-# The line with expectations is checked term by term. In a quadratic function, standard Gaussian noise may be replaced by the two values $1$ and $-1$ without changing the expectation, so four pairs $(\varepsilon_t, \varepsilon_{t-1})$ give each expectation exactly.
+# **Check.** The line with expectations is compared term by term. In a quadratic function, standard Gaussian noise may be replaced by the two values $1$ and $-1$ without changing the expectation, so four pairs $(\varepsilon_t, \varepsilon_{t-1})$ give each expectation exactly. A sum without the top, and one without the term of $t = 1$, are rejected.
 
 # %%
 x, a, b = torch.tensor([[x_value, 1, 1], [x_value, 1, -1]]).repeat(2, 1).T[..., None]
@@ -500,7 +506,9 @@ wrong = {"without the top": sum(means), "without t = 1": sum(means[1:]) + top_me
 verify("eq-line-means", elbo, sum(means) + top_mean, rejects=wrong)
 
 # %% [markdown]
-# The last line has the three terms. The KL divergences have closed forms, so the remaining expectation is over one $x_t$, and two points suffice. `elbo_step` computes the term of step $t$ at the $x_t$ that a given noise makes.
+# The last line has the three terms. The KL divergences have closed forms, so the remaining expectation is over one $x_t$. `elbo_step` computes the term of step $t$ at the $x_t$ that a given noise makes.
+#
+# **Check.** The expectation over one $x_t$ needs two points only. A bound without the prior's term and one without the term of $t = 1$ are rejected.
 
 
 # %%
@@ -606,7 +614,7 @@ plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
 # %% [markdown]
 # {numref}`fig-posterior-product` shows this step as a product of two Gaussians, like the posterior of a ladder {eq}`def-ladder-posterior`: a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests. One set of notes calls it intractable, "by joint normality" (entry E15), and then uses its mean and variance. Joint normality makes it tractable; the hard one is the reverse step *without* the image.
 #
-# The check conditions the joint Gaussian of the pair by linear regression, without the formula. It rejects exchanged weights, and the variance $\beta_t$ of the forward step. The sum of the precisions is checked against the same regression, which rejects the precision $1 / \beta_t$ for the likelihood of $x_t$, without the factor $\alpha_t$.
+# **Check.** The joint Gaussian of the pair is conditioned by linear regression, without the formula. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step. The sum of the precisions is compared with the same regression, which rejects the precision $1 / \beta_t$ for the likelihood of $x_t$, without the factor $\alpha_t$.
 
 # %%
 long = linear_schedule(1000)
@@ -634,7 +642,9 @@ wrong = {"not shrunk": of_x + 1 / beta}
 verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 
 # %% [markdown]
-# The slides multiply out the exponents instead. On the way they write $=$ where constants were dropped, and $\propto$ where the density is complete again (entry E12). The check evaluates Bayes' rule at $t = 500$, and rejects that the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it.
+# The slides multiply out the exponents instead. On the way they write $=$ where constants were dropped, and $\propto$ where the density is complete again (entry E12).
+#
+# **Check.** Bayes' rule is evaluated at $t = 500$. That the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it is rejected.
 
 # %% tags=["nbval-check-output"]
 t, x_0, now = 500, torch.tensor(0.8), torch.tensor(-0.4)
@@ -740,7 +750,7 @@ Slider(
 # %% [markdown]
 # With five steps the true step is bimodal, because $x_t$ may have come from either mode, and no Gaussian can match it. With fifty steps a single step is so short that the two parts hardly differ, and their sum looks Gaussian.
 #
-# The check compares both sides of {eq}`eq-true-step`, Bayes' rule and the integral over $x$, at eight points for $t = 3$ of the chain of four steps. It rejects the Gaussian match, to which the misprint amounts.
+# **Check.** Both sides of {eq}`eq-true-step`, Bayes' rule and the integral over $x$, are compared at eight points for $t = 3$ of the chain of four steps. The Gaussian match, to which the misprint E14 amounts, is rejected.
 
 # %%
 t, x_t = 3, torch.tensor(0.3)
@@ -761,7 +771,7 @@ gaussian = {"E14": matched.log_prob(line).exp()}
 verify("eq-true-step", left, right, quadrature, rejects=gaussian)
 
 # %% [markdown]
-# The next check takes mean and variance of the step from its density, and $\mathbb{E}[x \mid x_t]$ from the companion's exact denoiser. It rejects the variance without its second part.
+# **Check.** Mean and variance of the step are taken from its density, and $\mathbb{E}[x \mid x_t]$ from the companion's exact denoiser. The variance without its second part is rejected.
 
 
 # %%
@@ -836,7 +846,7 @@ for T in (4, 10, 30, 100, 300, 1000):
 #
 # The third cumulant of a Gaussian is zero, so the true step is *not* Gaussian unless $\log q$ is quadratic. It *becomes* Gaussian for small $\beta_t$ if $q(x_{t-1})$ is smooth and positive. Then the derivatives of $\log q(x_t)$ stay bounded, so by the same proof the cumulant of order $n \ge 3$ is of order $\beta_t^n$, while the $n$-th power of the standard deviation is of order $\beta_t^{n/2}$.
 #
-# The check compares moments, computed as sums over a line, with derivatives of $\log q(x_t)$ by automatic differentiation, for a large step and for a small one. It rejects the score without its factor, a third cumulant of zero, and the square of the factor in place of its third power.
+# **Check.** Moments, computed as sums over a line, are compared with derivatives of $\log q(x_t)$ by automatic differentiation, for a large step and for a small one. The score without its factor is rejected, a third cumulant of zero, and the square of the factor in place of its third power.
 
 
 # %%
@@ -916,7 +926,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ is known, so $\sqrt{\bar\alpha_t}\, e_x = - \sqrt{1 - \bar\alpha_t}\, e_\varepsilon$. Insert that in $v$: $e_v = \sqrt{\bar\alpha_t}\, e_\varepsilon - \sqrt{1 - \bar\alpha_t}\, e_x = - e_x / \sqrt{1 - \bar\alpha_t}$. The score is $\varepsilon$ with a factor. $\square$
 # :::
 #
-# The check adds a random error to $x$ and translates it by the companion's functions. It rejects equal errors, and a $c_t$ that is not squared.
+# **Check.** A random error is added to $x$ and translated by the companion's functions. Equal errors are rejected, and a $c_t$ that is not squared.
 
 # %%
 _ = torch.manual_seed(0)
@@ -943,7 +953,7 @@ c = long.alpha_bar[t - 1] ** 0.5 * long.beta[t] / noise_var
 verify("eq-five-errors", e_mu, c**2 * e_x, rejects={"no square": c * e_x})
 
 # %% [markdown]
-# The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with this erroneous estimate as the denoiser and $\sigma_t^2 = \beta_t$. The check rejects the first part alone.
+# **Check.** The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with this erroneous estimate as the denoiser and $\sigma_t^2 = \beta_t$. The first part alone is rejected.
 
 # %% tags=["nbval-check-output"]
 distorted = Ddpm(lambda x_t, t: x_hat, long, (3,), long.beta)
@@ -963,7 +973,7 @@ verify("eq-step-cost", cost, right, rejects={"only the means": first})
 # \end{aligned}
 # $$ (eq-five-weights)
 #
-# The check multiplies each of the companion's weights by its squared error. All five products must equal the extra cost of the erroneous estimate over the right one. The check rejects the weight of the noise without $\alpha_t$.
+# **Check.** Each of the companion's weights is multiplied by its squared error: all five products must equal the extra cost of the erroneous estimate over the right one. The weight of the noise without $\alpha_t$ is rejected.
 
 # %% tags=["nbval-check-output"]
 perfect_hat = Ddpm(lambda x_t, t: x, long, (3,), long.beta)
@@ -1026,7 +1036,7 @@ for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
 # $c_t^2 / \tilde\beta_t = \bar\alpha_{t-1} \beta_t / \big( (1 - \bar\alpha_t) (1 - \bar\alpha_{t-1}) \big)$. And $\mathrm{SNR}_{t-1} - \mathrm{SNR}_t$, brought to that denominator, has the numerator $\bar\alpha_{t-1} (1 - \bar\alpha_t) - \bar\alpha_t (1 - \bar\alpha_{t-1}) = \bar\alpha_{t-1} - \bar\alpha_t = \bar\alpha_{t-1} \beta_t$. $\square$
 # :::
 #
-# The check rejects the weights that belong to the variances $\beta_t$.
+# **Check.** The companion's weights for the variances $\tilde\beta_t$ are compared with the differences. The weights that belong to the variances $\beta_t$ are rejected.
 
 # %% tags=["nbval-check-output"]
 differences = (long.snr[1:-1] - long.snr[2:]) / 2
@@ -1040,7 +1050,7 @@ verify("eq-snr-difference", w.x_0[2:], differences, rejects=other)
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\; \mathbb{E} \lVert x - \hat{x}_\theta(x_t, t) \rVert^2 .
 # $$ (eq-snr-sum)
 #
-# The check computes the left side as a sum of KL divergences, for the four steps with the wrong denoiser, and the right side from its mean squared error. It rejects an error taken at the less noisy end of each step.
+# **Check.** The left side is computed as a sum of KL divergences, for the four steps with the wrong denoiser, and the right side from its mean squared error. An error taken at the less noisy end of each step is rejected.
 
 # %%
 sharp = torch.cat([schedule.beta[:2], schedule.posterior_var[2:]])
@@ -1064,7 +1074,9 @@ verify("eq-snr-sum", kl_sum, 0.5 * (drops * errors[1:]).sum(), rejects=wrong)
 # \mathrm{I}(\gamma_1) - \mathrm{I}(\gamma_0) = \frac12 \int_{\gamma_0}^{\gamma_1} \mathbb{E} \big\lVert x - \mathbb{E}[x \mid \sqrt{\gamma}\, x + \varepsilon] \big\rVert^2\, \mathrm{d}\gamma .
 # $$ (eq-immse)
 #
-# So with the best denoiser, the denoising terms add up in the limit to the information about the image that the noise destroys between the two ends. The check uses the data with two modes: entropies of $x_t$ by quadrature on the left, the error of the exact denoiser, integrated over $\log \gamma$ from $\gamma = 0.01$ to 100, on the right. It rejects the integral without its factor one half.
+# So with the best denoiser, the denoising terms add up in the limit to the information about the image that the noise destroys between the two ends.
+#
+# **Check.** For the data with two modes, entropies of $x_t$ by quadrature give the left side; the error of the exact denoiser, integrated over $\log \gamma$ from $\gamma = 0.01$ to 100, gives the right side. The integral without its factor one half is rejected.
 
 # %%
 nodes, node_weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(60))
@@ -1097,7 +1109,9 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\, \frac{\lambda}{1 + \lambda\, \mathrm{SNR}_t} \;\longrightarrow\; \frac12 \log \frac{1 + \lambda\, \mathrm{SNR}_1}{1 + \lambda\, \mathrm{SNR}_T} .
 # $$ (eq-snr-limit)
 #
-# The error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, the cells cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$. The check rejects the sum for $T = 1000$ as the limit.
+# The error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, the cells cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$.
+#
+# **Check.** The sum for a million steps is compared with the limit. The sum for $T = 1000$ in its place is rejected.
 
 
 # %%
@@ -1150,7 +1164,9 @@ for T in (10, 100, 1000, 10_000):
 # The gap is the KL divergence from $q$ to $p$ of the joint distribution of data and latents. Split it from the top down {eq}`eq-kl-chain`: first that of $q(x_T) = \mathcal{N}(\sqrt{\bar\alpha_T}\, \mu, V_T)$ from $\mathcal{N}(0, 1)$, then that of each true reverse step from the model's. These have the same mean and the variances $r_t \sigma_t^2$ and $\sigma_t^2$. For {eq}`eq-optimal-variance`, the step is linear regression of $x_{t-1}$ on $x_t = \sqrt{\alpha_t}\, x_{t-1} + \text{noise}$: the variance is $V_{t-1} - \alpha_t V_{t-1}^2 / V_t = V_{t-1} (V_t - \alpha_t V_{t-1}) / V_t$, and $V_t - \alpha_t V_{t-1} = \beta_t$. $\square$
 # :::
 #
-# The variance is checked against the companion's `optimal_reverse_var`, which computes it from the mean squared error of the *noise* and so works for images too {cite:p}`bao2022`; and against samples, by least squares of $x_{t-1}$ on $x_t$. Both checks reject the two extreme choices, and the second also the inverted quotient.
+# The companion's `optimal_reverse_var` computes this variance from the mean squared error of the *noise*, and so works for images too {cite:p}`bao2022`.
+#
+# **Check.** The variance is compared with the companion's `optimal_reverse_var`, and then with samples, by least squares of $x_{t-1}$ on $x_t$. Both comparisons reject the two extreme choices, and the second also the inverted quotient.
 
 # %%
 lam, mean = 0.25, 0.7
@@ -1187,7 +1203,7 @@ wrong["upside down"] = beta * v[4] / v[3]
 verify("eq-optimal-variance", residuals, beta * v[3] / v[4], variance, rejects=wrong)
 
 # %% [markdown]
-# The gap is checked for three choices of the variances (with the optimal $\sigma_1^2$ in all of them) and three data distributions, on seven steps, so few that every term matters. The left side is the bound by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. The check rejects a gap with the prior's term only, and a prior's term without $\mu$.
+# **Check.** The gap is compared for three choices of the variances (with the optimal $\sigma_1^2$ in all of them) and three data distributions, on seven steps, so few that every term matters. The left side is the bound by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. A gap with the prior's term only is rejected, and a prior's term without $\mu$.
 
 
 # %%
@@ -1276,7 +1292,7 @@ plots.curves(
 #
 # The loss occurs in the first few steps, next to the data. There the betas of a fine schedule are nearly equal, so $1 - \bar\alpha_t$ is nearly $t \beta_1$ and $\tilde\beta_t$ nearly $\beta_t (t - 1) / t$, while the true variance is nearly $\beta_t$. Hence $r_t = t / (t - 1)$, however small the betas are, and with $n = t - 1$ the terms of {eq}`eq-gaussian-gap` are those of the sum. A finer grid does not help: it too has a second step and a third. Betas that grow from zero lose more, and with $\mathrm{SNR}_1$ held fixed nothing is lost in the limit {eq}`eq-snr-limit`.
 #
-# The checks compare the limit with a million steps of the linear schedule, and with the series. They reject three numbers of similar size: $(1 - \gamma_{\mathrm{E}}) / 2$, the first term of the series, and the gap at a thousand steps.
+# **Check.** The limit is compared with a million steps of the linear schedule, and with the series. Three numbers of similar size are rejected: $(1 - \gamma_{\mathrm{E}}) / 2$, the first term of the series, and the gap at a thousand steps.
 
 # %%
 finest, lam = rescaled(1_000_000), 0.25
@@ -1482,7 +1498,7 @@ plots.curves(
 show(single_step_elbo, docstring=False)
 
 # %% [markdown]
-# The check uses the chain of four steps with the wrong denoiser, whose bound is known exactly. It rejects a forgotten $T$ and a forgotten prior.
+# **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -1493,7 +1509,7 @@ wrong = {"without T": terms.mean() - prior_matching, "without prior": terms.sum(
 verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# On the ring there is no closed form, so the check compares the two estimates on the same data.
+# On the ring there is no closed form, so the cell compares the two estimates on the same data.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(1)

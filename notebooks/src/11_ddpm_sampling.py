@@ -122,7 +122,7 @@ print("in twenty steps of the other kind, they are not:", bool(different))
 # $\square$
 # :::
 #
-# The next cell computes both sides of {eq}`eq-line-four`, and of the chain of equations in the proof, at all thousand times of the linear schedule. The checks reject the fraction without its root, the line without the division by $\sqrt{\alpha_t}$, and the second fraction of the proof with $\bar\alpha_t$ in place of $\bar\alpha_{t-1}$.
+# **Check.** Both sides of {eq}`eq-line-four`, and of the chain of equations in the proof, are computed at all thousand times of the linear schedule. The fraction without its root is rejected, the line without the division by $\sqrt{\alpha_t}$, and the second fraction of the proof with $\bar\alpha_t$ in place of $\bar\alpha_{t-1}$.
 
 # %%
 schedule = linear_schedule(1000)  # in double precision
@@ -210,7 +210,7 @@ for t in (2, 3, 10, 100, 1000):
 #
 # So a thousand perfect steps end where a single call leads: at the best estimate from pure noise, which is nearly the mean of the data. For $\lambda = 1$ the variance of the samples is $\bar\alpha_T$ instead of 1. No error has accumulated. Each step returns a conditional mean, and a mean of conditional means is again a conditional mean.
 #
-# The cell runs `ddpm_sample` without noise, for three variances of the data, and compares with {eq}`eq-noiseless`. The check rejects samples with the variance of the data, and $\bar\alpha_T$ in place of its root.
+# **Check.** `ddpm_sample` without noise is compared with {eq}`eq-noiseless`, for three variances of the data. Samples with the variance of the data are rejected, and $\bar\alpha_T$ in place of its root.
 
 
 # %%
@@ -299,7 +299,7 @@ print("and less than half as wide along the radius:", bool(narrower))
 #
 # The usual choice is $s_t^2 = \eta^2\, \tilde\beta_t$ with a parameter $\eta \ge 0$. With $\eta = 1$ the step is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. The proof does not use that the times are neighbors. So steps may be skipped: take any sub-sequence of the times, with $\bar\alpha$ of the chosen times. In the companion, `schedule.strided(times)` makes such a schedule and `schedule.evenly(20)` one of twenty evenly spaced times. It remembers which time the network has to be given.
 #
-# The cell starts 50,000 chains from one $x$, takes four large steps, and compares mean and variance at the lowest time with {eq}`eq-ddim-marginals`, for three values of $\eta$. For $\eta > 0$ the check rejects fresh noise that is added while all of the old noise is kept; for $\eta = 0$ it rejects the mean of the DDPM without its noise.
+# **Check.** 50,000 chains start from one $x$ and take four large steps; mean and variance at the lowest time are compared with {eq}`eq-ddim-marginals`, for three values of $\eta$. For $\eta > 0$, fresh noise that is added while all of the old noise is kept is rejected; for $\eta = 0$, the mean of the DDPM without its noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -339,7 +339,9 @@ for eta, left in moments.items():
 # x_{t-1} = \sqrt{\bar\alpha_{t-1}}\; \hat{x} + \sqrt{1 - \bar\alpha_{t-1}}\; \hat\varepsilon .
 # $$ (eq-ddim-step)
 #
-# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise has the same form, but less of $\hat\varepsilon$. Apart from the number of steps, this is the only difference between the second row of {numref}`fig-four-ways` and the fourth. The cell compares a step of `ddim_sample` with {eq}`eq-ddim-step`; the check rejects the mean of the DDPM.
+# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise has the same form, but less of $\hat\varepsilon$. Apart from the number of steps, this is the only difference between the second row of {numref}`fig-four-ways` and the fourth.
+#
+# **Check.** A step of `ddim_sample` is compared with {eq}`eq-ddim-step`. The mean of the DDPM is rejected.
 
 # %%
 _ = torch.manual_seed(0)
@@ -391,7 +393,7 @@ def final_variance(sub, kind, lam, noise=None, on_top=False):
 
 
 # %% [markdown]
-# The check compares the recursion with the samplers: 40,000 samples of each, in twenty steps, for $\lambda = 0.25$. It rejects the variance of the data, which twenty steps do not reach. For the samplers with fresh noise it rejects noise that is added on top of all that is carried, and for DDIM the steps of the DDPM without their noise.
+# **Check.** The recursion is compared with the samplers: 40,000 samples of each, in twenty steps, for $\lambda = 0.25$. The variance of the data, which twenty steps do not reach, is rejected. For the samplers with fresh noise, so is noise that is added on top of all that is carried, and for DDIM the steps of the DDPM without their noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -473,7 +475,9 @@ for T in (1000, 2000, 4000):
 # \bar{x} = \hat{x}(x_t) + \frac{h_t}{2\, h_{t+1}} \big( \hat{x}(x_t) - \hat{x}(x_{t+1}) \big) , \qquad x_{t-1} = \sqrt{\bar\alpha_{t-1}}\; \bar{x} + \sqrt{1 - \bar\alpha_{t-1}}\; \frac{x_t - \sqrt{\bar\alpha_t}\, \bar{x}}{\sqrt{1 - \bar\alpha_t}} .
 # $$ (eq-second-order)
 #
-# This is DPM-Solver++ of second order {cite:p}`lu2022`. It needs no more calls of the network than DDIM, and its error falls with the square of the step length. The check compares the steps of `dpm_solver_sample` on the ring with {eq}`eq-second-order`. It rejects the step of DDIM, and an extrapolation to the end of the step.
+# This is DPM-Solver++ of second order {cite:p}`lu2022`. It needs no more calls of the network than DDIM, and its error falls with the square of the step length.
+#
+# **Check.** The steps of `dpm_solver_sample` on the ring are compared with {eq}`eq-second-order`. The step of DDIM is rejected, and an extrapolation to the end of the step.
 
 # %%
 _ = torch.manual_seed(0)
@@ -783,7 +787,9 @@ print("in the corners below that:", bool(corner.std() < x_T.std()))
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since each point keeps its rank. The extra factor $\varrho_t < 1$ is the gain of the samplers with fresh noise. It does not come from the noise itself, for the formula has no $\sigma_t$. It comes from the steps: a sampler that is going to add noise must contract more before it does, and this contraction also reduces a push. The cell pushes chains without noise and with the variance $\beta_t$; the check rejects the factor of DDIM.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since each point keeps its rank. The extra factor $\varrho_t < 1$ is the gain of the samplers with fresh noise. It does not come from the noise itself, for the formula has no $\sigma_t$. It comes from the steps: a sampler that is going to add noise must contract more before it does, and this contraction also reduces a push.
+#
+# **Check.** Chains are pushed without noise and with the variance $\beta_t$. The factor of DDIM is rejected.
 
 # %%
 lam, t_push = torch.tensor([0.0025, 0.25, 4.0]).double(), 400

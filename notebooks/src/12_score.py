@@ -113,7 +113,9 @@ fig
 # $q(x_t) = \int q(x)\, \mathcal{N}(x_t; \sqrt{\bar\alpha_t}\, x, (1 - \bar\alpha_t) I)\, \mathrm{d}x$. The gradient of the Gaussian density is itself times $- (x_t - \sqrt{\bar\alpha_t}\, x) / (1 - \bar\alpha_t) = - \varepsilon / \sqrt{1 - \bar\alpha_t}$. So $\nabla q(x_t)$ is $q(x_t)$ times the mean of that, given $x_t$. Divide by $q(x_t)$. $\square$
 # :::
 #
-# The slides have the first formula without its factor (entry E11 of the errata), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred. The cells compute $\varepsilon^*$ of a mixture by Bayes' rule, and the score by automatic differentiation of its log-density, at points of five times. The checks reject the form of the slides and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
+# The slides have the first formula without its factor (entry E11 of the errata), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred.
+#
+# **Check.** $\varepsilon^*$ of a mixture is computed by Bayes' rule, and the score by automatic differentiation of its log-density, at points of five times. The form of the slides (E11) is rejected and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
 
 # %%
 _ = torch.manual_seed(0)
@@ -152,7 +154,9 @@ verify("eq-tweedie", hats, (places + var * scores) / root, rule, rejects=wrong)
 # x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \big( x_t + \beta_t\, \nabla \log q(x_t) \big) + \sigma_t\, \xi :
 # $$ (eq-line-four-score)
 #
-# go in the direction in which noisy data become more likely, and add noise. The cell compares the mean of this step with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. The check rejects a step of half the length, and the score of E11.
+# go in the direction in which noisy data become more likely, and add noise.
+#
+# **Check.** The mean of this step is compared with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. A step of half the length is rejected, and the score of E11.
 
 # %%
 steps = zip(times, places, hats, strict=True)
@@ -255,7 +259,7 @@ for t in (3, 12, 30):
 #
 # This is {eq}`eq-excess-error` for scores. The constant is the mean squared error of the best model: the part of the noise that $\tilde{x}$ does not determine. So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although this score never occurs in the loss.
 #
-# The cell takes two models that are wrong in two ways and compares the difference of their losses on both sides; the constant drops out. The check rejects a difference of zero and one of half the size.
+# **Check.** For two models that are wrong in two ways, the difference of their losses is compared on both sides; the constant drops out. A difference of zero is rejected, and one of half the size.
 
 # %%
 _ = torch.manual_seed(0)
@@ -321,7 +325,7 @@ print(f"{step.number} steps, loss of the last batch {step.loss:.3f}")
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# In the cell 200,000 points start with this variance, and three steps must leave it as it is. The check rejects the variance $s^2$, and a bias of half the size.
+# **Check.** 200,000 points start with this variance, and three steps must leave it as it is. The variance $s^2$ is rejected, and a bias of half the size.
 
 # %%
 _ = torch.manual_seed(0)
@@ -536,7 +540,7 @@ Slider(
 # The equation is linear, so $x_r$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \lvert \mathrm{d} r \rvert$ and its variance $\mathrm{d} W = (1 - W)\, \lvert \mathrm{d} r \rvert$, from $m = x_0$ and $W = 0$. $\square$
 # :::
 #
-# The cell follows mean and variance through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and with 4000 steps. Twice the second result less the first has nearly no error of the step size left. The check rejects a drift of the whole $x$ and one of half the noise.
+# **Check.** Mean and variance are followed through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and with 4000 steps; twice the second result less the first has nearly no error of the step size left. A drift of the whole $x$ is rejected, and one of half the noise.
 
 
 # %%
@@ -574,7 +578,7 @@ verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), reje
 #
 # Why can $\eta$ be anything? Compared with $\eta = 0$ there are an additional drift $\frac{\eta^2}{2} \nabla \log q$ and noise of variance $\eta^2 \mathrm{d} r$. Together these are Langevin dynamics {eq}`def-langevin`, which leaves $q_r$ as it is. So any amount of it may be mixed in.
 #
-# For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. The cell starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data. The check compares the limit with the variance of the data, for three $\eta$. It rejects the noise without its share of the score, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
+# **Check.** For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. It starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data; the limit is compared with the variance of the data, for three $\eta$. The noise without its share of the score is rejected, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
 
 # %%
 lam = torch.tensor([0.25, 4.0]).double()
@@ -689,7 +693,9 @@ print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0
 # \frac{x_{t-1}}{\sqrt{\bar\alpha_{t-1}}} = \frac{x_t}{\sqrt{\bar\alpha_t}} + \big( \mathrm{SNR}_{t-1}^{-1/2} - \mathrm{SNR}_t^{-1/2} \big)\; \hat\varepsilon ,
 # $$ (eq-ddim-euler)
 #
-# which is a step of Euler's method for $\mathrm{d}(x / \sqrt{\bar\alpha}) = \varepsilon^*\, \mathrm{d} \sigma_r$. By {eq}`eq-noise-is-score` and the chain rule this equation is {eq}`def-probability-flow`. The cell checks a step of `ddim_sample` in the left panel of {numref}`fig-two-rides`. The check rejects a step in the logarithm of the noise, and one with the noise that is predicted at the end of the step.
+# which is a step of Euler's method for $\mathrm{d}(x / \sqrt{\bar\alpha}) = \varepsilon^*\, \mathrm{d} \sigma_r$. By {eq}`eq-noise-is-score` and the chain rule this equation is {eq}`def-probability-flow`.
+#
+# **Check.** A step of `ddim_sample` in the left panel of {numref}`fig-two-rides` is compared with the formula. A step in the logarithm of the noise is rejected, and one with the noise that is predicted at the end of the step.
 
 # %%
 film, now = rides["no noise"], last_55
@@ -717,7 +723,9 @@ verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 # \frac{\partial \log q_r}{\partial r} = - \nabla \cdot f - f \cdot \nabla \log q_r , \qquad f = \frac12 \big( x + \nabla \log q_r(x) \big) .
 # $$ (eq-continuity)
 #
-# This is the case $\eta = 0$ of the proof of {eq}`eq-reverse-sde`, divided by $q$. The cell computes all derivatives by automatic differentiation, for the mixture of three Gaussians. The check rejects the velocity with the whole score and half of $x$.
+# This is the case $\eta = 0$ of the proof of {eq}`eq-reverse-sde`, divided by $q$.
+#
+# **Check.** All derivatives are computed by automatic differentiation, for the mixture of three Gaussians. The velocity with the whole score and half of $x$ is rejected.
 
 # %%
 x = torch.randn(8, 2).double().requires_grad_()
@@ -747,7 +755,7 @@ verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot f\; \mathrm{d} r , \qquad r_1 \to - \infty .
 # $$ (eq-flow-likelihood)
 #
-# The cell takes twenty points on and near the ring with unequal weights, moves them to $r_1 = -20$, and compares with the density in closed form. The tolerance is a thousandth of a nat per dimension. The check rejects the answer without the integral, and the integral with the other sign.
+# **Check.** Twenty points on and near the ring with unequal weights are moved to $r_1 = -20$, and the result is compared with the density in closed form, with a tolerance of a thousandth of a nat per dimension. The answer without the integral is rejected, and the integral with the other sign.
 
 # %%
 _ = torch.manual_seed(0)
@@ -813,7 +821,7 @@ Film(
 # For the first, $\varepsilon = (x_u - (1 - u)\, x) / u$, so $\varepsilon - x = (x_u - x) / u$. For the second, put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, y$ with $y = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} y = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- y + (1 - u)\, \varepsilon^* / (1 - u)^2 = - y + \varepsilon^* / (1 - u)$, and with $y = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
 # :::
 #
-# The first equation is checked by simulation. If the velocity is a conditional mean, what it leaves of $\varepsilon - x$ has the mean zero after multiplication with *any* function of $x_u$. The cell takes seven functions: 1, the two coordinates, their sines, and the two components of the velocity. The check rejects a velocity divided by $1 - u$, and one that is turned a little.
+# **Check.** The first equation is compared with a simulation. If the velocity is a conditional mean, what it leaves of $\varepsilon - x$ has the mean zero after multiplication with *any* function of $x_u$; seven are taken: 1, the two coordinates, their sines, and the two components of the velocity. A velocity divided by $1 - u$ is rejected, and one that is turned a little.
 
 # %%
 _ = torch.manual_seed(0)
@@ -840,7 +848,7 @@ wrong = {name: products(v).mean(0) for name, v in others.items()}
 verify("eq-flow-velocity", products(velocity), torch.zeros(14).double(), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# For {eq}`eq-flow-matching`, the cell computes the left side as a difference quotient of the flow that the solver finds. The check rejects a flow that is not rescaled by $c$.
+# **Check.** The left side of {eq}`eq-flow-matching` is computed as a difference quotient of the flow that the solver finds. A flow that is not rescaled by $c$ is rejected.
 
 # %%
 u, du = torch.tensor(0.4).double(), 1e-4
@@ -916,7 +924,9 @@ print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)
 # The target of $F$ is $(x - c_{\mathrm{skip}}\, \tilde{x}) / c_{\mathrm{out}}$. Its variance is 1 if $c_{\mathrm{out}}^2 = (1 - c_{\mathrm{skip}})^2 \sigma_{\mathrm{d}}^2 + c_{\mathrm{skip}}^2 \sigma^2$. This is least where $x - c_{\mathrm{skip}}\, \tilde{x}$ is uncorrelated with $\tilde{x}$, at $c_{\mathrm{skip}} = \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$, and has the value $\sigma^2 \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$ there. $\square$
 # :::
 #
-# So $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. The cell draws data that are $\pm \sigma_{\mathrm{d}}$, at three levels of noise. The squares of the input and of the target must have the mean 1. The target times the input must have the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The check rejects the weights of a network that predicts the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$), and those for $\sigma_{\mathrm{d}} = 1$.
+# So $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left.
+#
+# **Check.** Data that are $\pm \sigma_{\mathrm{d}}$ are drawn, at three levels of noise. The squares of the input and of the target must have the mean 1. The target times the input must have the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The weights of a network that predicts the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$) are rejected, and those for $\sigma_{\mathrm{d}} = 1$.
 
 # %%
 _ = torch.manual_seed(0)
@@ -952,7 +962,9 @@ verify("eq-preconditioning", demands(c_skip, c_out, c_in), right, monte_carlo, r
 # \hat{x} = \bar\alpha_t\, \tilde{x} + \sqrt{1 - \bar\alpha_t}\; F = \sqrt{\bar\alpha_t}\; x_t - \sqrt{1 - \bar\alpha_t}\; v , \qquad F = - v .
 # $$ (eq-preconditioned-v)
 #
-# So a network that predicts $v$, as ours of the digits does ({ref}`chapter 10 <sec-why-v>`), is a preconditioned one. The cell compares with the companion's formula for $v$, at five times. The check rejects $F = v$, and $c_{\mathrm{out}} = \sigma$.
+# So a network that predicts $v$, as ours of the digits does ({ref}`chapter 10 <sec-why-v>`), is a preconditioned one.
+#
+# **Check.** The estimate is compared with the companion's formula for $v$, at five times. $F = v$ is rejected, and $c_{\mathrm{out}} = \sigma$.
 
 # %%
 v = torch.randn(5, 8, 2).double()

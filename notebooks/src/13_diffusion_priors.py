@@ -134,7 +134,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 #
 # So prior and condition are two separate terms. The first is a network that was trained without $y$. The second is about noisy images: *how likely is $y$, given $x_t$?*
 #
-# On the ring of eight Gaussian components every term is known exactly, so that both equations can be checked. Let $y$ be the quarter of the ring that a point comes from, two neighboring components each.
+# On the ring of eight Gaussian components every term is known exactly, so that both equations can be compared with a direct computation. Let $y$ be the quarter of the ring that a point comes from, two neighboring components each.
 
 # %%
 s = linear_schedule(100, 1e-3, 0.2)
@@ -154,7 +154,7 @@ def log_quarter(x_t, t):
 
 
 # %% [markdown]
-# The cell computes both at fifty points and three times. The left sides use the two components of the quarter alone, in closed form. The right sides use all eight, and the gradient of the class probability by automatic differentiation. The checks reject a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
+# **Check.** Both are computed at fifty points and three times. The left sides use the two components of the quarter alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. A classifier that was made for clean points is rejected and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -325,7 +325,9 @@ for (name, field), panel in zip(fields.items(), panels, strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-guidance-vectors` the second field is largest where $x_t$ is unlikely to belong to the class, and vanishes inside the quarter. The cell compares the score of the guided denoiser for $\kappa = 3$ with automatic differentiation of the two densities. The check rejects a scale that counts what is *added* to the denoiser of the class, and the score of the class alone.
+# In {numref}`fig-guidance-vectors` the second field is largest where $x_t$ is unlikely to belong to the class, and vanishes inside the quarter.
+#
+# **Check.** The score of the guided denoiser for $\kappa = 3$ is compared with automatic differentiation of the two densities. A scale that counts what is *added* to the denoiser of the class is rejected, and the score of the class alone.
 
 # %%
 _ = torch.manual_seed(0)
@@ -347,7 +349,9 @@ verify("eq-guided-score", left, free + 3 * pull, exact.within(1e-8), rejects=wro
 # e_\kappa = e + \kappa\, (e_y - e) = \kappa\, e_y + (1 - \kappa)\, e ,
 # $$ (eq-guided-languages)
 #
-# since each is an affine function of $\hat{x}$ whose coefficients depend on $x_t$ and $t$ only, and the weights $\kappa$ and $1 - \kappa$ add up to 1. {cite:t}`ho2022` write $(1 + w)\, \varepsilon_y - w\, \varepsilon$ for the noise, so their strength $w$ is $\kappa - 1$. The `guidance_scale` of the library diffusers is our $\kappa$; a "scale" that comes without a formula may be either. The cell takes 3 in both conventions, and the check rejects that they are the same.
+# since each is an affine function of $\hat{x}$ whose coefficients depend on $x_t$ and $t$ only, and the weights $\kappa$ and $1 - \kappa$ add up to 1. {cite:t}`ho2022` write $(1 + w)\, \varepsilon_y - w\, \varepsilon$ for the noise, so their strength $w$ is $\kappa - 1$. The `guidance_scale` of the library diffusers is our $\kappa$; a "scale" that comes without a formula may be either.
+#
+# **Check.** Mixed predictions of the noise, of $v$ and of the score are compared with those that belong to the guided estimate of the image, for $\kappa = 3$. A strength of $w = 3$ in the other convention is rejected.
 
 # %%
 kappa, mixed = 3, any_class + 3 * (conditional - any_class)
@@ -396,7 +400,9 @@ show(guided, docstring=False)
 # The limit of DDPM is the reverse-time diffusion {eq}`eq-reverse-sde` with $\eta = 1$: it moves with $\mathrm{d} x = (x / 2 + \text{score})\, \mathrm{d} r$ and noise of variance $\mathrm{d} r$. So $\mathrm{d} W / \mathrm{d} r = (1 - 2 P)\, W + 1$, where $1 - 2 P = 2 \kappa\, \mathrm{d} \log V / \mathrm{d} r - 1$. Hence $\mathrm{d} (W \bar\alpha V^{- 2 \kappa}) / \mathrm{d} r = \bar\alpha V^{- 2 \kappa}$, and at the data $W = \lambda_y^{2 \kappa} \int_0^1 \big( 1 - (1 - \lambda_y)\, \bar\alpha \big)^{- 2 \kappa}\, \mathrm{d} \bar\alpha$. $\square$
 # :::
 #
-# At $\kappa = 1$ all three variances are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution, as {cite:t}`bradley2024` showed with such examples. The first cell computes the tilted variance by a sum over a grid. The check rejects the variances of the two samplers, and a mixture of variances in place of precisions.
+# At $\kappa = 1$ all three variances are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution, as {cite:t}`bradley2024` showed with such examples.
+#
+# **Check.** The tilted variance is computed by a sum over a grid. The variances of the two samplers are rejected, and a mixture of variances in place of precisions.
 
 # %%
 kappa, (m, lam_y) = 3, torch.tensor([1.0, 0.5]).double()
@@ -421,7 +427,9 @@ verify("eq-tilted-variance", tilted_var, tilted, quadrature, rejects=wrong)
 print(f"tilted {tilted:.4f}, DDPM {chain:.4f}, DDIM {flow:.4f}")
 
 # %% [markdown]
-# For the samplers, note that the guided denoiser is affine in $x_t$ here, so each step multiplies the deviation from the mean by a number and adds noise. The cell follows the variance through chains of 1000 and 2000 steps, for three pairs of $\kappa$ and $\lambda_y$. The error falls like $1 / T$, so twice the second result less the first has nearly none of it.
+# For the samplers, note that the guided denoiser is affine in $x_t$ here, so each step multiplies the deviation from the mean by a number and adds noise.
+#
+# **Check.** The variance is followed through chains of 1000 and 2000 steps, for three pairs of $\kappa$ and $\lambda_y$. The error falls like $1 / T$, so twice the second result less the first has nearly none of it. The tilted variance is rejected, and the formulas of the two samplers exchanged.
 
 
 # %%
@@ -453,7 +461,9 @@ rule = exact.within(2e-3)
 verify("eq-guided-variance", torch.tensor(limits), formulas[:, 1:], rule, rejects=wrong)
 
 # %% [markdown]
-# The companion's samplers agree. DDIM maps noise to samples by an affine function here. Two starts, at 0 and at 1, give its slope, and the square of the slope is the variance. For DDPM with $\sigma_t^2 = \beta_t$ the variance is that of 20,000 samples. A thousand steps come within two percent of the limit.
+# The companion's samplers agree.
+#
+# **Check.** DDIM maps noise to samples by an affine function here. Two starts, at 0 and at 1, give its slope, and the square of the slope is the variance. For DDPM with $\sigma_t^2 = \beta_t$ the variance is that of 20,000 samples. A thousand steps come within two percent of the limit; the tilted variance and that of the other sampler are rejected.
 
 
 # %%
@@ -682,7 +692,7 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 #
 # This is the update of a Kalman filter. $y - A \hat{x}$ is the *innovation*: the measurement less its prediction. $C_t$ says how uncertain $\hat{x}$ still is, and which pixels vary together. At high noise, a few observed pixels change the estimates of all others. Next to the data $C_t$ vanishes, and so does the correction.
 #
-# The check compares the companion's `posterior_denoiser` with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. It rejects two other choices. The first has the noise of $x_t$ alone for $C_t$, as if pixels were independent. The second treats $\hat{x}$ as if it were the true image, $C_t = 0$ inside the inverse.
+# **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected. The first has the noise of $x_t$ alone for $C_t$, as if pixels were independent. The second treats $\hat{x}$ as if it were the true image, $C_t = 0$ inside the inverse.
 
 # %%
 mu = torch.tensor([0.5, -0.3, 0.2]).double()
@@ -714,7 +724,9 @@ rule = exact.within(1e-8)
 verify("eq-posterior-denoiser", torch.stack(left), torch.stack(right_side), rule, rejects=wrong)
 
 # %% [markdown]
-# Do the samples follow the posterior, too? The cell draws 4000 with DDIM and compares their means and covariances with {eq}`eq-normal-posterior`. The check rejects the prior, and the posterior of a measurement without noise.
+# The samples follow the posterior, too.
+#
+# **Check.** 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -733,7 +745,7 @@ verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 # %% [markdown]
 # **Other data.** For digits, $x$ given $x_t$ is not Gaussian, its covariance depends on $x_t$, and {eq}`eq-posterior-denoiser` is an approximation. We take the $C_t$ of Gaussian data with the covariance of the digits. The less noise $x_t$ has, the less the choice matters. {cite:t}`song2023pigdm` put a multiple of the identity inside the inverse, and the derivative of the network outside of it; {cite:t}`peng2024` estimate better covariances.
 #
-# **The estimate is not the image.** A simpler approximation puts the estimate in the place of the image, $q(y \mid x_t) \approx \mathcal{N}(y; A \hat{x}(x_t), \sigma_y^2 I)$, and takes the gradient through the network {cite:p}`chung2023`. For Gaussian data the derivative of $\hat{x}$ by $x_t$ is $\sqrt{\bar\alpha_t}\, C_t / (1 - \bar\alpha_t)$, and {eq}`eq-conditional-denoiser` gives the second form that the check rejected: $\hat{x} + C_t A^\top (y - A \hat{x}) / \sigma_y^2$. It ignores that $\hat{x}$ is uncertain. The table shows the effect for one number with variance 1, measured with $\sigma_y = 0.1$:
+# **The estimate is not the image.** A simpler approximation puts the estimate in the place of the image, $q(y \mid x_t) \approx \mathcal{N}(y; A \hat{x}(x_t), \sigma_y^2 I)$, and takes the gradient through the network {cite:p}`chung2023`. For Gaussian data the derivative of $\hat{x}$ by $x_t$ is $\sqrt{\bar\alpha_t}\, C_t / (1 - \bar\alpha_t)$, and {eq}`eq-conditional-denoiser` gives the form with $C_t = 0$ inside the inverse, which the check above rejects: $\hat{x} + C_t A^\top (y - A \hat{x}) / \sigma_y^2$. It ignores that $\hat{x}$ is uncertain. The table shows the effect for one number with variance 1, measured with $\sigma_y = 0.1$:
 
 # %% tags=["nbval-check-output"]
 print("   t    factor of the innovation: exact, estimate as truth")
@@ -962,7 +974,7 @@ print("all: closer than twice its error, by two standard errors:", max(below.val
 # The gap of the bound of chapter 3 is $\mathrm{KL}(q(z \mid x) \| p(z \mid x))$. Add and subtract $\mathrm{ELBO}_{\mathrm{d}}(z)$, which is at most $\log p(z)$ by chapter 9. $\square$
 # :::
 #
-# If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$, and give the diffusion the exact denoiser and the best variances {eq}`eq-optimal-variance`, so that its bound is tight. For $q$ the cell takes the true posterior, one with the wrong mean, and one that is twice as wide. It compares the mean of $\log p(x)$ less the first line, over 25,000 pairs, with the KL divergence in closed form.
+# **Check.** If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$, and give the diffusion the exact denoiser and the best variances {eq}`eq-optimal-variance`, so that its bound is tight. For $q$ take the true posterior, one with the wrong mean, and one that is twice as wide. The mean of $\log p(x)$ less the first line, over 25,000 pairs, is compared with the KL divergence in closed form; no gap at all, the prior $\mathcal{N}(0, 1)$ in place of the diffusion, and the KL divergence in the other direction are rejected.
 
 # %%
 _ = torch.manual_seed(0)
