@@ -252,7 +252,7 @@ sevens = guided(denoiser, torch.full((24,), 7), 1.0)
 asked = {"clean classifier": by_clean_classifier, "trained with labels": sevens}
 asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts_24))) for name, hat in asked.items()}
 
-# %% mystnb={"image": {"alt": "Two rows of eight images. First row: few sevens, and other digits or broken strokes. Second row: sevens."}, "figure": {"caption": "Asked for sevens: by the gradient of a classifier of clean digits, and by a network that was trained with labels. Most images of the first row are no sevens.", "name": "fig-clean-classifier"}}
+# %% mystnb={"image": {"alt": "Two rows of eight images. First row: noise, without a trace of a digit. Second row: most are sevens."}, "figure": {"caption": "Asked for sevens: by the gradient of a classifier of clean digits, and by a network that was trained with labels. The first row never leaves the noise.", "name": "fig-clean-classifier"}}
 plots.image_rows({name: x[:8] for name, x in asked.items()}, tile=0.8)
 
 # %% [markdown]
@@ -266,7 +266,15 @@ for name, x in asked.items():
     print(f"second network: {seen_as[name]:2}, no digit: {refused(x).value:.0%}")
 
 # %% [markdown]
-# The gradient of the clean classifier hardly steers the sampler; the network that was trained with labels nearly always draws a seven.
+# With the gradient of the clean classifier there are no digits at all; the network that was trained with labels draws a seven most of the time. The harm is done in the first steps. Nearly pure noise says nothing about the class, so the gradient of $\log q(y \mid x_t)$ is close to zero there. The gradient of the clean classifier is not, and {eq}`eq-conditional-denoiser` multiplies it by a large factor: what it adds to the estimate is larger than the whole range of the pixels, which is 2.
+
+# %% tags=["nbval-check-output", "mnist"]
+at_top = torch.full((24,), 1000)
+added = by_clean_classifier(starts_24, at_top) - denoiser(starts_24, at_top)
+size = added.square().mean().sqrt().item()
+print("at t = 1000 the gradient adds more than the range of the pixels:", size > 2)
+
+# %% [markdown]
 #
 # **What you can say now.** A condition enters a diffusion model as one more term in the denoiser, with the gradient of $\log q(y \mid x_t)$. A classifier that provides it has to be trained on *noisy* images.
 
@@ -538,7 +546,7 @@ print("network of the digits:", "yours" if MINE else "the shipped one")
 #
 # What does the scale do to digits? First a look: one noise image for each class, at three scales.
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker, and gray specks appear in the background."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
+# %% mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
 ten, starts = torch.arange(10), torch.randn(10, 1, 28, 28)
 grid_rows = {}
@@ -599,7 +607,7 @@ print(
 )
 assert max(share for share, _ in right) > 0.98
 
-# %% mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the share of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance has a minimum at a small scale and rises beyond it, all of it above a dashed line for real digits."}, "figure": {"caption": "What the guidance scale gains (left) and what it costs in variety (middle) and in distance from real digits (right); 1000 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
+# %% mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the share of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What the guidance scale gains (left) and what it costs in variety (middle) and in distance from real digits (right); 1000 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
 fig, panels = plots.figure(3, height=2.7)
 axis, flat = torch.tensor(scales), torch.ones(len(scales))
 curves = {
@@ -615,7 +623,7 @@ for panel in panels[1:]:
 fig
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` has the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. From some scale on the samples move away from the data, because real digits vary more than typical ones.
+# {numref}`fig-guidance-curves` has the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. From some scale on the samples move away from the data, because real digits vary more than typical ones. (At scale 0.5 they are farther than without a label. There the guided denoiser is the mean of two denoisers, which is the denoiser of no distribution that we want: half of the digits are not what was asked for.)
 #
 # With exact denoisers and small steps, the digits at scale 1 would be draws from $p(x \mid y)$, and no other scale could be closer to real ones. Is the distance at 1 really smaller than that at 1.5? Both samples start from the same noise, so their errors are correlated, and the {ref}`jackknife <sec-ddpm-samples>` of the *difference* leaves out the same digits at both scales.
 
@@ -1162,7 +1170,7 @@ print("inversion: less change than t = 950:", changes["inverted"] < changes["t =
 #
 # **Too much guidance.** At scale 15 the guided estimates have pixels far outside of $[-1, 1]$, and the sampler carries the network to inputs on which it was never trained. A cheap repair clips the output of the guided denoiser in every step. {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
 
-# %% mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: some strokes are very thick, and there are specks in the background. At scale fifteen, clipped: the same shapes, the thickest strokes thinner, fewer specks."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped. Clipping thins the thickest strokes and leaves specks.", "name": "fig-too-much"}}
+# %% mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped. Clipping does not make the strokes normal again.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
 eight, starts = torch.arange(8), torch.randn(8, 1, 28, 28)
 strong = guided(denoiser, eight, 15.0)
