@@ -839,7 +839,7 @@ verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[
 #
 # The order of the arguments matters here too: for a fair coin and 70 % heads the wrong order gives an error of about 49 nats at $n = 10{,}000$.
 #
-# **Check.** The exact probability is compared for the fair coin and for a biased one. The wrong order is rejected, and a formula without the square root.
+# **Check.** The exact probability is compared for the fair coin and for a biased one. The wrong order of the arguments is rejected, and a formula without the square root.
 
 # %% tags=["nbval-check-output"]
 a, n = 0.7, 10_000

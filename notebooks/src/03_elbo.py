@@ -343,7 +343,7 @@ for D in 1, 10, 100:
 #
 # This is the form that is used in training. The first term is large if the decoder explains $x$ well from latents of $q$; the second keeps $q$ close to the prior. Both can be estimated and differentiated. Two slips are common: a plus in the last formula (E1) and the inequality the wrong way around (E2).
 #
-# **Checks.** The closed form of the bound is compared with samples of the log-ratio, and its gap with the KL divergence to the posterior. Both slips are rejected, and so are a gap with the arguments in the other order and a gap to the prior.
+# **Checks.** The closed form of the bound is compared with samples of the log-ratio, and its gap with the KL divergence to the posterior. Both slips (E1 and E2) are rejected, and so are a gap with the arguments in the other order and a gap to the prior.
 
 
 # %%

@@ -881,7 +881,7 @@ verify(
 #
 # The score term alone is minus the score, which has expectation zero {eq}`eq-score-mean-zero`. So the path term alone is unbiased too, though noisy.
 #
-# **Checks.** The total is compared draw by draw; each of the two terms alone is rejected. The mean of the path term is then compared with the gradient of the entropy; the mean of the score term is rejected, and the derivative in the log-variance.
+# **Checks.** The total is compared with its constant value draw by draw; each of the two terms alone is rejected. The mean of the path term is then compared with the gradient of the entropy; the mean of the score term is rejected, and the derivative in the log-variance.
 
 
 # %%

@@ -216,7 +216,7 @@ print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 
 #
 # The second line, the KL, is subtracted. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6).
 #
-# **Check.** The formula is compared with samples. The plus sign is rejected, and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
+# **Check.** The formula is compared with samples. The plus sign (entry E6) is rejected, and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
 
 
 # %%

@@ -366,7 +366,7 @@ verify("eq-kl-levels", whole, sum(levels), rejects=wrong)
 # %% [markdown]
 # The bound also equals the evidence minus the KL divergence from the posterior {eq}`eq-elbo-gap`. The companion's `elbo_terms` estimates {eq}`eq-chain-elbo` for any chain.
 #
-# **Check.** This difference is compared with draws from `elbo_terms`, and a bound that forgets the levels below the top is rejected.
+# **Check.** The evidence minus the KL divergence from the posterior is compared with draws from `elbo_terms`, and a bound that forgets the levels below the top is rejected.
 
 # %%
 _ = torch.manual_seed(0)

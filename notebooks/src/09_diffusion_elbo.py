@@ -953,7 +953,7 @@ c = long.alpha_bar[t - 1] ** 0.5 * long.beta[t] / noise_var
 verify("eq-five-errors", e_mu, c**2 * e_x, rejects={"no square": c * e_x})
 
 # %% [markdown]
-# **Check.** The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with this erroneous estimate as the denoiser and $\sigma_t^2 = \beta_t$. The first part alone is rejected.
+# **Check.** The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with the erroneous estimate of $x$ as the denoiser and $\sigma_t^2 = \beta_t$. The first part alone is rejected.
 
 # %% tags=["nbval-check-output"]
 distorted = Ddpm(lambda x_t, t: x_hat, long, (3,), long.beta)

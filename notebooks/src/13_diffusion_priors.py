@@ -154,7 +154,7 @@ def log_quarter(x_t, t):
 
 
 # %% [markdown]
-# **Check.** Both are computed at fifty points and three times. The left sides use the two components of the quarter alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. A classifier that was made for clean points is rejected and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
+# **Check.** Both equations are computed at fifty points and three times. The left sides use the two components of the quarter alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. A classifier that was made for clean points is rejected and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
 # %%
 _ = torch.manual_seed(0)
