@@ -325,7 +325,9 @@ print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 # (sec-thrown-away)=
 # ## What the simple loss throws away
 #
-# Put the bound back together. For a `Ddpm` with $D$ dimensions and fixed variances, minus the bound is a sum of four parts, by {eq}`eq-three-terms`, {eq}`eq-step-cost` and {eq}`eq-five-weights`:
+# The simple loss was the bound without its weights. What else did it drop, and what does that cost in nats? To see this, this section writes down the whole bound, compares its weights with those of the simple loss, converts a network's errors into nats, and trains on the bound for comparison.
+#
+# For a `Ddpm` with $D$ dimensions and fixed variances, minus the bound is a sum of four parts, by {eq}`eq-three-terms`, {eq}`eq-step-cost` and {eq}`eq-five-weights`:
 #
 # $$
 # \begin{aligned}
@@ -343,7 +345,7 @@ print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 # | the variances: what $\sigma_t^2$ costs | nothing, so it cannot choose them |
 # | the prior matching | nothing; no network can change it |
 #
-# The check takes one $8 \times 8$ digit at all thousand times: on the left `elbo_step`, which computes KL divergences, on the right errors and weights. It rejects equal weights, and a bound without the cost of the variances.
+# The cells from here on need the small digits and the cost of the variances at each time:
 
 # %%
 from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
@@ -359,27 +361,30 @@ def variances_cost(reverse_var, schedule=schedule):
     return F.pad(0.5 * (ratio - 1 - ratio.log()), (2, 0))
 
 
+# %% [markdown]
+# **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. Equal weights are rejected, and so is a bound without the cost of the variances.
+
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
 small, fine = pretrained("ddpm-digits"), pretrained("ddpm-digits").double()
 every, x = torch.arange(1, 1001), small_y[:1].double()
 many, noise = x.expand(1000, 1, 8, 8), torch.randn(1000, 1, 8, 8).double()
 prior = kl_divergence(fine.posterior(x), fine.prior(1))[0]
-left = prior - elbo_step(fine, many, every, noise).sum()
+by_steps = prior - elbo_step(fine, many, every, noise).sum()
 x_t = add_noise(schedule, many, every, noise)
 x_hat = fine.denoise(x_t, every)
-off = (noise - noise_from_x_0(schedule, x_t, every, x_hat)).square().flatten(1).sum(1)
+error = (noise - noise_from_x_0(schedule, x_t, every, x_hat)).square().flatten(1).sum(1)
 weight = bound_weights(schedule, fine.reverse_var).noise[1:]
 variances = 64 * variances_cost(fine.reverse_var).sum()
 reconstruction = -fine.reconstruction(x_hat[:1]).log_prob(x)[0]
 rest = prior + variances + reconstruction
-right = rest + (weight * off)[1:].sum()
-equal = {"equal weights": rest + weight[1:].mean() * off[1:].sum()}
-equal["no variances"] = right - variances
-verify("eq-bound-from-errors", left, right, exact.within(1e-6), rejects=equal)
+by_errors = rest + (weight * error)[1:].sum()
+wrong = {"equal weights": rest + weight[1:].mean() * error[1:].sum()}
+wrong["no variances"] = by_errors - variances
+verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# **The weights.** On the linear schedule of {cite:t}`ho2020` they fall from $t = 2$ to a minimum near $t = 349$, by a factor of 120 if $\sigma_t^2 = \tilde\beta_t$ and of 55 if $\sigma_t^2 = \beta_t$:
+# **The weights of the noise.** On the linear schedule of {cite:t}`ho2020` the weights $\omega_\varepsilon(t)$ fall from $t = 2$ to a minimum near $t = 349$, by a factor of 120 if $\sigma_t^2 = \tilde\beta_t$ and of 55 if $\sigma_t^2 = \beta_t$. The table shows which share of the sum of all weights belongs to the first times:
 
 # %% tags=["nbval-check-output"]
 choices = {"beta": schedule.beta, "beta-tilde": schedule.posterior_var}
@@ -395,9 +400,9 @@ for name, reverse_var in choices.items():
     print(f"largest over least weight, {name}: {w.max() / w.min():.0f}")
 
 # %% [markdown]
-# So the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where it is decided what the image shall be. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound.
+# So, compared with the bound, the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where the content of the image is decided. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound.
 #
-# In code, the losses in use are three tensors. Here are their weights of an error of the image, relative to that at $t = 1000$:
+# In code, the losses in use differ by one tensor, the weight of the squared error of $\hat{x}$. Here are these weights, relative to their values at $t = 1000$:
 
 # %% tags=["nbval-check-output"]
 weights = {
@@ -413,17 +418,17 @@ losses = [denoising_loss(small, small_x[:8], weight) for weight in weights.value
 print("each is a loss:", all(bool(loss.isfinite().all()) for loss in losses))
 
 # %% [markdown]
-# A perfect network answers $\varepsilon^*$ whatever the weights. A real one serves all times at once, and the weights decide where its errors go.
+# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights decide at which times it has its errors.
 #
-# **What an error costs.** For a network with mean squared errors $\mathrm{MSE}_t$ (summed over dimensions), $\mathrm{MMSE}_t$ for those of $\varepsilon^*$, and a Gaussian likelihood at $t = 1$,
+# **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, summed over dimensions, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood at $t = 1$,
 #
 # $$
 # \mathbb{E}\, \mathrm{ELBO}_\theta = \mathbb{E}\, \mathrm{ELBO}_* - \sum_{t=1}^{T} \omega_\varepsilon(t)\, \big( \mathrm{MSE}_t - \mathrm{MMSE}_t \big) ,
 # $$ (eq-deficit)
 #
-# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. This holds for any data and any network: the other parts of {eq}`eq-bound-from-errors` are the same for both, and a Gaussian likelihood with variance $\sigma_1^2$ is a squared error with the weight $\omega_\varepsilon(1)$. (For gray levels $t = 1$ is left as it is.) For Gaussian data {eq}`eq-gaussian-gap` adds what the end of the chain and the variances lose, and the account is complete.
+# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. This holds for any data and any network: the other parts of {eq}`eq-bound-from-errors` are the same for both, and a Gaussian likelihood with variance $\sigma_1^2$ is a squared error with the weight $\omega_\varepsilon(1)$. (With a likelihood of gray levels the formula holds for the terms from $t = 2$ on.) For Gaussian data {eq}`eq-gaussian-gap` adds what the end of the chain and the variances lose.
 #
-# The check takes the ring, whose $\varepsilon^*$ is known, and a denoiser that is wrong on purpose. The left side is a difference of two bounds, by `elbo_step`; on the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, from two answers alone. It rejects the excess without its weights.
+# The function `both_sides` computes this for a denoiser of the ring, whose $\varepsilon^*$ is known.
 
 # %%
 from companion.schedule import x_0_from_noise
@@ -456,6 +461,9 @@ def timid(x_t, t):
     return x_0_from_noise(toy.schedule, x_t, t, 0.8 * noise)
 
 
+# %% [markdown]
+# **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The excess without its weights is rejected.
+
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
 lost, weighted, plain = both_sides(timid)
@@ -463,7 +471,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# This is what the shipped network of the ring loses, which was trained for longer than ours:
+# The shipped network of the ring was trained for longer than ours. It loses
 
 # %%
 _ = torch.manual_seed(0)
@@ -473,7 +481,7 @@ print(f"the network loses {lost.mean():.3f} +- {lost.std() / n:.3f} nats")
 print(f"by the formula    {weighted.mean():.3f} +- {weighted.std() / n:.3f} nats")
 
 # %% [markdown]
-# **Why not train on the bound?** Because its gradient is noisier: a batch in which $t = 1$ is drawn often outweighs one without it. The cell takes the network of the ring after twenty steps, and measures over forty batches the variance of the gradient, divided by its squared mean: for the simple loss, for the weighted one with uniform times, and with times drawn *in proportion to the weights*, which leaves the loss itself plain ({ref}`ex-better-times` of the last chapter).
+# **Why not train on the bound?** Because its gradient is noisier: a batch in which small times with their large weights are drawn often has a much larger gradient than one without them. The cell takes the network of the ring after twenty steps and measures, over forty batches, the variance of the gradient divided by its squared mean. It does so for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
 
 
 # %%
@@ -511,9 +519,9 @@ print("weights make the gradient noisier, by half at least:", loud > 1.5 * quiet
 print("drawing by the weights helps:", loud > 1.2 * drawn)
 
 # %% [markdown]
-# At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves it. So here, for one network at one moment, the weighted loss needs larger batches, and choosing the times cures a part of it. {cite:t}`nichol2021` saw the same on photographs, and drew the times by the size of their terms.
+# At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves the ratio. So here, for one network at one moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw noisy gradients on photographs as well, and drew the times by the size of their terms.
 #
-# On the ring the batch is large enough. A second network was trained like the shipped one, from the same random numbers, with the weights of the bound:
+# On the ring the batches are large enough to train on the bound. A second network was trained like the shipped one, from the same random numbers, but with the weights of the bound. Both are measured by minus the bound in nats, on fresh points:
 
 # %%
 from companion.elbo import elbo_terms
@@ -534,30 +542,30 @@ better = gain.mean() > 3 * gain.std() / 5000**0.5
 print("trained on the bound, it reaches a better bound:", bool(better))
 
 # %% [markdown]
-# The gain is real for these two networks (one training each), and small.
+# For these two networks, with one training each, the gain is small but significant.
 #
-# **What you can say now.** The simple loss is the bound with other weights: it cares less about the last faint noise. In nats, a network loses its weighted excess, and nothing else.
+# **What you can say now.** The simple loss keeps the errors of the bound with other weights, which are smaller for the last faint noise. With the variances fixed, what a network loses in nats is its weighted excess.
 
 # %% [markdown]
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known. But no network is exact. Give each answer the same error, random numbers with standard deviation 0.3, and see which image it implies by {eq}`eq-five-errors`:
+# Algorithm 1 predicts the noise. Is that the best choice? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so a network may estimate any of them. For an exact network the choice makes no difference, but no network is exact. The next figure gives each of the three outputs the same error, random numbers with standard deviation 0.3, and shows which image the output implies by {eq}`eq-five-errors`:
 
-# %% mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that an answer implies if the network's output has the same error at all times, on the linear schedule.", "name": "fig-same-error"}}
+# %% mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule. Only an estimate of $v$ gives acceptable images at both ends.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
 _ = torch.manual_seed(0)
 seven = data.to_symmetric(test.images[:1]).double().expand(5, 1, 28, 28)
-noise, slip = torch.randn(2, 1, 1, 28, 28).double()
+noise, output_error = torch.randn(2, 1, 1, 28, 28).double()
 kept = schedule.alpha_bar[times].view(5, 1, 1, 1)
 factors = {"$x_0$": kept**0, "noise": ((1 - kept) / kept) ** 0.5, "$v$": (1 - kept) ** 0.5}
 rows = {"$x_t$": add_noise(schedule, seven, torch.tensor(times), noise.expand(5, 1, 28, 28))}
-rows |= {f"from {name}": seven + 0.3 * factor * slip for name, factor in factors.items()}
+rows |= {f"from {name}": seven + 0.3 * factor * output_error for name, factor in factors.items()}
 rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# In {numref}`fig-same-error` a network of $x_0$ is bad at low noise: it must repeat an image that it is shown, and each slip is visible. A network of the noise is bad at high noise: it must copy its input, which *is* nearly the noise, and each slip is divided by $\sqrt{\mathrm{SNR}_t}$. Only $v$ {cite:p}`salimans2022` is good at both ends: it is the noise where the image is plain, and minus the image where the noise is. {numref}`fig-amplified` has the factors.
+# In {numref}`fig-same-error` a network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and for the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. {numref}`fig-amplified` shows the factors.
 
 # %% mystnb={"image": {"alt": "Two panels over time on a logarithmic axis. Left, the error of the image: constant for x zero, growing from 0.01 to above 100 for the noise, growing from 0.01 to 1 for v. Right, the error of the noise: falling from 100 to below 0.01 for x zero, constant for the noise, falling from 1 to below 0.01 for v."}, "figure": {"caption": "What an error of size 1 in the network's output becomes: in the image (left) and in the noise (right).", "name": "fig-amplified"}}
 kept, every = schedule.alpha_bar[1:], torch.arange(1, 1001)
@@ -572,13 +580,15 @@ for axes, factor, name in ((left, 1.0, "image"), (right, root_snr, "noise")):
 fig
 
 # %% [markdown]
-# Does a trained network make such slips? A yardstick needs no network: the best *linear* estimate follows from the covariance of the data, with eigenvalues $\lambda_1, \dots, \lambda_D$. As in {eq}`eq-simple-optimum`, its squared error per dimension is
+# Does a trained network make such errors? To judge that, we need a yardstick. The best *linear* estimate of the noise is one: it needs no training, since it follows from the mean and covariance of the data. If the covariance has the eigenvalues $\lambda_1, \dots, \lambda_D$, its squared error per dimension is, as in {eq}`eq-simple-optimum`,
 #
 # $$
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# A good network is below it. The check fits the map by least squares to the second moments of forty digits, and rejects eigenvalues that are all replaced by their mean.
+# A good network has a smaller error than that.
+#
+# **Check.** The linear map is fitted by least squares to the second moments of forty digits. The formula with all eigenvalues replaced by their mean is rejected.
 
 # %% tags=["nbval-check-output"]
 few = small_x[:40].flatten(1).double()
@@ -587,14 +597,14 @@ t = torch.tensor([10, 100, 500])
 scale, var = (k[:, None, None] for k in schedule.forward_coefficients(0, t))
 cov_t = scale**2 * cov + var * torch.eye(64).double()
 slope = torch.linalg.solve(cov_t, var.sqrt() * torch.eye(64).double())
-left = (1 - var.sqrt() * slope.diagonal(dim1=1, dim2=2)[:, None]).mean((1, 2))
+by_fit = (1 - var.sqrt() * slope.diagonal(dim1=1, dim2=2)[:, None]).mean((1, 2))
 values = torch.linalg.eigvalsh(cov).clamp(min=0)
-right = linear_noise_error(schedule, values)[t].mean(1)
+by_values = linear_noise_error(schedule, values)[t].mean(1)
 wrong = {"one mean eigenvalue": linear_noise_error(schedule, values.mean()[None])[t, 0]}
-verify("eq-linear-bound", left, right, exact.within(1e-8), rejects=wrong)
+verify("eq-linear-bound", by_fit, by_values, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# The network of the small digits estimates the noise. Here are its error per pixel on test digits and the yardstick:
+# The network of the small digits estimates the noise. The table compares its error per pixel on test digits with the yardstick:
 
 # %%
 _ = torch.manual_seed(0)
@@ -607,7 +617,7 @@ for t, error in zip(chosen, found, strict=True):
     print(f"{t:4} {error:10.2e} {yardstick[t]:10.2e} {error / yardstick[t]:10.2f}")
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At the end it is much worse: it copies its input with an error of two percent, where the yardstick has a third of a percent. An *untrained* network of $v$, which answers zero, does better.
+# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse: its output should be almost a copy of its input, and it misses the noise by two percent (the root of the squared error), where the linear estimate misses it by a third of a percent. There even an *untrained* network that estimates $v$, and whose output is still zero, is better.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import UNet
@@ -620,13 +630,15 @@ print("at least ten times worse at t = 1000:", bool(found[-1] > 10 * yardstick[1
 print("no training beats training at t = 1000:", bool(at_the_end < found[-1]))
 
 # %% [markdown]
-# By {eq}`eq-five-errors`, an error in $v$ is
+# What changes in the loss if the network estimates $v$? By {eq}`eq-five-errors`, the squared error of $v$ is
 #
 # $$
 # \lVert e_v \rVert^2 = \frac{\lVert e_\varepsilon \rVert^2}{\bar\alpha_t} .
 # $$ (eq-v-loss)
 #
-# As a loss, it is that of the noise with the weights $1 / \bar\alpha_t$: the same at small $t$, and one of the image at large $t$. For Gaussian data of variance 1 its floor is 1 at every time.
+# So the loss in $v$ is the loss of the noise with the weights $1 / \bar\alpha_t$. At small $t$ the two are nearly equal; at large $t$ it is nearly the squared error of the image. For Gaussian data of variance 1 its floor is 1 at every time.
+#
+# **Check.** The two losses are computed for one batch with the same times and the same noise. A division by $1 - \bar\alpha_t$ is rejected.
 
 # %% tags=["nbval-check-output"]
 x = small_y[:32].double()
@@ -640,7 +652,7 @@ wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
 verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# Does the bad end matter to the bound?
+# How many nats of the bound do the bad errors at large $t$ cost?
 
 # %%
 late = torch.arange(720, 1001, 20)
@@ -648,19 +660,19 @@ _ = torch.manual_seed(0)
 too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
 price = 64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
 print(f"more error than a linear estimate, from t = 710 on: {price:.2f} nats")
-off = found[-1] / schedule.snr[1000] / values.mean()
-print(f"the estimated image at t = 1000 is off by {off:.0f} variances of the data")
+error_of_image = found[-1] / schedule.snr[1000] / values.mean()
+print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances of the data")
 
 # %% [markdown]
-# Hardly: the weights are not small there, but the errors are. Yet the network's $\hat{x}$ is useless at large $t$. The network of MNIST estimates $v$ in steps 5 and 6.
+# Hardly any: the weights are not small there, but the errors of the noise are. Yet the $\hat{x}$ that they imply is useless at large $t$, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
 #
-# **What you can say now.** A network of $x_0$ wastes its errors at low noise, one of the noise at high noise; $v$ is safe at both ends. The best linear estimate says at every $t$ what is the least to expect.
+# **What you can say now.** Errors of a network that estimates $x_0$ do most harm at low noise, errors of one that estimates the noise at high noise; $v$ is safe at both ends. The best linear estimate is a yardstick that a network should beat at every $t$.
 
 # %% [markdown]
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the digits was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing can be seen are drawn less often, the last ones before the data more often. And half of the digits came with their class, for {ref}`chapter 12 <sec-classifier-free>`; here it gets none. This is on its {doc}`card </book/models>`:
+# Now to the network whose digits opened the chapter. It was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. And with half of the digits the network was given their class, for {ref}`chapter 12 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
 
 # %%
 from companion.zoo.weights import read_card
@@ -672,7 +684,7 @@ print(f"{card.minutes:.0f} minutes on {card.device}: {card.command}")
 print(f"{card.num_parameters:,} parameters")
 
 # %% [markdown]
-# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here fifty of the thousand, at every twentieth time. The next chapter says what they lose.
+# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here fifty instead of a thousand, one for every twenty times. {ref}`The next chapter <sec-ddim>` studies what is lost by that.
 
 # %% mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
 _ = torch.manual_seed(0)
@@ -683,14 +695,14 @@ quick = Ddpm(model.denoiser, every_20th, (1, 28, 28), narrow, decoder_var=narrow
 plots.image_grid(data.to_unit(drawn), columns=8)
 
 # %% [markdown]
-# The record holds samples of all thousand steps. Forty of them:
+# The record holds samples that took all thousand steps. Here are the first forty, not selected:
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Samples with all thousand steps, as they came.", "name": "fig-ddpm-samples"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
 plots.image_grid(samples[:40])
 
 # %% [markdown]
-# And the answer to {numref}`fig-which-are-real`: an R for a real digit.
+# This is the answer to {numref}`fig-which-are-real`, with an R for each real digit:
 
 # %% tags=["nbval-check-output", "mnist"]
 letters = ["R" if place < 10 else "-" for place in order.tolist()]
@@ -698,13 +710,17 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
-# **A judge.** Two networks look at the samples, at as many real digits, and at as many means drawn from the VAE of chapter 6. The first is a classifier with an eleventh class, *no digit*, trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. Which share does it *refuse*? The second knows ten classes. How sure is it? And how far are its 64 features from those of the training digits? That is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
+# **How good are the samples?** We compare them with as many real digits and with as many images drawn from the VAE of chapter 6, by three numbers from two classifiers.
+#
+# 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. The number is the share of images that it *refuses*, that is, assigns to the eleventh class.
+# 2. The second classifier has the ten classes only. The number is its confidence, the probability of the likeliest class.
+# 3. How far are the second classifier's 64 features of the samples from those of the training digits? The distance is the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
 # $$ (def-frechet)
 #
-# With features of another network this is the FID of the papers {cite:p}`heusel2017`. A small sample seems farther away than it is, by an amount in proportion to $1/N$. The **jackknife** takes that off: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well. The last line of the table has the distance of real test digits.
+# With features of another network this is the FID of the papers {cite:p}`heusel2017`. The distance of a small sample of $N$ images is biased upwards, by an amount in proportion to $1/N$. The **jackknife** removes most of this bias: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well. The last line of the table has the distance of all real test digits.
 
 # %%
 from companion.metrics import jackknife
@@ -748,9 +764,9 @@ share, error = not_one["diffusion"]
 print("refused: one in seven, within two errors:", abs(share - 1 / 7) < 2 * error)
 
 # %% [markdown]
-# The first row is the best that is possible; "uniform" is the same network trained with uniform times on the linear schedule, for 16 epochs and not 24; the VAE was trained for black and white and shows its means. A classifier that knows only ten digits is sure of a broken one, too. The judge that has seen broken ones refuses one sample in seven. Neither sees whether the samples are *different* digits. The distance does, but with 500 images its errors are too large to tell the diffusion model from real digits. A count of the classes does, too:
+# The first row is the best that can be expected. The row "uniform" belongs to a network of nearly the same architecture that was trained with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images, and its gray samples are the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits as well. The one with the eleventh class refuses one sample in seven. Neither notices whether the samples *differ* from each other. The distance does, but with 500 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
 
-# %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors.", "name": "fig-class-counts"}}
+# %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
 share = torch.bincount(answers, minlength=10).double() / len(answers)
 error_bars = (share * (1 - share) / len(answers)).sqrt()
@@ -761,7 +777,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# In {numref}`fig-class-counts` the model draws all classes. A chi-square statistic compares the shares with those of the training digits.
+# In {numref}`fig-class-counts` the samples are of all ten classes. A chi-square statistic compares the shares with those of the training digits.
 
 # %%
 target = torch.bincount(train.labels, minlength=10).double() / len(train.labels)
@@ -774,9 +790,9 @@ print(f"a faithful model would exceed that with probability {tail:.1e}")
 print("no class has less than 3 percent:", bool(share.min() > 0.03))
 
 # %% [markdown]
-# A small probability would mean that the model prefers some digits. That happens easily: the class is decided at large $t$, where few nats are at stake.
+# A small probability would mean that the model prefers some digits. Such a bias arises easily, because the class is decided at large $t$, where a wrong decision costs few nats of the bound.
 #
-# **When do samples follow the data?** A lecture says that the limiting distribution of the trained decoder is that of the data. This is true under conditions. The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
+# **When do samples follow the data distribution?** The lecture slides among our sources say that the limiting distribution of the trained decoder is that of the data. That is true under conditions. The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
 #
 # $$
 # D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) \;\le\; \underbrace{\text{prior and steps}}_{\text{exact denoiser, best } \sigma_t^2} + \underbrace{\text{variances}}_{\text{not the best } \sigma_t^2} + \underbrace{\sum_t \omega_\varepsilon(t)\, (\mathrm{MSE}_t - \mathrm{MMSE}_t)}_{\text{network}} .
@@ -784,7 +800,7 @@ print("no class has less than 3 percent:", bool(share.min() > 0.03))
 #
 # The left side goes to zero if $x_T$ is noise and the steps are small, if the variances are right, *and* if the network is exact at all times that have weight.
 #
-# The check tries this on one family in one dimension, Gaussian data and a denoiser that estimates $1 + \delta$ times the noise it should. It rejects a right side without the network's part.
+# The function `off_by` computes both sides for one family in one dimension: Gaussian data, and a denoiser that estimates $1 + \delta$ times the noise it should.
 
 
 # %%
@@ -808,6 +824,9 @@ def off_by(T, delta, lam=0.25):
     return kl, steps, network
 
 
+# %% [markdown]
+# **Check.** The KL divergence of the samples comes from their exact variance, for three numbers of steps and three values of $\delta$. A right side without the network's part is rejected.
+
 # %% tags=["nbval-check-output"]
 cases = [(T, delta) for T in (30, 100, 1000) for delta in (0.0, 0.05, 0.2)]
 found = [off_by(T, delta) for T, delta in cases]
@@ -819,9 +838,9 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {kl:18.5f} {a:18.5f} {b:11.5f}")
 
 # %% [markdown]
-# With the exact denoiser everything goes to zero with the number of steps; with a network that is off by five percent it stops at a floor. The KL divergence of the samples is lower than the network's part of the gap: the bound charges each step for its error, and the samples forget a good part of the early ones.
+# With the exact denoiser both sides go to zero as the number of steps grows. With a network that is off by five percent they stop at a floor. The KL divergence of the samples is below the network's part of the gap, because the bound adds up the errors of all steps, while later steps undo a good part of the effect of earlier ones.
 #
-# **In color.** Nothing in the code is about gray images:
+# **In color.** Nothing in the code is special to gray images. The same network with three channels has a loss for color images:
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import mnist_unet
@@ -833,9 +852,9 @@ losses = denoising_loss(color, colors, color.schedule.snr)
 print("one loss for each image:", tuple(losses.shape))
 
 # %% [markdown]
-# {cite:t}`ho2020` trained a network of 35.7 million parameters for 800,000 steps on the photographs of CIFAR-10, a matter of a GPU and of many hours.
+# {cite:t}`ho2020` trained a network of 35.7 million parameters for 800,000 steps on the photographs of CIFAR-10, which takes many hours on a GPU.
 #
-# **What you can say now.** The model draws digits of all classes, and a judge that has seen broken digits still refuses one in seven. Samples follow the data if the end is noise, the variances are right, and the network is exact where it has weight.
+# **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses one in seven. Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight.
 #
 # *Sources: A36, B28.*
 
