@@ -862,11 +862,11 @@ print("one loss for each image:", tuple(losses.shape))
 # (sec-unet)=
 # ## The network
 #
-# The network maps $x_t$ and $t$ to an answer of the shape of $x_t$. It must
+# So far the network was a black box. This section opens it. The network maps $x_t$ and $t$ to an output of the shape of $x_t$. It must
 #
-# 1. **keep the detail**, as noise is removed pixel by pixel;
-# 2. **see the whole**, as under much noise the ink depends on which digit it is;
-# 3. **know the time**, as the same spot can be noise or not.
+# 1. **keep the detail**, because noise is removed pixel by pixel;
+# 2. **use the whole image**, because under much noise the value of a pixel must be inferred from which digit it is;
+# 3. **have the time as an input**, because the same spot can be noise at one time and part of the digit at another.
 #
 # The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`).
 
@@ -882,7 +882,7 @@ def arrow(axes, start, end, color="#777777", style="-", bend=0.0):
     axes.annotate("", end, start, arrowprops=look | {"connectionstyle": f"arc3,rad={bend}"})
 
 
-# %% mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: what a block on the way down hands to its mirror image. Every block sees the time.", "name": "fig-unet"}}
+# %% mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections, from each block on the way down to the block of the same scale on the way up. Every block has the time as an input.", "name": "fig-unet"}}
 fig, (axes,) = plots.figure(height=3.1)
 down, up = [(1, 2), (1.9, 1), (2.8, 0)], [(6.2, 0), (7.1, 1), (8, 2)]
 path = [(0, 2), *down, (4.5, 0), *up, (9, 2)]
@@ -901,7 +901,7 @@ axes.axis("off")
 fig
 
 # %% [markdown]
-# **The residual block.** A stream $h$ of feature maps runs through the network, and each block adds to it. The branch is normalized, passes two convolutions of $3 \times 3$ pixels, and sees the time in between, as the vector `e`.
+# **The residual block.** A stream $h$ of feature maps runs through the network, and each block adds its output to it. The block normalizes its input and applies two convolutions of $3 \times 3$ pixels. In between the time enters, as the vector `e`.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import AdaptiveNorm, Block, ShiftedNorm
@@ -909,9 +909,9 @@ from companion.networks.unet import AdaptiveNorm, Block, ShiftedNorm
 show(Block.forward, docstring=False)
 
 # %% [markdown]
-# The second convolution starts at zero, so an untrained block changes nothing, and the gradient passes it untouched.
+# The weights of the second convolution start at zero. So an untrained block leaves the stream unchanged, and the gradient passes through it unchanged.
 #
-# **Self-attention** looks everywhere {cite:p}`vaswani2017`. From the features $h_i$ of each pixel it makes three vectors of $c$ components, a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, and adds to pixel $i$ a linear map of
+# **Self-attention** connects each pixel with all others {cite:p}`vaswani2017`. From the features $h_i$ of each pixel it makes three vectors of $c$ components, a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, and adds to pixel $i$ a linear map of
 #
 # $$
 # \sum_j a_{ij}\, v_j, \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
@@ -919,13 +919,13 @@ show(Block.forward, docstring=False)
 #
 # the mean of all values, weighted by how well key $j$ fits query $i$. There are as many weights as pairs of pixels, so it is placed where the feature maps are small.
 #
-# **Down and up.** A convolution of stride 2 halves the side. On the way up pixels are doubled. This is all of it:
+# **Down and up.** A convolution of stride 2 halves the side of the feature maps. On the way up, a convolution reduces the number of maps, and then each pixel is repeated in both directions. The whole network is
 
 # %% tags=["nbval-check-output"]
 show(UNet.forward, docstring=False)
 
 # %% [markdown]
-# The table has the shape of the stream behind each part, and its number of parameters. Most sit at the coarsest scale, where a convolution has the fewest pixels to visit. (The rest belongs to the {ref}`time <sec-time-embedding>`.)
+# The table has the shape of the stream after each part, and the part's number of parameters. Most parameters are at the coarsest scale, where a convolution is applied to the fewest pixels. (The rest belongs to the {ref}`time <sec-time-embedding>`.)
 
 # %% tags=["nbval-check-output"]
 stages = "enter down.0.0 shrink.0 down.1.0 shrink.1 down.2.0 middle.0 middle.1"
@@ -951,13 +951,13 @@ print(f"all {sum(p.numel() for p in net.parameters()):44,}")
 print("the untrained answer is zero:", bool((answer == 0).all()))
 
 # %% [markdown]
-# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, see a square of width
+# **How far does it see?** Whether the network can use the whole image is a question that can be measured. The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, see a square of width
 #
 # $$
 # 2 n + 1 .
 # $$ (eq-reach)
 #
-# To *measure* the field, take the gradient of one output pixel with respect to the input, and look where it is not zero. The cell does so for networks with random weights, with or without attention and normalizations.
+# To *measure* the field, take the gradient of one output pixel with respect to the input, and see where it is not zero. The function does so for networks with random weights, with or without attention and normalizations.
 
 
 # %%
@@ -979,7 +979,9 @@ def influence(multipliers, blocks=1, attention=False, norms=False):
 
 
 # %% [markdown]
-# A network of one scale with $b$ blocks on the way down has $4 b + 6$ convolutions in a row: one to enter, two in each of its $2 b + 2$ blocks, one to leave. The check takes $b = 1, 2, 3$ and rejects the field without the one that enters.
+# A network of one scale with $b$ blocks on the way down has $4 b + 6$ convolutions in a row: one at the entrance, two in each of its $2 b + 2$ blocks, one at the exit.
+#
+# **Check.** The field is measured for $b = 1, 2, 3$. The width for one convolution fewer, with the one at the entrance forgotten, is rejected.
 
 # %% tags=["nbval-check-output"]
 depths = torch.tensor([1, 2, 3])
@@ -998,14 +1000,14 @@ fields = {
 for name, field in fields.items():
     print(f"{name:16} {int((field > 0).sum()):5} of 4096 pixels")
 
-# %% mystnb={"image": {"alt": "Five square panels. One scale: a small bright square on black. Two scales: a square of four fifths of the width. Three scales: the whole panel is bright, most in the middle. Attention and normalized: a small bright square, and gray everywhere else."}, "figure": {"caption": "Which input pixels move the pixel in the middle, and how much: from black, not at all, in powers of ten to white.", "name": "fig-receptive-fields"}}
+# %% mystnb={"image": {"alt": "Five square panels. One scale: a small bright square on black. Two scales: a square of four fifths of the width. Three scales: the whole panel is bright, most in the middle. Attention and normalized: a small bright square, and gray everywhere else."}, "figure": {"caption": "Which input pixels change the output pixel in the middle, and how much. The gray level is the logarithm of the gradient: black for none, white for the largest.", "name": "fig-receptive-fields"}}
 powers = [(field / field.max()).clamp(min=1e-8).log10() for field in fields.values()]
 plots.image_grid(torch.stack(powers) / 8 + 1, titles=list(fields), tile=1.3)
 
 # %% [markdown]
-# {numref}`fig-receptive-fields` shows three ways to see the whole: coarser scales, attention, and one that is easily overlooked: a normalization divides by the standard deviation of *all* pixels, so each of them has a small influence everywhere.
+# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and a third that is easily overlooked. A normalization divides by the standard deviation of *all* pixels, so each of them has a small influence everywhere.
 #
-# How far does the *trained* network look? The next cell averages the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
+# How far does the *trained* network look? The receptive field only says what is possible. The next cell averages the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
 
 
 # %%
@@ -1034,7 +1036,7 @@ bright = (looks / looks.amax((1, 2), keepdim=True)).sqrt()
 plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 
 # %% [markdown]
-# With little noise a pixel is its own best evidence ({numref}`fig-looks-around`); with more noise the others count. One network does both, so it must know the time.
+# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. The same network does both, so it needs the time as an input, to which the next section turns.
 #
 # **What you can say now.** A U-Net keeps the detail by its skip connections and sees the whole by coarser scales, attention, and its normalizations.
 #
@@ -1044,13 +1046,13 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # (sec-time-embedding)=
 # ## The time as an input
 #
-# As single numbers, 7 and 8 of 1000 would be nearly the same input. So the time becomes a vector of waves {cite:p}`vaswani2017`: with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$, which fall geometrically from 1 to $10^{-4}$,
+# How should the time be given to a network? As a single number it would hardly do: 7 and 8 out of 1000 would be nearly the same input, although the noise differs noticeably. So the time is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
 #
 # $$
 # \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
 # $$ (def-sinusoidal)
 #
-# The fast waves separate neighbors, the slow ones the early from the late. The distance of two times depends on their difference alone:
+# The high frequencies distinguish neighboring times, the low ones distinguish small times from large ones. The distance between two embeddings depends on the difference of their times alone:
 #
 # $$
 # \lVert \mathrm{emb}(s) - \mathrm{emb}(t) \rVert^2 = 4 \sum_{k=0}^{m-1} \sin^2 \frac{\nu_k (s - t)}{2} .
@@ -1060,7 +1062,9 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # Sine and cosine of one frequency are a point on the unit circle, at the angle $\nu_k t$. Two points at an angle of $a$ from each other are $2 \sin (a / 2)$ apart. $\square$
 # :::
 #
-# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once. They suit a time that is a real number. The check takes all pairs, and rejects angles that are not halved.
+# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once, before the training. They suit a time that is a real number.
+#
+# **Check.** The distances of all pairs of a thousand times are computed from the embedding of the companion. The formula with angles that are not halved is rejected.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
@@ -1079,28 +1083,28 @@ print(f"the closest pair of 1000 times: {closest:.3f} apart")
 print(f"it is {right[0, 1:].argmin() + 1} apart in time")
 print(f"length of each vector: {waves[0].norm():.3f}")
 
-# %% mystnb={"image": {"alt": "Two curves of distance over the difference of two times. The sinusoidal one rises quickly to about three and goes on slowly with small waves; the random one starts lower, overtakes it after some ten steps, and stays between five and seven."}, "figure": {"caption": "Distance of two embeddings of 32 dimensions, by the difference of the times.", "name": "fig-embedding-distance"}}
+# %% mystnb={"image": {"alt": "Two curves of distance over the difference of two times. The sinusoidal one rises quickly to about three and goes on slowly with small waves; the random one starts lower, overtakes it after some ten steps, and stays between five and seven."}, "figure": {"caption": "Distance of two embeddings of 32 dimensions, by the difference of the times. The sinusoidal embedding separates neighboring times more.", "name": "fig-embedding-distance"}}
 _ = torch.manual_seed(0)
 fourier = FourierEmbedding(32, 16 / 1000).double()
-half = (fourier.frequencies[:, None] * lag[0] / 2).sin().square().sum(0)
+fourier_distance = 2 * (fourier.frequencies[:, None] * lag[0] / 2).sin().norm(dim=0)
 lags = -lag[0, 1:121]
 plots.curves(
     {
         "sinusoidal": (lags, right[0, 1:121]),
-        "random Fourier features": (lags, (4 * half).sqrt()[1:121]),
+        "random Fourier features": (lags, fourier_distance[1:121]),
     },
     x_label="difference of the times (steps)",
     y_label="distance",
 )
 
 # %% [markdown]
-# In {numref}`fig-embedding-distance` the waves separate neighbors at once; the random ones need some ten steps. A small perceptron turns $\mathrm{emb}(t)$ into the vector `e` that all blocks see. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps, one number for each map. {cite:t}`dhariwal2021` let it *scale and shift* the normalized maps, which is called adaptive normalization.
+# In {numref}`fig-embedding-distance` the sinusoidal embedding separates neighboring times at once; the random features need some ten steps to be equally far apart. A small perceptron turns $\mathrm{emb}(t)$ into the vector `e`, which goes to all blocks. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps, one number for each map. {cite:t}`dhariwal2021` let it *scale and shift* the normalized maps, which is called adaptive normalization.
 
 # %% tags=["nbval-check-output"]
 show(ShiftedNorm.forward, AdaptiveNorm.forward, docstring=False)
 
 # %% [markdown]
-# **Which is better?** Two embeddings and two ways to use them make four networks. Each is trained on the small digits for 80 steps with two seeds, in $v$ and on the cosine schedule of a {ref}`later section <sec-two-schedules>`. The table has the squared error of $\hat{x}$ per pixel, on test digits, at signal-to-noise ratios from $e^4$ to $e^{-3}$.
+# **Which is better?** Two embeddings and two ways to use them make four networks. Each is trained on the small digits for 80 steps with two seeds, estimates $v$, and uses the cosine schedule of a {ref}`later section <sec-two-schedules>`. The table has the squared error of $\hat{x}$ per pixel, on test digits, at signal-to-noise ratios from $e^4$ to $e^{-3}$.
 
 # %%
 from companion.schedule import cosine_schedule
@@ -1151,9 +1155,9 @@ print("all four learn:", bool(scores.max() < 0.75 * small_y.var(0).mean()))
 print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.min()))
 
 # %% [markdown]
-# After 80 steps all four have learned, and the rows differ little more than the seeds do. So short a training cannot say who wins in the end. The networks of this chapter use the first row.
+# After 80 steps all four have learned, and the rows differ little more than the seeds do. So short a training cannot show which is best in the end. The networks of this chapter use the first row, sinusoidal and added.
 #
-# **What you can say now.** The time enters as a vector of waves that is far from that of every other time, and each block adds it to its maps or scales them by it.
+# **What you can say now.** The time enters as a vector of sines and cosines, which has a distance from that of every other time. Each block adds a linear map of it to its feature maps, or scales and shifts them by it.
 #
 # *Sources: B32.*
 
@@ -1161,13 +1165,13 @@ print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.
 # (sec-digits-by-time)=
 # ## Digits, time by time
 #
-# A mean over all times hides where a network is good. The record has the squared error of the noise at each of the thousand times, on the first 200 test digits. One yardstick is {eq}`eq-linear-bound` with the covariance of the training digits. Another is the error of the constant answer that $\hat{x}$ is the mean image,
+# Back to the network of MNIST. At which times is it good? A mean over all times hides that. So the record has the squared error of the noise at each of the thousand times, on the first 200 test digits. One yardstick is the linear estimate {eq}`eq-linear-bound` with the covariance of the training digits. Another is the constant estimate that $\hat{x}$ is always the mean image. Its squared error of the noise is
 #
 # $$
 # \frac1D\, \mathbb{E} \lVert \varepsilon - \hat\varepsilon \rVert^2 = \mathrm{SNR}_t\, \frac1D \sum_{j=1}^{D} \lambda_j .
 # $$ (eq-know-nothing)
 #
-# The check takes the small digits, and rejects it without the signal-to-noise ratio.
+# **Check.** The error is measured on the small digits at three times. The formula without the signal-to-noise ratio is rejected.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -1176,10 +1180,10 @@ constant = Ddpm(lambda x_t, t: 0 * x_t + mean_digit, schedule, (1, 8, 8), schedu
 small_cov = torch.cov(small_x.flatten(1).T.double(), correction=0)
 mean_variance = small_cov.trace() / 64
 at_times = [5, 200, 1000]
-left = noise_errors(constant, small_x.double(), at_times).mean(1)
-right = schedule.snr[at_times] * mean_variance
+measured = noise_errors(constant, small_x.double(), at_times).mean(1)
+by_formula = schedule.snr[at_times] * mean_variance
 wrong = {"without SNR": mean_variance.expand(3)}
-verify("eq-know-nothing", left, right, rejects=wrong)
+verify("eq-know-nothing", measured, by_formula, rejects=wrong)
 
 # %%
 error, error_se = record["noise_error"], record["noise_error_se"]
@@ -1191,7 +1195,7 @@ values = values.clamp(min=0)  # rounding goes below 0
 linear = linear_noise_error(model.schedule, values).mean(1)
 mean_image = model.schedule.snr * values.mean()
 
-# %% mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times.", "name": "fig-error-by-time"}}
+# %% mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times: the network is far below the linear estimate until the image is lost in the noise.", "name": "fig-error-by-time"}}
 shown = {"network": error, "best linear estimate": linear}
 plots.curves(
     {name: (every, curve[1:]) for name, curve in shown.items()}
@@ -1203,15 +1207,17 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-error-by-time` the network is far below every linear estimate where there is something to see. Towards the end all three curves meet: the best answer is nearly the mean image.
+# In {numref}`fig-error-by-time` the network is far below every linear estimate wherever there is something to see. Towards $t = 1000$ all three curves meet: there the best estimate is nearly the mean image.
 #
-# To count these times, the yardstick must speak about the same 200 digits. Along eigenvector $j$, let $y_j$ be the coordinate of $x$ less the mean, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
+# At how many times is the network better? To count them, the yardstick must refer to the same 200 digits, whose variances are not those of the training digits. Along eigenvector $j$, let $y_j$ be the coordinate of $x$ less the mean, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
 #
 # $$
 # \Big( \frac{\bar\alpha_t\, \lambda_j}{V_t} \Big)^2 + \frac{\bar\alpha_t\, (1 - \bar\alpha_t)\, y_j^2}{V_t^2} .
 # $$ (eq-linear-on-others)
 #
-# For $y_j^2 = \lambda_j$ this is the term of {eq}`eq-linear-bound` again. The check asks the exact denoiser for $\lambda = \frac14$ about $x = 1$, and rejects the error on data of its own variance.
+# For $y_j^2 = \lambda_j$ this is the term of {eq}`eq-linear-bound` again.
+#
+# **Check.** The exact denoiser for $\lambda = \frac14$ is applied to noisy versions of $x = 1$. The error on data of its own variance is rejected.
 
 
 # %% tags=["nbval-check-output"]
@@ -1225,10 +1231,10 @@ def linear_on_others(schedule, y2, values):
 _ = torch.manual_seed(0)
 one, quarter = torch.ones(50_000, 1).double(), torch.tensor([0.25]).double()
 hat = gaussian_denoiser(schedule, 0 * quarter, quarter[:, None])
-asked = noise_errors(Ddpm(hat, schedule, (1,), schedule.beta), one, [100, 300]).T
+measured = noise_errors(Ddpm(hat, schedule, (1,), schedule.beta), one, [100, 300]).T
 right = linear_on_others(schedule, one[0], quarter)[[100, 300], 0]
 usual = {"on its own data": linear_noise_error(schedule, quarter)[[100, 300], 0]}
-verify("eq-linear-on-others", asked, right, monte_carlo, rejects=usual)
+verify("eq-linear-on-others", measured, right, monte_carlo, rejects=usual)
 
 # %%
 first = 2 * (test.images[:200] - train.images.mean(0)).flatten(1).double()
@@ -1249,7 +1255,7 @@ for name, stick in yardsticks.items():
         assert above.sum() <= 100
 
 # %% [markdown]
-# By {eq}`eq-deficit`, with the linear estimate in the place of the exact one, the network wins in all, in nats:
+# What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors. Compared with the linear estimate, the network gains
 
 # %%
 w = 784 * bound_weights(model.schedule, model.reverse_var).noise[2:]
@@ -1266,17 +1272,17 @@ print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# Now the bound itself. The last step must give a probability to each of 256 gray levels: the mass of a Gaussian on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
+# Now the bound itself, in the unit in which papers report it. So that the bound is one on the probability of an image of 256 gray levels, the last step must give each level a probability: the mass of a Gaussian on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# Minus the bound over $D \log 2$ is in bits for each pixel; eight would be the raw image. The record has the errors that {eq}`eq-bound-from-errors` adds up.
+# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. The record has the errors that {eq}`eq-bound-from-errors` adds up, so the bound can be computed for several choices of the variances and of the last step without running the network again.
 #
-# The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They take $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth takes the optimal ones *and at 1* the same rule, by which $\sigma_1^2$ is the mean squared error of the image at $t = 1$.
+# The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth column, "and at 1", uses the optimal variances at $t = 1$ as well, where $\sigma_1^2$ is then the mean squared error of the image.
 #
-# These decoders do not know which gray levels are common. But the noise of $x_1$ is about as wide as one gray level, and the only question left is which of a few neighboring levels it was. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column uses Bayes' rule, for each pixel by itself, a decoder without a network; with equal frequencies it is that of {cite:t}`kingma2021`:
+# These decoders make no use of the fact that some gray levels are common and others rare. But the noise of $x_1$ has a standard deviation of about one gray level, so the only question left is which of a few neighboring levels a pixel had. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
@@ -1351,15 +1357,17 @@ print(
 print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 
 # %% [markdown]
-# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances win over the first two, as they must, on the digits they were made from; a thousand numbers are hard to fit to two hundred digits by chance. The rule need not be best at $t = 1$: it is made for the density of a Gaussian, not for its mass on a gray level.
+# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances are better than the first two, as they must be on the digits from which they were computed. There is little danger of overfitting: each of the thousand variances is a mean over the pixels of all two hundred digits. The same rule need not be best at $t = 1$, because it is derived for the density of a Gaussian, not for its mass on a gray level.
 #
-# **The last step is a decoder, and a decoder may know what gray levels are for.** Nothing was trained for the last column. Four pixels in five are black, and the histogram knows that. (The model's {doc}`card </book/models>` has the first column, the worst.) How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy of a pixel that is left when $x_1$ is known,
+# **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column. Four pixels in five are black, and the histogram contains that. (The metric on the model's {doc}`card </book/models>` is that of the first column, the worst.) How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
 # $$
 # \mathbb{E}\big[ -\log p(x_j \mid x_{1,j}) \big] = H(c) + \tfrac12 \log\big( 2 \pi e\, (1 - \bar\alpha_1) \big) - h(x_{1,j}) ,
 # $$ (eq-histogram-price)
 #
-# by $H(x \mid x_1) = H(x) + h(x_1 \mid x) - h(x_1)$, where $h$ is the entropy of a density. No decoder that sees $x_{1,j}$ alone can cost less. The check integrates both sides over $x_1$, and rejects the same decoder with equal frequencies.
+# by $H(x \mid x_1) = H(x) + h(x_1 \mid x) - h(x_1)$, where $h$ is the entropy of a density. No decoder that sees $x_{1,j}$ alone can cost less.
+#
+# **Check.** Both sides are integrated numerically over $x_1$, for a histogram similar to that of the digits. The same decoder with equal frequencies is rejected.
 
 # %% tags=["nbval-check-output"]
 var = schedule.noise_var[1]
@@ -1383,28 +1391,30 @@ equal = {"equal frequencies": price(torch.full((256,), 1 / 256).double())}
 verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), rejects=equal)
 
 # %% [markdown]
-# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, $\beta_t$ was nearly free and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which a network knows. For these $\tilde\beta_t$ is right and $\beta_t$ is too wide, at a price that no number of steps takes away. For the linear schedule, rescaled as in the last chapter,
+# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, the choice $\sigma_t^2 = \beta_t$ cost almost nothing, and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which the network can predict almost surely. For these $\tilde\beta_t$ is right and $\beta_t$ is too large, at a cost that no number of steps removes. For the linear schedule, rescaled as in the last chapter, it is
 #
 # $$
 # \lim_{T \to \infty} \frac12 \sum_{t=2}^{T} \Big( \frac{\tilde\beta_t}{\beta_t} - 1 - \log \frac{\tilde\beta_t}{\beta_t} \Big) = \frac{1 - \gamma_{\mathrm{E}}}{2} = 0.2113\ldots
 # $$ (eq-known-data)
 #
-# nats for each dimension. As in {eq}`eq-euler-gap`, near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. The column of $\beta_t$ pays such a sum in the row of the variances. The column of $\tilde\beta_t$ pays in the row of the errors, where its weights are larger. The check computes the sum for a million steps, and rejects the price of the last chapter.
+# nats for each dimension. As in {eq}`eq-euler-gap`, near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. In the table above, the column of $\beta_t$ has such a sum in the row of the variances. The column of $\tilde\beta_t$ has no cost there, but larger weights in the row of the errors.
+#
+# **Check.** The sum is computed for a million steps. The cost of the last chapter, half of Euler's constant, is rejected.
 
 # %% tags=["nbval-check-output"]
 finest = linear_schedule(1_000_000, 1e-7, 2e-5)
 euler = -torch.digamma(torch.ones(()).double())
-left = variances_cost(finest.beta, finest).sum()
+cost_of_beta = variances_cost(finest.beta, finest).sum()
 rule = exact.within(5e-3)
 same = {"as for wide data": euler / 2}
-verify("eq-known-data", left, (1 - euler) / 2, rule, rejects=same)
+verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 for name, s in {"linear": schedule, "cosine": cosine}.items():
     at_1000 = variances_cost(s.beta, s).sum()
     print(f"{name}, T = 1000: {at_1000:.4f} nats per dimension, or", end=" ")
     print(f"{bits_per_dim(at_1000, 1):.4f} bits")
 
 # %% [markdown]
-# Which part of the time costs how much? This is the chart of {numref}`fig-three-models` again, with the thousand levels in groups.
+# Which times cost how much? The next figure shows the parts of the bound as {numref}`fig-three-models` did for other models, with the thousand times in groups.
 
 
 # %%
@@ -1423,13 +1433,13 @@ for high, low in pairwise(edges):
     groups[f"t = {low + 1} to {high}"] = costs[low + 1 : high + 1].sum()
 groups["reconstruction"] = account["reconstruction"]
 
-# %% mystnb={"image": {"alt": "Eight horizontal bars. Nothing for the prior, little for the steps from 301 to 1000, more further down, and the longest bar for the reconstruction."}, "figure": {"caption": "Where the nats of a digit go, from the top of the chain to the image.", "name": "fig-nats-by-time"}}
+# %% mystnb={"image": {"alt": "Eight horizontal bars. Nothing for the prior, little for the steps from 301 to 1000, more further down, and the longest bar for the reconstruction."}, "figure": {"caption": "The nats of a digit by groups of times, from pure noise down to the image: most are needed close to the data.", "name": "fig-nats-by-time"}}
 plots.bars(groups, value_label="nats for a digit", horizontal=True)
 
 # %% [markdown]
-# The costs of {numref}`fig-nats-by-time` grow towards the data.
+# In {numref}`fig-nats-by-time` the costs are concentrated close to the data, although the groups have fewer and fewer times.
 #
-# The cell measures some of the record's errors again, on the same 200 digits with other noise.
+# All of this relies on the record. The next cell measures some of its errors again, on the same 200 digits with other noise.
 
 # %%
 at_times = [1, 2, 5, 20, 100]
@@ -1459,15 +1469,15 @@ print(f"{black:.0%} of the pixels are black; the Gaussian pays {nats:.2f} nats f
 print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is right")
 
 # %% [markdown]
-# Most of the distance between the Gaussian decoder and the flows was one choice of a likelihood, and no fault of the network. The rest has three reasons: ours is a bound, from a small network; its loss does not ask for bits; and one variance for all pixels is too large for most of them. With the weights put back, a learned schedule and more training, diffusion models have reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
+# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. The rest has three reasons: ours is a bound, from a small network; its loss was not the bound; and one variance for all pixels is too large for most of them. With the weights of the bound, a learned schedule and more training, diffusion models have reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
-# **What you can say now.** Bits per dimension are an account of four parts. A good part of what looks like a bad model can be a last step that does not know which gray levels are common.
+# **What you can say now.** Bits per dimension are the sum of four parts, and should be looked at part by part. Many of the bits of a seemingly bad model can be due to a last step that does not use the frequencies of the gray levels.
 
 # %% [markdown]
 # (sec-rate-by-time)=
 # ## Rate and distortion
 #
-# Read the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that it needs with the best code. After the step that gives $x_t$, the nats so far are the *rate*, and the receiver's best image $\hat{x}(x_t, t)$ is off by the *distortion*:
+# The figure of the last section showed *when* the bits are spent. What does one get for them? Read the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that an ideal code needs for it. After the step that gives $x_t$, the nats so far are the *rate*. The root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
 #
 # $$
 # \begin{aligned}
@@ -1476,7 +1486,7 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 # \end{aligned}
 # $$ (def-rate-by-time)
 #
-# Both follow from the errors in the record: the rate by the weights, and $\Delta_t$ by $\lVert e_x \rVert^2 = \lVert e_\varepsilon \rVert^2 / \mathrm{SNR}_t$. A distortion of $2 / 255$ is one gray level. (The reconstruction is not part of the rate; it removes what distortion is left.)
+# Both follow from the errors in the record: the rate by the weights, and $\Delta_t$ by $\lVert e_x \rVert^2 = \lVert e_\varepsilon \rVert^2 / \mathrm{SNR}_t$. A distortion of $2 / 255$ is one gray level. (The reconstruction is not part of the rate; it removes the remaining distortion.)
 
 # %%
 top_price = accounts["beta"][0]["prior matching"]
@@ -1493,7 +1503,7 @@ for name in ("beta", "beta-tilde", "optimal"):
     assert (of_rate > 0.8 and of_bound > 0.9) or test.name != "mnist"
 distortion = 127.5 * (error[1:] / model.schedule.snr[1:]).sqrt()
 
-# %% mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "What the receiver gets, and what it costs, with the optimal variances.", "name": "fig-rate-by-time"}}
+# %% mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate it costs, with the optimal variances. Nearly all of the distortion is removed at small rates.", "name": "fig-rate-by-time"}}
 fig, (left, middle, right) = plots.figure(3, height=2.6)
 done, rate = 1000 - every, rates["optimal"]
 steps_done, in_levels = "steps done", "distortion (gray levels)"
@@ -1504,7 +1514,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# {numref}`fig-rate-by-time` has the shape that {cite:t}`ho2020` found on photographs. There, 1.66 of 1.78 bits were spent in the last hundred of a thousand steps, 93 percent of the rate. These are steps of the linear schedule; the table counts those of the cosine schedule with the same noise. Of the rate of digits their share is smaller, but above eight tenths; with the reconstruction it is nine tenths of the bound. All steps before decide, for very few bits, which digit it is and how it is written. The last ones spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
+# {numref}`fig-rate-by-time` has the shape that {cite:t}`ho2020` found on photographs. There, 1.66 of 1.78 bits were spent in the last hundred of a thousand steps, 93 percent of the rate. These are steps of the linear schedule; the table takes those of the cosine schedule with the same range of noise. For digits, their share of the rate is smaller, but above eight tenths; together with the reconstruction it is above nine tenths of the bound. The earlier steps decide which digit it is and how it is written, which takes very few bits. The last steps spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
 #
 # The slider shows what the receiver of $x_t$ would draw: above $x_t$, below $\hat{x}$.
 
@@ -1531,7 +1541,7 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all estimates are close to one gray cloud, the mean of the digits. At 850 they have a shape, and some are wrong ones. At 600 all is decided but the edges.
+# At 1000 all estimates are close to one gray cloud, the mean of the digits. At 850 they have a shape, and some are of the wrong class. At 600 everything is decided except the edges.
 #
 # **What you can say now.** The steps at high noise settle what the image is, for few bits; the last ones spend most of the bits on what can hardly be seen.
 #
@@ -1541,7 +1551,7 @@ Slider(
 # (sec-two-schedules)=
 # ## Two schedules
 #
-# How much of the image should be left at which time? The *linear* schedule lets $\beta_t$ grow evenly. {cite:t}`nichol2021` found that it destroys small images too early, and let $\bar\alpha_t$ fall like a squared cosine instead: with a small offset $s = 0.008$,
+# The MNIST network uses the cosine schedule, the shipped networks of the ring and of the small digits a linear one. What is the difference, and when does it matter? In the *linear* schedule $\beta_t$ increases linearly with $t$. {cite:t}`nichol2021` found that it destroys small images too early. Their *cosine* schedule lets $\bar\alpha_t$ fall like a squared cosine, with a small offset $s = 0.008$:
 #
 # $$
 # \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad f(t) = \cos^2 \Big( \frac{t / T + s}{1 + s} \cdot \frac{\pi}{2} \Big) ,
@@ -1549,7 +1559,7 @@ Slider(
 #
 # with no $\beta_t$ above 0.999.
 
-# %% mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules.", "name": "fig-schedules-dissolve"}}
+# %% mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules. The linear one destroys the digit earlier.", "name": "fig-schedules-dissolve"}}
 two = {"linear": schedule, "cosine": cosine}
 times = torch.arange(1, 1000, 100)
 _ = torch.manual_seed(0)
@@ -1559,7 +1569,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# Both end in noise ({numref}`fig-schedules-dissolve`). What differs is where the time is spent. The yardstick says what there is to learn at each time: the share of the digits' variance that the best linear estimate leaves open.
+# Both end in noise ({numref}`fig-schedules-dissolve`). What differs is how many steps are spent at which noise level. The linear yardstick tells how much there is to learn at each time. Take the share of the digits' variance that the best linear estimate leaves unexplained: where it is near 0 or near 1, there is little to learn.
 
 # %%
 open_share = {
@@ -1577,7 +1587,7 @@ def nats_between(s, high=20, low=0.01):
 
 # %%
 between = {name: nats_between(s) for name, s in two.items()}
-print("share of the times; left open of the variance:")
+print("share of the times, by the unexplained share of the variance:")
 print(f"{'< 5 %':>46} {'between':>8} {'> 95 %':>7}")
 for name, share in open_share.items():
     low, high = (share < 0.05).double().mean(), (share > 0.95).double().mean()
@@ -1585,7 +1595,7 @@ for name, share in open_share.items():
 for name, (nats, count) in between.items():
     print(f"{name}: {count} steps from SNR 20 to 0.01, {nats:.4f} nats per pixel")
 
-# %% mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves open: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: what is left of the image. Right: how much of the digits' variance the best linear estimate leaves open.", "name": "fig-two-schedules"}}
+# %% mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. The linear schedule has a long flat part at the end.", "name": "fig-two-schedules"}}
 fig, (left, right) = plots.figure(2, height=3.0)
 _ = plots.curves(
     {name: (every, s.alpha_bar[1:]) for name, s in two.items()},
@@ -1596,40 +1606,43 @@ _ = plots.curves(
 _ = plots.curves(
     {name: (every, share) for name, share in open_share.items()},
     x_label="time $t$",
-    y_label="share of the variance left open",
+    y_label="unexplained share of the variance",
     axes=right,
 )
 fig
 
 # %% [markdown]
-# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`); the cosine schedule spends them in between. To the bound that hardly matters: with $\sigma_t^2 = \tilde\beta_t$ all denoising terms together depend, for many steps, on the two ends only {eq}`eq-snr-limit`, and between the same two ratios both schedules pay nearly the same.
+# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`). The cosine schedule spends more of them in between. For the bound that hardly matters. With $\sigma_t^2 = \tilde\beta_t$ and many steps, the sum of all denoising terms depends only on the two ends {eq}`eq-snr-limit`, and between the same two signal-to-noise ratios both schedules cost nearly the same.
 
 # %% tags=["nbval-check-output", "mnist"]
 gain = [((share > 0.05) & (share < 0.95)).sum().item() for share in open_share.values()]
-print("the cosine has more times with something to decide:", gain[1] > gain[0])
+print("the cosine schedule has more times with something to learn:", gain[1] > gain[0])
 costs_of = [nats for nats, _ in between.values()]
 print("the bound differs by less than 2 percent:", abs(costs_of[0] / costs_of[1] - 1) < 0.02)
 
 # %% [markdown]
-# To the training it matters: uniform times are other signal-to-noise ratios, so a schedule is also a choice of weights. The first network of the trial {ref}`above <sec-time-embedding>` was trained on the cosine schedule. Here is the same network on the linear one: the same 80 steps, the same two seeds, measured at the same signal-to-noise ratios.
+# For the training it matters: uniform times on another schedule are other signal-to-noise ratios, so a schedule is also a choice of weights. The first network of the trial {ref}`above <sec-time-embedding>` was trained on the cosine schedule. Here is the same network on the linear one: the same 80 steps, the same two seeds, measured at the same signal-to-noise ratios.
 
 # %%
-on = {
+by_schedule = {
     "linear": torch.stack([trial(schedule, seed) for seed in (0, 1)]),
     "cosine": trials["sinusoidal, added"],
 }
 print("log SNR        " + "".join(f"{level:8.0f}" for level in log_snrs))
-for name, errors in on.items():
+for name, errors in by_schedule.items():
     for seed, row in enumerate(errors):
         print(f"{name}, seed {seed} " + "".join(f"{e:8.4f}" for e in row))
-quotient = on["cosine"].mean(0) / on["linear"].mean(0)
+quotient = by_schedule["cosine"].mean(0) / by_schedule["linear"].mean(0)
 print("cosine / linear" + "".join(f"{q:8.2f}" for q in quotient))
 
 # %% tags=["nbval-check-output"]
-print("at SNR 1 and above, the cosine is ahead:", bool((quotient[:5] < 1).all()))
+print(
+    "at SNR 1 and above, the error is smaller with the cosine schedule:",
+    bool((quotient[:5] < 1).all()),
+)
 
 # %% [markdown]
-# After 80 steps the cosine schedule is ahead wherever the image can be seen. On the linear one the two seeds differ about as much, so the size of the lead is uncertain, and this is only the start of a training.
+# After 80 steps the errors are smaller with the cosine schedule wherever the image can be seen. With the linear one the two seeds differ about as much as the schedules do, so the size of the advantage is uncertain, and this is only the start of a training.
 #
 # **What you can say now.** A schedule decides where the training spends its time. The bound of a perfect denoiser hardly depends on it; a real training does.
 
@@ -1637,21 +1650,21 @@ print("at SNR 1 and above, the cosine is ahead:", bool((quotient[:5] < 1).all())
 # (sec-ddpm-wrong)=
 # ## From symptom to cause
 #
-# Nothing in Algorithm 1 complains if it is fed the wrong things. When a model disappoints, look here first:
+# Algorithm 1 runs without an error message even if its input is wrong, and its loss may look good. This section collects symptoms and tests, and then tries two frequent mistakes. When a model disappoints, look here first:
 #
 # | symptom | likely cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
 # | the loss is lower than expected | pixels on $[0, 1]$, or another schedule | compare at the same scaling and schedule only; see below |
-# | samples strewn with specks | the time does not reach the network, or is off by one | errors at $t = 1$ to $5$; see below |
+# | specks all over the samples | the time does not reach the network, or, hardly visible, is off by one | errors at $t = 1$ to $5$; see below |
 # | gray or tinted samples, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image ({ref}`sec-why-v`) |
 # | samples worse than the errors promise | sampled from the weights and not from their average | {ref}`sec-ema` |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({ref}`sec-digits-by-time`), another schedule ({ref}`sec-two-schedules`) |
-# | good samples, many bits | the last step, or the variances | the account by parts ({ref}`sec-bits-of-digits`) |
+# | good samples, many bits | the last step, or the variances | the bound by parts ({ref}`sec-bits-of-digits`) |
 # | some classes are rare | a bias at large $t$, which costs few nats | count the classes ({ref}`sec-ddpm-samples`) |
 # | training on the bound jumps | large weights at the first times | draw the times by the weights ({ref}`sec-thrown-away`) |
 #
-# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$. On $[0, 1]$ there is a quarter of the signal. The yardstick says what loss the best linear estimate would reach:
+# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$. On $[0, 1]$ the variance of the data is a quarter of that. The linear yardstick gives the loss that can be expected on either scale:
 
 # %%
 for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
@@ -1659,7 +1672,7 @@ for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
     print(f"pixels on {name:8} least simple loss of a linear estimate: {reached:.4f}")
 
 # %% [markdown]
-# The loss gets *better*: more noise over the image makes the noise easier to see. The bound notices at once, since its last step knows where the gray levels are; and a network that was trained on the right scale notices as well.
+# The wrong scale makes the loss *smaller*: relative to the image there is more noise, which is then easier to predict. So the loss does not reveal the mistake. The bound does: its last step needs pixels on the 256 gray levels, and `elbo_step` refuses others. The errors of a network that was trained on the right scale reveal it, too.
 
 # %% tags=["nbval-check-output"]
 scaled, ones = gray[:5] / 2 + 0.5, torch.ones(5).long()
@@ -1675,7 +1688,7 @@ wrong_scale = noise_errors(model, gray[:50] / 2 + 0.5, [30, 100, 300]).mean(1)
 print("at least five times the error:", bool((wrong_scale > 5 * right_scale).all()))
 
 # %% [markdown]
-# **The wrong time.** Some code counts from 0 and some from 1, and a wrapper may drop $t$. The next cell gives the network $t - 1$, and then always 500.
+# **The wrong time.** Some programs count times from 0 and some from 1, and a wrapper may forget to pass $t$ on. The next cell gives the network $t - 1$ in place of $t$, and then always 500.
 
 
 # %%
@@ -1695,15 +1708,15 @@ for name, change in inputs.items():
     print(f"{name:12}" + "".join(f"{e:10.4f}" for e in by_input[name]))
 
 # %% tags=["nbval-check-output", "mnist"]
-right_time, one_off, never = by_input.values()
+right_time, one_off, always_500 = by_input.values()
 print("one off, at t = 2: worse:", bool(one_off[0] > right_time[0]))
 print("one off, at t = 400: by less than a percent:", bool(one_off[4] < 1.01 * right_time[4]))
-print("always 500, at t = 100: three times the error:", bool(never[3] > 3 * right_time[3]))
+print("always 500, at t = 100: three times the error:", bool(always_500[3] > 3 * right_time[3]))
 
 # %% [markdown]
-# One step off can hardly be seen, except at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles. Such a mistake can live in a code for years; only a test at the first times finds it. A time that is missing altogether shows in the samples:
+# A time that is off by one makes hardly any difference, except at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles. Such a mistake is easily overlooked; only a test at the first times finds it. A time that is missing altogether shows in the samples:
 
-# %% mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network whose time is always 500.", "name": "fig-wrong-time"}}
+# %% mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time. The second row has specks that the network did not remove.", "name": "fig-wrong-time"}}
 every_40th = model.schedule.strided(range(40, 1001, 40))
 narrow = every_40th.posterior_var
 rows = {}
@@ -1715,9 +1728,9 @@ for name, change in (("right time", inputs["t"]), ("always 500", inputs["always 
 plots.image_rows(rows)
 
 # %% [markdown]
-# In the second row of {numref}`fig-wrong-time` there are strokes and even digits, often others than above. The fine noise of the last steps is not removed: the network takes its input for $x_{500}$, in which such noise is too faint to matter.
+# In the second row of {numref}`fig-wrong-time` there are strokes and even digits, often others than in the first row. The faint noise of the last steps is not removed: the network treats its input as $x_{500}$, where noise of that size would not matter.
 #
-# **What you can say now.** The loss alone tells little. Errors by time, the account of the bound by parts, and a judge of the samples tell which part is wrong.
+# **What you can say now.** The loss alone tells little. The errors by time, the bound by parts, and a classifier with an eleventh class for bad samples show which part is wrong.
 
 # %% [markdown]
 # (sec-ddpm-exercises)=
@@ -1750,7 +1763,7 @@ exercises.check_width_seen(width_seen)
 # :label: ex-how-far-solution
 # :class: dropdown
 # ```
-# Each convolution before and including the one of stride 2 adds a pixel on each side. Behind it neighbors are two pixels apart, so each adds two.
+# Each convolution up to and including the one of stride 2 adds one pixel on each side. After it, neighbors are two input pixels apart, so each convolution adds two pixels on each side.
 
 
 # %% tags=["nbval-check-output"]
@@ -1940,13 +1953,13 @@ exercises.check_price(price)
 # (sec-ddpm-summary)=
 # ## Summary
 #
-# - Algorithm 1 is a regression on noise of one's own making {eq}`def-simple-loss`. Its floor is not zero; for Gaussian data it is {eq}`eq-simple-optimum`. What the network can change is the excess {eq}`eq-excess-error`.
-# - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network loses in the bound is its weighted excess {eq}`eq-deficit`.
-# - An error in $v$ is one in the noise over $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
-# - Data give yardsticks for every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
-# - Samples follow the data if the end is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
-# - A last step that knows the histogram of gray levels saves a tenth of the bits or more {eq}`eq-histogram-price`. Known pixels make $\beta_t$ too wide, at a price that no number of steps takes away {eq}`eq-known-data`.
+# - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero, for Gaussian data {eq}`eq-simple-optimum`. Training can reduce only the excess over it {eq}`eq-excess-error`.
+# - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network with fixed variances loses in the bound is its weighted excess {eq}`eq-deficit`.
+# - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
+# - The mean and covariance of the data give yardsticks for the error at every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
+# - Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
+# - A last step that uses the histogram of gray levels saves at least a tenth of the bits {eq}`eq-histogram-price`. For pixels that the network can predict, $\sigma_t^2 = \beta_t$ is too large, at a cost that no number of steps removes {eq}`eq-known-data`.
 #
-# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying where the weights of their own derivation went. That the limiting distribution of the trained decoder is that of the data is true under three conditions. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs and the linear schedule.
+# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying that it leaves out the weights of their own derivation. That the limiting distribution of the trained decoder is that of the data is true only under the three conditions of {eq}`eq-decoder-limit`. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs and the linear schedule.
 #
 # **To read next.** {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021` on schedules, learned variances and noisy gradients; {cite:t}`salimans2022` on $v$; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
