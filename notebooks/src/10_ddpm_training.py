@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Training a DDPM
 #
-# A network that can say what is noise in a noisy digit can also draw digits: it starts from pure noise, and takes away a little of it a thousand times. Ten of these twenty digits were written by people; the other ten were drawn by the network of this chapter.
+# A network that can tell the noise from the digit in a noisy image can also draw digits: it starts from pure noise and removes a little of it, a thousand times. Ten of these twenty digits were written by people; the other ten were drawn by the network of this chapter.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -11,24 +11,26 @@ import torch
 
 from companion import data
 from companion.page import plots
+from companion.page.live import watch
 from companion.zoo.weights import load_record
+from companion.zoo.yourself import cost, train_it, use
 
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 record, _ = load_record("ddpm-mnist-joint-samples")
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, real and drawn ones mixed."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, ten from people and ten from the network, in random order."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
 order = torch.randperm(20, generator=torch.Generator().manual_seed(5))
 both = torch.cat([test.images[20:30], record["samples"][:10] / 255])
 plots.image_grid(both[order])
 
 # %% [markdown]
-# Which ones? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a judge that does not get tired. That network was trained for two hours; its weights are loaded, with a *record* of what takes long to measure. The algorithm that trained it runs here, on points in the plane.
+# Which ones are real? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a classifier that has an eleventh class, *no digit*. The network was trained beforehand, in the time that its card states there. Its weights are loaded, with a *record* of measurements that take long. The algorithm that trained it runs first on a small problem, points in the plane.
 
 # %% [markdown]
 # (sec-algorithm-1)=
 # ## Algorithm 1
 #
-# The bound is a weighted sum of squared errors of the noise {eq}`eq-five-weights`, and one random step estimates it {eq}`eq-single-step`. {cite:t}`ho2020` leave out the weights. What remains is the {term}`simple loss`:
+# The last chapter ended with a bound that can be trained: a weighted sum of squared errors of the predicted noise {eq}`eq-five-weights`, which a single random step estimates without bias {eq}`eq-single-step`. {cite:t}`ho2020` leave out the weights. What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -36,7 +38,7 @@ plots.image_grid(both[order])
 #
 # :::{prf:algorithm} Training
 # :label: alg-ddpm-training
-# Repeat until the loss falls no more:
+# Repeat until the loss stops falling:
 #
 # 1. Take an example $x$ from the data.
 # 2. Draw a time $t$ uniformly from $1, \dots, T$.
@@ -46,7 +48,7 @@ plots.image_grid(both[order])
 # 6. Take a gradient step on $\lVert \varepsilon - \varepsilon_\theta(x_t, t) \rVert^2$.
 # :::
 #
-# The data are 20,000 points from a ring of eight modes, the process has a hundred steps, and the network is a perceptron of $x_t$ and $t$.
+# To see it run, take 20,000 points from a mixture of eight Gaussians on a ring, a process of a hundred steps, and a small perceptron of $x_t$ and $t$. The numbers in the comments are the steps of the algorithm.
 
 # %%
 from copy import deepcopy
@@ -88,17 +90,17 @@ shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
 for name, trained in {"after 600 steps": toy, "after 6000": shipped}.items():
     *_, shown[name] = ancestral_sample(trained, 1000)
-fig, (left, *panels) = plots.figure(4, height=2.0)
-_ = plots.curves({"": batch_losses}, x_label="step", y_label="loss", log_y=True, axes=left)
+fig, (loss_axes, *panels) = plots.figure(4, height=2.0)
+_ = plots.curves({"": batch_losses}, x_label="step", y_label="loss", log_y=True, axes=loss_axes)
 for axes, (name, dots) in zip(panels, shown.items(), strict=True):
     _ = axes.scatter(*dots.T, s=1, color="#0072B2")
     _ = axes.set(xlim=(-2, 2), ylim=(-2, 2), xticks=(), yticks=(), aspect="equal", title=name)
 fig
 
 # %% [markdown]
-# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. In 600 steps the network has found the ring; the modes take longer, though the loss hardly falls any more. There is no chain in Algorithm 1 and no second network: it is a regression with an unlimited supply of examples.
+# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. After 600 steps the network has found the ring. The separate modes take longer, although the loss hardly falls any more. Algorithm 1 never runs a whole chain and trains no second network: it is a regression whose examples are made as they are needed, in unlimited supply.
 #
-# In the companion `fit` runs the loop, and `denoising_loss` is the loss. By {eq}`eq-five-errors` an error of the noise is one of $\hat{x}$ times the signal-to-noise ratio, which is the `weight`.
+# In the companion `fit` runs the loop, and `denoising_loss` is the loss: the squared error of $\hat{x}$ times a `weight`. By {eq}`eq-five-errors` the squared error of the noise is the squared error of $\hat{x}$ times the signal-to-noise ratio. With that ratio as the weight it is the simple loss.
 
 # %%
 import math
@@ -129,28 +131,31 @@ by_companion = denoising_loss(toy, x, weight=toy.schedule.snr)
 print("the same loss:", torch.allclose(by_hand, by_companion, rtol=1e-3))
 
 # %% [markdown]
-# **How low can it get?** Not to zero, since $x_t$ does not tell what its noise was. Let $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$ be the best answer. At each $t$,
+# **How low can the loss get?** Not to zero: different examples with different noise can give the same $x_t$, so $x_t$ does not determine its noise. The best prediction is the conditional mean, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$. At each $t$ the error of any network splits into two parts,
 #
 # $$
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} .
 # $$ (eq-excess-error)
 #
 # :::{dropdown} Proof
-# The cross term is $2\, \mathbb{E}\, (\varepsilon - \varepsilon^*) \cdot (\varepsilon^* - \varepsilon_\theta)$. Take the mean given $x_t$ first: the second factor is fixed, and the first has mean zero. $\square$
+# The cross term is $2\, \mathbb{E}\, (\varepsilon - \varepsilon^*) \cdot (\varepsilon^* - \varepsilon_\theta)$. Take the expectation given $x_t$ first: the second factor is then fixed, and the first has mean zero. $\square$
 # :::
 #
-# A loss far above zero may belong to a perfect network. For Gaussian data with variance $\lambda$ in one dimension the floor has a closed form, averaged over $t$:
+# So even a perfect network can have a loss far above zero. For Gaussian data with variance $\lambda$ in one dimension the floor has a closed form. Averaged over $t$, it is
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
 # $$ (eq-simple-optimum)
 #
-# For $\lambda = 1$ it is the mean of $\bar\alpha_t$. The check runs steps 1 to 5 with the exact denoiser, for two variances. It rejects the error of the answer $\varepsilon_\theta = 0$, and a forgotten denominator.
+# For $\lambda = 1$ it is the mean of $\bar\alpha_t$.
 
 # %%
 from companion.denoisers import MixtureDenoiser, VPredictor, gaussian_denoiser
 
 schedule = linear_schedule(1000)
+
+# %% [markdown]
+# **Check.** Steps 1 to 5 are run with the exact denoiser, for two variances. The loss of the constant answer $\varepsilon_\theta = 0$ is rejected, and for $\lambda = \frac14$ the formula without its denominator as well.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -167,7 +172,7 @@ for lam in (1.0, 0.25):
     print(f"variance {lam:4}: the least loss is {least:.5f}")
 
 # %% [markdown]
-# For the eight modes $\varepsilon^*$ is known as well. Here are the floor and the excess of the network above, on 4000 points.
+# For the mixture of eight Gaussians $\varepsilon^*$ has a closed form as well. So the loss of the network above can be split into floor and excess, here on 4000 points.
 
 # %%
 modes = ring.component_distribution
@@ -186,17 +191,19 @@ def excess_of(network):
 
 least = (noise - best).square().sum(1).mean().item()
 rows = [(number, *map(excess_of, pair)) for number, *pair in saved]
-steps, of_weights, of_average = map(torch.tensor, zip(*rows, strict=True))
+steps, excess_of_last, excess_of_average = map(torch.tensor, zip(*rows, strict=True))
 
 # %%
-print(f"floor {least:.3f}, loss after training {least + of_weights[-1]:.3f}")
+print(f"floor {least:.3f}, loss after training {least + excess_of_last[-1]:.3f}")
 
 # %% tags=["nbval-check-output"]
-close = bool(of_weights[-1] < 0.25 * least)
+close = bool(excess_of_last[-1] < 0.25 * least)
 print("the excess falls below a quarter of the floor:", close)
 
 # %% [markdown]
-# The batches jitter much more than the network still improves; most of the jitter is in the floor. The check takes an answer that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$, and rejects that there is no excess.
+# The loss of single batches fluctuates by much more than the network still improves, and most of the fluctuation belongs to the floor.
+#
+# **Check.** The three terms of {eq}`eq-excess-error` are computed for a prediction that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$. The formula without the excess is rejected.
 
 # %% tags=["nbval-check-output"]
 total, floor, excess = (
@@ -208,7 +215,7 @@ nothing = {"no excess": excess.mean()}
 verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=nothing)
 
 # %% [markdown]
-# **What you can say now.** A DDPM is trained by regression: make a noisy example at a random time and predict its noise. The loss has a floor above zero, and only the excess over the floor can be learned away.
+# **What you can say now.** A DDPM is trained by regression: make a noisy example at a random time and predict its noise. The loss has a floor above zero, and training can reduce only the excess over that floor.
 #
 # *Sources: B25, B26.*
 
@@ -216,7 +223,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # (sec-ema)=
 # ## The average of the weights
 #
-# The weights that are shipped are not the last ones of the training, but an {term}`exponential moving average`. After each step $n$ with weights $\theta_n$, and with a decay $d$ such as 0.999,
+# With a constant learning rate the weights never come to rest: each batch moves them about the optimum. Averaging them over the last steps brings them closer to its middle. So diffusion models are sampled not with the last weights of their training, but with an {term}`exponential moving average`. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -228,13 +235,13 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # \bar\theta_n = d^{\,n-1}\, \theta_1 + (1 - d) \sum_{k=2}^{n} d^{\,n-k}\, \theta_k .
 # $$ (eq-ema-sum)
 #
-# Its memory is about $1 / (1 - d)$ steps, after which a weight counts $1 / e$ of the newest. With a constant learning rate the weights do not come to rest. They jitter around the optimum, and the average is closer to the middle. If the weights were independent draws with variance 1, the variance of their average would tend to
+# Its memory is about $1 / (1 - d)$ steps: weights that old count $1 / e$ as much as the newest. How much does the average gain? If the weights were independent draws with variance 1, the variance of their average would tend to
 #
 # $$
 # \operatorname{Var} \bar\theta_n \;\longrightarrow\; (1 - d)^2 \sum_{k=0}^{\infty} d^{\,2k} = \frac{1 - d}{1 + d} .
 # $$ (eq-ema-noise)
 #
-# The first check averages random weights with the companion, and rejects a sum whose first weight counts like the others. The second simulates {eq}`def-ema`, and rejects variances of $1 - d$ and $(1 - d) / 2$.
+# **Check.** Three hundred random weights are averaged by the companion. A sum whose first weight counts like the others is rejected.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -247,46 +254,80 @@ for theta in thetas:
 shares = (1 - d) * d ** torch.arange(299, -1, -1.0).double()
 like_others = (shares * thetas).sum()
 shares[0] = d**299
-left = running.module.weight[0, 0]
-verify("eq-ema-sum", left, (shares * thetas).sum(), rejects={"first alike": like_others})
+averaged = running.module.weight[0, 0]
+verify("eq-ema-sum", averaged, (shares * thetas).sum(), rejects={"first alike": like_others})
+
+# %% [markdown]
+# **Check.** The recursion {eq}`def-ema` is simulated with $d = 0.9$. Variances of $1 - d$ and of $(1 - d) / 2$ are rejected.
 
 # %% tags=["nbval-check-output"]
 d, mean = 0.9, torch.randn(400_000).double()
 for _ in range(80):
     mean = d * mean + (1 - d) * torch.randn(400_000).double()
-limit, slow, half = torch.tensor([(1 - d) / (1 + d), 1 - d, (1 - d) / 2]).double()
-verify("eq-ema-noise", mean, limit, variance, rejects={"1 - d": slow, "half of it": half})
+limit = torch.tensor((1 - d) / (1 + d)).double()
+wrong = {"1 - d": limit * (1 + d), "half of it": limit * (1 + d) / 2}
+verify("eq-ema-noise", mean, limit, variance, rejects=wrong)
 
 # %% [markdown]
-# And live: the training above kept an average with $d = 0.99$.
+# Does a real training behave like this? The training above kept an average with $d = 0.99$. The next figure compares the excess of the last weights and that of their average, every 20 steps.
 
-# %% mystnb={"image": {"alt": "Two curves of the excess over the training step on a logarithmic axis. The average starts far above the weights, crosses them after some 250 to 300 steps and then stays below, and is smooth where the weights jitter."}, "figure": {"caption": "The excess over the floor, for the weights and for their average, at a constant learning rate.", "name": "fig-ema"}}
+# %% mystnb={"image": {"alt": "Two curves of the excess over the training step on a logarithmic axis. The average starts far above the weights, crosses them after some 250 to 300 steps and then stays below, and is smooth where the weights jitter."}, "figure": {"caption": "The excess over the floor, for the weights and for their average, at a constant learning rate. The average starts behind, then overtakes and fluctuates less.", "name": "fig-ema"}}
 plots.curves(
-    {"weights": (steps, of_weights), "their average": (steps, of_average)},
+    {"weights": (steps, excess_of_last), "their average": (steps, excess_of_average)},
     x_label="step",
     y_label="excess squared error of the noise",
     log_y=True,
 )
 
 # %% [markdown]
-# In {numref}`fig-ema` the average is behind at first, since it remembers bad weights. Then it overtakes, for free. A learning rate that falls to zero does part of the same work. Two warnings: the average is worse than the weights until the training is several times as long as its memory, and it is the average that must be saved, measured and sampled from.
+# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, and it costs only a second copy of the weights. A learning rate that falls to zero has part of the same effect. Two warnings: the average is worse than the weights until the training is several times as long as its memory, and it is the average that must be saved, measured and sampled from.
 
 # %% tags=["nbval-check-output"]
 end = steps > 400
-pair = (of_weights[end], of_average[end])
+pair = (excess_of_last[end], excess_of_average[end])
 jitter = [curve.diff().std() / curve.mean() for curve in pair]
-print("at first the average is worse:", bool(of_average[0] > of_weights[0]))
-print("after step 400 it is better:", bool((of_average < of_weights)[end].all()))
-print("and less than half as restless:", bool(jitter[1] < 0.5 * jitter[0]))
+print("at first the average is worse:", bool(excess_of_average[0] > excess_of_last[0]))
+print("after step 400 it is better:", bool((excess_of_average < excess_of_last)[end].all()))
+print("and it fluctuates less than half as much:", bool(jitter[1] < 0.5 * jitter[0]))
 
 # %% [markdown]
-# **What you can say now.** An exponential moving average of the weights takes out the jitter of a constant learning rate, once the training is longer than its memory.
+# **What you can say now.** An exponential moving average of the weights removes most of the fluctuation that a constant learning rate leaves, once the training is much longer than its memory.
+
+# %% [markdown]
+# (sec-train-ddpm)=
+# ## Train it yourself
+#
+# The same algorithm trains models of images; only the network changes. The {ref}`next section <sec-thrown-away>` and {ref}`the one after it <sec-why-v>` use a small DDPM of digits with $8 \times 8$ pixels, which comes with the book. It predicts the noise, as in Algorithm 1. The next cells train a new one by the same recipe. At small scale they take only the first steps, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them.
+
+# %%
+print(cost("ddpm-digits"))
+
+# %%
+mine = watch(train_it("ddpm-digits"))
+
+# %% [markdown]
+# While it runs, a figure shows the loss of each step and eight samples. A network that always answers zero has a loss of about 64, the number of pixels, since each component of the noise has variance 1. Yours should be far below.
+
+# %% tags=["nbval-check-output"]
+last = torch.tensor(mine.losses[-20:]).mean()
+print("the loss is below a third of that of a zero answer:", bool(last < 64 / 3))
+
+# %% [markdown]
+# Whose weights do the next two sections use? One switch decides. With yours from a short training, expect checks of claims about trained models to fail: they were written for the whole recipe.
+
+# %% tags=["nbval-check-output"]
+MINE = False  # True: from here on the chapter uses your weights
+if MINE:
+    use("ddpm-digits", mine.model)
+print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 
 # %% [markdown]
 # (sec-thrown-away)=
 # ## What the simple loss throws away
 #
-# Put the bound back together. For a `Ddpm` with $D$ dimensions and fixed variances, minus the bound is a sum of four parts, by {eq}`eq-three-terms`, {eq}`eq-step-cost` and {eq}`eq-five-weights`:
+# The simple loss was the bound without its weights. What else did it drop, and what does that cost in nats? To see this, this section writes down the whole bound, compares its weights with those of the simple loss, converts a network's errors into nats, and trains on the bound for comparison.
+#
+# For a `Ddpm` with $D$ dimensions and fixed variances, minus the bound is a sum of four parts, by {eq}`eq-three-terms`, {eq}`eq-step-cost` and {eq}`eq-five-weights`:
 #
 # $$
 # \begin{aligned}
@@ -304,7 +345,7 @@ print("and less than half as restless:", bool(jitter[1] < 0.5 * jitter[0]))
 # | the variances: what $\sigma_t^2$ costs | nothing, so it cannot choose them |
 # | the prior matching | nothing; no network can change it |
 #
-# The check takes one $8 \times 8$ digit at all thousand times: on the left `elbo_step`, which computes KL divergences, on the right errors and weights. It rejects equal weights, and a bound without the cost of the variances.
+# The cells from here on need the small digits and the cost of the variances at each time:
 
 # %%
 from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
@@ -320,27 +361,30 @@ def variances_cost(reverse_var, schedule=schedule):
     return F.pad(0.5 * (ratio - 1 - ratio.log()), (2, 0))
 
 
+# %% [markdown]
+# **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. Equal weights are rejected, and so is a bound without the cost of the variances.
+
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
 small, fine = pretrained("ddpm-digits"), pretrained("ddpm-digits").double()
 every, x = torch.arange(1, 1001), small_y[:1].double()
 many, noise = x.expand(1000, 1, 8, 8), torch.randn(1000, 1, 8, 8).double()
 prior = kl_divergence(fine.posterior(x), fine.prior(1))[0]
-left = prior - elbo_step(fine, many, every, noise).sum()
+by_steps = prior - elbo_step(fine, many, every, noise).sum()
 x_t = add_noise(schedule, many, every, noise)
 x_hat = fine.denoise(x_t, every)
-off = (noise - noise_from_x_0(schedule, x_t, every, x_hat)).square().flatten(1).sum(1)
+error = (noise - noise_from_x_0(schedule, x_t, every, x_hat)).square().flatten(1).sum(1)
 weight = bound_weights(schedule, fine.reverse_var).noise[1:]
 variances = 64 * variances_cost(fine.reverse_var).sum()
 reconstruction = -fine.reconstruction(x_hat[:1]).log_prob(x)[0]
 rest = prior + variances + reconstruction
-right = rest + (weight * off)[1:].sum()
-equal = {"equal weights": rest + weight[1:].mean() * off[1:].sum()}
-equal["no variances"] = right - variances
-verify("eq-bound-from-errors", left, right, exact.within(1e-6), rejects=equal)
+by_errors = rest + (weight * error)[1:].sum()
+wrong = {"equal weights": rest + weight[1:].mean() * error[1:].sum()}
+wrong["no variances"] = by_errors - variances
+verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# **The weights.** On the linear schedule of {cite:t}`ho2020` they fall from $t = 2$ to a minimum near $t = 349$, by a factor of 120 if $\sigma_t^2 = \tilde\beta_t$ and of 55 if $\sigma_t^2 = \beta_t$:
+# **The weights of the noise.** On the linear schedule of {cite:t}`ho2020` the weights $\omega_\varepsilon(t)$ fall from $t = 2$ to a minimum near $t = 349$, by a factor of 120 if $\sigma_t^2 = \tilde\beta_t$ and of 55 if $\sigma_t^2 = \beta_t$. The table shows which share of the sum of all weights belongs to the first times:
 
 # %% tags=["nbval-check-output"]
 choices = {"beta": schedule.beta, "beta-tilde": schedule.posterior_var}
@@ -356,9 +400,9 @@ for name, reverse_var in choices.items():
     print(f"largest over least weight, {name}: {w.max() / w.min():.0f}")
 
 # %% [markdown]
-# So the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where it is decided what the image shall be. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound.
+# So, compared with the bound, the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where the content of the image is decided. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound.
 #
-# In code, the losses in use are three tensors. Here are their weights of an error of the image, relative to that at $t = 1000$:
+# In code, the losses in use differ by one tensor, the weight of the squared error of $\hat{x}$. Here are these weights, relative to their values at $t = 1000$:
 
 # %% tags=["nbval-check-output"]
 weights = {
@@ -374,17 +418,17 @@ losses = [denoising_loss(small, small_x[:8], weight) for weight in weights.value
 print("each is a loss:", all(bool(loss.isfinite().all()) for loss in losses))
 
 # %% [markdown]
-# A perfect network answers $\varepsilon^*$ whatever the weights. A real one serves all times at once, and the weights decide where its errors go.
+# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights decide at which times it has its errors.
 #
-# **What an error costs.** For a network with mean squared errors $\mathrm{MSE}_t$ (summed over dimensions), $\mathrm{MMSE}_t$ for those of $\varepsilon^*$, and a Gaussian likelihood at $t = 1$,
+# **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, summed over dimensions, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood at $t = 1$,
 #
 # $$
 # \mathbb{E}\, \mathrm{ELBO}_\theta = \mathbb{E}\, \mathrm{ELBO}_* - \sum_{t=1}^{T} \omega_\varepsilon(t)\, \big( \mathrm{MSE}_t - \mathrm{MMSE}_t \big) ,
 # $$ (eq-deficit)
 #
-# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. This holds for any data and any network: the other parts of {eq}`eq-bound-from-errors` are the same for both, and a Gaussian likelihood with variance $\sigma_1^2$ is a squared error with the weight $\omega_\varepsilon(1)$. (For gray levels $t = 1$ is left as it is.) For Gaussian data {eq}`eq-gaussian-gap` adds what the end of the chain and the variances lose, and the account is complete.
+# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. This holds for any data and any network: the other parts of {eq}`eq-bound-from-errors` are the same for both, and a Gaussian likelihood with variance $\sigma_1^2$ is a squared error with the weight $\omega_\varepsilon(1)$. (With a likelihood of gray levels the formula holds for the terms from $t = 2$ on.) For Gaussian data {eq}`eq-gaussian-gap` adds what the end of the chain and the variances lose.
 #
-# The check takes the ring, whose $\varepsilon^*$ is known, and a denoiser that is wrong on purpose. The left side is a difference of two bounds, by `elbo_step`; on the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, from two answers alone. It rejects the excess without its weights.
+# The function `both_sides` computes this for a denoiser of the ring, whose $\varepsilon^*$ is known.
 
 # %%
 from companion.schedule import x_0_from_noise
@@ -417,6 +461,9 @@ def timid(x_t, t):
     return x_0_from_noise(toy.schedule, x_t, t, 0.8 * noise)
 
 
+# %% [markdown]
+# **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The excess without its weights is rejected.
+
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
 lost, weighted, plain = both_sides(timid)
@@ -424,7 +471,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# This is what the shipped network of the ring loses, which was trained for longer than ours:
+# The shipped network of the ring was trained for longer than ours. It loses
 
 # %%
 _ = torch.manual_seed(0)
@@ -434,7 +481,7 @@ print(f"the network loses {lost.mean():.3f} +- {lost.std() / n:.3f} nats")
 print(f"by the formula    {weighted.mean():.3f} +- {weighted.std() / n:.3f} nats")
 
 # %% [markdown]
-# **Why not train on the bound?** Because its gradient is noisier: a batch in which $t = 1$ is drawn often outweighs one without it. The cell takes the network of the ring after twenty steps, and measures over forty batches the variance of the gradient, divided by its squared mean: for the simple loss, for the weighted one with uniform times, and with times drawn *in proportion to the weights*, which leaves the loss itself plain ({ref}`ex-better-times` of the last chapter).
+# **Why not train on the bound?** Because its gradient is noisier: a batch in which small times with their large weights are drawn often has a much larger gradient than one without them. The cell takes the network of the ring after twenty steps and measures, over forty batches, the variance of the gradient divided by its squared mean. It does so for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
 
 
 # %%
@@ -472,9 +519,9 @@ print("weights make the gradient noisier, by half at least:", loud > 1.5 * quiet
 print("drawing by the weights helps:", loud > 1.2 * drawn)
 
 # %% [markdown]
-# At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves it. So here, for one network at one moment, the weighted loss needs larger batches, and choosing the times cures a part of it. {cite:t}`nichol2021` saw the same on photographs, and drew the times by the size of their terms.
+# At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves the ratio. So here, for one network at one moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw noisy gradients on photographs as well, and drew the times by the size of their terms.
 #
-# On the ring the batch is large enough. A second network was trained like the shipped one, from the same random numbers, with the weights of the bound:
+# On the ring the batches are large enough to train on the bound. A second network was trained like the shipped one, from the same random numbers, but with the weights of the bound. Both are measured by minus the bound in nats, on fresh points:
 
 # %%
 from companion.elbo import elbo_terms
@@ -495,30 +542,30 @@ better = gain.mean() > 3 * gain.std() / 5000**0.5
 print("trained on the bound, it reaches a better bound:", bool(better))
 
 # %% [markdown]
-# The gain is real for these two networks (one training each), and small.
+# For these two networks, with one training each, the gain is small but significant.
 #
-# **What you can say now.** The simple loss is the bound with other weights: it cares less about the last faint noise. In nats, a network loses its weighted excess, and nothing else.
+# **What you can say now.** The simple loss keeps the errors of the bound with other weights, which are smaller for the last faint noise. With the variances fixed, what a network loses in nats is its weighted excess.
 
 # %% [markdown]
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known. But no network is exact. Give each answer the same error, random numbers with standard deviation 0.3, and see which image it implies by {eq}`eq-five-errors`:
+# Algorithm 1 predicts the noise. Is that the best choice? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so a network may estimate any of them. For an exact network the choice makes no difference, but no network is exact. The next figure gives each of the three outputs the same error, random numbers with standard deviation 0.3, and shows which image the output implies by {eq}`eq-five-errors`:
 
-# %% mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that an answer implies if the network's output has the same error at all times, on the linear schedule.", "name": "fig-same-error"}}
+# %% mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule. Only an estimate of $v$ gives acceptable images at both ends.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
 _ = torch.manual_seed(0)
 seven = data.to_symmetric(test.images[:1]).double().expand(5, 1, 28, 28)
-noise, slip = torch.randn(2, 1, 1, 28, 28).double()
+noise, output_error = torch.randn(2, 1, 1, 28, 28).double()
 kept = schedule.alpha_bar[times].view(5, 1, 1, 1)
 factors = {"$x_0$": kept**0, "noise": ((1 - kept) / kept) ** 0.5, "$v$": (1 - kept) ** 0.5}
 rows = {"$x_t$": add_noise(schedule, seven, torch.tensor(times), noise.expand(5, 1, 28, 28))}
-rows |= {f"from {name}": seven + 0.3 * factor * slip for name, factor in factors.items()}
+rows |= {f"from {name}": seven + 0.3 * factor * output_error for name, factor in factors.items()}
 rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# In {numref}`fig-same-error` a network of $x_0$ is bad at low noise: it must repeat an image that it is shown, and each slip is visible. A network of the noise is bad at high noise: it must copy its input, which *is* nearly the noise, and each slip is divided by $\sqrt{\mathrm{SNR}_t}$. Only $v$ {cite:p}`salimans2022` is good at both ends: it is the noise where the image is plain, and minus the image where the noise is. {numref}`fig-amplified` has the factors.
+# In {numref}`fig-same-error` a network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and for the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. {numref}`fig-amplified` shows the factors.
 
 # %% mystnb={"image": {"alt": "Two panels over time on a logarithmic axis. Left, the error of the image: constant for x zero, growing from 0.01 to above 100 for the noise, growing from 0.01 to 1 for v. Right, the error of the noise: falling from 100 to below 0.01 for x zero, constant for the noise, falling from 1 to below 0.01 for v."}, "figure": {"caption": "What an error of size 1 in the network's output becomes: in the image (left) and in the noise (right).", "name": "fig-amplified"}}
 kept, every = schedule.alpha_bar[1:], torch.arange(1, 1001)
@@ -533,13 +580,15 @@ for axes, factor, name in ((left, 1.0, "image"), (right, root_snr, "noise")):
 fig
 
 # %% [markdown]
-# Does a trained network make such slips? A yardstick needs no network: the best *linear* estimate follows from the covariance of the data, with eigenvalues $\lambda_1, \dots, \lambda_D$. As in {eq}`eq-simple-optimum`, its squared error per dimension is
+# Does a trained network make such errors? To judge that, we need a yardstick. The best *linear* estimate of the noise is one: it needs no training, since it follows from the mean and covariance of the data. If the covariance has the eigenvalues $\lambda_1, \dots, \lambda_D$, its squared error per dimension is, as in {eq}`eq-simple-optimum`,
 #
 # $$
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# A good network is below it. The check fits the map by least squares to the second moments of forty digits, and rejects eigenvalues that are all replaced by their mean.
+# A good network has a smaller error than that.
+#
+# **Check.** The linear map is fitted by least squares to the second moments of forty digits. The formula with all eigenvalues replaced by their mean is rejected.
 
 # %% tags=["nbval-check-output"]
 few = small_x[:40].flatten(1).double()
@@ -548,14 +597,14 @@ t = torch.tensor([10, 100, 500])
 scale, var = (k[:, None, None] for k in schedule.forward_coefficients(0, t))
 cov_t = scale**2 * cov + var * torch.eye(64).double()
 slope = torch.linalg.solve(cov_t, var.sqrt() * torch.eye(64).double())
-left = (1 - var.sqrt() * slope.diagonal(dim1=1, dim2=2)[:, None]).mean((1, 2))
+by_fit = (1 - var.sqrt() * slope.diagonal(dim1=1, dim2=2)[:, None]).mean((1, 2))
 values = torch.linalg.eigvalsh(cov).clamp(min=0)
-right = linear_noise_error(schedule, values)[t].mean(1)
+by_values = linear_noise_error(schedule, values)[t].mean(1)
 wrong = {"one mean eigenvalue": linear_noise_error(schedule, values.mean()[None])[t, 0]}
-verify("eq-linear-bound", left, right, exact.within(1e-8), rejects=wrong)
+verify("eq-linear-bound", by_fit, by_values, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# The network of the small digits estimates the noise. Here are its error per pixel on test digits and the yardstick:
+# The network of the small digits estimates the noise. The table compares its error per pixel on test digits with the yardstick:
 
 # %%
 _ = torch.manual_seed(0)
@@ -568,7 +617,7 @@ for t, error in zip(chosen, found, strict=True):
     print(f"{t:4} {error:10.2e} {yardstick[t]:10.2e} {error / yardstick[t]:10.2f}")
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At the end it is much worse: it copies its input with an error of two percent, where the yardstick has a third of a percent. An *untrained* network of $v$, which answers zero, does better.
+# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse: its output should be almost a copy of its input, and it misses the noise by two percent (the root of the squared error), where the linear estimate misses it by a third of a percent. There even an *untrained* network that estimates $v$, and whose output is still zero, is better.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import UNet
@@ -581,13 +630,15 @@ print("at least ten times worse at t = 1000:", bool(found[-1] > 10 * yardstick[1
 print("no training beats training at t = 1000:", bool(at_the_end < found[-1]))
 
 # %% [markdown]
-# By {eq}`eq-five-errors`, an error in $v$ is
+# What changes in the loss if the network estimates $v$? By {eq}`eq-five-errors`, the squared error of $v$ is
 #
 # $$
 # \lVert e_v \rVert^2 = \frac{\lVert e_\varepsilon \rVert^2}{\bar\alpha_t} .
 # $$ (eq-v-loss)
 #
-# As a loss, it is that of the noise with the weights $1 / \bar\alpha_t$: the same at small $t$, and one of the image at large $t$. For Gaussian data of variance 1 its floor is 1 at every time.
+# So the loss in $v$ is the loss of the noise with the weights $1 / \bar\alpha_t$. At small $t$ the two are nearly equal; at large $t$ it is nearly the squared error of the image. For Gaussian data of variance 1 its floor is 1 at every time.
+#
+# **Check.** The two losses are computed for one batch with the same times and the same noise. A division by $1 - \bar\alpha_t$ is rejected.
 
 # %% tags=["nbval-check-output"]
 x = small_y[:32].double()
@@ -601,7 +652,7 @@ wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
 verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# Does the bad end matter to the bound?
+# How many nats of the bound do the bad errors at large $t$ cost?
 
 # %%
 late = torch.arange(720, 1001, 20)
@@ -609,19 +660,19 @@ _ = torch.manual_seed(0)
 too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
 price = 64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
 print(f"more error than a linear estimate, from t = 710 on: {price:.2f} nats")
-off = found[-1] / schedule.snr[1000] / values.mean()
-print(f"the estimated image at t = 1000 is off by {off:.0f} variances of the data")
+error_of_image = found[-1] / schedule.snr[1000] / values.mean()
+print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances of the data")
 
 # %% [markdown]
-# Hardly: the weights are not small there, but the errors are. Yet the network's $\hat{x}$ is useless at large $t$. The network of MNIST estimates $v$ in steps 5 and 6.
+# Hardly any: the weights are not small there, but the errors of the noise are. Yet the $\hat{x}$ that they imply is useless at large $t$, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
 #
-# **What you can say now.** A network of $x_0$ wastes its errors at low noise, one of the noise at high noise; $v$ is safe at both ends. The best linear estimate says at every $t$ what is the least to expect.
+# **What you can say now.** Errors of a network that estimates $x_0$ do most harm at low noise, errors of one that estimates the noise at high noise; $v$ is safe at both ends. The best linear estimate is a yardstick that a network should beat at every $t$.
 
 # %% [markdown]
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the digits was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing can be seen are drawn less often, the last ones before the data more often. And half of the digits came with their class, for {ref}`chapter 12 <sec-classifier-free>`; here it gets none. This is on its {doc}`card </book/models>`:
+# Now to the network whose digits opened the chapter. It was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. And with half of the digits the network was given their class, for {ref}`chapter 12 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
 
 # %%
 from companion.zoo.weights import read_card
@@ -633,7 +684,7 @@ print(f"{card.minutes:.0f} minutes on {card.device}: {card.command}")
 print(f"{card.num_parameters:,} parameters")
 
 # %% [markdown]
-# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here fifty of the thousand, at every twentieth time. The next chapter says what they lose.
+# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here fifty instead of a thousand, one for every twenty times. {ref}`The next chapter <sec-ddim>` studies what is lost by that.
 
 # %% mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
 _ = torch.manual_seed(0)
@@ -644,14 +695,14 @@ quick = Ddpm(model.denoiser, every_20th, (1, 28, 28), narrow, decoder_var=narrow
 plots.image_grid(data.to_unit(drawn), columns=8)
 
 # %% [markdown]
-# The record holds samples of all thousand steps. Forty of them:
+# The record holds samples that took all thousand steps. Here are the first forty, not selected:
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Samples with all thousand steps, as they came.", "name": "fig-ddpm-samples"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
 plots.image_grid(samples[:40])
 
 # %% [markdown]
-# And the answer to {numref}`fig-which-are-real`: an R for a real digit.
+# This is the answer to {numref}`fig-which-are-real`, with an R for each real digit:
 
 # %% tags=["nbval-check-output", "mnist"]
 letters = ["R" if place < 10 else "-" for place in order.tolist()]
@@ -659,13 +710,17 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
-# **A judge.** Two networks look at the samples, at as many real digits, and at as many means drawn from the VAE of chapter 6. The first is a classifier with an eleventh class, *no digit*, trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. Which share does it *refuse*? The second knows ten classes. How sure is it? And how far are its 64 features from those of the training digits? That is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
+# **How good are the samples?** We compare them with as many real digits and with as many images drawn from the VAE of chapter 6, by three numbers from two classifiers.
+#
+# 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. The number is the share of images that it *refuses*, that is, assigns to the eleventh class.
+# 2. The second classifier has the ten classes only. The number is its confidence, the probability of the likeliest class.
+# 3. How far are the second classifier's 64 features of the samples from those of the training digits? The distance is the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
 # $$ (def-frechet)
 #
-# With features of another network this is the FID of the papers {cite:p}`heusel2017`. A small sample seems farther away than it is, by an amount in proportion to $1/N$. The **jackknife** takes that off: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well. The last line of the table has the distance of real test digits.
+# With features of another network this is the FID of the papers {cite:p}`heusel2017`. The distance of a small sample of $N$ images is biased upwards, by an amount in proportion to $1/N$. The **jackknife** removes most of this bias: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well. The last line of the table has the distance of all real test digits.
 
 # %%
 from companion.metrics import jackknife
@@ -709,9 +764,9 @@ share, error = not_one["diffusion"]
 print("refused: one in seven, within two errors:", abs(share - 1 / 7) < 2 * error)
 
 # %% [markdown]
-# The first row is the best that is possible; "uniform" is the same network trained with uniform times on the linear schedule, for 16 epochs and not 24; the VAE was trained for black and white and shows its means. A classifier that knows only ten digits is sure of a broken one, too. The judge that has seen broken ones refuses one sample in seven. Neither sees whether the samples are *different* digits. The distance does, but with 500 images its errors are too large to tell the diffusion model from real digits. A count of the classes does, too:
+# The first row is the best that can be expected. The row "uniform" belongs to a network of nearly the same architecture that was trained with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images, and its gray samples are the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits as well. The one with the eleventh class refuses one sample in seven. Neither notices whether the samples *differ* from each other. The distance does, but with 500 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
 
-# %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors.", "name": "fig-class-counts"}}
+# %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
 share = torch.bincount(answers, minlength=10).double() / len(answers)
 error_bars = (share * (1 - share) / len(answers)).sqrt()
@@ -722,7 +777,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# In {numref}`fig-class-counts` the model draws all classes. A chi-square statistic compares the shares with those of the training digits.
+# In {numref}`fig-class-counts` the samples are of all ten classes. A chi-square statistic compares the shares with those of the training digits.
 
 # %%
 target = torch.bincount(train.labels, minlength=10).double() / len(train.labels)
@@ -735,9 +790,9 @@ print(f"a faithful model would exceed that with probability {tail:.1e}")
 print("no class has less than 3 percent:", bool(share.min() > 0.03))
 
 # %% [markdown]
-# A small probability would mean that the model prefers some digits. That happens easily: the class is decided at large $t$, where few nats are at stake.
+# A small probability would mean that the model prefers some digits. Such a bias arises easily, because the class is decided at large $t$, where a wrong decision costs few nats of the bound.
 #
-# **When do samples follow the data?** A lecture says that the limiting distribution of the trained decoder is that of the data. This is true under conditions. The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
+# **When do samples follow the data distribution?** The lecture slides among our sources say that the limiting distribution of the trained decoder is that of the data. That is true under conditions. The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
 #
 # $$
 # D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) \;\le\; \underbrace{\text{prior and steps}}_{\text{exact denoiser, best } \sigma_t^2} + \underbrace{\text{variances}}_{\text{not the best } \sigma_t^2} + \underbrace{\sum_t \omega_\varepsilon(t)\, (\mathrm{MSE}_t - \mathrm{MMSE}_t)}_{\text{network}} .
@@ -745,7 +800,7 @@ print("no class has less than 3 percent:", bool(share.min() > 0.03))
 #
 # The left side goes to zero if $x_T$ is noise and the steps are small, if the variances are right, *and* if the network is exact at all times that have weight.
 #
-# The check tries this on one family in one dimension, Gaussian data and a denoiser that estimates $1 + \delta$ times the noise it should. It rejects a right side without the network's part.
+# The function `off_by` computes both sides for one family in one dimension: Gaussian data, and a denoiser that estimates $1 + \delta$ times the noise it should.
 
 
 # %%
@@ -769,6 +824,9 @@ def off_by(T, delta, lam=0.25):
     return kl, steps, network
 
 
+# %% [markdown]
+# **Check.** The KL divergence of the samples comes from their exact variance, for three numbers of steps and three values of $\delta$. A right side without the network's part is rejected.
+
 # %% tags=["nbval-check-output"]
 cases = [(T, delta) for T in (30, 100, 1000) for delta in (0.0, 0.05, 0.2)]
 found = [off_by(T, delta) for T, delta in cases]
@@ -780,9 +838,9 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {kl:18.5f} {a:18.5f} {b:11.5f}")
 
 # %% [markdown]
-# With the exact denoiser everything goes to zero with the number of steps; with a network that is off by five percent it stops at a floor. The KL divergence of the samples is lower than the network's part of the gap: the bound charges each step for its error, and the samples forget a good part of the early ones.
+# With the exact denoiser both sides go to zero as the number of steps grows. With a network that is off by five percent they stop at a floor. The KL divergence of the samples is below the network's part of the gap, because the bound adds up the errors of all steps, while later steps undo a good part of the effect of earlier ones.
 #
-# **In color.** Nothing in the code is about gray images:
+# **In color.** Nothing in the code is special to gray images. The same network with three channels has a loss for color images:
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import mnist_unet
@@ -794,9 +852,9 @@ losses = denoising_loss(color, colors, color.schedule.snr)
 print("one loss for each image:", tuple(losses.shape))
 
 # %% [markdown]
-# {cite:t}`ho2020` trained a network of 35.7 million parameters for 800,000 steps on the photographs of CIFAR-10, a matter of a GPU and of many hours.
+# {cite:t}`ho2020` trained a network of 35.7 million parameters for 800,000 steps on the photographs of CIFAR-10, which takes many hours on a GPU.
 #
-# **What you can say now.** The model draws digits of all classes, and a judge that has seen broken digits still refuses one in seven. Samples follow the data if the end is noise, the variances are right, and the network is exact where it has weight.
+# **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses one in seven. Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight.
 #
 # *Sources: A36, B28.*
 
@@ -804,11 +862,11 @@ print("one loss for each image:", tuple(losses.shape))
 # (sec-unet)=
 # ## The network
 #
-# The network maps $x_t$ and $t$ to an answer of the shape of $x_t$. It must
+# So far the network was a black box. This section opens it. The network maps $x_t$ and $t$ to an output of the shape of $x_t$. It must
 #
-# 1. **keep the detail**, as noise is removed pixel by pixel;
-# 2. **see the whole**, as under much noise the ink depends on which digit it is;
-# 3. **know the time**, as the same spot can be noise or not.
+# 1. **keep the detail**, because noise is removed pixel by pixel;
+# 2. **use the whole image**, because under much noise the value of a pixel must be inferred from which digit it is;
+# 3. **have the time as an input**, because the same spot can be noise at one time and part of the digit at another.
 #
 # The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`).
 
@@ -824,7 +882,7 @@ def arrow(axes, start, end, color="#777777", style="-", bend=0.0):
     axes.annotate("", end, start, arrowprops=look | {"connectionstyle": f"arc3,rad={bend}"})
 
 
-# %% mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: what a block on the way down hands to its mirror image. Every block sees the time.", "name": "fig-unet"}}
+# %% mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections, from each block on the way down to the block of the same scale on the way up. Every block has the time as an input.", "name": "fig-unet"}}
 fig, (axes,) = plots.figure(height=3.1)
 down, up = [(1, 2), (1.9, 1), (2.8, 0)], [(6.2, 0), (7.1, 1), (8, 2)]
 path = [(0, 2), *down, (4.5, 0), *up, (9, 2)]
@@ -843,7 +901,7 @@ axes.axis("off")
 fig
 
 # %% [markdown]
-# **The residual block.** A stream $h$ of feature maps runs through the network, and each block adds to it. The branch is normalized, passes two convolutions of $3 \times 3$ pixels, and sees the time in between, as the vector `e`.
+# **The residual block.** A stream $h$ of feature maps runs through the network, and each block adds its output to it. The block normalizes its input and applies two convolutions of $3 \times 3$ pixels. In between the time enters, as the vector `e`.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import AdaptiveNorm, Block, ShiftedNorm
@@ -851,9 +909,9 @@ from companion.networks.unet import AdaptiveNorm, Block, ShiftedNorm
 show(Block.forward, docstring=False)
 
 # %% [markdown]
-# The second convolution starts at zero, so an untrained block changes nothing, and the gradient passes it untouched.
+# The weights of the second convolution start at zero. So an untrained block leaves the stream unchanged, and the gradient passes through it unchanged.
 #
-# **Self-attention** looks everywhere {cite:p}`vaswani2017`. From the features $h_i$ of each pixel it makes three vectors of $c$ components, a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, and adds to pixel $i$ a linear map of
+# **Self-attention** connects each pixel with all others {cite:p}`vaswani2017`. From the features $h_i$ of each pixel it makes three vectors of $c$ components, a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, and adds to pixel $i$ a linear map of
 #
 # $$
 # \sum_j a_{ij}\, v_j, \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
@@ -861,13 +919,13 @@ show(Block.forward, docstring=False)
 #
 # the mean of all values, weighted by how well key $j$ fits query $i$. There are as many weights as pairs of pixels, so it is placed where the feature maps are small.
 #
-# **Down and up.** A convolution of stride 2 halves the side. On the way up pixels are doubled. This is all of it:
+# **Down and up.** A convolution of stride 2 halves the side of the feature maps. On the way up, a convolution reduces the number of maps, and then each pixel is repeated in both directions. The whole network is
 
 # %% tags=["nbval-check-output"]
 show(UNet.forward, docstring=False)
 
 # %% [markdown]
-# The table has the shape of the stream behind each part, and its number of parameters. Most sit at the coarsest scale, where a convolution has the fewest pixels to visit. (The rest belongs to the {ref}`time <sec-time-embedding>`.)
+# The table has the shape of the stream after each part, and the part's number of parameters. Most parameters are at the coarsest scale, where a convolution is applied to the fewest pixels. (The rest belongs to the {ref}`time <sec-time-embedding>`.)
 
 # %% tags=["nbval-check-output"]
 stages = "enter down.0.0 shrink.0 down.1.0 shrink.1 down.2.0 middle.0 middle.1"
@@ -893,13 +951,13 @@ print(f"all {sum(p.numel() for p in net.parameters()):44,}")
 print("the untrained answer is zero:", bool((answer == 0).all()))
 
 # %% [markdown]
-# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, see a square of width
+# **How far does it see?** Whether the network can use the whole image is a question that can be measured. The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, see a square of width
 #
 # $$
 # 2 n + 1 .
 # $$ (eq-reach)
 #
-# To *measure* the field, take the gradient of one output pixel with respect to the input, and look where it is not zero. The cell does so for networks with random weights, with or without attention and normalizations.
+# To *measure* the field, take the gradient of one output pixel with respect to the input, and see where it is not zero. The function does so for networks with random weights, with or without attention and normalizations.
 
 
 # %%
@@ -921,7 +979,9 @@ def influence(multipliers, blocks=1, attention=False, norms=False):
 
 
 # %% [markdown]
-# A network of one scale with $b$ blocks on the way down has $4 b + 6$ convolutions in a row: one to enter, two in each of its $2 b + 2$ blocks, one to leave. The check takes $b = 1, 2, 3$ and rejects the field without the one that enters.
+# A network of one scale with $b$ blocks on the way down has $4 b + 6$ convolutions in a row: one at the entrance, two in each of its $2 b + 2$ blocks, one at the exit.
+#
+# **Check.** The field is measured for $b = 1, 2, 3$. The width for one convolution fewer, with the one at the entrance forgotten, is rejected.
 
 # %% tags=["nbval-check-output"]
 depths = torch.tensor([1, 2, 3])
@@ -940,14 +1000,14 @@ fields = {
 for name, field in fields.items():
     print(f"{name:16} {int((field > 0).sum()):5} of 4096 pixels")
 
-# %% mystnb={"image": {"alt": "Five square panels. One scale: a small bright square on black. Two scales: a square of four fifths of the width. Three scales: the whole panel is bright, most in the middle. Attention and normalized: a small bright square, and gray everywhere else."}, "figure": {"caption": "Which input pixels move the pixel in the middle, and how much: from black, not at all, in powers of ten to white.", "name": "fig-receptive-fields"}}
+# %% mystnb={"image": {"alt": "Five square panels. One scale: a small bright square on black. Two scales: a square of four fifths of the width. Three scales: the whole panel is bright, most in the middle. Attention and normalized: a small bright square, and gray everywhere else."}, "figure": {"caption": "Which input pixels change the output pixel in the middle, and how much. The gray level is the logarithm of the gradient: black for none, white for the largest.", "name": "fig-receptive-fields"}}
 powers = [(field / field.max()).clamp(min=1e-8).log10() for field in fields.values()]
 plots.image_grid(torch.stack(powers) / 8 + 1, titles=list(fields), tile=1.3)
 
 # %% [markdown]
-# {numref}`fig-receptive-fields` shows three ways to see the whole: coarser scales, attention, and one that is easily overlooked: a normalization divides by the standard deviation of *all* pixels, so each of them has a small influence everywhere.
+# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and a third that is easily overlooked. A normalization divides by the standard deviation of *all* pixels, so each of them has a small influence everywhere.
 #
-# How far does the *trained* network look? The next cell averages the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
+# How far does the *trained* network look? The receptive field only says what is possible. The next cell averages the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
 
 
 # %%
@@ -976,7 +1036,7 @@ bright = (looks / looks.amax((1, 2), keepdim=True)).sqrt()
 plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 
 # %% [markdown]
-# With little noise a pixel is its own best evidence ({numref}`fig-looks-around`); with more noise the others count. One network does both, so it must know the time.
+# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. The same network does both, so it needs the time as an input, to which the next section turns.
 #
 # **What you can say now.** A U-Net keeps the detail by its skip connections and sees the whole by coarser scales, attention, and its normalizations.
 #
@@ -986,13 +1046,13 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # (sec-time-embedding)=
 # ## The time as an input
 #
-# As single numbers, 7 and 8 of 1000 would be nearly the same input. So the time becomes a vector of waves {cite:p}`vaswani2017`: with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$, which fall geometrically from 1 to $10^{-4}$,
+# How should the time be given to a network? As a single number it would hardly do: 7 and 8 out of 1000 would be nearly the same input, although the noise differs noticeably. So the time is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
 #
 # $$
 # \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
 # $$ (def-sinusoidal)
 #
-# The fast waves separate neighbors, the slow ones the early from the late. The distance of two times depends on their difference alone:
+# The high frequencies distinguish neighboring times, the low ones distinguish small times from large ones. The distance between two embeddings depends on the difference of their times alone:
 #
 # $$
 # \lVert \mathrm{emb}(s) - \mathrm{emb}(t) \rVert^2 = 4 \sum_{k=0}^{m-1} \sin^2 \frac{\nu_k (s - t)}{2} .
@@ -1002,7 +1062,9 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # Sine and cosine of one frequency are a point on the unit circle, at the angle $\nu_k t$. Two points at an angle of $a$ from each other are $2 \sin (a / 2)$ apart. $\square$
 # :::
 #
-# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once. They suit a time that is a real number. The check takes all pairs, and rejects angles that are not halved.
+# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once, before the training. They suit a time that is a real number.
+#
+# **Check.** The distances of all pairs of a thousand times are computed from the embedding of the companion. The formula with angles that are not halved is rejected.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
@@ -1021,28 +1083,28 @@ print(f"the closest pair of 1000 times: {closest:.3f} apart")
 print(f"it is {right[0, 1:].argmin() + 1} apart in time")
 print(f"length of each vector: {waves[0].norm():.3f}")
 
-# %% mystnb={"image": {"alt": "Two curves of distance over the difference of two times. The sinusoidal one rises quickly to about three and goes on slowly with small waves; the random one starts lower, overtakes it after some ten steps, and stays between five and seven."}, "figure": {"caption": "Distance of two embeddings of 32 dimensions, by the difference of the times.", "name": "fig-embedding-distance"}}
+# %% mystnb={"image": {"alt": "Two curves of distance over the difference of two times. The sinusoidal one rises quickly to about three and goes on slowly with small waves; the random one starts lower, overtakes it after some ten steps, and stays between five and seven."}, "figure": {"caption": "Distance of two embeddings of 32 dimensions, by the difference of the times. The sinusoidal embedding separates neighboring times more.", "name": "fig-embedding-distance"}}
 _ = torch.manual_seed(0)
 fourier = FourierEmbedding(32, 16 / 1000).double()
-half = (fourier.frequencies[:, None] * lag[0] / 2).sin().square().sum(0)
+fourier_distance = 2 * (fourier.frequencies[:, None] * lag[0] / 2).sin().norm(dim=0)
 lags = -lag[0, 1:121]
 plots.curves(
     {
         "sinusoidal": (lags, right[0, 1:121]),
-        "random Fourier features": (lags, (4 * half).sqrt()[1:121]),
+        "random Fourier features": (lags, fourier_distance[1:121]),
     },
     x_label="difference of the times (steps)",
     y_label="distance",
 )
 
 # %% [markdown]
-# In {numref}`fig-embedding-distance` the waves separate neighbors at once; the random ones need some ten steps. A small perceptron turns $\mathrm{emb}(t)$ into the vector `e` that all blocks see. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps, one number for each map. {cite:t}`dhariwal2021` let it *scale and shift* the normalized maps, which is called adaptive normalization.
+# In {numref}`fig-embedding-distance` the sinusoidal embedding separates neighboring times at once; the random features need some ten steps to be equally far apart. A small perceptron turns $\mathrm{emb}(t)$ into the vector `e`, which goes to all blocks. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps, one number for each map. {cite:t}`dhariwal2021` let it *scale and shift* the normalized maps, which is called adaptive normalization.
 
 # %% tags=["nbval-check-output"]
 show(ShiftedNorm.forward, AdaptiveNorm.forward, docstring=False)
 
 # %% [markdown]
-# **Which is better?** Two embeddings and two ways to use them make four networks. Each is trained on the small digits for 80 steps with two seeds, in $v$ and on the cosine schedule of a {ref}`later section <sec-two-schedules>`. The table has the squared error of $\hat{x}$ per pixel, on test digits, at signal-to-noise ratios from $e^4$ to $e^{-3}$.
+# **Which is better?** Two embeddings and two ways to use them make four networks. Each is trained on the small digits for 80 steps with two seeds, estimates $v$, and uses the cosine schedule of a {ref}`later section <sec-two-schedules>`. The table has the squared error of $\hat{x}$ per pixel, on test digits, at signal-to-noise ratios from $e^4$ to $e^{-3}$.
 
 # %%
 from companion.schedule import cosine_schedule
@@ -1093,9 +1155,9 @@ print("all four learn:", bool(scores.max() < 0.75 * small_y.var(0).mean()))
 print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.min()))
 
 # %% [markdown]
-# After 80 steps all four have learned, and the rows differ little more than the seeds do. So short a training cannot say who wins in the end. The networks of this chapter use the first row.
+# After 80 steps all four have learned, and the rows differ little more than the seeds do. So short a training cannot show which is best in the end. The networks of this chapter use the first row, sinusoidal and added.
 #
-# **What you can say now.** The time enters as a vector of waves that is far from that of every other time, and each block adds it to its maps or scales them by it.
+# **What you can say now.** The time enters as a vector of sines and cosines, which has a distance from that of every other time. Each block adds a linear map of it to its feature maps, or scales and shifts them by it.
 #
 # *Sources: B32.*
 
@@ -1103,13 +1165,13 @@ print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.
 # (sec-digits-by-time)=
 # ## Digits, time by time
 #
-# A mean over all times hides where a network is good. The record has the squared error of the noise at each of the thousand times, on the first 200 test digits. One yardstick is {eq}`eq-linear-bound` with the covariance of the training digits. Another is the error of the constant answer that $\hat{x}$ is the mean image,
+# Back to the network of MNIST. At which times is it good? A mean over all times hides that. So the record has the squared error of the noise at each of the thousand times, on the first 200 test digits. One yardstick is the linear estimate {eq}`eq-linear-bound` with the covariance of the training digits. Another is the constant estimate that $\hat{x}$ is always the mean image. Its squared error of the noise is
 #
 # $$
 # \frac1D\, \mathbb{E} \lVert \varepsilon - \hat\varepsilon \rVert^2 = \mathrm{SNR}_t\, \frac1D \sum_{j=1}^{D} \lambda_j .
 # $$ (eq-know-nothing)
 #
-# The check takes the small digits, and rejects it without the signal-to-noise ratio.
+# **Check.** The error is measured on the small digits at three times. The formula without the signal-to-noise ratio is rejected.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -1118,10 +1180,10 @@ constant = Ddpm(lambda x_t, t: 0 * x_t + mean_digit, schedule, (1, 8, 8), schedu
 small_cov = torch.cov(small_x.flatten(1).T.double(), correction=0)
 mean_variance = small_cov.trace() / 64
 at_times = [5, 200, 1000]
-left = noise_errors(constant, small_x.double(), at_times).mean(1)
-right = schedule.snr[at_times] * mean_variance
+measured = noise_errors(constant, small_x.double(), at_times).mean(1)
+by_formula = schedule.snr[at_times] * mean_variance
 wrong = {"without SNR": mean_variance.expand(3)}
-verify("eq-know-nothing", left, right, rejects=wrong)
+verify("eq-know-nothing", measured, by_formula, rejects=wrong)
 
 # %%
 error, error_se = record["noise_error"], record["noise_error_se"]
@@ -1133,7 +1195,7 @@ values = values.clamp(min=0)  # rounding goes below 0
 linear = linear_noise_error(model.schedule, values).mean(1)
 mean_image = model.schedule.snr * values.mean()
 
-# %% mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times.", "name": "fig-error-by-time"}}
+# %% mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times: the network is far below the linear estimate until the image is lost in the noise.", "name": "fig-error-by-time"}}
 shown = {"network": error, "best linear estimate": linear}
 plots.curves(
     {name: (every, curve[1:]) for name, curve in shown.items()}
@@ -1145,15 +1207,17 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-error-by-time` the network is far below every linear estimate where there is something to see. Towards the end all three curves meet: the best answer is nearly the mean image.
+# In {numref}`fig-error-by-time` the network is far below every linear estimate wherever there is something to see. Towards $t = 1000$ all three curves meet: there the best estimate is nearly the mean image.
 #
-# To count these times, the yardstick must speak about the same 200 digits. Along eigenvector $j$, let $y_j$ be the coordinate of $x$ less the mean, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
+# At how many times is the network better? To count them, the yardstick must refer to the same 200 digits, whose variances are not those of the training digits. Along eigenvector $j$, let $y_j$ be the coordinate of $x$ less the mean, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
 #
 # $$
 # \Big( \frac{\bar\alpha_t\, \lambda_j}{V_t} \Big)^2 + \frac{\bar\alpha_t\, (1 - \bar\alpha_t)\, y_j^2}{V_t^2} .
 # $$ (eq-linear-on-others)
 #
-# For $y_j^2 = \lambda_j$ this is the term of {eq}`eq-linear-bound` again. The check asks the exact denoiser for $\lambda = \frac14$ about $x = 1$, and rejects the error on data of its own variance.
+# For $y_j^2 = \lambda_j$ this is the term of {eq}`eq-linear-bound` again.
+#
+# **Check.** The exact denoiser for $\lambda = \frac14$ is applied to noisy versions of $x = 1$. The error on data of its own variance is rejected.
 
 
 # %% tags=["nbval-check-output"]
@@ -1167,10 +1231,10 @@ def linear_on_others(schedule, y2, values):
 _ = torch.manual_seed(0)
 one, quarter = torch.ones(50_000, 1).double(), torch.tensor([0.25]).double()
 hat = gaussian_denoiser(schedule, 0 * quarter, quarter[:, None])
-asked = noise_errors(Ddpm(hat, schedule, (1,), schedule.beta), one, [100, 300]).T
+measured = noise_errors(Ddpm(hat, schedule, (1,), schedule.beta), one, [100, 300]).T
 right = linear_on_others(schedule, one[0], quarter)[[100, 300], 0]
 usual = {"on its own data": linear_noise_error(schedule, quarter)[[100, 300], 0]}
-verify("eq-linear-on-others", asked, right, monte_carlo, rejects=usual)
+verify("eq-linear-on-others", measured, right, monte_carlo, rejects=usual)
 
 # %%
 first = 2 * (test.images[:200] - train.images.mean(0)).flatten(1).double()
@@ -1191,7 +1255,7 @@ for name, stick in yardsticks.items():
         assert above.sum() <= 100
 
 # %% [markdown]
-# By {eq}`eq-deficit`, with the linear estimate in the place of the exact one, the network wins in all, in nats:
+# What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors. Compared with the linear estimate, the network gains
 
 # %%
 w = 784 * bound_weights(model.schedule, model.reverse_var).noise[2:]
@@ -1208,17 +1272,17 @@ print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# Now the bound itself. The last step must give a probability to each of 256 gray levels: the mass of a Gaussian on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
+# Now the bound itself, in the unit in which papers report it. So that the bound is one on the probability of an image of 256 gray levels, the last step must give each level a probability: the mass of a Gaussian on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# Minus the bound over $D \log 2$ is in bits for each pixel; eight would be the raw image. The record has the errors that {eq}`eq-bound-from-errors` adds up.
+# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. The record has the errors that {eq}`eq-bound-from-errors` adds up, so the bound can be computed for several choices of the variances and of the last step without running the network again.
 #
-# The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They take $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth takes the optimal ones *and at 1* the same rule, by which $\sigma_1^2$ is the mean squared error of the image at $t = 1$.
+# The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth column, "and at 1", uses the optimal variances at $t = 1$ as well, where $\sigma_1^2$ is then the mean squared error of the image.
 #
-# These decoders do not know which gray levels are common. But the noise of $x_1$ is about as wide as one gray level, and the only question left is which of a few neighboring levels it was. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column uses Bayes' rule, for each pixel by itself, a decoder without a network; with equal frequencies it is that of {cite:t}`kingma2021`:
+# These decoders make no use of the fact that some gray levels are common and others rare. But the noise of $x_1$ has a standard deviation of about one gray level, so the only question left is which of a few neighboring levels a pixel had. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
@@ -1293,15 +1357,17 @@ print(
 print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 
 # %% [markdown]
-# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances win over the first two, as they must, on the digits they were made from; a thousand numbers are hard to fit to two hundred digits by chance. The rule need not be best at $t = 1$: it is made for the density of a Gaussian, not for its mass on a gray level.
+# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances are better than the first two, as they must be on the digits from which they were computed. There is little danger of overfitting: each of the thousand variances is a mean over the pixels of all two hundred digits. The same rule need not be best at $t = 1$, because it is derived for the density of a Gaussian, not for its mass on a gray level.
 #
-# **The last step is a decoder, and a decoder may know what gray levels are for.** Nothing was trained for the last column. Four pixels in five are black, and the histogram knows that. (The model's {doc}`card </book/models>` has the first column, the worst.) How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy of a pixel that is left when $x_1$ is known,
+# **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column. Four pixels in five are black, and the histogram contains that. (The metric on the model's {doc}`card </book/models>` is that of the first column, the worst.) How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
 # $$
 # \mathbb{E}\big[ -\log p(x_j \mid x_{1,j}) \big] = H(c) + \tfrac12 \log\big( 2 \pi e\, (1 - \bar\alpha_1) \big) - h(x_{1,j}) ,
 # $$ (eq-histogram-price)
 #
-# by $H(x \mid x_1) = H(x) + h(x_1 \mid x) - h(x_1)$, where $h$ is the entropy of a density. No decoder that sees $x_{1,j}$ alone can cost less. The check integrates both sides over $x_1$, and rejects the same decoder with equal frequencies.
+# by $H(x \mid x_1) = H(x) + h(x_1 \mid x) - h(x_1)$, where $h$ is the entropy of a density. No decoder that sees $x_{1,j}$ alone can cost less.
+#
+# **Check.** Both sides are integrated numerically over $x_1$, for a histogram similar to that of the digits. The same decoder with equal frequencies is rejected.
 
 # %% tags=["nbval-check-output"]
 var = schedule.noise_var[1]
@@ -1325,28 +1391,30 @@ equal = {"equal frequencies": price(torch.full((256,), 1 / 256).double())}
 verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), rejects=equal)
 
 # %% [markdown]
-# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, $\beta_t$ was nearly free and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which a network knows. For these $\tilde\beta_t$ is right and $\beta_t$ is too wide, at a price that no number of steps takes away. For the linear schedule, rescaled as in the last chapter,
+# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, the choice $\sigma_t^2 = \beta_t$ cost almost nothing, and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which the network can predict almost surely. For these $\tilde\beta_t$ is right and $\beta_t$ is too large, at a cost that no number of steps removes. For the linear schedule, rescaled as in the last chapter, it is
 #
 # $$
 # \lim_{T \to \infty} \frac12 \sum_{t=2}^{T} \Big( \frac{\tilde\beta_t}{\beta_t} - 1 - \log \frac{\tilde\beta_t}{\beta_t} \Big) = \frac{1 - \gamma_{\mathrm{E}}}{2} = 0.2113\ldots
 # $$ (eq-known-data)
 #
-# nats for each dimension. As in {eq}`eq-euler-gap`, near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. The column of $\beta_t$ pays such a sum in the row of the variances. The column of $\tilde\beta_t$ pays in the row of the errors, where its weights are larger. The check computes the sum for a million steps, and rejects the price of the last chapter.
+# nats for each dimension. As in {eq}`eq-euler-gap`, near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. In the table above, the column of $\beta_t$ has such a sum in the row of the variances. The column of $\tilde\beta_t$ has no cost there, but larger weights in the row of the errors.
+#
+# **Check.** The sum is computed for a million steps. The cost of the last chapter, half of Euler's constant, is rejected.
 
 # %% tags=["nbval-check-output"]
 finest = linear_schedule(1_000_000, 1e-7, 2e-5)
 euler = -torch.digamma(torch.ones(()).double())
-left = variances_cost(finest.beta, finest).sum()
+cost_of_beta = variances_cost(finest.beta, finest).sum()
 rule = exact.within(5e-3)
 same = {"as for wide data": euler / 2}
-verify("eq-known-data", left, (1 - euler) / 2, rule, rejects=same)
+verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 for name, s in {"linear": schedule, "cosine": cosine}.items():
     at_1000 = variances_cost(s.beta, s).sum()
     print(f"{name}, T = 1000: {at_1000:.4f} nats per dimension, or", end=" ")
     print(f"{bits_per_dim(at_1000, 1):.4f} bits")
 
 # %% [markdown]
-# Which part of the time costs how much? This is the chart of {numref}`fig-three-models` again, with the thousand levels in groups.
+# Which times cost how much? The next figure shows the parts of the bound as {numref}`fig-three-models` did for other models, with the thousand times in groups.
 
 
 # %%
@@ -1365,13 +1433,13 @@ for high, low in pairwise(edges):
     groups[f"t = {low + 1} to {high}"] = costs[low + 1 : high + 1].sum()
 groups["reconstruction"] = account["reconstruction"]
 
-# %% mystnb={"image": {"alt": "Eight horizontal bars. Nothing for the prior, little for the steps from 301 to 1000, more further down, and the longest bar for the reconstruction."}, "figure": {"caption": "Where the nats of a digit go, from the top of the chain to the image.", "name": "fig-nats-by-time"}}
+# %% mystnb={"image": {"alt": "Eight horizontal bars. Nothing for the prior, little for the steps from 301 to 1000, more further down, and the longest bar for the reconstruction."}, "figure": {"caption": "The nats of a digit by groups of times, from pure noise down to the image: most are needed close to the data.", "name": "fig-nats-by-time"}}
 plots.bars(groups, value_label="nats for a digit", horizontal=True)
 
 # %% [markdown]
-# The costs of {numref}`fig-nats-by-time` grow towards the data.
+# In {numref}`fig-nats-by-time` the costs are concentrated close to the data, although the groups have fewer and fewer times.
 #
-# The cell measures some of the record's errors again, on the same 200 digits with other noise.
+# All of this relies on the record. The next cell measures some of its errors again, on the same 200 digits with other noise.
 
 # %%
 at_times = [1, 2, 5, 20, 100]
@@ -1401,15 +1469,15 @@ print(f"{black:.0%} of the pixels are black; the Gaussian pays {nats:.2f} nats f
 print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is right")
 
 # %% [markdown]
-# Most of the distance between the Gaussian decoder and the flows was one choice of a likelihood, and no fault of the network. The rest has three reasons: ours is a bound, from a small network; its loss does not ask for bits; and one variance for all pixels is too large for most of them. With the weights put back, a learned schedule and more training, diffusion models have reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
+# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. The rest has three reasons: ours is a bound, from a small network; its loss was not the bound; and one variance for all pixels is too large for most of them. With the weights of the bound, a learned schedule and more training, diffusion models have reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
-# **What you can say now.** Bits per dimension are an account of four parts. A good part of what looks like a bad model can be a last step that does not know which gray levels are common.
+# **What you can say now.** Bits per dimension are the sum of four parts, and should be looked at part by part. Many of the bits of a seemingly bad model can be due to a last step that does not use the frequencies of the gray levels.
 
 # %% [markdown]
 # (sec-rate-by-time)=
 # ## Rate and distortion
 #
-# Read the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that it needs with the best code. After the step that gives $x_t$, the nats so far are the *rate*, and the receiver's best image $\hat{x}(x_t, t)$ is off by the *distortion*:
+# The figure of the last section showed *when* the bits are spent. What does one get for them? Read the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that an ideal code needs for it. After the step that gives $x_t$, the nats so far are the *rate*. The root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
 #
 # $$
 # \begin{aligned}
@@ -1418,7 +1486,7 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 # \end{aligned}
 # $$ (def-rate-by-time)
 #
-# Both follow from the errors in the record: the rate by the weights, and $\Delta_t$ by $\lVert e_x \rVert^2 = \lVert e_\varepsilon \rVert^2 / \mathrm{SNR}_t$. A distortion of $2 / 255$ is one gray level. (The reconstruction is not part of the rate; it removes what distortion is left.)
+# Both follow from the errors in the record: the rate by the weights, and $\Delta_t$ by $\lVert e_x \rVert^2 = \lVert e_\varepsilon \rVert^2 / \mathrm{SNR}_t$. A distortion of $2 / 255$ is one gray level. (The reconstruction is not part of the rate; it removes the remaining distortion.)
 
 # %%
 top_price = accounts["beta"][0]["prior matching"]
@@ -1435,7 +1503,7 @@ for name in ("beta", "beta-tilde", "optimal"):
     assert (of_rate > 0.8 and of_bound > 0.9) or test.name != "mnist"
 distortion = 127.5 * (error[1:] / model.schedule.snr[1:]).sqrt()
 
-# %% mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "What the receiver gets, and what it costs, with the optimal variances.", "name": "fig-rate-by-time"}}
+# %% mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate it costs, with the optimal variances. Nearly all of the distortion is removed at small rates.", "name": "fig-rate-by-time"}}
 fig, (left, middle, right) = plots.figure(3, height=2.6)
 done, rate = 1000 - every, rates["optimal"]
 steps_done, in_levels = "steps done", "distortion (gray levels)"
@@ -1446,7 +1514,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# {numref}`fig-rate-by-time` has the shape that {cite:t}`ho2020` found on photographs. There, 1.66 of 1.78 bits were spent in the last hundred of a thousand steps, 93 percent of the rate. These are steps of the linear schedule; the table counts those of the cosine schedule with the same noise. Of the rate of digits their share is smaller, but above eight tenths; with the reconstruction it is nine tenths of the bound. All steps before decide, for very few bits, which digit it is and how it is written. The last ones spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
+# {numref}`fig-rate-by-time` has the shape that {cite:t}`ho2020` found on photographs. There, 1.66 of 1.78 bits were spent in the last hundred of a thousand steps, 93 percent of the rate. These are steps of the linear schedule; the table takes those of the cosine schedule with the same range of noise. For digits, their share of the rate is smaller, but above eight tenths; together with the reconstruction it is above nine tenths of the bound. The earlier steps decide which digit it is and how it is written, which takes very few bits. The last steps spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
 #
 # The slider shows what the receiver of $x_t$ would draw: above $x_t$, below $\hat{x}$.
 
@@ -1473,7 +1541,7 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all estimates are close to one gray cloud, the mean of the digits. At 850 they have a shape, and some are wrong ones. At 600 all is decided but the edges.
+# At 1000 all estimates are close to one gray cloud, the mean of the digits. At 850 they have a shape, and some are of the wrong class. At 600 everything is decided except the edges.
 #
 # **What you can say now.** The steps at high noise settle what the image is, for few bits; the last ones spend most of the bits on what can hardly be seen.
 #
@@ -1483,7 +1551,7 @@ Slider(
 # (sec-two-schedules)=
 # ## Two schedules
 #
-# How much of the image should be left at which time? The *linear* schedule lets $\beta_t$ grow evenly. {cite:t}`nichol2021` found that it destroys small images too early, and let $\bar\alpha_t$ fall like a squared cosine instead: with a small offset $s = 0.008$,
+# The MNIST network uses the cosine schedule, the shipped networks of the ring and of the small digits a linear one. What is the difference, and when does it matter? In the *linear* schedule $\beta_t$ increases linearly with $t$. {cite:t}`nichol2021` found that it destroys small images too early. Their *cosine* schedule lets $\bar\alpha_t$ fall like a squared cosine, with a small offset $s = 0.008$:
 #
 # $$
 # \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad f(t) = \cos^2 \Big( \frac{t / T + s}{1 + s} \cdot \frac{\pi}{2} \Big) ,
@@ -1491,7 +1559,7 @@ Slider(
 #
 # with no $\beta_t$ above 0.999.
 
-# %% mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules.", "name": "fig-schedules-dissolve"}}
+# %% mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules. The linear one destroys the digit earlier.", "name": "fig-schedules-dissolve"}}
 two = {"linear": schedule, "cosine": cosine}
 times = torch.arange(1, 1000, 100)
 _ = torch.manual_seed(0)
@@ -1501,7 +1569,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# Both end in noise ({numref}`fig-schedules-dissolve`). What differs is where the time is spent. The yardstick says what there is to learn at each time: the share of the digits' variance that the best linear estimate leaves open.
+# Both end in noise ({numref}`fig-schedules-dissolve`). What differs is how many steps are spent at which noise level. The linear yardstick tells how much there is to learn at each time. Take the share of the digits' variance that the best linear estimate leaves unexplained: where it is near 0 or near 1, there is little to learn.
 
 # %%
 open_share = {
@@ -1519,7 +1587,7 @@ def nats_between(s, high=20, low=0.01):
 
 # %%
 between = {name: nats_between(s) for name, s in two.items()}
-print("share of the times; left open of the variance:")
+print("share of the times, by the unexplained share of the variance:")
 print(f"{'< 5 %':>46} {'between':>8} {'> 95 %':>7}")
 for name, share in open_share.items():
     low, high = (share < 0.05).double().mean(), (share > 0.95).double().mean()
@@ -1527,7 +1595,7 @@ for name, share in open_share.items():
 for name, (nats, count) in between.items():
     print(f"{name}: {count} steps from SNR 20 to 0.01, {nats:.4f} nats per pixel")
 
-# %% mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves open: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: what is left of the image. Right: how much of the digits' variance the best linear estimate leaves open.", "name": "fig-two-schedules"}}
+# %% mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. The linear schedule has a long flat part at the end.", "name": "fig-two-schedules"}}
 fig, (left, right) = plots.figure(2, height=3.0)
 _ = plots.curves(
     {name: (every, s.alpha_bar[1:]) for name, s in two.items()},
@@ -1538,40 +1606,43 @@ _ = plots.curves(
 _ = plots.curves(
     {name: (every, share) for name, share in open_share.items()},
     x_label="time $t$",
-    y_label="share of the variance left open",
+    y_label="unexplained share of the variance",
     axes=right,
 )
 fig
 
 # %% [markdown]
-# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`); the cosine schedule spends them in between. To the bound that hardly matters: with $\sigma_t^2 = \tilde\beta_t$ all denoising terms together depend, for many steps, on the two ends only {eq}`eq-snr-limit`, and between the same two ratios both schedules pay nearly the same.
+# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`). The cosine schedule spends more of them in between. For the bound that hardly matters. With $\sigma_t^2 = \tilde\beta_t$ and many steps, the sum of all denoising terms depends only on the two ends {eq}`eq-snr-limit`, and between the same two signal-to-noise ratios both schedules cost nearly the same.
 
 # %% tags=["nbval-check-output", "mnist"]
 gain = [((share > 0.05) & (share < 0.95)).sum().item() for share in open_share.values()]
-print("the cosine has more times with something to decide:", gain[1] > gain[0])
+print("the cosine schedule has more times with something to learn:", gain[1] > gain[0])
 costs_of = [nats for nats, _ in between.values()]
 print("the bound differs by less than 2 percent:", abs(costs_of[0] / costs_of[1] - 1) < 0.02)
 
 # %% [markdown]
-# To the training it matters: uniform times are other signal-to-noise ratios, so a schedule is also a choice of weights. The first network of the trial {ref}`above <sec-time-embedding>` was trained on the cosine schedule. Here is the same network on the linear one: the same 80 steps, the same two seeds, measured at the same signal-to-noise ratios.
+# For the training it matters: uniform times on another schedule are other signal-to-noise ratios, so a schedule is also a choice of weights. The first network of the trial {ref}`above <sec-time-embedding>` was trained on the cosine schedule. Here is the same network on the linear one: the same 80 steps, the same two seeds, measured at the same signal-to-noise ratios.
 
 # %%
-on = {
+by_schedule = {
     "linear": torch.stack([trial(schedule, seed) for seed in (0, 1)]),
     "cosine": trials["sinusoidal, added"],
 }
 print("log SNR        " + "".join(f"{level:8.0f}" for level in log_snrs))
-for name, errors in on.items():
+for name, errors in by_schedule.items():
     for seed, row in enumerate(errors):
         print(f"{name}, seed {seed} " + "".join(f"{e:8.4f}" for e in row))
-quotient = on["cosine"].mean(0) / on["linear"].mean(0)
+quotient = by_schedule["cosine"].mean(0) / by_schedule["linear"].mean(0)
 print("cosine / linear" + "".join(f"{q:8.2f}" for q in quotient))
 
 # %% tags=["nbval-check-output"]
-print("at SNR 1 and above, the cosine is ahead:", bool((quotient[:5] < 1).all()))
+print(
+    "at SNR 1 and above, the error is smaller with the cosine schedule:",
+    bool((quotient[:5] < 1).all()),
+)
 
 # %% [markdown]
-# After 80 steps the cosine schedule is ahead wherever the image can be seen. On the linear one the two seeds differ about as much, so the size of the lead is uncertain, and this is only the start of a training.
+# After 80 steps the errors are smaller with the cosine schedule wherever the image can be seen. With the linear one the two seeds differ about as much as the schedules do, so the size of the advantage is uncertain, and this is only the start of a training.
 #
 # **What you can say now.** A schedule decides where the training spends its time. The bound of a perfect denoiser hardly depends on it; a real training does.
 
@@ -1579,21 +1650,21 @@ print("at SNR 1 and above, the cosine is ahead:", bool((quotient[:5] < 1).all())
 # (sec-ddpm-wrong)=
 # ## From symptom to cause
 #
-# Nothing in Algorithm 1 complains if it is fed the wrong things. When a model disappoints, look here first:
+# Algorithm 1 runs without an error message even if its input is wrong, and its loss may look good. This section collects symptoms and tests, and then tries two frequent mistakes. When a model disappoints, look here first:
 #
 # | symptom | likely cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
 # | the loss is lower than expected | pixels on $[0, 1]$, or another schedule | compare at the same scaling and schedule only; see below |
-# | samples strewn with specks | the time does not reach the network, or is off by one | errors at $t = 1$ to $5$; see below |
+# | specks all over the samples | the time does not reach the network, or, hardly visible, is off by one | errors at $t = 1$ to $5$; see below |
 # | gray or tinted samples, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image ({ref}`sec-why-v`) |
 # | samples worse than the errors promise | sampled from the weights and not from their average | {ref}`sec-ema` |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({ref}`sec-digits-by-time`), another schedule ({ref}`sec-two-schedules`) |
-# | good samples, many bits | the last step, or the variances | the account by parts ({ref}`sec-bits-of-digits`) |
+# | good samples, many bits | the last step, or the variances | the bound by parts ({ref}`sec-bits-of-digits`) |
 # | some classes are rare | a bias at large $t$, which costs few nats | count the classes ({ref}`sec-ddpm-samples`) |
 # | training on the bound jumps | large weights at the first times | draw the times by the weights ({ref}`sec-thrown-away`) |
 #
-# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$. On $[0, 1]$ there is a quarter of the signal. The yardstick says what loss the best linear estimate would reach:
+# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$. On $[0, 1]$ the variance of the data is a quarter of that. The linear yardstick gives the loss that can be expected on either scale:
 
 # %%
 for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
@@ -1601,7 +1672,7 @@ for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
     print(f"pixels on {name:8} least simple loss of a linear estimate: {reached:.4f}")
 
 # %% [markdown]
-# The loss gets *better*: more noise over the image makes the noise easier to see. The bound notices at once, since its last step knows where the gray levels are; and a network that was trained on the right scale notices as well.
+# The wrong scale makes the loss *smaller*: relative to the image there is more noise, which is then easier to predict. So the loss does not reveal the mistake. The bound does: its last step needs pixels on the 256 gray levels, and `elbo_step` refuses others. The errors of a network that was trained on the right scale reveal it, too.
 
 # %% tags=["nbval-check-output"]
 scaled, ones = gray[:5] / 2 + 0.5, torch.ones(5).long()
@@ -1617,7 +1688,7 @@ wrong_scale = noise_errors(model, gray[:50] / 2 + 0.5, [30, 100, 300]).mean(1)
 print("at least five times the error:", bool((wrong_scale > 5 * right_scale).all()))
 
 # %% [markdown]
-# **The wrong time.** Some code counts from 0 and some from 1, and a wrapper may drop $t$. The next cell gives the network $t - 1$, and then always 500.
+# **The wrong time.** Some programs count times from 0 and some from 1, and a wrapper may forget to pass $t$ on. The next cell gives the network $t - 1$ in place of $t$, and then always 500.
 
 
 # %%
@@ -1637,15 +1708,15 @@ for name, change in inputs.items():
     print(f"{name:12}" + "".join(f"{e:10.4f}" for e in by_input[name]))
 
 # %% tags=["nbval-check-output", "mnist"]
-right_time, one_off, never = by_input.values()
+right_time, one_off, always_500 = by_input.values()
 print("one off, at t = 2: worse:", bool(one_off[0] > right_time[0]))
 print("one off, at t = 400: by less than a percent:", bool(one_off[4] < 1.01 * right_time[4]))
-print("always 500, at t = 100: three times the error:", bool(never[3] > 3 * right_time[3]))
+print("always 500, at t = 100: three times the error:", bool(always_500[3] > 3 * right_time[3]))
 
 # %% [markdown]
-# One step off can hardly be seen, except at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles. Such a mistake can live in a code for years; only a test at the first times finds it. A time that is missing altogether shows in the samples:
+# A time that is off by one makes hardly any difference, except at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles. Such a mistake is easily overlooked; only a test at the first times finds it. A time that is missing altogether shows in the samples:
 
-# %% mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network whose time is always 500.", "name": "fig-wrong-time"}}
+# %% mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time. The second row has specks that the network did not remove.", "name": "fig-wrong-time"}}
 every_40th = model.schedule.strided(range(40, 1001, 40))
 narrow = every_40th.posterior_var
 rows = {}
@@ -1657,9 +1728,9 @@ for name, change in (("right time", inputs["t"]), ("always 500", inputs["always 
 plots.image_rows(rows)
 
 # %% [markdown]
-# In the second row of {numref}`fig-wrong-time` there are strokes and even digits, often others than above. The fine noise of the last steps is not removed: the network takes its input for $x_{500}$, in which such noise is too faint to matter.
+# In the second row of {numref}`fig-wrong-time` there are strokes and even digits, often others than in the first row. The faint noise of the last steps is not removed: the network treats its input as $x_{500}$, where noise of that size would not matter.
 #
-# **What you can say now.** The loss alone tells little. Errors by time, the account of the bound by parts, and a judge of the samples tell which part is wrong.
+# **What you can say now.** The loss alone tells little. The errors by time, the bound by parts, and a classifier with an eleventh class for bad samples show which part is wrong.
 
 # %% [markdown]
 # (sec-ddpm-exercises)=
@@ -1692,7 +1763,7 @@ exercises.check_width_seen(width_seen)
 # :label: ex-how-far-solution
 # :class: dropdown
 # ```
-# Each convolution before and including the one of stride 2 adds a pixel on each side. Behind it neighbors are two pixels apart, so each adds two.
+# Each convolution up to and including the one of stride 2 adds one pixel on each side. After it, neighbors are two input pixels apart, so each convolution adds two pixels on each side.
 
 
 # %% tags=["nbval-check-output"]
@@ -1882,13 +1953,13 @@ exercises.check_price(price)
 # (sec-ddpm-summary)=
 # ## Summary
 #
-# - Algorithm 1 is a regression on noise of one's own making {eq}`def-simple-loss`. Its floor is not zero; for Gaussian data it is {eq}`eq-simple-optimum`. What the network can change is the excess {eq}`eq-excess-error`.
-# - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network loses in the bound is its weighted excess {eq}`eq-deficit`.
-# - An error in $v$ is one in the noise over $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
-# - Data give yardsticks for every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
-# - Samples follow the data if the end is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
-# - A last step that knows the histogram of gray levels saves a tenth of the bits or more {eq}`eq-histogram-price`. Known pixels make $\beta_t$ too wide, at a price that no number of steps takes away {eq}`eq-known-data`.
+# - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero, for Gaussian data {eq}`eq-simple-optimum`. Training can reduce only the excess over it {eq}`eq-excess-error`.
+# - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network with fixed variances loses in the bound is its weighted excess {eq}`eq-deficit`.
+# - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
+# - The mean and covariance of the data give yardsticks for the error at every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
+# - Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
+# - A last step that uses the histogram of gray levels saves at least a tenth of the bits {eq}`eq-histogram-price`. For pixels that the network can predict, $\sigma_t^2 = \beta_t$ is too large, at a cost that no number of steps removes {eq}`eq-known-data`.
 #
-# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying where the weights of their own derivation went. That the limiting distribution of the trained decoder is that of the data is true under three conditions. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs and the linear schedule.
+# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying that it leaves out the weights of their own derivation. That the limiting distribution of the trained decoder is that of the data is true only under the three conditions of {eq}`eq-decoder-limit`. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs and the linear schedule.
 #
 # **To read next.** {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021` on schedules, learned variances and noisy gradients; {cite:t}`salimans2022` on $v$; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
