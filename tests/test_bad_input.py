@@ -436,6 +436,8 @@ OF_MODELS = [
     (lambda: interpolation.spherical_interpolation(X + 1, X + 2, X[0]), "start and end .* different, .* from 1 to 1"),
     (lambda: interpolation.spherical_interpolation(X + 1, -X - 1, X[0]), "start and end .* opposite .* -1 to -1"),
     (lambda: interpolation.spherical_interpolation(X, X + 1, X[0]), "start and end must point in different"),
+    *((lambda a=a, b=b: interpolation.spherical_interpolation(a, b, X[0]), "start and end must point in different")
+      for a, b in itertools.permutations([EYE[:, :2], 1 - EYE[:, :2]])),  # one of three is zero
     (lambda: interpolation.spherical_interpolation(X + 1, None, X[0]), "end must be a tensor; None was given"),
     (lambda: interpolation.spherical_interpolation(sub(NAN), X + 1, X[0]), "start must be finite"),
     (lambda: interpolation.spherical_interpolation(X.long(), X.long(), X[0]), "start must be floating-point; torch.int64 was"),

@@ -26,6 +26,16 @@ def test_bernoulli_has_batch_shape_and_refuses_gray() -> None:
         p.log_prob(torch.full((4, 1, 2, 2), 0.5))
 
 
+def test_an_example_can_be_a_number() -> None:
+    x = torch.tensor([0.0, 1.0, 1.0])
+    torch.testing.assert_close(
+        bernoulli(torch.tensor([0.0, 2.0, -2.0])).log_prob(x),
+        -torch.tensor([2.0, 1 + math.exp(-2), 1 + math.exp(2)]).log(),
+    )
+    at_mean = diagonal_normal(x, 2.0).log_prob(x)
+    torch.testing.assert_close(at_mean, torch.full((3,), -math.log(2) - math.log(2 * math.pi) / 2))
+
+
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 0.3), (-0.97, 0.004), (1.4, 0.02), (0.2, 5.0)])
 def test_levels_of_the_discretized_normal_sum_to_one(mean: float, std: float) -> None:
     levels = torch.linspace(-1, 1, 256, dtype=torch.double)[:, None]

@@ -85,13 +85,17 @@ window.bookChecks = (() => {
         await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     }
 
+    let backgrounds = new Map();  // of one look at the page
+
     /** The color behind an element. */
     function behind(e) {
-        for (; e; e = e.parentElement) {
+        if (!e) return "";
+        if (!backgrounds.has(e)) {
             const color = getComputedStyle(e).backgroundColor;
-            if (color !== "transparent" && !color.startsWith("rgba(0, 0, 0, 0")) return color;
+            const isSeen = color !== "transparent" && !color.startsWith("rgba(0, 0, 0, 0");
+            backgrounds.set(e, isSeen ? color : behind(e.parentElement));
         }
-        return "";
+        return backgrounds.get(e);
     }
 
     let away = [];
@@ -112,6 +116,7 @@ window.bookChecks = (() => {
      * most of the time, blocks of text that look like earlier ones go empty, too.
      */
     function takeRepeated(onlyColors = false) {
+        backgrounds = new Map();
         const seen = new Set(), found = onlyColors ? repeatedText() : [], taken = new Set(found);
         const isTaken = e => e !== null && (taken.has(e) || isTaken(e.parentElement));
         for (const box of all(".highlight pre, math, .sig-param, .sig-return")) {
@@ -137,7 +142,8 @@ window.bookChecks = (() => {
 
     /** Blocks of text whose every element looks like one of an earlier block. They are hundreds on a page. */
     function repeatedText() {
-        const blocks = "p, li, td, th, dt, dd, figcaption, summary", inside = `${blocks}, ul, ol, dl, table, figure, pre, details`;
+        const blocks = "p, li, td, th, dt, dd, figcaption, summary, h2, h3, div.math, .highlight pre";
+        const inside = `${blocks}, ul, ol, dl, table, figure, pre, details`;
         const seen = new Set();
         return all(blocks).filter(e => !e.querySelector(inside)).filter(e => {
             const looks = [e, ...all("*", e)].map(look), isNew = looks.some(each => !seen.has(each));

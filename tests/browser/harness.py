@@ -277,8 +277,8 @@ def figure_problems(
     if only_colors:
         options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
     run = """async ([id, how, alone]) => {
-        if (alone) bookChecks.takeOthers(document.getElementById(id));
-        try { return (await axe.run(`#${id}`, how)).violations; } finally { if (alone) bookChecks.putBack(); }
+        if (alone) bookChecks.takeOthers(document.getElementById(id)); else bookChecks.takeRepeated();
+        try { return (await axe.run(`#${id}`, how)).violations; } finally { bookChecks.putBack(); }
     }"""
     found = page.evaluate(run, [name, options, alone])
     return [

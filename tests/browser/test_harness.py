@@ -233,12 +233,14 @@ def test_text_of_one_look_is_judged_once_and_any_other_too(show: Any) -> None:
         *2 * ["<table><tr><td class='dim'>a dim cell</td></tr></table>"],
         *2 * ["<div><p>text with <i>pale words</i></p></div>"],
         *2 * ["<ul><li>text</li></ul>"],
+        *2 * ["<h2>text with <b>a pale word</b></h2>"],
+        *2 * ['<div class="math"><math class="pale"><mtext>sign</mtext></math></div>'],
     ]
     page = show("<h1>Text</h1>" + style + "".join(inside)).page
     before = page.content()
     found = [problem.partition("<")[2] for problem in colors(page)]
     assert [text.partition(">")[0] for text in found] == [
-        *("b", 'p class="pale"', "b", 'td class="dim"', "i"),
+        *("b", 'p class="pale"', "b", 'td class="dim"', "i", "b", "mtext"),
     ]
     assert sorted(problem.partition("<")[2] for problem in rules(page)) == sorted(found)
     assert page.content().replace(' class="axe"', "") == before
