@@ -672,7 +672,7 @@ print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# Now to the network whose digits opened the chapter. It was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. And with half of the digits the network was given their class, for {ref}`chapter 12 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
+# Now to the network whose digits opened the chapter. It was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. And with half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
 
 # %%
 from companion.zoo.weights import read_card
@@ -747,11 +747,10 @@ far = {name: feature_distance(f) for name, f in features.items()}
 not_one = {name: refused(x) for name, x in shown.items()}
 
 # %%
-print(f"{len(samples)} images of each kind")
-print("              sure: mean   above 0.99           refused          distance")
+print("             images   sure: mean   above 0.99           refused          distance")
 for name, p in sure.items():
     high, (share, error), distance = (p > 0.99).double().mean(), not_one[name], far[name]
-    print(f"{name:14}{p.mean():10.3f}{high:13.1%}{share:11.1%} +- {error:.1%}", end="")
+    print(f"{name:12}{len(p):7}{p.mean():10.3f}{high:13.1%}{share:11.1%} +- {error:.1%}", end="")
     print(f"{distance.value:11.1f} +- {distance.standard_error:.1f}")
 baseline = real_digit_distance()
 print(f"all test digits: {baseline.value:.2f} +- {baseline.standard_error:.2f}")
@@ -761,10 +760,13 @@ assert sure["diffusion"].mean() > 0.9 or test.name != "mnist"
 print("mean confidence above 0.9:", bool(sure["diffusion"].mean() > 0.9))
 print("closer to real digits than the VAE:", far["diffusion"].value < far["VAE"].value)
 share, error = not_one["diffusion"]
-print("refused: one in seven, within two errors:", abs(share - 1 / 7) < 2 * error)
+print("refused: fewer than one in ten, by two errors:", share + 2 * error < 0.1)
+half, its_error = not_one["uniform"]
+clear = half - share > 3 * math.hypot(error, its_error)
+print("fewer than of the network with uniform times, by three errors:", clear)
 
 # %% [markdown]
-# The first row is the best that can be expected. The row "uniform" belongs to a network of nearly the same architecture that was trained with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images, and its gray samples are the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits as well. The one with the eleventh class refuses one sample in seven. Neither notices whether the samples *differ* from each other. The distance does, but with 500 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
+# The first row is the best that can be expected. The row "uniform" belongs to a network of nearly the same architecture that was trained with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images, and its gray samples are the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits as well. The one with the eleventh class refuses seven samples in a hundred, half as many as of the network with uniform times. (There is one training of each, and they differ in length.) Neither notices whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
@@ -854,7 +856,7 @@ print("one loss for each image:", tuple(losses.shape))
 # %% [markdown]
 # {cite:t}`ho2020` trained a network of 35.7 million parameters for 800,000 steps on the photographs of CIFAR-10, which takes many hours on a GPU.
 #
-# **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses one in seven. Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight.
+# **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses seven in a hundred. Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight.
 #
 # *Sources: A36, B28.*
 
