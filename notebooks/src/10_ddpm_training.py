@@ -24,7 +24,7 @@ both = torch.cat([test.images[20:30], record["samples"][:10] / 255])
 plots.image_grid(both[order])
 
 # %% [markdown]
-# Which ones are real? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a classifier that has an eleventh class, *no digit*. The network was trained beforehand, in the time that its card states there. Its weights are loaded, with a *record* of measurements that take long. The algorithm that trained it runs first on a small problem, points in the plane.
+# Which ones are real? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a classifier that has an eleventh class, *no digit*. The network was trained beforehand (its card there says for how long). Its weights are loaded, together with a *record* of measurements that take long. We first run the algorithm that trained it on a small problem, points in the plane.
 
 # %% [markdown]
 # (sec-algorithm-1)=
@@ -223,7 +223,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # (sec-ema)=
 # ## The average of the weights
 #
-# With a constant learning rate the weights never come to rest: each batch moves them about the optimum. Averaging them over the last steps brings them closer to its middle. So diffusion models are sampled not with the last weights of their training, but with an {term}`exponential moving average`. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# With a constant learning rate the weights never come to rest: each batch moves them about the optimum. An average over the last steps is closer to the optimum than most of them. So diffusion models are sampled not with the last weights of their training, but with an {term}`exponential moving average`. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -416,7 +416,7 @@ losses = [denoising_loss(small, small_x[:8], weight) for weight in weights.value
 print("each is a loss:", all(bool(loss.isfinite().all()) for loss in losses))
 
 # %% [markdown]
-# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights decide at which times it has its errors.
+# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights of the loss decide at which times its errors are small.
 #
 # **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, summed over dimensions, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood at $t = 1$,
 #
@@ -512,9 +512,9 @@ for name, ratio in noises.items():
     print(f"{name:42} noise over signal {ratio:.2f}")
 
 # %% tags=["nbval-check-output"]
-quiet, loud, drawn = noises.values()
-print("weights make the gradient noisier, by half at least:", loud > 1.5 * quiet)
-print("drawing by the weights helps:", loud > 1.2 * drawn)
+simple, weighted_loss, drawn_times = noises.values()
+print("weights make the gradient noisier, by half at least:", weighted_loss > 1.5 * simple)
+print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
 
 # %% [markdown]
 # At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves the ratio. So here, for one network at one moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw noisy gradients on photographs as well, and drew the times by the size of their terms.
@@ -682,7 +682,7 @@ print(f"{card.minutes:.0f} minutes on {card.device}: {card.command}")
 print(f"{card.num_parameters:,} parameters")
 
 # %% [markdown]
-# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here fifty instead of a thousand, one for every twenty times. {ref}`The next chapter <sec-ddim>` studies what is lost by that.
+# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here only at every twentieth time, fifty steps instead of a thousand. {ref}`The next chapter <sec-ddim>` studies what is lost by that.
 
 # %% mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
 _ = torch.manual_seed(0)
@@ -710,9 +710,9 @@ print(" ".join(letters[10:]))
 # %% [markdown]
 # **How good are the samples?** Two classifiers compare them with as many real digits and as many images drawn from the VAE of chapter 6.
 #
-# 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. It *refuses* the images that it assigns to the eleventh class: which share?
-# 2. The second has the ten classes only. How confident is it, that is, how probable is the likeliest class?
-# 3. How far are its 64 features of the samples from those of the training digits? This is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
+# 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. It *refuses* the images that it assigns to the eleventh class; the table has their share.
+# 2. The second has the ten classes only. The table has its confidence, the probability of the likeliest class.
+# 3. How far are the samples from the training digits, judged by the 64 features of the second classifier? This is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
@@ -949,7 +949,7 @@ print(f"all {sum(p.numel() for p in net.parameters()):44,}")
 print("the untrained answer is zero:", bool((answer == 0).all()))
 
 # %% [markdown]
-# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, see a square of width
+# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, cover a square of width
 #
 # $$
 # 2 n + 1 .
@@ -1036,7 +1036,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # %% [markdown]
 # With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. The same network does both, so it needs the time as an input, to which the next section turns.
 #
-# **What you can say now.** A U-Net keeps the detail by its skip connections and sees the whole by coarser scales, attention, and its normalizations.
+# **What you can say now.** A U-Net keeps the detail by its skip connections and uses the whole image by coarser scales, attention, and its normalizations.
 #
 # *Sources: B31.*
 
@@ -1280,7 +1280,7 @@ print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f
 #
 # The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth column, "and at 1", uses the optimal variances at $t = 1$ as well, where $\sigma_1^2$ is then the mean squared error of the image.
 #
-# These decoders do not use that some gray levels are more common than others. But the noise of $x_1$ has a standard deviation of about one gray level, so the only question left is which of a few neighboring levels a pixel had. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
+# These decoders ignore that some gray levels are more common than others. But the noise of $x_1$ has a standard deviation of about one gray level, so the only question left is which of a few neighboring levels a pixel had. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
@@ -1389,7 +1389,7 @@ equal = {"equal frequencies": price(torch.full((256,), 1 / 256).double())}
 verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), rejects=equal)
 
 # %% [markdown]
-# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, the choice $\sigma_t^2 = \beta_t$ cost almost nothing, and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which the network can predict almost surely. For these $\tilde\beta_t$ is right and $\beta_t$ is too large, at a cost that no number of steps removes. For the linear schedule, rescaled as in the last chapter, it is
+# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, the choice $\sigma_t^2 = \beta_t$ cost almost nothing, and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which the network can predict almost surely. For these $\tilde\beta_t$ is right and $\beta_t$ is too large, at a cost that no number of steps removes. For the linear schedule, rescaled as in the last chapter, this cost tends to
 #
 # $$
 # \lim_{T \to \infty} \frac12 \sum_{t=2}^{T} \Big( \frac{\tilde\beta_t}{\beta_t} - 1 - \log \frac{\tilde\beta_t}{\beta_t} \Big) = \frac{1 - \gamma_{\mathrm{E}}}{2} = 0.2113\ldots
