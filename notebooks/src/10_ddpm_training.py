@@ -24,7 +24,7 @@ both = torch.cat([test.images[20:30], record["samples"][:10] / 255])
 plots.image_grid(both[order])
 
 # %% [markdown]
-# Which ones are real? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a classifier that has an eleventh class, *no digit*. The network was trained beforehand, in the time that its card states there. Its weights are loaded, with a *record* of measurements that take long. The algorithm that trained it runs first on a small problem, points in the plane.
+# Which ones are real? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a classifier that has an eleventh class, *no digit*. The network was trained beforehand (its card there says for how long). Its weights are loaded, together with a *record* of measurements that take long. We first run the algorithm that trained it on a small problem, points in the plane.
 
 # %% [markdown]
 # (sec-algorithm-1)=
@@ -223,7 +223,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # (sec-ema)=
 # ## The average of the weights
 #
-# With a constant learning rate the weights never come to rest: each batch moves them about the optimum. Averaging them over the last steps brings them closer to its middle. So diffusion models are sampled not with the last weights of their training, but with an {term}`exponential moving average`. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# With a constant learning rate the weights never come to rest: each batch moves them about the optimum. An average over the last steps is closer to the optimum than most of them. So diffusion models are sampled not with the last weights of their training, but with an {term}`exponential moving average`. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -297,7 +297,7 @@ print("and it fluctuates less than half as much:", bool(jitter[1] < 0.5 * jitter
 # (sec-train-ddpm)=
 # ## Train it yourself
 #
-# The same algorithm trains models of images; only the network changes. The {ref}`next section <sec-thrown-away>` and {ref}`the one after it <sec-why-v>` use a small DDPM of digits with $8 \times 8$ pixels, which comes with the book. It predicts the noise, as in Algorithm 1. The next cells train a new one by the same recipe. At small scale they take only the first steps, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them.
+# For images, only the network changes. The next two sections use a small DDPM of digits with $8 \times 8$ pixels, which predicts the noise, as in Algorithm 1. It comes with the book; the next cells train a new one by the same recipe. At small scale they take only the first steps, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them.
 
 # %%
 print(cost("ddpm-digits"))
@@ -306,14 +306,14 @@ print(cost("ddpm-digits"))
 mine = watch(train_it("ddpm-digits"))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight samples. A network that always answers zero has a loss of about 64, the number of pixels, since each component of the noise has variance 1. Yours should be far below.
+# A figure shows the loss of each step and eight samples. A network that always answers zero has a loss of about 64, the number of pixels, since each component of the noise has variance 1. Yours should be far below.
 
 # %% tags=["nbval-check-output"]
 last = torch.tensor(mine.losses[-20:]).mean()
 print("the loss is below a third of that of a zero answer:", bool(last < 64 / 3))
 
 # %% [markdown]
-# Whose weights do the next two sections use? One switch decides. With yours from a short training, expect checks of claims about trained models to fail: they were written for the whole recipe.
+# One switch decides whose weights the next two sections use. With yours from a short training, expect checks of claims about trained models to fail.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -325,7 +325,7 @@ print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 # (sec-thrown-away)=
 # ## What the simple loss throws away
 #
-# The simple loss was the bound without its weights. What else did it drop, and what does that cost in nats? To see this, this section writes down the whole bound, compares its weights with those of the simple loss, converts a network's errors into nats, and trains on the bound for comparison.
+# The simple loss was the bound without its weights. What else did it drop, and what does that cost in nats? This section writes down the whole bound, compares its weights with equal ones, converts errors into nats, and trains a network on the bound.
 #
 # For a `Ddpm` with $D$ dimensions and fixed variances, minus the bound is a sum of four parts, by {eq}`eq-three-terms`, {eq}`eq-step-cost` and {eq}`eq-five-weights`:
 #
@@ -344,8 +344,6 @@ print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 # | the reconstruction, log-probabilities of gray levels | a squared error at $t = 1$ |
 # | the variances: what $\sigma_t^2$ costs | nothing, so it cannot choose them |
 # | the prior matching | nothing; no network can change it |
-#
-# The cells from here on need the small digits and the cost of the variances at each time:
 
 # %%
 from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
@@ -418,7 +416,7 @@ losses = [denoising_loss(small, small_x[:8], weight) for weight in weights.value
 print("each is a loss:", all(bool(loss.isfinite().all()) for loss in losses))
 
 # %% [markdown]
-# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights decide at which times it has its errors.
+# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights of the loss decide at which times its errors are small.
 #
 # **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, summed over dimensions, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood at $t = 1$,
 #
@@ -471,7 +469,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# The shipped network of the ring was trained for longer than ours. It loses
+# The shipped network of the ring, trained for longer than ours, loses little:
 
 # %%
 _ = torch.manual_seed(0)
@@ -514,14 +512,14 @@ for name, ratio in noises.items():
     print(f"{name:42} noise over signal {ratio:.2f}")
 
 # %% tags=["nbval-check-output"]
-quiet, loud, drawn = noises.values()
-print("weights make the gradient noisier, by half at least:", loud > 1.5 * quiet)
-print("drawing by the weights helps:", loud > 1.2 * drawn)
+simple, weighted_loss, drawn_times = noises.values()
+print("weights make the gradient noisier, by half at least:", weighted_loss > 1.5 * simple)
+print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
 
 # %% [markdown]
 # At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves the ratio. So here, for one network at one moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw noisy gradients on photographs as well, and drew the times by the size of their terms.
 #
-# On the ring the batches are large enough to train on the bound. A second network was trained like the shipped one, from the same random numbers, but with the weights of the bound. Both are measured by minus the bound in nats, on fresh points:
+# On the ring the batches are large enough. A second network was trained like the shipped one, from the same random numbers, but with the weights of the bound. Here is minus the bound of both, in nats, on fresh points:
 
 # %%
 from companion.elbo import elbo_terms
@@ -672,7 +670,7 @@ print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# Now to the network whose digits opened the chapter. It was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. And with half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
+# The network whose digits opened the chapter was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. And with half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
 
 # %%
 from companion.zoo.weights import read_card
@@ -684,7 +682,7 @@ print(f"{card.minutes:.0f} minutes on {card.device}: {card.command}")
 print(f"{card.num_parameters:,} parameters")
 
 # %% [markdown]
-# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here fifty instead of a thousand, one for every twenty times. {ref}`The next chapter <sec-ddim>` studies what is lost by that.
+# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here only at every twentieth time, fifty steps instead of a thousand. {ref}`The next chapter <sec-ddim>` studies what is lost by that.
 
 # %% mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
 _ = torch.manual_seed(0)
@@ -710,11 +708,11 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
-# **How good are the samples?** We compare them with as many real digits and with as many images drawn from the VAE of chapter 6, by three numbers from two classifiers.
+# **How good are the samples?** Two classifiers compare them with as many real digits and as many images drawn from the VAE of chapter 6.
 #
-# 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. The number is the share of images that it *refuses*, that is, assigns to the eleventh class.
-# 2. The second classifier has the ten classes only. The number is its confidence, the probability of the likeliest class.
-# 3. How far are the second classifier's 64 features of the samples from those of the training digits? The distance is the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
+# 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. It *refuses* the images that it assigns to the eleventh class; the table has their share.
+# 2. The second has the ten classes only. The table has its confidence, the probability of the likeliest class.
+# 3. How far are the samples from the training digits, judged by the 64 features of the second classifier? This is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
@@ -766,7 +764,7 @@ clear = half - share > 3 * math.hypot(error, its_error)
 print("fewer than of the network with uniform times, by three errors:", clear)
 
 # %% [markdown]
-# The first row is the best that can be expected. The row "uniform" belongs to a network of nearly the same architecture that was trained with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images, and its gray samples are the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits as well. The one with the eleventh class refuses seven samples in a hundred, half as many as of the network with uniform times. (There is one training of each, and they differ in length.) Neither notices whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
+# The first row is the best that can be expected. "Uniform" is nearly the same network, trained with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits, too; the one with eleven refuses seven samples in a hundred, half as many as of "uniform". (There is one training of each, and they differ in length.) Neither notices whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
@@ -779,7 +777,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# In {numref}`fig-class-counts` the samples are of all ten classes. A chi-square statistic compares the shares with those of the training digits.
+# All ten classes occur in {numref}`fig-class-counts`. A chi-square statistic compares the shares with those of the training digits.
 
 # %%
 target = torch.bincount(train.labels, minlength=10).double() / len(train.labels)
@@ -842,7 +840,7 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
 # %% [markdown]
 # With the exact denoiser both sides go to zero as the number of steps grows. With a network that is off by five percent they stop at a floor. The KL divergence of the samples is below the network's part of the gap, because the bound adds up the errors of all steps, while later steps undo a good part of the effect of earlier ones.
 #
-# **In color.** Nothing in the code is special to gray images. The same network with three channels has a loss for color images:
+# **In color.** Nothing in the code is special to gray images:
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import mnist_unet
@@ -864,7 +862,7 @@ print("one loss for each image:", tuple(losses.shape))
 # (sec-unet)=
 # ## The network
 #
-# So far the network was a black box. This section opens it. The network maps $x_t$ and $t$ to an output of the shape of $x_t$. It must
+# So far the network was a black box. It maps $x_t$ and $t$ to an output of the shape of $x_t$. It must
 #
 # 1. **keep the detail**, because noise is removed pixel by pixel;
 # 2. **use the whole image**, because under much noise the value of a pixel must be inferred from which digit it is;
@@ -921,7 +919,7 @@ show(Block.forward, docstring=False)
 #
 # the mean of all values, weighted by how well key $j$ fits query $i$. There are as many weights as pairs of pixels, so it is placed where the feature maps are small.
 #
-# **Down and up.** A convolution of stride 2 halves the side of the feature maps. On the way up, a convolution reduces the number of maps, and then each pixel is repeated in both directions. The whole network is
+# **Down and up.** A convolution of stride 2 halves the side of the feature maps. On the way up, a convolution reduces the number of maps, and then each pixel is repeated in both directions. This is the whole network:
 
 # %% tags=["nbval-check-output"]
 show(UNet.forward, docstring=False)
@@ -953,7 +951,7 @@ print(f"all {sum(p.numel() for p in net.parameters()):44,}")
 print("the untrained answer is zero:", bool((answer == 0).all()))
 
 # %% [markdown]
-# **How far does it see?** Whether the network can use the whole image is a question that can be measured. The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, see a square of width
+# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, cover a square of width
 #
 # $$
 # 2 n + 1 .
@@ -1009,7 +1007,7 @@ plots.image_grid(torch.stack(powers) / 8 + 1, titles=list(fields), tile=1.3)
 # %% [markdown]
 # {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and a third that is easily overlooked. A normalization divides by the standard deviation of *all* pixels, so each of them has a small influence everywhere.
 #
-# How far does the *trained* network look? The receptive field only says what is possible. The next cell averages the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
+# How far does the *trained* network look? The next cell averages the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
 
 
 # %%
@@ -1040,7 +1038,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # %% [markdown]
 # With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. The same network does both, so it needs the time as an input, to which the next section turns.
 #
-# **What you can say now.** A U-Net keeps the detail by its skip connections and sees the whole by coarser scales, attention, and its normalizations.
+# **What you can say now.** A U-Net keeps the detail by its skip connections and uses the whole image by coarser scales, attention, and its normalizations.
 #
 # *Sources: B31.*
 
@@ -1048,7 +1046,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # (sec-time-embedding)=
 # ## The time as an input
 #
-# How should the time be given to a network? As a single number it would hardly do: 7 and 8 out of 1000 would be nearly the same input, although the noise differs noticeably. So the time is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
+# As a single number, the time would be a poor input: 7 and 8 out of 1000 would be nearly the same, although the noise differs noticeably. So it is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
 #
 # $$
 # \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
@@ -1159,7 +1157,7 @@ print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.
 # %% [markdown]
 # After 80 steps all four have learned, and the rows differ little more than the seeds do. So short a training cannot show which is best in the end. The networks of this chapter use the first row, sinusoidal and added.
 #
-# **What you can say now.** The time enters as a vector of sines and cosines, which has a distance from that of every other time. Each block adds a linear map of it to its feature maps, or scales and shifts them by it.
+# **What you can say now.** The time enters as a vector of sines and cosines, which differs from that of every other time. Each block adds a linear map of it to its feature maps, or scales and shifts them by it.
 #
 # *Sources: B32.*
 
@@ -1257,7 +1255,7 @@ for name, stick in yardsticks.items():
         assert above.sum() <= 100
 
 # %% [markdown]
-# What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors. Compared with the linear estimate, the network gains
+# What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors. The cell adds that up for the network and the linear estimate:
 
 # %%
 w = 784 * bound_weights(model.schedule, model.reverse_var).noise[2:]
@@ -1274,17 +1272,17 @@ print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# Now the bound itself, in the unit in which papers report it. So that the bound is one on the probability of an image of 256 gray levels, the last step must give each level a probability: the mass of a Gaussian on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
+# Papers report the bound in bits per dimension. For that, the last step must give a probability to each of 256 gray levels: the mass of a Gaussian on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. The record has the errors that {eq}`eq-bound-from-errors` adds up, so the bound can be computed for several choices of the variances and of the last step without running the network again.
+# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. The record has the errors that {eq}`eq-bound-from-errors` adds up, so we can compare several choices of the variances and of the last step.
 #
 # The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth column, "and at 1", uses the optimal variances at $t = 1$ as well, where $\sigma_1^2$ is then the mean squared error of the image.
 #
-# These decoders make no use of the fact that some gray levels are common and others rare. But the noise of $x_1$ has a standard deviation of about one gray level, so the only question left is which of a few neighboring levels a pixel had. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
+# These decoders ignore that some gray levels are more common than others. But the noise of $x_1$ has a standard deviation of about one gray level, so the only question left is which of a few neighboring levels a pixel had. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
@@ -1359,7 +1357,7 @@ print(
 print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 
 # %% [markdown]
-# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances are better than the first two, as they must be on the digits from which they were computed. There is little danger of overfitting: each of the thousand variances is a mean over the pixels of all two hundred digits. The same rule need not be best at $t = 1$, because it is derived for the density of a Gaussian, not for its mass on a gray level.
+# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances are better than the first two, as they must be on the digits from which they were computed. (Overfitting is slight: each variance is a mean over all pixels of two hundred digits.) The same rule need not be best at $t = 1$, because it is derived for the density of a Gaussian, not for its mass on a gray level.
 #
 # **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column. Four pixels in five are black, and the histogram contains that. (The metric on the model's {doc}`card </book/models>` is that of the first column, the worst.) How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
@@ -1393,7 +1391,7 @@ equal = {"equal frequencies": price(torch.full((256,), 1 / 256).double())}
 verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), rejects=equal)
 
 # %% [markdown]
-# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, the choice $\sigma_t^2 = \beta_t$ cost almost nothing, and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which the network can predict almost surely. For these $\tilde\beta_t$ is right and $\beta_t$ is too large, at a cost that no number of steps removes. For the linear schedule, rescaled as in the last chapter, it is
+# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, the choice $\sigma_t^2 = \beta_t$ cost almost nothing, and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which the network can predict almost surely. For these $\tilde\beta_t$ is right and $\beta_t$ is too large, at a cost that no number of steps removes. For the linear schedule, rescaled as in the last chapter, this cost tends to
 #
 # $$
 # \lim_{T \to \infty} \frac12 \sum_{t=2}^{T} \Big( \frac{\tilde\beta_t}{\beta_t} - 1 - \log \frac{\tilde\beta_t}{\beta_t} \Big) = \frac{1 - \gamma_{\mathrm{E}}}{2} = 0.2113\ldots
@@ -1441,7 +1439,7 @@ plots.bars(groups, value_label="nats for a digit", horizontal=True)
 # %% [markdown]
 # In {numref}`fig-nats-by-time` the costs are concentrated close to the data, although the groups have fewer and fewer times.
 #
-# All of this relies on the record. The next cell measures some of its errors again, on the same 200 digits with other noise.
+# All of this relies on the record. Here are some of its errors, measured again on the same 200 digits with other noise:
 
 # %%
 at_times = [1, 2, 5, 20, 100]
@@ -1473,13 +1471,13 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 # %% [markdown]
 # Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. The rest has three reasons: ours is a bound, from a small network; its loss was not the bound; and one variance for all pixels is too large for most of them. With the weights of the bound, a learned schedule and more training, diffusion models have reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
-# **What you can say now.** Bits per dimension are the sum of four parts, and should be looked at part by part. Many of the bits of a seemingly bad model can be due to a last step that does not use the frequencies of the gray levels.
+# **What you can say now.** Bits per dimension are the sum of four parts. Many of the bits of a seemingly bad model can be due to a last step that does not use the frequencies of the gray levels.
 
 # %% [markdown]
 # (sec-rate-by-time)=
 # ## Rate and distortion
 #
-# The figure of the last section showed *when* the bits are spent. What does one get for them? Read the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that an ideal code needs for it. After the step that gives $x_t$, the nats so far are the *rate*. The root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
+# What does one get for the bits? Read the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that an ideal code needs for it. After the step that gives $x_t$, the nats so far are the *rate*. The root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
 #
 # $$
 # \begin{aligned}
@@ -1553,7 +1551,7 @@ Slider(
 # (sec-two-schedules)=
 # ## Two schedules
 #
-# The MNIST network uses the cosine schedule, the shipped networks of the ring and of the small digits a linear one. What is the difference, and when does it matter? In the *linear* schedule $\beta_t$ increases linearly with $t$. {cite:t}`nichol2021` found that it destroys small images too early. Their *cosine* schedule lets $\bar\alpha_t$ fall like a squared cosine, with a small offset $s = 0.008$:
+# The MNIST network uses the cosine schedule, the shipped networks of the ring and of the small digits a linear one. In the *linear* schedule $\beta_t$ increases linearly with $t$. {cite:t}`nichol2021` found that it destroys small images too early. Their *cosine* schedule lets $\bar\alpha_t$ fall like a squared cosine, with a small offset $s = 0.008$:
 #
 # $$
 # \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad f(t) = \cos^2 \Big( \frac{t / T + s}{1 + s} \cdot \frac{\pi}{2} \Big) ,
@@ -1652,7 +1650,7 @@ print(
 # (sec-ddpm-wrong)=
 # ## From symptom to cause
 #
-# Algorithm 1 runs without an error message even if its input is wrong, and its loss may look good. This section collects symptoms and tests, and then tries two frequent mistakes. When a model disappoints, look here first:
+# Algorithm 1 runs without an error message even if its input is wrong, and its loss may look good. When a model disappoints, look here first:
 #
 # | symptom | likely cause | test |
 # |---|---|---|
@@ -1958,7 +1956,7 @@ exercises.check_price(price)
 # - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero, for Gaussian data {eq}`eq-simple-optimum`. Training can reduce only the excess over it {eq}`eq-excess-error`.
 # - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network with fixed variances loses in the bound is its weighted excess {eq}`eq-deficit`.
 # - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
-# - The mean and covariance of the data give yardsticks for the error at every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
+# - Mean and covariance of the data give yardsticks for every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
 # - Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
 # - A last step that uses the histogram of gray levels saves at least a tenth of the bits {eq}`eq-histogram-price`. For pixels that the network can predict, $\sigma_t^2 = \beta_t$ is too large, at a cost that no number of steps removes {eq}`eq-known-data`.
 #
