@@ -90,7 +90,7 @@ class DiscretizedNormal(Distribution):
         ValueError: if `mean` is not finite, `std` is not positive and finite, `high` is not above `low`, one of
             these two is not finite, or `levels` is below 2.
 
-    Source: Ho et al. 2020, eq. 13. Book: chapter 10.
+    Source: Ho et al. 2020, eq. 13. Book: chapter 6.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 -- torch's own attribute; checked in __init__

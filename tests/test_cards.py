@@ -285,7 +285,7 @@ def test_errors_of_the_noise_are_measured_again() -> None:
     tensors, card = record("ddpm-mnist-joint-samples")
     model, times = pretrained(card.model), [30, 200, 500]
     assert isinstance(model, Ddpm)
-    (x,), _ = slice_of(RECIPES[card.model], 16)
+    (x, *_), _ = slice_of(RECIPES[card.model], 16)
     with torch.no_grad():
         errors = noise_errors(model, x, times).double()
     off = errors.mean(1) - tensors["noise_error"][times]
