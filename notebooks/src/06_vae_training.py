@@ -670,7 +670,7 @@ def digit_run(seed, strength=1.0, **remedy):
     """Bound, KL and active units of one training, on test digits."""
     _ = torch.manual_seed(seed)
     model = sequence_vae(196, 100, 8, strength)
-    batches = Batches(few, batch_size=200, num_epochs=16, seed=seed)
+    batches = Batches(few, batch_size=200, num_epochs=10, seed=seed)
     _ = train_with(model, batches, **remedy)
     return (*bound_and_kl(model, held_out), active_units(model, held_out).num_active)
 
