@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ PAGE = """<html><head><title>{name}</title></head><body><article class="bd-artic
 <details class="book-code"><summary>code</summary><p id="code">code</p></details><img src="{image}" alt="a dot">
 </article></body></html>"""
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def write(folder: Path) -> None:
+    """In a thread of its own, since the browser of the other tests is open in this one."""
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pdf.write, folder, folder, folder / "book.pdf").result()
 
 
 def a_site(folder: Path, image: str) -> None:
@@ -33,7 +40,7 @@ def a_site(folder: Path, image: str) -> None:
 
 def test_pages_become_one_document_with_links_inside(tmp_path: Path) -> None:
     a_site(tmp_path, f"data:image/png;base64,{DOT}")
-    pdf.write(tmp_path, tmp_path, tmp_path / "book.pdf")
+    write(tmp_path)
     document = (tmp_path / "book.pdf").read_bytes()
     assert document.startswith(b"%PDF")
     assert (
@@ -47,7 +54,7 @@ def test_pages_become_one_document_with_links_inside(tmp_path: Path) -> None:
 def test_a_picture_that_is_missing_is_named(tmp_path: Path) -> None:
     a_site(tmp_path, "missing.png")
     with pytest.raises(RuntimeError, match="pictures do not load: .*missing.png"):
-        pdf.write(tmp_path, tmp_path, tmp_path / "book.pdf")
+        write(tmp_path)
 
 
 def test_without_a_book_or_a_browser_there_is_a_sentence(
