@@ -143,6 +143,10 @@ def test_what_a_check_uses_first_goes_with_it_though_later_cells_use_it_too() ->
     later = ("a + 1", [printed("4\n")])
     assert planned(value, check, later) == [("serves", 1), ("check", 1), ("open", 2)]
     assert planned(value, later, check) == [("open", 0), ("open", 1), ("check", 2)]
+    # With a function for it, too, unless the function is for others as well.
+    sided = ("def f():\n    return 1\n\n\na = f()", [])
+    assert planned(sided, check, later)[0] == ("serves", 1)
+    assert planned(sided, check, ("f()", [printed("1\n")]))[0] == ("open", 0)
 
 
 def test_a_chapter_opens_with_a_picture() -> None:

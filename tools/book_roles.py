@@ -200,7 +200,9 @@ def plan(found: Sequence[Cell]) -> dict[int, Cell]:
         computes = not (cell.defines_code or cell.calls("fit"))
         plumbing = draws or computes or checkers <= {CHECK}
         host = found_at[users[0].host].role if users else OPEN
-        prepares = (computes and host == CHECK) or (cell.in_opening and host == FIGURE)
+        for_checks = all(uses[name] <= {CHECK, SERVES} for name in functions)
+        other_side = host == CHECK and for_checks and not cell.calls("fit")
+        prepares = other_side or (cell.in_opening and host == FIGURE)
         serves = cell.role == SERVES or (free and (prepares or (plumbing and roles <= FOLDED)))
         if users and serves:
             cell.role, cell.host = SERVES, users[0].host

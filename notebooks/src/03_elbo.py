@@ -820,7 +820,7 @@ verify("eq-m-step", parameters(), solution, rule, rejects={"hard choice": hard})
 # **Check.** After each E-step the bound equals the log-likelihood; after each M-step it lies between the old log-likelihood and the new one. Sequences that lag behind by one round are rejected.
 
 
-# %%
+# %% tags=["open"]
 def em_bound(points, q, *parameters):
     joint = mixture_log_joint(points, *parameters)
     return ((q * joint).sum() - torch.xlogy(q, q).sum()).item()

@@ -745,7 +745,7 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 #
 # **Check.** Mean and covariance of samples are compared for both roots, and the rotation between the roots is multiplied by its transpose. The covariance $\Sigma^2$ is rejected, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
 
-# %%
+# %% tags=["open"]
 center, cov = torch.tensor([1.0, -0.5]), torch.tensor([[2.0, 0.9], [0.9, 1.2]])
 cholesky = torch.linalg.cholesky(cov)
 eigenvalues, U = torch.linalg.eigh(cov)
