@@ -165,6 +165,7 @@ class Folding(SphinxPostTransform):
         for index in dict.fromkeys(line.cell.index for line in lines):
             for note in self.notes.pop(index, []):
                 note.parent.remove(note)
+                note.remove(lead_of(note))  # the badge says already that this is a check
                 yield note
         for line in lines:
             words = nodes.paragraph()
@@ -217,13 +218,18 @@ def is_part(node: nodes.Node, name: str) -> bool:
     return isinstance(node, nodes.Element) and node.get("nb_element") == f"cell_code_{name}"
 
 
+def lead_of(paragraph: nodes.paragraph) -> nodes.Node | None:
+    """What a paragraph begins with; empty nodes do not count."""
+    return next((child for child in paragraph.children if child.astext()), None)
+
+
 def check_notes(document: nodes.document, checks: set[int]) -> dict[int, list[nodes.paragraph]]:
     """The paragraphs that begin with **Check.** or **Checks.**, by the cell of the check that follows them."""
     found: dict[int, list[nodes.paragraph]] = defaultdict(list)
     waiting: list[nodes.paragraph] = []
     for node in document.findall(lambda n: isinstance(n, nodes.paragraph | nodes.container)):
         if isinstance(node, nodes.paragraph):
-            lead = next((child for child in node.children if child.astext()), None)
+            lead = lead_of(node)
             if isinstance(lead, nodes.strong) and lead.astext() in ("Check.", "Checks."):
                 waiting.append(node)
         elif (index := node.get("cell_index")) in checks and waiting:
