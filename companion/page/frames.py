@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+COLORS = 64  # of a frame alone: a plot takes a third of its size, and no difference is seen
 SHEET_COLORS = 256  # what the palette of a PNG holds; the tiles of a sheet share it
 SMALLEST = 224  # width in CSS pixels below which an image of single pixels is magnified
 MOST_PIXELS = 2**24  # of a sheet; the browser of a phone draws none that is larger
@@ -52,11 +53,11 @@ class Separate:
 
     Args:
         images: the images, and the width of their pixels in CSS pixels.
-        colors: how many colors each keeps.
+        grays: how many gray levels a gray image keeps.
     """
 
-    def __init__(self, images: Sequence[tuple[Image.Image, float]], colors: int) -> None:
-        self.files = [_few_colors(image, scale, colors) for image, scale in images]
+    def __init__(self, images: Sequence[tuple[Image.Image, float]], grays: int) -> None:
+        self.files = [_few_colors(image, scale, grays) for image, scale in images]
 
     def __getitem__(self, index: int) -> Png:
         return self.files[index]
@@ -125,7 +126,7 @@ class Sheet:
 
 def png_of(frame: Frame) -> Png:
     """One frame as a file of its own."""
-    return _few_colors(*image_of(frame), 64)
+    return _few_colors(*image_of(frame))
 
 
 def images_of(frames: Iterable[Frame], smallest: int = SMALLEST) -> list[tuple[Image.Image, float]]:
@@ -193,5 +194,6 @@ def _image_of_pixels(frame: Any) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def _few_colors(image: Image.Image, scale: float, colors: int) -> Png:
+def _few_colors(image: Image.Image, scale: float, grays: int = COLORS) -> Png:
+    colors = grays if image.mode == "L" else COLORS
     return Png.of(image.quantize(colors, dither=Image.Dither.NONE), scale)

@@ -18,7 +18,7 @@ from importlib import resources
 from string import Template
 from typing import Any, TypeAlias
 
-from companion.page.frames import SMALLEST, Frame, Separate, Sheet, images_of, png_of
+from companion.page.frames import COLORS, SMALLEST, Frame, Separate, Sheet, images_of, png_of
 
 Text: TypeAlias = str | Callable[..., str]  # a format string of some values or a function of them
 
@@ -51,7 +51,7 @@ class Editor:
 
     _widget: Any = None
     _button, _smallest = "", SMALLEST
-    _colors = 64  # of a frame alone: a plot takes a third of its size, and no difference is seen
+    _grays = COLORS
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Editor:
             raise ValueError("every axis, label and alt must hold text; an empty one was given")
         self.render = render
         images = images_of(itertools.starmap(render, points), self._smallest)
-        self.frames = Separate(images, self._colors) if len(counts) == 1 else Sheet(images)
+        self.frames = Separate(images, self._grays) if len(counts) == 1 else Sheet(images)
 
     def __repr__(self) -> str:
         counts = " x ".join(str(len(texts)) for texts in self.labels.values())
@@ -205,12 +205,12 @@ class Slider(Editor):
 class Film(Slider):
     """A `Slider` of many frames that also plays them: fifty to a hundred make a motion.
 
-    Its frames keep 16 colors, since noise compresses badly, and single pixels are magnified more. A live kernel
+    Gray frames keep 16 levels, since noise compresses badly, and single pixels are magnified more. A live kernel
     shows the frames that were drawn, too, because drawing anew takes longer than a frame may last.
     """
 
     _button, _smallest = _file("film_button.html"), 448
-    _colors = 16
+    _grays = 16
 
     def widget(self) -> Any:
         """The live face, with ipywidgets' own buttons to play and stop."""
