@@ -93,7 +93,13 @@ document.addEventListener("DOMContentLoaded", () => {
   article.addEventListener("focusout", away);
   card.addEventListener("pointerleave", hide);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  document.addEventListener("scroll", hide, { passive: true });
+  /* A page that moves takes a preview away; one that is still to come waits until the page stands, for focus moves it. */
+  document.addEventListener("scroll", () => {
+    if (!card.hidden) return hide();
+    if (!shown) return;
+    clearTimeout(timer);
+    timer = setTimeout(show, WAIT, shown);
+  }, { passive: true });
 
   /* The list of all equations is searched while one types. */
   document.querySelectorAll("input[data-filters]").forEach((input) => {
