@@ -855,7 +855,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# On the plateau in {numref}`fig-em` the two components have not yet separated. The slider shows them at twelve of the rounds.
+# On the plateau in {numref}`fig-em` the two components have not yet separated. The film shows them after each of the first thirty rounds.
 
 
 # %%

@@ -67,7 +67,7 @@ Film(
 )
 
 # %% [markdown]
-# Move the slider to add noise to ten digits, whose pixels are scaled to the interval from $-1$ to $1$. Each image keeps its own noise; only the proportions change. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise. How do we measure that nothing of the image is left? And how can the steps be undone?
+# Play the film, or move the slider, to add noise to ten digits, whose pixels are scaled to the interval from $-1$ to $1$. Each image keeps its own noise; only the proportions change. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise. How do we measure that nothing of the image is left? And how can the steps be undone?
 #
 # Adding noise needs no knowledge of the data. Removing it does, and that is what has to be learned. The resulting model is the hierarchical VAE of the last chapter with a fixed encoder: its bound, the code for it and the chart of its KL divergences stay the same. This chapter derives the bound line by line and computes each term for data where the exact answer is known. The networks come in the next chapter.
 

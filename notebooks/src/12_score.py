@@ -772,7 +772,7 @@ verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
 # %% [markdown]
 # With a learned score this is the exact likelihood of the model that the flow samples. It is not the likelihood that the ELBO bounds, since that belongs to the chain with noise.
 #
-# The slider moves 1500 points from noise to the ring. Their color is the mode in which they end. The colors form sectors from the start, because the flow is a map, and heavier modes have larger sectors of the noise.
+# The film moves 1500 points from noise to the ring. Their color is the mode in which they end. The colors form sectors from the start, because the flow is a map, and heavier modes have larger sectors of the noise.
 
 
 # %%
