@@ -66,7 +66,7 @@ from companion.zoo.yardstick import (
 from companion.zoo.yourself import cost, train_it, use
 
 # %% [markdown]
-# The cell loads the diffusion model of digits of chapter 10, which can be given a class and need not be, and a VAE with a diffusion model of its codes. The classifier of chapter 10 is used to measure.
+# The network is that of chapter 10, which can be given a class and need not be. The fourth row has a VAE and a diffusion model of its codes.
 
 # %%
 _ = torch.manual_seed(0)
@@ -84,7 +84,7 @@ def end(film):
 
 
 # %% [markdown]
-# Next we build one denoiser for each request, by functions that this chapter explains. The upper half in the third row is that of a test digit.
+# Each request has a denoiser of its own, built by functions that this chapter explains. The upper half in the third row is that of a test digit.
 
 # %%
 noise_images, given = torch.randn(8, 1, 28, 28), to_symmetric(test.images[[9]])
