@@ -31,6 +31,11 @@ def thumbnail_name(page: Page) -> str:
     return f"thumb-{page.docname.rpartition('/')[2]}.webp"
 
 
+def samples(book: Book) -> dict[str, Any]:
+    """What book/figures/samples.py drew, and the share that the classifier with eleven classes refuses."""
+    return json.loads((book.root / "book" / "data" / "samples.json").read_text("utf8"))
+
+
 def pictures(notebook: nbformat.NotebookNode) -> Iterator[bytes]:
     """The pictures of a notebook in their order; of a slider the first frame."""
     for cell in notebook.cells:
@@ -54,7 +59,7 @@ def thumbnails(app: Sphinx, exception: Exception | None) -> None:
     for sheet in (book.root / "book" / "figures" / "samples").glob("*.webp"):
         if sheet.stem != "film":
             shutil.copy(sheet, sheets)
-    film = json.loads((book.root / "book" / "data" / "samples.json").read_text("utf8"))["film"]
+    film = samples(book)["film"]
     with Image.open(book.root / "book" / "figures" / "samples" / "film.webp") as image:
         shared_picture = card(image, len(film["times"]), book.config["title"])
     shared_picture.save(Path(app.outdir, "_static", "card.png"), optimize=True)

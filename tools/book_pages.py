@@ -18,7 +18,7 @@ from sphinx.errors import ExtensionError
 
 from tools import slips
 from tools.book_fold import minutes
-from tools.book_landing import thumbnail_name
+from tools.book_landing import samples, thumbnail_name
 from tools.labels import CLAIM, SLIPS, Book, Check, Claim, Page, checks
 
 SOURCES = {
@@ -75,11 +75,6 @@ def landing(book: Book) -> dict[str, Any]:
         "film": film | {"minutes": round(card["minutes"])},
         "cite": cite,
     }
-
-
-def samples(book: Book) -> dict[str, Any]:
-    """What book/figures/samples.py drew, and what the judge says of it."""
-    return json.loads((book.root / "book" / "data" / "samples.json").read_text("utf8"))
 
 
 def ledger(book: Book) -> dict[str, Any]:
