@@ -24,6 +24,7 @@ ARTICLE = """([names, page]) => {
   article.querySelectorAll("details.book-code, .prev-next-footer, script, button, .headerlink, .book-film-controls")
     .forEach((node) => node.remove());
   article.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+  article.querySelectorAll(".book-film img").forEach((film) => film.removeAttribute("style"));  // its last frame
   article.querySelectorAll("img").forEach((image) => {
     image.loading = "eager";
     image.src = new URL(image.getAttribute("src"), here).href;
