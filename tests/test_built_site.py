@@ -533,6 +533,10 @@ def test_results_stand_beside_what_was_published() -> None:
     for card, value, _, _ in (line.split("\t") for line in table):
         row = html.partition(f"#card-{card}")[2].partition("</tr>")[0]
         assert value in words(row) and "bibliography.html#" in row, card
+    better = (ROOT / "book" / "data" / "better.tsv").read_text("utf8").splitlines()[1:]
+    for card, chapter, *_, what, label in (line.split("\t") for line in better):
+        row = html.partition(f"#card-{card}")[2].partition("</tr>")[0]
+        assert re.search(rf"\d ± 0\.\d+ {what}", words(row)) and f"{chapter}.html#" in row, label
 
 
 def test_works_lead_to_arxiv_and_to_who_cites_them() -> None:

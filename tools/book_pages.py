@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jinja2
+import nbformat
 import yaml
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -187,7 +188,21 @@ def results(book: Book) -> dict[str, Any]:
         if card.get("model") in named and "log p(x)" in card["metric"]:
             continue  # the card of the model has the same measurement
         groups[next(t for word, t in RESULTS.items() if word in card["metric"])].append(card)
-    return {"results": [(t, mine) for t, mine in groups.items() if mine], "published": published}
+    better = {
+        row["card"]: row | {"value": printed(book, row)} for row in read_table(book, "better.tsv")
+    }
+    found = [(title, mine) for title, mine in groups.items() if mine]
+    return {"results": found, "published": published, "better": better}
+
+
+def printed(book: Book, row: dict[str, Any]) -> str:
+    """What a chapter reaches with the same weights, and its standard error: the ends of two lines that it printed."""
+    notebook = nbformat.read(book.root / "notebooks" / f"{row['chapter']}.ipynb", 4)
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    lines = "".join(output.get("text", "") for output in outputs).splitlines()
+    ends = [[x.split()[-1] for x in lines if x.startswith(row[key])] for key in ("line", "error")]
+    (value,), (error,) = ends
+    return measured({"metric_value": float(value), "metric_se": float(error)})
 
 
 RESULTS = {  # the group of a result, by a word of what was measured
