@@ -128,7 +128,8 @@ def test_what_is_said_of_a_check_goes_to_the_next_check() -> None:
 
 def test_a_loop_and_a_parameter_bind_before_they_are_read() -> None:
     loop = (
-        "for t, s in pairs:\n    x = t * a\nf = lambda b: b + c\nl = [d for d in e if d]\nx = x + t"
+        "for t, s in pairs:\n    x = t * a\nf = lambda b: b + c\nl = [d for d in e if d]\nx = x + t\n"
+        "l = {i: {j for j in i} for i in e}"
     )
     with_block = "with torch.no_grad() as g:\n    h = g"
     cell = book_roles.Cell(0, f"{loop}\n{with_block}", set())

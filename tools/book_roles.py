@@ -83,12 +83,26 @@ class Cell:
         bound: set[str] = set()
         read: set[str] = set()
         for statement in self.tree.body:
-            table = symtable.symtable(ast.unparse(statement), "cell", "exec")
+            table = symtable.symtable(ast.unparse(Generators().visit(statement)), "cell", "exec")
             binds = (s for s in table.get_symbols() if s.is_assigned() or s.is_imported())
             targets = bound_first(statement)
             read |= read_globally(table) - bound - targets
             bound |= {symbol.get_name() for symbol in binds}
         return bound, read
+
+
+class Generators(ast.NodeTransformer):
+    """Writes comprehensions as generators: from Python 3.12 on, the variables of the others count as the cell's."""
+
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.GeneratorExp(node.elt, node.generators)
+
+    visit_SetComp = visit_ListComp
+
+    def visit_DictComp(self, node: ast.DictComp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.GeneratorExp(ast.Tuple([node.key, node.value], ast.Load()), node.generators)
 
 
 def read_globally(table: symtable.SymbolTable) -> set[str]:
