@@ -139,7 +139,7 @@ print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():
 # $\int p(x)\, p(z \mid x)\, \mathrm{d}x = \int p(x, z)\, \mathrm{d}x = p(z)$. $\square$
 # :::
 #
-# **Checks.** Sampled pairs $(z, x)$ are compared with the mixture's distribution function at five points, and their average posterior with the prior. The second comparison rejects the shares with which each $z$ is the most probable one.
+# **Check.** Sampled pairs $(z, x)$ are compared with the mixture's distribution function at five points. Equal weights are rejected, and so is a second component that is too wide.
 
 # %% tags=["nbval-check-output"]
 weights, means = torch.tensor([0.9, 0.1]), torch.tensor([0.0, 1.0])
@@ -152,6 +152,9 @@ wrong = {"equal weights": shares.mean(1), "variance 2 in the second": wider}
 verify(
     "eq-toy-mixture", (seen[:, None] <= places).double(), shares @ weights, binomial, rejects=wrong
 )
+
+# %% [markdown]
+# **Check.** The average posterior of the samples is compared with the prior. The shares with which each $z$ is the most probable one are rejected.
 
 
 # %% tags=["nbval-check-output"]

@@ -576,7 +576,7 @@ verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wr
 # with the variance $\tau^2$ of $q(z_2 \mid x)$. It is least at $1 / \tau^2 = 1 / V + P \delta^2$; insert that. $\square$
 # :::
 #
-# **Check.** None of these formulas is used on the other side: the bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
+# **Check.** In this and the next two checks none of these formulas is used on the other side: the bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
 
 # %%
 a, s1, s0 = 0.9, 0.3, 0.09  # s1 and s0 are variances

@@ -450,7 +450,7 @@ verify("eq-path-weight", elbo, right, rejects=wrong)
 verify("eq-path-weight", elbo, log_evidence, at_most(0.0))
 
 # %% [markdown]
-# **Check.** The products must give the weight of the path. The misprint E13 is rejected, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
+# **Check.** The products must give the weight of the path, whose logarithm is the difference of two log-densities of whole paths. The misprint E13 is rejected, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
 
 # %% tags=["nbval-check-output"]
 points = path[:, :, 0].T
