@@ -24,7 +24,7 @@ both = torch.cat([test.images[20:30], record["samples"][:10] / 255])
 plots.image_grid(both[order])
 
 # %% [markdown]
-# Which ones are real? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a classifier that has an eleventh class, *no digit*. The network was trained beforehand (its card there says for how long). Its weights are loaded, together with a *record* of measurements that take long. We first run the algorithm that trained it on a small problem, points in the plane.
+# Which ones are real? The answer to {numref}`fig-which-are-real` comes {ref}`later <sec-ddpm-samples>`, together with a classifier that has an eleventh class, *no digit*. Its weights come with the book, and so does a *record* of measurements that take long. We begin with the algorithm that trained it, on points in the plane.
 
 # %% [markdown]
 # (sec-algorithm-1)=
@@ -48,7 +48,7 @@ plots.image_grid(both[order])
 # 6. Take a gradient step on $\lVert \varepsilon - \varepsilon_\theta(x_t, t) \rVert^2$.
 # :::
 #
-# To see it run, take 20,000 points from a mixture of eight Gaussians on a ring, a process of a hundred steps, and a small perceptron of $x_t$ and $t$. The numbers in the comments are the steps of the algorithm.
+# Here it runs on 20,000 points from a mixture of eight Gaussians on a ring, with a hundred steps of noise and a small perceptron of $x_t$ and $t$. The comments give the steps of the algorithm.
 
 # %%
 from copy import deepcopy
@@ -98,7 +98,7 @@ for axes, (name, dots) in zip(panels, shown.items(), strict=True):
 fig
 
 # %% [markdown]
-# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. After 600 steps the network has found the ring. The separate modes take longer, although the loss hardly falls any more. Algorithm 1 never runs a whole chain and trains no second network: it is a regression whose examples are made as they are needed, in unlimited supply.
+# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. After 600 steps the network has found the ring; the separate modes take longer, although the loss hardly falls any more. Algorithm 1 never runs a whole chain: it is a regression whose examples are made as they are needed, in unlimited supply.
 #
 # In the companion `fit` runs the loop, and `denoising_loss` is the loss: the squared error of $\hat{x}$ times a `weight`. By {eq}`eq-five-errors` the squared error of the noise is the squared error of $\hat{x}$ times the signal-to-noise ratio. With that ratio as the weight it is the simple loss.
 
@@ -131,7 +131,7 @@ by_companion = denoising_loss(toy, x, weight=toy.schedule.snr)
 print("the same loss:", torch.allclose(by_hand, by_companion, rtol=1e-3))
 
 # %% [markdown]
-# **How low can the loss get?** Not to zero: different examples with different noise can give the same $x_t$, so $x_t$ does not determine its noise. The best prediction is the conditional mean, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$. At each $t$ the error of any network splits into two parts,
+# **How low can the loss get?** Not to zero: $x_t$ does not determine its noise. The best prediction is the conditional mean, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$. At each $t$ the error of any network splits into two parts,
 #
 # $$
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} .
@@ -141,7 +141,7 @@ print("the same loss:", torch.allclose(by_hand, by_companion, rtol=1e-3))
 # The cross term is $2\, \mathbb{E}\, (\varepsilon - \varepsilon^*) \cdot (\varepsilon^* - \varepsilon_\theta)$. Take the expectation given $x_t$ first: the second factor is then fixed, and the first has mean zero. $\square$
 # :::
 #
-# So even a perfect network can have a loss far above zero. For Gaussian data with variance $\lambda$ in one dimension the floor has a closed form. Averaged over $t$, it is
+# For Gaussian data with variance $\lambda$ in one dimension the floor has a closed form. Averaged over $t$, it is
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
@@ -172,7 +172,7 @@ for lam in (1.0, 0.25):
     print(f"variance {lam:4}: the least loss is {least:.5f}")
 
 # %% [markdown]
-# For the mixture of eight Gaussians $\varepsilon^*$ has a closed form as well. So the loss of the network above can be split into floor and excess, here on 4000 points.
+# For the mixture of eight Gaussians $\varepsilon^*$ has a closed form as well, so the loss of the network above can be split into floor and excess.
 
 # %%
 modes = ring.component_distribution
@@ -201,7 +201,7 @@ close = bool(excess_of_last[-1] < 0.25 * least)
 print("the excess falls below a quarter of the floor:", close)
 
 # %% [markdown]
-# The loss of single batches fluctuates by much more than the network still improves, and most of the fluctuation belongs to the floor.
+# Most of the fluctuation of the loss from batch to batch belongs to the floor.
 #
 # **Check.** The three terms of {eq}`eq-excess-error` are computed for a prediction that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$. The formula without the excess is rejected.
 
@@ -223,7 +223,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # (sec-ema)=
 # ## The average of the weights
 #
-# With a constant learning rate the weights never come to rest: each batch moves them about the optimum. An average over the last steps is closer to the optimum than most of them. So diffusion models are sampled not with the last weights of their training, but with an {term}`exponential moving average`. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# With a constant learning rate each batch moves the weights about the optimum, and an average over the last steps is closer to it than most of them. So diffusion models are sampled with an {term}`exponential moving average` of their weights. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -235,7 +235,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # \bar\theta_n = d^{\,n-1}\, \theta_1 + (1 - d) \sum_{k=2}^{n} d^{\,n-k}\, \theta_k .
 # $$ (eq-ema-sum)
 #
-# Its memory is about $1 / (1 - d)$ steps: weights that old count $1 / e$ as much as the newest. How much does the average gain? If the weights were independent draws with variance 1, the variance of their average would tend to
+# Its memory is about $1 / (1 - d)$ steps: weights that old count $1 / e$ as much as the newest. If the weights were independent draws with variance 1, the variance of their average would tend to
 #
 # $$
 # \operatorname{Var} \bar\theta_n \;\longrightarrow\; (1 - d)^2 \sum_{k=0}^{\infty} d^{\,2k} = \frac{1 - d}{1 + d} .
@@ -269,7 +269,7 @@ wrong = {"1 - d": limit * (1 + d), "half of it": limit * (1 + d) / 2}
 verify("eq-ema-noise", mean, limit, variance, rejects=wrong)
 
 # %% [markdown]
-# Does a real training behave like this? The training above kept an average with $d = 0.99$. The next figure compares the excess of the last weights and that of their average, every 20 steps.
+# The training above kept an average with $d = 0.99$. Did it behave like this?
 
 # %% mystnb={"image": {"alt": "Two curves of the excess over the training step on a logarithmic axis. The average starts far above the weights, crosses them after some 250 to 300 steps and then stays below, and is smooth where the weights jitter."}, "figure": {"caption": "The excess over the floor, for the weights and for their average, at a constant learning rate. The average starts behind, then overtakes and fluctuates less.", "name": "fig-ema"}}
 plots.curves(
@@ -280,7 +280,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, and it costs only a second copy of the weights. A learning rate that falls to zero has part of the same effect. Two warnings: the average is worse than the weights until the training is several times as long as its memory, and it is the average that must be saved, measured and sampled from.
+# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, at the cost of a second copy of the weights. A learning rate that falls to zero has part of the same effect. Two warnings: the training must be several times as long as the memory of the average, and it is the average that must be saved, measured and sampled from.
 
 # %% tags=["nbval-check-output"]
 end = steps > 400
@@ -297,7 +297,7 @@ print("and it fluctuates less than half as much:", bool(jitter[1] < 0.5 * jitter
 # (sec-train-ddpm)=
 # ## Train it yourself
 #
-# For images, only the network changes. The next two sections use a small DDPM of digits with $8 \times 8$ pixels, which predicts the noise, as in Algorithm 1. It comes with the book; the next cells train a new one by the same recipe. At small scale they take only the first steps, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them.
+# For images, only the network changes. The next two sections use a small DDPM of digits with $8 \times 8$ pixels, which predicts the noise, as in Algorithm 1. The next cells train a new one by the recipe of the shipped one: at small scale its first steps, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them.
 
 # %%
 print(cost("ddpm-digits"))
@@ -306,14 +306,14 @@ print(cost("ddpm-digits"))
 mine = watch(train_it("ddpm-digits"))
 
 # %% [markdown]
-# A figure shows the loss of each step and eight samples. A network that always answers zero has a loss of about 64, the number of pixels, since each component of the noise has variance 1. Yours should be far below.
+# A network that always answers zero has a loss of about 64, the number of pixels, since each component of the noise has variance 1. Yours should be far below.
 
 # %% tags=["nbval-check-output"]
 last = torch.tensor(mine.losses[-20:]).mean()
 print("the loss is below a third of that of a zero answer:", bool(last < 64 / 3))
 
 # %% [markdown]
-# One switch decides whose weights the next two sections use. With yours from a short training, expect checks of claims about trained models to fail.
+# One switch decides whose weights the next two sections use. With those of a short training, some claims about trained models will not hold.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -325,7 +325,7 @@ print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 # (sec-thrown-away)=
 # ## What the simple loss throws away
 #
-# The simple loss was the bound without its weights. What else did it drop, and what does that cost in nats? This section writes down the whole bound, compares its weights with equal ones, converts errors into nats, and trains a network on the bound.
+# The simple loss is the bound without its weights. What else was dropped, and what does that cost in nats?
 #
 # For a `Ddpm` with $D$ dimensions and fixed variances, minus the bound is a sum of four parts, by {eq}`eq-three-terms`, {eq}`eq-step-cost` and {eq}`eq-five-weights`:
 #
@@ -424,7 +424,7 @@ print("each is a loss:", all(bool(loss.isfinite().all()) for loss in losses))
 # \mathbb{E}\, \mathrm{ELBO}_\theta = \mathbb{E}\, \mathrm{ELBO}_* - \sum_{t=1}^{T} \omega_\varepsilon(t)\, \big( \mathrm{MSE}_t - \mathrm{MMSE}_t \big) ,
 # $$ (eq-deficit)
 #
-# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. This holds for any data and any network: the other parts of {eq}`eq-bound-from-errors` are the same for both, and a Gaussian likelihood with variance $\sigma_1^2$ is a squared error with the weight $\omega_\varepsilon(1)$. (With a likelihood of gray levels the formula holds for the terms from $t = 2$ on.) For Gaussian data {eq}`eq-gaussian-gap` adds what the end of the chain and the variances lose.
+# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. This holds for any data and any network: the other parts of {eq}`eq-bound-from-errors` are the same for both, and a Gaussian likelihood with variance $\sigma_1^2$ is a squared error with the weight $\omega_\varepsilon(1)$. (With a likelihood of gray levels it holds for the terms from $t = 2$ on.)
 #
 # The function `both_sides` computes this for a denoiser of the ring, whose $\varepsilon^*$ is known.
 
@@ -479,7 +479,7 @@ print(f"the network loses {lost.mean():.3f} +- {lost.std() / n:.3f} nats")
 print(f"by the formula    {weighted.mean():.3f} +- {weighted.std() / n:.3f} nats")
 
 # %% [markdown]
-# **Why not train on the bound?** Because its gradient is noisier: a batch in which small times with their large weights are drawn often has a much larger gradient than one without them. The cell takes the network of the ring after twenty steps and measures, over forty batches, the variance of the gradient divided by its squared mean. It does so for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
+# **Why not train on the bound?** Because its gradient is noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without them. The cell measures the variance of the gradient divided by its squared mean, for the network of the ring after twenty steps: for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
 
 
 # %%
@@ -517,9 +517,9 @@ print("weights make the gradient noisier, by half at least:", weighted_loss > 1.
 print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
 
 # %% [markdown]
-# At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves the ratio. So here, for one network at one moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw noisy gradients on photographs as well, and drew the times by the size of their terms.
+# At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves the ratio. So, for this network at this moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw the same on photographs.
 #
-# On the ring the batches are large enough. A second network was trained like the shipped one, from the same random numbers, but with the weights of the bound. Here is minus the bound of both, in nats, on fresh points:
+# On the ring the batches are large enough. Here is minus the bound, in nats, of the shipped network and of one that was trained with the weights of the bound, from the same random numbers:
 
 # %%
 from companion.elbo import elbo_terms
@@ -548,7 +548,7 @@ print("trained on the bound, it reaches a better bound:", bool(better))
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# Algorithm 1 predicts the noise. Is that the best choice? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so a network may estimate any of them. For an exact network the choice makes no difference, but no network is exact. The next figure gives each of the three outputs the same error, random numbers with standard deviation 0.3, and shows which image the output implies by {eq}`eq-five-errors`:
+# Algorithm 1 predicts the noise. Is that the best choice? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so a network may estimate any of them. The next figure gives each of the three outputs the same error, random numbers with standard deviation 0.3, and shows which image the output implies by {eq}`eq-five-errors`:
 
 # %% mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule. Only an estimate of $v$ gives acceptable images at both ends.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
@@ -578,7 +578,7 @@ for axes, factor, name in ((left, 1.0, "image"), (right, root_snr, "noise")):
 fig
 
 # %% [markdown]
-# Does a trained network make such errors? To judge that, we need a yardstick. The best *linear* estimate of the noise is one: it needs no training, since it follows from the mean and covariance of the data. If the covariance has the eigenvalues $\lambda_1, \dots, \lambda_D$, its squared error per dimension is, as in {eq}`eq-simple-optimum`,
+# Does a trained network make such errors? A good yardstick is the best *linear* estimate of the noise, which follows from the mean and covariance of the data. If the covariance has the eigenvalues $\lambda_1, \dots, \lambda_D$, its squared error per dimension is, as in {eq}`eq-simple-optimum`,
 #
 # $$
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
@@ -615,7 +615,7 @@ for t, error in zip(chosen, found, strict=True):
     print(f"{t:4} {error:10.2e} {yardstick[t]:10.2e} {error / yardstick[t]:10.2f}")
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse: its output should be almost a copy of its input, and it misses the noise by two percent (the root of the squared error), where the linear estimate misses it by a third of a percent. There even an *untrained* network that estimates $v$, and whose output is still zero, is better.
+# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse: its output should be almost a copy of its input, and it misses the noise by two percent, where the linear estimate misses it by a third of a percent. There even an *untrained* network that estimates $v$, and whose output is still zero, is better.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import UNet
@@ -634,7 +634,7 @@ print("no training beats training at t = 1000:", bool(at_the_end < found[-1]))
 # \lVert e_v \rVert^2 = \frac{\lVert e_\varepsilon \rVert^2}{\bar\alpha_t} .
 # $$ (eq-v-loss)
 #
-# So the loss in $v$ is the loss of the noise with the weights $1 / \bar\alpha_t$. At small $t$ the two are nearly equal; at large $t$ it is nearly the squared error of the image. For Gaussian data of variance 1 its floor is 1 at every time.
+# At small $t$ the two losses are nearly equal; at large $t$ the loss in $v$ is nearly the squared error of the image.
 #
 # **Check.** The two losses are computed for one batch with the same times and the same noise. A division by $1 - \bar\alpha_t$ is rejected.
 
@@ -662,7 +662,7 @@ error_of_image = found[-1] / schedule.snr[1000] / values.mean()
 print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances of the data")
 
 # %% [markdown]
-# Hardly any: the weights are not small there, but the errors of the noise are. Yet the $\hat{x}$ that they imply is useless at large $t$, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
+# Hardly any, because the errors of the noise are small there. Yet the $\hat{x}$ that they imply is useless at large $t$, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
 #
 # **What you can say now.** Errors of a network that estimates $x_0$ do most harm at low noise, errors of one that estimates the noise at high noise; $v$ is safe at both ends. The best linear estimate is a yardstick that a network should beat at every $t$.
 
@@ -682,7 +682,7 @@ print(f"{card.minutes:.0f} minutes on {card.device}: {card.command}")
 print(f"{card.num_parameters:,} parameters")
 
 # %% [markdown]
-# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`: here only at every twentieth time, fifty steps instead of a thousand. {ref}`The next chapter <sec-ddim>` studies what is lost by that.
+# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`, here only at every twentieth time; {ref}`the next chapter <sec-ddim>` studies what is lost by that.
 
 # %% mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
 _ = torch.manual_seed(0)
@@ -764,7 +764,7 @@ clear = half - share > 3 * math.hypot(error, its_error)
 print("fewer than of the network with uniform times, by three errors:", clear)
 
 # %% [markdown]
-# The first row is the best that can be expected. "Uniform" is nearly the same network, trained with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits, too; the one with eleven refuses seven samples in a hundred, half as many as of "uniform". (There is one training of each, and they differ in length.) Neither notices whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
+# The first row is the best that can be expected. "Uniform" is nearly the same network, trained once with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits, too; the one with eleven refuses seven samples in a hundred, half as many as of "uniform". Neither notices whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
@@ -790,9 +790,9 @@ print(f"a faithful model would exceed that with probability {tail:.1e}")
 print("no class has less than 3 percent:", bool(share.min() > 0.03))
 
 # %% [markdown]
-# A small probability would mean that the model prefers some digits. Such a bias arises easily, because the class is decided at large $t$, where a wrong decision costs few nats of the bound.
+# A small probability would mean that the model prefers some digits, which happens easily: the class is decided at large $t$, where a wrong decision costs few nats.
 #
-# **When do samples follow the data distribution?** The lecture slides among our sources say that the limiting distribution of the trained decoder is that of the data. That is true under conditions. The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
+# **When do samples follow the data distribution?** The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
 #
 # $$
 # D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) \;\le\; \underbrace{\text{prior and steps}}_{\text{exact denoiser, best } \sigma_t^2} + \underbrace{\text{variances}}_{\text{not the best } \sigma_t^2} + \underbrace{\sum_t \omega_\varepsilon(t)\, (\mathrm{MSE}_t - \mathrm{MMSE}_t)}_{\text{network}} .
@@ -838,7 +838,7 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {kl:18.5f} {a:18.5f} {b:11.5f}")
 
 # %% [markdown]
-# With the exact denoiser both sides go to zero as the number of steps grows. With a network that is off by five percent they stop at a floor. The KL divergence of the samples is below the network's part of the gap, because the bound adds up the errors of all steps, while later steps undo a good part of the effect of earlier ones.
+# With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent they stop at a floor. The KL divergence of the samples is smaller than the network's part of the gap, because later steps undo a good part of the effect of earlier errors.
 #
 # **In color.** Nothing in the code is special to gray images:
 
@@ -852,9 +852,9 @@ losses = denoising_loss(color, colors, color.schedule.snr)
 print("one loss for each image:", tuple(losses.shape))
 
 # %% [markdown]
-# {cite:t}`ho2020` trained a network of 35.7 million parameters for 800,000 steps on the photographs of CIFAR-10, which takes many hours on a GPU.
+# For the photographs of CIFAR-10, {cite:t}`ho2020` trained 35.7 million parameters for 800,000 steps, many hours on a GPU.
 #
-# **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses seven in a hundred. Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight.
+# **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses seven in a hundred. Three conditions together make samples follow the data distribution.
 #
 # *Sources: A36, B28.*
 
@@ -862,7 +862,7 @@ print("one loss for each image:", tuple(losses.shape))
 # (sec-unet)=
 # ## The network
 #
-# So far the network was a black box. It maps $x_t$ and $t$ to an output of the shape of $x_t$. It must
+# So far the network was a black box that maps $x_t$ and $t$ to an output of the shape of $x_t$. It must
 #
 # 1. **keep the detail**, because noise is removed pixel by pixel;
 # 2. **use the whole image**, because under much noise the value of a pixel must be inferred from which digit it is;
@@ -909,7 +909,7 @@ from companion.networks.unet import AdaptiveNorm, Block, ShiftedNorm
 show(Block.forward, docstring=False)
 
 # %% [markdown]
-# The weights of the second convolution start at zero. So an untrained block leaves the stream unchanged, and the gradient passes through it unchanged.
+# The weights of the second convolution start at zero, so an untrained block changes neither the stream nor the gradient that passes through it.
 #
 # **Self-attention** connects each pixel with all others {cite:p}`vaswani2017`. From the features $h_i$ of each pixel it makes three vectors of $c$ components, a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, and adds to pixel $i$ a linear map of
 #
@@ -925,7 +925,7 @@ show(Block.forward, docstring=False)
 show(UNet.forward, docstring=False)
 
 # %% [markdown]
-# The table has the shape of the stream after each part, and the part's number of parameters. Most parameters are at the coarsest scale, where a convolution is applied to the fewest pixels. (The rest belongs to the {ref}`time <sec-time-embedding>`.)
+# The table has the shape of the stream after each part, and the part's number of parameters, most of them at the coarsest scale. (The rest belongs to the {ref}`time <sec-time-embedding>`.)
 
 # %% tags=["nbval-check-output"]
 stages = "enter down.0.0 shrink.0 down.1.0 shrink.1 down.2.0 middle.0 middle.1"
@@ -951,13 +951,13 @@ print(f"all {sum(p.numel() for p in net.parameters()):44,}")
 print("the untrained answer is zero:", bool((answer == 0).all()))
 
 # %% [markdown]
-# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row, with no change of scale, cover a square of width
+# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row cover a square of width
 #
 # $$
 # 2 n + 1 .
 # $$ (eq-reach)
 #
-# To *measure* the field, take the gradient of one output pixel with respect to the input, and see where it is not zero. The function does so for networks with random weights, with or without attention and normalizations.
+# To *measure* the field, we look where the gradient of one output pixel with respect to the input is not zero, for networks with random weights, with or without attention and normalizations.
 
 
 # %%
@@ -1036,7 +1036,7 @@ bright = (looks / looks.amax((1, 2), keepdim=True)).sqrt()
 plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 
 # %% [markdown]
-# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. The same network does both, so it needs the time as an input, to which the next section turns.
+# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. To do both, the network needs the time as an input.
 #
 # **What you can say now.** A U-Net keeps the detail by its skip connections and uses the whole image by coarser scales, attention, and its normalizations.
 #
@@ -1046,7 +1046,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # (sec-time-embedding)=
 # ## The time as an input
 #
-# As a single number, the time would be a poor input: 7 and 8 out of 1000 would be nearly the same, although the noise differs noticeably. So it is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
+# As a single number the time would be a poor input, since 7 and 8 out of 1000 are nearly the same number. So it is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
 #
 # $$
 # \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
@@ -1104,7 +1104,7 @@ plots.curves(
 show(ShiftedNorm.forward, AdaptiveNorm.forward, docstring=False)
 
 # %% [markdown]
-# **Which is better?** Two embeddings and two ways to use them make four networks. Each is trained on the small digits for 80 steps with two seeds, estimates $v$, and uses the cosine schedule of a {ref}`later section <sec-two-schedules>`. The table has the squared error of $\hat{x}$ per pixel, on test digits, at signal-to-noise ratios from $e^4$ to $e^{-3}$.
+# **Which is better?** Two embeddings and two ways to use them make four networks, each trained on the small digits for 80 steps with two seeds, to estimate $v$ on the {ref}`cosine schedule <sec-two-schedules>`. The table has the squared error of $\hat{x}$ per pixel, on test digits, at signal-to-noise ratios from $e^4$ to $e^{-3}$.
 
 # %%
 from companion.schedule import cosine_schedule
@@ -1155,7 +1155,7 @@ print("all four learn:", bool(scores.max() < 0.75 * small_y.var(0).mean()))
 print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.min()))
 
 # %% [markdown]
-# After 80 steps all four have learned, and the rows differ little more than the seeds do. So short a training cannot show which is best in the end. The networks of this chapter use the first row, sinusoidal and added.
+# The rows differ little more than the seeds do, so a training as short as this cannot show which is best in the end. The networks of this chapter use the first row.
 #
 # **What you can say now.** The time enters as a vector of sines and cosines, which differs from that of every other time. Each block adds a linear map of it to its feature maps, or scales and shifts them by it.
 #
@@ -1165,7 +1165,7 @@ print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.
 # (sec-digits-by-time)=
 # ## Digits, time by time
 #
-# Back to the network of MNIST. At which times is it good? A mean over all times hides that. So the record has the squared error of the noise at each of the thousand times, on the first 200 test digits. One yardstick is the linear estimate {eq}`eq-linear-bound` with the covariance of the training digits. Another is the constant estimate that $\hat{x}$ is always the mean image. Its squared error of the noise is
+# At which times is the network of MNIST good? The record has its squared error of the noise at each of the thousand times, on the first 200 test digits. One yardstick is the linear estimate {eq}`eq-linear-bound` with the covariance of the training digits. Another takes the mean image for $\hat{x}$ at all times. Its squared error of the noise is
 #
 # $$
 # \frac1D\, \mathbb{E} \lVert \varepsilon - \hat\varepsilon \rVert^2 = \mathrm{SNR}_t\, \frac1D \sum_{j=1}^{D} \lambda_j .
@@ -1207,7 +1207,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-error-by-time` the network is far below every linear estimate wherever there is something to see. Towards $t = 1000$ all three curves meet: there the best estimate is nearly the mean image.
+# In {numref}`fig-error-by-time` the network is far below every linear estimate wherever there is something to see. Towards $t = 1000$, where the best estimate is nearly the mean image, all three curves meet.
 #
 # At how many times is the network better? To count them, the yardstick must refer to the same 200 digits, whose variances are not those of the training digits. Along eigenvector $j$, let $y_j$ be the coordinate of $x$ less the mean, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
 #
@@ -1255,7 +1255,7 @@ for name, stick in yardsticks.items():
         assert above.sum() <= 100
 
 # %% [markdown]
-# What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors. The cell adds that up for the network and the linear estimate:
+# What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors:
 
 # %%
 w = 784 * bound_weights(model.schedule, model.reverse_var).noise[2:]
@@ -1278,11 +1278,9 @@ print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. The record has the errors that {eq}`eq-bound-from-errors` adds up, so we can compare several choices of the variances and of the last step.
+# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. With the recorded errors and {eq}`eq-bound-from-errors` we can compare several choices of the variances and of the last step. The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth column, "and at 1", uses the optimal variances at $t = 1$ as well, where $\sigma_1^2$ is then the mean squared error of the image.
 #
-# The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth column, "and at 1", uses the optimal variances at $t = 1$ as well, where $\sigma_1^2$ is then the mean squared error of the image.
-#
-# These decoders ignore that some gray levels are more common than others. But the noise of $x_1$ has a standard deviation of about one gray level, so the only question left is which of a few neighboring levels a pixel had. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
+# These decoders ignore that some gray levels are more common than others, although the noise of $x_1$, about one gray level, leaves only a few neighboring levels to choose from. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
@@ -1357,9 +1355,9 @@ print(
 print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 
 # %% [markdown]
-# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances are better than the first two, as they must be on the digits from which they were computed. (Overfitting is slight: each variance is a mean over all pixels of two hundred digits.) The same rule need not be best at $t = 1$, because it is derived for the density of a Gaussian, not for its mass on a gray level.
+# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances are better than the first two, as they must be on the digits from which they were computed.
 #
-# **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column. Four pixels in five are black, and the histogram contains that. (The metric on the model's {doc}`card </book/models>` is that of the first column, the worst.) How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
+# **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column; what helps is that four pixels in five are black. How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
 # $$
 # \mathbb{E}\big[ -\log p(x_j \mid x_{1,j}) \big] = H(c) + \tfrac12 \log\big( 2 \pi e\, (1 - \bar\alpha_1) \big) - h(x_{1,j}) ,
@@ -1397,7 +1395,7 @@ verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), reje
 # \lim_{T \to \infty} \frac12 \sum_{t=2}^{T} \Big( \frac{\tilde\beta_t}{\beta_t} - 1 - \log \frac{\tilde\beta_t}{\beta_t} \Big) = \frac{1 - \gamma_{\mathrm{E}}}{2} = 0.2113\ldots
 # $$ (eq-known-data)
 #
-# nats for each dimension. As in {eq}`eq-euler-gap`, near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. In the table above, the column of $\beta_t$ has such a sum in the row of the variances. The column of $\tilde\beta_t$ has no cost there, but larger weights in the row of the errors.
+# nats for each dimension. Near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. In the table above, this is the cost of $\beta_t$ in the row of the variances, while $\tilde\beta_t$ has larger weights in the row of the errors.
 #
 # **Check.** The sum is computed for a million steps. The cost of the last chapter, half of Euler's constant, is rejected.
 
@@ -1414,7 +1412,7 @@ for name, s in {"linear": schedule, "cosine": cosine}.items():
     print(f"{bits_per_dim(at_1000, 1):.4f} bits")
 
 # %% [markdown]
-# Which times cost how much? The next figure shows the parts of the bound as {numref}`fig-three-models` did for other models, with the thousand times in groups.
+# Which times cost how much? The next figure shows the parts of the bound, with the thousand times in groups.
 
 
 # %%
@@ -1439,7 +1437,7 @@ plots.bars(groups, value_label="nats for a digit", horizontal=True)
 # %% [markdown]
 # In {numref}`fig-nats-by-time` the costs are concentrated close to the data, although the groups have fewer and fewer times.
 #
-# All of this relies on the record. Here are some of its errors, measured again on the same 200 digits with other noise:
+# All of this relies on the record. Some of its errors, measured again with other noise:
 
 # %%
 at_times = [1, 2, 5, 20, 100]
@@ -1455,7 +1453,7 @@ print(
 )
 
 # %% [markdown]
-# What do others reach? On MNIST with 256 levels, normalizing flows are reported at about 1.0 bits per dimension {cite:p}`grathwohl2019`, and autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
+# On MNIST with 256 levels, normalizing flows are reported at about 1.0 bits per dimension {cite:p}`grathwohl2019`, and autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
 
 # %%
 ours = bits["histogram"]
@@ -1469,7 +1467,7 @@ print(f"{black:.0%} of the pixels are black; the Gaussian pays {nats:.2f} nats f
 print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is right")
 
 # %% [markdown]
-# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. The rest has three reasons: ours is a bound, from a small network; its loss was not the bound; and one variance for all pixels is too large for most of them. With the weights of the bound, a learned schedule and more training, diffusion models have reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
+# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. The rest has three reasons: ours is a bound, from a small network; its loss was not the bound; and one variance for all pixels is too large for most of them. Trained on the bound itself, with a learned schedule, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
 # **What you can say now.** Bits per dimension are the sum of four parts. Many of the bits of a seemingly bad model can be due to a last step that does not use the frequencies of the gray levels.
 
@@ -1514,7 +1512,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# {numref}`fig-rate-by-time` has the shape that {cite:t}`ho2020` found on photographs. There, 1.66 of 1.78 bits were spent in the last hundred of a thousand steps, 93 percent of the rate. These are steps of the linear schedule; the table takes those of the cosine schedule with the same range of noise. For digits, their share of the rate is smaller, but above eight tenths; together with the reconstruction it is above nine tenths of the bound. The earlier steps decide which digit it is and how it is written, which takes very few bits. The last steps spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
+# {cite:t}`ho2020` found the shape of {numref}`fig-rate-by-time` on photographs. There, 1.66 of 1.78 bits, 93 percent of the rate, were spent in the last hundred of a thousand steps of the linear schedule. At the same levels of noise, digits spend above eight tenths of the rate, and with the reconstruction above nine tenths of the bound. The earlier steps decide which digit it is and how it is written, for very few bits; the last ones spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
 #
 # The slider shows what the receiver of $x_t$ would draw: above $x_t$, below $\hat{x}$.
 
@@ -1541,7 +1539,7 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all estimates are close to one gray cloud, the mean of the digits. At 850 they have a shape, and some are of the wrong class. At 600 everything is decided except the edges.
+# At 1000 all estimates are close to the mean of the digits. At 850 they have a shape, and some are of the wrong class. At 600 everything is decided except the edges.
 #
 # **What you can say now.** The steps at high noise settle what the image is, for few bits; the last ones spend most of the bits on what can hardly be seen.
 #
@@ -1569,7 +1567,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# Both end in noise ({numref}`fig-schedules-dissolve`). What differs is how many steps are spent at which noise level. The linear yardstick tells how much there is to learn at each time. Take the share of the digits' variance that the best linear estimate leaves unexplained: where it is near 0 or near 1, there is little to learn.
+# Both end in noise ({numref}`fig-schedules-dissolve`), but they spend different numbers of steps at each noise level. How much is there to learn at each time? Take the share of the digits' variance that the best linear estimate leaves unexplained: where it is near 0 or near 1, there is little to learn.
 
 # %%
 open_share = {
@@ -1612,7 +1610,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`). The cosine schedule spends more of them in between. For the bound that hardly matters. With $\sigma_t^2 = \tilde\beta_t$ and many steps, the sum of all denoising terms depends only on the two ends {eq}`eq-snr-limit`, and between the same two signal-to-noise ratios both schedules cost nearly the same.
+# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more, the cosine schedule more of them in between ({numref}`fig-two-schedules`). For the bound that hardly matters. With $\sigma_t^2 = \tilde\beta_t$ and many steps, the sum of all denoising terms depends only on the two ends {eq}`eq-snr-limit`, and between the same two signal-to-noise ratios both schedules cost nearly the same.
 
 # %% tags=["nbval-check-output", "mnist"]
 gain = [((share > 0.05) & (share < 0.95)).sum().item() for share in open_share.values()]
@@ -1621,7 +1619,7 @@ costs_of = [nats for nats, _ in between.values()]
 print("the bound differs by less than 2 percent:", abs(costs_of[0] / costs_of[1] - 1) < 0.02)
 
 # %% [markdown]
-# For the training it matters: uniform times on another schedule are other signal-to-noise ratios, so a schedule is also a choice of weights. The first network of the trial {ref}`above <sec-time-embedding>` was trained on the cosine schedule. Here is the same network on the linear one: the same 80 steps, the same two seeds, measured at the same signal-to-noise ratios.
+# For the training it matters: uniform times on another schedule are other signal-to-noise ratios, so a schedule is also a choice of weights. Here is the first network of the trial {ref}`above <sec-time-embedding>`, which used the cosine schedule, on the linear one: the same 80 steps and two seeds, measured at the same signal-to-noise ratios.
 
 # %%
 by_schedule = {
@@ -1650,7 +1648,7 @@ print(
 # (sec-ddpm-wrong)=
 # ## From symptom to cause
 #
-# Algorithm 1 runs without an error message even if its input is wrong, and its loss may look good. When a model disappoints, look here first:
+# Algorithm 1 runs without an error message even if its input is wrong. When a model disappoints, look here first:
 #
 # | symptom | likely cause | test |
 # |---|---|---|
@@ -1664,7 +1662,7 @@ print(
 # | some classes are rare | a bias at large $t$, which costs few nats | count the classes ({ref}`sec-ddpm-samples`) |
 # | training on the bound jumps | large weights at the first times | draw the times by the weights ({ref}`sec-thrown-away`) |
 #
-# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$. On $[0, 1]$ the variance of the data is a quarter of that. The linear yardstick gives the loss that can be expected on either scale:
+# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$; on $[0, 1]$ the variance is a quarter of that. The linear yardstick gives the loss to be expected on either scale:
 
 # %%
 for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
@@ -1672,7 +1670,7 @@ for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
     print(f"pixels on {name:8} least simple loss of a linear estimate: {reached:.4f}")
 
 # %% [markdown]
-# The wrong scale makes the loss *smaller*: relative to the image there is more noise, which is then easier to predict. So the loss does not reveal the mistake. The bound does: its last step needs pixels on the 256 gray levels, and `elbo_step` refuses others. The errors of a network that was trained on the right scale reveal it, too.
+# The wrong scale makes the loss *smaller*: relative to the image there is more noise, which is then easier to predict. The bound reveals the mistake, because its last step needs pixels on the 256 gray levels and `elbo_step` refuses others. So do the errors of a network that was trained on the right scale.
 
 # %% tags=["nbval-check-output"]
 scaled, ones = gray[:5] / 2 + 0.5, torch.ones(5).long()
@@ -1714,7 +1712,7 @@ print("one off, at t = 400: by less than a percent:", bool(one_off[4] < 1.01 * r
 print("always 500, at t = 100: three times the error:", bool(always_500[3] > 3 * right_time[3]))
 
 # %% [markdown]
-# A time that is off by one makes hardly any difference, except at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles. Such a mistake is easily overlooked; only a test at the first times finds it. A time that is missing altogether shows in the samples:
+# A time that is off by one makes hardly any difference, except at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles. Only a test at these times finds it. A time that is missing altogether shows in the samples:
 
 # %% mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time. The second row has specks that the network did not remove.", "name": "fig-wrong-time"}}
 every_40th = model.schedule.strided(range(40, 1001, 40))
