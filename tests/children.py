@@ -39,9 +39,14 @@ class Child:
         self.process = FORKS.Process(target=_run, args=options)
         self.process.start()
 
+    def said(self, name: str = "out") -> str:
+        """What it has printed up to now, or its errors."""
+        path = Path(self.folder.name, name)
+        return path.read_text("utf8") if path.exists() else ""
+
     def wait(self) -> tuple[int | None, str, str]:
         """Its exit code, what it printed, and its errors."""
         self.process.join()
-        said = [Path(self.folder.name, name).read_text("utf8") for name in ("out", "err")]
+        said = self.said(), self.said("err")
         self.folder.cleanup()
-        return self.process.exitcode, said[0], said[1]
+        return self.process.exitcode, *said

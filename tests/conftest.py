@@ -16,22 +16,12 @@ os.environ.setdefault(
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import pytest
-import torch
-from jaxtyping import config as jaxtyping_config
-from jaxtyping import install_import_hook
-from torch.utils import backend_registration
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [
     str(TESTS.parent),
     str(TESTS),
 ]  # so that tests can import `tools`, and the hook `typecheck`
-
-# A device without hardware, for tests/test_devices.py. Autograd counts the devices before its first backward pass.
-backend_registration._setup_privateuseone_for_python_backend("fakegpu")
-
-# Every annotation of the package, shapes included, is checked at each call while the tests run.
-install_import_hook("companion", "typecheck.checker")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,6 +39,28 @@ def pytest_configure(config: pytest.Config) -> None:
     """A deprecated call made by the package is an error: the next release of a library must find none."""
     for category in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"):
         config.addinivalue_line("filterwarnings", rf"error::{category}:companion(\..*)?")
+    if not config.getoption(
+        "numprocesses", None
+    ):  # a process that hands the tests to others runs none
+        prepare()
+
+
+def prepare() -> None:
+    """What has to stand before a test imports the package."""
+    from jaxtyping import install_import_hook
+    from torch.utils import backend_registration
+
+    # A device without hardware, for tests/test_devices.py. Autograd counts the devices before its first backward pass.
+    backend_registration._setup_privateuseone_for_python_backend("fakegpu")
+    # Every annotation of the package, shapes included, is checked at each call while the tests run.
+    install_import_hook("companion", "typecheck.checker")
+
+
+def check_annotations(on: bool) -> None:
+    """Whether annotations are checked from here on."""
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", not on)
 
 
 expecting = pytest.raises
@@ -58,11 +70,11 @@ expecting = pytest.raises
 def raises(*args: Any, **kwargs: Any) -> Iterator[Any]:
     """`pytest.raises` without the check of annotations: bad input must be refused by the package's own sentence."""
     with expecting(*args, **kwargs) as error:
-        jaxtyping_config.update("jaxtyping_disable", True)
+        check_annotations(False)
         try:
             yield error
         finally:
-            jaxtyping_config.update("jaxtyping_disable", False)
+            check_annotations(True)
 
 
 pytest.raises = raises  # type: ignore[assignment]
@@ -71,6 +83,8 @@ pytest.raises = raises  # type: ignore[assignment]
 @pytest.fixture(autouse=True)
 def seed() -> Iterator[None]:
     """Each test starts from the same random state, so that its result does not depend on which tests ran before."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -79,9 +93,9 @@ def seed() -> Iterator[None]:
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Without the check of annotations, which takes most of the time of a thousand small steps."""
-    jaxtyping_config.update("jaxtyping_disable", True)
+    check_annotations(False)
     yield
-    jaxtyping_config.update("jaxtyping_disable", False)
+    check_annotations(True)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -467,7 +467,7 @@ OF_DIFFUSION = [
     (lambda: schedule.Schedule.from_betas([0.1]), r"betas must be a tensor; \[0.1\] was given"),
     (lambda: schedule.Schedule.from_betas(X), r"betas must have shape \(num_steps,\); \(5, 2\) was given"),
     (lambda: schedule.Schedule.from_betas(X[0, :0]), r"betas must have shape \(num_steps,\); \(0,\) was given"),
-    (lambda: schedule.Schedule.from_betas(torch.tensor([0.1, 2.0])), "betas must be above 0 and below 1; 0.1 to 2 was"),
+    (lambda: schedule.Schedule.from_betas(torch.tensor([0.1, 1.5])), "betas must be above 0 and below 1; 0.1 to 1.5 was"),
     (lambda: schedule.Schedule.from_betas(torch.tensor([0, 1])), "betas must be above 0 and below 1; 0 to 1 was given"),
     (lambda: schedule.Schedule.from_betas(torch.tensor([NAN])), "betas must be above 0 and below 1; nan to nan was"),
     (lambda: schedule.Schedule(torch.tensor([-0.1, -0.2])), "log_alpha_bar must start at 0, fall, .*2 entries, -0.2 to -0.1"),

@@ -11,12 +11,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from the_book import BOOK
 
 from tools import cells, labels, notebooks, rules
 from tools.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
-BOOK = labels.Book(ROOT)
 CHAPTERS = BOOK.notebooks()
 CHECKS = labels.checks(BOOK)
 

@@ -9,9 +9,10 @@ import pytest
 from docutils import nodes
 from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from the_book import BOOK
 
 from tools import book_fold, book_roles, book_text
-from tools.labels import Book, Page
+from tools.labels import Page
 
 PICTURE = new_output("display_data", {"image/png": "iVBORw0KGgo="})
 
@@ -173,11 +174,10 @@ def test_minutes_count_prose_up_to_the_exercises() -> None:
 
 
 def test_a_chapter_builds_on_the_chapters_that_it_refers_to() -> None:
-    book = Book(Path(__file__).resolve().parents[1])
-    pages = book.notebooks()
-    assert book_fold.foundations(book, pages[0]) == []
+    pages = BOOK.notebooks()
+    assert book_fold.foundations(BOOK, pages[0]) == []
     for page in pages[1:]:
-        chapters = [earlier.chapter or 0 for earlier in book_fold.foundations(book, page)]
+        chapters = [earlier.chapter or 0 for earlier in book_fold.foundations(BOOK, page)]
         assert chapters == sorted(chapters) and max(chapters, default=0) < (page.chapter or 0)
 
 

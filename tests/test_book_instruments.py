@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+from the_book import BOOK
 
 from tools import book_instruments
-from tools.labels import Book
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"module": "toy", "title": "A toy.", "hint": "Drag it."}
@@ -56,16 +56,15 @@ def test_a_wrong_entry_is_refused(tmp_path: Path, table: str, message: str) -> N
 
 
 def test_a_label_that_no_figure_has_is_refused() -> None:
-    book = Book(ROOT)
-    book_instruments.check_labels(["fig-two-fits"], book)
+    book_instruments.check_labels(["fig-two-fits"], BOOK)
     with pytest.raises(ValueError, match="no numbered figure has the label fig-nowhere, sec-elbo"):
-        book_instruments.check_labels(["fig-two-fits", "sec-elbo", "fig-nowhere"], book)
+        book_instruments.check_labels(["fig-two-fits", "sec-elbo", "fig-nowhere"], BOOK)
 
 
 def test_the_book_has_instruments_at_its_figures() -> None:
     table = book_instruments.read_table(ROOT)
     assert table
-    book_instruments.check_labels(table, Book(ROOT))
+    book_instruments.check_labels(table, BOOK)
 
 
 def test_a_page_refers_to_weights_by_the_hash_on_their_card() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import digits_once
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,6 +57,7 @@ pytestmark = pytest.mark.usefixtures("unchecked", "on_the_cpu")
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """References are those of a CPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("companion.data.images._digits", digits_once)
 
 
 def few(recipe: Recipe, num: int) -> tuple[Tensor, ...]:
@@ -131,11 +133,22 @@ def test_on_a_few_examples_every_number_is_that_of_the_reference(name: str) -> N
     assert found == expected
 
 
+@cache
+def mnist_is_here() -> bool:
+    return load("mnist", "test").name == "mnist"
+
+
+@cache
+def examples_of(data: str, labels: bool) -> tuple[Tensor, ...]:
+    """The test examples of a data set, read once for all recipes; none of them draws its own."""
+    return replace(RECIPES["vae-mnist"], data=data, labels=labels).examples("test")
+
+
 def slice_of(recipe: Recipe, num: int) -> tuple[tuple[Tensor, ...], int]:
     """The first test examples, prepared with fixed draws, and how many of them the card speaks of."""
-    if recipe.data == "mnist" and load("mnist", "test").name != "mnist":
+    if recipe.data == "mnist" and not mnist_is_here():
         pytest.skip("the cards of weights for MNIST are compared only where MNIST is")
-    x, *labels = recipe.examples("test")
+    x, *labels = examples_of(recipe.data, recipe.labels)
     torch.manual_seed(recipe.seed)
     return (recipe.prepare(x[:num]), *(label[:num] for label in labels)), recipe.num_test or len(x)
 
@@ -214,7 +227,7 @@ def test_the_reference_of_digits_is_one() -> None:
 def test_a_slice_of_the_values_is_measured_again(model: str) -> None:
     tensors, card = record(f"{model}-values")
     recipe = as_measured(RECIPES[card.model], card.metric)
-    x = slice_of(recipe, 0) and recipe.examples("test")[0]
+    x = slice_of(recipe, 0) and examples_of(recipe.data, recipe.labels)[0]
     torch.manual_seed(recipe.seed)  # and the whole test set is drawn, as it was
     x = recipe.prepare(x)[: SLICES[card.model]]
     with torch.no_grad():

@@ -6,12 +6,12 @@ import io
 import os
 import signal
 import stat
-import subprocess
-import sys
+import time
 from collections import OrderedDict
 
 import pytest
 import torch
+from children import Child
 from torch import nn
 
 from companion.data import Batches
@@ -146,24 +146,13 @@ for step in run.steps():
 def test_a_run_killed_by_the_system_resumes(tmp_path, uninterrupted, in_saving, after):
     path = tmp_path / "run"
     threads = str(torch.get_num_threads())
-    command = [
-        sys.executable,
-        "-c",
-        KILLED,
-        os.path.dirname(__file__),
-        str(path),
-        str(in_saving),
-        threads,
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        if after is None:
-            process.wait()
-        else:
-            while int(process.stdout.readline()) < after:
-                pass
-            process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    child = Child(KILLED, os.path.dirname(__file__), path, in_saving, threads)
+    while after and str(after) not in child.said().split() and child.process.is_alive():
+        time.sleep(0.001)
+    if after:
+        child.process.kill()
+    code, _, err = child.wait()
+    assert code == -signal.SIGKILL, err
     resumed = Run(seed=7)
     load_run(path, **resumed.parts)
     done = resumed.batches.step

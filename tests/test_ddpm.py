@@ -552,7 +552,9 @@ def test_times_drawn_more_often_count_less_so_that_the_loss_keeps_its_mean() -> 
     assert loss.mean().item() == pytest.approx((weight[1:] * errors).mean().item(), rel=0.01)
 
 
-def test_times_are_drawn_where_the_weights_say_in_any_order_of_the_batch() -> None:
+def test_times_are_drawn_where_the_weights_say_in_any_order_of_the_batch(
+    unchecked: None,
+) -> None:
     """Each place of a batch sees every time as often as p(t) says, over many batches."""
     seen: list[Tensor] = []
 

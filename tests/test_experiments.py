@@ -26,7 +26,7 @@ def judge():
     return DigitClassifier().eval()
 
 
-def test_samples_come_with_the_errors_at_every_time(tmp_path, monkeypatch):
+def test_samples_come_with_the_errors_at_every_time(tmp_path, monkeypatch, unchecked):
     monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
     schedule = linear_schedule(12, 0.01, 0.5)
     few = replace(
@@ -71,7 +71,7 @@ def test_few_steps_leave_the_features_of_every_sampler():
     assert values.shape == (7,) and 0.1 < values.mean() <= 1
 
 
-def test_guidance_leaves_the_features_of_every_scale():
+def test_guidance_leaves_the_features_of_every_scale(unchecked):
     network = UNet((1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
     for (
         parameter

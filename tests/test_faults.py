@@ -8,7 +8,9 @@ import pickle
 import re
 from collections import Counter
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from children import Child
@@ -21,6 +23,8 @@ from companion.zoo.weights import read_card
 
 __all__ = ["recipes"]
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 # COMPANION_KILLS=100 takes a few minutes.
 KILLS = int(os.environ.get("COMPANION_KILLS", "5"))
 
@@ -29,7 +33,9 @@ KILLS = int(os.environ.get("COMPANION_KILLS", "5"))
 LIVES = """
 import json, os, random, shutil, signal, sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 sys.path[:0] = [sys.argv[1]]
 import torch
@@ -76,6 +82,13 @@ print(json.dumps({"ends": ends, "kept": kept}))
 """
 
 
+@cache
+def whole_training() -> str:
+    """The hash of the weights of a training to which nothing happens."""
+    with TemporaryDirectory() as folder:
+        return train("tiny", folder).sha256
+
+
 def test_a_training_killed_at_random_gives_the_weights_of_one_that_was_not(tmp_path):
     code, out, err = Child(LIVES, os.path.dirname(__file__), tmp_path / "out", KILLS, 1).wait()
     assert code == 0, err
@@ -96,7 +109,7 @@ def test_a_training_killed_at_random_gives_the_weights_of_one_that_was_not(tmp_p
 def test_a_training_that_cannot_be_saved_keeps_what_was(
     tmp_path, monkeypatch, capsys, code, saving
 ):
-    whole = train("tiny", tmp_path / "whole").sha256
+    whole = whole_training()
     real, calls = os.fsync, []
 
     def full(descriptor):
@@ -165,7 +178,7 @@ def test_a_pickle_by_the_name_of_weights_is_never_opened(tmp_path, monkeypatch):
 def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(
     tmp_path, monkeypatch, capsys
 ):
-    whole = train("tiny", tmp_path / "whole").sha256
+    whole = whole_training()
     command = ["train", "tiny", "--out", str(tmp_path / "out")]
     said = []
 

@@ -7,9 +7,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from children import Child
 
 import companion
 
@@ -135,25 +137,8 @@ def test_the_package_exports_its_version_alone() -> None:
     assert set(names) <= {"__version__", "__all__"}
 
 
-def run(code: str) -> str:
-    """Run Python code in a fresh process and return what it printed; stderr must stay empty."""
-    command = [sys.executable, "-c", code]
-    process = subprocess.run(
-        command, capture_output=True, text=True, timeout=900, cwd=PACKAGE.parent
-    )
-    assert process.returncode == 0, process.stderr
-    assert process.stderr == ""
-    return process.stdout
-
-
-def test_the_bound_its_models_and_the_data_load_no_heavy_library() -> None:
-    names = "companion.elbo, companion.vae, companion.hierarchical_vae, companion.data"
-    loaded = json.loads(run(f"import json, sys, {names}; print(json.dumps(sorted(sys.modules)))"))
-    assert {"torch", *names.split(", ")} <= set(loaded)
-    assert HEAVY.intersection(loaded) == set()
-
-
-# Runs in a process of its own: imports every module of a package and reports what that import did.
+# Runs in a process of its own: imports every module of a package, some of them first, and reports what that import
+# did, and what was loaded after those first ones.
 SPY = '''
 import contextlib, importlib, io, json, os, pkgutil, random, sys
 import numpy, torch
@@ -187,6 +172,9 @@ os.environ = Spy(e._data, e.encodekey, e.decodekey, e.encodevalue, e.decodevalue
 before, printed, names, changed = state(), io.StringIO(), [], []
 with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
     package = importlib.import_module({package!r})
+    for name in {first!r}:
+        importlib.import_module(name)
+    loaded = sorted(sys.modules)
     for module in pkgutil.walk_packages(package.__path__, {package!r} + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -194,17 +182,34 @@ with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             if state() != before:
                 changed.append(module.name)
                 before = state()
-print(json.dumps(dict(names=names, printed=printed.getvalue(), reads=reads, changed=changed)))
+print(json.dumps(dict(names=names, printed=printed.getvalue(), reads=reads, changed=changed, loaded=loaded)))
 '''
 
 
-def spy(path: Path, package: str) -> dict[str, list[str]]:
-    output: dict[str, list[str]] = json.loads(run(SPY.format(path=str(path), package=package)))
+LIGHT = ["companion.elbo", "companion.vae", "companion.hierarchical_vae", "companion.data"]
+
+
+@cache
+def imported() -> dict[str, list[str]]:
+    """What the import of our package does in a fresh process; stderr must stay empty."""
+    code = SPY.format(path=str(PACKAGE.parent), package="companion", first=LIGHT)
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=900, cwd=PACKAGE.parent,
+    )  # fmt: skip
+    assert (process.returncode, process.stderr) == (0, "")
+    output: dict[str, list[str]] = json.loads(process.stdout)
     return output
 
 
+def test_the_bound_its_models_and_the_data_load_no_heavy_library() -> None:
+    loaded = imported()["loaded"]
+    assert {"torch", *LIGHT} <= set(loaded)
+    assert HEAVY.intersection(loaded) == set()
+
+
 def test_an_import_prints_nothing_seeds_nothing_and_reads_no_environment() -> None:
-    did = spy(PACKAGE.parent, "companion")
+    did = imported()
     assert "companion.elbo" in did["names"]
     assert (
         len(did["names"]) == len([f for f in PACKAGE.rglob("*.py") if f.name != "__main__.py"]) - 1
@@ -309,7 +314,9 @@ def test_the_spy_sees_what_an_import_does(tmp_path: Path) -> None:
     (package / "e.py").write_text(
         "import os\nhave = 'HOME' in os.environ\nnames = list(os.environ)\n", "utf8"
     )
-    did = spy(tmp_path, "guesthouse")
+    code, out, err = Child(SPY.format(path=str(tmp_path), package="guesthouse", first=[])).wait()
+    assert (code, err) == (0, "")
+    did = json.loads(out)
     assert did["names"] == [f"guesthouse.{name}" for name in "abcde"]
     assert did["changed"] == ["guesthouse.c"]
     assert did["printed"] == "hello\n"

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -228,15 +227,14 @@ def test_one_of_two_ends_and_any_number_of_processes_goes_on(tmp_path, number, c
 def test_accelerate_launches_them(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    command += ["--num_processes", "2", "--main_process_port", "0", str(script)]
-    command += [os.path.dirname(__file__), "", "train", "tiny", "--epochs", "1"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 processes, small scale" in done.stdout
+    arguments = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", script]
+    arguments += [os.path.dirname(__file__), "", "train", "tiny", "--epochs", "1"]
+    code, out, err = Child(
+        "import runpy; runpy.run_module('accelerate.commands.launch', run_name='__main__')",
+        *arguments, "--out", tmp_path, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    ).wait()  # fmt: skip
+    assert code == 0, err
+    assert "2 processes, small scale" in out
     train("tiny", tmp_path / "one", epochs=1)
     assert_alike(tmp_path / "one", tmp_path)
 

@@ -99,17 +99,18 @@ def test_networks_are_told_factors_from_minus_1_to_1():
     torch.testing.assert_close(given, torch.tensor([[-1.0], [0.0], [1.0]]).expand(3, 5))
 
 
-def test_the_factors_of_a_scene_are_found_again():
+def test_the_factors_of_a_scene_are_found_again(unchecked):
     torch.manual_seed(0)
-    images, factors, _ = module.scenes(6, seed=3)
-    found, error = nearest_scenes(images)
-    assert (told(found) - told(factors)).abs().max() < 0.1 and error.max() < 1
-    torch.testing.assert_close(error, (render_scenes(found) - images).square().flatten(1).sum(1))
+    images, factors, _ = module.scenes(4, seed=3)
     # A house with a hole, and one upside down, are none.
     spoiled = images[:2].clone()
     spoiled[0, :, 14:18, 14:18] = 0.93
     spoiled[1] = spoiled[1].flip(1)
-    assert nearest_scenes(spoiled)[1].min() > 2
+    images = torch.cat([images, spoiled])
+    found, error = nearest_scenes(images)
+    assert (told(found[:4]) - told(factors)).abs().max() < 0.1 and error[:4].max() < 1
+    torch.testing.assert_close(error, (render_scenes(found) - images).square().flatten(1).sum(1))
+    assert error[4:].min() > 2
 
 
 def test_a_drawing_is_scored_against_the_scene_of_its_causes(unchecked):

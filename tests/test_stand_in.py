@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -19,31 +16,36 @@ CELLS = [
 ]
 
 
-def printed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a notebook prints whose second cell is about MNIST."""
-    monkeypatch.setenv("COMPANION_DATA", str(folder))
-    monkeypatch.setenv("COMPANION_CACHE", str(folder / "cache"))
-    setup = f"from companion.page.stand_in import about_mnist\nabout_mnist('{mark(CELLS[1])}')"
-    cells = [nbformat.v4.new_code_cell(code) for code in (setup, *CELLS)]
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a notebook prints of MNIST in its second cell: with no data, as its third cell does; then with ours."""
+    nothing = dict.fromkeys(
+        ("COMPANION_DATA", "COMPANION_CACHE"), str(tmp_path_factory.mktemp("no"))
+    )
+    setup = f"""import os
+from companion.page.stand_in import about_mnist
+about_mnist('{mark(CELLS[1])}')
+ours = dict(os.environ)
+os.environ.update({nothing})"""
+    back = "os.environ.clear()\nos.environ.update(ours)"
+    cells = [nbformat.v4.new_code_cell(code) for code in (setup, *CELLS, back, CELLS[1])]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
-    return ["".join(output.text for output in cell.outputs) for cell in notebook.cells[2:]]
+    texts = ["".join(output.text for output in cell.outputs) for cell in notebook.cells]
+    return [*texts[2:4], texts[5]]
 
 
-def test_a_truth_about_mnist_is_not_judged_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    about, other = printed(tmp_path, monkeypatch)
+def test_a_truth_about_mnist_is_not_judged_without_it(printed: list[str]) -> None:
+    about, other, _ = printed
     unknown = "not judged: other data"
     assert about == f"about MNIST: {unknown}\na function, too: {unknown}\na-b!"
     assert other == "about anything: False\n"
 
 
-def test_with_mnist_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_mnist_it_is(printed: list[str]) -> None:
     if find("mnist") is None:
         pytest.skip("MNIST is not here")
-    about, _ = printed(Path(os.environ.get("COMPANION_DATA", "")), monkeypatch)
-    assert about == "about MNIST: False\na function, too: True\na-b!"
+    assert printed[2] == "about MNIST: False\na function, too: True\na-b!"
 
 
 def test_outside_a_notebook_nothing_changes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,8 @@
 import math
-import os
-import subprocess
-import sys
 import time
 
+import nbclient
+import nbformat
 import pytest
 import torch
 from torch import nn
@@ -303,11 +302,10 @@ def test_no_bar_without_a_description_or_where_the_environment_says_so(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_stored_notebook_holds_no_bar():
+def test_a_stored_notebook_holds_no_bar(monkeypatch):
     # tqdm's own notebook bar ignores TQDM_DISABLE, so this runs a real kernel.
-    script = """
-import nbclient, nbformat
-code = '''
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    code = """
 import torch
 from torch import nn
 from companion.training import fit
@@ -315,19 +313,11 @@ model = nn.Linear(1, 1)
 loss = lambda model, x: model(x).square().sum(1)
 steps = list(fit(model, loss, [torch.ones(2, 1)] * 3, torch.optim.SGD(model.parameters()), progress="silent"))
 print(len(steps))
-'''
-notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-nbclient.NotebookClient(notebook, kernel_name="python3").execute()
-(output,) = notebook.cells[0].outputs
-assert (output.output_type, output.text) == ("stream", "3\\n"), output
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "TQDM_DISABLE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    assert (output.output_type, output.text) == ("stream", "3\n"), output
 
 
 def test_fit_fits_one_screen():

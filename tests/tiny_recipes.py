@@ -1,10 +1,12 @@
 """Recipes of a second for the tests of the zoo, and a card with made-up entries."""
 
+from functools import cache
+
 import pytest
 import torch
 
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
-from companion.data import binarize
+from companion.data import binarize, images
 from companion.elbo import elbo_loss
 from companion.vae import mlp_vae
 from companion.zoo.measures import Measure, negative_log_likelihood
@@ -57,11 +59,20 @@ BINARY = Recipe(
 )
 
 
+_digits_once = cache(images._digits)
+
+
+def digits_once(split):
+    """The digits of scikit-learn, whose text takes longer to read than a step of training."""
+    return tuple(tensor.clone() for tensor in _digits_once(split))
+
+
 @pytest.fixture(autouse=True)
 def recipes(monkeypatch):
     """The recipes by name, on the CPU, where runs repeat bit for bit."""
     monkeypatch.setitem(RECIPES, "tiny", RECIPE)
     monkeypatch.setitem(RECIPES, "binary", BINARY)
+    monkeypatch.setattr(images, "_digits", digits_once)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("COMPANION_SCALE", raising=False)
 
