@@ -1,5 +1,6 @@
 """Tests of companion.zoo.yourself: what a training costs by count, the short one, the switch to its weights."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from tiny_recipes import RECIPE, recipes, tiny
 
 from companion.zoo import pretrained
+from companion.zoo.architectures import digit_encoder
 from companion.zoo.recipes import RECIPES
 from companion.zoo.yourself import _draw, cost, train_it, use
 
@@ -33,7 +35,21 @@ def test_large_models_cost_arithmetic_and_their_short_training_is_short():
     assert large.t4_minutes == pytest.approx(seconds / 60)
     assert large.short_steps == 10
     assert "a T4 at full scale: about " in str(large) and "counted and not measured" in str(large)
-    assert all(10 <= cost(name).short_steps <= 1000 for name in ("ae-mnist", "hvae-mnist"))
+    assert all(10 <= cost(name).short_steps <= 500 for name in ("ae-mnist", "hvae-mnist"))
+
+
+def test_what_a_recipe_loads_is_not_counted():
+    digit_encoder.cache_clear()
+    first = cost("ldm-mnist")
+    assert digit_encoder.cache_info().misses == 1
+    assert cost("ldm-mnist") == first
+    assert digit_encoder.cache_info().misses == 1
+
+
+def test_scenes_are_counted_by_their_recipe_with_their_causes_as_labels():
+    found = cost("ddpm-scenes")
+    assert found.num_steps == 16 * math.ceil(60_000 / found.batch_size)
+    assert found.operations > cost("ddpm-mnist").operations
 
 
 def test_a_short_training_is_the_recipe_s_own_and_disturbs_no_random_numbers(monkeypatch):

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import flop_registry
 
 from companion import runtime, samplers
 from companion.autoencoder import Autoencoder
+from companion.data import SCENE_FACTORS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
 from companion.training import fit
@@ -24,7 +25,7 @@ from companion.zoo.runs import session
 
 __all__ = ["Cost", "Progress", "cost", "train_it", "use"]
 
-SHORT, SHORT_LAUNCHES = 1e12, 2e5
+SHORT, SHORT_LAUNCHES = 5e11, 1e5
 """Most arithmetic and tensor operations of a training at small scale: below 20 seconds on two cores."""
 
 T4_OPERATIONS, T4_SHARE, T4_LAUNCH = 8.1e12, 1 / 3, 1e-5
@@ -71,7 +72,7 @@ class Cost:
     @property
     def short_steps(self) -> int:
         """Steps of a training at small scale."""
-        most = min(SHORT / self.operations, SHORT_LAUNCHES / self.launches, self.num_steps, 1000)
+        most = min(SHORT / self.operations, SHORT_LAUNCHES / self.launches, self.num_steps, 500)
         return max(10, int(most))
 
     def __str__(self) -> str:
@@ -94,11 +95,14 @@ def cost(name: str) -> Cost:
     """
     chosen = recipe(name)
     num, shape = SIZES.get(chosen.data, (50_000, (2,)))
+    num = chosen.num_scenes if chosen.data == "scenes" else num
     with _own_random_numbers():
         torch.manual_seed(0)
         model = chosen.model()
         x = torch.randint(256, (2, *shape)) / 255
-        labels = (torch.zeros(2, dtype=torch.long),) if chosen.labels else ()
+        y = torch.zeros(2, dtype=torch.long)
+        y = torch.zeros(2, len(SCENE_FACTORS)) if chosen.data == "scenes" else y
+        labels = (y,) if chosen.labels else ()
         kept: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -106,6 +110,7 @@ def cost(name: str) -> Cost:
             kept.setdefault(storage.data_ptr(), storage.nbytes())
             return tensor
 
+        chosen.prepare(x)  # what it loads, it loads once; that is no part of a step
         with _Counter() as counter:
             with saved_tensors_hooks(keep, lambda tensor: tensor):
                 options = chosen.options(0.5)
