@@ -105,14 +105,14 @@ def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32
 
 @torch.no_grad()
 def nearest_scenes(
-    images: Float[Tensor, "num 3 32 32"], num_starts: int = 2, rounds: int = 15
+    images: Float[Tensor, "num 3 32 32"], num_starts: int = 2, rounds: int = 10
 ) -> tuple[Float[Tensor, "num 5"], Float[Tensor, "num"]]:
     """Find the factors of the scene that is nearest to each image, and the squared error left, summed over the image.
 
     It starts from the nearest of 4096 scenes, and descends by Levenberg's and Marquardt's method. The derivatives are
     differences of two scenes, because edges in an image move by whole sample points; they lie 5 percent of a factor's
     range to either side at first, and half a percent at last. Factors stay within their ranges. Of scenes in 256
-    levels it finds the factors to within half a percent of their ranges, in a sixth of a second for each.
+    levels it finds the factors to within a percent of their ranges, at eight of them a second.
 
     Args:
         images: on [0, 1].

@@ -254,7 +254,7 @@ def compare_with_renders(
     num_shown: int = 96,
     journal: Callable[..., Any] = at_once,
 ) -> Record:
-    """Draw scenes in several ways in 50 steps, and find the nearest scene of the renderer to each.
+    """Draw scenes in several ways in 25 steps, and find the nearest scene of the renderer to each.
 
     Given the causes of test scenes: by DDIM ("conditional"), with "fresh noise", and by DDIM at guidance scale 2
     ("guided"). Without causes: with fresh noise ("unconditional"), and the samples of the "VAE". The test scenes
@@ -262,7 +262,7 @@ def compare_with_renders(
     nearest scene, summed over the values in [0, 1], and the first `num_shown` images. Of "real" and "unconditional"
     it also has the squared distance from the nearest scene of the training set.
     """
-    network, schedule = model.denoiser, model.schedule.evenly(50)
+    network, schedule = model.denoiser, model.schedule.evenly(25)
     assert isinstance(network, NoisePredictor)  # as those of causes are
     real, asked, _ = scenes(num, 1, device=model.origin.device)
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
