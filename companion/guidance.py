@@ -1,4 +1,4 @@
-"""Condition a diffusion model: on a class, by guidance without a classifier, and on a linear measurement.
+"""Condition a diffusion model: on a class or on causes, by guidance without a classifier, and on a linear measurement.
 
 What is conditioned is the denoiser. Any sampler then draws from p(x | condition).
 """
@@ -6,19 +6,20 @@ What is conditioned is the denoiser. Any sampler then draws from p(x | condition
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from companion import checks
 from companion.ddpm import Ddpm, denoising_loss
 from companion.denoisers import Denoiser, NoisePredictor, estimate, spectrum
+from companion.networks.unet import Condition
 from companion.schedule import Batch, Schedule
 
 
 def classifier_free_loss(
     model: Ddpm,
     x: Batch,
-    label: Int[Tensor, "batch"],
+    label: Condition,
     weight: Float[Tensor, "times"],
     drop: float = 0.1,
     time_weights: Float[Tensor, "times"] | None = None,
@@ -28,30 +29,32 @@ def classifier_free_loss(
     So one network learns the denoiser of every class, and that of all data.
 
     Args:
-        model: its denoiser holds a network with classes, such as `UNet`.
+        model: its denoiser holds a network with classes or factors, such as `UNet`.
         x: a batch of data.
-        label: the class of each example.
+        label: the class of each example, or the factors that it was made from.
         weight: one number for each time, as in `denoising_loss`.
-        drop: probability that a label is replaced by the one that means "any class".
+        drop: probability that a label is replaced by the one that means "any class", or all
+            factors of an example by NaN.
         time_weights: how often each time is drawn, as in `denoising_loss`.
 
     Raises:
-        ValueError: if `drop` is not in [0, 1], the network has no classes, or a label is
-            none of them.
+        TypeError: if factors are no floating-point numbers.
+        ValueError: if `drop` is not in [0, 1], the network has neither classes nor factors, a
+            label is no class, or factors are infinite or of another number.
 
     Source: Ho & Salimans 2022, Algorithm 1. Book: chapter 13.
     """
     checks.in_range(0, 1, drop=drop)
-    any_class = _check_classes(model.denoiser, label)
+    null = _null(model.denoiser, label)
     checks.shape(("batch", *model.x_shape), x=x)
-    checks.shape((len(x),), label=label)
+    checks.shape((len(x), *label.shape[1:]), label=label)
     dropped = torch.rand(len(x), device=x.device) < drop
-    label = label.masked_fill(dropped, any_class)
+    label = label.masked_fill(dropped.view(-1, *label[0].dim() * [1]), null)
     return denoising_loss(model, x, weight, label, time_weights=time_weights)
 
 
-def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) -> Denoiser:
-    """Return a denoiser for these classes, in which the effect of the label is exaggerated.
+def guided(denoiser: NoisePredictor, label: Condition, scale: float) -> Denoiser:
+    """Return a denoiser for these classes or factors, in which the effect of the label is exaggerated.
 
     x_hat = x_hat(any class) + scale (x_hat(label) - x_hat(any class)). The same holds for
     the estimates of the noise, of v and of the score, since all are affine in x_hat. At
@@ -59,22 +62,23 @@ def guided(denoiser: NoisePredictor, label: Int[Tensor, "batch"], scale: float) 
     class and less diverse, and follow no known distribution. Each call is two of the network.
 
     Args:
-        denoiser: holds a network with classes, trained by `classifier_free_loss`.
-        label: the class of each example.
+        denoiser: holds a network with classes or factors, trained by `classifier_free_loss`.
+        label: the class of each example, or the factors that it is to be made from.
         scale: 1 + w in the paper, whose guidance strength is w; `guidance_scale` in diffusers.
 
     Raises:
-        ValueError: if the network has no classes, a label is none of them, or `scale` is not
-            finite.
+        TypeError: if factors are no floating-point numbers.
+        ValueError: if the network has neither classes nor factors, a label is no class, factors
+            are infinite or of another number, or `scale` is not finite.
 
     Source: Ho & Salimans 2022, eq. 6. Book: chapter 13.
     """
     checks.between(-math.inf, math.inf, scale=scale)
-    any_class = torch.full_like(label, _check_classes(denoiser, label))
+    null = torch.full_like(label, _null(denoiser, label))
 
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
         conditional = denoiser(x_t, t, label, *condition)
-        unconditional = denoiser(x_t, t, any_class, *condition)
+        unconditional = denoiser(x_t, t, null, *condition)
         return unconditional + scale * (conditional - unconditional)
 
     return x_hat
@@ -148,12 +152,20 @@ def posterior_denoiser(
     return posterior_mean
 
 
-def _check_classes(denoiser: Denoiser, label: Tensor) -> int:
-    """The number of classes, which is also the label that means any of them."""
-    num = getattr(getattr(denoiser, "network", None), "num_classes", None)
-    if num is None:
-        raise ValueError("denoiser must hold a network with num_classes; the one given has none")
+def _null(denoiser: Denoiser, label: Tensor) -> float:
+    """The label that means any class, which is their number, or NaN where the network is told factors."""
+    network = getattr(denoiser, "network", None)
+    classes, factors = (getattr(network, name, None) for name in ("num_classes", "num_factors"))
+    if factors is not None:
+        checks.shape(("batch", factors), label=label)
+        checks.floating(label=label)
+        checks.finite(label=label.masked_fill(label.isnan(), 0))
+        return math.nan
+    if classes is None:
+        raise ValueError(
+            "denoiser must hold a network with num_classes or num_factors; the one given has none"
+        )
     checks.shape(("batch",), label=label)
     checks.integers(label=label)
-    checks.within(0, num - 1, label=label)
-    return int(num)
+    checks.within(0, classes - 1, label=label)
+    return int(classes)

@@ -334,6 +334,31 @@ def jackknife(
     return Estimate(float(value), float(error))
 
 
+def r_squared(target: Float[Tensor, "num"], estimate: Float[Tensor, "num"]) -> Estimate:
+    """Share of the target's variance that the estimate accounts for as it stands, R^2, with its standard error.
+
+    1 - sum (target - estimate)^2 / sum (target - its mean)^2. 1 where the two are equal, 0 where the mean of the
+    targets would do as well, and negative where it would do better. The `jackknife` gives the standard error.
+
+    Raises:
+        ValueError: if the two are no lists of equally many finite numbers, ten at least, or the targets are all equal.
+
+    Book: chapter 11.
+    """
+    checks.shape(("num",), target=target)
+    checks.like(target, estimate=estimate)
+    checks.finite(target=target, estimate=estimate)
+    checks.at_least(10, num=len(target))
+    if bool((target == target[0]).all()):
+        raise ValueError(f"target must vary; all values are {target[0]:.4g}")
+
+    def share(pairs: Tensor) -> float:
+        v, v_hat = pairs.T
+        return float(1 - (v - v_hat).square().mean() / v.var(correction=0))
+
+    return jackknife(share, torch.stack([target, estimate], 1).double())
+
+
 def bits_per_dim(nats: Float[Tensor, "*shape"], num_dims: int) -> Float[Tensor, "*shape"]:
     """Nats of one example as bits per dimension: nats / (num_dims log 2).
 

@@ -111,6 +111,12 @@ CLASSES = ddpm.Ddpm(
     (1, 4, 4),
     S.beta,
 )
+FACTORED = ddpm.Ddpm(
+    denoisers.NoisePredictor(unet.UNet((1, 4, 4), 4, (1,), 1, num_factors=2), S),
+    S,
+    (1, 4, 4),
+    S.beta,
+)
 UNET = unet.UNet((1, 4, 4), 4, (1,), 1)
 MIXTURE = denoisers.gaussian_denoiser(S, torch.zeros(2), torch.eye(2))
 FLOW = MIXTURE.score_at_level
@@ -799,6 +805,17 @@ OF_DIFFUSION = [
         (None, "label must be a tensor; None was given"),
         ([0, 1], r"label must be a tensor; \[0, 1\] was given"),
       )),
+    *((lambda f=f, label=label: f(label), says)
+      for f in (lambda label: guidance.classifier_free_loss(FACTORED, XC, label, SNR),
+                lambda label: guidance.guided(FACTORED.denoiser, label, 2.0))
+      for label, says in (
+        (torch.zeros(5, 3), r"label must have shape \(batch, 2\); \(5, 3\) was given"),
+        (torch.zeros(5), r"label must have shape \(batch, 2\); \(5,\) was given"),
+        (torch.zeros(5, 2).long(), "label must be floating-point; torch.int64 was given"),
+        (torch.full((5, 2), INF), "label must be finite"),
+        (None, "label must be a tensor; None was given"),
+      )),
+    (lambda: guidance.classifier_free_loss(FACTORED, XC, torch.zeros(1, 2), SNR), r"label must have shape \(5, 2\); \(1, 2\) was given"),
     (lambda: guidance.classifier_free_loss(CLASSES, XC, LABEL[:1], SNR), r"label must have shape \(5,\); \(1,\) was given"),
     (lambda: guidance.classifier_free_loss(TOY, X, LABEL, SNR), "denoiser must hold a network with num_classes"),
     (lambda: guidance.guided(CLASSES.denoiser, LABEL, NAN), "scale must be above -inf and below inf; nan"),
@@ -806,7 +823,7 @@ OF_DIFFUSION = [
     (lambda: guidance.guided(CLASSES.denoiser, LABEL, "a"), "scale must be a number; 'a' was given"),
     (lambda: guidance.guided(CLASSES.denoiser, LABEL, None), "scale must be a number; None was given"),
     (lambda: guidance.guided(CLASSES.denoiser, LABEL, [1.0]), r"scale must be a number; \[1.0\] was given"),
-    (lambda: guidance.guided(PREDICTOR, LABEL, 2.0), "denoiser must hold a network with num_classes; .* given has none"),
+    (lambda: guidance.guided(PREDICTOR, LABEL, 2.0), "denoiser must hold a network with num_classes or num_factors; .* given has none"),
     (lambda: guidance.guided(same, LABEL, 2.0), "denoiser must hold a network with num_classes"),
     (lambda: guidance.guided(CLASSES.denoiser, LABEL[:2], 2.0)(XC, T5), r"label must have shape \(5,\); \(2,\) was given"),
     (lambda: guidance.guided(CLASSES.denoiser, LABEL[:1], 2.0)(XC, T5), r"label must have shape \(5,\); \(1,\) was given"),

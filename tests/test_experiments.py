@@ -8,12 +8,14 @@ import torch
 from tiny_recipes import card, recipes
 
 from companion import runtime
+from companion.data import SCENE_FACTORS, nearest_scenes, render_scenes, scenes
 from companion.ddpm import Ddpm, image_ddpm, noise_errors
+from companion.denoisers import NoisePredictor
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
 from companion.schedule import linear_schedule
 from companion.zoo import experiments, train, weights
-from companion.zoo.experiments import compare_scales, compare_steps, record
+from companion.zoo.experiments import compare_scales, compare_steps, compare_with_renders, record
 from companion.zoo.pretrained import SAMPLERS, pretrained
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import RecordCard, card_names, load_record, save_weights
@@ -92,6 +94,45 @@ def test_guidance_leaves_the_features_of_every_scale(unchecked):
         compare(19)
 
 
+def test_scenes_are_compared_with_those_of_the_renderer(monkeypatch):
+    """A network that makes what it is told is at a distance of 0, and one that is told nothing is not."""
+    quick = partial(nearest_scenes, num_starts=1, rounds=8)
+    monkeypatch.setattr(experiments, "nearest_scenes", quick)
+    real, asked, _ = scenes(4, 1)
+
+    class Renders(torch.nn.Module):
+        num_factors = 5
+
+        def forward(self, x_t, t, causes=None):
+            if causes is None or causes.isnan().all():
+                return torch.zeros_like(x_t)
+            low, high = torch.tensor(list(SCENE_FACTORS.values())).T
+            return 2 * render_scenes(low + (high - low) * (causes.clamp(-1, 1) + 1) / 2) - 1
+
+    class KnowsTheImage(NoisePredictor):
+        def forward(self, x_t, t, *condition):
+            return self.network(x_t, t, *condition)
+
+    model = RECIPES["ddpm-scenes"].model()
+    model.denoiser = KnowsTheImage(Renders(), model.schedule)
+    found, values, _ = compare_with_renders(
+        model, pretrained("vae-scenes"), torch.cat([real[:2], real[:2]]), 4, num_shown=3
+    )
+    assert torch.equal(found["asked"], asked)
+    width = torch.tensor([high - low for low, high in SCENE_FACTORS.values()])
+    for way in ("real", "conditional", "fresh noise"):
+        assert ((found[f"{way}: causes"] - asked).abs() / width).max() < 0.1
+        assert found[f"{way}: distance"].max() < 1
+    assert torch.equal(found["conditional"], (255 * real[:3]).round().byte())
+    assert torch.equal(values, found["conditional: distance"].double())
+    assert found["unconditional: distance"].min() > 10  # a gray image
+    # In guidance the difference from the gray image is doubled.
+    assert found["guided: distance"].min() > 10 and found["VAE"].shape == (3, 3, 32, 32)
+    # Two of the four are in the training set.
+    near = found["real: training distance"]
+    assert near[:2].max() < 0.1 and near[2:].min() > 1
+
+
 @pytest.mark.parametrize("kind", ["steps", "guidance"])
 def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unchecked, kind):
     monkeypatch.setattr(experiments, "compare_steps", partial(compare_steps, num_steps=(2,)))
@@ -121,6 +162,7 @@ def test_guidance_needs_classes(tmp_path, monkeypatch, unchecked):
     [
         ("vae-mnist", "samples", "name must be a diffusion model of images; 'vae-mnist' is none"),
         ("ddpm-toy2d", "samples", "a diffusion model of images; 'ddpm-toy2d' is none"),
+        ("ddpm-digits", "scenes", "'scenes' needs a model of scenes; 'ddpm-digits' is none"),
         ("ddpm-digits", "steps", "'steps' needs a model of digits, and .*; 'ddpm-digits' is none"),
     ],
 )

@@ -121,6 +121,51 @@ def test_a_guided_denoiser_serves_the_samplers() -> None:
     assert len(film) == 20 and x.shape == (3, 1, 4, 4) and bool(x.isfinite().all())
 
 
+# ------------------------------------------------------------------------------------------------ factors
+
+
+def model_of_factors() -> Ddpm:
+    schedule = linear_schedule(20, 0.01, 0.4)
+    made = UNet((1, 4, 4), 8, (1, 2), blocks=1, num_factors=2)
+    for parameter in made.parameters():  # some start at zero
+        nn.init.normal_(parameter, std=0.3)
+    return Ddpm(VPredictor(made, schedule), schedule, (1, 4, 4), schedule.beta)
+
+
+FACTORS = torch.tensor([[0.5, -0.5], [1.0, 0.0], [-1.0, 0.3]])
+
+
+def test_factors_are_given_or_dropped_all_of_an_example_at_once() -> None:
+    ddpm, x = model_of_factors(), torch.randn(3, 1, 4, 4)
+    weight, dropped = ddpm.schedule.snr, torch.tensor([0.9, 0.2, 0.6])
+
+    def after_a_draw(*condition: Tensor) -> Tensor:
+        torch.manual_seed(4)
+        dropped.copy_(torch.rand(3))
+        return denoising_loss(ddpm, x, weight, *condition)
+
+    told, untold = after_a_draw(FACTORS), after_a_draw()
+    torch.manual_seed(4)
+    found = classifier_free_loss(ddpm, x, FACTORS, weight, float(dropped.median()))
+    expected = torch.where(dropped < dropped.median(), untold, told)
+    torch.testing.assert_close(found, expected)
+    assert ((told - untold).abs() > 1e-4).all()
+
+
+def test_guidance_exaggerates_what_factors_tell() -> None:
+    denoiser, x_t, t = (
+        model_of_factors().denoiser,
+        torch.randn(3, 1, 4, 4),
+        torch.tensor([1, 9, 20]),
+    )
+    told, untold = denoiser(x_t, t, FACTORS), denoiser(x_t, t)
+    assert (told - untold).abs().amax((1, 2, 3)).min() > 1e-3
+    torch.testing.assert_close(guided(denoiser, FACTORS, 3.0)(x_t, t), 3 * told - 2 * untold)
+    # NaN is a factor that is not told: without any, there is nothing to exaggerate.
+    nothing = torch.full_like(FACTORS, math.nan)
+    torch.testing.assert_close(guided(denoiser, nothing, 3.0)(x_t, t), untold)
+
+
 # ------------------------------------------------------------------------------------------------ measurements
 
 MEAN = torch.tensor([0.5, -0.3, 0.2], dtype=F64)

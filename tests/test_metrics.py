@@ -25,6 +25,7 @@ from companion.metrics import (
     mutual_information_gap,
     normal_fit,
     proportion,
+    r_squared,
 )
 from companion.vae import linear_vae, linear_vae_log_likelihood, mlp_vae
 
@@ -50,6 +51,26 @@ def test_proportion_has_the_binomial_error() -> None:
     assert p.value == pytest.approx(0.3) and p.standard_error == pytest.approx(
         (0.3 * 0.7 / 100) ** 0.5
     )
+
+
+def test_r_squared_is_the_share_of_the_variance_that_is_accounted_for() -> None:
+    from sklearn.metrics import r2_score
+
+    v = 3 + 2 * torch.randn(400, dtype=F64)
+    noisy = v + torch.randn(400, dtype=F64)
+    found = r_squared(v, noisy)
+    assert found.value == pytest.approx(r2_score(v.numpy(), noisy.numpy()), abs=2e-3)
+    assert abs(found.value - 0.75) < 4 * found.standard_error
+    # As large as the standard deviation over many samples.
+    many = [r_squared(v, v + torch.randn(400, dtype=F64)).value for _ in range(300)]
+    assert 0.6 < found.standard_error / torch.tensor(many).std() < 1.6
+    assert r_squared(v, v).value == 1
+    assert r_squared(v, v.mean().expand(400)).value == pytest.approx(0, abs=1e-2)
+    assert r_squared(v, -v).value < 0
+    with pytest.raises(ValueError, match="target must vary; all values are 1"):
+        r_squared(torch.ones(20, dtype=F64), v[:20])
+    with pytest.raises(ValueError, match="num must be at least 10; 9 was given"):
+        r_squared(v[:9], v[:9])
 
 
 def test_linear_probe_separates_what_a_line_separates_and_nothing_else() -> None:

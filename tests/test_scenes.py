@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from companion.data import SCENE_FACTORS, render_scenes, scenes
+from companion.data import SCENE_FACTORS, nearest_scenes, render_scenes, scenes
 
 GROUND = 0.93
 HUE = 2 * math.pi / 3  # green, whose color is (0.25, 1, 0.25)
@@ -187,3 +187,47 @@ def test_pictures_do_not_depend_on_the_default_precision():
         torch.set_default_dtype(torch.float32)
     assert given.images.dtype == torch.float32 and given.factors.dtype == torch.float32
     torch.testing.assert_close(given.images, expected.images)
+
+
+def test_the_factors_of_a_scene_are_found_again():
+    images, factors, _ = scenes(12, seed=3)
+    low, high = torch.tensor(list(SCENE_FACTORS.values())).T
+    in_levels = (255 * images).round() / 255
+    state = torch.get_rng_state()
+    found, error = nearest_scenes(in_levels)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert ((found - factors) / (high - low)).abs().max() < 0.01
+    expected = (render_scenes(found) - in_levels).square().flatten(1).sum(1)
+    torch.testing.assert_close(error, expected)
+    # Rounding alone leaves the variance 1/12 of a level in each value; ten times that is one level in one edge.
+    assert error.max() < 10 * images[0].numel() / 12 / 255**2
+
+
+def test_what_is_no_house_is_far_from_every_scene():
+    images = scenes(3, seed=3).images
+    # A hole, upside down, and two houses in one.
+    images[0, :, 14:18, 14:18] = GROUND
+    images[1] = images[1].flip(1)
+    images[2] = (images[2] + images[2].flip(2)) / 2
+    found, error = nearest_scenes(images, num_starts=2)
+    assert error.min() > 2
+    # No other scene is nearer, as far as a search without derivatives can tell.
+    low, high = torch.tensor(list(SCENE_FACTORS.values())).T
+    torch.manual_seed(0)
+    near = found[:, None] + 0.02 * (high - low) * torch.randn(3, 300, 5)
+    others = render_scenes(near.clamp(low, high).flatten(0, 1)).view(3, 300, -1)
+    assert ((others - images.flatten(1)[:, None]).square().sum(2).amin(1) > 0.98 * error).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.zeros(2, 3, 28, 28),), r"images must have shape \(num, 3, 32, 32\)"),
+        ((torch.full((1, 3, 32, 32), math.nan),), "images must be finite"),
+        ((torch.zeros(1, 3, 32, 32), 0), "num_starts must be at least 1"),
+        ((torch.zeros(1, 3, 32, 32), 1, 0), "rounds must be at least 1"),
+    ],
+)
+def test_images_that_are_no_images_of_scenes_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        nearest_scenes(*arguments)

@@ -2,9 +2,9 @@
 
 `load` gives MNIST, Fashion-MNIST, CIFAR-10 or scikit-learn's digits as one tensor on the device. `Batches` shuffles the
 indices of such tensors. `toy_density` gives distributions in the plane with an exact `log_prob`. `scenes` draws small
-images of a lit house whose factors (where the camera stands, where the light comes from, ...) are known. `binarize`
-draws black-and-white images from gray ones; `to_symmetric` and `to_unit` move images from [0, 1] to
-[-1, 1] and back; `rejects` spoils images of digits.
+images of a lit house whose factors (where the camera stands, where the light comes from, ...) are known, and
+`nearest_scenes` finds the factors of an image. `binarize` draws black-and-white images from gray ones; `to_symmetric`
+and `to_unit` move images from [0, 1] to [-1, 1] and back; `rejects` spoils images of digits.
 """
 
 from companion.data.batches import Batches
@@ -20,7 +20,7 @@ from companion.data.images import (
     to_unit,
 )
 from companion.data.rejects import rejects
-from companion.data.scenes import SCENE_FACTORS, Scenes, render_scenes, scenes
+from companion.data.scenes import SCENE_FACTORS, Scenes, nearest_scenes, render_scenes, scenes
 from companion.data.toys import TOYS, toy_density
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "describe",
     "find",
     "load",
+    "nearest_scenes",
     "rejects",
     "render_scenes",
     "scenes",

@@ -103,6 +103,81 @@ def render_scenes(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32
     return torch.cat([_render(chunk) for chunk in factors.float().split(64)])
 
 
+@torch.no_grad()
+def nearest_scenes(
+    images: Float[Tensor, "num 3 32 32"], num_starts: int = 2, rounds: int = 10
+) -> tuple[Float[Tensor, "num 5"], Float[Tensor, "num"]]:
+    """Find the factors of the scene that is nearest to each image, and the squared error left, summed over the image.
+
+    It starts from the nearest of 4096 scenes, and descends by Levenberg's and Marquardt's method. The derivatives are
+    differences of two scenes, because edges in an image move by whole sample points; they lie 5 percent of a factor's
+    range to either side at first, and half a percent at last. Factors stay within their ranges. Of scenes in 256
+    levels it finds the factors to within a percent of their ranges, at eight of them a second.
+
+    Args:
+        images: on [0, 1].
+        num_starts: how many of the 4096 to start from; the best end is taken.
+        rounds: steps of the descent.
+
+    Raises:
+        TypeError: if `images` are not floating-point.
+        ValueError: if they have another shape or a value that is not finite, or an argument is below 1.
+
+    Source: Marquardt 1963. Book: chapter 11.
+    """
+    checks.shape(("num", 3, _PIXELS, _PIXELS), images=images)
+    checks.floating(images=images)
+    checks.finite(images=images)
+    checks.at_least(1, num_starts=num_starts, rounds=rounds)
+    known = scenes(4096, seed=2, device=images.device)
+    distance = torch.cdist(images.flatten(1).float(), known.images.flatten(1))
+    starts = known.factors[distance.topk(num_starts, largest=False).indices]
+    parts = zip(images.float().split(64), starts.split(64), strict=True)
+    found = [_descend(*part, rounds) for part in parts]
+    factors, error = (torch.cat(part) for part in zip(*found, strict=True))
+    best = error.argmin(1)
+    at = torch.arange(len(best), device=best.device)
+    return factors[at, best], error[at, best]
+
+
+def _descend(
+    images: Float[Tensor, "num 3 32 32"], factors: Float[Tensor, "num starts 5"], rounds: int
+) -> tuple[Float[Tensor, "num starts 5"], Float[Tensor, "num starts"]]:
+    """Move factors to where the squared error is least nearby."""
+    low, high = torch.tensor(list(SCENE_FACTORS.values())).T.to(factors)
+    width, eye = high - low, torch.eye(len(low)).to(factors)
+
+    def residual(v: Tensor) -> Tensor:
+        """What the scenes of v, of shape (num, starts, tries, 5), are off by."""
+        rendered = render_scenes(v.reshape(-1, v.shape[-1])).view(*v.shape[:3], -1)
+        return rendered - images.flatten(1)[:, None, None]
+
+    damping = factors.new_tensor([0.1, 1.0, 10.0]) * 0.01 * torch.ones_like(factors[..., :1])
+    off = residual(factors[:, :, None])[:, :, 0]
+    error = off.square().sum(-1)
+    for i in range(rounds):
+        step = 0.05 * 0.1 ** (i / max(1, rounds - 1)) * width * eye
+        ends = [(factors[:, :, None] + sign * step).clamp(low, high) for sign in (1, -1)]
+        moved = ((ends[0] - ends[1]) / width).sum(-1, keepdim=True)
+        J = (residual(ends[0]) - residual(ends[1])) / moved
+        H, g = J @ J.mT, (J @ off[..., None])[..., 0]
+        scale = H.diagonal(dim1=-2, dim2=-1)[:, :, None] * damping[..., None] + 1e-6
+        down = torch.linalg.solve(H[:, :, None] + scale.diag_embed(), g[:, :, None, :, None])
+        tried = (factors[:, :, None] - width * down[..., 0]).clamp(low, high)
+        offs = residual(tried)
+        least, k = offs.square().sum(-1).min(-1)
+        better = least < error
+        pick = k[..., None, None]
+        error = torch.where(better, least, error)
+        factors = torch.where(better[..., None], tried.take_along_dim(pick, 2)[:, :, 0], factors)
+        off = torch.where(better[..., None], offs.take_along_dim(pick, 2)[:, :, 0], off)
+        factor = torch.where(
+            better[..., None], damping.take_along_dim(k[..., None], -1), 4 * damping[..., 1:2]
+        )
+        damping = factor.clamp(1e-5, 100) * factors.new_tensor([0.1, 1.0, 10.0])
+    return factors, error
+
+
 def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
     """Average the colors of the sample points of each pixel."""
     azimuth, elevation, light, size, hue = factors.T

@@ -14,13 +14,15 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from companion import checks, runtime
-from companion.data import to_unit
+from companion.data import nearest_scenes, scenes, to_unit
 from companion.ddpm import Ddpm, noise_errors
-from companion.denoisers import NoisePredictor
+from companion.denoisers import Denoiser, NoisePredictor
 from companion.guidance import guided
 from companion.metrics import frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
-from companion.samplers import ancestral_sample, ddim_sample, in_chunks
+from companion.samplers import ancestral_sample, ddim_sample, ddpm_sample, in_chunks
+from companion.vae import Vae
+from companion.zoo.architectures import told
 from companion.zoo.checkpoints import Journal, at_once
 from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
 from companion.zoo.recipes import recipe
@@ -38,7 +40,7 @@ class Record(NamedTuple):
 
 def record(
     name: str,
-    kind: Literal["samples", "steps", "guidance", "reference"] = "samples",
+    kind: Literal["samples", "steps", "guidance", "scenes", "reference"] = "samples",
     num: int = 1000,
     examples: int = 500,
     folder: Path | str | None = None,
@@ -47,15 +49,16 @@ def record(
 ) -> RecordCard:
     """Draw many images from a trained diffusion model, and write what is measured on them as the record NAME-KIND.
 
-    On a CPU it takes a quarter to half an hour for 500 digits. Ctrl-C and SIGTERM end it when the
+    On a CPU it takes a quarter to half an hour for 500 digits or scenes. Ctrl-C and SIGTERM end it when the
     part under way is done and saved, in NAME-KIND.run; with `resume` it goes on.
 
     Args:
         name: of the weights, such as "ddpm-mnist-joint".
         kind: "samples" draws with all steps and measures the error of the noise at every time;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
-            the shipped classifier of digits sees; "reference" is for that classifier itself, and
-            keeps what it sees of the training digits.
+            the shipped classifier of digits sees; "scenes" draws houses for the causes of test
+            scenes, and finds the nearest one of the renderer to each; "reference" is for that
+            classifier itself, and keeps what it sees of the training digits.
         num: images to draw, for each setting that is compared.
         examples: test examples for the errors of "samples".
         folder: where the weights are, if they are not shipped.
@@ -88,6 +91,13 @@ def record(
         x = chosen.prepare(chosen.examples("test")[0][:examples])
         command += f" --examples {examples}"
         draw = partial(samples_and_errors, x=x, num=num)
+    elif kind == "scenes":
+        if chosen.data != "scenes":
+            raise ValueError(f"kind 'scenes' needs a model of scenes; {name!r} is none")
+        vae = pretrained("vae-scenes", device=runtime.device())
+        assert isinstance(vae, Vae)
+        train = chosen.examples("train")[0]
+        draw = partial(compare_with_renders, vae=vae, train=train, num=num)
     else:
         if model.x_shape != (1, 28, 28) or (kind == "guidance" and not chosen.labels):
             raise ValueError(
@@ -233,6 +243,74 @@ def compare_scales(
         "share of the digits that the classifier takes for what was asked for, mean over all scales"
     )
     return Record(tensors, torch.stack(hits).mean(0), metric)
+
+
+@torch.no_grad()
+def compare_with_renders(
+    model: Ddpm,
+    vae: Vae,
+    train: Float[Tensor, "num_train 3 32 32"],
+    num: int,
+    num_shown: int = 96,
+    journal: Callable[..., Any] = at_once,
+) -> Record:
+    """Draw scenes in several ways in 25 steps, and find the nearest scene of the renderer to each.
+
+    Given the causes of test scenes: by DDIM ("conditional"), with "fresh noise", and by DDIM at guidance scale 2
+    ("guided"). Without causes: with fresh noise ("unconditional"), and the samples of the "VAE". The test scenes
+    themselves are "real". Of each way the record holds the causes that were found, the squared distance from the
+    nearest scene, summed over the values in [0, 1], and the first `num_shown` images. Of "real" and "unconditional"
+    it also has the squared distance from the nearest scene of the training set.
+    """
+    network, schedule = model.denoiser, model.schedule.evenly(25)
+    assert isinstance(network, NoisePredictor)  # as those of causes are
+    real, asked, _ = scenes(num, 1, device=model.origin.device)
+    x_T = torch.randn(num, *model.x_shape).to(model.origin)
+
+    def knowing(causes: Tensor) -> Denoiser:
+        def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+            return network(x_t, t, causes, *condition)
+
+        return x_hat
+
+    def conditional(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
+        return ddim_sample(knowing(causes), schedule, x_T, progress="conditional")
+
+    def with_fresh_noise(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
+        return ddpm_sample(knowing(causes), schedule, x_T, progress="fresh noise")
+
+    def at_scale_2(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
+        return ddim_sample(guided(network, causes, 2.0), schedule, x_T, progress="guided")
+
+    def unconditional(x_T: Tensor) -> Iterator[Tensor]:
+        return ddpm_sample(network, schedule, x_T, progress="unconditional")
+
+    ways = {"conditional": conditional, "fresh noise": with_fresh_noise, "guided": at_scale_2}
+    with runtime.autocast():
+        drawn = {
+            name: to_unit(journal(in_chunks, sampler, CHUNK, x_T, told(asked)))
+            for name, sampler in ways.items()
+        }
+        drawn["unconditional"] = to_unit(journal(in_chunks, unconditional, CHUNK, x_T))
+    drawn["VAE"] = journal(lambda: deque(ancestral_sample(vae, num), maxlen=1).pop())
+    tensors, distances = {"asked": asked}, {}
+    for name, images in {"real": real, **drawn}.items():
+        levels = _levels(images)
+        x = levels / 255  # as the record has them
+        found = [journal(nearest_scenes, part) for part in tqdm(x.split(CHUNK), name)]
+        causes, distances[name] = (torch.cat(part) for part in zip(*found, strict=True))
+        tensors |= {f"{name}: causes": causes, f"{name}: distance": distances[name]}
+        if name != "real":  # the renderer gives those
+            tensors[name] = levels[:num_shown]
+        if name in ("real", "unconditional"):
+            parts = train.flatten(1).split(10_000)
+            nearest = [torch.cdist(x.flatten(1), part).amin(1) for part in parts]
+            tensors[f"{name}: training distance"] = torch.stack(nearest).amin(0).square()
+    metric = (
+        "squared distance of a scene drawn for given causes from the nearest scene of the "
+        "renderer, summed over its values"
+    )
+    return Record(tensors, distances["conditional"].double(), metric)
 
 
 def _levels(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from companion.data import SCENE_FACTORS, rejects, render_scenes, to_unit
+from companion.data import rejects, to_unit
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
 from companion.metrics import bits_per_dim, log_likelihood
@@ -86,40 +86,6 @@ def squared_error_of_drawings(
 
     *_, drawn = ddim_sample(denoiser, model.schedule.evenly(20), torch.randn_like(x))
     return (to_unit(drawn) - to_unit(x)).square().flatten(1).sum(1)
-
-
-@torch.no_grad()
-def nearest_scenes(
-    images: Float[Tensor, "num 3 32 32"], tries: int = 4096, rounds: int = 24, around: int = 32
-) -> tuple[Float[Tensor, "num 5"], Float[Tensor, "num"]]:
-    """The factors of the scene that is nearest to each image, and the squared error left, summed over the image.
-
-    It is a search: the nearest of `tries` random scenes, and then, `rounds` times, of `around` others near the
-    best so far, at distances that shrink to a hundredth of the factors' ranges. Factors stay in their ranges. It
-    takes half a second for each image, and draws random numbers.
-
-    Args:
-        images: on [0, 1].
-        tries: random scenes to begin with.
-        rounds: how often to look around.
-        around: scenes to try in a round, for each image.
-    """
-    low, high = torch.tensor(list(SCENE_FACTORS.values())).T.to(images)
-    known = low + (high - low) * torch.rand(tries, len(low)).to(images)
-    rendered = render_scenes(known).flatten(1)
-    found, errors = [], []
-    for image in images.flatten(1):
-        error, at = (rendered - image).square().sum(1).min(0)
-        best = known[at]
-        for i in range(rounds):
-            step = (high - low) * 0.2 * 20 ** (-i / (rounds - 1))
-            near = (best + step * torch.randn(around, len(low)).to(images)).clamp(low, high)
-            others = (render_scenes(near).flatten(1) - image).square().sum(1)
-            if others.min() < error:
-                error, best = others.min(), near[others.argmin()]
-        found.append(best)
-        errors.append(error)
-    return torch.stack(found), torch.stack(errors)
 
 
 def cross_entropy(

@@ -61,9 +61,8 @@ def scene_loss(model: Ddpm, x: Tensor, factors: Tensor) -> Tensor:
     Color covers the whole image, so that much is decided where there is still little signal.
     """
     weight, time_weights = _decisive(model.schedule, 0.001)
-    dropped = torch.rand(len(x), 1, device=x.device) < 0.1
-    factors = architectures.told(factors).masked_fill(dropped, math.nan)
-    return denoising_loss(model, x, weight, factors, time_weights=time_weights)
+    told = architectures.told(factors)
+    return classifier_free_loss(model, x, told, weight, 0.1, time_weights)
 
 
 def _decisive(schedule: Schedule, low: float) -> tuple[Tensor, Tensor]:
