@@ -160,6 +160,22 @@ def straight_line(
     return scale, 2 * ((1 - u) / scale).log()
 
 
+def line_time(log_alpha_bar: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """The u of flow matching at a level of noise: the inverse of `straight_line`.
+
+    Of all times of a schedule, `line_time(schedule.log_alpha_bar)`.
+
+    Raises:
+        ValueError: if a level is above 0.
+
+    Book: chapter 12.
+    """
+    checks.floating(log_alpha_bar=log_alpha_bar)
+    checks.within(-math.inf, 0, log_alpha_bar=log_alpha_bar)
+    signal, noise = (log_alpha_bar / 2).exp(), (-log_alpha_bar.expm1()).sqrt()
+    return noise / (signal + noise)
+
+
 class Flow(nn.Module):
     """A `Velocity` from a network: noise at u = 1 flows along it to data at u = 0.
 
