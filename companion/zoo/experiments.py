@@ -79,9 +79,9 @@ def record(
     checks.at_least(1, num=num, examples=examples)
     chosen, start = recipe(name), Start.now()
     out = writable_folder(out)
-    homes = [folder]
+    homes: list[Path | str | None] = [folder]
     if kind == "spacing" and folder is not None:
-        homes = sorted(home for home in Path(folder).iterdir() if home.is_dir())
+        homes = [*sorted(home for home in Path(folder).iterdir() if home.is_dir())]
     model = pretrained(name, homes[0], runtime.device())
     if kind == "reference":
         if not isinstance(model, DigitClassifier):
@@ -96,11 +96,8 @@ def record(
     command = f"python -m companion record {name} --kind {kind} --num {num}"
     draw: Callable[..., Record]
     if kind == "spacing":
-        other = [pretrained("ddpm-digits", home, runtime.device()) for home in homes]
-        flows = [pretrained(name, home, runtime.device()) for home in homes]
-        data = [load("digits", split, device=runtime.device()) for split in ("train", "test")]
         command += "" if folder is None else f" --folder {Path(folder).name}"
-        draw = partial(compare_spacings, [*zip(other, flows, strict=True)], *data, num=num)
+        draw = partial(compare_spacings, [_pair(home) for home in homes], num=num)
     elif kind == "samples":
         x = chosen.prepare(chosen.examples("test")[0][:examples])
         command += f" --examples {examples}"
@@ -257,8 +254,6 @@ def compare_scales(
 @torch.no_grad()
 def compare_spacings(
     pairs: Sequence[tuple[Ddpm, Flow]],
-    train: Images,
-    test: Images,
     num: int,
     num_steps: Sequence[int] = (5, 10, 20, 50),
     journal: Callable[..., Any] = at_once,
@@ -273,13 +268,12 @@ def compare_spacings(
     classifier gets right of the test digits.
 
     Args:
-        pairs: of each training, the DDPM and the flow.
-        train: digits for the classifier, and those from which distances are measured.
-        test: other digits.
+        pairs: of each training, the DDPM and the flow, of digits with 8 x 8 pixels.
         num: images to draw for each setting.
         num_steps: how often a network may be called.
         journal: keeps what is done.
     """
+    train, test = (load("digits", split, device=runtime.device()) for split in ("train", "test"))
     judge = _small_judge(train)
     views: list[Callable[[Tensor], Tensor]] = [judge[:-1], nn.Flatten()]
     x, size = torch.cat([train.images, test.images]), len(train.images)
@@ -292,9 +286,9 @@ def compare_spacings(
         ),
     }
     noise = torch.randn(num, *train.images.shape[1:]).to(x.device)
-    found: dict[str, list[list[Tensor]]] = defaultdict(list)
+    found: dict[str, list[Tensor]] = defaultdict(list)
     for ddpm, flow in pairs:
-        of_pair = defaultdict(list)
+        of_pair: dict[str, list[Tensor]] = defaultdict(list)
         for steps in num_steps:
             for name, sampler in spaced_samplers(ddpm, flow, steps).items():
                 images = to_unit(journal(in_chunks, sampler, CHUNK, noise)).clamp(0, 1)
@@ -325,6 +319,14 @@ def spaced_samplers(
         "flow, even in u": partial(flow_sample, flow, u=even_in_u),
         "flow, Heun": partial(flow_sample, flow, u=heun, heun=True),
     }
+
+
+def _pair(folder: Path | str | None) -> tuple[Ddpm, Flow]:
+    ddpm, flow = (
+        pretrained(f"{kind}-digits", folder, runtime.device()) for kind in ("ddpm", "flow")
+    )
+    assert isinstance(ddpm, Ddpm) and isinstance(flow, Flow)
+    return ddpm, flow
 
 
 def _distance(x: Tensor, y: Tensor) -> Estimate:

@@ -136,7 +136,9 @@ def sample(
         schedule = model.schedule.evenly(50 if steps is None else steps)
         draw = partial(SAMPLERS[sampler or "ddim"], model.denoiser, schedule)
         x_T = model.prior(num).sample()
-    elif isinstance(model, Flow) and sampler is None:
+    elif isinstance(model, Flow):
+        if sampler is not None:
+            raise ValueError(f"sampler belongs to a diffusion model; {name!r} is a flow")
         steps = 50 if steps is None else steps
         checks.at_least(1, steps=steps)
         draw = partial(flow_sample, model, u=torch.linspace(1, 0, steps + 1))
@@ -144,6 +146,7 @@ def sample(
     elif steps is not None or sampler is not None:
         raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
     if draw is None:
+        assert isinstance(model, LatentChain)
         *_, x = samplers.ancestral_sample(model, num)
     else:
         draw = partial(draw, progress=name)
