@@ -1,21 +1,27 @@
 """Exact flows between noise and data that a score defines, their densities, and flow matching."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from companion import checks
 from companion.distributions import diagonal_normal
+from companion.runtime import progress_bar
 from companion.schedule import Batch, per_example
 
 ScoreAtLevel = Callable[[Tensor, Tensor], Tensor]
 """`score_at_level(x, log_alpha_bar)`: gradient of the log-density of x_t at x; the level is one
 number, the same for all examples. `MixtureDenoiser.score_at_level` is exact."""
+
+Velocity = Callable[..., Tensor]
+"""`velocity(x_u, u, *condition)`: the mean of noise - x given x_u = (1 - u) x + u noise, with one
+u for each example. A trained `Flow` is one; from an exact denoiser `flow_velocity` makes one."""
 
 
 def probability_flow(
@@ -154,6 +160,148 @@ def straight_line(
     return scale, 2 * ((1 - u) / scale).log()
 
 
+def line_time(log_alpha_bar: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """The u of flow matching at a level of noise: the inverse of `straight_line`.
+
+    Of all times of a schedule, `line_time(schedule.log_alpha_bar)`.
+
+    Raises:
+        ValueError: if a level is above 0.
+
+    Book: chapter 12.
+    """
+    checks.floating(log_alpha_bar=log_alpha_bar)
+    checks.within(-math.inf, 0, log_alpha_bar=log_alpha_bar)
+    signal, noise = (log_alpha_bar / 2).exp(), (-log_alpha_bar.expm1()).sqrt()
+    return noise / (signal + noise)
+
+
+class Flow(nn.Module):
+    """A `Velocity` from a network: noise at u = 1 flows along it to data at u = 0.
+
+    Args:
+        network: maps x_u, 1000 u, one number per example, and the condition if there is one
+            to the shape of x_u. So the networks of a diffusion of 1000 steps fit.
+        x_shape: shape of one example, scaled to [-1, 1] or to a variance near 1.
+
+    Source: Lipman et al. 2023; Liu et al. 2023. Book: chapter 12.
+    """
+
+    def __init__(self, network: nn.Module, x_shape: tuple[int, ...]) -> None:
+        checks.function(network=network)
+        checks.sizes(1, x_shape=x_shape)
+        super().__init__()
+        self.network, self.x_shape = network, tuple(x_shape)
+
+    def forward(self, x_u: Batch, u: Float[Tensor, "batch"], *condition: Tensor) -> Batch:
+        """The velocity dx_u/du."""
+        checks.shape(("batch", *self.x_shape), x_u=x_u)
+        checks.shape((len(x_u),), u=u)
+        v: Tensor = self.network(x_u, 1000 * u, *condition)
+        return v
+
+
+def flow_matching_loss(velocity: Velocity, x: Batch, *condition: Tensor) -> Float[Tensor, "batch"]:
+    """Squared error of the velocity at a random time u, summed over dimensions.
+
+    The target noise - x is that of one straight line, x_u = (1 - u) x + u noise with u uniform
+    on [0, 1]; the mean of all lines through x_u is the velocity that minimizes it. Against the
+    squared error of x_hat, its weight is 1 / u^2.
+
+    Args:
+        velocity: such as a `Flow`.
+        x: a batch of data.
+        condition: what the velocity is given beside x_u and u, such as labels.
+
+    Raises:
+        TypeError: if x is not floating-point.
+        ValueError: if the velocity has another shape than x.
+
+    Source: Lipman et al. 2023, eq. 23; Liu et al. 2023, eq. 1. Book: chapter 12.
+    """
+    checks.batch(2, x=x)
+    checks.function(velocity=velocity)
+    u, noise = torch.rand(len(x), device=x.device, dtype=x.dtype), torch.randn_like(x)
+    x_u = torch.lerp(x, noise, per_example(u, x))
+    error = noise - x - _velocity(velocity, x_u, u, *condition)
+    return error.square().flatten(1).sum(1)
+
+
+def flow_sample(
+    velocity: Velocity,
+    x_1: Batch,
+    u: Sequence[float] | Float[Tensor, "times"],
+    heun: bool = False,
+    progress: str | None = None,
+) -> Iterator[Batch]:
+    """Yield x_1, ..., x_0: the flow of a velocity by Euler's steps from each time to the next.
+
+    `*film, x = flow_sample(flow, noise, torch.linspace(1, 0, 21))` takes twenty steps. With the
+    velocity of a denoiser, `flow_velocity`, a step is that of `ddim_sample`, times the scale of
+    `straight_line`. Rising times lead from data to noise.
+
+    Args:
+        velocity: such as a trained `Flow`; it may be given a condition by `partial`.
+        x_1: points at the first time, draws of N(0, I) at u = 1.
+        u: times, all falling or all rising, in [0, 1].
+        heun: whether a step takes the mean of the velocities at its two ends, the second where
+            Euler's step arrives: an error of second order, for two calls a step.
+        progress: label of a progress bar; none without it.
+
+    Raises:
+        TypeError: if x_1 is not floating-point.
+        ValueError: if x_1 is not finite; if the times are fewer than two, do not all fall or
+            all rise, or leave [0, 1]; if the velocity has another shape than x_1.
+
+    Source: Lipman et al. 2023; Heun's steps: Karras et al. 2022, Algorithm 1. Book: chapter 12.
+    """
+    checks.precision(velocity, x_1=x_1)
+    checks.batch(2, x_1=x_1)
+    checks.function(velocity=velocity)
+    return _follow(velocity, x_1, _monotone(0, 1, u=u).to(x_1), heun, progress)
+
+
+@torch.no_grad()
+def _slope(velocity: Velocity, x_u: Tensor, u: Tensor) -> Tensor:
+    return _velocity(velocity, x_u, u.expand(len(x_u)))
+
+
+def _follow(
+    velocity: Velocity, x_u: Tensor, u: Tensor, heun: bool, progress: str | None
+) -> Iterator[Tensor]:
+    yield x_u
+    with progress_bar(list(pairwise(u)), progress) as bar:
+        for now, then in bar:
+            v = _slope(velocity, x_u, now)
+            if heun:
+                v = (v + _slope(velocity, x_u + (then - now) * v, then)) / 2
+            x_u = x_u + (then - now) * v
+            yield x_u
+
+
+def _velocity(velocity: Velocity, x_u: Tensor, u: Tensor, *condition: Tensor) -> Tensor:
+    """The velocity, which is not broadcast."""
+    v = velocity(x_u, u, *condition)
+    checks.shape(tuple(x_u.shape), **{"the velocity": v})
+    return v.to(x_u)  # autocast gives bfloat16
+
+
+def _monotone(low: float, high: float, **times: Any) -> Tensor:
+    """The one argument as a tensor of at least two numbers in [low, high], all falling or all rising."""
+    ((name, _),) = times.items()
+    levels = checks.numbers(**times)
+    checks.shape(("levels",), **{name: levels})
+    checks.within(low, high, **{name: levels})
+    checks.finite(**{name: levels})
+    steps = levels.diff()
+    if not len(steps) or not bool((steps < 0).all() or (steps > 0).all()):
+        raise ValueError(
+            f"{name} must hold at least two levels, all falling or all rising; "
+            f"{levels.tolist()} was given"
+        )
+    return levels
+
+
 def _integrate(
     velocity: Callable[[Tensor, Tensor], Tensor],
     x: Float[Tensor, "batch *shape"],
@@ -165,16 +313,7 @@ def _integrate(
     from scipy.integrate import solve_ivp
 
     checks.positive(rtol=rtol, atol=atol)
-    levels = checks.numbers(log_alpha_bar=log_alpha_bar)
-    checks.shape(("levels",), log_alpha_bar=levels)
-    checks.within(-math.inf, 0, log_alpha_bar=levels)
-    checks.finite(log_alpha_bar=levels)
-    steps = levels.diff()
-    if not len(steps) or not bool((steps < 0).all() or (steps > 0).all()):
-        raise ValueError(
-            "log_alpha_bar must hold at least two levels, all falling or all rising; "
-            f"{levels.tolist()} was given"
-        )
+    levels = _monotone(-math.inf, 0, log_alpha_bar=log_alpha_bar)
 
     def slope(s: float, values: Any) -> Any:
         at = torch.as_tensor(values).reshape(x.shape).to(x)

@@ -118,6 +118,7 @@ FACTORED = ddpm.Ddpm(
     S.beta,
 )
 UNET = unet.UNet((1, 4, 4), 4, (1,), 1)
+VELOCITY = flows.Flow(NET, (2,))
 MIXTURE = denoisers.gaussian_denoiser(S, torch.zeros(2), torch.eye(2))
 FLOW = MIXTURE.score_at_level
 A, Y, EYE = torch.eye(3)[:2], torch.zeros(5, 2), torch.eye(3)
@@ -786,6 +787,20 @@ OF_DIFFUSION = [
     (lambda: flows.straight_line(torch.tensor([0.1, 1.0])), r"u must lie in \[0, 1\); 0.1 to 1 was given"),
     (lambda: flows.straight_line(torch.tensor([-0.1])), r"u must lie in \[0, 1\); -0.1 to -0.1 was given"),
     (lambda: flows.straight_line(0.5), "u must be a tensor; 0.5 was given"),
+    (lambda: flows.line_time(torch.tensor([0.1])), r"log_alpha_bar must lie in \[-inf, 0\]; 0.1"),
+    (lambda: flows.Flow(3, (2,)), "network must be a function; 3 was given"),
+    (lambda: flows.Flow(torch.nn.Identity(), ()), r"x_shape must hold at least 1 positive integers; \[\]"),
+    (lambda: VELOCITY(X[:, :1], X[:, 0]), r"x_u must have shape \(batch, 2\); \(5, 1\) was given"),
+    (lambda: VELOCITY(X, X[:3, 0]), r"u must have shape \(5,\); \(3,\) was given"),
+    (lambda: flows.flow_matching_loss(VELOCITY, X.long()), "x must be floating-point; torch.int64 was given"),
+    (lambda: flows.flow_matching_loss(3, X), "velocity must be a function; 3 was given"),
+    (lambda: flows.flow_matching_loss(lambda x, u: x[:1], X), r"the velocity must have shape \(5, 2\)"),
+    (lambda: flows.flow_sample(VELOCITY, X, [1.0, 0.5, 0.7]), "u must hold at least two levels, all falling or all"),
+    (lambda: flows.flow_sample(VELOCITY, X, [1.0]), "u must hold at least two levels"),
+    (lambda: flows.flow_sample(VELOCITY, X, [1.2, 0.0]), r"u must lie in \[0, 1\]"),
+    (lambda: flows.flow_sample(VELOCITY, NAN * X, [1.0, 0.0]), "x_1 must be finite"),
+    (lambda: flows.flow_sample(VELOCITY, X.long(), [1.0, 0.0]), "x_1 must be floating-point; torch.int64 was given"),
+    (lambda: list(flows.flow_sample(lambda x, u: x[:1], X, [1.0, 0.0])), r"the velocity must have shape \(5, 2\)"),
     # guidance
     *((lambda drop=drop: guidance.classifier_free_loss(CLASSES, XC, LABEL, SNR, drop), says) for drop, says in (
         (1.5, r"drop must lie in \[0, 1\]; 1.5 was given"),

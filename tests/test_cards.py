@@ -193,6 +193,9 @@ def values_of(name: str) -> Tensor:
     if kind == "steps":
         heads = [the_judge().head(features).softmax(1).amax(1) for features in tensors.values()]
         return torch.stack(heads).mean(0)
+    if kind == "spacing":
+        kept = [distance for name, distance in tensors.items() if "," in name]
+        return torch.cat([distance[0, ..., 0].flatten() for distance in kept])
     if kind == "guidance":
         hits = the_judge().head(tensors["features"]).argmax(2) == tensors["label"]
         return hits.double().mean(0)

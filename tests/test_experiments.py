@@ -11,11 +11,19 @@ from companion import runtime
 from companion.data import SCENE_FACTORS, nearest_scenes, render_scenes, scenes
 from companion.ddpm import Ddpm, image_ddpm, noise_errors
 from companion.denoisers import NoisePredictor
+from companion.flows import Flow, line_time
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
 from companion.schedule import linear_schedule
 from companion.zoo import experiments, train, weights
-from companion.zoo.experiments import compare_scales, compare_steps, compare_with_renders, record
+from companion.zoo.experiments import (
+    compare_scales,
+    compare_spacings,
+    compare_steps,
+    compare_with_renders,
+    record,
+    spaced_samplers,
+)
 from companion.zoo.pretrained import SAMPLERS, pretrained
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import RecordCard, card_names, load_record, save_weights
@@ -146,6 +154,64 @@ def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unch
     assert written.name == f"ddpm-mnist-joint-{kind}" and written.model == "ddpm-mnist-joint"
     command = f"python -m companion record ddpm-mnist-joint --kind {kind} --num 20"
     assert written.command == command
+
+
+def test_networks_and_spacings_are_compared_by_their_distance():
+    torch.manual_seed(0)
+    network = partial(UNet, (1, 8, 8), 4, (1,), blocks=1)
+    ddpm = image_ddpm(network(), linear_schedule(200, 0.001, 0.05), levels=17)
+    pairs = [(ddpm, Flow(network(), (1, 8, 8))) for _ in range(2)]
+    found, values, metric = compare_spacings(pairs, 30, num_steps=(3, 8))
+    names = [f"{net}, even in {time}" for net in ("ddpm", "flow") for time in "tu"]
+    assert set(found) == {"num_steps", "accuracy", "real", "flow, Heun", *names}
+    assert (
+        found["num_steps"].tolist() == [3, 8] and found["accuracy"] > 0.9
+    )  # of digits it has seen
+    assert found["real"].shape == (2, 10, 2) and "30 drawn digits" in metric
+    real = found["real"][..., 0].mean(1)
+    for name in (*names, "flow, Heun"):
+        assert found[name].shape == (2, 2, 2, 2) and bool((found[name][..., 1] > 0).all())
+        # Untrained networks draw noise.
+        assert bool((found[name][..., 0] > 5 * real.abs()[:, None, None]).all())
+    first = torch.cat([found[name][0, ..., 0].flatten() for name in (*names, "flow, Heun")])
+    torch.testing.assert_close(values, first)
+
+
+def test_samplers_take_the_same_times_by_both_names():
+    ddpm = image_ddpm(UNet((1, 8, 8), 4, (1,), blocks=1), linear_schedule(1000), levels=17)
+    flow = Flow(UNet((1, 8, 8), 4, (1,), blocks=1), (1, 8, 8))
+    made = spaced_samplers(ddpm, flow, 5)
+    u = made["flow, even in t"].keywords["u"]
+    levels = made["ddpm, even in t"].args[1].log_alpha_bar
+    torch.testing.assert_close(u[1:], line_time(levels).flip(0)[1:], check_dtype=False)
+    assert u[0] == 1 and 0.98 < line_time(levels)[-1] < 1 and u[-1] == 0
+    even = made["flow, even in u"].keywords["u"]
+    torch.testing.assert_close(even, torch.tensor([1, 0.8, 0.6, 0.4, 0.2, 0]))
+    near = line_time(made["ddpm, even in u"].args[1].log_alpha_bar).flip(0)
+    assert (near - even).abs().max() < 0.01
+    assert len(made["flow, Heun"].keywords["u"]) == 3 and made["flow, Heun"].keywords["heun"]
+
+
+def test_a_record_of_spacings_is_one_of_all_trainings(tmp_path, monkeypatch, unchecked):
+    monkeypatch.setattr(experiments, "compare_spacings", partial(compare_spacings, num_steps=(2,)))
+    network = partial(UNet, (1, 8, 8), 4, (1,), blocks=1)
+    models = {
+        "ddpm-digits": lambda: image_ddpm(network(), linear_schedule(100, 0.001, 0.1), levels=17),
+        "flow-digits": lambda: Flow(network(), (1, 8, 8)),
+    }
+    for name, model in models.items():
+        monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], model=model))
+        for part in "012":
+            save_weights(model(), card(name), tmp_path / "runs" / part)
+    runs = tmp_path / "runs"
+    written = record("flow-digits", "spacing", num=20, folder=runs, out=tmp_path)
+    command = "python -m companion record flow-digits --kind spacing --num 20 --folder runs"
+    assert written.command == command and written.name == "flow-digits-spacing"
+    found, again = load_record("flow-digits-spacing", tmp_path)
+    assert again == written and found["flow, Heun"].shape == (2, 3, 1, 2)
+    for name, kind in (("ddpm-digits", "spacing"), ("flow-digits", "samples")):
+        with pytest.raises(ValueError, match="'spacing', and no other, is for flow-digits"):
+            record(name, kind, folder=runs / "0" if kind == "samples" else runs, out=tmp_path)
 
 
 def test_guidance_needs_classes(tmp_path, monkeypatch, unchecked):

@@ -5,12 +5,22 @@ import math
 import pytest
 import torch
 from exact_mixture import DENOISER, F64, LINEAR, MIXTURE, SCORE
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
 from companion.data.toys import toy_density
 from companion.denoisers import MixtureDenoiser
-from companion.flows import flow_velocity, ode_log_prob, probability_flow, straight_line
+from companion.flows import (
+    Flow,
+    flow_matching_loss,
+    flow_sample,
+    flow_velocity,
+    line_time,
+    ode_log_prob,
+    probability_flow,
+    straight_line,
+)
+from companion.networks.mlp import TimeMlp
 from companion.samplers import ddim_sample
 from companion.schedule import linear_schedule
 from companion.score import noisy_mixture
@@ -166,3 +176,89 @@ def test_points_that_ask_for_a_gradient_flow_like_others() -> None:
     x = torch.randn(3, 2, dtype=F64)
     film = probability_flow(SCORE, x.clone().requires_grad_(), (0.0, -1.0))
     assert torch.equal(film, probability_flow(SCORE, x, (0.0, -1.0)))
+
+
+def exact_velocity(x_u: Tensor, u: Tensor) -> Tensor:
+    """That of x from N(1, 4): the regression of noise - x on x_u, by its covariance."""
+    u = u[:, None]
+    slope = (u - 4 * (1 - u)) / (4 * (1 - u) ** 2 + u**2)
+    return -1 + slope * (x_u - (1 - u))
+
+
+def test_the_loss_of_the_exact_velocity_is_what_a_line_varies_by() -> None:
+    torch.manual_seed(0)
+    x = 1 + 2 * torch.randn(200_000, 3, dtype=F64)
+    u = torch.linspace(0, 1, 20_001, dtype=F64)
+    # Var(noise - x | x_u) of each dimension, with Simpson's rule over u.
+    var = 5 - (u - 4 * (1 - u)) ** 2 / (4 * (1 - u) ** 2 + u**2)
+    torch.testing.assert_close(var, 4 / (4 * (1 - u) ** 2 + u**2))
+    exact = 3 * torch.trapezoid(var, u)
+    loss = flow_matching_loss(exact_velocity, x)
+    assert abs(loss.mean() - exact) < 4 * loss.std() / len(x) ** 0.5
+    torch.manual_seed(0)
+    best = flow_matching_loss(exact_velocity, x[:50_000])
+    for off in (0.2, -0.2):
+        torch.manual_seed(0)
+        worse = flow_matching_loss(lambda x, u, off=off: exact_velocity(x, u) + off, x[:50_000])
+        excess = worse - best
+        assert abs(excess.mean() - 3 * off**2) < 4 * excess.std() / len(excess) ** 0.5
+
+
+@pytest.mark.parametrize(("heun", "order"), [(False, 1), (True, 2)])
+def test_steps_approach_the_flow_of_normal_data_by_their_order(heun: bool, order: int) -> None:
+    x_1 = torch.randn(40, 3, dtype=F64)
+    errors = []
+    for num in (50, 100):
+        *film, x = flow_sample(exact_velocity, x_1, torch.linspace(1, 0, num + 1), heun)
+        assert len(film) == num and torch.equal(film[0], x_1)
+        errors.append((x - (1 + 2 * x_1)).abs().max().item())  # the flow keeps the quantile
+    assert errors[1] < 0.1
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.15)
+    *_, back = flow_sample(exact_velocity, 1 + 2 * x_1, torch.linspace(0, 1, 401), heun=True)
+    torch.testing.assert_close(back, x_1, rtol=0, atol=1e-3)
+
+
+def test_a_step_of_euler_is_a_step_of_ddim(unchecked: None) -> None:
+    schedule = linear_schedule(30, 0.01, 0.3)
+    u, x_T = line_time(schedule.log_alpha_bar), torch.randn(9, 2, dtype=F64)
+    scale, levels = straight_line(u)
+    torch.testing.assert_close(levels, schedule.log_alpha_bar)
+
+    weights, means = torch.tensor([0.3, 0.7], dtype=F64), torch.randn(2, 2, dtype=F64)
+    denoiser = MixtureDenoiser(
+        schedule, weights, means, 0.1 * torch.eye(2).double().expand(2, 2, 2)
+    )
+
+    def exact(x_u: Tensor, at: Tensor) -> Tensor:
+        (t,) = (u == at[0]).nonzero()[0]
+        return flow_velocity(x_u, at, denoiser(x_u / scale[t], t.expand(len(x_u))))
+
+    film = torch.stack(list(flow_sample(exact, scale[-1] * x_T, u.flip(0))))
+    ddim = torch.stack(list(ddim_sample(denoiser, schedule, x_T)))
+    torch.testing.assert_close(film, scale.flip(0)[:, None, None] * ddim)
+
+
+def test_a_network_learns_the_velocity(unchecked: None) -> None:
+    torch.manual_seed(0)
+    flow = Flow(TimeMlp(1, (32,), 16), (1,))
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        flow_matching_loss(flow, 1 + 2 * torch.randn(256, 1)).mean().backward()
+        optimizer.step()
+    *_, x = flow_sample(flow, torch.randn(4000, 1), torch.linspace(1, 0, 41))
+    assert abs(x.mean() - 1) < 0.3 and abs(x.std() - 2) < 0.3
+
+
+def test_labels_reach_the_network() -> None:
+    class Network(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+            seen.append((t, label))
+            return torch.zeros_like(x)
+
+    seen: list[tuple[Tensor, Tensor]] = []
+    label = torch.arange(5)
+    loss = flow_matching_loss(Flow(Network(), (2,)), torch.randn(5, 2), label)
+    assert loss.shape == (5,) and bool((loss > 0).all())
+    ((t, given),) = seen
+    assert given is label and 1 < t.max() - t.min() < 1000

@@ -13,6 +13,7 @@ from tiny_recipes import card, recipes, tiny, tiny_vae
 
 from companion import zoo
 from companion.ddpm import image_ddpm
+from companion.flows import Flow
 from companion.networks.unet import UNet
 from companion.schedule import linear_schedule
 from companion.zoo import pretrained, sample
@@ -71,6 +72,25 @@ def test_every_sampler_draws_from_a_diffusion_model(folder, sampler):
     x = sample("ddpm-digits", 3, 4, sampler, folder=folder)
     assert x.shape == (3, 1, 8, 8) and 0 <= x.min() < x.max() <= 1
     assert not torch.equal(x, sample("ddpm-digits", 3, 5, sampler, folder=folder))
+
+
+def test_a_flow_draws_by_steps_of_euler(folder, monkeypatch):
+    few = replace(
+        RECIPES["flow-digits"], model=lambda: Flow(UNet((1, 8, 8), 8, (1,), blocks=1), (1, 8, 8))
+    )
+    monkeypatch.setitem(RECIPES, "flow-digits", few)
+    model = few.model()
+    torch.nn.init.normal_(model.network.exit[-1].weight, std=0.1)
+    save_weights(model, card("flow-digits"), folder)
+    x = sample("flow-digits", 3, 4, folder=folder)
+    assert x.shape == (3, 1, 8, 8) and 0 <= x.min() < x.max() <= 1
+    assert not torch.equal(x, sample("flow-digits", 3, 5, folder=folder))
+    with pytest.raises(ValueError, match="steps must be at least 1; 0 was given"):
+        sample("flow-digits", 3, 0, folder=folder)
+    with pytest.raises(
+        ValueError, match="sampler belongs to a diffusion model; 'flow-digits' is a"
+    ):
+        sample("flow-digits", 3, sampler="ddim", folder=folder)
 
 
 def test_codes_are_decoded_and_points_come_back_in_their_place():

@@ -10,6 +10,7 @@ from companion import runtime
 from companion.data import SCENE_FACTORS, binarize
 from companion.ddpm import Ddpm, image_ddpm
 from companion.denoisers import NoisePredictor, VPredictor
+from companion.flows import Flow
 from companion.hierarchical_vae import HierarchicalVae
 from companion.ladders import conv_ladder
 from companion.networks.mlp import TimeMlp
@@ -56,8 +57,16 @@ def toy_ddpm() -> Ddpm:
 
 def digits_ddpm() -> Ddpm:
     """A DDPM of digits of 8 x 8 pixels, small enough for tests; its network estimates the noise."""
-    network = UNet((1, 8, 8), 16, (1, 2), blocks=1)
-    return image_ddpm(network, predictor=NoisePredictor, levels=17)
+    return image_ddpm(_digits_unet(), predictor=NoisePredictor, levels=17)
+
+
+def digits_flow() -> Flow:
+    """Flow matching of digits of 8 x 8 pixels, with the network of `digits_ddpm`."""
+    return Flow(_digits_unet(), (1, 8, 8))
+
+
+def _digits_unet() -> UNet:
+    return UNet((1, 8, 8), 16, (1, 2), blocks=1)
 
 
 def mnist_ddpm() -> Ddpm:
@@ -68,6 +77,11 @@ def mnist_ddpm() -> Ddpm:
 def joint_ddpm() -> Ddpm:
     """A DDPM of digits with and without their class, on the cosine schedule; 1.9 million parameters."""
     return image_ddpm(mnist_unet(num_classes=10), cosine_schedule(1000))
+
+
+def joint_flow() -> Flow:
+    """Flow matching of digits with and without their class, with the network of `joint_ddpm`."""
+    return Flow(mnist_unet(num_classes=10), (1, 28, 28))
 
 
 def scene_ddpm() -> Ddpm:

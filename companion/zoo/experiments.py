@@ -1,7 +1,7 @@
 """Records: what a chapter shows of hundreds of samples, drawn once, with a measurement on a card."""
 
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,19 +9,23 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from companion import checks, runtime
-from companion.data import nearest_scenes, scenes, to_unit
+from companion.data import Batches, Images, load, nearest_scenes, scenes, to_unit
 from companion.ddpm import Ddpm, noise_errors
 from companion.denoisers import Denoiser, NoisePredictor
+from companion.flows import Flow, flow_sample, line_time
 from companion.guidance import guided
-from companion.metrics import frechet_distance, jackknife, normal_fit
+from companion.metrics import Estimate, frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
+from companion.networks.mlp import mlp
 from companion.samplers import ancestral_sample, ddim_sample, ddpm_sample, in_chunks
+from companion.training import fit
 from companion.vae import Vae
+from companion.zoo import measures
 from companion.zoo.architectures import told
 from companion.zoo.checkpoints import Journal, at_once
 from companion.zoo.pretrained import CHUNK, SAMPLERS, pretrained
@@ -40,7 +44,7 @@ class Record(NamedTuple):
 
 def record(
     name: str,
-    kind: Literal["samples", "steps", "guidance", "scenes", "reference"] = "samples",
+    kind: Literal["samples", "steps", "guidance", "scenes", "spacing", "reference"] = "samples",
     num: int = 1000,
     examples: int = 500,
     folder: Path | str | None = None,
@@ -57,11 +61,13 @@ def record(
         kind: "samples" draws with all steps and measures the error of the noise at every time;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
             the shipped classifier of digits sees; "scenes" draws houses for the causes of test
-            scenes, and finds the nearest one of the renderer to each; "reference" is for that
-            classifier itself, and keeps what it sees of the training digits.
+            scenes, and finds the nearest one of the renderer to each; "spacing" is for flow-digits,
+            and compares it with ddpm-digits in few steps; "reference" is for the classifier of
+            digits itself, and keeps what it sees of the training digits.
         num: images to draw, for each setting that is compared.
         examples: test examples for the errors of "samples".
-        folder: where the weights are, if they are not shipped.
+        folder: where the weights are, if they are not shipped; for "spacing" a folder of folders,
+            each with a training of both models.
         out: folder to write to.
         resume: continue a record that was stopped.
 
@@ -76,18 +82,26 @@ def record(
     checks.at_least(1, num=num, examples=examples)
     chosen, start = recipe(name), Start.now()
     out = writable_folder(out)
-    model = pretrained(name, folder, runtime.device())
+    homes: list[Path | str | None] = [folder]
+    if kind == "spacing" and folder is not None:
+        homes = [*sorted(home for home in Path(folder).iterdir() if home.is_dir())]
+    model = pretrained(name, homes[0], runtime.device())
     if kind == "reference":
         if not isinstance(model, DigitClassifier):
             raise ValueError(f"kind 'reference' needs a classifier of digits; {name!r} is none")
         images = (chosen.examples(split)[0] for split in ("train", "test"))
         command = f"python -m companion record {name} --kind reference"
         return _write(name, kind, reference(model, *images), start, chosen.seed, command, out)
-    if not isinstance(model, Ddpm) or len(model.x_shape) != 3:
+    if (kind == "spacing") != isinstance(model, Flow):
+        raise ValueError(f"kind 'spacing', and no other, is for flow-digits; {name!r} was given")
+    if not isinstance(model, Ddpm | Flow) or len(model.x_shape) != 3:
         raise ValueError(f"name must be a diffusion model of images; {name!r} is none")
     command = f"python -m companion record {name} --kind {kind} --num {num}"
     draw: Callable[..., Record]
-    if kind == "samples":
+    if kind == "spacing":
+        command += "" if folder is None else f" --folder {Path(folder).name}"
+        draw = partial(compare_spacings, [_pair(home) for home in homes], num=num)
+    elif kind == "samples":
         x = chosen.prepare(chosen.examples("test")[0][:examples])
         command += f" --examples {examples}"
         draw = partial(samples_and_errors, x=x, num=num)
@@ -107,10 +121,12 @@ def record(
         assert isinstance(judge, DigitClassifier)
         compare = compare_steps if kind == "steps" else compare_scales
         draw = partial(compare, judge=judge, num=num)
-    settings = {"command": command, "sha256": read_card(name, folder).sha256}
+    settings = {"command": command, "sha256": read_card(name, homes[0]).sha256}
     journal = Journal(out / f"{name}-{kind}.run", settings, resume)
     torch.manual_seed(chosen.seed)
-    card = _write(name, kind, draw(model, journal=journal), start, chosen.seed, command, out)
+    if kind != "spacing":
+        draw = partial(draw, model)
+    card = _write(name, kind, draw(journal=journal), start, chosen.seed, command, out)
     journal.close()
     return card
 
@@ -311,6 +327,99 @@ def compare_with_renders(
         "renderer, summed over its values"
     )
     return Record(tensors, distances["conditional"].double(), metric)
+
+
+@torch.no_grad()
+def compare_spacings(
+    pairs: Sequence[tuple[Ddpm, Flow]],
+    num: int,
+    num_steps: Sequence[int] = (5, 10, 20, 50),
+    journal: Callable[..., Any] = at_once,
+) -> Record:
+    """Draw by DDPMs and flows, each at the times of both, and measure how far their digits are from real ones.
+
+    Equal steps in t, such as DDIM's, or in u; Euler's steps for both, which are those of DDIM, and Heun's for the flow,
+    of which two calls of the network are one step. All begin at the same noise. Tensors are named by network and
+    times, such as "flow, even in u", and hold the `frechet_distance` from the training digits, less its bias, and its
+    standard error over the images: by view (features of a small classifier that is trained here, pixels), pair,
+    number of calls, and the two. "real" has that of ten random splits of all real digits, "accuracy" what the
+    classifier gets right of the test digits.
+
+    Args:
+        pairs: of each training, the DDPM and the flow, of digits with 8 x 8 pixels.
+        num: images to draw for each setting.
+        num_steps: how often a network may be called.
+        journal: keeps what is done.
+    """
+    train, test = (load("digits", split, device=runtime.device()) for split in ("train", "test"))
+    judge = _small_judge(train)
+    views: list[Callable[[Tensor], Tensor]] = [judge[:-1], nn.Flatten()]
+    x, size = torch.cat([train.images, test.images]), len(train.images)
+    orders = [torch.randperm(len(x)).to(x.device) for _ in range(10)]
+    tensors = {
+        "num_steps": torch.tensor(num_steps),
+        "accuracy": (judge(test.images).argmax(1) == test.labels).double().mean(),
+        "real": torch.tensor(
+            [[_distance(view(x[o[size:]]), view(x[o[:size]])) for o in orders] for view in views]
+        ),
+    }
+    noise = torch.randn(num, *train.images.shape[1:]).to(x.device)
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for ddpm, flow in pairs:
+        of_pair: dict[str, list[Tensor]] = defaultdict(list)
+        for steps in num_steps:
+            for name, sampler in spaced_samplers(ddpm, flow, steps).items():
+                images = to_unit(journal(in_chunks, sampler, CHUNK, noise)).clamp(0, 1)
+                each = [_distance(view(images), view(train.images)) for view in views]
+                of_pair[name].append(torch.tensor(each))
+        for name, rows in of_pair.items():
+            found[name].append(torch.stack(rows, 1))
+    tensors |= {name: torch.stack(each, 1) for name, each in found.items()}
+    values = torch.cat([tensors[name][0, ..., 0].flatten() for name in found])
+    metric = f"distance of {num} drawn digits from real ones, in a classifier's features, mean over all settings"
+    return Record(tensors, values, metric)
+
+
+def spaced_samplers(
+    ddpm: Ddpm, flow: Flow, steps: int
+) -> dict[str, Callable[..., Iterator[Tensor]]]:
+    """Samplers of both networks at times that are even in t or in u, by name; they are given the noise."""
+    even_in_t, even_in_u = ddpm.schedule.trailing(steps), torch.linspace(1, 0, steps + 1)
+    # The noise is at u = 1, and the last t a little before.
+    u = line_time(even_in_t.log_alpha_bar).flip(0).index_fill(0, torch.tensor([0]), 1.0)
+    u_of_t = line_time(ddpm.schedule.log_alpha_bar)
+    t = (u_of_t - even_in_u[:-1, None]).abs().argmin(1).flip(0)
+    heun = torch.linspace(1, 0, steps // 2 + 1)
+    return {
+        "ddpm, even in t": partial(ddim_sample, ddpm.denoiser, even_in_t),
+        "ddpm, even in u": partial(ddim_sample, ddpm.denoiser, ddpm.schedule.strided(t)),
+        "flow, even in t": partial(flow_sample, flow, u=u),
+        "flow, even in u": partial(flow_sample, flow, u=even_in_u),
+        "flow, Heun": partial(flow_sample, flow, u=heun, heun=True),
+    }
+
+
+def _pair(folder: Path | str | None) -> tuple[Ddpm, Flow]:
+    ddpm, flow = (
+        pretrained(f"{kind}-digits", folder, runtime.device()) for kind in ("ddpm", "flow")
+    )
+    assert isinstance(ddpm, Ddpm) and isinstance(flow, Flow)
+    return ddpm, flow
+
+
+def _distance(x: Tensor, y: Tensor) -> Estimate:
+    return jackknife(partial(frechet_distance, y=normal_fit(y)), x)
+
+
+@torch.enable_grad()
+def _small_judge(digits: Images) -> nn.Sequential:
+    """A classifier of these digits, trained in seconds; all but its last layer give 64 features."""
+    layers = mlp([digits.images[0].numel(), 128, 64, 10], nn.SiLU)
+    judge = nn.Sequential(nn.Flatten(), *layers).to(digits.images)
+    batches = Batches(digits.images, digits.labels, batch_size=64, num_epochs=60)
+    steps = fit(judge, measures.cross_entropy, batches, torch.optim.Adam(judge.parameters(), 1e-3))
+    deque(steps, maxlen=0)
+    return judge.eval().requires_grad_(False)
 
 
 def _levels(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from companion.data import rejects, to_unit
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
+from companion.flows import Flow, flow_matching_loss
 from companion.metrics import bits_per_dim, log_likelihood
 from companion.samplers import ddim_sample
 from companion.training import Loss
@@ -66,6 +67,16 @@ def bits_of_elbo(
     weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
     nats = [single_step_elbo(model, x, weights) for _ in range(8)]
     return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
+
+
+def velocity_error(
+    flow: Flow, x: Float[Tensor, "batch *x_shape"], *labels: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """Squared error of the velocity, summed over dimensions: the mean of eight random times.
+
+    A network that can be conditioned on a class is not given the labels.
+    """
+    return torch.stack([flow_matching_loss(flow, x) for _ in range(8)]).mean(0)
 
 
 def squared_error_of_means(

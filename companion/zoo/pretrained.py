@@ -13,6 +13,7 @@ from companion import checks, runtime, samplers
 from companion.data import TOYS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
+from companion.flows import Flow, flow_sample
 from companion.zoo.checkpoints import Journal, Setting
 from companion.zoo.recipes import recipe
 from companion.zoo.weights import check_architecture, load_weights, read_card, writable_folder
@@ -88,7 +89,7 @@ def sample(
     Args:
         name: of the weights, such as "vae-mnist" or "ddpm-mnist-joint".
         num: how many examples to draw.
-        steps: evenly spaced times of a diffusion model; 50 if not given.
+        steps: evenly spaced times of a diffusion model or a flow; 50 if not given.
         sampler: of a diffusion model: "ddim" (if not given), "dpm-solver", or the original sampler
             with variance "beta-tilde" or "beta" in each step.
         seed: of torch's random numbers.
@@ -112,7 +113,7 @@ def sample(
             raise ValueError(f"out must be a file that ends in .png; {out} was given")
         writable_folder(Path(out).parent)
     model = pretrained(name, folder, runtime.device())
-    if not isinstance(model, LatentChain):
+    if not isinstance(model, LatentChain | Flow):
         kind = type(model).__name__
         raise ValueError(f"name must be a model that generates; {name!r} is a {kind}")
     chosen = recipe(name)
@@ -128,19 +129,29 @@ def sample(
     settings |= {"sha256": read_card(name, folder).sha256}
     journal = Journal(None if out is None else Path(out).with_suffix(".run"), settings, resume)
     torch.manual_seed(seed)
+    draw: Callable[..., Iterator[Tensor]] | None = None
     if isinstance(model, Ddpm):
         if sampler not in (None, *SAMPLERS):
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; {sampler!r} was given")
-        draw = SAMPLERS[sampler or "ddim"]
         schedule = model.schedule.evenly(50 if steps is None else steps)
+        draw = partial(SAMPLERS[sampler or "ddim"], model.denoiser, schedule)
         x_T = model.prior(num).sample()
-        with runtime.autocast():
-            draw = partial(draw, model.denoiser, schedule, progress=name)
-            x = torch.cat([journal(samplers.in_chunks, draw, CHUNK, x) for x in x_T.split(CHUNK)])
-    elif steps is None and sampler is None:
+    elif isinstance(model, Flow):
+        if sampler is not None:
+            raise ValueError(f"sampler belongs to a diffusion model; {name!r} is a flow")
+        steps = 50 if steps is None else steps
+        checks.at_least(1, steps=steps)
+        draw = partial(flow_sample, model, u=torch.linspace(1, 0, steps + 1))
+        x_T = torch.randn(num, *model.x_shape, device=runtime.device())
+    elif steps is not None or sampler is not None:
+        raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
+    if draw is None:
+        assert isinstance(model, LatentChain)
         *_, x = samplers.ancestral_sample(model, num)
     else:
-        raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
+        draw = partial(draw, progress=name)
+        with runtime.autocast():
+            x = torch.cat([journal(samplers.in_chunks, draw, CHUNK, x) for x in x_T.split(CHUNK)])
     x = chosen.restore(x)
     if out is not None:
         # Here, for it takes as long to import as torch itself.

@@ -13,6 +13,7 @@ from companion import autoencoder, runtime
 from companion.data import TOYS, binarize, load, scenes, to_symmetric, to_unit, toy_density
 from companion.ddpm import Ddpm, denoising_loss
 from companion.elbo import elbo_loss, importance_weighted_loss
+from companion.flows import Flow, flow_matching_loss
 from companion.guidance import classifier_free_loss
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.networks.classifier import DigitClassifier
@@ -53,6 +54,12 @@ def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
     """Squared error of v, with half of the labels dropped, mostly at times when a digit is decided or finished."""
     weight, time_weights = _decisive(model.schedule, 0.01)
     return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
+
+
+def joint_flow_loss(flow: Flow, x: Tensor, label: Tensor) -> Tensor:
+    """Squared error of the velocity, with half of the labels dropped."""
+    dropped = torch.rand(len(x), device=x.device) < 0.5
+    return flow_matching_loss(flow, x, label.masked_fill(dropped, 10))
 
 
 def scene_loss(model: Ddpm, x: Tensor, factors: Tensor) -> Tensor:
@@ -196,6 +203,16 @@ DDPM = partial(
     restore=to_unit,
 )
 
+# As the DDPM of the same name: only what the network learns is another, and when it is asked.
+FLOW = partial(
+    DDPM,
+    loss=flow_matching_loss,
+    metric=Measure(
+        measures.velocity_error,
+        "squared error of the velocity of a test image, summed over its pixels, from 8 times",
+    ),
+)
+
 POINTS = partial(
     DDPM,
     "mixture",
@@ -257,6 +274,10 @@ RECIPES = {
     "ddpm-mnist-joint": DDPM(
         "mnist", architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
     ),
+    # The same network, examples and steps as ddpm-mnist-joint.
+    "flow-mnist": FLOW(
+        "mnist", architectures.joint_flow, loss=joint_flow_loss, epochs=24, labels=True, ema=0.9995
+    ),
     # As Ho et al. train: the network estimates the noise.
     "ddpm-digits": DDPM(
         "digits",
@@ -270,6 +291,7 @@ RECIPES = {
         epochs=400,
         lr=2e-3,
     ),
+    "flow-digits": FLOW("digits", architectures.digits_flow, epochs=400, lr=2e-3),
     # In the latent space of a VAE.
     "ldm-mnist": DDPM(
         "mnist",
