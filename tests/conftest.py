@@ -19,7 +19,6 @@ import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
-from torch.utils import backend_registration
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [
@@ -27,8 +26,10 @@ sys.path[:0] = [
     str(TESTS),
 ]  # so that tests can import `tools`, and the hook `typecheck`
 
-# A device without hardware, for tests/test_devices.py. Autograd counts the devices before its first backward pass.
-backend_registration._setup_privateuseone_for_python_backend("fakegpu")
+from tools import pretended  # noqa: E402 - found by the line above
+
+# A device without hardware. Autograd counts the devices before its first backward pass.
+pretended.register()
 
 # Every annotation of the package, shapes included, is checked at each call while the tests run.
 install_import_hook("companion", "typecheck.checker")
