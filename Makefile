@@ -17,7 +17,7 @@ export IPYTHONDIR := $(CURDIR)/_build/ipython
 # Each test process would compile the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: book pdf test execute sync check serve lock lint unit matrix mutants notebooks site browser structure clean
+.PHONY: book pdf test execute sync check serve lock lint unit matrix elsewhere mutants notebooks site browser structure clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -86,6 +86,9 @@ MATRIX := "THREADS=1 ATEN_CPU_CAPABILITY=default SHUFFLE=1" "THREADS=2 ATEN_CPU_
 
 matrix: .venv/ready  ## the unit tests under each of these; the failures of all are shown
 	failed=0; for cell in $(MATRIX); do echo "== $$cell"; env $$cell $(MAKE) unit || failed=1; done; exit $$failed
+
+elsewhere: .venv/ready  ## the chapters on a pretended GPU, which refuses what CUDA refuses
+	$(PLAIN) OMP_NUM_THREADS=2 $(BIN)/python -m tools.elsewhere $(CHAPTER)
 
 mutants: .venv/ready  ## do the tests notice a change of one thing in a science module? make mutants MODULE=elbo
 	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutants $(MODULE)

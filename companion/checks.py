@@ -104,12 +104,14 @@ def seed(number: object) -> None:
     in_range(0, 2**64 - 1, seed=number)
 
 
-def device(given: torch.device | str) -> torch.device:
-    """The device that an argument of this name stands for.
+def device(given: torch.device | str | None) -> torch.device:
+    """The device that an argument of this name stands for; None is torch's default device.
 
     Raises:
         ValueError: if torch knows none of this name.
     """
+    if given is None:
+        return torch.get_default_device()
     try:
         return torch.device(given)
     except (RuntimeError, TypeError):
@@ -240,6 +242,8 @@ def within(low: float, high: float, /, **tensors: Tensor) -> None:
 def batch(dims: int, /, **tensors: Tensor) -> None:
     """Each tensor is a batch of examples, floating-point and finite. A GPU waits for the answer.
 
+    A loss asks by `data`, which does not let it wait.
+
     Args:
         dims: how many dimensions there are at least; 1 where an example can be a number.
         tensors: the arguments.
@@ -249,8 +253,7 @@ def batch(dims: int, /, **tensors: Tensor) -> None:
         ValueError: if one has fewer dimensions, no examples, or a value that is not finite.
     """
     for name, tensor in tensors.items():
-        rest = _tensor(name, tensor).shape[1:]
-        shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
+        _batch_of(dims, name, tensor)
     floating(**tensors)
     finite(**tensors)
 
@@ -274,7 +277,8 @@ def precision(model: object, /, **tensors: Tensor) -> None:
 def data(model: nn.Module, x: Tensor) -> None:
     """The argument x is a batch for the model: of its `x_shape`, in the precision of its parameters, finite.
 
-    Any shape (batch, ...) will do for a model without `x_shape`. A GPU waits for the answer, once.
+    Any shape (batch, ...) will do for a model without `x_shape`. Losses ask at each step of a training, so values on a
+    GPU, which would wait, are not read: one that is not finite makes a loss that is not, and `fit` stops.
 
     Raises:
         TypeError: if the model is no module, or x is no tensor, or has integers or another precision.
@@ -285,7 +289,9 @@ def data(model: nn.Module, x: Tensor) -> None:
     if getattr(model, "x_shape", None) is not None:
         shape(("batch", *model.x_shape), x=x)  # type: ignore[misc]
     precision(model, x=x)
-    batch(2, x=x)
+    _batch_of(2, "x", x)
+    if reads_at_once(x):
+        finite(x=x)
     if (
         len(x) < 2
         and model.training
@@ -305,6 +311,12 @@ def has_values(tensor: Tensor) -> bool:
 def reads_at_once(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read, and nothing waits for them as a GPU would."""
     return has_values(tensor) and tensor.device.type == "cpu"
+
+
+def _batch_of(dims: int, name: str, tensor: Tensor) -> None:
+    """The tensor has at least so many dimensions, and examples."""
+    rest = _tensor(name, tensor).shape[1:]
+    shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
 
 
 def _tensor(name: str, value: object) -> Tensor:

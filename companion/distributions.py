@@ -66,7 +66,7 @@ class _Pixels(Bernoulli):
     """torch's distribution, which says of a gray level what is expected of it."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if checks.has_values(value) and not bool(((value == 0) | (value == 1)).all()):
+        if checks.reads_at_once(value) and not bool(((value == 0) | (value == 1)).all()):
             low, high = value.aminmax()
             raise ValueError(f"value must be 0 or 1; {low:.4g} to {high:.4g} was given")
         return super().log_prob(value)

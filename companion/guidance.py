@@ -139,7 +139,7 @@ def posterior_denoiser(
             raise ValueError(
                 f"y must hold one row for each of the {len(x_t)} examples; it has {len(y)}"
             )
-        if not t.is_cuda and bool((t != t[0]).any()):  # a GPU would have to wait
+        if checks.reads_at_once(t) and bool((t != t[0]).any()):
             raise ValueError(f"t must be the same for all examples; {t.tolist()} was given")
         checks.shape((len(x_t), dim), x_t=x_t.flatten(1))
         x_hat = estimate(denoiser, x_t, t, *condition)

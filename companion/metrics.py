@@ -225,7 +225,8 @@ def auroc(normal: Float[Tensor, "num"], anomalous: Float[Tensor, "num_anomalous"
     checks.shape(("num_anomalous",), anomalous=anomalous)
     checks.finite(normal=normal, anomalous=anomalous)
     scores = torch.cat([normal, anomalous]).detach().cpu().double()
-    return float(roc_auc_score(torch.arange(len(scores)).numpy() >= len(normal), scores.numpy()))
+    is_anomalous = torch.arange(len(scores), device="cpu") >= len(normal)
+    return float(roc_auc_score(is_anomalous.numpy(), scores.numpy()))
 
 
 def energy_test(
@@ -325,7 +326,8 @@ def jackknife(
     """
     checks.at_least(2, num_blocks=num_blocks)
     checks.in_range(2, len(x), num_blocks=num_blocks)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(x.device)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(x), generator=generator, device="cpu").to(x.device)
     parts = x[order].tensor_split(num_blocks)
     rests = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(num_blocks)]
     without = torch.tensor([statistic(rest) for rest in rests], dtype=torch.double)

@@ -24,6 +24,18 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def use_device() -> None:
+    """Make `device()` torch's default device: that of new tensors, of `pretrained` and of `data.load`.
+
+    On a CPU nothing changes. The chapters that train networks or draw from them say it in their set-up cell. Chapters
+    2 to 5 and 9 do not: they compute small things exactly, where a GPU has nothing to gain.
+
+    Book: chapter 1.
+    """
+    if device().type != "cpu":
+        torch.set_default_device(device())
+
+
 def scale() -> Literal["small", "full"]:
     """How long the book's cells train: "full" with a CUDA device, else "small"; $COMPANION_SCALE overrides.
 

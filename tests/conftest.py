@@ -48,10 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def prepare() -> None:
     """What has to stand before a test imports the package."""
     from jaxtyping import install_import_hook
-    from torch.utils import backend_registration
 
-    # A device without hardware, for tests/test_devices.py. Autograd counts the devices before its first backward pass.
-    backend_registration._setup_privateuseone_for_python_backend("fakegpu")
+    from tools import pretended
+
+    pretended.register()  # a device without hardware: autograd counts the devices before its first backward pass
     # Every annotation of the package, shapes included, is checked at each call while the tests run.
     install_import_hook("companion", "typecheck.checker")
 

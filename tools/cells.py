@@ -37,9 +37,14 @@ def leftovers(text: str) -> list[str]:
     return [f"{what}: {m[0].strip()!r}" for what, p in LEFTOVERS.items() if (m := p.search(bare))]
 
 
+def magic_free(source: str) -> str:
+    """The code of a cell as Python: lines of magic do nothing."""
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
+
+
 def python(source: str) -> ast.Module:
     """The syntax tree of a code cell; of one that is more than Python with lines of magic, an empty one."""
     try:
-        return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
+        return ast.parse(magic_free(source))
     except SyntaxError:
         return ast.Module([], [])

@@ -58,6 +58,21 @@ if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
     %pip install --quiet "{{SOURCE}}" {{KEEP}}
 import companion
 """
+ON_DEVICE = (
+    "01_autoencoders",
+    "06_vae_training",
+    "07_latent_space",
+    "08_hierarchical_vae",
+    "10_ddpm_training",
+    "11_ddpm_sampling",
+    "12_score",
+    "13_diffusion_priors",
+)
+USE_DEVICE = """\
+from companion.runtime import use_device
+
+use_device()  # tensors and models of this chapter lie on the GPU, if there is one
+"""
 ABOUT_MNIST = """\
 from companion.page.stand_in import about_mnist
 
@@ -105,6 +120,7 @@ def setup(book: Book, page: Page) -> str:
         if kind == "code" and "mnist" in about.get("tags", [])
     ]
     text = SETUP.format(repository=book.repository)
+    text += USE_DEVICE if page.path.stem in ON_DEVICE else ""
     text += ABOUT_MNIST.format(marks=" ".join(marks)) if marks else ""
     return text.rstrip("\n")
 

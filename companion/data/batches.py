@@ -62,7 +62,8 @@ class Batches:
         """Return the order of the examples in this epoch: drawn on the CPU, so that it is the same on every device."""
         # Torch's CPU generator keeps 32 bits of its seed, hence a hash of both numbers rather than a sum or a shift.
         mixed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0])
-        order = torch.randperm(self.num_examples, generator=torch.Generator().manual_seed(mixed))
+        generator = torch.Generator().manual_seed(mixed)
+        order = torch.randperm(self.num_examples, generator=generator, device="cpu")
         return order.to(self.tensors[0].device)
 
     def state_dict(self) -> dict[str, int]:

@@ -56,10 +56,11 @@ class Scenes(NamedTuple):
     names: tuple[str, ...]
 
 
-def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scenes:
+def scenes(num: int, seed: int = 0, device: torch.device | str | None = None) -> Scenes:
     """Draw `num` images whose factors are independent and uniform between the values in `SCENE_FACTORS`.
 
-    The seed decides the factors; torch's own random numbers are not touched.
+    The seed decides the factors, the same on every device; torch's own random numbers are not touched. Without a
+    device the images lie on torch's default one.
 
     Raises:
         TypeError: if `num` is not an integer.
@@ -70,10 +71,10 @@ def scenes(num: int, seed: int = 0, device: torch.device | str = "cpu") -> Scene
     checks.at_least(1, num=num)
     checks.seed(seed)
     device = checks.device(device)
-    low, high = torch.tensor(list(SCENE_FACTORS.values()), dtype=torch.float32).T
     generator = torch.Generator().manual_seed(seed)
-    size = num, len(SCENE_FACTORS)
-    share = torch.rand(size, generator=generator, dtype=torch.float32)
+    with torch.device("cpu"):
+        low, high = torch.tensor(list(SCENE_FACTORS.values()), dtype=torch.float32).T
+        share = torch.rand(num, len(SCENE_FACTORS), generator=generator, dtype=torch.float32)
     factors = (low + (high - low) * share).to(device)
     return Scenes(render_scenes(factors), factors, tuple(SCENE_FACTORS))
 

@@ -55,14 +55,14 @@ def pretrained(
     """A model of the book with its trained weights, ready to be used and not to be trained.
 
     It takes a second at most. The model is in evaluation mode, its parameters without gradients,
-    and on the CPU if no device is given. To train on, call `.requires_grad_()`; to measure it, see
+    and on torch's default device if none is given. To train on, call `.requires_grad_()`; to measure it, see
     `evaluate`. Weights that are not shipped are looked for in `folder`. After `use(name, model)` it
     is a copy of that model.
 
     Raises:
         ValueError: if no recipe or no weights have this name, or the weights are damaged.
     """
-    device = checks.device("cpu" if device is None else device)
+    device = checks.device(device)
     model = recipe(name).model().requires_grad_(False).eval()
     if folder is None and name in _YOURS:
         model.load_state_dict(_YOURS[name].state_dict())

@@ -141,7 +141,7 @@ class Recipe:
             return drawn[:2] if self.labels else drawn[:1]
         if self.data in TOYS:
             num = 50_000 if split == "train" else 10_000
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 torch.manual_seed(seed)
                 return (toy_density(self.data).sample([num]).to(runtime.device()),)
         data = load(self.data, split, fallback=fallback, device=runtime.device())

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from companion import checks
@@ -144,13 +145,14 @@ def save_tensors(
 def load_record(
     name: str, folder: Path | str | None = None
 ) -> tuple[dict[str, Tensor], RecordCard]:
-    """Return the tensors of a record, and their card.
+    """Return the tensors of a record, on torch's default device, and their card.
 
     Raises:
         ValueError: if there is no record of this name, or its file is not the one the card describes.
         FileNotFoundError: if the card is there and its file is not.
     """
-    return _load(RecordCard, name, folder)
+    tensors, card = _load(RecordCard, name, folder)
+    return {key: tensor.to(torch.get_default_device()) for key, tensor in tensors.items()}, card
 
 
 def load_weights(

@@ -96,7 +96,7 @@ def cost(name: str) -> Cost:
     chosen = recipe(name)
     num, shape = SIZES.get(chosen.data, (50_000, (2,)))
     num = chosen.num_scenes if chosen.data == "scenes" else num
-    with _own_random_numbers():
+    with _own_random_numbers(), torch.device("cpu"):
         torch.manual_seed(0)
         model = chosen.model()
         x = torch.randint(256, (2, *shape)) / 255

@@ -1221,7 +1221,9 @@ ones = dict.fromkeys(range(1, 6), 1.0)
 changed = [tempered(one | {t: other[t]}, ones) - tempered(one, ones) for t in range(1, 6)]
 moved = torch.stack([change.square().mean() for change in changed])
 print("a new draw at the top changes the image most:", bool(moved[4] == moved.max()))
-print("one at the bottom least, by more than a factor of two:", bool(moved[0] < moved[1:].min() / 2))
+print(
+    "one at the bottom least, by more than a factor of two:", bool(moved[0] < moved[1:].min() / 2)
+)
 
 # %% [markdown]
 # What do the temperatures do to the quality? We take black-and-white images, drawn from the tempered means, and compute their bound under another model, the VAE of chapter 6. (The bound is a code length and {ref}`no proof of quality <sec-anomalies>`; it favors plain images. So compare with what test digits get.) The sum of the variances of the pixels measures the variety. The four rows use the same noise.

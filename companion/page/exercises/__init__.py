@@ -43,7 +43,7 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
     """Turn a function of the reader's answers, which expects things and may return a closing remark, into a check.
 
     The check prints `correct: name` and the remark. While an answer is still `...` or None it prints
-    `not answered yet: name`, so a notebook with open exercises runs to its end.
+    `not answered yet: name`, so a notebook with open exercises runs to its end. It computes on the CPU.
 
     Raises:
         NotYet: from the check, if an expectation fails.
@@ -55,7 +55,8 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
             try:
                 if any(_is_open(answer) for answer in (*args, *kwargs.values())):
                     raise _Unanswered
-                remark = expectations(*args, **kwargs)
+                with torch.device("cpu"):
+                    remark = expectations(*args, **kwargs)
             except _Unanswered:
                 print(f"not answered yet: {name}")
             except NotYet as error:
@@ -172,14 +173,14 @@ def _difference(left: Tensor, right: Tensor, wrong: Tensor, tolerance: float) ->
 
 
 def double(values: Values) -> Tensor:
-    """Numbers as a tensor in double precision."""
-    return torch.tensor(values, dtype=torch.double)
+    """Numbers as a tensor in double precision, on the CPU."""
+    return torch.tensor(values, dtype=torch.double, device="cpu")
 
 
 def draws(*shape: int) -> Tensor:
-    """Standard normal draws in double precision, the same at every call."""
+    """Standard normal draws in double precision, on the CPU, the same at every call."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(*shape, generator=generator, dtype=torch.double)
+    return torch.randn(*shape, generator=generator, dtype=torch.double, device="cpu")
 
 
 def bisect(is_left: Callable[[float], bool], low: float, high: float) -> float:

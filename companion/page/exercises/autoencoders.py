@@ -10,7 +10,7 @@ from companion.page.exercises import Values, draws, exercise, expect, expect_clo
 IMAGES = draws(4, 1, 12, 12)
 ROOT = draws(6, 6)
 S, U = ROOT @ ROOT.T, torch.linalg.qr(draws(6, 2))[0]
-X = torch.linspace(-3, 3, 7, dtype=torch.double)
+X = torch.linspace(-3, 3, 7, dtype=torch.double, device="cpu")
 W, ROWS = draws(3, 5), draws(4, 5).flip(0)
 
 

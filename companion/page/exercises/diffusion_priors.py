@@ -16,10 +16,10 @@ from companion.page.exercises import (
 
 ALPHA_BAR = 0.6
 MEANS, VAR = double([-0.8, 0.5]), 0.3  # of the two classes of the first exercise
-POINTS = torch.linspace(-2, 2, 5, dtype=torch.double)
+POINTS = torch.linspace(-2, 2, 5, dtype=torch.double, device="cpu")
 X_Y, X_N = draws(2, 4)
 X_HAT, ROOT = draws(5, 4)[0], draws(5, 4)[1:]
-C = ROOT @ ROOT.T + 0.1 * torch.eye(4, dtype=torch.double)
+C = ROOT @ ROOT.T + 0.1 * torch.eye(4, dtype=torch.double, device="cpu")
 
 
 def _log_joint(x: Tensor, alpha_bar: float) -> Tensor:

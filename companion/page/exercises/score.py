@@ -9,7 +9,7 @@ from torch.distributions import Normal
 from companion.page.exercises import Values, bisect, exercise, expect_close, same_function
 
 MEAN, VAR = 0.7, 0.3  # of the data of three exercises
-POINTS = torch.linspace(-2, 2, 5, dtype=torch.double)[:, None]
+POINTS = torch.linspace(-2, 2, 5, dtype=torch.double, device="cpu")[:, None]
 
 
 def _score(x: Tensor, sigma: float) -> Tensor:

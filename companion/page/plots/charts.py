@@ -80,7 +80,7 @@ def histogram(
     if density is not None:
         x = torch.linspace(float(edges[0]), float(edges[-1]), 400)
         y = numbers(density(x), "density(x)", dims=1)
-        axes.plot(x.numpy(), y, color="black", linewidth=1.4, label="density")
+        axes.plot(plain(x), y, color="black", linewidth=1.4, label="density")
     style.mark(axes, marks or {})
     axes.grid(axis="x", visible=False)
     return finish(

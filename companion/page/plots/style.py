@@ -110,6 +110,7 @@ def look(number: int) -> dict[str, Any]:
 def mark(axes: Axes, places: Mapping[str, float]) -> None:
     """Draw a thin vertical line at each place, with its name at the top."""
     for text, place in places.items():
+        place = float(place)  # of a tensor on a GPU, too
         axes.axvline(place, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         top = axes.get_xaxis_transform()
         axes.annotate(

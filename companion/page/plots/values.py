@@ -12,7 +12,9 @@ Density: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def plain(values: Any) -> Any:
-    """A tensor as an array, on the CPU and without its graph; anything else as it is."""
+    """A tensor, or each of a list, as an array, on the CPU and without its graph; anything else as it is."""
+    if isinstance(values, list | tuple):
+        return [plain(value) for value in values]
     if not isinstance(values, Tensor):
         return values
     # NumPy has no bfloat16, which autocast gives.
