@@ -85,17 +85,23 @@ window.bookChecks = (() => {
         await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     }
 
-    let backgrounds = new Map();  // of one look at the page
+    let grounds = new Map();  // of one look at the page
 
-    /** The color behind an element. */
-    function behind(e) {
-        if (!e) return "";
-        if (!backgrounds.has(e)) {
-            const color = getComputedStyle(e).backgroundColor;
-            const isSeen = color !== "transparent" && !color.startsWith("rgba(0, 0, 0, 0");
-            backgrounds.set(e, isSeen ? color : behind(e.parentElement));
+    /** What an element's text stands on: the colors behind it, and what its ancestors do to it. */
+    function ground(e) {
+        if (!e) return ["", ""];
+        if (!grounds.has(e)) {
+            const style = getComputedStyle(e), color = style.backgroundColor;
+            let [colors, effects] = ground(e.parentElement);
+            if (color.startsWith("rgb(")) colors = color;  // nothing shines through
+            else if (!color.endsWith(", 0)")) colors += color;
+            if (style.backgroundImage !== "none") colors += style.backgroundImage;
+            for (const [part, plain] of [["opacity", "1"], ["filter", "none"], ["mixBlendMode", "normal"],
+                ["position", "static"], ["transform", "none"]])
+                if (style[part] !== plain && style[part] !== "relative") effects += ` ${style[part]} ${e.className}`;
+            grounds.set(e, [colors, effects]);
         }
-        return backgrounds.get(e);
+        return grounds.get(e);
     }
 
     let away = [];
@@ -111,45 +117,82 @@ window.bookChecks = (() => {
 
     /**
      * Takes the insides of code, formulas and signatures away that show nothing new. They are most of a page, thousands
-     * of words and signs in a few colors, and each costs axe milliseconds. Such a box goes empty where all its kinds of
-     * elements, in its place and its colors, stand in an earlier box too. Where only colors are judged, which takes
-     * most of the time, blocks of text that look like earlier ones go empty, too.
+     * of words and signs, and each costs axe milliseconds. Such a box goes empty where all its kinds of elements, in its
+     * place and its colors, stand in an earlier box too.
      */
-    function takeRepeated(onlyColors = false) {
-        backgrounds = new Map();
-        const seen = new Set(), found = onlyColors ? repeatedText() : [], taken = new Set(found);
-        const isTaken = e => e !== null && (taken.has(e) || isTaken(e.parentElement));
+    function takeRepeated() {
+        grounds = new Map();
+        const seen = new Set(), found = [];
         for (const box of all(".highlight pre, math, .sig-param, .sig-return")) {
-            if (isTaken(box)) continue;
             const cell = box.closest(".cell_output, .cell_input"), around = box.parentElement;
-            const where = [cell && cell.className, getComputedStyle(box).color, behind(box), ""].join("|");
+            const where = [cell && cell.className, getComputedStyle(box).color, ...ground(box), ""].join("|");
             const kinds = [kind(around), ...[box, ...all("*", box)].map(e => where + kind(e))];
             if (kinds.every(kind => seen.has(kind))) found.push(box);
             kinds.forEach(kind => seen.add(kind));
         }
-        away = found.map(box => [box, Array.from(box.childNodes)]);  // after all looks, which need the layout
-        found.forEach(box => box.replaceChildren());
+        empty(found);
+    }
+
+    /** Empties boxes until `putBack`; called after all looks, which need the layout. */
+    function empty(boxes) {
+        away = boxes.map(box => [box, Array.from(box.childNodes)]);
+        boxes.forEach(box => box.replaceChildren());
+    }
+
+    const AROUND = "nav, header, footer, aside, figure, details, table, blockquote, .admonition, .cell_output, .cell_input";
+
+    /** Whether axe judges a text: it is not sure of a single sign, nor of some signs that may be pictures. */
+    function sure(text) {
+        return [text.length > 1, /[^\0-\u02ff]/.test(text), /[a-z]{2}/i.test(text)];
     }
 
     /** All that decides whether an element's text is legible: its own look, and where it stands. */
     function look(e) {
-        const style = getComputedStyle(e), around = e.closest("nav, header, footer, aside, figure, details, table,"
-            + " blockquote, .admonition, .cell_output, .cell_input");
-        return [e.tagName, style.color, style.fontSize, style.fontWeight, style.textDecorationLine, style.opacity,
-            style.visibility, getComputedStyle(e.parentElement).color, behind(e), around && around.tagName + around.className,
-            e.textContent.trim() !== ""].join("|");
+        const style = getComputedStyle(e), around = e.closest(AROUND), link = e.matches("a[href]");
+        const parts = [e.tagName, style.color, style.fontSize, style.fontWeight, style.textDecorationLine, style.textShadow,
+            style.visibility, style.webkitTextFillColor, getComputedStyle(e.parentElement).color, ...ground(e),
+            around && around.tagName + around.className, ...sure(e.textContent.trim())];
+        if (link) {  // in a text it must look unlike the words around it
+            const block = e.parentElement.closest("p, li, td, th, dt, dd, div, figcaption, summary, blockquote, nav");
+            const inLinks = all("a", block).reduce((sum, a) => sum + a.textContent.length, 0);
+            parts.push(e.className, style.borderBottom, getComputedStyle(block).color,
+                block.textContent.trim().length > inLinks, all("*", e).map(child => child.tagName));
+        }
+        return parts.join("|");
     }
 
-    /** Blocks of text whose every element looks like one of an earlier block. They are hundreds on a page. */
-    function repeatedText() {
-        const blocks = "p, li, td, th, dt, dd, figcaption, summary, h2, h3, div.math, .highlight pre";
-        const inside = `${blocks}, ul, ol, dl, table, figure, pre, details`;
+    /**
+     * The first element of every look among those whose colors axe judges: text of their own, controls, links.
+     * A page has thousands of them and about a hundred looks, and axe takes a millisecond for each.
+     */
+    function looks() {
+        grounds = new Map();
+        const found = new Set(all("input, select, textarea, option, button, a[href]"));
+        const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) if (/\S/.test(texts.currentNode.data)) found.add(texts.currentNode.parentElement);
         const seen = new Set();
-        return all(blocks).filter(e => !e.querySelector(inside)).filter(e => {
-            const looks = [e, ...all("*", e)].map(look), isNew = looks.some(each => !seen.has(each));
-            looks.forEach(each => seen.add(each));
-            return !isNew;
+        return Array.from(found).filter(e => {
+            if (e.matches("script, style, noscript") || !e.checkVisibility()) return false;  // judged in no case
+            const mine = look(e), isNew = !seen.has(mine);
+            seen.add(mine);
+            return isNew;
         });
+    }
+
+    /** Empties all that holds none of these elements: axe reads whole documents, whatever it judges. */
+    function takeAllBut(elements) {
+        const kept = new Set(elements), around = new Set(), boxes = [];
+        for (const element of elements)
+            for (let e = element.parentElement; e && !around.has(e); e = e.parentElement) around.add(e);
+        const descend = parent => {
+            for (const e of parent.children) {
+                if (kept.has(e) || e.matches("script, style, select") || !e.firstChild) continue;
+                if (around.has(e) || e.querySelector("img, canvas, iframe, input, script")) descend(e);
+                else boxes.push(e);
+            }
+        };
+        descend(document.body);
+        empty(boxes);
     }
 
     /** Empties all that is not inside of an element, nor around it: axe reads whole documents, whatever it judges. */
@@ -157,8 +200,7 @@ window.bookChecks = (() => {
         const others = [];
         for (let e = element; e !== document.body; e = e.parentElement)
             others.push(...Array.from(e.parentElement.children).filter(o => o !== e && !o.matches("script, style")));
-        away = others.map(box => [box, Array.from(box.childNodes)]);
-        others.forEach(box => box.replaceChildren());
+        empty(others);
     }
 
     /** Puts back what was taken. */
@@ -167,10 +209,18 @@ window.bookChecks = (() => {
         away = [];
     }
 
+    /** What a slider says now: its value, its picture, the picture's alt text, the read-out. */
+    function slider(figure) {
+        const image = figure.querySelector("img");
+        return { value: figure.querySelector("input[type=range]").value, picture: image.getAttribute("src") ?? "",
+            "alt text": image.getAttribute("alt") ?? "", "read-out": figure.querySelector("output").innerText };
+    }
+
     /** What a fold hides: its first part without the title. */
     function hidden(block, title) {
         return Array.from(block.children).find(e => !e.contains(title) && e.tagName !== "BUTTON");
     }
 
-    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, takeOthers, putBack, hidden };
+    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, looks, takeAllBut, takeOthers, putBack,
+        slider, hidden };
 })();

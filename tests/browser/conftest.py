@@ -46,10 +46,21 @@ def base() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def tab(context: Any) -> Iterator[Any]:
+    page = context.new_page()
+    yield page
+    page.close()
+
+
 @pytest.fixture(scope="module")
-def visit(request: pytest.FixtureRequest, context: Any, base: str) -> Iterator[harness.Visit]:
-    """The page named by the parameter, opened once and shared by all tests of that page."""
-    visit = harness.Visit(context.new_page(), base)
+def visit(request: pytest.FixtureRequest, tab: Any, base: str) -> harness.Visit:
+    """The page named by the parameter, opened once and shared by all tests of that page.
+
+    All are opened in one tab: a tab for each costs a process for each, which compiles all scripts anew.
+    """
+    tab.goto("about:blank")  # what the page before still asks for is none of this one's
+    tab.set_viewport_size(harness.WIDE)
+    visit = harness.Visit(tab, base)
     visit.open(request.param)
-    yield visit
-    visit.page.close()
+    return visit

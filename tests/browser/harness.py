@@ -176,8 +176,14 @@ width_problems = page_problems("width")
 cut_problems = page_problems("cut")
 
 
+def jump(page: Any) -> None:
+    """From now on the page scrolls at once: a smooth scroll draws a frame for every few pixels of a long page."""
+    page.evaluate("() => { document.documentElement.style.scrollBehavior = 'auto'; }")
+
+
 def tab_problems(page: Any) -> list[str]:
     """Formulas that the Tab key stops at although they need no scrolling, and stops that nobody can see."""
+    jump(page)
     page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
     found: list[str] = []
     for _ in range(40):
@@ -241,9 +247,10 @@ def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
     colors = options | {"runOnly": {"type": "rule", "values": COLOR_RULES}}
     others = options | {"rules": {rule: {"enabled": False} for rule in COLOR_RULES}}
     run = """async ([how, onlyColors]) => {
-        bookChecks.takeRepeated(onlyColors);
-        await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-        try { return (await axe.run(how)).violations; } finally { bookChecks.putBack(); }
+        const include = onlyColors ? bookChecks.looks() : [document];
+        if (include.length === 0) return [];
+        if (onlyColors) bookChecks.takeAllBut(include); else bookChecks.takeRepeated();
+        try { return (await axe.run({ include }, how)).violations; } finally { bookChecks.putBack(); }
     }"""
     violations = page.evaluate(run, [colors, True])
     if not only_colors:
@@ -304,13 +311,10 @@ def slider_problems(page: Any, figure: Any) -> list[str]:
             return [f"the slider has {locator.count()} elements of the kind: {part}"]
 
     def state() -> dict[str, str]:
-        return {
-            "value": control.input_value(),
-            "picture": image.get_attribute("src") or "",
-            "alt text": image.get_attribute("alt") or "",
-            "read-out": output.inner_text(),
-        }
+        seen: dict[str, str] = figure.evaluate("figure => bookChecks.slider(figure)")
+        return seen
 
+    jump(page)
     figure.scroll_into_view_if_needed()
     return _move_problems(page, control, state)
 
@@ -337,6 +341,7 @@ def editor_problems(page: Any, figure: Any) -> list[str]:
         rest = [i for i in range(count) if i != index]
         return [[controls.nth(i).input_value(), outputs.nth(i).inner_text()] for i in rest]
 
+    jump(page)
     figure.scroll_into_view_if_needed()
     box = frame.bounding_box()
     window = page.viewport_size
@@ -374,21 +379,23 @@ def editor_problems(page: Any, figure: Any) -> list[str]:
 def _move_problems(page: Any, control: Any, state: Callable[[], dict[str, Any]]) -> list[str]:
     """Moves that change no value in `state`, which has the slider's own as "value", or lead elsewhere."""
     found = []
+    now: dict[str, Any] = {}
 
     def move(how: str, action: Any, value: str | None = None) -> None:
-        before = state()
+        before = now.copy()
         action()
-        after = state()
+        now.update(state())
         found.extend(
-            f"{how} does not change the {part}" for part in before if before[part] == after[part]
+            f"{how} does not change the {part}" for part in before if before[part] == now[part]
         )
-        if value is not None and after["value"] != value:
-            found.append(f"{how} leads to {after['value']}, not to {value}")
+        if value is not None and now["value"] != value:
+            found.append(f"{how} leads to {now['value']}, not to {value}")
 
     lowest, highest = control.get_attribute("min") or "0", control.get_attribute("max") or "100"
     control.focus()
     if control.input_value() == lowest:
         page.keyboard.press("End")
+    now.update(state())
     move("the key Home", lambda: page.keyboard.press("Home"), lowest)
     move("the key ArrowRight", lambda: page.keyboard.press("ArrowRight"))
     move("the key End", lambda: page.keyboard.press("End"), highest)
@@ -410,6 +417,7 @@ def _move_problems(page: Any, control: Any, state: Callable[[], dict[str, Any]])
 
 def fold_problems(page: Any, limit: int = 3) -> list[str]:
     """Click on the first folded blocks of each kind: what is inside must be hidden before and visible after."""
+    jump(page)
     found = []
     for kind, heading in (
         ("details.sd-dropdown", "summary"),
@@ -421,10 +429,8 @@ def fold_problems(page: Any, limit: int = 3) -> list[str]:
         (".admonition.toggle", ".admonition-title"),
         ("main details:not([class])", "summary"),
     ):
-        closed = page.locator(
-            f"{kind}:not([open])" if "details" in kind else f"{kind}.toggle-hidden"
-        )
-        for block in closed.element_handles()[:limit]:
+        closed = f"{kind}:not([open])" if "details" in kind else f"{kind}.toggle-hidden"
+        for block in page.query_selector_all(closed)[:limit]:
             if not block.is_visible():
                 continue  # inside another folded block
             title = block.query_selector(heading)
@@ -439,7 +445,6 @@ def fold_problems(page: Any, limit: int = 3) -> list[str]:
             elif body.is_visible():
                 found.append(f"'{name}' is not folded")
             else:
-                title.scroll_into_view_if_needed()
                 title.click(position={"x": 4, "y": 4})  # not on a link, which a title may hold
                 with contextlib.suppress(Exception):
                     body.wait_for_element_state("visible", timeout=PATIENCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,25 +39,35 @@ rules = harness.axe_problems
 colors = functools.partial(harness.axe_problems, only_colors=True)
 
 
+COUNT = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def blank(
+    context: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Any, str, Path]]:
+    """A tab for all pages, their address and their folder: a tab of its own for each costs a process for each."""
+    folder, page = tmp_path_factory.mktemp("pages"), context.new_page()
+    with harness.serve(folder, "/below/") as base:
+        yield page, base, folder
+    page.close()
+
+
 @pytest.fixture
-def show(context: Any, tmp_path: Path) -> Iterator[Any]:
-    """A function that writes the body of a page and opens it."""
-    pages = []
-    with harness.serve(tmp_path, "/below/") as base:
+def show(blank: tuple[Any, str, Path]) -> Any:
+    """A function that writes the body of a page and opens it, in place of the one before."""
+    page, base, folder = blank
 
-        def open_(body: str) -> harness.Visit:
-            head = '<!doctype html><html lang="en"><head><title>A page</title></head>'
-            (tmp_path / "page.html").write_text(
-                f"{head}<body><main>{body}</main></body></html>", "utf8"
-            )
-            visit = harness.Visit(context.new_page(), base)
-            pages.append(visit.page)
-            visit.open("page.html")
-            return visit
+    def open_(body: str) -> harness.Visit:
+        head = '<!doctype html><html lang="en"><head><title>A page</title></head>'
+        (folder / "page.html").write_text(f"{head}<body><main>{body}</main></body></html>", "utf8")
+        page.goto("about:blank")  # what the page before still asks for is none of this one's
+        page.set_viewport_size(harness.WIDE)
+        visit = harness.Visit(page, base)
+        visit.open(f"page.html?{next(COUNT)}")  # an address of its own, which no cache knows
+        return visit
 
-        yield open_
-        for page in pages:
-            page.close()
+    return open_
 
 
 def test_a_clean_page_has_no_problem(show: Any) -> None:
@@ -244,6 +255,25 @@ def test_text_of_one_look_is_judged_once_and_any_other_too(show: Any) -> None:
     ]
     assert sorted(problem.partition("<")[2] for problem in rules(page)) == sorted(found)
     assert page.content().replace(' class="axe"', "") == before
+
+
+@pytest.mark.parametrize(
+    ("first", "planted"),
+    [
+        ("<p>text</p>", "<div style='opacity: 0.3'><p>text</p></div>"),  # it stands on other ground
+        ("<p>text</p>", "<div style='background: rgba(0, 0, 0, 0.6)'><p>text</p></div>"),
+        ("<p>text</p>", "<div style='background: #333'><div><p>text</p></div></div>"),
+        ("<p><b class='pale'>x</b></p>", "<p><b class='pale'>word</b></p>"),  # axe judges no sign
+        ("<div hidden><p class='pale'>text</p></div>", "<p class='pale'>text</p>"),
+        ("<details><summary>S</summary><p class='pale'>x y</p></details>" * 2, "<p class='pale'>text</p>"),
+        ("<p><a href='#'>alone</a></p>", "<p>a link <a href='#'>among</a> words</p>"),
+    ],
+)  # fmt: skip
+def test_what_only_seems_to_be_judged_already_is_found(show: Any, first: str, planted: str) -> None:
+    style = "<style>.pale { color: #bbb } a { color: #222; text-decoration: none }</style>"
+    page = show(f"<h1>Text</h1>{style}{first}").page
+    assert colors(page) == []
+    assert len(colors(show(f"<h1>Text</h1>{style}{first}{planted}").page)) == 1
 
 
 @pytest.mark.parametrize("alone", [False, True])
