@@ -85,7 +85,7 @@ class Figure(matplotlib.figure.Figure):
 
 
 class _Panel(Axes):
-    """matplotlib's axes; plot, scatter, fill and imshow take tensors of any device."""
+    """matplotlib's axes; those of its functions that chapters call take tensors of any device."""
 
     def plot(self, *values: Any, **options: Any) -> Any:
         return super().plot(*map(plain, values), **options)
@@ -95,6 +95,9 @@ class _Panel(Axes):
 
     def fill(self, *values: Any, **options: Any) -> Any:
         return super().fill(*map(plain, values), **options)
+
+    def errorbar(self, *values: Any, **options: Any) -> Any:
+        return super().errorbar(*map(plain, values), **options)
 
     def imshow(self, *values: Any, **options: Any) -> Any:
         return super().imshow(*map(plain, values), **options)
