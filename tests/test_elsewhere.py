@@ -115,6 +115,9 @@ CELLS = [
     "plots.curves({'y': [x[0, 0], x[0, 1]]}, x_label='a', y_label='b', marks={'c': x[0, 0]})",
     "plots.histogram({'x': x[:, 0]}, x_label='x', density=lambda x: (-(x**2)).exp())",
     "plots.density2d(lambda x: -x.square().sum(1) / torch.ones(1), (-1, 1, -1, 1))",
+    "fig, (axes,) = plots.figure()\naxes.plot(*x.T, 'o'), axes.scatter(*x.T, s=1)\n"
+    "axes.errorbar(range(2), x[0], x[1].abs())\n"
+    "axes.inset_axes((0, 0, 1, 1)).imshow(x[:2]), axes.fill([*x[:, 0]], [*x[:, 1]])\nfig",
     "exercises.check_best_constant(torch.tensor([2.0, 1.0]))",
     "exercises.check_projection_loss(lambda S, U: (S - U @ U.T @ S).trace())",
     "assert data.load('digits').images.device == data.scenes(1).images.device == x.device",

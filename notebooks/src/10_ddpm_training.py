@@ -19,7 +19,7 @@ train, test = data.load("mnist", "train"), data.load("mnist", "test")
 record, _ = load_record("ddpm-mnist-joint-samples")
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, ten from people and ten from the network, in random order."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
-order = torch.randperm(20, generator=torch.Generator().manual_seed(5))
+order = torch.randperm(20, generator=torch.Generator().manual_seed(5), device="cpu")
 both = torch.cat([test.images[20:30], record["samples"][:10] / 255])
 plots.image_grid(both[order])
 

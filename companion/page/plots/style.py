@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from companion import checks
+from companion.page.plots.values import plain
 
 WIDTH = 7.0  # inches: the width of a page's text
 DPI = 144  # one and a half dots per CSS pixel: sharp on most screens, and small enough to commit
@@ -83,6 +84,28 @@ class Figure(matplotlib.figure.Figure):
         return png.getvalue(), {"width": round(self.get_figwidth() * 96)}
 
 
+class _Panel(Axes):
+    """matplotlib's axes; those of its functions that chapters call take tensors of any device."""
+
+    def plot(self, *values: Any, **options: Any) -> Any:
+        return super().plot(*map(plain, values), **options)
+
+    def scatter(self, *values: Any, **options: Any) -> Any:
+        return super().scatter(*map(plain, values), **options)
+
+    def fill(self, *values: Any, **options: Any) -> Any:
+        return super().fill(*map(plain, values), **options)
+
+    def errorbar(self, *values: Any, **options: Any) -> Any:
+        return super().errorbar(*map(plain, values), **options)
+
+    def imshow(self, *values: Any, **options: Any) -> Any:
+        return super().imshow(*map(plain, values), **options)
+
+    def inset_axes(self, bounds: Any, **options: Any) -> Any:
+        return super().inset_axes(bounds, axes_class=_Panel, **options)
+
+
 @house_style()
 def figure(
     columns: int = 1, *, rows: int = 1, height: float = 3.4, width: float = WIDTH
@@ -94,7 +117,9 @@ def figure(
     checks.at_least(1, columns=columns, rows=rows)
     pixels = [round(inches * DPI) for inches in (width, rows * height)]  # whole ones
     new = Figure(figsize=(pixels[0] / DPI, pixels[1] / DPI), dpi=DPI)
-    return new, tuple(new.subplots(rows, columns, squeeze=False).flat)
+    return new, tuple(
+        new.subplots(rows, columns, squeeze=False, subplot_kw={"axes_class": _Panel}).flat
+    )
 
 
 def new_axes(height: float = 3.4, width: float = WIDTH) -> Axes:
