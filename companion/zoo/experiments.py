@@ -308,7 +308,8 @@ def compare_with_renders(
             for name, sampler in ways.items()
         }
         drawn["unconditional"] = to_unit(journal(in_chunks, unconditional, CHUNK, x_T))
-    drawn["VAE"] = journal(lambda: deque(ancestral_sample(vae, num), maxlen=1).pop())
+    means = journal(lambda: deque(ancestral_sample(vae, num), maxlen=1).pop())
+    drawn["VAE"] = means.clamp(0, 1)  # a Gaussian's mean knows no bounds
     tensors, distances = {"asked": asked}, {}
     for name, images in {"real": real, **drawn}.items():
         levels = _levels(images)
