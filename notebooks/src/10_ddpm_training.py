@@ -66,7 +66,7 @@ points = ring.sample((20_000,)) / 2  # about variance 1
 toy = toy_ddpm()
 network, alpha_bar = toy.denoiser.network, toy.schedule.alpha_bar.float()
 average = exponential_average(network, decay=0.99)
-optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, fused=True)
 batch_losses, saved = [], []
 
 # %% tags=["open"]
@@ -1118,7 +1118,7 @@ def trial(schedule, seed, num_steps=80, **kinds):
     net = UNet((1, 8, 8), 16, (1, 2), blocks=1, **kinds)
     tried = image_ddpm(net, schedule, VPredictor, levels=17)
     batches = Batches(small_x, batch_size=32, num_epochs=2, seed=seed)
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3, fused=True)
     v_loss = partial(denoising_loss, weight=1 / schedule.noise_var)
     for step in fit(tried, v_loss, batches, optimizer):
         if step.number == num_steps:
