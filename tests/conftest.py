@@ -14,6 +14,8 @@ os.environ.setdefault(
     "MPLBACKEND", "Agg"
 )  # before anything imports matplotlib: no test opens a window
 os.environ.setdefault("TQDM_DISABLE", "1")
+# Threads that wait for each other sleep; where there are more of them than cores, spinning takes most of the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 

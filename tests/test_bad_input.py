@@ -604,6 +604,7 @@ OF_DIFFUSION = [
     (lambda: toy().posterior(X.long()), "x must be floating-point; torch.int64 was given"),
     (lambda: toy().posterior(sub(NAN)), "mean must be finite"),
     (lambda: toy().marginal(4, X), r"t must lie in \[0, 3\]; 4 was given"),
+    (lambda: toy().marginal(1, X.long()), "x must be floating-point; torch.int64 was given"),
     (lambda: toy().inner_prior(3, X), r"t \+ 1 must lie in \[2, 3\]; 4 was given"),
     (lambda: toy().inner_posterior(0, X, X), r"t \+ 1 must be at least 2; 1 was given"),
     (lambda: toy().denoise(X, 0), "t must be at least 1; 0 was given"),
