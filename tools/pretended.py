@@ -156,10 +156,10 @@ def check(
 
 @cache
 def has_aliases(func: Any) -> bool:
-    """Whether the operation is in place or a view; those on lists return nothing."""
-    schema = func._schema
-    parts = [*schema.arguments, *schema.returns]
-    return "_foreach" not in func.name() and any(part.alias_info is not None for part in parts)
+    """Whether the operation is in place or a view, and returns what it was given; those on lists return nothing."""
+    parts = [*func._schema.arguments, *func._schema.returns]
+    is_alias = any(part.alias_info is not None for part in parts)
+    return is_alias and bool(func._schema.returns) and "_foreach" not in func.name()
 
 
 @cache
