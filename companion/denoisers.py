@@ -61,7 +61,7 @@ class NoisePredictor(nn.Module):
             to the shape of x_t.
         schedule: that of the whole chain, also where a sampler skips times.
 
-    Book: chapter 10.
+    Book: chapter 12.
     """
 
     to_x_0: Callable[..., Tensor] = staticmethod(x_0_from_noise)

@@ -20,10 +20,21 @@ from torch.distributions import (
     Normal,
 )
 
+# %%
 from companion import data
 from companion.data import Batches, to_symmetric, to_unit
-from companion.denoisers import MixtureDenoiser
-from companion.flows import flow_velocity, ode_log_prob, probability_flow, straight_line
+from companion.ddpm import Ddpm, denoising_loss
+from companion.denoisers import MixtureDenoiser, NoisePredictor
+from companion.flows import (
+    Flow,
+    flow_matching_loss,
+    flow_sample,
+    flow_velocity,
+    line_time,
+    ode_log_prob,
+    probability_flow,
+    straight_line,
+)
 from companion.networks.mlp import TimeMlp
 from companion.page import plots
 from companion.page.exercises import score as exercises
@@ -53,6 +64,8 @@ from companion.score import (
 )
 from companion.training import fit
 from companion.zoo import pretrained
+from companion.zoo.experiments import spaced_samplers
+from companion.zoo.weights import load_record
 from companion.zoo.yardstick import refused
 from companion.zoo.yourself import cost, train_it, use
 
@@ -901,6 +914,138 @@ print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)
 # **What you can say now.** Flow matching is the probability flow on straight lines, and its network can be trained for the velocity in one loop.
 #
 # *Sources: E09.*
+
+# %% [markdown]
+# (sec-noise-or-velocity)=
+# ## Noise or velocity?
+#
+# Should a network be trained for the noise or for the velocity? The velocity comes with its own sampler. How different is it? Take a step of Euler's method from $u$ to $u'$, and insert {eq}`eq-flow-velocity`:
+#
+# $$
+# x_u + (u' - u)\, v = (1 - u')\, \hat{x} + u'\, \hat\varepsilon , \qquad \hat\varepsilon = \frac{x_u - (1 - u)\, \hat{x}}{u} .
+# $$ (eq-flow-euler)
+#
+# The estimated image and the estimated noise are put together again with less noise. That is a step of DDIM, in other coordinates. So the sampler is the same, and only its times differ: DDIM takes equal steps of $t$, flow matching takes equal steps of $u$.
+#
+# **Check.** The path of `flow_sample` is compared with that of `ddim_sample` in the left panel of {numref}`fig-two-rides`, times $c$. A path that is not rescaled is rejected, and one with the scale of the time before.
+
+# %%
+u = line_time(last_55.log_alpha_bar)
+c, _ = straight_line(u)
+
+
+def ring_velocity(x_u, at):
+    """The exact velocity of the lopsided ring at a time of the schedule."""
+    t = (u - at[0]).abs().argmin()
+    return flow_velocity(x_u, at, uneven_hat(x_u / c[t], t.expand(len(x_u))))
+
+
+by_euler = torch.stack(list(flow_sample(ring_velocity, c[-1] * starts, u.flip(0))))
+by_ddim, c = torch.stack(rides["no noise"]), c.flip(0).view(-1, 1, 1)
+
+# %% tags=["nbval-check-output"]
+wrong = {"not rescaled": by_ddim, "scale of the time before": c.roll(1, 0) * by_ddim}
+verify("eq-flow-euler", by_euler, c * by_ddim, exact.within(1e-8), rejects=wrong)
+
+# %% [markdown]
+# So what is learned, and at which times it is used, are two questions: each network can be used at the times of the other. First the ring, with three small networks for the noise and three for the velocity. A pair shares network, start, data and number of steps.
+
+
+# %%
+def noise_loss(model, x):
+    return denoising_loss(model, x, model.schedule.snr)
+
+
+pairs = []
+for seed in range(3):
+    _ = torch.manual_seed(seed)
+    of_noise = NoisePredictor(TimeMlp(2, (64, 64), 32), schedule)
+    of_noise = Ddpm(of_noise, schedule, (2,), schedule.beta)
+    _ = train_score(of_noise, noise_loss, 12)
+    _ = torch.manual_seed(seed)
+    of_velocity = Flow(TimeMlp(2, (64, 64), 32), (2,))
+    _ = train_score(of_velocity, flow_matching_loss, 12)
+    pairs += [(of_noise, of_velocity)]
+
+# %%
+calls, noise, missed = (5, 10, 20, 50), torch.randn(2000, 2), {}
+for ddpm, flow in pairs:
+    for num in calls:
+        for name, sampler in spaced_samplers(ddpm, flow, num).items():
+            *_, x = sampler(noise)
+            missed.setdefault(name, []).append(ring_report(x)[1])
+missed = {name: torch.tensor(each).view(3, 4) for name, each in missed.items()}
+print("outliers, mean and standard deviation of three trainings, by calls of the network")
+for name, each in missed.items():
+    row = (f"{m:4.0%} +- {d:3.0%}" for m, d in zip(each.mean(0), each.std(0), strict=True))
+    print(f"{name:16}", "   ".join(row))
+
+# %% [markdown]
+# With five calls the velocity at its own times leaves the fewest outliers. At equal steps in $t$ its network does no better than the one for the noise: the last step then removes all noise from $u = 0.42$ on, and not from 0.2 on. The network for the noise also gains from equal steps in $u$, but not in each of its trainings.
+
+# %% tags=["nbval-check-output"]
+at_5 = {name: each[:, 0].mean() for name, each in missed.items()}
+own = at_5["flow, even in u"]
+print(
+    "5 calls, velocity: equal steps in u halve the outliers:",
+    bool(own < at_5["flow, even in t"] / 2),
+)
+print("and there are fewer than by noise at its own times:", bool(own < at_5["ddpm, even in t"]))
+
+# %% [markdown]
+# Now digits of $8 \times 8$ pixels. `ddpm-digits` is the network of chapter 10, trained for the noise. `flow-digits` is the same network, trained for the velocity in as many steps, at the same rates, on the same digits. The figure starts both from the same noise, each at its own times.
+
+# %%
+flow, ddpm = pretrained("flow-digits"), pretrained("ddpm-digits")
+_ = torch.manual_seed(0)
+noise, drawn = torch.randn(12, 1, 8, 8), {}
+for num in calls:
+    made = spaced_samplers(ddpm, flow, num)
+    for label, name in (("noise", "ddpm, even in t"), ("velocity", "flow, even in u")):
+        *_, x = made[name](noise)
+        drawn[f"{label}, {num}"] = to_unit(x)
+
+# %% mystnb={"image": {"alt": "Eight rows of twelve small digits, in pairs for 5, 10, 20 and 50 calls. In each column all rows show much the same digit. In the first row it is paler and more blurred than below."}, "figure": {"caption": "Digits from the same noise: by a network for the noise with DDIM, and by one for the velocity with Euler steps, with 5, 10, 20 and 50 calls of the network.", "name": "fig-noise-or-velocity"}}
+plots.image_rows(drawn, tile=0.45)
+
+# %% [markdown]
+# A count needs more images than a figure has. A record holds the distance of 1000 drawn digits from the real ones, for both networks at both times: the Fréchet distance {eq}`def-frechet`, less its bias, in the 64 features of a small classifier of these digits. For comparison, all real digits are split into two sets at random, ten times.
+
+# %%
+found, _ = load_record("flow-digits-spacing")
+print(f"the classifier is right on {found['accuracy']:.1%} of the test digits")
+real = found["real"][0, :, 0]
+print(f"real digits from real ones: {real.mean():.2f}, standard deviation {real.std():.2f}")
+print("trainings of each network:", found["flow, Heun"].shape[1])
+distances = {}
+for name in missed:
+    value, error = found[name][0].unbind(-1)  # of each training, by calls
+    var = error.square().mean(0) + value.var(0, correction=int(len(value) > 1))
+    distances[name] = value.mean(0), (var / len(value)).sqrt()
+    row = (f"{m:5.1f} +- {e:3.1f}" for m, e in zip(*distances[name], strict=True))
+    print(f"{name:16}", "   ".join(row))
+
+# %% mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near zero for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors; for real digits the band is two standard deviations of the ten splits.", "name": "fig-spacings"}}
+shown = {name: (calls, value) for name, (value, _) in distances.items()}
+bands = {name: (m - 2 * e, m + 2 * e) for name, (m, e) in distances.items()}
+shown["real digits"] = calls, real.mean().expand(4)
+bands["real digits"] = tuple((real.mean() + k * real.std()).expand(4) for k in (-2, 2))
+plots.curves(shown, bands=bands, x_label="calls", y_label="distance", log_x=True)
+
+# %% [markdown]
+# From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, at half the distance of the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise, and at equal steps in $u$ the network for the noise gains little. A likely reason is the first step, which is long at equal steps in $u$: it relies on an image that is estimated from noise alone, where a small error of the predicted noise is a large one of the image ({ref}`chapter 10 <sec-why-v>`). Heun's method is far behind at five calls, of which it uses four, and no better than Euler's later. (Each network of digits was trained once; the errors are those of the images.)
+
+# %% tags=["nbval-check-output"]
+at = {name: dict(zip(calls, value, strict=True)) for name, (value, _) in distances.items()}
+best = at["flow, even in u"][5]
+others = [each[5] for name, each in at.items() if name != "flow, even in u"]
+print("5 calls: velocity at equal steps in u is closest:", bool(best < min(others)))
+pixels = {name: found[name][1, :, 0, 0].mean() for name in missed}
+print("in pixels, too:", min(pixels, key=pixels.get) == "flow, even in u")
+print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.values()) < 1))
+
+# %% [markdown]
+# **What you can say now.** Flow matching with Euler steps is DDIM at other times {eq}`eq-flow-euler`. In a comparison of the two, ask at which times each network was used.
 
 # %% [markdown]
 # (sec-design-choices)=
