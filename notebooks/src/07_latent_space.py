@@ -7,32 +7,12 @@
 # The set-up cell: tools/notebooks.py writes it.
 
 # %%
-import math
-
 import torch
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Normal
 
 from companion import data
-from companion.data import SCENE_FACTORS, binarize, render_scenes, scenes
-from companion.elbo import elbo_terms
-from companion.interpolation import spherical_interpolation
-from companion.metrics import (
-    auroc,
-    energy_test,
-    log_likelihood,
-    mutual_information,
-    mutual_information_gap,
-)
-
-# %%
 from companion.page import plots
-from companion.page.live import watch
-from companion.page.show import show
-from companion.page.sliders import Editor, Slider
-from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.zoo import pretrained
-from companion.zoo.yardstick import refused
-from companion.zoo.yourself import cost, train_it, use
 
 # %%
 _ = torch.manual_seed(0)
@@ -58,6 +38,28 @@ plots.image_grid(map_images, columns=side, tile=0.4)
 # Each image of {numref}`fig-plane-map` is decoded from one point of the plane. To see how often a shape is sampled, we place the points at quantiles of the Gaussian instead of even distances. Then each of the 17 times 17 images stands for a region of equal probability under the prior, and a shape that takes more space on the map is sampled more often.
 #
 # Nearly every point decodes to something like a digit, unlike in the {ref}`autoencoders of chapter 1 <sec-no-sampling>`. Now we go the other way: where does the encoder put real digits? In {numref}`fig-plane-digits` each dot is the mean of $q_\phi(z \mid x)$ for one test digit, in the coordinates of the map.
+
+# %%
+import math
+
+from torch.distributions import MultivariateNormal, kl_divergence
+
+from companion.data import SCENE_FACTORS, binarize, render_scenes, scenes
+from companion.elbo import elbo_terms
+from companion.interpolation import spherical_interpolation
+from companion.metrics import (
+    auroc,
+    energy_test,
+    log_likelihood,
+    mutual_information,
+    mutual_information_gap,
+)
+from companion.page.live import watch
+from companion.page.show import show
+from companion.page.sliders import Editor, Slider
+from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
+from companion.zoo.yardstick import refused
+from companion.zoo.yourself import cost, train_it, use
 
 # %%
 x = binarize(test.images)
@@ -655,7 +657,9 @@ means = {pair: {name: gap.mean() for name, gap in both.items()} for pair, both i
 ahead = [bool(both["relaxed"] > both["plain"]) for both in means.values()]
 print("the relaxed network has the larger mean gap in both pairs:", all(ahead))
 relaxed, plain = ([both[name] for both in means.values()] for name in ("relaxed", "plain"))
-print("the two relaxed ones differ by more than a factor of three:", bool(relaxed[0] > 3 * relaxed[1]))
+print(
+    "the two relaxed ones differ by more than a factor of three:", bool(relaxed[0] > 3 * relaxed[1])
+)
 print("the second relaxed one is behind the first plain one:", bool(relaxed[1] < plain[0]))
 for pair, terms in {"first": bound_of, "second": second_bound_of}.items():
     rates = {name: one.kl.sum(1).mean() for name, one in terms.items()}

@@ -7,33 +7,13 @@
 # The set-up cell: tools/notebooks.py writes it.
 
 # %%
-import math
-from itertools import pairwise
-
 import torch
-from torch import nn
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
-from torchvision.utils import make_grid
 
 from companion import data
-from companion.data import Batches, binarize
-from companion.distributions import diagonal_normal, evidence_alone, log_normalizer, normal_product
-from companion.elbo import ElboTerms, LatentChain, elbo_terms, sample_log_weights
-from companion.hierarchical_vae import HierarchicalVae
-from companion.ladders import mlp_ladder
-from companion.metrics import active_units, log_likelihood
+from companion.data import binarize
 from companion.page import plots
-from companion.page.live import watch
-
-# %%
-from companion.page.show import show
-from companion.page.sliders import Editor, Film, Slider
-from companion.page.verify import exact, monte_carlo, quadrature, verify
-from companion.samplers import ancestral_sample
-from companion.training import fit, minimize
 from companion.zoo import pretrained
-from companion.zoo.weights import load_record, read_card
-from companion.zoo.yourself import cost, train_it, use
+from companion.zoo.weights import read_card
 
 # %%
 _ = torch.manual_seed(0)
@@ -96,6 +76,29 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # :::
 #
 # **Check.** Both sides come from integrals over $z_2$ and then over $z_1$ on grids. The kurtosis of a Gaussian is rejected.
+
+# %%
+import math
+from itertools import pairwise
+
+from torch import nn
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torchvision.utils import make_grid
+
+from companion.data import Batches
+from companion.distributions import diagonal_normal, evidence_alone, log_normalizer, normal_product
+from companion.elbo import ElboTerms, LatentChain, elbo_terms, sample_log_weights
+from companion.hierarchical_vae import HierarchicalVae
+from companion.ladders import mlp_ladder
+from companion.metrics import active_units, log_likelihood
+from companion.page.live import watch
+from companion.page.show import show
+from companion.page.sliders import Editor, Film, Slider
+from companion.page.verify import exact, monte_carlo, quadrature, verify
+from companion.samplers import ancestral_sample
+from companion.training import fit, minimize
+from companion.zoo.weights import load_record
+from companion.zoo.yourself import cost, train_it, use
 
 # %%
 torch.set_default_dtype(torch.double)

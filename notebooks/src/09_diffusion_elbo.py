@@ -7,43 +7,12 @@
 # The set-up cell: tools/notebooks.py writes it.
 
 # %%
-import math
-
-import numpy as np
 import torch
-from torch.distributions import (
-    Categorical,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-    kl_divergence,
-)
-from torch.func import grad
-from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from companion import data
-from companion.data import binarize
-from companion.ddpm import Ddpm, elbo_step, single_step_elbo
-from companion.denoisers import MixtureDenoiser, gaussian_denoiser
-from companion.elbo import elbo_terms, sample_log_weights
-from companion.page import plots
-from companion.page.show import show
-from companion.page.sliders import Film, Slider
-from companion.page.verify import at_most, exact, monte_carlo, quadrature, variance, verify
-
-# %%
-from companion.schedule import (
-    Schedule,
-    add_noise,
-    linear_schedule,
-    mean_from_x_0,
-    noise_from_x_0,
-    score_from_x_0,
-    v_from_x_0,
-)
-from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
-from companion.zoo import pretrained
+from companion.page.sliders import Film
+from companion.schedule import add_noise, linear_schedule
 
 # %%
 digits = data.to_symmetric(data.load("mnist", "test").images[:10])  # on [-1, 1]
@@ -89,6 +58,32 @@ Film(
 # The noise added in step $t$ has the variance $\beta_t = 1 - \alpha_t$, and the list of the $\beta_t$ is the {term}`noise schedule`. A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and not at $x_{t-1}$ as the lecture says. The factor keeps the variance from growing: if a component of $x$ has variance 1, so has that component of every $x_t$.
 #
 # What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous* and adds a fourth restriction: one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. The two cells show its methods for $q$ and for $p$, except the likelihood, which is the last reverse step, from $x_1$ to $x$. The mean in `reverse_step` is derived in {eq}`def-reverse-step`.
+
+# %%
+import math
+
+import numpy as np
+from torch.distributions import (
+    Categorical,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+from torch.func import grad
+from torch.nn import functional as F
+
+from companion.data import binarize
+from companion.ddpm import Ddpm, elbo_step, single_step_elbo
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
+from companion.elbo import elbo_terms, sample_log_weights
+from companion.page import plots
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import at_most, exact, monte_carlo, quadrature, variance, verify
+from companion.schedule import Schedule, mean_from_x_0, noise_from_x_0, score_from_x_0, v_from_x_0
+from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
+from companion.zoo import pretrained
 
 # %% tags=["nbval-check-output"]
 show(Ddpm.posterior, Ddpm.inner_posterior, Ddpm.true_step, docstring=False)

@@ -7,67 +7,15 @@
 # The set-up cell: tools/notebooks.py writes it.
 
 # %%
-import math
-from functools import partial
-from itertools import pairwise
-
 import torch
-from torch.distributions import (
-    Categorical,
-    Independent,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-)
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-# %%
 from companion import data
-from companion.data import Batches, to_symmetric, to_unit
-from companion.ddpm import Ddpm, denoising_loss
-from companion.denoisers import MixtureDenoiser, NoisePredictor
-from companion.flows import (
-    Flow,
-    flow_matching_loss,
-    flow_sample,
-    flow_velocity,
-    line_time,
-    ode_log_prob,
-    probability_flow,
-    straight_line,
-)
-from companion.networks.mlp import TimeMlp
+from companion.denoisers import MixtureDenoiser
 from companion.page import plots
-from companion.page.exercises import score as exercises
-from companion.page.live import watch
 from companion.page.plots.style import COLORS
-from companion.page.sliders import Film, Slider
-from companion.page.verify import autograd, exact, monte_carlo, verify
 from companion.samplers import ddim_sample, ddpm_sample
-
-# %%
-from companion.schedule import (
-    cosine_schedule,
-    linear_schedule,
-    mean_from_x_0,
-    noise_from_x_0,
-    x_0_from_v,
-)
-from companion.score import (
-    NoiseConditionalScore,
-    annealed_langevin_sample,
-    denoising_score_matching_loss,
-    exact_score,
-    geometric_noise_levels,
-    langevin_sample,
-    noisy_mixture,
-    score_from_denoiser,
-)
-from companion.training import fit
-from companion.zoo import pretrained
-from companion.zoo.experiments import spaced_samplers
-from companion.zoo.weights import load_record
-from companion.zoo.yardstick import refused
-from companion.zoo.yourself import cost, train_it, use
+from companion.schedule import linear_schedule
 
 # %%
 shapes = data.toy_density("mixture").component_distribution
@@ -129,6 +77,51 @@ fig
 # The slides have the first formula without its factor (entry E11 of the errata), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred.
 #
 # **Check.** $\varepsilon^*$ of a mixture is computed by Bayes' rule, and the score by automatic differentiation of its log-density, at points of five times. The form of the slides (E11) is rejected and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
+
+# %%
+import math
+from functools import partial
+from itertools import pairwise
+
+from torch.distributions import MultivariateNormal
+
+from companion.data import Batches, to_symmetric, to_unit
+from companion.ddpm import Ddpm, denoising_loss
+from companion.denoisers import NoisePredictor
+from companion.flows import (
+    Flow,
+    flow_matching_loss,
+    flow_sample,
+    flow_velocity,
+    line_time,
+    ode_log_prob,
+    probability_flow,
+    straight_line,
+)
+from companion.networks.mlp import TimeMlp
+from companion.page.exercises import score as exercises
+from companion.page.live import watch
+from companion.page.sliders import Film, Slider
+from companion.page.verify import autograd, exact, monte_carlo, verify
+from companion.schedule import cosine_schedule, mean_from_x_0, noise_from_x_0, x_0_from_v
+
+# %%
+from companion.score import (
+    NoiseConditionalScore,
+    annealed_langevin_sample,
+    denoising_score_matching_loss,
+    exact_score,
+    geometric_noise_levels,
+    langevin_sample,
+    noisy_mixture,
+    score_from_denoiser,
+)
+from companion.training import fit
+from companion.zoo import pretrained
+from companion.zoo.experiments import spaced_samplers
+from companion.zoo.weights import load_record
+from companion.zoo.yardstick import refused
+from companion.zoo.yourself import cost, train_it, use
 
 # %%
 _ = torch.manual_seed(0)
