@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from companion import ladders, metrics, vae
-from companion.data import load, scenes, to_unit, toy_density
+from companion.data import load, nearest_scenes, scenes, to_unit, toy_density
 from companion.ddpm import Ddpm, elbo_step, noise_errors
 from companion.elbo import LatentChain, elbo_terms
 from companion.guidance import guided
@@ -46,7 +46,7 @@ SLICES = {
     **dict.fromkeys(("vae-mnist", "iwae-mnist"), 10),  # 5,000 draws of each
     **{"hvae-mnist": 12, "conv-hvae-mnist": 16},
     **dict.fromkeys(("classifier-mnist", "judge-mnist"), 2000),  # mistakes are rare
-    **{"ddpm-mnist-joint": 24},
+    **{"ddpm-mnist-joint": 24, "ddpm-scenes": 24},
     **{"ddpm-digits": 100, "ddpm-toy2d": 60, "ddpm-toy2d-bound": 60, "ldm-mnist": 8},
 }
 
@@ -199,6 +199,8 @@ def values_of(name: str) -> Tensor:
     if kind == "guidance":
         hits = the_judge().head(tensors["features"]).argmax(2) == tensors["label"]
         return hits.double().mean(0)
+    if kind == "scenes":
+        return tensors["conditional: distance"]
     return tensors["noise_error"][1:]  # the means over examples, whose own values are not kept
 
 
@@ -295,6 +297,24 @@ def test_what_guidance_drew_is_drawn_again() -> None:
     with torch.no_grad():
         off = judge.features(shown) - tensors["features"][index, :20]
     assert off.norm() < 0.01 * tensors["features"][index, :20].norm()
+
+
+def test_what_was_drawn_of_scenes_is_drawn_and_found_again() -> None:
+    tensors, card = record("ddpm-scenes-scenes")
+    model, num = pretrained(card.model), len(tensors["asked"])
+    assert isinstance(model, Ddpm)
+    asked = scenes(num, 1).factors[:2]
+    torch.testing.assert_close(asked.double(), tensors["asked"][:2])
+    torch.manual_seed(card.seed)
+    x_T, causes = torch.randn(num, 3, 32, 32)[:2], architectures.told(asked)
+    for way, scale in (("conditional", 1.0), ("guided", 2.0)):
+        denoiser, kept = guided(model.denoiser, causes, scale), tensors[way]
+        film = ddim_sample(denoiser, model.schedule.evenly(25), x_T)
+        assert (255 * to_unit(list(film)[-1]) - kept[:2].double()).abs().mean() < 1
+        found, distance = nearest_scenes(kept[:2] / 255)
+        assert (distance - tensors[f"{way}: distance"][:2]).abs().max() < 0.05
+        off = architectures.told(found.double()) - architectures.told(tensors[f"{way}: causes"][:2])
+        assert off.abs().max() < 0.02
 
 
 def test_errors_of_the_noise_are_measured_again() -> None:
