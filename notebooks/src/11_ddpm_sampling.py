@@ -7,50 +7,13 @@
 # The set-up cell: tools/notebooks.py writes it.
 
 # %%
-from functools import partial
-
 import torch
-from torchvision.utils import make_grid
 
-from companion import data
-from companion.data import SCENE_FACTORS, nearest_scenes, render_scenes, to_symmetric, to_unit
-from companion.denoisers import MixtureDenoiser, gaussian_denoiser
-from companion.interpolation import spherical_interpolation
-from companion.metrics import frechet_distance, jackknife, proportion, r_squared
+from companion.data import to_unit
 from companion.page import plots
-from companion.page.exercises import ddpm_sampling as exercises
-from companion.page.show import show
-from companion.page.sliders import Film
-from companion.page.verify import exact, monte_carlo, verify
-
-# %%
-from companion.samplers import (
-    ancestral_sample,
-    ddim_invert,
-    ddim_posterior,
-    ddim_sample,
-    ddpm_sample,
-    dpm_solver_sample,
-    reverse_sample,
-)
-from companion.schedule import (
-    add_noise,
-    cosine_schedule,
-    linear_schedule,
-    mean_from_x_0,
-    noise_from_x_0,
-    x_0_from_noise,
-)
+from companion.samplers import ddim_sample, ddpm_sample
+from companion.schedule import cosine_schedule
 from companion.zoo import pretrained
-from companion.zoo.architectures import told
-from companion.zoo.weights import load_record
-from companion.zoo.yardstick import (
-    digit_features,
-    feature_distance,
-    real_digit_distance,
-    reference,
-    refused,
-)
 
 # %%
 denoiser, digit_schedule = pretrained("ddpm-mnist-joint").denoiser, cosine_schedule(1000)
@@ -80,6 +43,46 @@ plots.image_rows({name: to_unit(x) for name, x in ways.items()})
 
 # %% [markdown]
 # The first row of {numref}`fig-four-ways` is a blur, and rightly so: the best estimate from pure noise is the mean of the data. The third row shows what diffusion models are known for. Why is the second row eight times the same image? {eq}`eq-noiseless` will answer that, and {eq}`eq-ddim-step` will say what the fourth row does differently. (The network, `ddpm-mnist-joint`, is trained as in {doc}`chapter 10 </notebooks/10_ddpm_training>`, and half of the time it is given the class of the digit. In this chapter it is not given the class unless the text says so.)
+
+# %%
+from functools import partial
+
+from torchvision.utils import make_grid
+
+from companion import data
+from companion.data import SCENE_FACTORS, nearest_scenes, render_scenes, to_symmetric
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
+from companion.interpolation import spherical_interpolation
+from companion.metrics import frechet_distance, jackknife, proportion, r_squared
+from companion.page.exercises import ddpm_sampling as exercises
+from companion.page.show import show
+from companion.page.sliders import Film
+from companion.page.verify import exact, monte_carlo, verify
+from companion.samplers import (
+    ancestral_sample,
+    ddim_invert,
+    ddim_posterior,
+    dpm_solver_sample,
+    reverse_sample,
+)
+from companion.schedule import (
+    add_noise,
+    linear_schedule,
+    mean_from_x_0,
+    noise_from_x_0,
+    x_0_from_noise,
+)
+from companion.zoo.architectures import told
+from companion.zoo.weights import load_record
+
+# %%
+from companion.zoo.yardstick import (
+    digit_features,
+    feature_distance,
+    real_digit_distance,
+    reference,
+    refused,
+)
 
 # %% tags=["nbval-check-output", "mnist"]
 deviation = {name: x.var(0).sum().sqrt() for name, x in ways.items()}

@@ -7,63 +7,16 @@
 # The set-up cell: tools/notebooks.py writes it.
 
 # %%
-import math
-from functools import partial
-
 import torch
-from torch.distributions import (
-    Categorical,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-    kl_divergence,
-)
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from companion import data
 from companion.data import to_symmetric, to_unit
-from companion.ddpm import Ddpm, elbo_step
-from companion.denoisers import MixtureDenoiser, gaussian_denoiser
-from companion.elbo import elbo_terms
-from companion.guidance import classifier_free_loss, guided, posterior_denoiser
-from companion.metrics import frechet_distance, jackknife, proportion
+from companion.guidance import guided, posterior_denoiser
 from companion.page import plots
-from companion.page.exercises import diffusion_priors as exercises
-from companion.page.live import watch
-from companion.page.show import show
-from companion.page.sliders import Slider
-from companion.page.verify import exact, monte_carlo, quadrature, variance, verify
-
-# %%
-from companion.samplers import (
-    ddim_invert,
-    ddim_posterior,
-    ddim_sample,
-    ddpm_sample,
-    dpm_solver_sample,
-    inpaint_sample,
-)
-from companion.schedule import (
-    add_noise,
-    linear_schedule,
-    noise_from_x_0,
-    score_from_x_0,
-    v_from_x_0,
-)
-from companion.score import exact_score, noisy_mixture
+from companion.samplers import ddpm_sample
+from companion.schedule import linear_schedule
 from companion.zoo import pretrained
-from companion.zoo.architectures import codes, digit_encoder
-from companion.zoo.weights import load_record
-from companion.zoo.yardstick import (
-    digit_distance,
-    digit_features,
-    feature_distance,
-    real_digit_distance,
-    reference,
-    refused,
-)
-from companion.zoo.yourself import cost, train_it, use
+from companion.zoo.architectures import digit_encoder
 
 # %% [markdown]
 # The network is that of chapter 10, which can be given a class and need not be. The fourth row has a VAE and a diffusion model of its codes.
@@ -135,6 +88,53 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 # So prior and condition are two separate terms. The first is a network that was trained without $y$. The second is about noisy images: *how likely is $y$, given $x_t$?*
 #
 # On the ring of eight Gaussian components every term is known exactly, so that both equations can be compared with a direct computation. Let $y$ be the quarter of the ring that a point comes from, two neighboring components each.
+
+# %%
+import math
+from functools import partial
+
+from torch.distributions import (
+    Categorical,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from companion.ddpm import Ddpm, elbo_step
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
+from companion.elbo import elbo_terms
+from companion.guidance import classifier_free_loss
+from companion.metrics import frechet_distance, jackknife, proportion
+from companion.page.exercises import diffusion_priors as exercises
+from companion.page.live import watch
+from companion.page.show import show
+from companion.page.sliders import Slider
+from companion.page.verify import exact, monte_carlo, quadrature, variance, verify
+from companion.samplers import (
+    ddim_invert,
+    ddim_posterior,
+    ddim_sample,
+    dpm_solver_sample,
+    inpaint_sample,
+)
+
+# %%
+from companion.schedule import add_noise, noise_from_x_0, score_from_x_0, v_from_x_0
+from companion.score import exact_score, noisy_mixture
+from companion.zoo.architectures import codes
+from companion.zoo.weights import load_record
+from companion.zoo.yardstick import (
+    digit_distance,
+    digit_features,
+    feature_distance,
+    real_digit_distance,
+    reference,
+    refused,
+)
+from companion.zoo.yourself import cost, train_it, use
 
 # %%
 s = linear_schedule(100, 1e-3, 0.2)
