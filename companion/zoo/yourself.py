@@ -14,6 +14,7 @@ from torch.utils.flop_counter import flop_registry
 
 from companion import runtime, samplers
 from companion.autoencoder import Autoencoder
+from companion.data import SCENE_FACTORS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
 from companion.training import fit
@@ -36,7 +37,7 @@ SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
     "digits": (1_442, (1, 8, 8)),
     "scenes": (20_000, (3, 32, 32)),
 }
-"""Training examples and their shape; of points in the plane there are 50,000."""
+"""Training examples and their shape; of points in the plane there are 50,000, and a recipe says how many scenes."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,17 @@ def cost(name: str) -> Cost:
     """
     chosen = recipe(name)
     num, shape = SIZES.get(chosen.data, (50_000, (2,)))
+    num = chosen.num_scenes if chosen.data == "scenes" else num
     with _own_random_numbers():
         torch.manual_seed(0)
         model = chosen.model()
         x = torch.randint(256, (2, *shape)) / 255
-        labels = (torch.zeros(2, dtype=torch.long),) if chosen.labels else ()
+        label = (
+            torch.zeros(2, len(SCENE_FACTORS))
+            if chosen.data == "scenes"
+            else torch.zeros(2, dtype=torch.long)
+        )
+        labels = (label,) if chosen.labels else ()
         kept: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
 
         def keep(tensor: Tensor) -> Tensor:
