@@ -29,6 +29,11 @@ def test_the_operations_of_a_perceptron_are_counted_as_on_paper():
     assert found.short_steps == 69
 
 
+def test_a_recipe_says_how_many_scenes_there_are():
+    assert cost("ddpm-scenes").num_steps == 16 * 938  # 60,000 in batches of 64
+    assert cost("vae-scenes").num_steps == 30 * 200
+
+
 def test_large_models_cost_arithmetic_and_their_short_training_is_short():
     large = cost("ddpm-cifar10")
     seconds = large.num_steps * large.operations / (8.1e12 / 3)
