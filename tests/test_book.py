@@ -262,3 +262,20 @@ def test_the_settings_load_nothing_from_elsewhere() -> None:
     assert sphinx["nb_ipywidgets_js"] == {}
     assert config["execute"]["execute_notebooks"] == "off"
     assert config["bibtex_bibfiles"] == ["book/references.bib"]
+
+
+# No address of these is certain to stay.
+WITHOUT_ADDRESS = {
+    *("rumelhart1986", "lecun2006", "bishop2006", "tomczak2024"),  # books and their chapters
+    *("rifai2011", "gershman2014", "nowozin2018"),
+}
+
+
+def test_works_have_an_address() -> None:
+    entries = re.split(r"\n(?=@)", (ROOT / "book" / "references.bib").read_text("utf8"))[1:]
+    without = {
+        re.sub(r"@\w+\{([^,]+),.*", r"\1", entry, flags=re.DOTALL)
+        for entry in entries
+        if not re.search(r"^  (doi|url) = \{|arXiv:\d{4}\.\d{4,5}|https?://", entry, re.MULTILINE)
+    }
+    assert len(entries) > 140 and without == WITHOUT_ADDRESS

@@ -61,10 +61,10 @@ def pip_commands(cells: list[tuple[str, dict[str, str]]], folder: Path) -> list[
 
 
 def setup_source(path: Path) -> str:
-    """The set-up cell of a notebook, but for the cells that it names."""
+    """The set-up cell of a notebook, but for the device that it asks for and the cells that it names."""
     cells = nbformat.read(path, 4).cells
     source = next(str(cell.source) for cell in cells if "setup" in rules.tags(cell))
-    return source.partition("from companion.page")[0].rstrip()
+    return source.partition("from companion.")[0].rstrip()
 
 
 def test_there_are_notebooks() -> None:

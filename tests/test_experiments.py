@@ -15,15 +15,15 @@ from companion.flows import Flow, line_time
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
 from companion.schedule import linear_schedule
-from companion.zoo import experiments, train, weights
-from companion.zoo.experiments import (
+from companion.zoo import comparisons, experiments, train, weights
+from companion.zoo.comparisons import (
     compare_scales,
     compare_spacings,
     compare_steps,
     compare_with_renders,
-    record,
     spaced_samplers,
 )
+from companion.zoo.experiments import record
 from companion.zoo.pretrained import SAMPLERS, pretrained
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import RecordCard, card_names, load_record, save_weights
@@ -105,7 +105,7 @@ def test_guidance_leaves_the_features_of_every_scale(unchecked):
 def test_scenes_are_compared_with_those_of_the_renderer(monkeypatch):
     """A network that makes what it is told is at a distance of 0, and one that is told nothing is not."""
     quick = partial(nearest_scenes, num_starts=1, rounds=8)
-    monkeypatch.setattr(experiments, "nearest_scenes", quick)
+    monkeypatch.setattr(comparisons, "nearest_scenes", quick)
     real, asked, _ = scenes(4, 1)
 
     class Renders(torch.nn.Module):

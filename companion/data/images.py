@@ -146,13 +146,9 @@ def load(
     if split not in _SPLITS:
         raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
     device = checks.device(device)
-    if name == "digits":
-        with torch.device("cpu"):
-            images, labels = _digits(split)
-        return Images(images.to(device), labels.to(device), "digits")
     fallback = fallback and name in ("mnist", "fashion_mnist")
-    folder = find(name)
-    if folder is None and not (fallback and name in _replaced):
+    folder, bundled = find(name), name == "digits"
+    if folder is None and not bundled and not (fallback and name in _replaced):
         try:
             folder = _download(name)
         except ConnectionError as error:
@@ -162,12 +158,11 @@ def load(
                 raise FileNotFoundError(f"{text}; {advice}") from error
             _replaced.add(name)
             print(f"data: {text}; using scikit-learn's 1,797 handwritten digits at 28x28 instead")
-    if folder is None:
-        with torch.device("cpu"):
-            images, labels = _shifted_digits(split)
-        return Images(images.to(device), labels.to(device), "digits")
-    _check_files(name, folder)
-    with torch.device("cpu"):  # files and NumPy are there
+    with torch.device("cpu"):  # files, NumPy and scikit-learn are there
+        if folder is None:
+            images, labels = _digits(split) if bundled else _shifted_digits(split)
+            return Images(images.to(device), labels.to(device), "digits")
+        _check_files(name, folder)
         pixels, labels = _read(name, folder, split)
     return Images(pixels.to(device).float() / 255, labels.to(device), name)
 

@@ -1208,7 +1208,7 @@ def one_level_turned(angle):
 
 
 Film(
-    range(0, 361, 9),
+    range(0, 360, 9),
     one_level_turned,
     description="angle of the noise",
     alt="Five rows of eight digits; in the rows from top to bottom the noise of level 5, 4, 3, 2, 1 is turned by {} degrees",

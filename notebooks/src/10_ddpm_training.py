@@ -852,7 +852,7 @@ losses = denoising_loss(color, colors, color.schedule.snr)
 print("one loss for each image:", tuple(losses.shape))
 
 # %% [markdown]
-# For the photographs of CIFAR-10, {cite:t}`ho2020` trained 35.7 million parameters for 800,000 steps, many hours on a GPU.
+# {ref}`Chapter 11 <sec-color-samples>` draws houses in color and measures them. For the photographs of CIFAR-10, {cite:t}`ho2020` trained 35.7 million parameters for 800,000 steps, many hours on a GPU.
 #
 # **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses seven in a hundred. Three conditions together make samples follow the data distribution.
 #

@@ -973,7 +973,7 @@ rows = {"asked for": render_scenes(houses["asked"][:10])}
 plots.image_rows(rows | {way: houses[way][:10] / 255 for way in ways}, tile=0.65)
 
 # %% [markdown]
-# In {numref}`fig-drawn-houses` the conditional samples look like what was asked for. How close are they? `nearest_scenes` searches for the causes whose render has the least squared distance from an image. It starts from the nearest of 4,096 renders and descends by the method of Levenberg and Marquardt. To test the search, it is given test scenes, rounded to 256 levels like the samples. It must find the causes that they were rendered from.
+# In {numref}`fig-drawn-houses` the conditional samples look like what was asked for. How close are they? `nearest_scenes` searches for the causes whose render has the least squared distance from an image. It starts from the nearest of 4,096 renders and descends by the method of Levenberg and {cite:t}`marquardt1963`. To test the search, it is given test scenes, rounded to 256 levels like the samples. It must find the causes that they were rendered from.
 
 # %%
 off = ((houses["real: causes"] - houses["asked"]).abs() / (high - low)).amax(1)

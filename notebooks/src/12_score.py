@@ -118,7 +118,7 @@ from companion.score import (
 )
 from companion.training import fit
 from companion.zoo import pretrained
-from companion.zoo.experiments import spaced_samplers
+from companion.zoo.comparisons import spaced_samplers
 from companion.zoo.weights import load_record
 from companion.zoo.yardstick import refused
 from companion.zoo.yourself import cost, train_it, use

@@ -1,0 +1,271 @@
+"""What is compared with a trained diffusion model: samplers, scales of guidance, times, the renderer of scenes."""
+
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from companion import checks, runtime
+from companion.data import Batches, Images, load, nearest_scenes, scenes, to_unit
+from companion.ddpm import Ddpm
+from companion.denoisers import Denoiser, NoisePredictor
+from companion.flows import Flow, flow_sample, line_time
+from companion.guidance import guided
+from companion.metrics import Estimate, frechet_distance, jackknife, normal_fit
+from companion.networks.classifier import DigitClassifier
+from companion.networks.mlp import mlp
+from companion.samplers import ancestral_sample, ddim_sample, ddpm_sample, in_chunks
+from companion.training import fit
+from companion.vae import Vae
+from companion.zoo import measures
+from companion.zoo.architectures import told
+from companion.zoo.checkpoints import at_once
+from companion.zoo.pretrained import CHUNK, SAMPLERS
+
+
+class Record(NamedTuple):
+    """What is kept: tensors by name, a value for each example, and what the mean of these is."""
+
+    tensors: dict[str, Tensor]
+    values: Float[Tensor, "num"]
+    metric: str
+
+
+@torch.no_grad()
+def compare_steps(
+    model: Ddpm,
+    judge: DigitClassifier,
+    num: int,
+    num_steps: Sequence[int] = (10, 20, 50, 100),
+    journal: Callable[..., Any] = at_once,
+) -> Record:
+    """Draw by every sampler in few steps from the same noise, and keep what the classifier sees.
+
+    Named by sampler and number of steps, such as "ddim 20".
+    """
+    x_T = torch.randn(num, *model.x_shape).to(model.origin)
+    tensors, sure = {}, []
+    for steps, kind in itertools.product(num_steps, SAMPLERS):
+        name, schedule = f"{kind} {steps}", model.schedule.evenly(steps)
+        sampler = partial(SAMPLERS[kind], model.denoiser, schedule, progress=name)
+        with runtime.autocast():
+            images = to_unit(journal(in_chunks, sampler, CHUNK, x_T))
+        features = judge.features(images)
+        tensors[name] = features.half()
+        sure.append(judge.head(features).softmax(1).amax(1).double())
+    metric = "confidence of the classifier in a digit, mean over all samplers and numbers of steps"
+    return Record(tensors, torch.stack(sure).mean(0), metric)
+
+
+@torch.no_grad()
+def compare_scales(
+    model: Ddpm,
+    judge: DigitClassifier,
+    num: int,
+    scales: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0),
+    num_shown: int = 60,
+    journal: Callable[..., Any] = at_once,
+) -> Record:
+    """Draw every class at every guidance scale by 20 DDIM steps, and keep what the classifier sees.
+
+    The noise is the same at each scale. Of the images the first `num_shown` are kept, and of all of them
+    the variance of the pixels within each class, summed over the pixels.
+
+    Raises:
+        ValueError: if `num` is below 20, two of each class, which a variance needs.
+    """
+    checks.at_least(20, num=num)
+    network, schedule = model.denoiser, model.schedule.evenly(20)
+    assert isinstance(network, NoisePredictor)  # as those of classes are
+    x_T = torch.randn(num, *model.x_shape).to(model.origin)
+    label = (torch.arange(num) % 10).to(x_T.device)
+    features, shown, variance, hits = [], [], [], []
+    for scale in scales:
+
+        def sampler(x_T: Tensor, label: Tensor, scale: float = scale) -> Iterator[Tensor]:
+            denoiser = guided(network, label, scale)
+            return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
+
+        with runtime.autocast():
+            images = to_unit(journal(in_chunks, sampler, CHUNK, x_T, label))
+        features.append(judge.features(images))
+        shown.append(levels_of(images[:num_shown]))
+        parts = (images[label == k].flatten(1) for k in range(10))
+        variance.append(torch.stack([part.var(0).sum() for part in parts]))
+        hits.append((judge.head(features[-1]).argmax(1) == label).double())
+    tensors = {
+        "scale": torch.tensor(scales),
+        "label": label,
+        "features": torch.stack(features).half(),
+        "samples": torch.stack(shown),
+        "spread": torch.stack(variance),
+    }
+    metric = (
+        "share of the digits that the classifier takes for what was asked for, mean over all scales"
+    )
+    return Record(tensors, torch.stack(hits).mean(0), metric)
+
+
+@torch.no_grad()
+def compare_with_renders(
+    model: Ddpm,
+    vae: Vae,
+    train: Float[Tensor, "num_train 3 32 32"],
+    num: int,
+    num_shown: int = 96,
+    journal: Callable[..., Any] = at_once,
+) -> Record:
+    """Draw scenes in several ways in 25 steps, and find the nearest scene of the renderer to each.
+
+    Given the causes of test scenes: by DDIM ("conditional"), with "fresh noise", and by DDIM at guidance scale 2
+    ("guided"). Without causes: with fresh noise ("unconditional"), and the samples of the "VAE". The test scenes
+    themselves are "real". Of each way the record holds the causes that were found, the squared distance from the
+    nearest scene, summed over the values in [0, 1], and the first `num_shown` images. Of "real" and "unconditional"
+    it also has the squared distance from the nearest scene of the training set.
+    """
+    network, schedule = model.denoiser, model.schedule.evenly(25)
+    assert isinstance(network, NoisePredictor)  # as those of causes are
+    real, asked, _ = scenes(num, 1, device=model.origin.device)
+    x_T = torch.randn(num, *model.x_shape).to(model.origin)
+
+    def knowing(causes: Tensor) -> Denoiser:
+        def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+            return network(x_t, t, causes, *condition)
+
+        return x_hat
+
+    def conditional(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
+        return ddim_sample(knowing(causes), schedule, x_T, progress="conditional")
+
+    def with_fresh_noise(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
+        return ddpm_sample(knowing(causes), schedule, x_T, progress="fresh noise")
+
+    def at_scale_2(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
+        return ddim_sample(guided(network, causes, 2.0), schedule, x_T, progress="guided")
+
+    def unconditional(x_T: Tensor) -> Iterator[Tensor]:
+        return ddpm_sample(network, schedule, x_T, progress="unconditional")
+
+    ways = {"conditional": conditional, "fresh noise": with_fresh_noise, "guided": at_scale_2}
+    with runtime.autocast():
+        drawn = {
+            name: to_unit(journal(in_chunks, sampler, CHUNK, x_T, told(asked)))
+            for name, sampler in ways.items()
+        }
+        drawn["unconditional"] = to_unit(journal(in_chunks, unconditional, CHUNK, x_T))
+    means = journal(lambda: deque(ancestral_sample(vae, num), maxlen=1).pop())
+    drawn["VAE"] = means.clamp(0, 1)  # a Gaussian's mean knows no bounds
+    tensors, distances = {"asked": asked}, {}
+    for name, images in {"real": real, **drawn}.items():
+        levels = levels_of(images)
+        x = levels / 255  # as the record has them
+        found = [journal(nearest_scenes, part) for part in tqdm(x.split(CHUNK), name)]
+        causes, distances[name] = (torch.cat(part) for part in zip(*found, strict=True))
+        tensors |= {f"{name}: causes": causes, f"{name}: distance": distances[name]}
+        if name != "real":  # the renderer gives those
+            tensors[name] = levels[:num_shown]
+        if name in ("real", "unconditional"):
+            parts = train.flatten(1).split(10_000)
+            nearest = [torch.cdist(x.flatten(1), part).amin(1) for part in parts]
+            tensors[f"{name}: training distance"] = torch.stack(nearest).amin(0).square()
+    metric = (
+        "squared distance of a scene drawn for given causes from the nearest scene of the "
+        "renderer, summed over its values"
+    )
+    return Record(tensors, distances["conditional"].double(), metric)
+
+
+@torch.no_grad()
+def compare_spacings(
+    pairs: Sequence[tuple[Ddpm, Flow]],
+    num: int,
+    num_steps: Sequence[int] = (5, 10, 20, 50),
+    journal: Callable[..., Any] = at_once,
+) -> Record:
+    """Draw by DDPMs and flows, each at the times of both, and measure how far their digits are from real ones.
+
+    Equal steps in t, such as DDIM's, or in u; Euler's steps for both, which are those of DDIM, and Heun's for the flow,
+    of which two calls of the network are one step. All begin at the same noise. Tensors are named by network and
+    times, such as "flow, even in u", and hold the `frechet_distance` from the training digits, less its bias, and its
+    standard error over the images: by view (features of a small classifier that is trained here, pixels), pair,
+    number of calls, and the two. "real" has that of ten random splits of all real digits, "accuracy" what the
+    classifier gets right of the test digits.
+
+    Args:
+        pairs: of each training, the DDPM and the flow, of digits with 8 x 8 pixels.
+        num: images to draw for each setting.
+        num_steps: how often a network may be called.
+        journal: keeps what is done.
+    """
+    train, test = (load("digits", split, device=runtime.device()) for split in ("train", "test"))
+    judge = _small_judge(train)
+    views: list[Callable[[Tensor], Tensor]] = [judge[:-1], nn.Flatten()]
+    x, size = torch.cat([train.images, test.images]), len(train.images)
+    orders = [torch.randperm(len(x)).to(x.device) for _ in range(10)]
+    tensors = {
+        "num_steps": torch.tensor(num_steps),
+        "accuracy": (judge(test.images).argmax(1) == test.labels).double().mean(),
+        "real": torch.tensor(
+            [[_distance(view(x[o[size:]]), view(x[o[:size]])) for o in orders] for view in views]
+        ),
+    }
+    noise = torch.randn(num, *train.images.shape[1:]).to(x.device)
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for ddpm, flow in pairs:
+        of_pair: dict[str, list[Tensor]] = defaultdict(list)
+        for steps in num_steps:
+            for name, sampler in spaced_samplers(ddpm, flow, steps).items():
+                images = to_unit(journal(in_chunks, sampler, CHUNK, noise)).clamp(0, 1)
+                each = [_distance(view(images), view(train.images)) for view in views]
+                of_pair[name].append(torch.tensor(each))
+        for name, rows in of_pair.items():
+            found[name].append(torch.stack(rows, 1))
+    tensors |= {name: torch.stack(each, 1) for name, each in found.items()}
+    values = torch.cat([tensors[name][0, ..., 0].flatten() for name in found])
+    metric = f"distance of {num} drawn digits from real ones, in a classifier's features, mean over all settings"
+    return Record(tensors, values, metric)
+
+
+def spaced_samplers(
+    ddpm: Ddpm, flow: Flow, steps: int
+) -> dict[str, Callable[..., Iterator[Tensor]]]:
+    """Samplers of both networks at times that are even in t or in u, by name; they are given the noise."""
+    even_in_t, even_in_u = ddpm.schedule.trailing(steps), torch.linspace(1, 0, steps + 1)
+    # The noise is at u = 1, and the last t a little before.
+    u = line_time(even_in_t.log_alpha_bar).flip(0).index_fill(0, torch.tensor([0]), 1.0)
+    u_of_t = line_time(ddpm.schedule.log_alpha_bar)
+    t = (u_of_t - even_in_u[:-1, None]).abs().argmin(1).flip(0)
+    heun = torch.linspace(1, 0, steps // 2 + 1)
+    return {
+        "ddpm, even in t": partial(ddim_sample, ddpm.denoiser, even_in_t),
+        "ddpm, even in u": partial(ddim_sample, ddpm.denoiser, ddpm.schedule.strided(t)),
+        "flow, even in t": partial(flow_sample, flow, u=u),
+        "flow, even in u": partial(flow_sample, flow, u=even_in_u),
+        "flow, Heun": partial(flow_sample, flow, u=heun, heun=True),
+    }
+
+
+def _distance(x: Tensor, y: Tensor) -> Estimate:
+    return jackknife(partial(frechet_distance, y=normal_fit(y)), x)
+
+
+@torch.enable_grad()
+def _small_judge(digits: Images) -> nn.Sequential:
+    """A classifier of these digits, trained in seconds; all but its last layer give 64 features."""
+    layers = mlp([digits.images[0].numel(), 128, 64, 10], nn.SiLU)
+    judge = nn.Sequential(nn.Flatten(), *layers).to(digits.images)
+    batches = Batches(digits.images, digits.labels, batch_size=64, num_epochs=60)
+    steps = fit(judge, measures.cross_entropy, batches, torch.optim.Adam(judge.parameters(), 1e-3))
+    deque(steps, maxlen=0)
+    return judge.eval().requires_grad_(False)
+
+
+def levels_of(x: Tensor) -> Tensor:
+    """Images on [0, 1] in 256 levels."""
+    return (255 * x).round().to(torch.uint8)
