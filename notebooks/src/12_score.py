@@ -968,10 +968,11 @@ for ddpm, flow in pairs:
             *_, x = sampler(noise)
             missed.setdefault(name, []).append(ring_report(x)[1])
 missed = {name: torch.tensor(each).view(3, 4) for name, each in missed.items()}
-print("outliers, mean and standard deviation of three trainings, by calls of the network")
+print("outliers, mean and standard deviation of three trainings")
+print("calls of the network ", "".join(f"{num:<14}" for num in calls))
 for name, each in missed.items():
     row = (f"{m:4.0%} +- {d:3.0%}" for m, d in zip(each.mean(0), each.std(0), strict=True))
-    print(f"{name:16}", "   ".join(row))
+    print(f"{name:20}", "   ".join(row))
 
 # %% [markdown]
 # With five calls the velocity at its own times leaves the fewest outliers. At equal steps in $t$ its network does no better than the one for the noise: the last step then removes all noise from $u = 0.42$ on, and not from 0.2 on. The network for the noise also gains from equal steps in $u$, but not in each of its trainings.
@@ -1010,20 +1011,25 @@ print(f"the classifier is right on {found['accuracy']:.1%} of the test digits")
 real = found["real"][0, :, 0]
 print(f"real digits from real ones: {real.mean():.2f}, standard deviation {real.std():.2f}")
 print("trainings of each network:", found["flow, Heun"].shape[1])
+print("calls of the network ", "".join(f"{num:<15}" for num in calls))
 distances = {}
 for name in missed:
     value, error = found[name][0].unbind(-1)  # of each training, by calls
     var = error.square().mean(0) + value.var(0, correction=int(len(value) > 1))
     distances[name] = value.mean(0), (var / len(value)).sqrt()
     row = (f"{m:5.1f} +- {e:3.1f}" for m, e in zip(*distances[name], strict=True))
-    print(f"{name:16}", "   ".join(row))
+    print(f"{name:20}", "   ".join(row))
 
 # %% mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near zero for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors; for real digits the band is two standard deviations of the ten splits.", "name": "fig-spacings"}}
 shown = {name: (calls, value) for name, (value, _) in distances.items()}
 bands = {name: (m - 2 * e, m + 2 * e) for name, (m, e) in distances.items()}
 shown["real digits"] = calls, real.mean().expand(4)
 bands["real digits"] = tuple((real.mean() + k * real.std()).expand(4) for k in (-2, 2))
-plots.curves(shown, bands=bands, x_label="calls", y_label="distance", log_x=True)
+fig, (axes,) = plots.figure(height=3.0)
+_ = plots.curves(shown, bands=bands, x_label="calls", y_label="distance", log_x=True, axes=axes)
+axes.minorticks_off()
+_ = axes.set_xticks(calls, calls)
+fig
 
 # %% [markdown]
 # From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, at half the distance of the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise, and at equal steps in $u$ the network for the noise gains little. A likely reason is the first step, which is long at equal steps in $u$: it relies on an image that is estimated from noise alone, where a small error of the predicted noise is a large one of the image ({ref}`chapter 10 <sec-why-v>`). Heun's method is far behind at five calls, of which it uses four, and no better than Euler's later. (Each network of digits was trained once; the errors are those of the images.)
