@@ -1213,6 +1213,7 @@ Film(
     description="angle of the noise",
     alt="Five rows of eight digits; in the rows from top to bottom the noise of level 5, 4, 3, 2, 1 is turned by {} degrees",
     label="{}",
+    start=10,
 )
 
 # %% [markdown]
