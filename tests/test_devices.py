@@ -33,6 +33,9 @@ from companion.vae import conv_vae
 from companion.zoo import architectures
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES, Recipe
+from tools.pretended import NEEDS, SETUP
+
+pytestmark = pytest.mark.skipif(SETUP is None, reason=NEEDS)
 
 NAME = "fakegpu"  # see conftest.py
 SHAPES = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "cifar10": (3, 32, 32), "scenes": (3, 32, 32)}

@@ -16,7 +16,9 @@ from companion.score import langevin_sample
 from companion.training import exponential_average, fit
 from companion.zoo import pretrained
 from tools.elsewhere import failures
-from tools.pretended import NAME, Pretended, pretending, waits
+from tools.pretended import NAME, NEEDS, SETUP, Pretended, pretending, waits
+
+pytestmark = pytest.mark.skipif(SETUP is None, reason=NEEDS)
 
 
 @pytest.fixture

@@ -44,10 +44,14 @@ NUMBERS = {aten.masked_fill.Tensor, aten.masked_fill_.Tensor, aten.index_fill.in
 READS = {aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default}
 
 
+SETUP = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+NEEDS = "the pretended device needs torch 2.10"
+
+
 def register() -> None:
     """Give torch a device of this name. Autograd counts the devices before its first backward pass, so do it early."""
-    if torch._C._get_privateuse1_backend_name() != NAME:
-        backend_registration._setup_privateuseone_for_python_backend(NAME)
+    if SETUP is not None and torch._C._get_privateuse1_backend_name() != NAME:
+        SETUP(NAME)
 
 
 class Pretended(Tensor):
