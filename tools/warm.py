@@ -103,8 +103,10 @@ def serve(libraries: list[str]) -> None:
     # ipykernel and matplotlib read these when they are imported.
     os.environ["JPY_PARENT_PID"] = str(os.getpid())
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    path = list(sys.path)
     for name in libraries:
         importlib.import_module(name)
+    sys.path[:] = path  # torch 2.9 adds a folder of its own
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody must wait for the kernels
     for line in sys.stdin:
         pid = 0
