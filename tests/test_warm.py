@@ -43,8 +43,10 @@ class Kernel:
 
     def run(self, code):
         """What a cell sends, and how it ends."""
-        said = []
-        end = self.client.execute_interactive(code, output_hook=said.append, timeout=300)
+        said = []  # after an error a kernel refuses what it has already received, unless it is told not to
+        end = self.client.execute_interactive(
+            code, output_hook=said.append, timeout=300, stop_on_error=False
+        )
         return [message["content"] for message in said], end["content"]
 
 
@@ -100,7 +102,8 @@ def test_what_a_chapter_forgets_to_import_and_what_another_one_has_are_unknown(l
 
 def test_a_fork_can_be_interrupted_and_killed_with_its_own_processes(launcher, tmp_path):
     with Kernel(tmp_path) as kernel:
-        number = kernel.client.execute("import time\nprint(1)\nwhile True: time.sleep(0.01)")
+        forever = "import time\nprint(1)\nwhile True: time.sleep(0.01)"
+        number = kernel.client.execute(forever, stop_on_error=False)
         while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
             pass
         kernel.manager.interrupt_kernel()
