@@ -154,8 +154,14 @@ def test_a_chapter_that_does_not_use_the_device_is_found() -> None:
 
 
 def test_another_output_than_the_stored_one_is_found() -> None:
-    found, _ = failures(named(["print(1)\nprint(2)"], "1\n3\n"))
-    assert found == "cell 0: prints something else\n    here: 2\n    CPU:  3"
+    found, _ = failures(named(["print(1)\nprint(2)"], "1\n3\n4\n"))
+    differs = "\n    here: 2\n    CPU:  3\n    here: \n    CPU:  4"
+    assert found == f"cell 0: prints something else{differs}"
+
+
+def test_code_on_the_page_is_no_printed_output(unchecked: None) -> None:
+    code = "from companion.page.show import show\nprint(1)\nshow(show)"
+    assert list(failures([*named(CELLS[:1]), ("cell 1", code, "1\n")])) == []
 
 
 @pytest.mark.parametrize("sampler", [samplers.ddim_sample, samplers.ddpm_sample])

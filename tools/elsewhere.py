@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 from unittest.mock import patch
 
@@ -70,7 +71,11 @@ def failures(cells: Iterable[tuple[str, str, str | None]], draws: int = 0) -> It
     Each has a name, its code, and what it prints on the CPU; None where that is not compared.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
-    with pretending(), patch("torch.manual_seed", partial(seed_with, draws)):
+    with (
+        pretending(),
+        patch("torch.manual_seed", partial(seed_with, draws)),
+        patch("companion.page.show._display"),  # which prints, but not in a notebook
+    ):
         for name, code, expected in cells:
             try:
                 said = run(name, code, names)
@@ -81,7 +86,7 @@ def failures(cells: Iterable[tuple[str, str, str | None]], draws: int = 0) -> It
                 yield f"{name}: {type(error).__name__}: {error}{where}"
                 continue
             if expected is not None and said != expected:
-                lines = zip(said.splitlines(), expected.splitlines(), strict=False)
+                lines = zip_longest(said.splitlines(), expected.splitlines(), fillvalue="")
                 differ = [f"\n    here: {a}\n    CPU:  {b}" for a, b in lines if a != b]
                 yield f"{name}: prints something else{''.join(differ)}"
         if torch.get_default_device().type != NAME:
