@@ -59,7 +59,7 @@ def train(
     Args:
         name: the recipe, such as "vae-mnist"; `python -m companion recipes` lists all.
         out: folder for NAME.safetensors and its card, for NAME.jsonl, the log of the training,
-            and for NAME.run, the unfinished training.
+            for NAME.run, the unfinished training, and for NAME-test.run, its unfinished measurement.
         epochs: passes over the data, if not as many as in the recipe.
         batch_size: examples of a step, of all processes together, if not as in the recipe.
         lr: learning rate at the start, if not the recipe's.
@@ -98,6 +98,7 @@ def train(
         )
     out = writable_folder(out)
     unfinished, log = out / f"{name}.run", out / f"{name}.jsonl"
+    unmeasured = out / f"{name}-test.run"
     with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
         if resume and not unfinished.exists():
             raise ValueError(f"resume needs an unfinished training; {out} holds none of {name}")
@@ -107,6 +108,8 @@ def train(
             )
         if not resume and (out / f"{name}.safetensors").exists():
             raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
+        if not resume and processes.rank == 0:
+            remove_run(unmeasured)  # of a training whose file was deleted
         model, minutes = _train(
             name, chosen, examples, unfinished, save_every, log, log_every, processes
         )
@@ -115,13 +118,15 @@ def train(
             for parameter in model.parameters():
                 # The card describes the weights as they are stored.
                 parameter.copy_(parameter.half())
-        journal = Journal(None, {}, processes=processes)
+        again = unmeasured.exists()
+        journal = Journal(unmeasured, {"name": name}, again, save_every, processes)
         result = measurement(str(chosen.metric), _evaluate(model, chosen, journal))
         origin |= {"name": name, "command": command, "minutes": round(minutes, 2)}
         card = Card(data=chosen.data, **origin, **result)
         if processes.rank == 0:
             card = weights.save_weights(model, card, out)
             remove_run(unfinished)
+        journal.close()
     return card
 
 
