@@ -634,7 +634,7 @@ def sequences(num):
 
 entropy = math.log(2) - 15 * (0.2 * math.log(0.2) + 0.8 * math.log(0.8))
 chains = {"no remedy": [], "free bits": []}
-for seed in range(3):
+for seed in range(5):
     for name, runs in chains.items():
         _ = torch.manual_seed(seed)
         batches = [sequences(200) for _ in range(600)]
@@ -647,16 +647,16 @@ for name, runs in chains.items():
 
 # %% tags=["nbval-check-output"]
 bounds, kls = torch.tensor(chains["no remedy"]).T
-best = torch.full((3,), -entropy)
-coins = {"independent fair coins": torch.full((3,), -16 * math.log(2))}
+best = torch.full((5,), -entropy)
+coins = {"independent fair coins": torch.full((5,), -16 * math.log(2))}
 verify("eq-strong-decoder", bounds, best, at_most(0.1), rejects=coins)
 free_bounds, free_kls = torch.tensor(chains["free bits"]).T
 every = torch.cat([bounds, free_bounds])
-print("all six runs within 0.1 nats of the optimum:", bool((best[0] - every).max() < 0.1))
+print("all ten runs within 0.1 nats of the optimum:", bool((best[0] - every).max() < 0.1))
 print("with free bits the KL is larger:", bool(free_kls.min() > kls.max()))
 
 # %% [markdown]
-# All six runs come close to the optimum, whether the latent carries half a nat or one. The bound does not reward information in this latent, and a collapsed latent would lose nothing. So free bits only make the model store information that its decoder does not need. A remedy is worthwhile only if the latent is needed for something else.
+# All ten runs come close to the optimum, whether the latent carries about half a nat or less, as without a remedy, or more than one. The bound does not reward information in this latent, and a collapsed latent would lose nothing. So free bits only make the model store information that its decoder does not need. A remedy is worthwhile only if the latent is needed for something else.
 #
 # **On digits.** Does this carry over to digits? We use the same decoder on 10,000 training digits, reduced to 14 by 14 pixels to save time. We compare a weak decoder (pixels independent given $z$) with the strong, autoregressive one, and train the strong one also with each remedy, twice each.
 
