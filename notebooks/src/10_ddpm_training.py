@@ -650,7 +650,7 @@ wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
 verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# How many nats of the bound do the bad errors at large $t$ cost?
+# How many nats of the bound do the large errors at large $t$ cost?
 
 # %%
 late = torch.arange(720, 1001, 20)
@@ -712,7 +712,7 @@ print(" ".join(letters[10:]))
 #
 # 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. It *refuses* the images that it assigns to the eleventh class; the table has their share.
 # 2. The second has the ten classes only. The table has its confidence, the probability of the likeliest class.
-# 3. How far are the samples from the training digits, judged by the 64 features of the second classifier? This is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
+# 3. How far are the samples from the training digits in the space of the 64 features of the second classifier? This is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
@@ -764,7 +764,7 @@ clear = half - share > 3 * math.hypot(error, its_error)
 print("fewer than of the network with uniform times, by three errors:", clear)
 
 # %% [markdown]
-# The first row is the best that can be expected. "Uniform" is nearly the same network, trained once with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits, too; the one with eleven refuses seven samples in a hundred, half as many as of "uniform". Neither notices whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
+# The first row is the best that can be expected. "Uniform" is nearly the same network, trained once with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits, too; the one with eleven refuses seven samples in a hundred, half as many as of "uniform". Neither measures whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
@@ -1355,7 +1355,7 @@ print(
 print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 
 # %% [markdown]
-# (Errors at different times come from the same digits, so their standard errors are added; the true one is smaller.) The optimal variances are better than the first two, as they must be on the digits from which they were computed.
+# (Errors at different times come from the same digits, so their standard errors are added, which overestimates the error of the sum.) The optimal variances are better than the first two, as they must be on the digits from which they were computed.
 #
 # **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column; what helps is that four pixels in five are black. How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
@@ -1660,7 +1660,7 @@ print(
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({ref}`sec-digits-by-time`), another schedule ({ref}`sec-two-schedules`) |
 # | good samples, many bits | the last step, or the variances | the bound by parts ({ref}`sec-bits-of-digits`) |
 # | some classes are rare | a bias at large $t$, which costs few nats | count the classes ({ref}`sec-ddpm-samples`) |
-# | training on the bound jumps | large weights at the first times | draw the times by the weights ({ref}`sec-thrown-away`) |
+# | the loss jumps when training on the bound | large weights at the first times | draw the times by the weights ({ref}`sec-thrown-away`) |
 #
 # **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$; on $[0, 1]$ the variance is a quarter of that. The linear yardstick gives the loss to be expected on either scale:
 

@@ -872,7 +872,7 @@ wrong = {"not rescaled": (path[2] - path[0]) / (2 * du)}
 verify("eq-flow-matching", left, right, autograd.within(1e-5), rejects=wrong)
 
 # %% [markdown]
-# So noise, image, $v$, score and velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity). The methods differ in the clock, and in the weight that the loss gives to each error. A network can also be trained for the velocity directly, and the loop is short: regress $\varepsilon - x$ on $x_u$ and $u$, then follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
+# So noise, image, $v$, score and velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity, {ref}`ex-flow-network` a velocity into the predicted noise). The methods differ in the time variable, and in the weight that the loss gives to each error. A network can also be trained for the velocity directly, and the loop is short: regress $\varepsilon - x$ on $x_u$ and $u$, then follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
 
 # %% tags=["open"]
 _ = torch.manual_seed(0)
@@ -1453,6 +1453,44 @@ def velocity_from_score(x_u, u, score):
 
 
 exercises.check_velocity_from_score(velocity_from_score)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} A flow network in a sampler of diffusion
+# :label: ex-flow-network
+# ```
+# `velocity(x_u, u)` is a network that was trained by flow matching. A sampler of chapter 11 wants the predicted noise at `x_t`, where the signal has the share `alpha_bar` of the variance. Write it: which $u$ belongs to $\bar\alpha_t$, and what is the network given?
+
+
+# %% tags=["nbval-check-output"]
+def noise_from_velocity(velocity, x_t, alpha_bar):
+    return ...
+
+
+exercises.check_noise_from_velocity(noise_from_velocity)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-flow-network
+# :label: ex-flow-network-solution
+# :class: dropdown
+# ```
+# From $\sqrt{\bar\alpha_t} = (1 - u) / c$ and $\sqrt{1 - \bar\alpha_t} = u / c$ the sum of the two roots is $1 / c$. The network is given $x_u = c\, x_t$. With the velocity $\varepsilon - x$ the straight line is $x_u = \varepsilon - (1 - u)\, (\varepsilon - x)$, so the noise is $x_u$ plus $1 - u$ times the velocity.
+
+
+# %% tags=["nbval-check-output"]
+def noise_from_velocity(velocity, x_t, alpha_bar):
+    c = 1 / (alpha_bar**0.5 + (1 - alpha_bar) ** 0.5)
+    u = c * (1 - alpha_bar) ** 0.5
+    return c * x_t + (1 - u) * velocity(c * x_t, u)
+
+
+exercises.check_noise_from_velocity(noise_from_velocity)
 
 # %% [markdown]
 # ```{solution-end}
