@@ -1303,7 +1303,7 @@ with torch.no_grad():
 directions = torch.linalg.eigh(torch.cov(codes.T)).eigenvectors[:, -2:].flip(1)
 normal = torch.randn(2000, 16)
 
-# %% mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with the digit written at the mean of its codes; 0 and 1 lie far apart, 4 and 9 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions. Left: colored by digit, each figure at the mean of its codes. Right: beside samples from $\\mathcal{N}(0, I)$, which cover only a small part of them.", "name": "fig-codes"}}
+# %% mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 6 and 8 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions. Left: colored by digit, with digits written at the means of their codes. Right: beside samples from $\\mathcal{N}(0, I)$, which cover only a small part of them.", "name": "fig-codes"}}
 flat, names = codes[:2000] @ directions, ["codes"] * 2000 + ["standard Gaussian"] * 2000
 fig, (left, right) = plots.figure(columns=2, height=3.6)
 words = {"x_label": "first main direction", "y_label": "second main direction"}
