@@ -11,6 +11,7 @@ from copy import deepcopy
 from functools import partial
 
 import torch
+from matplotlib.patheffects import withStroke
 
 from companion import autoencoder, data, metrics
 from companion.interpolation import path_length_ratio
@@ -1309,10 +1310,10 @@ fig, (left, right) = plots.figure(columns=2, height=3.6)
 words = {"x_label": "first main direction", "y_label": "second main direction"}
 _ = plots.scatter(flat, digits[:2000], **words, axes=left)
 left.get_legend().remove()
-paper = {"boxstyle": "circle", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+rim = [withStroke(linewidth=3, foreground="white")]
 for digit in range(10):
     place = flat[digits[:2000] == digit].mean(0).tolist()
-    _ = left.text(*place, digit, weight="bold", ha="center", va="center", bbox=paper)
+    _ = left.text(*place, digit, weight="bold", ha="center", va="center", path_effects=rim)
 _ = plots.scatter(torch.cat([flat, normal @ directions]), names, **words, axes=right)
 right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig

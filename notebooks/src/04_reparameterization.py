@@ -1073,7 +1073,7 @@ def train(loss, seed):
     _ = torch.manual_seed(seed)
     model = toy()
     batches = b + (a**2 + s**2) ** 0.5 * torch.randn(1000, 64, 1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     gaps = [gap(model, batches[0]) for _ in fit(model, loss, batches, optimizer)]
     return model, torch.tensor(gaps)
 
@@ -1167,7 +1167,7 @@ methods = (path_by_samples, score_by_samples, path_wise, score_closed, score_fun
 fresh = [bias_variance(f, vae, digits) for f in methods]
 some = data.load("mnist").images[:10_000]
 batches = map(data.binarize, data.Batches(some, batch_size=100, num_epochs=6))
-optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
+optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3, fused=True)
 _ = list(fit(vae, path_wise, batches, optimizer))
 trained = [bias_variance(f, vae, digits) for f in methods]
 torch.set_default_dtype(torch.double)
@@ -1184,9 +1184,10 @@ for state, values in {"fresh": fresh, "trained": trained}.items():
 names = ("path-wise, closed KL", "path-wise, sampled KL", "score, baseline, sampled KL")
 names += ("score, baseline, closed KL", "score, no baseline")
 fig, (axes,) = plots.figure(height=2.9)
-for (state, values), sign in zip({"fresh": fresh, "trained": trained}.items(), "os", strict=True):
+signs = ({"marker": "o", "color": "#0072B2"}, {"marker": "s", "color": "#D55E00"})
+for (state, values), sign in zip({"fresh": fresh, "trained": trained}.items(), signs, strict=True):
     variances = [values[number] for number in (2, 0, 1, 3, 4)]
-    _ = axes.plot(variances, range(5), sign, markersize=8, label=state)
+    _ = axes.plot(variances, range(5), markersize=8, linestyle="", label=state, **sign)
 _ = axes.set(xscale="log", xlabel="variance of one estimate, mean over the biases")
 _ = axes.set_yticks(range(5), names)
 _ = axes.invert_yaxis()

@@ -907,7 +907,7 @@ def train(points, num_latents, seed):
     _ = torch.manual_seed(seed)
     model = linear_vae(points.shape[1], num_latents)
     batches = Batches(points, batch_size=256, num_epochs=125, seed=seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
     for _ in fit(model, elbo_loss, batches, optimizer):
         schedule.step()

@@ -742,12 +742,12 @@ shown = {"real digits": real, "diffusion": samples, "uniform": by_uniform, "VAE"
 features = {name: digit_features(x) for name, x in shown.items()}
 sure = {name: classifier.head(f).softmax(1).amax(1) for name, f in features.items()}
 far = {name: feature_distance(f) for name, f in features.items()}
-not_one = {name: refused(x) for name, x in shown.items()}
+refused_share = {name: refused(x) for name, x in shown.items()}
 
 # %%
 print("             images   sure: mean   above 0.99           refused          distance")
 for name, p in sure.items():
-    high, (share, error), distance = (p > 0.99).double().mean(), not_one[name], far[name]
+    high, (share, error), distance = (p > 0.99).double().mean(), refused_share[name], far[name]
     print(f"{name:12}{len(p):7}{p.mean():10.3f}{high:13.1%}{share:11.1%} +- {error:.1%}", end="")
     print(f"{distance.value:11.1f} +- {distance.standard_error:.1f}")
 baseline = real_digit_distance()
@@ -757,9 +757,9 @@ assert sure["diffusion"].mean() > 0.9 or test.name != "mnist"
 # %% tags=["nbval-check-output", "mnist"]
 print("mean confidence above 0.9:", bool(sure["diffusion"].mean() > 0.9))
 print("closer to real digits than the VAE:", far["diffusion"].value < far["VAE"].value)
-share, error = not_one["diffusion"]
+share, error = refused_share["diffusion"]
 print("refused: fewer than one in ten, by two errors:", share + 2 * error < 0.1)
-half, its_error = not_one["uniform"]
+half, its_error = refused_share["uniform"]
 clear = half - share > 3 * math.hypot(error, its_error)
 print("fewer than of the network with uniform times, by three errors:", clear)
 
@@ -871,7 +871,7 @@ print("one loss for each image:", tuple(losses.shape))
 # The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`).
 
 
-# %%
+# %% tags=["fold"]
 def part(axes, place, text, edge="#777777"):
     box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": edge}
     axes.text(*place, text, ha="center", va="center", fontsize=9, bbox=box)

@@ -200,7 +200,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than half:", bool(last < 0.5 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step. Whose weights does the next section use? One switch decides. With yours from a short training, expect larger errors.
+# While it runs, a figure shows the loss of each step. The switch in the next cell decides whether the next section uses your weights or the shipped ones. With those of a short training, expect larger errors.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: the next section uses your weights
@@ -294,7 +294,7 @@ verify("eq-denoising-score-matching", differences, zero, monte_carlo, rejects=wr
 def train_score(model, loss, epochs):
     """Fit a model of the scores of the lopsided ring, with a falling learning rate."""
     batches = Batches(uneven.sample((20_000,)).float(), batch_size=500, num_epochs=epochs)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     for step in fit(model, loss, batches, optimizer):
         optimizer.param_groups[0]["lr"] = 5e-3 * (1 - 0.98 * step.number / (40 * epochs))
     return step
@@ -877,7 +877,7 @@ verify("eq-flow-matching", left, right, autograd.within(1e-5), rejects=wrong)
 # %% tags=["open"]
 _ = torch.manual_seed(0)
 velocity_net = TimeMlp(2, (64, 64), 32)
-optimizer = torch.optim.Adam(velocity_net.parameters(), lr=5e-3)
+optimizer = torch.optim.Adam(velocity_net.parameters(), lr=5e-3, fused=True)
 for step in range(1500):
     optimizer.param_groups[0]["lr"] = 5e-3 * (1 - 0.98 * step / 1500)
     x, u = uneven.sample((500,)).float(), torch.rand(500)

@@ -1308,7 +1308,10 @@ one_word = cross_attention(q, k[:1], v[:1])
 in_torch = F.scaled_dot_product_attention(q, k, v)
 print("the same as in torch:", torch.allclose(to_places, in_torch))
 print("another order of the words changes nothing:", torch.allclose(to_places, reordered))
-print("one word alone tells all places the same:", torch.allclose(one_word, v[:1].expand(6, 8)))
+print(
+    "with a single word all places receive the same value:",
+    torch.allclose(one_word, v[:1].expand(6, 8)),
+)
 
 # %% [markdown]
 # For a few numbers as condition a vector added to that of the time is enough, as for our labels. The network `ddpm-scenes` is given the five causes of a color scene in this way ({ref}`chapter 11 <sec-color-samples>`).
