@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        saved = str(stop) or "stopped"
-        print(f"{saved}; with --resume it goes on from its last save", file=sys.stderr)
+        print(str(stop) or "stopped; what was saved goes on with --resume", file=sys.stderr)
         return 130
     finally:
         end()

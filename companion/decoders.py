@@ -28,7 +28,7 @@ def gray_level_frequencies(
     Book: chapter 10.
     """
     checks.at_least(2, levels=levels)
-    level = _level_of(x, levels, low, high)
+    level, _ = _level_of(x, levels, low, high, checks.has_values(x))
     counts = torch.bincount(level.flatten(), minlength=levels).double() + 1
     return counts / counts.sum()
 
@@ -42,7 +42,8 @@ class GrayLevels(Distribution):
         high: value of the highest level.
 
     Raises:
-        ValueError: from `log_prob`, if a pixel is on none of the levels.
+        ValueError: from `log_prob`, if a pixel is on none of the levels; on a GPU, which would wait to know, the
+            result is NaN.
 
     Book: chapter 10.
     """
@@ -72,8 +73,10 @@ class GrayLevels(Distribution):
         self, value: Float[Tensor, "*sample_batch_event"]
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-probability of images, in nats, summed over the event."""
-        level = _level_of(value, len(self.values), self.low, self.high)
+        reads = checks.reads_at_once(value)
+        level, is_one = _level_of(value, len(self.values), self.low, self.high, reads)
         each = self.pixels.log_prob(level)
+        each = each if reads else each.where(is_one, math.nan)
         return each.flatten(each.dim() - len(self.event_shape)).sum(-1)
 
 
@@ -119,13 +122,16 @@ class HistogramDecoder(nn.Module):
         return GrayLevels((self.log_frequency + log_noise).to(x_1))
 
 
-def _level_of(x: Tensor, levels: int, low: float, high: float) -> Tensor:
-    """The number of each pixel's gray level, from 0."""
+def _level_of(
+    x: Tensor, levels: int, low: float, high: float, reads: bool
+) -> tuple[Tensor, Tensor]:
+    """The number of each pixel's gray level, from 0, and whether it is on it; if that is read, it must be."""
     level = (x - low) / (high - low) * (levels - 1)
-    nearest = level.round().clamp(0, levels - 1)
-    if checks.reads_at_once(level) and not bool(((level - nearest).abs() <= 0.01).all()):
+    nearest = level.nan_to_num().round().clamp(0, levels - 1)
+    is_one = (level - nearest).abs() <= 0.01
+    if reads and not bool(is_one.all()):
         raise ValueError(
             f"x must lie on the {levels} gray levels from {low} to {high}; "
             f"{x.min():.4g} to {x.max():.4g} was given"
         )
-    return nearest.long()
+    return nearest.long(), is_one

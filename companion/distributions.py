@@ -63,10 +63,13 @@ def bernoulli(logits: Float[Tensor, "batch *event"]) -> Independent:
 
 
 class _Pixels(Bernoulli):
-    """torch's distribution, which says of a gray level what is expected of it."""
+    """torch's distribution, which says of a gray level what is expected of it, or on a GPU, which would wait, NaN."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if checks.reads_at_once(value) and not bool(((value == 0) | (value == 1)).all()):
+        is_bit = (value == 0) | (value == 1)
+        if not checks.reads_at_once(value):
+            value = value.where(is_bit, math.nan)
+        elif not bool(is_bit.all()):
             low, high = value.aminmax()
             raise ValueError(f"value must be 0 or 1; {low:.4g} to {high:.4g} was given")
         return super().log_prob(value)
@@ -132,8 +135,8 @@ class DiscretizedNormal(Distribution):
 
         Raises:
             TypeError: if the values are not floating-point.
-            ValueError: if a value is more than a hundredth of a bin away from every level, or is not shaped like the
-                mean, but for further dimensions in front.
+            ValueError: if a value is more than a hundredth of a bin away from every level (on a GPU, which would wait
+                to know, the result is NaN), or is not shaped like the mean, but for further dimensions in front.
         """
         checks.floating(value=value)
         shape = self.mean.shape
@@ -145,7 +148,9 @@ class DiscretizedNormal(Distribution):
         level = (value - self.low) / step
         inside = (level > -0.01) & (level < self.levels - 0.99)
         on_level = inside & ((level - level.round()).abs() <= 0.01)
-        if checks.reads_at_once(level) and not bool(on_level.all()):
+        if not checks.reads_at_once(level):
+            value = value.where(on_level, math.nan)
+        elif not bool(on_level.all()):
             raise ValueError(
                 f"value must lie on the {self.levels} gray levels from {self.low} to {self.high}; "
                 f"{value.min():.4g} to {value.max():.4g} was given"

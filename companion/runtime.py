@@ -92,19 +92,24 @@ def to_device(model: Module) -> Module:
     return model.to(device())
 
 
-def progress_bar(steps: Iterable[Any], description: str | None, done: int = 0) -> Any:
+def progress_bar(
+    steps: Iterable[Any], description: str | None, done: int = 0, total: int | None = None
+) -> Any:
     """Return a tqdm bar over the steps; it removes itself at the end.
 
-    It is silent without a description, or with TQDM_DISABLE set. `done` steps were taken before.
+    It is silent without a description, with TQDM_DISABLE set, and in all but the first of several processes. `done`
+    steps were taken before; `total` says how many there are, if the steps do not.
     Book: chapter 1.
     """
     # Here, since it picks terminal or notebook when it is imported.
     from tqdm.auto import tqdm
 
     # tqdm's notebook bar ignores TQDM_DISABLE (seen in 4.70), and a stored notebook must hold no bar.
-    disable = description is None or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    disable = description is None or any(
+        os.environ.get(name, "") not in ("", "0") for name in ("TQDM_DISABLE", "RANK")
+    )
     return tqdm(
-        steps, desc=description, initial=done, leave=False, mininterval=0.25, disable=disable
+        steps, description, total, leave=False, mininterval=0.25, disable=disable, initial=done
     )
 
 

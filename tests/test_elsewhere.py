@@ -2,15 +2,19 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from companion import data, runtime, samplers
 from companion.autoencoder import reconstruction_loss
+from companion.decoders import GrayLevels
 from companion.denoisers import gaussian_denoiser
+from companion.distributions import DiscretizedNormal, bernoulli
 from companion.schedule import linear_schedule
 from companion.score import langevin_sample
 from companion.training import exponential_average, fit
@@ -154,8 +158,22 @@ def test_a_chapter_that_does_not_use_the_device_is_found() -> None:
 
 
 def test_another_output_than_the_stored_one_is_found() -> None:
-    found, _ = failures(named(["print(1)\nprint(2)"], "1\n3\n"))
-    assert found == "cell 0: prints something else\n    here: 2\n    CPU:  3"
+    found, _ = failures(named(["print(1)\nprint(2)"], "1\n3\n4\n"))
+    differs = "\n    here: 2\n    CPU:  3\n    here: \n    CPU:  4"
+    assert found == f"cell 0: prints something else{differs}"
+
+
+def test_cells_run_on_the_machine_s_own_device_too(unchecked: None) -> None:
+    where = ("where", "print(torch.zeros(1).device.type)", f"{runtime.device().type}\n")
+    assert list(failures([*named(CELLS), where], there=nullcontext)) == []
+    torch.set_default_device(None)
+    (found,) = failures([*named(CELLS), where])
+    assert found.startswith("where: prints something else")
+
+
+def test_code_on_the_page_is_no_printed_output(unchecked: None) -> None:
+    code = "from companion.page.show import show\nprint(1)\nshow(show)"
+    assert list(failures([*named(CELLS[:1]), ("cell 1", code, "1\n")])) == []
 
 
 @pytest.mark.parametrize("sampler", [samplers.ddim_sample, samplers.ddpm_sample])
@@ -191,6 +209,31 @@ def test_a_step_of_a_training_waits_once_for_its_loss(there: None, unchecked: No
         counted.append((sum(waits.values()) - before, len(steps)))
     (few, two), (more, six) = counted
     assert more - few == six - two  # so that it stops before the parameters change
+
+
+@pytest.mark.parametrize(
+    ("distribution", "right", "wrong"),
+    [
+        (lambda: bernoulli(torch.zeros(2, 3)), 1.0, 0.5),
+        (lambda: DiscretizedNormal(torch.zeros(2, 3), 0.1), 1.0, 0.5),
+        (lambda: GrayLevels(torch.zeros(2, 3, 256)), 1.0, 0.5),
+        (lambda: GrayLevels(torch.zeros(2, 3, 256)), -1.0, float("nan")),
+    ],
+)
+def test_a_pixel_that_the_cpu_refuses_makes_a_loss_that_is_not_finite(
+    distribution: Callable[[], Distribution], right: float, wrong: float, unchecked: None
+) -> None:
+    x = torch.full((2, 3), right)
+    expected = distribution().log_prob(x)
+    x[1, 2] = wrong
+    with pytest.raises(ValueError, match="must"):
+        distribution().log_prob(x)
+    with pretending():
+        runtime.use_device()
+        before = sum(waits.values())
+        found = distribution().log_prob(x.to(NAME))
+        assert sum(waits.values()) == before
+    assert found.cpu()[0] == expected[0] and found.cpu()[1].isnan()
 
 
 def test_shipped_weights_are_loaded_onto_the_default_device(there: None) -> None:

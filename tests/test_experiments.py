@@ -1,11 +1,14 @@
 """Tests of companion.zoo.experiments: what a record holds, from small models."""
 
+import os
+import signal
+import time
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from tiny_recipes import card, recipes
+from tiny_recipes import card, recipes, small_ddpm
 
 from companion import runtime
 from companion.data import SCENE_FACTORS, nearest_scenes, render_scenes, scenes
@@ -235,3 +238,25 @@ def test_guidance_needs_classes(tmp_path, monkeypatch, unchecked):
 def test_a_model_that_cannot_be_measured_so_is_refused(tmp_path, name, kind, message):
     with pytest.raises(ValueError, match=message):
         record(name, kind, out=tmp_path)
+
+
+def test_a_record_that_goes_on_counts_the_minutes_of_its_parts(tmp_path, monkeypatch, unchecked):
+    few = replace(RECIPES["ddpm-digits"], model=small_ddpm)
+    monkeypatch.setitem(RECIPES, "ddpm-digits", few)
+    save_weights(few.model(), card("ddpm-digits"), tmp_path)
+    clock, calls = [0.0], []
+
+    def a_minute(*arguments):
+        clock[0] += 60
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return noise_errors(*arguments)
+
+    monkeypatch.setattr(experiments, "noise_errors", a_minute)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    draw = partial(record, "ddpm-digits", num=2, examples=3, folder=tmp_path, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="stopped after part 5"):
+        draw()
+    clock[0] += 1e6  # nobody works
+    assert draw(resume=True).minutes == len(calls) == 12

@@ -437,12 +437,13 @@ def test_the_networks_have_the_sizes_they_say() -> None:
     assert [prior[-1].out_features for prior in model.priors] == [128, 64, 32, 16]
     model = conv_ladder(levels=(2, 3))
     assert model.latent_shapes == (*2 * [(4, 14, 14)], *3 * [(4, 7, 7)], (8,))
-    for network in conv_ladder(2, 2, (1, 1), (4, 6), image_shape=(1, 4, 4)).evidence[:2]:
-        widths = [layer.out_channels for layer in network if isinstance(layer, nn.Conv2d)]
-        assert widths in (
-            [2, 2, 2, 4],
-            [3, 3, 3, 4],
-        )  # half of 4, half of 6, and mean and variance of 2
+    small = conv_ladder(2, 2, (1, 1), (4, 6), image_shape=(1, 4, 4))
+    for networks in (small.evidence[:2], [prior.get_submodule("head") for prior in small.priors]):
+        widths = [
+            [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+            for network in networks
+        ]
+        assert widths == [[2, 2, 2, 4], [3, 3, 3, 4]]  # half of 4, of 6; mean and variance of 2
     assert (
         sum(
             parameter.numel()

@@ -90,7 +90,7 @@ def test_control_c_ends_with_one_line_and_the_status_of_a_signal(tmp_path, monke
 
     monkeypatch.setitem(RECIPES, "stopped", replace(RECIPE, loss=interrupt))
     assert main(["train", "stopped", "--out", str(tmp_path)]) == 130
-    line = "stopped; with --resume it goes on from its last save\n"
+    line = "stopped; what was saved goes on with --resume\n"
     assert capsys.readouterr().err == line
 
 

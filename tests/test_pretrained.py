@@ -9,25 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_recipes import card, recipes, tiny, tiny_vae
+from tiny_recipes import card, recipes, small_ddpm, tiny, tiny_vae
 
 from companion import zoo
-from companion.ddpm import image_ddpm
 from companion.flows import Flow
 from companion.networks.unet import UNet
-from companion.schedule import linear_schedule
 from companion.zoo import pretrained, sample
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import card_names, save_weights
 
 __all__ = ["recipes"]
-
-
-def small_ddpm():
-    """A DDPM of 8x8 digits with 12 steps and random weights."""
-    schedule = linear_schedule(12, 0.01, 0.5)
-    return image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17)
 
 
 @pytest.fixture
@@ -145,3 +137,5 @@ def test_a_drawing_that_is_stopped_goes_on(folder, tmp_path, monkeypatch):
     assert not out.exists()
     assert torch.equal(sample(*setting, out, resume=True), whole) and len(calls) == 3
     assert out.exists() and not (tmp_path / "x.run").exists()
+    with pytest.raises(ValueError, match="unfinished computation; there is none without out"):
+        sample(*setting, resume=True)

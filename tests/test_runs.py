@@ -111,6 +111,34 @@ def test_a_training_that_is_stopped_resumes_and_gives_the_same_weights(
     assert logs[0] == logs[1] == [23, 46, 69]
 
 
+def test_a_training_that_is_stopped_while_it_is_measured_repeats_nothing(tmp_path, monkeypatch):
+    steps, parts = [], []
+
+    def loss(model, x):
+        steps.append(len(x))
+        return noisy_loss(model, x)
+
+    def metric(model, x):
+        parts.append(len(x))
+        if len(parts) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return noisy_loss(model, x)
+
+    measured = replace(RECIPE, loss=loss, metric=Measure(metric, "m"), epochs=1)
+    long = torch.rand(2500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(Recipe, "examples", lambda self, split: (long,))
+    monkeypatch.setitem(RECIPES, "tiny", measured)
+    with pytest.raises(KeyboardInterrupt, match="stopped after part 2; with --resume it goes on"):
+        train("tiny", tmp_path / "stopped")
+    assert files(tmp_path / "stopped") == ["tiny-test.run", "tiny.jsonl", "tiny.run"]
+    stopped = train("tiny", tmp_path / "stopped", resume=True)
+    assert len(steps) == 40 and parts == [1000, 1000, 500]
+    assert files(tmp_path / "stopped") == ["tiny.json", "tiny.jsonl", "tiny.safetensors"]
+    (tmp_path / "tiny-test.run").write_bytes(b"of a training whose file was deleted")
+    whole = train("tiny", tmp_path)
+    assert (stopped.sha256, stopped.metric_value) == (whole.sha256, whole.metric_value)
+
+
 def test_a_stopped_training_on_drawn_images_resumes_bit_for_bit(tmp_path, monkeypatch, capsys):
     calls = 0
 

@@ -1,7 +1,9 @@
 """Tests of companion.zoo.yourself: what a training costs by count, the short one, the switch to its weights."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tiny_recipes import RECIPE, recipes, tiny
 from companion.zoo import pretrained
 from companion.zoo.architectures import digit_encoder
 from companion.zoo.recipes import RECIPES
+from companion.zoo.weights import read_card
 from companion.zoo.yourself import _draw, cost, train_it, use
 
 __all__ = ["recipes"]
@@ -55,6 +58,17 @@ def test_scenes_are_counted_by_their_recipe_with_their_causes_as_labels():
     found = cost("ddpm-scenes")
     assert found.num_steps == 16 * math.ceil(60_000 / found.batch_size)
     assert found.operations > cost("ddpm-mnist").operations
+
+
+def test_the_page_on_running_tells_what_is_counted_and_what_the_cards_say():
+    page = Path(__file__).parents[1] / "book" / "running.md"
+    rows = re.findall(r"\| (\d+) \| `(.*)` \| (.*) \| (.*) \| (.*) \|", page.read_text("utf8"))
+    assert [int(row[0]) for row in rows] == [1, 6, 7, 8, 10, 12, 13]
+    for _, name, *told in rows:
+        found, card = cost(name), read_card(name)
+        operations = f"{found.num_steps * found.operations:.1e}"
+        assert told == [operations, f"{card.minutes:.1f}", f"{found.t4_minutes:.1f}"]
+        assert card.device.startswith("CPU") and card.device.endswith(" 1 threads")
 
 
 def test_a_short_training_is_the_recipe_s_own_and_disturbs_no_random_numbers(monkeypatch):

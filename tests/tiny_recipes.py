@@ -7,7 +7,10 @@ import torch
 
 from companion.autoencoder import mlp_autoencoder, reconstruction_loss
 from companion.data import binarize, images
+from companion.ddpm import image_ddpm
 from companion.elbo import elbo_loss
+from companion.networks.unet import UNet
+from companion.schedule import linear_schedule
 from companion.vae import mlp_vae
 from companion.zoo.measures import Measure, negative_log_likelihood
 from companion.zoo.recipes import RECIPES, Recipe, cosine
@@ -44,6 +47,12 @@ def noisy_loss(model, x):
 
 def tiny_vae():
     return mlp_vae(latent_dim=2, hidden=(8,), image_shape=(1, 8, 8))
+
+
+def small_ddpm():
+    """A DDPM of 8x8 digits with 12 steps and random weights."""
+    schedule = linear_schedule(12, 0.01, 0.5)
+    return image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17)
 
 
 RECIPE = Recipe("digits", tiny, noisy_loss, epochs=3, batch_size=64, lr=0.01)

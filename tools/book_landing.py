@@ -108,7 +108,10 @@ def shared(app: Sphinx, name: str, _: str, context: dict[str, Any], tree: nodes.
     """Says in the head of a page what a link to it shows where it is shared."""
     if tree is None:
         return
-    paragraphs = (re.sub(r"\s+", " ", p.astext()).strip() for p in tree.findall(nodes.paragraph))
+    said = (
+        p for p in tree.findall(nodes.paragraph) if "book-facts" not in p.parent.get("classes", [])
+    )
+    paragraphs = (re.sub(r"\s+", " ", p.astext()).strip() for p in said)
     text = next((p for p in paragraphs if len(p) > 60 and "\\" not in p), "")
     if len(text) > DESCRIPTION:
         text = text[:DESCRIPTION].rpartition(" ")[0] + " ..."

@@ -50,6 +50,7 @@ PICTURE = re.compile(
     r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
 )
 INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
+FRAME = re.compile(r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)")')
 FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
 NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
@@ -89,6 +90,7 @@ def lighten_site(site: Path) -> None:
         new = FIRST_FRAME.sub('<img loading="lazy" ', new)
         new = INSIDE.sub(partial(outside, site / "_images", path.parent), new)
         new = PICTURE.sub(partial(lazy, path.parent), new)
+        new = FRAME.sub(partial(charted, path.parent), new)
         icons.update(ICONS.findall(new))
         names.update(WORD.findall(" ".join(re.findall(r'\b(?:class|id)="([^"]*)"', new))))
         if new != old:
@@ -121,7 +123,21 @@ def lazy(folder: Path, found: re.Match[str]) -> str:
         return '<img loading="lazy" '
     with Image.open(path) as image:
         width, height = image.size
-    return f'<img loading="lazy" width="{width}" height="{height}" '
+        chart = " data-chart" if is_chart(image) else ""
+    return f'<img loading="lazy"{chart} width="{width}" height="{height}" '
+
+
+def charted(folder: Path, found: re.Match[str]) -> str:
+    """The start of a slider's tag, which says whether its frames are charts."""
+    with Image.open(folder / found[1]) as image:
+        return f'<img loading="lazy" {"data-chart " if is_chart(image) else ""}'
+
+
+def is_chart(image: Image.Image) -> bool:
+    """Whether a picture is lines and points on white paper, and no photograph or digit: the dark page may invert it."""
+    tones = image.convert("L").histogram()
+    num = sum(tones)
+    return image.width > 600 and sum(tones[236:]) > 0.8 * num and sum(tones[:40]) < 0.01 * num
 
 
 def slim(svg: str) -> str:

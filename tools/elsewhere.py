@@ -2,13 +2,15 @@
 
     python -m tools.elsewhere 06_vae_training     the code cells of these chapters, or of all that use the reader's GPU
     python -m tools.elsewhere --draws 1           the same with other random numbers
+    python -m tools.elsewhere --own               on this machine's own device and at $COMPANION_SCALE
 
 The cells run one after the other on the device of `tools.pretended`, whose tensors refuse what CUDA refuses. A chapter
 that forgets a move fails. One that does not prints what it prints on the CPU, so the output of each cell that is
 compared at all is compared with the stored one.
 
 What this cannot see stands in `tools.pretended`. Random numbers are part of it: `--draws N` adds N to each seed of a
-cell, and so asks whether a statement that a cell prints depends on its seed.
+cell, and so asks whether a statement that a cell prints depends on its seed. With `--own` nothing is pretended: on a
+machine with a GPU the chapters run there, and on one without COMPANION_SCALE=full shows what full scale prints.
 """
 
 from __future__ import annotations
@@ -21,18 +23,21 @@ import linecache
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 from unittest.mock import patch
 
 import nbformat
 import torch
 
+from companion import runtime
 from tools.cells import magic_free
 from tools.labels import Book
 from tools.notebooks import ON_DEVICE, ROOT, fresh, path_of, select
-from tools.pretended import NAME, pretending, register, waits
+from tools.pretended import pretending, register, waits
 from tools.rules import COMPARED, code_cells, tags
 
 
@@ -64,13 +69,21 @@ def seed_with(draws: int, seed: int, manual_seed: Any = torch.manual_seed) -> to
     return found
 
 
-def failures(cells: Iterable[tuple[str, str, str | None]], draws: int = 0) -> Iterator[str]:
-    """What goes wrong when cells are run on the pretended device, one after the other.
+def failures(
+    cells: Iterable[tuple[str, str, str | None]],
+    draws: int = 0,
+    there: Callable[[], AbstractContextManager[None]] = pretending,
+) -> Iterator[str]:
+    """What goes wrong when cells are run on the pretended device, one after the other, or on another.
 
     Each has a name, its code, and what it prints on the CPU; None where that is not compared.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
-    with pretending(), patch("torch.manual_seed", partial(seed_with, draws)):
+    with (
+        there(),
+        patch("torch.manual_seed", partial(seed_with, draws)),
+        patch("companion.page.show._display"),  # which prints, but not in a notebook
+    ):
         for name, code, expected in cells:
             try:
                 said = run(name, code, names)
@@ -81,10 +94,10 @@ def failures(cells: Iterable[tuple[str, str, str | None]], draws: int = 0) -> It
                 yield f"{name}: {type(error).__name__}: {error}{where}"
                 continue
             if expected is not None and said != expected:
-                lines = zip(said.splitlines(), expected.splitlines(), strict=False)
+                lines = zip_longest(said.splitlines(), expected.splitlines(), fillvalue="")
                 differ = [f"\n    here: {a}\n    CPU:  {b}" for a, b in lines if a != b]
                 yield f"{name}: prints something else{''.join(differ)}"
-        if torch.get_default_device().type != NAME:
+        if torch.get_default_device().type != runtime.device().type:
             yield "nothing lies on the device; the first cell must call use_device"
 
 
@@ -115,13 +128,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as 06_vae_training")
     parser.add_argument("--draws", type=int, default=0, help="added to every seed")
+    parser.add_argument("--own", action="store_true", help="pretend nothing")
     options = parser.parse_args(arguments)
+    there = contextlib.nullcontext if options.own else pretending
     register()  # before anything else asks torch for its devices
     book, failed = Book(ROOT), 0
     for name in options.names or ON_DEVICE:
         start, before = time.process_time(), sum(waits.values())
         found = 0
-        for text in failures(chapter(book, name), options.draws):
+        for text in failures(chapter(book, name), options.draws, there):
             found += 1
             print(text, flush=True)
         reads, seconds = sum(waits.values()) - before, time.process_time() - start

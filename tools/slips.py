@@ -144,7 +144,7 @@ MISTAKES = [
     ),
     Mistake(
         "kl-is-mse",
-        "The KL is the squared error, it says, and a constant is lost",
+        "A constant lost between the KL and the squared error",
         r"$D_{\mathrm{KL}}(q(x_{t-1} \mid x_t, x) \,\Vert\, p_\theta(x_{t-1} \mid x_t)) "
         r"= \tfrac{1}{2\beta_t} \lVert \tilde\mu_t - \mu_\theta \rVert^2$",
         r"$\dots + \tfrac{D}{2} \big( \tfrac{\tilde\beta_t}{\beta_t} - 1 - \log \tfrac{\tilde\beta_t}{\beta_t} \big)$ "

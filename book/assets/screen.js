@@ -23,7 +23,7 @@
   /* A display that is too wide gets smaller, to seven tenths at most; then it scrolls, and says so. Only what scrolls
      needs the keyboard. All this changes with the window, with a fold that opens, and when fonts arrive. */
   const SMALLEST = 0.7;
-  const boxes = () => Array.from(document.querySelectorAll(".math > .tex, span.math, .cell_output pre"));
+  const boxes = () => Array.from(document.querySelectorAll(".math > .tex, span.math, .cell_output pre, #fig-taxonomy, #fig-without-labels"));
   const watcher = new ResizeObserver((entries) => {
     const displays = entries.map((entry) => entry.target.querySelector(":scope > .tex"))
       .filter((formula) => formula && !formula.closest("details:not([open])") && formula.clientWidth);

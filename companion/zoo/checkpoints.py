@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from companion.zoo.processes import GOES_ON, Processes
 from companion.zoo.weights import check_architecture, write_files
 
 Setting = str | int | float | None
@@ -124,18 +125,21 @@ def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
 class Journal:
     """The results of a long computation's parts, which is stopped and goes on: no part is computed twice.
 
-    `journal(function, *arguments)` calls the function, or gives what the same call returned before the stop. The calls
-    come in the same order each time. Random numbers after those that are skipped are as if they had been made.
+    `journal(function, *batch)` calls the function, or gives what the same call returned before the stop. Several
+    processes share its rows. The calls come in the same order each time. Random numbers after those that are skipped
+    are as if they had been made.
 
     Args:
-        path: file to save the results to; without one nothing is saved.
+        path: file to save the results to, by the first process; without one nothing is saved.
         settings: what the results depend on.
         resume: go on from the file.
         save_every: seconds between two savings.
-        saves: whether this process writes the file, or reads it only.
+        processes: which share the work.
+        begun: when it began, by `time.monotonic`, if not now; after resuming, as if all its parts came in one.
 
     Raises:
         ValueError: if the file is there and `resume` is not set, or the other way round, or its settings differ.
+        ConnectionError: if another process is lost.
     """
 
     def __init__(
@@ -144,27 +148,32 @@ class Journal:
         settings: Mapping[str, Setting],
         resume: bool = False,
         save_every: float = 60.0,
-        saves: bool = True,
+        processes: Processes | None = None,
+        begun: float | None = None,
     ) -> None:
-        self.path, self.settings = path if saves else None, settings
-        self.save_every = save_every
-        self.results: list[Any] = []
+        self.path, self.settings, self.save_every = path, settings, save_every
+        self.processes = processes or Processes()
+        self.begun = time.monotonic() if begun is None else begun
+        self.results: list[Tensor] = []
         self.next, self.saved, self.after = 0, time.monotonic(), random_state()
         if resume and (path is None or not path.exists()):
-            raise ValueError(f"resume needs an unfinished computation; there is no {path}")
+            missing = "there is none without out" if path is None else f"there is no {path}"
+            raise ValueError(f"resume needs an unfinished computation; {missing}")
         if path is not None and path.exists():
             if not resume:
                 raise ValueError(f"{path} is unfinished; continue it with --resume, or delete it")
             before = random_state()
-            load_run(path, settings, journal=self)
+            self.begun -= 60 * load_run(path, settings, journal=self)["minutes"]
             self.after = random_state()
             set_random_state(before)
+        self.processes.agree(0.0, stop=False)  # all have looked for the file
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns: a tensor, or a tuple of tensors.
+    def __call__(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+        """What the function returns: a value or more for each row of the batch.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the call is done and saved.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM in any process, when the call is done and saved.
+            ConnectionError: if another process is lost.
         """
         self.next += 1
         if self.next <= len(self.results):
@@ -172,18 +181,23 @@ class Journal:
                 set_random_state(self.after)
             return self.results[self.next - 1]
         with signals() as received:
-            self.results.append(function(*arguments))
-            due = time.monotonic() - self.saved >= self.save_every
-            if self.path is not None and (received or due):
-                save_run(self.path, self.settings, journal=self)
-                self.saved = time.monotonic()
-            if received:
-                raise KeyboardInterrupt(f"stopped after part {self.next}")
+            self.results.append(self.processes.whole(function, *batch))
+            _, stop = self.processes.agree(0.0, bool(received))
+            now = time.monotonic()
+            due = stop or now - self.saved >= self.save_every
+            if self.path is not None and self.processes.rank == 0 and due:
+                minutes = (now - self.begun) / 60
+                save_run(self.path, {**self.settings, "minutes": minutes}, journal=self)
+                self.saved = now
+            if stop and self.path is not None:
+                raise KeyboardInterrupt(f"stopped after part {self.next}; {GOES_ON}")
+            if stop:
+                raise KeyboardInterrupt
         return self.results[-1]
 
     def close(self) -> None:
         """Delete the file, when what is made of the results has been written."""
-        if self.path is not None:
+        if self.path is not None and self.processes.rank == 0:
             remove_run(self.path)
 
     def state_dict(self) -> dict[str, Any]:

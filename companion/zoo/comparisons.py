@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from companion import checks, runtime
 from companion.data import Batches, Images, load, nearest_scenes, scenes, to_unit
@@ -20,13 +19,13 @@ from companion.guidance import guided
 from companion.metrics import Estimate, frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
 from companion.networks.mlp import mlp
-from companion.samplers import ancestral_sample, ddim_sample, ddpm_sample, in_chunks
+from companion.samplers import ddim_sample, ddpm_sample
 from companion.training import fit
 from companion.vae import Vae
 from companion.zoo import measures
 from companion.zoo.architectures import told
 from companion.zoo.checkpoints import at_once
-from companion.zoo.pretrained import CHUNK, SAMPLERS
+from companion.zoo.pretrained import CHUNK, SAMPLERS, ancestral, in_parts
 
 
 class Record(NamedTuple):
@@ -55,7 +54,7 @@ def compare_steps(
         name, schedule = f"{kind} {steps}", model.schedule.evenly(steps)
         sampler = partial(SAMPLERS[kind], model.denoiser, schedule, progress=name)
         with runtime.autocast():
-            images = to_unit(journal(in_chunks, sampler, CHUNK, x_T))
+            images = to_unit(in_parts(journal, sampler, x_T))
         features = judge.features(images)
         tensors[name] = features.half()
         sure.append(judge.head(features).softmax(1).amax(1).double())
@@ -93,7 +92,7 @@ def compare_scales(
             return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
 
         with runtime.autocast():
-            images = to_unit(journal(in_chunks, sampler, CHUNK, x_T, label))
+            images = to_unit(in_parts(journal, sampler, x_T, label))
         features.append(judge.features(images))
         shown.append(levels_of(images[:num_shown]))
         parts = (images[label == k].flatten(1) for k in range(10))
@@ -155,18 +154,19 @@ def compare_with_renders(
     ways = {"conditional": conditional, "fresh noise": with_fresh_noise, "guided": at_scale_2}
     with runtime.autocast():
         drawn = {
-            name: to_unit(journal(in_chunks, sampler, CHUNK, x_T, told(asked)))
+            name: to_unit(in_parts(journal, sampler, x_T, told(asked)))
             for name, sampler in ways.items()
         }
-        drawn["unconditional"] = to_unit(journal(in_chunks, unconditional, CHUNK, x_T))
-    means = journal(lambda: deque(ancestral_sample(vae, num), maxlen=1).pop())
+        drawn["unconditional"] = to_unit(in_parts(journal, unconditional, x_T))
+    means = journal(partial(ancestral, vae), torch.arange(num))
     drawn["VAE"] = means.clamp(0, 1)  # a Gaussian's mean knows no bounds
     tensors, distances = {"asked": asked}, {}
     for name, images in {"real": real, **drawn}.items():
         levels = levels_of(images)
         x = levels / 255  # as the record has them
-        found = [journal(nearest_scenes, part) for part in tqdm(x.split(CHUNK), name)]
-        causes, distances[name] = (torch.cat(part) for part in zip(*found, strict=True))
+        parts = runtime.progress_bar(x.split(CHUNK), name)
+        found = torch.cat([journal(_nearest, part) for part in parts])
+        causes, distances[name] = found[:, :-1], found[:, -1]
         tensors |= {f"{name}: causes": causes, f"{name}: distance": distances[name]}
         if name != "real":  # the renderer gives those
             tensors[name] = levels[:num_shown]
@@ -179,6 +179,11 @@ def compare_with_renders(
         "renderer, summed over its values"
     )
     return Record(tensors, distances["conditional"].double(), metric)
+
+
+def _nearest(images: Tensor) -> Tensor:
+    """The causes of the nearest scenes, and their squared distances in a last column."""
+    return torch.column_stack(nearest_scenes(images))
 
 
 @torch.no_grad()
@@ -221,7 +226,7 @@ def compare_spacings(
         of_pair: dict[str, list[Tensor]] = defaultdict(list)
         for steps in num_steps:
             for name, sampler in spaced_samplers(ddpm, flow, steps).items():
-                images = to_unit(journal(in_chunks, sampler, CHUNK, noise)).clamp(0, 1)
+                images = to_unit(in_parts(journal, sampler, noise)).clamp(0, 1)
                 each = [_distance(view(images), view(train.images)) for view in views]
                 of_pair[name].append(torch.tensor(each))
         for name, rows in of_pair.items():

@@ -1,6 +1,5 @@
 """Records: what a chapter shows of hundreds of samples, drawn once, with a measurement on a card."""
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from companion import checks, runtime
 from companion.data import to_unit
@@ -18,7 +16,6 @@ from companion.ddpm import Ddpm, noise_errors
 from companion.flows import Flow
 from companion.metrics import frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
-from companion.samplers import ancestral_sample
 from companion.vae import Vae
 from companion.zoo.checkpoints import Journal, at_once
 from companion.zoo.comparisons import (
@@ -29,7 +26,8 @@ from companion.zoo.comparisons import (
     compare_with_renders,
     levels_of,
 )
-from companion.zoo.pretrained import CHUNK, pretrained
+from companion.zoo.pretrained import CHUNK, ancestral, pretrained
+from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
 from companion.zoo.runs import Start, measurement, provenance
 from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_folder
@@ -47,7 +45,8 @@ def record(
     """Draw many images from a trained diffusion model, and write what is measured on them as the record NAME-KIND.
 
     On a CPU it takes a quarter to half an hour for 500 digits or scenes. Ctrl-C and SIGTERM end it when the
-    part under way is done and saved, in NAME-KIND.run; with `resume` it goes on.
+    part under way is done and saved, in NAME-KIND.run; with `resume` it goes on. Launched as
+    several processes, each draws and measures its share.
 
     Args:
         name: of the weights, such as "ddpm-mnist-joint".
@@ -70,28 +69,29 @@ def record(
     Raises:
         ValueError: if there are no such weights, or the model cannot be measured so; if the folder
             holds an unfinished record and `resume` is not set, or none and it is.
-        OSError: if `out` cannot be written, which is tried first.
+        OSError: if `out` cannot be written, which is tried first, or another of several processes
+            is lost.
     """
     checks.at_least(1, num=num, examples=examples)
-    chosen, start = recipe(name), Start.now()
+    chosen, start, processes = recipe(name), Start.now(), Processes()
     out = writable_folder(out)
     homes: list[Path | str | None] = [folder]
     if kind == "spacing" and folder is not None:
         homes = [*sorted(home for home in Path(folder).iterdir() if home.is_dir())]
     model = pretrained(name, homes[0], runtime.device())
+    command = f"python -m companion record {name} --kind {kind}"
+    command += "" if kind == "reference" else f" --num {num}"
+    draw: Callable[..., Record]
     if kind == "reference":
         if not isinstance(model, DigitClassifier):
             raise ValueError(f"kind 'reference' needs a classifier of digits; {name!r} is none")
-        images = (chosen.examples(split)[0] for split in ("train", "test"))
-        command = f"python -m companion record {name} --kind reference"
-        return _write(name, kind, reference(model, *images), start, chosen.seed, command, out)
-    if (kind == "spacing") != isinstance(model, Flow):
+        train, test = (chosen.examples(split)[0] for split in ("train", "test"))
+        draw = partial(reference, train=train, test=test)
+    elif (kind == "spacing") != isinstance(model, Flow):
         raise ValueError(f"kind 'spacing', and no other, is for flow-digits; {name!r} was given")
-    if not isinstance(model, Ddpm | Flow) or len(model.x_shape) != 3:
+    elif not isinstance(model, Ddpm | Flow) or len(model.x_shape) != 3:
         raise ValueError(f"name must be a diffusion model of images; {name!r} is none")
-    command = f"python -m companion record {name} --kind {kind} --num {num}"
-    draw: Callable[..., Record]
-    if kind == "spacing":
+    elif kind == "spacing":
         command += "" if folder is None else f" --folder {Path(folder).name}"
         draw = partial(compare_spacings, [_pair(home) for home in homes], num=num)
     elif kind == "samples":
@@ -115,31 +115,38 @@ def record(
         compare = compare_steps if kind == "steps" else compare_scales
         draw = partial(compare, judge=judge, num=num)
     settings = {"command": command, "sha256": read_card(name, homes[0]).sha256}
-    journal = Journal(out / f"{name}-{kind}.run", settings, resume)
+    path = out / f"{name}-{kind}.run"
+    journal = Journal(path, settings, resume, processes=processes, begun=start.time)
     torch.manual_seed(chosen.seed)
     if kind != "spacing":
         draw = partial(draw, model)
-    card = _write(name, kind, draw(journal=journal), start, chosen.seed, command, out)
+    found = draw(journal=journal)
+    origin = provenance(start._replace(time=journal.begun), chosen.seed)
+    origin |= {"name": f"{name}-{kind}", "command": command}
+    card = RecordCard(model=name, **origin, **measurement(found.metric, found.values))
+    if processes.rank == 0:
+        card = save_tensors(found.tensors, card, out)
     journal.close()
     return card
 
 
-def _write(
-    name: str, kind: str, found: Record, start: Start, seed: int, command: str, out: Path
-) -> RecordCard:
-    origin = provenance(start, seed) | {"name": f"{name}-{kind}", "command": command}
-    card = RecordCard(model=name, **origin, **measurement(found.metric, found.values))
-    return save_tensors(found.tensors, card, out)
-
-
 @torch.no_grad()
-def reference(judge: DigitClassifier, train: Tensor, test: Tensor, *, size: int = 500) -> Record:
+def reference(
+    judge: DigitClassifier,
+    train: Tensor,
+    test: Tensor,
+    *,
+    size: int = 500,
+    journal: Callable[..., Tensor] = at_once,
+) -> Record:
     """Mean and covariance of the features of training images, and how far test images are from them.
 
     The distance of all test images, with its standard error, is `real`; the values are those of as many
     sets of `size` test images as there are.
     """
-    seen = [torch.cat([judge.features(part) for part in x.split(1000)]) for x in (train, test)]
+    seen = [
+        torch.cat([journal(judge.features, part) for part in x.split(1000)]) for x in (train, test)
+    ]
     fit = normal_fit(seen[0])
     distance = partial(frechet_distance, y=fit)
     parts = seen[1][torch.randperm(len(test), device=test.device)].split(size)
@@ -161,17 +168,17 @@ def samples_and_errors(
     The samples have 256 levels. Entry t of the errors, and of their standard errors, belongs to time t; they are
     measured in the precision of x, since bfloat16 is coarser than the noise next to the data.
     """
-    T = model.num_latents
-    times = tqdm(range(1, T + 1), "errors")
-    errors = torch.cat([journal(noise_errors, model, x, [t]) for t in times]).double()
+
+    def errors_at(t: int, x: Tensor) -> Tensor:
+        return noise_errors(model, x, [t])[0]
+
+    times = runtime.progress_bar(range(1, model.num_latents + 1), "errors")
+    errors = torch.stack([journal(partial(errors_at, t), x) for t in times]).double()
+    draw = partial(ancestral, model, progress="samples")
     with runtime.autocast():
-
-        def images() -> Tensor:
-            return deque(tqdm(ancestral_sample(model, CHUNK), "samples", T + 1), maxlen=1).pop()
-
-        samples = [journal(images) for _ in range(0, num, CHUNK)]
+        samples = torch.cat([journal(draw, rows) for rows in torch.arange(num).split(CHUNK)])
     tensors = {
-        "samples": levels_of(to_unit(torch.cat(samples)[:num])),
+        "samples": levels_of(to_unit(samples)),
         "noise_error": F.pad(errors.mean(1), (1, 0)),
         "noise_error_se": F.pad(errors.std(1) / len(x) ** 0.5, (1, 0)),
     }

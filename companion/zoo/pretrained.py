@@ -1,12 +1,13 @@
 """A trained model by its name, and draws from it."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from companion import checks, runtime, samplers
@@ -15,6 +16,7 @@ from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
 from companion.flows import Flow, flow_sample
 from companion.zoo.checkpoints import Journal, Setting
+from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
 from companion.zoo.weights import check_architecture, load_weights, read_card, writable_folder
 
@@ -84,7 +86,8 @@ def sample(
     """Draw from a trained model.
 
     A VAE or a ladder takes a second. A diffusion model of digits takes half a second per step on a
-    CPU, for 16 of them; other libraries call `steps` num_inference_steps.
+    CPU, for 16 of them; other libraries call `steps` num_inference_steps. Launched as several
+    processes, each draws its share: the images of one process, up to rounding.
 
     Args:
         name: of the weights, such as "vae-mnist" or "ddpm-mnist-joint".
@@ -104,10 +107,12 @@ def sample(
         ValueError: if there are no such weights, the model generates nothing, as an autoencoder,
             `steps` or `sampler` is given for a model without them, or `out` for points, or `resume`
             is set and there is nothing to continue, or the other way round.
-        OSError: if `out` cannot be written, which is tried first.
+        OSError: if `out` cannot be written, which is tried first, or another of several processes
+            is lost.
     """
     checks.at_least(1, num=num)
     checks.seed(seed)
+    processes = Processes()
     if out is not None:
         if Path(out).suffix != ".png":
             raise ValueError(f"out must be a file that ends in .png; {out} was given")
@@ -127,7 +132,8 @@ def sample(
         "name": name,
     }
     settings |= {"sha256": read_card(name, folder).sha256}
-    journal = Journal(None if out is None else Path(out).with_suffix(".run"), settings, resume)
+    path = None if out is None else Path(out).with_suffix(".run")
+    journal = Journal(path, settings, resume, processes=processes)
     torch.manual_seed(seed)
     draw: Callable[..., Iterator[Tensor]] | None = None
     if isinstance(model, Ddpm):
@@ -147,16 +153,36 @@ def sample(
         raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
     if draw is None:
         assert isinstance(model, LatentChain)
-        *_, x = samplers.ancestral_sample(model, num)
+        x = journal(partial(ancestral, model), torch.arange(num))
     else:
-        draw = partial(draw, progress=name)
         with runtime.autocast():
-            x = torch.cat([journal(samplers.in_chunks, draw, CHUNK, x) for x in x_T.split(CHUNK)])
+            x = in_parts(journal, partial(draw, progress=name), x_T)
     x = chosen.restore(x)
-    if out is not None:
+    if out is not None and processes.rank == 0:
         # Here, for it takes as long to import as torch itself.
         from torchvision.utils import save_image
 
         save_image(x, out, nrow=math.ceil(num**0.5))
     journal.close()
     return x
+
+
+def in_parts(
+    journal: Callable[..., Tensor], sampler: Callable[..., Iterator[Tensor]], *inputs: Tensor
+) -> Float[Tensor, "num *x_shape"]:
+    """The last of what a sampler yields, by chunks of the inputs, each of them a part for the journal."""
+
+    def last(*part: Tensor) -> Tensor:
+        return deque(sampler(*part), maxlen=1).pop()
+
+    parts = zip(*(values.split(CHUNK) for values in inputs), strict=True)
+    return torch.cat([journal(last, *part) for part in parts])
+
+
+def ancestral(
+    model: LatentChain, rows: Shaped[Tensor, "num"], progress: str | None = None
+) -> Float[Tensor, "num *x_shape"]:
+    """An example of the model for each row."""
+    film = samplers.ancestral_sample(model, len(rows))
+    steps = runtime.progress_bar(film, progress, total=model.num_latents + 1)
+    return deque(steps, maxlen=1).pop()

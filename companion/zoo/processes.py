@@ -22,8 +22,13 @@ from torch.overrides import TorchFunctionMode
 from companion import runtime
 from companion.training import Loss
 
-PATIENCE = timedelta(seconds=50)
-"""How long a process waits for the others before it gives up."""
+PATIENCE = {"cuda": timedelta(seconds=50), "cpu": timedelta(hours=1)}
+"""How long a process waits for the others before it gives up.
+
+On CPUs the end of another process is noticed at once, and one may need many minutes more than the other for its share.
+"""
+
+GOES_ON = "with --resume it goes on from its last save"
 
 DRAWS = {
     torch.bernoulli,
@@ -59,11 +64,11 @@ class Processes:
             raise ValueError(
                 "several processes need the package accelerate; the extra `multi` of this package brings it"
             ) from None
-        cpu = runtime.device().type == "cpu"
+        kind = runtime.device().type
         with together():
-            state = PartialState(cpu=cpu, timeout=PATIENCE)
+            state = PartialState(cpu=kind == "cpu", timeout=PATIENCE[kind])
         self.rank, self.size = state.process_index, state.num_processes
-        self.devices = None if cpu else [state.local_process_index]
+        self.devices = None if kind == "cpu" else [state.local_process_index]
 
     def __str__(self) -> str:
         return "" if self.size == 1 else f", {self.size} processes"
@@ -81,6 +86,17 @@ class Processes:
         with _WholeDraws(mine, num):
             values = function(*(tensor[mine] for tensor in batch))
         return F.pad(values, (*(0, 0) * (values.dim() - 1), mine.start, num - mine.stop))
+
+    def whole(
+        self, function: Callable[..., Tensor], *batch: Tensor
+    ) -> Float[Tensor, "batch *shape"]:
+        """Evaluate a function of a batch, each process on its rows; all of them get the values of all.
+
+        Each evaluates the whole batch if it has fewer rows than there are processes.
+        """
+        if self.size == 1 or len(batch[0]) < self.size:
+            return function(*batch)
+        return self.sum(self.part(function, *batch))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, where no gradient is needed."""
@@ -130,7 +146,7 @@ class _WholeDraws(TorchFunctionMode):
     """Draw for the whole batch of `num`, and give what belongs to the rows `mine`.
 
     The batch is the first dimension that is as long as the rows. Where one before it is as long by chance, the numbers
-    are as random, but not those of a single process.
+    are as random, but not those of a single process. A generator of its own draws what no batch has.
     """
 
     def __init__(self, mine: slice, num: int) -> None:
@@ -149,7 +165,7 @@ class _WholeDraws(TorchFunctionMode):
         at = {torch.multinomial: 1, torch.randint: len(args) - 1}.get(func, 0)
         given = args[at]
         shape = (given,) if isinstance(given, int) else tuple(getattr(given, "shape", given))
-        if self.own not in shape:
+        if self.own not in shape or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         dim = shape.index(self.own)
         size = getattr(given, "shape", None)
@@ -192,6 +208,6 @@ def together() -> Iterator[None]:
         if not known and not re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise
         raise ConnectionError(
-            "another process of this computation ended, or was silent for "
-            f"{PATIENCE.seconds} seconds; with --resume it goes on from its last save"
+            "another process of this computation ended, or no longer answers; "
+            "what was saved goes on with --resume"
         ) from error

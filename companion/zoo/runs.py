@@ -32,7 +32,7 @@ from companion.zoo.checkpoints import (
     signals,
 )
 from companion.zoo.logs import MetricsLog
-from companion.zoo.processes import Processes, together
+from companion.zoo.processes import GOES_ON, Processes, together
 from companion.zoo.recipes import Recipe, recipe
 from companion.zoo.weights import Card, load_weights, writable_folder
 
@@ -59,7 +59,7 @@ def train(
     Args:
         name: the recipe, such as "vae-mnist"; `python -m companion recipes` lists all.
         out: folder for NAME.safetensors and its card, for NAME.jsonl, the log of the training,
-            and for NAME.run, the unfinished training.
+            for NAME.run, the unfinished training, and for NAME-test.run, its unfinished measurement.
         epochs: passes over the data, if not as many as in the recipe.
         batch_size: examples of a step, of all processes together, if not as in the recipe.
         lr: learning rate at the start, if not the recipe's.
@@ -98,6 +98,7 @@ def train(
         )
     out = writable_folder(out)
     unfinished, log = out / f"{name}.run", out / f"{name}.jsonl"
+    unmeasured = out / f"{name}-test.run"
     with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
         if resume and not unfinished.exists():
             raise ValueError(f"resume needs an unfinished training; {out} holds none of {name}")
@@ -107,6 +108,8 @@ def train(
             )
         if not resume and (out / f"{name}.safetensors").exists():
             raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
+        if not resume and processes.rank == 0:
+            remove_run(unmeasured)  # of a training whose file was deleted
         model, minutes = _train(
             name, chosen, examples, unfinished, save_every, log, log_every, processes
         )
@@ -115,12 +118,15 @@ def train(
             for parameter in model.parameters():
                 # The card describes the weights as they are stored.
                 parameter.copy_(parameter.half())
-        result = measurement(str(chosen.metric), _evaluate(model, chosen, processes))
+        again = unmeasured.exists()
+        journal = Journal(unmeasured, {"name": name}, again, save_every, processes)
+        result = measurement(str(chosen.metric), _evaluate(model, chosen, journal))
         origin |= {"name": name, "command": command, "minutes": round(minutes, 2)}
         card = Card(data=chosen.data, **origin, **result)
         if processes.rank == 0:
             card = weights.save_weights(model, card, out)
             remove_run(unfinished)
+        journal.close()
     return card
 
 
@@ -194,16 +200,14 @@ def evaluate(
     card = load_weights(name, model, folder)
     path = None if out is None else out / f"{name}-values.run"
     settings = {"sha256": card.sha256, "metric": str(chosen.metric), "num": chosen.num_test}
-    with together():
-        journal = Journal(path, settings, resume, saves=processes.rank == 0)
-        processes.sum(torch.zeros(1, device=runtime.device()))  # all have looked for the file
-        each = _evaluate(model, chosen, processes, journal)
-    result = measurement(str(chosen.metric), each)
+    journal = Journal(path, settings, resume, processes=processes, begun=start.time)
+    result = measurement(str(chosen.metric), each := _evaluate(model, chosen, journal))
     card = replace(card, **result)
     if out is not None and processes.rank == 0:
         weights.save_weights(model, card, out)
         if values:
             command += "" if folder is None else f" --folder {Path(folder).name}"
+            start = start._replace(time=journal.begun)
             origin = provenance(start, chosen.seed) | {"command": command}
             record = weights.RecordCard(name=f"{name}-values", model=name, **origin, **result)
             weights.save_tensors({"values": each.float()}, record, out)
@@ -340,7 +344,8 @@ def _train(
                 save_run(path, settings | {"commit": commit, "minutes": minutes()}, **parts)
                 last_save = time.monotonic()
             if stop:
-                raise KeyboardInterrupt(f"{name}: saved after step {step.number} of {num_steps}")
+                done = f"{name}: saved after step {step.number} of {num_steps}"
+                raise KeyboardInterrupt(f"{done}; {GOES_ON}")
     return (model if ema is None else ema.module), minutes()
 
 
@@ -348,19 +353,16 @@ def _train(
 def _evaluate(
     model: nn.Module,
     chosen: Recipe,
-    processes: Processes | None = None,
-    journal: Callable[..., Any] = at_once,
+    journal: Callable[..., Tensor] = at_once,
 ) -> Float[Tensor, "num"]:
     """The recipe's metric for each example of the test split; the same numbers each time."""
-    processes = processes or Processes()
     x, *labels = chosen.examples("test")
     torch.manual_seed(chosen.seed)
     # Prepared as a whole, so that these are the same images however many are measured.
     examples = (tensor[: chosen.num_test] for tensor in (chosen.prepare(x), *labels))
     parts = zip(*(tensor.split(1000) for tensor in examples), strict=True)
     metric = partial(chosen.metric, model.eval())
-    each = [journal(lambda *part: processes.sum(processes.part(metric, *part)), *p) for p in parts]
-    return torch.cat(each).double()
+    return torch.cat([journal(metric, *part) for part in parts]).double()
 
 
 @contextmanager

@@ -1014,6 +1014,22 @@ mean = (two_points[:2] * (r - 1 - r.log())).sum()
 print(f"mean of the estimator {mean:.4f}, truth {kl(two_points, three_points):.4f} nats")
 
 # %% [markdown]
+# **A negative value is a mistake.** A KL divergence is never negative, but a computed one can be. There are three usual reasons. With few samples, the error of the plain estimate can be larger than a small KL divergence. With samples from $q$ instead of $p$, the same average is $-D(q \Vert p)$. And a constant factor $C > 1$ by which the density $q$ is too large lowers the result by $\log C$; here the factor $1 / \sqrt{2 \pi}$ is forgotten.
+
+# %% tags=["nbval-check-output"]
+with torch.random.fork_rng():  # the samples of later cells stay as they are
+    x, x_q = p.sample((1000, 100)), far.sample((1000, 100))
+few = (p.log_prob(x) - near_p.log_prob(x)).mean(1)
+of_q = (p.log_prob(x_q) - far.log_prob(x_q)).mean()
+too_large = (p.log_prob(x) + (x - 0.1) ** 2 / 2).mean()
+print(
+    "of estimates from 100 samples, more than a fifth are negative:",
+    bool((few < 0).double().mean() > 0.2),
+)
+print(f"samples from q: {of_q:.1f} nats; truth {kl_divergence(p, far):.1f} nats")
+print(f"q without its factor: {too_large:.1f} nats; truth {truth:.3f} nats")
+
+# %% [markdown]
 # The better estimator is the one with the smaller variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So the second estimator should be better where the distributions are close, and worse where they are far apart, since $r$ itself has a heavy tail. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
 #
 # $$

@@ -455,7 +455,7 @@ bend = vmap(torch.func.grad(torch.func.grad(ring_log_joint)))(top[None])[0]
 laplace = Normal(top, (-bend) ** -0.5)
 
 # %% [markdown]
-# **Check.** The gap is estimated by samples of the bound, and compared with an integral. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected; it would pass in the solvable model.
+# **Check.** The gap is estimated by samples of the bound, and compared with an integral. Then the three terms of {eq}`eq-log-ratio` are added up, with the KL divergence from the prior in closed form. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected in both; it would pass in the solvable model.
 
 # %% tags=["nbval-check-output"]
 z = best.sample((400_000,))
@@ -464,6 +464,11 @@ log_q = best.log_prob(grid)
 gap = torch.trapezoid(log_q.exp() * (log_q - ring_posterior), grid)
 wrong = {"Laplace posterior": kl_divergence(best, laplace)}
 verify("eq-elbo-gap", samples, gap, monte_carlo, rejects=wrong)
+explained = torch.trapezoid(log_q.exp() * (ring_log_joint(grid) - prior.log_prob(grid)), grid)
+two = explained - kl_divergence(best, prior)
+wrong = {"Laplace posterior": two + kl_divergence(best, laplace)}
+wrong["E1"] = explained + kl_divergence(best, prior) + gap
+verify("eq-log-ratio", ring_log_p, two + gap, quadrature, rejects=wrong)
 print(f"the best Gaussian q misses log p(x) by {gap:.2f} nats")
 
 # %%
@@ -1017,8 +1022,26 @@ print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats
 # (sec-amortized)=
 # ## One network for all: amortization
 #
-# In EM every data point has its own $q$, found by its own optimization. For a million images one instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost.
-#
+# In EM every data point has its own $q$, found by its own optimization. For a million images one instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. {numref}`fig-plate` shows what is shared: the latent $z_i$ belongs to one data point, while the weights $\theta$ of the decoder and $\phi$ of the encoder serve all of them.
+
+# %% mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model. Dashed arrows: the encoder.", "name": "fig-plate"}}
+fig, (axes,) = plots.figure(height=2.6)
+_ = axes.set(xlim=(-3, 3), ylim=(-0.6, 1.6)), axes.axis("off")
+places = {r"$\phi$": (-2, 1), "$z_i$": (0, 1), "$x_i$": (0, 0), r"$\theta$": (2, 0)}
+for name, place in places.items():
+    circle = {"boxstyle": "circle,pad=0.4", "facecolor": "#cccccc" if "x" in name else "white"}
+    _ = axes.text(*place, name, ha="center", va="center", bbox=circle, fontsize=12)
+phi, z, x_i, theta = places.values()
+edges = [(z, x_i, "-", 0), (theta, x_i, "-", 0), (x_i, z, "--", -0.6), (phi, z, "--", 0)]
+for start, end, style, bend in edges:
+    color = "#333333" if style == "-" else "#0072b2"
+    arrow = {"arrowstyle": "-|>", "linestyle": style, "color": color, "shrinkA": 16, "shrinkB": 16}
+    _ = axes.annotate("", end, start, arrowprops=arrow | {"connectionstyle": f"arc3,rad={bend}"})
+_ = axes.add_patch(plt.Rectangle((-1, -0.5), 2, 2, fill=False))
+_ = axes.text(0.95, -0.45, "$i = 1, \\dots, N$", ha="right", va="bottom")
+fig
+
+# %% [markdown]
 # **Check.** A network of one layer, trained by maximizing {eq}`eq-elbo-terms`, without the posterior, finds the posterior. Its variance in place of its standard deviation is rejected.
 
 # %% tags=["nbval-check-output"]

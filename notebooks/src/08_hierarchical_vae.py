@@ -749,7 +749,7 @@ for name, model in {"vae": vae, "ladder": ladder}.items():
     print(f"KL {tuple(terms.kl.shape)}, sampled from the top: {shapes}")
 
 # %% [markdown]
-# **What you can say now.** A new model needs two methods; the bound, its estimate and the sampler serve it unchanged.
+# **What you can say now.** A new model needs two methods; the bound, its estimate and the sampler are used unchanged.
 
 # %% [markdown]
 # (sec-train-ladder)=

@@ -824,7 +824,7 @@ for T in (4, 10, 30, 100, 300, 1000):
 # \mathbb{E}[\epsilon \mid x_t] = - \sqrt{\beta_t}\; \frac{\mathrm{d} \log q(x_t)}{\mathrm{d} x_t} .
 # $$ (eq-noise-score)
 #
-# The best estimate of the noise is the {term}`score` of $q(x_t)$ times a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for a direct draw from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Some slides leave out the factor (entry E11), a large error where the noise is small. The next derivatives of $\log q$ tell how far the step is from a Gaussian.
+# The best estimate of the noise is the {term}`score` of $q(x_t)$ times a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for a direct draw from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Some slides leave out the factor (entry E11), a large error where the noise is small. The next derivatives of $\log q$ show how far the step is from a Gaussian.
 #
 # :::{prf:theorem} The third cumulant of the step back
 # :label: thm-third-cumulant
@@ -1011,9 +1011,9 @@ for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
         print(f"  {name:6s} from t = 2: {whole:8.3g}   from t = 101: {late:8.3g}")
 
 # %% [markdown]
-# The lecture turns the KL divergence into the weighted error of $x$ in two lines, under a minimum over $\theta$, with four unsaid assumptions. The variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$. For a *single* $t$ the weight is only a constant; in the sum over $t$ it matters, because all steps share one network.
+# The lecture turns the KL divergence into the weighted error of $x$ in two lines, under a minimum over $\theta$, with four unstated assumptions. The variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$. For a *single* $t$ the weight is only a constant; in the sum over $t$ it matters, because all steps share one network.
 #
-# **What you can say now.** To estimate the mean, the data, the noise, $v$ or the score is the same regression, with five different weights over time.
+# **What you can say now.** Estimating the mean, the data, the noise, $v$ or the score is the same regression, with five different weights over time.
 #
 # *Sources: B24.*
 
@@ -1364,7 +1364,7 @@ _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
 
 # %% [markdown]
-# In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$. The top levels are nearly pure noise, so their steps tell almost nothing about the data and cost almost nothing. In the middle levels the sample decides for one of the eight modes; next to the data, for its exact place. The cell prints how many modes are still possible at a level (the exponential of the mean entropy over the modes, 8 if all are equally likely):
+# In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$. The top levels are nearly pure noise, so their steps say almost nothing about the data and cost almost nothing. The middle levels settle which of the eight modes the sample belongs to, and those next to the data its exact place. The cell prints how many modes are still possible at a level (the exponential of the mean entropy over the modes, 8 if all are equally likely):
 
 # %%
 _ = torch.manual_seed(0)
@@ -1473,7 +1473,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# From left to right in {numref}`fig-three-models` the total is divided among more levels, and most of a thousand levels contribute a tiny share. Each step is then so small that a Gaussian can undo it.
+# From left to right in {numref}`fig-three-models` the total is divided among more levels, and most of a thousand levels contribute a tiny share. Each step is then so small that a Gaussian can undo it. Two things are given up in return: every latent is as large as the image, so there is no small learned code, and a sample takes one call of the network for each step, where the VAE takes one call in all.
 #
 # **What you can say now.** The VAE, the ladder and the diffusion model have the same bound, with one, five and a thousand levels, and the same function computes it.
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion priors
 #
-# A model that draws any digit is of little use. Useful requests have a condition: a seven; a digit whose upper half is known; the sharp image behind a blurred one. They do not need a model each. This chapter shows how one diffusion model serves them all, as a *prior*. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
+# A model that draws any digit is of little use. Useful requests have a condition: a seven; a digit whose upper half is known; the sharp image behind a blurred one. They do not need a separate model each. This chapter shows how one diffusion model serves them all, as a *prior*. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -531,7 +531,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 4, 4)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight draws of the model. Whose weights does the rest of the chapter use? One switch decides. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
+# While it runs, a figure shows the loss of each step and eight draws of the model. One switch decides whose weights the rest of the chapter uses. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -544,7 +544,7 @@ print("network of the digits:", "yours" if MINE else "the shipped one")
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# What does the scale do to digits? First a look: one noise image for each class, at three scales.
+# What does the scale do to digits? We first look at one noise image for each class, at three scales.
 
 # %% mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
@@ -623,7 +623,7 @@ for panel in panels[1:]:
 fig
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` has the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. From some scale on the samples move away from the data, because real digits vary more than typical ones. (At scale 0.5 they are farther than without a label. There the guided denoiser is the mean of two denoisers, which is the denoiser of no distribution that we want: half of the digits are not what was asked for.)
+# {numref}`fig-guidance-curves` has the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. Beyond some scale the samples move away from the data, because real digits vary more than typical ones. (At scale 0.5 they are farther than without a label. There the guided denoiser is the mean of two denoisers, which belongs to no distribution that we want to sample: half of the digits are not what was asked for.)
 #
 # With exact denoisers and small steps, the digits at scale 1 would be draws from $p(x \mid y)$, and no other scale could be closer to real ones. Is the distance at 1 really smaller than that at 1.5? Both samples start from the same noise, so their errors are correlated, and the {ref}`jackknife <sec-ddpm-samples>` of the *difference* leaves out the same digits at both scales.
 
@@ -796,7 +796,7 @@ print("  variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() < 0.15)
 #
 # For observed pixels there is an older and simpler idea {cite:p}`song2021sde`. Sample as usual, but after each step replace the observed pixels by the true ones, with the right amount of noise. No $C_t$ is needed. Does it draw from $p(x \mid y)$?
 #
-# We test it on two Gaussian numbers with variance 1 and correlation 0.8. The first is observed to be 1.5. The second then has the mean 1.2 and the variance 0.36. The cell replaces, with the exact denoiser. {cite:t}`lugmayr2022` propose to take each step several times, with new noise in between, so that observed and other values can adapt to each other; these are the repeats.
+# We test it on two Gaussian numbers with variance 1 and correlation 0.8. The first is observed to be 1.5. The second then has the mean 1.2 and the variance 0.36. The cell samples by replacement with the exact denoiser. {cite:t}`lugmayr2022` propose to take each step several times, with new noise in between, so that observed and other values can adapt to each other; these are the repeats.
 
 # %%
 _ = torch.manual_seed(0)
@@ -875,7 +875,7 @@ above, below = left_open[upper].sum(), left_open[~upper].sum()
 print("variance above is below a hundredth of that below:", bool(above < 0.01 * below))
 
 # %% [markdown]
-# **In color.** Whether a completed digit is a digit, only another network can say. A completed house can be measured: the nearest render of {ref}`chapter 11 <sec-color-samples>` has causes, and they can be compared with the true ones. Of two houses the left half is observed, and each is completed four times. (The theorem would need the eigenvectors of a covariance of $3072 \times 3072$ entries, so only replacement is tried.)
+# **In color.** Only another network can say whether a completed digit is a digit. A completed house can be measured: the nearest render of {ref}`chapter 11 <sec-color-samples>` has causes, and they can be compared with the true ones. Of two houses the left half is observed, and each is completed four times. (The theorem would need the eigenvectors of a covariance of $3072 \times 3072$ entries, so only replacement is tried.)
 
 # %%
 _ = torch.manual_seed(0)
@@ -915,7 +915,7 @@ print("every hue within 5 percent of its range:", bool(off[:, 4].max() < 0.05))
 print("the light of the teal house is known least:", bool(off[1].argmax() == 2))
 
 # %% [markdown]
-# The left half of the yellow house shows its shadow and both walls, and all five causes follow from it. That of the teal house shows no shadow, and of the darker wall only a strip. That strip would be enough to tell the light, but two completions continue it in a brighter color: after four repeats the halves have not yet settled, as with the two numbers above. The nearest render reveals it, without the truth being known.
+# The left half of the yellow house shows its shadow and both walls, and all five causes follow from it. That of the teal house shows no shadow, and of the darker wall only a strip. That strip would be enough to determine the light, but two completions continue it in a brighter color: after four repeats the halves have not yet settled, as with the two numbers above. The nearest render reveals it, without the truth being known.
 
 # %% [markdown]
 # (sec-restoration)=
@@ -943,7 +943,7 @@ originals, sigma_y = to_symmetric(test.images[20:68]), 0.05
 mean_digit = 2 * train.images[:10_000].flatten(1).mean(0) - 1
 
 # %% [markdown]
-# For comparison we take a *Gaussian* prior: $\mathbb{E}[x \mid y]$ from {eq}`eq-normal-posterior` with the mean and the covariance of the digits, which is the best linear estimate. The diffusion prior is sampled with fresh noise, so that errors of the approximation {eq}`eq-posterior-denoiser` are forgotten sooner {eq}`eq-push`.
+# For comparison we take a *Gaussian* prior: $\mathbb{E}[x \mid y]$ from {eq}`eq-normal-posterior` with the mean and the covariance of the digits, which is the best linear estimate. The diffusion prior is sampled with fresh noise, so that later steps remove more of the errors of the approximation {eq}`eq-posterior-denoiser`, by {eq}`eq-push`.
 
 # %%
 measured, restored, linear = {}, {}, {}
@@ -969,7 +969,7 @@ for name in measures:
 plots.image_rows(shown, tile=0.55)
 
 # %% [markdown]
-# The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? Two things can be measured. Do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. And how far is the truth? The squared errors of the two priors are compared digit by digit.
+# The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? Two things can be measured. Do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. And how far are they from the truth? The squared errors of the two priors are compared digit by digit.
 
 # %%
 print("           residual   squared error of x: Gaussian, diffusion      ratio    no digit")
@@ -1092,7 +1092,7 @@ print(f"gain by the learned prior: {gain:.2f} +- {gain_error:.2f} nats")
 assert gain > 5 * gain_error or test.name != "mnist"
 
 # %% [markdown]
-# The gain is small beside the KL divergence that it reduces, as if the prior had been nearly right. The samples say otherwise. In the first two rows the decoder is the same; the codes of the first are draws from $\mathcal{N}(0, I)$, those of the second are drawn by the diffusion. The third row is a diffusion of pixels.
+# The gain is small beside the KL divergence that it reduces, as if the prior had been nearly right. The samples show that it was not. In the first two rows the decoder is the same; the codes of the first are draws from $\mathcal{N}(0, I)$, those of the second are drawn by the diffusion. The third row is a diffusion of pixels.
 
 # %%
 _ = torch.manual_seed(0)
@@ -1129,7 +1129,7 @@ fall = near.value + 2 * near.standard_error
 print("yet the distance falls to less than a fifth:", fall < 0.2 * distance["plain VAE"].value)
 
 # %% [markdown]
-# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven miss. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are no digits.
+# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside the region. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are no digits.
 #
 # The two measures of quality disagree on the second row. By its features, latent diffusion is as close to real digits as the reconstructions are, within the errors. The network with the eleventh class refuses more than half of both, because the decoder's means are blurred, and it was trained to refuse blur. No latent model can draw what its decoder cannot.
 #
@@ -1275,7 +1275,7 @@ worse = missed["given 0.03"] > 1.5 * missed["given 0.3"]
 print("and farther from the truth by half:", bool(worse))
 
 # %% [markdown]
-# **Too few repeats** in replacement are a third mistake, with numbers {ref}`above <sec-inpainting>`. None of the three raises an error. They show only in what is measured: pixels out of range, a residual of the wrong size, moments that can be computed.
+# **Too few repeats** in replacement are a third mistake, with numbers {ref}`above <sec-inpainting>`. None of the three raises an error. They show only in measurements: pixels out of range, a residual of the wrong size, moments that can be computed.
 
 # %% [markdown]
 # (sec-text-to-image)=
@@ -1289,7 +1289,7 @@ print("and farther from the truth by half:", bool(worse))
 # - **The network.** Transformers have taken the place of the U-Net in many models {cite:p}`peebles2023`.
 # - **Fewer steps.** A second network learns to do two steps of the first at once, and so on, down to four {cite:p}`salimans2022`. The two calls of guidance can be distilled into one in the same way {cite:p}`meng2023`. Consistency models aim at a single step {cite:p}`song2023`.
 #
-# **Cross-attention** is {eq}`def-self-attention` between two lists. The queries $q_i$ are made from the places of a feature map, the keys $k_j$ and values $v_j$ from the vectors of the words. So each place receives a mean of the words' values, with weights of its own. There may be any number of words. Their order is lost in the sum, so it has to be added to their vectors. The cell takes six places and three words.
+# **Cross-attention** is {eq}`def-self-attention` between two lists. The queries $q_i$ are made from the places of a feature map, the keys $k_j$ and values $v_j$ from the vectors of the words. So each place receives a mean of the words' values, with weights of its own. There may be any number of words. Their order is lost in the sum, so a vector for the position is added to that of each word. The cell takes six places and three words.
 
 
 # %%
@@ -1308,7 +1308,10 @@ one_word = cross_attention(q, k[:1], v[:1])
 in_torch = F.scaled_dot_product_attention(q, k, v)
 print("the same as in torch:", torch.allclose(to_places, in_torch))
 print("another order of the words changes nothing:", torch.allclose(to_places, reordered))
-print("one word alone tells all places the same:", torch.allclose(one_word, v[:1].expand(6, 8)))
+print(
+    "with a single word all places receive the same value:",
+    torch.allclose(one_word, v[:1].expand(6, 8)),
+)
 
 # %% [markdown]
 # For a few numbers as condition a vector added to that of the time is enough, as for our labels. The network `ddpm-scenes` is given the five causes of a color scene in this way ({ref}`chapter 11 <sec-color-samples>`).

@@ -203,6 +203,12 @@ window.bookChecks = (() => {
         empty(others);
     }
 
+    /** Ids inside of an element that stand in the document more than once. */
+    function sharedIds(element) {
+        const ids = new Set(all("[id]", element).map(e => e.id));
+        return Array.from(ids).filter(id => all("#" + CSS.escape(id)).length > 1);
+    }
+
     /** Puts back what was taken. */
     function putBack() {
         away.forEach(([box, nodes]) => box.append(...nodes));
@@ -221,6 +227,6 @@ window.bookChecks = (() => {
         return Array.from(block.children).find(e => !e.contains(title) && e.tagName !== "BUTTON");
     }
 
-    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, looks, takeAllBut, takeOthers, putBack,
-        slider, hidden };
+    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, looks, takeAllBut, takeOthers, sharedIds,
+        putBack, slider, hidden };
 })();

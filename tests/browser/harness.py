@@ -268,26 +268,31 @@ def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
     return found
 
 
-def figure_problems(
-    page: Any, name: str, alone: bool = False, only_colors: bool = False
-) -> list[str]:
-    """Everything above minor that axe-core finds inside of one figure; the page stays as it is.
+def id_problems(figure: Any) -> list[str]:
+    """Ids inside of a figure that the page has more than once: which one a label belongs to is then unknown."""
+    found: list[str] = figure.evaluate("figure => bookChecks.sharedIds(figure)")
+    return [f"an id that is there twice: {name}" for name in found]
+
+
+def figure_problems(page: Any, name: str, only_colors: bool = False) -> list[str]:
+    """Everything above minor that axe-core finds inside of one figure, alone; the page stays as it is.
+
+    axe-core would read the rest of the page too. Ids outside are unknown to it: `id_problems` knows them.
 
     Args:
         page: an open page.
         name: the id of the figure.
-        alone: leave out the rest of the page, which axe-core would read too; ids and labels outside are then unknown.
         only_colors: look at what depends on the theme alone, which is COLOR_RULES.
     """
     _load_axe(page)
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     if only_colors:
         options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
-    run = """async ([id, how, alone]) => {
-        if (alone) bookChecks.takeOthers(document.getElementById(id)); else bookChecks.takeRepeated();
+    run = """async ([id, how]) => {
+        bookChecks.takeOthers(document.getElementById(id));
         try { return (await axe.run(`#${id}`, how)).violations; } finally { bookChecks.putBack(); }
     }"""
-    found = page.evaluate(run, [name, options, alone])
+    found = page.evaluate(run, [name, options])
     return [
         f"{violation['id']}: {node['html'][:160]}"
         for violation in found

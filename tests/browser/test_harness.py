@@ -276,8 +276,7 @@ def test_what_only_seems_to_be_judged_already_is_found(show: Any, first: str, pl
     assert len(colors(show(f"<h1>Text</h1>{style}{first}{planted}").page)) == 1
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_figure_is_judged_in_its_place_and_nothing_else_is(show: Any, alone: bool) -> None:
+def test_a_figure_is_judged_in_its_place_and_nothing_else_is(show: Any) -> None:
     style = "<style>html[data-theme=dark] section { background: #555 } b { color: #bbb }</style>"
     figure = '<figure id="mine"><span>text</span> {}<input type="range" {}></figure>'
     around = "<h1>Text</h1><section><p><b>pale</b> <i>words</i></p>{}<p>more</p></section>"
@@ -285,17 +284,27 @@ def test_a_figure_is_judged_in_its_place_and_nothing_else_is(show: Any, alone: b
     page = show(style + around.format(figure.format("", named))).page
     before = page.content()
     harness.use_theme(page, "light")
-    assert harness.figure_problems(page, "mine", alone) == []
+    assert harness.figure_problems(page, "mine") == []
     harness.use_theme(page, "dark")
     for only_colors in (False, True):
-        (found,) = harness.figure_problems(page, "mine", alone, only_colors)
+        (found,) = harness.figure_problems(page, "mine", only_colors)
         assert found.startswith("color-contrast: <span>text")
     assert page.inner_html("main") == before.partition("<main>")[2].partition("</main>")[0]
     harness.use_theme(page, "light")
     page = show(style + around.format(figure.format("<b>pale</b>", ""))).page
-    found = harness.figure_problems(page, "mine", alone)
+    found = harness.figure_problems(page, "mine")
     assert sorted(problem.partition(":")[0] for problem in found) == ["color-contrast", "label"]
-    assert len(harness.figure_problems(page, "mine", alone, only_colors=True)) == 1
+    assert len(harness.figure_problems(page, "mine", only_colors=True)) == 1
+
+
+@pytest.mark.parametrize(
+    "name, found", [("other", "level"), ("level", "level"), ("mine", "level mine")]
+)
+def test_an_id_that_is_there_already_is_found(show: Any, name: str, found: str) -> None:
+    figure = f'<figure id="figure"><p id="mine"></p><p id="level"></p><p id="{name}"></p></figure>'
+    page = show(f'<h1>Text</h1><p id="level"></p>{figure}').page
+    problems = harness.id_problems(page.locator("figure"))
+    assert sorted(problem.split()[-1] for problem in problems) == found.split()
 
 
 FORMULA = '<span class="math"><math style="{}"><mrow {}><mtext>sign</mtext></mrow></math></span>'

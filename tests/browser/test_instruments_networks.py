@@ -102,21 +102,20 @@ def test_the_evidence_is_the_integral_over_the_plane(page: Any) -> None:
         }""",
         flat(x),
     )
-    side = 800
-    levels = Normal(0.0, 1.0).icdf((torch.arange(side).double() + 0.5) / side).float()
-    z = torch.cartesian_prod(levels, levels)
+    line = torch.linspace(-6, 6, 601)
+    z = torch.cartesian_prod(line, line)
     values = []
     for part in z.split(20_000):
         logits = model.decoder(part).flatten(1)
         rest = torch.nn.functional.softplus(logits).sum(1)
-        values.append(x.flatten(1) @ logits.T - rest)
-    wanted = torch.logsumexp(torch.cat(values, 1).double(), 1) - 2 * math.log(side)
+        values.append(x.flatten(1) @ logits.T - rest + model.prior(1).log_prob(part))
+    wanted = torch.logsumexp(torch.cat(values, 1).double(), 1) + 2 * math.log(12 / 600)
     off = torch.tensor([f["logEvidence"] for f in found], dtype=torch.double) - wanted
-    # It is exact for a posterior of one mode; a second mode that it misses holds at most half, and the prior's tails
-    # have few nodes in the sum here.
-    assert off.abs().quantile(0.9) < 0.1
+    # It is exact for a posterior of one mode, as most are; of two it may miss one. Other digits than MNIST's, which the
+    # model has not seen, have broader and less regular posteriors.
+    assert off.abs().quantile(0.8) < 0.1
     assert off.min() > -1.5
-    assert off.max() < 0.1
+    assert off.max() < (0.1 if data.load("mnist", "test").name == "mnist" else 0.5)
 
 
 def test_the_gap_is_never_negative_and_the_best_q_closes_it(page: Any) -> None:

@@ -22,6 +22,13 @@ def _score_of_flow(x_u: Tensor, u: float) -> Tensor:
     return ((1 - u) * MEAN - x_u) / ((1 - u) ** 2 * VAR + u**2)
 
 
+def _velocity(x_u: Tensor, u: float) -> Tensor:
+    """E[noise - x | x_u] for that data, by regression."""
+    # noise - x has the mean -MEAN, and this covariance with x_u.
+    slope = (u - (1 - u) * VAR) / ((1 - u) ** 2 * VAR + u**2)
+    return -MEAN + slope * (x_u - (1 - u) * MEAN)
+
+
 def _var(alpha_bar: float) -> float:
     """Variance of x_t for that data."""
     return alpha_bar * VAR + 1 - alpha_bar
@@ -79,9 +86,20 @@ def check_reverse_drift(x: Tensor, score: Tensor, eta: float) -> Tensor:
 )
 def check_velocity_from_score(x_u: Tensor, u: float, _: Tensor) -> Tensor:
     """Check `velocity_from_score(x_u, u, score)` by regression, on Gaussian data."""
-    # noise - x has the mean -MEAN, and this covariance with x_u.
-    slope = (u - (1 - u) * VAR) / ((1 - u) ** 2 * VAR + u**2)
-    return -MEAN + slope * (x_u - (1 - u) * MEAN)
+    return _velocity(x_u, u)
+
+
+@same_function(
+    "flow-network",
+    [(_velocity, POINTS, alpha_bar) for alpha_bar in (0.05, 0.5, 0.9)],
+    hint="x_u = c x_t, where 1 / c is the sum of the factors of image and noise; u / c is that of the noise.",
+    remark="a network trained by flow matching works in every sampler of chapter 11",
+)
+def check_noise_from_velocity(
+    _: Callable[[Tensor, float], Tensor], x_t: Tensor, alpha_bar: float
+) -> Tensor:
+    """Check `noise_from_velocity(velocity, x_t, alpha_bar)` by regression, on Gaussian data."""
+    return (1 - alpha_bar) ** 0.5 / _var(alpha_bar) * (x_t - alpha_bar**0.5 * MEAN)
 
 
 @same_function(

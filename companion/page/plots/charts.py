@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Real
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from torch import Tensor
 
 from companion.page.plots import style
@@ -51,6 +51,11 @@ def curves(
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
     axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
+    for axis, log, number in ((axes.xaxis, log_x, 0), (axes.yaxis, log_y, 1)):
+        values = np.concatenate([point[number] for point in points.values()])
+        if log and values.min() >= 1 and values.max() <= 1e4:  # 20 reads better than 2 x 10^1
+            axis.set_major_formatter(LogFormatter())
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     style.mark(axes, marks or {})
     return finish(axes, x_label, y_label, legend=len(points) > 1)
 
