@@ -120,14 +120,17 @@ class Merge(nn.Module):
 
 
 def conv_ladder(
-    latent_dim: int = 16,
+    latent_dim: int = 8,
     latent_channels: int = 4,
     levels: Sequence[int] = (1, 2),
-    channels: Sequence[int] = (16, 64),
+    channels: Sequence[int] = (32, 64),
     image_shape: tuple[int, int, int] = (1, 28, 28),
     observation_model: ObservationModel = bernoulli,
 ) -> HierarchicalVae:
     """Return a ladder of feature maps below one vector; each level sees all levels above it.
+
+    Its blocks have batch normalization, without which the vector alone is used, and the
+    maps between it and the finest one collapse: measure and sample in evaluation mode.
 
     Args:
         latent_dim: dimensions of the vector z_T.

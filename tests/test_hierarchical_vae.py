@@ -436,7 +436,7 @@ def test_the_networks_have_the_sizes_they_say() -> None:
     assert [head.in_features for head in model.evidence] == [512, 256, 128, 64, 64]
     assert [prior[-1].out_features for prior in model.priors] == [128, 64, 32, 16]
     model = conv_ladder(levels=(2, 3))
-    assert model.latent_shapes == (*2 * [(4, 14, 14)], *3 * [(4, 7, 7)], (16,))
+    assert model.latent_shapes == (*2 * [(4, 14, 14)], *3 * [(4, 7, 7)], (8,))
     small = conv_ladder(2, 2, (1, 1), (4, 6), image_shape=(1, 4, 4))
     for networks in (small.evidence[:2], [prior.get_submodule("head") for prior in small.priors]):
         widths = [

@@ -28,16 +28,17 @@ class Residual(nn.Module):
 def bottleneck(num_in: int, num_mid: int, num_out: int) -> nn.Sequential:
     """Return two 3 x 3 convolutions of `num_mid` channels between two 1 x 1 convolutions.
 
-    An activation comes before each. The narrow middle takes a fraction of the time that
-    two convolutions of the full width would.
+    Before each come batch normalization and an activation. The narrow middle takes a
+    fraction of the time that two convolutions of the full width would.
 
-    Source: He et al. 2016, figure 5; in this form Child 2021. Book: chapter 8.
+    Source: He et al. 2016, figure 5; normalized as in Vahdat & Kautz 2020. Book: chapter 8.
     """
     widths = [(num_in, num_mid, 1), (num_mid, num_mid, 3)]
     widths += [(num_mid, num_mid, 3), (num_mid, num_out, 1)]
     layers: list[nn.Module] = []
     for num, num_next, side in widths:
-        layers += [nn.SiLU(), nn.Conv2d(num, num_next, side, padding=side // 2)]
+        conv = nn.Conv2d(num, num_next, side, padding=side // 2)
+        layers += [nn.BatchNorm2d(num), nn.SiLU(), conv]
     return nn.Sequential(*layers)
 
 

@@ -270,6 +270,7 @@ RECIPES = {
         batch_size=128,
         lr=2e-3,
         options=warming,
+        ema=0.999,
     ),
     "ddpm-mnist": DDPM("mnist", architectures.mnist_ddpm, epochs=16),
     # One network for both: of half the digits it is told the class.

@@ -87,9 +87,9 @@ from torchvision.utils import make_grid
 
 from companion.data import Batches
 from companion.distributions import diagonal_normal, evidence_alone, log_normalizer, normal_product
-from companion.elbo import ElboTerms, LatentChain, elbo_terms, sample_log_weights
+from companion.elbo import ElboTerms, LatentChain, elbo_loss, elbo_terms, sample_log_weights
 from companion.hierarchical_vae import HierarchicalVae
-from companion.ladders import mlp_ladder
+from companion.ladders import conv_ladder, mlp_ladder
 from companion.metrics import active_units, log_likelihood
 from companion.page.live import watch
 from companion.page.show import show
@@ -1382,20 +1382,16 @@ print(f"trained for {deep_card.minutes:.0f} minutes on {deep_card.device}")
 
 # %% tags=["nbval-check-output"]
 sure = {n: (g.mean() / (g.std() / 2000**0.5)).item() for n, g in lead.items()}
-print("better than the two levels, by 5 errors of the digits:", sure[2] > 5)
-print("worse than the five, by 5:", sure[5] < -5)
-print("below 80 nats:", bool(deep_nats.mean() < 80))
+print("better than one, two and five levels, by 5 errors:", min(sure.values()) > 5)
+print("below 81 nats:", bool(deep_nats.mean() < 81))
 
 # %% [markdown]
-# With less than a fifth of the parameters of the five levels, this training of the convolutional ladder comes between those of the ladders of two and of five. There is one training of each, so these differences of half a nat establish no order. A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours is smaller and was trained briefly, and some of its levels are unused:
+# With less than a fifth of the parameters of the five levels, and less than a fifth of their epochs, this training of the convolutional ladder ends below all of them. (There is one training of each.) A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours is smaller and was trained briefly. Does it use all of its levels?
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four places for bars, one for each level. The bar of level 1, next to the image, and that of level 4, the vector, are tall; at levels 2 and 3 there is no bar to be seen."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits. The two middle levels are inactive.", "name": "fig-kl-conv"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Four bars, one for each level, all of them tall: about five nats at level 1, next to the image, growing to about ten at level 4, the vector."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits.", "name": "fig-kl-conv"}}
 _ = torch.manual_seed(0)
 deep_terms = elbo_terms(deep, binarize(test.images[:1000]))
 plots.kl_per_level(deep_terms)
-
-# %% [markdown]
-# The two maps in the middle of {numref}`fig-kl-conv` are inactive, all 392 latents of them, so it is not always the top that collapses. Three explanations are plausible, and none is tested here. The carried tensor passes on what the vector decides, so the maps are not needed for that. All that is above the finest map reaches the image through 16 channels, so that map, next to the decoder, is the cheapest place for detail. And the free bits, one nat for each level of 196 latents, ended with the first half of the training.
 
 # %%
 spent_deep = deep_terms.kl.mean(0)
@@ -1403,13 +1399,46 @@ for t, value in enumerate(spent_deep, 1):
     print(f"level {t}: {value:5.2f} nats")
 
 # %% tags=["nbval-check-output", "mnist"]
-silent = bool((spent_deep[1:3] < 0.01).all())
-print("the two maps in the middle spend less than a hundredth of a nat:", silent)
-rest = spent_deep[:3].sum()
-print("the vector spends more than all the rest:", bool(spent_deep[3] > rest))
+print("every level spends more than a nat:", bool((spent_deep > 1).all()))
 
 # %% [markdown]
-# The decoder might still use the maps as a source of noise. To see whether it does, the cell draws them twice, with the same vector and the same noise for the finest map.
+# All levels are active ({numref}`fig-kl-conv`). The reason is the batch normalization in its blocks. To show this, the cell trains the ladder briefly with and without it, on digits of $16 \times 16$ pixels, twice each.
+
+
+# %%
+def briefly_trained(normalized, seed):
+    """KL of each level after 80 steps."""
+    _ = torch.manual_seed(seed)
+    model = conv_ladder(image_shape=(1, 16, 16))
+    for block in [] if normalized else [*model.modules()]:
+        for name, layer in block.named_children():
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(block, name, nn.Identity())
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
+    batches = map(binarize, Batches(few, batch_size=50, num_epochs=1, seed=seed))
+    _ = list(fit(model, elbo_loss, batches, optimizer))
+    with torch.no_grad():
+        return elbo_terms(model.eval(), unseen).kl.mean(0)
+
+
+shrink = nn.Sequential(nn.AvgPool2d(2), nn.ZeroPad2d(1))
+few, unseen = shrink(train.images[:4000]), binarize(shrink(test.images[:1000]))
+brief = {}
+for normalized in (True, False):
+    brief[normalized] = torch.stack([briefly_trained(normalized, seed) for seed in (0, 1)])
+    for kl in brief[normalized]:
+        text = ", ".join(f"{value:5.2f}" for value in kl)
+        print(f"{'with' if normalized else 'without':8} normalization, levels 1 to 4: {text}")
+
+# %% tags=["nbval-check-output", "mnist"]
+in_maps = {normalized: kl[:, :3].sum(1) for normalized, kl in brief.items()}
+print("with it, the maps hold more than a nat:", bool((in_maps[True] > 1).all()))
+print("without it, less than a twentieth:", bool((in_maps[False] < 0.05).all()))
+
+# %% [markdown]
+# Without normalization the features of all images are nearly alike at the start, so the first steps teach the decoder to do without the maps; what the vector has learned by then runs down beside them, and they never catch up. It is the same in `mlp_ladder`, whose layers are normalized for the same reason. More remedies are known: NVAE, for one, also balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
+#
+# A level may spend nats and change nothing that can be seen. To see what the two middle maps do, the cell draws them twice, with the same vector and the same noise for the finest map.
 
 
 # %%
@@ -1423,19 +1452,18 @@ def with_new_middle(vectors, noise):
 
 
 _ = torch.manual_seed(0)
-vectors, noise = torch.randn(200, 16), torch.randn(200, 4 + 16, 14, 14)  # 16 are carried
+vectors, noise = torch.randn(200, 8), torch.randn(200, 4 + 32, 14, 14)  # 32 are carried
 draws = torch.stack([with_new_middle(vectors, noise) for _ in range(2)])
 by_middle = (draws[0] - draws[1]).square().mean() / 2 / draws.var(1).mean()
+print(f"variance that the two maps make: {by_middle:.0%}")
 
 # %% tags=["nbval-check-output", "mnist"]
-print("they make less than a thousandth of the variance:", bool(by_middle < 1e-3))
+print("they make more than a tenth of the variance:", bool(by_middle > 0.1))
 
 # %% [markdown]
-# So this is a ladder of two levels, in what it infers and in what it draws. NVAE, for one, balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
-#
 # What does each part decide? Each column below has one draw of the vector; the rows draw all maps anew.
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits. Down most columns the digit stays the same, and its strokes differ in thickness and at their ends; in a few columns it becomes another digit, or none. Across a row the digits differ."}, "figure": {"caption": "Draws of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing. Most columns keep their digit.", "name": "fig-conv-samples"}}
+# %% mystnb={"image": {"alt": "Three rows of ten digits. Down each column slant, weight and overall form stay the same. Most columns keep their digit; in a few it becomes another one, such as a 5 that becomes a 6."}, "figure": {"caption": "Draws of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing. The vector sets slant, weight and overall form; the maps draw the strokes, and may close a loop.", "name": "fig-conv-samples"}}
 _ = torch.manual_seed(0)
 
 
@@ -1446,16 +1474,16 @@ def below_vector(z):
     return deep.likelihood(z).mean
 
 
-vectors = torch.randn(10, 16)
+vectors = torch.randn(10, 8)
 plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0.7)
 
 # %% [markdown]
-# In {numref}`fig-conv-samples` the vector decides most, and the finest map draws the strokes. To measure this, the cell makes two draws below each of 500 vectors. It prints which part of the pixel variance the maps make, and how often a classifier of digits, which chapter 10 will need too, sees two different digits.
+# In {numref}`fig-conv-samples` the vector sets the overall form, and the maps draw the strokes. To measure this, the cell makes two draws below each of 500 vectors. It prints which part of the pixel variance the maps make, and how often a classifier of digits, which chapter 10 will need too, sees two different digits.
 
 # %%
 classifier = pretrained("classifier-mnist")
 _ = torch.manual_seed(0)
-vectors = torch.randn(500, 16)
+vectors = torch.randn(500, 8)
 draws = torch.stack([below_vector(vectors) for _ in range(2)])
 by_maps = (draws[0] - draws[1]).square().mean() / 2 / draws.var(1).mean()
 of_digit = [classifier(images).argmax(1) for images in draws]
@@ -1463,13 +1491,13 @@ other = (of_digit[0] != of_digit[1]).double().mean()
 print(f"variance that the maps make: {by_maps:.0%}, another digit: {other:.0%}")
 
 # %% tags=["nbval-check-output"]
-print("the maps make less than a quarter of the variance:", bool(by_maps < 0.25))
-print("but they change more than a tenth of the digits:", bool(other > 0.1))
+print("the maps make less than half of the variance:", bool(by_maps < 0.5))
+print("but they change more than a fifth of the digits:", bool(other > 0.2))
 
 # %% [markdown]
 # So the vector determines most of the image, but not always which digit it is.
 #
-# **What you can say now.** A hierarchy can have an inactive level anywhere; the chart of KL divergences shows it, and the bound does not.
+# **What you can say now.** A hierarchy can have an inactive level anywhere; the chart of KL divergences shows it, and the bound does not. In our convolutional ladder, normalized blocks kept all levels active.
 #
 # *Sources: A33.*
 
@@ -1768,7 +1796,7 @@ exercises.check_message(message)
 # - Inference may run bottom-up or top-down; a bottom-up chain is also a top-down one {eq}`eq-reversal`. With the exact posterior every draw gives $\log p(x)$ {eq}`eq-chain-exact`.
 # - The bound has one KL divergence for each level {eq}`eq-chain-elbo`. `elbo_terms` did not change.
 # - A ladder multiplies the model's prediction by a message from the image: precisions add up {eq}`eq-normal-product`. With messages of any form it contains the exact posterior of a Markov chain ({prf:ref}`thm-ladder-exact`), with Gaussian ones that of a linear chain {eq}`eq-ladder-exact`. With a skip connection it misses the posterior by a known gap {eq}`eq-ladder-price`, unless the message depends on the levels above.
-# - In our small hierarchies the top collapsed where the levels of $q$ were independent. With warm-up, seeing the level above or sharing kept it active, and free bits did so without either; warm-up raised the bound, and sharing did not. In our deep ladder the middle levels collapsed ({numref}`fig-kl-conv`). On shared levels, count units by their KL divergence, not by whether they vary.
+# - In our small hierarchies the top collapsed where the levels of $q$ were independent. With warm-up, seeing the level above or sharing kept it active, and free bits did so without either; warm-up raised the bound, and sharing did not. In our convolutional ladder the maps stayed inactive without batch normalization; with it, all levels are active ({numref}`fig-kl-conv`). On shared levels, count units by their KL divergence, not by whether they vary.
 # - The upper levels decide what is shown, the lower ones how. Each level has a temperature of its own.
 #
 # **What the sources say, and where they need care.** One lecture has the top-down $q$, the other the bottom-up one; both are right, and {eq}`eq-reversal` connects them. The KL divergence over levels is printed with a plain $p(z)$ on the left, where most of $p_\theta(z)$ is learned. The rule "$q$ proportional to $p\, d$" is given without a condition; {prf:ref}`thm-ladder-exact` states it, and 0.290 nats are the price in our example. The lecture's picture of faces is of the deep kind, whose messages see the levels above.
