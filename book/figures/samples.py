@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from companion.elbo import LatentChain
+from companion.flows import Flow
 from companion.samplers import ddpm_sample
 from companion.zoo import pretrained, sample
 from companion.zoo.recipes import recipe
@@ -90,7 +91,7 @@ def main(names: list[str]) -> None:
     facts = json.loads(FACTS.read_text("utf8")) if FACTS.exists() else {}
     for name in names or ["film", *known]:
         try:
-            generates = name == "film" or isinstance(pretrained(name), LatentChain)
+            generates = name == "film" or isinstance(pretrained(name), LatentChain | Flow)
         except ValueError:  # a record
             continue
         if generates:
