@@ -103,9 +103,8 @@ def test_a_training_killed_at_random_gives_the_weights_of_one_that_was_not(tmp_p
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
-@pytest.mark.parametrize(
-    "saving", [1, 30, 70]
-)  # the first, one in the middle, and that of the weights
+# The first, one in the middle, that of the measurement, and that of the weights.
+@pytest.mark.parametrize("saving", [1, 30, 70, 71])
 def test_a_training_that_cannot_be_saved_keeps_what_was(
     tmp_path, monkeypatch, capsys, code, saving
 ):
@@ -123,10 +122,13 @@ def test_a_training_that_cannot_be_saved_keeps_what_was(
         patch.setattr(os, "fsync", full)
         capsys.readouterr()
         assert main(command) == 1
-    words = rf"error: could not write \S+tiny\.\w+: {os.strerror(code)}\n"
+    words = rf"error: could not write \S+tiny(-test)?\.\w+: {os.strerror(code)}\n"
     assert re.fullmatch(words, capsys.readouterr().err)
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == ({"tiny.run", "tiny.jsonl"} if saving > 1 else set())
+    kept = {1: "tiny.run tiny.jsonl", 70: "tiny-test.run"}
+    assert left == {
+        name for first, names in kept.items() if saving > first for name in names.split()
+    }
     assert main([*command, *["--resume"] * (saving > 1)]) == 0
     assert read_card("tiny", tmp_path / "out").sha256 == whole
 

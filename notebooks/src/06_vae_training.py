@@ -552,7 +552,7 @@ print("and more active units:", units[1].num_active > units[0].num_active)
 #
 # Two questions remain. The two estimates use different encoders, so their biases differ; {ref}`sec-amortization-gap` repeats the comparison with optimized proposals. And the second model had 24 more epochs. As a control, another training started from the same weights and ran for as many epochs with $K = 1$. The records have $L_{500}$ of each of the 10,000 test digits, so the three models can be compared digit by digit.
 
-# %% tags=["mnist"]
+# %% tags=["nbval-check-output", "mnist"]
 minus_log_p = {
     name: load_record(f"{name}-mnist-values")[0]["values"].double()
     for name in ("vae", "iwae1", "iwae")

@@ -1393,6 +1393,9 @@ _ = torch.manual_seed(0)
 deep_terms = elbo_terms(deep, binarize(test.images[:1000]))
 plots.kl_per_level(deep_terms)
 
+# %% [markdown]
+# All four levels of {numref}`fig-kl-conv` are active. In numbers:
+
 # %%
 spent_deep = deep_terms.kl.mean(0)
 for t, value in enumerate(spent_deep, 1):
@@ -1402,7 +1405,7 @@ for t, value in enumerate(spent_deep, 1):
 print("every level spends more than a nat:", bool((spent_deep > 1).all()))
 
 # %% [markdown]
-# All levels are active ({numref}`fig-kl-conv`). The reason is the batch normalization in its blocks. To show this, the cell trains the ladder briefly with and without it, on digits of $16 \times 16$ pixels, twice each.
+# The reason is the batch normalization in the blocks of the ladder. To show this, the cell trains the ladder briefly with and without it, on digits of $16 \times 16$ pixels, twice each.
 
 
 # %%
