@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Reparameterization
 #
-# To raise the bound of the last chapter we need its gradient in the encoder's weights. But the bound is an expectation over samples from the encoder, and a sample is the output of a random generator. How can it be differentiated? This chapter gives two answers, compares how noisy they are, and shows where each of them fails.
+# To raise the bound of the last chapter we need its gradient in the encoder's weights. But the bound is an expectation over samples from the encoder, and a sample is the output of a random generator. How can we differentiate through it? This chapter gives two answers, compares how noisy they are, and shows where each fails.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -49,7 +49,7 @@ fig
 # %% [markdown]
 # {numref}`fig-two-clouds` compares the two answers. The first, the score-function estimator, leaves the samples where they are and uses how their *probabilities* change with the parameters. The second, the path-wise estimator, uses how each sample *moves* when the parameters change. Where both apply, both are unbiased. The second is less noisy here, and it is used to train variational autoencoders.
 #
-# The figure estimates the gradient of $\mathbb{E}\, z^2 = \mu^2 + \sigma^2$ for $z \sim q_\phi = \mathcal{N}(\mu, \sigma^2)$ with $\phi = (\mu, \sigma) = (0.4, 1.3)$, which is $(2 \mu, 2 \sigma) = (0.8, 2.6)$. The next cell has both estimators for any function $f$; the chapter derives them. For each sample they return one estimate of $\big( \partial_\mu, \partial_\sigma \big)\, \mathbb{E}_{q_\phi} f(z)$.
+# The figure estimates the gradient of $\mathbb{E}\, z^2 = \mu^2 + \sigma^2$ for $z \sim q_\phi = \mathcal{N}(\mu, \sigma^2)$ with $\phi = (\mu, \sigma) = (0.4, 1.3)$, which is $(2 \mu, 2 \sigma) = (0.8, 2.6)$. Here are both estimators as code, for any function $f$; {ref}`sec-score-function` and {ref}`sec-change-of-variables` derive them. For each sample they return one estimate of the derivatives of $\mathbb{E}_{q_\phi} f(z)$ in $\mu$ and $\sigma$.
 
 
 # %%
@@ -70,7 +70,7 @@ def by_path(f, noise):
 # %% [markdown]
 # To compare the noise of estimators we need variances. For a Gaussian they can be computed without samples, as integrals on a fine grid of noise.
 
-# %%
+# %% tags=["fold"]
 noise = torch.randn(400_000)
 grid = torch.linspace(-12, 12, 24_001)
 density = Normal(0.0, 1.0).log_prob(grid).exp()
@@ -142,7 +142,7 @@ of_prior = {"samples from the prior": grad(elbo)(theta, torch.tensor([0.0, 1.0])
 verify("eq-gradient-theta", estimates, truth, monte_carlo, rejects=of_prior)
 
 # %% [markdown]
-# **The gradient in $\phi$ is harder**, because the distribution of the samples depends on $\phi$. Suppose that we proceed in the same way nevertheless: sample, then differentiate what is inside the expectation. The joint density does not contain $\phi$, so what is left is $- \nabla_\phi \log q_\phi(z \mid x)$. It has expectation zero, whatever the model and the data, if the gradient may be taken out of the integral:
+# **The gradient in $\phi$ is harder**, because the distribution of the samples depends on $\phi$. Suppose that we proceed in the same way nevertheless: sample, then differentiate what is inside the expectation. The joint density does not contain $\phi$, so what is left is $- \nabla_\phi \log q_\phi(z \mid x)$. If the gradient may be taken out of the integral, this has expectation zero, whatever the model and the data:
 #
 # $$
 # \mathbb{E}_{q_\phi} \nabla_\phi \log q_\phi(z) = 0 .
@@ -152,7 +152,7 @@ verify("eq-gradient-theta", estimates, truth, monte_carlo, rejects=of_prior)
 # $\int q_\phi\, \nabla_\phi \log q_\phi \,\mathrm{d}z = \int \nabla_\phi\, q_\phi \,\mathrm{d}z = \nabla_\phi \int q_\phi \,\mathrm{d}z = \nabla_\phi 1 = 0$, if the gradient may be taken out of the integral. It may for Gaussians. It may not for the uniform distribution on $(0, \phi)$: its edge moves, and the score is $-1 / \phi$ everywhere. $\square$
 # :::
 #
-# A program computes this wrong gradient, without an error message, when it treats the sample as data. In the next cell it is zero on average, where the true gradient is far from zero.
+# A program that treats the sample as data computes this wrong gradient, without an error message. In our test case it is zero on average, while the true gradient is far from zero.
 
 # %% tags=["nbval-check-output"]
 naive = per_sample_gradients(lambda phi: log_joint(theta, z) - Normal(*phi).log_prob(z), phi)
@@ -170,7 +170,7 @@ verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects=wrong)
 # (sec-move-or-weigh)=
 # ## Two ways to change an expectation
 #
-# How does $\mathbb{E}_{q_\phi} f(z)$ change with $\phi$, if all we have is a few samples? There are two ways to describe the new distribution by them. Move the slider. On the left the samples follow the distribution: each is $\mu + \sigma \varepsilon$ with its own fixed noise $\varepsilon$, and $\mu$ changes. On the right the old samples stay where they are, and each gets an importance weight, the new density over the old one. The new density is drawn behind them in blue, not to scale.
+# How does $\mathbb{E}_{q_\phi} f(z)$ change with $\phi$, if all we have is a few samples? A few samples can represent the distribution for a new $\phi$ in two ways. Move the slider. On the left the samples follow the distribution: each is $\mu + \sigma \varepsilon$ with its own fixed noise $\varepsilon$, and $\mu$ changes. On the right the old samples stay where they are, and each gets an importance weight, the new density over the old one. The new density is drawn behind them in blue, not to scale.
 
 # %%
 fixed_noise = torch.tensor([-1.6, -1.1, -0.7, -0.4, -0.1, 0.2, 0.4, 0.8, 1.2, 1.7])
@@ -202,7 +202,7 @@ Slider(
 )
 
 # %% [markdown]
-# On the left, ten equally weighted samples describe every member of the family equally well. On the right, most weights shrink and a few samples at the edge have nearly all the weight: ten old samples say little about a new distribution whose mass lies elsewhere. A gradient needs only an infinitely small change, for which the difference is smaller, but it remains.
+# On the left, ten equally weighted samples describe every member of the family equally well. On the right, most weights shrink and a few samples at the edge get nearly all the weight: ten old samples say little about a new distribution whose mass lies elsewhere. A gradient needs only an infinitesimal change. For it the difference is smaller, but it remains.
 #
 # {numref}`fig-graphs` shows the two ways as computational graphs. A gradient flows backwards along the solid arrows. It cannot pass the dashed one, where a random generator turns parameters into a sample.
 
@@ -228,9 +228,9 @@ _ = panels[1].text(0.5, -0.42, r"$\leftarrow$ gradient", ha="center", color="#d5
 fig
 
 # %% [markdown]
-# Most texts start from the right graph. We take the left one first, because its estimator needs fewer assumptions.
+# Most texts start from the right graph. We start from the left one, because its estimator needs fewer assumptions about $f$.
 #
-# **What you can say now.** A change of parameters can reweight old samples or move them. Moving keeps all samples useful; reweighting soon leaves a few that count.
+# **What you can say now.** A change of parameters can reweight old samples or move them. Moving keeps all samples useful; after a large change, reweighting leaves only a few that count.
 
 # %% [markdown]
 # (sec-score-function)=
@@ -249,15 +249,15 @@ fig
 # $\nabla_\phi \int f q_\phi = \int f\, \nabla_\phi q_\phi = \int f\, q_\phi\, \nabla_\phi \log q_\phi$. In terms of the slider: the expectation under a new $\phi'$ is $\mathbb{E}_{q_\phi} [f\, q_{\phi'} / q_\phi]$, and the derivative of the weight $q_{\phi'} / q_\phi$ at $\phi' = \phi$ is the score. $\square$
 # :::
 #
-# No slope of $f$ is needed, only that the expectations exist: $f$ may have jumps, or be the output of a program that cannot be differentiated. In reinforcement learning the estimator is known as REINFORCE {cite:p}`williams1992`; for variational bounds see {cite:t}`paisley2012` and {cite:t}`ranganath2014`. The {term}`score-function estimator` of the bound has a small complication: there $f = \log p_\theta(x, z) - \log q_\phi(z)$ depends on $\phi$ itself. By {eq}`eq-score-mean-zero` this adds a term of expectation zero, which can be left out:
+# The slope of $f$ is not needed, only that the expectations exist: $f$ may have jumps, or be the output of a program that cannot be differentiated. In reinforcement learning the estimator is known as REINFORCE {cite:p}`williams1992`; for variational bounds see {cite:t}`paisley2012` and {cite:t}`ranganath2014`. For the bound the {term}`score-function estimator` has a small complication: $f = \log p_\theta(x, z) - \log q_\phi(z)$ depends on $\phi$ itself. By {eq}`eq-score-mean-zero` this adds a term of expectation zero, which can be left out:
 #
 # $$
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{q_\phi} \Big[ \big( \log p_\theta(x, z) - \log q_\phi(z) \big)\, \nabla_\phi \log q_\phi(z) \Big] .
 # $$ (eq-score-elbo)
 #
-# A tutorial says that gradient and expectation cannot be exchanged here, and that this forbids backpropagation. The first half is right: for samples from $q_\phi$ they may not simply be exchanged. But with one factor more, the gradient is again an expectation over samples, so backpropagation is not forbidden.
+# A tutorial says that gradient and expectation cannot be exchanged here, and that this forbids backpropagation. The first half is right: for samples from $q_\phi$ they may not be exchanged. But with the score as an additional factor, the gradient is again an expectation over samples, and backpropagation can compute the score.
 #
-# **Check.** Averages over samples are compared with the gradients of the closed forms. The gradient in the variance is rejected, the naive gradient (zero), and the gradient without the $\log q_\phi$.
+# **Check.** Averages over samples are compared with the gradients of the closed forms. The check rejects the derivative in the variance, the naive gradient (zero), and the gradient without $\log q_\phi$.
 
 # %% tags=["nbval-check-output"]
 square = torch.stack([2 * mu, 2 * sigma])
@@ -276,7 +276,7 @@ wrong = {"naive gradient": naive.mean(0), "log q left out": truth - entropy_part
 verify("eq-score-elbo", by_score(integrand, noise), truth, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Where weighing fails.** The set where the density is positive must not depend on $\phi$. Take the uniform distribution on $(0, \phi)$ at $\phi = 2$, and $f(z) = z$ with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$. Weights on old samples cannot express that new values become possible at the edge; moving samples, $z = \phi u$ with $u$ uniform on $(0, 1)$, can.
+# **Where weighing fails.** The set where the density is positive must not depend on $\phi$. Take the uniform distribution on $(0, \phi)$ at $\phi = 2$, and $f(z) = z$ with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$, so weighing gives the estimate $-z / \phi$, with expectation $- \frac12$ in place of the true derivative, $+ \frac12$. Weights on old samples cannot express that new values become possible at the edge. Moving the samples can, with $z = \phi u$ and $u$ uniform on $(0, 1)$.
 
 # %% tags=["nbval-check-output"]
 edge, u = torch.tensor(2.0), torch.rand(400_000)
@@ -292,7 +292,7 @@ print(f"truth 0.50, weighing {weighing:.2f}, moving {moving:.2f}")
 # \mathbb{E}_{q_\phi} \big[ (f(z) - b)\, \nabla_\phi \log q_\phi(z) \big] = \nabla_\phi\, \mathbb{E}_{q_\phi} f(z) ,
 # $$ (eq-baseline)
 #
-# and the expectation stays. The variance does not. This is the simplest {term}`control variate`; {cite:t}`mnih2014` trained deep latent-variable models this way. For the derivative in one parameter $\phi_j$, the variance is least at
+# and the expectation stays the same. The variance changes. This is the simplest {term}`control variate`; {cite:t}`mnih2014` trained deep latent-variable models this way. For the derivative in one parameter $\phi_j$, the variance is least at
 #
 # $$
 # b_j^* = \frac{\mathbb{E}_q \big[ f(z)\, s_j(z)^2 \big]}{\mathbb{E}_q \big[ s_j(z)^2 \big]}, \qquad s_j = \frac{\partial \log q_\phi}{\partial \phi_j} .
@@ -319,7 +319,7 @@ with_b = (torch.square(mu + sigma * noise) - best)[:, None] * by_score(torch.one
 verify("eq-baseline", with_b, square, monte_carlo, rejects=in_variance)
 
 # %% [markdown]
-# Why a baseline is needed becomes plain when a large constant is added to $f$: the expectation of the estimate does not change, but its noise does. Each line prints the standard deviation of the derivative in $\mu$, without and with the best baseline.
+# To see why a baseline is needed, add a large constant to $f$: the expectation of the estimate does not change, but its noise does. Each line shows the standard deviation of the derivative in $\mu$, without and with the best baseline.
 
 # %% tags=["nbval-check-output"]
 for constant in (0, 10, 1000):
@@ -339,7 +339,7 @@ for constant in (0, 10, 1000):
 # (sec-change-of-variables)=
 # ## Moving: a change of variables
 #
-# The second way to change an expectation moves the samples, as in the right graph. Suppose that they can be written as
+# The second way to change an expectation moves the samples, as in the right graph of {numref}`fig-graphs`. Suppose that they can be written as
 #
 # $$
 # z = g(\varepsilon, \phi), \qquad \varepsilon \sim p(\varepsilon) ,
@@ -357,7 +357,7 @@ for constant in (0, 10, 1000):
 # :::
 #
 # :::{dropdown} Proof
-# Near $\varepsilon$ the map is linear, so a small set of volume $V$ around $\varepsilon$ goes to a set of volume $\lvert \det \partial g / \partial \varepsilon \rvert\, V$ around $z$. The probability of the two sets is the same: $p(\varepsilon) V = q_\phi(z) \lvert \det \partial g / \partial \varepsilon \rvert V$. It is {eq}`eq-flow` of the last chapter, read in the other direction. $\square$
+# Near $\varepsilon$ the map is linear, so a small set of volume $V$ around $\varepsilon$ goes to a set of volume $\lvert \det \partial g / \partial \varepsilon \rvert\, V$ around $z$. The probability of the two sets is the same: $p(\varepsilon) V = q_\phi(z) \lvert \det \partial g / \partial \varepsilon \rvert V$. This is {eq}`eq-flow` of the last chapter, read in the other direction. $\square$
 # :::
 #
 # A tutorial states this equation as an additional requirement on $g$, but every such bijection satisfies it. The test case bends the plane into a funnel and also mirrors it, $g(\varepsilon) = (\varepsilon_1,\; - e^{\varepsilon_1} \varepsilon_2)$. Its density is known without any determinant, because $z_1$ is standard normal and $z_2$ given $z_1$ is normal with standard deviation $e^{z_1}$.
@@ -384,9 +384,9 @@ _ = plots.scatter(funnel(cells), **words, axes=right, bounds=(-4.2, 4.2, -4.2, 4
 fig
 
 # %% [markdown]
-# {numref}`fig-funnel` shows why the determinant must appear.
+# In {numref}`fig-funnel` all cells hold the same probability, but their areas have been multiplied by $\lvert \det \partial g / \partial \varepsilon \rvert$. This is why the determinant must appear.
 #
-# **Check.** The determinant is computed by automatic differentiation; it is negative, because $g$ mirrors. The formula without the determinant is rejected, with its inverse, and without the bars.
+# **Check.** The determinant is computed by automatic differentiation; it is negative, because $g$ mirrors. The check rejects the formula without the determinant, with its inverse, and without the absolute value.
 
 # %% tags=["nbval-check-output"]
 noise_2d = torch.randn(1000, 2)
@@ -432,7 +432,7 @@ verify("eq-mean-of-transform", left, mean(g.log1p()), quadrature.within(1e-6), r
 # :::
 #
 # :::{dropdown} Proof
-# Dominated convergence takes the gradient inside the expectation {eq}`eq-mean-of-transform`; the rest is the chain rule. Kinks, as of a ReLU, do no harm if $f$ is continuous and samples hit them with probability zero; jumps do. $\square$
+# Dominated convergence takes the gradient inside the expectation {eq}`eq-mean-of-transform`; the rest is the chain rule. Kinks, as of a ReLU, are harmless if $f$ is continuous and samples hit them with probability zero; jumps are not. $\square$
 # :::
 #
 # This is the {term}`reparameterization trick`, brought to variational autoencoders by {cite:t}`kingma2014` and {cite:t}`rezende2014`, and found independently by {cite:t}`titsias2014`. The estimator is called {term}`path-wise <path-wise gradient>`. For $z = \mu + \sigma \varepsilon$ the derivative $\partial g / \partial \phi$ is $(1, \varepsilon)$, and `by_path` above is this formula in code. Two functions with known expectations, $\mathbb{E} z^2 = \mu^2 + \sigma^2$ and $\mathbb{E} \cos z = e^{-\sigma^2 / 2} \cos \mu$, have the gradients
@@ -453,7 +453,7 @@ for by in (by_path, by_score):
     verify("eq-example-gradients", both, truth, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **In torch** the difference between the two is one letter. `q.sample()` returns numbers, `q.rsample()` returns a function of the parameters; the letter r stands for *reparameterized*. The next cell compares `rsample` with $\mu + \sigma \varepsilon$ by hand: the same samples, and the same gradients.
+# **In torch** the difference between the two is one letter. `q.sample()` returns numbers, `q.rsample()` returns a function of the parameters; the letter r stands for *reparameterized*. With the same random seed, `rsample` and $\mu + \sigma \varepsilon$ by hand give the same samples and the same gradients.
 
 # %% tags=["nbval-check-output"]
 phi = torch.stack([mu, sigma]).requires_grad_()
@@ -506,9 +506,9 @@ by_grid, wrong = exact_variance(by_path(torch.square, grid)), path + square**2
 verify("eq-path-variance", by_grid, path, quadrature, rejects={"mean kept": wrong})
 
 # %% [markdown]
-# The printed line divides the two variances: so many times more samples give equal noise.
+# The score-function estimator needs more samples for equal noise, by the ratio of the two variances, which is printed below.
 #
-# **Check.** As for the path-wise estimator, the variance is computed by integrals on a grid. The second moment, from which the square of the mean is not subtracted, is rejected.
+# **Check.** As for the path-wise estimator, the variance is computed by integrals on a grid. The check rejects the second moment, from which the square of the mean is not subtracted.
 
 # %% tags=["nbval-check-output"]
 first = mu**4 / sigma**2 + 14 * mu**2 + 15 * sigma**2
@@ -533,7 +533,9 @@ print(f"samples needed for equal noise: {in_mu:.1f} times in mu, {in_sigma:.1f} 
 # Path: $2 z_1 = 2 m_1 + 2 \varepsilon_1$. Score: write $f = \lVert m \rVert^2 + 2\, m^\top \varepsilon + S$ with $S = \lVert \varepsilon \rVert^2$. Odd moments vanish, and $\mathbb{E}\, \varepsilon_1^2 (m^\top \varepsilon)^2 = \lVert m \rVert^2 + 2 m_1^2$, $\mathbb{E}\, S \varepsilon_1^2 = d + 2$, $\mathbb{E}\, S^2 \varepsilon_1^2 = (d + 2)(d + 4)$. So $\mathbb{E} f^2 \varepsilon_1^2 = \lVert m \rVert^4 + 4 \lVert m \rVert^2 + 8 m_1^2 + (d + 2)(d + 4) + 2 \lVert m \rVert^2 (d + 2) = B^2 + 2 (d + 2) + 4 \lVert m \rVert^2 + 8 m_1^2$. Subtract the squared expectation $4 m_1^2$. Since $\mathbb{E} f \varepsilon_1^2 = B$, a baseline $b$ changes the second moment by $b^2 - 2 b B$: by $- B^2$ for $b = B$, which is the best one by {eq}`eq-best-baseline`, and by $4 - B^2$ for $b = \mathbb{E} f = B - 2$. $\square$
 # :::
 #
-# The expectation of $f$ is a natural baseline, and it is almost as good as the best one.
+# So the natural baseline, the expectation of $f$, is almost as good as the best one.
+#
+# **Check.** The squared deviations of 100,000 samples are compared with the four variances, for $d = 30$ and $m = (\frac12, \dots, \frac12)$. The check rejects a baseline without effect, and the formula for $m = 0$.
 
 # %% tags=["nbval-check-output"]
 d, c = 30, 0.5
@@ -561,7 +563,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-noise-dimension` the relative noise of the path-wise estimator does not depend on the dimension. That of the score-function estimator grows like $\sqrt d$ with a baseline and like $d$ without one. The reason is that the path-wise estimator uses the slope, which says how each coordinate changes $f$. The score-function estimator has one value of $f$ for all coordinates together. A VAE for images of 784 pixels has a latent of 20 to 50 dimensions.
+# In {numref}`fig-noise-dimension` the relative noise of the path-wise estimator does not depend on the dimension. That of the score-function estimator grows like $\sqrt d$ with a baseline and like $d$ without one. The reason is that the path-wise estimator uses the slope, which says how each coordinate changes $f$. The score-function estimator has one value of $f$ for all coordinates together. The VAEs for handwritten digits in this book have up to 50 latent dimensions.
 
 
 # %%
@@ -582,7 +584,7 @@ def clouds_in(d):
 
 
 # %% [markdown]
-# The slider shows this as three clouds. Each dot is an average over ten samples, now for $m = 0$, so that the true gradient is the origin.
+# The slider shows three clouds of estimates, of the score function without and with a baseline and of the path-wise estimator. Each dot is an average over ten samples, now for $m = 0$, so that the true gradient is zero.
 
 # %%
 Slider(
@@ -611,7 +613,7 @@ Slider(
 # Differentiate $\Phi(\mu / \sigma)$: the derivative of $\Phi$ at $\mu / \sigma$ is $\sigma\, \mathcal{N}(0; \mu, \sigma^2)$, and those of $\mu / \sigma$ are $1 / \sigma$ and $- \mu / \sigma^2$. $\square$
 # :::
 #
-# The slope of a step is zero at every sample, so the path-wise estimator always returns zero, without any noise and wrongly. The theorem does not apply, since it required a continuously differentiable $f$. The score-function estimator has no such requirement.
+# The slope of a step is zero at every sample, so the path-wise estimator always returns zero: it has no noise, and it is wrong. {prf:ref}`thm-path-gradient` does not apply, since it requires a continuously differentiable $f$. The score-function estimator has no such requirement.
 
 # %% tags=["nbval-check-output"]
 step = (mu + sigma * noise > 0).double()
@@ -658,7 +660,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Where do the lines of {numref}`fig-steep` cross?
+# In {numref}`fig-steep` the lines cross once, at the width that is printed below.
 
 # %% tags=["nbval-check-output"]
 path, score = torch.tensor(curves["path-wise"]), torch.tensor(curves["score-function"])
@@ -680,7 +682,7 @@ print(f"between the widths {widths[wider - 1]:.2f} and {widths[wider]:.2f}")
 #
 # which is the true gradient for linear $f$, and in general is not.
 #
-# The example is $f(z) = (z - 0.45)^2$ {cite:p}`tucker2017`, at $\eta = 0.3$. Both sides of the coin have nearly the same value, so the true gradient is small and a bias is easily seen.
+# The example is $f(z) = (z - 0.45)^2$ {cite:p}`tucker2017`, at $\eta = 0.3$. Both sides of the coin have nearly the same value, so the true gradient is small and a bias is easily seen. We compare the averages of the last three methods with the exact sum.
 
 
 # %%
@@ -713,15 +715,15 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
     print(f"{name:8} unbiased: {bool(unbiased)}")
 
 # %% [markdown]
-# As a rule of thumb, use the path-wise estimator with a smooth network and a continuous latent. With discrete latents sum if you can, use the score function with a baseline if you need an unbiased gradient, and relax or go straight through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
+# As a rule of thumb, use the path-wise estimator with a smooth network and a continuous latent. With discrete latents, sum if there are few values; use the score function with a baseline if the gradient must be unbiased; relax or go straight through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #
-# **What you can say now.** The path-wise estimator is wrong for functions with jumps, without an error message, and noisy for very steep ones. For discrete latents its substitutes are biased.
+# **What you can say now.** The path-wise estimator is wrong for functions with jumps, without an error message, and noisy for very steep ones. For discrete latents it does not exist, and its substitutes are biased.
 
 # %% [markdown]
 # (sec-gaussian-roots)=
 # ## Sampling from any Gaussian
 #
-# The encoders of this book have a diagonal covariance, which {eq}`def-encoder-draw` at the end of this section covers. The general case before it can be skipped at a first reading: for a vector with covariance $\Sigma$ one needs a root of $\Sigma$, any matrix $A$ with $A A^\top = \Sigma$.
+# How do we reparameterize a Gaussian with any covariance? The encoders of this book have a diagonal one, for which {eq}`def-encoder-draw` at the end of this section is enough; you can skip to it at a first reading. For a covariance $\Sigma$ one needs a root of $\Sigma$: any matrix $A$ with $A A^\top = \Sigma$.
 #
 # :::{prf:theorem} Roots of a covariance
 # :label: thm-roots
@@ -744,7 +746,7 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 #
 # Two roots are in use. The *Cholesky* root is lower triangular and cheap to compute. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. One set of lecture notes multiplies the noise by the covariance itself, which gives the covariance $\Sigma^2$ (entry E17).
 #
-# **Check.** Mean and covariance of samples are compared for both roots, and the rotation between the roots is multiplied by its transpose. The covariance $\Sigma^2$ is rejected, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
+# **Check.** Mean and covariance of samples are compared for both roots, and the rotation between the roots is multiplied by its transpose. The check rejects the covariance $\Sigma^2$, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
 
 # %% tags=["open"]
 center, cov = torch.tensor([1.0, -0.5]), torch.tensor([[2.0, 0.9], [0.9, 1.2]])
@@ -772,19 +774,21 @@ R = symmetric @ torch.linalg.inv(cholesky)
 verify("eq-root-rotation", Q @ Q.T, torch.eye(2), rejects={"B A^-1": R @ R.T})
 
 # %% mystnb={"image": {"alt": "Three clouds made from the same noise, each with two arrows from its center. Cholesky and eigenvalue root give the same tilted ellipse, with different arrows; the covariance itself gives a longer and thinner one."}, "figure": {"caption": "The same 400 samples of noise through two roots of the covariance and, wrongly, through the covariance itself. The arrows lead from the mean to where the noise (3, 0) and the noise (0, 3) end.", "name": "fig-roots"}}
-fig, panels = plots.figure(3, height=2.0)
+fig, panels = plots.figure(3, height=2.5)
 some = center + noise_2d[:400] @ torch.stack([cholesky, symmetric, cov]).mT
 names = ["Cholesky", "eigenvalues", "covariance"]
 for axes, z, A, name in zip(panels, some, [cholesky, symmetric, cov], names, strict=True):
-    words = {"x_label": "$z_1$", "y_label": "$z_2$", "bounds": (-7, 8, -7, 6)}
+    first = axes is panels[0]
+    words = {"x_label": "$z_1$", "y_label": "$z_2$" if first else "", "bounds": (-6, 8, -6, 5)}
     _ = plots.scatter(z, **words, axes=axes)
+    _ = axes.tick_params(labelleft=first)
     arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "color": "#d55e00"}
     _ = axes.quiver(*center.expand(2, 2).T, *(3 * A), width=0.012, zorder=5, **arrows)
     _ = axes.set_title(name)
 fig
 
 # %% [markdown]
-# In {numref}`fig-roots` the two left clouds have the same distribution, though each single sample lands elsewhere. That $z$ is Gaussian does not follow from its moments: noise that is uniform with variance 1 would give the same ones. It means that every projection is Gaussian:
+# In {numref}`fig-roots` the two left clouds have the same distribution, though each single sample lands elsewhere. That $z$ is Gaussian does not follow from its mean and covariance, which would be the same for uniform noise of variance 1. A vector is Gaussian if every projection of it is:
 #
 # $$
 # \Pr\Big( u^\top (z - \mu) \le c\, \sqrt{u^\top \Sigma\, u} \Big) = \Phi(c) \qquad \text{for every direction } u \ne 0 .
@@ -816,7 +820,7 @@ wrong = {"uniform noise": uniform.mean(0), "variance for its root": in_variance}
 verify("eq-projection", outcomes, right, binomial, rejects=wrong)
 
 # %% [markdown]
-# **Without full rank.** A covariance may be singular; then it is positive *semi*-definite only, and the distribution lies on a subspace through $\mu$ and has no density in the whole space. So a network that returns the root $A$ always defines a covariance, but "ensures positive definiteness", as one reads, only if $A$ has full rank. The eigenvalue root exists here too, while the Cholesky algorithm of torch fails.
+# **Without full rank.** A covariance may be singular; then it is positive *semi*-definite only, and the distribution lies on a subspace through $\mu$ and has no density in the whole space. So a network that returns a root $A$ always defines a covariance $A A^\top$, but a positive definite one only if $A$ has full rank. The eigenvalue root exists also for a singular covariance, while the Cholesky algorithm of torch fails.
 
 # %% tags=["nbval-check-output"]
 flat = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
@@ -832,7 +836,7 @@ print("Cholesky succeeds:", torch.linalg.cholesky_ex(flat).info.item() == 0)
 # z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
 # $$ (def-encoder-draw)
 #
-# where $\odot$ multiplies element by element. It is {eq}`eq-root-moments` with the root $A = \operatorname{diag}(\sigma_\phi(x))$, for the moments of $z$ given $x$.
+# where $\odot$ multiplies element by element. This is {prf:ref}`thm-roots` for $z$ given $x$, with the root $A = \operatorname{diag}(\sigma_\phi(x))$.
 #
 # **What you can say now.** A Gaussian vector is its mean plus a root of its covariance times standard noise. Encoders use a diagonal root.
 #
@@ -848,7 +852,7 @@ print("Cholesky succeeds:", torch.linalg.cholesky_ex(flat).info.item() == 0)
 # \nabla_\phi H(q_\phi) = \sum_i \frac{1}{\sigma_i} \nabla_\phi\, \sigma_i = J^\top (1 / \sigma), \qquad J = \frac{\partial \sigma_\phi}{\partial \phi} .
 # $$ (eq-entropy-gradient)
 #
-# The Jacobian $J$ has a row for each $\sigma_i$ and a column for each weight, and it is *contracted* with the vector $1 / \sigma$. A tutorial prints an element-wise product, $\frac1\sigma \odot \nabla_\phi \sigma_\phi$. The shapes do not allow that, unless there happen to be as many weights as latents; in that case the printed form, read as `grad(sigma.sum()) / sigma`, gives another vector (entry E9). The tutorial's example stops here. But the entropy is one part of the bound; the other, the expectation of $\log p_\theta(x, z)$, depends on $\phi$ through the sample $z = g(\varepsilon, \phi)$, and its path-wise gradient must be added.
+# The Jacobian $J$ has a row for each $\sigma_i$ and a column for each weight, and it is *contracted* with the vector $1 / \sigma$. A tutorial prints an element-wise product, $\frac1\sigma \odot \nabla_\phi \sigma_\phi$. The shapes do not allow that, unless there happen to be as many weights as latents; in that case the printed form, read as `grad(sigma.sum()) / sigma`, gives another vector (entry E9). The tutorial's example stops at the entropy. But the entropy is only one part of the bound. The other part, the expectation of $\log p_\theta(x, z)$, depends on $\phi$ through the sample $z = g(\varepsilon, \phi)$, and its path-wise gradient must be added.
 
 # %% tags=["nbval-check-output"]
 W = torch.randn(3, 3)
@@ -870,7 +874,7 @@ verify(
 )
 
 # %% [markdown]
-# **Two terms.** Now estimate the entropy by samples instead, as the average of $- \log q_\phi(z)$ with $z = g(\varepsilon, \phi)$. Here $\phi$ occurs twice: in the *parameters of the density*, whose derivative is the score term, and in the *sample*, whose derivative is the path term. The chain rule needs both. For a Gaussian their sum is the same for every sample, with no noise at all:
+# **Two terms.** Now estimate the entropy by samples instead, as the average of $- \log q_\phi(z)$ with $z = g(\varepsilon, \phi)$. Here $\phi$ occurs twice: in the *parameters of the density*, whose derivative is the score term, and in the *sample*, whose derivative is the path term. The chain rule needs both. For a Gaussian, with $\phi = (\mu, \sigma)$, their sum is the same for every sample, with no noise at all:
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} \phi} \Big[ - \log q_\phi\big( g(\varepsilon, \phi) \big) \Big] = \Big( 0,\; \frac{1}{\sigma} \Big) \qquad \text{for every } \varepsilon .
@@ -882,7 +886,7 @@ verify(
 #
 # The score term alone is minus the score, which has expectation zero {eq}`eq-score-mean-zero`. So the path term alone is unbiased too, though noisy.
 #
-# **Checks.** The total is compared with its constant value draw by draw; each of the two terms alone is rejected. The mean of the path term is then compared with the gradient of the entropy; the mean of the score term is rejected, and the derivative in the log-variance.
+# **Checks.** The total is compared with its constant value sample by sample; each of the two terms alone is rejected. Then the mean of the path term is compared with the gradient of the entropy; the check rejects the mean of the score term, and the derivative in the log-variance.
 
 
 # %%
@@ -905,7 +909,7 @@ wrong = {"score term": score_term.mean(0), "in the log-variance": constant * sig
 verify("eq-entropy-gradient", path_term, constant, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# So the score term can be left out. For the whole bound, keep only the path term:
+# So the score term can be left out. Of the gradient of the whole bound only the path term is left:
 #
 # $$
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{p(\varepsilon)} \bigg[ \Big( \frac{\partial g}{\partial \phi} \Big)^{\!\top} \frac{\partial}{\partial z} \big( \log p_\theta(x, z) - \log q_\phi(z) \big) \bigg]_{z = g(\varepsilon, \phi)} ,
@@ -937,7 +941,7 @@ def sticking(phi):
 # %% [markdown]
 # At the posterior, the gradients of all 400,000 samples vanish one by one; with both terms they do not.
 #
-# **Check.** For {eq}`eq-sticking`, the average over samples is compared with the gradient of the closed form; the other sign of $\log q_\phi$ is rejected, and its absence.
+# **Check.** For {eq}`eq-sticking`, the average over samples is compared with the gradient of the closed form; the check rejects the other sign of $\log q_\phi$, and leaving it out.
 
 # %% tags=["nbval-check-output"]
 truth = grad(elbo, argnums=1)(theta, phi)
@@ -950,7 +954,7 @@ at_top, wrong = sticking(posterior), {"both terms": total_gradient(posterior)}
 verify("eq-sticking-zero", at_top, 0 * at_top, exact.on_scale(1.0), rejects=wrong)
 
 # %% [markdown]
-# Is it always the best estimator? It is not. {numref}`fig-three-estimators` compares three unbiased estimators of the derivative in $\mu$, for an approximate posterior $q$ that has the right mean but is too narrow or too wide. The first has the KL term in closed form and samples only for the reconstruction, as `elbo_terms` does. The second uses samples for everything and has both terms. The third keeps only the path term.
+# The path term alone is not always the best estimator. {numref}`fig-three-estimators` compares three unbiased estimators of the derivative in $\mu$, for an approximate posterior $q$ that has the right mean but is too narrow or too wide. The first takes the KL in closed form and uses samples only for the reconstruction, as the function `elbo_terms` of the next section does. The second uses samples for everything and has both terms. The third keeps only the path term.
 
 # %% mystnb={"image": {"alt": "Noise against the width of q. Two rising straight lines; the third line comes down from large values at narrow q, touches zero where the width is right, and rises again, at twice the width nearly to the lower straight line."}, "figure": {"caption": "Noise of three unbiased estimators of one derivative. The path term has none where q is the posterior, and the most where q is far too narrow.", "name": "fig-three-estimators"}}
 ratios = torch.linspace(0.3, 2, 69)
@@ -972,7 +976,7 @@ plots.curves(
 # With the posterior's mean $m$ and variance $v$, $\log p_\theta(x, z)$ is quadratic in $z$ with slope $-(z - m) / v$. Both terms: $-\log q_\phi$ of a moving sample is constant in $\mu$, so the estimate is $-(z - m) / v$, with noise $\sigma / v$. Closed KL: the prior's part $-z$ of the slope becomes $-\mu$, which leaves the noise $(1 / v - 1)\, \sigma$. Path term: $(z - \mu) / \sigma^2$ is added; at $\mu = m$ this leaves the noise $\lvert 1 / \sigma - \sigma / v \rvert$. With $\sigma = r \sqrt{v}$ these are the three lines. $\square$
 # :::
 #
-# The cell compares them with samples, for a $q$ half as wide as the posterior:
+# Samples agree with them, here for a $q$ half as wide as the posterior:
 
 # %% tags=["nbval-check-output"]
 narrow = posterior * torch.tensor([1.0, 0.5])
@@ -993,7 +997,7 @@ for name, left, right in zip(["closed", "both", "path"], measured, by_formula, s
 # (sec-encoder-learns)=
 # ## Training an encoder, rightly and wrongly
 #
-# We now use the whole estimate, as every later chapter does. `elbo_terms` is ten lines for all models of this book. For a model with one latent it draws a sample by `rsample`, and takes the KL in closed form and the likelihood of $x$.
+# Every later chapter estimates the bound by one function, `elbo_terms`. Its ten lines serve all models of this book. For a model with one latent variable it draws a sample by `rsample`, takes the KL in closed form, and evaluates the log-likelihood of $x$ at the sample.
 
 # %% tags=["nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -1012,7 +1016,7 @@ def toy():
 
 
 # %% [markdown]
-# Is the gradient that comes out of `elbo_terms` the one we derived? With the same noise, the path-wise gradient by hand agrees to twelve digits: the reconstruction's slope $a (x - a z - b) / s^2$ goes through the sample, and the closed KL contributes $- \mu$ and $1 / \sigma - \sigma$. The log-variance adds the factor $\sigma / 2$.
+# Is the gradient of `elbo_terms` the one that we derived? With the same noise, it agrees to twelve digits with the path-wise gradient by hand: the reconstruction's slope $a (x - a z - b) / s^2$ goes through the sample, and the closed KL contributes $- \mu$ and $1 / \sigma - \sigma$. The log-variance adds the factor $\sigma / 2$.
 
 # %% tags=["nbval-check-output"]
 model, batch = toy(), torch.randn(64, 1)
@@ -1029,7 +1033,7 @@ bias = model.encoder.bias.grad
 print("same gradient:", torch.allclose(by_hand, bias, rtol=1e-12, atol=0))
 
 # %% [markdown]
-# **Four ways to train it.** The first is right. The next two use `sample` instead of `rsample`, a mistake that raises no error: once where everything is estimated by samples, and once where the KL is in closed form, as in `elbo_terms`. The fourth is the score-function estimator. Its loss is no bound; only its gradient matters, and that is {eq}`eq-score-elbo`.
+# **Four ways to train it.** The first is the path-wise gradient. The next two use `sample` instead of `rsample`, a mistake that raises no error: once with the whole bound estimated by samples, and once with the KL in closed form, as in `elbo_terms`. The fourth is the score-function estimator. Its loss is not minus the bound, but has the gradient {eq}`eq-score-elbo` of minus the bound.
 
 
 # %%
@@ -1094,7 +1098,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The cell prints what holds for the average gap of the last 300 steps in all three runs of {numref}`fig-three-trainings`:
+# In {numref}`fig-three-trainings` two of the four gradients close the gap. We average it over the last 300 steps of each run:
 
 # %% tags=["nbval-check-output"]
 last = {name: [gaps[-300:].mean() for _, gaps in r] for name, r in runs.items()}
@@ -1102,9 +1106,9 @@ for name, values in last.items():
     print(f"{name:20} below a tenth of a nat in all runs: {max(values) < 0.1}")
 
 # %% [markdown]
-# The score-function estimator, although noisier, reaches a small gap too; on this toy, three runs do not show that its noise costs accuracy at the end.
+# The score-function estimator, although noisier, reaches a small gap too. Three runs of this toy do not show that its noise costs accuracy at the end.
 #
-# The two wrong gradients fail in different ways. With samples for everything, the gradient has expectation zero {eq}`eq-score-mean-zero`, whatever the encoder, and the weights move at random. With the KL in closed form, what is left is the gradient of $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$, with no noise at all, because the likelihood no longer has a gradient in the encoder. So the encoder becomes the {term}`prior`, whatever $x$ is. This state is {term}`posterior collapse`, here caused by a missing letter.
+# The two wrong gradients fail in different ways. If everything is estimated by samples, the gradient has expectation zero {eq}`eq-score-mean-zero`, whatever the encoder, and the weights move at random. If the KL is in closed form, what is left is the gradient of $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$, with no noise at all, because the likelihood no longer has a gradient in the encoder. So $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is. This state is {term}`posterior collapse`, here caused by a missing letter.
 
 # %% tags=["nbval-check-output"]
 collapsed, _ = runs["likelihood without r"][0]
@@ -1114,9 +1118,9 @@ print("the encoder is the prior, to a millionth of a nat:", (to_prior < 1e-6).al
 print("and its gap is 2 to 3 nats:", 2 < gap(collapsed, batch) < 3)
 
 # %% [markdown]
-# The second mistake is the harder one to notice. The loss falls, because the KL does, and a decoder that is trained too improves what it can without $z$. So if a training works, but badly, check whether a sample has lost its gradient.
+# The second mistake is the harder one to notice. The loss falls, because the KL does, and a decoder that is trained too learns what it can without $z$. So if a training runs but ends with a poor bound, check whether a sample has lost its gradient.
 #
-# **On real digits.** How large is the difference for a real encoder? We take the network of the next chapter but one, 784 pixels to 50 latents, and one batch of 100 digits. With each method we estimate the gradient of the bound in the biases of the encoder's last layer forty times. To compare like with like, the table has two rows, the KL term estimated by samples or in closed form, and two columns, the path-wise estimator or the score function with a baseline. The baseline is the average of the same quantity over ten other samples, independent of the first.
+# **On real digits.** How large is the difference for a real encoder? We take the network of chapter 6, from 784 pixels to 50 latents, and a batch of 100 digits. With each method we estimate the gradient of the bound in the biases of the encoder's last layer thirty times, and average the variance over the biases. To compare like with like, the table has two rows, with the KL estimated by samples or in closed form, and two columns, the path-wise estimator or the score function with a baseline. The baseline is the average of the same quantity over ten other samples, independent of the first. Networks and digits differ, so everything is repeated with five networks, each with its own initial weights and its own batch.
 
 
 # %%
@@ -1151,43 +1155,48 @@ def score_closed(model, x):
 
 def bias_variance(loss, model, x):
     bias = [p for name, p in model.encoder.named_parameters() if "bias" in name][-1]
-    gradients = [torch.autograd.grad(loss(model, x).mean(), bias)[0] for _ in range(40)]
+    gradients = [torch.autograd.grad(loss(model, x).mean(), bias)[0] for _ in range(30)]
     return torch.stack(gradients).var(0).mean().item()
 
 
 # %% [markdown]
-# We measure twice: at the initialization, and after 600 steps of training on the first 10,000 training images.
+# We measure twice: at the initialization, and after 600 steps of training on the first 10,000 training images. The ratio of two variances says how many times more samples give equal noise. The table has geometric means over the five networks and, in parentheses, the smallest and the largest of the five ratios.
 
 # %% tags=["fold"]
 torch.set_default_dtype(torch.float)
 _ = torch.manual_seed(0)
-digits = data.binarize(data.load("mnist", "test").images[:100])
-vae = mlp_vae()
 methods = (path_by_samples, score_by_samples, path_wise, score_closed, score_function)
-fresh = [bias_variance(f, vae, digits) for f in methods]
-some = data.load("mnist").images[:10_000]
-batches = map(data.binarize, data.Batches(some, batch_size=100, num_epochs=6))
-optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3, fused=True)
-_ = list(fit(vae, path_wise, batches, optimizer))
-trained = [bias_variance(f, vae, digits) for f in methods]
+test, some = data.load("mnist", "test").images, data.load("mnist").images[:10_000]
+fresh, trained = [], []
+for number in range(5):
+    vae, digits = mlp_vae(), data.binarize(test[100 * number :][:100])
+    fresh += [[bias_variance(f, vae, digits) for f in methods]]
+    batches = map(data.binarize, data.Batches(some, batch_size=100, num_epochs=6, seed=number))
+    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3, fused=True)
+    _ = list(fit(vae, path_wise, batches, optimizer))
+    trained += [[bias_variance(f, vae, digits) for f in methods]]
+states = {"fresh": torch.tensor(fresh).T, "trained": torch.tensor(trained).T}
 torch.set_default_dtype(torch.double)
 
 # %% tags=["fold"]
-for state, values in {"fresh": fresh, "trained": trained}.items():
-    path_s, score_s, path_c, score_c, plain = values
+for state, values in states.items():
     print(f"{state:8}             path     score   ratio")
-    print(f"  KL by samples     {path_s:.0e}   {score_s:.0e}   {score_s / path_s:.0f}")
-    print(f"  KL closed         {path_c:.0e}   {score_c:.0e}   {score_c / path_c:.0f}")
-    print(f"  score without a baseline, KL by samples: {plain:.0e}")
+    for name, path, score in (("by samples", *values[:2]), ("closed", *values[2:4])):
+        ratios = score / path
+        means = [each.log().mean().exp() for each in (path, score, ratios)]
+        print(f"  KL {name:11}   {means[0]:.0e}    {means[1]:.0e}   {means[2]:.0f}", end=" ")
+        print(f"({ratios.min():.0f} to {ratios.max():.0f})")
+    print(f"  score without a baseline, KL by samples: {values[4].log().mean().exp():.0e}")
 
-# %% mystnb={"image": {"alt": "Five rows of two marks on a logarithmic axis of variances. From top to bottom the path-wise estimator with closed and with sampled KL, the score function with a baseline, sampled and closed, and without a baseline. The path-wise marks lie leftmost, those of the score function with a baseline further right, and the last row several powers of ten to the right of all others."}, "figure": {"caption": "The variance of five estimates of one gradient, at the start and after 600 steps of training. Least noisy is the path-wise estimator with the closed KL; without a baseline the score function has more than ten thousand times its variance.", "name": "fig-digit-variances"}}
+# %% mystnb={"image": {"alt": "Five rows of marks on a logarithmic axis of variances, ten in each row: five circles for fresh networks and five squares for trained ones, close together. From top to bottom the path-wise estimator with closed and with sampled KL, the score function with a baseline, sampled and closed, and without a baseline. The path-wise marks lie leftmost, those of the score function with a baseline further right, and the last row several powers of ten to the right of all others."}, "figure": {"caption": "The variance of five estimates of one gradient, at the start (circles) and after 600 steps of training (squares), for five networks. The five marks of a group lie close together compared with the distance between methods. The path-wise estimator with the closed KL is the least noisy; without a baseline the score function has more than ten thousand times its variance.", "name": "fig-digit-variances"}}
 names = ("path-wise, closed KL", "path-wise, sampled KL", "score, baseline, sampled KL")
 names += ("score, baseline, closed KL", "score, no baseline")
 fig, (axes,) = plots.figure(height=2.9)
 signs = ({"marker": "o", "color": "#0072B2"}, {"marker": "s", "color": "#D55E00"})
-for (state, values), sign in zip({"fresh": fresh, "trained": trained}.items(), signs, strict=True):
-    variances = [values[number] for number in (2, 0, 1, 3, 4)]
-    _ = axes.plot(variances, range(5), markersize=8, linestyle="", label=state, **sign)
+for (state, values), sign in zip(states.items(), signs, strict=True):
+    rows = torch.arange(5.0)[:, None].expand(5, 5)
+    look = {"markersize": 6, "linestyle": "", "markerfacecolor": "none", "label": state} | sign
+    _ = axes.plot(values[[2, 0, 1, 3, 4]].flatten(), rows.flatten(), **look)
 _ = axes.set(xscale="log", xlabel="variance of one estimate, mean over the biases")
 _ = axes.set_yticks(range(5), names)
 _ = axes.invert_yaxis()
@@ -1195,22 +1204,29 @@ _ = axes.legend(loc="lower left")
 fig
 
 # %% [markdown]
-# {numref}`fig-digit-variances` has the numbers of the table as places on one axis. Ratios of variances say how many times more samples one would need for the same accuracy. These are from one network and one batch, so read them to one digit. Three things can be seen.
+# {numref}`fig-digit-variances` shows all fifty variances, before the training and at one stage of it; earlier in the training the ratios scatter more. First, without a baseline the score function is not usable here: in a fresh network each score is multiplied by a bound of more than 500 nats. Second, in the same row of the table, the path-wise estimator needs several times fewer samples, and more than ten times fewer with the closed KL. Third, the closed KL is a large gain for the path-wise estimator, above all at first, when a fresh decoder hardly depends on $z$ and nearly all noise comes from the KL. For the score function it is no gain once the network is trained: the fluctuations of the two parts of the bound partly cancel, and the closed form removes one of them.
 #
-# First, without a baseline the score function is not usable here: at first each score is multiplied by a bound of more than 500 nats. Second, in the same row, the path-wise estimator needs several times fewer samples, and more than ten times fewer with the closed KL. Third, the closed KL is a large gain for the path-wise estimator, above all at first, when a fresh decoder hardly depends on $z$ and nearly all noise comes from the KL. For the score function it is no gain: the fluctuations of the two parts of the bound partly cancel, and the closed form removes one of them.
+# To test these claims, we compare the mean logarithm of each ratio over the five networks with five of its standard errors.
+
 
 # %% tags=["nbval-check-output", "mnist"]
-for state, (path_s, score_s, path_c, score_c, plain) in {
-    "fresh": fresh,
-    "trained": trained,
-}.items():
-    print(f"{state}: baseline saves a factor above 300:", plain > 300 * score_s)
-    print("  by samples, the path needs 3 to 30 times fewer:", 3 < score_s / path_s < 30)
-    print("  with closed KL, more than 15 times fewer:", score_c > 15 * path_c)
-print("fresh, the closed KL saves the path a factor above 20:", fresh[0] > 20 * fresh[2])
-print("trained, above 1.3:", trained[0] > 1.3 * trained[2])
-print("and the score function a factor below 2, both times:", end=" ")
-print(all(values[1] < 2 * values[3] for values in (fresh, trained)))
+def interval(ratios):
+    """Mean ratio, divided and multiplied by the exponential of five standard errors."""
+    mean, error = ratios.log().mean(), ratios.log().std() / len(ratios) ** 0.5
+    return (mean - 5 * error).exp(), (mean + 5 * error).exp()
+
+
+for state, (path_s, score_s, path_c, score_c, plain) in states.items():
+    print(
+        f"{state}: a baseline saves a factor above 100:", bool(interval(plain / score_s)[0] > 100)
+    )
+    print("  KL by samples, the path needs fewer samples:", bool(interval(score_s / path_s)[0] > 1))
+    print("  KL closed, ten times fewer:", bool(interval(score_c / path_c)[0] > 10))
+    print("  the closed KL helps the path:", bool(interval(path_s / path_c)[0] > 1))
+gain = [path_s / path_c for path_s, _, path_c, _, _ in states.values()]
+print("and more at first, in all five networks:", bool((gain[0] > 5 * gain[1]).all()))
+_, score_s, _, score_c, _ = states["trained"]
+print("trained, the closed KL helps the score function:", bool(interval(score_s / score_c)[0] > 1))
 
 # %% [markdown]
 # **What you can say now.** With `rsample` and a closed KL the encoder learns. With `sample` it drifts or collapses, without an error message.
@@ -1441,6 +1457,6 @@ exercises.check_coin(coin_gradient)
 # - A Gaussian vector is $\mu + A \varepsilon$ with any root $A A^\top = \Sigma$ {eq}`eq-root-moments`.
 # - In a sampled $\log q_\phi$ the parameters occur twice, in the density and in the sample. The first term has expectation zero and may be left out {eq}`eq-sticking`.
 #
-# **What the sources say, and where they need care.** The tutorial marks the naive exchange of gradient and expectation as "not equal", and rightly so: what comes out has expectation zero. It says that this forbids backpropagation; with one factor more, the score-function estimator allows it. Its "additional requirement" is the change of variables, and holds for every bijection that is differentiable both ways. Its gradient of the entropy has an element-wise product for a contraction (E9), and the example stops before the rest of the bound. The lecture notes multiply by the covariance for its root (E17). Both misprints are on the {doc}`errata page </book/errata>`.
+# **What the sources say, and where they need care.** The tutorial marks the naive exchange of gradient and expectation as "not equal", and rightly so: what comes out has expectation zero. This does not forbid backpropagation, though, as the score-function estimator shows. Its "additional requirement" is the change of variables, and holds for every bijection that is differentiable both ways. Its gradient of the entropy has an element-wise product for a contraction (E9), and the example stops before the rest of the bound. The lecture notes multiply by the covariance for its root (E17). Both misprints are on the {doc}`errata page </book/errata>`.
 #
 # **To read next.** {cite:t}`mohamed2020`, a survey of all such gradients; {cite:t}`williams1992` and {cite:t}`ranganath2014` for weighing, {cite:t}`kingma2014` and {cite:t}`rezende2014` for moving.
