@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Gaussian toy examples
 #
-# Take the simplest variational autoencoder: the data come from one Gaussian, and encoder and decoder are Gaussians whose means are straight lines. Each of the two has a standard deviation, its *noise*. When the bound is maximized, do the two noises vanish, or do they stay?
+# Take the simplest variational autoencoder: the data come from one Gaussian, and encoder and decoder are Gaussians whose means are affine functions of their inputs. Each of the two has a standard deviation, its *noise*. When the bound is maximized, do the two noises vanish, or do they stay?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -81,23 +81,23 @@ landscape(axes)
 fig
 
 # %% [markdown]
-# {numref}`fig-ridge` shows the answer. Its axes are the encoder's standard deviation $t$ and the decoder's standard deviation $s$, the latter in units of the data's standard deviation $\sigma$; where it is darker, the bound is higher. A published tutorial stops at the cross. It concludes that the noises stay, and therefore that maximizing the bound differs from maximizing the likelihood. The orange line shows where an optimizer goes from the cross: to the corner, where the bound reaches the likelihood. The error matters, because we maximize the bound only as a substitute for the likelihood.
+# {numref}`fig-ridge` shows the answer: both vanish. Its axes are the encoder's standard deviation $t$ and the decoder's standard deviation $s$, the latter in units of the data's standard deviation $\sigma$; where it is darker, the bound is higher. A published tutorial stops at the cross. It concludes that the noises stay, and therefore that maximizing the bound differs from maximizing the likelihood. But an optimizer that starts at the cross follows the orange line to the corner, where the bound reaches the likelihood. The tutorial's error matters, because we maximize the bound only as a substitute for the likelihood.
 #
-# The chapter goes from a latent with two values to the affine model of the figure and on to the linear variational autoencoder, which has fewer latents than data dimensions. All of them can be solved in closed form, so an idea, a formula or a program can be tested on them. On the last one we test the trainer of this book, and find data on which it fails.
+# The chapter goes from a latent with two values to the affine model of the figure and on to the linear variational autoencoder, which has fewer latents than data dimensions. All of them can be solved in closed form, so an idea, a formula or a program can be tested on them. On the last one we test the training code of this book, and find data on which it fails.
 
 # %% [markdown]
 # (sec-toy-codes)=
 # ## A code without randomness
 #
-# We begin without noise. The cosine transform of {ref}`chapter 1 <sec-dct>` encodes a signal $x \in \mathbb{R}^D$ as $z = C x$ with an orthonormal matrix $C$, so that $p(z \mid x)$ is a point mass. Keeping the first $K$ coefficients costs the energy of the others {eq}`eq-dct-error`, and since $\mathbb{E} z z^\top = C\, \Sigma\, C^\top$ for signals with mean zero and covariance $\Sigma$, the expected error is
+# Why do encoder and decoder need noise at all? We begin without it. The cosine transform of {ref}`chapter 1 <sec-dct>` encodes a signal $x \in \mathbb{R}^D$ as $z = C x$ with an orthonormal matrix $C$, so that $p(z \mid x)$ is a point mass. If only the first $K$ coefficients are kept, the squared error is the energy of the others {eq}`eq-dct-error`, and since $\mathbb{E} z z^\top = C\, \Sigma\, C^\top$ for signals with mean zero and covariance $\Sigma$, the expected error is
 #
 # $$
 # \mathbb{E}\, \lVert x - \hat{x} \rVert^2 = \sum_{k > K} \big( C\, \Sigma\, C^\top \big)_{kk} \;\ge\; \sum_{k > K} \lambda_k ,
 # $$ (eq-dct-mean-error)
 #
-# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9, the cosines come close to it, as the cell prints.
+# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9, the cosines come close to it, as the numbers below show.
 #
-# **Check.** The squared errors of 20,000 sampled signals are compared with the energy of the dropped frequencies. A code that drops samples instead is rejected.
+# **Check.** The squared errors of 20,000 sampled signals are compared with the energy of the dropped frequencies. The check rejects a code that drops entries of the signal instead of frequencies.
 
 # %% tags=["nbval-check-output"]
 D, K = 16, 4
@@ -115,7 +115,7 @@ verify("eq-dct-mean-error", least, dropped, at_most(0))
 print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():.0f}")
 
 # %% [markdown]
-# **What you can say now.** A deterministic code has an error, but it assigns no probability to $x$. For a likelihood, the latent, the encoder and the decoder need to be distributions.
+# **What you can say now.** A deterministic code has an error, but it assigns no probability to $x$. For a likelihood we need distributions: a prior of the latent, an encoder and a decoder.
 #
 # *Sources: D02.*
 
@@ -123,13 +123,13 @@ print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():
 # (sec-toy-mixture)=
 # ## A latent with two values
 #
-# The smallest latent variable model has a latent with two values. It already shows that an encoder must be a distribution. Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and let $x$ given $z$ be Gaussian with mean $m_z$ and variance 1. The evidence is the mixture
+# The smallest latent variable model has a latent with two values. It already shows that an encoder must be a distribution, not a function. Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and let $x$ given $z$ be Gaussian with mean $m_z$ and variance 1. The evidence is the mixture
 #
 # $$
 # p(x) = \pi_1\, \mathcal{N}(x; m_1, 1) + \pi_2\, \mathcal{N}(x; m_2, 1) .
 # $$ (eq-toy-mixture)
 #
-# Decoding means sampling from the component that $z$ names. Encoding means inferring $z$ from $x$: Bayes' rule gives the {term}`posterior`. Its average over all $x$ is the prior,
+# To decode $z$ is to sample from its component. To encode $x$ is to infer $z$: Bayes' rule gives the {term}`posterior`. Averaged over all $x$, it is the prior,
 #
 # $$
 # \mathbb{E}_{p(x)}\, p(z \mid x) = p(z) .
@@ -154,7 +154,7 @@ verify(
 )
 
 # %% [markdown]
-# **Check.** The average posterior of the samples is compared with the prior. The shares with which each $z$ is the most probable one are rejected.
+# **Check.** The average posterior of the samples is compared with the prior. The check rejects the fractions of the $x$ for which each $z$ is the most probable one.
 
 
 # %% tags=["nbval-check-output"]
@@ -168,13 +168,13 @@ wrong = {"shares of the MAP": map_shares, "equal weights": torch.full((2,), 0.5)
 verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **The most probable value is not a sample.** A tutorial proposes to encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. The MAP estimate is a good answer to the question which component produced $x$. As an encoder it is wrong, because the codes of the data then no longer have the distribution of the prior. With weights 0.9 and 0.1 and means 0 and 1, the second component is the more probable one only where $x > \frac12 + \log 9$, and
+# **The most probable value is not a sample.** A tutorial proposes to encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. The MAP estimate is a good answer to the question which component produced $x$. As an encoder it is wrong, because the codes of the data then do not have the distribution of the prior. With weights 0.9 and 0.1 and means 0 and 1, the second component is the more probable one only where $x > \frac12 + \log 9$, and
 #
 # $$
 # \Pr(\text{MAP says } 2) = \pi_1\, \Phi\big( {-\tfrac12} - \log 9 \big) + \pi_2\, \Phi\big( \tfrac12 - \log 9 \big) \approx 0.008 ,
 # $$ (eq-map-share)
 #
-# where $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$. One $x$ in ten comes from the second component, but fewer than one in a hundred are encoded as 2. An encoder that *samples* from the posterior gives the codes the right distribution, by {eq}`eq-average-posterior`. The cell below counts both kinds of code.
+# where $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$. One $x$ in ten comes from the second component, but fewer than one in a hundred are encoded as 2. An encoder that *samples* from the posterior gives the codes the right distribution, by {eq}`eq-average-posterior`. We count both kinds of code below.
 #
 # :::{dropdown} Proof
 # $\pi_2\, e^{-(x - 1)^2 / 2} > \pi_1\, e^{-x^2 / 2}$ means $x - \frac12 > \log 9$. Under component $z$, $x > \frac12 + \log 9$ has the probability $\Phi(m_z - \frac12 - \log 9)$. $\square$
@@ -198,7 +198,7 @@ print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 
 # (sec-affine-vae)=
 # ## An affine encoder and decoder
 #
-# For the toy of the opening, this section writes the bound in closed form and finds the best encoder for a given decoder. The data are $x \sim \mathcal{N}(\mu, \sigma^2 I)$ in $d$ dimensions. The latent has $d$ dimensions too, with the prior $\mathcal{N}(0, I)$. (Fewer latents than dimensions come in {ref}`sec-linear-vae`.) Encoder and decoder have affine means and one constant standard deviation each:
+# For the toy of the opening, this section writes the bound in closed form and finds the best encoder for a given decoder. The data are $x \sim \mathcal{N}(\mu, \sigma^2 I)$ in $d$ dimensions. The latent has $d$ dimensions too, with the prior $\mathcal{N}(0, I)$. ({ref}`sec-linear-vae` takes fewer latents than dimensions.) Encoder and decoder have affine means and one constant standard deviation each:
 #
 # $$
 # q_\phi(z \mid x) = \mathcal{N}\big( z;\; a x + b,\; t^2 I \big), \qquad p_\theta(x \mid z) = \mathcal{N}\big( x;\; c z + v,\; s^2 I \big) ,
@@ -219,7 +219,7 @@ print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 
 #
 # The second line, the KL, is subtracted. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6).
 #
-# **Check.** The formula is compared with samples. The plus sign (entry E6) is rejected, and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
+# **Check.** The formula is compared with samples. The check rejects the plus sign (entry E6), and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
 
 
 # %%
@@ -251,7 +251,7 @@ verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects
 #
 # The slope is *not* $1 / c$: the posterior mean is shrunk towards the prior mean, because part of the deviation of $x$ from $v$ is noise. With these values the bound equals the log-evidence of the model.
 #
-# **Check.** An optimizer finds the same encoder. The one that inverts the decoder is rejected.
+# **Check.** An optimizer finds the same encoder. The check rejects the encoder that inverts the decoder.
 
 # %% tags=["nbval-check-output"]
 many = mu + sigma * torch.randn(50, d)
@@ -288,7 +288,7 @@ _ = axes.legend(handles=axes.get_lines()[-2:], loc="lower right")
 fig
 
 # %% [markdown]
-# {numref}`fig-shrinkage` shows why. For a given $x$ on the right, most of the $z$ that could have produced it lie below the dashed line, because the prior makes smaller $\lvert z \rvert$ more frequent.
+# {numref}`fig-shrinkage` shows why the slope is smaller than $1 / c$. For a given $x$ on the right, most of the $z$ that could have produced it lie below the dashed line, because smaller $\lvert z \rvert$ are more probable under the prior.
 #
 # **What you can say now.** The best encoder of an affine model is affine and shrinks towards the prior mean. With this encoder the bound is the log-evidence.
 #
@@ -298,7 +298,7 @@ fig
 # (sec-known-posterior)=
 # ## If the encoder were known
 #
-# The tutorial first assumes that the encoder is known and maximizes the reconstruction term alone. This section shows why that fails. One decoder that turns $\mathcal{N}(0, I)$ into the data is $x = \sigma z + \mu$, without any noise. Its posterior is deterministic too: $z = u$ with
+# The tutorial first assumes that the encoder is known, and maximizes the reconstruction term alone. Why does this fail? One decoder that turns $\mathcal{N}(0, I)$ into the data is $x = \sigma z + \mu$, without any noise. Its posterior is deterministic too: $z = u$ with
 #
 # $$
 # u = \frac{x - \mu}{\sigma} .
@@ -310,7 +310,7 @@ fig
 # \log \mathcal{N}\big( x;\; c u + v,\; s^2 I \big) = - \frac{d}{2} \log 2 \pi - d \log s - \frac{\lVert x - c u - v \rVert^2}{2 s^2} .
 # $$ (eq-delta-reconstruction)
 #
-# The tutorial omits the factor $d$ in the first two terms, an error of $(d - 1) \big( \frac12 \log 2 \pi + \log s \big)$ nats (entry E8).
+# The tutorial omits the factor $d$ in the first two terms (entry E8). This is an error of $(d - 1) \big( \frac12 \log 2 \pi + \log s \big)$ nats.
 #
 # **Check.** The formula is compared with the log-density of the decoder. Without the factor $d$ (entry E8) it is rejected.
 
@@ -330,7 +330,7 @@ verify("eq-delta-reconstruction", decoded.log_prob(x), right, rejects=printed)
 # \mathbb{E}\, \lVert x - c u - v \rVert^2 = d\, (\sigma - c)^2 + \lVert \mu - v \rVert^2 ,
 # $$ (eq-all-x)
 #
-# and only $c = \sigma$, $v = \mu$ make it zero. The term $- d \log s$ then grows without limit as $s \to 0$: there is a supremum, $+ \infty$, and no maximum. The reason is that half of the objective is missing. The bound also subtracts the KL from the prior, which grows like $- d \log t$ as $t \to 0$.
+# and only $c = \sigma$, $v = \mu$ make it zero. The term $- d \log s$ then grows without limit as $s \to 0$: there is a supremum, $+ \infty$, and no maximum. The reason is that half of the objective is missing: the KL from the prior, which the bound subtracts, and which grows like $- d \log t$ as $t \to 0$.
 #
 # :::{dropdown} Proof
 # $x - c u - v = (\sigma - c)\, u + (\mu - v)$ with $u \sim \mathcal{N}(0, I)$; the mixed term has expectation zero. $\square$
@@ -347,7 +347,7 @@ for slope in (0.2, 1.7, 5.0):
     print(f"slope {slope}: reconstruction of this one x {one:.4f}")
 
 # %% [markdown]
-# The tutorial also lets the encoder's noise alone go to zero, so that the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ to the deterministic posterior vanishes. But the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$, as the cell below shows by narrowing the posterior step by step. Both noises must go to zero together.
+# The tutorial also lets the encoder's noise alone go to zero, so that the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ to the deterministic posterior vanishes. But the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$: below, a posterior that gets narrower step by step makes it grow without limit. Both noises must go to zero together.
 
 # %% tags=["nbval-check-output"]
 for tau in (1e-1, 1e-2, 1e-3):
@@ -363,7 +363,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # (sec-ridge)=
 # ## The ridge
 #
-# So we return to the whole bound, and ask what it says about the two noises. Fix the means at those of the noiseless model, $q = \mathcal{N}(u, t^2 I)$ and $p_\theta(x \mid z) = \mathcal{N}(\sigma z + \mu, s^2 I)$, and let only $t$ and $s$ be free. Then {eq}`eq-affine-elbo` becomes
+# So we return to the whole bound. What does it say about the two noises? Fix the means at those of the noiseless model, $q = \mathcal{N}(u, t^2 I)$ and $p_\theta(x \mid z) = \mathcal{N}(\sigma z + \mu, s^2 I)$, and let only $t$ and $s$ be free. Then {eq}`eq-affine-elbo` becomes
 #
 # $$
 # \begin{aligned}
@@ -372,7 +372,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # \end{aligned}
 # $$ (eq-ridge-elbo)
 #
-# The tutorial maximizes one term after the other. The KL is least at $t = 1$. With that $t$, the reconstruction term is largest at $s = \sigma$. From this it concludes that both noises stay. But $t$ occurs in *both* terms, so the two terms have to be maximized together (entry E5).
+# The tutorial maximizes one term after the other. As a function of $t$, the KL is least at $t = 1$. With that $t$, the reconstruction term is largest at $s = \sigma$. From this the tutorial concludes that both noises stay. But $t$ occurs in *both* terms, so the two terms have to be maximized together (entry E5).
 #
 # :::{prf:theorem} The ridge
 # :label: thm-ridge
@@ -417,7 +417,7 @@ verify("eq-ridge-value", bound(t, sigma * t), value, rejects=stays)
 # \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
 # $$ (eq-gradient-at-one)
 #
-# An optimizer that starts there follows the ridge towards the corner; in {numref}`fig-ridge` it was Adam. {numref}`fig-ridge-field` shows the gradient over the whole plane.
+# An optimizer that starts there, Adam in {numref}`fig-ridge`, follows the ridge towards the corner. {numref}`fig-ridge-field` shows the gradient over the whole plane.
 
 # %% tags=["nbval-check-output"]
 here = torch.tensor(1.0), torch.tensor(sigma)
@@ -441,7 +441,7 @@ words = {**both_noises, "axes": axes, "num": 14}
 plots.vector_field(direction, corner, log_prob=over_plane, **words)
 
 # %% [markdown]
-# The slider moves along this ridge. The left panel marks the place. The right panel shows one coordinate of two hundred data points after encoding and decoding with both noises, against its value before. The smaller the noises, the closer the two are.
+# The slider moves along this ridge. The left panel marks the position. The right panel shows one coordinate of two hundred data points after encoding and decoding with both noises, against its value before. The smaller the noises, the closer the two are.
 
 
 # %%
@@ -470,7 +470,7 @@ Slider(
 )
 
 # %% [markdown]
-# **Where are the $d t^2 / 2$ nats lost?** Averaged over the data, there are two losses. First, the model is too wide: with $c = \sigma$ and noise $s$ it produces the variance $\sigma^2 + s^2$. Second, the encoder is not the model's posterior, because its mean is not shrunk.
+# **Where are the $d t^2 / 2$ nats lost?** Averaged over the data, there are two losses. First, the model is too wide: with $c = \sigma$ and noise $s$ its variance is $\sigma^2 + s^2$, more than that of the data. Second, the encoder is not the model's posterior, whose mean is shrunk and whose variance is smaller.
 #
 # $$
 # \begin{aligned}
@@ -513,7 +513,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 # (sec-whole-family)=
 # ## Free means: a family of optimal models
 #
-# The limit $t \to 0$ was needed only because the means were fixed by hand. If they are free as well, every noise level up to $\sigma$ reaches the same bound, and the maximum is attained. Choose any $s$ between 0 and $\sigma$, reduce the decoder's slope so that the variance of $x$ is right, and let the encoder be the posterior:
+# The limit $t \to 0$ was needed only because the means were fixed by hand. If they are free as well, the maximum is attained, with any decoder noise up to $\sigma$. Choose any $s$ between 0 and $\sigma$, reduce the decoder's slope so that the variance of $x$ is right, and let the encoder be the posterior:
 #
 # $$
 # c = \sqrt{\sigma^2 - s^2}, \quad v = \mu, \quad q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \mathrm{ELBO}(x) = \log p(x) .
@@ -531,7 +531,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 #
 # It goes to infinity as $s \to 0$, where the code becomes deterministic, and it is zero at $s = \sigma$. There $c = 0$: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`. Here it is *not* a failure of optimization but a global maximum of the bound. The bound measures how well the model fits the data; it does not measure how much the latent is used. {cite:t}`alemi2018` therefore propose to choose the rate on purpose.
 #
-# For the same reason the KL from the prior does not say how good the encoder is. An encoder is good if it is close to the *posterior*. All encoders of this family are exact, and their KL from the prior takes every value.
+# For the same reason the KL from the prior does not say how good the encoder is. An encoder is good if it is close to the *posterior*. All encoders of this family are exact, and their KL from the prior takes every value from zero up.
 #
 # :::{dropdown} Proof of the rate
 # With $c^2 + s^2 = \sigma^2$, {eq}`eq-affine-posterior` gives $t = s / \sigma$, and a posterior mean with $\mathbb{E} \lVert m \rVert^2 = d\, c^2 / \sigma^2 = d (1 - t^2)$. So the KL is $\frac12 ( d t^2 - d + d (1 - t^2) - 2 d \log t ) = - d \log t$. $\square$
@@ -553,7 +553,7 @@ rates = of_family(0.8, data_points)[1]
 right = d * math.log(sigma / 0.8)
 verify("eq-family-rate", rates, right, monte_carlo, rejects={"no factor d": right / d})
 
-# %% mystnb={"image": {"alt": "Three lines against the decoder's standard deviation. The bound is flat. Reconstruction falls from high values, minus the KL rises to zero; the two always add up to the bound."}, "figure": {"caption": "A family of perfect models. From left to right the latent carries less and less, and the bound does not change.", "name": "fig-family"}}
+# %% mystnb={"image": {"alt": "Three lines against the decoder's standard deviation. The bound is flat. Reconstruction falls from high values, minus the KL rises to zero; the two always add up to the bound."}, "figure": {"caption": "A family of optimal models. From left to right the latent carries less and less information, and the bound does not change.", "name": "fig-family"}}
 noise_levels = torch.linspace(0.1, 1.699, 60)
 terms = [of_family(s, data_points[:5000]) for s in noise_levels.tolist()]
 parts = torch.tensor([[likelihood.mean(), -rate.mean()] for likelihood, rate in terms])
@@ -568,9 +568,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-family` shows the two terms trading places at a constant bound. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, nothing in the bound puts information into $z$ {cite:p}`chen2017`. If we want an informative latent, we have to ask for it, for instance by fixing the decoder's noise.
+# In {numref}`fig-family` a gain in one term is a loss in the other, and the bound is constant. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. If we want an informative latent, we have to enforce it, for instance by fixing the decoder's noise.
 #
-# **What you can say now.** Models with the same likelihood and the same bound can have any rate. Collapse can be a global maximum.
+# **What you can say now.** Models with the same likelihood and the same bound can have different rates. Collapse can be a global maximum.
 
 # %% [markdown]
 # (sec-sigma-dec)=
@@ -601,7 +601,7 @@ plots.curves(
 # Divide by $\beta$: apart from a constant, $- \lVert x - \hat x \rVert^2 / 2 \beta s^2$ is the log-likelihood with variance $\beta s^2$. $\square$
 # :::
 #
-# **Check.** The objective is maximized numerically, for $\beta = 1$ and $\beta = 3$. The formula without collapse, where the error is the level everywhere, is rejected, and so is the error of the decoded posterior mean.
+# **Check.** The objective is maximized numerically, for $\beta = 1$ and $\beta = 3$. The check rejects the formula without collapse, where the error is the level everywhere, and the error of the decoded posterior mean.
 
 
 # %%
@@ -655,7 +655,7 @@ def water(level):
 
 
 # %% [markdown]
-# The slider moves the level. In the left panel the blue part of each variance stays as error. The right panel shows the rate of each coordinate, which is zero as soon as the level covers its variance: the latent has collapsed.
+# The slider moves the level. In the left panel the blue part of each variance remains as error. The right panel shows the rate of each coordinate. Where the level covers the variance the rate is zero: the latent has collapsed.
 
 # %%
 Slider(
@@ -681,9 +681,9 @@ Slider(
 # \frac1D \lVert x - \hat{x} \rVert^2 = - \log \mathcal{N}\big( x; \hat{x}, \tfrac{D}{2} I \big) - \frac{D}{2} \log \pi D .
 # $$ (eq-mean-of-squares)
 #
-# This is an easy way to lose all latents without noticing {cite:p}`rybkin2021`. A pixel between 0 and 1 has a variance of at most $1/4$, and all pixels together have at most $D/4$. So the variance in any direction is below the water level $D/2$, and a linear model collapses completely. For a fixed $\sigma_{\text{dec}}$ the constants do not matter to the optimizer, but without them the loss is not a bound on $\log p(x)$.
+# So averaging the squares is an easy way to lose all latents without noticing {cite:p}`rybkin2021`. A pixel between 0 and 1 has a variance of at most $1/4$, and all pixels together have at most $D/4$. So the variance in any direction is below the water level $D/2$, and a linear model collapses completely. For a fixed $\sigma_{\text{dec}}$ the constants do not matter to the optimizer, but without them the loss is not a bound on $\log p(x)$.
 #
-# **Check.** Both sides are computed for random pixels, as densities of torch and as squares. The values without the constants are rejected, and those of variance 1.
+# **Check.** Both sides are computed for random pixels, as densities of torch and as squares. The check rejects the values without the constants, and those of variance 1.
 
 # %% tags=["nbval-check-output"]
 D = 784
@@ -716,9 +716,9 @@ verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 # $- D \log s - r / 2 s^2$, with the mean square $r$, has the derivative $- D / s + r / s^3$, positive before $s^2 = r / D$ and negative after. $\square$
 # :::
 #
-# The term $D \log s$ must then stay in the loss; without it the loss decreases without end as $s$ grows.
+# The term $D \log \sigma_{\text{dec}}$ must then stay in the loss; without it the loss decreases without end as $\sigma_{\text{dec}}$ grows.
 #
-# **Check.** Sampled residuals are compared with the $s$ that maximizes the closed bound of the affine model. The residual of the decoded posterior mean is rejected.
+# **Check.** Sampled residuals are compared with the $s$ that maximizes the closed bound of the affine model. The check rejects the residual of the decoded posterior mean.
 
 # %% tags=["nbval-check-output"]
 a, b, t, c, v = 0.4, -0.1, 0.6, 1.5, 0.3
@@ -734,7 +734,7 @@ without = square / (2 * torch.tensor([1.0, 10.0, 100.0]) ** 2)
 print("without the constant the loss falls as s grows:", bool((without.diff() < 0).all()))
 
 # %% [markdown]
-# **What you can say now.** The decoder's variance decides which directions of the data get a latent. Every squared error implies such a variance, whether it is stated or not.
+# **What you can say now.** The decoder's variance decides which directions of the data get a latent. Every squared-error loss implies such a variance, stated or not.
 #
 # *Sources: D17.*
 
@@ -803,7 +803,7 @@ def best_likelihood(eigenvalues, d):
 
 
 # %% [markdown]
-# **Check.** The exact likelihood is maximized numerically. The sum of the dropped eigenvalues divided by $D$ instead of $D - d$ is rejected, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; here $\Lambda_d$ in place of $\Lambda_d - s^2 I$ is rejected.
+# **Check.** The exact likelihood is maximized numerically. The check rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; here the check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -837,7 +837,7 @@ verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 # \log p_\theta(x) - \max_{\phi} \mathrm{ELBO}(x) = \frac12 \Big( \sum_j \log M_{jj} - \log \det M \Big) \ge 0 ,
 # $$ (eq-rotation-gap)
 #
-# and the gap is zero where $M$ is diagonal, as for $Q = I$. So the largest bound *is* the largest likelihood, which answers the first question. In addition the bound prefers certain axes. The likelihood does not depend on the rotation $Q$ of the latents. The bound does, because the encoder's covariance is diagonal: if the first $d$ eigenvalues differ, its maximum has the principal axes as latents, up to order and sign {cite:p}`lucas2019`.
+# and the gap is zero where $M$ is diagonal, as for $Q = I$. So the largest bound *is* the largest likelihood, which answers the first question. In addition the bound prefers certain axes. The likelihood does not depend on the rotation $Q$ of the latents. The bound does depend on it, because the encoder's covariance is diagonal: if the first $d$ eigenvalues differ, its maximum has the principal axes as latents, up to order and sign {cite:p}`lucas2019`.
 #
 # :::{dropdown} Proof
 # The posterior of $z$ is Gaussian with mean $M^{-1} W^\top (x - \mu)$ and covariance $s^2 M^{-1}$. The encoder can match the mean, for all $x$. The KL of $\mathcal{N}(\cdot, \operatorname{diag} \tau^2)$ from the posterior is then $\frac12 \big( \sum_j \tau_j^2 M_{jj} / s^2 - d - \sum_j \log (\tau_j^2 / s^2) - \log \det M \big)$, least at $\tau_j^2 = s^2 / M_{jj}$, where it is the right side. That it is not negative is Hadamard's inequality, or Gibbs'. $\square$
@@ -853,7 +853,7 @@ verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 # $M_{11} = \lambda_1 \cos^2 \omega + \lambda_2 \sin^2 \omega$, and $M_{22}$ with the two exchanged. Their product is $\lambda_1 \lambda_2 (\cos^4 \omega + \sin^4 \omega) + (\lambda_1^2 + \lambda_2^2) \cos^2 \omega \sin^2 \omega = \lambda_1 \lambda_2 + (\lambda_1 - \lambda_2)^2 \cos^2 \omega \sin^2 \omega$, and $\det M = \lambda_1 \lambda_2$. $\square$
 # :::
 #
-# **Check.** The latents of the best $W$ are rotated by three angles, and the encoder's best variances are found numerically, for a posterior computed without $M$. An encoder with the posterior's marginal variances is rejected, and the small-angle approximation.
+# **Check.** The latents of the best $W$ are rotated by three angles, and the encoder's best variances are found numerically, for a posterior computed without $M$. The check rejects an encoder with the posterior's marginal variances, and the small-angle approximation.
 
 
 # %%
@@ -893,10 +893,10 @@ for small in (2, 1, 3):
 plots.curves(arches, x_label=r"rotation $\omega$ (degrees)", y_label="gap (nats)")
 
 # %% [markdown]
-# {numref}`fig-turn-gap` says how strong the preference is: weak. A rotation by 0.3 radians, 17 degrees, costs two hundredths of a nat, so most other errors of the model change the loss more.
+# {numref}`fig-turn-gap` shows that the preference is weak. With variances 4 and 2 a rotation by 0.3 radians, 17 degrees, costs two hundredths of a nat.
 
 # %% [markdown]
-# **Does training reach the maximum?** We test the trainer of this book: `elbo_loss` with one sample per example, minibatches, Adam, and `fit`. There are two data sets. The *easy* one is that above, with two latents. The *hard* one has eigenvalues 212, 32, 10.6 and five times 0.24, and the model three latents. We train with three seeds each, and compute how many nats the trained bound lies below the best likelihood. There are two parts: how far the likelihood of the trained model is below its maximum, and how far its bound is below its likelihood, which is the KL of the encoder from the posterior. Both are computed without sampling.
+# **Does training reach the maximum?** This was the second question. We test the training code of this book: `elbo_loss` with one sample per example, minibatches, Adam, and `fit`. There are two data sets. The *easy* one is that above, with two latents. The *hard* one has eigenvalues 212, 32, 10.6 and five times 0.24, and the model three latents. We train with three seeds on each, and compute how many nats the trained bound lies below the best likelihood. This shortfall has two parts: how far the likelihood of the trained model is below its maximum, and how far its bound is below its likelihood, which is the KL of the encoder from the posterior. Both are computed without sampling.
 
 # %% tags=["nbval-check-output"]
 show(elbo_loss, docstring=False)
@@ -948,7 +948,7 @@ print("no training beats the best likelihood:", all(s[0].min() > -1e-9 for s in 
 print("hard: every run more than a tenth of a nat short:", bool(short["hard"].sum(0).min() > 0.1))
 
 # %% [markdown]
-# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it (a larger value would prove an error in the code). On the hard spectrum the trainer fails: after as many steps, every run ends tenths of a nat short, in the likelihood and in the gap. The objective is not at fault, because the theorem holds for both spectra. But it is badly conditioned. To show this, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature.
+# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it (a larger value would prove an error in the code). On the hard spectrum the training fails: after as many steps, every run is still more than a tenth of a nat short. The objective has the right maximum, since the theorem holds for both spectra, but it is badly conditioned. To show this, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature.
 
 
 # %%
@@ -990,11 +990,11 @@ print("easy, below 3,000:", bool(conditions["easy"] < 3e3))
 print("hard, above 1,000,000:", bool(conditions["hard"] > 1e6))
 
 # %% [markdown]
-# {cite:t}`bao2020` found the same for linear autoencoders with a weight penalty: gradient methods find the axes *eventually*, after a number of steps that grows with the condition number. So a bound that rises only slowly need not be near its maximum, and a failed test does not always mean a wrong program.
+# {cite:t}`bao2020` found the same for linear autoencoders with a weight penalty: gradient methods find the axes *eventually*, after a number of steps that grows with the condition number. So a bound that rises only slowly need not be near its maximum, and a training that misses a known maximum does not always mean an error in the program.
 #
-# Have the latents found the principal axes? {numref}`fig-axes` shows the absolute cosines between the columns of the trained $W$ and all eight eigenvectors.
+# Have the latents found the principal axes? {numref}`fig-axes` shows, for the first seed, the absolute cosines between the columns of the trained $W$ and all eight eigenvectors. One dark cell in a row means that a latent is one axis; several blue cells mean a mixture.
 
-# %% mystnb={"image": {"alt": "Two matrices. Above, two rows and eight columns, dark but for two bright cells: each latent points along one of the first two eigenvectors. Below, three rows and eight columns: each row has several bright cells among the first three columns."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. Below the hard data, where the axes are still mixed after the same number of steps.", "name": "fig-axes"}}
+# %% mystnb={"image": {"alt": "Two matrices. Above, two rows and eight columns, white but for two dark blue cells: each latent points along one of the first two eigenvectors. Below, three rows and eight columns: each row has several blue cells among the first three columns."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. Below the hard data, where the axes are still mixed after the same number of steps.", "name": "fig-axes"}}
 fig, panels = plots.figure(rows=2, height=2.2)
 cosines = {}
 for axes, (name, vectors) in zip(panels, (("easy", U), ("hard", hard_U)), strict=True):
@@ -1004,10 +1004,11 @@ for axes, (name, vectors) in zip(panels, (("easy", U), ("hard", hard_U)), strict
     words |= {"value_label": "absolute cosine", "x_ticks": [str(j) for j in range(1, 9)]}
     rows = [str(j + 1) for j in range(W.shape[1])]
     _ = plots.heatmap(cosines[name].T, axes=axes, y_ticks=rows, **words)
+    _ = axes.images[0].set_cmap("Blues")
 fig
 
 # %% [markdown]
-# In {numref}`fig-axes` one bright cell in each row means that a latent is one axis; several bright cells mean a mixture.
+# With the easy spectrum each latent of {numref}`fig-axes` is along an axis of its own, with the hard one not:
 
 # %% tags=["nbval-check-output"]
 best_of = {name: matrix.max(0).values for name, matrix in cosines.items()}
@@ -1016,7 +1017,7 @@ print("and not the same one:", bool((cosines["easy"][:2].max(1).values > 0.99).a
 print("hard, each latent along one axis:", bool((best_of["hard"] > 0.99).all()))
 
 # %% [markdown]
-# **What you can say now.** The bound of the linear VAE has the same maximum as the likelihood of probabilistic PCA, and prefers the principal axes. A stochastic trainer finds them quickly only if the spectrum is well conditioned.
+# **What you can say now.** The bound of the linear VAE has the same maximum as the likelihood of probabilistic PCA, and prefers the principal axes. Stochastic training finds them quickly only if the spectrum is well conditioned.
 #
 # *Sources: E02.*
 
@@ -1024,7 +1025,7 @@ print("hard, each latent along one axis:", bool((best_of["hard"] > 0.99).all()))
 # (sec-ring-posterior)=
 # ## What goes wrong: a posterior that is not Gaussian
 #
-# In the linear toys the bound could reach the likelihood because the posteriors were Gaussian. With a nonlinear decoder they need not be. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let $x$ be a noisy measurement of its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. For $x = 1.5$ the posterior is a ring. How large is the gap of the best Gaussian with independent coordinates? In two dimensions the gap can be computed on a grid. We search for the best Gaussian from two starts, on the ring and in its center.
+# In the linear toys the bound could reach the likelihood because the posteriors were Gaussian. With a nonlinear decoder they need not be. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let $x$ be a noisy measurement of its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. For $x = 1.5$ the posterior is a ring. How large is the gap of the best Gaussian with independent coordinates? In two dimensions the gap can be computed on a grid. We search for the best Gaussian from two starting points, on the ring and at its center.
 
 # %%
 side = torch.linspace(-4, 4, 161)
@@ -1066,10 +1067,12 @@ for times in (1, 2):
 fig
 
 # %% [markdown]
-# The best Gaussian in {numref}`fig-ring-posterior` covers a piece of the ring and leaves out the rest, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
+# The best Gaussian that we found, in {numref}`fig-ring-posterior`, covers a piece of the ring and leaves out the rest, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
 
 # %% tags=["nbval-check-output"]
-print(f"from a start on the ring: {ring_loss:.2f} nats; in its center: {center_loss:.1f} nats")
+print(
+    f"start on the ring: gap {ring_loss:.2f} nats; start at its center: gap {center_loss:.1f} nats"
+)
 
 # %% [markdown]
 # The gap can be reduced in three ways: by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
@@ -1291,7 +1294,7 @@ exercises.check_hidden(hidden_variance)
 # - The bound of the affine toy is known in closed form {eq}`eq-affine-elbo`. With fixed means its supremum lies at the end of a ridge {eq}`eq-ridge-value`, where both noises vanish. Maximizing one term after the other is not the same as maximizing both together.
 # - With free means every noise level up to the data's standard deviation reaches $\log p(x)$ {eq}`eq-whole-family`. The bound does not measure how much the latent is used, and collapse can be a global maximum.
 # - The decoder's noise sets the balance of rate and distortion {eq}`eq-water-filling`, and so does $\beta$ {eq}`eq-beta-level`. Every sum of squares implies a $\sigma_{\text{dec}}$ {eq}`eq-sum-of-squares`.
-# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood` with a weak preference for the principal axes {eq}`eq-turn-gap`. On a badly conditioned spectrum a stochastic trainer does not reach the maximum in the same number of steps.
+# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood` with a weak preference for the principal axes {eq}`eq-turn-gap`. On a badly conditioned spectrum stochastic training does not reach the maximum in the same number of steps.
 #
 # **What the sources say, and where they need care.** The tutorial maximizes the two terms of the bound one after the other (E5), omits a factor $d$ and takes a supremum for a maximum (E8), adds the KL instead of subtracting it (E6), and exchanges two letters (E20); see the {doc}`errata page </book/errata>`. Its MAP encoder changes the distribution of the latent.
 #
