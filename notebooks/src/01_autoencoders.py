@@ -512,7 +512,7 @@ print("weights of ae-mnist:", "yours" if MINE else "the shipped ones")
 #
 # **Learning with few labels.** Train the autoencoder on all images, drop the decoder, and let a small classifier work on the codes. This should help where images are many and labels few. We fit logistic regression on standardized inputs to the codes of the network, to the pixels and, as controls, to 16 principal components and to the codes of an untrained network. The network and PCA have seen all 60,000 images, without labels.
 
-# %%
+# %% tags=["fold"]
 features = {
     "network": model.encode,
     "PCA": lambda x: pca.encode(x.flatten(1)),
@@ -566,7 +566,7 @@ print("the gain over pixels is smaller with 1,000 labels:", bool(smaller))
 # One can also *fine-tune*: put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise ({ref}`a later section <sec-denoising>`) and, as a control, from random weights, with the same labels, batches and number of steps.
 
 
-# %%
+# %% tags=["fold"]
 def classification_loss(network, x, y):
     return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
 
@@ -619,7 +619,7 @@ print("plain is better than random in the mean:", means[1] > means[0])
 # where ties count one half. It is 1 for a perfect score and ½ for a useless one {cite:p}`fawcett2006`. We leave out the zeros, then the ones, and train one network for one epoch over 30,000 other images each time. As a control, the second score is the sum of the squared gray levels of an image. The standard errors, over the test images, follow {cite:t}`delong1988`.
 
 
-# %%
+# %% tags=["fold"]
 def detection(hidden):
     """Train without one class; AUROC of the error and of the sum of squared pixels."""
     torch.manual_seed(0)
@@ -631,7 +631,7 @@ def detection(hidden):
     return [(metrics.auroc(*pair), auroc_error(*pair)) for pair in pairs]
 
 
-# %%
+# %% tags=["fold"]
 def auroc_error(normal, strange):
     """The standard error of the AUROC, from how each score ranks in the other sample."""
     below = torch.searchsorted(normal.sort().values, strange) / len(normal)
@@ -808,7 +808,7 @@ wrong["other sign"] = -(sigma**2) * score
 verify("eq-score", residual, sigma**2 * score, quadrature, rejects=wrong)
 
 
-# %%
+# %% tags=["fold"]
 def circle_denoiser(x_tilde):
     radius = x_tilde.norm(dim=1, keepdim=True)
     rho = radius / sigma**2
@@ -1057,7 +1057,7 @@ show(autoencoder.worst_perturbation)
 #
 # We compare four networks of one architecture, trained for ten epochs each, that differ only in the loss: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$ and three steps of attack. The first three columns are errors: on clean test images, on noisy ones with the same $\sigma$, and after an attack of ten steps with the same $R$. The last two columns say how strongly the code reacts to the input: the squared norm of the Jacobian, and the same divided by the total variance of the codes. Look for the smallest number in each column.
 
-# %%
+# %% tags=["fold"]
 names = {
     "plain": "ae-mnist",
     "denoising": "dae-mnist",
@@ -1066,7 +1066,7 @@ names = {
 }
 variants = {name: pretrained(file) for name, file in names.items()}
 
-# %%
+# %% tags=["fold"]
 x = test.images[:1000]
 noisy = x + 0.5 * torch.randn_like(x)
 
@@ -1111,7 +1111,7 @@ for name in ("denoising", "robust"):
 #
 # Would other trainings give the same order? We train each network twice more, from other random weights, for a short time.
 
-# %%
+# %% tags=["fold"]
 training_losses = {
     "plain": loss,
     "denoising": autoencoder.denoising_reconstruction_loss,
@@ -1239,7 +1239,7 @@ Slider(
 #
 # By the triangle inequality the ratio is at least 1; a large one means a detour. We average over a hundred pairs of a 3 and an 8.
 
-# %%
+# %% tags=["fold"]
 shuffled = torch.randperm(len(test.labels))
 threes, eights = (shuffled[test.labels[shuffled] == d][:100].tolist() for d in (3, 8))
 pairs = list(zip(threes, eights, strict=True))

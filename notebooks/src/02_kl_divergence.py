@@ -634,7 +634,7 @@ for start in (0.0, 2.8):
 # %% [markdown]
 # At the threshold the best fit jumps. But local minima of both kinds exist on either side of it, so an optimizer may stay at the wrong one. Below the threshold, minima near the modes exist from $c \approx 2.41$ on, although the middle is better. Above it, the wide fit in the middle does not disappear: at $c = 3$ it is still a local minimum, since both eigenvalues of the second derivatives are positive there.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "fold"]
 stays = [fit_normal(reverse, log_two_modes(grid, c), c)[0] > 1 for c in (2.40, 2.42)]
 print("a search from the mode stays there: at 2.40", stays[0], "and at 2.42", stays[1])
 centered_m, centered_s, centered = fit_normal(reverse, log_two_modes(grid, 3.0), 0.0)
@@ -748,7 +748,7 @@ verify("eq-factorized-reverse", found, conditional, exact.within(1e-6), rejects=
 # {numref}`fig-factorized` shows both directions for $\rho = 0.9$, and beside it a mixture of two Gaussians in the plane, where the reverse fit chooses one mode as it did on the line.
 
 
-# %%
+# %% tags=["fold"]
 def ellipse(mean, variances, correlation=0.0):
     """Points of the plane two standard deviations from the mean."""
     angle = torch.linspace(0, 2 * math.pi, 200)
@@ -757,7 +757,7 @@ def ellipse(mean, variances, correlation=0.0):
     return mean[0] + 2 * s_1 * angle.cos(), mean[1] + 2 * s_2 * second
 
 
-# %%
+# %% tags=["fold"]
 axis = torch.linspace(-9, 9, 181)
 plane = torch.cartesian_prod(axis, axis)
 mode = torch.tensor([2.2, 2.2])

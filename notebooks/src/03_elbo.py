@@ -889,7 +889,7 @@ Film(
 # **What EM does not promise.** EM finds a local maximum that depends on the start. Exchanging the two components does not change the likelihood, so no maximum is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "fold"]
 def likelihood_of(*parameters):
     return mixture_log_joint(points, *parameters).logsumexp(1).sum().item()
 
@@ -950,7 +950,7 @@ fig
 # **Inexact steps.** Some texts say that inexact steps do no harm, since the bound holds everywhere. For the M-step this is true: after an exact E-step every M-step that does not lower the bound is safe, and the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of raising the likelihood. Start with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls, because the model was fitted to a wrong $q$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "fold"]
 def log_likelihood_of(b):
     return Normal(b, (a**2 + s**2) ** 0.5).log_prob(x)
 
