@@ -601,7 +601,7 @@ for name, file in files.items():
     print(f"{name:15s}", *(f"{value:.3f}" for value in tuned[name]))
 
 # %% [markdown]
-# The encoder of the denoiser is the best start on each of three sets of labels, the columns; the plain one helps less. Each of the two was trained once, so this compares two networks, not two methods.
+# The encoder of the denoiser is the best start on each of three sets of labels, the columns; the plain one helps less. Each was trained once, so this compares two networks, not two methods.
 
 # %% tags=["nbval-check-output", "mnist"]
 columns = list(zip(*tuned.values(), strict=True))
@@ -662,7 +662,7 @@ print("a blank image has a smaller error than 95 % of the test digits:", end=" "
 print(bool(blank < errors.quantile(0.05)))
 
 # %% [markdown]
-# It would be better to ask how *probable* an image is, but an autoencoder does not say. (Even models that do can rate anomalies as likely {cite:p}`nalisnick2019`.)
+# So a small error does not mean a digit. It would be better to ask how *probable* an image is, but an autoencoder does not say. (Even models that do can rate anomalies as likely {cite:p}`nalisnick2019`.)
 #
 # **What you can say now.** Codes help most where labels are rarest. The reconstruction error is an anomaly score, but it also depends on how many bright pixels there are.
 #
@@ -1109,7 +1109,7 @@ for name in ("denoising", "robust"):
 # %% [markdown]
 # Each of these networks is best at what it was trained for, and the three variants have larger errors on clean images. In the first row, compare noise and attack: the noise has a length of about $0.5 \sqrt{784} = 14$ and the attack one of 2, and yet the attack raises the error of the plain network more.
 #
-# Would other trainings give the same order? We train each network twice more, from other random weights, for a short time.
+# Would other trainings give the same order? We train each network twice more, briefly, from other random weights.
 
 # %% tags=["fold"]
 training_losses = {
@@ -1384,7 +1384,7 @@ p_value = metrics.energy_test(early, late).p_value
 print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.01)
 
 # %% [markdown]
-# So the codes above were put in random order. Each candidate is now measured by the energy distance with its p-value, by the mean distance to the nearest code of the reference, and by the mean confidence of a digit classifier in the decoded images.
+# So the codes above are in random order. Each candidate is now measured by the energy distance with its p-value, by the mean distance to the nearest code of the reference, and by the mean confidence of a digit classifier in the decoded images.
 
 # %%
 classifier = pretrained("classifier-mnist")
@@ -1408,7 +1408,7 @@ error = (confidence[many].var() / part + confidence[one].var() / part).sqrt()
 print("the classifier prefers the mixture, by 5 standard errors:", bool(gain > 5 * error))
 
 # %% [markdown]
-# The fitted Gaussian is rejected: many of its samples lie far from all real codes, where the decoder was hardly trained. (The standard Gaussian lies in the middle of the codes, so its samples do have codes nearby.) The mixture, in this one run, is nearer than the fitted Gaussian in the first measure and almost as good as real codes in the other two. So a plain autoencoder *can* generate, with the help of a second model that is fitted to its codes afterwards {cite:p}`ghosh2020`. Chapter 13 does this with a diffusion model in the place of the mixture, which is called latent diffusion.
+# The fitted Gaussian is rejected: many of its samples lie far from all real codes, where the decoder was hardly trained. (The standard Gaussian lies in the middle of the codes, so its samples do have codes nearby.) The mixture, in this one run, is nearer than the fitted Gaussian in the first measure and almost as good as real codes in the other two. So a plain autoencoder *can* generate, with the help of a second model, fitted to its codes {cite:p}`ghosh2020`. Chapter 13 does this with a diffusion model in the place of the mixture, which is called latent diffusion.
 #
 # There are three limits, and each leads to a later chapter.
 #
