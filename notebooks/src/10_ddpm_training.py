@@ -519,7 +519,7 @@ print("weights make the gradient noisier, by half at least:", weighted_loss > 1.
 print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
 
 # %% [markdown]
-# A batch twice as large halves the ratio. So, for this network at this moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw the same on photographs.
+# A batch twice as large halves this ratio. So, for this network at this moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw the same on photographs.
 #
 # On the ring the batches are large enough for both. Here is minus the bound, in nats, of the shipped network and of one that was trained with the weights of the bound, from the same random numbers:
 
@@ -664,7 +664,7 @@ error_of_image = found[-1] / schedule.snr[1000] / values.mean()
 print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances of the data")
 
 # %% [markdown]
-# Hardly any, because the weights of these times are small and so are the errors of the noise. Yet the $\hat{x}$ that they imply is useless, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
+# Hardly any, because the errors of the noise are small there. Yet the $\hat{x}$ that they imply is useless, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
 #
 # **What you can say now.** An estimate of $v$ is safe at both ends of time; those of $x_0$ and of the noise are not. The best linear estimate is a yardstick that a network should beat at every $t$.
 

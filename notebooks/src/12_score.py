@@ -52,13 +52,13 @@ for panel, (name, film) in zip(panels, rides.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: particles that start with the distribution of the noisy data end with the distribution of the data, on the left and on the right {eq}`eq-reverse-sde`. We first read the networks of the last chapters as scores. Then we learn a score without any chain of latents, and sample with nothing else. At the end the samplers of chapter 11 turn out to be discrete steps of two differential equations, one of which also gives an exact likelihood.
+# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: particles that start with the distribution of the noisy data end with the distribution of the data, on the left and on the right {eq}`eq-reverse-sde`. (On the web you can try both in {numref}`fig-noise-or-not`, also with these weights.) We first read the networks of the last chapters as scores. Then we learn a score without any chain of latents, and sample with nothing else. At the end the samplers of chapter 11 turn out to be discrete steps of two differential equations, one of which also gives an exact likelihood.
 
 # %% [markdown]
 # (sec-score-view)=
 # ## The noise is the score
 #
-# In the last chapters a network predicted the noise. {ref}`Chapter 1 <sec-denoising>` found that a denoiser also gives the gradient of the log-density of noisy data, their {term}`score` {eq}`eq-score`. In the notation of diffusion, and for any data: with $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, the best prediction of the noise,
+# In the last chapters a network predicted the noise. {ref}`Chapter 1 <sec-denoising>` found that a denoiser also gives the gradient of the log-density of noisy data, their {term}`score` {eq}`eq-score`. For the best prediction of the noise, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, this says in the notation of diffusion, and for any data,
 #
 # $$
 # \varepsilon^*(x_t, t) = - \sqrt{1 - \bar\alpha_t}\;\, \nabla \log q(x_t) ,
@@ -671,7 +671,7 @@ for panel, (name, points) in zip(panels, drawn.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-corrector` the corrector has made the clusters round. Of the numbers above:
+# In {numref}`fig-corrector` the corrector has made the clusters round. The numbers above say more:
 
 # %% tags=["nbval-check-output"]
 plain, corrected, twice = by_calls.values()
@@ -1034,7 +1034,7 @@ _ = axes.set_xticks(calls, calls)
 fig
 
 # %% [markdown]
-# From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, at half the distance of the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise. At equal steps in $u$ the network for the noise gains nothing: there its three trainings end at very different distances, those of the velocity at nearly the same. A likely reason is the first step, which is long at equal steps in $u$: it relies on an image that is estimated from noise alone, where a small error of the predicted noise is a large one of the image ({ref}`chapter 10 <sec-why-v>`). Heun's method, which {ref}`the next section <sec-design-choices>` explains, is far behind at five calls (it uses four of them) and no better than Euler's later. (Each network was trained three times; the errors contain both images and trainings.)
+# From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, with half the distance of the network for the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise. At equal steps in $u$ the network for the noise gains nothing: there its three trainings end at very different distances, those of the velocity at nearly the same. A likely reason is the first step, which is long at equal steps in $u$: it relies on an image that is estimated from noise alone, where a small error of the predicted noise is a large one of the image ({ref}`chapter 10 <sec-why-v>`). Heun's method, which {ref}`the next section <sec-design-choices>` explains, is far behind at five calls (it uses four of them) and no better than Euler's later. (Each network was trained three times; the errors count both the images and the trainings.)
 
 # %% tags=["nbval-check-output"]
 at = {name: dict(zip(calls, value, strict=True)) for name, (value, _) in distances.items()}
@@ -1193,7 +1193,7 @@ print(
 print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[3:].all()))
 
 # %% [markdown]
-# At $\sigma = 20$ the best answer is nearly the mean of the data. For it the first network would have to reproduce its input to three digits; its error is as large as if it answered with a random data point. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
+# At $\sigma = 20$ the best answer is nearly the mean of the data. To find it, the first network would have to reproduce its input to three digits; its error is as large as if it answered with a random data point. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
 #
 # **The levels of the sampler.** At which levels of noise should a sampler with $S$ calls use the network? {cite:t}`karras2022` spread them evenly in $\sigma^{1 / \rho}$,
 #
