@@ -282,7 +282,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, at the cost of a second copy of the weights. A learning rate that falls to zero has part of the same effect. The training must be several times as long as the memory of the average, and it is the average that must be saved, measured and sampled from.
+# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, at the cost of a second copy of the weights. A learning rate that falls to zero has part of the same effect. The training must be several times as long as the memory, and it is the average that must be saved, measured and sampled from.
 
 # %% tags=["nbval-check-output"]
 end = steps > 400
@@ -585,8 +585,6 @@ fig
 # $$
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
-#
-# A good network has a smaller error than that.
 #
 # **Check.** The linear map is fitted by least squares to the second moments of forty digits. The check rejects the formula with all eigenvalues replaced by their mean.
 
@@ -1007,7 +1005,7 @@ powers = [(field / field.max()).clamp(min=1e-8).log10() for field in fields.valu
 plots.image_grid(torch.stack(powers) / 8 + 1, titles=list(fields), tile=1.3)
 
 # %% [markdown]
-# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and a third that is easily overlooked. A normalization divides by the standard deviation of *all* pixels, so each of them has a small influence everywhere.
+# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and normalization, which divides by the standard deviation of *all* pixels and so gives each of them a small influence everywhere.
 #
 # How far does the *trained* network look? We average the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
 
@@ -1259,7 +1257,7 @@ for name, stick in yardsticks.items():
         assert above.sum() <= 100
 
 # %% [markdown]
-# On either yardstick the network is below the linear estimate at nearly all times, and never far above it. What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors:
+# By either yardstick the network is better at nearly all times, and never far behind. What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors:
 
 # %%
 w = 784 * bound_weights(model.schedule, model.reverse_var).noise[2:]
@@ -1361,7 +1359,7 @@ print(
 print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 
 # %% [markdown]
-# The optimal variances are better than the first two, as they must be on the digits from which they were computed. (The standard errors of all times are added, since they come from the same digits; that overestimates the error of the sum.)
+# The optimal variances are better than the first two, as they must be on the digits from which they were computed. (The standard errors of all times are added, which overestimates that of the sum.)
 #
 # **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column; what helps is that four pixels in five are black. How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
@@ -1958,7 +1956,7 @@ exercises.check_price(price)
 # (sec-ddpm-summary)=
 # ## Summary
 #
-# - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero, for Gaussian data {eq}`eq-simple-optimum`. Training can reduce only the excess over it {eq}`eq-excess-error`.
+# - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero {eq}`eq-simple-optimum`, and training reduces only the excess over it {eq}`eq-excess-error`.
 # - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network with fixed variances loses in the bound is its weighted excess {eq}`eq-deficit`.
 # - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
 # - Mean and covariance of the data give yardsticks for every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.

@@ -213,7 +213,7 @@ print("weights of ddpm-toy2d:", "yours" if MINE else "the shipped ones")
 # (sec-learned-score)=
 # ## The score of a trained network
 #
-# A network that was trained to predict noise is a *score model*, although no density occurred in its training. {numref}`fig-score-field` draws the score of the network of the plane at three times, over the density of the noisy data. (The arrows are scaled in each panel; in truth they get shorter with more noise.)
+# Such a network is a *score model*, although no density occurred in its training. {numref}`fig-score-field` draws the score of the network of the plane at three times, over the density of the noisy data. (The arrows are scaled in each panel; in truth they get shorter with more noise.)
 
 # %%
 learned = score_from_denoiser(toy.denoiser, s)
@@ -251,7 +251,7 @@ for t in (3, 12, 30):
 # %% [markdown]
 # The relative error is largest at the earliest time, where the score changes most from place to place.
 #
-# **What you can say now.** A denoiser that was trained on data is a score model, with an error that can be measured where the truth is known.
+# **What you can say now.** A denoiser that was trained on data is a score model.
 
 # %% [markdown]
 # (sec-score-matching)=
@@ -1055,7 +1055,7 @@ print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.v
 # (sec-design-choices)=
 # ## All choices at once
 #
-# A diffusion model has many parts that can be chosen. {cite:t}`karras2022` separated them into choices that can be made one by one, and this section follows them. Their coordinates are those of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most: what the network predicts, at which levels the sampler calls it, and how it steps from level to level.
+# {cite:t}`karras2022` separated the parts of a diffusion model into choices that can be made one by one. This section follows them, in the coordinates of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most: what the network predicts, at which levels the sampler calls it, and how it steps from level to level.
 #
 # **The network.** Let a network $F$ predict neither the image nor the noise but a mixture of both, with weights that depend on $\sigma$. This is {term}`preconditioning`:
 #
