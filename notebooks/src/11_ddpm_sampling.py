@@ -670,7 +670,7 @@ Film(
 # (sec-which-sampler)=
 # ## Which sampler?
 #
-# Which sampler should one take? The distance compares distributions, so it hardly notices a few images that are no digits. The classifier of chapter 10 with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, notices them, because it looks at each image on its own. We draw 48 images in ten steps with each of three samplers, and count how many the classifier refuses. The ten times are chosen in two ways. `evenly` spreads them from 1 to $T$, as above. `trailing` takes equal steps that end at the data, here $t = 100, 200, \dots, 1000$ {cite:p}`lin2024`. A fourth sample is drawn by DDIM in 20 steps from the same network when it is given the class.
+# Which sampler should one take? The distance compares distributions, so it hardly notices a few images that are not digits. The classifier of chapter 10 with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, notices them, because it looks at each image on its own. We draw 48 images in ten steps with each of three samplers, and count how many the classifier refuses. The ten times are chosen in two ways. `evenly` spreads them from 1 to $T$, as above. `trailing` takes equal steps that end at the data, here $t = 100, 200, \dots, 1000$ {cite:p}`lin2024`. A fourth sample is drawn by DDIM in 20 steps from the same network when it is given the class.
 
 # %%
 _ = torch.manual_seed(2)

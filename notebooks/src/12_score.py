@@ -484,7 +484,7 @@ by_score["last level"] = x + 0.05**2 * finest_score(x)
 plots.image_rows({name: to_unit(x[:8]) for name, x in by_score.items()}, tile=0.8)
 
 # %% [markdown]
-# How many images of {numref}`fig-langevin-digits` are no digits? The classifier with an eleventh class, "no digit", of {ref}`chapter 10 <sec-ddpm-samples>` decides; the table also has the share of white pixels.
+# How many images of {numref}`fig-langevin-digits` are not digits? The classifier with an eleventh class, "no digit", of {ref}`chapter 10 <sec-ddpm-samples>` decides; the table also has the share of white pixels.
 
 # %%
 views = {name: to_unit(x) for name, x in by_score.items()}
@@ -733,7 +733,7 @@ verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 #
 # This is the case $\eta = 0$ of the proof of {eq}`eq-reverse-sde`, divided by $q$.
 #
-# **Check.** All derivatives are computed by automatic differentiation, for the mixture of three Gaussians. The velocity with the whole score and half of $x$ is rejected.
+# **Check.** All derivatives are computed by automatic differentiation, for the mixture of three Gaussians. The check rejects the velocity with the whole score and half of $x$.
 
 # %%
 x = torch.randn(8, 2).double().requires_grad_()

@@ -842,7 +842,7 @@ for repeats in (1, 4):
     film = inpaint_sample(denoiser, times_25, starts, known, upper, repeats)
     filled[f"replaced, {repeats}"] = end(film)
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are no digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats. By replacement some halves do not fit.", "name": "fig-completions"}}
+# %% mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats. By replacement some halves do not fit.", "name": "fig-completions"}}
 rows = {"observed": to_unit(observed_only)} | {k: to_unit(x) for k, x in filled.items()}
 plots.image_rows(rows, tile=0.8)
 
@@ -1104,7 +1104,7 @@ decoded = {
     "pixel diffusion": by_pixels["samples"] / 255,
 }
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are no digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are no digits.", "name": "fig-latent-samples"}}
+# %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
@@ -1129,7 +1129,7 @@ fall = near.value + 2 * near.standard_error
 print("yet the distance falls to less than a fifth:", fall < 0.2 * distance["plain VAE"].value)
 
 # %% [markdown]
-# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside the region. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are no digits.
+# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside the region. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are not digits.
 #
 # The two measures of quality disagree on the second row. By its features, latent diffusion is as close to real digits as the reconstructions are, within the errors. The network with the eleventh class refuses more than half of both, because the decoder's means are blurred, and it was trained to refuse blur. No latent model can draw what its decoder cannot.
 #
