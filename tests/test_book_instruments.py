@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from the_book import BOOK
 
-from tools import book_instruments
+from tools import book_instruments, export_instruments
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"module": "toy", "title": "A toy.", "hint": "Drag it."}
@@ -72,3 +74,20 @@ def test_a_page_refers_to_weights_by_the_hash_on_their_card() -> None:
     for card in sorted((ROOT / book_instruments.WEIGHTS).glob("*.json"))[:5]:
         path = book_instruments.weights(ROOT, card.stem)
         assert book_instruments.digest(path) == json.loads(card.read_text("utf8"))["sha256"]
+
+
+def test_the_answers_of_the_riddle_are_in_the_order_of_its_figure() -> None:
+    """The chapter's own line makes the order of the stored answers."""
+    source = (ROOT / "notebooks/src/10_ddpm_training.py").read_text("utf8")
+    (line,) = (line for line in source.splitlines() if line.startswith("order = "))
+    names: dict[str, object] = {"torch": torch}
+    exec(line, names)
+    order = names["order"]
+    assert isinstance(order, torch.Tensor)
+    assert (
+        "both = torch.cat([test.images[20:30], " in source and "image_grid(both[order])" in source
+    )
+    drawn = torch.tensor([0] * 10 + [1] * 10, dtype=torch.uint8)
+    stored = load_file(book_instruments.weights(ROOT, "which_are_real"))["drawn"]
+    assert torch.equal(stored, drawn[order])
+    assert torch.equal(stored, export_instruments.which_are_real()["drawn"])
