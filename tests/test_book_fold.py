@@ -9,7 +9,6 @@ import pytest
 from docutils import nodes
 from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from the_book import BOOK
 
 from tools import book_fold, book_roles, book_text
 from tools.labels import Page
@@ -163,22 +162,6 @@ def test_a_check_in_a_loop_is_said_once() -> None:
     code = 'for t in range(3):\n    verify("eq-a", t, t)'
     cell = book_roles.Cell(0, code, set(), "verified eq-a: exact\n" * 3)
     assert len(book_roles.verified([cell])["eq-a"]) == 1
-
-
-def test_minutes_count_prose_up_to_the_exercises() -> None:
-    words = "word " * 440
-    text = (
-        f"# A\n\n{words}$x^2 + y$\n\n:::{{dropdown}} Proof\n{words}\n:::\n\n## Exercises\n\n{words}"
-    )
-    assert book_fold.minutes(Page("a", 1, Path("a.py"), [("markdown", text, {})])) == 2
-
-
-def test_a_chapter_builds_on_the_chapters_that_it_refers_to() -> None:
-    pages = BOOK.notebooks()
-    assert book_fold.foundations(BOOK, pages[0]) == []
-    for page in pages[1:]:
-        chapters = [earlier.chapter or 0 for earlier in book_fold.foundations(BOOK, page)]
-        assert chapters == sorted(chapters) and max(chapters, default=0) < (page.chapter or 0)
 
 
 def test_the_repository_is_known_or_there_is_none(
