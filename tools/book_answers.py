@@ -16,12 +16,9 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
-
-from companion.page import exercises
 
 OPEN = re.compile(r"^answer = \.\.\.\nexercises\.(\w+)\(answer\)$")
 IMPORT = re.compile(r"^from (companion\.page\.exercises) import (\w+) as exercises$", re.MULTILINE)
@@ -47,11 +44,15 @@ def question(check: Callable[..., None]) -> Question | None:
 
     The check is called with a stand-in for `expect_close`, which writes down what it is asked.
     """
+    import torch  # here, for an extension of Sphinx touches all that is in memory when the build begins
+
+    from companion.page import exercises
+
     ask: Callable[..., Any] = check.__wrapped__  # type: ignore[attr-defined]
     module = importlib.import_module(check.__module__)
     if not hasattr(module, "expect_close"):
         return None
-    asked: list[tuple[torch.Tensor, str, float]] = []
+    asked: list[tuple[Any, str, float]] = []
 
     def first(answer: Any, expected: Any, hint: str, *, rtol: float = 1e-4) -> None:
         asked.append((torch.as_tensor(expected, dtype=torch.double), hint, rtol))

@@ -24,8 +24,6 @@ from PIL import Image
 from scipy import ndimage
 from sphinx.application import Sphinx
 
-from companion.page.plots.style import DPI
-
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 STYLES, FONTS = Path("styles/pydata-sphinx-theme.css"), Path("vendor/fontawesome/webfonts")
 ICONS = re.compile(r"\bfa-([a-z0-9-]+)")
@@ -153,6 +151,10 @@ def charted(folder: Path, found: re.Match[str]) -> str:
 
 def kinds_of(image: Image.Image) -> str:
     """Attributes that say whether a picture is a chart, and how wide it must be shown for its text to be legible."""
+    from companion.page.plots.style import (
+        DPI,  # here, for it brings torch, which the build's start would touch
+    )
+
     readable = READABLE / (SMALLEST * DPI / 72) * image.width
     text = f'data-text="{math.ceil(readable)}" ' if has_text(image) else ""
     return ("data-chart " if is_chart(image) else "") + text
