@@ -61,6 +61,17 @@ def test_the_role_of_a_cell_alone(code: str, outputs: list, role: str) -> None:
     assert planned((code, outputs, ["open"])) == [("open", 0)]
 
 
+@pytest.mark.parametrize(
+    ("text", "role"), [("a is b: True\n", "held"), ("a is b: False\n", "table"), ("a 1\n", "table")]
+)
+def test_a_cell_that_is_to_be_folded_keeps_what_does_not_hold_in_sight(
+    text: str, role: str
+) -> None:
+    code = "def less(x):\n    return x\n\n\nprint(less(a))"
+    assert planned((code, [printed(text)])) == [("open", 0)]
+    assert planned((code, [printed(text)], ["fold"])) == [(role, 0)]
+
+
 def test_what_serves_a_check_or_a_figure_goes_with_it() -> None:
     check = ('verify("eq-a", helper(1), a)', [printed("verified eq-a: exact\n")])
     helper = ("def helper(x):\n    return x", [])

@@ -7,6 +7,7 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -116,3 +117,15 @@ def test_the_smallest_text_of_figures_is_as_large_as_the_page_believes() -> None
     assert len(sizes) >= 5 and len(written) >= 5
     assert min(*sizes, *written) == book_light.SMALLEST
     assert not re.search(r'fontsize="(?!medium|large)', text)
+
+
+def test_charts_with_bars_are_charts_and_pictures_are_none() -> None:
+    digits = data.load("mnist", "test").images[:20]
+    bars = plots.bars({"seven": 3.0, "one": 2.0, "two": 1.0}, value_label="nats")
+    assert book_light.is_chart(of(bars))
+    assert not book_light.is_chart(of(plots.image_grid(digits)))
+    assert not book_light.is_chart(of(plots.image_grid(1 - digits)))
+    shades = np.tile(np.linspace(235, 80, 1008, dtype=np.uint8), (300, 1))
+    paper = np.full((600, 1008), 255, dtype=np.uint8)
+    assert not book_light.is_chart(Image.fromarray(np.concatenate([shades, paper])))
+    assert book_light.is_chart(Image.fromarray(np.concatenate([0 * shades + 80, paper])))

@@ -72,3 +72,20 @@ def test_a_table_has_a_head_and_names_its_rows() -> None:
     assert [entry.astext() for entry in head.findall(nodes.entry)] == table.head
     assert [spec.get("stub") for spec in node.findall(nodes.colspec)] == [1, None, None]
     assert len(list(node.findall(nodes.row))) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "is_sentence"),
+    [
+        ("share of the times, by the unexplained share of the variance:", True),
+        ("the data: 1.12", False),
+        ("the loss fell: True", False),
+        ("name    nats", False),
+        ("one line\nand another", False),
+    ],
+)
+def test_one_line_of_words_beside_a_table_is_a_sentence(text: str, is_sentence: bool) -> None:
+    block = nodes.literal_block("", "", classes=["output", "stream"])
+    rest = book_tables.rest(block, text.splitlines())
+    assert isinstance(rest, nodes.paragraph) == is_sentence and rest.astext() == text
+    assert book_tables.rest(block, ["", ""]) is None

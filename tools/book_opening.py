@@ -79,7 +79,7 @@ def opening(book: Book, page: Page, address: Callable[[str], str]) -> nodes.cont
     earlier = foundations(book, page)
     for at, other in enumerate(earlier):
         line += nodes.Text(", " if at else " · needs ")
-        name = f"{other.chapter}. {other.title}"
+        name = f"{other.chapter}.\u00a0{other.title}"
         line += nodes.reference("", name, refuri=address(other.docname), internal=True)
     if not earlier:
         line += nodes.Text(f" · needs {NEEDS}")

@@ -20,6 +20,9 @@ ONE = r"[<>]?\s*[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?%?"
 NUMBER = re.compile(rf"{ONE}(?:\s*±\s*{ONE})?|\d+(?: x \d+)+|-?inf|nan")
 WHOLE = re.compile(r"-?\d+")
 PADDED = re.compile(r"(?:\+-|=) *")  # what pads a number to the width of its column
+WORDS = re.compile(
+    r"(?!.*(?:  |: (?:True|False)$))[^\n\d]+:?"
+)  # no number, no truth, nothing aligned
 KEPT = "\xa0"  # a blank inside of a cell
 
 
@@ -121,6 +124,14 @@ def table_node(table: Table) -> nodes.table:
     return nodes.table("", group, classes=["book-printed"])
 
 
+def rest(block: nodes.literal_block, lines: list[str]) -> nodes.Element | None:
+    """Lines that are no table, printed as before; one line of words is a sentence."""
+    text = "\n".join(lines).strip("\n")
+    if WORDS.fullmatch(text):
+        return nodes.paragraph("", text, classes=["book-printed-words"])
+    return nodes.literal_block(text, text, **block.attributes) if text.strip() else None
+
+
 class Tabulating(SphinxPostTransform):
     """Puts tables in place of the printed ones; what stands before and after stays."""
 
@@ -135,16 +146,11 @@ class Tabulating(SphinxPostTransform):
             lines, parts, at = text.splitlines(), [], 0
             for table in tables(text):
                 end = table.start + 1 + len(table.body)
-                parts += [self.rest(block, lines[at : table.start]), table_node(table)]
+                parts += [rest(block, lines[at : table.start]), table_node(table)]
                 at = end
             if parts:
-                parts.append(self.rest(block, lines[at:]))
+                parts.append(rest(block, lines[at:]))
                 block.replace_self([part for part in parts if part is not None])
-
-    def rest(self, block: nodes.literal_block, lines: list[str]) -> nodes.literal_block | None:
-        """Lines that are no table, printed as before."""
-        text = "\n".join(lines).strip("\n")
-        return nodes.literal_block(text, text, **block.attributes) if text.strip() else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
