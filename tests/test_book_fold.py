@@ -72,6 +72,13 @@ def test_a_cell_that_is_to_be_folded_keeps_what_does_not_hold_in_sight(
     assert planned((code, [printed(text)], ["fold"])) == [(role, 0)]
 
 
+def test_a_cell_to_be_folded_stays_in_sight_where_nothing_folded_uses_it() -> None:
+    make, shown = ("x = 1", [], ["fold"]), ("print(x)", [printed("1\n")])
+    assert planned(make, shown) == [("open", 0), ("open", 1)]
+    assert planned(make, (*shown, ["fold"])) == [("serves", 1), ("table", 1)]
+    assert planned(make) == [("open", 0)]
+
+
 def test_what_serves_a_check_or_a_figure_goes_with_it() -> None:
     check = ('verify("eq-a", helper(1), a)', [printed("verified eq-a: exact\n")])
     helper = ("def helper(x):\n    return x", [])

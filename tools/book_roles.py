@@ -221,6 +221,8 @@ def plan(found: Sequence[Cell]) -> dict[int, Cell]:
         serves = cell.role == SERVES or (free and (prepares or (plumbing and roles <= FOLDED)))
         if users and serves:
             cell.role, cell.host = SERVES, users[0].host
+        if cell.role == SERVES and found_at[cell.host].role not in FOLDED - {SERVES}:
+            cell.role, cell.host = OPEN, cell.index  # it has no fold to go to
     return {cell.index: cell for cell in found}
 
 
