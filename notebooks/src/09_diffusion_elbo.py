@@ -57,7 +57,7 @@ Film(
 #
 # The noise added in step $t$ has the variance $\beta_t = 1 - \alpha_t$, and the list of the $\beta_t$ is the {term}`noise schedule`. A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and not at $x_{t-1}$ as the lecture says. The factor keeps the variance from growing: if a component of $x$ has variance 1, so has that component of every $x_t$.
 #
-# What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous* and adds a fourth restriction: one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. The two cells show its methods for $q$ and for $p$, except the likelihood, which is the last reverse step, from $x_1$ to $x$. The mean in `reverse_step` is derived in {eq}`def-reverse-step`.
+# What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous* and adds a fourth restriction: one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. Three of its methods make the steps down: `true_step` is $q(x_{t-1} \mid x_t, x)$, and `inner_prior` is $p_\theta(x_{t-1} \mid x_t)$, which `reverse_step` makes from the denoiser's estimate of $x$. Their means are derived in {eq}`eq-denoising-posterior` and {eq}`def-reverse-step`.
 
 # %%
 import math
@@ -86,13 +86,10 @@ from companion.variances import bound_weights, linear_noise_error, optimal_rever
 from companion.zoo import pretrained
 
 # %% tags=["nbval-check-output"]
-show(Ddpm.posterior, Ddpm.inner_posterior, Ddpm.true_step, docstring=False)
-
-# %% tags=["nbval-check-output"]
-show(Ddpm.prior, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
+show(Ddpm.true_step, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
 
 # %% [markdown]
-# The cell confirms the three restrictions. Its denoiser always returns 0, because the denoiser plays no part in them.
+# All three restrictions can be confirmed for the linear schedule of 1000 steps. The denoiser plays no part in them, so it may return 0 here.
 
 # %% tags=["nbval-check-output"]
 model = Ddpm(lambda x_t, t: 0 * x_t, schedule, (1, 28, 28), schedule.beta)
@@ -141,7 +138,7 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 #
 # This makes training cheap, since one draw reaches any of a thousand levels. The slider uses {eq}`eq-forward-marginal` too: $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ with standard Gaussian noise $\varepsilon$.
 #
-# To see the whole process at once, take one-dimensional data from a mixture of two Gaussians, an example that stays with us through the chapter. The marginal $q(x_t)$ is again a mixture of two Gaussians at every $t$. The cells compute it for a hundred steps, and simulate eight paths.
+# To see the whole process at once, take one-dimensional data from a mixture of two Gaussians, an example that stays with us through the chapter. The marginal $q(x_t)$ is again a mixture of two Gaussians at every $t$. We compute it for a hundred steps, and simulate eight paths.
 
 # %%
 torch.set_default_dtype(torch.double)
@@ -271,7 +268,7 @@ right = 0.5 * (square - 3 * kept - 3 * torch.log1p(-kept))
 verify("eq-prior-matching", left, right, rejects={"only the mean": 0.5 * square})
 
 # %% [markdown]
-# How large is this cost for digits? The betas of {cite:t}`ho2020` grow linearly from 0.0001 to 0.02 and are made for 1000 steps. For 100 steps they must be ten times as large, as in `rescaled` above (which cuts them off at 0.999); a plausible mistake is to use the same betas. The cell compares the share of the image's variance that each schedule leaves at the top, and its cost.
+# How large is this cost for digits? The betas of {cite:t}`ho2020` grow linearly from 0.0001 to 0.02 and are made for 1000 steps. For 100 steps they must be ten times as large, as in `rescaled` above (which cuts them off at 0.999); a plausible mistake is to use the same betas. We compare the share of the image's variance that each schedule leaves at the top, and its cost.
 
 
 # %%
@@ -544,7 +541,7 @@ print(f"ELBO             {right:8.4f}")
 print(f"log p(x)         {log_evidence:8.4f}")
 
 # %% [markdown]
-# **Why this form?** A common answer is that it lowers the variance: each KL divergence in {eq}`eq-three-terms` is an expectation in closed form and not a sample, so the sum should vary less than $\log w$. For a *single* term that is true. For the sum it need not be, because in $\log w$ the noises of different steps can cancel each other. The cell compares both for the wrong model above and for a perfect one: standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (exact for a reason given {ref}`below <sec-exact-gap>`).
+# **Why this form?** A common answer is that it lowers the variance: each KL divergence in {eq}`eq-three-terms` is an expectation in closed form and not a sample, so the sum should vary less than $\log w$. For a *single* term that is true. For the sum it need not be, because in $\log w$ the noises of different steps can cancel each other. We compare the two for the wrong model above and for a perfect one: standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (exact for a reason given {ref}`below <sec-exact-gap>`).
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -784,10 +781,10 @@ only = {"known image": torch.stack([right[0], var])}
 verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=only)
 
 # %% [markdown]
-# How far from Gaussian is the step for $T$ steps? For each $t$ the cell computes the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event, and averages it over $x_t$. The table has the largest value over $t \ge 2$; of long chains some thirty times are tried.
+# How far from Gaussian is the step for $T$ steps? A measure is the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event. {numref}`fig-nearly-gaussian` shows its mean over $x_t$, at the time $t \ge 2$ where it is largest; of long chains some thirty times are tried.
 
 
-# %%
+# %% tags=["fold"]
 def farthest(T):
     """Largest mean total variation between a true step and its Gaussian match."""
     schedule, worst = rescaled(T), 0.0
@@ -808,12 +805,32 @@ def farthest(T):
     return float(worst)
 
 
-# %% tags=["nbval-check-output"]
-for T in (4, 10, 30, 100, 300, 1000):
-    print(f"T = {T:4d}: off by up to {farthest(T):.5f}")
+# %%
+chain_lengths = (4, 10, 30, 100, 300, 1000)
+farthest_of = [farthest(T) for T in chain_lengths]
+
+# %% mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so its sum over all steps falls as well.", "name": "fig-nearly-gaussian"}}
+plots.curves(
+    {
+        "largest distance": (chain_lengths, farthest_of),
+        "$1 / T$": (chain_lengths, [1 / T for T in chain_lengths]),
+    },
+    x_label="number of steps $T$",
+    y_label="total variation distance",
+    log_x=True,
+    log_y=True,
+)
 
 # %% [markdown]
-# With four steps the true step is far from Gaussian. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each falls faster than their number grows: with ten times the steps it is some thirty times smaller. This is why diffusion takes many small steps: a Gaussian can undo each of them.
+# Both ends of the curve, and the fall from a hundred steps to a thousand:
+
+# %% tags=["nbval-check-output"]
+print("four steps: more than a quarter:", farthest_of[0] > 0.25)
+print("a thousand: less than one in ten thousand:", farthest_of[-1] < 1e-4)
+print("a tenfold T divides it by 30 or more:", farthest_of[3] > 30 * farthest_of[5])
+
+# %% [markdown]
+# With four steps the true step is far from Gaussian. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each falls faster than their number grows: from a hundred steps to a thousand it falls by a factor of more than thirty. This is why diffusion takes many small steps: a Gaussian can undo each of them.
 #
 # (sec-one-noise-step)=
 # ### Why small steps become Gaussian
@@ -983,7 +1000,7 @@ lost = {"alpha lost": formula * long.alpha[t]}
 verify("eq-five-weights", w.noise[t], formula, rejects=lost)
 
 # %% [markdown]
-# The figure draws the weights for $\sigma_t^2 = \tilde\beta_t$, from $t = 2$ on, without that of the mean, $1 / (2 \sigma_t^2)$.
+# {numref}`fig-five-weights` shows the weights for $\sigma_t^2 = \tilde\beta_t$, from $t = 2$ on, without that of the mean, $1 / (2 \sigma_t^2)$.
 
 # %% mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the data falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of four estimates.", "name": "fig-five-weights"}}
 tilde = torch.cat([long.beta[:2], long.posterior_var[2:]])
@@ -998,9 +1015,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-five-weights` explains a practical choice. An error of the data costs several billion times as much at $t = 2$ as at the end, and an error of $v$ a million times as much. The weights of the noise fall by a factor of 120 at first, and vary only by a factor of about two after a hundred steps. {cite:t}`ho2020` leave them out and train on the plain squared error of the noise. That loss is no longer a bound; the next chapter asks what it does.
+# These weights explain a practical choice. An error of the data costs several billion times as much at $t = 2$ as at the end, and an error of $v$ a million times as much. The weights of the noise fall by a factor of 120 at first, and vary only by a factor of about two after a hundred steps. {cite:t}`ho2020` leave them out and train on the plain squared error of the noise. That loss is no longer a bound; the next chapter asks what it does.
 #
-# The cell prints the ratio of the largest to the smallest weight, from $t = 2$ on and from $t = 101$ on, for both choices of the variance.
+# These ratios of the largest to the smallest weight, from $t = 2$ on and from $t = 101$ on, are computed for both choices of the variance.
 
 # %% tags=["nbval-check-output"]
 for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
@@ -1104,7 +1121,7 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\, \frac{\lambda}{1 + \lambda\, \mathrm{SNR}_t} \;\longrightarrow\; \frac12 \log \frac{1 + \lambda\, \mathrm{SNR}_1}{1 + \lambda\, \mathrm{SNR}_T} .
 # $$ (eq-snr-limit)
 #
-# The error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, the cells cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$.
+# The error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, we cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$.
 #
 # **Check.** The sum for a million steps is compared with the limit. The sum for $T = 1000$ in its place is rejected.
 
@@ -1364,7 +1381,7 @@ _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
 
 # %% [markdown]
-# In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$. The top levels are nearly pure noise, so their steps say almost nothing about the data and cost almost nothing. The middle levels settle which of the eight modes the sample belongs to, and those next to the data its exact place. The cell prints how many modes are still possible at a level (the exponential of the mean entropy over the modes, 8 if all are equally likely):
+# In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$. The top levels are nearly pure noise, so their steps say almost nothing about the data and cost almost nothing. The middle levels settle which of the eight modes the sample belongs to, and those next to the data its exact place. How many modes are still possible at a level? The measure is the exponential of the mean entropy over the modes, which is 8 if all are equally likely:
 
 # %%
 _ = torch.manual_seed(0)
@@ -1410,7 +1427,7 @@ for name in lost:
     print(f"{name:16s} loses {mean[name]:.3f} +- {error[name]:.3f} nats")
 
 # %% [markdown]
-# The cell confirms the order with five standard errors to spare:
+# The order holds with five standard errors to spare:
 
 # %% tags=["nbval-check-output"]
 sure = {name: (mean[name] - 5 * e, mean[name] + 5 * e) for name, e in error.items()}
@@ -1424,7 +1441,7 @@ print("30 steps lose more:", bool(sure["optimal, T = 30"][0] > sure["optimal"][1
 # %% [markdown]
 # The order is that of Gaussian data. But with a hundred steps even the optimal variances lose a tenth of a nat, because the true steps are not Gaussians with one variance for all $x_t$ {eq}`eq-true-step`. More steps lose less.
 #
-# So far the denoiser was exact. What if it has to be learned? The next chapter trains one for this ring. The cell puts it in the place of the exact denoiser in the first model and compares the two on the same points.
+# So far the denoiser was exact. What if it has to be learned? The next chapter trains one for this ring. We put it in the place of the exact denoiser in the first model and compare the two on the same points.
 
 # %%
 torch.set_default_dtype(torch.float)
@@ -1504,7 +1521,7 @@ wrong = {"without T": terms.mean() - prior_matching, "without prior": terms.sum(
 verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# On the ring there is no closed form, so the cell compares the two estimates on the same data.
+# On the ring there is no closed form, so we compare the two estimates on the same data.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(1)
@@ -1525,7 +1542,7 @@ ratio = (single.var() / whole.var()).item()
 print(f"one-step estimates needed for the same precision: {ratio:.0f}")
 
 # %% [markdown]
-# Per call of the denoiser, the whole chain is the better estimate of the *bound*. But training needs its *gradient*. A hundred calls can go to the hundred steps of one path, or to one step for each of a hundred $x$. The cell compares the variances of the two gradients, summed over all parameters of the learned denoiser, from sixty repetitions of each.
+# Per call of the denoiser, the whole chain is the better estimate of the *bound*. But training needs its *gradient*. A hundred calls can go to the hundred steps of one path, or to one step for each of a hundred $x$. Which is better? We compare the variances of the two gradients, summed over all parameters of the learned denoiser, from sixty repetitions of each.
 
 # %%
 torch.set_default_dtype(torch.float)
