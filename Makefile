@@ -13,6 +13,7 @@ export COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 
 # A kernel writes a history and a profile; they stay in the checkout, and the reader's own folder stays as it is.
 export IPYTHONDIR := $(CURDIR)/_build/ipython
+$(shell mkdir -p "$(IPYTHONDIR)")
 
 # Each test process would compile the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=

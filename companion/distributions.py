@@ -146,8 +146,9 @@ class DiscretizedNormal(Distribution):
             )
         step = (self.high - self.low) / (self.levels - 1)
         level = (value - self.low) / step
-        inside = (level > -0.01) & (level < self.levels - 0.99)
-        on_level = inside & ((level - level.round()).abs() <= 0.01)
+        nearest = level.round()
+        inside = (nearest >= 0) & (nearest < self.levels)
+        on_level = inside & ((level - nearest).abs() <= 0.01)
         if not checks.reads_at_once(level):
             value = value.where(on_level, math.nan)
         elif not bool(on_level.all()):

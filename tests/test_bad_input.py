@@ -348,6 +348,7 @@ OF_MODELS = [
     (lambda: ladders.mlp_ladder((4,), (8,), image_shape=(1, 8, "8")), "image_shape must hold at least 3"),
     (lambda: ladders.conv_ladder(levels=()), r"levels must hold at least 1 positive integers; \[\] was given"),
     (lambda: ladders.conv_ladder(latent_dim=0), "latent_dim must be at least 1; 0 was given"),
+    (lambda: ladders.conv_ladder(latent_channels=0), "latent_channels must be at least 1; 0 was given"),
     (lambda: ladders.conv_ladder(channels=(8,)), r"channels must hold 2 numbers, .* at least 2; \[8\] was given"),
     (lambda: ladders.conv_ladder(channels=(8, 1)), r"channels must hold 2 numbers, .* at least 2; \[8, 1\] was given"),
     (lambda: ladders.conv_ladder(channels=(8, 1.5)), "channels must hold at least 1 positive integers"),

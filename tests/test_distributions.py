@@ -105,3 +105,22 @@ def test_samples_beyond_the_last_level_fall_on_it() -> None:
 def test_a_given_std_takes_the_precision_of_the_mean() -> None:
     p = diagonal_normal(torch.zeros(2, 3, dtype=torch.double), torch.ones(3))
     assert p.base_dist.loc.dtype == p.base_dist.scale.dtype == torch.double
+
+
+@pytest.mark.parametrize("off", [0.015, -0.015])
+def test_a_value_may_be_a_hundredth_of_a_bin_away_from_its_level(off: float) -> None:
+    p = DiscretizedNormal(torch.zeros(1, 1, dtype=torch.double), 0.4, low=0, high=4, levels=5)
+    for level in (1, 3):
+        assert p.log_prob(torch.tensor([[level + off / 2]], dtype=torch.double)).isfinite()
+        with pytest.raises(ValueError, match="5 gray levels"):
+            p.log_prob(torch.tensor([[level + off]], dtype=torch.double))
+
+
+def test_discretized_normal_has_the_levels_from_low_to_high_and_no_other() -> None:
+    p = DiscretizedNormal(torch.zeros(2, 3), 0.4, low=0, high=4, levels=5)
+    assert (p.batch_shape, p.event_shape) == ((2,), (3,))
+    for level in (0.0, 4.0):
+        assert p.log_prob(torch.full((2, 3), level)).isfinite().all()
+    for level in (-1.0, 5.0):
+        with pytest.raises(ValueError, match="5 gray levels"):
+            p.log_prob(torch.full((2, 3), level))

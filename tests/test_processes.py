@@ -190,7 +190,8 @@ def launch(size, *arguments, code=""):
     with ThreadPool(size) as pool:
         found = pool.map(wait, started)
     assert ends[-1] - ends[0] < 60  # no process outlives another by more than a minute
-    return found
+    # Where a machine has no name, torch's log says so.
+    return [(end, out, re.sub(r"(?m)^\[W.*\n", "", err)) for end, out, err in found]
 
 
 def losses(folder, name="tiny"):

@@ -390,10 +390,10 @@ def _digits(split: str) -> tuple[Float[Tensor, "num 1 8 8"], Int[Tensor, " num"]
 def _shifted_digits(split: str) -> tuple[Float[Tensor, "num 1 28 28"], Int[Tensor, " num"]]:
     """Return the digits enlarged to 24x24 on 28x28 black pixels, shifted by -2, 0 or 2 pixels both ways.
 
-    The unshifted ones come first. All shifts of a digit are in its split, so that nothing of the test is trained on.
+    They have 256 gray levels. The unshifted ones come first. All shifts of a digit are in its split, not in the other.
     """
     images, labels = _digits(split)
-    large = F.pad(F.interpolate(images, size=24, mode="bilinear"), [2, 2, 2, 2])
+    large = F.pad((255 * F.interpolate(images, size=24, mode="bilinear")).round() / 255, [2] * 4)
     shifts = list(itertools.product((0, -2, 2), repeat=2))  # down and to the right
     # The frame is two pixels wide, so nothing but black wraps around.
     shifted = torch.cat([large.roll(shift, dims=(2, 3)) for shift in shifts])

@@ -32,7 +32,7 @@ _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 model = pretrained("ae-mnist")
 
-# %% mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, creation fails. Test digits, their reconstructions from 16 numbers, and images decoded from 16 random numbers.", "name": "fig-opening"}}
+# %% mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, generation fails. Test digits, their reconstructions from 16 numbers, and images decoded from 16 random numbers.", "name": "fig-opening"}}
 with torch.no_grad():
     rows = {
         "test digits": test.images[:10],
@@ -42,11 +42,11 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# The first row of {numref}`fig-opening` shows images that the network never saw in training. Each was reduced to 16 numbers, and the second row shows what the network reconstructs from them. For the third row the 16 numbers are random. So compression works, and generation fails.
+# The first row of {numref}`fig-opening` shows digits that the network never saw in training, and the second row what it reconstructs from 16 numbers for each. For the third row the 16 numbers are random.
 #
-# We first make the compression precise and compare it with two classical methods. Then we see what the 16 numbers are good for, and how to make them robust, which leads to the idea behind diffusion models. At the end we ask why random numbers do not give digits, and what a better model must provide.
+# We first compare this compression with two classical methods, see what the 16 numbers are good for, and make them robust, which leads to the idea behind diffusion models. Then we ask why random numbers do not give digits, and what a better model must provide.
 #
-# The data are the handwritten digits of MNIST, 60,000 images for training and 10,000 for testing {cite:p}`lecun1998`. The network was trained for ten epochs, that is ten passes through the training images; {ref}`sec-experiment` has the details.
+# The data are the handwritten digits of MNIST, 60,000 images for training and 10,000 for testing {cite:p}`lecun1998`.
 
 # %% [markdown]
 # (sec-encode-decode)=
@@ -60,8 +60,7 @@ plots.image_rows(rows)
 # z = g_\phi(x), \qquad \hat{x} = f_\theta(z).
 # $$ (def-autoencoder)
 #
-# The letters $\phi$ and $\theta$ stand for all the weights of the two networks. The space of the codes is the {term}`latent space`. We want
-# $\hat{x}$ to be close to $x$ on average over the data distribution $p_\mathrm{data}$, so we minimize
+# The letters $\phi$ and $\theta$ stand for all the weights of the two networks. The space of the codes is the {term}`latent space`. We want $\hat{x}$ to be close to $x$ on average over the data distribution $p_\mathrm{data}$. So we minimize
 #
 # $$
 # \mathcal{L}(\theta, \phi) = \mathbb{E}_{x \sim p_\mathrm{data}} \, \lVert x - f_\theta(g_\phi(x)) \rVert^2 .
@@ -94,8 +93,7 @@ show(autoencoder.Autoencoder)
 show(autoencoder.reconstruction_loss)
 
 # %% [markdown]
-# **Why the square?** Some texts write the error as a plain norm, $\lVert x - \hat{x} \rVert$, or as an "L2 distance", without saying whether it is squared.
-# The two losses have different minimizers. The simplest decoder shows it, one that ignores its code and always returns the same point $c$. For the squared norm and a random $x$ of finite variance, the best $c$ is the mean, because
+# **Why the square?** Some texts write the error as an "L2 distance", without saying whether it is squared. It matters, as the simplest decoder shows, which ignores its code and always returns the same point $c$. For the squared norm and a random $x$ of finite variance, the best $c$ is the mean, because
 #
 # $$
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 .
@@ -124,7 +122,7 @@ verify(
 )
 
 # %% [markdown]
-# For the plain norm the best constant is another point. If $x$ is a number, it is the *median*, as three zeros, a one and a six show.
+# For the norm without the square the best constant is another point. If $x$ is a number, it is the *median*, as three zeros, a one and a six show.
 
 # %% tags=["nbval-check-output"]
 numbers, answers = torch.tensor([0.0, 0.0, 0.0, 1.0, 6.0]), torch.linspace(0, 3, 301)
@@ -136,10 +134,9 @@ print(f"least squared error at {answers[squared.argmin()]:.2f}", end=", ")
 print(f"the mean is {numbers.mean():.2f}")
 
 # %% [markdown]
-# Predicting the mean is the cause of blur. If a code leaves open whether a stroke is in one place or two pixels to the right, the squared error is least for the average of the two images.
-# The same can be said in terms of probability: up to a factor and an added constant, a squared error is the negative log-density of a Gaussian with fixed variance, and a network trained with it predicts the mean of all that is possible given its input.
+# Predicting the mean causes blur: if a code leaves open whether a stroke is in one place or two pixels to the right, the squared error is least for the average of the two images. In terms of probability, a squared error is the negative log-density of a Gaussian with fixed variance, up to a factor and an added constant.
 #
-# **What you can say now.** An autoencoder is an encoder and a decoder, trained together to reconstruct. With the squared error it predicts means, and a mean of several images is blurred.
+# **What you can say now.** An autoencoder is an encoder and a decoder, trained together to reconstruct. With the squared error it predicts means, and means of images are blurred.
 #
 # *Sources: A01.*
 
@@ -153,11 +150,13 @@ print(f"the mean is {numbers.mean():.2f}")
 # C_{k m} = \sqrt{\frac{2 - \delta_{k0}}{n}} \, \cos\!\Big( \frac{\pi (2m + 1) k}{2 n} \Big), \qquad k, m = 0, \dots, n - 1,
 # $$ (def-dct)
 #
-# where $\delta_{k0}$ is 1 for $k = 0$ and 0 otherwise. A square image $x$ of $n \times n$ pixels is transformed along its columns and its rows, $Z = C x C^\top$. So the coefficient $Z_{jk}$ is the inner product of $x$ with one fixed pattern, the $j$-th cosine downward times the $k$-th cosine across. The rows of $C$ are orthonormal. Therefore the inverse is the transpose, $x = C^\top Z C$, and the energy (the sum of squares) is preserved, which is Parseval's identity:
+# where $\delta_{k0}$ is 1 for $k = 0$ and 0 otherwise. A square image $x$ of $n \times n$ pixels is transformed along its columns and its rows, $Z = C x C^\top$. So the coefficient $Z_{jk}$ is the inner product of $x$ with one fixed pattern, the $j$-th cosine downward times the $k$-th cosine across. The rows of $C$ are orthonormal,
 #
 # $$
-# C C^\top = I,
+# C C^\top = I .
 # $$ (eq-dct-orthonormal)
+#
+# Therefore the inverse is the transpose, $x = C^\top Z C$, and the *energy* is preserved, the sum of all squared entries. This is Parseval's identity,
 #
 # $$
 # \lVert C x C^\top \rVert^2 = \lVert x \rVert^2 .
@@ -168,8 +167,6 @@ print(f"the mean is {numbers.mean():.2f}")
 # The inner product of the rows $k$ and $l$ holds products of cosines, and $2 \cos a \cos b = \cos(a - b) + \cos(a + b)$ turns them into two such sums, with $r = k - l$ and $r = k + l$. For $k \ne l$ both vanish. For $k = l > 0$ the first gives $n$, times $\frac12 \cdot \frac2n$, and for $k = l = 0$ both give $n$, times $\frac12 \cdot \frac1n$: the result is 1.
 # For Parseval, $\lVert C x C^\top \rVert^2 = \operatorname{tr}(C x C^\top C x^\top C^\top) = \operatorname{tr}(x x^\top) = \lVert x \rVert^2$, as $C^\top C = I$ too. $\square$
 # :::
-#
-# The norm of a matrix is again the root of the sum of all squared entries, the Frobenius norm.
 #
 # **Checks.** Both equations are computed for $28 \times 28$ pixels. The formula that forgets the $\delta_{k0}$ is rejected.
 
@@ -199,7 +196,7 @@ verify(
 )
 
 # %% [markdown]
-# To compress, keep the coefficients of the $K \times K$ lowest frequencies and set the others to zero. The encoder computes the coefficients that are kept, and the decoder adds up their cosines. The difference $x - \hat{x}$ has the dropped coefficients, so by {eq}`eq-parseval` the error is their energy,
+# To compress, the encoder computes only the coefficients of the $K \times K$ lowest frequencies, and the decoder adds up their cosines. The coefficients of $x - \hat{x}$ are the dropped ones, so by {eq}`eq-parseval` the error is their energy,
 #
 # $$
 # \lVert x - \hat{x} \rVert^2 = \sum_{(j, k) \,\text{dropped}} Z_{jk}^2 .
@@ -218,7 +215,7 @@ verify(
 )
 
 # %% [markdown]
-# The slider sets how many cosines per side are kept for the same eight digits. With 4, which is 16 numbers, the digits are smudges. With 8, which is 64 numbers, they are legible. With all 28 nothing is lost.
+# The slider sets how many cosines per side are kept. With 4, which is 16 numbers, the digits are smudges. With 8, which is 64 numbers, they are legible. With all 28 nothing is lost.
 
 
 # %%
@@ -239,9 +236,7 @@ Slider(
 )
 
 # %% [markdown]
-# The transform and its inverse form an autoencoder whose weights were chosen by hand, for images of every kind. What do we gain by learning the weights from digits?
-#
-# **What you can say now.** A fixed transform is an autoencoder too. It keeps the low frequencies, whatever the images show.
+# **What you can say now.** A fixed transform is an autoencoder too, one whose weights are chosen by hand. It keeps the low frequencies, whatever the images show.
 #
 # *Sources: D02.*
 
@@ -249,14 +244,14 @@ Slider(
 # (sec-pca)=
 # ## The linear autoencoder is principal component analysis
 #
-# We begin with the smallest class of maps. Let encoder and decoder be affine, that is linear up to an added constant. Then the best pair is known. Write $\bar{x}$ for the mean of the training data $x_1, \dots, x_N$, and
+# What do we gain by learning the weights from the data? Let encoder and decoder be affine, that is, linear up to an added constant. Then the best pair is known. Write $\bar{x}$ for the mean of the training data $x_1, \dots, x_N$, and
 #
 # $$
 # S = \frac{1}{N} \sum_{i=1}^{N} (x_i - \bar{x})(x_i - \bar{x})^\top = \sum_{j=1}^{D} \lambda_j\, u_j u_j^\top,
 # \qquad \lambda_1 \ge \dots \ge \lambda_D \ge 0,
 # $$ (def-covariance)
 #
-# for their covariance with its eigenvalues $\lambda_j$ and orthonormal eigenvectors $u_j$. The least error is a sum of eigenvalues {cite:p}`bourlard1988,baldi1989`.
+# for their covariance with its eigenvalues $\lambda_j$ and orthonormal eigenvectors $u_j$. The least error is the sum of the smallest eigenvalues {cite:p}`bourlard1988,baldi1989`.
 #
 # :::{prf:theorem} Linear autoencoders
 # :label: thm-pca
@@ -281,9 +276,9 @@ Slider(
 # weights sit on the $d$ largest eigenvalues, which $Q = U$ achieves. What remains is $\sum_{j > d} \lambda_j$, and $g$ and $f$ of the theorem compute this projection. $\square$
 # :::
 #
-# The proof never used that the *encoder* is affine. As long as the decoder is, no encoder can do better.
+# The proof does not use that the *encoder* is affine. So whatever networks gain over PCA must come from a decoder that is *not* affine.
 #
-# **Check.** 10,000 digits run through encoder and decoder on the left; the right side needs only the eigenvalues. The eigenvalues of data that are not centered are rejected, and a sum with one of them too many.
+# **Check.** The left side runs 10,000 digits through encoder and decoder; the right side needs only the eigenvalues. The check rejects the eigenvalues of data that are not centered, and a sum with one eigenvalue too many.
 
 # %% tags=["nbval-check-output"]
 x = train.images[:10_000].flatten(1).double()
@@ -300,10 +295,9 @@ verify(
 )
 
 # %% [markdown]
-# PCA *attains* this value. To see that nothing is lower, we search. `minimize` is L-BFGS, a quasi-Newton method for losses that are computed on all data at once; half of the checks of this book use it. It finds a local minimum near its start.
-# Here it ends at the value of the theorem, to eight digits. This is no accident: {cite:t}`baldi1989` prove, for an invertible covariance with distinct eigenvalues, that every local minimum of the error is a global one.
+# PCA *attains* this value. To see that nothing is lower, we search from random weights with `minimize`. It is L-BFGS, a quasi-Newton method for losses that are computed on all data at once, and finds a local minimum near its start. Here that is the value of the theorem, to eight digits. This is no accident: {cite:t}`baldi1989` prove, for an invertible covariance with distinct eigenvalues, that every local minimum of the error is a global one.
 #
-# **Check.** The search starts from random weights, on digits shrunk to 4 × 4 pixels to keep it short. A value with one eigenvalue too many is rejected.
+# **Check.** The digits are shrunk to 4 × 4 pixels to keep the search short. A value with one eigenvalue too many is rejected.
 
 # %% tags=["nbval-check-output"]
 small = torch.nn.functional.avg_pool2d(train.images[:300], 7).flatten(1).double()
@@ -320,15 +314,15 @@ wrong, rule = {"one eigenvalue too many": rising[:-1].sum()}, exact.within(1e-8)
 verify("eq-pca-loss", found, rising[:-2].sum(), rule, rejects=wrong)
 
 # %% [markdown]
-# Did the search also find the *weights* of PCA? The loss cannot single them out. If $W$ and $V$ are the weight matrices of encoder and decoder (leave out the constants), then for every invertible $d \times d$ matrix $R$
+# Did the search also find the *weights* of PCA? The loss does not determine them. If $W$ and $V$ are the weight matrices of encoder and decoder (leave out the constants), then for every invertible $d \times d$ matrix $R$
 #
 # $$
 # (V R^{-1})(R\, W)\, x = V W x .
 # $$ (eq-rotation)
 #
-# So the codes may be rotated, stretched and sheared without any change in the reconstructions. Only the subspace is determined, provided that $\lambda_d > \lambda_{d+1}$. Indeed the optimizer found the projection of PCA, with other weights.
+# So the codes may be rotated, stretched and sheared without any change in the reconstructions. Only the subspace is determined, provided that $\lambda_d > \lambda_{d+1}$. Indeed the search found the projection of PCA, with other weights.
 #
-# **Check.** Both products are computed with the weights that the search found, for a random $R$; $R$ in place of $R^{-1}$ is rejected.
+# **Check.** The weights are those that the search found, $R$ is random; $R$ in place of $R^{-1}$ is rejected.
 
 # %% tags=["nbval-check-output"]
 W, V = linear.encoder.weight.detach(), linear.decoder.weight.detach()
@@ -342,9 +336,9 @@ print("same projection:", torch.allclose(V @ W, U @ U.T, atol=1e-3))
 print("with other weights:", not torch.allclose(V, U, atol=0.1))
 
 # %% [markdown]
-# Two things follow. Whatever networks gain over PCA must come from a decoder that is *not* affine. And a reconstruction loss alone does not say what a single coordinate of the code means. Chapter 5 returns to a probabilistic version of this model, the first VAE that can be solved by hand.
+# Chapter 5 solves a probabilistic version of this model.
 #
-# **What you can say now.** With affine maps an autoencoder is PCA: the least error is the sum of the dropped eigenvalues, and the code is determined only up to an invertible map.
+# **What you can say now.** With affine maps an autoencoder is PCA: the least error is the sum of the dropped eigenvalues. The code is determined only up to an invertible map, so a single coordinate of it has no meaning of its own.
 #
 # *Sources: A01, B05.*
 
@@ -352,8 +346,7 @@ print("with other weights:", not torch.allclose(V, U, atol=0.1))
 # (sec-experiment)=
 # ## Real digits, sixteen numbers
 #
-# How much does a nonlinear autoencoder gain? The first autoencoders had one hidden layer of sigmoid units {cite:p}`rumelhart1986`. Deep, fully connected networks followed, at first pretrained layer by layer
-# {cite:p}`hinton2006`, and then convolutional ones {cite:p}`masci2011`. We use one of each of these two kinds:
+# How much does a nonlinear autoencoder gain? The first autoencoders had one hidden layer of sigmoid units {cite:p}`rumelhart1986`. Deep, fully connected networks followed, at first pretrained layer by layer {cite:p}`hinton2006`, and then convolutional ones {cite:p}`masci2011`. We use one deep fully connected network and one convolutional network:
 #
 # - **Fully connected**: two layers each way, $784 \to 256 \to 16 \to 256 \to 784$, with rectified units $\max(0, \cdot)$ between them.
 # - **Convolutional**: four strided convolutions down to $2 \times 2$, a linear layer to the same 16 numbers, and four transposed convolutions back up.
@@ -366,13 +359,7 @@ for name, network in {"fully connected": model, "convolutional": conv}.items():
     print(f"{name}: {sum(p.numel() for p in network.parameters()):,} weights")
 
 # %% [markdown]
-# Training takes a loss, batches of data and an optimizer. `fit` is the training loop of every model in this book. It is a generator: it yields the loss of each step, and the caller decides what to do with it.
-
-# %% tags=["nbval-check-output"]
-show(fit, docstring=False)
-
-# %% [markdown]
-# Here `fit` trains a new network, for one epoch on this page and for ten at full scale ({doc}`/book/running` explains the two scales). One epoch takes seconds on a processor.
+# Training takes a loss, batches of data and an optimizer. The generator `fit` yields the loss of each step, and the caller decides what to do with it. Here it trains a new network, on this page for one epoch, a pass through all training images, and for ten at full scale ({doc}`/book/running`).
 
 # %%
 fresh = autoencoder.mlp_autoencoder(latent_dim=16)
@@ -382,7 +369,7 @@ loss = autoencoder.reconstruction_loss
 losses = [step.loss for step in fit(fresh, loss, batches, optimizer, progress="train")]
 
 # %% [markdown]
-# The level to beat is the loss of PCA on the same 60,000 images. By {prf:ref}`thm-pca` no affine autoencoder has a smaller one. In {numref}`fig-training`, look for the step at which the network passes it.
+# In {numref}`fig-training`, look for the step at which the network passes PCA, fitted to the same 60,000 images, and so, by {prf:ref}`thm-pca`, every affine autoencoder.
 
 # %% mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. The dashed line is the least error that any affine autoencoder with 16 numbers can reach on the training data.", "name": "fig-training"}}
 pca = autoencoder.pca_autoencoder(train.images.flatten(1), 16)
@@ -396,13 +383,18 @@ plots.curves(
 )
 
 # %% [markdown]
-# The weights that come with the book were trained for ten epochs. We compare four methods that describe an image by 16 numbers, on the 10,000 test images. The
-# error is summed over the 784 pixels; after the sign +- stands one standard error over the test images, here and in all tables. It does not measure how much a second training, with another seed, would differ.
+# All models of this book are trained by this one loop:
+
+# %% tags=["nbval-check-output"]
+show(fit, docstring=False)
+
+# %% [markdown]
+# The weights that come with the book were trained for ten epochs. We compare four methods that describe an image by 16 numbers, on the 10,000 test images. The error is summed over the 784 pixels; after the sign +- stands one standard error over the test images, here and in all tables. It does not say how much the result of a second training would differ.
 
 # %%
 with torch.no_grad():
     error = {
-        "16 slowest cosines": loss(autoencoder.DctAutoencoder(28, 4), test.images),
+        "16 lowest frequencies": loss(autoencoder.DctAutoencoder(28, 4), test.images),
         "16 principal components": loss(pca, test.images.flatten(1)),
         "convolutional": loss(conv, test.images),
         "fully connected": loss(model, test.images),
@@ -411,7 +403,7 @@ for name, values in error.items():
     print(f"{name:24s} {values.mean():6.2f} +- {values.std() / len(values) ** 0.5:.2f}")
 
 # %% [markdown]
-# PCA was fitted to the training images, so another affine code could be better on the test images. The eigenvalues of the *test* images give a bound that holds for every affine code.
+# On the test images some affine code could be better than this PCA, which was fitted to the training images. The eigenvalues of the *test* images give a bound for all of them.
 
 # %% tags=["nbval-check-output", "mnist"]
 means = [values.mean().item() for values in error.values()]
@@ -421,7 +413,7 @@ print("learning a linear code beats fixed cosines:", means[1] < means[0])
 print("both networks beat every affine code:", max(means[2:]) < bound.item())
 
 # %% [markdown]
-# The comparison can also be turned around. How many numbers do the two linear codes need to reach the error of the fully connected network?
+# How many numbers do the two linear codes need to reach the error of the fully connected network?
 
 # %%
 full = autoencoder.pca_autoencoder(train.images.flatten(1), 784)
@@ -440,7 +432,7 @@ print("PCA needs at least three times as many numbers:", num_components >= 48)
 print("cosines need at least eight times as many:", num_cosines >= 128)
 
 # %% [markdown]
-# How does the error depend on the dimension of the code? PCA gives the whole curve at once. For the network we train three more, with other dimensions, for the same short time as the one above.
+# How does the error depend on the dimension of the code? PCA gives the whole curve at once. We train three more networks, with other dimensions, for the same short time as the one above.
 
 
 # %%
@@ -478,9 +470,9 @@ _ = fig.axes[0].annotate("ten epochs", (16, means[3]), (8, -4), textcoords="offs
 fig
 
 # %% [markdown]
-# In {numref}`fig-dimensions` the networks are ahead at few dimensions: they are the more efficient representation. At 32 a short training does not reach PCA, which needs no training steps. (The size of a file is another question; it also depends on the number of bits for each dimension.)
+# In {numref}`fig-dimensions` the networks are ahead at few dimensions: they are the more efficient representation. At 32 a short training does not reach PCA. (The size of a file also depends on the number of bits for each dimension.)
 #
-# Must the code have fewer dimensions than the data? Without such a {term}`bottleneck` the network could copy its input: for $d = D$ the identity makes the loss {eq}`def-reconstruction-loss` zero. But a bottleneck is not the only remedy. {ref}`A later section <sec-variants>` has losses for which copying is a bad solution.
+# Must the code have fewer dimensions than the data? Without such a {term}`bottleneck` the network could copy its input: for $d = D$ the identity makes the loss {eq}`def-reconstruction-loss` zero. But a bottleneck is not the only remedy: {ref}`a later section <sec-variants>` has losses for which copying is a bad solution.
 #
 # **What you can say now.** At 16 dimensions a small network has less than half the error of PCA, and PCA needs at least three times as many numbers to catch up.
 #
@@ -490,7 +482,7 @@ fig
 # (sec-train-autoencoder)=
 # ## Train it yourself
 #
-# The fully connected network of the table comes with the book. The next cells train a new one by the same recipe, on your GPU if there is one. At small scale only the first steps are taken, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. For the whole training write `train_it("ae-mnist", "full")`.
+# `train_it` trains the fully connected network anew by the recipe of the shipped one, on your GPU if there is one, and shows its loss and eight reconstructed digits. At small scale it takes only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. For the whole training write `train_it("ae-mnist", "full")`.
 
 # %%
 print(cost("ae-mnist"))
@@ -503,7 +495,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# During training a figure shows the loss of each step and eight digits as the network reconstructs them. The switch below decides whose weights the rest of the chapter uses. With yours from a short training, expect worse images, and failing checks of claims that were written for the whole recipe.
+# Set `MINE` to True to use your weights in the rest of the chapter. After a short training, expect worse images, and failing checks of claims about the fully trained network.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -516,12 +508,11 @@ print("weights of ae-mnist:", "yours" if MINE else "the shipped ones")
 # (sec-uses)=
 # ## What the codes are good for
 #
-# A good code should keep what matters about an image. We try two tasks that autoencoders are often used for.
+# We try two common uses of autoencoders.
 #
-# **Learning with few labels.** Train the autoencoder on all images, drop the decoder, and let a small classifier work on the codes. This should help where images are plenty and labels are rare. We
-# fit the same linear classifier, logistic regression on standardized inputs, to the codes of the network, to the pixels and, as controls, to 16 principal components and to the codes of an untrained network. The network and PCA have seen all 60,000 images without labels; only the labels are few.
+# **Learning with few labels.** Train the autoencoder on all images, drop the decoder, and let a small classifier work on the codes. This should help where images are many and labels few. We fit logistic regression on standardized inputs to the codes of the network, to the pixels and, as controls, to 16 principal components and to the codes of an untrained network. The network and PCA have seen all 60,000 images, without labels.
 
-# %%
+# %% tags=["fold"]
 features = {
     "network": model.encode,
     "PCA": lambda x: pca.encode(x.flatten(1)),
@@ -545,7 +536,7 @@ def accuracies(name, num_labels):
 
 
 # %% [markdown]
-# The result depends much on which thirty images are labeled. So thirty labels are tried with twelve random sets and larger numbers with three; no image is in two sets. The bands show the best and the worst set.
+# Since the result depends on which images are labeled, thirty labels are tried with twelve random sets and larger numbers with three; no image is in two sets.
 
 # %% mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on 16 learned numbers, on 16 principal components, on 784 pixels, and on 16 numbers of an untrained network. Lines: mean over the sets of labels; bands: from the worst to the best.", "name": "fig-labels"}}
 sizes = [30, 100, 300, 1000]
@@ -559,7 +550,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# With thirty labels, about three per class, the codes of this network are ahead in the mean in {numref}`fig-labels`, though single sets overlap. With a thousand labels the pixels have caught up. Neither the principal components nor the untrained network do as well, so it is not the small number of inputs that helps.
+# With thirty labels, about three per class, the codes of the network are ahead in the mean in {numref}`fig-labels`, though single sets overlap. With a thousand labels the pixels have caught up. Neither the principal components nor the untrained network do as well, so it is not the small number of inputs that helps.
 
 # %% tags=["nbval-check-output", "mnist"]
 codes, _, pixels, _ = accuracy.values()
@@ -572,10 +563,10 @@ smaller = (codes[-1] - pixels[-1]).mean() < (codes[0] - pixels[0]).mean()
 print("the gain over pixels is smaller with 1,000 labels:", bool(smaller))
 
 # %% [markdown]
-# One can go further and *fine-tune*: put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise ({ref}`a later section <sec-denoising>`) and, as a control, from random weights, always with the same labels, batches and number of steps.
+# One can also *fine-tune*: put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise ({ref}`a later section <sec-denoising>`) and, as a control, from random weights, with the same labels, batches and number of steps.
 
 
-# %%
+# %% tags=["fold"]
 def classification_loss(network, x, y):
     return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
 
@@ -610,7 +601,7 @@ for name, file in files.items():
     print(f"{name:15s}", *(f"{value:.3f}" for value in tuned[name]))
 
 # %% [markdown]
-# In each column the networks saw the same labels. The denoiser's encoder is the best start each time; the plain one helps less. Each of the two was trained once, so this compares two networks, not two methods.
+# The encoder of the denoiser is the best start on each of three sets of labels, the columns; the plain one helps less. Each was trained once, so this compares two networks, not two methods.
 
 # %% tags=["nbval-check-output", "mnist"]
 columns = list(zip(*tuned.values(), strict=True))
@@ -619,17 +610,16 @@ means = [sum(values) / 3 for values in tuned.values()]
 print("plain is better than random in the mean:", means[1] > means[0])
 
 # %% [markdown]
-# **Finding anomalies.** A network that has learned to reconstruct digits should do badly on everything else, so its error can serve as an anomaly score. To test this we leave one class out of the training and ask whether its
-# images have larger errors afterwards. The measure is the {term}`AUROC`,
+# **Finding anomalies.** A network that has learned to reconstruct digits should do badly on everything else, so its error can serve as an anomaly score. To test this we leave one class out of the training and ask whether its images have larger errors. The measure is the {term}`AUROC`,
 #
 # $$
 # \operatorname{AUROC} = \Pr(\text{error of an anomalous image} > \text{error of a normal one}),
 # $$ (def-auroc)
 #
-# where ties count one half. It is 1 for a perfect score and ½ for a useless one {cite:p}`fawcett2006`. We leave out the zeros, then the ones, and train one network for one epoch over 30,000 other images each time. The control needs no network: it adds up the squared gray levels of an image. The standard errors, over the test images, follow {cite:t}`delong1988`.
+# where ties count one half. It is 1 for a perfect score and ½ for a useless one {cite:p}`fawcett2006`. We leave out the zeros, then the ones, and train one network for one epoch over 30,000 other images each time. As a control, the second score is the sum of the squared gray levels of an image. The standard errors, over the test images, follow {cite:t}`delong1988`.
 
 
-# %%
+# %% tags=["fold"]
 def detection(hidden):
     """Train without one class; AUROC of the error and of the sum of squared pixels."""
     torch.manual_seed(0)
@@ -641,7 +631,7 @@ def detection(hidden):
     return [(metrics.auroc(*pair), auroc_error(*pair)) for pair in pairs]
 
 
-# %%
+# %% tags=["fold"]
 def auroc_error(normal, strange):
     """The standard error of the AUROC, from how each score ranks in the other sample."""
     below = torch.searchsorted(normal.sort().values, strange) / len(normal)
@@ -662,8 +652,7 @@ print("a hidden 1 ranks below the other digits, AUROC below 0.5:", one + 3 * one
 print("the squared gray levels go the same two ways:", gray_zero > 0.5 > gray_one)
 
 # %% [markdown]
-# The zeros stand out, as hoped. The ones do the opposite: although the network has never seen a 1, a 1 mostly has a *smaller* error than a random other digit. The control explains a part of this. A zero has many bright pixels and a one has few, and an almost black image is easy to reconstruct. So the error
-# measures how hard an image is as much as how unusual it is. The extreme case is an image that is black everywhere.
+# The zeros stand out, as hoped. The ones do the opposite: although the network has never seen a 1, a 1 mostly has a *smaller* error than a random other digit. The control explains a part of this: a zero has many bright pixels and a one has few, and an almost black image is easy to reconstruct. The extreme case is an image that is black everywhere.
 
 # %% tags=["nbval-check-output", "mnist"]
 with torch.no_grad():
@@ -673,9 +662,9 @@ print("a blank image has a smaller error than 95 % of the test digits:", end=" "
 print(bool(blank < errors.quantile(0.05)))
 
 # %% [markdown]
-# By its error a blank image is among the least suspicious of all, although it is no digit. It would be better to ask how *probable* an image is, and an autoencoder gives no probability. (A probability does not settle everything: even models that have one can rate anomalies as likely {cite:p}`nalisnick2019`.)
+# So a small error does not mean a digit. It would be better to ask how *probable* an image is, but an autoencoder does not say. (Even models that do can rate anomalies as likely {cite:p}`nalisnick2019`.)
 #
-# **What you can say now.** Codes help most where labels are rarest. The reconstruction error is an anomaly score that also measures how many bright pixels there are.
+# **What you can say now.** Codes help most where labels are rarest. The reconstruction error is an anomaly score, but it also depends on how many bright pixels there are.
 #
 # *Sources: A02, B06.*
 
@@ -683,25 +672,24 @@ print(bool(blank < errors.quantile(0.05)))
 # (sec-variants)=
 # ## Three ways to make the codes robust
 #
-# Nothing in {eq}`def-reconstruction-loss` makes similar images get similar codes, or a code between two codes decode to something sensible. Three variants of the loss add such a condition. All of them rest on the same picture of the data as a curved surface, a
-# {term}`manifold`: images lie on it or close to it, small disturbances lead off it, and a good autoencoder leads back. {numref}`fig-circle` will show this for a curve in the plane. (A fourth variant, the *sparse* autoencoder, penalizes the activations of a wide code; it is now a tool for looking inside large language models {cite:p}`cunningham2023`.)
+# Nothing in {eq}`def-reconstruction-loss` makes similar images get similar codes, or a code between two codes decode to something sensible. Three variants of the loss add such a condition. Behind them is the idea that the data form a curved surface, a {term}`manifold`: images lie on it or close to it, small disturbances lead off it, and a good autoencoder leads back. {numref}`fig-circle` will show this for a curve in the plane. (A fourth, the *sparse* autoencoder, penalizes the activations of a wide code; it now serves to look inside large language models {cite:p}`cunningham2023`.)
 #
 # (sec-denoising)=
 # ### Denoising
 #
-# Disturb the input, but demand the clean image. {cite:t}`vincent2008` hid pixels, {cite:t}`vincent2010` added Gaussian noise, and a modern form hides most of the image {cite:p}`he2022`. With Gaussian noise the loss is
+# The first variant disturbs the input and asks for the clean image. {cite:t}`vincent2008` hid pixels, {cite:t}`vincent2010` added Gaussian noise, and a modern form hides most of the image {cite:p}`he2022`. With Gaussian noise the loss is
 #
 # $$
 # \mathcal{L}_\text{DAE} = \mathbb{E}_{x} \, \mathbb{E}_{\varepsilon \sim \mathcal{N}(0, \sigma^2 I)} \lVert x - f(g(x + \varepsilon)) \rVert^2 .
 # $$ (def-denoising-loss)
 #
-# The noise $\varepsilon$ is independent of $x$. Copying the input is no longer a good solution, even without a bottleneck: it costs $\sigma^2 D$. What is the best solution? In the linear case we can say exactly. For centered data with covariance $S$, the loss of one linear map $A$ (a $D \times D$ matrix, so without a bottleneck) is
+# The noise $\varepsilon$ is independent of $x$. Copying the input is no longer a good solution, even without a bottleneck: it has the loss $\sigma^2 D$. What is the best solution? In the linear case there is a formula. For centered data with covariance $S$, the loss of one linear map $A$ (a $D \times D$ matrix, so without a bottleneck) is
 #
 # $$
 # \mathbb{E} \lVert x - A(x + \varepsilon) \rVert^2 = \operatorname{tr}\big( (I - A)\, S\, (I - A)^\top \big) + \sigma^2 \operatorname{tr}(A A^\top),
 # $$ (eq-linear-dae)
 #
-# and the only best map shrinks each principal direction by its own factor,
+# and its only minimizer shrinks each principal direction by its own factor,
 #
 # $$
 # A^\star = S (S + \sigma^2 I)^{-1} = \sum_j \frac{\lambda_j}{\lambda_j + \sigma^2}\, u_j u_j^\top .
@@ -744,9 +732,9 @@ verify("eq-linear-dae-optimum", found, best, rule, rejects=misprint)
 verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 
 # %% [markdown]
-# So the best linear map leaves directions in which the data vary much almost unchanged, and shrinks directions of small variance, where most of what it sees is noise. {numref}`fig-denoised` shows it on digits, with the covariance $S$ of the training images, beside a network that was trained with {eq}`def-denoising-loss`.
+# So the best linear map leaves directions of large variance almost unchanged, and shrinks those of small variance, where most of the input is noise. {numref}`fig-denoised` shows it on digits, with the covariance of the training images, beside a network trained with {eq}`def-denoising-loss`.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, the best linear map {eq}`eq-linear-dae-optimum` and a trained network, both of which see only the second row. The linear map removes most of the noise and blurs the strokes; the network knows what strokes look like.", "name": "fig-denoised"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, the best linear map {eq}`eq-linear-dae-optimum` and a trained network, both of which see only the second row. The linear map removes most of the noise and blurs the strokes; the network restores sharp ones.", "name": "fig-denoised"}}
 ten, generator = test.images[:10], torch.Generator().manual_seed(0)
 disturbed = ten + 0.5 * torch.randn(ten.shape, generator=generator, device="cpu").to(ten)
 all_digits = train.images.flatten(1)
@@ -764,7 +752,7 @@ plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gra
 #
 # :::{prf:theorem} The best denoiser and the gradient of the log-density
 # :label: thm-score
-# Let $\sigma > 0$ and $\mathbb{E} \lVert x \rVert^2 < \infty$. Among *all* functions $r$ in the place of $f \circ g$, the one with the least denoising loss {eq}`def-denoising-loss` is the posterior mean $r(\tilde{x}) = \mathbb{E}[x \mid \tilde{x}]$, and
+# Let $\sigma > 0$ and $\mathbb{E} \lVert x \rVert^2 < \infty$. Among *all* functions $r$ in the place of $f \circ g$, the posterior mean $r(\tilde{x}) = \mathbb{E}[x \mid \tilde{x}]$ has the least denoising loss {eq}`def-denoising-loss`, and
 #
 # $$
 # \mathbb{E}[x \mid \tilde{x}] - \tilde{x} = \sigma^2 \, \nabla_{\tilde{x}} \log p_\sigma(\tilde{x}) .
@@ -772,7 +760,7 @@ plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gra
 # :::
 #
 # :::{dropdown} Proof
-# For each value of $\tilde{x}$, {eq}`eq-mean-minimizes` under the distribution of $x$ given $\tilde{x}$ says that the conditional mean is the best answer. For the second part, write $\mathcal{N}(\tilde{x};\, x, \sigma^2 I)$ for the Gaussian density of $\tilde{x}$ given $x$. Then
+# For each $\tilde{x}$, apply {eq}`eq-mean-minimizes` to the distribution of $x$ given $\tilde{x}$: the conditional mean is the best answer. For the second part, write $\mathcal{N}(\tilde{x};\, x, \sigma^2 I)$ for the Gaussian density of $\tilde{x}$ given $x$. Then
 # $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x};\, x, \sigma^2 I)$, a smooth and positive function, even if $x$ itself has no density. The Gaussian density has bounded derivatives, so we may differentiate under the expectation. Its gradient in $\tilde{x}$ is $\mathcal{N} \cdot (x - \tilde{x}) / \sigma^2$, hence
 #
 # $$
@@ -783,16 +771,16 @@ plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gra
 # the last step by Bayes' rule. Divide by $p_\sigma(\tilde{x})$. $\square$
 # :::
 #
-# The gradient of a log-density is called its {term}`score`. So the arrow from a noisy point to its best reconstruction points uphill, to where noisy data are more likely, although training never computes a density.
-# Equation {eq}`eq-score` is known as Tweedie's formula {cite:p}`efron2011`; its role for autoencoders was found by {cite:t}`vincent2011` and {cite:t}`alain2014`. A network comes as near to $r$ as its shape, such as a bottleneck, and its training allow.
+# The gradient of a log-density is called its {term}`score`. So the arrow from a noisy point to its best reconstruction points to where noisy data are more likely, although training never computes a density.
+# Equation {eq}`eq-score` is known as Tweedie's formula {cite:p}`efron2011`; its role for autoencoders was found by {cite:t}`vincent2011` and {cite:t}`alain2014`. How near a network comes to this best $r$ depends on its architecture and its training.
 #
-# We illustrate the theorem on a manifold that can be drawn, the circle of radius 1 in the plane with the uniform distribution. Here the best denoiser has a closed form. For $\tilde{x} \ne 0$,
+# We illustrate the theorem on a manifold that can be drawn, the unit circle in the plane with the uniform distribution. Here the best denoiser has a closed form, for $\tilde{x} \ne 0$,
 #
 # $$
 # \mathbb{E}[x \mid \tilde{x}] = \frac{I_1(\rho)}{I_0(\rho)} \, \frac{\tilde{x}}{\lVert \tilde{x} \rVert}, \qquad \rho = \frac{\lVert \tilde{x} \rVert}{\sigma^2},
 # $$ (eq-circle-denoiser)
 #
-# with the modified Bessel functions $I_0$ and $I_1$ (two functions, not identity matrices; the proof has their integrals).
+# with the modified Bessel functions $I_0$ and $I_1$ (the proof has their integrals).
 #
 # :::{dropdown} Proof
 # Let $\alpha$ be the angle between $x$ and $\tilde{x}$. Then $\lVert x - \tilde{x} \rVert^2 = 1 + \lVert \tilde{x} \rVert^2 - 2 \lVert \tilde{x} \rVert \cos \alpha$, so the posterior density of $\alpha$, proportional to $\exp(-\lVert x - \tilde{x} \rVert^2 / 2\sigma^2)$, is proportional to $\exp(\rho \cos \alpha)$. By symmetry the posterior mean points along $\tilde{x}$, and its length is
@@ -820,7 +808,7 @@ wrong["other sign"] = -(sigma**2) * score
 verify("eq-score", residual, sigma**2 * score, quadrature, rejects=wrong)
 
 
-# %%
+# %% tags=["fold"]
 def circle_denoiser(x_tilde):
     radius = x_tilde.norm(dim=1, keepdim=True)
     rho = radius / sigma**2
@@ -828,7 +816,7 @@ def circle_denoiser(x_tilde):
 
 
 # %% [markdown]
-# **Checks.** The closed form is compared with the integral, and then with the definition: among 400,000 pairs of clean and noisy points, the mean length of $x$ along the direction of $\tilde{x}$ must be what the formula says. Both times the answer that comes to mind first is rejected, to move each point to the nearest point of the circle.
+# **Checks.** The closed form is compared with the integral, and then with the definition: among 400,000 pairs of clean and noisy points, the mean length of $x$ along the direction of $\tilde{x}$ must be what the formula says. Both times the check rejects the answer that comes to mind first, the nearest point of the circle.
 
 # %% tags=["nbval-check-output"]
 nearest = {"nearest point": x_tilde / x_tilde.norm(dim=1, keepdim=True)}
@@ -845,7 +833,7 @@ nearest = {"nearest point": torch.stack([(1 - radial).mean(), (1 - radial).mean(
 verify("eq-circle-denoiser", by_radius, torch.zeros(2), monte_carlo, rejects=nearest)
 
 # %% [markdown]
-# Now we train a network that is given none of these formulas, only points of the circle and the noise to remove. It has no bottleneck at all: two numbers go in, 64 are in the middle, two come out.
+# Now we train a network that is given none of these formulas, only points of the circle with noise to remove. It has no bottleneck: its hidden layers have 64 units.
 
 # %%
 points = circle.float()[torch.randint(720, (40_000,))]
@@ -859,10 +847,10 @@ for _ in fit(denoiser, undo_noise, batches, optimizer):
 
 
 # %% [markdown]
-# {numref}`fig-circle` shows where the arrows of the trained network point. Compare them with the shading, the density of the noisy data, which was not used in training.
+# In {numref}`fig-circle`, compare the arrows of the trained network with the shading, the density of the noisy data, which was not used in training.
 
 
-# %% mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold. The data lie on a circle, noise leads off it, and the trained denoiser leads back, up to a shrinkage: its fixed points, the dashed circle, lie at radius 0.95. The arrows show the direction from a point to its reconstruction, the shading the exact density of the noisy data. The arrows point uphill, as the score does.", "name": "fig-circle"}}
+# %% mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold. The data lie on a circle, noise leads off it, and the trained denoiser leads back, up to a shrinkage: the best denoiser leaves the dashed circle fixed, of radius 0.95. The arrows show the direction from a point to its reconstruction, the shading the exact density of the noisy data. The arrows point to higher density, as the score does.", "name": "fig-circle"}}
 def log_p_sigma(x):
     log_weight = -torch.cdist(x.double(), circle).square() / (2 * sigma**2)
     return log_weight.logsumexp(1) - torch.tensor(720 * 2 * torch.pi * sigma**2).log()
@@ -878,7 +866,7 @@ _ = fig.axes[0].plot(*(radius * circle).T, "--", color="#D55E00", linewidth=1.5)
 fig
 
 # %% [markdown]
-# How far is the network from the best denoiser {eq}`eq-circle-denoiser`? We take the mean squared error over noisy points, and compare it with the mean squared length of the best arrows.
+# How far is the network from the best denoiser {eq}`eq-circle-denoiser`? We compare the mean squared error of its arrows with the mean squared length of the best ones.
 
 # %% tags=["nbval-check-output"]
 noisy = points[:20_000] + sigma * torch.randn(20_000, 2)
@@ -892,7 +880,7 @@ print(f"radius that the best denoiser keeps: {radius:.3f}")
 # %% [markdown]
 # Go a small part of the way along these arrows, add a little fresh noise, and repeat for smaller and smaller noise levels: that is the idea of a diffusion model. It is built from denoising autoencoders.
 #
-# The denoiser of the circle has no bottleneck. Can *codes* without one be useful, too, as {cite:t}`vincent2010` report? We give an autoencoder a single hidden layer of 1,024 units, more than there are pixels, and train it on 5,000 images, with and without noise, two networks each. A linear classifier then learns from 300 labels, as {ref}`above <sec-uses>`.
+# Can *codes* without a bottleneck be useful too, as {cite:t}`vincent2010` report? We give an autoencoder a single hidden layer of 1,024 units, more than there are pixels, and train it on 5,000 images, with and without noise, two networks each. A linear classifier then learns from 300 labels, as {ref}`above <sec-uses>`.
 
 
 # %%
@@ -921,7 +909,7 @@ print("denoising is better than plain in the mean, in both trainings:", bool(bet
 print("and better than pixels:", bool((means["denoising"] > pixels[2].mean()).all()))
 
 # %% [markdown]
-# So a code needs no bottleneck to be useful. It is better than the pixels already with the plain loss, and better still with the denoising loss.
+# So a code needs no bottleneck to be useful. Here both are better than the pixels, and the denoising one is the best.
 #
 # ### Contracting
 #
@@ -931,7 +919,7 @@ print("and better than pixels:", bool((means["denoising"] > pixels[2].mean()).al
 # \mathcal{L}_\text{CAE} = \mathbb{E}_x \Big[ \lVert x - f(g(x)) \rVert^2 + \lambda \Big\lVert \frac{\partial g(x)}{\partial x} \Big\rVert_F^2 \Big] .
 # $$ (def-contractive-loss)
 #
-# The number $\lambda > 0$ (without an index; it is no eigenvalue) weighs the penalty. The derivative is in the input $x$, not in the weights (entry E4 of the {doc}`errata </book/errata>`). By itself the penalty does not prevent copying: with $d = D$, $g(x) = \epsilon x$ and $f(z) = z / \epsilon$ the reconstruction is perfect and the penalty $\lambda \epsilon^2 D$ as small as one likes. {cite:t}`rifai2011` exclude this by using the encoder's weights, transposed, in the decoder ("tied" weights). For one layer $g(x) = \tanh(W x)$ with rows $w_i$ of $W$,
+# The number $\lambda > 0$ (without an index; it is no eigenvalue) weighs the penalty. The derivative is in the input $x$, not in the weights. The penalty alone does not prevent copying: with $d = D$, $g(x) = \epsilon x$ and $f(z) = z / \epsilon$ the reconstruction is perfect and the penalty $\lambda \epsilon^2 D$ as small as one likes. {cite:t}`rifai2011` exclude this by using the encoder's weights, transposed, in the decoder ("tied" weights). For one layer $g(x) = \tanh(W x)$ with rows $w_i$ of $W$,
 #
 # $$
 # \Big\lVert \frac{\partial g}{\partial x} \Big\rVert_F^2 = \sum_{i} (1 - g_i(x)^2)^2 \, \lVert w_i \rVert^2 .
@@ -959,13 +947,13 @@ verify(
 )
 
 # %% [markdown]
-# For a deep encoder there is no such short formula, and the exact norm takes one backward pass per coordinate of the code. A random estimate that is right on average takes only one. For a random vector $v$ with mean zero and covariance $I$, and any matrix $J$,
+# For a deep encoder there is no such formula, and the exact norm takes one backward pass per coordinate of the code. An unbiased random estimate takes only one. For a random vector $v$ with mean zero and covariance $I$, and any matrix $J$,
 #
 # $$
 # \mathbb{E}_v \lVert v^\top J \rVert^2 = \lVert J \rVert_F^2 ,
 # $$ (eq-random-projection)
 #
-# because $\mathbb{E}\, v^\top J J^\top v = \operatorname{tr}(J J^\top\, \mathbb{E}\, v v^\top)$ and $\mathbb{E}\, v v^\top = I$. The randomness averages out over the batch.
+# because $\mathbb{E}\, v^\top J J^\top v = \operatorname{tr}(J J^\top\, \mathbb{E}\, v v^\top)$ and $\mathbb{E}\, v v^\top = I$.
 
 # %% tags=["nbval-check-output"]
 v = torch.randn(200_000, 3, dtype=torch.double)
@@ -980,13 +968,13 @@ verify(
 show(autoencoder.contractive_loss)
 
 # %% [markdown]
-# Denoising and contracting are related. With noise at the input of a *linear* map $A$, the loss grows by a penalty on its Jacobian, which is $A$ itself:
+# Denoising and contracting are related: noise at the input of a *linear* map $A$ adds a penalty on its Jacobian, $A$ itself,
 #
 # $$
 # \mathbb{E}_\varepsilon \lVert x - A (x + \varepsilon) \rVert^2 = \lVert x - A x \rVert^2 + \sigma^2 \lVert A \rVert_F^2 .
 # $$ (eq-noise-is-penalty)
 #
-# This follows because the two parts of $x - A(x + \varepsilon) = (x - Ax) - A \varepsilon$ are orthogonal in the mean.
+# The two parts of $(x - Ax) - A \varepsilon$ are orthogonal in the mean, as in {eq}`eq-linear-dae`.
 
 # %% tags=["nbval-check-output"]
 A, x = torch.randn(4, 4, dtype=torch.double), torch.randn(4, dtype=torch.double)
@@ -1010,7 +998,7 @@ verify("eq-noise-is-penalty", samples, clean + penalty, monte_carlo, rejects=wro
 # Let $h(y) = \lVert x - r(y) \rVert^2$ with $x$ held fixed. Expand $h(x + \varepsilon)$ to the fourth order. The odd terms have mean zero, and the second-order term has mean $\frac{\sigma^2}{2} \Delta h(x)$, so the left side is $\frac12 \Delta h(x)$. Differentiating $h$ twice gives $\frac12 \Delta h = \lVert \partial r / \partial y \rVert_F^2 - (x - r)^\top \Delta r$. $\square$
 # :::
 #
-# Where the reconstruction is good, $x - r(x)$ is small and the penalty on the Jacobian is what remains. So denoising with little noise is almost contracting, except that noise penalizes the Jacobian of $r$, and {eq}`def-contractive-loss` only that of the encoder.
+# Where the reconstruction is good, $x - r(x)$ is small and the penalty on the Jacobian is what remains. So denoising with little noise is almost contracting, but it penalizes the Jacobian of $r$, and {eq}`def-contractive-loss` only that of the encoder.
 #
 # **Check.** Every noise vector is used with both signs, so that the odd terms cancel exactly. The Jacobian alone is rejected.
 
@@ -1040,7 +1028,7 @@ verify("eq-noise-smooth", samples, limit, monte_carlo, rejects=wrong)
 # \mathcal{L}_\text{robust} = \mathbb{E}_x \max_{\lVert \delta \rVert \le R} \lVert x - f(g(x + \delta)) \rVert^2 .
 # $$ (def-robust-loss)
 #
-# The inner maximum is sought by a few steps of gradient *ascent*, an "attack", each followed by a projection to the ball's surface. The search may miss the worst point, so the error that it finds is a lower bound of the maximum. In one case the maximum is known. At $x = 0$, let a linear map $A$ with largest singular value $s_{\max}$ stand for $f \circ g$. By the definition of $s_{\max}$,
+# The inner maximum is sought by an *attack*, a few steps of gradient ascent, each followed by a projection to the ball's surface. The error that it finds is a lower bound of the maximum. In one case the maximum is known. At $x = 0$, let a linear map $A$ with largest singular value $s_{\max}$ stand for $f \circ g$. By the definition of $s_{\max}$,
 #
 # $$
 # \max_{\lVert \delta \rVert \le R} \lVert A \delta \rVert^2 = R^2 \, s_{\max}(A)^2 .
@@ -1067,11 +1055,9 @@ show(autoencoder.worst_perturbation)
 # %% [markdown]
 # ### Side by side on digits
 #
-# Does each variant do what it is meant to do? We compare four networks of one shape, trained for ten epochs each, that differ only in the loss: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$ and three steps of attack. The first three columns are errors: on clean test images, on noisy ones with the same $\sigma$,
-# and on images changed by an attack of ten steps with the same $R$. The last two columns say how strongly the code reacts to the
-# input: the squared norm of the Jacobian, and the same divided by the total variance of the codes. Look for the smallest number in each column.
+# We compare four networks of one architecture, trained for ten epochs each, that differ only in the loss: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$ and three steps of attack. The first three columns are errors: on clean test images, on noisy ones with the same $\sigma$, and after an attack of ten steps with the same $R$. The last two columns say how strongly the code reacts to the input: the squared norm of the Jacobian, and the same divided by the total variance of the codes. Look for the smallest number in each column.
 
-# %%
+# %% tags=["fold"]
 names = {
     "plain": "ae-mnist",
     "denoising": "dae-mnist",
@@ -1080,7 +1066,7 @@ names = {
 }
 variants = {name: pretrained(file) for name, file in names.items()}
 
-# %%
+# %% tags=["fold"]
 x = test.images[:1000]
 noisy = x + 0.5 * torch.randn_like(x)
 
@@ -1102,7 +1088,7 @@ for name, row in table.items():
     print(f"{name:12s}" + "".join(f"{v.mean():10.2f}" for v in row.values()))
 
 # %% [markdown]
-# All networks saw the same images, so we compare them image by image. "Clearly less" means: in the mean, by more than five standard errors of the difference, over test images.
+# We compare the networks image by image. "Clearly less" means less in the mean by more than five standard errors of the difference.
 
 
 # %% tags=["nbval-check-output", "mnist", "fold"]
@@ -1121,11 +1107,11 @@ for name in ("denoising", "robust"):
     print(f"column relative: {name} is clearly less than contracting: {won}")
 
 # %% [markdown]
-# Each of these networks is best at what it was trained for, at the price of a larger error on clean images. In the first row, compare noise and attack. The noise has a length of about $0.5 \sqrt{784} = 14$ and the attack only one of 2, and yet the attack raises the error of the plain network more.
+# Each of these networks is best at what it was trained for, and the three variants have larger errors on clean images. In the first row, compare noise and attack: the noise has a length of about $0.5 \sqrt{784} = 14$ and the attack one of 2, and yet the attack raises the error of the plain network more.
 #
-# Would other trainings give the same order? We train each variant twice more, from other random weights, in a few seconds.
+# Would other trainings give the same order? We train each network twice more, briefly, from other random weights.
 
-# %%
+# %% tags=["fold"]
 training_losses = {
     "plain": loss,
     "denoising": autoencoder.denoising_reconstruction_loss,
@@ -1168,9 +1154,9 @@ less = always_less("noisy", "contracting", "denoising")
 print("column noisy: contracting is less than denoising, twice:", less)
 
 # %% [markdown]
-# Most of the order holds after these short trainings too. The exception is the column of noisy images, where the contracting network is now ahead of the denoising one. So the first place of the denoising network above may be due to its longer training; it is not a property of the method.
+# In the columns of the attack and of the Jacobian the same networks are best after these short trainings. But on noisy images the contracting network is now ahead of the denoising one, and on clean images about as good as the plain one. So the first places in these two columns above may be due to the longer training.
 #
-# Ten steps of attack are few, but more steps raise the error by little:
+# More than ten steps of attack raise the error by little:
 
 # %%
 for name in ("plain", "robust"):
@@ -1183,8 +1169,7 @@ for name in ("plain", "robust"):
     print(f"{name:7s} error {found[0]:6.2f} after 10 steps, {found[1]:6.2f} after 100")
 
 # %% [markdown]
-# The last column of the tables is unexpected. Relative to the variance of its codes, the contracting network is *not* the least sensitive. Its penalty can be lowered in a way that brings nothing: an encoder can
-# make its Jacobian small by making all codes small, and a decoder with larger weights undoes it. With the plain network we can do this by hand: divide the last layer of the encoder by ten, and multiply the first weights of the decoder by ten.
+# The last column of the tables is unexpected. Relative to the variance of its codes, the contracting network is *not* the least sensitive. Its penalty can be lowered without any gain, by the scaling with $\epsilon$ above: all codes become small, and larger weights of the decoder undo it. We do this to the plain network: divide the last layer of the encoder by ten, and multiply the first weights of the decoder by ten.
 
 # %% tags=["nbval-check-output"]
 cheat = deepcopy(variants["plain"])
@@ -1198,7 +1183,7 @@ print("same reconstructions:", bool(change < 1e-3))
 print(f"penalty divided by {table['plain']['Jacobian'].mean() / penalty:.0f}")
 
 # %% [markdown]
-# The penalty is a hundred times smaller, and the network computes what it did before. Tied weights prevent this, since small weights in the encoder are then small weights in the decoder. Noise and attacks do not have this problem, because their loss is measured after the decoder.
+# The penalty is a hundred times smaller, and the reconstructions are the same. Tied weights prevent this, since small weights in the encoder are then small weights in the decoder. Denoising and robust training do not have this problem, because their loss is measured after the decoder.
 #
 # **What you can say now.** The best denoiser gives the score of the noisy data. Worst-case training gives resistance to attacks. The contracting penalty alone can be lowered by scaling.
 #
@@ -1208,7 +1193,7 @@ print(f"penalty divided by {table['plain']['Jacobian'].mean() / penalty:.0f}")
 # (sec-interpolation)=
 # ## Interpolation: from a 3 to an 8
 #
-# If the latent space is smooth, the points between two codes should decode to images between two images. To see whether they do, we take the code of a 3 and the code of an 8, and decode eleven points of the straight line between them, with each of the four networks of the last section.
+# If the latent space is smooth, the points between two codes should decode to images between two images. To test this, we decode eleven points of the straight line between the codes of a 3 and of an 8, with each of the four networks.
 
 # %%
 start, end = (int((test.labels == digit).nonzero()[0]) for digit in (3, 8))
@@ -1225,7 +1210,7 @@ def line(model, steps, start=start, end=end):
 plots.image_rows({name: line(model, 11) for name, model in variants.items()})
 
 # %% [markdown]
-# All rows of {numref}`fig-walk` change by small steps, and in the middle all are blurred mixtures of the two digits. The slider goes along the same lines in smaller steps.
+# All rows of {numref}`fig-walk` change gradually. The slider goes along the same lines in smaller steps.
 
 # %%
 lines = {name: line(model, 21) for name, model in variants.items()}
@@ -1246,15 +1231,15 @@ Slider(
 )
 
 # %% [markdown]
-# Which interpolation is the most direct? To measure this, follow the decoded images $\hat{x}_0, \dots, \hat{x}_n$ along the line and add up the distances from each to the next. Divide by the distance between the two ends,
+# Which interpolation is the most direct? Add up the distances from each decoded image $\hat{x}_0, \dots, \hat{x}_n$ along the line to the next, and divide by the distance between the two ends,
 #
 # $$
 # \text{path ratio} = \frac{\sum_{i=1}^{n} \lVert \hat{x}_i - \hat{x}_{i-1} \rVert}{\lVert \hat{x}_n - \hat{x}_0 \rVert} .
 # $$ (def-path-ratio)
 #
-# By the triangle inequality the ratio is at least 1. A large one means that the images make a detour. We average over a hundred random pairs of test images.
+# By the triangle inequality the ratio is at least 1; a large one means a detour. We average over a hundred pairs of a 3 and an 8.
 
-# %%
+# %% tags=["fold"]
 shuffled = torch.randperm(len(test.labels))
 threes, eights = (shuffled[test.labels[shuffled] == d][:100].tolist() for d in (3, 8))
 pairs = list(zip(threes, eights, strict=True))
@@ -1269,7 +1254,7 @@ for name, values in ratios.items():
     print(f"{name:12s} {values.mean():.3f} +- {values.std() / len(values) ** 0.5:.3f}")
 
 # %% [markdown]
-# Again we compare pair by pair. The control is a cross-fade, the weighted mean of the two images themselves, which needs no network at all.
+# Again we compare pair by pair. The control is a cross-fade, the weighted mean of the two images, without a network.
 
 # %% tags=["nbval-check-output", "mnist"]
 again = [{name: path_ratios(net).mean() for name, net in nets.items()} for nets in retrained]
@@ -1283,9 +1268,9 @@ fade = torch.lerp(test.images[[start]], test.images[[end]], share)
 print(f"path ratio of a cross-fade: {path_length_ratio(fade):.2f}")
 
 # %% [markdown]
-# In all three trainings the variants take a straighter way than the plain network, and in this sense their latent spaces are smoother. But a small ratio is no sign of quality. The cross-fade has the smallest possible ratio, and its middle shows two digits on top of each other.
+# In all three trainings the variants have smaller ratios than the plain network, and in this sense their latent spaces are smoother. But a small ratio is no sign of quality: the cross-fade has the smallest possible one, and its middle shows two digits on top of each other.
 #
-# **What you can say now.** Straight lines between codes decode to gradual changes, and the path ratio says how direct they are. It does not say how good the images are.
+# **What you can say now.** Straight lines between codes decode to gradual changes. The path ratio says how direct they are, not how good the images are.
 #
 # *Sources: A06, A07.*
 
@@ -1293,9 +1278,7 @@ print(f"path ratio of a cross-fade: {path_length_ratio(fade):.2f}")
 # (sec-no-sampling)=
 # ## Why a decoder alone does not generate
 #
-# We come to the second question of this chapter: why does the decoder make no digits of random numbers, as the third row of {numref}`fig-opening` shows? It was only trained on codes of real images. So the random numbers should have the distribution of these codes, and nothing in the loss says what it is.
-#
-# {numref}`fig-codes` shows the codes of 2,000 test digits along the two directions in which they vary most. Compare the extent of the codes with that of the standard Gaussian $\mathcal{N}(0, I)$ on the right.
+# Why does the decoder make no digits of random numbers, as in the third row of {numref}`fig-opening`? It was only trained on codes of real images. So the random numbers should have the distribution of these codes, and nothing in the loss says what it is. In {numref}`fig-codes`, compare the extent of the codes with that of the standard Gaussian $\mathcal{N}(0, I)$.
 
 # %%
 with torch.no_grad():
@@ -1304,7 +1287,7 @@ with torch.no_grad():
 directions = torch.linalg.eigh(torch.cov(codes.T)).eigenvectors[:, -2:].flip(1)
 normal = torch.randn(2000, 16)
 
-# %% mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 6 and 8 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions. Left: colored by digit, with digits written at the means of their codes. Right: beside samples from $\\mathcal{N}(0, I)$, which cover only a small part of them.", "name": "fig-codes"}}
+# %% mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions. Left: colored by digit, with digits written at the means of their codes. Right: beside samples from $\\mathcal{N}(0, I)$, which cover only a small part of them.", "name": "fig-codes"}}
 flat, names = codes[:2000] @ directions, ["codes"] * 2000 + ["standard Gaussian"] * 2000
 fig, (left, right) = plots.figure(columns=2, height=3.6)
 words = {"x_label": "first main direction", "y_label": "second main direction"}
@@ -1319,52 +1302,7 @@ right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig
 
 # %% [markdown]
-# The two clouds differ clearly. For finer comparisons we need a statistical test, with a known probability of a false alarm. The {term}`energy distance` of two distributions {cite:p}`szekely2013`,
-#
-# $$
-# \mathcal{E} = 2\, \mathbb{E}\lVert X - Y \rVert - \mathbb{E}\lVert X - X' \rVert - \mathbb{E}\lVert Y - Y' \rVert ,
-# $$ (def-energy-distance)
-#
-# with $X, X'$ from one and $Y, Y'$ from the other, all independent and with finite means, is zero if the distributions are equal and positive if they are not. In one dimension one can see why. With the distribution functions $F$ of $X$ and $G$ of $Y$,
-#
-# $$
-# \mathcal{E} = 2 \int_{-\infty}^{\infty} \big( F(t) - G(t) \big)^2 \, \mathrm{d}t .
-# $$ (eq-energy-cdf)
-#
-# :::{dropdown} Proof
-# A point $t$ lies between $X$ and $Y$ if $X \le t < Y$ or $Y \le t < X$, and $|X - Y|$ is the length of all these $t$. In the mean, $\mathbb{E}|X - Y| = \int \big( F (1 - G) + G (1 - F) \big) \mathrm{d}t$. In the same way, $\mathbb{E}|X - X'| = 2 \int F (1 - F)\, \mathrm{d}t$ and $\mathbb{E}|Y - Y'| = 2 \int G (1 - G)\, \mathrm{d}t$. Subtract; what remains under the integral is $2 (F - G)^2$. $\square$
-# :::
-#
-# **Check.** The two distributions are $\mathcal{N}(0, 1)$ and $\mathcal{N}(1, 4)$. There the differences in {eq}`def-energy-distance` are Gaussian too, and for a Gaussian $U$ the mean of $|U|$ has a closed form. The integral without the factor 2 is rejected, and the absolute value in place of the square.
-
-
-# %%
-def mean_distance(shift, variance):
-    """E|U| for a Gaussian U of the given mean and variance."""
-    a = torch.tensor(shift / (2 * variance) ** 0.5, dtype=torch.double)
-    return (2 * variance / torch.pi) ** 0.5 * (-(a**2)).exp() + shift * torch.erf(a)
-
-
-# %% tags=["nbval-check-output"]
-t = torch.linspace(-30, 30, 200_001, dtype=torch.double)
-F, G = torch.special.ndtr(t), torch.special.ndtr((t - 1.0) / 2.0)  # N(0, 1) and N(1, 4)
-across, within = mean_distance(1.0, 5.0), mean_distance(0.0, 2.0)
-left = 2 * across - within - mean_distance(0.0, 8.0)
-integral = torch.trapezoid((F - G) ** 2, t)
-wrong = {"no factor 2": integral, "absolute value": 2 * torch.trapezoid((F - G).abs(), t)}
-verify("eq-energy-cdf", left, 2 * integral, quadrature, rejects=wrong)
-
-# %% [markdown]
-# How large must a measured distance be to count as a difference? We mix the two samples, divide them at random into two parts 200 times, and count how often the parts have at least the measured distance. This share (counting the measured value itself) is the p-value; it is at least $1/201$. If the distributions are equal, a p-value below 1 % turns up in at most 1 % of such tests, *provided that the samples are exchangeable*. On MNIST this condition is easily missed, because the test set is ordered. Its two halves come from different groups of writers, and the test notices:
-
-# %% tags=["nbval-check-output", "mnist"]
-with torch.no_grad():
-    early, late = model.encode(test.images[:800]), model.encode(test.images[-800:])
-p_value = metrics.energy_test(early, late).p_value
-print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.01)
-
-# %% [markdown]
-# This is why the codes were put in random order above. We split them into three sets: one to fit distributions to, one as the reference of all tests, one as a control. Four candidates are tested against the reference: the standard Gaussian, a Gaussian with the mean and covariance of real codes, a *mixture* of 40 Gaussians, fitted by the EM algorithm that chapter 3 explains, and the control, other real codes.
+# The two clouds differ clearly. Can we sample from a distribution that is closer to that of the codes? We split the codes at random into three sets: one to fit distributions to, one as the reference of all comparisons, one as a control. There are four candidates: the standard Gaussian, a Gaussian with the mean and covariance of real codes, a *mixture* of 40 Gaussians, fitted by the EM algorithm of chapter 3, and the control.
 
 
 # %%
@@ -1395,8 +1333,58 @@ candidates = {
     "other real codes": control,
 }
 
+# %% mystnb={"image": {"alt": "Four rows of decoded images: gray blots from the standard Gaussian, distorted half-digits from the fitted Gaussian, mostly readable digits from the mixture, clean digits from real codes."}, "figure": {"caption": "Decoded samples of four distributions of codes. Both Gaussians fail; the mixture comes close to real codes.", "name": "fig-samples"}}
+with torch.no_grad():
+    rows = {name.replace(" ", "\n", 1): model.decode(z[:12]) for name, z in candidates.items()}
+plots.image_rows(rows)
+
 # %% [markdown]
-# Each candidate is measured in three ways: by the energy distance with its p-value, by the mean distance to the nearest code of the reference, and by the mean confidence of a digit classifier in the decoded images.
+# In {numref}`fig-samples` the fitted Gaussian does better than the standard one, and it still fails. The mixture comes close to real codes. To measure this we need a distance that can be estimated from samples, and a test with a known probability of a false alarm. The {term}`energy distance` of two distributions {cite:p}`szekely2013`,
+#
+# $$
+# \mathcal{E} = 2\, \mathbb{E}\lVert X - Y \rVert - \mathbb{E}\lVert X - X' \rVert - \mathbb{E}\lVert Y - Y' \rVert ,
+# $$ (def-energy-distance)
+#
+# with $X, X'$ from one and $Y, Y'$ from the other, all independent and with finite means, is zero if the distributions are equal and positive if they are not. In one dimension this follows from a formula with the distribution functions $F$ of $X$ and $G$ of $Y$,
+#
+# $$
+# \mathcal{E} = 2 \int_{-\infty}^{\infty} \big( F(t) - G(t) \big)^2 \, \mathrm{d}t .
+# $$ (eq-energy-cdf)
+#
+# :::{dropdown} Proof
+# A point $t$ lies between $X$ and $Y$ if $X \le t < Y$ or $Y \le t < X$, and $|X - Y|$ is the length of all these $t$. In the mean, $\mathbb{E}|X - Y| = \int \big( F (1 - G) + G (1 - F) \big) \mathrm{d}t$. In the same way, $\mathbb{E}|X - X'| = 2 \int F (1 - F)\, \mathrm{d}t$ and $\mathbb{E}|Y - Y'| = 2 \int G (1 - G)\, \mathrm{d}t$. Subtract; what remains under the integral is $2 (F - G)^2$. $\square$
+# :::
+#
+# **Check.** For $\mathcal{N}(0, 1)$ and $\mathcal{N}(1, 4)$ the differences in {eq}`def-energy-distance` are Gaussian too, and for a Gaussian $U$ the mean of $|U|$ has a closed form. The integral without the factor 2 is rejected, and the absolute value in place of the square.
+
+
+# %%
+def mean_distance(shift, variance):
+    """E|U| for a Gaussian U of the given mean and variance."""
+    a = torch.tensor(shift / (2 * variance) ** 0.5, dtype=torch.double)
+    return (2 * variance / torch.pi) ** 0.5 * (-(a**2)).exp() + shift * torch.erf(a)
+
+
+# %% tags=["nbval-check-output"]
+t = torch.linspace(-30, 30, 200_001, dtype=torch.double)
+F, G = torch.special.ndtr(t), torch.special.ndtr((t - 1.0) / 2.0)  # N(0, 1) and N(1, 4)
+across, within = mean_distance(1.0, 5.0), mean_distance(0.0, 2.0)
+left = 2 * across - within - mean_distance(0.0, 8.0)
+integral = torch.trapezoid((F - G) ** 2, t)
+wrong = {"no factor 2": integral, "absolute value": 2 * torch.trapezoid((F - G).abs(), t)}
+verify("eq-energy-cdf", left, 2 * integral, quadrature, rejects=wrong)
+
+# %% [markdown]
+# How large must a measured distance be to count as a difference? We mix the two samples and divide them at random into two parts, 200 times. The share of divisions with at least the measured distance (counting the measured one itself) is the p-value; it is at least $1/201$. If the distributions are equal, it is below 1 % in at most 1 % of such tests, *provided that the samples are exchangeable*. The first and the last test digits of MNIST are not: they come from different groups of writers, and the test notices:
+
+# %% tags=["nbval-check-output", "mnist"]
+with torch.no_grad():
+    early, late = model.encode(test.images[:800]), model.encode(test.images[-800:])
+p_value = metrics.energy_test(early, late).p_value
+print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.01)
+
+# %% [markdown]
+# So the codes above are in random order. Each candidate is now measured by the energy distance with its p-value, by the mean distance to the nearest code of the reference, and by the mean confidence of a digit classifier in the decoded images.
 
 # %%
 classifier = pretrained("classifier-mnist")
@@ -1419,21 +1407,16 @@ gain = confidence[many].mean() - confidence[one].mean()
 error = (confidence[many].var() / part + confidence[one].var() / part).sqrt()
 print("the classifier prefers the mixture, by 5 standard errors:", bool(gain > 5 * error))
 
-# %% mystnb={"image": {"alt": "Four rows of decoded images: gray blots from the standard Gaussian, distorted half-digits from the fitted Gaussian, mostly readable digits from the mixture, clean digits from real codes."}, "figure": {"caption": "Decoded codes from four distributions. The closer the distribution is to that of real codes, the better the digits.", "name": "fig-samples"}}
-with torch.no_grad():
-    rows = {name.replace(" ", "\n", 1): model.decode(z[:12]) for name, z in candidates.items()}
-plots.image_rows(rows)
-
 # %% [markdown]
-# In {numref}`fig-samples` the Gaussian with the right mean and covariance does better than the standard one, and it still fails: many of its samples lie where there are hardly any real codes, and where the decoder was hardly trained. (The standard Gaussian lies in the middle of the codes, so its samples do have codes nearby.) The mixture, in this one run, is nearer than the fitted Gaussian in the first measure and almost as good as real codes in the other two. So a plain autoencoder *can* generate, with the help of a second model that is fitted to its codes afterwards {cite:p}`ghosh2020`. Chapter 13 does this with a diffusion model in the place of the mixture, which is called latent diffusion.
+# The fitted Gaussian is rejected: many of its samples lie far from all real codes, where the decoder was hardly trained. (The standard Gaussian lies in the middle of the codes, so its samples do have codes nearby.) The mixture, in this one run, is nearer than the fitted Gaussian in the first measure and almost as good as real codes in the other two. So a plain autoencoder *can* generate, with the help of a second model, fitted to its codes {cite:p}`ghosh2020`. Chapter 13 does this with a diffusion model in the place of the mixture, which is called latent diffusion.
 #
-# What is still missing? There are three limits, and each one leads to a later chapter.
+# There are three limits, and each leads to a later chapter.
 #
-# - **No distribution of the codes.** The codes were not made to be sampled. Instead of fitting a second model, one can choose the distribution first and *train the encoder towards it*. That is the variational autoencoder. It needs a measure of how two distributions differ, the Kullback-Leibler divergence of the next chapter.
+# - **No distribution of the codes.** Instead of fitting a second model, one can choose the distribution first and *train the encoder towards it*. That is the variational autoencoder. It needs a measure of how two distributions differ, the Kullback-Leibler divergence of the next chapter.
 # - **No probability.** The blank image of {ref}`the anomaly test <sec-uses>` shows that a small error does not mean a likely image. We need a model with a density $p(x)$, and a bound on $\log p(x)$ that can be computed, the ELBO.
-# - **Only one step.** By {prf:ref}`thm-score` a denoiser gives the score of the noisy data. One step from strong noise leads to a blurred mean. Many small steps, with noise added in between, lead to samples. That is diffusion.
+# - **Only one step.** One step of a denoiser from strong noise leads to a blurred mean. Many small steps along the score {eq}`eq-score`, with noise added in between, lead to samples. That is diffusion.
 #
-# **What you can say now.** A decoder generates only if its codes come from the right distribution. A plain autoencoder does not provide one. A model fitted to the codes afterwards does, but it gives no likelihood of an image.
+# **What you can say now.** A decoder generates only if its codes come from the right distribution. A model fitted to the codes afterwards provides one, but no likelihood of an image.
 #
 # *Sources: A08, C01.*
 

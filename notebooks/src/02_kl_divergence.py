@@ -35,7 +35,7 @@ def log_two_modes(x, c):
     return both.logsumexp(0) - math.log(2)
 
 
-# %% mystnb={"image": {"alt": "A density with two modes at minus 3 and 3. One Gaussian is wide and covers both modes; the other is narrow and sits on the right mode."}, "figure": {"caption": "One distribution and its two best approximations by a single Gaussian. Each is the best in its own order of arguments.", "name": "fig-two-fits"}}
+# %% mystnb={"image": {"alt": "A density with two modes at minus 3 and 3. One Gaussian is wide and covers both modes; the other is narrow and sits on the right mode."}, "figure": {"caption": "A distribution $p$ with two modes and its two best approximations by a single Gaussian $q$. The wide one minimizes the KL divergence from $p$ to $q$, the narrow one that from $q$ to $p$.", "name": "fig-two-fits"}}
 mean, log_std = torch.tensor(3.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
 
 
@@ -59,9 +59,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# Both Gaussians of {numref}`fig-two-fits` are best. They minimize the same quantity with its two arguments in different order. This chapter is about that quantity, the {term}`KL divergence`: what it measures, why it is never negative, why the order of its arguments matters so much, and how to compute it. The ELBO of the next chapter differs from a log-likelihood by a KL divergence, and contains another.
+# Both Gaussians of {numref}`fig-two-fits` are best: they minimize the same quantity, with its two arguments in different order. This chapter is about that quantity, the {term}`KL divergence`: what it measures, why it is never negative, why the order of its arguments matters so much, and how to compute it. The ELBO of the next chapter differs from a log-likelihood by a KL divergence, and contains another.
 #
-# The chapter computes in double precision. One-dimensional integrals are sums over a fine grid, which is exact to many digits for smooth curves that vanish at both ends. {ref}`A section below <sec-two-directions>` explains how the two Gaussians are found.
+# One-dimensional integrals are computed as sums over a fine grid, which are exact to many digits for smooth curves that vanish at both ends. {ref}`A section below <sec-two-directions>` explains how the two Gaussians are found.
 
 # %% [markdown]
 # (sec-kl-definition)=
@@ -74,13 +74,13 @@ plots.curves(
 # $$ (def-kl)
 #
 # In running text we also write $D(p \Vert q)$. The logarithm is natural, so the unit is the {term}`nat`; one nat is $1 / \log 2 \approx 1.44$ bits. Where $p(x) = 0$ the term counts as zero, because $t \log t \to 0$ for $t \to 0$. Where $q(x) = 0$ but $p(x) > 0$ the term, and with
-# it the whole sum, is $+\infty$: something happens that $q$ declares impossible. For distributions with densities the sum becomes an integral,
+# it the whole sum, is $+\infty$: under $p$ something happens that is impossible under $q$. For distributions with densities the sum becomes an integral,
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \int p(x) \log \frac{p(x)}{q(x)} \, \mathrm{d}x .
 # $$ (def-kl-density)
 #
-# The integral can be $+\infty$ even where no density is zero: for a Cauchy distribution $p$ and a Gaussian $q$, $-\log q$ grows like $x^2$, and the mean of $x^2$ under $p$ is infinite.
+# The integral can be $+\infty$ even where no density is zero: for a Cauchy distribution $p$ and a Gaussian $q$, $-\log q$ grows like $x^2$, and the mean of $x^2$ under $p$ is infinite. On finite sets the definition is one function:
 
 
 # %%
@@ -92,7 +92,7 @@ def kl(p, q):
 
 
 # %% [markdown]
-# The function follows the definition with its conventions. The infinite value appears when the *second* argument has a zero that the first has not:
+# The infinite value appears when the *second* argument has a zero that the first has not:
 
 # %% tags=["nbval-check-output"]
 two_points, three_points = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.3, 0.3, 0.4])
@@ -107,7 +107,7 @@ print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
 # $$ (eq-kl-waste)
 #
-# If all probabilities are powers of one half, nothing is rounded, and the extra length can be counted in bits. The cell writes a text of eight letters twice, with the code made for its own frequencies $p$, and with a code made for other frequencies $q$. No code word is the beginning of another, so both can be read back.
+# If all probabilities are powers of one half, nothing is rounded, and the extra length can be counted in bits. We write a text of eight letters twice, with the code made for its own frequencies $p$, and with a code made for other frequencies $q$. In each code no code word is the beginning of another, so the bits can be decoded.
 
 # %% tags=["nbval-check-output"]
 text = "abbbbccd"
@@ -132,7 +132,9 @@ print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
 
 # %% [markdown]
 # (sec-kl-nonnegative)=
-# ## It is never negative
+# ## The KL divergence is never negative
+#
+# The extra length caused by a wrong code should not be negative. Indeed it never is.
 #
 # :::{prf:theorem} Gibbs' inequality
 # :label: thm-gibbs
@@ -145,13 +147,13 @@ print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
 # with equality if and only if $p = q$.
 # :::
 #
-# Why should a mean of log-ratios have a sign? The proof is one application of {term}`Jensen's inequality`. For the concave logarithm and any positive random $y$ with finite mean it says
+# Why should a mean of log-ratios have a sign? The reason is {term}`Jensen's inequality`. For the concave logarithm and any positive random $y$ with finite mean it says
 #
 # $$
 # \mathbb{E} \log y \le \log \mathbb{E}\, y ,
 # $$ (eq-jensen)
 #
-# with equality if and only if $y$ is constant. The reason is geometric: the graph of the logarithm lies below each of its tangents.
+# with equality if and only if $y$ is constant. It holds because the graph of the logarithm lies below each of its tangents.
 #
 # :::{dropdown} Proof of Jensen's inequality
 # Let $m$ be the mean of $y$. The graph lies below its tangent at $m$: $\log y \le \log m + (y - m) / m$, with equality only at $y = m$. Take the mean of both sides; that of $y - m$ is zero. (At $m = 1$ the tangent says $\log y \le y - 1$.) $\square$
@@ -194,7 +196,7 @@ def jensen(weight):
 
 
 # %% [markdown]
-# Move the slider to change the probabilities of the two values. The mean of the two points of the graph lies on the chord, and the chord lies below the tangent at the mean of $y$. The vertical gap between chord and curve is the difference of the two sides; it vanishes when one value has probability 1.
+# Move the slider to change the probabilities of the two values. The mean of the two values of $\log y$ lies on the chord, and the chord lies below the tangent at the mean of $y$. The vertical gap between chord and curve is the difference of the two sides of {eq}`eq-jensen`; it vanishes when one value has probability 1.
 
 # %%
 Slider(
@@ -221,7 +223,7 @@ harmonic = {"harmonic mean": -(1 / y).mean(1).log()}
 verify("eq-jensen", y.log().mean(1), y.mean(1).log(), at_most(1e-15), rejects=harmonic)
 
 # %% [markdown]
-# Equality is reached only at $q = p$. To confirm it, a search starts from the uniform distribution and minimizes the KL divergence from one of the $p$.
+# Equality is reached only at $q = p$. To confirm it, a search for $q$ starts from the uniform distribution and minimizes the KL divergence from one of the $p$.
 
 # %% tags=["nbval-check-output"]
 logits = torch.zeros(5, requires_grad=True)
@@ -231,13 +233,13 @@ print("the least KL divergence is zero:", abs(least.item()) < 1e-12)
 print("found at q = p:", torch.allclose(found, p[0], rtol=0, atol=1e-6))
 
 # %% [markdown]
-# **A fine point.** Many texts end the proof with $\log \sum_x q(x) = \log 1 = 0$. But the sum runs only over the support of $p$, so the last step is an inequality too. What Jensen really proves is stronger:
+# **A fine point.** Many texts end the proof with $\log \sum_x q(x) = \log 1 = 0$. But the sum runs only over the support of $p$, so the last step is an inequality too. Jensen's inequality proves more than the theorem:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) \ge - \log q(\operatorname{supp} p) ,
 # $$ (eq-kl-support)
 #
-# with equality whenever $p$ is $q$ conditioned on a set, for then the ratio is constant on the support of $p$. The pair from the definition is of this kind: $q$ puts 0.4 on the point where $p$ has nothing, and divides the rest as $p$ does.
+# with equality whenever $p$ is $q$ conditioned on a set, for then the ratio is constant on the support of $p$. The pair `two_points`, `three_points` is of this kind: the second puts 0.4 on the point where the first has nothing, and divides the rest as the first does.
 
 # %% tags=["nbval-check-output"]
 p = Dirichlet(torch.ones(3)).sample((10_000,))
@@ -344,7 +346,7 @@ verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# A common slip in the last formula, entry E10 of the {doc}`errata </book/errata>`, puts the *square* of the variance in place of the variance.
+# A common slip in the last formula is the *square* of the variance in place of the variance (entry E10 of the {doc}`errata </book/errata>`).
 #
 # **Check.** Both formulas are compared with torch. The slip E10 is rejected, and the first formula without its log-determinant.
 
@@ -362,13 +364,13 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # In the companion package the KL divergence is always torch's `kl_divergence`, applied to distributions. The formulas are written out only where a chapter derives or checks something.
 #
-# **What you can say now.** Between Gaussians the KL divergence is a closed formula, and against the standard Gaussian it is a sum over coordinates. It is not a distance: neither symmetric nor bound by the triangle inequality.
+# **What you can say now.** Between Gaussians the KL divergence has a closed form. From a diagonal Gaussian to the standard one it is a sum over coordinates. It is not a distance: it is not symmetric and does not obey the triangle inequality.
 #
 # *Sources: A10, A23, B14, C08, D16.*
 
 # %% [markdown]
 # (sec-kl-maps)=
-# ## What maps do to it
+# ## What maps do to the KL divergence
 #
 # Apply one map $\tau$ to samples from $p$ and from $q$, for example to compress them. What happens to the KL divergence? Write $\tau_\# p$ for the distribution of $\tau(x)$ when $x \sim p$.
 #
@@ -389,7 +391,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # group has one element. On other spaces the conditional distributions given $y$ take the place of the groups. $\square$
 # :::
 #
-# This is the {term}`data processing inequality`. Processing can only lose information about which of the two distributions a sample came from; a one-to-one map loses none. The exponential, for example, turns Gaussians into log-normal distributions with the same KL divergence. The absolute value drops the sign, and the KL divergence falls.
+# This is the {term}`data processing inequality`. Processing can only lose information about which of the two distributions a sample came from; a one-to-one map loses none. The exponential, for example, turns Gaussians into log-normal distributions with the same KL divergence. The absolute value loses the sign, and the KL divergence falls.
 
 # %% tags=["nbval-check-output"]
 p, q = Normal(0.3, 0.7), Normal(-0.2, 1.4)
@@ -438,7 +440,7 @@ print(f"entropy before {Normal(0.3, 0.7).entropy():.4f}, after exp {entropy_afte
 # \end{aligned}
 # $$ (eq-kl-chain)
 #
-# To obtain it, take the map $(x, y) \mapsto y$; with densities the sums become integrals. In later chapters it splits the bound of a deep model into one term per layer, and the bound of a diffusion model into one term per step.
+# To obtain it, take the map $(x, y) \mapsto y$; with densities the sums become integrals. In later chapters the chain rule splits the bound of a hierarchical VAE into one term per level, and the bound of a diffusion model into one term per step.
 #
 # **Check.** For a pair of correlated Gaussians all three terms are known in closed form, and they are compared. The marginals alone are rejected, and the conditional term with $y$ at its mean.
 
@@ -489,7 +491,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # (sec-two-directions)=
 # ## Two directions, two answers
 #
-# We return to {numref}`fig-two-fits`. Which Gaussian $q = \mathcal{N}(m, s^2)$ is closest to a distribution $p$? The *forward* problem minimizes $D(p \Vert q)$, the {term}`forward KL`, and the *reverse* problem $D(q \Vert p)$, the {term}`reverse KL`. First, where is each of them large?
+# We return to {numref}`fig-two-fits`. Which Gaussian $q = \mathcal{N}(m, s^2)$ is closest to a distribution $p$? The *forward* problem minimizes $D(p \Vert q)$, the {term}`forward KL`, and the *reverse* problem $D(q \Vert p)$, the {term}`reverse KL`. First, where is each of the two large?
 
 
 # %%
@@ -535,9 +537,9 @@ Slider(
 # Only $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$ depends on $q$. By {eq}`eq-mean-minimizes` the second term is least at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. The derivative in $s$, $1 / s - \operatorname{Var}_p x / s^3$, is negative before $s^2 = \operatorname{Var}_p x$ and positive after it, so this is the minimum. $\square$
 # :::
 #
-# **The reverse fit may choose a mode.** The reverse problem has no such formula, so we search. Both KL divergences are integrals over the grid, and the optimizer `minimize` changes the mean and the log of the standard deviation. It is L-BFGS, which follows the gradient downhill and therefore finds a *local* minimum near its start.
+# **The reverse fit may choose a mode.** The reverse problem has no such formula, so we search. Both KL divergences are integrals over the grid, and the optimizer `minimize` changes the mean and the log of the standard deviation. As in chapter 1, it finds a *local* minimum near its start.
 #
-# Without a grid the two problems need different things, which matters for the rest of the book. The reverse problem needs samples from $q$ and the density of $p$, and that only up to a constant factor, which adds a constant. The forward problem needs samples from $p$, and no density of it.
+# In high dimension there is no grid, and then the two problems need different things. The reverse problem needs samples from $q$ and the density of $p$; a constant factor of the density may be unknown, since it only adds a constant to the KL divergence. The forward problem needs samples from $p$, but no density of it.
 
 
 # %%
@@ -630,9 +632,9 @@ for start in (0.0, 2.8):
     print(f"c = 2.8, from {start:.1f}: N({abs(m):.3f}, {s:.3f}^2), {value:.5f} nats")
 
 # %% [markdown]
-# At the threshold the two values are equal, and the best fit jumps. But both kinds of local minimum exist on either side of it, so an optimizer may stay at the wrong one. Below, minima near the modes exist from $c \approx 2.41$ on, although the middle is better. Above, the wide fit in the middle does not disappear: at $c = 3$ it is still a local minimum, the third beside the one near each mode (by symmetry the two are equally good). The cell checks this by the eigenvalues of the second derivatives.
+# At the threshold the best fit jumps. But local minima of both kinds exist on either side of it, so an optimizer may stay at the wrong one. Below the threshold, minima near the modes exist from $c \approx 2.41$ on, although the middle is better. Above it, the wide fit in the middle does not disappear: at $c = 3$ it is still a local minimum, since both eigenvalues of the second derivatives are positive there.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "fold"]
 stays = [fit_normal(reverse, log_two_modes(grid, c), c)[0] > 1 for c in (2.40, 2.42)]
 print("a search from the mode stays there: at 2.40", stays[0], "and at 2.42", stays[1])
 centered_m, centered_s, centered = fit_normal(reverse, log_two_modes(grid, 3.0), 0.0)
@@ -655,7 +657,7 @@ print("at c = 2 it covers both:", abs(best_reverse(2.0)[0]) < 1e-3)
 print("no search left the grid:", all(best_reverse(c)[1] < 5 for c in centers))
 
 # %% [markdown]
-# How much is lost by choosing one mode? Take the $q$ that equals the right component, $q = \mathcal{N}(c, 1)$. Then
+# How large is the KL divergence when $q$ describes only one mode? Let $q$ be the right component, $\mathcal{N}(c, 1)$. Then
 #
 # $$
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \log 2 - \mathbb{E}_{x \sim \mathcal{N}(c, 1)} \log\big(1 + e^{-2 c x}\big) ,
@@ -693,7 +695,7 @@ for c in (1.0, 3.0):
 # (sec-factorized)=
 # ## Two dimensions: the approximation that is too narrow
 #
-# In later chapters $q$ is a Gaussian with a *diagonal* covariance, a *factorized* approximation of a distribution whose coordinates are correlated. There is no mode to choose, and the order of the arguments still matters: it decides whether $q$ is too wide or too narrow.
+# In later chapters $q$ is a Gaussian with a *diagonal* covariance, a *factorized* approximation of a distribution whose coordinates are correlated. Even when there is only one mode, the order of the arguments matters: it decides whether $q$ is too wide or too narrow.
 
 # %% [markdown]
 # :::{prf:theorem} The best factorized Gaussian
@@ -743,10 +745,10 @@ wrong = {"marginal variances": marginal}
 verify("eq-factorized-reverse", found, conditional, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# {numref}`fig-factorized` shows both directions for $\rho = 0.9$, and beside it a mixture of two Gaussians in the plane, where the reverse fit chooses as it did on the line.
+# {numref}`fig-factorized` shows both directions for $\rho = 0.9$, and beside it a mixture of two Gaussians in the plane, where the reverse fit chooses one mode as it did on the line.
 
 
-# %%
+# %% tags=["fold"]
 def ellipse(mean, variances, correlation=0.0):
     """Points of the plane two standard deviations from the mean."""
     angle = torch.linspace(0, 2 * math.pi, 200)
@@ -755,7 +757,7 @@ def ellipse(mean, variances, correlation=0.0):
     return mean[0] + 2 * s_1 * angle.cos(), mean[1] + 2 * s_2 * second
 
 
-# %%
+# %% tags=["fold"]
 axis = torch.linspace(-9, 9, 181)
 plane = torch.cartesian_prod(axis, axis)
 mode = torch.tensor([2.2, 2.2])
@@ -793,15 +795,15 @@ _ = [axes.set_aspect("equal", adjustable="datalim") for axes in (left, right)]
 plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 
 # %% [markdown]
-# Variational approximations minimize the reverse KL, and a too narrow $q$ is their usual failure {cite:p}`mackay2003,bishop2006,blei2017`. We meet it again in chapter 5, where the encoder of a VAE is such a $q$ and the posterior such a $p$.
+# Variational approximations minimize the reverse KL, and a $q$ that is too narrow is their usual failure {cite:p}`mackay2003,bishop2006,blei2017`. We meet it again in chapter 5, where the encoder of a VAE is such a $q$ and the posterior such a $p$.
 #
-# **What you can say now.** The reverse fit does not only choose among modes. It also underestimates variances: a factorized Gaussian takes the conditional variances, which are the smaller, the more the coordinates are correlated.
+# **What you can say now.** The reverse fit does not only choose among modes. It also underestimates variances: the best factorized Gaussian has the conditional variances, which are smaller than the marginal ones when the coordinates are correlated.
 
 # %% [markdown]
 # (sec-coins)=
 # ## The probability of an unlikely sample: coins
 #
-# The KL divergence has a meaning without codes, as a rate at which probabilities fall. Toss a coin with distribution $P$ $n$ times. How likely is it that the share of heads is exactly that of another coin $Q$ (for $n$ where this is a whole number of heads)? The probability is $e^{-n D(Q \Vert P)}$, up to a factor that does not matter on the scale of exponents {cite:p}`cover2006`. Note the order: the coin that is really tossed stands second.
+# The KL divergence is also a rate at which probabilities fall. A coin with distribution $P$ is tossed $n$ times. How likely is it that the share of heads is exactly that of another coin $Q$ (for $n$ where this is a whole number of heads)? The probability is $e^{-n D(Q \Vert P)}$, up to a factor whose logarithm is small compared with $n$ {cite:p}`cover2006`. Note the order: the coin that is really tossed stands second.
 #
 # The extreme case is exact. If $P$ is fair and the share of heads is that of a coin with two heads, all $n$ tosses were heads:
 #
@@ -831,13 +833,11 @@ verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[
 # \end{aligned}
 # $$ (eq-large-deviation)
 #
-# Here $D(a, b)$ is the KL divergence from the coin $Q$ with heads probability $a$ to $P$. On the scale of exponents the square root vanishes: $-\frac1n \log \Pr \to D(a, b)$. The sign $\approx$ means that the ratio of both sides tends to 1 as $n$ grows.
+# Here $D(a, b)$ is the KL divergence from the coin $Q$ with heads probability $a$ to $P$. In the exponent per toss the square root does not count in the limit: $-\frac1n \log \Pr \to D(a, b)$. The sign $\approx$ means that the ratio of both sides tends to 1 as $n$ grows.
 #
 # :::{dropdown} Proof
 # The probability is $\binom{n}{n a} b^{n a} (1 - b)^{n (1 - a)}$. Stirling's formula says $k! \approx \sqrt{2 \pi k}\, (k / e)^k$ in the same sense. Insert it three times, for $n$, $n a$ and $n (1 - a)$. The powers of $n$ and $e$ cancel. What is left of the powers is $\big( (a / b)^a ((1 - a) / (1 - b))^{1 - a} \big)^{-n} = e^{-n D(a, b)}$, and the three square roots leave $1 / \sqrt{2 \pi n\, a (1 - a)}$. $\square$
 # :::
-#
-# The order of the arguments matters here too: for a fair coin and 70 % heads the wrong order gives an error of about 49 nats at $n = 10{,}000$.
 #
 # **Check.** The exact probability is compared for the fair coin and for a biased one. The wrong order of the arguments is rejected, and a formula without the square root.
 
@@ -908,7 +908,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # %% [markdown]
 # The *Jensen-Shannon divergence* {cite:p}`lin1991` is the mean KL divergence of $p$ and of $q$ from their average $\frac12 (p + q)$; it is symmetric and at most $\log 2$. The *Wasserstein distance* $W_1$ is the least mean distance by which mass must be moved to turn $p$ into $q$.
 #
-# The four differ most where distributions do not overlap. For two point masses at distance $\delta$ the KL divergence is infinite, the total variation 1 and the Jensen-Shannon divergence $\log 2$, *whatever* $\delta$ is. Only the Wasserstein distance, $\delta$, says how far apart they are {cite:p}`arjovsky2017`. So a model that is fitted to such a target by KL gets no gradient that says in which direction to move. Adding noise changes this. Add a Gaussian with standard deviation $\sigma$ to both points, and
+# The four differ most where distributions do not overlap. For two point masses at distance $\delta > 0$ the KL divergence is infinite, the total variation 1 and the Jensen-Shannon divergence $\log 2$, *whatever* $\delta$ is. Only the Wasserstein distance, $\delta$, says how far apart they are {cite:p}`arjovsky2017`. So a model that is fitted to such a target by KL gets no gradient that says in which direction to move. Adding noise changes this. With Gaussian noise of standard deviation $\sigma$ on both points,
 #
 # $$
 # D_{\mathrm{KL}} = \frac{\delta^2}{2 \sigma^2} , \qquad \operatorname{TV} = \operatorname{erf}\Big( \frac{\delta}{2 \sqrt{2}\, \sigma} \Big) .
@@ -974,11 +974,11 @@ wrong = {
 verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **What you can say now.** Maximum likelihood is forward KL from the data to the model, so it covers.
+# **What you can say now.** Maximum likelihood minimizes the forward KL from the data to the model, so the model covers the data.
 
 # %% [markdown]
 # (sec-kl-estimation)=
-# ## Estimating it from samples
+# ## Estimating the KL divergence from samples
 #
 # Often the integral has no closed form, but both densities can be evaluated and $p$ can be sampled. Write $r = q(x) / p(x)$ for a sample $x \sim p$. The plain estimator averages $-\log r$. There is a second one,
 #
@@ -986,7 +986,7 @@ verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
 # \mathbb{E}_p \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(p \,\Vert\, q) ,
 # $$ (eq-nonnegative-estimator)
 #
-# which is also unbiased, because $\mathbb{E}_p\, r = \int q = 1$, provided $q$ has no mass outside the support of $p$; otherwise the estimate is too small by that mass. Each of its samples is non-negative, since $\log r \le r - 1$. {cite:t}`schulman2020` calls the two estimators k1 and k3; code for the reinforcement learning of language models uses these names. Which one is better?
+# which is also unbiased, because $\mathbb{E}_p\, r = \int q = 1$, provided $q$ has no mass outside the support of $p$; otherwise the estimate is too small by that mass. Each of its samples is non-negative, since $\log r \le r - 1$. {cite:t}`schulman2020` calls the two estimators k1 and k3; code for the reinforcement learning of language models uses these names.
 
 
 # %%
@@ -1006,7 +1006,7 @@ print("plain never negative:", bool((plain >= 0).all()))
 print("the other never negative:", bool((tilted >= 0).all()))
 
 # %% [markdown]
-# The pair from the definition shows that the proviso matters: the mean of the second estimator is too small by 0.4, the mass that $q$ has outside the support of $p$.
+# The condition on the support matters. For the pair `two_points`, `three_points` the mean of the second estimator is too small by 0.4, the mass that $q$ has outside the support of $p$.
 
 # %% tags=["nbval-check-output"]
 r = three_points[:2] / two_points[:2]
@@ -1014,7 +1014,7 @@ mean = (two_points[:2] * (r - 1 - r.log())).sum()
 print(f"mean of the estimator {mean:.4f}, truth {kl(two_points, three_points):.4f} nats")
 
 # %% [markdown]
-# **A negative value is a mistake.** A KL divergence is never negative, but a computed one can be. There are three usual reasons. With few samples, the error of the plain estimate can be larger than a small KL divergence. With samples from $q$ instead of $p$, the same average is $-D(q \Vert p)$. And a constant factor $C > 1$ by which the density $q$ is too large lowers the result by $\log C$; here the factor $1 / \sqrt{2 \pi}$ is forgotten.
+# **Negative values.** A KL divergence is never negative, but a computed one can be. There are three usual reasons. With few samples, the error of the plain estimate can be larger than a small KL divergence. With samples from $q$ instead of $p$, by mistake, the same average is $-D(q \Vert p)$. And if the density $q$ is too large by a constant factor $C > 1$, the result is too small by $\log C$; here the factor $1 / \sqrt{2 \pi}$ is forgotten.
 
 # %% tags=["nbval-check-output"]
 with torch.random.fork_rng():  # the samples of later cells stay as they are
@@ -1030,7 +1030,7 @@ print(f"samples from q: {of_q:.1f} nats; truth {kl_divergence(p, far):.1f} nats"
 print(f"q without its factor: {too_large:.1f} nats; truth {truth:.3f} nats")
 
 # %% [markdown]
-# The better estimator is the one with the smaller variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So the second estimator should be better where the distributions are close, and worse where they are far apart, since $r$ itself has a heavy tail. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
+# Which of the two estimators is better? The one with the smaller variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So the second estimator should be better where the distributions are close, and worse where they are far apart, since $r$ itself has a heavy tail. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
 #
 # $$
 # \begin{aligned}
@@ -1066,7 +1066,7 @@ print("at 1.12 the second is better:", exact_variances(1.12)[1] < 1.12**2)
 print("at 1.13 the first is better:", exact_variances(1.13)[1] > 1.13**2)
 
 # %% [markdown]
-# The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the samples are less reliable than the formula, because few of them fall into a heavy tail.
+# The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the samples are less reliable than the formula, because few of them fall into the heavy tail.
 
 # %%
 for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
@@ -1090,7 +1090,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# For these Gaussians, {numref}`fig-estimators` says when to use which: the non-negative one for close distributions, the plain one otherwise. This is no general rule. What decides is the smaller of the two variances, which can be estimated from the samples at hand, with care for heavy tails. Two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. Let $q$ be 99 % of $p = \mathcal{N}(0, 1)$ and 1 % of $\mathcal{N}(0, 4)$:
+# For these Gaussians, {numref}`fig-estimators` says when to use which: the non-negative one for close distributions, the plain one otherwise. This is no general rule: two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. An example is a mixture $q$ of 99 % $p = \mathcal{N}(0, 1)$ and 1 % $\mathcal{N}(0, 4)$:
 
 # %% tags=["nbval-check-output"]
 log_p = p.log_prob(grid)
@@ -1105,11 +1105,13 @@ for edge in (10, 15, 20):
 # %% [markdown]
 # The integral of $r^2$ grows without bound: the second variance is infinite, although the KL divergence is tiny and the plain variance small.
 #
-# **What you can say now.** Two unbiased estimators of one KL divergence can differ in variance by orders of magnitude in either direction. Compare the variances before you choose.
+# **What you can say now.** Two unbiased estimators of one KL divergence can differ in variance by orders of magnitude in either direction. Estimate both variances before you choose, with care for heavy tails.
 
 # %% [markdown]
 # (sec-kl-directions)=
 # ## Which direction does what in this book
+#
+# The KL divergence returns in most chapters. Its direction says which mistakes to expect.
 #
 # | where | KL divergence | direction, and what follows |
 # |---|---|---|

@@ -29,7 +29,7 @@ from companion.training import fit, minimize
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
-# %% mystnb={"image": {"alt": "A wide arch, the log-likelihood of one data point as a function of a weight of the model. Three narrower arches lie below it, and each touches it at one point."}, "figure": {"caption": "The log-likelihood of one data point as a function of one weight of a model, and three lower bounds. Each bound belongs to another approximate posterior, and touches the curve where that is exact.", "name": "fig-touching"}}
+# %% mystnb={"image": {"alt": "A wide arch, the log-likelihood of one data point as a function of a weight of the model. Three narrower arches lie below it, and each touches it at one point."}, "figure": {"caption": "The log-likelihood of one data point as a function of one weight of a model, and three lower bounds. Each bound belongs to a different approximate posterior, and touches the curve at the weight for which that posterior is exact.", "name": "fig-touching"}}
 weight, x = torch.linspace(-3.5, 5.0, 200), torch.tensor(0.9)
 joint_std, total = 0.5**0.5, 1.3**2 + 0.5  # x = 1.3 z + weight + noise of variance 0.5
 lines = {"log p(x)": (weight, Normal(weight, total**0.5).log_prob(x))}
@@ -49,7 +49,7 @@ plots.curves(lines, x_label="weight of the model", y_label="nats")
 # ## Models with something hidden
 #
 # A {term}`latent variable` is a variable of the model that is never observed. A latent variable model needs two distributions: a {term}`prior` $p(z)$ that is easy to sample, and a {term}`likelihood` $p(x \mid z)$, the distribution of the data once the latent is known. Together they say how to sample an $x$:
-# first $z$, then $x$. If a network computes $p(x \mid z)$ from $z$, as in every model of this book, the latent variables are called *deep*, and the network is the decoder. The distribution of $x$ alone is the {term}`evidence`, or marginal likelihood,
+# first $z$, then $x$. If a network computes $p(x \mid z)$ from $z$, as in most models of this book, the model is called *deep*, and the network is the decoder. The distribution of $x$ alone is the {term}`evidence`, or marginal likelihood,
 #
 # $$
 # p(x) = \int p(x \mid z)\, p(z)\, \mathrm{d}z .
@@ -61,7 +61,7 @@ plots.curves(lines, x_label="weight of the model", y_label="nats")
 plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% [markdown]
-# If the surface were flat, five principal components, as in chapter 1, would describe the images. The next cell computes the components of 600 houses, and how much of the variance of 600 others they contain.
+# If the surface were flat, five principal components, as in chapter 1, would describe the images. We compute the components of 600 houses, and how much of the variance of 600 others they contain.
 
 # %%
 houses, others = (data.scenes(600, seed=seed).images.flatten(1).double() for seed in (2, 3))
@@ -78,10 +78,9 @@ print("five components contain less than 0.7:", bool(contained[4] < 0.7))
 print("a share of 0.9 takes at least six times as many:", needed >= 30)
 
 # %% [markdown]
-# So the surface is strongly curved, and five latents can be enough only with a decoder that is not linear. This is why decoders are networks, and it is also why the integral {eq}`def-evidence` is hard.
-# %% [markdown]
-# **Which prior?** The prior should be continuous, so that neighboring latents can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions have these properties. (With a uniform prior on a cube the approximate posterior must stay inside the cube too, or the KL divergence is infinite.) For $p(x)$ alone the choice matters less than it seems, because a decoder can turn one distribution into another. In one dimension there is a formula for this.
-# Let $\Phi$ be the distribution function of $\mathcal{N}(0, 1)$ and $F$ the one that we want. Its quantile function $F^{-1}(u)$, for $0 < u < 1$, is the least $t$ with $F(t) \ge u$. For $z \sim \mathcal{N}(0, 1)$
+# So the surface is strongly curved, and five latents can be enough only with a decoder that is not linear. This is why decoders are networks, and why the integral {eq}`def-evidence` is hard.
+#
+# **Which prior?** The prior should be continuous, so that neighboring latents can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions have these properties. (With a uniform prior on a cube the approximate posterior must stay inside the cube too, or the KL divergence is infinite.) For $p(x)$ alone the choice matters less than it seems, because a decoder can turn one distribution into another. In one dimension there is a formula. Let $\Phi$ be the distribution function of $\mathcal{N}(0, 1)$ and $F$ the one that we want. Its quantile function $F^{-1}(u)$, for $0 < u < 1$, is the least $t$ with $F(t) \ge u$. For $z \sim \mathcal{N}(0, 1)$
 #
 # $$
 # \Pr\big( F^{-1}(\Phi(z)) \le t \big) = F(t) .
@@ -105,7 +104,7 @@ wrong = {"no jump": 1 - (-t / 2).exp(), "no map": torch.special.ndtr(t)}
 verify("eq-inverse-cdf", below, F, binomial, rejects=wrong)
 
 # %% [markdown]
-# In more dimensions a network can do much of this, with limits: a continuous decoder cannot leave gaps between separate parts of the data without changing very steeply. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will show. An example is a decoder that bends a Gaussian on the line into a ring in the plane; the likelihood adds a little noise. {numref}`fig-ring` shows what the integral {eq}`def-evidence` does in this model: it adds up a continuum of simple distributions, one for each latent, weighted by the prior.
+# In more dimensions a network can do much of this, with limits: a continuous decoder can leave gaps between separate parts of the data only if it changes very steeply there. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will show. The decoder of {numref}`fig-ring` bends a Gaussian on the line into a ring in the plane; the likelihood adds a little noise. The integral {eq}`def-evidence` adds up a continuum of simple distributions, one for each latent, weighted by the prior.
 
 
 # %%
@@ -134,7 +133,7 @@ for color, z, center in zip(
 fig
 
 # %% [markdown]
-# **A model that can be solved.** In what follows we use a model in which all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
+# **A model that can be solved.** In the following model all integrals are known: $z \sim \mathcal{N}(0, 1)$ and $x \mid z \sim \mathcal{N}(a z + b,\, s^2)$. Its evidence is again Gaussian,
 #
 # $$
 # p(x) = \mathcal{N}(x;\; b,\; a^2 + s^2) ,
@@ -176,7 +175,7 @@ closed = posterior.log_prob(grid).exp()
 verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **A sample is not the most likely point.** It is tempting to think that sampling looks for an $x$ of large $\log p(x)$. It does not. For a standard Gaussian in $D$ dimensions the mode is zero, while
+# **A sample is not the most likely point.** It is tempting to think that a sample is an $x$ of nearly the largest $\log p(x)$. It is not. For a standard Gaussian in $D$ dimensions, whose mode is zero,
 #
 # $$
 # \log p(\text{mode}) - \mathbb{E} \log p(x) = \frac{D}{2} .
@@ -193,7 +192,8 @@ D = 784
 standard = Normal(torch.zeros(D), 1.0)
 drop = standard.log_prob(torch.zeros(D)).sum() - standard.log_prob(torch.randn(5_000, D)).sum(1)
 verify("eq-mode", drop, D / 2, monte_carlo, rejects={"E21": 0.0, "no factor 1/2": D})
-print(f"give or take {drop.std():.0f} nats; sqrt(D / 2) is {math.sqrt(D / 2):.1f}")
+print(f"standard deviation of the difference: {drop.std():.0f} nats from samples,", end=" ")
+print(f"{math.sqrt(D / 2):.1f} from the formula")
 
 # %% [markdown]
 # **What you can say now.** A latent variable model is a prior and a decoder. Its evidence is an integral over all latents, and its posterior says which latents could have produced $x$.
@@ -210,7 +210,7 @@ print(f"give or take {drop.std():.0f} nats; sqrt(D / 2) is {math.sqrt(D / 2):.1f
 # p(x) = \mathbb{E}_{z \sim p(z)}\, p(x \mid z) .
 # $$ (eq-prior-sampling)
 #
-# The estimate is unbiased in every dimension, and in most it is useless: for almost all latents from the prior, $p(x \mid z)$ is practically zero. The solvable model in $D$ independent and equal dimensions shows both.
+# The estimate is unbiased, but in high dimension it is useless: for almost all latents from the prior, $p(x \mid z)$ is practically zero. The solvable model, repeated in $D$ independent dimensions, shows both.
 #
 # **Check.** That the estimate is unbiased is confirmed in three dimensions. The likelihood at $z = 0$ is rejected.
 
@@ -221,7 +221,7 @@ at_mean = Normal(b, s).log_prob(x).exp() ** 3
 verify("eq-prior-sampling", samples, p_x**3, monte_carlo, rejects={"likelihood at z = 0": at_mean})
 
 # %% [markdown]
-# How fast does the error grow? With independent dimensions the second moments multiply. If one dimension has $\mathbb{E}\, p(x \mid z)^2 = r\, p(x)^2$, the relative variance of one sample in $D$ dimensions is $r^D - 1$. To know $p(x)$ to ten percent takes $(r^D - 1) / 0.1^2$ samples.
+# How fast does the error grow with the dimension? For independent dimensions the second moments multiply. If one dimension has $\mathbb{E}\, p(x \mid z)^2 = r\, p(x)^2$, the relative variance of one sample in $D$ dimensions is $r^D - 1$. To know $p(x)$ to ten percent takes $(r^D - 1) / 0.1^2$ samples.
 
 
 # %% tags=["nbval-check-output"]
@@ -244,13 +244,13 @@ plots.curves(
 )
 
 # %% [markdown]
-# After a few dimensions each further one multiplies the standard deviation by $\sqrt{r}$, and {numref}`fig-prior-spread` rules out sampling from the prior. Could Bayes' rule help? For *every* $z$ it says that
+# In {numref}`fig-prior-spread`, after a few dimensions each further one multiplies the standard deviation by $\sqrt{r}$, so sampling from the prior fails. Could Bayes' rule help? For *every* $z$ it says that
 #
 # $$
 # p(x) = \frac{p(x \mid z)\, p(z)}{p(z \mid x)} ,
 # $$ (eq-bayes-identity)
 #
-# so a single latent would be enough if we knew the posterior. We do not know it, because its normalization is $p(x)$. But suppose we have an {term}`approximate posterior` $q(z \mid x)$; the network that computes it is the {term}`encoder`. With $q$ in the place of the posterior, the ratio does depend on $z$, but it is right on average:
+# so a single latent would be enough if we knew the posterior. We do not know it, because its normalizing constant is $p(x)$. But suppose we have an {term}`approximate posterior` $q(z \mid x)$; the network that computes it is the {term}`encoder`. With $q$ in the place of the posterior, the ratio does depend on $z$, but it is right on average:
 #
 # $$
 # p(x) = \mathbb{E}_{z \sim q(z \mid x)} \frac{p(x \mid z)\, p(z)}{q(z \mid x)} .
@@ -286,7 +286,7 @@ for D in 1, 10, 100:
     print(f"D = {D:3}: {with_q:.2g} with this q, {with_prior:.2g} with the prior")
 
 # %% [markdown]
-# In one dimension this $q$ halves the standard deviation. In a hundred dimensions its advantage over the prior is enormous, and still it is useless: the standard deviation of one sample is thousands of times the true value. The reason is that the weight is a product over the dimensions. Its *logarithm* is a sum, which varies far less, and this leads to the bound. (A $q$ that is too narrow can be worse than the prior, because rare samples then have enormous weights; see {ref}`an exercise <ex-narrow-guess>`.)
+# In one dimension this $q$ halves the standard deviation. In a hundred dimensions it is far better than the prior, and still useless: the standard deviation of one sample is thousands of times the true value. The reason is that the weight is a product over the dimensions. Its *logarithm* is a sum, which varies far less, and this leads to the bound. (A $q$ that is too narrow can be worse than the prior, because rare samples then have enormous weights; see {ref}`an exercise <ex-narrow-guess>`.)
 #
 # **What you can say now.** Sampling from the prior is unbiased but needs far too many samples. Importance sampling from an approximate posterior is better, but needs a $q$ that is nearly exact.
 #
@@ -302,7 +302,7 @@ for D in 1, 10, 100:
 # \mathrm{ELBO}(x) = \mathbb{E}_{z \sim q(z \mid x)} \big[ \log p(x \mid z) + \log p(z) - \log q(z \mid x) \big] .
 # $$ (def-elbo)
 #
-# Three derivations show that it is a lower bound. Each adds something to the others.
+# Three derivations show that it is a lower bound, how far below it lies, and which two terms it consists of.
 #
 # **First derivation: Jensen.** The mean of a logarithm is at most the logarithm of the mean {eq}`eq-jensen`. With {eq}`eq-importance` this is
 #
@@ -324,7 +324,7 @@ for D in 1, 10, 100:
 # $\log p(x \mid z) + \log p(z) = \log p(x) + \log p(z \mid x)$ by Bayes' rule. Insert this into {eq}`def-elbo`; the mean of $\log p(x)$ is itself, and the rest is $-D_{\mathrm{KL}}(q \Vert p(z \mid x))$. $\square$
 # :::
 #
-# **Third derivation: the log-ratio.** Here the bound appears as one part of $\log p(x)$. Write $\log p(x)$ by {eq}`eq-bayes-identity`, which holds for every $z$, so that a mean over $q$ changes nothing. Multiply and divide by $q$, and sort the terms; for this the three means must be finite:
+# **Third derivation: the log-ratio.** Write $\log p(x)$ by {eq}`eq-bayes-identity`, which holds for every $z$, so that a mean over $q$ changes nothing. Multiply and divide by $q$, and sort the terms; for this the three means must be finite:
 #
 # $$
 # \begin{aligned}
@@ -335,15 +335,15 @@ for D in 1, 10, 100:
 # \end{aligned}
 # $$ (eq-log-ratio)
 #
-# The last term cannot be computed in general, but it is not negative. Without it, the line reads
+# The last term cannot be computed in general, but it is not negative. The other two are the ELBO in another form,
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# This is the form that is used in training. The first term is large if the decoder explains $x$ well from latents of $q$; the second keeps $q$ close to the prior. Both can be estimated and differentiated. Two slips are common: a plus in the last formula (E1) and the inequality the wrong way around (E2).
+# This is the form that is used in training. The first term is large if the decoder explains $x$ well from latents of $q$; the second keeps $q$ close to the prior. Both can be estimated and differentiated.
 #
-# **Check.** The closed form of the bound is compared with samples of the log-ratio. The plus sign (E1) is rejected.
+# **Check.** For the $q$ of the last section, the closed form of the bound is compared with samples of the log-ratio. The plus sign (E1) is rejected.
 
 
 # %%
@@ -364,7 +364,7 @@ plus = {"E1": reconstruction + to_prior}
 verify("eq-elbo-terms", samples, elbo, monte_carlo, rejects=plus)
 
 # %% [markdown]
-# **Check.** For a thousand random $q$ the bound lies below $\log p(x)$, and its gap is the KL divergence to the posterior. The inequality the wrong way around (E2) is rejected, and so are a gap with the arguments in the other order and a gap to the prior.
+# **Check.** The bounds of a thousand random $q$ lie below $\log p(x)$. The gap of the $q$ above is the KL divergence to the posterior. The inequality the wrong way around (E2) is rejected, and so are a gap with the arguments in the other order and a gap to the prior.
 
 # %% tags=["nbval-check-output"]
 many = Normal(2 * torch.randn(1000), torch.rand(1000) + 0.1)  # a thousand random q
@@ -375,7 +375,7 @@ wrong = {"other order": kl_divergence(posterior, q), "gap to the prior": to_prio
 verify("eq-elbo-gap", log_p - elbo, to_posterior, rejects=wrong)
 
 # %% [markdown]
-# **Check.** Both lines of the equation are compared with the closed forms, the second by numerical integration over $z$. The plus sign (E1) is rejected.
+# **Check.** The first line of {eq}`eq-log-ratio` is computed twice, as $\log p(x)$ and by numerical integration over $z$, and compared with the closed forms of the three terms. The plus sign (E1) is rejected.
 
 # %% tags=["nbval-check-output"]
 log_ratio = log_joint(x, grid) - posterior.log_prob(grid)
@@ -386,7 +386,7 @@ left = torch.stack([log_p, mean])
 verify("eq-log-ratio", left, three.repeat(2), quadrature, rejects=plus)
 
 # %% [markdown]
-# Move the slider to shift $q$. The bound touches $\log p(x)$ at one place, where $q$ is the posterior. Elsewhere the distance is the KL divergence.
+# Move the slider to shift $q$. The bound touches $\log p(x)$ at one place, where $q$ is the posterior. Elsewhere it lies below by the KL divergence from $q$ to the posterior.
 
 
 # %%
@@ -502,7 +502,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The right panel of {numref}`fig-ring-bound` shows two ways in which a bound can lie below. With the exact posterior of an old model the bound touches the log-likelihood at that model, as in {numref}`fig-touching`. With a $q$ from a family that does not contain the posterior it touches nowhere.
+# The right panel of {numref}`fig-ring-bound` shows two ways in which a bound can lie below the log-likelihood. With the exact posterior of an old model the bound touches the log-likelihood at that model, as in {numref}`fig-touching`. With a $q$ from a family that does not contain the posterior it touches nowhere.
 #
 # **The bound as code.** Every model of this book, from the VAE to the diffusion model, is a `LatentChain`: a class that gives the prior, the likelihood and the approximate posterior $q$ as distributions of torch. A model with one latent has to write the two abstract methods, `likelihood` and `posterior`. The prior is always $\mathcal{N}(0, I)$. The method `encode` computes what $q$ depends on; it returns $x$ itself unless a model needs features of it. The `inner` methods belong to models with several latents $z_1, \dots, z_T$, which begin in chapter 8. Until then $T$, in the code `num_latents`, is one, and $z_T = z_1 = z$.
 
@@ -537,7 +537,7 @@ plus = {"E1": reconstruction + to_prior}
 verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 
 # %% [markdown]
-# **Two more readings.** Write $H(q)$ for the entropy of the approximate posterior. Then
+# **Two more forms of the bound.** Write $H(q)$ for the entropy of the approximate posterior. Then
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x, z) + H(q) ,
@@ -585,7 +585,7 @@ verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed
 # \mathrm{ELBO}_\theta(x) - \log p_{\text{data}}(x) = \frac{x^2}{4} - \frac{\log 2}{2} ,
 # $$ (eq-proxy)
 #
-# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above the true value (entry E7). Only on average over the data it cannot lie above: the bound is at most $\log p_\theta(x)$, and by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$.
+# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above the true value (entry E7). On average over the data it cannot lie above: the bound is at most $\log p_\theta(x)$, and by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$.
 
 # %% tags=["nbval-check-output"]
 data_density, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
@@ -621,7 +621,7 @@ print(f"on average over the data: {average:.3f} nats")
 #
 # The first is the mutual information of data and latent, a measure of how much the latent says about the image. The second compares the *aggregate posterior* $q(z) = \mathbb{E}_x\, q(z \mid x)$ with the prior {cite:p}`hoffman2016`. Both are computed for $x$ from the data and $z$ from the encoder, not under the model.
 #
-# The second part should vanish: to generate images we sample $z$ from the prior, but the decoder was trained on latents from the aggregate posterior. The first part should not. It lowers the bound here, but the reconstruction term needs the information, and training accepts it as long as the reconstruction gains more. So "the encoder should match the prior" is right for the aggregate posterior and wrong for single images: if every $q(z \mid x)$ equals the prior, the latent says nothing about the image.
+# The second part should vanish: to generate images we sample $z$ from the prior, but the decoder was trained on latents from the aggregate posterior. The first part should not. It lowers the bound here, but the reconstruction term needs the information, and the bound rises as long as that term gains more. So "the encoder should match the prior" is right for the aggregate posterior and wrong for the posterior of a single image: if every $q(z \mid x)$ equals the prior, the latent says nothing about the image.
 #
 # :::{dropdown} Proof
 # $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{q(z)} + \log \frac{q(z)}{p(z)}$. Take the mean over $x$ and $z$: the first is the KL divergence from the joint distribution to the product of its marginals, the second depends on $z$ alone. $\square$
@@ -699,7 +699,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# How fast does the gap in {numref}`fig-k-samples` close? If the weights have a finite variance, and neither very large nor very small means contribute, for large $K$ the gap is governed by the variance of the normalized weights {cite:p}`maddison2017,domke2018,nowozin2018`,
+# How fast does the gap in {numref}`fig-k-samples` close? If the weights have a finite variance, and rare extreme values of their mean can be neglected, the variance of the normalized weights determines the gap for large $K$ {cite:p}`maddison2017,domke2018,nowozin2018`,
 #
 # $$
 # \log p(x) - L_K(x) \approx \frac{\operatorname{Var}(w / p(x))}{2 K} .
@@ -709,9 +709,7 @@ plots.curves(
 # Let $u$ be the mean of the $w_k / p(x)$ minus one. It has mean zero and variance $\operatorname{Var}(w / p(x)) / K$, and $\mathbb{E} \log (1 + u) \approx \mathbb{E}\, (u - u^2 / 2)$; the next terms are smaller by a factor of order $1 / K$. $\square$
 # :::
 #
-# The gap is the mean of $-\log (1 + u)$.
-#
-# **Check.** The variable $u$, whose mean is known to be zero, is added to each sample. This leaves the mean of the estimate as it is and removes most of its noise.
+# **Check.** The gap is the mean of $-\log (1 + u)$. The variable $u$, whose mean is known to be zero, is added to each sample. This leaves the mean of the estimate as it is and removes most of its noise.
 
 # %% tags=["nbval-check-output"]
 u = (log_w - log_p).exp().mean(1) - 1
@@ -746,9 +744,9 @@ print("that of the narrow q by less than 6:", bool(shrinks["narrow q"] < 6))
 # How is the bound raised in training? It has two arguments, the model's weights $\theta$ and the approximate posterior $q$. Write $\mathrm{ELBO}(\theta, q)$ for the sum {eq}`eq-dataset-bound`. The classical method raises it in one argument at a time:
 #
 # - **E-step**: for the present $\theta$, set $q(z \mid x) = p_\theta(z \mid x)$. By {eq}`eq-elbo-gap` the gap closes.
-# - **M-step**: for the present $q$, maximize $\mathbb{E}_q \log p_\theta(x, z)$, summed over the data, in $\theta$, which is fitting a model with everything observed.
+# - **M-step**: for the present $q$, maximize $\mathbb{E}_q \log p_\theta(x, z)$, summed over the data, in $\theta$, which is like fitting a model whose latents are observed.
 #
-# If $q$ may be any distribution, the best one is the posterior and the method is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. The gap need not close then, and only the bound is certain to rise.
+# If $q$ may be any distribution, the best one is the posterior and the method is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. The gap need not close then, and only the bound is certain not to fall.
 #
 # :::{prf:theorem} EM never goes down
 # :label: thm-em
@@ -866,7 +864,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# On the plateau in {numref}`fig-em` the two components have not yet separated. The film shows them after each of the first thirty rounds.
+# On the plateau in {numref}`fig-em` the two components have not yet separated. The film shows the first thirty rounds.
 
 
 # %%
@@ -891,7 +889,7 @@ Film(
 # **What EM does not promise.** EM finds a local maximum that depends on the start. Exchanging the two components does not change the likelihood, so no maximum is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "fold"]
 def likelihood_of(*parameters):
     return mixture_log_joint(points, *parameters).logsumexp(1).sum().item()
 
@@ -904,16 +902,16 @@ steps = torch.tensor([likelihood_of(*parameters) for parameters in collapsed]).d
 print("log-likelihood gained by each collapse:", [f"{step:.2f}" for step in steps.tolist()])
 
 # %% [markdown]
-# **The two steps in a plane.** In the solvable model let the offset $b$ be the only weight and the mean $m$ of $q$ its only free parameter, with one data point. The bound is then a function on the plane of $b$ and $m$, and the two steps move along its axes. The maximum is at $b = x$, $m = 0$. One round, an M-step followed by an E-step, takes the mean to
+# **The two steps in a plane.** In the solvable model with one data point, let the offset $b$ be the only weight, and let the mean $m$ be the only free parameter of $q$. The bound is then a function on the plane of $b$ and $m$, and the two steps move along its axes. The maximum is at $b = x$, $m = 0$. One round, an M-step followed by an E-step, takes the mean to
 #
 # $$
 # m_\text{new} = \frac{a^2}{a^2 + s^2}\, m ,
 # $$ (eq-staircase)
 #
-# so it leaves 0.77 of the distance to the maximum, and twelve rounds leave four percent.
+# so 0.77 of the distance to the maximum remains, and four percent after twelve rounds.
 #
 # :::{dropdown} Proof
-# The M-step explains $x$ by the mean of $q$, $b = x - a m$. The E-step takes the mean of the posterior {eq}`eq-linear-posterior`, $a (x - b) / (a^2 + s^2)$, and $x - b = a m$. $\square$
+# The M-step sets $b = x - a m$, so that the mean of $q$ explains $x$. The E-step takes the mean of the posterior {eq}`eq-linear-posterior`, $a (x - b) / (a^2 + s^2)$, and $x - b = a m$. $\square$
 # :::
 
 
@@ -949,10 +947,10 @@ fig
 # %% [markdown]
 # In {numref}`fig-staircase` the steps become small long before the maximum, because the contours are tilted against the axes.
 #
-# **Inexact steps.** One reads that inexact steps do no harm, since there is a global lower bound. For the M-step this is true: after an exact E-step every M-step that does not lower the bound is safe, and the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of raising the likelihood. The cell starts with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls, because the model was fitted to a wrong $q$.
+# **Inexact steps.** Some texts say that inexact steps do no harm, since the bound holds everywhere. For the M-step this is true: after an exact E-step every M-step that does not lower the bound is safe, and the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of raising the likelihood. Start with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls, because the model was fitted to a wrong $q$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "fold"]
 def log_likelihood_of(b):
     return Normal(b, (a**2 + s**2) ** 0.5).log_prob(x)
 
@@ -967,7 +965,7 @@ opposite = bounds_em[1] > bounds_em[0] and logs[1] < logs[0]
 print("bound rises, log-likelihood falls:", bool(opposite))
 
 # %% [markdown]
-# **A restricted family: mean field.** Most often the E-step is inexact because $q$ must come from a family. Let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by optimizing one factor at a time: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
+# **A restricted family: mean field.** Most often the E-step is inexact because $q$ must come from a family. As an example, let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by optimizing one factor at a time: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
 #
 # $$
 # m_j \leftarrow \mu_j - \frac{\Lambda_{jk}}{\Lambda_{jj}} (m_k - \mu_k) , \qquad v_j = \frac{1}{\Lambda_{jj}} .
@@ -977,7 +975,7 @@ print("bound rises, log-likelihood falls:", bool(opposite))
 # By {eq}`eq-elbo-gap`, raising the bound in $q$ means lowering $D(q \Vert p(z \mid x))$, which for Gaussians is {eq}`eq-kl-gaussians`. As a function of $m_j$ it is $\frac12 \Lambda_{jj} (m_j - \mu_j)^2 + \Lambda_{jk} (m_j - \mu_j)(m_k - \mu_k)$ plus a constant, least at the value stated. The variance is {eq}`eq-factorized-reverse`. $\square$
 # :::
 #
-# Each step uses the mean of the other latent and ignores its variance. The means converge to the true ones. The variances do not, as in chapter 2, and the gap that remains cannot be closed within the family.
+# Each step uses the mean of the other latent and ignores its variance. The means converge to those of the posterior. The variances are too small, as in chapter 2, and the gap that remains cannot be closed within the family.
 
 
 # %%
@@ -1014,7 +1012,7 @@ print("the means converge:", torch.allclose(means[-1], true.mean, atol=1e-3))
 print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats")
 
 # %% [markdown]
-# **What you can say now.** EM raises the bound in turns, and with exact steps the likelihood cannot fall. With a restricted family only the bound is certain to rise, and the best factorized $q$ is too narrow.
+# **What you can say now.** EM raises the bound in turns, and with exact steps the likelihood cannot fall. With a restricted family this holds for the bound only, and the best factorized $q$ is too narrow.
 #
 # *Sources: A20, A22.*
 
@@ -1022,7 +1020,7 @@ print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats
 # (sec-amortized)=
 # ## One network for all: amortization
 #
-# In EM every data point has its own $q$, found by its own optimization. For a million images one instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where one network cannot serve every $x$, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. {numref}`fig-plate` shows what is shared: the latent $z_i$ belongs to one data point, while the weights $\theta$ of the decoder and $\phi$ of the encoder serve all of them.
+# In EM every data point has its own $q$, found by its own optimization. For a million images that is too slow. One instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where the network does not find the best $q$ of the family, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. {numref}`fig-plate` shows what is shared: the latent $z_i$ belongs to one data point, while the weights $\theta$ of the decoder and $\phi$ of the encoder serve all of them.
 
 # %% mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model. Dashed arrows: the encoder.", "name": "fig-plate"}}
 fig, (axes,) = plots.figure(height=2.6)
@@ -1073,7 +1071,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # (sec-tractable)=
 # ## Two ways around the integral
 #
-# Can the integral be avoided altogether? In two families of models the log-likelihood is a plain formula and no bound is needed. Each has a drawback.
+# Can the integral be avoided altogether? In two families of models the log-likelihood is a plain formula and no bound is needed.
 #
 # **Autoregressive models** write the distribution of a vector as a product of conditional distributions, one component at a time {cite:p}`neal1992,larochelle2011,germain2015,oord2016`,
 #
@@ -1083,7 +1081,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 #
 # Every distribution has this form.
 #
-# **Check.** A random table of the probabilities of four bits is taken apart and multiplied together again: the marginals are sums, the conditional distributions are their ratios. The product of the single marginals is rejected.
+# **Check.** A random table of the probabilities of four bits is split into conditional distributions, which are ratios of marginals, and their product is compared with the table. The product of the single marginals is rejected.
 
 # %% tags=["nbval-check-output"]
 table = torch.rand(2, 2, 2, 2)
@@ -1098,7 +1096,7 @@ product, independent = math.prod(conditionals), math.prod(single)
 verify("eq-autoregressive", product, table, rejects={"independent": independent})
 
 # %% [markdown]
-# Conversely, every choice of the factors is a distribution. There is no latent, and the log-likelihood is a sum. The drawback is that an image must be sampled one pixel after the other. The smallest such model for binary pixels is a logistic regression of each pixel on the ones before it, a *fully visible sigmoid belief network*. All regressions together are one matrix with zeros on and above the diagonal.
+# Conversely, every choice of the factors is a distribution. There is no latent, and the log-likelihood is a sum. The drawback is that an image must be sampled one pixel after the other. The smallest such model for binary pixels is a logistic regression of each pixel on the ones before it, a *fully visible sigmoid belief network*. The weights of all regressions form one matrix with zeros on and above the diagonal.
 
 
 # %%
@@ -1171,7 +1169,7 @@ rows = {
 plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
 
 # %% [markdown]
-# In this one training run, using the earlier pixels gains several nats, and the samples of {numref}`fig-pixel-by-pixel` show strokes. Better models of this kind use networks in the place of the regressions.
+# In this one training run, using the earlier pixels gains several nats, and the samples of {numref}`fig-pixel-by-pixel` show strokes. Better models of this kind replace the regressions by networks.
 #
 # **Normalizing flows** keep the latent but make the decoder one-to-one. If $x = f(z)$ with an invertible $f$, and both $f$ and $f^{-1}$ are differentiable, the density of $x$ follows from the change of variables {cite:p}`rezende2015,dinh2017`,
 #
@@ -1179,7 +1177,7 @@ plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
 # \log p(x) = \log p_z\big(f^{-1}(x)\big) + \log \Big| \det \frac{\partial f^{-1}(x)}{\partial x} \Big| .
 # $$ (eq-flow)
 #
-# The drawback: latent and data have the same dimension, and every layer must be invertible. The bars in the formula matter. A determinant may be negative, as it is for the map below, which mirrors and stretches the plane. (The formula without them is entry E23.)
+# The drawback is that latent and data have the same dimension, and that every layer must be invertible. The bars in the formula matter: a determinant may be negative, as it is for a map that mirrors and stretches the plane.
 #
 # **Check.** The formula without the bars is rejected (entry E23).
 
@@ -1194,7 +1192,7 @@ flow = prior.log_prob(z).sum(1) + det.abs().log()
 verify("eq-flow", flow, exact_log_p, rejects={"E23": prior.log_prob(z).sum(1) + det.log()})
 
 # %% [markdown]
-# A flow need not be linear. This one stretches and shifts one coordinate by functions of the other, which is easy to undo.
+# A flow need not be linear. The next one stretches and shifts one coordinate by functions of the other, which is easy to invert.
 #
 # **Checks.** The determinant of the map is computed by automatic differentiation, and the density, which is no longer Gaussian, is integrated. The other sign of the log-determinant is rejected.
 
@@ -1223,13 +1221,13 @@ mesh = torch.cartesian_prod(*side)
 inner = torch.trapezoid(banana_log_p(mesh).exp().view(601, -1), side[1])
 verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 
-# %% mystnb={"image": {"alt": "A density shaped like a bent drop: a dark core near the origin, a thin tail up to the left, and a broad, faint one up to the right."}, "figure": {"caption": "A Gaussian in the plane after a flow of one layer. The density is exact.", "name": "fig-banana"}}
+# %% mystnb={"image": {"alt": "A density shaped like a bent drop: a dark core near the origin, a thin tail up to the left, and a broad, faint one up to the right."}, "figure": {"caption": "A Gaussian in the plane after a flow of one layer, which bends it. The density is exact.", "name": "fig-banana"}}
 plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
 
 # %% [markdown]
-# The density in {numref}`fig-banana` was computed by {eq}`eq-flow`, without samples.
+# {numref}`fig-banana` shows the density {eq}`eq-flow`, computed without samples.
 #
-# **What you can say now.** Autoregressive models have an exact likelihood and slow sampling; flows have both, with layers that must be invertible.
+# **What you can say now.** Autoregressive models have an exact likelihood, but slow sampling. Flows have an exact likelihood and fast sampling, but every layer must be invertible.
 #
 # *Sources: A15, B04.*
 

@@ -48,7 +48,7 @@ plots.image_grid(both[order])
 # 6. Take a gradient step on $\lVert \varepsilon - \varepsilon_\theta(x_t, t) \rVert^2$.
 # :::
 #
-# Here it runs on 20,000 points from a mixture of eight Gaussians on a ring, with a hundred steps of noise and a small perceptron of $x_t$ and $t$. The comments give the steps of the algorithm.
+# Here it runs on 20,000 points from a mixture of eight Gaussians on a ring, with a hundred steps of noise and a small perceptron of $x_t$ and $t$. The numbers in the comments are the steps of the algorithm.
 
 # %%
 from copy import deepcopy
@@ -84,23 +84,25 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "Algorithm 1 on points in the plane: the loss of each of 600 batches, the data, samples of the trained model, and samples of the shipped one, which had ten times as many steps.", "name": "fig-toy-training"}}
+# %% mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "Algorithm 1 on points in the plane: the loss of each of 600 batches (left), the data, samples of the trained model, and samples of the shipped one, which had ten times as many steps. Clusters separate long after the loss has stopped falling.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
 for name, trained in {"after 600 steps": toy, "after 6000": shipped}.items():
     *_, shown[name] = ancestral_sample(trained, 1000)
-fig, (loss_axes, *panels) = plots.figure(4, height=2.0)
-_ = plots.curves({"": batch_losses}, x_label="step", y_label="loss", log_y=True, axes=loss_axes)
+fig, (loss_axes, *panels) = plots.figure(4, height=2.4)
+loss_axes.get_gridspec().set_width_ratios([1.5, 1, 1, 1])
+_ = plots.curves({"": batch_losses}, x_label="step", y_label="loss", axes=loss_axes)
+_ = loss_axes.set_ylim(bottom=0)
 for axes, (name, dots) in zip(panels, shown.items(), strict=True):
     _ = axes.scatter(*dots.T, s=1, color="#0072B2")
     _ = axes.set(xlim=(-2, 2), ylim=(-2, 2), xticks=(), yticks=(), aspect="equal", title=name)
 fig
 
 # %% [markdown]
-# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. After 600 steps the network has found the ring; the separate modes take longer, although the loss hardly falls any more. Algorithm 1 never runs a whole chain: it is a regression whose examples are made as they are needed, in unlimited supply.
+# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. After 600 steps the network has found the ring; the separate modes take longer, although the loss hardly falls any more. Algorithm 1 never runs a whole chain: it is a regression, and its examples are made as they are needed.
 #
-# In the companion `fit` runs the loop, and `denoising_loss` is the loss: the squared error of $\hat{x}$ times a `weight`. By {eq}`eq-five-errors` the squared error of the noise is the squared error of $\hat{x}$ times the signal-to-noise ratio. With that ratio as the weight it is the simple loss.
+# In the companion `fit` runs the loop, and `denoising_loss` is the loss: the squared error of $\hat{x}$ times a `weight`. With the signal-to-noise ratio as the weight it is the squared error of the noise {eq}`eq-five-errors`, the simple loss.
 
 # %%
 import math
@@ -155,7 +157,7 @@ from companion.denoisers import MixtureDenoiser, VPredictor, gaussian_denoiser
 schedule = linear_schedule(1000)
 
 # %% [markdown]
-# **Check.** Steps 1 to 5 are run with the exact denoiser, for two variances. The loss of the constant answer $\varepsilon_\theta = 0$ is rejected, and for $\lambda = \frac14$ the formula without its denominator as well.
+# **Check.** Steps 1 to 5 are run with the exact denoiser, for two variances. The check rejects the loss of the constant answer $\varepsilon_\theta = 0$ and, for $\lambda = \frac14$, the formula without its denominator.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -201,9 +203,9 @@ close = bool(excess_of_last[-1] < 0.25 * least)
 print("the excess falls below a quarter of the floor:", close)
 
 # %% [markdown]
-# Most of the fluctuation of the loss from batch to batch belongs to the floor.
+# So the loss consists mostly of its floor, and most of its fluctuation from batch to batch comes from the noise that was drawn.
 #
-# **Check.** The three terms of {eq}`eq-excess-error` are computed for a prediction that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$. The formula without the excess is rejected.
+# **Check.** The three terms of {eq}`eq-excess-error` are computed for a prediction that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$. The check rejects the formula without the excess.
 
 # %% tags=["nbval-check-output"]
 total, floor, excess = (
@@ -223,7 +225,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # (sec-ema)=
 # ## The average of the weights
 #
-# With a constant learning rate each batch moves the weights about the optimum, and an average over the last steps is closer to it than most of them. So diffusion models are sampled with an {term}`exponential moving average` of their weights. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# With a constant learning rate each batch moves the weights about the optimum, and their average over the last steps is closer to it. So diffusion models are sampled with an {term}`exponential moving average` of their weights. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -241,7 +243,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # \operatorname{Var} \bar\theta_n \;\longrightarrow\; (1 - d)^2 \sum_{k=0}^{\infty} d^{\,2k} = \frac{1 - d}{1 + d} .
 # $$ (eq-ema-noise)
 #
-# **Check.** Three hundred random weights are averaged by the companion. A sum whose first weight counts like the others is rejected.
+# **Check.** Three hundred random weights are averaged by the companion. The check rejects a sum whose first weight counts like the others.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -258,7 +260,7 @@ averaged = running.module.weight[0, 0]
 verify("eq-ema-sum", averaged, (shares * thetas).sum(), rejects={"first alike": like_others})
 
 # %% [markdown]
-# **Check.** The recursion {eq}`def-ema` is simulated with $d = 0.9$. Variances of $1 - d$ and of $(1 - d) / 2$ are rejected.
+# **Check.** The recursion {eq}`def-ema` is simulated with $d = 0.9$. The check rejects variances of $1 - d$ and of $(1 - d) / 2$.
 
 # %% tags=["nbval-check-output"]
 d, mean = 0.9, torch.randn(400_000).double()
@@ -280,7 +282,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, at the cost of a second copy of the weights. A learning rate that falls to zero has part of the same effect. Two warnings: the training must be several times as long as the memory of the average, and it is the average that must be saved, measured and sampled from.
+# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, at the cost of a second copy of the weights. A learning rate that falls to zero has part of the same effect. The training must be several times as long as the memory, and it is the average that must be saved, measured and sampled from.
 
 # %% tags=["nbval-check-output"]
 end = steps > 400
@@ -291,13 +293,13 @@ print("after step 400 it is better:", bool((excess_of_average < excess_of_last)[
 print("and it fluctuates less than half as much:", bool(jitter[1] < 0.5 * jitter[0]))
 
 # %% [markdown]
-# **What you can say now.** An exponential moving average of the weights removes most of the fluctuation that a constant learning rate leaves, once the training is much longer than its memory.
+# **What you can say now.** An exponential moving average of the weights removes most of the fluctuation that a constant learning rate leaves.
 
 # %% [markdown]
 # (sec-train-ddpm)=
 # ## Train it yourself
 #
-# For images, only the network changes. The next two sections use a small DDPM of digits with $8 \times 8$ pixels, which predicts the noise, as in Algorithm 1. The next cells train a new one by the recipe of the shipped one: at small scale its first steps, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them.
+# For images, only the network changes. The next two sections use a small DDPM of digits with $8 \times 8$ pixels, which predicts the noise, as in Algorithm 1. You can train one here by the recipe of the shipped one: at small scale only its first steps, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them.
 
 # %%
 print(cost("ddpm-digits"))
@@ -306,14 +308,14 @@ print(cost("ddpm-digits"))
 mine = watch(train_it("ddpm-digits"))
 
 # %% [markdown]
-# A network that always answers zero has a loss of about 64, the number of pixels, since each component of the noise has variance 1. Yours should be far below.
+# A network that always answers zero has a loss of about 64, one for each pixel. Yours should be far below.
 
 # %% tags=["nbval-check-output"]
 last = torch.tensor(mine.losses[-20:]).mean()
 print("the loss is below a third of that of a zero answer:", bool(last < 64 / 3))
 
 # %% [markdown]
-# One switch decides whose weights the next two sections use. With those of a short training, some claims about trained models will not hold.
+# The next two sections use the shipped weights. Set `MINE = True` if they should use yours; after a short training, some claims about trained models will not hold.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -325,7 +327,7 @@ print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 # (sec-thrown-away)=
 # ## What the simple loss throws away
 #
-# The simple loss is the bound without its weights. What else was dropped, and what does that cost in nats?
+# The simple loss is the bound without its weights. What else was dropped?
 #
 # For a `Ddpm` with $D$ dimensions and fixed variances, minus the bound is a sum of four parts, by {eq}`eq-three-terms`, {eq}`eq-step-cost` and {eq}`eq-five-weights`:
 #
@@ -360,7 +362,7 @@ def variances_cost(reverse_var, schedule=schedule):
 
 
 # %% [markdown]
-# **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. Equal weights are rejected, and so is a bound without the cost of the variances.
+# **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -382,7 +384,7 @@ wrong["no variances"] = by_errors - variances
 verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# **The weights of the noise.** On the linear schedule of {cite:t}`ho2020` the weights $\omega_\varepsilon(t)$ fall from $t = 2$ to a minimum near $t = 349$, by a factor of 120 if $\sigma_t^2 = \tilde\beta_t$ and of 55 if $\sigma_t^2 = \beta_t$. The table shows which share of the sum of all weights belongs to the first times:
+# **The weights of the noise.** On the linear schedule of {cite:t}`ho2020` the weights $\omega_\varepsilon(t)$ fall from $t = 2$ to a minimum near $t = 349$, by a factor of 120 if $\sigma_t^2 = \tilde\beta_t$ and of 55 if $\sigma_t^2 = \beta_t$. Which share of the sum of all weights belongs to the first times?
 
 # %% tags=["nbval-check-output"]
 choices = {"beta": schedule.beta, "beta-tilde": schedule.posterior_var}
@@ -398,9 +400,9 @@ for name, reverse_var in choices.items():
     print(f"largest over least weight, {name}: {w.max() / w.min():.0f}")
 
 # %% [markdown]
-# So, compared with the bound, the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where the content of the image is decided. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound.
+# So the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where the content of the image is decided. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound.
 #
-# In code, the losses in use differ by one tensor, the weight of the squared error of $\hat{x}$. Here are these weights, relative to their values at $t = 1000$:
+# In code, the losses differ by one tensor, the weight of the squared error of $\hat{x}$, here relative to its value at $t = 1000$:
 
 # %% tags=["nbval-check-output"]
 weights = {
@@ -426,7 +428,7 @@ print("each is a loss:", all(bool(loss.isfinite().all()) for loss in losses))
 #
 # where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. This holds for any data and any network: the other parts of {eq}`eq-bound-from-errors` are the same for both, and a Gaussian likelihood with variance $\sigma_1^2$ is a squared error with the weight $\omega_\varepsilon(1)$. (With a likelihood of gray levels it holds for the terms from $t = 2$ on.)
 #
-# The function `both_sides` computes this for a denoiser of the ring, whose $\varepsilon^*$ is known.
+# Both sides can be computed for a denoiser of the ring, whose $\varepsilon^*$ is known:
 
 # %%
 from companion.schedule import x_0_from_noise
@@ -460,7 +462,7 @@ def timid(x_t, t):
 
 
 # %% [markdown]
-# **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The excess without its weights is rejected.
+# **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The check rejects the excess without its weights.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -479,7 +481,7 @@ print(f"the network loses {lost.mean():.3f} +- {lost.std() / n:.3f} nats")
 print(f"by the formula    {weighted.mean():.3f} +- {weighted.std() / n:.3f} nats")
 
 # %% [markdown]
-# **Why not train on the bound?** Because its gradient is noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without them. The cell measures the variance of the gradient divided by its squared mean, for the network of the ring after twenty steps: for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
+# **Why not train on the bound?** Because its gradient is noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without them. For the network of the ring after twenty steps we measure the variance of the gradient divided by its squared mean: for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
 
 
 # %%
@@ -517,9 +519,9 @@ print("weights make the gradient noisier, by half at least:", weighted_loss > 1.
 print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
 
 # %% [markdown]
-# At a ratio of 1 a batch has as much noise as signal, and a batch twice as large halves the ratio. So, for this network at this moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw the same on photographs.
+# A batch twice as large halves this ratio. So, for this network at this moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw the same on photographs.
 #
-# On the ring the batches are large enough. Here is minus the bound, in nats, of the shipped network and of one that was trained with the weights of the bound, from the same random numbers:
+# On the ring the batches are large enough for both. Here is minus the bound, in nats, of the shipped network and of one that was trained with the weights of the bound, from the same random numbers:
 
 # %%
 from companion.elbo import elbo_terms
@@ -540,15 +542,15 @@ better = gain.mean() > 3 * gain.std() / 5000**0.5
 print("trained on the bound, it reaches a better bound:", bool(better))
 
 # %% [markdown]
-# For these two networks, with one training each, the gain is small but significant.
+# With one training each, the gain is small but significant.
 #
-# **What you can say now.** The simple loss keeps the errors of the bound with other weights, which are smaller for the last faint noise. With the variances fixed, what a network loses in nats is its weighted excess.
+# **What you can say now.** The simple loss keeps the errors of the bound with other weights. With the variances fixed, what a network loses in nats is its weighted excess.
 
 # %% [markdown]
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# Algorithm 1 predicts the noise. Is that the best choice? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so a network may estimate any of them. The next figure gives each of the three outputs the same error, random numbers with standard deviation 0.3, and shows which image the output implies by {eq}`eq-five-errors`:
+# Algorithm 1 predicts the noise. Is that the best choice? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so a network may estimate any of them. {numref}`fig-same-error` gives each of the three outputs the same error, random numbers with standard deviation 0.3, and shows which image the output implies by {eq}`eq-five-errors`:
 
 # %% mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule. Only an estimate of $v$ gives acceptable images at both ends.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
@@ -563,7 +565,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# In {numref}`fig-same-error` a network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and for the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. {numref}`fig-amplified` shows the factors.
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and for the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. {numref}`fig-amplified` shows the factors.
 
 # %% mystnb={"image": {"alt": "Two panels over time on a logarithmic axis. Left, the error of the image: constant for x zero, growing from 0.01 to above 100 for the noise, growing from 0.01 to 1 for v. Right, the error of the noise: falling from 100 to below 0.01 for x zero, constant for the noise, falling from 1 to below 0.01 for v."}, "figure": {"caption": "What an error of size 1 in the network's output becomes: in the image (left) and in the noise (right).", "name": "fig-amplified"}}
 kept, every = schedule.alpha_bar[1:], torch.arange(1, 1001)
@@ -584,9 +586,7 @@ fig
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# A good network has a smaller error than that.
-#
-# **Check.** The linear map is fitted by least squares to the second moments of forty digits. The formula with all eigenvalues replaced by their mean is rejected.
+# **Check.** The linear map is fitted by least squares to the second moments of forty digits. The check rejects the formula with all eigenvalues replaced by their mean.
 
 # %% tags=["nbval-check-output"]
 few = small_x[:40].flatten(1).double()
@@ -602,7 +602,7 @@ wrong = {"one mean eigenvalue": linear_noise_error(schedule, values.mean()[None]
 verify("eq-linear-bound", by_fit, by_values, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# The network of the small digits estimates the noise. The table compares its error per pixel on test digits with the yardstick:
+# The network of the small digits estimates the noise. Here is its error per pixel on test digits beside the yardstick:
 
 # %%
 _ = torch.manual_seed(0)
@@ -636,7 +636,7 @@ print("no training beats training at t = 1000:", bool(at_the_end < found[-1]))
 #
 # At small $t$ the two losses are nearly equal; at large $t$ the loss in $v$ is nearly the squared error of the image.
 #
-# **Check.** The two losses are computed for one batch with the same times and the same noise. A division by $1 - \bar\alpha_t$ is rejected.
+# **Check.** The two losses are computed for one batch with the same times and the same noise. The check rejects a division by $1 - \bar\alpha_t$.
 
 # %% tags=["nbval-check-output"]
 x = small_y[:32].double()
@@ -662,15 +662,15 @@ error_of_image = found[-1] / schedule.snr[1000] / values.mean()
 print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances of the data")
 
 # %% [markdown]
-# Hardly any, because the errors of the noise are small there. Yet the $\hat{x}$ that they imply is useless at large $t$, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
+# Hardly any, because the errors of the noise are small there. Yet the $\hat{x}$ that they imply is useless, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
 #
-# **What you can say now.** Errors of a network that estimates $x_0$ do most harm at low noise, errors of one that estimates the noise at high noise; $v$ is safe at both ends. The best linear estimate is a yardstick that a network should beat at every $t$.
+# **What you can say now.** An estimate of $v$ is safe at both ends of time; those of $x_0$ and of the noise are not. The best linear estimate is a yardstick that a network should beat at every $t$.
 
 # %% [markdown]
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network whose digits opened the chapter was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. And with half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
+# The network whose digits opened the chapter was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. For half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
 
 # %%
 from companion.zoo.weights import read_card
@@ -682,7 +682,7 @@ print(f"{card.minutes:.0f} minutes on {card.device}: {card.command}")
 print(f"{card.num_parameters:,} parameters")
 
 # %% [markdown]
-# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`, here only at every twentieth time; {ref}`the next chapter <sec-ddim>` studies what is lost by that.
+# To sample, start from noise and take the reverse steps {eq}`def-reverse-step`, here only at every twentieth time ({ref}`the next chapter <sec-ddim>` studies what that loses).
 
 # %% mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
 _ = torch.manual_seed(0)
@@ -708,17 +708,17 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
-# **How good are the samples?** Two classifiers compare them with as many real digits and as many images drawn from the VAE of chapter 6.
+# **How good are the samples?** Three measures compare them with real digits and with images drawn from the VAE of chapter 6.
 #
-# 1. The first classifier has an eleventh class, *no digit*. It was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. It *refuses* the images that it assigns to the eleventh class; the table has their share.
-# 2. The second has the ten classes only. The table has its confidence, the probability of the likeliest class.
-# 3. How far are the samples from the training digits in the space of the 64 features of the second classifier? This is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
+# 1. *Refused*: a classifier with an eleventh class, *no digit*, was trained on real digits and on spoiled ones: pieces of one pasted into another, strokes erased, mirrored or warped. It has never seen a sample of any model. It refuses the images that it assigns to the eleventh class.
+# 2. *Sure*: the confidence of a second classifier, with the ten classes only, is the probability of the likeliest class.
+# 3. *Distance*: how far are the samples from the training digits in the space of the 64 features of the second classifier? This is measured by the squared {term}`Fréchet distance` of two Gaussians with the means $m$ and covariances $C$ of the features,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
 # $$ (def-frechet)
 #
-# With features of another network this is the FID of the papers {cite:p}`heusel2017`. The distance of a small sample of $N$ images is biased upwards, by an amount in proportion to $1/N$. The **jackknife** removes most of this bias: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well. The last line of the table has the distance of all real test digits.
+# With features of another network this is the FID of the papers {cite:p}`heusel2017`. The distance of a small sample of $N$ images is biased upwards, by an amount in proportion to $1/N$. The **jackknife** removes most of this bias: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well.
 
 # %%
 from companion.metrics import jackknife
@@ -764,7 +764,7 @@ clear = half - share > 3 * math.hypot(error, its_error)
 print("fewer than of the network with uniform times, by three errors:", clear)
 
 # %% [markdown]
-# The first row is the best that can be expected. "Uniform" is nearly the same network, trained once with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits, too; the one with eleven refuses seven samples in a hundred, half as many as of "uniform". Neither measures whether the samples *differ* from each other. The distance does, but with 1000 images its standard errors are too large to distinguish the diffusion model from real digits. A count of the classes is a simpler test of variety:
+# The first row is the best that can be expected. "Uniform" is nearly the same network, trained once with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it. The classifier with ten classes is confident about many broken digits, too; the one with eleven refuses seven samples in a hundred, half as many as of "uniform". Neither notices whether the samples *differ* from each other. The distance does, but its standard errors are large. A count of the classes is a simpler test of variety:
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
@@ -790,7 +790,7 @@ print(f"a faithful model would exceed that with probability {tail:.1e}")
 print("no class has less than 3 percent:", bool(share.min() > 0.03))
 
 # %% [markdown]
-# A small probability would mean that the model prefers some digits, which happens easily: the class is decided at large $t$, where a wrong decision costs few nats.
+# A small probability would mean that the model prefers some digits. That happens easily: the class is decided at large $t$, where a wrong decision costs few nats.
 #
 # **When do samples follow the data distribution?** The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
 #
@@ -800,7 +800,7 @@ print("no class has less than 3 percent:", bool(share.min() > 0.03))
 #
 # The left side goes to zero if $x_T$ is noise and the steps are small, if the variances are right, *and* if the network is exact at all times that have weight.
 #
-# The function `off_by` computes both sides for one family in one dimension: Gaussian data, and a denoiser that estimates $1 + \delta$ times the noise it should.
+# We compute both sides for Gaussian data in one dimension, and a denoiser that estimates $1 + \delta$ times the noise it should.
 
 
 # %%
@@ -825,7 +825,7 @@ def off_by(T, delta, lam=0.25):
 
 
 # %% [markdown]
-# **Check.** The KL divergence of the samples comes from their exact variance, for three numbers of steps and three values of $\delta$. A right side without the network's part is rejected.
+# **Check.** The KL divergence of the samples comes from their exact variance, for three numbers of steps and three values of $\delta$. The check rejects a right side without the network's part.
 
 # %% tags=["nbval-check-output"]
 cases = [(T, delta) for T in (30, 100, 1000) for delta in (0.0, 0.05, 0.2)]
@@ -838,9 +838,9 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {kl:18.5f} {a:18.5f} {b:11.5f}")
 
 # %% [markdown]
-# With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent they stop at a floor. The KL divergence of the samples is smaller than the network's part of the gap, because later steps undo a good part of the effect of earlier errors.
+# With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent they stop at a floor. The KL divergence of the samples is smaller than the network's part of the gap, because later steps undo much of the effect of earlier errors.
 #
-# **In color.** Nothing in the code is special to gray images:
+# **In color.** Nothing in the code is special to gray images; three channels are enough:
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import mnist_unet
@@ -852,9 +852,9 @@ losses = denoising_loss(color, colors, color.schedule.snr)
 print("one loss for each image:", tuple(losses.shape))
 
 # %% [markdown]
-# {ref}`Chapter 11 <sec-color-samples>` draws houses in color and measures them. For the photographs of CIFAR-10, {cite:t}`ho2020` trained 35.7 million parameters for 800,000 steps, many hours on a GPU.
+# {ref}`Chapter 11 <sec-color-samples>` draws houses in color and measures them. For CIFAR-10, {cite:t}`ho2020` trained 35.7 million parameters for 800,000 steps.
 #
-# **What you can say now.** The model draws digits of all classes, and a classifier that was trained on broken digits as well refuses seven in a hundred. Three conditions together make samples follow the data distribution.
+# **What you can say now.** The model draws digits of all classes, and a classifier that knows broken digits refuses seven in a hundred. Samples follow the data distribution if noise, variances and network are all right.
 #
 # *Sources: A36, B28.*
 
@@ -925,9 +925,9 @@ show(Block.forward, docstring=False)
 show(UNet.forward, docstring=False)
 
 # %% [markdown]
-# The table has the shape of the stream after each part, and the part's number of parameters, most of them at the coarsest scale. (The rest belongs to the {ref}`time <sec-time-embedding>`.)
+# Most of the parameters are at the coarsest scale. (What the parts leave of the total belongs to the {ref}`time <sec-time-embedding>`.)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "fold"]
 stages = "enter down.0.0 shrink.0 down.1.0 shrink.1 down.2.0 middle.0 middle.1"
 stages = f"{stages} up.0.0 grow.0 up.1.0 grow.1 up.2.0 exit".split()
 net, shapes = mnist_unet(), {}
@@ -951,13 +951,13 @@ print(f"all {sum(p.numel() for p in net.parameters()):44,}")
 print("the untrained answer is zero:", bool((answer == 0).all()))
 
 # %% [markdown]
-# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side. So $n$ of them in a row cover a square of width
+# **How far does it see?** The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side, so $n$ of them in a row cover a square of width
 #
 # $$
 # 2 n + 1 .
 # $$ (eq-reach)
 #
-# To *measure* the field, we look where the gradient of one output pixel with respect to the input is not zero, for networks with random weights, with or without attention and normalizations.
+# We *measure* the field, for networks with random weights, as the pixels at which the gradient of one output pixel is not zero.
 
 
 # %%
@@ -981,7 +981,7 @@ def influence(multipliers, blocks=1, attention=False, norms=False):
 # %% [markdown]
 # A network of one scale with $b$ blocks on the way down has $4 b + 6$ convolutions in a row: one at the entrance, two in each of its $2 b + 2$ blocks, one at the exit.
 #
-# **Check.** The field is measured for $b = 1, 2, 3$. The width for one convolution fewer, with the one at the entrance forgotten, is rejected.
+# **Check.** The field is measured for $b = 1, 2, 3$. The check rejects the width for one convolution fewer, with the one at the entrance forgotten.
 
 # %% tags=["nbval-check-output"]
 depths = torch.tensor([1, 2, 3])
@@ -1005,9 +1005,9 @@ powers = [(field / field.max()).clamp(min=1e-8).log10() for field in fields.valu
 plots.image_grid(torch.stack(powers) / 8 + 1, titles=list(fields), tile=1.3)
 
 # %% [markdown]
-# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and a third that is easily overlooked. A normalization divides by the standard deviation of *all* pixels, so each of them has a small influence everywhere.
+# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and normalization, which divides by the standard deviation of *all* pixels and so gives each of them a small influence everywhere.
 #
-# How far does the *trained* network look? The next cell averages the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
+# How far does the *trained* network look? We average the squared gradient of $\hat{x}$ at the middle pixel over fifty digits.
 
 
 # %%
@@ -1036,7 +1036,7 @@ bright = (looks / looks.amax((1, 2), keepdim=True)).sqrt()
 plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 
 # %% [markdown]
-# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. To do both, the network needs the time as an input.
+# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. So the network needs the time.
 #
 # **What you can say now.** A U-Net keeps the detail by its skip connections and uses the whole image by coarser scales, attention, and its normalizations.
 #
@@ -1064,7 +1064,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 #
 # *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once, before the training. They suit a time that is a real number.
 #
-# **Check.** The distances of all pairs of a thousand times are computed from the embedding of the companion. The formula with angles that are not halved is rejected.
+# **Check.** The distances of all pairs of a thousand times are computed from the embedding of the companion. The check rejects the formula with angles that are not halved.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
@@ -1098,15 +1098,17 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-embedding-distance` the sinusoidal embedding separates neighboring times at once; the random features need some ten steps to be equally far apart. A small perceptron turns $\mathrm{emb}(t)$ into the vector `e`, which goes to all blocks. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps, one number for each map. {cite:t}`dhariwal2021` let it *scale and shift* the normalized maps, which is called adaptive normalization.
+# In {numref}`fig-embedding-distance` the sinusoidal embedding separates neighboring times at once; the random features need some ten steps to be equally far apart.
+#
+# A small perceptron turns $\mathrm{emb}(t)$ into the vector `e`, which goes to all blocks. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps, one number for each map. {cite:t}`dhariwal2021` let it *scale and shift* the normalized maps, which is called adaptive normalization.
 
 # %% tags=["nbval-check-output"]
 show(ShiftedNorm.forward, AdaptiveNorm.forward, docstring=False)
 
 # %% [markdown]
-# **Which is better?** Two embeddings and two ways to use them make four networks, each trained on the small digits for 80 steps with two seeds, to estimate $v$ on the {ref}`cosine schedule <sec-two-schedules>`. The table has the squared error of $\hat{x}$ per pixel, on test digits, at signal-to-noise ratios from $e^4$ to $e^{-3}$.
+# **Which is better?** Two embeddings and two ways to use them make four networks. Each is trained on the small digits for 80 steps with two seeds, to estimate $v$ on the {ref}`cosine schedule <sec-two-schedules>`, and measured by the squared error of $\hat{x}$ per pixel, averaged over eight signal-to-noise ratios from $e^4$ to $e^{-3}$.
 
-# %%
+# %% tags=["fold"]
 from companion.schedule import cosine_schedule
 
 log_snrs = torch.arange(4.0, -4, -1)
@@ -1128,7 +1130,7 @@ def trial(schedule, seed, num_steps=80, **kinds):
     return noise_errors(tried.eval(), small_y, t).mean(1) / schedule.snr[t]
 
 
-# %%
+# %% tags=["fold"]
 random_waves = {"embedding": partial(FourierEmbedding, std=16 / 1000)}
 adaptive = {"conditioning": AdaptiveNorm}
 networks = {
@@ -1157,7 +1159,7 @@ print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.
 # %% [markdown]
 # The rows differ little more than the seeds do, so a training as short as this cannot show which is best in the end. The networks of this chapter use the first row.
 #
-# **What you can say now.** The time enters as a vector of sines and cosines, which differs from that of every other time. Each block adds a linear map of it to its feature maps, or scales and shifts them by it.
+# **What you can say now.** The time enters as a vector of sines and cosines. Each block adds a linear map of it to its feature maps, or scales and shifts them by it.
 #
 # *Sources: B32.*
 
@@ -1171,7 +1173,7 @@ print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.
 # \frac1D\, \mathbb{E} \lVert \varepsilon - \hat\varepsilon \rVert^2 = \mathrm{SNR}_t\, \frac1D \sum_{j=1}^{D} \lambda_j .
 # $$ (eq-know-nothing)
 #
-# **Check.** The error is measured on the small digits at three times. The formula without the signal-to-noise ratio is rejected.
+# **Check.** The error is measured on the small digits at three times. The check rejects the formula without the signal-to-noise ratio.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -1185,7 +1187,7 @@ by_formula = schedule.snr[at_times] * mean_variance
 wrong = {"without SNR": mean_variance.expand(3)}
 verify("eq-know-nothing", measured, by_formula, rejects=wrong)
 
-# %%
+# %% tags=["fold"]
 error, error_se = record["noise_error"], record["noise_error_se"]
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
@@ -1209,7 +1211,7 @@ plots.curves(
 # %% [markdown]
 # In {numref}`fig-error-by-time` the network is far below every linear estimate wherever there is something to see. Towards $t = 1000$, where the best estimate is nearly the mean image, all three curves meet.
 #
-# At how many times is the network better? To count them, the yardstick must refer to the same 200 digits, whose variances are not those of the training digits. Along eigenvector $j$, let $y_j$ be the coordinate of $x$ less the mean, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
+# At how many times is the network better? To count them, the yardstick must refer to the same 200 digits, whose variances are not those of the training digits. Let $y_j$ be the coordinate of $x$, minus the mean, along eigenvector $j$, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
 #
 # $$
 # \Big( \frac{\bar\alpha_t\, \lambda_j}{V_t} \Big)^2 + \frac{\bar\alpha_t\, (1 - \bar\alpha_t)\, y_j^2}{V_t^2} .
@@ -1217,7 +1219,7 @@ plots.curves(
 #
 # For $y_j^2 = \lambda_j$ this is the term of {eq}`eq-linear-bound` again.
 #
-# **Check.** The exact denoiser for $\lambda = \frac14$ is applied to noisy versions of $x = 1$. The error on data of its own variance is rejected.
+# **Check.** The exact denoiser for $\lambda = \frac14$ is applied to noisy versions of $x = 1$. The check rejects the error on data of its own variance.
 
 
 # %% tags=["nbval-check-output"]
@@ -1255,7 +1257,7 @@ for name, stick in yardsticks.items():
         assert above.sum() <= 100
 
 # %% [markdown]
-# What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors:
+# By either yardstick the network is better at nearly all times, and never far behind. What is that worth in nats? By {eq}`eq-deficit` the bounds of any two estimates differ by the weighted difference of their squared errors:
 
 # %%
 w = 784 * bound_weights(model.schedule, model.reverse_var).noise[2:]
@@ -1264,7 +1266,7 @@ print(f"won by the network at t = 2 to 1000: {won.sum():.0f} nats for a digit")
 print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f} nats")
 
 # %% [markdown]
-# **What you can say now.** The error of the noise by time shows where a network beats what any linear map could do, and the weights say in nats what that is worth.
+# **What you can say now.** The error by time shows where a network beats every linear map, and the weights say in nats what that is worth.
 #
 # *Sources: B26.*
 
@@ -1272,15 +1274,17 @@ print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# Papers report the bound in bits per dimension. For that, the last step must give a probability to each of 256 gray levels: the mass of a Gaussian on the level's interval, with the two outermost intervals reaching to infinity {cite:p}`ho2020`,
+# Papers report the bound in bits per dimension. For that, the last step must give a probability to each of 256 gray levels, the mass of a Gaussian on its interval; the two outermost intervals reach to infinity {cite:p}`ho2020`:
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. With the recorded errors and {eq}`eq-bound-from-errors` we can compare several choices of the variances and of the last step. The first three columns of the table below have the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. They use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does. The fourth column, "and at 1", uses the optimal variances at $t = 1$ as well, where $\sigma_1^2$ is then the mean squared error of the image.
+# Minus the bound divided by $D \log 2$ is in bits per pixel; storing the raw image takes eight. With the recorded errors and {eq}`eq-bound-from-errors` we can compare several choices of the variances and of the last step:
 #
-# These decoders ignore that some gray levels are more common than others, although the noise of $x_1$, about one gray level, leaves only a few neighboring levels to choose from. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. The fifth column is a decoder without a network, which applies Bayes' rule to each pixel by itself; with equal frequencies it is that of {cite:t}`kingma2021`:
+# - "beta", "beta-tilde" and "optimal" are the variances $\beta_t$, $\tilde\beta_t$, and the {ref}`optimal ones <sec-exact-gap>`, made from the measured errors. All three use $\tilde\beta_2$ for $\sigma_1^2$, as the code of {cite:t}`ho2020` does.
+# - "And at 1" uses the optimal variance at $t = 1$ as well, the mean squared error of the image.
+# - "Histogram" has another last step. The decoders above ignore that some gray levels are more common than others, although the noise of $x_1$, about one gray level, leaves only a few neighboring levels to choose from. Let $c(g)$ be the frequency of level $g$ among the pixels of the training set. Then Bayes' rule decodes each pixel by itself, without a network; with equal frequencies this is the decoder of {cite:t}`kingma2021`:
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
@@ -1292,7 +1296,7 @@ from companion.metrics import bits_per_dim
 
 show(HistogramDecoder.forward)
 
-# %%
+# %% tags=["fold"]
 gray = 2 * (255 * test.images[:200]).round() / 255 - 1
 _ = torch.manual_seed(0)
 with torch.no_grad():
@@ -1310,7 +1314,7 @@ def with_variances(reverse_var, decoder_var=decoder_var, decoder=None):
     return Ddpm(model.denoiser, model.schedule, (1, 28, 28), *args)
 
 
-# %%
+# %% tags=["fold"]
 def parts_of(candidate):
     """The four parts of minus the bound, in nats, and a standard error."""
     w = 784 * bound_weights(model.schedule, candidate.reverse_var).noise[2:]
@@ -1355,7 +1359,7 @@ print(
 print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 
 # %% [markdown]
-# (Errors at different times come from the same digits, so their standard errors are added, which overestimates the error of the sum.) The optimal variances are better than the first two, as they must be on the digits from which they were computed.
+# The optimal variances are better than the first two, as they must be on the digits from which they were computed. (The standard errors of all times are added, which overestimates that of the sum.)
 #
 # **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column; what helps is that four pixels in five are black. How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
@@ -1365,7 +1369,7 @@ print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 #
 # by $H(x \mid x_1) = H(x) + h(x_1 \mid x) - h(x_1)$, where $h$ is the entropy of a density. No decoder that sees $x_{1,j}$ alone can cost less.
 #
-# **Check.** Both sides are integrated numerically over $x_1$, for a histogram similar to that of the digits. The same decoder with equal frequencies is rejected.
+# **Check.** Both sides are integrated numerically over $x_1$, for a histogram similar to that of the digits. The check rejects the same decoder with equal frequencies.
 
 # %% tags=["nbval-check-output"]
 var = schedule.noise_var[1]
@@ -1389,7 +1393,7 @@ equal = {"equal frequencies": price(torch.full((256,), 1 / 256).double())}
 verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), rejects=equal)
 
 # %% [markdown]
-# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, the choice $\sigma_t^2 = \beta_t$ cost almost nothing, and $\tilde\beta_t$ cost half of Euler's constant, 0.2886 nats for each dimension. A digit has the opposite kind of dimension as well: black pixels, which the network can predict almost surely. For these $\tilde\beta_t$ is right and $\beta_t$ is too large, at a cost that no number of steps removes. For the linear schedule, rescaled as in the last chapter, this cost tends to
+# **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, $\sigma_t^2 = \beta_t$ cost almost nothing and $\tilde\beta_t$ half of Euler's constant, 0.2886 nats for each dimension. Black pixels are the opposite case: the network predicts them almost surely, so $\tilde\beta_t$ is right and $\beta_t$ too large, at a cost that no number of steps removes. On the linear schedule, rescaled as in the last chapter, this cost tends to
 #
 # $$
 # \lim_{T \to \infty} \frac12 \sum_{t=2}^{T} \Big( \frac{\tilde\beta_t}{\beta_t} - 1 - \log \frac{\tilde\beta_t}{\beta_t} \Big) = \frac{1 - \gamma_{\mathrm{E}}}{2} = 0.2113\ldots
@@ -1397,7 +1401,7 @@ verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), reje
 #
 # nats for each dimension. Near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. In the table above, this is the cost of $\beta_t$ in the row of the variances, while $\tilde\beta_t$ has larger weights in the row of the errors.
 #
-# **Check.** The sum is computed for a million steps. The cost of the last chapter, half of Euler's constant, is rejected.
+# **Check.** The sum is computed for a million steps. The check rejects the cost of the last chapter, half of Euler's constant.
 
 # %% tags=["nbval-check-output"]
 finest = linear_schedule(1_000_000, 1e-7, 2e-5)
@@ -1412,10 +1416,10 @@ for name, s in {"linear": schedule, "cosine": cosine}.items():
     print(f"{bits_per_dim(at_1000, 1):.4f} bits")
 
 # %% [markdown]
-# Which times cost how much? The next figure shows the parts of the bound, with the thousand times in groups.
+# Which times cost how much? {numref}`fig-nats-by-time` shows the parts of the bound, with the thousand times in groups.
 
 
-# %%
+# %% tags=["fold"]
 def step_costs(reverse_var):
     """KL divergence of each step in nats, by time; 0 at t < 2."""
     w = 784 * bound_weights(model.schedule, reverse_var, decoder_var).noise
@@ -1435,9 +1439,9 @@ groups["reconstruction"] = account["reconstruction"]
 plots.bars(groups, value_label="nats for a digit", horizontal=True)
 
 # %% [markdown]
-# In {numref}`fig-nats-by-time` the costs are concentrated close to the data, although the groups have fewer and fewer times.
+# The costs are concentrated close to the data, although the groups there have fewer times.
 #
-# All of this relies on the record. Some of its errors, measured again with other noise:
+# Some of the recorded errors, measured again with other noise:
 
 # %%
 at_times = [1, 2, 5, 20, 100]
@@ -1467,15 +1471,15 @@ print(f"{black:.0%} of the pixels are black; the Gaussian pays {nats:.2f} nats f
 print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is right")
 
 # %% [markdown]
-# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. The rest has three reasons: ours is a bound, from a small network; its loss was not the bound; and one variance for all pixels is too large for most of them. Trained on the bound itself, with a learned schedule, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
+# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. What remains has likely reasons: our network is small, its loss was not the bound, and one variance for all pixels is too large for most of them. Trained on the bound itself, with a learned schedule, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
-# **What you can say now.** Bits per dimension are the sum of four parts. Many of the bits of a seemingly bad model can be due to a last step that does not use the frequencies of the gray levels.
+# **What you can say now.** Bits per dimension are the sum of four parts. A last step that does not use the frequencies of the gray levels can make a good model look bad.
 
 # %% [markdown]
 # (sec-rate-by-time)=
 # ## Rate and distortion
 #
-# What does one get for the bits? Read the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that an ideal code needs for it. After the step that gives $x_t$, the nats so far are the *rate*. The root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
+# What does one get for the bits? Think of the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that an ideal code needs for it. After the step that gives $x_t$, the nats so far are the *rate*. The root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
 #
 # $$
 # \begin{aligned}
@@ -1512,7 +1516,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# {cite:t}`ho2020` found the shape of {numref}`fig-rate-by-time` on photographs. There, 1.66 of 1.78 bits, 93 percent of the rate, were spent in the last hundred of a thousand steps of the linear schedule. At the same levels of noise, digits spend above eight tenths of the rate, and with the reconstruction above nine tenths of the bound. The earlier steps decide which digit it is and how it is written, for very few bits; the last ones spend the rest on what is hard to see. That is why a loss that gives little weight to them still gives good samples.
+# {cite:t}`ho2020` found the shape of {numref}`fig-rate-by-time` on photographs. There, 1.66 of 1.78 bits, 93 percent of the rate, were spent in the last hundred of a thousand steps of the linear schedule. At the same levels of noise, digits spend more than eight tenths of the rate, and with the reconstruction more than nine tenths of the bound. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones refine what is hard to see. That is why a loss that gives little weight to them still gives good samples.
 #
 # The slider shows what the receiver of $x_t$ would draw: above $x_t$, below $\hat{x}$.
 
@@ -1541,7 +1545,7 @@ Slider(
 # %% [markdown]
 # At 1000 all estimates are close to the mean of the digits. At 850 they have a shape, and some are of the wrong class. At 600 everything is decided except the edges.
 #
-# **What you can say now.** The steps at high noise settle what the image is, for few bits; the last ones spend most of the bits on what can hardly be seen.
+# **What you can say now.** Most bits are spent on what can hardly be seen; what the image shows is decided earlier, for few bits.
 #
 # *Sources: E05.*
 
@@ -1549,7 +1553,7 @@ Slider(
 # (sec-two-schedules)=
 # ## Two schedules
 #
-# The MNIST network uses the cosine schedule, the shipped networks of the ring and of the small digits a linear one. In the *linear* schedule $\beta_t$ increases linearly with $t$. {cite:t}`nichol2021` found that it destroys small images too early. Their *cosine* schedule lets $\bar\alpha_t$ fall like a squared cosine, with a small offset $s = 0.008$:
+# The networks of the ring and of the small digits use a *linear* schedule: $\beta_t$ increases linearly with $t$. {cite:t}`nichol2021` found that it destroys small images too early. Their *cosine* schedule, which the MNIST network uses, lets $\bar\alpha_t$ fall like a squared cosine, with a small offset $s = 0.008$:
 #
 # $$
 # \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad f(t) = \cos^2 \Big( \frac{t / T + s}{1 + s} \cdot \frac{\pi}{2} \Big) ,
@@ -1567,7 +1571,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# Both end in noise ({numref}`fig-schedules-dissolve`), but they spend different numbers of steps at each noise level. How much is there to learn at each time? Take the share of the digits' variance that the best linear estimate leaves unexplained: where it is near 0 or near 1, there is little to learn.
+# Both end in noise ({numref}`fig-schedules-dissolve`), but they spend different numbers of steps at each noise level. Where is there something to learn? Take the share of the digits' variance that the best linear estimate leaves unexplained: where it is near 0 or near 1, there is little.
 
 # %%
 open_share = {
@@ -1610,7 +1614,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more, the cosine schedule more of them in between ({numref}`fig-two-schedules`). For the bound that hardly matters. With $\sigma_t^2 = \tilde\beta_t$ and many steps, the sum of all denoising terms depends only on the two ends {eq}`eq-snr-limit`, and between the same two signal-to-noise ratios both schedules cost nearly the same.
+# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more; the cosine schedule spends more of them in between ({numref}`fig-two-schedules`). For the bound that hardly matters. With $\sigma_t^2 = \tilde\beta_t$ and many steps, the sum of all denoising terms depends only on the two ends {eq}`eq-snr-limit`, and between the same two signal-to-noise ratios both schedules cost nearly the same.
 
 # %% tags=["nbval-check-output", "mnist"]
 gain = [((share > 0.05) & (share < 0.95)).sum().item() for share in open_share.values()]
@@ -1619,7 +1623,7 @@ costs_of = [nats for nats, _ in between.values()]
 print("the bound differs by less than 2 percent:", abs(costs_of[0] / costs_of[1] - 1) < 0.02)
 
 # %% [markdown]
-# For the training it matters: uniform times on another schedule are other signal-to-noise ratios, so a schedule is also a choice of weights. Here is the first network of the trial {ref}`above <sec-time-embedding>`, which used the cosine schedule, on the linear one: the same 80 steps and two seeds, measured at the same signal-to-noise ratios.
+# For the training it matters: uniform times on another schedule are other signal-to-noise ratios, so a schedule is also a choice of weights. We train the first network of the trial {ref}`above <sec-time-embedding>` again, on the linear schedule instead of the cosine one, with the same 80 steps and two seeds, and measure it at the same signal-to-noise ratios.
 
 # %%
 by_schedule = {
@@ -1640,7 +1644,7 @@ print(
 )
 
 # %% [markdown]
-# After 80 steps the errors are smaller with the cosine schedule wherever the image can be seen. With the linear one the two seeds differ about as much as the schedules do, so the size of the advantage is uncertain, and this is only the start of a training.
+# After 80 steps the errors are smaller with the cosine schedule wherever the image can be seen. With the linear one the two seeds differ about as much as the schedules do, so the size of the advantage is uncertain.
 #
 # **What you can say now.** A schedule decides where the training spends its time. The bound of a perfect denoiser hardly depends on it; a real training does.
 
@@ -1648,7 +1652,7 @@ print(
 # (sec-ddpm-wrong)=
 # ## From symptom to cause
 #
-# Algorithm 1 runs without an error message even if its input is wrong. When a model disappoints, look here first:
+# Algorithm 1 runs without an error message even if its input is wrong. When a model disappoints, begin with this table:
 #
 # | symptom | likely cause | test |
 # |---|---|---|
@@ -1670,7 +1674,7 @@ for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
     print(f"pixels on {name:8} least simple loss of a linear estimate: {reached:.4f}")
 
 # %% [markdown]
-# The wrong scale makes the loss *smaller*: relative to the image there is more noise, which is then easier to predict. The bound reveals the mistake, because its last step needs pixels on the 256 gray levels and `elbo_step` refuses others; on a GPU, which would have to wait for the answer, the loss is not a number. So do the errors of a network that was trained on the right scale.
+# The wrong scale makes the loss *smaller*: relative to the image there is more noise, which is then easier to predict. The bound reveals the mistake: its last step needs pixels on the 256 gray levels, and `elbo_step` refuses others (on a GPU it returns NaN instead of an error). So do the errors of a network that was trained on the right scale.
 
 # %% tags=["nbval-check-output"]
 scaled, ones = gray[:5] / 2 + 0.5, torch.ones(5).long()
@@ -1687,7 +1691,7 @@ wrong_scale = noise_errors(model, gray[:50] / 2 + 0.5, [30, 100, 300]).mean(1)
 print("at least five times the error:", bool((wrong_scale > 5 * right_scale).all()))
 
 # %% [markdown]
-# **The wrong time.** Some programs count times from 0 and some from 1, and a wrapper may forget to pass $t$ on. The next cell gives the network $t - 1$ in place of $t$, and then always 500.
+# **The wrong time.** Some programs count times from 0 and some from 1, and a wrapper may forget to pass $t$ on. We give the network $t - 1$ in place of $t$, and then always 500.
 
 
 # %%
@@ -1713,7 +1717,7 @@ print("one off, at t = 400: by less than a percent:", bool(one_off[4] < 1.01 * r
 print("always 500, at t = 100: three times the error:", bool(always_500[3] > 3 * right_time[3]))
 
 # %% [markdown]
-# A time that is off by one makes hardly any difference, except at the very first times: from $t = 1$ to 2 the variance of the noise more than doubles. Only a test at these times finds it. A time that is missing altogether shows in the samples:
+# A time that is off by one makes hardly any difference, except at the very first times, where the noise grows fastest in proportion: only a test there finds it. A time that is missing altogether shows in the samples:
 
 # %% mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time. The second row has specks that the network did not remove.", "name": "fig-wrong-time"}}
 every_40th = model.schedule.strided(range(40, 1001, 40))
@@ -1727,9 +1731,9 @@ for name, change in (("right time", inputs["t"]), ("always 500", inputs["always 
 plots.image_rows(rows)
 
 # %% [markdown]
-# In the second row of {numref}`fig-wrong-time` there are strokes and even digits, often others than in the first row. The faint noise of the last steps is not removed: the network treats its input as $x_{500}$, where noise of that size would not matter.
+# The second row of {numref}`fig-wrong-time` has strokes and even digits, often not those of the first row. The faint noise of the last steps is not removed: the network treats its input as $x_{500}$, in which noise of that size would not matter.
 #
-# **What you can say now.** The loss alone tells little. The errors by time, the bound by parts, and a classifier with an eleventh class for bad samples show which part is wrong.
+# **What you can say now.** The loss alone tells little. The errors by time, the bound by parts, and a classifier that knows bad samples show what is wrong.
 
 # %% [markdown]
 # (sec-ddpm-exercises)=
@@ -1952,13 +1956,13 @@ exercises.check_price(price)
 # (sec-ddpm-summary)=
 # ## Summary
 #
-# - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero, for Gaussian data {eq}`eq-simple-optimum`. Training can reduce only the excess over it {eq}`eq-excess-error`.
+# - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero {eq}`eq-simple-optimum`, and training reduces only the excess over it {eq}`eq-excess-error`.
 # - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network with fixed variances loses in the bound is its weighted excess {eq}`eq-deficit`.
 # - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
 # - Mean and covariance of the data give yardsticks for every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
 # - Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
 # - A last step that uses the histogram of gray levels saves at least a tenth of the bits {eq}`eq-histogram-price`. For pixels that the network can predict, $\sigma_t^2 = \beta_t$ is too large, at a cost that no number of steps removes {eq}`eq-known-data`.
 #
-# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying that it leaves out the weights of their own derivation. That the limiting distribution of the trained decoder is that of the data is true only under the three conditions of {eq}`eq-decoder-limit`. The share of nine tenths of the rate in the last tenth of the steps was measured on photographs and the linear schedule.
+# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying that it leaves out the weights of their own derivation. The samples of the trained decoder tend to the data distribution only under the three conditions of {eq}`eq-decoder-limit`. Nine tenths of the rate in the last tenth of the steps were measured on photographs with the linear schedule.
 #
 # **To read next.** {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021` on schedules, learned variances and noisy gradients; {cite:t}`salimans2022` on $v$; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Sampling
 #
-# The network of the last chapter estimates a clean digit from a noisy one. A *sampler* turns it into a generator: it starts from pure noise, calls the network again and again, and ends at a digit that nobody wrote. There are many ways to use the estimates on the way, and they differ in quality, in speed and in what they can be used for. This chapter derives the common ones and compares them. Here are four, all from the same eight noise images.
+# The network of the last chapter estimates a clean digit from a noisy one. A *sampler* turns it into a generator: it starts from pure noise, calls the network again and again, and ends at a digit that nobody wrote. The estimates on the way can be used in many ways, which differ in quality, in speed, and in what else they make possible. This chapter derives the common ones and compares them. Here are four, all from the same eight noise images.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -125,7 +125,7 @@ print("in twenty steps of the other kind, they are not:", bool(different))
 # $\square$
 # :::
 #
-# **Check.** Both sides of {eq}`eq-line-four`, and of the chain of equations in the proof, are computed at all thousand times of the linear schedule. The fraction without its root is rejected, the line without the division by $\sqrt{\alpha_t}$, and the second fraction of the proof with $\bar\alpha_t$ in place of $\bar\alpha_{t-1}$.
+# **Check.** Both sides of {eq}`eq-line-four`, and of the chain of equations in the proof, are computed at all thousand times of the linear schedule. The check rejects the fraction without its root, the line without the division by $\sqrt{\alpha_t}$, and the second fraction of the proof with $\bar\alpha_t$ in place of $\bar\alpha_{t-1}$.
 
 # %%
 schedule = linear_schedule(1000)  # in double precision
@@ -201,7 +201,7 @@ for t in (2, 3, 10, 100, 1000):
 #
 # Line 4 removes noise and then adds some. Why not only denoise, again and again? One set of notes says that the samples then get very blurry, since each denoiser errs a little and the errors accumulate. Is that the reason? We can test it with a denoiser that makes *no* errors: if the samples are still wrong, errors of the denoiser are not to blame.
 #
-# Let the data be Gaussian, $x \sim \mathcal{N}(0, \lambda)$, and write $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ for the variance of $x_t$. The exact denoiser is linear, $\mathbb{E}[x \mid x_t] = \sqrt{\bar\alpha_t}\, \lambda\, x_t / V_t$. The mean of the reverse step is linear as well, and so is any number of them without noise:
+# Let the data be Gaussian, $x \sim \mathcal{N}(0, \lambda)$, and write $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ for the variance of $x_t$. The exact denoiser is linear, $\mathbb{E}[x \mid x_t] = \sqrt{\bar\alpha_t}\, \lambda\, x_t / V_t$. The mean of the reverse step is linear as well, and so are any number of such steps without noise:
 #
 # $$
 # \mathbb{E}[x_{t-1} \mid x_t] = \sqrt{\alpha_t}\, \frac{V_{t-1}}{V_t}\; x_t , \qquad \text{all } T \text{ steps:} \quad x_0 = \frac{\sqrt{\bar\alpha_T}\, \lambda}{V_T}\; x_T = \mathbb{E}[x \mid x_T] .
@@ -213,7 +213,7 @@ for t in (2, 3, 10, 100, 1000):
 #
 # So a thousand perfect steps end where a single call leads: at the best estimate from pure noise, which is nearly the mean of the data. For $\lambda = 1$ the variance of the samples is $\bar\alpha_T$ instead of 1. No error has accumulated. Each step returns a conditional mean, and a mean of conditional means is again a conditional mean.
 #
-# **Check.** `ddpm_sample` without noise is compared with {eq}`eq-noiseless`, for three variances of the data. Samples with the variance of the data are rejected, and $\bar\alpha_T$ in place of its root.
+# **Check.** `ddpm_sample` without noise is compared with {eq}`eq-noiseless`, for three variances of the data. The check rejects samples with the variance of the data, and $\bar\alpha_T$ in place of its root.
 
 
 # %%
@@ -237,7 +237,7 @@ print("a thousand steps end where one does:", torch.allclose(x_0, at_once))
 print(f"variance 1 of the data has become {alpha_bar_T:.1e}")
 
 # %% [markdown]
-# With fresh noise, the optimal $\sigma_t^2$ restores in each step the variance that the mean has lost. So the variance stays right from time to time, by {eq}`eq-true-moments` read as a recursion, down to $t = 1$, where the last step leaves its noise out. The noise is therefore no blemish of the sampler: it stands for everything that the network cannot know from $x_t$.
+# With fresh noise, the optimal $\sigma_t^2$ restores in each step the variance that the mean has lost. So the variance is right at every time, by {eq}`eq-true-moments` read as a recursion, down to $t = 1$, where the last step leaves its noise out. The noise is therefore not a flaw of the sampler: it stands for everything that the network cannot know from $x_t$.
 #
 # Digits are not Gaussian. For them the chain without noise does end at a digit, but always at the same one: the first steps pull all noise images to the mean of all digits, and the later steps start from nearly one point. The ring of eight modes in the plane is a case in between. We sample it with its exact denoiser in a hundred steps, without and with noise:
 
@@ -260,15 +260,18 @@ for panel, points, name in zip(panels, (noiseless, drawn), ("no", "fresh"), stri
 fig
 
 # %% [markdown]
-# In {numref}`fig-noise-or-not` all eight modes are reached even without noise, thanks to the symmetry of the ring. But they are pulled towards the mean of the data in the middle, and along the radius next to nothing of their width is left.
+# In {numref}`fig-noise-or-not` all eight modes are reached even without noise, thanks to the symmetry of the ring. But without noise the points are pulled towards the mean of the data in the middle, and along the radius the modes have next to no width left.
 
 # %% tags=["nbval-check-output"]
 radius = {"no noise": noiseless.norm(dim=1), "fresh noise": drawn.norm(dim=1)}
 print("modes of the data at radius 1.25")
-print("with noise, at 1.2 to 1.3:", bool(1.2 < radius["fresh noise"].mean() < 1.3))
-print("without, below 1.15:", bool(radius["no noise"].mean() < 1.15))
+print(
+    "with fresh noise, mean radius of the points at 1.2 to 1.3:",
+    bool(1.2 < radius["fresh noise"].mean() < 1.3),
+)
+print("without, mean radius below 1.15:", bool(radius["no noise"].mean() < 1.15))
 narrower = radius["no noise"].std() < 0.4 * radius["fresh noise"].std()
-print("and less than half as wide along the radius:", bool(narrower))
+print("without, less than half as wide along the radius:", bool(narrower))
 
 # %% [markdown]
 # **What you can say now.** Denoising again and again without noise contracts to a mean, even with a perfect denoiser. Fresh noise restores the variance.
@@ -300,9 +303,9 @@ print("and less than half as wide along the radius:", bool(narrower))
 # By induction from $T$ down. If it holds at $t$, the fraction in {eq}`def-ddim-posterior` is $\mathcal{N}(0, I)$ given $x$. So $x_{t-1}$ has the mean $\sqrt{\bar\alpha_{t-1}}\, x$, and the variance is $(1 - \bar\alpha_{t-1} - s_t^2) + s_t^2$. $\square$
 # :::
 #
-# The usual choice is $s_t^2 = \eta^2\, \tilde\beta_t$ with a parameter $\eta \ge 0$. With $\eta = 1$ the step is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. The proof does not use that the times are neighbors. So steps may be skipped: take any sub-sequence of the times, with $\bar\alpha$ of the chosen times. In the companion, `schedule.strided(times)` makes such a schedule and `schedule.evenly(20)` one of twenty evenly spaced times. It remembers which time the network has to be given.
+# The usual choice is $s_t^2 = \eta^2\, \tilde\beta_t$ with a parameter $\eta \ge 0$. With $\eta = 1$ the step is the posterior of the DDPM. With $\eta = 0$ no step is random; the sampler is then called {term}`DDIM`. The proof does not use that the times are neighbors. So steps may be skipped: take any sub-sequence of the times, with $\bar\alpha$ of the chosen times. In the companion, `schedule.strided(times)` makes such a schedule and `schedule.evenly(20)` one of twenty evenly spaced times. Such a schedule remembers which time the network has to be given.
 #
-# **Check.** 50,000 chains start from one $x$ and take four large steps; mean and variance at the lowest time are compared with {eq}`eq-ddim-marginals`, for three values of $\eta$. For $\eta > 0$, fresh noise that is added while all of the old noise is kept is rejected; for $\eta = 0$, the mean of the DDPM without its noise.
+# **Check.** 50,000 chains start from one $x$ and take four large steps; mean and variance at the lowest time are compared with {eq}`eq-ddim-marginals`, for three values of $\eta$. For $\eta > 0$ the check rejects fresh noise that is added while all of the old noise is kept; for $\eta = 0$, the mean of the DDPM without its noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -344,7 +347,7 @@ for eta, left in moments.items():
 #
 # Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise has the same form, but less of $\hat\varepsilon$. Apart from the number of steps, this is the only difference between the second row of {numref}`fig-four-ways` and the fourth.
 #
-# **Check.** A step of `ddim_sample` is compared with {eq}`eq-ddim-step`. The mean of the DDPM is rejected.
+# **Check.** A step of `ddim_sample` is compared with {eq}`eq-ddim-step`. The check rejects the mean of the DDPM.
 
 # %%
 _ = torch.manual_seed(0)
@@ -372,7 +375,7 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # W_{t-1} = a_t^2\; W_t + s_t^2 .
 # $$ (eq-variance-recursion)
 #
-# The last step adds no noise, $s_1 = 0$. (The variance $\beta_t$ does not belong to the family {eq}`def-ddim-posterior`. It has the slope of $\eta = 1$, and $s_t^2 = \beta_t$.) The samples are right if $W_0 = \lambda$. The recursion gives $W_0$ at no cost, for any sampler and any number $S$ of steps. The cell computes the slopes from the definition, without the companion's samplers.
+# The last step adds no noise, $s_1 = 0$. (The variance $\beta_t$ does not belong to the family {eq}`def-ddim-posterior`. It has the slope of $\eta = 1$, and $s_t^2 = \beta_t$.) The samples are right if $W_0 = \lambda$. The recursion gives $W_0$ at no cost, for any sampler and any number $S$ of steps. Here the slopes come from the definition, without the companion's samplers:
 
 
 # %%
@@ -396,7 +399,7 @@ def final_variance(sub, kind, lam, noise=None, on_top=False):
 
 
 # %% [markdown]
-# **Check.** The recursion is compared with the samplers: 40,000 samples of each, in twenty steps, for $\lambda = 0.25$. The variance of the data, which twenty steps do not reach, is rejected. For the samplers with fresh noise, so is noise that is added on top of all that is carried, and for DDIM the steps of the DDPM without their noise.
+# **Check.** The recursion is compared with the samplers: 40,000 samples of each, in twenty steps, for $\lambda = 0.25$. The check rejects the variance of the data, which twenty steps do not reach; for the samplers with fresh noise, noise that is added on top of all that is carried; and for DDIM, the steps of the DDPM without their noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -423,7 +426,7 @@ for kind, W in recursion.items():
     verify("eq-variance-recursion", squares[kind], W, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# DDIM and $\tilde\beta$ lose variance, and $\beta$ gains some. How much depends on the number of steps and on the data. The next table has $W_0$ for fine detail, $\lambda = 0.0025$, a standard deviation of 0.05. Its last row has the optimal variances {eq}`eq-optimal-variance`, $\beta_t V_{t-1} / V_t$ with the betas of the large steps.
+# DDIM and $\tilde\beta$ lose variance, and $\beta$ gains some. How much depends on the number of steps and on the data. Here is $W_0$ for fine detail, $\lambda = 0.0025$, a standard deviation of 0.05. The row "optimal" has the variances {eq}`eq-optimal-variance`, $\beta_t V_{t-1} / V_t$ with the betas of the large steps.
 
 # %% tags=["nbval-check-output"]
 fine, lengths = torch.tensor(0.0025).double(), (10, 20, 50, 100, 1000)
@@ -449,7 +452,7 @@ print(f"wanted     {fine:9.5f}")
 # | $\eta = 1$, variance $\tilde\beta$ | 41.07 | 18.36 | 8.01 | 5.78 | 4.73 |
 # | variance $\beta$ | 367.43 | 133.37 | 32.72 | 9.99 | 3.17 |
 #
-# The first table is about the variance of Gaussian data with an exact denoiser, the second about features of photographs with a learned one. Still the pattern is the same. Up to 100 steps the rows have the same order, and $\beta$ is a disaster in few steps and the best with all of them. For other $\lambda$ the order can change, as the next figure shows for twenty steps.
+# The first table is about the variance of Gaussian data with an exact denoiser, the second about features of photographs with a learned one. Still the pattern is the same. Up to 100 steps the rows have the same order, and $\beta$ is a disaster in few steps and the best with all of them. For other $\lambda$ the order can change, as {numref}`fig-few-steps` shows for twenty steps.
 
 # %% mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps. At 1 the sampler is right; fine detail (left) is lost or drowned in noise.", "name": "fig-few-steps"}}
 lams, sub = torch.logspace(-4, 1, 60).double(), schedule.evenly(20)
@@ -459,18 +462,19 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-few-steps` says what to expect of images. Their coarse structure has a large variance, and every sampler keeps most of it. Their fine detail has a small variance. In twenty steps DDIM loses most of the detail, $\tilde\beta$ loses even more, and $\beta$ drowns it in noise.
+# The figure says what to expect of images. Their coarse structure has a large variance, and every sampler keeps most of it. Their fine detail has a small variance. In twenty steps DDIM loses most of the detail, $\tilde\beta$ loses even more, and $\beta$ drowns it in noise.
 #
-# **With all $T$ steps** the errors fall nearly like $1 / T$ when the chain is made longer. The table shows it for $\lambda = 0.25$ and the linear schedule: it has $T$ times the relative error of the variance, which should be constant along a column.
+# **With all $T$ steps** the errors fall nearly like $1 / T$ when the chain is made longer. For $\lambda = 0.25$ and the linear schedule, $T$ times the relative error of the variance should then be constant down each column:
 
 # %% tags=["nbval-check-output"]
+print("    T" + "".join(f"{kind:>12}" for kind in KINDS))
 for T in (1000, 2000, 4000):
     finer = linear_schedule(T, 0.1 / T, 20 / T)
-    errors = {kind: T * (final_variance(finer, kind, lam) / lam - 1) for kind in KINDS}
-    print(f"T = {T}  " + "  ".join(f"{n} {e:5.1f}" for n, e in errors.items()))
+    errors = [T * (final_variance(finer, kind, lam) / lam - 1) for kind in KINDS]
+    print(f"{T:5}" + "".join(f"{error:12.1f}" for error in errors))
 
 # %% [markdown]
-# Only the column of $\tilde\beta_t$ grows slowly. Each of its steps has too little variance, by $\beta_t - \tilde\beta_t = \bar\alpha_{t-1}\, \beta_t^2 / (1 - \bar\alpha_t)$. Next to the data, where the betas are nearly equal, this is nearly $\beta_1 / t$, and such terms add up to a logarithm. The variance $\beta_t$ comes closest at full length, as in the published table; the bound prefers it as well {eq}`eq-euler-gap`.
+# Only the column of $\tilde\beta_t$ keeps growing, slowly. Each of its steps has too little variance, by $\beta_t - \tilde\beta_t = \bar\alpha_{t-1}\, \beta_t^2 / (1 - \bar\alpha_t)$. Next to the data, where the betas are nearly equal, this is nearly $\beta_1 / t$, and such terms add up to a logarithm. The variance $\beta_t$ comes closest at full length, as in the published table; the bound prefers it as well {eq}`eq-euler-gap`.
 #
 # **Better steps.** The step {eq}`eq-ddim-step` treats $\hat{x}$ as constant, but $\hat{x}$ changes while $x_t$ moves down. The last two estimates predict the change. Let $h_t = \log \mathrm{SNR}_{t-1} - \log \mathrm{SNR}_t$ be the length of the step, and extrapolate $\hat{x}$ linearly to the middle of the step:
 #
@@ -480,7 +484,7 @@ for T in (1000, 2000, 4000):
 #
 # This is DPM-Solver++ of second order {cite:p}`lu2022`. It needs no more calls of the network than DDIM, and its error falls with the square of the step length.
 #
-# **Check.** The steps of `dpm_solver_sample` on the ring are compared with {eq}`eq-second-order`. The step of DDIM is rejected, and an extrapolation to the end of the step.
+# **Check.** The steps of `dpm_solver_sample` on the ring are compared with {eq}`eq-second-order`. The check rejects the step of DDIM, and an extrapolation to the end of the step.
 
 # %%
 _ = torch.manual_seed(0)
@@ -501,7 +505,7 @@ wrong = {"DDIM": step_with(0.0), "to the end": step_with(1.0)}
 verify("eq-second-order", film[20 - t + 1], step_with(0.5), exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# How fast do the errors of both fall? For Gaussian data the exact path is known: with infinitely many steps of DDIM a sample keeps its rank among all samples, so $x_t$ stays proportional to $\sqrt{V_t}$ ({ref}`the next chapter <sec-probability-flow>` proves it). The cell goes from $t = 1000$ to $t = 20$, in steps of equal length in the log signal-to-noise ratio, and prints the error of both samplers.
+# How fast do the errors of both fall? For Gaussian data the exact path is known: with infinitely many steps of DDIM a sample keeps its rank among all samples, so $x_t$ stays proportional to $\sqrt{V_t}$ ({ref}`the next chapter <sec-probability-flow>` proves it). We go from $t = 1000$ to $t = 20$, in steps of equal length in the log signal-to-noise ratio, and measure the error of both samplers.
 
 # %%
 lam, ratio_at = torch.tensor(0.25).double(), schedule.log_snr
@@ -533,7 +537,7 @@ print("second order: above 1.5:", bool(orders[1].min() > 1.5))
 # (sec-digits-in-few-steps)=
 # ## Digits in few steps
 #
-# Does the recursion predict what happens to digits? We look at a few, and then measure with many. Here are eight digits by each sampler, in ten steps from the same noise images:
+# Does the recursion predict what happens to digits? We look at a few, and then measure with many. {numref}`fig-ten-steps` has eight digits by each sampler, in ten steps from the same noise images.
 
 # %% mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images. With the variance $\\beta_t$ visible noise remains.", "name": "fig-ten-steps"}}
 kinds = {
@@ -548,9 +552,9 @@ drawn = {
 plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.8)
 
 # %% [markdown]
-# The first two rows of {numref}`fig-ten-steps` show much the same digits, since without noise on the way the start decides. The last row has the noise that the recursion predicts.
+# The first two rows show much the same digits, since without noise on the way the start decides. The last row has the noise that the recursion predicts.
 #
-# A measurement needs more digits than a reader wants to wait for, so they were drawn beforehand by the network of this chapter. Each of the four samplers drew 1000 digits in 10, 20, 50 and 100 steps, all from the same noise images. The record holds the 64 features that the classifier of the last chapter computes from each. The measure is the Fréchet distance of the features from those of the training digits {eq}`def-frechet`, with the bias removed and a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. There are three more rows for comparison: samples with all thousand steps of the model; samples by DDIM in 20 steps from the same network when it is given the class of each digit ({doc}`chapter 13 </notebooks/13_diffusion_priors>`); and real digits that no network was trained on.
+# A measurement needs more digits than a reader wants to wait for, so they were drawn beforehand by the network of this chapter. Each of the four samplers drew 1000 digits in 10, 20, 50 and 100 steps, all from the same noise images. The record holds the 64 features that the classifier of the last chapter computes from each. The measure is the Fréchet distance of the features from those of the training digits {eq}`def-frechet`, with the bias removed and a standard error, both by the {ref}`jackknife <sec-ddpm-samples>`. Three more are for comparison: samples with all thousand steps of the model; samples by DDIM in 20 steps from the same network when it is given the class of each digit ({doc}`chapter 13 </notebooks/13_diffusion_priors>`); and real digits that no network was trained on.
 
 # %%
 seen = {
@@ -565,26 +569,30 @@ far["real"] = real_digit_distance()
 # %%
 in_record = ("ddim", "dpm-solver", "beta-tilde", "beta")
 names = dict(zip(kinds, in_record, strict=True))
-print("steps" + "".join(f"{name:>16}" for name in kinds))
-for S in (10, 20, 50, 100):
-    row = [far[f"{kind} {S}"] for kind in in_record]
-    print(f"{S:5}" + "".join(f"{value:9.1f} +- {error:4.1f}" for value, error in row))
+lengths = (10, 20, 50, 100)
+of_kind = {name: [far[f"{kind} {S}"] for S in lengths] for name, kind in names.items()}
 rest = {"all": "all 1000, variance beta", "with class": "20 of DDIM, with class", "real": "real"}
 for name, words in rest.items():
     print(f"{words:24}{far[name].value:6.1f} +- {far[name].standard_error:.1f}")
 assert far["all"].value < far["ddim 10"].value
 
-# %% mystnb={"image": {"alt": "Four falling curves of Fréchet distance over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits, by number of steps. Lower is better; the variance $\\beta_t$ is bad in few steps, and DDIM stops improving early.", "name": "fig-steps-distance"}}
-lines = {
-    name: ([10, 20, 50, 100], [far[f"{kind} {S}"].value for S in (10, 20, 50, 100)])
-    for name, kind in names.items()
+# %% mystnb={"image": {"alt": "Four falling curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits, by number of steps, with bands of two standard errors. Lower is better; the variance $\\beta_t$ is bad in few steps, and DDIM stops improving early.", "name": "fig-steps-distance"}}
+lines = {name: (lengths, [d.value for d in row]) for name, row in of_kind.items()}
+bands = {  # two standard errors; a logarithmic axis has no zero
+    name: [[max(d.value + k * d.standard_error, 1) for d in row] for k in (-2, 2)]
+    for name, row in of_kind.items()
 }
 lines["all steps"] = ([10, 100], [far["all"].value] * 2)
 lines["DDIM 20, class"] = ([10, 100], [max(far["with class"].value, 0.5)] * 2)
-plots.curves(lines, x_label="steps", y_label="Fréchet distance", log_x=True, log_y=True)
+fig, (axes,) = plots.figure(height=3.4)
+names_of_axes = {"x_label": "steps", "y_label": "Fréchet distance"}
+_ = plots.curves(lines, bands=bands, **names_of_axes, log_x=True, log_y=True, axes=axes)
+axes.minorticks_off()
+_ = axes.set_xticks(lengths, lengths)
+fig
 
 # %% [markdown]
-# Which differences in {numref}`fig-steps-distance` are larger than their errors? The samples of one length started from the same noise images, so their distances are correlated, and what counts is the standard error of the *difference*. The jackknife gives it if it leaves out the same digits on both sides. The next cell says "closer" where the difference is larger than two such errors.
+# Which differences in {numref}`fig-steps-distance` are larger than their errors? The samples of one length started from the same noise images, so their distances are correlated, and what counts is the standard error of the *difference*. The jackknife gives it if it leaves out the same digits on both sides. We say "closer" where the difference is larger than two such errors.
 
 
 # %%
@@ -624,7 +632,7 @@ print("20 of DDIM: closer with the class:", closer(["with class"], at("ddim", 20
 # %% [markdown]
 # The variance $\beta_t$ is a disaster in few steps, as computed and as published. From 50 steps on it is no longer behind. DDIM in 20 steps is worse than the full chain, and more steps help it little. In the published table DDIM is ahead of $\tilde\beta$ at every length. Here it is not from 20 steps on, and the second order gains nothing that 1000 digits can show. ({ref}`Other times <sec-which-sampler>` will change that.)
 #
-# Is the sampler at fault, or the network? The row *with class* answers. The same 20 steps of DDIM, with the same network when it is given the class, come close to the distance of real digits. So 20 steps are enough for DDIM, and what the other rows lack is the decision which digit it shall be. That decision is made at high noise. Without fresh noise an error made there is carried to the end; a sampler that adds fresh noise forgets it sooner, as {ref}`the section on feedback <sec-feedback>` computes. So the number of steps that a sampler needs depends on what the network knows, too. (The weights are those of one training.)
+# Is the sampler at fault, or the network? The samples *with class* answer. The same 20 steps of DDIM, with the same network when it is given the class, come close to the distance of real digits. So 20 steps are enough for DDIM, and what the others lack is the decision which digit it shall be. That decision is made at high noise. Without fresh noise an error made there is carried to the end; a sampler that adds fresh noise forgets it sooner, as {ref}`the section on feedback <sec-feedback>` computes. So the number of steps that a sampler needs depends on what the network knows, too. (The weights are those of one training.)
 
 # %% [markdown]
 # **The film.** Play it, or move the slider, to see the fifty steps that drew sixteen digits. On the left is $x_t$, on the right the estimate $\hat{x}(x_t, t)$ at that moment.
@@ -662,7 +670,7 @@ Film(
 # (sec-which-sampler)=
 # ## Which sampler?
 #
-# Which sampler should one take? The distance compares distributions, so it hardly notices a few images that are no digits. The network of chapter 10 with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, notices them, because it looks at each image on its own. We draw 48 images in ten steps with each of three samplers and the network of this chapter, and count how many it refuses. The ten times are chosen in two ways. `evenly` spreads them from 1 to $T$, as above. `trailing` takes equal steps that end at the data, here $t = 100, 200, \dots, 1000$ {cite:p}`lin2024`. A fourth sample is drawn by DDIM in 20 steps from the same network when it is given the class.
+# Which sampler should one take? The distance compares distributions, so it hardly notices a few images that are not digits. The classifier of chapter 10 with an eleventh class, {ref}`no digit <sec-ddpm-samples>`, notices them, because it looks at each image on its own. We draw 48 images in ten steps with each of three samplers, and count how many the classifier refuses. The ten times are chosen in two ways. `evenly` spreads them from 1 to $T$, as above. `trailing` takes equal steps that end at the data, here $t = 100, 200, \dots, 1000$ {cite:p}`lin2024`. A fourth sample is drawn by DDIM in 20 steps from the same network when it is given the class.
 
 # %%
 _ = torch.manual_seed(2)
@@ -792,7 +800,7 @@ print("in the corners below that:", bool(corner.std() < x_T.std()))
 #
 # where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since each point keeps its rank. The extra factor $\varrho_t < 1$ is the gain of the samplers with fresh noise. It does not come from the noise itself, for the formula has no $\sigma_t$. It comes from the steps: a sampler that is going to add noise must contract more before it does, and this contraction also reduces a push.
 #
-# **Check.** Chains are pushed without noise and with the variance $\beta_t$. The factor of DDIM is rejected.
+# **Check.** Chains are pushed without noise and with the variance $\beta_t$. The check rejects the factor of DDIM.
 
 # %%
 lam, t_push = torch.tensor([0.0025, 0.25, 4.0]).double(), 400
@@ -862,7 +870,7 @@ rows |= {name: to_unit(x[:6]) for name, x in ends.items() if name != "no push, D
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
-# How much of the bar in {numref}`fig-push` is left? For each of the 16 digits the cell takes those pixels of the bar that are black without the push, so that all brightness there comes from the bar. (A white pixel counts 1.)
+# How much of the bar in {numref}`fig-push` is left? For each of the 16 digits we take those pixels of the bar that are black without the push, so that all brightness there comes from the bar. (A white pixel counts 1.)
 
 # %%
 bar = torch.zeros(16, 1, 28, 28, dtype=torch.bool)
@@ -883,7 +891,7 @@ print(
 )
 
 # %% [markdown]
-# With DDIM most of the bar stays. With fresh noise a part of it is pulled back. What can be a stroke becomes one, and then the push has changed the digit. The last row of the figure is the estimate at the moment of the push: it includes the bar, and the steps with fresh noise correct some of it.
+# With DDIM most of the bar stays. With fresh noise a part of it is pulled back. What can be a stroke becomes one, and then the push has changed the digit. The last row of {numref}`fig-push` is the estimate at the moment of the push: it includes the bar, and the steps with fresh noise correct some of it.
 #
 # **What you can say now.** The steps of a sampler with fresh noise reduce a push more than those of DDIM, by the factor $\varrho_t$. In this sense denoising is feedback.
 #
@@ -893,7 +901,7 @@ print(
 # (sec-what-must-hold)=
 # ## When samples follow the data
 #
-# When do samples have the distribution of the data? {ref}`The last chapter <sec-ddpm-samples>` found three conditions for a chain with noise: the chain ends at noise, the variances are right, and the network is exact where it counts {eq}`eq-decoder-limit`. Sampling adds a fourth: enough steps for the sampler. On the ring we can tell errors of few steps from errors of the network, because the exact denoiser is known. The cell draws 3000 points with the exact denoiser and with the trained network, in 100, 20 and 5 steps, and measures three things: the variance around the nearest center, relative to that of the components and estimated from the median of the distances; the share of outliers, farther than four standard deviations from every center; and how far the shares of the modes are from equal, as the share of points in a wrong mode. (With 3000 points, chance alone puts about 2 percent in a wrong mode.)
+# When do samples have the distribution of the data? {ref}`The last chapter <sec-ddpm-samples>` found three conditions for a chain with noise: the chain ends at noise, the variances are right, and the network is exact where it counts {eq}`eq-decoder-limit`. Sampling adds a fourth: enough steps for the sampler. On the ring we can tell errors of few steps from errors of the network, because the exact denoiser is known. We draw 3000 points with the exact denoiser and with the trained network, in 100, 20 and 5 steps, and measure three things: the variance around the nearest center, relative to that of the components and estimated from the median of the distances; the share of outliers, farther than four standard deviations from every center; and how far the shares of the modes are from equal, as the share of points in a wrong mode. (With 3000 points, chance alone puts about 2 percent in a wrong mode.)
 
 
 # %%
@@ -1003,7 +1011,7 @@ for way in ("real", *ways):
     print(f" +- {share.standard_error:.1%}")
 
 # %% [markdown]
-# Are the causes right, too? With $v$ the cause that was asked for, and $\hat{v}$ that of the nearest render, the cell prints $R^2 = 1 - \sum (v - \hat{v})^2 / \sum (v - \bar{v})^2$.
+# Are the causes right, too? With $v$ the cause that was asked for, and $\hat{v}$ that of the nearest render, we compute $R^2 = 1 - \sum (v - \hat{v})^2 / \sum (v - \bar{v})^2$.
 
 # %%
 r2 = {}
@@ -1026,7 +1034,7 @@ least = min(houses[f"{way}: distance"].min() for way in ways)
 print("no sample is a render up to rounding:", bool(least > rounding))
 
 # %% [markdown]
-# Given the causes, a sample is nearly a render. Its squared distance of 0.8 is an error of 0.016 in each value, four of the 256 levels. The causes are right, too; the elevation of the camera, which changes the image least, has the lowest $R^2$. Fresh noise and guidance make little difference here: the causes decide the whole image, so nothing is left to be sampled. (Guidance is the subject of {doc}`/notebooks/13_diffusion_priors`.) Without causes the network has to choose them, and the samples are about twice as far from all renders. (Where none of 200 is impossible, the printed standard error is 0. The share may still be up to 1.5 percent: then none in 200 has a probability of 5 percent.) The VAE is the plain one of chapter 7. Its prior covers codes that no image has, and their decoded means are no houses. Is the *relaxed* VAE of that chapter better?
+# Given the causes, a sample is nearly a render. Its squared distance of 0.8 is an error of 0.016 in each value, four of the 256 levels. The causes are right, too; the elevation of the camera, which changes the image least, has the lowest $R^2$. Fresh noise and guidance make little difference here: the causes decide the whole image, so nothing is left to be sampled. (Guidance is the subject of {doc}`/notebooks/13_diffusion_priors`.) Without causes the network has to choose them, and the samples are about twice as far from all renders. (Where none of 200 is impossible, the printed standard error is 0. The share may still be up to 1.5 percent: then none in 200 has a probability of 5 percent.) The VAE is the plain one of chapter 7. Its prior covers codes that no image has, and their decoded means are not houses. Is the *relaxed* VAE of that chapter better?
 
 # %%
 _ = torch.manual_seed(0)
@@ -1041,7 +1049,7 @@ print("between diffusion without causes and the plain VAE:", bool(between))
 # %% [markdown]
 # It is better, and still several times farther from a render than the diffusion model.
 #
-# Does the network copy its training scenes? Then its samples would be closer to them than test scenes are.
+# Does the network copy its training scenes? If it did, its samples would be closer to them than test scenes are.
 
 # %%
 copied = {}
@@ -1056,7 +1064,7 @@ print("samples are no closer:", bool(copied["unconditional"] > 0.9 * copied["rea
 # %% [markdown]
 # It does not: the samples are as far from the training set as new scenes are.
 #
-# What goes wrong in a sample? The next figure has the four unconditional samples that are farthest from any render, and the four such samples of the VAE.
+# What goes wrong in a sample? {numref}`fig-farthest-houses` has the four unconditional samples that are farthest from any render, and the four such samples of the VAE.
 
 # %% mystnb={"image": {"alt": "Three rows of eight images. Samples: four houses of the diffusion model, the first with a rounded roof, then four of the VAE, dark spots on a mottled ground. Their nearest renders: eight sharp houses. The absolute differences: thin bright edges, and a faint color within some houses; for the VAE bright everywhere."}, "figure": {"caption": "The samples that are farthest from any render: four of the diffusion model without causes, then four of the VAE. Below each its nearest render, and three times the absolute difference.", "name": "fig-farthest-houses"}}
 worst = {}
@@ -1069,7 +1077,7 @@ missed = (3 * (drawn - nearest).abs()).clamp(max=1)
 plots.image_rows({"sample": drawn, "nearest": nearest, "difference": missed}, tile=0.75)
 
 # %% [markdown]
-# The first house of {numref}`fig-farthest-houses` has a rounded roof, which no render has. The other three have the right shape. Their differences lie along edges, and within the walls where the color of a house is slightly off the color wheel. The samples of the VAE are no houses. Where do the conditional samples err? The cell finds the pixels that differ from a neighbor by more than a tenth, in the nearest render.
+# The first house has a rounded roof, which no render has. The other three have the right shape. Their differences lie along edges, and within walls whose color is slightly off the color wheel. The samples of the VAE are not houses. Where do the conditional samples err? We compare the error at edges, where a pixel of the nearest render differs from a neighbor by more than a tenth, with the whole error.
 
 # %%
 drawn = houses["conditional"] / 255
@@ -1084,7 +1092,7 @@ print(f"at edges: {share:.0%} of the squared error, on {area:.0%} of the pixels"
 print("more than 80 percent, on less than 40 percent:", bool(share > 0.8 and area < 0.4))
 
 # %% [markdown]
-# The colors of walls and ground are learned nearly exactly. What is left is the place of an edge within a pixel: the renderer sets it to a ninth of a pixel, and the network blurs it a little. So even here, where the data are known exactly and the causes are given, no sample is one of the data in the strict sense.
+# The colors of walls and ground are learned nearly exactly. What is left is the place of an edge within a pixel: the renderer sets it to a ninth of a pixel, and the network blurs it a little. So even here, where the causes are given, no sample is exactly an image of the renderer.
 
 # %% [markdown]
 # **One cause moves.** The film asks for three houses, each from one noise image, and turns them from one end of the azimuth's range to the other. All other causes, and the noise, stay. Above is what was asked for, below what DDIM draws in 15 steps.
@@ -1137,7 +1145,7 @@ print("the drawn houses turn as asked, R^2 above 0.95:", right)
 # (sec-sampling-wrong)=
 # ## What goes wrong
 #
-# **The steps are skipped, but the betas stay.** If only every fifth time is used, the step needs the $\beta_t$ of the larger step, $1 - \bar\alpha_t / \bar\alpha_{t-5}$. With the original $\beta_t$, a quarter to a third of it, each step removes too little noise. **The steps are renumbered, and the network is given the new number.** It is then given 1 to 20 instead of 5 to 100, and it assumes much less noise than there is. Neither mistake raises an error. The cell makes both on the ring, in twenty steps.
+# **The steps are skipped, but the betas stay.** If only every fifth time is used, the step needs the $\beta_t$ of the larger step, $1 - \bar\alpha_t / \bar\alpha_{t-5}$. With the original $\beta_t$, a quarter to a third of it, each step removes too little noise. **The steps are renumbered, and the network is given the new number.** It is then given 1 to 20 instead of 5 to 100, and it assumes much less noise than there is. Neither mistake raises an error. We make both on the ring, in twenty steps.
 
 
 # %%

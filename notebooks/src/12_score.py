@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The score
 #
-# A network that was trained to remove noise contains more than a denoiser: it gives the direction in which noisy data become more likely. That direction has a name: the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it out of the noise to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
+# A network that was trained to remove noise also knows in which direction noisy data become more likely. That direction is the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it from the noise to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -52,19 +52,19 @@ for panel, (name, film) in zip(panels, rides.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-two-rides` all particles end in the data, though not at the same place on the left and on the right. Yet if thousands of particles start with the right distribution, they have the distribution of the data at the end of both. This chapter proves it {eq}`eq-reverse-sde`. It first reads the networks of the last chapters as scores, then learns a score without any chain of latents and samples with nothing else. At the end the samplers of chapter 11 turn out to be special cases of two differential equations, one of which also gives an exact likelihood.
+# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: particles that start with the distribution of the noisy data end with the distribution of the data, on the left and on the right {eq}`eq-reverse-sde`. (On the web you can try both in {numref}`fig-noise-or-not`, also with these weights.) We first read the networks of the last chapters as scores. Then we learn a score without any chain of latents, and sample with nothing else. At the end the samplers of chapter 11 turn out to be discrete steps of two differential equations, one of which also gives an exact likelihood.
 
 # %% [markdown]
 # (sec-score-view)=
 # ## The noise is the score
 #
-# So far the network predicted noise. {ref}`Chapter 1 <sec-denoising>` found that a denoiser also gives the gradient of the log-density of noisy data, their {term}`score` {eq}`eq-score`. In the notation of diffusion this reads as follows, for any data: with $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, the best prediction of the noise,
+# In the last chapters a network predicted the noise. {ref}`Chapter 1 <sec-denoising>` found that a denoiser also gives the gradient of the log-density of noisy data, their {term}`score` {eq}`eq-score`. For the best prediction of the noise, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, this says in the notation of diffusion, and for any data,
 #
 # $$
-# \varepsilon^*(x_t, t) = - \sqrt{1 - \bar\alpha_t}\;\, \nabla \log q(x_t) .
+# \varepsilon^*(x_t, t) = - \sqrt{1 - \bar\alpha_t}\;\, \nabla \log q(x_t) ,
 # $$ (eq-noise-is-score)
 #
-# where the gradient is with respect to $x_t$. Since $\hat{x}$ is determined by $x_t$ and $\varepsilon$, the same fact can be written for the image ({term}`Tweedie's formula`):
+# where the gradient is with respect to $x_t$. The predicted noise and $x_t$ together give the estimated image, so the same fact can be written for the image ({term}`Tweedie's formula`):
 #
 # $$
 # \mathbb{E}[x \mid x_t] = \frac{x_t + (1 - \bar\alpha_t)\, \nabla \log q(x_t)}{\sqrt{\bar\alpha_t}} .
@@ -74,9 +74,9 @@ fig
 # $q(x_t) = \int q(x)\, \mathcal{N}(x_t; \sqrt{\bar\alpha_t}\, x, (1 - \bar\alpha_t) I)\, \mathrm{d}x$. The gradient of the Gaussian density is itself times $- (x_t - \sqrt{\bar\alpha_t}\, x) / (1 - \bar\alpha_t) = - \varepsilon / \sqrt{1 - \bar\alpha_t}$. So $\nabla q(x_t)$ is $q(x_t)$ times the mean of that, given $x_t$. Divide by $q(x_t)$. $\square$
 # :::
 #
-# The slides have the first formula without its factor (entry E11 of the errata), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred.
+# The slides have the first formula without its factor (E11 of the {doc}`errata </book/errata>`), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred.
 #
-# **Check.** $\varepsilon^*$ of a mixture is computed by Bayes' rule, and the score by automatic differentiation of its log-density, at points of five times. The form of the slides (E11) is rejected and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
+# **Check.** $\varepsilon^*$ of a mixture is computed by Bayes' rule, and the score by automatic differentiation of its log-density, at eight points for each of five times. The check rejects the form of the slides (E11) and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
 
 # %%
 import math
@@ -154,15 +154,15 @@ rule = exact.within(1e-10)
 verify("eq-tweedie", hats, (places + var * scores) / root, rule, rejects=wrong)
 
 # %% [markdown]
-# Where is the score in the samplers? With $\varepsilon_\theta$ replaced by the score, line 4 of {prf:ref}`alg-ddpm-sampling` reads
+# Where is the score in the samplers? Replace $\varepsilon_\theta$ by the score. Line 4 of {prf:ref}`alg-ddpm-sampling` becomes
 #
 # $$
-# x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \big( x_t + \beta_t\, \nabla \log q(x_t) \big) + \sigma_t\, \xi :
+# x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \big( x_t + \beta_t\, \nabla \log q(x_t) \big) + \sigma_t\, \xi .
 # $$ (eq-line-four-score)
 #
-# go in the direction in which noisy data become more likely, and add noise.
+# The step goes in the direction in which noisy data become more likely, and adds noise.
 #
-# **Check.** The mean of this step is compared with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. A step of half the length is rejected, and the score of E11.
+# **Check.** The mean of this step is compared with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. The check rejects a step of half the length, and the score of E11.
 
 # %%
 steps = zip(times, places, hats, strict=True)
@@ -187,7 +187,7 @@ verify("eq-line-four-score", means_down, uphill(1.0), exact.within(1e-10), rejec
 # (sec-train-score)=
 # ## Train it yourself
 #
-# So whoever trains a network to predict noise gets a score. The next cells do it for points on the ring of eight equal modes, by the recipe of the network of the plane. At small scale they take only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale they take all 6000, a minute or two on a CPU: ask for it with `train_it("ddpm-toy2d", "full")`.
+# So a network that is trained to predict noise learns a score. You can train one here, for points on the ring of eight equal modes, by the recipe of the network of the plane ({ref}`chapter 10 <sec-algorithm-1>`). At small scale the training takes only the first steps, at most 20 seconds on two cores; `train_it("ddpm-toy2d", "full")` takes all 6000, a minute or two on a CPU.
 
 # %%
 print(cost("ddpm-toy2d"))
@@ -200,7 +200,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than half:", bool(last < 0.5 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step. The switch in the next cell decides whether the next section uses your weights or the shipped ones. With those of a short training, expect larger errors.
+# The next section uses the shipped weights. Set `MINE = True` if it should use yours; after a short training, expect larger errors.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: the next section uses your weights
@@ -213,7 +213,7 @@ print("weights of ddpm-toy2d:", "yours" if MINE else "the shipped ones")
 # (sec-learned-score)=
 # ## The score of a trained network
 #
-# A network that was trained to predict noise is a *score model*, although no density occurred in its training. The next figure draws the score of the network of the plane at three times, over the density of the noisy data. (Arrows are scaled in each panel; in truth they get shorter with more noise.)
+# Such a network is a *score model*, although no density occurred in its training. {numref}`fig-score-field` draws the score of the network of the plane at three times, over the density of the noisy data. (The arrows are scaled in each panel; in truth they get shorter with more noise.)
 
 # %%
 learned = score_from_denoiser(toy.denoiser, s)
@@ -235,7 +235,7 @@ for t, panel in zip((3, 12, 30), panels, strict=True):
 fig
 
 # %% [markdown]
-# The arrows of {numref}`fig-score-field` are like those of the denoising autoencoder in {ref}`chapter 1 <sec-denoising>`. Here the true score is known, so that the cell can print the error of the learned one:
+# The arrows are like those of the denoising autoencoder in {ref}`chapter 1 <sec-denoising>`. Here the true score is known, so the error of the learned one can be measured:
 
 # %%
 print("   t   error of the learned score, relative to its size")
@@ -249,15 +249,15 @@ for t in (3, 12, 30):
     assert relative < 0.4
 
 # %% [markdown]
-# The relative error is largest next to the data, where the score changes most from place to place.
+# The relative error is largest at the earliest time, where the score changes most from place to place.
 #
-# **What you can say now.** A denoiser that was trained on data is a score model, with an error that can be measured where the truth is known.
+# **What you can say now.** A denoiser that was trained on data is a score model.
 
 # %% [markdown]
 # (sec-score-matching)=
 # ## Learning a score
 #
-# A score can also be learned directly, without a chain of latents. From here on noise is added to the data themselves, $\tilde{x} = x + \sigma \varepsilon$, and not to $\sqrt{\bar\alpha_t}\, x$; {ref}`ex-two-noises` translates. Write $p_\sigma$ for the distribution of $\tilde{x}$. We want its score, but have only data. What is known is the score of the noise alone, $-\varepsilon / \sigma$, and regression on that is enough. By {cite:t}`vincent2011`, for every model $s_\theta$,
+# A score can also be learned directly, without a chain of latents. From here on the noise is added to the data themselves, $\tilde{x} = x + \sigma \varepsilon$, and not to $\sqrt{\bar\alpha_t}\, x$; {ref}`ex-two-noises` translates. Write $p_\sigma$ for the distribution of $\tilde{x}$. We want its score, but have only data. For each noisy point we do know the score of the noise that was added, $\nabla \log \mathcal{N}(\tilde{x}; x, \sigma^2 I) = -\varepsilon / \sigma$, and regression on that is enough. By {cite:t}`vincent2011`, for every model $s_\theta$,
 #
 # $$
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} , \qquad \tilde{x} = x + \sigma \varepsilon .
@@ -265,7 +265,7 @@ for t in (3, 12, 30):
 #
 # This is {eq}`eq-excess-error` for scores. The constant is the mean squared error of the best model: the part of the noise that $\tilde{x}$ does not determine. So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although this score never occurs in the loss.
 #
-# **Check.** For two models that are wrong in two ways, the difference of their losses is compared on both sides; the constant drops out. A difference of zero is rejected, and one of half the size.
+# **Check.** The losses of two wrong models are subtracted, so that the constant drops out, and the difference is compared on both sides. The check rejects a difference of zero, and one of half the size.
 
 # %%
 _ = torch.manual_seed(0)
@@ -287,7 +287,7 @@ wrong = {"no difference": gap, "half": gap / 2}
 verify("eq-denoising-score-matching", differences, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# Now we train a model on the ring with unequal weights of {numref}`fig-two-rides`: one small perceptron for ten levels of noise, from $\sigma_1 = 3$ to $\sigma_L = 0.05$. Its inputs are $\tilde{x}$ and $\log \sigma$, and its loss is $\sigma^2 / 2$ times the left side of {eq}`eq-denoising-score-matching`, at a random level for each point.
+# Now we train a model on the ring with unequal weights of {numref}`fig-two-rides`. Sampling will need the score at high and at low noise, so one small perceptron learns ten levels, from $\sigma_1 = 3$ to $\sigma_L = 0.05$. Its inputs are $\tilde{x}$ and $\log \sigma$. Each point gets a random level, and its loss is the left side of {eq}`eq-denoising-score-matching` times $\sigma^2 / 2$, so that all levels count alike.
 
 
 # %%
@@ -319,19 +319,19 @@ print(f"{step.number} steps, loss of the last batch {step.loss:.3f}")
 # x \;\leftarrow\; x + \frac{h}{2}\, \nabla \log p(x) + \sqrt{h}\; \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-langevin)
 #
-# After many small steps $x$ nearly follows $p$, from any start. For a finite $h$ there is an error that no number of steps removes. If $p$ is Gaussian with standard deviation $s$, the variance settles at
+# After many small steps $x$ has nearly the distribution $p$, from any start. For a finite $h$ there is an error that no number of steps removes. If $p$ is Gaussian with standard deviation $s$, the variance settles at
 #
 # $$
 # \frac{s^2}{1 - h / (4 s^2)} ,
 # $$ (eq-langevin-bias)
 #
-# which is too much. For $h \ge 4 s^2$ the variance never settles.
+# which is more than $s^2$. For $h \ge 4 s^2$ the variance never settles.
 #
 # :::{dropdown} Proof
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# **Check.** 200,000 points start with this variance, and three steps must leave it as it is. The variance $s^2$ is rejected, and a bias of half the size.
+# **Check.** 200,000 points start with this variance, and three steps must leave it as it is. The check rejects the variance $s^2$, and a bias of half the size.
 
 # %%
 _ = torch.manual_seed(0)
@@ -349,7 +349,7 @@ for h in (0.4, 0.04, 0.004):
 # %% [markdown]
 # A second problem is worse. The chain hardly ever gets from one separate mode to another, and far from all data the score points to the nearest mode, whatever its weight. So the modes get wrong shares. The ring with *unequal* weights will show it.
 #
-# {cite:t}`song2019` found the remedy, and the slides show their algorithm. Add so much noise to the data that all modes merge into one; there the chain moves freely. Then lower the noise level by level, and let the chain settle at each: *annealed* Langevin dynamics.
+# {cite:t}`song2019` found the remedy, and the slides show their algorithm. Add so much noise to the data that all modes merge into one; in it the chain moves freely. Then lower the noise level by level, and let the chain settle at each: *annealed* Langevin dynamics.
 #
 # :::{prf:algorithm} Annealed Langevin dynamics
 # :label: alg-annealed-langevin
@@ -361,9 +361,9 @@ for h in (0.4, 0.04, 0.004):
 # The last $x$ is the sample.
 # :::
 #
-# (The slides call the step size $\alpha_i$, its base $\epsilon$ and the number of steps $T$, letters with other meanings elsewhere.)
+# (The slides call the step size $\alpha_i$, its base $\epsilon$ and the number of steps $T$.)
 #
-# The cell samples 1500 points in three ways, with the same number of steps: annealed with the score that was just learned, annealed with the exact one, and at the last level alone with the exact one.
+# We sample 1500 points in three ways, with the same number of steps: annealed with the score that was just learned, annealed with the exact one, and at the last level alone with the exact one.
 
 
 # %%
@@ -391,7 +391,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# All panels of {numref}`fig-langevin` have points in all eight modes. Three numbers say how good the samples are: the share of points in a wrong mode (half the sum of the absolute errors of the shares); the share of outliers, farther than four standard deviations from every center; and the variance around the nearest center, relative to that of a mode and estimated from the median of the distances.
+# All panels of {numref}`fig-langevin` have points in all eight modes. Three numbers say how good the samples are: the share of points in a wrong mode (half the sum of the absolute errors of the shares); the share of outliers, farther than four standard deviations from every center; and the variance around the nearest center, relative to that of a mode (by the median of the distances).
 
 
 # %%
@@ -416,7 +416,7 @@ print("last level only: more than 25 percent:", by_last[0] > 0.25)
 print("outliers: fewer with the exact score:", by_exact[1] < by_learned[1])
 
 # %% [markdown]
-# At the last level alone the points went to the nearest mode and stayed there, although the score is exact. The annealed ones found their mode while all modes were one. The exact score leaves hardly any outliers, so the smeared clusters of the first panel are due to a network that was trained for seconds. All samplers of this book avoid the problem by beginning with so much noise that there is only one mode.
+# At the last level alone the points went to the nearest mode and stayed there, although the score is exact. The annealed points were divided among the modes while the modes separated. The exact score leaves hardly any outliers, so the smeared clusters of the first panel are due to the network, which was trained for seconds. All samplers of this book begin with so much noise that there is only one mode.
 #
 # **What you can say now.** A score is enough for sampling if it is known at all levels of noise: high levels decide the mode, low ones the detail.
 
@@ -424,7 +424,9 @@ print("outliers: fewer with the exact score:", by_exact[1] < by_learned[1])
 # (sec-score-of-digits)=
 # ## Digits by Langevin dynamics
 #
-# Does this work for images? The network of chapter 11 becomes a score of digits by translation. Noise of size $\sigma$ is that of the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. (`noise_conditional_score` does the same in the companion.) There are 60 levels from $\sigma_1 = 20$, about the distance between two digits, to $\sigma_L = 0.05$, which cannot be seen. First we ask how good this score is at each level. The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. Its last column needs no network: it is the error of the best *linear* estimate, the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
+# Does this work for images? The network of chapter 11 estimates a digit at every level of noise, so it gives a score of digits at every level. Noise of standard deviation $\sigma$ belongs to the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. (`noise_conditional_score` does the same in the companion.) We take 60 levels from $\sigma_1 = 20$, about the distance between two digits, to $\sigma_L = 0.05$, which cannot be seen.
+#
+# First, how good is this score at each level? The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. Its last column is the error of the best *linear* estimate, which needs no network: the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
 
 # %%
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
@@ -459,9 +461,9 @@ for sigma in (20.0, 8.0, 3.0, 1.0, 0.3):
     print(f"{sigma:5.1f} {error:12.5f} {linear:12.5f}")
 
 # %% [markdown]
-# At high noise the best linear estimate is as good as the network, since hardly more can be estimated there than the mean of all digits. Below $\sigma = 3$, where strokes appear, the network is far better.
+# At high noise, where hardly more than the mean of all digits can be estimated, the linear estimate is as good as the network. Below $\sigma = 3$, where strokes appear, the network is far better.
 #
-# Now we sample in three ways. In the first row, 16 chains start in noise of standard deviation $\sigma_1$ and take three Langevin steps at each level. At the end noise of the last level is left; one more use of Tweedie's formula removes it, $x + \sigma_L^2\, s_\theta(x)$. In the second row the same network takes the steps of Algorithm 2 through the same 60 levels, one call at each. In the third row eight chains take 180 steps of Langevin dynamics, all at the last level and with its small step size; they start in noise of standard deviation 1.
+# Now we sample in three ways. In the first row, 16 chains start in noise of standard deviation $\sigma_1$ and take three Langevin steps at each level. At the end noise of the last level is left; one more use of Tweedie's formula removes it, $x + \sigma_L^2\, s_\theta(x)$. In the second row the same network takes the steps of Algorithm 2 ({prf:ref}`alg-ddpm-sampling`) through the same 60 levels, one call at each. In the third row eight chains take 180 steps of Langevin dynamics, all at the last level and with its small step size; they start in noise of standard deviation 1.
 
 # %%
 size = 0.5 * 0.05**2
@@ -482,7 +484,7 @@ by_score["last level"] = x + 0.05**2 * finest_score(x)
 plots.image_rows({name: to_unit(x[:8]) for name, x in by_score.items()}, tile=0.8)
 
 # %% [markdown]
-# How many images of {numref}`fig-langevin-digits` are no digits? The network with an eleventh class of {ref}`chapter 10 <sec-ddpm-samples>` looked at all of them; the table also has the share of white pixels.
+# How many images of {numref}`fig-langevin-digits` are not digits? The classifier with an eleventh class, "no digit", of {ref}`chapter 10 <sec-ddpm-samples>` decides; the table also has the share of white pixels.
 
 # %%
 views = {name: to_unit(x) for name, x in by_score.items()}
@@ -506,7 +508,7 @@ print("Langevin, all levels: most are accepted:", no_digit["Langevin"].value < 0
 # %% [markdown]
 # The chains of the third row have found strokes, about as thick as those of digits, but no digits. The score at the finest level only corrects what is wrong within a few pixels. Which strokes belong together is decided at high noise, and these chains skipped the high levels.
 #
-# The slider goes through the levels of the first row. The images are divided by $\sqrt{1 + \sigma^2}$, so that they look as in a diffusion ({ref}`ex-two-noises` translates in the other direction).
+# The slider goes through the levels of the first row. The images are divided by $\sqrt{1 + \sigma^2}$, so that their pixels stay in one range, as in a diffusion.
 
 
 # %%
@@ -546,7 +548,7 @@ Slider(
 # The equation is linear, so $x_r$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \lvert \mathrm{d} r \rvert$ and its variance $\mathrm{d} W = (1 - W)\, \lvert \mathrm{d} r \rvert$, from $m = x_0$ and $W = 0$. $\square$
 # :::
 #
-# **Check.** Mean and variance are followed through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and with 4000 steps; twice the second result less the first has nearly no error of the step size left. A drift of the whole $x$ is rejected, and one of half the noise.
+# **Check.** Mean and variance are followed through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and with 4000 steps. Twice the second result minus the first is free of the error that is proportional to the step size. The check rejects a drift of $-x$ in place of $-\frac12 x$, and half of the noise.
 
 
 # %%
@@ -579,12 +581,12 @@ verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), reje
 # have the distribution $q_r$ at all later $r$, up to the data. For $\eta = 1$ this is the *reverse-time diffusion* of {cite:t}`anderson1982`, on which {cite:t}`song2021sde` built score-based models; its discrete steps are those of the DDPM. For $\eta = 0$ nothing is random. As in DDIM, $\eta$ says how much of the noise is fresh. The two panels of {numref}`fig-two-rides` are $\eta = 0$ and $\eta = 1$.
 #
 # :::{dropdown} Proof
-# A density $p$ that moves with drift $f$ and noise of variance $\eta^2 \mathrm{d} r$ obeys the Fokker-Planck equation $\partial_r p = - \nabla \cdot (p f) + \frac{\eta^2}{2} \Delta p$. Of {eq}`eq-forward-sde`, whose clock falls, it says $- \partial_r q = \frac12 \nabla \cdot (q x) + \frac12 \Delta q$. Insert the drift of {eq}`eq-reverse-sde` at $p = q$: since $q\, \nabla \log q = \nabla q$, it gives $\partial_r q = - \frac12 \nabla \cdot (q x) - \frac{1 + \eta^2}{2} \Delta q + \frac{\eta^2}{2} \Delta q$, which is the same. $\square$
+# A density $p$ that moves with drift $f$ and noise of variance $\eta^2 \mathrm{d} r$ obeys the Fokker-Planck equation $\partial_r p = - \nabla \cdot (p f) + \frac{\eta^2}{2} \Delta p$. For {eq}`eq-forward-sde`, whose clock falls, it reads $- \partial_r q = \frac12 \nabla \cdot (q x) + \frac12 \Delta q$. Insert the drift of {eq}`eq-reverse-sde` at $p = q$: since $q\, \nabla \log q = \nabla q$, it gives $\partial_r q = - \frac12 \nabla \cdot (q x) - \frac{1 + \eta^2}{2} \Delta q + \frac{\eta^2}{2} \Delta q$, which is the same. $\square$
 # :::
 #
-# Why can $\eta$ be anything? Compared with $\eta = 0$ there are an additional drift $\frac{\eta^2}{2} \nabla \log q$ and noise of variance $\eta^2 \mathrm{d} r$. Together these are Langevin dynamics {eq}`def-langevin`, which leaves $q_r$ as it is. So any amount of it may be mixed in.
+# Why can $\eta$ be anything? Compared with $\eta = 0$ there are an additional drift $\frac{\eta^2}{2} \nabla \log q_r$ and noise of variance $\eta^2 \mathrm{d} r$. Together these are Langevin dynamics {eq}`def-langevin` with the step size $h = \eta^2 \mathrm{d} r$, which leaves $q_r$ as it is. So any amount of it may be mixed in.
 #
-# **Check.** For Gaussian data the equation is linear, and the variance of its Euler steps is a recursion. It starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data; the limit is compared with the variance of the data, for three $\eta$. The noise without its share of the score is rejected, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
+# **Check.** For Gaussian data the equation is linear, and the variance after each Euler step follows from the one before. It starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data; the limit is compared with the variance of the data, for three $\eta$. The check rejects the noise without its share of the score, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
 
 # %%
 lam = torch.tensor([0.25, 4.0]).double()
@@ -627,7 +629,7 @@ found, rule = at_the_data(squared, squared), exact.within(5e-4)
 verify("eq-reverse-sde", found, lam.expand(3, 2), rule, rejects=wrong)
 
 # %% [markdown]
-# **Predictor and corrector** ({term}`predictor-corrector method`, {cite:t}`song2021sde`). After finite steps of {eq}`eq-reverse-sde` the points follow $q_r$ only approximately. Langevin steps at the level that was reached bring them closer to it. So the method alternates: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
+# **Predictor and corrector** ({term}`predictor-corrector method`, {cite:t}`song2021sde`). After finite steps of {eq}`eq-reverse-sde` the points follow $q_r$ only approximately. Langevin steps at the level of noise that was reached bring them closer to $q_r$. So the method alternates: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
 
 
 # %%
@@ -646,7 +648,7 @@ def predict_and_correct(x, num, correct=False, eta=1.0):
 
 
 # %% [markdown]
-# The table has 4000 points of the ring with unequal weights and its exact score, measured as above: 20 steps without and with correction, and 40 without, which take as many calls of the score as 20 with it.
+# Four thousand points are drawn with the exact score of the ring with unequal weights and measured as above: with 20 steps without and with correction, and with 40 without, which take as many calls of the score as 20 with it.
 
 # %%
 walkers, drawn, by_calls = torch.randn(4000, 2).double(), {}, {}
@@ -674,12 +676,12 @@ fig
 # %% tags=["nbval-check-output"]
 plain, corrected, twice = by_calls.values()
 print("corrected: the variance is nearer to 1:", corrected[2] - 1 < 0.5 * (plain[2] - 1))
-print("fewer in the wrong mode:", corrected[0] < plain[0])
-print("nearer to 1 than with as many calls of the predictor:", corrected[2] < twice[2])
-print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0.01)
+print("corrected: fewer points in the wrong mode:", corrected[0] < plain[0])
+print("the variance is nearer to 1 than with 40 steps of the predictor:", corrected[2] < twice[2])
+print("but no fewer points in the wrong mode than with these 40:", corrected[0] > twice[0] - 0.01)
 
 # %% [markdown]
-# So the corrector repairs the detail, better than as many calls of the predictor. It cannot change at low noise what was decided at high noise, as in the third row of {numref}`fig-langevin-digits`; for the shares of the modes more steps of the predictor help as much.
+# So the corrector repairs the detail, better than as many calls of the predictor. It cannot change at low noise what was decided at high noise; for the shares of the modes more steps of the predictor help as much.
 #
 # **What you can say now.** Adding noise is an SDE; the score reverses it, with any amount $\eta$ of fresh noise. A Langevin step corrects a step of the SDE.
 
@@ -687,7 +689,7 @@ print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0
 # (sec-probability-flow)=
 # ## The flow and its likelihood
 #
-# The case $\eta = 0$ deserves a section of its own, because an equation without noise is a map. It is an ordinary differential equation, the {term}`probability-flow ODE` {cite:p}`song2021sde`:
+# The case $\eta = 0$ has a section of its own, because an equation without noise is a map from the noise to the data. It is an ordinary differential equation, the {term}`probability-flow ODE` {cite:p}`song2021sde`:
 #
 # $$
 # \frac{\mathrm{d} x}{\mathrm{d} r} = \frac12 \big( x + \nabla \log q_r(x) \big) .
@@ -701,7 +703,7 @@ print("but not fewer in the wrong mode than these:", corrected[0] > twice[0] - 0
 #
 # which is a step of Euler's method for $\mathrm{d}(x / \sqrt{\bar\alpha}) = \varepsilon^*\, \mathrm{d} \sigma_r$. By {eq}`eq-noise-is-score` and the chain rule this equation is {eq}`def-probability-flow`.
 #
-# **Check.** A step of `ddim_sample` in the left panel of {numref}`fig-two-rides` is compared with the formula. A step in the logarithm of the noise is rejected, and one with the noise that is predicted at the end of the step.
+# **Check.** A step of `ddim_sample` in the left panel of {numref}`fig-two-rides` is compared with the formula. The check rejects a step in the logarithm of $\sigma_r$, and one with the noise that is predicted at the end of the step.
 
 # %%
 film, now = rides["no noise"], last_55
@@ -731,7 +733,7 @@ verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 #
 # This is the case $\eta = 0$ of the proof of {eq}`eq-reverse-sde`, divided by $q$.
 #
-# **Check.** All derivatives are computed by automatic differentiation, for the mixture of three Gaussians. The velocity with the whole score and half of $x$ is rejected.
+# **Check.** All derivatives are computed by automatic differentiation, for the mixture of three Gaussians. The check rejects the velocity with the whole score and half of $x$.
 
 # %%
 x = torch.randn(8, 2).double().requires_grad_()
@@ -755,13 +757,13 @@ rule = exact.within(1e-8)
 verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 
 # %% [markdown]
-# **An exact likelihood.** A map changes volumes, and the change of volume is known. So the flow gives what no sampler with noise gives: the density of each $x$. It is the density of the noise at the place where $x$ arrives, plus the integral of the divergence on the way,
+# **An exact likelihood.** A map changes volumes, and the divergence of the velocity says by how much. So the flow gives what no sampler with noise gives: the density of each $x$. Its logarithm is the log-density of the noise at the place where $x$ arrives, plus the integral of the divergence on the way,
 #
 # $$
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot f\; \mathrm{d} r , \qquad r_1 \to - \infty .
 # $$ (eq-flow-likelihood)
 #
-# **Check.** Twenty points on and near the ring with unequal weights are moved to $r_1 = -20$, and the result is compared with the density in closed form, with a tolerance of a thousandth of a nat per dimension. The answer without the integral is rejected, and the integral with the other sign.
+# **Check.** Twenty points on and near the ring with unequal weights are moved to $r_1 = -20$, and the result is compared with the density in closed form, with a tolerance of a thousandth of a nat per dimension. The check rejects the answer without the integral, and the integral with the other sign.
 
 # %%
 _ = torch.manual_seed(0)
@@ -778,7 +780,7 @@ verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
 # %% [markdown]
 # With a learned score this is the exact likelihood of the model that the flow samples. It is not the likelihood that the ELBO bounds, since that belongs to the chain with noise.
 #
-# The film moves 1500 points from noise to the ring. Their color is the mode in which they end. The colors form sectors from the start, because the flow is a map, and heavier modes have larger sectors of the noise.
+# The film moves 1500 points from noise to the ring. Their color is the mode in which they end. The colors form sectors from the start, because the flow is a map, and heavier modes have larger sectors.
 
 
 # %%
@@ -811,13 +813,13 @@ Film(
 # (sec-flow-matching)=
 # ## Flow matching
 #
-# **Flow matching** {cite:p}`lipman2023` trains a network for a velocity, and needs neither a schedule nor a score. We will see that it is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and take the mean velocity of those that pass through a place:
+# **Flow matching** {cite:p}`lipman2023` trains a network for a velocity, and needs neither a schedule nor a score. We will see that it is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$ with $u$ from 0 to 1. Each has the velocity $\varepsilon - x$. The points that pass through $x_u$ have the mean velocity
 #
 # $$
 # \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} .
 # $$ (eq-flow-velocity)
 #
-# So the denoiser determines this velocity, too. And $x_u$ is an $x_t$ with another scale: $x_u = c\, x_t$ in distribution, with $c = \sqrt{(1 - u)^2 + u^2}$ and $\bar\alpha_t = (1 - u)^2 / c^2$. Take a point of the probability flow and multiply it by $c$; it moves with exactly this velocity:
+# So a denoiser determines this velocity, too. And $x_u$ is an $x_t$ with another scale: $x_u = c\, x_t$ in distribution, with $c = \sqrt{(1 - u)^2 + u^2}$ and $\bar\alpha_t = (1 - u)^2 / c^2$. Take a point of the probability flow and multiply it by $c$; it moves with exactly this velocity:
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
@@ -827,7 +829,7 @@ Film(
 # For the first, $\varepsilon = (x_u - (1 - u)\, x) / u$, so $\varepsilon - x = (x_u - x) / u$. For the second, put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, y$ with $y = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} y = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- y + (1 - u)\, \varepsilon^* / (1 - u)^2 = - y + \varepsilon^* / (1 - u)$, and with $y = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
 # :::
 #
-# **Check.** The first equation is compared with a simulation. If the velocity is a conditional mean, what it leaves of $\varepsilon - x$ has the mean zero after multiplication with *any* function of $x_u$; seven are taken: 1, the two coordinates, their sines, and the two components of the velocity. A velocity divided by $1 - u$ is rejected, and one that is turned a little.
+# **Check.** The first equation is compared with a simulation. If $v$ is the conditional mean of $\varepsilon - x$, then $\varepsilon - x - v$ times *any* function of $x_u$ has the mean zero. Seven functions are taken: 1, the two coordinates, their sines, and the two components of $v$. The check rejects a velocity divided by $1 - u$ in place of $u$, and one that is turned a little.
 
 # %%
 _ = torch.manual_seed(0)
@@ -854,7 +856,7 @@ wrong = {name: products(v).mean(0) for name, v in others.items()}
 verify("eq-flow-velocity", products(velocity), torch.zeros(14).double(), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Check.** The left side of {eq}`eq-flow-matching` is computed as a difference quotient of the flow that the solver finds. A flow that is not rescaled by $c$ is rejected.
+# **Check.** The left side of {eq}`eq-flow-matching` is computed as a difference quotient of the flow that the solver finds. The check rejects a flow that is not rescaled by $c$.
 
 # %%
 u, du = torch.tensor(0.4).double(), 1e-4
@@ -872,7 +874,7 @@ wrong = {"not rescaled": (path[2] - path[0]) / (2 * du)}
 verify("eq-flow-matching", left, right, autograd.within(1e-5), rejects=wrong)
 
 # %% [markdown]
-# So noise, image, $v$, score and velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity, {ref}`ex-flow-network` a velocity into the predicted noise). The methods differ in the time variable, and in the weight that the loss gives to each error. A network can also be trained for the velocity directly, and the loop is short: regress $\varepsilon - x$ on $x_u$ and $u$, then follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
+# So noise, image, $v$, score and velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity, {ref}`ex-flow-network` a velocity into the predicted noise). The methods differ in the time variable, and in the weight that the loss gives to each error. To train a network for the velocity, regress $\varepsilon - x$ on $x_u$ and $u$; to sample, follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
 
 # %% tags=["open"]
 _ = torch.manual_seed(0)
@@ -894,7 +896,7 @@ with torch.no_grad():
     for k in range(100, 0, -1):
         x_u = x_u - 0.01 * velocity_net(x_u, torch.full((1500,), 0.1 * k))
 
-# %% mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "1500 points by flow matching on the lopsided ring: a small network trained in seconds, a hundred Euler steps. Heavy modes are sharp, light ones smeared.", "name": "fig-flow-matching"}}
+# %% mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "1500 points by flow matching on the ring with unequal weights: a small network trained in seconds, a hundred Euler steps. Heavy modes are sharp, light ones smeared.", "name": "fig-flow-matching"}}
 plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box)
 
 # %% [markdown]
@@ -912,15 +914,15 @@ print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)
 # (sec-noise-or-velocity)=
 # ## Noise or velocity?
 #
-# Should a network be trained for the noise or for the velocity? The velocity comes with its own sampler. How different is it? Take a step of Euler's method from $u$ to $u'$, and insert {eq}`eq-flow-velocity`:
+# Should a network be trained for the noise or for the velocity? The velocity comes with its own sampler, so we first ask how it differs from DDIM. Take a step of Euler's method from $u$ to $u'$, and insert {eq}`eq-flow-velocity`:
 #
 # $$
 # x_u + (u' - u)\, v = (1 - u')\, \hat{x} + u'\, \hat\varepsilon , \qquad \hat\varepsilon = \frac{x_u - (1 - u)\, \hat{x}}{u} .
 # $$ (eq-flow-euler)
 #
-# The estimated image and the estimated noise are put together again with less noise. That is a step of DDIM, in other coordinates. So the sampler is the same, and only its times differ: DDIM takes equal steps of $t$, flow matching takes equal steps of $u$.
+# The step puts the estimated image and the predicted noise together again, with less of the noise. That is a step of DDIM in other coordinates. So the sampler is the same, and only its times differ: DDIM takes equal steps of $t$, flow matching takes equal steps of $u$.
 #
-# **Check.** The path of `flow_sample` is compared with that of `ddim_sample` in the left panel of {numref}`fig-two-rides`, times $c$. A path that is not rescaled is rejected, and one with the scale of the time before.
+# **Check.** The path of `flow_sample` is compared with that of `ddim_sample` in the left panel of {numref}`fig-two-rides`, times $c$. The check rejects a path that is not rescaled, and one with the scale of the time before.
 
 # %%
 u = line_time(last_55.log_alpha_bar)
@@ -941,7 +943,7 @@ wrong = {"not rescaled": by_ddim, "scale of the time before": c.roll(1, 0) * by_
 verify("eq-flow-euler", by_euler, c * by_ddim, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# So what is learned, and at which times it is used, are two questions: each network can be used at the times of the other. First the ring, with three small networks for the noise and three for the velocity. A pair shares network, start, data and number of steps.
+# So what is learned, and at which times it is used, are two questions: each network can be used at the times of the other. First the ring, with three small networks for the noise and three for the velocity. The two of a pair share architecture, first weights, data and number of steps.
 
 
 # %%
@@ -975,7 +977,7 @@ for name, each in missed.items():
     print(f"{name:20}", "   ".join(row))
 
 # %% [markdown]
-# With five calls the velocity at its own times leaves the fewest outliers. At equal steps in $t$ its network does no better than the one for the noise: the last step then removes all noise from $u = 0.42$ on, and not from 0.2 on. The network for the noise also gains from equal steps in $u$, but not in each of its trainings.
+# With five calls the velocity at its own times leaves the fewest outliers. At equal steps in $t$ its network does no better than the one for the noise: there the last step has to remove all noise from $u = 0.42$ at once, instead of from 0.2. For the network for the noise, equal steps in $u$ help in some trainings and hurt in others.
 
 # %% tags=["nbval-check-output"]
 at_5 = {name: each[:, 0].mean() for name, each in missed.items()}
@@ -987,7 +989,7 @@ print(
 print("and there are fewer than by noise at its own times:", bool(own < at_5["ddpm, even in t"]))
 
 # %% [markdown]
-# Now digits of $8 \times 8$ pixels. `ddpm-digits` is the network of chapter 10, trained for the noise. `flow-digits` is the same network, trained for the velocity in as many steps, at the same rates, on the same digits. The figure starts both from the same noise, each at its own times.
+# Now digits of $8 \times 8$ pixels. `ddpm-digits` is the network of chapter 10, trained for the noise. `flow-digits` is the same network, trained for the velocity in as many steps, at the same rates, on the same digits. {numref}`fig-noise-or-velocity` starts both from the same noise, each at its own times.
 
 # %%
 flow, ddpm = pretrained("flow-digits"), pretrained("ddpm-digits")
@@ -1003,7 +1005,7 @@ for num in calls:
 plots.image_rows(drawn, tile=0.45)
 
 # %% [markdown]
-# A count needs more images than a figure has. A record holds the distance of 1000 drawn digits from the real ones, for both networks at both times: the Fréchet distance {eq}`def-frechet`, less its bias, in the 64 features of a small classifier of these digits. For comparison, all real digits are split into two sets at random, ten times.
+# A comparison needs more images. A record holds the distance of 1000 drawn digits from the real ones, for both networks at both sets of times: the Fréchet distance {eq}`def-frechet`, less its bias, in the 64 features of a small classifier of these digits. For comparison, all real digits are split into two sets at random, ten times.
 
 # %%
 found, _ = load_record("flow-digits-spacing")
@@ -1032,7 +1034,7 @@ _ = axes.set_xticks(calls, calls)
 fig
 
 # %% [markdown]
-# From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, at half the distance of the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise, and at equal steps in $u$ the network for the noise gains nothing: its three trainings end at very different distances there, those of the velocity at nearly the same. A likely reason is the first step, which is long at equal steps in $u$: it relies on an image that is estimated from noise alone, where a small error of the predicted noise is a large one of the image ({ref}`chapter 10 <sec-why-v>`). Heun's method is far behind at five calls, of which it uses four, and no better than Euler's later. (Each network was trained three times; the errors contain those of the images and those of the trainings.)
+# From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, with half the distance of the network for the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise. At equal steps in $u$ the network for the noise gains nothing: there its three trainings end at very different distances, those of the velocity at nearly the same. A likely reason is the first step, which is long at equal steps in $u$: it relies on an image that is estimated from noise alone, where a small error of the predicted noise is a large one of the image ({ref}`chapter 10 <sec-why-v>`). Heun's method, which {ref}`the next section <sec-design-choices>` explains, is far behind at five calls (it uses four of them) and no better than Euler's later. (Each network was trained three times; the errors count both the images and the trainings.)
 
 # %% tags=["nbval-check-output"]
 at = {name: dict(zip(calls, value, strict=True)) for name, (value, _) in distances.items()}
@@ -1053,7 +1055,7 @@ print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.v
 # (sec-design-choices)=
 # ## All choices at once
 #
-# A diffusion model has many parts that can be chosen. {cite:t}`karras2022` separated them into choices that can be made one by one, and this section follows them. Their coordinates are those of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most: what the network predicts, at which levels the sampler calls it, and how it steps from level to level.
+# {cite:t}`karras2022` separated the parts of a diffusion model into choices that can be made one by one. This section follows them, in the coordinates of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most: what the network predicts, at which levels the sampler calls it, and how it steps from level to level.
 #
 # **The network.** Let a network $F$ predict neither the image nor the noise but a mixture of both, with weights that depend on $\sigma$. This is {term}`preconditioning`:
 #
@@ -1073,7 +1075,7 @@ print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.v
 #
 # So $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left.
 #
-# **Check.** Data that are $\pm \sigma_{\mathrm{d}}$ are drawn, at three levels of noise. The squares of the input and of the target must have the mean 1. The target times the input must have the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The weights of a network that predicts the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$) are rejected, and those for $\sigma_{\mathrm{d}} = 1$.
+# **Check.** Data with the two values $\pm \sigma_{\mathrm{d}}$ are drawn, at three levels of noise. The squares of the input and of the target must have the mean 1. The target times the input must have the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The check rejects the weights of a network that predicts the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$), and those for $\sigma_{\mathrm{d}} = 1$.
 
 # %%
 _ = torch.manual_seed(0)
@@ -1111,7 +1113,7 @@ verify("eq-preconditioning", demands(c_skip, c_out, c_in), right, monte_carlo, r
 #
 # So a network that predicts $v$, as ours of the digits does ({ref}`chapter 10 <sec-why-v>`), is a preconditioned one.
 #
-# **Check.** The estimate is compared with the companion's formula for $v$, at five times. $F = v$ is rejected, and $c_{\mathrm{out}} = \sigma$.
+# **Check.** The estimate is compared with the companion's formula for $v$, at five times. The check rejects $F = v$, and $c_{\mathrm{out}} = \sigma$.
 
 # %%
 v = torch.randn(5, 8, 2).double()
@@ -1127,7 +1129,7 @@ wrong = {"F = v": skipped + c_out * v, "c_out = sigma": skipped - sigma * v}
 verify("eq-preconditioned-v", by_v, skipped - c_out * v, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# What does preconditioning gain? Two perceptrons of one size learn the score of the ring with unequal weights for 20 levels up to $\sigma = 20$, from the same data. The first is the model of {ref}`above <sec-score-matching>`, $s_\theta = -F / \sigma$, whose network predicts the noise. The second is preconditioned and trained with the squared error of $F$.
+# How much does preconditioning gain? Two equal perceptrons learn the score of the ring with unequal weights for 20 levels up to $\sigma = 20$, from the same data. The first is the model of {ref}`above <sec-score-matching>`, $s_\theta = -F / \sigma$, whose network predicts the noise. The second is preconditioned and trained with the squared error of $F$.
 
 
 # %%
@@ -1191,9 +1193,9 @@ print(
 print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[3:].all()))
 
 # %% [markdown]
-# At $\sigma = 20$ the first network would have to reproduce its input to three digits, and its error is as large as if it answered with a random data point, at a level where the best answer is nearly the mean. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
+# At $\sigma = 20$ the best answer is nearly the mean of the data. To find it, the first network would have to reproduce its input to three digits; its error is as large as if it answered with a random data point. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
 #
-# **The levels of the sampler.** At which levels should $S$ calls of the network be made? {cite:t}`karras2022` spread them evenly in $\sigma^{1 / \rho}$,
+# **The levels of the sampler.** At which levels of noise should a sampler with $S$ calls use the network? {cite:t}`karras2022` spread them evenly in $\sigma^{1 / \rho}$,
 #
 # $$
 # \sigma_i = \Big( \sigma_1^{1/\rho} + \frac{i - 1}{S - 1} \big( \sigma_S^{1/\rho} - \sigma_1^{1/\rho} \big) \Big)^{\rho} , \qquad i = 1, \dots, S .
@@ -1201,7 +1203,7 @@ print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[
 #
 # With $\rho = 1$ the levels are even in $\sigma$, with $\rho \to \infty$ in its logarithm; $\rho = 7$ is the choice of the paper. A last step goes from $\sigma_S$ to 0.
 #
-# **The solver.** An Euler step uses the noise that is predicted at its beginning. *Heun's method* also calls the network at the end of that step, and takes the step once more with the mean of both predictions. The cell starts 1000 points at $\sigma_1 = 50$ and measures how far they arrive from where the ODE leads them.
+# **The solver.** An Euler step uses the noise that is predicted at its beginning. *Heun's method* also calls the network at the end of that step, and takes the step once more with the mean of both predictions. We start 1000 points at $\sigma_1 = 50$ and measure how far each method ends from the end of the exact ODE.
 
 
 # %%
@@ -1288,17 +1290,17 @@ print("variance between 2.7 and 3.6 times the right one:", bool(2.7 * V < x.var(
 print(f"the factor: {factor:.2f}")
 
 # %% [markdown]
-# **One step size for all levels.** In {prf:ref}`alg-annealed-langevin` the step shrinks with $\sigma_i^2$. With one size for all levels, a step that works at $\sigma_1$ diverges at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and a step that works at $\sigma_L$ hardly moves a point at $\sigma_1$. The numbers for the levels of the ring, and a tenth of $\sigma_i^2$ as a step:
+# **One step size for all levels.** In {prf:ref}`alg-annealed-langevin` the step shrinks with $\sigma_i^2$. With one size for all levels, a step that works at $\sigma_1$ diverges at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and a step that works at $\sigma_L$ hardly moves a point at $\sigma_1$. For the levels of the ring, and a step of a tenth of $\sigma_i^2$:
 
 # %% tags=["nbval-check-output"]
 high, low = float(levels[0]), float(levels[-1])
 print(f"step of the highest level at the lowest: h / 4 s^2 = {0.1 * high**2 / (4 * low**2):.0f}")
 print(
-    f"step of the lowest at the highest: steps to halve a distance {math.log(2) * 2 * high**2 / (0.1 * low**2):.0f}"
+    f"step of the lowest level at the highest: {math.log(2) * 2 * high**2 / (0.1 * low**2):.0f} steps to halve a distance"
 )
 
 # %% [markdown]
-# **An ODE from the wrong noise.** The ODE carries an error of its start to the end. Started from noise of standard deviation 1.2 in place of 1, it gives the modes other shares and puts points where no data are. The SDE forgets the mistake, as it forgets {ref}`a push <sec-feedback>`:
+# **An ODE from the wrong noise.** The ODE carries an error of its start to the end. Started from noise of standard deviation 1.2 in place of 1, it gives the modes wrong shares and a larger variance. The SDE forgets the mistake, as it forgets {ref}`a push <sec-feedback>`:
 
 # %%
 _ = torch.manual_seed(0)
@@ -1313,8 +1315,8 @@ for name, sampler in {"ODE": ddim_sample, "SDE": ddpm_sample}.items():
 
 # %% tags=["nbval-check-output"]
 more = {name: after[0] - before[0] for name, (before, after) in spoiled.items()}
-print("ODE: 2 percent more in the wrong mode, at least:", more["ODE"] > 0.02)
-print("SDE: fewer than 2 percent more:", more["SDE"] < 0.02)
+print("wide start, ODE: at least 2 percent more in the wrong mode:", more["ODE"] > 0.02)
+print("wide start, SDE: fewer than 2 percent more:", more["SDE"] < 0.02)
 
 # %% [markdown]
 # (sec-score-exercises)=
@@ -1540,7 +1542,7 @@ exercises.check_preconditioned_estimate(preconditioned_estimate)
 # - The best prediction of the noise is the score times $- \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Regression on noise learns the score {eq}`eq-denoising-score-matching`.
 # - Langevin dynamics samples with a score alone, with an error of order $h$ {eq}`eq-langevin-bias`. It needs all levels of noise: the high ones decide the mode, the low ones the detail.
 # - Noise is added by an SDE {eq}`eq-forward-sde` and removed by another, with any amount of fresh noise {eq}`eq-reverse-sde`. Langevin steps correct the steps of the SDE.
-# - Without fresh noise it is an ODE, which DDIM follows by Euler's method {eq}`eq-ddim-euler`. It has the marginals of the diffusion {eq}`eq-continuity` and an exact likelihood {eq}`eq-flow-likelihood`; flow matching is the same in other coordinates {eq}`eq-flow-matching`.
+# - Without fresh noise the second one is an ODE, which DDIM follows by Euler's method {eq}`eq-ddim-euler`. It has the marginals of the diffusion {eq}`eq-continuity` and an exact likelihood {eq}`eq-flow-likelihood`; flow matching is the same in other coordinates {eq}`eq-flow-matching`.
 # - Preconditioning fixes what the network has to predict {eq}`eq-preconditioning`; a network that predicts $v$ has it {eq}`eq-preconditioned-v`. Levels, solver and fresh noise of a sampler can be chosen after training.
 #
 # **What the sources say, and where they need care.** The slides' score lacks a factor (E11). Their annealed Langevin dynamics is right, with letters that mean other things elsewhere, and with an error of order $h$ that they do not mention.

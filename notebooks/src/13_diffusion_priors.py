@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion priors
 #
-# A model that draws any digit is of little use. Useful requests have a condition: a seven; a digit whose upper half is known; the sharp image behind a blurred one. They do not need a separate model each. This chapter shows how one diffusion model serves them all, as a *prior*. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
+# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own: this chapter shows how one diffusion model serves them all, as a *prior*. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -19,7 +19,7 @@ from companion.zoo import pretrained
 from companion.zoo.architectures import digit_encoder
 
 # %% [markdown]
-# The network is that of chapter 10, which can be given a class and need not be. The fourth row has a VAE and a diffusion model of its codes.
+# The network is that of chapter 10, which can be used with a class or without. The fourth row comes from a VAE and a diffusion model of its codes.
 
 # %%
 _ = torch.manual_seed(0)
@@ -154,7 +154,7 @@ def log_quarter(x_t, t):
 
 
 # %% [markdown]
-# **Check.** Both equations are computed at fifty points and three times. The left sides use the two components of the quarter alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. A classifier that was made for clean points is rejected and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
+# **Check.** Both equations are computed at fifty points and three times. The left sides use the two components of the quarter alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. The check rejects a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -182,7 +182,7 @@ wrong = {"classifier of clean points": clean, "factor of the noise": misplaced}
 verify("eq-conditional-denoiser", hats, right, rule, rejects=wrong)
 
 # %% [markdown]
-# **Classifier guidance** uses {eq}`eq-conditional-denoiser` as it stands {cite:p}`dhariwal2021`: train a classifier on *noisy* images of all times, and add the gradient of its log-probability to the output of an unconditional model. The next cell does so with the exact classifier of the ring and, for comparison, with a tempting shortcut: the classifier of clean points, applied to noisy ones.
+# **Classifier guidance** uses {eq}`eq-conditional-denoiser` as it stands {cite:p}`dhariwal2021`: train a classifier on *noisy* images of all times, and add the gradient of its log-probability to the output of an unconditional model. {numref}`fig-classifier-guidance` does so with the exact classifier of the ring and, for comparison, with a tempting shortcut: the classifier of clean points, applied to noisy ones.
 
 
 # %%
@@ -212,7 +212,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# The last two panels of {numref}`fig-classifier-guidance` look alike, so the cell measures: the share of the points within four standard deviations of the two right centers; the distance from each of these centers to the mean of the points nearest to it; and the width of the clusters relative to the components. (Half of a round Gaussian in the plane lies within 1.18 standard deviations.)
+# The last two panels look alike, so we measure three numbers: the share of the points within four standard deviations of the two right centers; the distance from each of these centers to the mean of the points nearest to it; and the width of the clusters relative to the components. (Half of a round Gaussian in the plane lies within 1.18 standard deviations.)
 
 # %%
 inside, shift, width = {}, {}, {}
@@ -227,16 +227,16 @@ for name, points in ended.items():
 alone = abs(inside["no condition"] - 0.25)
 print("no condition: a quarter, within 5 percentage points:", bool(alone < 0.05))
 print("exact classifier: more than 97 percent:", bool(inside["exact"] > 0.97))
-print("  off by less than 0.02:", bool(shift["exact"] < 0.02))
-print("classifier of clean points: more than 97, too:", bool(inside["clean"] > 0.97))
-print("  but off by more than 0.03:", bool(shift["clean"] > 0.03))
+print("exact classifier: both centers off by less than 0.02:", bool(shift["exact"] < 0.02))
+print("classifier of clean points: more than 97 percent, too:", bool(inside["clean"] > 0.97))
+print("classifier of clean points: a center off by more than 0.03:", bool(shift["clean"] > 0.03))
 both = max(width["no condition"], width["exact"])
-print("narrower than the components, with and without:", bool(both < 0.97))
+print("clusters narrower than the components, with and without a condition:", bool(both < 0.97))
 
 # %% [markdown]
 # With the exact classifier the points are where they belong. The clusters are somewhat narrow, as they are without a condition, because the sampler loses variance ({ref}`chapter 11 <sec-variance-recursion>`). The shortcut pushes the points away from the rest of the ring, by about a third of a standard deviation.
 #
-# So on the ring the shortcut does little harm, because the classifier of clean points is smooth and exact even far from the data. A trained network is neither. Its gradient at a noisy image, a kind of input that it never saw in training, is mostly noise. The next cell asks for sevens in this way, with the digit model without a label and a classifier that was trained on clean digits.
+# So on the ring the shortcut does little harm, because the classifier of clean points is smooth and exact even far from the data. A trained network is neither. Its gradient at a noisy image, a kind of input that it never saw in training, is mostly noise. {numref}`fig-clean-classifier` asks for sevens in this way, with the digit model without a label and a classifier that was trained on clean digits.
 
 
 # %%
@@ -256,7 +256,7 @@ asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts_24))) for name, hat i
 plots.image_rows({name: x[:8] for name, x in asked.items()}, tile=0.8)
 
 # %% [markdown]
-# {numref}`fig-clean-classifier` has the first eight of 24. The cell prints how many of the 24 the classifier itself calls a seven, and how many a second network does, the one with an eleventh class for images that are no digit.
+# These are the first eight of 24. How many of the 24 does the classifier itself call a seven, and how many does a second network, the one with an eleventh class for images that are no digit?
 
 # %%
 referee, sure_of, seen_as = pretrained("judge-mnist"), {}, {}
@@ -266,7 +266,7 @@ for name, x in asked.items():
     print(f"second network: {seen_as[name]:2}, no digit: {refused(x).value:.0%}")
 
 # %% [markdown]
-# With the gradient of the clean classifier there are no digits at all; the network that was trained with labels draws a seven most of the time. The harm is done in the first steps. Nearly pure noise says nothing about the class, so the gradient of $\log q(y \mid x_t)$ is close to zero there. The gradient of the clean classifier is not, and {eq}`eq-conditional-denoiser` multiplies it by a large factor: what it adds to the estimate is larger than the whole range of the pixels, which is 2.
+# With the gradient of the clean classifier there are no digits at all; the network that was trained with labels draws a seven most of the time. The harm is done in the first steps. Nearly pure noise says nothing about the class, so the gradient of $\log q(y \mid x_t)$ is close to zero there. The gradient of the clean classifier is not small, and {eq}`eq-conditional-denoiser` multiplies it by a large factor. What it adds to the estimate is larger than the whole range of the pixels, which is 2.
 
 # %% tags=["nbval-check-output", "mnist"]
 at_top = torch.full((24,), 1000)
@@ -311,7 +311,7 @@ show(classifier_free_loss, docstring=False)
 # \nabla \log q(x_t) + \kappa\, \nabla \log q(y \mid x_t) .
 # $$ (eq-guided-score)
 #
-# (Insert {eq}`eq-conditional-denoiser` into {eq}`def-guided` and translate by {eq}`eq-tweedie`.) So the network contains a classifier's gradient, although no classifier was trained. This holds for exact denoisers. Two *learned* ones differ by a vector field that need not be the gradient of anything {cite:p}`ho2022`. The next figure shows the two terms and their sum on the ring.
+# (Insert {eq}`eq-conditional-denoiser` into {eq}`def-guided` and translate by {eq}`eq-tweedie`.) So the network contains a classifier's gradient, although no classifier was trained. Two *learned* denoisers, however, differ by a vector field that need not be the gradient of anything {cite:p}`ho2022`. {numref}`fig-guidance-vectors` shows the two terms and their sum on the ring.
 
 # %% mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right. Third, the first plus three times the second: on the far side of the ring arrows cross it towards the upper right."}, "figure": {"caption": "Guidance as vectors, at $t = 10$: the score of all data, the gradient of the class probability, and the first plus three times the second. Arrows are scaled in each panel.", "name": "fig-guidance-vectors"}}
 noisy = noisy_mixture(ring, s.alpha_bar[10] ** 0.5, s.noise_var[10])
@@ -333,9 +333,9 @@ for (name, field), panel in zip(fields.items(), panels, strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-guidance-vectors` the second field is largest where $x_t$ is unlikely to belong to the class, and vanishes inside the quarter.
+# The second field is largest where $x_t$ is unlikely to belong to the class, and vanishes inside the quarter.
 #
-# **Check.** The score of the guided denoiser for $\kappa = 3$ is compared with automatic differentiation of the two densities. A scale that counts what is *added* to the denoiser of the class is rejected, and the score of the class alone.
+# **Check.** The score of the guided denoiser for $\kappa = 3$ is compared with automatic differentiation of the two densities. The check rejects a scale that counts what is *added* to the denoiser of the class, and the score of the class alone.
 
 # %%
 _ = torch.manual_seed(0)
@@ -351,7 +351,7 @@ wrong = {"class and three more": free + 4 * pull, "class alone": free + pull}
 verify("eq-guided-score", left, free + 3 * pull, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **In other parametrizations.** Networks predict the noise, or $v$, or the score. Their outputs can be mixed directly. For $e$ any of them,
+# **In other parametrizations.** A network may predict the noise, or $v$, or the score. Its outputs can be mixed directly. If $e$ is any of them without the label and $e_y$ with it,
 #
 # $$
 # e_\kappa = e + \kappa\, (e_y - e) = \kappa\, e_y + (1 - \kappa)\, e ,
@@ -359,7 +359,7 @@ verify("eq-guided-score", left, free + 3 * pull, exact.within(1e-8), rejects=wro
 #
 # since each is an affine function of $\hat{x}$ whose coefficients depend on $x_t$ and $t$ only, and the weights $\kappa$ and $1 - \kappa$ add up to 1. {cite:t}`ho2022` write $(1 + w)\, \varepsilon_y - w\, \varepsilon$ for the noise, so their strength $w$ is $\kappa - 1$. The `guidance_scale` of the library diffusers is our $\kappa$; a "scale" that comes without a formula may be either.
 #
-# **Check.** Mixed predictions of the noise, of $v$ and of the score are compared with those that belong to the guided estimate of the image, for $\kappa = 3$. A strength of $w = 3$ in the other convention is rejected.
+# **Check.** Mixed predictions of the noise, of $v$ and of the score are compared with those that belong to the guided estimate of the image, for $\kappa = 3$. The check rejects a strength of $w = 3$ in the other convention.
 
 # %%
 kappa, mixed = 3, any_class + 3 * (conditional - any_class)
@@ -376,7 +376,7 @@ rule = exact.within(1e-8)
 verify("eq-guided-languages", torch.stack(direct), torch.stack(by_weights), rule, rejects=wrong)
 
 # %% [markdown]
-# The companion's `guided` is {eq}`def-guided` and nothing else. Each call is two of the network.
+# The companion's `guided` is {eq}`def-guided` and nothing else. Each of its calls takes two of the network.
 
 # %% tags=["nbval-check-output"]
 show(guided, docstring=False)
@@ -391,7 +391,7 @@ show(guided, docstring=False)
 # \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} ,
 # $$ (eq-tilted-variance)
 #
-# because the precisions (the inverse variances) are mixed. The samplers give other variances.
+# because the precisions (the inverse variances) are mixed, with the weights $1 - \kappa$ and $\kappa$. The samplers give other variances.
 #
 # :::{prf:proposition} What guidance samples
 # :label: prop-guided-variance
@@ -410,7 +410,7 @@ show(guided, docstring=False)
 #
 # At $\kappa = 1$ all three variances are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution, as {cite:t}`bradley2024` showed with such examples.
 #
-# **Check.** The tilted variance is computed by a sum over a grid. The variances of the two samplers are rejected, and a mixture of variances in place of precisions.
+# **Check.** The tilted variance is computed by a sum over a grid. The check rejects the variances of the two samplers, and a mixture of variances in place of precisions.
 
 # %%
 kappa, (m, lam_y) = 3, torch.tensor([1.0, 0.5]).double()
@@ -437,7 +437,7 @@ print(f"tilted {tilted:.4f}, DDPM {chain:.4f}, DDIM {flow:.4f}")
 # %% [markdown]
 # For the samplers, note that the guided denoiser is affine in $x_t$ here, so each step multiplies the deviation from the mean by a number and adds noise.
 #
-# **Check.** The variance is followed through chains of 1000 and 2000 steps, for three pairs of $\kappa$ and $\lambda_y$. The error falls like $1 / T$, so twice the second result less the first has nearly none of it. The tilted variance is rejected, and the formulas of the two samplers exchanged.
+# **Check.** The variance is followed through chains of 1000 and 2000 steps, for three pairs of $\kappa$ and $\lambda_y$. The error falls like $1 / T$, so twice the second result minus the first has nearly none of it. The check rejects the tilted variance, and the formulas of the two samplers exchanged.
 
 
 # %%
@@ -471,7 +471,7 @@ verify("eq-guided-variance", torch.tensor(limits), formulas[:, 1:], rule, reject
 # %% [markdown]
 # The companion's samplers agree.
 #
-# **Check.** DDIM maps noise to samples by an affine function here. Two starts, at 0 and at 1, give its slope, and the square of the slope is the variance. For DDPM with $\sigma_t^2 = \beta_t$ the variance is that of 20,000 samples. A thousand steps come within two percent of the limit; the tilted variance and that of the other sampler are rejected.
+# **Check.** DDIM maps noise to samples by an affine function here. Two starts, at 0 and at 1, give its slope, and the square of the slope is the variance. For DDPM with $\sigma_t^2 = \beta_t$ the variance is that of 20,000 samples. A thousand steps come within two percent of the limit. The check rejects the tilted variance and that of the other sampler.
 
 
 # %%
@@ -512,13 +512,13 @@ plots.curves(
 # %% [markdown]
 # In {numref}`fig-guided-variance` both samplers draw narrower distributions than the tilted one, DDIM by far. Above scale 1, guidance is not Bayes' rule: samples become more typical of their class and less different from each other, to a degree that depends on the sampler. All of this holds for Gaussians with exact denoisers; for digits it has to be measured.
 #
-# **What you can say now.** A network that is trained with and without labels contains a classifier's gradient. Guidance multiplies it by $\kappa$, and for $\kappa > 1$ the samples follow neither $p(x \mid y)$ nor the tilted distribution.
+# **What you can say now.** A network that is trained with and without labels contains a classifier's gradient. Guidance multiplies it by $\kappa$, and for $\kappa > 1$ the samples in general follow neither $p(x \mid y)$ nor the tilted distribution.
 
 # %% [markdown]
 # (sec-train-guided)=
 # ## Train it yourself
 #
-# The network of the digits, `ddpm-mnist-joint`, was trained by {prf:ref}`alg-classifier-free`, but with half of its labels replaced and not a tenth, so that it saw as many digits without a label as with one. The next cells train another, on your GPU if there is one. At small scale they take only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale they take all of them: ask for it with `train_it("ddpm-mnist-joint", "full")`.
+# The network of the digits, `ddpm-mnist-joint`, was trained by {prf:ref}`alg-classifier-free`, but with half of its labels replaced and not a tenth, so that it saw as many digits without a label as with one. You can train another here, on your GPU if there is one. At small scale the training takes only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them; `train_it("ddpm-mnist-joint", "full")` takes all of them.
 
 # %%
 print(cost("ddpm-mnist-joint"))
@@ -531,7 +531,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 4, 4)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight draws of the model. One switch decides whose weights the rest of the chapter uses. With yours from a short training, expect worse images, and checks of claims about trained models that fail: they were written for the whole recipe.
+# The rest of the chapter uses the shipped weights. Set `MINE = True` if it should use yours. After a short training the images are worse, and checks of claims about trained models fail: they were written for the whole recipe.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -544,7 +544,7 @@ print("network of the digits:", "yours" if MINE else "the shipped one")
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# What does the scale do to digits? We first look at one noise image for each class, at three scales.
+# What does the guidance scale do to digits? We first look at one noise image for each class, at three scales.
 
 # %% mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
@@ -556,7 +556,7 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# In {numref}`fig-guidance-grid` slant and position stay from row to row, because the noise image decides them. A larger sample was drawn beforehand: 1000 digits at each of eight scales, a hundred of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty images, and of all 1000 the features that the classifier computes and the variance of the pixels. The slider moves through the scales; each column has one class.
+# In {numref}`fig-guidance-grid` slant and position stay from row to row, because the noise image decides them. A larger sample was drawn beforehand: 1000 digits at each of eight scales, a hundred of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty images, and for all 1000 the features that the classifier computes and the variance of the pixels. The slider moves through the scales; each column has one class.
 
 # %%
 record, _ = load_record("ddpm-mnist-joint-guidance")
@@ -623,7 +623,7 @@ for panel in panels[1:]:
 fig
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` has the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. Beyond some scale the samples move away from the data, because real digits vary more than typical ones. (At scale 0.5 they are farther than without a label. There the guided denoiser is the mean of two denoisers, which belongs to no distribution that we want to sample: half of the digits are not what was asked for.)
+# {numref}`fig-guidance-curves` shows the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. Beyond some scale the samples move away from the data, because real digits vary more than typical ones. (At scale 0.5 they are farther than without a label. There the guided denoiser is the mean of two denoisers, with and without the label, and half of the digits are not what was asked for.)
 #
 # With exact denoisers and small steps, the digits at scale 1 would be draws from $p(x \mid y)$, and no other scale could be closer to real ones. Is the distance at 1 really smaller than that at 1.5? Both samples start from the same noise, so their errors are correlated, and the {ref}`jackknife <sec-ddpm-samples>` of the *difference* leaves out the same digits at both scales.
 
@@ -643,7 +643,7 @@ print(f"scale 1.5 is farther than scale 1 by {moved.value:.1f} +- {moved.standar
 # %% [markdown]
 # The difference is less than two standard errors, so 1000 digits do not decide between the two. On photographs {cite:t}`ho2022` found the smallest distance a little above 1: where the network makes errors, guidance may hide them.
 #
-# At scale 0 the label is not used: these are samples of {numref}`fig-steps-distance`, by DDIM in 20 steps. Their distance is large for a reason that has nothing to do with guidance. Without a label the network must decide at high noise which digit it will be, and {ref}`DDIM in few steps decides badly <sec-digits-in-few-steps>`.
+# The samples at scale 0 are those of DDIM in 20 steps in {numref}`fig-steps-distance`. Their distance is large for a reason that has nothing to do with guidance. Without a label the network must decide at high noise which digit it will be, and {ref}`DDIM in few steps decides badly <sec-digits-in-few-steps>`.
 
 # %% tags=["nbval-check-output", "mnist"]
 print("scale 0: a tenth, within 5 standard errors:", abs(right[0].value - 0.1) < 5 * 0.0095)
@@ -654,7 +654,7 @@ fall = variances[-1] / variances[2]
 print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.9)
 
 # %% [markdown]
-# The unconditional output is a part of every guided one, above scale 1 with the negative weight $1 - \kappa$. So the rise of the distance with $\kappa$ has two possible causes: guidance itself, and errors of the unconditional output. These curves of one network cannot separate them.
+# The unconditional output is a part of every guided one, above scale 1 with the negative weight $1 - \kappa$. So the rise of the distance with $\kappa$ has two possible causes: guidance itself, and errors of the unconditional output. The curves of a single network cannot separate them.
 #
 # **What you can say now.** The scale trades variety for agreement with the label. The best distance is near 1, and a curve of guidance also depends on how good the unconditional output is.
 #
@@ -698,9 +698,9 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
 # :::
 #
-# This is the update of a Kalman filter. $y - A \hat{x}$ is the *innovation*: the measurement less its prediction. $C_t$ says how uncertain $\hat{x}$ still is, and which pixels vary together. At high noise, a few observed pixels change the estimates of all others. Next to the data $C_t$ vanishes, and so does the correction.
+# This is the update of a Kalman filter. The difference $y - A \hat{x}$ is the *innovation*, the measurement minus its prediction. The covariance $C_t$ says how uncertain $\hat{x}$ still is, and which pixels vary together. At high noise, a few observed pixels change the estimates of all others. Next to the data $C_t$ vanishes, and so does the correction.
 #
-# **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected. The first has the noise of $x_t$ alone for $C_t$, as if pixels were independent. The second treats $\hat{x}$ as if it were the true image, $C_t = 0$ inside the inverse.
+# **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. The check rejects two other choices. The first has the noise of $x_t$ alone for $C_t$, as if pixels were independent. The second treats $\hat{x}$ as if it were the true image, $C_t = 0$ inside the inverse.
 
 # %%
 mu = torch.tensor([0.5, -0.3, 0.2]).double()
@@ -734,7 +734,7 @@ verify("eq-posterior-denoiser", torch.stack(left), torch.stack(right_side), rule
 # %% [markdown]
 # The samples follow the posterior, too.
 #
-# **Check.** 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
+# **Check.** 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The check rejects the prior, and the posterior of a measurement without noise.
 
 # %%
 _ = torch.manual_seed(0)
@@ -753,7 +753,7 @@ verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 # %% [markdown]
 # **Other data.** For digits, $x$ given $x_t$ is not Gaussian, its covariance depends on $x_t$, and {eq}`eq-posterior-denoiser` is an approximation. We take the $C_t$ of Gaussian data with the covariance of the digits. The less noise $x_t$ has, the less the choice matters. {cite:t}`song2023pigdm` put a multiple of the identity inside the inverse, and the derivative of the network outside of it; {cite:t}`peng2024` estimate better covariances.
 #
-# **The estimate is not the image.** A simpler approximation puts the estimate in the place of the image, $q(y \mid x_t) \approx \mathcal{N}(y; A \hat{x}(x_t), \sigma_y^2 I)$, and takes the gradient through the network {cite:p}`chung2023`. For Gaussian data the derivative of $\hat{x}$ by $x_t$ is $\sqrt{\bar\alpha_t}\, C_t / (1 - \bar\alpha_t)$, and {eq}`eq-conditional-denoiser` gives the form with $C_t = 0$ inside the inverse, which the check above rejects: $\hat{x} + C_t A^\top (y - A \hat{x}) / \sigma_y^2$. It ignores that $\hat{x}$ is uncertain. The table shows the effect for one number with variance 1, measured with $\sigma_y = 0.1$:
+# **The estimate is not the image.** A simpler approximation puts the estimate in the place of the image, $q(y \mid x_t) \approx \mathcal{N}(y; A \hat{x}(x_t), \sigma_y^2 I)$, and takes the gradient through the network {cite:p}`chung2023`. For Gaussian data the derivative of $\hat{x}$ by $x_t$ is $\sqrt{\bar\alpha_t}\, C_t / (1 - \bar\alpha_t)$, and {eq}`eq-conditional-denoiser` gives $\hat{x} + C_t A^\top (y - A \hat{x}) / \sigma_y^2$. That is {eq}`eq-posterior-denoiser` with $C_t = 0$ inside the inverse, which its check rejects: it ignores that $\hat{x}$ is uncertain. Let $x$ be a single number with variance 1, measured with $\sigma_y = 0.1$:
 
 # %% tags=["nbval-check-output"]
 print("   t    factor of the innovation: exact, estimate as truth")
@@ -782,10 +782,10 @@ x = end(ddim_sample(with_y, schedule, x_T))
 
 # %% tags=["nbval-check-output"]
 print("estimate as truth, 20 steps: all beyond 1000:", bool(few.abs().min() > 1000))
-print("1000 steps: within 0.05 of the mean:", bool((many.mean() - 0.990).abs() < 0.05))
-print("  variance below a thousandth of the right one:", bool(many.var() < 0.0099e-3))
+print("estimate as truth, 1000 steps: mean within 0.05:", bool((many.mean() - 0.990).abs() < 0.05))
+print("and a variance below a thousandth of the right one:", bool(many.var() < 0.0099e-3))
 print("the theorem, 1000 steps: mean right:", bool((x.mean() - 0.990).abs() < 0.01))
-print("  variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() < 0.15))
+print("and the variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() < 0.15))
 
 # %% [markdown]
 # Twenty long steps diverge. A thousand short ones bring all samples to one point, as if the measurement had left no uncertainty. {cite:t}`chung2023` therefore rescale the gradient: they divide it by the length of the innovation and multiply by a step size that is chosen for each task. In their experiments on photographs that works well, but the balance of prior and measurement is then set by hand.
@@ -796,7 +796,7 @@ print("  variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() < 0.15)
 #
 # For observed pixels there is an older and simpler idea {cite:p}`song2021sde`. Sample as usual, but after each step replace the observed pixels by the true ones, with the right amount of noise. No $C_t$ is needed. Does it draw from $p(x \mid y)$?
 #
-# We test it on two Gaussian numbers with variance 1 and correlation 0.8. The first is observed to be 1.5. The second then has the mean 1.2 and the variance 0.36. The cell samples by replacement with the exact denoiser. {cite:t}`lugmayr2022` propose to take each step several times, with new noise in between, so that observed and other values can adapt to each other; these are the repeats.
+# We test it on two Gaussian numbers with variance 1 and correlation 0.8. The first is observed to be 1.5. The second then has the mean 1.2 and the variance 0.36. We sample by replacement with the exact denoiser. {cite:t}`lugmayr2022` propose to take each step several times, with new noise in between, so that observed and other values can adapt to each other; these are the repeats.
 
 # %%
 _ = torch.manual_seed(0)
@@ -842,7 +842,7 @@ for repeats in (1, 4):
     film = inpaint_sample(denoiser, times_25, starts, known, upper, repeats)
     filled[f"replaced, {repeats}"] = end(film)
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are no digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats. By replacement some halves do not fit.", "name": "fig-completions"}}
+# %% mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats. By replacement some halves do not fit.", "name": "fig-completions"}}
 rows = {"observed": to_unit(observed_only)} | {k: to_unit(x) for k, x in filled.items()}
 plots.image_rows(rows, tile=0.8)
 
@@ -857,7 +857,7 @@ off = (filled["theorem"] - known)[:, upper].square().mean().sqrt()
 print("theorem: observed pixels within the 0.02 that it was given:", bool(off < 0.02))
 
 # %% [markdown]
-# The lower half shows why one wants *samples*. What is below is not determined, and the mean of all answers would be a blur. Samples show the uncertainty pixel by pixel:
+# The lower half shows why one wants *samples*. The upper half does not determine it, and the mean of all answers would be a blur. Samples show the uncertainty pixel by pixel:
 
 # %% mystnb={"image": {"alt": "Three images. The mean of eight completions: sharp above, blurred below. Their standard deviation: nearly black above, bright below where the strokes of the completions differ. One completion: a sharp digit."}, "figure": {"caption": "Mean and standard deviation of the eight completions by the theorem, and one of them.", "name": "fig-completion-spread"}}
 completions = to_unit(filled["theorem"])
@@ -875,7 +875,7 @@ above, below = left_open[upper].sum(), left_open[~upper].sum()
 print("variance above is below a hundredth of that below:", bool(above < 0.01 * below))
 
 # %% [markdown]
-# **In color.** Only another network can say whether a completed digit is a digit. A completed house can be measured: the nearest render of {ref}`chapter 11 <sec-color-samples>` has causes, and they can be compared with the true ones. Of two houses the left half is observed, and each is completed four times. (The theorem would need the eigenvectors of a covariance of $3072 \times 3072$ entries, so only replacement is tried.)
+# **In color.** Only another network can say whether a completed digit is a digit. A completed house can be measured: the causes of the nearest render ({ref}`chapter 11 <sec-color-samples>`) can be compared with the true ones. Of two houses the left half is observed, and each is completed four times. (The theorem would need the eigenvectors of a covariance of $3072 \times 3072$ entries, so only replacement is tried.)
 
 # %%
 _ = torch.manual_seed(0)
@@ -897,7 +897,7 @@ rows = {"observed": torch.where(left_half, images[two], 0.5), "true": images[two
 plots.image_rows(rows | houses | {"nearest render": renders[name]}, tile=0.8)
 
 # %% [markdown]
-# With four repeats most halves of {numref}`fig-completed-houses` fit, and most completions are nearly renders. The causes of these renders say what half an image leaves open. The cell prints by how much of its range each cause is off, as a root mean square over the four completions.
+# With four repeats most halves of {numref}`fig-completed-houses` fit, and most completions are nearly renders. The causes of these renders say what half an image leaves open. By how much of its range is each cause off, as a root mean square over the four completions?
 
 # %%
 for how, d in distance.items():
@@ -969,7 +969,7 @@ for name in measures:
 plots.image_rows(shown, tile=0.55)
 
 # %% [markdown]
-# The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? Two things can be measured. Do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. And how far are they from the truth? The squared errors of the two priors are compared digit by digit.
+# The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? First, do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. Second, how far are they from the truth? The squared errors of the two priors are compared digit by digit.
 
 # %%
 print("           residual   squared error of x: Gaussian, diffusion      ratio    no digit")
@@ -998,7 +998,7 @@ print("blur: a sample is closer than the Gaussian estimate:", below["blurred"] <
 print("all: closer than twice its error, by two standard errors:", max(below.values()) < 2)
 
 # %% [markdown]
-# The squared errors compare a posterior mean (Gaussian prior) with a *sample* (diffusion prior). An exact sample from $p(x \mid y)$ has **twice** the mean squared error of the posterior mean: one half because the truth varies around that mean, the other because the sample does. So exact samples with less than twice the error of the linear estimate show a better prior, as for all three measurements here. For the blur even a single sample is closer than the linear estimate. On the coarse grid the measurement leaves most open, so most depends on the approximation of $C_t$, and the network with the eleventh class refuses the largest share (last column). Residuals of the right size are necessary for exact samples, and not sufficient. Where a measurement leaves a doubt, the sharp detail is invented, however convincing it looks; it is one of many possible answers.
+# The squared errors compare a posterior mean (Gaussian prior) with a *sample* (diffusion prior). An exact sample from $p(x \mid y)$ has **twice** the mean squared error of the posterior mean: one half because the truth varies around that mean, the other because the sample does. So if samples are exact, an error below twice that of the linear estimate shows a better prior; it is below that for all three measurements. For the blur even a single sample is closer than the linear estimate. On the coarse grid the measurement leaves most open, so most depends on the approximation of $C_t$, and the network with the eleventh class refuses the largest share (last column). Residuals of the right size are necessary for exact samples, but not sufficient. Where a measurement leaves a doubt, the sharp detail is one of many possible answers, however convincing it looks.
 #
 # **What you can say now.** A linear measurement enters by {eq}`eq-posterior-denoiser`, which is exact for Gaussian data and an approximation for digits. The residual can always be checked.
 #
@@ -1025,7 +1025,7 @@ print("all: closer than twice its error, by two standard errors:", max(below.val
 # The gap of the bound of chapter 3 is $\mathrm{KL}(q(z \mid x) \| p(z \mid x))$. Add and subtract $\mathrm{ELBO}_{\mathrm{d}}(z)$, which is at most $\log p(z)$ by chapter 9. $\square$
 # :::
 #
-# **Check.** If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$, and give the diffusion the exact denoiser and the best variances {eq}`eq-optimal-variance`, so that its bound is tight. For $q$ take the true posterior, one with the wrong mean, and one that is twice as wide. The mean of $\log p(x)$ less the first line, over 25,000 pairs, is compared with the KL divergence in closed form; no gap at all, the prior $\mathcal{N}(0, 1)$ in place of the diffusion, and the KL divergence in the other direction are rejected.
+# **Check.** If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$, and give the diffusion the exact denoiser and the best variances {eq}`eq-optimal-variance`, so that its bound is tight. For $q$ take the true posterior, one with the wrong mean, and one that is twice as wide. The mean of $\log p(x)$ minus the first line, over 25,000 pairs, is compared with the KL divergence in closed form. The check rejects no gap at all, the prior $\mathcal{N}(0, 1)$ in place of the diffusion, and the KL divergence in the other direction.
 
 # %%
 _ = torch.manual_seed(0)
@@ -1104,11 +1104,11 @@ decoded = {
     "pixel diffusion": by_pixels["samples"] / 255,
 }
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are no digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are no digits.", "name": "fig-latent-samples"}}
+# %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
-# The table has their distances from the training digits, and the share that the network with the eleventh class refuses. Two more rows are for comparison: random test digits, and their *reconstructions* by the same decoder.
+# How far are these draws from the training digits, and how many does the network with the eleventh class refuse? For comparison: random test digits, and their *reconstructions* by the same decoder.
 
 # %%
 some_digits = test.images[torch.randperm(len(test.images))[:2000]]
@@ -1129,7 +1129,7 @@ fall = near.value + 2 * near.standard_error
 print("yet the distance falls to less than a fifth:", fall < 0.2 * distance["plain VAE"].value)
 
 # %% [markdown]
-# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside the region. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are no digits.
+# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside the region. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are not digits.
 #
 # The two measures of quality disagree on the second row. By its features, latent diffusion is as close to real digits as the reconstructions are, within the errors. The network with the eleventh class refuses more than half of both, because the decoder's means are blurred, and it was trained to refuse blur. No latent model can draw what its decoder cannot.
 #
@@ -1186,7 +1186,7 @@ rows |= {name: to_unit(x[:6]) for name, x in edits.items()}
 plots.image_rows(rows, titles=[f"to {k}" for k in target[:6].tolist()], tile=0.75)
 
 # %% [markdown]
-# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class; much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the old class as well. For each row the cell prints the mean squared change of the pixels, and how many of the thirty the classifier takes for the target.
+# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class; much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the old class as well. For each row we count how many of the thirty the classifier takes for the target, and measure the mean squared change of the pixels.
 
 # %%
 changes, as_asked = {}, {}
@@ -1236,13 +1236,13 @@ for name, x in ended.items():
 assert outside["15, clipped"] == 0
 
 # %% tags=["nbval-check-output", "mnist"]
-print("at 3 below one percent:", outside["scale 3"] < 0.01)
-print("at 15 above five percent:", outside["scale 15"] > 0.05)
+print("scale 3: less than one percent of the pixels:", outside["scale 3"] < 0.01)
+print("scale 15: more than five percent:", outside["scale 15"] > 0.05)
 
 # %% [markdown]
 # Clipping repairs the range, but not the loss of variety within a class.
 #
-# **A wrong noise level.** The measurement has noise of standard deviation 0.3, and the denoiser is given 0.03. Then it has to explain the noise as a part of the image. Here the whole image is measured, $A = I$, and the task is to remove the noise:
+# **A wrong noise level.** The measurement has noise of standard deviation 0.3, but the denoiser is given 0.03. Then it has to explain the noise as a part of the image. Here the whole image is measured, $A = I$, and the task is to remove the noise:
 
 # %%
 _ = torch.manual_seed(0)
@@ -1289,7 +1289,7 @@ print("and farther from the truth by half:", bool(worse))
 # - **The network.** Transformers have taken the place of the U-Net in many models {cite:p}`peebles2023`.
 # - **Fewer steps.** A second network learns to do two steps of the first at once, and so on, down to four {cite:p}`salimans2022`. The two calls of guidance can be distilled into one in the same way {cite:p}`meng2023`. Consistency models aim at a single step {cite:p}`song2023`.
 #
-# **Cross-attention** is {eq}`def-self-attention` between two lists. The queries $q_i$ are made from the places of a feature map, the keys $k_j$ and values $v_j$ from the vectors of the words. So each place receives a mean of the words' values, with weights of its own. There may be any number of words. Their order is lost in the sum, so a vector for the position is added to that of each word. The cell takes six places and three words.
+# **Cross-attention** is {eq}`def-self-attention` between two lists. The queries $q_i$ are made from the places of a feature map, the keys $k_j$ and values $v_j$ from the vectors of the words. So each place receives a mean of the words' values, with weights of its own. There may be any number of words. Their order is lost in the sum, so a vector for the position is added to that of each word. With six places and three words:
 
 
 # %%
@@ -1318,7 +1318,7 @@ print(
 #
 # **As a prior for something else.** DreamFusion, also in the lecture, makes three-dimensional objects with a diffusion model of images {cite:p}`poole2023`. A renderer shows the object from a random side, noise is added to that view, and the guided prediction of the noise is compared with it. The difference says how the view should change to fit the text better: it is the gradient of the bound's terms by the image, with the derivative of the network left out. The object is optimized until all its views fit. The diffusion model is a prior here, but nothing is sampled. (Their guidance is strong: $w = 100$, counted as by {cite:t}`ho2022`.)
 #
-# **Not only images.** The chain needs vectors and noise, nothing more, so there are diffusion models of sound {cite:p}`kong2021`, of video {cite:p}`ho2022video`, and of molecules {cite:p}`hoogeboom2022`.
+# **Not only images.** The chain needs only vectors and noise, so there are diffusion models of sound {cite:p}`kong2021`, of video {cite:p}`ho2022video`, and of molecules {cite:p}`hoogeboom2022`.
 #
 # **What this book did not show**: any of that at full size; how to choose data, and what they do to the people in them; whether a model repeats its training images; and how to tell which of two models is better other than by a number that a network computes. Small models were chosen so that every formula could be checked.
 #

@@ -21,7 +21,7 @@ W, ROWS = draws(3, 5), draws(4, 5).flip(0)
     remark="and by Parseval the rest is exactly the reconstruction error",
 )
 def check_kept_energy(x: Tensor, keep: int) -> Tensor:
-    """Check `kept_energy(x, keep) -> (batch,)`, the share of each image's energy in its slowest cosines."""
+    """Check `kept_energy(x, keep) -> (batch,)`, the share of each image's energy in the lowest frequencies."""
     C = dct_matrix(x.shape[-1]).to(x)
     z = C @ x @ C.T
     return z[..., :keep, :keep].square().flatten(1).sum(1) / x.square().flatten(1).sum(1)
@@ -32,7 +32,7 @@ def check_best_constant(answer: Values) -> str:
     """Check the constants of least mean squared and least mean absolute error for the data 0, 0, 1, 7, 2."""
     hint = "Set the derivative of each mean to zero; the derivative of |x - c| is a sign."
     expect_close(answer, [2.0, 1.0], hint)
-    return "the squared error asks for the mean, the absolute error for the median"
+    return "the mean minimizes the squared error, the median the absolute error"
 
 
 @same_function(
@@ -62,7 +62,7 @@ def check_gaussian_denoiser(x: Tensor, mean: float, var: float, noise_var: float
     "sigmoid-jacobian",
     [(W, ROWS), (3 * W, ROWS[:1])],
     hint="The derivative of the sigmoid is g (1 - g), where tanh has 1 - g^2.",
-    remark="a saturated unit contracts for free",
+    remark="the penalty of a saturated unit vanishes",
 )
 def check_sigmoid_jacobian(W: Tensor, x: Tensor) -> Tensor:
     """Check `penalty(W, x) -> (batch,)`, the squared Jacobian norm of g(x) = sigmoid(W x), without autograd."""
@@ -89,4 +89,4 @@ def check_happy_anomaly(
     expect(nearest >= 0.5 * typical, f"That is too close to a digit. {hint}")
     easiest = errors.quantile(0.05)
     expect(error < easiest, f"Its error is above that of the easiest 5 % of digits. {hint}")
-    return "a small reconstruction error is no certificate of normality"
+    return "so a small error does not mean a digit"

@@ -51,7 +51,7 @@ def check_triangle(answer: Values) -> str:
     direct, first, second = kl_divergence(*pairs)
     hint = "Put the middle coin between the other two."
     expect(direct > first + second, f"The direct way is not the longest. {hint}")
-    return "so the divergence is no distance"
+    return "so the KL divergence is no distance"
 
 
 @same_function(
