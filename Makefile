@@ -61,13 +61,14 @@ sync: .venv/ready  ## new text into the notebooks, outputs kept
 check: .venv/ready  ## do source, notebook and outputs belong together?
 	$(BIN)/python -m tools.notebooks check $(CHAPTER)
 
-# The book's build is one process: it takes the core that the others leave, `-j2`, and is silent unless it fails.
+# Two lanes, for a browser waits a part of its time: the book and its pages, and all else. What each says comes at its end.
 GO_ON := $(findstring k,$(firstword -$(MAKEFLAGS)))
-test: .venv/ready  ## everything; the first failure ends it (make -k test goes on)
-	failed=0; $(MAKE) --no-print-directory $(if $(GO_ON),,--jobs=2 IN_TURN=1) site lint unit notebooks || failed=1; \
-		if [ $$failed = 0 ] || [ "$(GO_ON)" ]; then $(MAKE) --no-print-directory browser || failed=1; fi; exit $$failed
+LANES := --jobs=2 IN_TURN=1 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+test: .venv/ready  ## everything; the first failure ends it (make -k test goes on, one after the other)
+	$(MAKE) --no-print-directory $(if $(GO_ON),,$(LANES)) site lint unit notebooks browser
 
 ifdef IN_TURN
+browser: site
 unit: lint
 check: unit
 endif

@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +62,29 @@ def vae_images() -> Tensor:
     return data.load("mnist", fallback=False).images
 
 
-def companion_vae(device: torch.device) -> Work:
-    """Model, loss, batches and loop of the package."""
+def companion_vae(device: torch.device, bare: bool = False) -> Work:
+    """Model and loss of the package, in its own loop with its own batches, or in a bare loop over one tensor."""
     torch.manual_seed(0)
     model = mlp_vae(latent_dim=20, hidden=(400,), activation=nn.ReLU).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     images = vae_images().to(device)
 
-    def work() -> int:
+    def loop() -> int:
         steps = fit(model, gray_cross_entropy_loss, Batches(images, batch_size=128), optimizer)
         for _ in steps:
             pass
         return len(images)
 
-    return work
+    def bare_loop() -> int:
+        for x in batches.bare(images):
+            loss = gray_cross_entropy_loss(model, x).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+        return len(images)
+
+    return bare_loop if bare else loop
 
 
 def hand_written(source: str, reconstruction: str, fused: bool) -> Callable[..., Work]:
@@ -209,6 +219,7 @@ def smalldiffusion_unet() -> nn.Module:
 TABLES: dict[str, list[Contestant]] = {
     "an epoch of a VAE, 784-400-20, 60,000 digits, batch 128": [
         Contestant("companion", companion_vae),
+        Contestant("its model and loss in a bare loop", partial(companion_vae, bare=True)),
         Contestant("bare loop over one tensor", hand_written("bare", "from_logits", True)),
         Contestant("pythae", pythae_vae, "pythae"),
         Contestant(

@@ -9,7 +9,6 @@ import pytest
 from docutils import nodes
 from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from the_book import BOOK
 
 from tools import book_fold, book_roles, book_text
 from tools.labels import Page
@@ -60,6 +59,24 @@ LONG = "\n".join(f"x{n} = {n}" for n in range(7))
 def test_the_role_of_a_cell_alone(code: str, outputs: list, role: str) -> None:
     assert planned((code, outputs)) == [(role, 0)]
     assert planned((code, outputs, ["open"])) == [("open", 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "role"), [("a is b: True\n", "held"), ("a is b: False\n", "table"), ("a 1\n", "table")]
+)
+def test_a_cell_that_is_to_be_folded_keeps_what_does_not_hold_in_sight(
+    text: str, role: str
+) -> None:
+    code = "def less(x):\n    return x\n\n\nprint(less(a))"
+    assert planned((code, [printed(text)])) == [("open", 0)]
+    assert planned((code, [printed(text)], ["fold"])) == [(role, 0)]
+
+
+def test_a_cell_to_be_folded_stays_in_sight_where_nothing_folded_uses_it() -> None:
+    make, shown = ("x = 1", [], ["fold"]), ("print(x)", [printed("1\n")])
+    assert planned(make, shown) == [("open", 0), ("open", 1)]
+    assert planned(make, (*shown, ["fold"])) == [("serves", 1), ("table", 1)]
+    assert planned(make) == [("open", 0)]
 
 
 def test_what_serves_a_check_or_a_figure_goes_with_it() -> None:
@@ -163,22 +180,6 @@ def test_a_check_in_a_loop_is_said_once() -> None:
     code = 'for t in range(3):\n    verify("eq-a", t, t)'
     cell = book_roles.Cell(0, code, set(), "verified eq-a: exact\n" * 3)
     assert len(book_roles.verified([cell])["eq-a"]) == 1
-
-
-def test_minutes_count_prose_up_to_the_exercises() -> None:
-    words = "word " * 440
-    text = (
-        f"# A\n\n{words}$x^2 + y$\n\n:::{{dropdown}} Proof\n{words}\n:::\n\n## Exercises\n\n{words}"
-    )
-    assert book_fold.minutes(Page("a", 1, Path("a.py"), [("markdown", text, {})])) == 2
-
-
-def test_a_chapter_builds_on_the_chapters_that_it_refers_to() -> None:
-    pages = BOOK.notebooks()
-    assert book_fold.foundations(BOOK, pages[0]) == []
-    for page in pages[1:]:
-        chapters = [earlier.chapter or 0 for earlier in book_fold.foundations(BOOK, page)]
-        assert chapters == sorted(chapters) and max(chapters, default=0) < (page.chapter or 0)
 
 
 def test_the_repository_is_known_or_there_is_none(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
+import re
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
 from the_book import BOOK
 
-from tools import book_instruments
+from tools import book_instruments, export_instruments
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"module": "toy", "title": "A toy.", "hint": "Drag it."}
@@ -72,3 +80,44 @@ def test_a_page_refers_to_weights_by_the_hash_on_their_card() -> None:
     for card in sorted((ROOT / book_instruments.WEIGHTS).glob("*.json"))[:5]:
         path = book_instruments.weights(ROOT, card.stem)
         assert book_instruments.digest(path) == json.loads(card.read_text("utf8"))["sha256"]
+
+
+def test_the_answers_of_the_riddle_are_in_the_order_of_its_figure() -> None:
+    """The chapter's own line makes the order of the stored answers."""
+    source = (ROOT / "notebooks/src/10_ddpm_training.py").read_text("utf8")
+    (line,) = (line for line in source.splitlines() if line.startswith("order = "))
+    names: dict[str, object] = {"torch": torch}
+    exec(line, names)
+    order = names["order"]
+    assert isinstance(order, torch.Tensor)
+    assert (
+        "both = torch.cat([test.images[20:30], " in source and "image_grid(both[order])" in source
+    )
+    drawn = torch.tensor([0] * 10 + [1] * 10, dtype=torch.uint8)
+    stored = load_file(book_instruments.weights(ROOT, "which_are_real"))["drawn"]
+    assert torch.equal(stored, drawn[order])
+    assert torch.equal(stored, export_instruments.which_are_real()["drawn"])
+
+
+def test_the_riddle_cuts_its_tiles_out_of_the_still() -> None:
+    """The places in riddle.js are those of the squares in the stored figure, to a pixel."""
+    script = (ROOT / book_instruments.MODULES / "riddle.js").read_text("utf8")
+    (numbers,) = re.findall(r"const STILL = \{(.*?)\};", script)
+    still = {
+        name: float(part) / float(whole)
+        for name, part, whole in re.findall(r"(\w+): ([\d.]+) / (\d+)", numbers)
+    }
+    notebook = nbformat.read(ROOT / "notebooks/10_ddpm_training.ipynb", 4)
+    (cell,) = (c for c in notebook.cells if "fig-which-are-real" in str(c.metadata.get("mystnb")))
+    data = base64.b64decode(cell.outputs[0].data["image/png"])
+    with Image.open(io.BytesIO(data)) as image:
+        paper = np.asarray(image.convert("L")) >= 250
+    for axis, count, first, step, side in (
+        (0, 10, "left", "right", "width"),
+        (1, 2, "top", "down", "height"),
+    ):
+        size, line = paper.shape[1 - axis], np.concatenate([[True], paper.all(axis), [True]])
+        starts, ends = (np.flatnonzero(np.diff(line.astype(int)) == sign) for sign in (-1, 1))
+        places = size * (still[first] + still[step] * np.arange(count))
+        assert starts == pytest.approx(places, abs=1)
+        assert ends == pytest.approx(places + size * still[side], abs=1)

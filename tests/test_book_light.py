@@ -7,11 +7,18 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from companion import data
+from companion.page import plots
+from companion.page.plots.style import STYLE
+
 pytest.importorskip("tinycss2")
 from tools import book_light
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -79,3 +86,46 @@ def test_frames_leave_the_page(tmp_path: Path) -> None:
         lambda m: book_light.outside(tmp_path / "_images", page.parent, m), page.read_text("utf8")
     )
     assert again.startswith('<img src="../_images/frame-') and len(again) < 80
+
+
+def of(figure: plots.Figure) -> Image.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return Image.open(file)
+
+
+def test_pictures_with_text_are_found_and_digits_are_none() -> None:
+    """Letters on paper are text; tiles of digits and photographs are not, whatever spots they have."""
+    digits = data.load("mnist", "test").images[:20]
+    assert book_light.has_text(
+        of(plots.curves({"train": [3.0, 2.0, 1.0]}, x_label="step", y_label="loss (nats)"))
+    )
+    assert book_light.has_text(of(plots.image_rows({"digits": digits[:8], "again": digits[8:16]})))
+    assert not book_light.has_text(of(plots.image_grid(digits)))
+    assert not book_light.has_text(of(plots.image_grid(1 - digits)))
+    noise = Image.effect_noise((1008, 400), 80)
+    assert not book_light.has_text(noise)
+
+
+def test_the_smallest_text_of_figures_is_as_large_as_the_page_believes() -> None:
+    """In the house style, in what draws figures, and in what the chapters write into theirs."""
+    sizes = [size for name, size in STYLE.items() if name.endswith("size") and "font" in name]
+    sizes += [size for name, size in STYLE.items() if name.endswith(("labelsize", "titlesize"))]
+    files = [*ROOT.glob("notebooks/src/*.py"), *ROOT.glob("companion/page/**/*.py")]
+    text = "".join(path.read_text("utf8") for path in files)
+    written = [float(size) for size in re.findall(r"\bfontsize=([\d.]+)", text)]
+    assert len(sizes) >= 5 and len(written) >= 5
+    assert min(*sizes, *written) == book_light.SMALLEST
+    assert not re.search(r'fontsize="(?!medium|large)', text)
+
+
+def test_charts_with_bars_are_charts_and_pictures_are_none() -> None:
+    digits = data.load("mnist", "test").images[:20]
+    bars = plots.bars({"seven": 3.0, "one": 2.0, "two": 1.0}, value_label="nats")
+    assert book_light.is_chart(of(bars))
+    assert not book_light.is_chart(of(plots.image_grid(digits)))
+    assert not book_light.is_chart(of(plots.image_grid(1 - digits)))
+    shades = np.tile(np.linspace(235, 80, 1008, dtype=np.uint8), (300, 1))
+    paper = np.full((600, 1008), 255, dtype=np.uint8)
+    assert not book_light.is_chart(Image.fromarray(np.concatenate([shades, paper])))
+    assert book_light.is_chart(Image.fromarray(np.concatenate([0 * shades + 80, paper])))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import book_roles, book_text, cells, labels, notebooks
+from tools import book_opening, book_roles, book_text, cells, labels, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -549,6 +549,35 @@ def test_works_lead_to_arxiv_and_to_who_cites_them() -> None:
     named = [entry for entry in entries if "Cited in" in entry]
     assert len(named) > 0.8 * len(entries)
     assert all('href="../notebooks/' in e or 'href="' in e.partition("Cited in")[2] for e in named)
+
+
+@each_chapter
+def test_a_chapter_begins_with_what_it_takes_and_what_it_gives(page: labels.Page) -> None:
+    """The sentence is that of the landing page's card, and the map says where in Fig. 1 the chapter is."""
+    entry = book_opening.chapters(BOOK)[book_opening.key(page)]
+    opening = article(f"{page.docname}.html").partition('<div class="book-facts')[2]
+    opening = opening.partition("</div>")[0]
+    assert f"Afterwards you can say: “{entry['says']}.”" in words(opening)
+    assert f"{book_opening.minutes(page)} minutes to read" in words(opening)
+    assert "needs " in words(opening) and f": {entry['where']}" in unescape(opening)
+    card = article("book/index.html").partition(f'href="../{page.docname}.html"><img')[2]
+    assert entry["says"] in words(card.partition("</a>")[0])
+
+
+def test_printed_tables_are_tables() -> None:
+    found = [
+        table
+        for page in BOOK.notebooks()
+        for table in re.findall(
+            r'<table class="book-printed.*?</table>', article(f"{page.docname}.html"), re.DOTALL
+        )
+    ]
+    assert len(found) >= 15
+    for table in found:
+        rows = table.split("<tr")[1:]
+        cells = [len(re.findall(r"<t[hd]\b", row)) for row in rows]
+        assert len(rows) >= 3 and set(cells) == {cells[0]}
+        assert all(re.match(r"[^>]*>\s*<th\b", row) for row in rows)
 
 
 # ------------------------------------------------------------------------------------------------ weight

@@ -10,8 +10,9 @@ and `fold` overrule it.
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import nbformat
@@ -19,6 +20,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from tools.book_opening import opening
 from tools.book_roles import (
     ANSWER,
     CHECK,
@@ -39,12 +41,9 @@ from tools.book_roles import (
     summary_of,
     verified,
 )
-from tools.labels import VERIFIED, Book, Page
+from tools.labels import VERIFIED, Book
 
-REFERENCE = re.compile(r"\{(?:eq|ref|numref|prf:ref)\}`(?:[^`<]*<)?([\w-]+)>?`")
 REFUSED = re.compile(r'(?:"([^"]*)"|\b([ES]\d+)\b)((?: \([^)]*\))?)')
-WORDS_PER_MINUTE = 220
-OFTEN, MOST = 3, 3  # references that make an earlier chapter a foundation, and how many are named
 
 
 class Fold(nodes.Element):
@@ -112,9 +111,8 @@ class Folding(SphinxPostTransform):
         if links:
             words = nodes.Text("Used in this chapter, in the API reference:")
             section += nodes.paragraph("", "", words, *once(links), classes=["api-links"])
-        section.insert(
-            1, nodes.container("", self.facts(book, page, notebook), classes=["book-facts"])
-        )
+        address = partial(self.app.builder.get_relative_uri, page.docname)
+        section.insert(1, opening(book, page, address))
 
     def place(self, cell: Cell, box: nodes.container) -> None:
         """Leaves of a cell what the text needs; what is empty goes."""
@@ -200,18 +198,6 @@ class Folding(SphinxPostTransform):
             return nodes.Text(name)
         return nodes.reference("", name, refuri=f"{page}#erratum-{name.lower()}", internal=True)
 
-    def facts(self, book: Book, page: Page, notebook: nbformat.NotebookNode) -> nodes.paragraph:
-        """One line: minutes to read, seconds to run where the notebook knows them, what the chapter builds on."""
-        line = nodes.paragraph("", f"{minutes(page)} minutes to read")
-        if seconds := notebook.metadata.get("companion", {}).get("seconds"):
-            line += nodes.Text(f" · {seconds:.0f} seconds to run")
-        for at, earlier in enumerate(foundations(book, page)):
-            uri = self.app.builder.get_relative_uri(page.docname, earlier.docname)
-            name = f"{earlier.chapter}. {earlier.title}"
-            line += nodes.Text(", " if at else " · builds on ")
-            line += nodes.reference("", name, refuri=uri, internal=True)
-        return line
-
 
 def is_part(node: nodes.Node, name: str) -> bool:
     """Whether a node is the "source" or the "output" of a cell."""
@@ -241,27 +227,6 @@ def once(links: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
     """Links in the order of their words, each once, with spaces before."""
     for _, link in sorted({link.astext(): link for link in links if link.astext().strip()}.items()):
         yield from (nodes.Text(" "), link)
-
-
-def minutes(page: Page) -> int:
-    """Minutes to read a chapter's text up to its exercises, without folded proofs; a formula is a word."""
-    text = "\n".join(source for kind, source, _ in page.cells if kind == "markdown")
-    text = re.split(r"^## .*Exercises.*$", text, flags=re.MULTILINE)[0]
-    text = re.sub(r"^:::+\{dropdown\}.*?^:::+$", "", text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"\$\$.*?\$\$(?: \(.*?\))?|\$[^$\n]+\$", "formula", text, flags=re.DOTALL)
-    return round(len(re.findall(r"\w[\w'-]*", text)) / WORDS_PER_MINUTE)
-
-
-def foundations(book: Book, page: Page) -> list[Page]:
-    """The earlier chapters that a chapter refers to often, the most needed three in the order of the book."""
-    text = "\n".join(source for kind, source, _ in page.cells if kind == "markdown")
-    places = [book.places[label] for label in REFERENCE.findall(text) if label in book.places]
-    counts = Counter(place.docname for place in places)
-    earlier = [p for p in book.notebooks() if (p.chapter or 0) < (page.chapter or 0)]
-    often = sorted(
-        (p for p in earlier if counts[p.docname] >= OFTEN), key=lambda p: -counts[p.docname]
-    )
-    return sorted(often[:MOST], key=lambda p: p.chapter or 0)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

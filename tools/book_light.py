@@ -9,16 +9,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydata_sphinx_theme  # type: ignore[import-untyped]
 import tinycss2  # type: ignore[import-untyped]
 from fontTools import subset  # type: ignore[import-untyped]
 from PIL import Image
+from scipy import ndimage
 from sphinx.application import Sphinx
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
@@ -43,6 +46,7 @@ FOR_SOME = {
     re.compile(STYLE % "proof"): re.compile(r'class="proof\b'),
     re.compile(STYLE % "exercise"): re.compile(r'class="[^"]*\b(?:exercise|solution)\b'),
     re.compile(SCRIPT % r"design-tabs\.js"): re.compile("sd-tab-set"),
+    re.compile(SCRIPT % r"_static/answers\.js"): re.compile("book-answer"),
 }
 # What lies below a page of the contents is off the reader's path, and its arrow has no name.
 BELOW = re.compile(r'<details[^>]*><summary><span class="toctree-toggle".*?</details>', re.DOTALL)
@@ -59,6 +63,17 @@ NAME = re.compile(
 )  # where a drawing refers to a part of it
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 WHITE = re.compile(r"\s+")
+DRAWN = re.compile(r'(<img [^>]*?data-text="(\d+)"[^>]*? style=")(?!--readable)')
+SMALLEST, READABLE = (
+    8,
+    9,
+)  # text in figures has at least so many points, and needs so many CSS pixels
+GLYPH, LARGE, FILLED, SOME = (
+    (8, 24),
+    40,
+    0.25,
+    8,
+)  # pixels of a glyph, of what is none; shares; how many make text
 SHEETS = (
     "styles/*.css",
     "sphinx-design.min.css",
@@ -91,6 +106,7 @@ def lighten_site(site: Path) -> None:
         new = INSIDE.sub(partial(outside, site / "_images", path.parent), new)
         new = PICTURE.sub(partial(lazy, path.parent), new)
         new = FRAME.sub(partial(charted, path.parent), new)
+        new = DRAWN.sub(r"\1--readable:\2px;", new)
         icons.update(ICONS.findall(new))
         names.update(WORD.findall(" ".join(re.findall(r'\b(?:class|id)="([^"]*)"', new))))
         if new != old:
@@ -123,21 +139,62 @@ def lazy(folder: Path, found: re.Match[str]) -> str:
         return '<img loading="lazy" '
     with Image.open(path) as image:
         width, height = image.size
-        chart = " data-chart" if is_chart(image) else ""
-    return f'<img loading="lazy"{chart} width="{width}" height="{height}" '
+        kinds = kinds_of(image)
+    return f'<img loading="lazy" {kinds}width="{width}" height="{height}" '
 
 
 def charted(folder: Path, found: re.Match[str]) -> str:
-    """The start of a slider's tag, which says whether its frames are charts."""
+    """The start of a slider's tag, which says what its frames are."""
     with Image.open(folder / found[1]) as image:
-        return f'<img loading="lazy" {"data-chart " if is_chart(image) else ""}'
+        return f'<img loading="lazy" {kinds_of(image)}'
+
+
+def kinds_of(image: Image.Image) -> str:
+    """Attributes that say whether a picture is a chart, and how wide it must be shown for its text to be legible."""
+    from companion.page.plots.style import (
+        DPI,  # here, for it brings torch, which the build's start would touch
+    )
+
+    readable = READABLE / (SMALLEST * DPI / 72) * image.width
+    text = f'data-text="{math.ceil(readable)}" ' if has_text(image) else ""
+    return ("data-chart " if is_chart(image) else "") + text
+
+
+def has_text(image: Image.Image) -> bool:
+    """Whether a picture has spots of the size of letters outside of what is large and filled, such as digits."""
+    if image.width < LARGE * SOME:  # pixels magnified by the page
+        return False
+    white = Image.new("RGBA", image.size, "white")
+    ink = np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("L")) < 200
+    spots, _ = ndimage.label(ink, np.ones((3, 3)))
+    boxes = ndimage.find_objects(spots)
+    sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in boxes]
+    large = [
+        box
+        for name, (box, size) in enumerate(zip(boxes, sizes, strict=True), 1)
+        if max(size) >= LARGE and (spots[box] == name).mean() > FILLED
+    ]
+    letters = [
+        box
+        for box, (height, width) in zip(boxes, sizes, strict=True)
+        if GLYPH[0] <= height <= GLYPH[1] and width <= GLYPH[1]
+        if not any(
+            all(o.start <= i.start and i.stop <= o.stop for o, i in zip(other, box, strict=True))
+            for other in large
+        )
+    ]
+    return len(letters) >= SOME
 
 
 def is_chart(image: Image.Image) -> bool:
-    """Whether a picture is lines and points on white paper, and no photograph or digit: the dark page may invert it."""
+    """Whether a picture is lines, points and flat bars on white paper, which the dark page may invert, and no image."""
     tones = image.convert("L").histogram()
     num = sum(tones)
-    return image.width > 600 and sum(tones[236:]) > 0.8 * num and sum(tones[:40]) < 0.01 * num
+    white, dark = sum(tones[236:]) / num, sum(tones[:40]) / num
+    if image.width <= 600 or dark >= 0.01 or white <= 0.6:
+        return False
+    coarse = np.asarray(image.convert("RGB")) // 8 @ [1024, 32, 1]
+    return white > 0.8 or np.sort(np.bincount(coarse.ravel()))[-6:].sum() > 0.9 * num
 
 
 def slim(svg: str) -> str:

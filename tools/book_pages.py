@@ -17,8 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
-from tools import slips
-from tools.book_fold import minutes
+from tools import book_opening, slips
 from tools.book_landing import samples, thumbnail_name
 from tools.labels import CLAIM, SLIPS, Book, Check, Claim, Page, checks
 
@@ -51,11 +50,13 @@ def read_table(book: Book, name: str) -> list[dict[str, Any]]:
 
 def landing(book: Book) -> dict[str, Any]:
     """The chapters with thumbnails and minutes, what the film shows, and how to cite the book."""
+    table = book_opening.chapters(book)
     chapters = [
         {
             "page": page,
-            "key": page.docname.rpartition("/")[2].lstrip("0123456789_"),
-            "minutes": minutes(page),
+            "key": book_opening.key(page),
+            "says": table[book_opening.key(page)]["says"],
+            "minutes": book_opening.minutes(page),
             "thumbnail": thumbnail_name(page),
         }
         for page in book.notebooks()
@@ -73,6 +74,7 @@ def landing(book: Book) -> dict[str, Any]:
     }
     return {
         "chapters": chapters,
+        "needs": book_opening.NEEDS,
         "film": film | {"minutes": round(card["minutes"])},
         "cite": cite,
     }

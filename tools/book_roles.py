@@ -170,13 +170,14 @@ def own_role(cell: Cell) -> str:
         return CHECK
     if cell.is_picture:
         return FIGURE
+    holds = lines and all(map(HOLDS.match, lines))
     if "fold" in cell.tags:
-        return TABLE if cell.has_output else SERVES
+        return HELD if holds else TABLE if cell.has_output else SERVES
     if cell.body and cell.body == [s for s in cell.body if is_show(s)]:
         return SHOWN
     if cell.defines_code or cell.calls("fit"):
         return OPEN
-    if lines and all(map(HOLDS.match, lines)):
+    if holds:
         return HELD
     if lines and len([line for line in cell.source.splitlines() if line.strip()]) > SHORT:
         return TABLE
@@ -220,6 +221,8 @@ def plan(found: Sequence[Cell]) -> dict[int, Cell]:
         serves = cell.role == SERVES or (free and (prepares or (plumbing and roles <= FOLDED)))
         if users and serves:
             cell.role, cell.host = SERVES, users[0].host
+        if cell.role == SERVES and found_at[cell.host].role not in FOLDED - {SERVES}:
+            cell.role, cell.host = OPEN, cell.index  # it has no fold to go to
     return {cell.index: cell for cell in found}
 
 

@@ -70,6 +70,7 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
     if not Path(app.srcdir, f"{docname}.ipynb").exists():
         raise ExtensionError(f"{docname}.ipynb does not exist; make execute")
     app.env.note_dependency(str(page.path))
+    app.env.note_dependency(str(Path(app.srcdir, "book", "data", "chapters.yml")))
     notebook = json.loads(source[0])
     if [cell["cell_type"] for cell in notebook["cells"]] != [kind for kind, _, _ in page.cells]:
         raise ExtensionError(

@@ -2,6 +2,7 @@
 
 draw_reference: minus the bound of test digits under the VAE with a latent plane, of which the instrument shows where 5,
 50 and 95 of 100 lie.
+which_are_real: which of the twenty digits that open the chapter on training a DDPM the network drew.
 """
 
 from __future__ import annotations
@@ -32,5 +33,12 @@ def draw_reference() -> dict[str, torch.Tensor]:
     return {"minus_bound": cost.quantile(torch.tensor([0.05, 0.5, 0.95]))}
 
 
+def which_are_real() -> dict[str, torch.Tensor]:
+    """One for each digit of the riddle that the network drew, in the order of the chapter's first figure, else zero."""
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(5))
+    return {"drawn": (order >= 10).byte()}
+
+
 if __name__ == "__main__":
     save_file(draw_reference(), MODULES / "draw_reference.safetensors")
+    save_file(which_are_real(), MODULES / "which_are_real.safetensors")

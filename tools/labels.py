@@ -25,6 +25,7 @@ from tools import cells, myst
 VERIFIED = re.compile(r"^verified (\S+): (.+)$", re.MULTILINE)
 SOURCES = re.compile(r"^\*Sources: (?P<ids>[^*]+?)\.?\*\s*$", re.MULTILINE)
 CLAIM, DEFINITION = "eq-", "def-"
+SECONDS = Path("book", "data", "seconds.json")  # what a run of each chapter took of one core
 SLIPS = {  # errata that leave nothing to compute
     *("a word", "names", "a stray bar", "an index", "exchanged letters"),
 }

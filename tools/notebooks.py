@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -28,7 +29,7 @@ from nbformat import NotebookNode
 from companion.page.stand_in import mark
 from tools import rules
 from tools.citations import citations
-from tools.labels import Book, Page
+from tools.labels import SECONDS, Book, Page
 from tools.plain import Converter
 from tools.rules import code_cells, tags
 
@@ -181,6 +182,7 @@ def write(notebook: NotebookNode, path: Path) -> None:
 def run(book: Book, page: Page) -> str:
     """Executes a chapter in a fresh kernel and writes its notebook; says how long it took."""
     notebook, path, start = fresh(book, page), path_of(book, page), time.perf_counter()
+    before = children_seconds()
     print(f"{page.docname}: running", flush=True)
     try:
         NotebookClient(
@@ -200,7 +202,24 @@ def run(book: Book, page: Page) -> str:
     notebook.metadata[STAMP] = stamp(notebook)
     clean(notebook)
     write(notebook, path)
+    keep_seconds(book.root, path.stem, children_seconds() - before)
     return f"{time.perf_counter() - start:.0f} s, {path.stat().st_size / 1e6:.2f} MB"
+
+
+def children_seconds() -> float:
+    """Seconds of one core that finished children have used; other work on the machine does not add to them."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def keep_seconds(root: Path, name: str, seconds: float) -> None:
+    """Notes beside the book what a run took, unless a quarter more or less is noted: two runs give the same files."""
+    path = root / SECONDS
+    known = json.loads(path.read_text("utf8")) if path.exists() else {}
+    if not 0.75 < seconds / known.get(name, math.inf) < 1.25:
+        known[name] = max(1, round(seconds))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf8")
 
 
 def sync(book: Book, page: Page) -> str:

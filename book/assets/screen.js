@@ -23,7 +23,7 @@
   /* A display that is too wide gets smaller, to seven tenths at most; then it scrolls, and says so. Only what scrolls
      needs the keyboard. All this changes with the window, with a fold that opens, and when fonts arrive. */
   const SMALLEST = 0.7;
-  const boxes = () => Array.from(document.querySelectorAll(".math > .tex, span.math, .cell_output pre, #fig-taxonomy, #fig-without-labels"));
+  const boxes = () => Array.from(document.querySelectorAll(".math > .tex, span.math, .cell_output pre, #fig-taxonomy, #fig-without-labels, .companion-slider div:has(> img[data-text])"));
   const watcher = new ResizeObserver((entries) => {
     const displays = entries.map((entry) => entry.target.querySelector(":scope > .tex"))
       .filter((formula) => formula && !formula.closest("details:not([open])") && formula.clientWidth);
@@ -54,6 +54,12 @@
         figure.frames ??= addresses.map((address) => Object.assign(new Image(), { src: address }));
       };
       ["pointerenter", "focusin"].forEach((name) => figure.addEventListener(name, load, { once: true }));
+    });
+    /* The caption of what moves is what its picture says of itself. */
+    document.querySelectorAll(".companion-slider, .companion-editor").forEach((figure) => {
+      const words = figure.querySelector(".caption-text");
+      const say = () => { words.textContent = `${figure.querySelector("img").alt}.`; };
+      if (words) new MutationObserver(say).observe(figure.firstElementChild, { subtree: true, childList: true, attributeFilter: ["alt"] });
     });
   });
 

@@ -15,10 +15,10 @@ from tools import slips
 
 def small() -> tuple[Figure, Axes]:
     """A white card for one plot."""
-    figure = Figure(figsize=(5, 2.1), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(4.2, 2.1), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8, colors=INK)
+    axes.tick_params(labelsize=9, colors=INK)
     return figure, axes
 
 

@@ -1145,7 +1145,7 @@ trials = {
     for name, kinds in networks.items()
 }
 
-# %%
+# %% tags=["fold"]
 print("error of x_hat per pixel, mean over the noise levels: seed 0, seed 1")
 for name, errors in trials.items():
     print(f"{name:22} {errors[0].mean():.4f} {errors[1].mean():.4f}")

@@ -42,6 +42,16 @@ window.bookChecks = (() => {
             .map(e => `cut off: ${e.scrollWidth} in ${e.clientWidth} px: ${short(e, 60)}`);
     }
 
+    /** Pictures that are seen: address, CSS pixels for a pixel, whether what is cut off can be scrolled to. */
+    function shown(selector) {
+        return all(selector).filter(i => i.checkVisibility() && i.clientWidth).map(i => {
+            let box = i.parentElement;
+            while (box !== document.body && getComputedStyle(box).overflowX === "visible") box = box.parentElement;
+            const reached = box.scrollWidth <= box.clientWidth + 1 || getComputedStyle(box).overflowX === "auto";
+            return [i.src, i.getBoundingClientRect().width / i.naturalWidth, reached];
+        });
+    }
+
     /** Where the Tab key has stopped: its tag, its start, what is wrong with it. */
     function stop() {
         const e = document.activeElement, style = getComputedStyle(e), math = e.closest(".math");
@@ -227,6 +237,6 @@ window.bookChecks = (() => {
         return Array.from(block.children).find(e => !e.contains(title) && e.tagName !== "BUTTON");
     }
 
-    return { math, pictures, width, cut, stop, folds, paper, theme, takeRepeated, looks, takeAllBut, takeOthers, sharedIds,
+    return { math, pictures, width, cut, shown, stop, folds, paper, theme, takeRepeated, looks, takeAllBut, takeOthers, sharedIds,
         putBack, slider, hidden };
 })();

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from companion.page.plots.style import DPI
+from tools import book_light
 from tools.pdf import find_browser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,6 +176,13 @@ math_problems = page_problems("math")
 picture_problems = page_problems("pictures")
 width_problems = page_problems("width")
 cut_problems = page_problems("cut")
+
+
+def picture_text(page: Any) -> list[tuple[str, float, bool]]:
+    """The pictures with text that are seen: address, CSS pixels of the smallest text, whether all can be seen."""
+    pixels = book_light.SMALLEST * DPI / 72
+    found = page.evaluate("() => bookChecks.shown('img[data-text]')")
+    return [(name, pixels * scale, reached) for name, scale, reached in found]
 
 
 def jump(page: Any) -> None:

@@ -634,6 +634,28 @@ def test_a_module_that_does_not_come_leaves_the_still_and_a_sentence(
     page.close()
 
 
+def test_the_riddle_is_scored(context: Any, base: str) -> None:
+    """All drawn digits marked are 20 of 20, the others marked none; what is said of a tile is true."""
+    visit, figure = instrument_page(context, base, "fig-which-are-real")
+    wait_until(figure, "live")
+    drawn = load_file(book_instruments.weights(harness.ROOT, "which_are_real"))["drawn"].tolist()
+    tiles = figure.locator(".riddle-tiles button")
+    assert tiles.count() == len(drawn)
+    for marked, right in ((1, 20), (0, 0)):
+        for tile, answer in zip(tiles.all(), drawn, strict=True):
+            if answer == marked:
+                tile.focus()
+                visit.page.keyboard.press("Space")
+        figure.get_by_role("button", name="Check").click()
+        figure.get_by_text(f"{right} of 20 are right. Guessing gets 10 on average.").wait_for()
+        words = [tile.inner_text().split()[-1] for tile in tiles.all()]
+        assert words == [("real", "drawn")[answer] for answer in drawn]
+        figure.get_by_role("button", name="Again").click()
+        assert figure.locator("[aria-pressed=true]").count() == 0
+    assert visit.problems == []
+    visit.page.close()
+
+
 @pytest.mark.parametrize("label", TABLE)
 def test_without_scripts_there_is_only_the_still(browser: Any, base: str, label: str) -> None:
     context = browser.new_context(viewport=harness.WIDE, java_script_enabled=False)

@@ -102,3 +102,77 @@ def test_a_mistake_turns_into_the_right_form(fresh: harness.Visit) -> None:
     assert contents.nth(0).is_visible() and not contents.nth(1).is_visible()
     tabs.locator("label").nth(1).click()
     assert contents.nth(1).is_visible() and not contents.nth(0).is_visible()
+
+
+ANSWERS = [
+    ("03_elbo", "shift", ["0.5475"], True, "Right: it does not depend on x."),
+    ("03_elbo", "shift", [" 219/400 "], True, "Right"),
+    ("03_elbo", "shift", ["0.55"], False, "Close"),
+    ("03_elbo", "shift", ["−0.5475"], False, "the sign is not"),
+    ("03_elbo", "shift", ["0.125"], False, "that is too small. The gap is the KL divergence"),
+    ("03_elbo", "shift", ["1,000"], False, "that is too large"),
+    ("03_elbo", "shift", ["0,5"], None, "with a point"),
+    ("03_elbo", "shift", [" "], None, "Write a number first"),
+    ("05_gaussian_toys", "price", ["392", "5.0508e-2"], True, "Right"),
+    ("05_gaussian_toys", "price", ["784", "0.0505"], False, "1 of 2 numbers differ"),
+    ("05_gaussian_toys", "price", ["392", ""], None, "in each field"),
+    ("04_reparameterization", "root", ["2", "0", "1", "2"], True, "Right"),
+    ("04_reparameterization", "root", ["2", "1", "0", "2"], False, "2 of 4 numbers differ"),
+]
+
+
+@pytest.mark.xdist_group("answers")
+@pytest.mark.parametrize("chapter", dict.fromkeys(chapter for chapter, *_ in ANSWERS))
+def test_numbers_are_right_or_wrong_in_the_page(fresh: harness.Visit, chapter: str) -> None:
+    """By keyboard alone, on a phone too; what is said goes when something else is typed."""
+    fresh.page.set_viewport_size(harness.PHONE)
+    fresh.page.goto(f"{fresh.base}notebooks/{chapter}.html")
+    for _, name, numbers, right, words in (row for row in ANSWERS if row[0] == chapter):
+        form = fresh.page.locator(f"#answer-{name}")
+        fields, output = form.locator("input"), form.locator("output[role=status]")
+        fields.first.focus()
+        for at, number in enumerate(numbers):
+            if at:
+                fresh.page.keyboard.press("Tab")
+            fresh.page.keyboard.press("Control+A")
+            fresh.page.keyboard.press("Delete")
+            fresh.page.keyboard.type(number)
+        assert output.text_content() == ""
+        fresh.page.keyboard.press("Enter")
+        said = output.inner_text()
+        assert words in said, (numbers, said)
+        assert said[0] == {True: "✓", False: "✗", None: "W"}[right]
+        for part in form.locator("input, button").all():
+            box = part.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= harness.PHONE["width"]
+            assert box["height"] >= 32
+    assert fresh.problems == []
+
+
+@pytest.mark.xdist_group("answers")
+def test_without_scripts_there_is_no_field(browser: Any, base: str) -> None:
+    context = browser.new_context(viewport=harness.PHONE, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{base}notebooks/03_elbo.html")
+    assert page.locator("form.book-answer").count() == 2
+    assert page.locator("form.book-answer:visible").count() == 0
+    context.close()
+
+
+@pytest.mark.xdist_group("answers")
+def test_the_caption_of_a_film_says_what_is_seen(fresh: harness.Visit) -> None:
+    fresh.page.goto(f"{fresh.base}notebooks/09_diffusion_elbo.html")
+    figures = fresh.page.locator(".companion-slider, .companion-editor")
+    numbers = figures.locator(".caption-number").all_inner_texts()
+    assert [number.split()[1] for number in numbers] == [f"9.{i + 1}" for i in range(len(numbers))]
+    film = figures.first
+    assert numbers[0].startswith("Film") and film.get_by_role("button").inner_text() == "Play"
+    words = film.locator(".caption-text")
+    before = words.inner_text()
+    film.locator("input").focus()
+    fresh.page.keyboard.press("ArrowRight")
+    fresh.page.wait_for_function(
+        "before => document.querySelector('.companion-slider .caption-text').innerText !== before",
+        arg=before,
+    )
+    assert words.inner_text() == film.locator("img").get_attribute("alt") + "."

@@ -92,6 +92,16 @@ def test_it_fits_a_phone(visit: harness.Visit) -> None:
     assert problems == []
 
 
+@having(re.compile("data-text="))
+def test_text_in_pictures_can_be_read_on_a_phone(visit: harness.Visit) -> None:
+    visit.page.set_viewport_size(harness.PHONE)
+    sizes = harness.picture_text(visit.page)
+    problems = [f"{size:.1f} px: {name}" for name, size, _ in sizes if size < 9]
+    problems += [f"cannot be scrolled to: {name}" for name, _, reached in sizes if not reached]
+    visit.page.set_viewport_size(harness.WIDE)
+    assert sizes and problems == []
+
+
 @each_page
 def test_the_tab_key_stops_where_it_should(visit: harness.Visit) -> None:
     assert harness.tab_problems(visit.page) == []
