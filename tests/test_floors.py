@@ -22,7 +22,7 @@ FLOORS = (
     ("checks",),
     ("distributions", "schedule", "data", "runtime", "interpolation"),
     ("networks", "elbo", "training"),
-    ("autoencoder", "vae", "hierarchical_vae", "denoisers", "variances"),
+    ("autoencoder", "vae", "hierarchical_vae", "linear_chain", "denoisers", "variances"),
     ("ladders", "decoders", "ddpm", "score", "flows", "samplers", "metrics"),
     ("guidance",),
     # The wings: what a page needs, and what makes the shipped weights. Neither knows the other.

@@ -44,6 +44,7 @@ AROUND = {
     "distributions": "vae hierarchical_vae elbo ddpm",
     "vae": "metrics",
     "hierarchical_vae": "",
+    "linear_chain": "",
     "ladders": "hierarchical_vae",
     "schedule": "denoisers variances samplers ddpm score flows guidance decoders",
     "ddpm": "variances samplers decoders guidance",

@@ -188,6 +188,23 @@ SCENES = partial(
 
 LADDER = partial(BINARY_MNIST, loss=elbo_loss, epochs=250, batch_size=256, lr=3e-3, options=warming)
 
+# Its samples are dear: all test images would take a core about twenty minutes.
+CONV_LADDER = partial(
+    BINARY_MNIST,
+    conv_ladder,
+    elbo_loss,
+    metric=LIKELIHOOD(
+        "minus log p(x) of the first 2000 binarized test images, in nats, "
+        "estimated by L_{num_samples}"
+    ),
+    num_test=2000,
+    epochs=40,
+    batch_size=128,
+    lr=2e-3,
+    options=warming,
+    ema=0.999,
+)
+
 DDPM = partial(
     Recipe,
     loss=v_loss,
@@ -257,21 +274,23 @@ RECIPES = {
     # The same recipe with fewer levels, to compare with.
     "hvae2-mnist": LADDER(partial(mlp_ladder, (64, 32), (512, 256))),
     "hvae1-mnist": LADDER(partial(mlp_ladder, (64,), (512,))),
-    # Its samples are dear: all test images would take a core about twenty minutes.
-    "conv-hvae-mnist": BINARY_MNIST(
-        conv_ladder,
-        elbo_loss,
-        metric=LIKELIHOOD(
-            "minus log p(x) of the first 2000 binarized test images, in nats, "
-            "estimated by L_{num_samples}"
-        ),
-        num_test=2000,
-        epochs=40,
-        batch_size=128,
-        lr=2e-3,
-        options=warming,
-        ema=0.999,
+    # Second trainings, to tell the levels from the seed.
+    "hvae-mnist-2": LADDER(mlp_ladder, seed=1),
+    "hvae2-mnist-2": LADDER(partial(mlp_ladder, (64, 32), (512, 256)), seed=1),
+    "hvae1-mnist-2": LADDER(partial(mlp_ladder, (64,), (512,)), seed=1),
+    # Last epochs on the importance-weighted bound, and as many on the bound.
+    "iw-hvae-mnist": BINARY_MNIST(
+        mlp_ladder,
+        partial(importance_weighted_loss, num_samples=10),
+        epochs=24,
+        batch_size=256,
+        start="hvae-mnist",
     ),
+    "iw1-hvae-mnist": BINARY_MNIST(
+        mlp_ladder, elbo_loss, epochs=24, batch_size=256, start="hvae-mnist"
+    ),
+    "conv-hvae-mnist": CONV_LADDER(),
+    "conv-hvae-mnist-2": CONV_LADDER(seed=1),
     "ddpm-mnist": DDPM("mnist", architectures.mnist_ddpm, epochs=16),
     # One network for both: of half the digits it is told the class.
     "ddpm-mnist-joint": DDPM(

@@ -66,7 +66,7 @@ x = binarize(test.images)
 q = plane.posterior(x)
 of_map = Normal(0.0, 1.0).cdf(q.mean[:2000]) * side - 0.5  # in tiles, from the lower left
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map, by their class. No label was used in training. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
+# %% tags=["mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map; each class has its number at the mean of its dots. No label was used in training. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 fig, (axes,) = plots.figure(height=5.6, width=6.4)
 tiles = map_images[:, 0].view(side, side, 28, 28).transpose(1, 2).reshape(28 * side, 28 * side)
 edge = (-0.5, side - 0.5, -0.5, side - 0.5)
@@ -75,6 +75,10 @@ words = {"x_label": "first latent", "y_label": "second latent", "legend": "digit
 _ = plots.scatter(of_map, labels, **words, bounds=edge, axes=axes)
 _ = axes.imshow(1 - 0.35 * tiles, extent=edge, cmap="gray", vmin=0, vmax=1, zorder=0)
 _ = axes.set(xticks=[], yticks=[])
+box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+for k in range(10):
+    at = of_map[labels == k].mean(0).tolist()
+    _ = axes.text(*at, str(k), ha="center", va="center", fontsize=13, weight="bold", bbox=box)
 fig
 
 # %% [markdown]
@@ -107,7 +111,7 @@ wrong = {"means alone": alone, "diagonal": whole * torch.tensor([1.0, 1.0, 0.0])
 verify("eq-aggregate-covariance", products, whole, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# If $q(z)$ were the prior, the two terms would add up to one in each latent. The cell prints the smallest and the largest sum, and the share of the second term. Equal variances do not make equal distributions, so we also apply the two-sample test of {ref}`chapter 1 <sec-no-sampling>` to 2000 draws of $q(z)$ and 2000 draws of the prior. (It uses 200 permutations, so its smallest possible $p$ is 1 in 201.)
+# If $q(z)$ were the prior, the two terms would add up to one in each latent. We compute the smallest and the largest sum, and the share of the second term, the variance of the means. Equal variances do not make equal distributions, so we also apply the two-sample test of {ref}`chapter 1 <sec-no-sampling>` to 2000 draws of $q(z)$ and 2000 draws of the prior. (It uses 200 permutations, so its smallest possible $p$ is 1 in 201.)
 
 # %%
 total = variance.mean(0) + mean.var(0)
@@ -124,7 +128,7 @@ print("variances within 15 percent of one:", bool((total - 1).abs().max() < 0.15
 print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 
 # %% [markdown]
-# The variances fit well, but the distributions differ. The plane shows one way in which they can: {numref}`fig-plane-digits` has gaps between the classes, where the map shows shapes between two digits. The prior does not avoid the gaps. This is one reason why samples of a VAE look worse than its reconstructions.
+# The variances fit well, but the distributions differ. The plane shows one way in which they can: {numref}`fig-plane-digits` has gaps between the classes, where the map shows shapes between two digits. The prior does not avoid the gaps. Samples drawn there look worse than reconstructions.
 #
 # **What you can say now.** The aggregate posterior is close to the prior but not equal to it: it has gaps between the classes, from which the prior still samples.
 
@@ -132,7 +136,7 @@ print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 # (sec-train-plane)=
 # ## Train it yourself
 #
-# The network of {numref}`fig-plane-map` comes with the book. The next cells train a new one by the same recipe, on your GPU if there is one. At small scale it takes only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale it takes all of them: ask for it with `train_it("vae2d-mnist", "full")`.
+# The network of {numref}`fig-plane-map` comes with the book. Here a new one is trained by the same recipe, on your GPU if there is one. At small scale it takes only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale it takes all of them: ask for it with `train_it("vae2d-mnist", "full")`.
 
 # %%
 print(cost("vae2d-mnist"))
@@ -145,7 +149,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight samples of the model. The next cell has a switch: the rest of the chapter uses either the shipped weights or yours. With weights from a short training, expect worse images, and failures of checks that make claims about the fully trained model.
+# While it runs, a figure shows the loss of each step and eight samples of the model. The rest of the chapter can use either the shipped weights or, with `MINE = True`, yours. With weights from a short training, expect worse images, and failures of checks that make claims about the fully trained model.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -205,7 +209,7 @@ _ = plots.image_grid(walked, columns=7, axes=left)
 plots.image_grid(faded, columns=7, axes=right)
 
 # %% [markdown]
-# Interpolated codes give a single figure at each point; interpolated pixels give several figures on top of each other. But is a straight line the right path? Halfway between two draws of the prior it is closer to the origin than almost all draws. For independent $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
+# Interpolated codes give a single figure at each point; interpolated pixels give several figures on top of each other. But is a straight line the right path? In many dimensions, the point halfway between two draws of the prior is closer to the origin than almost all draws. For independent $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
 #
 # $$
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
@@ -213,7 +217,7 @@ plots.image_grid(faded, columns=7, axes=right)
 #
 # which in the middle is half of its value at the ends. In many dimensions the lengths of draws hardly vary {eq}`eq-mode`, so few draws are as short as the middle of such a line.
 #
-# **Check.** Draws in 16 dimensions are compared with the formula at three values of $t$; a constant length is rejected. The last lines of the cell confirm the share of draws as short as the middle.
+# **Check.** Draws in 16 dimensions are compared with the formula at three values of $t$; a constant length is rejected. The share of draws that are as short as the middle is estimated in 16 and in 50 dimensions.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -285,7 +289,7 @@ line = {"straight line": chords @ chords.mT}
 verify("eq-arc-gaussian", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
 
 # %% [markdown]
-# Does spherical interpolation make better images? We decode the midpoints of 5000 random pairs of encoded test digits, and measure two things. The first is the share of images that a classifier *refuses*, that is, takes for no digit ({ref}`chapter 10 <sec-ddpm-samples>`). It was trained on real digits and refuses half of the reconstructions too, so its shares have to be compared with those of the ends. The second is the bound of the network with 50 latents on a black-and-white sample. The bound favors plain images and is no measure of quality by itself, as {ref}`the last section <sec-anomalies>` shows. We separate pairs of one class from pairs of two classes.
+# Does spherical interpolation make better images? We decode the midpoints of 5000 random pairs of encoded test digits, and measure two things. The first is the share of images that a classifier *refuses*, that is, takes for no digit ({ref}`chapter 10 <sec-ddpm-samples>`). It was trained on real digits and refuses half of the reconstructions too, so the shares of the midpoints have to be compared with those of the ends. The second is the bound of the network with 50 latents on a black-and-white sample. The bound favors plain images and is no measure of quality by itself, as {ref}`the last section <sec-anomalies>` shows. We separate pairs of one class from pairs of two classes.
 
 # %%
 _ = torch.manual_seed(0)
@@ -505,7 +509,7 @@ print(f"variance of a latent under q(z): {total.min():.2f} to {total.max():.2f}"
 # (sec-disentanglement)=
 # ## Measuring what a latent means
 #
-# The schedule of the relaxed network is meant to improve the *{term}`disentanglement`* of its latents: each should encode one cause. We measure this in two ways, by correlation and by mutual information. For the correlation, draw $z$ from $q_\phi(z \mid x)$ for 5000 new houses, and correlate each latent with each cause. If a latent encodes azimuth and nothing else, and no other latent does, then {numref}`fig-correlations` has a single strong field in its row and in the column of azimuth.
+# The schedule of the relaxed network is meant to improve the *{term}`disentanglement`* of its latents: each should encode one cause. We measure this in two ways, by correlation and by mutual information. For the correlation, draw $z$ from $q_\phi(z \mid x)$ for 5000 new houses, and correlate each latent with each cause. If one latent encodes azimuth and nothing else, and no other latent encodes azimuth, then in {numref}`fig-correlations` the row of this latent and the column of azimuth have a single strong field, where they meet.
 
 
 # %%
@@ -537,7 +541,7 @@ tables = {name: correlations(z, house.factors) for name, z in draws.items()}
 both_maps(tables, "correlation")
 
 # %% [markdown]
-# For each cause the next cell prints the latent with the largest absolute correlation.
+# The strongest field of each column, that is, the latent with the largest absolute correlation, is:
 
 # %%
 for name, table in tables.items():
@@ -668,7 +672,7 @@ for pair, terms in {"first": bound_of, "second": second_bound_of}.items():
     print(f"{pair} pair, relaxed: worse bound:", bool(bounds["relaxed"] < bounds["plain"]))
 
 # %% [markdown]
-# The schedule lowers the rate and the bound in both pairs, and the relaxed network has the larger gap in both. But the same recipe that gave each of four causes a latent of its own in its first training mixes them in its second, where the standard deviations stayed nearly alike. The start of the training, or the rounding on its way, matters more than the schedule. {cite:t}`locatello2019` found the same over thousands of trainings: the gap varies as much between seeds as between methods. What follows studies the first relaxed network, the fortunate one.
+# The schedule lowers the rate and the bound in both pairs, and the relaxed network has the larger gap in both. But the same recipe that gave each of four causes a latent of its own in its first training mixes them in its second, where the standard deviations stayed nearly alike. The initial weights, or the rounding during training, matter more than the schedule. {cite:t}`locatello2019` found the same over thousands of trainings: the gap varies as much between seeds as between methods. The rest of the chapter studies the first relaxed network, in which the causes are separated best.
 #
 # **What you can say now.** Disentanglement is measured against known causes, by correlation or mutual information. In two trainings of each kind the relaxed network has the larger gap, but its two trainings differ by more than the two kinds.
 #
@@ -678,36 +682,41 @@ for pair, terms in {"first": bound_of, "second": second_bound_of}.items():
 # (sec-editing)=
 # ## Editing an image by its latents
 #
-# If a latent encodes one cause, an image can be edited by changing that latent. The lecture gives the steps: *encode* an image, *draw* its latent, *change* some of its dimensions, *decode*, and *draw* a new image. (We show the mean instead, since the last draw would only add noise of $\sigma_{\text{dec}} = 0.1$.) We use the latents with the largest correlation with azimuth, light and hue, and give each a slider. The sign comes from the correlation too, so that moving a slider to the right increases its cause.
+# If a latent encodes one cause, an image can be edited by changing that latent. The lecture gives the steps: *encode* an image, *draw* its latent, *change* some of its dimensions, *decode*, and *draw* a new image. (We show the mean instead, since the last draw would only add noise of $\sigma_{\text{dec}} = 0.1$.) For each of the five causes we take the latent with the largest correlation and give it a slider: azimuth, light and hue in the first image, elevation and size in the second. The sign comes from the correlation too, so that moving a slider to the right should increase its cause.
 
 # %% tags=["nbval-check-output"]
 vae, table = models["relaxed"], tables["relaxed"]
 latent_of = table.abs().argmax(0).tolist()  # for each cause its latent
 sign_of = [float(table[j, k].sign()) for k, j in enumerate(latent_of)]
-chosen, signs = ([each[k] for k in (0, 2, 4)] for each in (latent_of, sign_of))
 _ = torch.manual_seed(0)
 start = vae.posterior(house.images[:1]).sample()
 
 
-def edited(*values):
-    z = start.clone()
-    for j, sign, value in zip(chosen, signs, values, strict=True):
-        z[0, j] = sign * value
-    return vae.likelihood(z).mean[0].clamp(0, 1).permute(1, 2, 0)
+def editor(*causes):
+    """The start, with the latent of each of these causes (0 to 4) set by a slider."""
+
+    def edited(*values):
+        z = start.clone()
+        for k, value in zip(causes, values, strict=True):
+            z[0, latent_of[k]] = sign_of[k] * value
+        return vae.likelihood(z).mean[0].clamp(0, 1).permute(1, 2, 0)
+
+    names = [house.names[k] for k in causes]
+    stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
+    alt = "A house, decoded with " + ", ".join(f"{name} latent {{}}" for name in names)
+    return Editor({f"{name} latent": stops for name in names}, edited, alt=alt)
 
 
 print("five different latents:", len(set(latent_of)) == 5)
 
 # %%
-stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
-Editor(
-    {"azimuth latent": stops, "light latent": stops, "hue latent": stops},
-    edited,
-    alt="A house, decoded with azimuth latent {}, light latent {} and hue latent {}",
-)
+editor(0, 2, 4)
+
+# %%
+editor(1, 3)
 
 # %% [markdown]
-# {numref}`fig-traversal` shows each latent on its own: in each row one latent goes from $-1.8$ to $1.8$, while the others stay. In the rows where nothing changes, the latent carries little information.
+# The size follows its slider. The camera hardly rises with the slider of elevation. {numref}`fig-traversal` shows each latent on its own: in each row one latent goes from $-1.8$ to $1.8$, while the others stay. In the rows where nothing changes, the latent carries little information.
 
 # %% mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "One latent at a time, eight latents from top to bottom.", "name": "fig-traversal"}}
 stops = torch.linspace(-1.8, 1.8, 7)
@@ -719,7 +728,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.6)
 
 # %% [markdown]
-# Such figures are common in papers, but do the sliders do what their labels say? Encoding the edited image again would use the same latents, so it is no independent test. Instead, for each edited image we find the nearest of the 5000 rendered houses, by the distance of their pixels, and read off its true causes. We do this for all five causes, also for the two without a slider.
+# Such figures are common in papers, but do the sliders do what their labels say? Encoding the edited image again would use the same latents, so it is no independent test. Instead, for each edited image we find the nearest of the 5000 rendered houses, by the distance of their pixels, and read off its true causes. We do this for all five sliders.
 
 
 # %%
@@ -741,11 +750,12 @@ for cause, (latent, sign) in enumerate(zip(latent_of, sign_of, strict=True)):
     clean[house.names[cause]] = bool(moved[cause] > 0.3 and others < moved[cause] / 2)
 
 # %% tags=["nbval-check-output"]
-for name in ("azimuth", "light", "hue"):
+for name in ("azimuth", "light", "size", "hue"):
     print(f"the {name} latent moves its own cause, and little else: {clean[name]}")
+print("the latent of elevation does not:", not clean["elevation"])
 
 # %% [markdown]
-# The numbers are shares of each cause's range. Each of the three sliders moves its own cause by about half of the range, and the others hardly. Size would make a fourth good slider. Elevation would not: its best latent moves it by less than a fifth of its range, as its small gap in {numref}`fig-mig` suggests.
+# The numbers are shares of each cause's range. The sliders of azimuth, light, size and hue move their own cause by about half of its range, and the others hardly. The slider of elevation fails: it moves the elevation by less than a fifth of its range, as its small gap in {numref}`fig-mig` suggests.
 #
 # **What you can say now.** Editing means changing one latent and decoding. Whether it changes one cause only has to be tested independently of the model.
 #
@@ -858,7 +868,8 @@ def turned_bound(R, x, vae=vae):
 # %%
 x, degrees = house.images[:2000], torch.linspace(0, 90, 10)
 stds = vae.posterior(x).variance.mean(0).sqrt()
-pairs = {"light": tuple(chosen[:2]), "widest": (chosen[0], int(stds.argmax()))}
+of_azimuth, of_light = latent_of[0], latent_of[2]
+pairs = {"light": (of_azimuth, of_light), "widest": (of_azimuth, int(stds.argmax()))}
 lost, errors, formula = {}, {}, {}
 for name, (j, k) in pairs.items():
     bounds, prices = [], []
@@ -877,8 +888,8 @@ lines = {f"with {name}": (degrees, values) for name, values in lost.items()}
 _ = plots.curves(lines, x_label="angle (degrees)", y_label="nats lost", axes=left)
 for values in formula.values():
     _ = left.plot(degrees, values, "k+")
-rotated = [draws["relaxed"] @ rotation(math.radians(d), *chosen[:2]).T for d in degrees]
-means_now = torch.stack([correlations(z, house.factors)[chosen[0]] for z in rotated])
+rotated = [draws["relaxed"] @ rotation(math.radians(d), *pairs["light"]).T for d in degrees]
+means_now = torch.stack([correlations(z, house.factors)[of_azimuth] for z in rotated])
 lines = {"azimuth": (degrees, means_now[:, 0].abs()), "light": (degrees, means_now[:, 2].abs())}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
@@ -912,7 +923,7 @@ fallen = turned_gap["relaxed"] < gaps["relaxed"].mean() / 3
 print("the gap of the relaxed network falls below a third:", bool(fallen))
 
 # %% [markdown]
-# So in the bound the axes of a VAE are fixed by the *differences* between the posterior variances of its latents. For two latents of equal variance the bound does not prefer any axes. The plain network, whose variances are all about equal, loses less by the same rotation. And no criterion that depends on $p_\theta(x)$ alone can distinguish one choice of axes from another.
+# So the bound fixes the axes of a VAE only through the *differences* between the posterior variances of its latents. For two latents of equal variance it prefers no axes. The plain network, whose variances are all about equal, loses less by the same rotation. And no criterion that depends on $p_\theta(x)$ alone can distinguish one choice of axes from another.
 #
 # **What you can say now.** The prior is rotation-invariant, so it gives the axes no meaning. The diagonal approximate posterior fixes them, but only where its variances differ.
 
@@ -975,7 +986,7 @@ rows = {
 plots.image_rows(rows, titles=[f"{a:+.1f}" for a in amounts], tile=0.7)
 
 # %% [markdown]
-# The digits of {numref}`fig-slant` lean as they should, but at the ends some lose their shape. We measure the slant on a thousand digits, also class by class, and compare it with the range of real digits. The second cell adds the largest component of the vector alone, with the vector's length.
+# The digits of {numref}`fig-slant` lean as they should, but at the ends some lose their shape. We measure the slant on a thousand digits, also class by class, and compare it with the range of real digits. For comparison, we also move along one latent only: that of the vector's largest component, by the length of the whole vector.
 
 # %%
 codes, classes = z[:1000].float(), test.labels[:1000]
@@ -1030,7 +1041,7 @@ strange = {
 plots.image_rows({"digits": x[:8]} | {k: v[:8] for k, v in strange.items()}, tile=0.6)
 
 # %% [markdown]
-# For each row of {numref}`fig-strange` the cell prints the mean estimate and the {term}`AUROC`, the probability that an anomaly has a lower estimate than a digit. One half is chance. (The empty images are all the same, so their AUROC gives the rank of one image among the digits.)
+# For each row of {numref}`fig-strange` we compute the mean estimate and the {term}`AUROC`, the probability that an anomaly has a lower estimate than a digit. One half is chance. (The empty images are all the same, so their AUROC gives the rank of one image among the digits.)
 
 # %%
 _ = torch.manual_seed(0)
@@ -1135,7 +1146,7 @@ times = {"times the slope": (density.log_prob(point).exp() * slope).detach()}
 verify("eq-flattened", flat, torch.ones(11).double(), autograd, rejects=times)
 
 # %% [markdown]
-# The first of these facts suggests a test of *typicality* {cite:p}`nalisnick2019b`: call an image an anomaly if its log-likelihood is *far from the mean* of the digits, on either side. Does this test wrongly flag simple digits? The last line prints the AUROC of real ones against the other digits.
+# The first of these facts suggests a test of *typicality* {cite:p}`nalisnick2019b`: call an image an anomaly if its log-likelihood is *far from the mean* of the digits, on either side. Does this test wrongly flag simple digits? For that we compute the AUROC of real images of a 1 against the other digits.
 
 # %%
 usual = normal.mean()
@@ -1153,7 +1164,7 @@ print("and real ones are flagged:", auroc(far[~ones], far[ones]) > 0.8)
 print("mirrored digits are still found with less than 0.9:", both["mirrored"] < 0.9)
 
 # %% [markdown]
-# The test finds the empty image and more of the bars, but it also flags real ones, which are as easy to encode. Mirrored digits are found hardly better than before, since the log-likelihoods of digits differ by tens of nats among each other. A likelihood is a code length; what counts as an anomaly depends on the application, and needs examples of what should be found.
+# The test finds the empty image and more of the bars, but it also flags the digit 1, which is as easy to encode. Mirrored digits are found hardly better than before, since the log-likelihoods of digits differ by tens of nats among each other. A likelihood is a code length; what counts as an anomaly depends on the application, and needs examples of what should be found.
 #
 # **What you can say now.** A likelihood is a code length: simple images get high values, whether or not they belong to the data.
 
