@@ -153,9 +153,34 @@ def errata(book: Book) -> dict[str, Any]:
 
 
 def benchmarks(book: Book) -> dict[str, Any]:
-    """What `benchmarks/compare.py` measured last."""
-    found = json.loads((book.root / "book" / "data" / "benchmarks.json").read_text("utf8"))
-    return dict(found)
+    """What `benchmarks/compare.py` and `benchmarks/race.py` measured last."""
+    folder = book.root / "book" / "data"
+    found, race = (
+        json.loads((folder / f"{name}.json").read_text("utf8")) for name in ("benchmarks", "race")
+    )
+    return found | {"race": race | race_plot(race)}
+
+
+def race_plot(race: dict[str, Any]) -> dict[str, Any]:
+    """The curves of a race, 540 units wide and 90 for each factor of e in the error, and the heights of some errors."""
+    curves = [
+        (
+            name,
+            " ".join(
+                f"{540 * mark['seconds'] / race['seconds']:.0f},{-90 * math.log(mark['error']):.0f}"
+                for mark in run
+            ),
+        )
+        for runs in race["races"].values()
+        for name, run in runs.items()
+    ]
+    least = min(run[-1]["error"] for runs in race["races"].values() for run in runs.values())
+    ticks = {
+        error: round(-90 * math.log(error))
+        for error in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+        if error > least
+    }
+    return {"curves": curves, "ticks": ticks, "height": round(-90 * math.log(least)) + 30}
 
 
 def model_cards(book: Book) -> dict[str, Any]:
