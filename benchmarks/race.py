@@ -4,7 +4,7 @@
 
 Two networks have the same number of parameters within two percent. The third is the companion's with the widths and the
 depth of the peer, and 16 percent more parameters. They estimate the noise in the same MNIST digits, halved to 14 x 14
-pixels on 16 x 16, in batches of 64. The learning rate of each is the best of three in a race of a quarter of the length.
+pixels on 16 x 16, in batches of 64. The learning rate of each is the best of three in a race of a quarter the length.
 It is annealed by a cosine of the time used, so all end at the same second, however many steps they took. They take
 turns of five seconds in one process of one thread, by its own clock. The error is that of an average of the weights, on
 the first 1,000 test digits at eight times each, with the same noise for all. What is in the file is not run again.
