@@ -155,9 +155,56 @@ def errata(book: Book) -> dict[str, Any]:
 
 
 def benchmarks(book: Book) -> dict[str, Any]:
-    """What `benchmarks/compare.py` measured last."""
-    found = json.loads((book.root / "book" / "data" / "benchmarks.json").read_text("utf8"))
-    return dict(found)
+    """What `benchmarks/compare.py` and `benchmarks/race.py` measured last."""
+    folder = book.root / "book" / "data"
+    found, race = (
+        json.loads((folder / f"{name}.json").read_text("utf8")) for name in ("benchmarks", "race")
+    )
+    return found | {"race": race | race_plot(race)}
+
+
+def race_plot(race: dict[str, Any]) -> dict[str, Any]:
+    """The curves of a race, 540 units wide and 90 for each factor of e in the error, the heights of some errors, and
+    for each network its color and its ends."""
+    looks = dict(
+        zip(
+            race["parameters"],
+            (("#0072b2", ""), ("#d55e00", "6 3"), ("#009e73", "2 2")),
+            strict=True,
+        )
+    )
+    runs = {name: [seed[name] for seed in race["races"].values()] for name in looks}
+    least = min(run[-1]["error"] for several in runs.values() for run in several)
+
+    def height(error: float) -> int:
+        return round(-90 * math.log(error))
+
+    return {
+        "curves": [
+            {
+                "color": looks[name][0],
+                "dashes": looks[name][1],
+                "points": " ".join(
+                    f"{540 * mark['seconds'] / race['seconds']:.0f},{height(mark['error'])}"
+                    for mark in run
+                ),
+            }
+            for name, several in runs.items()
+            for run in several
+        ],
+        "names": [
+            {
+                "name": name,
+                "color": color,
+                "dashes": dashes,
+                "steps": round(sum(run[-1]["steps"] for run in runs[name]) / len(runs[name])),
+                "errors": [f"{run[-1]['error']:.4f}" for run in runs[name]],
+            }
+            for name, (color, dashes) in looks.items()
+        ],
+        "ticks": {e: height(e) for e in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01) if e > least},
+        "height": height(least) + 30,
+    }
 
 
 def model_cards(book: Book) -> dict[str, Any]:
