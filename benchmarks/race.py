@@ -38,7 +38,7 @@ SHAPE, TURN, MARKS = (1, 16, 16), 5.0, 12
 RATES = (1e-3, 2e-3, 4e-3)
 SCHEDULE = cosine_schedule(1000)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "companion": lambda: UNet(SHAPE, 12, (1, 2, 4), blocks=1),
+    "companion, same size": lambda: UNet(SHAPE, 12, (1, 2, 4), blocks=1),
     "companion, same widths": lambda: UNet(SHAPE, 16, (1, 2, 2), blocks=2),
     "diffusers": lambda: unet.peer(16, 1),
 }

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,16 +18,38 @@ from tools.book_pages import TEMPLATES, benchmarks
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_page_shows_every_row_and_its_conditions() -> None:
+def stored(name: str) -> dict[str, Any]:
+    """What a program measured last."""
+    found = json.loads((ROOT / "book" / "data" / f"{name}.json").read_text("utf8"))
+    return dict(found)
+
+
+def page() -> str:
+    """The page as Markdown."""
     book = SimpleNamespace(root=ROOT)
-    found = json.loads((ROOT / "book" / "data" / "benchmarks.json").read_text("utf8"))
     source = (ROOT / "book" / "benchmarks.md").read_text("utf8")
-    page = TEMPLATES.from_string(source).render(benchmarks(book), book=book)  # type: ignore[arg-type]
+    return TEMPLATES.from_string(source).render(benchmarks(book), book=book)  # type: ignore[arg-type]
+
+
+def test_the_page_shows_every_row_and_its_conditions() -> None:
+    found, shown = stored("benchmarks"), page().partition("## The error of a U-Net")[0]
     for row in (row for table in found["tables"] for row in table["rows"]):
-        assert f"| {row['name']} | {row['images_per_second']:,.0f} |" in page
+        assert f"| {row['name']} | {row['images_per_second']:,.0f} |" in shown
         assert row["least"] <= row["time_over_first"] <= row["most"]
-    assert page.count("<rect") == len(re.findall(r"^\| .* \| .*\d", page, re.MULTILINE))
-    assert found["date"] in page and found["note"] in page and str(found["load"][0]) in page
+    assert shown.count("<rect") == len(re.findall(r"^\| .* \| .*\d", shown, re.MULTILINE))
+    assert found["date"] in shown and found["note"] in shown and str(found["load"][0]) in shown
+
+
+def test_the_page_says_who_won_the_race() -> None:
+    race = stored("race")
+    narrow, wide, peer = "companion, same size", "companion, same widths", "diffusers"
+    for seed in race["races"].values():
+        end = {name: run[-1] for name, run in seed.items()}
+        assert end[wide]["error"] < end[peer]["error"] < end[narrow]["error"]
+        assert end[narrow]["steps"] > end[wide]["steps"] > end[peer]["steps"]
+    for name, size in race["parameters"].items():
+        assert f"| {name} | {size:,} | {race['rates'][name]} |" in page()
+    assert page().count("<polyline") == len(race["races"]) * len(race["parameters"])
 
 
 def test_contestants_are_compared_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:

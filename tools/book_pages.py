@@ -174,6 +174,10 @@ def race_plot(race: dict[str, Any]) -> dict[str, Any]:
         )
     )
     runs = {name: [seed[name] for seed in race["races"].values()] for name in looks}
+    means = {
+        name: {key: sum(run[-1][key] for run in several) / len(several) for key in several[0][-1]}
+        for name, several in runs.items()
+    }
     least = min(run[-1]["error"] for several in runs.values() for run in several)
 
     def height(error: float) -> int:
@@ -197,8 +201,9 @@ def race_plot(race: dict[str, Any]) -> dict[str, Any]:
                 "name": name,
                 "color": color,
                 "dashes": dashes,
-                "steps": round(sum(run[-1]["steps"] for run in runs[name]) / len(runs[name])),
+                "steps": round(means[name]["steps"]),
                 "errors": [f"{run[-1]['error']:.4f}" for run in runs[name]],
+                "over": means[name]["error"] / means["diffusers"]["error"],
             }
             for name, (color, dashes) in looks.items()
         ],
