@@ -164,8 +164,8 @@ def benchmarks(book: Book) -> dict[str, Any]:
 
 
 def race_plot(race: dict[str, Any]) -> dict[str, Any]:
-    """The curves of a race, 540 units wide and 90 for each factor of e in the error, the heights of some errors, and
-    for each network its color and its ends."""
+    """The curves of a race, 540 units wide and 260 high, the heights of some errors, and for each network its color
+    and its ends."""
     looks = dict(
         zip(
             race["parameters"],
@@ -178,10 +178,11 @@ def race_plot(race: dict[str, Any]) -> dict[str, Any]:
         name: {key: sum(run[-1][key] for run in several) / len(several) for key in several[0][-1]}
         for name, several in runs.items()
     }
-    least = min(run[-1]["error"] for several in runs.values() for run in several)
+    errors = [mark["error"] for several in runs.values() for run in several for mark in run]
+    most, least = max(errors), min(errors)
 
     def height(error: float) -> int:
-        return round(-90 * math.log(error))
+        return round(260 * math.log(most / error) / math.log(most / least))
 
     return {
         "curves": [
@@ -207,8 +208,7 @@ def race_plot(race: dict[str, Any]) -> dict[str, Any]:
             }
             for name, (color, dashes) in looks.items()
         ],
-        "ticks": {e: height(e) for e in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01) if e > least},
-        "height": height(least) + 30,
+        "ticks": {n / 100: height(n / 100) for n in range(1, 100) if least < n / 100 < most},
     }
 
 
