@@ -69,7 +69,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # \frac{\mathbb{E}\, z_1^4}{(\mathbb{E}\, z_1^2)^2} = 3\, e^{4 s^2} ,
 # $$ (eq-chain-kurtosis)
 #
-# where a Gaussian of any variance has a 3. A large kurtosis means a narrow peak and heavy tails.
+# while it is 3 for a Gaussian of any variance. A large kurtosis means a narrow peak and heavy tails.
 #
 # :::{dropdown} Proof
 # Given $z_2$ the moments are $e^{2 z_2}$ and $3\, e^{4 z_2}$. Since $\mathbb{E}\, e^{k z_2} = e^{k^2 s^2 / 2}$, the ratio is $3\, e^{8 s^2} / e^{4 s^2}$. $\square$
@@ -313,7 +313,7 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 # \end{aligned}
 # $$ (eq-chain-elbo)
 #
-# Each KL divergence is between two diagonal Gaussians, and known {eq}`eq-kl-diagonal`. Only the outer expectations have to be estimated, by drawing one latent after the other from the top.
+# Each KL divergence is between two diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. Only the outer expectations have to be estimated, by drawing one latent after the other from the top.
 #
 # **Check.** In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. Two plausible mistakes are rejected: to compare the marginals of each level, and to use the mean of $z_{t+1}$ in place of a draw.
 
@@ -358,7 +358,7 @@ by_level = torch.stack(levels[1:] + levels[:1])
 verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 
 # %% [markdown]
-# This function has not changed since chapter 3. With $T > 1$ its loop, empty for a VAE, goes down the levels, and `inner` gives $q$ and $p$ of a level.
+# The code has not changed since chapter 3. For a VAE its loop is empty. With $T > 1$ it goes down the levels, and `inner` returns $q$ and $p$ of each.
 
 # %% tags=["nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -520,7 +520,7 @@ verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wr
 # %% [markdown]
 # The theorem allows messages of any form. Those of the companion are diagonal Gaussians, and for a network $p_\theta(x \mid z_t)$ does not have this form, so a trained Markov ladder keeps some gap as well. In the linear chain this second restriction costs nothing.
 #
-# The message of level $t$ does not depend on the levels above. Nothing is lost by that as long as the image depends on $z_1$ only, but something is as soon as a *skip connection* lets $z_2$ act on $x$ directly. The smallest case has a weight $c$ for the skip:
+# The message of level $t$ does not depend on the levels above. That loses nothing as long as the image depends on $z_1$ only. It does lose something as soon as a *skip connection* lets $z_2$ act on $x$ directly. The smallest case has a weight $c$ for the skip:
 #
 # $$
 # z_2 \sim \mathcal{N}(0, 1), \qquad z_1 \mid z_2 \sim \mathcal{N}(a z_2, s_1^2), \qquad x \mid z_1, z_2 \sim \mathcal{N}(z_1 + c z_2, s_0^2) .
@@ -551,7 +551,7 @@ verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wr
 # with the variance $\tau^2$ of $q(z_2 \mid x)$. It is least at $1 / \tau^2 = 1 / V + P \delta^2$; insert that. $\square$
 # :::
 #
-# **Check.** In this and the next two checks none of these formulas is used on the other side: the bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
+# **Check.** This and the next two checks use none of these formulas on their other side: the bound of the linear model has a closed form, and an optimizer in double precision maximizes it over the four parameters of the two messages: a factor of $x$ for each mean, and a log-precision each.
 
 # %%
 a, s1, s0 = 0.9, 0.3, 0.09  # s1 and s0 are variances
@@ -739,7 +739,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight draws of the model. One switch decides whose weights the rest of the chapter uses. With yours from a short training, expect worse images, and failing checks of claims about trained models, which were written for the whole recipe.
+# While it runs, a figure shows the loss of each step and eight draws of the model. If you set `MINE` to `True`, the rest of the chapter uses your weights instead of the shipped ones. With weights from a short training, expect worse images, and failures of checks that make claims about the fully trained model.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -1023,7 +1023,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# With independent levels the top level of {numref}`fig-top-level` is inactive, even with warm-up. With warm-up it is active in all three other forms, in which $q(z_t \mid z_{t+1}, x)$ depends on $z_{t+1}$: by sharing, or by a draw. Without warm-up the two forms without sharing spend only some tenths of a nat there, still more than the independent form in every run. A likely mechanism, not tested by these cells: with independent levels, level 1 pays for the distance between its posterior, which ignores the levels above, and what they predict. As long as they predict badly, a constant prediction is the cheapest, and it needs no information at the top.
+# With independent levels the top level of {numref}`fig-top-level` is inactive, even with warm-up. With warm-up it is active in all three other forms, in which $q(z_t \mid z_{t+1}, x)$ depends on $z_{t+1}$: by sharing, or by a draw. Without warm-up the two forms without sharing spend only some tenths of a nat there, still more than the independent form in every run. A likely mechanism, which we have not tested: with independent levels, level 1 pays for the distance between its posterior, which ignores the levels above, and what they predict. As long as they predict badly, a constant prediction is the cheapest, and it needs no information at the top.
 #
 # The bounds are compared seed by seed, since equal seeds see equal batches. The last line is the standard deviation of a bound from seed to seed, pooled over the settings.
 
@@ -1255,7 +1255,7 @@ print("upper levels cooled: worse by 5 errors:", bool(in_errors("upper cooled") 
 # %% [markdown]
 # So the rule of chapter 7, that a low temperature trades variety for quality, applies to the lower levels here, as far as a code length measures quality. There, the noise is detail around a decision made above, and its mean gives plain strokes. On the upper levels the noise makes the decision itself, and its mean lies between the digits.
 #
-# Cooling either half costs only a few percent of the variety, although the editor shows few kinds of digits with the upper levels at 0. The variance of pixels is a coarse measure: it also counts the strokes.
+# A low temperature on either half costs only a few percent of the variety, although the editor shows few kinds of digits with the upper levels at 0. The variance of pixels is a coarse measure: it also counts the strokes.
 #
 # **From the top, in numbers.** {numref}`fig-from-the-top` showed reconstructions from the top $k$ levels. Each level that is inferred from the image costs nats and lowers the error, so the ladder is a progressive code, with a coarse description first. The nats {eq}`eq-kl-levels` are those of a *draw* from $q$, so the levels inferred from the image are drawn here, while the others stay at their mean. Over 2,000 test digits:
 
@@ -1428,7 +1428,7 @@ print("with it, the maps hold more than a nat:", bool((in_maps[True] > 1).all())
 print("without it, less than a twentieth:", bool((in_maps[False] < 0.05).all()))
 
 # %% [markdown]
-# Without normalization the features of all images are nearly alike at the start, so the first steps teach the decoder to do without the maps; what the vector has learned by then runs down beside them, and they never catch up. It is the same in `mlp_ladder`, whose layers are normalized for the same reason. More remedies are known: NVAE, for one, also balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
+# Without normalization the features of all images are nearly alike at the start, so the first steps teach the decoder to do without the maps, and the later steps do not undo that. The layers of `mlp_ladder` are normalized for the same reason. More remedies are known: NVAE, for one, also balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
 #
 # A level may spend nats and change nothing that can be seen. To see what the two middle maps do, we draw them twice, with the same vector and the same noise for the finest map.
 
@@ -1574,7 +1574,7 @@ exercises.check_product((3 * 2 / 3, 1 / 3))
 # ```{exercise-start} How peaked
 # :label: ex-peaked
 # ```
-# For which standard deviation $s$ of $z_2$ has $z_1$ in {eq}`eq-chain-kurtosis` three times the kurtosis of a Gaussian?
+# For which standard deviation $s$ of $z_2$ does $z_1$ in {eq}`eq-chain-kurtosis` have three times the kurtosis of a Gaussian?
 
 # %% tags=["nbval-check-output"]
 answer = ...

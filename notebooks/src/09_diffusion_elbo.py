@@ -335,7 +335,7 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 #
 # No expectation has been taken so far. These lines hold for *every* path, so they can be checked at arbitrary points.
 
-# %% mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains and faces the prior.", "name": "fig-telescope"}}
+# %% mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains, below the prior.", "name": "fig-telescope"}}
 fig, (axes,) = plots.figure(height=1.7)
 axes.set(xlim=(0, 4), ylim=(0, 1))
 axes.set_axis_off()
@@ -498,7 +498,7 @@ wrong = {"without the top": sum(means), "without t = 1": sum(means[1:]) + top_me
 verify("eq-line-means", elbo, sum(means) + top_mean, rejects=wrong)
 
 # %% [markdown]
-# The last line has the three terms. The KL divergences have closed forms, so the remaining expectation is over one $x_t$. `elbo_step` computes the term of step $t$ at the $x_t$ that a given noise makes.
+# The last line has the three terms. The KL divergences have closed forms, so the remaining expectation is over one $x_t$. `elbo_step` computes the term of step $t$, at the $x_t$ that belongs to a given noise.
 #
 # **Check.** The expectation over one $x_t$ needs two points only. A bound without the prior's term and one without the term of $t = 1$ are rejected.
 
@@ -636,7 +636,7 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # %% [markdown]
 # The slides multiply out the exponents instead. On the way they write $=$ where constants were dropped, and $\propto$ where the density is complete again (entry E12).
 #
-# **Check.** Bayes' rule is evaluated at $t = 500$. That the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it is rejected.
+# **Check.** Bayes' rule is evaluated at $t = 500$. The check rejects that the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it.
 
 # %% tags=["nbval-check-output"]
 t, x_0, now = 500, torch.tensor(0.8), torch.tensor(-0.4)
@@ -781,7 +781,7 @@ only = {"known image": torch.stack([right[0], var])}
 verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=only)
 
 # %% [markdown]
-# How far from Gaussian is the step for $T$ steps? A measure is the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event. {numref}`fig-nearly-gaussian` shows its mean over $x_t$, at the time $t \ge 2$ where it is largest; of long chains some thirty times are tried.
+# How far from Gaussian is the step for $T$ steps? A measure is the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event. {numref}`fig-nearly-gaussian` shows its mean over $x_t$, at the time $t \ge 2$ where it is largest. (In long chains we try some thirty times, not all.)
 
 
 # %% tags=["fold"]
@@ -830,7 +830,7 @@ print("a thousand: less than one in ten thousand:", farthest_of[-1] < 1e-4)
 print("a tenfold T divides it by 30 or more:", farthest_of[3] > 30 * farthest_of[5])
 
 # %% [markdown]
-# With four steps the true step is far from Gaussian. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each falls faster than their number grows: from a hundred steps to a thousand it falls by a factor of more than thirty. This is why diffusion takes many small steps: a Gaussian can undo each of them.
+# With four steps the true step is far from Gaussian. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each of them falls faster than the number of steps grows: ten times as many steps, from a hundred to a thousand, divide it by more than thirty. This is why diffusion takes many small steps: a Gaussian can undo each of them.
 #
 # (sec-one-noise-step)=
 # ### Why small steps become Gaussian
@@ -1017,7 +1017,7 @@ plots.curves(
 # %% [markdown]
 # These weights explain a practical choice. An error of the data costs several billion times as much at $t = 2$ as at the end, and an error of $v$ a million times as much. The weights of the noise fall by a factor of 120 at first, and vary only by a factor of about two after a hundred steps. {cite:t}`ho2020` leave them out and train on the plain squared error of the noise. That loss is no longer a bound; the next chapter asks what it does.
 #
-# These ratios of the largest to the smallest weight, from $t = 2$ on and from $t = 101$ on, are computed for both choices of the variance.
+# For both choices of the variance, the ratios of the largest to the smallest weight, from $t = 2$ on and from $t = 101$ on:
 
 # %% tags=["nbval-check-output"]
 for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
