@@ -518,6 +518,12 @@ def correlations(z, v):
     return z.T @ v / (len(z) - 1)
 
 
+_ = torch.manual_seed(0)
+draws = {name: model.posterior(house.images).sample() for name, model in models.items()}
+tables = {name: correlations(z, house.factors) for name, z in draws.items()}
+
+
+# %%
 def both_maps(tables, value_label):
     """A map of latents and causes for each of the two networks."""
     _, panels = plots.figure(2, height=3.2)
@@ -532,10 +538,6 @@ def both_maps(tables, value_label):
         )
     return shown
 
-
-_ = torch.manual_seed(0)
-draws = {name: model.posterior(house.images).sample() for name, model in models.items()}
-tables = {name: correlations(z, house.factors) for name, z in draws.items()}
 
 # %% mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the causes. On the left each cause has one strong field and several medium ones. On the right each of azimuth, light, size and hue has one almost full field, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and causes: the plain VAE (left), the relaxed one (right).", "name": "fig-correlations"}}
 both_maps(tables, "correlation")

@@ -153,7 +153,7 @@ plots.curves(
 # $$ (def-top-down)
 
 
-# %%
+# %% tags=["fold"]
 def arrow(axes, start, end, color, style="-"):
     look = {"arrowstyle": "->", "color": color, "linestyle": style, "shrinkA": 12, "shrinkB": 12}
     axes.annotate("", end, start, arrowprops=look)
