@@ -49,6 +49,8 @@ COUPLED = {
     "hvae-mnist",
     "hvae2-mnist",
     "hvae1-mnist",
+    "iw-hvae-mnist",
+    "iw1-hvae-mnist",
     "conv-hvae-mnist",
     "conv-hvae-cifar10",
     "ddpm-mnist-joint",
@@ -56,6 +58,8 @@ COUPLED = {
     "classifier-mnist",
     "judge-mnist",
 }
+# The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
+ONE_LONG_BATCH = {"iw-hvae-mnist"}
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES.keys() - {"tiny", "binary"}))
@@ -77,8 +81,8 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
     whole, after = values(lambda: loss(*batch))
     for rows in (slice(0, 2), slice(2, 5)):
         mine, ends = values(partial(part, loss, rows, num, *batch))
-        assert torch.equal(ends, after)
-        if name not in COUPLED:
+        assert torch.equal(ends, after) == (name not in ONE_LONG_BATCH)
+        if name.removesuffix("-2") not in COUPLED:
             torch.testing.assert_close(mine, whole[rows], rtol=1e-4, atol=1e-3)
         else:
             assert mine.shape == whole[rows].shape and mine.isfinite().all()
