@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from docutils import nodes
 
-from tools import book_tables
+from tools import book_fold, book_tables
 
 GOOD = """\
 the noise that is left
@@ -86,6 +86,32 @@ def test_a_table_has_a_head_and_names_its_rows() -> None:
 )
 def test_one_line_of_words_beside_a_table_is_a_sentence(text: str, is_sentence: bool) -> None:
     block = nodes.literal_block("", "", classes=["output", "stream"])
-    rest = book_tables.rest(block, text.splitlines())
-    assert isinstance(rest, nodes.paragraph) == is_sentence and rest.astext() == text
-    assert book_tables.rest(block, ["", ""]) is None
+    (rest,) = book_tables.rest(block, text.splitlines())
+    assert isinstance(rest, nodes.paragraph) == is_sentence
+    assert rest.astext() == text.removesuffix(": True")
+    assert list(book_tables.rest(block, ["", ""])) == []
+
+
+def printed(text: str) -> nodes.literal_block:
+    """A block that a cell printed, in its output."""
+    block = nodes.literal_block(text, text, classes=["output", "stream"])
+    nodes.container("", block)
+    return block
+
+
+def test_statements_that_hold_are_a_list() -> None:
+    text = "the gap: 0.1\nit is small: True\n  so is its error: True\nall others: 0.2"
+    first, held, last = book_tables.shown(printed(text))
+    assert [first.astext(), last.astext()] == ["the gap: 0.1", "all others: 0.2"]
+    assert isinstance(held, nodes.bullet_list) and held["classes"] == ["book-held"]
+    assert [item.astext() for item in held] == ["it is small", "so is its error"]
+
+
+def test_they_stay_as_printed_beside_one_that_does_not_hold_and_in_a_fold() -> None:
+    text = "it is small: True\nit is zero: False"
+    (whole,) = book_tables.shown(printed(text))
+    assert isinstance(whole, nodes.literal_block) and whole.astext() == text
+    block = printed("it is small: True")
+    book_fold.fold("it is small", "held", block.parent)
+    (whole,) = book_tables.shown(block)
+    assert isinstance(whole, nodes.literal_block)

@@ -1,7 +1,10 @@
-"""Shows a table that a cell printed as a table: aligned columns below a head, where nothing about them is in doubt.
+"""Shows what a cell printed as what it is: a table, or a list of statements that hold.
+
+A table has aligned columns below a head, where nothing about them is in doubt.
 
 Columns are parted by two blanks or more in all lines. A head has names above numbers, or whole numbers in order above
-decimals. What is not such a table stays as it was printed.
+decimals. A statement that holds ends in ": True"; beside one that does not
+hold it stays as it was printed, and so does all else.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from dataclasses import dataclass
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
+
+from tools.book_fold import Fold
+from tools.book_roles import HOLDS, statements
 
 GUTTER, COLUMNS, ROWS = 2, 3, 2  # blanks between columns; the least columns and rows of a table
 ONE = r"[<>]?\s*[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?%?"
@@ -124,33 +130,48 @@ def table_node(table: Table) -> nodes.table:
     return nodes.table("", group, classes=["book-printed"])
 
 
-def rest(block: nodes.literal_block, lines: list[str]) -> nodes.Element | None:
-    """Lines that are no table, printed as before; one line of words is a sentence."""
-    text = "\n".join(lines).strip("\n")
-    if WORDS.fullmatch(text):
-        return nodes.paragraph("", text, classes=["book-printed-words"])
-    return nodes.literal_block(text, text, **block.attributes) if text.strip() else None
+def rest(block: nodes.literal_block, lines: list[str]) -> Iterator[nodes.Element]:
+    """Lines that are no table: statements that hold are a list, one line of words is a sentence."""
+    listed = ": False" not in block.astext() and not is_folded(block)
+    for holds, run in itertools.groupby(lines, lambda line: listed and bool(HOLDS.match(line))):
+        text = "\n".join(run).strip("\n")
+        if holds:
+            said = [nodes.list_item("", nodes.paragraph("", claim)) for claim in statements(text)]
+            yield nodes.bullet_list("", *said, classes=["book-held"])
+        elif WORDS.fullmatch(text):
+            yield nodes.paragraph("", text, classes=["book-printed-words"])
+        elif text.strip():
+            yield nodes.literal_block(text, text, **block.attributes)
+
+
+def is_folded(node: nodes.Node) -> bool:
+    """Whether it is shown only when the reader opens a fold, whose title says it already."""
+    return isinstance(node, Fold) or (node.parent is not None and is_folded(node.parent))
+
+
+def shown(block: nodes.literal_block) -> Iterator[nodes.Element]:
+    """What stands in place of a printed block."""
+    text, at = block.astext(), 0
+    lines = text.splitlines()
+    for table in tables(text):
+        yield from rest(block, lines[at : table.start])
+        yield table_node(table)
+        at = table.start + 1 + len(table.body)
+    yield from rest(block, lines[at:])
 
 
 class Tabulating(SphinxPostTransform):
-    """Puts tables in place of the printed ones; what stands before and after stays."""
+    """Puts tables and lists in place of printed ones; what stands before and after stays."""
 
     default_priority = 655  # after book_fold has taken out what the badges say
     formats = ("html",)
 
     def run(self, **_: object) -> None:
         for block in list(self.document.findall(nodes.literal_block)):
-            if "stream" not in block["classes"]:
-                continue
-            text = block.astext()
-            lines, parts, at = text.splitlines(), [], 0
-            for table in tables(text):
-                end = table.start + 1 + len(table.body)
-                parts += [rest(block, lines[at : table.start]), table_node(table)]
-                at = end
-            if parts:
-                parts.append(rest(block, lines[at:]))
-                block.replace_self([part for part in parts if part is not None])
+            if "stream" in block["classes"]:
+                parts = list(shown(block))
+                if any(isinstance(part, nodes.table | nodes.bullet_list) for part in parts):
+                    block.replace_self(parts)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
