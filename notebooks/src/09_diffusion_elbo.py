@@ -809,7 +809,7 @@ def farthest(T):
 chain_lengths = (4, 10, 30, 100, 300, 1000)
 farthest_of = [farthest(T) for T in chain_lengths]
 
-# %% mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so its sum over all steps falls as well.", "name": "fig-nearly-gaussian"}}
+# %% mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so $T$ times it, a bound on its sum over all steps, falls as well.", "name": "fig-nearly-gaussian"}}
 plots.curves(
     {
         "largest distance": (chain_lengths, farthest_of),
@@ -822,15 +822,16 @@ plots.curves(
 )
 
 # %% [markdown]
-# Both ends of the curve, and the fall from a hundred steps to a thousand:
+# The claims of the caption, and both ends of the curve:
 
 # %% tags=["nbval-check-output"]
 print("four steps: more than a quarter:", farthest_of[0] > 0.25)
 print("a thousand: less than one in ten thousand:", farthest_of[-1] < 1e-4)
-print("a tenfold T divides it by 30 or more:", farthest_of[3] > 30 * farthest_of[5])
+sums = [T * distance for T, distance in zip(chain_lengths, farthest_of, strict=True)]
+print("T times it falls from length to length:", sums == sorted(sums, reverse=True))
 
 # %% [markdown]
-# With four steps the true step is far from Gaussian. With a thousand steps it differs by less than one part in ten thousand. The errors of many steps do not add up to a large one, because each of them falls faster than the number of steps grows: ten times as many steps, from a hundred to a thousand, divide it by more than thirty. This is why diffusion takes many small steps: a Gaussian can undo each of them.
+# So four steps are far from Gaussian, and a thousand are nearly Gaussian, each and in the sum of their errors. This is why diffusion takes many small steps: a Gaussian can undo each of them.
 #
 # (sec-one-noise-step)=
 # ### Why small steps become Gaussian
@@ -1121,7 +1122,7 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\, \frac{\lambda}{1 + \lambda\, \mathrm{SNR}_t} \;\longrightarrow\; \frac12 \log \frac{1 + \lambda\, \mathrm{SNR}_1}{1 + \lambda\, \mathrm{SNR}_T} .
 # $$ (eq-snr-limit)
 #
-# The error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, we cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$.
+# This error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, we cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$.
 #
 # **Check.** The sum for a million steps is compared with the limit. The sum for $T = 1000$ in its place is rejected.
 
@@ -1155,7 +1156,7 @@ for T in (10, 100, 1000, 10_000):
 # (sec-exact-gap)=
 # ## A diffusion model that can be solved
 #
-# How does the gap between likelihood and bound depend on the number of steps and on the variances $\sigma_t^2$? For Gaussian data it has a closed form. Take one dimension, $x \sim \mathcal{N}(\mu, \lambda)$; more dimensions are handled along the eigenvectors of the covariance. Let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$, with $V_0 = \lambda$. Now the true reverse step *is* Gaussian, whatever its size, with the variance
+# How does the gap between likelihood and bound depend on the number of steps and on the variances $\sigma_t^2$? For Gaussian data it has a closed form. Take one dimension, $x \sim \mathcal{N}(\mu, \lambda)$. (In more dimensions the coordinates along the eigenvectors of the covariance stay independent, and their gaps add up.) Let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$, with $V_0 = \lambda$. Now the true reverse step *is* Gaussian, whatever its size, with the variance
 #
 # $$
 # \mathrm{Var}[x_{t-1} \mid x_t] = \beta_t\, \frac{V_{t-1}}{V_t} .
@@ -1670,7 +1671,7 @@ exercises.check_noise_from_v(noise_from_v)
 # :label: ex-v-to-noise-solution
 # :class: dropdown
 # ```
-# A rotation of the plane turns $(x, \varepsilon)$ into $(x_t, v)$. To turn back, transpose it.
+# A rotation of the plane takes $(x, \varepsilon)$ to $(x_t, v)$. The inverse of a rotation is its transpose.
 
 
 # %% tags=["nbval-check-output"]
