@@ -42,13 +42,18 @@ def test_the_page_shows_every_row_and_its_conditions() -> None:
 
 def test_the_page_says_who_won_the_race() -> None:
     race = stored("race")
-    narrow, wide, peer = "companion, same size", "companion, same widths", "diffusers"
+    size, wide, light = (
+        f"companion, same {kind}" for kind in ("size", "widths", "widths, one block")
+    )
     for seed in race["races"].values():
         end = {name: run[-1] for name, run in seed.items()}
-        assert end[wide]["error"] < end[peer]["error"] < end[narrow]["error"]
-        assert end[narrow]["steps"] > end[wide]["steps"] > end[peer]["steps"]
-    for name, size in race["parameters"].items():
-        assert f"| {name} | {size:,} | {race['rates'][name]} |" in page()
+        peer = end["diffusers"]
+        assert max(end[name]["error"] for name in (wide, light)) < peer["error"]
+        assert end[size]["error"] > peer["error"]
+        assert min(end[name]["steps"] for name in (size, wide, light)) > peer["steps"]
+    assert race["parameters"][light] < race["parameters"]["diffusers"]
+    for name, num in race["parameters"].items():
+        assert f"| {name} | {num:,} | {race['rates'][name]} |" in page()
     assert page().count("<polyline") == len(race["races"]) * len(race["parameters"])
 
 

@@ -169,7 +169,7 @@ def race_plot(race: dict[str, Any]) -> dict[str, Any]:
     looks = dict(
         zip(
             race["parameters"],
-            (("#0072b2", ""), ("#d55e00", "6 3"), ("#009e73", "2 2")),
+            (("#0072b2", ""), ("#d55e00", "6 3"), ("#cc79a7", "9 3 2 3"), ("#009e73", "2 2")),
             strict=True,
         )
     )
