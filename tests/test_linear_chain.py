@@ -90,6 +90,7 @@ def test_a_chain_has_the_precision_of_its_slopes(dtype: torch.dtype) -> None:
         (lambda: LinearChain(A, S).inner_prior(3, A[:, None]), ValueError, r"t must lie in \[0, 2\]; 3"),
         (lambda: LinearChain(A, S).inner_posterior(0, A, A), ValueError, r"t must lie in \[1, 2\]; 0"),
         (lambda: linear_covariance(A, S), ValueError, r"B must have shape \(3, 3\); \(3,\) was given"),
+        (lambda: linear_covariance(torch.eye(2).long(), torch.ones(2).long()), TypeError, "noise_var must"),
         (lambda: regress(A.diag(), 3, [0]), ValueError, r"t must lie in \[0, 2\]; 3 was given"),
         (lambda: regress(A.diag(), 1, [1]), ValueError, r"without t=1; \[1\] was given"),
         (lambda: regress(A.diag(), 1, [-1]), ValueError, r"indices from 0 to 2 .*; \[-1\] was given"),
