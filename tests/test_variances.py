@@ -16,7 +16,12 @@ from companion.schedule import (
     score_from_x_0,
     v_from_x_0,
 )
-from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
+from companion.variances import (
+    bound_weights,
+    linear_noise_error,
+    optimal_reverse_var,
+    step_variances,
+)
 
 F64 = torch.double
 
@@ -109,3 +114,9 @@ def test_the_optimal_variance_is_optimal_for_any_denoiser_and_any_data() -> None
         known = schedule.beta if lam else schedule.posterior_var
         ours = optimal(schedule, torch.tensor([lam], dtype=F64))[:, 0]
         torch.testing.assert_close(ours, known, rtol=1e-9, atol=1e-15)
+
+
+def test_given_variances_are_no_part_of_a_graph() -> None:
+    schedule = linear_schedule(4)
+    given = schedule.beta.clone().requires_grad_()
+    assert not step_variances(schedule, (2,), given).requires_grad
