@@ -11,6 +11,7 @@ from companion.denoisers import (
     VPredictor,
     estimate,
     gaussian_denoiser,
+    spectrum,
 )
 from companion.schedule import (
     Schedule,
@@ -134,3 +135,11 @@ def test_an_exact_denoiser_has_nothing_to_save() -> None:
     denoiser = gaussian_denoiser(linear_schedule(10), torch.zeros(2), torch.eye(2))
     assert not [name for name in denoiser.state_dict() if not name.startswith("schedule.")]
     assert not list(denoiser.parameters())
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_what_rounding_may_do_to_an_eigenvalue_grows_with_the_covariance(scale: float) -> None:
+    nearly = scale * torch.tensor([1.0, -0.5e-5], dtype=torch.double).diag()
+    assert spectrum(nearly)[0].tolist() == [0, scale]
+    with pytest.raises(ValueError, match="cov must be positive semi-definite"):
+        spectrum(scale * torch.tensor([1.0, -2e-5], dtype=torch.double).diag())
