@@ -1082,7 +1082,7 @@ film = rounds_of(vae.prior(300).sample(), 100)
 plots.image_rows({f"{k} rounds": film[k][:12] for k in (0, 1, 2, 10, 30, 100)})
 
 # %% [markdown]
-# The first rows of {numref}`fig-mush` can hardly be distinguished by eye. In the last rows some digits have become another digit, and some a sharp shape that is no digit. To compare them, we compute four quantities for 300 samples and compare them with round 0: the uncertainty of the pixels, $\sum_j p_j (1 - p_j)$; the confidence of a classifier; the distance to the nearest of 10,000 training digits; and the share of images that have a *twin*, another of the 300 images at a distance below one.
+# The first rows of {numref}`fig-mush` can hardly be distinguished by eye. In the last rows some digits have become another digit, and some a sharp shape that is no digit. So we measure four quantities on 300 samples and compare them with round 0: the uncertainty of the pixels, $\sum_j p_j (1 - p_j)$; the confidence of a classifier; the distance to the nearest of 10,000 training digits; and the share of images that have a *twin*, another of the 300 images at a distance below one.
 
 
 # %%
