@@ -1076,7 +1076,7 @@ print("bottom-up with warm-up: active on average:", bool(top["bottom-up + warm-u
 # %% [markdown]
 # An active top does not imply a better bound. In these short trainings, sharing without treatment *costs* some nats. With warm-up all four forms end within about a nat of each other, with the independent one, whose top is inactive, in front. Free bits raise the KL divergence of the top, but not the bound. {cite:t}`sonderby2016` found warm-up and batch normalization to be essential for many levels, and their published program warms up for 200 of its 2,000 epochs. The recipe of our large ladder combines batch normalization, sharing and both treatments; which of them keeps its upper levels active, we have not tested.
 #
-# An inactive top is not always a failure, since the data may have nothing to encode there that is worth its cost. But one should know: report the KL divergences of all levels, not only their sum.
+# An inactive top is not always a failure, since the data may have nothing to encode there that is worth its cost. So report the KL divergences of all levels, not only their sum.
 #
 # **What you can say now.** In these trainings the top level collapses where the levels of $q$ are independent. Let $q(z_t \mid z_{t+1}, x)$ depend on $z_{t+1}$, and look at the KL divergence of every level.
 
@@ -1387,7 +1387,7 @@ print("better than one, two and five levels, by 5 errors:", min(sure.values()) >
 print("below 81 nats:", bool(deep_nats.mean() < 81))
 
 # %% [markdown]
-# With less than a fifth of the parameters of the five levels, and less than a fifth of their epochs, this training of the convolutional ladder ends below all of them. (There is one training of each.) A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours is smaller and was trained briefly. Does it use all of its levels?
+# With less than a fifth of the parameters of the five levels, and less than a fifth of their epochs, this training of the convolutional ladder ends below all of them. (There are two trainings of the one-level ladder, and one of each of the others.) A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours is smaller and was trained briefly. Does it use all of its levels?
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Four bars, one for each level, all of them tall: about five nats at level 1, next to the image, growing to about ten at level 4, the vector."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits.", "name": "fig-kl-conv"}}
 _ = torch.manual_seed(0)
