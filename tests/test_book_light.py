@@ -129,3 +129,52 @@ def test_charts_with_bars_are_charts_and_pictures_are_none() -> None:
     paper = np.full((600, 1008), 255, dtype=np.uint8)
     assert not book_light.is_chart(Image.fromarray(np.concatenate([shades, paper])))
     assert book_light.is_chart(Image.fromarray(np.concatenate([0 * shades + 80, paper])))
+
+
+def test_a_chart_in_lines_says_its_size_and_how_wide_its_letters_need_it(tmp_path: Path) -> None:
+    shown, _ = plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y")._repr_mimebundle_()
+    drawing = tmp_path / "_images" / f"{'0a' * 20}.svg"
+    drawing.parent.mkdir()
+    drawing.write_text(book_light.slim(shown["image/svg+xml"]), "utf8")
+    (tmp_path / "_images" / "one-bound.svg").write_text("<svg/>")
+    page = tmp_path / "a.html"
+    page.write_text(f'<img src="_images/{drawing.name}"><img src="_images/one-bound.svg">', "utf8")
+    new = book_light.PICTURE.sub(lambda m: book_light.lazy(tmp_path, m), page.read_text("utf8"))
+    chart, drawn = re.findall("<img[^>]*>", new)
+    # 7 inches are 672 CSS pixels; letters of 8 points in 504 need 567 to have 9 pixels.
+    assert 'width="672"' in chart and 'height="327"' in chart
+    assert 'data-text="567"' in chart and "data-chart" in chart
+    assert drawn == '<img loading="lazy" src="_images/one-bound.svg">'
+
+
+def test_pictures_are_squeezed_without_loss(tmp_path: Path) -> None:
+    (tmp_path / "_images").mkdir()
+    digits = plots.image_grid(data.load("mnist", "test").images[:20])
+    pixels = np.asarray(of(digits).convert("RGB"))
+    Image.fromarray(pixels).save(tmp_path / "_images" / "digits.png")
+    Image.new("1", (2, 2)).save(tmp_path / "_images" / "tiny.png")
+    before = (tmp_path / "_images" / "digits.png").stat().st_size
+    for name in ("a", "b"):
+        text = '<a href="_images/digits.png"><img src="_images/digits.png"></a>'
+        (tmp_path / f"{name}.html").write_text(text, "utf8")
+    for _ in range(2):  # a second time it changes nothing
+        book_light.squeeze(tmp_path)
+        for name in ("a", "b"):
+            text = (tmp_path / f"{name}.html").read_text("utf8")
+            assert text == '<a href="_images/digits.webp"><img src="_images/digits.webp"></a>'
+    assert not (tmp_path / "_images" / "digits.png").exists()
+    webp = tmp_path / "_images" / "digits.webp"
+    assert webp.stat().st_size < before
+    with Image.open(webp) as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), pixels)
+    assert book_light.smaller(tmp_path / "_images" / "tiny.png").suffix in (".png", ".webp")
+
+
+@pytest.mark.parametrize("name", book_light.HUED)
+def test_fig_1_has_a_dark_copy_in_which_ink_and_paper_are_exchanged(name: str) -> None:
+    light = (ROOT / "book" / "figures" / f"{name}.svg").read_text("utf8")
+    colors = set(re.findall(r"(?<=: )#[0-9a-f]{6}", light))
+    assert {"#ffffff", "#1f2933", "#005a8e"} <= colors  # the map speaks of this drawing
+    dark = set(re.findall(r"(?<=: )#[0-9a-f]{6}", book_light.dark(light)))
+    assert not dark & book_light.DARK.keys() and set(book_light.DARK.values()) <= dark
+    assert f'img[src$="{name}.svg"]' in (ROOT / "book/assets/custom.css").read_text("utf8")

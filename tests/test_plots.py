@@ -1,5 +1,7 @@
 """The house style: every figure carries its data and its labels, refuses bad input, and is shown exactly once."""
 
+import base64
+
 import matplotlib
 import nbformat
 import numpy as np
@@ -12,7 +14,9 @@ from torch.distributions import Independent, Normal
 
 from companion.elbo import ElboTerms
 from companion.page import plots
+from companion.page.plots.style import LARGEST_DRAWING
 
+IN_PIXELS = {"image_grid", "image_rows", "heatmap", "density2d", "vector_field"}
 BOUNDS = (-2.0, 3.0, -1.0, 2.0)
 
 
@@ -62,9 +66,16 @@ def test_every_public_function_is_drawn_here(figures):
 
 def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
     for name, figure in figures.items():
-        png, metadata = figure._repr_png_()
-        assert png.startswith(b"\x89PNG") and len(png) < 150_000, name
-        assert metadata["width"] <= round(7.01 * 96), name
+        shown, metadata = figure._repr_mimebundle_()
+        if pictures := shown.keys() == {"image/png"}:
+            png = base64.b64decode(shown["image/png"])
+            assert png.startswith(b"\x89PNG") and len(png) < 150_000, name
+            assert metadata["image/png"]["width"] <= round(7.01 * 96), name
+        else:
+            (drawing,) = shown.values()
+            assert drawing.startswith("<svg") and "<image" not in drawing, name
+            assert len(drawing) <= LARGEST_DRAWING and "metadata" not in drawing, name
+        assert pictures == (name in IN_PIXELS), name
         box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
         assert (
             box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
@@ -77,17 +88,28 @@ def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
 def test_style_is_applied_when_drawn_and_leaves_no_trace(figures):
     before = dict(matplotlib.rcParams)
     figure = plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y")
-    figure._repr_png_()
+    figure._repr_mimebundle_()
     assert dict(matplotlib.rcParams) == before
     # ticks are made while drawing; in matplotlib's own style their labels would have size 10
     assert {tick.label1.get_size() for tick in figure.axes[0].xaxis.get_major_ticks()} == {9.0}
 
 
 def test_same_input_gives_the_same_file():
-    a, b = (
-        plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y")._repr_png_() for _ in range(2)
+    for draw in (lambda: plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y"), image):
+        a, b = (draw()._repr_mimebundle_() for _ in range(2))
+        assert a == b
+
+
+def image() -> plots.Figure:
+    return plots.image_grid(torch.eye(8).expand(4, 1, 8, 8), columns=2)
+
+
+def test_a_drawing_of_too_many_points_is_pixels():
+    few, many = (
+        plots.scatter(torch.randn(num, 2), x_label="x", y_label="y")._repr_mimebundle_()[0]
+        for num in (50, 4000)
     )
-    assert a == b
+    assert set(few) == {"image/svg+xml"} and set(many) == {"image/png"}
 
 
 def test_notebook_shows_a_figure_once_with_and_without_pyplot():
@@ -117,7 +139,8 @@ def test_notebook_shows_a_figure_once_with_and_without_pyplot():
     ):
         assert output.output_type == "execute_result"
         assert output.data["text/plain"] == f"<Figure size 1008x490 with {axes}>"
-        assert set(output.data) == {"text/plain", "image/png"}
+        assert output.data["image/svg+xml"].startswith("<svg")
+    assert set(outputs[1][0].data) == {"text/plain", "image/svg+xml"}
 
 
 def test_image_grid_puts_each_picture_in_its_place():
@@ -163,7 +186,7 @@ def test_scatter_shows_every_point_once(figures):
     clouds = [c for c in figures["scatter"].axes[0].collections if isinstance(c, PathCollection)]
     assert sum(len(c.get_offsets()) for c in clouds) == 50 and len(clouds) == 3
     bounded = plots.scatter(torch.zeros(3, 2), x_label="x", y_label="y", bounds=BOUNDS)
-    bounded._repr_png_()
+    bounded._repr_mimebundle_()
     assert bounded.axes[0].get_xlim() == BOUNDS[:2] and bounded.axes[0].get_ylim() == BOUNDS[2:]
 
 

@@ -1,7 +1,8 @@
 """Makes the built pages light.
 
 Style sheets keep the rules that some page can use, the icons' font the icons that some page shows; pictures load when
-they come into view, frames of sliders when they are asked for; scripts that no page needs are gone.
+they come into view, frames of sliders when they are asked for, all without loss in the smaller form; scripts that no
+page needs are gone.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ FOR_SOME = {
 }
 # What lies below a page of the contents is off the reader's path, and its arrow has no name.
 BELOW = re.compile(r'<details[^>]*><summary><span class="toctree-toggle".*?</details>', re.DOTALL)
+STORED = re.compile(r"[0-9a-f]{40,}\.svg")  # a chapter's figure is named by its content
+VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 PICTURE = re.compile(
     r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
 )
@@ -74,6 +77,19 @@ GLYPH, LARGE, FILLED, SOME = (
     0.25,
     8,
 )  # pixels of a glyph, of what is none; shares; how many make text
+PIXELS = re.compile(r"(?<=_images/)[\w-]+\.png(?=\")")
+# The two forms of Fig. 1 have copies for the dark page, which custom.css puts in their place.
+HUED = ("one-bound", "one-bound-narrow")
+DARK = {
+    "#ffffff": "#1b1f24",
+    "#d5dae0": "#3d454e",
+    "#1f2933": "#e6e9ed",
+    "#5b6673": "#a8b2bd",
+    "#00704f": "#45d3a8",
+    "#005a8e": "#74bdf2",
+    "#0072b2": "#3f9fdc",
+    "#ad4b00": "#f59a5b",
+}
 SHEETS = (
     "styles/*.css",
     "sphinx-design.min.css",
@@ -96,6 +112,9 @@ def lighten_site(site: Path) -> None:
     names: set[str] = set()
     for drawing in (site / "_images").glob("*.svg"):
         drawing.write_text(slim(drawing.read_text("utf8")), "utf8")
+    for name in HUED:
+        if (drawing := site / "_images" / f"{name}.svg").exists():
+            drawing.with_stem(f"{name}-dark").write_text(dark(drawing.read_text("utf8")), "utf8")
     for path in site.rglob("*.html"):
         old = path.read_text("utf8")
         new = BELOW.sub("", FOR_NOBODY.sub("", old))
@@ -111,6 +130,7 @@ def lighten_site(site: Path) -> None:
         names.update(WORD.findall(" ".join(re.findall(r'\b(?:class|id)="([^"]*)"', new))))
         if new != old:
             path.write_text(new, "utf8")
+    squeeze(site)
     static = site / "_static"
     only_these(icons, static)
     for script in static.rglob("*.js"):  # classes that scripts give
@@ -133,6 +153,8 @@ def outside(folder: Path, page: Path, found: re.Match[str]) -> str:
 def lazy(folder: Path, found: re.Match[str]) -> str:
     """The start of a picture's tag, which keeps its room until it comes into view and is loaded."""
     path = folder / found[1]
+    if STORED.fullmatch(path.name):
+        return f'<img loading="lazy" {size_of(path.read_text("utf8"))}'
     if path.suffix == ".svg" or re.search(
         r"\bwidth=", found.string[found.start() :].partition(">")[0]
     ):
@@ -141,6 +163,16 @@ def lazy(folder: Path, found: re.Match[str]) -> str:
         width, height = image.size
         kinds = kinds_of(image)
     return f'<img loading="lazy" {kinds}width="{width}" height="{height}" '
+
+
+def size_of(svg: str) -> str:
+    """Attributes of a chart in lines: its size in CSS pixels, and the width at which its text is legible."""
+    view = VIEW.search(svg)
+    assert view is not None, "a figure without a size"
+    width, height = (round(float(points) * 96 / 72) for points in view.groups())
+    readable = math.ceil(READABLE / SMALLEST * float(view[1]))
+    text = f'data-text="{readable}" ' if 'id="text_' in svg or "<use" in svg else ""
+    return f'data-chart {text}width="{width}" height="{height}" '
 
 
 def charted(folder: Path, found: re.Match[str]) -> str:
@@ -195,6 +227,33 @@ def is_chart(image: Image.Image) -> bool:
         return False
     coarse = np.asarray(image.convert("RGB")) // 8 @ [1024, 32, 1]
     return white > 0.8 or np.sort(np.bincount(coarse.ravel()))[-6:].sum() > 0.9 * num
+
+
+def squeeze(site: Path) -> None:
+    """Gives the pictures of the pages in lossless WebP, where it is smaller."""
+    made: dict[str, str] = {}
+    for page in site.rglob("*.html"):
+        old = page.read_text("utf8")
+        for name in set(PIXELS.findall(old)) - made.keys():
+            made[name] = smaller(site / "_images" / name).name
+        new = PIXELS.sub(lambda found: made[found[0]], old)
+        if new != old:
+            page.write_text(new, "utf8")
+
+
+def smaller(png: Path) -> Path:
+    """The picture's file, a WebP of the same pixels if that has fewer bytes."""
+    webp = png.with_suffix(".webp")
+    with Image.open(png) as image:
+        image.save(webp, "WEBP", lossless=True, exact=True, quality=80, method=4)
+    larger = max(png, webp, key=lambda file: file.stat().st_size)
+    larger.unlink()
+    return png if larger == webp else webp
+
+
+def dark(svg: str) -> str:
+    """A drawing of the book on dark paper: the same hues, ink and paper exchanged."""
+    return re.sub(r"(?<=: )#[0-9a-f]{6}", lambda color: DARK.get(color[0], color[0]), svg)
 
 
 def slim(svg: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -631,6 +632,68 @@ def test_a_module_that_does_not_come_leaves_the_still_and_a_sentence(
     page.unroute("**/kl.js")
     figure.get_by_role("button", name="Try it").click()
     page.locator("#fig-two-fits.live, #fig-two-fits [data-state=failed]").first.wait_for()
+    page.close()
+
+
+def test_guidance_shows_each_step_of_a_film(context: Any, base: str) -> None:
+    visit, figure = instrument_page(context, base, "fig-guidance-grid")
+    figure.get_by_role("button", name="Try it").click()
+    wait_until(figure, "live")
+    figure.get_by_role("combobox", name="steps").select_option("6")
+    figure.get_by_role("combobox", name="class").select_option("8")
+    step, status = figure.get_by_role("slider", name="step"), figure.locator(".guide-status")
+    figure.get_by_text("the difference that class 8 makes, 3 times").wait_for()
+    assert (step.input_value(), step.get_attribute("max")) == ("6", "6")
+    picture = figure.locator("canvas")
+    assert "time 0: the digit" in (picture.get_attribute("aria-label") or "")
+    step.focus()
+    visit.page.keyboard.press("Home")
+    assert "time 1000: the noisy image" in (picture.get_attribute("aria-label") or "")
+    figure.get_by_role("button", name="Step").click()
+    assert step.input_value() == "1"
+    scale = figure.get_by_role("slider", name="scale")
+    for words, key in (("Scale 0: the class is not used", "Home"), ("makes, 9 times", "End")):
+        scale.focus()
+        visit.page.keyboard.press(key)
+        status.get_by_text(words).wait_for()
+    assert visit.problems == []
+    visit.page.close()
+
+
+def test_what_is_hidden_is_filled_in(context: Any, base: str) -> None:
+    visit, figure = instrument_page(context, base, "fig-completions")
+    figure.get_by_role("button", name="Try it").click()
+    wait_until(figure, "live")
+    done, status = figure.get_by_text("yours, to the last bit"), figure.locator(".fill-status")
+    done.wait_for()
+    fill = figure.get_by_role("button", name="Fill in")
+    figure.get_by_role("button", name="Hide nothing").click()
+    assert fill.is_disabled() and "Nothing is hidden" in status.inner_text()
+    board = figure.locator(".fill-board canvas")
+    assert "0 of 784 pixels hidden" in (board.get_attribute("aria-label") or "")
+    board.click()  # in its middle
+    (many,) = re.findall(r"(\d+) of 784", board.get_attribute("aria-label") or "")
+    assert 10 <= int(many) <= 20 and fill.is_enabled() and status.inner_text() == ""
+    figure.get_by_role("button", name="Clear").click()
+    assert fill.is_disabled() and "The pad is empty" in status.inner_text()
+    figure.get_by_role("button", name="7", exact=True).click()
+    fill.click()
+    done.wait_for()
+    assert visit.problems == []
+    visit.page.close()
+
+
+def test_a_thread_that_does_not_start_leaves_the_still_and_a_sentence(
+    context: Any, base: str
+) -> None:
+    page = context.new_page()
+    page.route("**/digit_worker.js", lambda route: route.abort())
+    page.goto(base + page_of("fig-guidance-grid"))
+    figure = page.locator("#fig-guidance-grid")
+    figure.get_by_role("button", name="Try it").click()
+    wait_until(figure, "failed")
+    assert figure.locator("img").first.is_visible()
+    assert "could not be loaded" in figure.locator(".instrument-status").inner_text()
     page.close()
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
 from companion import data
-from companion.samplers import ddim_sample
+from companion.guidance import guided
+from companion.samplers import ddim_sample, ddpm_sample, inpaint_sample
 from companion.schedule import linear_schedule
 from companion.zoo import pretrained
 from tools import export_instruments
@@ -23,7 +24,7 @@ if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
 
 MODULES = harness.ROOT / "book" / "assets" / "instruments"
-WEIGHTS = ["vae2d-mnist", "ldm-mnist", "conv-vae-mnist"]
+WEIGHTS = ["vae2d-mnist", "ldm-mnist", "conv-vae-mnist", "ddpm-mnist-joint"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -40,11 +41,13 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
         page.goto(base)
         page.evaluate("""async () => {
             window.use = async (name) => Object.assign(window, await import(`./${name}.js`));
-            const modules = ["kit", "nn", "draw_vae", "draw_strokes", "latent_model", "noise_schedule"];
+            const modules = ["kit", "nn", "draw_vae", "draw_strokes", "latent_model", "noise_schedule", "digit_model"];
             for (const name of modules) await use(name);
             window.files = async (name) => parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
             window.vae = planeVae(await files("vae2d-mnist"));
             window.latent = latentModel(await files("ldm-mnist"), await files("conv-vae-mnist"));
+            window.digits = digitModel(await files("ddpm-mnist-joint"));
+            window.diffusion = await import("./diffusion.js");
         }""")
         yield page
         page.close()
@@ -233,3 +236,99 @@ def test_the_divergence_from_the_prior_is_that_of_torch(page: Any, t: int) -> No
     assert page.evaluate("([x, t]) => toPrior(x, t)", [x.tolist(), t]) == pytest.approx(
         wanted.item(), rel=1e-6
     )
+
+
+# ---------------------------------------------------------------------------------------------- the U-Net of digits
+
+
+def images(num: int, seed: int) -> torch.Tensor:
+    return torch.randn(num, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("t", "label"), [(1, 10), (37, 0), (500, 7), (1000, 3)])
+def test_the_u_net_is_that_of_torch(page: Any, t: int, label: int) -> None:
+    model, x = pretrained("ddpm-mnist-joint"), images(2, t)
+    found = page.evaluate(
+        "([xs, t, label]) => xs.map((x) => Array.from(digits.denoiser(label).denoise(Float64Array.from(x), t)))",
+        [flat(x), t, label],
+    )
+    with torch.no_grad():
+        wanted = model.denoiser(x, torch.full((2,), t), torch.full((2,), label))
+    torch.testing.assert_close(torch.tensor(found), wanted.flatten(1), **CLOSE)
+    none = page.evaluate(
+        "([x, t]) => Array.from(digits.denoiser().denoise(Float64Array.from(x), t))",
+        [flat(x)[0], t],
+    )
+    with torch.no_grad():
+        wanted = model.denoiser(x[:1], torch.full((1,), t))
+    torch.testing.assert_close(torch.tensor(none), wanted.flatten(), **CLOSE)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.5])
+def test_a_guided_film_is_that_of_torch(page: Any, scale: float) -> None:
+    model, x, num = pretrained("ddpm-mnist-joint"), images(1, 5), 3
+    found = page.evaluate(
+        """([x, scale, num]) => {
+            const model = guidedModel(digits, 6, scale);
+            return Array.from(diffusion.sample(model, Float64Array.from(x), num, 0, () => 0), (f) => Array.from(f.x));
+        }""",
+        [flat(x)[0], scale, num],
+    )
+    denoiser = guided(model.denoiser, torch.tensor([6]), scale)
+    with torch.no_grad():
+        wanted = torch.cat([*ddim_sample(denoiser, model.schedule.evenly(num), x)])
+    torch.testing.assert_close(torch.tensor(found), wanted.flatten(1), **CLOSE)
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_in_painting_is_that_of_torch(
+    page: Any, monkeypatch: pytest.MonkeyPatch, repeats: int
+) -> None:
+    """With the same numbers in place of noise, another one for each image that torch draws."""
+    model, x, num = pretrained("ddpm-mnist-joint"), images(1, 6), 3
+    truth, observed = images(1, 7), torch.rand(28, 28) < 0.5
+    draws = iter(range(1, 100))
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, next(draws) / 20))
+    film = inpaint_sample(
+        model.denoiser, model.schedule.evenly(num), x, truth, observed.expand(1, 28, 28), repeats
+    )
+    wanted = torch.cat([*film])
+    found = page.evaluate(
+        """([x, truth, observed, num, repeats]) => {
+            // torch draws whole images: for what is invented, for the truth, and between repeats.
+            const known = observed.reduce((a, b) => a + b, 0), times = diffusion.evenly(num), plan = [];
+            times.forEach((_, k) => {
+                const last = k === num - 1;
+                for (let left = last ? 0 : repeats - 1; left >= 0; left--)
+                    plan.push(last ? 0 : observed.length, known, ...(left ? [observed.length] : []));
+            });
+            let draw = 0, left = 0;
+            const normal = () => {
+                while (!left) left = plan[draw++];
+                left -= 1;
+                return draw / 20;
+            };
+            const images = [x, truth].map((values) => Float64Array.from(values));
+            const film = diffusion.inpaint(digits.denoiser(), ...images, observed, num, repeats, normal);
+            return Array.from(film, (f) => Array.from(f.x));
+        }""",
+        [flat(x)[0], flat(truth)[0], observed.flatten().int().tolist(), num, repeats],
+    )
+    torch.testing.assert_close(torch.tensor(found), wanted.flatten(1), **CLOSE)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_two_ends_of_ddim_are_those_of_torch(
+    page: Any, monkeypatch: pytest.MonkeyPatch, eta: float
+) -> None:
+    """With eta = 1 it is the sampler of DDPM; all numbers in place of noise are a half."""
+    model, x, num = pretrained("ddpm-mnist-joint"), images(1, 8), 3
+    found = page.evaluate(
+        """([x, num, eta]) => Array.from(
+            diffusion.sample(digits.denoiser(), Float64Array.from(x), num, eta, () => 0.5), (f) => Array.from(f.x))""",
+        [flat(x)[0], num, eta],
+    )
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.5))
+    sampler = ddpm_sample if eta else ddim_sample
+    wanted = torch.cat([*sampler(model.denoiser, model.schedule.evenly(num), x)])
+    torch.testing.assert_close(torch.tensor(found), wanted.flatten(1), **CLOSE)

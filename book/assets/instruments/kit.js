@@ -100,7 +100,7 @@ function themeColors(element) {
 
 /**
  * A canvas as wide as its place, `ratio` times as high within `heights`, drawn anew when its width or the theme
- * changes, sharp on every screen.
+ * changes, sharp on every screen; `ratio` may be a function of the width.
  *
  * `draw(context, {width, height, colors, font})` measures in CSS pixels. Returns {canvas, box, redraw, describe};
  * `redraw()` waits for the next frame, and `describe(text)` says what is seen to who does not see it.
@@ -115,7 +115,8 @@ export function surface(root, { ratio = 0.5, heights = [200, 420], describe = ""
     waiting = false;
     const width = box.clientWidth, dense = window.devicePixelRatio || 1;
     if (!width) return;
-    const height = Math.round(Math.min(heights[1], Math.max(heights[0], width * ratio)));
+    const form = typeof ratio === "function" ? ratio(width) : ratio;
+    const height = Math.round(Math.min(heights[1], Math.max(heights[0], width * form)));
     if (canvas.width !== Math.round(width * dense) || canvas.height !== Math.round(height * dense)) {
       canvas.width = Math.round(width * dense);
       canvas.height = Math.round(height * dense);

@@ -1,4 +1,5 @@
 // The linear noise schedule of 1,000 steps, and the forward process of an image, one step after the other.
+import { scalesAt } from "./diffusion.js";
 
 export const T = 1000;
 const betas = Array.from({ length: T }, (_, i) => 1e-4 + ((0.02 - 1e-4) * i) / (T - 1));
@@ -8,7 +9,7 @@ export const logLeft = new Float64Array(T + 1);
 betas.forEach((beta, i) => { logLeft[i + 1] = logLeft[i] + Math.log1p(-beta); });
 
 /** sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t): the scales of the image and of the noise in x_t. */
-export const scales = (t) => ({ signal: Math.exp(logLeft[t] / 2), noise: Math.sqrt(-Math.expm1(logLeft[t])) });
+export const scales = (t) => scalesAt(logLeft, t);
 
 /** One path x_0, ..., x_T of the forward process: each step shrinks the image a little and adds fresh noise. */
 export function forward(x, normal) {

@@ -1,6 +1,8 @@
 """The house style: colors, sizes, and the figure that Jupyter shows by itself."""
 
+import base64
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import matplotlib
 import matplotlib.figure
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from companion import checks
@@ -15,6 +18,7 @@ from companion.page.plots.values import plain
 
 WIDTH = 7.0  # inches: the width of a page's text
 DPI = 144  # one and a half dots per CSS pixel: sharp on most screens, and small enough to commit
+LARGEST_DRAWING = 120_000  # characters; beyond, as with thousands of points, pixels are less
 INK, GRID = "#333333", "#dddddd"
 
 # Okabe and Ito's colors, told apart with any color vision; those with little contrast on white come late.
@@ -55,6 +59,7 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.8,
     "axes.titlelocation": "left",
+    "svg.hashsalt": "companion",  # or the same figure would be another file each time
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.w_pad": 0.08,
     "figure.constrained_layout.h_pad": 0.08,
@@ -77,11 +82,28 @@ class Figure(matplotlib.figure.Figure):
         with house_style():
             super().draw(renderer)
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        drawing = self._as_drawing()
+        if drawing is not None:
+            return {"image/svg+xml": drawing}, {}
         png = io.BytesIO()
         self.savefig(png, format="png", metadata={"Software": None})
         # CSS pixels, 96 to an inch.
-        return png.getvalue(), {"width": round(self.get_figwidth() * 96)}
+        size = {"width": round(self.get_figwidth() * 96)}
+        return {"image/png": base64.b64encode(png.getvalue()).decode()}, {"image/png": size}
+
+    @house_style()
+    def _as_drawing(self) -> str | None:
+        """Lines and letters, sharp at any size; None where there are pictures, or too many lines."""
+        if self.findobj(AxesImage):
+            return None
+        file = io.StringIO()
+        self.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        drawing = file.getvalue()
+        drawing = re.sub(
+            r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.S
+        )
+        return drawing if len(drawing) <= LARGEST_DRAWING else None
 
 
 class _Panel(Axes):
