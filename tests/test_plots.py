@@ -70,12 +70,13 @@ def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
         if pictures := shown.keys() == {"image/png"}:
             png = base64.b64decode(shown["image/png"])
             assert png.startswith(b"\x89PNG") and len(png) < 150_000, name
-            assert metadata["image/png"]["width"] <= round(7.01 * 96), name
         else:
             (drawing,) = shown.values()
             assert drawing.startswith("<svg") and "<image" not in drawing, name
             assert len(drawing) <= LARGEST_DRAWING and "metadata" not in drawing, name
         assert pictures == (name in IN_PIXELS), name
+        (size,) = metadata.values()
+        assert metadata.keys() == shown.keys() and size["width"] <= round(7.01 * 96), name
         box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
         assert (
             box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1

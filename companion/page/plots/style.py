@@ -83,13 +83,13 @@ class Figure(matplotlib.figure.Figure):
             super().draw(renderer)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        drawing = self._as_drawing()
-        if drawing is not None:
-            return {"image/svg+xml": drawing}, {}
-        png = io.BytesIO()
-        self.savefig(png, format="png", metadata={"Software": None})
         # CSS pixels, 96 to an inch.
         size = {"width": round(self.get_figwidth() * 96)}
+        drawing = self._as_drawing()
+        if drawing is not None:
+            return {"image/svg+xml": drawing}, {"image/svg+xml": size}
+        png = io.BytesIO()
+        self.savefig(png, format="png", metadata={"Software": None})
         return {"image/png": base64.b64encode(png.getvalue()).decode()}, {"image/png": size}
 
     @house_style()
