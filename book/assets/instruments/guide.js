@@ -90,5 +90,5 @@ export function said({ scale, label }) {
   if (scale === 0) return "Scale 0: the class is not used, so the digit may be any.";
   if (scale < 1) return `Scale ${scale}: less than the class ${label} says.`;
   if (scale === 1) return `Scale 1: the estimate for class ${label}, as it is.`;
-  return `Scale ${scale}: the difference that class ${label} makes, ${scale} times.`;
+  return `Scale ${scale}: the difference that class ${label} makes, ${scale} times. Move the steps back: early on the estimates differ most.`;
 }
