@@ -82,6 +82,7 @@ PIXELS = re.compile(r"(?<=_images/)[\w-]+\.png(?=\")")
 HUED = ("one-bound", "one-bound-narrow")
 DARK = {
     "#ffffff": "#1b1f24",
+    "#f5f7f9": "#272d34",
     "#d5dae0": "#3d454e",
     "#1f2933": "#e6e9ed",
     "#5b6673": "#a8b2bd",
