@@ -118,6 +118,9 @@ def test_denoising_and_robust_losses_at_an_identity_model() -> None:
     identity, x = Autoencoder(nn.Identity(), nn.Identity()), torch.zeros(20_000, 10)
     loss = denoising_reconstruction_loss(identity, x, noise_std=0.5)
     assert abs(loss.mean().item() - 10 * 0.25) <= 5 * loss.std().item() / math.sqrt(len(x))
+    # A quarter of a chi-squared variable with 10 degrees of freedom: own noise in each pixel of each example.
+    kurtosis, var = 3 + 12 / 10, 2 * 10 * 0.25**2
+    assert abs(loss.var().item() / var - 1) <= 5 * math.sqrt((kurtosis - 1) / len(x))
     torch.testing.assert_close(robust_loss(identity, x[:5], radius=2.0), torch.full((5,), 4.0))
 
 
@@ -145,6 +148,12 @@ def test_networks_give_back_the_shape_of_the_picture(shape: tuple[int, int, int]
     for model in (mlp_autoencoder(8, 32, shape), conv_autoencoder(8, 4, shape)):
         assert model.encode(x).shape == (2, 8) and model(x).shape == x.shape
         assert model(x).min() >= 0 and model(x).max() <= 1
+
+
+def test_networks_are_those_of_mnist_if_nothing_else_is_asked_for() -> None:
+    x = torch.rand(2, 1, 28, 28)
+    for model in (mlp_autoencoder(), conv_autoencoder()):
+        assert model(x).shape == x.shape
 
 
 def test_the_attack_starts_at_random_and_robust_loss_takes_the_steps_it_is_given() -> None:

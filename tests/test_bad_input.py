@@ -741,6 +741,7 @@ OF_DIFFUSION = [
     (lambda: score.langevin_sample(None, X, 0.1, 3), "score must be a function; None was given"),
     *((lambda x=x: score.annealed_langevin_sample(SCORES, x, [2.0, 1.0], 0.1, 3), says)
       for x, says in wrong(X)[1:] if x is None or len(x) != 2),
+    (lambda: score.annealed_langevin_sample(3, X, [2.0, 1.0], 0.1, 3), "score_at_sigma must be a function; 3 was given"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [1.0, 2.0], 0.1, 3), r"sigmas must be positive and falling"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [], 0.1, 3), "sigmas must have shape"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [2.0, 1.0], -1.0, 3), "step_size must be positive"),

@@ -291,6 +291,18 @@ def test_a_film_has_one_picture_more_than_steps_and_the_denoiser_is_told_their_t
     assert told == (times[::-1] if sampler is ddim_invert else times)
 
 
+@pytest.mark.parametrize("sampler", [s for n, s in EVERY.items() if n != "inpaint"])
+def test_an_example_may_be_a_number(sampler: Any) -> None:
+    film = torch.stack([*sampler(lambda x_t, t: 0.5 * x_t, strided(5), torch.randn(6))])
+    assert film.shape == (6, 6) and film.isfinite().all()
+
+
+def test_numbers_are_filled_in() -> None:
+    known, x = torch.tensor(True), torch.randn(6)
+    *_, seen = inpaint_sample(lambda x_t, t: 0.5 * x_t, strided(5), x, x.abs(), known)
+    torch.testing.assert_close(seen, x.abs())
+
+
 def test_nothing_random_leaves_the_random_numbers_alone() -> None:
     state = torch.get_rng_state()
     for sampler in (ddim_sample, ddim_invert, dpm_solver_sample):
