@@ -102,7 +102,7 @@ def ode_log_prob(
 
     def velocity(state: Tensor, s: Tensor) -> Tensor:
         with torch.enable_grad():
-            x_s = state[:, :-1].detach().reshape(x.shape).requires_grad_()
+            x_s = state[:, :-1].reshape(x.shape).requires_grad_()
             speed = (x_s + _score(score_at_level, x_s, s)) / 2
             rate = _divergence(speed, x_s, directions)
         return torch.cat([speed.flatten(1), rate[:, None]], 1).detach()

@@ -799,6 +799,7 @@ OF_DIFFUSION = [
     (lambda: flows.flow_matching_loss(3, X), "velocity must be a function; 3 was given"),
     (lambda: flows.flow_matching_loss(lambda x, u: x[:1], X), r"the velocity must have shape \(5, 2\)"),
     (lambda: flows.flow_sample(VELOCITY, X, [1.0, 0.5, 0.7]), "u must hold at least two levels, all falling or all"),
+    (lambda: flows.flow_sample(3, X, [1.0, 0.0]), "velocity must be a function; 3 was given"),
     (lambda: flows.flow_sample(VELOCITY, X, [1.0]), "u must hold at least two levels"),
     (lambda: flows.flow_sample(VELOCITY, X, [1.2, 0.0]), r"u must lie in \[0, 1\]"),
     (lambda: flows.flow_sample(VELOCITY, NAN * X, [1.0, 0.0]), "x_1 must be finite"),

@@ -125,6 +125,17 @@ def test_pictures_keep_their_shape() -> None:
     torch.testing.assert_close(ode_log_prob(score, x, [0.0, -20.0]), expected, rtol=0, atol=1e-4)
 
 
+def test_the_score_is_asked_at_the_levels_to_the_last_bit() -> None:
+    seen: list[Tensor] = []
+
+    def score(x: Tensor, s: Tensor) -> Tensor:
+        seen.append(s)
+        return -x
+
+    probability_flow(score, torch.randn(2, 2), torch.tensor([-0.1, -1.0], dtype=F64))
+    assert seen[0].dtype == F64 and seen[0].item() == -0.1
+
+
 def test_the_flow_of_a_denoiser_is_where_its_samplers_lead(unchecked: None) -> None:
 
     whole = linear_schedule(1000)
@@ -262,3 +273,6 @@ def test_labels_reach_the_network() -> None:
     assert loss.shape == (5,) and bool((loss > 0).all())
     ((t, given),) = seen
     assert given is label and 1 < t.max() - t.min() < 1000
+    u = torch.rand(5)
+    Flow(Network(), (2,))(torch.randn(5, 2), u, label)
+    assert torch.equal(seen[1][0], 1000 * u)
