@@ -54,6 +54,19 @@ def test_the_decoder_is_bayes_rule() -> None:
     assert not [name for name in decoder.state_dict() if not name.startswith("schedule.")]
 
 
+def test_the_decoder_keeps_double_precision() -> None:
+    schedule, frequency = linear_schedule(10, 1e-4, 0.3), FREQUENCY.new_tensor([1, 2, 3, 4, 6]) / 16
+    values, x_1 = torch.linspace(-1, 1, 5, dtype=F64), torch.linspace(-1.2, 1.2, 7, dtype=F64)
+    signal, std = schedule.alpha_bar[1].sqrt(), schedule.noise_var[1].sqrt()
+    joint = frequency.log() + Normal(signal * values, std).log_prob(x_1[:, None])
+    decoder = HistogramDecoder(schedule, frequency)
+    assert torch.equal(decoder.log_frequency, frequency.log())
+    found = torch.stack([decoder(x_1[:, None]).log_prob(v.expand(7, 1)) for v in values], 1)
+    expected = joint - joint.logsumexp(1, keepdim=True)
+    # Exponents reach 2e4, of which rounding takes some 1e-12.
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_no_other_prior_of_the_pixels_decodes_them_better() -> None:
     """The expected cost is the conditional entropy, which integration over x_1 gives."""
     schedule = linear_schedule(10, 0.2, 0.3)
