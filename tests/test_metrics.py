@@ -60,6 +60,9 @@ def test_r_squared_is_the_share_of_the_variance_that_is_accounted_for() -> None:
     noisy = v + torch.randn(400, dtype=F64)
     found = r_squared(v, noisy)
     assert found.value == pytest.approx(r2_score(v.numpy(), noisy.numpy()), abs=2e-3)
+    pairs = torch.stack([v, noisy], 1)
+    by_sklearn = jackknife(lambda part: float(r2_score(*part.T.numpy())), pairs)
+    assert tuple(found) == pytest.approx(tuple(by_sklearn), rel=1e-9)
     assert abs(found.value - 0.75) < 4 * found.standard_error
     # As large as the standard deviation over many samples.
     many = [r_squared(v, v + torch.randn(400, dtype=F64)).value for _ in range(300)]
@@ -71,6 +74,8 @@ def test_r_squared_is_the_share_of_the_variance_that_is_accounted_for() -> None:
         r_squared(torch.ones(20, dtype=F64), v[:20])
     with pytest.raises(ValueError, match="num must be at least 10; 9 was given"):
         r_squared(v[:9], v[:9])
+    with pytest.raises(ValueError, match=r"target must have shape \(num,\); \(20, 2\) was given"):
+        r_squared(v[:40].view(20, 2), v[:40].view(20, 2))
 
 
 def test_linear_probe_separates_what_a_line_separates_and_nothing_else() -> None:
@@ -432,10 +437,22 @@ def test_the_jackknife_takes_the_bias_off_the_frechet_distance() -> None:
     assert 0.5 < errors.square().mean().sqrt() / less.std() < 2
 
 
-@pytest.mark.parametrize(("num", "num_blocks"), [(5, 1), (5, 6)])
-def test_a_jackknife_needs_blocks_and_examples_for_them(num: int, num_blocks: int) -> None:
-    with pytest.raises(ValueError, match="num_blocks must"):
-        jackknife(lambda part: 0.0, torch.zeros(num), num_blocks)
+@pytest.mark.parametrize(
+    ("num_blocks", "message"),
+    [
+        (1, "be at least 2; 1 was given"),
+        (2.5, "be an integer, at least 2; 2.5 was given"),
+        (6, r"lie in \[2, 5\]; 6 was given"),
+    ],
+)
+def test_a_jackknife_needs_blocks_and_examples_for_them(num_blocks: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"num_blocks must {message}"):
+        jackknife(lambda part: 0.0, torch.zeros(5), num_blocks)
+
+
+def test_a_fit_of_another_dimension_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mean of y must have shape \(2,\); \(3,\) was given"):
+        frechet_distance(torch.randn(5, 2), normal_fit(torch.randn(5, 3)))
 
 
 def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> None:
