@@ -187,7 +187,6 @@ def dpm_solver_sample(
 
     Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2. Book: chapter 11.
     """
-    checks.floating(x_T=x_T)
     q = ddim_posterior(schedule, eta=0.0)
     length = -F.pad(schedule.log_snr.diff(), (1, 0))  # of the step from t to t - 1
     ahead = torch.zeros_like(length)

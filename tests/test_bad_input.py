@@ -674,6 +674,8 @@ OF_DIFFUSION = [
     (lambda: list(samplers.ddim_sample(PREDICTOR, S, X[:, :1])), r"x_t must have shape \(batch, 2\); \(5, 1\) was given"),
     (lambda: list(samplers.ddim_sample(lambda x, t: x[:1], S, X)), "the denoiser's estimate must have shape"),
     (lambda: list(samplers.ddim_invert(lambda x, t: x[:1], S, X)), "the denoiser's estimate must have shape"),
+    *((lambda bad=bad: samplers.ddpm_sample(same, S3, X, S3.beta.index_fill(0, torch.tensor(2), bad)), says)
+      for bad, says in ((INF, "reverse_var must be finite"), (NAN, "reverse_var must be finite"), (-1.0, "reverse_var must"))),
     (lambda: list(samplers.dpm_solver_sample(lambda x, t: x[:1], S, X)), "the denoiser's estimate must have shape"),
     (lambda: list(samplers.ddpm_sample(lambda x, t: None, S, X)), "the denoiser's estimate must be a tensor; None was"),
     (lambda: samplers.ddpm_sample(same, S3, X, torch.ones(3)), r"reverse_var must have shape \(4,\) or \(4, 2\); \(3,\)"),

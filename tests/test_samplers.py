@@ -401,6 +401,20 @@ def conditional_error(repeats: int, n: int = 20_000) -> tuple[float, float]:
     return slope.item(), (drawn[:, 1] - slope * drawn[:, 0]).var().item()
 
 
+def test_where_nothing_is_observed_in_painting_is_ddpm(monkeypatch: Any) -> None:
+    monkeypatch.setattr(torch, "randn_like", torch.ones_like)
+    x, schedule = torch.randn(3, 2, dtype=F64), strided(6)
+    films = (
+        inpaint_sample(torch_tanh, schedule, x, x, torch.zeros(2, dtype=torch.bool)),
+        ddpm_sample(torch_tanh, schedule, x),
+    )
+    torch.testing.assert_close(*(torch.stack([*film]) for film in films))
+
+
+def torch_tanh(x_t: Tensor, t: Tensor) -> Tensor:
+    return torch.tanh(x_t)
+
+
 def test_replacement_is_biased_and_repetition_helps(unchecked: None) -> None:
     once, often = conditional_error(1), conditional_error(8)
     assert abs(once[0] - 0.9) > 0.05  # far more than 5 standard errors, 0.015
