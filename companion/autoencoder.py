@@ -125,7 +125,7 @@ def worst_perturbation(
         error = squared_error(model(x + delta), x).sum()
         (gradient,) = torch.autograd.grad(error, delta)
         delta = radius * _unit(delta.detach() + radius * _unit(gradient))
-    return delta.detach()
+    return delta
 
 
 def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:

@@ -366,6 +366,7 @@ OF_MODELS = [
     (lambda: autoencoder.robust_loss(PLAIN, IMAGES, num_steps=-1), "num_steps must be at least 0; -1 was given"),
     (lambda: autoencoder.robust_loss(PLAIN, IMAGES, num_steps=2.5), "num_steps must be an integer, at least 0; 2.5"),
     (lambda: autoencoder.worst_perturbation(PLAIN, IMAGES, "2"), "radius must be a number; '2' was given"),
+    (lambda: autoencoder.linear_autoencoder(0, 2), "dim must be at least 1; 0 was given"),
     (lambda: autoencoder.linear_autoencoder(4, 0), "latent_dim must be at least 1; 0 was given"),
     (lambda: autoencoder.mlp_autoencoder(0), r"sizes must hold at least 2 positive integers; \[784, 256, 0\] was"),
     (lambda: autoencoder.mlp_autoencoder(2.5), r"sizes must hold at least 2 positive integers; \[784, 256, 2.5\] was"),
