@@ -50,3 +50,16 @@ def test_path_length_ratio_of_a_line_and_a_half_circle() -> None:
     assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(
         torch.pi / 2, rel=1e-5
     )
+
+
+def test_directions_may_differ_by_a_thousandth_but_not_by_less() -> None:
+    """A cosine of 1 - 1e-6 belongs to an angle of 1.4e-3."""
+    start, share = torch.tensor([[1.0, 0.0]], dtype=torch.double), torch.tensor([0.5]).double()
+    for angle, allowed in ((1.7e-3, True), (1e-3, False)):
+        end = torch.tensor([[math.cos(angle), math.sin(angle)]], dtype=torch.double)
+        if allowed:
+            (middle,) = spherical_interpolation(start, end, share)
+            assert middle[0, 1].item() == pytest.approx(math.sin(angle / 2), rel=1e-6)
+        else:
+            with pytest.raises(ValueError, match="must point in different, not opposite"):
+                spherical_interpolation(start, end, share)
