@@ -276,3 +276,11 @@ def test_labels_reach_the_network() -> None:
     u = torch.rand(5)
     Flow(Network(), (2,))(torch.randn(5, 2), u, label)
     assert torch.equal(seen[1][0], 1000 * u)
+
+
+def test_the_time_has_the_precision_of_the_data() -> None:
+    def velocity(x_u: Tensor, u: Tensor) -> Tensor:
+        assert u.dtype == x_u.dtype == F64
+        return x_u
+
+    assert flow_matching_loss(velocity, torch.randn(5, 2, dtype=F64)).dtype == F64
