@@ -4,7 +4,8 @@
 indices of such tensors. `toy_density` gives distributions in the plane with an exact `log_prob`. `scenes` draws small
 images of a lit house whose factors (where the camera stands, where the light comes from, ...) are known, and
 `nearest_scenes` finds the factors of an image. `binarize` draws black-and-white images from gray ones; `to_symmetric`
-and `to_unit` move images from [0, 1] to [-1, 1] and back; `rejects` spoils images of digits.
+and `to_unit` move images from [0, 1] to [-1, 1] and back; `rejects` spoils images of digits; `shifted`, `blurred`,
+`with_contrast` and `treated` leave what they show.
 """
 
 from companion.data.batches import Batches
@@ -22,6 +23,7 @@ from companion.data.images import (
 from companion.data.rejects import rejects
 from companion.data.scenes import SCENE_FACTORS, Scenes, nearest_scenes, render_scenes, scenes
 from companion.data.toys import TOYS, toy_density
+from companion.data.treatments import blurred, shifted, treated, with_contrast
 
 __all__ = [
     "SCENE_FACTORS",
@@ -31,6 +33,7 @@ __all__ = [
     "Images",
     "Scenes",
     "binarize",
+    "blurred",
     "cache_dir",
     "describe",
     "find",
@@ -39,7 +42,10 @@ __all__ = [
     "rejects",
     "render_scenes",
     "scenes",
+    "shifted",
     "to_symmetric",
     "to_unit",
     "toy_density",
+    "treated",
+    "with_contrast",
 ]

@@ -1,27 +1,39 @@
 """Images that look like digits and are none: what a judge of samples has to be shown to learn to refuse."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from companion import checks
 
+Batch = Float[Tensor, "batch channels height width"]
 
-def rejects(
-    x: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch channels height width"]:
-    """Spoil each image: paste or add a piece of another one, mirror a piece of its own, or warp it.
+
+def rejects(x: Batch) -> Batch:
+    """Spoil each image in one of the `ways_to_spoil`, at random among those that change it much.
 
     A model of digits that has not learned enough draws such things: strokes that do not meet,
-    halves of two digits, hooks where none belong. Where the chosen change would touch little ink,
-    the image is laid over another one instead.
+    halves of two digits, hooks where none belong.
 
     Args:
         x: images on [0, 1] with at least two examples; others in the batch lend the pieces.
 
     Raises:
         ValueError: if there are fewer than two images, or a pixel is outside [0, 1].
+
+    Book: chapter 10.
+    """
+    spoiled = torch.stack(list(ways_to_spoil(x).values()))
+    weight = torch.stack([is_spoiled(each, x) for each in spoiled]).float()
+    weight[-1] += 1e-6  # where nothing changes it much, it is laid over another one
+    which = torch.multinomial(weight.T, 1)[:, 0]
+    return spoiled[which, torch.arange(len(x), device=x.device)]
+
+
+def ways_to_spoil(x: Batch) -> dict[str, Batch]:
+    """All images spoiled in each of six ways: a window of another one is pasted or added, a window is mirrored
+    or erased, all is warped, or another one is laid over it. `rejects` says what is accepted.
 
     Book: chapter 10.
     """
@@ -32,20 +44,28 @@ def rejects(
     num, _, height, width = x.shape
     other, window = x.roll(1, 0), _windows(num, height, width).to(x)
     mirrored = torch.where(torch.rand(num, 1, 1, 1, device=x.device) < 0.5, x.flip(2), x.flip(3))
-    changed = torch.stack(
-        [
-            torch.where(window > 0, other, x),
-            torch.maximum(x, window * other),
-            torch.where(window > 0, mirrored, x),
-            x * (1 - window),
-            _warped(x),
-        ]
-    )
-    which = torch.randint(len(changed), (num,), device=x.device)
-    spoiled = changed[which, torch.arange(num, device=x.device)]
-    ink = x.flatten(1).sum(1)
-    touched = (spoiled - x).abs().flatten(1).sum(1) > 0.3 * ink
-    return torch.where(touched[:, None, None, None], spoiled, torch.maximum(x, other))
+    return {
+        "pasted": torch.where(window > 0, other, x),
+        "added": torch.maximum(x, window * other),
+        "mirrored": torch.where(window > 0, mirrored, x),
+        "erased": x * (1 - window),
+        "warped": _warped(x),
+        "overlaid": torch.maximum(x, other),
+    }
+
+
+def is_spoiled(spoiled: Batch, x: Batch) -> Bool[Tensor, "batch"]:
+    """Whether the change is above two fifths of the ink of the image, and of that of the one before it.
+
+    A window that holds nearly all of another digit shows that digit: nothing is spoiled then.
+
+    Book: chapter 10.
+    """
+
+    def changed(x: Tensor) -> Tensor:
+        return (spoiled - x).abs().flatten(1).sum(1) > 0.4 * x.flatten(1).sum(1)
+
+    return changed(x) & changed(x.roll(1, 0))
 
 
 def _windows(num: int, height: int, width: int) -> Float[Tensor, "num 1 height width"]:
@@ -61,10 +81,10 @@ def _windows(num: int, height: int, width: int) -> Float[Tensor, "num 1 height w
 
 
 def _warped(x: Tensor) -> Tensor:
-    """Pixels moved along a smooth random field, by a fifth of the side where it is largest."""
+    """Pixels moved along a smooth random field, by three tenths of the side where it is largest."""
     num, _, height, width = x.shape
     coarse = torch.randn(num, 2, 4, 4, device=x.device)
     field = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
-    field = 0.4 * field / field.abs().amax((1, 2, 3), keepdim=True)
+    field = 0.6 * field / field.abs().amax((1, 2, 3), keepdim=True)
     straight = F.affine_grid(torch.eye(2, 3).to(x).expand(num, 2, 3), list(x.shape), False)
     return F.grid_sample(x, straight + field.movedim(1, -1), align_corners=False).clamp(0, 1)

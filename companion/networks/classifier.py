@@ -1,9 +1,12 @@
-"""A classifier of digits, with which the samples of the book's models are measured."""
+"""Classifiers of digits, with which the samples of the book's models are measured."""
+
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from companion import checks
+from companion.networks.residual import Residual, bottleneck
 
 
 class DigitClassifier(nn.Module):
@@ -14,26 +17,64 @@ class DigitClassifier(nn.Module):
     Args:
         num_features: width of the last hidden layer.
         num_classes: how many logits: an eleventh class can be "no digit".
+        widths: channels at 28, 14 and 7 pixels, the last of which halve the side once more.
 
     Raises:
-        ValueError: if `num_features` or `num_classes` is below 1.
+        ValueError: if `num_features`, `num_classes` or a width is below 1.
 
     Book: chapter 8.
     """
 
-    def __init__(self, num_features: int = 64, num_classes: int = 10) -> None:
+    def __init__(
+        self, num_features: int = 64, num_classes: int = 10, widths: Sequence[int] = (16, 32, 64)
+    ) -> None:
         checks.at_least(1, num_features=num_features, num_classes=num_classes)
+        checks.sizes(3, widths=widths)
         super().__init__()
+        high, middle, low = widths
         self.features = nn.Sequential(
-            *_halve(1, 16),
-            *_halve(16, 32),
-            *_halve(32, 64),
+            *_halve(1, high),
+            *_halve(high, middle),
+            *_halve(middle, low),
             nn.Flatten(),
             nn.Dropout(0.3),
-            nn.Linear(64 * 4 * 4, num_features),
+            nn.Linear(low * 4 * 4, num_features),
             nn.SiLU(),
         )
         self.head = nn.Linear(num_features, num_classes)
+
+    def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch classes"]:
+        """The logits."""
+        checks.shape(("batch", 1, 28, 28), x=x)
+        checks.precision(self, x=x)
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+class ResidualDigitClassifier(nn.Module):
+    """The same from another architecture: residual blocks at 14 and at 7 pixels, and a mean over all places.
+
+    Book: chapter 10.
+    """
+
+    def __init__(self, num_classes: int = 10, width: int = 64, num_blocks: int = 3) -> None:
+        checks.at_least(1, num_classes=num_classes, width=width, num_blocks=num_blocks)
+        super().__init__()
+        wide = 2 * width
+        self.features = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4, width, 3, padding=1),
+            *(Residual(bottleneck(width, width // 2, width)) for _ in range(num_blocks)),
+            nn.AvgPool2d(2),
+            nn.Conv2d(width, wide, 1),
+            *(Residual(bottleneck(wide, width, wide)) for _ in range(num_blocks)),
+            nn.BatchNorm2d(wide),
+            nn.SiLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+        )
+        self.head = nn.Linear(wide, num_classes)
 
     def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch classes"]:
         """The logits."""

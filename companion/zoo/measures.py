@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from companion.data import rejects, to_unit
+from companion.data import rejects, to_unit, treated
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
 from companion.flows import Flow, flow_matching_loss
@@ -109,9 +109,12 @@ def cross_entropy(
 def cross_entropy_with_rejects(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
-    """The same, with every second image spoiled on average; its right class is then the eleventh, no digit."""
+    """The same of `treated` images, every second of them spoiled on average: its class is then the eleventh, no digit.
+
+    Digits and rejects go through the same shift, blur and contrast, so that these do not tell them apart.
+    """
     spoiled = torch.rand(len(x), device=x.device) < 0.5
-    x = torch.where(spoiled[:, None, None, None], rejects(x), x)
+    x = treated(torch.where(spoiled[:, None, None, None], rejects(x), x))
     return cross_entropy(model, x, label.masked_fill(spoiled, 10))
 
 

@@ -16,7 +16,7 @@ from companion.elbo import elbo_loss, importance_weighted_loss
 from companion.flows import Flow, flow_matching_loss
 from companion.guidance import classifier_free_loss
 from companion.ladders import conv_ladder, mlp_ladder
-from companion.networks.classifier import DigitClassifier
+from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
 from companion.schedule import Schedule
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
@@ -245,6 +245,16 @@ POINTS = partial(
 
 CLASSIFIER = partial(Recipe, "mnist", epochs=12, schedule=cosine, lr=2e-3, labels=True)
 
+JUDGE = partial(
+    CLASSIFIER,
+    loss=measures.cross_entropy_with_rejects,
+    metric=Measure(
+        measures.misclassified,
+        "share of the test images that it refuses or takes for another digit",
+    ),
+    epochs=16,
+)
+
 RECIPES = {
     "ae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.reconstruction_loss),
     "dae-mnist": Recipe(
@@ -336,14 +346,10 @@ RECIPES = {
         measures.cross_entropy,
         Measure(measures.misclassified, "share of the test images that it takes for another digit"),
     ),
-    # It refuses what is no digit.
-    "judge-mnist": CLASSIFIER(
-        partial(DigitClassifier, num_classes=11),
-        measures.cross_entropy_with_rejects,
-        Measure(
-            measures.misclassified,
-            "share of the test images that it refuses or takes for another digit",
-        ),
+    # They refuse what is no digit: two, since what one alone says of a model may be a habit of that one.
+    "judge-mnist": JUDGE(partial(DigitClassifier, num_classes=11, widths=(32, 64, 96))),
+    "residual-judge-mnist": JUDGE(
+        partial(ResidualDigitClassifier, num_classes=11, num_blocks=2), seed=1
     ),
     # For a GPU: photographs in all their 256 levels.
     "vae-cifar10": Recipe(
