@@ -32,8 +32,10 @@ def rejects(x: Batch) -> Batch:
 
 
 def ways_to_spoil(x: Batch) -> dict[str, Batch]:
-    """All images spoiled in each of six ways: a window of another one is pasted or added, a window is mirrored
-    or erased, all is warped, or another one is laid over it. `rejects` says what is accepted.
+    """All images spoiled in each of six ways: pasted, added, mirrored, erased, warped, overlaid.
+
+    In a random window, another image replaces this one or is added, or its own mirror image or black does. Or all is
+    warped, or another image laid over it. `rejects` says what is accepted.
 
     Book: chapter 10.
     """
