@@ -193,6 +193,8 @@ def values_of(name: str) -> Tensor:
     if kind == "steps":
         heads = [the_judge().head(features).softmax(1).amax(1) for features in tensors.values()]
         return torch.stack(heads).mean(0)
+    if kind == "times":
+        return torch.stack([*tensors.values()]).double().mean((0, 1))
     if kind == "spacing":
         kept = [distance for name, distance in tensors.items() if "," in name]
         return torch.cat([distance[0, ..., 0].flatten() for distance in kept])

@@ -20,12 +20,16 @@ from companion.metrics import Estimate, frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
 from companion.networks.mlp import mlp
 from companion.samplers import ddim_sample, ddpm_sample
+from companion.schedule import Schedule
 from companion.training import fit
 from companion.vae import Vae
 from companion.zoo import measures
 from companion.zoo.architectures import told
 from companion.zoo.checkpoints import at_once
 from companion.zoo.pretrained import CHUNK, SAMPLERS, ancestral, in_parts
+from companion.zoo.yardstick import no_digit_votes
+
+SPACINGS = {"even": Schedule.evenly, "trailing": Schedule.trailing}
 
 
 class Record(NamedTuple):
@@ -60,6 +64,38 @@ def compare_steps(
         sure.append(judge.head(features).softmax(1).amax(1).double())
     metric = "confidence of the classifier in a digit, mean over all samplers and numbers of steps"
     return Record(tensors, torch.stack(sure).mean(0), metric)
+
+
+@torch.no_grad()
+def compare_times(model: Ddpm, num: int, journal: Callable[..., Any] = at_once) -> Record:
+    """Draw in ten steps at even and at trailing times from the same noise, and keep what the judges say.
+
+    Named by sampler and times, such as "ddim trailing"; "class even" and "class trailing" are drawn by
+    twenty steps of DDIM with a class given. Of each way the record holds `no_digit_votes`.
+    """
+    network, x_T = model.denoiser, torch.randn(num, *model.x_shape).to(model.origin)
+    assert isinstance(network, NoisePredictor)  # as those of classes are
+    label = (torch.arange(num) % 10).to(x_T.device)
+    tensors = {}
+    for kind, times in itertools.product(("beta-tilde", "ddim", "dpm-solver", "class"), SPACINGS):
+        name, steps = f"{kind} {times}", 20 if kind == "class" else 10
+        schedule = SPACINGS[times](model.schedule, steps)
+        of_kind = partial(SAMPLERS.get(kind, ddim_sample), progress=name)
+
+        def sampler(
+            x_T: Tensor,
+            *label: Tensor,
+            of_kind: Callable[..., Iterator[Tensor]] = of_kind,
+            schedule: Schedule = schedule,
+        ) -> Iterator[Tensor]:
+            return of_kind(guided(network, label[0], 1.0) if label else network, schedule, x_T)
+
+        inputs = (x_T, label) if kind == "class" else (x_T,)
+        with runtime.autocast():
+            images = to_unit(in_parts(journal, sampler, *inputs))
+        tensors[name] = no_digit_votes(images.clamp(0, 1)).byte()
+    metric = "share of the samples that a judge takes for no digit, mean over both and all ways"
+    return Record(tensors, torch.stack([*tensors.values()]).double().mean((0, 1)), metric)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from companion.zoo.comparisons import (
     compare_scales,
     compare_spacings,
     compare_steps,
+    compare_times,
     compare_with_renders,
     levels_of,
 )
@@ -35,7 +36,9 @@ from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_
 
 def record(
     name: str,
-    kind: Literal["samples", "steps", "guidance", "scenes", "spacing", "reference"] = "samples",
+    kind: Literal[
+        "samples", "steps", "times", "guidance", "scenes", "spacing", "reference"
+    ] = "samples",
     num: int = 1000,
     examples: int = 500,
     folder: Path | str | None = None,
@@ -52,7 +55,8 @@ def record(
         name: of the weights, such as "ddpm-mnist-joint".
         kind: "samples" draws with all steps and measures the error of the noise at every time;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
-            the shipped classifier of digits sees; "scenes" draws houses for the causes of test
+            the shipped classifier of digits sees; "times" compares the choice of ten times, by
+            what the judges of digits say; "scenes" draws houses for the causes of test
             scenes, and finds the nearest one of the renderer to each; "spacing" is for flow-digits,
             and compares it with ddpm-digits in few steps; "reference" is for the classifier of
             digits itself, and keeps what it sees of the training digits.
@@ -106,14 +110,20 @@ def record(
         train = chosen.examples("train")[0]
         draw = partial(compare_with_renders, vae=vae, train=train, num=num)
     else:
-        if model.x_shape != (1, 28, 28) or (kind == "guidance" and not chosen.labels):
+        of_classes = kind in ("guidance", "times")
+        if model.x_shape != (1, 28, 28) or (of_classes and not chosen.labels):
             raise ValueError(
-                f"kind {kind!r} needs a model of digits, and guidance one of classes; {name!r} is none"
+                f"kind {kind!r} needs a model of digits, and guidance and times one of classes; "
+                f"{name!r} is none"
             )
         judge = pretrained("classifier-mnist", device=runtime.device())
         assert isinstance(judge, DigitClassifier)
-        compare = compare_steps if kind == "steps" else compare_scales
-        draw = partial(compare, judge=judge, num=num)
+        draw = {
+            "steps": partial(compare_steps, judge=judge),
+            "guidance": partial(compare_scales, judge=judge),
+            "times": compare_times,
+        }[kind]
+        draw = partial(draw, num=num)
     settings = {"command": command, "sha256": read_card(name, homes[0]).sha256}
     path = out / f"{name}-{kind}.run"
     journal = Journal(path, settings, resume, processes=processes, begun=start.time)

@@ -96,8 +96,8 @@ def unrecognized(images: Digits, real: Digits | None = None) -> Unrecognized:
 
     Book: chapter 10.
     """
-    baseline = _votes_of_real_digits().to(images.device) if real is None else _votes(real)
-    votes = _votes(images)
+    baseline = _votes_of_real_digits().to(images.device) if real is None else no_digit_votes(real)
+    votes = no_digit_votes(images)
     each = tuple(_excess(*pair) for pair in zip(votes, baseline, strict=True))
     return Unrecognized(*_excess(votes.mean(0), baseline.mean(0)), each)
 
@@ -109,8 +109,8 @@ def _excess(votes: Tensor, baseline: Tensor) -> Estimate:
 
 
 @torch.no_grad()
-def _votes(images: Digits) -> Float[Tensor, "judges num"]:
-    """One where a judge takes an image for no digit."""
+def no_digit_votes(images: Digits) -> Float[Tensor, "judges num"]:
+    """One where a judge takes an image for no digit, zero elsewhere. Book: chapter 10."""
     judges = [_network(name, nn.Module).to(images.device) for name in JUDGES]
     logits = [torch.cat([judge(part) for part in images.split(1000)]) for judge in judges]
     return torch.stack([each.argmax(1) == 10 for each in logits]).double()
@@ -118,7 +118,7 @@ def _votes(images: Digits) -> Float[Tensor, "judges num"]:
 
 @cache
 def _votes_of_real_digits() -> Float[Tensor, "judges num"]:
-    return _votes(load("mnist", "test").images[::5])
+    return no_digit_votes(load("mnist", "test").images[::5])
 
 
 Network = TypeVar("Network", bound=nn.Module)
