@@ -118,12 +118,12 @@ def record(
             )
         judge = pretrained("classifier-mnist", device=runtime.device())
         assert isinstance(judge, DigitClassifier)
-        draw = {
+        ways: dict[str, Callable[..., Record]] = {
             "steps": partial(compare_steps, judge=judge),
             "guidance": partial(compare_scales, judge=judge),
             "times": compare_times,
-        }[kind]
-        draw = partial(draw, num=num)
+        }
+        draw = partial(ways[kind], num=num)
     settings = {"command": command, "sha256": read_card(name, homes[0]).sha256}
     path = out / f"{name}-{kind}.run"
     journal = Journal(path, settings, resume, processes=processes, begun=start.time)

@@ -123,3 +123,10 @@ def misclassified(
 ) -> Float[Tensor, "batch"]:
     """1 where the likeliest class is wrong, else 0."""
     return (model(x).argmax(1) != label).double()
+
+
+def taken_for_no_digit(
+    model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """1 where the eleventh class, no digit, is the likeliest, else 0."""
+    return (model(x).argmax(1) == 10).double()

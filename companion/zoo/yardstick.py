@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from companion.data import load
 from companion.metrics import Estimate, NormalFit, frechet_distance, jackknife
 from companion.networks.classifier import DigitClassifier
 from companion.zoo.pretrained import pretrained
-from companion.zoo.weights import load_record
+from companion.zoo.weights import load_record, read_card
 
 Digits = Float[Tensor, "num 1 28 28"]
 JUDGES = ("judge-mnist", "residual-judge-mnist")
@@ -92,20 +91,42 @@ def unrecognized(images: Digits, real: Digits | None = None) -> Unrecognized:
 
     Args:
         images: on [0, 1].
-        real: real digits treated as the images are; every fifth test digit as it is by default.
+        real: real digits treated as the images are; by default all test digits as they are, from the
+            cards of the judges.
 
     Book: chapter 10.
     """
-    baseline = _votes_of_real_digits().to(images.device) if real is None else no_digit_votes(real)
-    votes = no_digit_votes(images)
-    each = tuple(_excess(*pair) for pair in zip(votes, baseline, strict=True))
-    return Unrecognized(*_excess(votes.mean(0), baseline.mean(0)), each)
+    return excess_of_votes(no_digit_votes(images), None if real is None else no_digit_votes(real))
 
 
-def _excess(votes: Tensor, baseline: Tensor) -> Estimate:
-    """Difference of two means, with its standard error."""
-    error = sum(float(v.var(correction=0)) / len(v) for v in (votes, baseline)) ** 0.5
-    return Estimate(float(votes.mean() - baseline.mean()), error)
+def excess_of_votes(
+    votes: Float[Tensor, "judges num"], baseline: Float[Tensor, "judges num_real"] | None = None
+) -> Unrecognized:
+    """`unrecognized` of images whose `no_digit_votes` are known, such as those of a record. Book: chapter 11."""
+    if baseline is None:
+        of_real = [_of_test_digits(name) for name in JUDGES]
+    else:
+        of_real = [_mean(each) for each in baseline]
+    # The judges mostly agree on real digits: the error of their mean is at most the mean of their errors.
+    both = Estimate(*torch.tensor(of_real).mean(0).tolist())
+    each = tuple(_less(_mean(v), real) for v, real in zip(votes, of_real, strict=True))
+    return Unrecognized(*_less(_mean(votes.mean(0)), both), each)
+
+
+def _of_test_digits(judge: str) -> Estimate:
+    card = read_card(judge)
+    assert card.metric_se is not None
+    return Estimate(card.metric_value, card.metric_se)
+
+
+def _mean(votes: Tensor) -> Estimate:
+    return Estimate(float(votes.mean()), float(votes.var(correction=0) / len(votes)) ** 0.5)
+
+
+def _less(share: Estimate, of_real: Estimate) -> Estimate:
+    """Their difference, with its standard error."""
+    error = math.hypot(share.standard_error, of_real.standard_error)
+    return Estimate(share.value - of_real.value, error)
 
 
 @torch.no_grad()
@@ -114,11 +135,6 @@ def no_digit_votes(images: Digits) -> Float[Tensor, "judges num"]:
     judges = [_network(name, nn.Module).to(images.device) for name in JUDGES]
     logits = [torch.cat([judge(part) for part in images.split(1000)]) for judge in judges]
     return torch.stack([each.argmax(1) == 10 for each in logits]).double()
-
-
-@cache
-def _votes_of_real_digits() -> Float[Tensor, "judges num"]:
-    return no_digit_votes(load("mnist", "test").images[::5])
 
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -58,7 +58,7 @@ from companion.page.live import watch
 from companion.page.show import show
 from companion.page.sliders import Editor, Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
-from companion.zoo.yardstick import refused
+from companion.zoo.yardstick import unrecognized
 from companion.zoo.yourself import cost, train_it, use
 
 # %%
@@ -306,9 +306,9 @@ middles = {
 bounds = {
     name: elbo_terms(deep, digits_vae.likelihood(z).sample()).elbo for name, z in middles.items()
 }
-groups = {"same class": same.nonzero()[:, 0][:500], "two classes": (~same).nonzero()[:, 0][:1000]}
-refusals = {
-    (text, name): refused(digits_vae.likelihood(z[chosen]).mean)
+groups = {"same class": same.nonzero()[:, 0][:500], "two classes": (~same).nonzero()[:, 0][:2000]}
+share = {
+    (text, name): unrecognized(digits_vae.likelihood(z[chosen]).mean)
     for text, chosen in groups.items()
     for name, z in middles.items()
 }
@@ -320,18 +320,18 @@ for text, chosen in {"same class": same, "two classes": ~same}.items():
     for name in ("line", "arc"):
         loss = ends - bounds[name][chosen]
         print(f", {name} {-loss.mean():+.1f} +- {loss.std() / len(loss) ** 0.5:.1f}", end="")
-    shares = ", ".join(f"{name} {refusals[text, name][0]:.0%}" for name in middles)
-    print(f"\n{'':12}refused: {shares}")
+    each = (f"{name} {share[text, name].value:.1%}" for name in middles)
+    error = max(share[text, name].standard_error for name in middles)
+    print(f"\n{'':12}not recognized: {', '.join(each)}; +- {error:.1%}")
 
 # %% tags=["nbval-check-output", "mnist"]
-share = {key: value for key, (value, _) in refusals.items()}
-ends = {text: max(share[text, "one end"], share[text, "other end"]) for text in groups}
 for name in ("line", "arc"):
-    worse = share["two classes", name] > ends["two classes"] + 0.2
-    print(f"{name}: refused more often than the ends between classes: {worse}")
-print("within a class the line is not:", share["same class", "line"] < ends["same class"] + 0.05)
-less = share["two classes", "arc"] < share["two classes", "line"]
-print("between classes the arc is refused less often than the line:", less)
+    worse = all(
+        share["two classes", end].below(share["two classes", name]) for end in list(middles)[:2]
+    )
+    print(f"{name}: between classes less often recognized than the ends: {worse}")
+line, arc = (share["two classes", name] for name in ("line", "arc"))
+print("line and arc differ in that, by two errors:", line.below(arc) or arc.below(line))
 gain = (bounds["arc"] - bounds["line"])[~same]
 error = gain.std() / len(gain) ** 0.5
 print("and has a higher bound, by 4 standard errors:", bool(gain.mean() > 4 * error))
@@ -422,19 +422,21 @@ plots.curves(
 # The variety falls to zero with the temperature, as it must, but the uncertainty does not fall. Since a sharp figure need not be a digit, we also apply the two measures of the last section: the share of 500 samples that the classifier refuses, and the bound on 2000 samples.
 
 # %%
-bound_at, refused_at = {}, {}
+bound_at, share_at = {}, {}
 for tau in (0.0, 0.6, 1.0, 1.4):
     bound = elbo_terms(deep, digits_vae.likelihood(tau * z).sample()).elbo
-    refused_at[tau], error = refused(digits_vae.likelihood(tau * z[:500]).mean)
+    share_at[tau] = unrecognized(digits_vae.likelihood(tau * z).mean)
     bound_at[tau] = bound.mean().item()
-    print(f"temperature {tau}: refused {refused_at[tau]:4.0%} +- {error:.0%},", end=" ")
+    print(f"temperature {tau}: not recognized {share_at[tau].value:4.0%}", end=" ")
+    print(f"+- {share_at[tau].standard_error:.0%}", end=", ")
     print(f"bound {bound_at[tau]:.1f} +- {bound.std() / 2000**0.5:.1f} nats")
 
 # %% tags=["nbval-check-output", "mnist"]
 print("variety grows with temperature:", bool((variety.diff() > 0)[:10].all()))
 print("uncertainty at one is below that at zero:", bool(uncertainty[10] < uncertainty[0]))
-print("the origin is refused:", refused_at[0.0] == 1)
-print("samples at 0.6 are not refused less often:", refused_at[0.6] > refused_at[1.0] - 0.02)
+print("the origin is recognized:", share_at[0.0].value <= 0)
+rising = [share_at[a].below(share_at[b]) for a, b in ((0.0, 0.6), (0.6, 1.0), (1.0, 1.4))]
+print("fewer are recognized at each higher temperature:", all(rising))
 print("their bound gains less than four nats:", bound_at[0.6] - bound_at[1.0] < 4)
 
 # %% [markdown]

@@ -120,7 +120,7 @@ from companion.training import fit
 from companion.zoo import pretrained
 from companion.zoo.comparisons import spaced_samplers
 from companion.zoo.weights import load_record
-from companion.zoo.yardstick import refused
+from companion.zoo.yardstick import unrecognized
 from companion.zoo.yourself import cost, train_it, use
 
 # %%
@@ -490,9 +490,9 @@ plots.image_rows({name: to_unit(x[:8]) for name, x in by_score.items()}, tile=0.
 views = {name: to_unit(x) for name, x in by_score.items()}
 views["real digits"] = test.images[::10]  # from all of them: the first half is neater
 white = {name: (x > 0.5).double().mean().item() for name, x in views.items()}
-no_digit = {name: refused(x) for name, x in views.items()}
-for name, (share, error) in no_digit.items():
-    print(f"{name:11} no digit: {share:4.0%} +- {error:3.0%}, white: {white[name]:3.0%}")
+not_recognized = {name: unrecognized(x) for name, x in views.items()}
+for name, (share, error, _) in not_recognized.items():
+    print(f"{name:11} not recognized: {share:4.0%} +- {error:3.0%}, white: {white[name]:3.0%}")
 apart = 2 * (test.images[:100] - test.images[100:200]).flatten(1).norm(dim=1).mean()
 print(f"two digits are {apart:.0f} apart, on average")
 
@@ -502,8 +502,9 @@ for name in ("Langevin", "Algorithm 2"):
         f"{name}: much less white than the last level alone:",
         white[name] < 0.75 * white["last level"],
     )
-print("last level: all are refused:", no_digit["last level"].value > 0.85)
-print("Langevin, all levels: most are accepted:", no_digit["Langevin"].value < 0.5)
+fewer = not_recognized["Langevin"].below(not_recognized["last level"])
+print("more are digits with all levels, say both judges:", fewer)
+print("last level: hardly any is:", not_recognized["last level"].value > 0.85)
 
 # %% [markdown]
 # The chains of the third row have found strokes, about as thick as those of digits, but no digits. The score at the finest level only corrects what is wrong within a few pixels. Which strokes belong together is decided at high noise, and these chains skipped the high levels.

@@ -127,12 +127,13 @@ from companion.score import exact_score, noisy_mixture
 from companion.zoo.architectures import codes
 from companion.zoo.weights import load_record
 from companion.zoo.yardstick import (
+    JUDGES,
     digit_distance,
     digit_features,
     feature_distance,
     real_digit_distance,
     reference,
-    refused,
+    unrecognized,
 )
 from companion.zoo.yourself import cost, train_it, use
 
@@ -259,11 +260,10 @@ plots.image_rows({name: x[:8] for name, x in asked.items()}, tile=0.8)
 # These are the first eight of 24. How many of the 24 does the classifier itself call a seven, and how many does a second network, the one with an eleventh class for images that are no digit?
 
 # %%
-referee, sure_of, seen_as = pretrained("judge-mnist"), {}, {}
+judges = {"classifier": classifier} | {name: pretrained(name) for name in JUDGES}
 for name, x in asked.items():
-    sure_of[name], seen_as[name] = ((net(x).argmax(1) == 7).sum() for net in (classifier, referee))
-    print(f"{name:20} classifier: {sure_of[name]:2} of 24 are sevens", end=", ")
-    print(f"second network: {seen_as[name]:2}, no digit: {refused(x).value:.0%}")
+    sevens_of = {judge: int((net(x).argmax(1) == 7).sum()) for judge, net in judges.items()}
+    print(f"{name:20}", ", ".join(f"{judge}: {num:2}" for judge, num in sevens_of.items()))
 
 # %% [markdown]
 # With the gradient of the clean classifier there are no digits at all; the network that was trained with labels draws a seven most of the time. The harm is done in the first steps. Nearly pure noise says nothing about the class, so the gradient of $\log q(y \mid x_t)$ is close to zero there. The gradient of the clean classifier is not small, and {eq}`eq-conditional-denoiser` multiplies it by a large factor. What it adds to the estimate is larger than the whole range of the pixels, which is 2.
@@ -972,7 +972,7 @@ plots.image_rows(shown, tile=0.55)
 # The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? First, do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. Second, how far are they from the truth? The squared errors of the two priors are compared digit by digit.
 
 # %%
-print("           residual   squared error of x: Gaussian, diffusion      ratio    no digit")
+print("           residual   squared error of x: Gaussian, diffusion      ratio    not recognized")
 residual, ratio, gap = {}, {}, {}
 for name, A in measures.items():
     missed = measured[name] - restored[name].flatten(1) @ A.T
@@ -985,7 +985,7 @@ for name, A in measures.items():
         lambda e: (e[:, 1].mean() / e[:, 0].mean()).item(), torch.stack([g, d], 1)
     )
     value, error = ratio[name]
-    no_digit = refused(to_unit(restored[name])).value
+    no_digit = unrecognized(to_unit(restored[name])).value
     print(f"{name:9} {residual[name]:9.3f} {g.mean():22.4f} {d.mean():10.4f}", end="")
     print(f" {value:12.2f} +- {error:.2f} {no_digit:6.0%}")
     assert residual[name] < 0.1 or test.name != "mnist"
@@ -1115,10 +1115,12 @@ some_digits = test.images[torch.randperm(len(test.images))[:2000]]
 decoded["reconstructions"] = vae.likelihood(codes(some_digits)).mean
 decoded["test digits"] = some_digits
 distance = {name: digit_distance(x) for name, x in decoded.items()}
-print("                    number     distance      no digit")
+not_recognized = {}
+print("                    number     distance    not recognized")
 for name, (value, error) in distance.items():
-    share = refused(decoded[name]).value
-    print(f"{name:18} {len(decoded[name]):7} {value:8.1f} +- {error:.1f} {share:10.0%}")
+    share, its_error, _ = not_recognized[name] = unrecognized(decoded[name])
+    print(f"{name:18} {len(decoded[name]):7} {value:8.1f} +- {error:.1f}", end="")
+    print(f"{share:10.1%} +- {its_error:.1%}")
 near = distance["latent diffusion"]
 assert near.value < 0.5 * distance["plain VAE"].value or test.name != "mnist"
 
