@@ -521,9 +521,9 @@ def test_the_gallery_shows_what_the_models_draw() -> None:
     models = sorted(set(facts) - {"film"})
     assert sorted(re.findall(r"_static/samples/([\w-]+)\.webp", html)) == models
     for name in models:
-        share = facts[name].get("refused")
+        share = facts[name].get("unrecognized")
         caption = words(html.partition(f'href="#card-{name}"')[2].partition("</figure>")[0])
-        assert ("refused" in caption) == (share is not None), name
+        assert ("not recognized" in caption) == (share is not None), name
         assert share is None or f"{100 * share:.0f} ±" in caption
 
 

@@ -1,6 +1,6 @@
 """Draw what the pages without code show of the models: run `python book/figures/samples.py` and commit the files.
 
-For each model that generates, a sheet of samples, and for digits the share that the judge refuses; for the landing page
+For each model that generates, a sheet of samples, and for digits the share not recognized as one; for the landing page
 a film of digits that form out of noise. All comes from the shipped weights, with seeds; it takes ten minutes on a core.
 """
 
@@ -19,7 +19,7 @@ from companion.samplers import ddpm_sample
 from companion.zoo import pretrained, sample
 from companion.zoo.recipes import recipe
 from companion.zoo.weights import card_names
-from companion.zoo.yardstick import refused
+from companion.zoo.yardstick import unrecognized
 
 FOLDER = Path(__file__).parent / "samples"
 FACTS = Path(__file__).parents[1] / "data" / "samples.json"
@@ -49,7 +49,7 @@ def cloud(points: Tensor) -> Image.Image:
 
 
 def draw(name: str) -> dict[str, object]:
-    """Writes the sheet of a model, and says what the judge refuses."""
+    """Writes the sheet of a model, and says how many are not recognized as digits."""
     on_digits, facts = recipe(name).data == "mnist", {}
     in_plane = recipe(name).data == "mixture"
     num = SLOW if name.startswith(SLOW_MODELS) else QUICK
@@ -57,8 +57,8 @@ def draw(name: str) -> dict[str, object]:
     image = cloud(x) if in_plane else sheet(x[:SHOWN].reshape(SHOWN, *x.shape[1:]))
     image.save(FOLDER / f"{name}.webp", lossless=True, method=6)
     if on_digits:
-        share, error = refused(x)
-        facts = {"refused": share, "refused_se": error, "judged": num}
+        share, error, _ = unrecognized(x)
+        facts = {"unrecognized": share, "unrecognized_se": error, "judged": num}
     return {"shown": SHOWN if not in_plane else POINTS, "size": image.size, **facts}
 
 

@@ -289,7 +289,7 @@ line = {"straight line": chords @ chords.mT}
 verify("eq-arc-gaussian", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
 
 # %% [markdown]
-# Does spherical interpolation make better images? We decode the midpoints of 5000 random pairs of encoded test digits, and measure two things. The first is the share of images that a classifier *refuses*, that is, takes for no digit ({ref}`chapter 10 <sec-ddpm-samples>`). It was trained on real digits and refuses half of the reconstructions too, so the shares of the midpoints have to be compared with those of the ends. The second is the bound of the network with 50 latents on a black-and-white sample. The bound favors plain images and is no measure of quality by itself, as {ref}`the last section <sec-anomalies>` shows. We separate pairs of one class from pairs of two classes.
+# Does spherical interpolation make better images? We decode the midpoints of 5000 random pairs of encoded test digits, and measure two things. The first is the share of images *not recognized as a digit* by two classifiers that were trained on digits and on broken ones ({ref}`chapter 10 <sec-ddpm-samples>`). The few real digits that they do not recognize either are subtracted, so a share can be slightly negative. The second is the bound of the network with 50 latents on a black-and-white sample. The bound favors plain images and is no measure of quality by itself, as {ref}`the last section <sec-anomalies>` shows. We separate pairs of one class from pairs of two classes.
 
 # %%
 _ = torch.manual_seed(0)
@@ -337,7 +337,7 @@ error = gain.std() / len(gain) ** 0.5
 print("and has a higher bound, by 4 standard errors:", bool(gain.mean() > 4 * error))
 
 # %% [markdown]
-# The two measures agree. Between two classes the midpoints are worse than the ends, and the arc is a little better than the line. Within a class neither path is worse than the ends. (The bound even prefers the midpoint there, because it is a plainer digit than both ends.) {numref}`fig-two-ways` shows an extreme case: of the first hundred pairs, the one whose line comes closest to the origin.
+# Between two classes a fifth of the midpoints shows no digit, and it makes no difference which way one went: the judges see none between line and arc. The bound is a little higher on the arc. Within a class the midpoints are as good as the ends. (The bound even prefers them there, because a midpoint is a plainer digit than both ends.) So the reason to prefer the arc is the one of the last check, its length has the distribution of the prior's draws; nobody sees it in the images. {numref}`fig-two-ways` shows an extreme case: of the first hundred pairs, the one whose line comes closest to the origin.
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another: in a straight line, and on the sphere. The most extreme of a hundred pairs.", "name": "fig-two-ways"}}
 far = int((a + b)[:100].norm(dim=1).argmin())
@@ -419,7 +419,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The variety falls to zero with the temperature, as it must, but the uncertainty does not fall. Since a sharp figure need not be a digit, we also apply the two measures of the last section: the share of 500 samples that the classifier refuses, and the bound on 2000 samples.
+# The variety falls to zero with the temperature, as it must, but the uncertainty does not fall: the strokes get no sharper. Do the images get better in another way? We apply the two measures of the last section to the 2000 samples.
 
 # %%
 bound_at, share_at = {}, {}
@@ -440,9 +440,9 @@ print("fewer are recognized at each higher temperature:", all(rising))
 print("their bound gains less than four nats:", bound_at[0.6] - bound_at[1.0] < 4)
 
 # %% [markdown]
-# For this model a low temperature costs variety, and neither measure shows an improvement. The reason is that a low temperature moves samples closer to the origin, and here the origin decodes to an image that the classifier refuses. In deep hierarchical VAEs samples are often shown at temperatures below one {cite:p}`vahdat2020,child2021`.
+# So the saying is true of this model: the lower the temperature, the fewer images show no digit, and the fewer different images there are. The origin decodes to a clean digit, and far from it, where the prior has little mass and the training few codes, the decoder improvises. At half of the variety there still is a fifth without a digit, though: between the classes lie regions that no code of a real digit reaches, and scaling does not avoid them. In deep hierarchical VAEs samples are often shown at temperatures below one {cite:p}`vahdat2020,child2021`.
 #
-# **What you can say now.** Temperature scales the draws of the prior. A low one costs variety; whether it improves the samples depends on what the region near the origin decodes to.
+# **What you can say now.** Temperature scales the draws of the prior. A low one buys fewer broken images with less variety. What it cannot repair is a prior that has mass where there are no codes.
 
 # %% [markdown]
 # (sec-known-causes)=
@@ -1397,7 +1397,7 @@ exercises.check_deviations(deviations)
 #
 # - A decoder makes a map of its latent space ({numref}`fig-plane-map`). The aggregate posterior is close to the prior but not equal to it {eq}`eq-aggregate-covariance`.
 # - Straight lines between draws of the prior pass through points that are shorter than almost all draws {eq}`eq-chord-length`; arcs on the sphere keep the length {eq}`eq-slerp`. Within a class neither path makes worse images; between classes both do, the sphere a little less.
-# - A temperature scales the draws of the prior {eq}`eq-temperature`. For our VAE a low one costs variety, and neither of our two measures shows a gain.
+# - A temperature scales the draws of the prior {eq}`eq-temperature`. A low one buys fewer broken images with less variety.
 # - What a latent means can be measured where the causes are known: by correlation, mutual information and its gap {eq}`def-mig`. In two trainings of each kind, the networks whose $\beta$ fell slowly had the larger gap, the lower rate and the worse bound; only one of them gave the causes latents of their own.
 # - The prior cannot fix the axes of the latent space {eq}`eq-rotated-model`; the diagonal posterior does, where the variances of the latents differ {eq}`eq-rotation-price`.
 # - A difference of mean codes is a direction for an attribute {eq}`eq-attribute`.
