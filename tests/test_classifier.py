@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from companion.networks.classifier import DigitClassifier
+from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
 
 
 def test_the_classifier_gives_logits_made_of_its_features() -> None:
@@ -16,6 +16,17 @@ def test_the_classifier_gives_logits_made_of_its_features() -> None:
     assert sum(p.numel() for p in model.parameters()) < 150_000
 
 
+def test_the_residual_classifier_gives_logits_made_of_its_features() -> None:
+    model = ResidualDigitClassifier(11, width=16, num_blocks=1).eval()
+    x = torch.rand(3, 1, 28, 28)
+    assert model.features(x).shape == (3, 32) and model(x).shape == (3, 11)
+    assert torch.equal(model.head(model.features(x)), model(x))
+
+
 def test_bad_input_gets_one_sentence() -> None:
+    with pytest.raises(ValueError, match="^num_blocks must be at least 1; 0 was given$"):
+        ResidualDigitClassifier(num_blocks=0)
+    with pytest.raises(ValueError, match="^widths must hold at least 3 positive integers"):
+        DigitClassifier(widths=(16, 32))
     with pytest.raises(ValueError, match="^num_features must be at least 1; 0 was given$"):
         DigitClassifier(0)

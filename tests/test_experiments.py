@@ -144,7 +144,7 @@ def test_scenes_are_compared_with_those_of_the_renderer(monkeypatch):
     assert near[:2].max() < 0.1 and near[2:].min() > 1
 
 
-@pytest.mark.parametrize("kind", ["steps", "guidance"])
+@pytest.mark.parametrize("kind", ["steps", "guidance", "times"])
 def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unchecked, kind):
     monkeypatch.setattr(experiments, "compare_steps", partial(compare_steps, num_steps=(2,)))
     monkeypatch.setattr(experiments, "compare_scales", partial(compare_scales, scales=(0.0, 1.0)))
@@ -222,7 +222,7 @@ def test_guidance_needs_classes(tmp_path, monkeypatch, unchecked):
     few = replace(RECIPES["ddpm-mnist"], model=lambda: image_ddpm(network(), schedule))
     monkeypatch.setitem(RECIPES, "ddpm-mnist", few)
     save_weights(few.model(), card("ddpm-mnist"), tmp_path)
-    with pytest.raises(ValueError, match="guidance one of classes; 'ddpm-mnist' is none"):
+    with pytest.raises(ValueError, match="guidance and times one of classes; 'ddpm-mnist' is none"):
         record("ddpm-mnist", "guidance", folder=tmp_path, out=tmp_path)
 
 

@@ -57,6 +57,7 @@ COUPLED = {
     "ddpm-scenes",
     "classifier-mnist",
     "judge-mnist",
+    "residual-judge-mnist",
 }
 # The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
 ONE_LONG_BATCH = {"iw-hvae-mnist"}

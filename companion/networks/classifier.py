@@ -57,7 +57,7 @@ class ResidualDigitClassifier(nn.Module):
     Book: chapter 10.
     """
 
-    def __init__(self, num_classes: int = 10, width: int = 64, num_blocks: int = 3) -> None:
+    def __init__(self, num_classes: int = 10, width: int = 64, num_blocks: int = 2) -> None:
         checks.at_least(1, num_classes=num_classes, width=width, num_blocks=num_blocks)
         super().__init__()
         wide = 2 * width

@@ -245,15 +245,8 @@ POINTS = partial(
 
 CLASSIFIER = partial(Recipe, "mnist", epochs=12, schedule=cosine, lr=2e-3, labels=True)
 
-JUDGE = partial(
-    CLASSIFIER,
-    loss=measures.cross_entropy_with_rejects,
-    metric=Measure(
-        measures.taken_for_no_digit,
-        "share of the test images that it takes for no digit",
-    ),
-    epochs=16,
-)
+MISSED = Measure(measures.taken_for_no_digit, "share of the test images that it takes for no digit")
+JUDGE = partial(CLASSIFIER, loss=measures.cross_entropy_with_rejects, metric=MISSED, epochs=16)
 
 RECIPES = {
     "ae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.reconstruction_loss),
@@ -348,9 +341,7 @@ RECIPES = {
     ),
     # They refuse what is no digit: two, since what one alone says of a model may be a habit of that one.
     "judge-mnist": JUDGE(partial(DigitClassifier, num_classes=11, widths=(32, 64, 96))),
-    "residual-judge-mnist": JUDGE(
-        partial(ResidualDigitClassifier, num_classes=11, num_blocks=2), seed=1
-    ),
+    "residual-judge-mnist": JUDGE(partial(ResidualDigitClassifier, num_classes=11), seed=1),
     # For a GPU: photographs in all their 256 levels.
     "vae-cifar10": Recipe(
         "cifar10",

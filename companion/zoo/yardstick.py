@@ -108,7 +108,7 @@ def excess_of_votes(
     else:
         of_real = [_mean(each) for each in baseline]
     # The judges mostly agree on real digits: the error of their mean is at most the mean of their errors.
-    both = Estimate(*torch.tensor(of_real).mean(0).tolist())
+    both = Estimate(*torch.tensor(of_real, dtype=torch.double).mean(0).tolist())
     each = tuple(_less(_mean(v), real) for v, real in zip(votes, of_real, strict=True))
     return Unrecognized(*_less(_mean(votes.mean(0)), both), each)
 

@@ -29,7 +29,7 @@ map_images = plane.likelihood(grid).mean
 plots.image_grid(map_images, columns=side, tile=0.4)
 
 # %% [markdown]
-# {numref}`fig-plane-map` is such a map. In this chapter we interpolate between images, edit them, and measure what the latents mean, on three VAEs of digits with 2, 16 and 50 latents and two of rendered houses; their {doc}`cards </book/models>` say how each was trained. We also test three popular beliefs, and all three fail for these models: that draws closer to the origin look better, that the prior gives the axes of a latent space a meaning, and that an image with a high likelihood must be a normal one.
+# {numref}`fig-plane-map` is such a map. In this chapter we interpolate between images, edit them, and measure what the latents mean, on three VAEs of digits with 2, 16 and 50 latents and two of rendered houses; their {doc}`cards </book/models>` say how each was trained. We also test four popular beliefs. One holds for these models: draws closer to the origin show more digits. Three fail: that images halfway along an arc are better than halfway along a line, that the prior gives the axes of a latent space a meaning, and that an image with a high likelihood must be a normal one.
 
 # %% [markdown]
 # (sec-latent-plane)=
