@@ -1,4 +1,4 @@
-"""The command line, a face of `companion.zoo`: `python -m companion train NAME`, `... sample NAME`, and more."""
+"""The command line, a face of `companion.zoo` and the ledger of experiments: `python -m companion train`, and more."""
 
 import importlib.metadata
 import os
@@ -12,6 +12,7 @@ from torch import Tensor
 import companion
 from companion import runtime
 from companion.data import cache_dir, describe, load
+from companion.experiments import run as experiment
 from companion.zoo import evaluate, sample, train
 from companion.zoo.experiments import record
 from companion.zoo.processes import end
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "evaluate": evaluate,
                 "sample": sample,
                 "record": record,
+                "experiment": experiment,
             },
             args=arguments,
             prog="python -m companion",

@@ -27,6 +27,7 @@ FLOORS = (
     ("guidance",),
     # The wings: what a page needs, and what makes the shipped weights. Neither knows the other.
     ("page", "zoo"),
+    ("experiments",),
     ("__main__",),
 )
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}

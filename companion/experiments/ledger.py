@@ -1,0 +1,133 @@
+"""The command that makes records, and the entries that say what was asked and what was found."""
+
+import json
+import os
+import re
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from companion import runtime
+from companion.experiments import collapse
+from companion.experiments.base import RECORDS, Experiment, Record, Value, record_of
+
+ENTRIES = Path(__file__).parent / "entries"
+EXPERIMENTS: dict[str, Experiment] = {**collapse.EXPERIMENTS}
+PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment of the ledger, as its file has it; `found` and `says` are templates of numbers of its record."""
+
+    question: str
+    chapter: int
+    section: str
+    compared: str
+    equal: str
+    refuted: str
+    verdict: Literal["supported", "changed", "withdrawn"]
+    was: str = ""  # what the book said before
+    one_run: str = ""  # why there is one training of each, if there is
+    rivals: tuple[dict[str, str], ...] = ()
+    claims: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.rivals:
+            raise ValueError(f"an entry must name the rivals it tried; {self.question!r} has none")
+        if (self.verdict == "supported") == bool(self.was):
+            raise ValueError(
+                f"was must be given if the book said something else, and only then; {self.question!r}"
+            )
+
+
+@cache
+def entries() -> Mapping[str, Entry]:
+    """All entries by the names of their experiments."""
+    found = {}
+    for path in sorted(ENTRIES.glob("*.toml")):
+        table = tomllib.loads(path.read_text("utf8"))
+        rivals, claims = tuple(table.pop("rivals", ())), tuple(table.pop("claims", ()))
+        found[path.stem] = Entry(**table, rivals=rivals, claims=claims)
+    return found
+
+
+def filled(template: str, record: Record) -> str:
+    """A template with the numbers of a record: {condition/measure}, {a - b/measure.se:.1f}.
+
+    Raises:
+        ValueError: if the record has no such number.
+    """
+
+    def number(match: re.Match[str]) -> str:
+        condition, measure, part, form = match.groups()
+        first, minus, second = condition.partition(" - ")
+        value: Value = record.value(first, measure)
+        if minus:
+            value = record.difference(first, second, measure)
+        return format(getattr(value, part or "mean"), form or ".2f").replace("-", "\N{MINUS SIGN}")
+
+    return PLACEHOLDER.sub(number, template)
+
+
+def run(
+    name: str | None = None,
+    resume: bool = False,
+    replace: bool = False,
+    out: Path | str = RECORDS,
+) -> str:
+    """Train an experiment of the ledger under all its conditions, and write its record; without a name, list all.
+
+    Every training is saved when it ends.
+
+    Args:
+        name: of the experiment, such as "collapse".
+        resume: go on with a record that was stopped.
+        replace: begin anew, although there is a record.
+        out: folder of the record, NAME.json.
+
+    Raises:
+        ValueError: if there is no such experiment, or a record stands in the way.
+    """
+    if name is None:
+        return "\n".join(EXPERIMENTS)
+    if name not in EXPERIMENTS:
+        raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; {name!r} was given")
+    experiment, path = EXPERIMENTS[name], Path(out) / f"{name}.json"
+    record = Record(name, experiment.code, _provenance(), [])
+    if path.exists() and not replace:
+        record = record_of(name, Path(out))
+        if record.code != experiment.code:
+            raise ValueError(f"{path.name} was made by other code; --replace begins it anew")
+        if not record.lacks(experiment):
+            raise ValueError(f"{path.name} is complete; --replace begins it anew")
+        if not resume:
+            raise ValueError(f"{path.name} is unfinished; --resume goes on, --replace begins anew")
+    for condition, seed in record.lacks(experiment):
+        begun = time.monotonic()
+        torch.manual_seed(seed)
+        measures = experiment.conditions[condition](seed)
+        seconds = round(time.monotonic() - begun, 1)
+        row = {"condition": condition, "seed": seed, "seconds": seconds, "measures": measures}
+        record.runs.append(row)
+        print(f"{condition}, seed {seed}: {measures}", flush=True)
+        text = json.dumps(record._asdict(), indent=1) + "\n"
+        beside = path.with_suffix(".new")
+        beside.write_text(text, "utf8")
+        os.replace(beside, path)
+    return f"{path.name}: {len(record.runs)} trainings"
+
+
+def _provenance() -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "device": runtime.device_name(),
+        "commit": runtime.commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
