@@ -77,12 +77,12 @@ def filled(template: str, record: Record) -> str:
 
 
 def run(
-    name: str | None = None,
+    name: str,
     resume: bool = False,
     replace: bool = False,
     out: Path | str = RECORDS,
 ) -> str:
-    """Train an experiment of the ledger under all its conditions, and write its record; without a name, list all.
+    """Train an experiment of the ledger under all its conditions, and write its record.
 
     Every training is saved when it ends.
 
@@ -95,8 +95,6 @@ def run(
     Raises:
         ValueError: if there is no such experiment, or a record stands in the way.
     """
-    if name is None:
-        return "\n".join(EXPERIMENTS)
     if name not in EXPERIMENTS:
         raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; {name!r} was given")
     experiment, path = EXPERIMENTS[name], Path(out) / f"{name}.json"
