@@ -90,7 +90,17 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
 
 
 # They draw nothing, or nothing but where they begin.
-WITHOUT_DRAWS = ("ae", "dae", "cae", "robust-ae", "conv-ae", "flow", "classifier", "judge")
+WITHOUT_DRAWS = (
+    "ae",
+    "dae",
+    "cae",
+    "robust-ae",
+    "conv-ae",
+    "flow",
+    "classifier",
+    "judge",
+    "residual-judge",
+)
 
 
 @pytest.mark.parametrize(

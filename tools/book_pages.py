@@ -18,6 +18,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from tools import book_opening, slips
+from tools.book_experiments import experiments
 from tools.book_landing import samples, thumbnail_name
 from tools.labels import CLAIM, SLIPS, Book, Check, Claim, Page, checks
 
@@ -351,6 +352,7 @@ def where(chapter: str) -> str:
 PAGES = {
     "book/index": landing,
     "book/results": results,
+    "book/experiments": experiments,
     "book/ledger": ledger,
     "book/concordance": concordance,
     "book/errata": errata,

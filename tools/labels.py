@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -131,6 +132,9 @@ class Book:
         self._counts: Counter[tuple[str, int | None]] = Counter()
         for page in self.pages.values():
             self._read(page)
+        for entry in sorted(self.root.glob("companion/experiments/entries/*.toml")):
+            title = tomllib.loads(entry.read_text("utf8"))["question"]
+            self._put(f"exp-{entry.stem}", Place("book/experiments", "section", "", title))
 
     def _toc(self) -> Iterator[tuple[str, int | None]]:
         toc = yaml.safe_load((self.root / "_toc.yml").read_text("utf8"))

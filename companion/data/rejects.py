@@ -27,7 +27,8 @@ def rejects(x: Batch) -> Batch:
     spoiled = torch.stack(list(ways_to_spoil(x).values()))
     weight = torch.stack([is_spoiled(each, x) for each in spoiled]).float()
     weight[-1] += 1e-6  # where nothing changes it much, it is laid over another one
-    which = torch.multinomial(weight.T, 1)[:, 0]
+    # The numbers that torch.multinomial draws, but by image: several processes can share a batch.
+    which = (weight / torch.empty_like(weight).exponential_()).argmax(0)
     return spoiled[which, torch.arange(len(x), device=x.device)]
 
 

@@ -40,6 +40,7 @@ DRAWS = {
     torch.randn,
     torch.randn_like,
     Tensor.normal_,
+    Tensor.exponential_,
     F.dropout,
 }
 """What draws random numbers in the losses, measures and samplers of the book."""
@@ -176,7 +177,7 @@ class _WholeDraws(TorchFunctionMode):
         )
         drawn = func(*whole, **kwargs)
         part = drawn.narrow(dim, self.mine.start, self.own)
-        return given.copy_(part) if func is Tensor.normal_ else part
+        return given.copy_(part) if func in (Tensor.normal_, Tensor.exponential_) else part
 
     def _whole(self, given: Any, dim: int) -> Any:
         """The same for the whole batch; a tensor is padded with zeros."""

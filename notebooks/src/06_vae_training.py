@@ -569,7 +569,7 @@ print("the epochs alone gain nothing:", bool(by_epochs <= 0))
 print("with 50 samples, ten standard errors:", bool(by_both > gains["iwae"].std() / 10))
 
 # %% [markdown]
-# So the gain comes from the samples and not from the epochs. This is from one training of each; {cite:t}`burda2016` come to the same conclusion in their table 2.
+# So more epochs alone gain nothing. How much of the gain is the logarithm's, and how much comes from gradients with less noise, one training of each does not tell: in table 1 of {cite:t}`burda2016` fifty samples take the plain bound from 86.76 to 86.35 nats, and the importance-weighted one to 84.78. Ours stays behind that last figure.
 #
 # When you compare such numbers, ask four questions. Is the binarization dynamic or fixed? How many samples were used, from which proposal? Was the model chosen by its test result? And how large is the standard error, which differs from that of a paired difference?
 #
@@ -659,9 +659,9 @@ def of_each(values):
     return values.unflatten(0, (5, -1)).mean(1)
 
 
-def train_with(model, batch, held_out, steps, free_nats=0.0, warm_up=False):
+def train_with(model, batch, held_out, steps, free_nats=0.0, warm_up=False, lr=0.02):
     """Train with free bits, with warm-up, or with neither; bounds and KLs at twelve times."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], 0.2)
     history, share = [], 0.0  # of the training that is done
 
@@ -712,7 +712,7 @@ print("with free bits the KL is larger:", bool(free_kls.min() > kls.max()))
 # %% [markdown]
 # All ten networks come close to the optimum. Without a remedy their latents carry less than a nat, with free bits more than one. The bound does not reward information in these latents, and a collapsed latent would lose nothing. So here free bits only make the model store information that its decoder does not need. A remedy is worthwhile only if the latent is needed for something else.
 #
-# **Collapse on the path.** For digits we do not know the optimum. Then a collapsed latent can be the best that the model can do, or the training has lost it. To decide, we train until the bound stands still, and compare bounds. The digits are reduced to 9 by 9 pixels, so that this takes seconds. A weak decoder (pixels independent given $z$) is compared with the strong, autoregressive one, and the strong one is also trained with each remedy: three free nats, or a warm-up over the first quarter of the steps. The learning rate is large at first; it is divided by five after half of the steps, and once more after three quarters.
+# **Collapse on the path.** For digits we do not know the optimum. Then a collapsed latent can be the best that the model can do, or the training has lost it. Which of the two it is, the bounds tell: if another training of the same model ends with a better bound, the latent was lost. We reduce the digits to 9 by 9 pixels, so that a training takes seconds, and give the autoregressive decoder a large learning rate, 0.02, without a remedy, with three free nats, and with a warm-up over the first quarter of the steps. The fourth training has no remedy, but a quarter of the learning rate. (All rates are divided by five after half of the steps, and once more after three quarters.)
 
 
 # %%
@@ -722,10 +722,10 @@ _ = torch.manual_seed(0)
 held_out = binarize(shrink(test.images[:2000])).repeat(5, 1, 1, 1)
 
 
-def digit_runs(strength=1.0, **remedy):
+def digit_runs(**remedy):
     """Bounds and KLs of five trainings, on test digits, and their numbers of active units."""
     _ = torch.manual_seed(0)
-    model = sequence_vae(81, 50, 4, strength)
+    model = sequence_vae(81, 50, 4)
     history = train_with(model, digit_batch, held_out, 1800, **remedy)
     means = model.posterior(held_out).mean.unflatten(0, (5, -1))
     return history, (means.var(1) > 0.01).sum(1)
@@ -736,19 +736,19 @@ def digit_batch():
 
 
 settings = {
-    "weak": {"strength": 0.0},
-    "strong": {},
+    "no remedy": {},
     "free bits": {"free_nats": 3.0},
     "warm-up": {"warm_up": True},
+    "a quarter of the rate": {"lr": 0.005},
 }
 on_digits = {name: digit_runs(**setting) for name, setting in settings.items()}
 
 # %%
 for name, (history, units) in on_digits.items():
     texts = [f"{bound:.2f} / {kl:.2f}" for bound, kl in history[-1].T]
-    print(f"{name:10} bound / KL:  " + "   ".join(texts) + f"   active units {units.tolist()}")
+    print(f"{name:21} bound / KL: {'  '.join(texts)}  active units {units.tolist()}")
 
-# %% mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings. The weak decoder ends lowest, the strong one about three quarters of a nat higher, free bits and warm-up another quarter of a nat above it; all lines are flat in the last quarter. Below: the KL. Free bits and warm-up end near three nats, the weak decoder near one and a half, the strong one near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting. Above, the strong decoder has the better bound, and both remedies improve it. Below, without a remedy it uses its latents hardly or not at all.", "name": "fig-collapse"}}
+# %% mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings. Without a remedy it ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, no remedy near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting, 1800 steps. At the large rate the latents are lost without a remedy; with a quarter of the rate they are used.", "name": "fig-collapse"}}
 fig, panels = plots.figure(rows=2, height=2.5)
 steps = torch.arange(150, 1801, 150)
 for axes, k, label in zip(
@@ -766,26 +766,18 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` the bounds stand still in the last quarter of the training. We compare the ends:
+# In {numref}`fig-collapse` the latents are lost early without a remedy, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. We compare the ends:
 
 # %% tags=["nbval-check-output", "mnist"]
 bound, kl = ({n: history[-1, k] for n, (history, _) in on_digits.items()} for k in (0, 1))
-moved = [(h[-1, 0] - h[-4, 0]).mean().abs() < 0.1 for h, _ in on_digits.values()]
-print("in the last quarter every mean bound moves by less than 0.1 nats:", all(moved))
-print("the strong decoder has the better bound:", bool(bound["strong"].min() > bound["weak"].max()))
-print("and the smaller KL:", bool(kl["strong"].max() < kl["weak"].min()))
-print("a network has lost all its latents:", bool(kl["strong"].min() < 0.05))
-for name in ("free bits", "warm-up"):
-    more = bool(kl[name].min() > 1 + kl["strong"].max())
-    gain = bound[name].mean() - bound["strong"].mean()
-    print(
-        f"{name}: more than a nat more KL {more}, the bound better by 0.1 nats {bool(gain > 0.1)}"
-    )
+print("no remedy: a network has lost all its latents:", bool(kl["no remedy"].min() < 0.05))
+for name in ("free bits", "warm-up", "a quarter of the rate"):
+    more = bool(kl[name].mean() > 0.3 + kl["no remedy"].mean())
+    better = bool(bound[name].mean() > bound["no remedy"].mean())
+    print(f"{name}: more KL {more}, and a better bound {better}")
 
 # %% [markdown]
-# We make three observations. First, the strong decoder is the better model even where it has lost all its latents: the earlier pixels carry most of the information that $z$ carries for the weak decoder. Second, this collapse is not the optimum, because both remedies end with a better bound *and* with more information in the latents. Without a remedy the latents are lost early, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. Third, both remedies reach nearly the same bound.
-#
-# These are five networks of one small model, trained at one large learning rate. (In trials with smaller ones, which are not shown here, fewer latents were lost.) But they show how to judge a remedy: by the bound, after the training has converged, and by more than one run.
+# Is it the remedies, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and a remedy protects from it; at a rate that suits the model, none is needed.
 #
 # The two remedies differ in kind. Warm-up changes the *path* of the training: at its end the loss is minus the bound again. Free bits change the *loss*, which is then no longer minus the bound.
 #
@@ -800,7 +792,7 @@ for std, learned in (((784 / 2) ** 0.5, False), (0.25, True)):
     print(f"{name}: {'all' if units == 10 else units} of ten units active")
 
 # %% [markdown]
-# **What you can say now.** Collapse can come from the optimum, the path of the training, or a wrong scale. A remedy should be judged by bound and KL together, after the training has converged.
+# **What you can say now.** Collapse can come from the optimum, the path of the training, or a wrong scale. Before a remedy, try a smaller learning rate; judge both by bound and KL together.
 #
 # *Sources: A27, C10.*
 
@@ -1373,7 +1365,7 @@ exercises.check_draw_spread(draw_spread)
 #
 # - A variational autoencoder adds three things to an autoencoder: a random input of the decoder, a loss on its distribution, and a sample that gradients can pass through. An update has six steps {eq}`eq-vae-objective`.
 # - A cross-entropy of gray levels is not a likelihood {eq}`eq-gray-integral`. A test likelihood needs a stated binarization, many samples, a stated proposal, and a standard error.
-# - Collapse can come from the optimum {eq}`eq-strong-decoder`, the path of the training, or a wrong scale. Free bits change the loss, warm-up the path, a learned variance the scale; bound and KL together show the effect.
+# - Collapse can come from the optimum {eq}`eq-strong-decoder`, the path of the training, or a wrong scale. On the path a large learning rate is a cause, and warm-up or a smaller rate a remedy; a learned variance mends the scale. Bound and KL together show the effect.
 # - The weight of the KL moves a model along a curve of rate and distortion; weight one trains the bound.
 # - The encoder is not the best approximate posterior for each image; the difference is the amortization gap {eq}`def-two-gaps`.
 # - The decoder's mean is not a sample {eq}`eq-total-variance`. Repeated encoding and decoding by means sharpens images and reduces their diversity.
