@@ -14,11 +14,15 @@ from typing import Literal
 import torch
 
 from companion import runtime
-from companion.experiments import collapse
+from companion.experiments import collapse, spectrum, wide_code
 from companion.experiments.base import RECORDS, Experiment, Record, Value, record_of
 
 ENTRIES = Path(__file__).parent / "entries"
-EXPERIMENTS: dict[str, Experiment] = {**collapse.EXPERIMENTS}
+EXPERIMENTS: dict[str, Experiment] = {
+    **wide_code.EXPERIMENTS,
+    **spectrum.EXPERIMENTS,
+    **collapse.EXPERIMENTS,
+}
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 
 
