@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "companion"
-WINGS = ("page", "zoo")  # machinery of pages and of shipped weights
+WINGS = ("page", "zoo", "experiments")  # machinery of pages, of shipped weights and of records
 NO_SCIENCE = ("__init__", "__main__", "checks")
 RECIPES = "companion.zoo.recipes.RECIPES"
 BOOK = re.compile(r"\bBook: chapters? (\d+(?:, \d+)*)\b")

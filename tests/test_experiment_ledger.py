@@ -99,7 +99,7 @@ def test_a_damaged_or_foreign_record_is_named(tmp_path: Path, text: str, message
 
 
 def test_unknown_names_get_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="name must be one of collapse.*; 'x' was given"):
+    with pytest.raises(ValueError, match="name must be one of .*collapse; 'x' was given"):
         run("x")
     with pytest.raises(ValueError, match="'x' has no record"):
         record_of("x", tmp_path)
@@ -139,7 +139,7 @@ def test_a_chapter_says_what_the_record_holds(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(r"(\d\.\d)\d\b", r"\g<1>X"), (r"(\d)\.", r"\g<1>9."), (r"\.$", ", by 31 %.")]
+    ("old", "new"), [(r"(\d\.\d)", r"\g<1>7"), (r"(\d)\.", r"\g<1>9."), (r"\.$", ", by 31 %.")]
 )
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_number_that_is_changed_by_hand_is_found(name: str, old: str, new: str) -> None:

@@ -138,6 +138,7 @@ def test_draws_of_every_kind_are_those_of_the_whole_batch():
         torch.Tensor.normal_: lambda x: (
             torch.distributions.Normal(x, 1.0).rsample((4,)).movedim(1, 0)
         ),
+        torch.Tensor.exponential_: lambda x: torch.empty_like(x).exponential_(),
         torch.nn.functional.dropout: torch.nn.functional.dropout,
     }
     assert set(kinds) == DRAWS

@@ -28,7 +28,11 @@ PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::(
 
 @dataclass(frozen=True)
 class Entry:
-    """One experiment of the ledger, as its file has it; `found` and `says` are templates of numbers of its record."""
+    """One experiment of the ledger as its file has it; `found` of a rival and the claims are templates for `filled`.
+
+    Raises:
+        ValueError: if it names no rival, or does not say what the book said before a change.
+    """
 
     question: str
     chapter: int
@@ -98,6 +102,7 @@ def run(
 
     Raises:
         ValueError: if there is no such experiment, or a record stands in the way.
+        OSError: if `out` cannot be written.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; {name!r} was given")
