@@ -470,7 +470,7 @@ _ = fig.axes[0].annotate("ten epochs", (16, means[3]), (8, -4), textcoords="offs
 fig
 
 # %% [markdown]
-# In {numref}`fig-dimensions` the networks are ahead at few dimensions: they are the more efficient representation. At 32 a short training does not reach PCA. (The size of a file also depends on the number of bits for each dimension.)
+# In {numref}`fig-dimensions` the networks are ahead at few dimensions. Where they fall behind, at 32, the comparison is not fair: PCA is solved exactly, and the networks were trained for one short while. (The size of a file also depends on the number of bits for each dimension.)
 #
 # Must the code have fewer dimensions than the data? Without such a {term}`bottleneck` the network could copy its input: for $d = D$ the identity makes the loss {eq}`def-reconstruction-loss` zero. But a bottleneck is not the only remedy: {ref}`a later section <sec-variants>` has losses for which copying is a bad solution.
 #
@@ -1422,7 +1422,7 @@ print("the classifier prefers the mixture, by 5 standard errors:", bool(gain > 5
 # - **No probability.** The blank image of {ref}`the anomaly test <sec-uses>` shows that a small error does not mean a likely image. We need a model with a density $p(x)$, and a bound on $\log p(x)$ that can be computed, the ELBO.
 # - **Only one step.** One step of a denoiser from strong noise leads to a blurred mean. Many small steps along the score {eq}`eq-score`, with noise added in between, lead to samples. That is diffusion.
 #
-# **What you can say now.** A decoder generates only if its codes come from the right distribution. A model fitted to the codes afterwards provides one, but no likelihood of an image.
+# **What you can say now.** A decoder generates only if its codes come from the right distribution. A model fitted to the codes afterwards provides one. With the noise of the squared error, decoder and fitted model even define a density $p(x)$, but nothing in the training looked at it; chapter 3 does.
 #
 # *Sources: A08, C01.*
 
@@ -1644,7 +1644,7 @@ with torch.no_grad():
 # - An autoencoder learns to compress by learning to reconstruct. With affine maps it is principal component analysis {eq}`eq-pca-loss`; on digits, networks do better with the same number of dimensions.
 # - Its codes help when labels are rare. A large error can point to an anomaly, but a small one does not rule it out.
 # - Denoising, contracting and worst-case training made our networks less sensitive and the paths between codes more direct, at the price of a larger error on clean images. The best denoiser gives more than it was trained for: the difference between its output and its input is the score of the noisy data, times the variance of the noise {eq}`eq-score`.
-# - The decoder alone does not generate, since nothing fixes the distribution of the codes. A mixture fitted afterwards helps, but assigns no probability to an image. The next chapters supply both: first the KL divergence between distributions, then a bound on $\log p(x)$.
+# - The decoder alone does not generate, since nothing fixes the distribution of the codes. A mixture fitted afterwards helps, but the training knew nothing of the probability that both assign to an image. The next chapters train for it: first the KL divergence between distributions, then a bound on $\log p(x)$.
 #
 # **What the sources say, and where they need care.** The lecture slides print the contracting penalty with a gradient in the weights; it is one in the input, and the check of {eq}`eq-tanh-jacobian` rejects the printed form (entry E4 of the {doc}`errata </book/errata>`). They say
 # that autoencoders have no probabilistic reading, but a squared error is a Gaussian log-density, and the denoising one has {prf:ref}`thm-score`. The second lecture says that features need a lower dimension than the data; the wide denoising autoencoder does not. Neither lecture says whether the error is squared.

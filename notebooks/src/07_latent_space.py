@@ -676,7 +676,7 @@ for pair, terms in {"first": bound_of, "second": second_bound_of}.items():
     print(f"{pair} pair, relaxed: worse bound:", bool(bounds["relaxed"] < bounds["plain"]))
 
 # %% [markdown]
-# The schedule lowers the rate and the bound in both pairs, and the relaxed network has the larger gap in both. But the same recipe that gave each of four causes a latent of its own in its first training mixes them in its second, where the standard deviations stayed nearly alike. The initial weights, or the rounding during training, matter more than the schedule. {cite:t}`locatello2019` found the same over thousands of trainings: the gap varies as much between seeds as between methods. The rest of the chapter studies the first relaxed network, in which the causes are separated best.
+# The schedule lowers the rate and the bound in both pairs, and the relaxed network has the larger gap in both. But the same recipe that gave each of four causes a latent of its own in its first training mixes them in its second, where the standard deviations stayed nearly alike. The two trainings of a pair differ in their initial weights and in the rounding, and two pairs cannot tell which of these matters; but together they matter at least as much as the schedule. {cite:t}`locatello2019` found the same over thousands of trainings: the gap varies as much between seeds as between methods. The rest of the chapter studies the first relaxed network, in which the causes are separated best.
 #
 # **What you can say now.** Disentanglement is measured against known causes, by correlation or mutual information. In two trainings of each kind the relaxed network has the larger gap, but its two trainings differ by more than the two kinds.
 #
