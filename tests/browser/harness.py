@@ -132,9 +132,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         self.page.on("console", self._console)
         self.page.on("request", self._request)
-        self.page.on(
-            "requestfailed", lambda request: self.problems.append(f"failed: {request.url[:200]}")
-        )
+        self.page.on("requestfailed", self._failed)
         self.page.on("response", self._response)
 
     def _console(self, message: Any) -> None:
@@ -148,6 +146,12 @@ class Visit:
             return
         if urlsplit(request.url).netloc != urlsplit(self.base).netloc:
             self.problems.append(f"a request to another host: {request.url[:200]}")
+
+    def _failed(self, request: Any) -> None:
+        # A page that is left while it still asks for something (its icon, say) gives that up itself: no
+        # fault of the site. A file that is missing answers 404, a host that is not there another error.
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"failed: {request.url[:200]} ({request.failure})")
 
     def _response(self, response: Any) -> None:
         if response.status >= 400:
