@@ -1,0 +1,82 @@
+"""The losses of the recipes of diffusion models: what is weighted, and at which times."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from companion.ddpm import Ddpm, denoising_loss
+from companion.flows import Flow, flow_matching_loss
+from companion.guidance import classifier_free_loss
+from companion.schedule import Schedule
+from companion.variances import bound_weights
+from companion.zoo import architectures
+
+
+def simple_loss(model: Ddpm, x: Tensor) -> Tensor:
+    """L_simple, the squared error of the noise."""
+    return denoising_loss(model, x, model.schedule.snr)
+
+
+def v_loss(model: Ddpm, x: Tensor) -> Tensor:
+    """Squared error of v."""
+    return denoising_loss(model, x, 1 / model.schedule.noise_var)
+
+
+def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
+    """Squared error of v, with half of the labels dropped, mostly at times when a digit is decided or finished."""
+    weight, time_weights = _decisive(model.schedule, 0.01)
+    return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
+
+
+def centered_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
+    """Squared error of v, with half of the labels dropped, at the times of `_centered`."""
+    p = _centered(model.schedule)
+    weight = model.schedule.num_steps * p / model.schedule.noise_var
+    return classifier_free_loss(model, x, label, weight, 0.5, p)
+
+
+def joint_flow_loss(flow: Flow, x: Tensor, label: Tensor) -> Tensor:
+    """Squared error of the velocity, with half of the labels dropped."""
+    dropped = torch.rand(len(x), device=x.device) < 0.5
+    return flow_matching_loss(flow, x, label.masked_fill(dropped, 10))
+
+
+def scene_loss(model: Ddpm, x: Tensor, factors: Tensor) -> Tensor:
+    """Squared error of v, mostly at times when a scene is decided or finished, and of a tenth it is told no cause.
+
+    Color covers the whole image, so that much is decided where there is still little signal.
+    """
+    weight, time_weights = _decisive(model.schedule, 0.001)
+    told = architectures.told(factors)
+    return classifier_free_loss(model, x, told, weight, 0.1, time_weights)
+
+
+def _decisive(schedule: Schedule, low: float) -> tuple[Tensor, Tensor]:
+    """The weights of v's squared error by time, and how often to draw each time.
+
+    Times with a signal-to-noise ratio below a tenth of `low` hardly count, and the last few before the data count more.
+    """
+    snr, t = schedule.snr, schedule.steps.to(schedule.snr)
+    time_weights = (snr / low).clamp(0.1, 1) + F.pad(10 / t, (1, 0), value=10)
+    p = time_weights / time_weights[1:].sum()
+    return schedule.num_steps * p / schedule.noise_var, time_weights
+
+
+def _centered(schedule: Schedule) -> Tensor:
+    """How often to draw each time, as probabilities with an unused entry 0.
+
+    Just under a half lies where a digit is decided, around a signal-to-noise ratio of 0.1 (Esser et al. 2024). A third
+    falls as 1/t, near the data, as on the cosine schedule the bound's weight of an error of v does. The rest is uniform.
+    """
+    log_snr, t = schedule.snr.log(), schedule.steps.to(schedule.snr)
+    offset = (log_snr[1:] - math.log(0.1)) / 1.5
+    decided = (-offset.square() / 2).exp() * (log_snr[:-1] - log_snr[1:]).nan_to_num(posinf=0)
+    shares = zip((0.45, 0.35, 0.2), (decided, 1 / t, torch.ones_like(t)), strict=True)
+    return F.pad(sum(share * each / each.sum() for share, each in shares), (1, 0), value=1.0)
+
+
+def bound_loss(model: Ddpm, x: Tensor) -> Tensor:
+    """Minus the bound over T, but for a constant, where the likelihood is Gaussian."""
+    return denoising_loss(model, x, bound_weights(model.schedule, model.reverse_var).x_0)
