@@ -14,14 +14,26 @@ from typing import Literal
 import torch
 
 from companion import runtime
-from companion.experiments import collapse, spectrum, wide_code
+from companion.experiments import (
+    anomalies,
+    code_dimension,
+    collapse,
+    gradient_noise,
+    levels,
+    spectrum,
+    wide_code,
+)
 from companion.experiments.base import RECORDS, Experiment, Record, Value, record_of
 
 ENTRIES = Path(__file__).parent / "entries"
 EXPERIMENTS: dict[str, Experiment] = {
+    **code_dimension.EXPERIMENTS,
+    **anomalies.EXPERIMENTS,
     **wide_code.EXPERIMENTS,
+    **gradient_noise.EXPERIMENTS,
     **spectrum.EXPERIMENTS,
     **collapse.EXPERIMENTS,
+    **levels.EXPERIMENTS,
 }
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 
