@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from companion.zoo.recipes import cosine
 
 DIMS, WIDTHS = (16, 8, 4), (128, 64, 32)
 FORMS = ("independent", "sees above", "bottom-up", "shared")
-Terms = Callable[[HierarchicalVae, Tensor], ElboTerms]
+Terms = Callable[[Any, Tensor], ElboTerms]
 
 
 @cache
@@ -47,6 +48,8 @@ def gaussian(code: Tensor) -> Distribution:
 class SeesAbove(HierarchicalVae):
     """q(z_t | z_{t+1}, x) by a network that takes nothing from the prior."""
 
+    top_down: nn.ModuleList
+
     def inner(
         self, t: int, z_above: Float[Tensor, "batch above"], *features: Tensor
     ) -> tuple[Distribution, Distribution]:
@@ -55,7 +58,13 @@ class SeesAbove(HierarchicalVae):
         return gaussian(self.top_down[t - 1](seen)), self.inner_prior(t, z_above)
 
 
-def bottom_up_terms(model: HierarchicalVae, x: Tensor) -> ElboTerms:
+class BottomUp(HierarchicalVae):
+    """q(z_{t+1} | z_t); its bound is that of `bottom_up_terms`."""
+
+    climb: nn.ModuleList
+
+
+def bottom_up_terms(model: BottomUp, x: Tensor) -> ElboTerms:
     """The bound with q(z_1|x) q(z_2|z_1) q(z_3|z_2), and what each level costs in it."""
     q = [gaussian(model.evidence[0](model.encode(x)[0]))]
     z = [q[0].rsample()]
@@ -70,19 +79,22 @@ def bottom_up_terms(model: HierarchicalVae, x: Tensor) -> ElboTerms:
 def hierarchy(form: str) -> tuple[HierarchicalVae, Terms]:
     """An untrained hierarchy with this form of q, and the function of its bound."""
     combine = normal_product if form == "shared" else evidence_alone
-    model = mlp_ladder(DIMS, WIDTHS, combine=combine)
+    ladder = mlp_ladder(DIMS, WIDTHS, combine=combine)
+    parts: list[Any] = [[*each] for each in (ladder.bottom_up, ladder.evidence, ladder.priors)]
+    parts += [ladder.decoder, ladder.observation_model, ladder.latent_shapes]
     if form == "sees above":
-        networks = model.bottom_up, model.evidence, model.priors, model.decoder
-        model = SeesAbove(*networks, model.observation_model, model.latent_shapes)
+        sees_above = SeesAbove(*parts)
         sizes = [(128 + 8, 2 * 16), (64 + 4, 2 * 8)]
-        model.top_down = nn.ModuleList([nn.Linear(*size) for size in sizes])
-    if form != "bottom-up":
-        return model, elbo_terms
-    model.climb = nn.ModuleList(
-        nn.Sequential(nn.Linear(below, width), nn.SiLU(), nn.Linear(width, 2 * dim))
-        for below, width, dim in [(16, 64, 8), (8, 32, 4)]
-    )
-    return model, bottom_up_terms
+        sees_above.top_down = nn.ModuleList([nn.Linear(*size) for size in sizes])
+        return sees_above, elbo_terms
+    if form == "bottom-up":
+        bottom_up = BottomUp(*parts)
+        bottom_up.climb = nn.ModuleList(
+            nn.Sequential(nn.Linear(below, width), nn.SiLU(), nn.Linear(width, 2 * dim))
+            for below, width, dim in [(16, 64, 8), (8, 32, 4)]
+        )
+        return bottom_up, bottom_up_terms
+    return ladder, elbo_terms
 
 
 def without_normalization(model: nn.Module) -> None:
