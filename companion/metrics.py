@@ -13,10 +13,15 @@ from companion.elbo import LatentChain, sample_log_weights
 
 
 class Proportion(NamedTuple):
-    """A measured proportion and its binomial standard error. Book: chapter 1."""
+    """A measured proportion, its binomial standard error, and its 95 percent interval by Wilson. Book: chapter 1.
+
+    The error of none, or all, in n is zero; the interval says how large, or small, the probability may still be.
+    """
 
     value: float
     standard_error: float
+    low: float
+    high: float
 
 
 class Estimate(NamedTuple):
@@ -161,19 +166,24 @@ def mutual_information_gap(
 
 
 def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
-    """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n).
+    """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n) and Wilson's interval.
 
     Raises:
         TypeError: if the outcomes are no booleans.
         ValueError: if there is none.
 
-    Book: chapter 1.
+    Source: Wilson 1927. Book: chapter 1.
     """
+    from scipy.stats import binomtest
+
     checks.shape(("num",), hits=hits)
     if hits.dtype != torch.bool:
         raise TypeError(f"hits must hold booleans; {hits.dtype} was given")
-    p = hits.double().mean().item()
-    return Proportion(p, (p * (1 - p) / len(hits)) ** 0.5)
+    num, p = int(hits.sum()), hits.double().mean().item()
+    interval = binomtest(num, len(hits)).proportion_ci(0.95, method="wilson")
+    return Proportion(
+        p, (p * (1 - p) / len(hits)) ** 0.5, float(interval.low), float(interval.high)
+    )
 
 
 def linear_probe(

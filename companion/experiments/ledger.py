@@ -17,6 +17,7 @@ from companion import runtime
 from companion.experiments import (
     anomalies,
     code_dimension,
+    code_model,
     collapse,
     gradient_noise,
     levels,
@@ -30,6 +31,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     **code_dimension.EXPERIMENTS,
     **anomalies.EXPERIMENTS,
     **wide_code.EXPERIMENTS,
+    **code_model.EXPERIMENTS,
     **gradient_noise.EXPERIMENTS,
     **spectrum.EXPERIMENTS,
     **collapse.EXPERIMENTS,

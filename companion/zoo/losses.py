@@ -68,7 +68,8 @@ def _centered(schedule: Schedule) -> Tensor:
     """How often to draw each time, as probabilities with an unused entry 0.
 
     Just under a half lies where a digit is decided, around a signal-to-noise ratio of 0.1 (Esser et al. 2024). A third
-    falls as 1/t, near the data, as on the cosine schedule the bound's weight of an error of v does. The rest is uniform.
+    falls as 1/t, near the data, as the bound's weight of an error of v does on the cosine schedule. The rest is
+    uniform.
     """
     log_snr, t = schedule.snr.log(), schedule.steps.to(schedule.snr)
     offset = (log_snr[1:] - math.log(0.1)) / 1.5
