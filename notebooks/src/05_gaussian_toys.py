@@ -409,7 +409,7 @@ stays = {"E5": (log_p - d / 2).expand(5)}
 verify("eq-ridge-value", bound(t, sigma * t), value, rejects=stays)
 
 # %% [markdown]
-# {cite:t}`dai2019` prove for far more general models that a learned decoder variance goes to zero at the optimum, together with the encoder's variance. The ridge is the smallest case of their theorem.
+# Why can both variances vanish? Because the means are fixed where they reconstruct $x$ exactly. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, which a decoder can reproduce: a learned decoder variance then goes to zero at the optimum, and the encoder's with it. Data with noise in all directions leave it at the size of the noise, as in the {ref}`linear model <sec-linear-vae>` below.
 #
 # At the tutorial's point $(1, \sigma)$ the bound is $d / 2$ nats below $\log p(x)$, and the point is not stationary. The gradient there is
 #

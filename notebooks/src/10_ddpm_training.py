@@ -400,7 +400,7 @@ for name, reverse_var in choices.items():
     print(f"largest over least weight, {name}: {w.max() / w.min():.0f}")
 
 # %% [markdown]
-# So the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where the content of the image is decided. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound.
+# So the simple loss gives little weight to the smallest $t$, where the last faint noise is removed, and more to the larger ones, where the content of the image is decided. {cite:t}`ho2020` found that this gives better samples and a slightly worse bound. Where the weights, divided by those of the bound, only rise with the noise, such a loss is an average of bounds for images to which noise was added {cite:p}`kingma2023`; those of the simple loss rise at first and fall again at the noisiest times.
 #
 # In code, the losses differ by one tensor, the weight of the squared error of $\hat{x}$, here relative to its value at $t = 1000$:
 

@@ -1008,7 +1008,7 @@ for way in ("real", *ways):
     share = impossible[way] = proportion(d > limit)
     medians[way], strict = d.median(), (d <= rounding).double().mean()
     print(f"{way:13} {medians[way]:17.3f} {strict:21.0%} {share.value:14.1%}", end="")
-    print(f" +- {share.standard_error:.1%}")
+    print(f" ({share.low:.1%} to {share.high:.1%})")
 
 # %% [markdown]
 # Are the causes right, too? With $v$ the cause that was asked for, and $\hat{v}$ that of the nearest render, we compute $R^2 = 1 - \sum (v - \hat{v})^2 / \sum (v - \bar{v})^2$.
@@ -1034,7 +1034,7 @@ least = min(houses[f"{way}: distance"].min() for way in ways)
 print("no sample is a render up to rounding:", bool(least > rounding))
 
 # %% [markdown]
-# Given the causes, a sample is nearly a render. Its squared distance of 0.8 is an error of 0.016 in each value, four of the 256 levels. The causes are right, too; the elevation of the camera, which changes the image least, has the lowest $R^2$. Fresh noise and guidance make little difference here: the causes decide the whole image, so nothing is left to be sampled. (Guidance is the subject of {doc}`/notebooks/13_diffusion_priors`.) Without causes the network has to choose them, and the samples are about twice as far from all renders. (Where none of 200 is impossible, the printed standard error is 0. The share may still be up to 1.5 percent: then none in 200 has a probability of 5 percent.) The VAE is the plain one of chapter 7. Its prior covers codes that no image has, and their decoded means are not houses. Is the *relaxed* VAE of that chapter better?
+# Given the causes, a sample is nearly a render. Its squared distance of 0.8 is an error of 0.016 in each value, four of the 256 levels. The causes are right, too; the elevation of the camera, which changes the image least, has the lowest $R^2$. Fresh noise and guidance make little difference here: the causes decide the whole image, so nothing is left to be sampled. (Guidance is the subject of {doc}`/notebooks/13_diffusion_priors`.) Without causes the network has to choose them, and the samples are about twice as far from all renders. (The last column has Wilson's 95 percent intervals {cite:p}`wilson1927`: where none of 200 is impossible, the probability may still be near 2 percent.) The VAE is the plain one of chapter 7. Its prior covers codes that no image has, and their decoded means are not houses. Is the *relaxed* VAE of that chapter better?
 
 # %%
 _ = torch.manual_seed(0)

@@ -827,7 +827,7 @@ Film(
 # (sec-flow-matching)=
 # ## Flow matching
 #
-# **Flow matching** {cite:p}`lipman2023` trains a network for a velocity, and needs neither a schedule nor a score. We will see that it is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$ with $u$ from 0 to 1. Each has the velocity $\varepsilon - x$. The points that pass through $x_u$ have the mean velocity
+# **Flow matching** {cite:p}`lipman2023`, with straight lines also known as rectified flow {cite:p}`liu2023` and as a stochastic interpolant {cite:p}`albergo2023`, trains a network for a velocity, and needs neither a schedule nor a score. We will see that it is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$ with $u$ from 0 to 1. Each has the velocity $\varepsilon - x$. The points that pass through $x_u$ have the mean velocity
 #
 # $$
 # \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} .

@@ -240,7 +240,7 @@ print("clusters narrower than the components, with and without a condition:", bo
 #
 # So on the ring the shortcut does little harm, because the classifier of clean points is smooth and exact even far from the data. A trained network is neither: nearly pure noise says nothing about the class, so the gradient of $\log q(y \mid x_t)$ is close to zero there, but that of a classifier that never saw noise is not. And {eq}`eq-conditional-denoiser` multiplies it by $(1 - \bar\alpha_t) / \sqrt{\bar\alpha_t}$, which is huge in the first steps.
 #
-# Is a clean classifier useless then? It can be asked about something that *is* clean: the estimate $\hat{x}(x_t, t)$ instead of $x_t$. This replaces $q(y \mid x_t)$ by $p(y \mid \hat{x}(x_t, t))$, and the gradient goes back through the denoiser {cite:p}`chung2023`. {numref}`fig-clean-classifier` asks for sevens, with the digit model without a label and a classifier of clean digits: applied to $x_t$, with the factor as it is and with the factor held below 6, and applied to the estimate with the same factor.
+# Is a clean classifier useless then? It can be asked about something that *is* clean: the estimate $\hat{x}(x_t, t)$ instead of $x_t$. This replaces $q(y \mid x_t)$ by $p(y \mid \hat{x}(x_t, t))$, and the gradient goes back through the denoiser {cite:p}`chung2023,bansal2023`. {numref}`fig-clean-classifier` asks for sevens, with the digit model without a label and a classifier of clean digits: applied to $x_t$, with the factor as it is and with the factor held below 6, and applied to the estimate with the same factor.
 
 
 # %%
@@ -622,7 +622,7 @@ for i, kappa in enumerate(scales):
     right += [proportion(classifier.head(seen).argmax(1) == label)]
     variances += [record["spread"][i].mean().item() / unit]
     far += [feature_distance(seen)]
-    (share, error), (value, off) = right[-1], far[-1]
+    (share, error, *_), (value, off) = right[-1], far[-1]
     print(f"{kappa:4.1f} {share:8.1%} +- {error:4.1%} {variances[-1]:9.2f}", end="")
     print(f" {value:10.1f} +- {off:.1f}")
 of_real = proportion(classifier.head(digit_features(test.images)).argmax(1) == test.labels)
@@ -630,13 +630,13 @@ far_real = real_digit_distance()
 print(
     f"real {of_real[0]:8.1%} +- {of_real[1]:4.1%} {1:9.2f} {far_real[0]:10.1f} +- {far_real[1]:.1f}"
 )
-assert max(share for share, _ in right) > 0.98
+assert max(each.value for each in right) > 0.98
 
 # %% mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the share of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What the guidance scale gains (left) and what it costs in variety (middle) and in distance from real digits (right); 1000 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
 fig, panels = plots.figure(3, height=2.7)
 axis, flat = torch.tensor(scales), torch.ones(len(scales))
 curves = {
-    "share of right digits": ([share for share, _ in right], of_real.value),
+    "share of right digits": ([each.value for each in right], of_real.value),
     "variance": (variances, 1.0),
     "Fréchet distance": ([value for value, _ in far], far_real.value),
 }
@@ -1219,15 +1219,15 @@ rows |= {name: to_unit(x[:6]) for name, x in edits.items()}
 plots.image_rows(rows, titles=[f"to {k}" for k in target[:6].tolist()], tile=0.75)
 
 # %% [markdown]
-# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class; much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the old class as well. For each row we count how many of the thirty the classifier takes for the target, and measure the mean squared change of the pixels.
+# In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class; much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the old class as well. For each row we count how many of the thirty the classifier takes for the target, with Wilson's 95 percent interval in parentheses {cite:p}`wilson1927`, and measure the mean squared change of the pixels.
 
 # %%
 changes, as_asked = {}, {}
 for name, x in edits.items():
     as_asked[name] = proportion(classifier(to_unit(x)).argmax(1) == target)
     changes[name] = (to_unit(x) - to_unit(source)).square().mean().item()
-    share, error = as_asked[name]
-    print(f"{name:10} changed by {changes[name]:.3f}, {share:.0%} +- {error:.0%} as asked")
+    share, _, low, high = as_asked[name]
+    print(f"{name:10} changed by {changes[name]:.3f}, {share:.0%} ({low:.0%} to {high:.0%}) as asked")
 assert changes["t = 550"] < changes["t = 950"] or test.name != "mnist"
 
 # %% tags=["nbval-check-output", "mnist"]
