@@ -99,7 +99,7 @@ def test_a_damaged_or_foreign_record_is_named(tmp_path: Path, text: str, message
 
 
 def test_unknown_names_get_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="name must be one of .*collapse; 'x' was given"):
+    with pytest.raises(ValueError, match="name must be one of .*; 'x' was given"):
         run("x")
     with pytest.raises(ValueError, match="'x' has no record"):
         record_of("x", tmp_path)

@@ -1227,7 +1227,9 @@ for name, x in edits.items():
     as_asked[name] = proportion(classifier(to_unit(x)).argmax(1) == target)
     changes[name] = (to_unit(x) - to_unit(source)).square().mean().item()
     share, _, low, high = as_asked[name]
-    print(f"{name:10} changed by {changes[name]:.3f}, {share:.0%} ({low:.0%} to {high:.0%}) as asked")
+    print(
+        f"{name:10} changed by {changes[name]:.3f}, {share:.0%} ({low:.0%} to {high:.0%}) as asked"
+    )
 assert changes["t = 550"] < changes["t = 950"] or test.name != "mnist"
 
 # %% tags=["nbval-check-output", "mnist"]
