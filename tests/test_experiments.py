@@ -17,7 +17,7 @@ from companion.denoisers import NoisePredictor
 from companion.flows import Flow, line_time
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
-from companion.schedule import linear_schedule
+from companion.schedule import cosine_schedule, linear_schedule
 from companion.zoo import comparisons, experiments, train, weights
 from companion.zoo.comparisons import (
     compare_scales,
@@ -157,6 +157,17 @@ def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unch
     assert written.name == f"ddpm-mnist-joint-{kind}" and written.model == "ddpm-mnist-joint"
     command = f"python -m companion record ddpm-mnist-joint --kind {kind} --num 20"
     assert written.command == command
+
+
+def test_bits_are_measured_in_finer_steps(tmp_path, monkeypatch, unchecked):
+    schedule, network = cosine_schedule(20), partial(UNet, (1, 8, 8), 4, (1,), blocks=1)
+    few = replace(RECIPES["ddpm-digits"], model=lambda: image_ddpm(network(), schedule, levels=256))
+    monkeypatch.setitem(RECIPES, "ddpm-digits", few)
+    save_weights(few.model(), card("ddpm-digits"), tmp_path)
+    written = record("ddpm-digits", "bits", num=30, folder=tmp_path, out=tmp_path)
+    values = load_record(written.name, tmp_path)[0]["bits"]
+    assert len(values) == 30 and "in finer steps" in written.metric
+    assert abs(float(values.mean()) - written.metric_value) < 1e-4 and 1 < written.metric_value < 30
 
 
 def test_networks_and_spacings_are_compared_by_their_distance():

@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from companion import checks, runtime
 from companion.data import to_unit
 from companion.ddpm import Ddpm, noise_errors
+from companion.decoders import gray_level_frequencies
 from companion.flows import Flow
 from companion.metrics import frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
+from companion.refinement import in_finer_steps
 from companion.vae import Vae
 from companion.zoo.checkpoints import Journal, at_once
 from companion.zoo.comparisons import (
@@ -27,6 +29,7 @@ from companion.zoo.comparisons import (
     compare_with_renders,
     levels_of,
 )
+from companion.zoo.measures import bits_of_elbo
 from companion.zoo.pretrained import CHUNK, ancestral, pretrained
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
@@ -37,7 +40,7 @@ from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_
 def record(
     name: str,
     kind: Literal[
-        "samples", "steps", "times", "guidance", "scenes", "spacing", "reference"
+        "samples", "bits", "steps", "times", "guidance", "scenes", "spacing", "reference"
     ] = "samples",
     num: int = 1000,
     examples: int = 500,
@@ -54,13 +57,14 @@ def record(
     Args:
         name: of the weights, such as "ddpm-mnist-joint".
         kind: "samples" draws with all steps and measures the error of the noise at every time;
+            "bits" draws nothing, and measures the bound on test images in four times as many steps;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
             the shipped classifier of digits sees; "times" compares the choice of ten times, by
             what the judges of digits say; "scenes" draws houses for the causes of test
             scenes, and finds the nearest one of the renderer to each; "spacing" is for flow-digits,
             and compares it with ddpm-digits in few steps; "reference" is for the classifier of
             digits itself, and keeps what it sees of the training digits.
-        num: images to draw, for each setting that is compared.
+        num: images to draw, for each setting that is compared; test images for "bits".
         examples: test examples for the errors of "samples".
         folder: where the weights are, if they are not shipped; for "spacing" a folder of folders,
             each with a training of both models.
@@ -102,6 +106,11 @@ def record(
         x = chosen.prepare(chosen.examples("test")[0][:examples])
         command += f" --examples {examples}"
         draw = partial(samples_and_errors, x=x, num=num)
+    elif kind == "bits":
+        test, train = (chosen.prepare(chosen.examples(split)[0]) for split in ("test", "train"))
+        frequency = gray_level_frequencies((255 * to_unit(train)).round() / 127.5 - 1)
+        gray = (255 * to_unit(test[:num])).round() / 127.5 - 1
+        draw = partial(bits_in_finer_steps, x=gray, frequency=frequency)
     elif kind == "scenes":
         if chosen.data != "scenes":
             raise ValueError(f"kind 'scenes' needs a model of scenes; {name!r} is none")
@@ -194,6 +203,21 @@ def samples_and_errors(
     }
     metric = "squared error of the noise, mean over dimensions and over all times"
     return Record(tensors, errors.mean(0), metric)
+
+
+@torch.no_grad()
+def bits_in_finer_steps(
+    model: Ddpm,
+    x: Float[Tensor, "num *x_shape"],
+    frequency: Float[Tensor, "levels"],
+    journal: Callable[..., Tensor] = at_once,
+) -> Record:
+    """Minus the bound on log p(x) of each image, in bits per dimension, by `in_finer_steps`: from two random steps."""
+    measure = partial(bits_of_elbo, in_finer_steps(model, frequency), num=2)
+    parts = runtime.progress_bar(x.split(200), "images")
+    bits = torch.cat([journal(measure, part) for part in parts])
+    metric = "minus the bound on log p(x) of a test image of 256 levels, in bits per dimension, in finer steps"
+    return Record({"bits": bits.float()}, bits, metric)
 
 
 def _pair(folder: Path | str | None) -> tuple[Ddpm, Flow]:

@@ -58,14 +58,14 @@ def negative_elbo(model: Ddpm, x: Float[Tensor, "batch *x_shape"]) -> Float[Tens
 
 
 def bits_of_elbo(
-    model: Ddpm, x: Float[Tensor, "batch *x_shape"], *labels: Int[Tensor, "batch"]
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"], *labels: Int[Tensor, "batch"], num: int = 8
 ) -> Float[Tensor, "batch"]:
-    """Minus the bound on log p(x) in bits per dimension, from eight random steps: mostly those with large terms.
+    """Minus the bound on log p(x) in bits per dimension, from `num` random steps: mostly those with large terms.
 
     A network that can be conditioned on a class is not given the labels.
     """
     weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
-    nats = [single_step_elbo(model, x, weights) for _ in range(8)]
+    nats = [single_step_elbo(model, x, weights) for _ in range(num)]
     return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
 
 

@@ -85,9 +85,10 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torchvision.utils import make_grid
 
-from companion.data import Batches
 from companion.distributions import diagonal_normal, evidence_alone, log_normalizer, normal_product
-from companion.elbo import ElboTerms, elbo_loss, elbo_terms, sample_log_weights
+from companion.elbo import elbo_terms, sample_log_weights
+from companion.experiments import record_of
+from companion.experiments.levels import SeesAbove
 from companion.hierarchical_vae import HierarchicalVae
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.linear_chain import LinearChain, linear_covariance, regress
@@ -932,159 +933,41 @@ print("a tighter bound gains less than a nat:", bool(by_bound.mean() < 1))
 # (sec-dead-levels)=
 # ## When upper levels collapse
 #
-# Without special care, the training of a hierarchy fails in a typical way, *posterior collapse*: the top level becomes inactive, and nothing in the bound shows it. The experiment of this section trains hierarchies of three levels with 16, 8 and 4 latents, on 3,000 digits for four epochs. The approximate posterior takes one of four forms. They differ in two things at once, on what a level *depends* and whether it *shares*, so all four are needed:
+# Without special care, the training of a hierarchy fails in a typical way, *posterior collapse*: the top level becomes inactive, and nothing in the bound shows it. Which part of the recipe prevents it? Three were proposed: what $q$ depends on, a remedy in the loss, and normalization. We change one at a time, in hierarchies of three levels with 16, 8 and 4 latents, trained on all digits for six epochs, three times each. The approximate posterior takes one of four forms:
 #
 # - **independent**: each level depends on $x$ alone, $q(z_1 \mid x)\, q(z_2 \mid x)\, q(z_3 \mid x)$;
 # - **sees above**: top-down {eq}`def-top-down`, each level depends on $x$ and a draw of $z_{t+1}$, but takes nothing from $p_\theta$;
 # - **bottom-up**: {eq}`def-bottom-up`, as was usual before ladders;
 # - **shared**: the product {eq}`def-ladder-posterior`.
 #
-# Each is trained with three seeds as it is, and with **warm-up**, where the weight of the KL divergences rises from 0 to 1 during the first 80 percent of the training {cite:p}`sonderby2016`. The first and the last are also trained with **free bits**, where the first nat on each level costs nothing {cite:p}`kingma2016`, here in the first half of the training only, so that its end is about the bound.
+# Each is trained as it is, with **warm-up**, where the weight of the KL divergences rises from 0 to 1 during the first 30 percent of the steps {cite:p}`sonderby2016`, and with **free bits**, where the first nat on each level costs nothing {cite:p}`kingma2016`, here in the first half of the training only, so that its end is about the bound. The second form differs from a ladder in a single method, which gives posterior and prior of one level:
 
+# %% tags=["nbval-check-output"]
+show(SeesAbove)
 
-# %%
-def gaussian(code):
-    """A diagonal Gaussian from mean and log-precision, bounded as in a ladder."""
-    mean, log_precision = code.chunk(2, dim=1)
-    return diagonal_normal(mean, torch.exp(-5 * torch.tanh(log_precision / 10)))
-
-
-class SeesAbove(HierarchicalVae):
-    def inner(self, t, z_above, *features):
-        seen = torch.cat([features[t - 1], z_above], dim=1)
-        return gaussian(self.top_down[t - 1](seen)), self.inner_prior(t, z_above)
-
-
-def bottom_up_terms(model, x):
-    """The bound with q(z_1|x) q(z_2|z_1) q(z_3|z_2), and what each level costs in it."""
-    q = [gaussian(model.evidence[0](model.encode(x)[0]))]
-    z = [q[0].rsample()]
-    for network in model.climb:
-        q.append(gaussian(network(z[-1])))
-        z.append(q[-1].rsample())
-    cost = [q[t].log_prob(z[t]) - model.inner_prior(t + 1, z[t + 1]).log_prob(z[t]) for t in (0, 1)]
-    cost.append(kl_divergence(q[2], model.prior(len(x))))
-    return ElboTerms(model.likelihood(z[0]).log_prob(x), torch.stack(cost, 1))
-
-
-# %%
-DIMS, WIDTHS = (16, 8, 4), (128, 64, 32)
-
-
-def hierarchy(form):
-    """An untrained hierarchy with this form of q, and the function of its bound."""
-    combine = normal_product if form == "shared" else evidence_alone
-    model, terms = mlp_ladder(DIMS, WIDTHS, combine=combine), elbo_terms
-    if form == "sees above":
-        networks = model.bottom_up, model.evidence, model.priors, model.decoder
-        model = SeesAbove(*networks, model.observation_model, model.latent_shapes)
-        sizes = [(128 + 8, 2 * 16), (64 + 4, 2 * 8)]
-        model.top_down = nn.ModuleList([nn.Linear(*size) for size in sizes])
-    if form == "bottom-up":
-        model.climb = nn.ModuleList(
-            nn.Sequential(nn.Linear(below, width), nn.SiLU(), nn.Linear(width, 2 * dim))
-            for below, width, dim in [(16, 64, 8), (8, 32, 4)]
-        )
-        terms = bottom_up_terms
-    return model, terms
-
-
-# %%
-def treat(form, free_nats, warm_up, seed):
-    """Train a hierarchy, and return its bound and its KLs on 1000 test digits."""
-    _ = torch.manual_seed(seed)
-    (model, terms_of), share = hierarchy(form), 0.0
-    batches = Batches(train.images[:3000], batch_size=100, num_epochs=4, seed=seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
-
-    def loss(model, x):  # `elbo_loss`, for both functions of the bound
-        terms, free = terms_of(model, binarize(x)), free_nats if share < 0.5 else 0.0
-        kl = torch.where(terms.kl.mean(0) < free, free, terms.kl)
-        return (min(1.0, share / 0.8) if warm_up else 1.0) * kl.sum(1) - terms.log_likelihood
-
-    for step in fit(model, loss, batches, optimizer):
-        share = step.number / len(batches)
-    with torch.no_grad():
-        terms = terms_of(model.eval(), x[:1000])
-    return terms.elbo.mean().item(), terms.kl.mean(0)
-
-
-# %%
-forms = ("independent", "sees above", "bottom-up", "shared")
-ways = {"": (0.0, False), " + warm-up": (0.0, True), " + free bits": (1.0, False)}
-settings = {
-    form + way: (form, *options)
-    for way, options in ways.items()
-    for form in (forms if "free" not in way else ("independent", "shared"))
-}
-runs = {name: [treat(*options, seed) for seed in range(3)] for name, options in settings.items()}
-bounds = {name: torch.tensor([b for b, _ in each]) for name, each in runs.items()}
-kls = {name: torch.stack([kl for _, kl in each]) for name, each in runs.items()}
-top = {name: kl[:, 2] for name, kl in kls.items()}
-
-# %% [markdown]
-# For each setting there are the bound, the KL divergence of each level, and that of the top level in each of the three runs:
-
-# %%
-for name in runs:
-    text = ", ".join(f"{value:5.2f}" for value in kls[name].mean(0))
-    each = ", ".join(f"{value:.2f}" for value in top[name])
-    print(f"{name:23} bound {bounds[name].mean():.1f}, nats at levels 1 to 3: {text}")
-    print(f"{'':23} at the top in each run: {each}")
-
-# %% tags=["mnist"] mystnb={"image": {"alt": "Ten bars with whiskers. The hierarchy with independent levels has a bar of no height to speak of, with warm-up too; with free bits it has one of about half a nat. The bars of the three other forms stand above zero, with warm-up all above half a nat."}, "figure": {"caption": "KL divergence at the top level: mean of three runs, with its standard error. It is near zero for independent levels without free bits. For the bottom-up form it is that of $q(z_3 \\mid z_2)$.", "name": "fig-top-level"}}
+# %% mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no height to speak of, but for half a nat with free bits. The three other groups stand at about half a nat as they are, and above one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trainings with its standard error over them. For the bottom-up form it is that of $q(z_3 \\mid z_2)$.", "name": "fig-top-level"}}
+record = record_of("levels")
+forms, ways = ("independent", "sees above", "bottom-up", "shared"), ("", ", warm-up", ", free bits")
+top = {form + way: record.value(form + way, "top") for form in forms for way in ways}
 plots.bars(
-    {name: values.mean().item() for name, values in top.items()},
-    errors={name: (values.std() / 3**0.5).item() for name, values in top.items()},
+    {name: value.mean for name, value in top.items()},
+    errors={name: value.se for name, value in top.items()},
     value_label="nats at the top level",
     horizontal=True,
 )
 
 # %% [markdown]
-# With independent levels the top level of {numref}`fig-top-level` is inactive, even with warm-up. With warm-up it is active in all three other forms, in which $q(z_t \mid z_{t+1}, x)$ depends on $z_{t+1}$: by sharing, or by a draw. Without warm-up the two forms without sharing spend only some tenths of a nat there, still more than the independent form in every run. A likely mechanism, which we have not tested: with independent levels, level 1 pays for the distance between its posterior, which ignores the levels above, and what they predict. As long as they predict badly, a constant prediction is the cheapest, and it needs no information at the top.
+# **What $q$ depends on.** As they are, the four forms spend CLAIM0@levels nats at the top ({ref}`experiment <exp-levels>`). The first is dead, at every learning rate and after four times the steps, too. In the three others $q(z_t \mid z_{t+1}, x)$, or its counterpart from below, ties the levels together. So it is not the sharing that keeps the top alive, but that $q$ of one level knows of the other. A likely reason: with independent levels, level 1 pays for the distance between its posterior, which ignores the levels above, and what they predict. As long as they predict badly, a constant prediction is the cheapest, and it needs no information at the top.
 #
-# The bounds are compared seed by seed, since equal seeds see equal batches. The last line is the standard deviation of a bound from seed to seed, pooled over the settings.
-
-
-# %%
-def against(name, other):
-    """Differences, seed by seed: of the bound, and of the nats at the top."""
-    return bounds[name] - bounds[other], top[name] - top[other]
-
-
-pairs = [(f"{form}{way}", f"independent{way}") for way in list(ways)[:2] for form in forms[1:]]
-pairs += [(f"{form} + warm-up", form) for form in forms]
-pairs += [(f"{form} + free bits", form) for form in ("independent", "shared")]
-for name, other in pairs:
-    parts = [f"{d.mean():+.2f} +- {d.std() / 3**0.5:.2f}" for d in against(name, other)]
-    print(f"{name:20} less {other:21}: bound {parts[0]}, top {parts[1]}")
-from_seeds = torch.stack([values.var() for values in bounds.values()]).mean() ** 0.5
-print(f"a bound varies from seed to seed by {from_seeds:.1f} nats")
-
-# %% tags=["nbval-check-output", "mnist"]
-warm = [against(f"{form} + warm-up", form)[0] for form in ("independent", "shared")]
-free_bits = [against(f"{form} + free bits", form)[1] for form in ("independent", "shared")]
-claims = {
-    "independent: inactive": top["independent"] < 0.05,
-    "independent with warm-up: inactive": top["independent + warm-up"] < 0.1,
-    "independent with free bits: active": top["independent + free bits"] > 0.1,
-    "sees above with warm-up: active": top["sees above + warm-up"] > 0.2,
-    "shared: active": torch.cat([top["shared" + way] for way in ways]) > 0.05,
-    "sharing, untreated, costs some of the bound": against("shared", "independent")[0] < 0,
-    "warm-up raises the bound, shared or independent": torch.stack(warm) > 0,
-    "free bits raise the top, shared or independent": torch.stack(free_bits) > 0,
-}
-for claim, holds in claims.items():
-    print(f"{claim}, in every run: {bool(holds.all())}")
-print("a bound varies from seed to seed by over half a nat:", bool(from_seeds > 0.5))
-print("bottom-up with warm-up: active on average:", bool(top["bottom-up + warm-up"].mean() > 0.1))
-
-# %% [markdown]
-# An active top does not imply a better bound. In these short trainings, sharing without treatment *costs* some nats. With warm-up all four forms end within about a nat of each other, with the independent one, whose top is inactive, in front. Free bits raise the KL divergence of the top, but not the bound. {cite:t}`sonderby2016` found warm-up and batch normalization to be essential for many levels, and their published program warms up for 200 of its 2,000 epochs. The recipe of our large ladder combines batch normalization, sharing and both treatments; which of them keeps its upper levels active, we have not tested.
+# **Warm-up** helps all forms, and the bound most of all: it rises by CLAIM1@levels nats ({ref}`experiment <exp-levels>`). At the top there are then CLAIM2@levels nats. Sharing needs it most. Without it the shared form is the worst of the four, since at the start its posterior is pulled towards predictions that are still wrong.
 #
-# An inactive top is not always a failure, since the data may have nothing to encode there that is worth its cost. So report the KL divergences of all levels, not only their sum.
+# **Free bits** raise the KL divergence of the top, and not the bound.
 #
-# **What you can say now.** In these trainings the top level collapses where the levels of $q$ are independent. Let $q(z_t \mid z_{t+1}, x)$ depend on $z_{t+1}$, and look at the KL divergence of every level.
+# **Does an active top make the better model?** Hardly, in hierarchies as small as these: with warm-up the bounds of the four forms are CLAIM3@levels nats, and the first has a dead top ({ref}`experiment <exp-levels>`).
+#
+# **Normalization.** Without it the shared form loses CLAIM4@levels ({ref}`experiment <exp-levels>`). The networks learn far less in the same steps, at every level.
+#
+# **What you can say now.** The top level collapses where the levels of $q$ are independent, and lives where they know of each other; warm-up raises the bound. Look at the KL divergence of every level, and do not take an active level for a better model.
 
 # %% [markdown]
 # (sec-levels-speak)=
@@ -1412,41 +1295,9 @@ for t, value in enumerate(spent_deep, 1):
 print("every level spends more than a nat:", bool((spent_deep > 1).all()))
 
 # %% [markdown]
-# The reason is the batch normalization in the blocks of the ladder. To show this, we train the ladder briefly with and without it, on digits of $16 \times 16$ pixels, twice each.
-
-
-# %%
-def briefly_trained(normalized, seed):
-    """KL of each level after 80 steps."""
-    _ = torch.manual_seed(seed)
-    model = conv_ladder(image_shape=(1, 16, 16))
-    for block in [] if normalized else [*model.modules()]:
-        for name, layer in block.named_children():
-            if isinstance(layer, nn.BatchNorm2d):
-                setattr(block, name, nn.Identity())
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
-    batches = map(binarize, Batches(few, batch_size=50, num_epochs=1, seed=seed))
-    _ = list(fit(model, elbo_loss, batches, optimizer))
-    with torch.no_grad():
-        return elbo_terms(model.eval(), unseen).kl.mean(0)
-
-
-shrink = nn.Sequential(nn.AvgPool2d(2), nn.ZeroPad2d(1))
-few, unseen = shrink(train.images[:4000]), binarize(shrink(test.images[:1000]))
-brief = {}
-for normalized in (True, False):
-    brief[normalized] = torch.stack([briefly_trained(normalized, seed) for seed in (0, 1)])
-    for kl in brief[normalized]:
-        text = ", ".join(f"{value:5.2f}" for value in kl)
-        print(f"{'with' if normalized else 'without':8} normalization, levels 1 to 4: {text}")
-
-# %% tags=["nbval-check-output", "mnist"]
-in_maps = {normalized: kl[:, :3].sum(1) for normalized, kl in brief.items()}
-print("with it, the maps hold more than a nat:", bool((in_maps[True] > 1).all()))
-print("without it, less than a twentieth:", bool((in_maps[False] < 0.05).all()))
-
-# %% [markdown]
-# Without normalization the features of all images are nearly alike at the start, so the first steps teach the decoder to do without the maps, and the later steps do not undo that. The layers of `mlp_ladder` are normalized for the same reason. More remedies are known: NVAE, for one, also balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
+# The reason is the batch normalization in the blocks of the ladder. We trained it with and without, on digits of $16 \times 16$ pixels, three times each ({ref}`experiment <exp-conv-levels>`). After three epochs CLAIM0@conv-levels. Could the two other remedies, warm-up and free bits, replace it? With both, and twice the steps, CLAIM1@conv-levels.
+#
+# Why? Without normalization the features of all images are nearly alike at the start, so a likely reason is that the first steps teach the decoder to do without the maps, and the later steps do not undo that. The layers of `mlp_ladder` are normalized for the same reason. More remedies are known: NVAE, for one, also balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
 #
 # A level may spend nats and change nothing that can be seen. To see what the two middle maps do, we draw them twice, with the same vector and the same noise for the finest map.
 
@@ -1507,7 +1358,7 @@ print("but they change more than a fifth of the digits:", bool(other > 0.2))
 # %% [markdown]
 # So the vector determines most of the image, but not always which digit it is.
 #
-# **What you can say now.** A hierarchy can have an inactive level anywhere; the chart of KL divergences shows it, and the bound does not. In our convolutional ladder, normalized blocks kept all levels active.
+# **What you can say now.** A hierarchy can have an inactive level anywhere; the chart of KL divergences shows it, and the bound does not. In our convolutional ladder normalized blocks keep all levels active, which no other remedy did.
 #
 # *Sources: A33.*
 
