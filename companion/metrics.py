@@ -13,10 +13,7 @@ from companion.elbo import LatentChain, sample_log_weights
 
 
 class Proportion(NamedTuple):
-    """A measured proportion, its binomial standard error, and its 95 percent interval by Wilson. Book: chapter 1.
-
-    The error of none, or all, in n is zero; the interval says how large, or small, the probability may still be.
-    """
+    """A measured proportion, its binomial standard error, and its 95 percent interval by Wilson. Book: chapter 1."""
 
     value: float
     standard_error: float
@@ -168,9 +165,7 @@ def mutual_information_gap(
 def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
     """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n) and Wilson's interval.
 
-    Raises:
-        TypeError: if the outcomes are no booleans.
-        ValueError: if there is none.
+    Raises TypeError if the outcomes are no booleans, and ValueError if there is none.
 
     Source: Wilson 1927. Book: chapter 1.
     """

@@ -13,7 +13,7 @@ from companion.denoisers import NoisePredictor
 from companion.schedule import cosine_schedule
 
 
-class SlowClock(nn.Module):
+class _SlowClock(nn.Module):
     """A network that is asked at times t / factor, which are no longer whole."""
 
     def __init__(self, network: nn.Module, factor: int) -> None:
@@ -52,7 +52,7 @@ def in_finer_steps(model: Ddpm, frequency: Float[Tensor, "levels"], factor: int 
     # The last step of either schedule is capped.
     if not torch.allclose(fine.alpha_bar[::factor][:-1], schedule.alpha_bar[:-1], rtol=1e-6):
         raise ValueError("model must have the cosine schedule; another one was given")
-    denoiser = type(denoiser)(SlowClock(denoiser.network, factor), fine)
+    denoiser = type(denoiser)(_SlowClock(denoiser.network, factor), fine)
     steps = fine.strided(range(factor, factor * T + 1))
     decoder = HistogramDecoder(steps, frequency.to(fine.alpha_bar))
     shape, var = model.x_shape, steps.posterior_var

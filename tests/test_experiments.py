@@ -165,7 +165,7 @@ def test_bits_are_measured_in_finer_steps(tmp_path, monkeypatch, unchecked):
     monkeypatch.setitem(RECIPES, "ddpm-digits", few)
     save_weights(few.model(), card("ddpm-digits"), tmp_path)
     written = record("ddpm-digits", "bits", num=30, folder=tmp_path, out=tmp_path)
-    values = load_record(written.name, tmp_path)[0]["bits"]
+    values = load_record(written.name, tmp_path)[0]["finer"]
     assert len(values) == 30 and "in finer steps" in written.metric
     assert abs(float(values.mean()) - written.metric_value) < 1e-4 and 1 < written.metric_value < 30
 

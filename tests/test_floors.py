@@ -24,7 +24,7 @@ FLOORS = (
     ("networks", "elbo", "training"),
     ("autoencoder", "vae", "hierarchical_vae", "linear_chain", "denoisers", "variances"),
     ("ladders", "decoders", "ddpm", "score", "flows", "samplers", "metrics"),
-    ("guidance",),
+    ("guidance", "refinement"),
     # The wings: what a page needs, and what makes the shipped weights. Neither knows the other.
     ("page", "zoo"),
     ("experiments",),

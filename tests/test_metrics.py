@@ -53,6 +53,13 @@ def test_proportion_has_the_binomial_error() -> None:
     )
 
 
+def test_none_of_many_may_still_be_some() -> None:
+    none, every = proportion(torch.zeros(30) > 0), proportion(torch.ones(30) > 0)
+    assert none.standard_error == 0 and none.low == 0
+    assert none.high == pytest.approx(1.959964**2 / (30 + 1.959964**2))  # Wilson, for no hit
+    assert every.high == 1 and every.low == pytest.approx(1 - none.high)
+
+
 def test_r_squared_is_the_share_of_the_variance_that_is_accounted_for() -> None:
     from sklearn.metrics import r2_score
 

@@ -8,7 +8,7 @@ from companion.ddpm import Ddpm
 from companion.decoders import gray_level_frequencies
 from companion.denoisers import VPredictor, x_0_from_v
 from companion.elbo import elbo_terms
-from companion.refinement import SlowClock, in_finer_steps
+from companion.refinement import _SlowClock, in_finer_steps
 from companion.schedule import Schedule, cosine_schedule, linear_schedule
 
 LEVELS = torch.linspace(-1, 1, 17)
@@ -61,7 +61,7 @@ def test_at_the_times_of_the_training_the_estimate_is_the_same() -> None:
     expected = model.denoiser(x, t)
     assert torch.allclose(fine.denoiser(x, 4 * t), expected, atol=1e-5)
     assert fine.denoiser.to_x_0 is x_0_from_v
-    assert isinstance(fine.denoiser.network, SlowClock)
+    assert isinstance(fine.denoiser.network, _SlowClock)
 
 
 def test_another_schedule_is_named() -> None:
