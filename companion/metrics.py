@@ -165,9 +165,7 @@ def mutual_information_gap(
 def proportion(hits: Bool[Tensor, "num"]) -> Proportion:
     """Mean of yes-or-no outcomes with its standard error sqrt(p (1 - p) / n) and Wilson's interval.
 
-    Raises TypeError if the outcomes are no booleans, and ValueError if there is none.
-
-    Source: Wilson 1927. Book: chapter 1.
+    Raises TypeError if they are no booleans, ValueError if there is none. Book: chapter 1.
     """
     from scipy.stats import binomtest
 

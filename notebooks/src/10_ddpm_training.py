@@ -1470,7 +1470,7 @@ print(f"{black:.0%} of the pixels are black; the Gaussian pays {nats:.2f} nats f
 print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is right")
 
 # %% [markdown]
-# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. What else is it due to? One answer costs no training. By {ref}`the last chapter <sec-more-steps>` long steps cost nats, and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding of the time takes any number, so the network can be asked at times in between, and take four steps for each one of its training.
+# Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. What else is it due to? One answer costs no training. By {ref}`the last chapter <sec-exact-gap>` long steps cost nats, and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding of the time takes any number, so the network can be asked at times in between, and take four steps for each one of its training.
 
 # %%
 show(in_finer_steps, docstring=False)
