@@ -62,6 +62,15 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("companion.data.images._digits", digits_once)
 
 
+def test_chapter_10_names_the_digits_of_its_record() -> None:
+    _, card = record("ddpm-mnist-joint-samples")
+    num = card.command.rsplit("--examples ", 1)[1]
+    source = Path(__file__).parents[1] / "notebooks" / "src" / "10_ddpm_training.py"
+    text = source.read_text("utf8")
+    said = re.findall(r"first (\d+) test digits|same (\d+) digits|test\.images\[:(\d{3})\]", text)
+    assert len(said) >= 4 and {"".join(each) for each in said} == {num}
+
+
 def few(recipe: Recipe, num: int) -> tuple[Tensor, ...]:
     """Examples that need no download, in the shape of the recipe's data, prepared, with labels where it wants them."""
     digits = load("digits", "test")

@@ -56,7 +56,7 @@ AROUND = {
     "guidance": "",
     "metrics": "interpolation",
     "autoencoder": "",
-    "decoders": "ddpm",
+    "decoders": "ddpm refinement",
     "interpolation": "metrics",
 }
 """The modules of the science, and whose tests use them, besides their own."""
