@@ -204,6 +204,8 @@ def values_of(name: str) -> Tensor:
     if kind == "steps":
         heads = [the_judge().head(features).softmax(1).amax(1) for features in tensors.values()]
         return torch.stack(heads).mean(0)
+    if kind == "bits":
+        return tensors["finer"].double()
     if kind == "times":
         return torch.stack([*tensors.values()]).double().mean((0, 1))
     if kind == "spacing":

@@ -1472,13 +1472,13 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 # %% [markdown]
 # Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. What else is it due to? One answer costs no training. By {ref}`the last chapter <sec-exact-gap>` long steps cost nats, and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding of the time takes any number, so the network can be asked at times in between, and take four steps for each one of its training.
 
-# %%
+# %% tags=["nbval-check-output"]
 show(in_finer_steps, docstring=False)
 
 # %% [markdown]
 # The record has both bounds for all 10,000 test digits, of which the first 500 are the easier part:
 
-# %%
+# %% tags=["nbval-check-output"]
 of_all, _ = load_record("ddpm-mnist-joint-bits")
 for name, values in {"1,000 steps": of_all["whole"], "3,997 steps": of_all["finer"]}.items():
     print(f"{name}: all digits {values.mean():.3f} +- {values.std() / 100:.3f}", end=", ")
