@@ -54,7 +54,6 @@ COUPLED = {
     "conv-hvae-mnist",
     "conv-hvae-cifar10",
     "ddpm-mnist-joint",
-    "ddpm-mnist-patched",
     "ddpm-scenes",
     "classifier-mnist",
     "judge-mnist",

@@ -157,17 +157,14 @@ class UNet(nn.Module):
             null label, for no class. Without it the network takes no label.
         num_factors: how many numbers, near [-1, 1], an image may be told to have been made
             from, such as the causes of a scene; NaN stands for one that is not told.
-        patch: side of the squares of pixels that become the channels of one, and are made from
-            one at the end (space to depth). The finest feature maps have the image's sides over
-            `patch`.
 
     Raises:
         ValueError: if a size is below 1, `channels` is no multiple of 4, a side cannot
             be halved for each level but the first, no feature map has a height
             named in `attention_sides`, or `num_classes` and `num_factors` are both given.
 
-    Source: Ho et al. 2020, appendix B; the null label, Ho & Salimans 2022; patches, Hoogeboom
-        et al. 2023. Book: chapter 10.
+    Source: Ho et al. 2020, appendix B; the null label, Ho & Salimans 2022.
+    Book: chapter 10.
     """
 
     def __init__(
@@ -181,19 +178,18 @@ class UNet(nn.Module):
         conditioning: Callable[[int, int], nn.Module] = ShiftedNorm,
         num_classes: int | None = None,
         num_factors: int | None = None,
-        patch: int = 1,
     ) -> None:
         super().__init__()
-        _check(image_shape, channels, multipliers, blocks, attention_sides, patch)
+        _check(image_shape, channels, multipliers, blocks, attention_sides)
         _check_conditions(num_classes, num_factors)
         self.image_shape, self.num_classes = tuple(image_shape), num_classes
-        self.num_factors, self.patch = num_factors, patch
-        widths, num_colors = [channels * m for m in multipliers], image_shape[0] * patch**2
+        self.num_factors = num_factors
+        widths, num_colors = [channels * m for m in multipliers], image_shape[0]
         steps, size = list(pairwise(widths)), 4 * channels  # size of the embedding
         block = partial(Block, num_embedding=size, conditioning=conditioning)
 
         def level(i: int, num_skip: int) -> nn.ModuleList:
-            attends = image_shape[1] // patch >> i in attention_sides
+            attends = image_shape[1] >> i in attention_sides
             made = [block(widths[i], num_skip, attends=attends) for _ in range(blocks)]
             return nn.ModuleList(made)
 
@@ -222,8 +218,7 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "batch channels height width"]:
         """The prediction, such as that of the noise; without a label, or factors, for none."""
         self._check_inputs(x_t, t, label)
-        e, skips = self.embed(t, label), []
-        h = self.enter(F.pixel_unshuffle(x_t, self.patch))
+        e, h, skips = self.embed(t, label), self.enter(x_t), []
         for level, shrink in zip(self.down, self.shrink, strict=True):
             for block in level.children():
                 h = block(h, e)
@@ -235,7 +230,7 @@ class UNet(nn.Module):
             for block in level.children():
                 h = block(h, e, skips.pop())
             h = grow(h)
-        return F.pixel_shuffle(self.exit(h), self.patch).to(x_t)  # autocast gives bfloat16
+        return self.exit(h).to(x_t)  # autocast gives bfloat16
 
     def embed(
         self, t: Real[Tensor, "batch"], label: Condition | None = None
@@ -333,21 +328,20 @@ def _check(
     multipliers: Sequence[int],
     blocks: int,
     attention_sides: Sequence[int],
-    patch: int,
 ) -> None:
     checks.sizes(3, image_shape=image_shape)
     checks.sizes(1, multipliers=multipliers)
-    checks.at_least(1, blocks=blocks, patch=patch)
+    checks.at_least(1, blocks=blocks)
     checks.at_least(4, channels=channels)
     if channels % 4:
         raise ValueError(f"channels must be a multiple of 4; {channels} was given")
-    factor = patch * 2 ** (len(multipliers) - 1)
+    factor = 2 ** (len(multipliers) - 1)
     if len(image_shape) != 3 or any(side % factor for side in image_shape[1:]):
         raise ValueError(
-            f"image_shape must be (channels, height, width) with sides that {factor} divides, patch and one halving "
-            f"for each of multipliers but the first; {tuple(image_shape)} was given"
+            f"image_shape must be (channels, height, width) with sides that {factor} divides, one halving for each "
+            f"of multipliers but the first; {tuple(image_shape)} was given"
         )
-    sides = [image_shape[1] // patch >> i for i in range(len(multipliers))]
+    sides = [image_shape[1] >> i for i in range(len(multipliers))]
     if not set(attention_sides) <= set(sides):
         raise ValueError(
             f"attention_sides must be among the heights of the feature maps, {sides}; {list(attention_sides)} was given"

@@ -79,12 +79,6 @@ def joint_ddpm() -> Ddpm:
     return image_ddpm(mnist_unet(num_classes=10), cosine_schedule(1000))
 
 
-def patched_ddpm() -> Ddpm:
-    """As `joint_ddpm`, but the network works on patches of 2 x 2 pixels; 2 million parameters."""
-    network = UNet((1, 28, 28), 64, (1, 2), blocks=1, num_classes=10, patch=2)
-    return image_ddpm(network, cosine_schedule(1000))
-
-
 def joint_flow() -> Flow:
     """Flow matching of digits with and without their class, with the network of `joint_ddpm`."""
     return Flow(mnist_unet(num_classes=10), (1, 28, 28))

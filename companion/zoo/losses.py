@@ -1,7 +1,5 @@
 """The losses of the recipes of diffusion models: what is weighted, and at which times."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,13 +28,6 @@ def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
     return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
 
 
-def centered_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
-    """Squared error of v, with half of the labels dropped, at the times of `_centered`."""
-    p = _centered(model.schedule)
-    weight = model.schedule.num_steps * p / model.schedule.noise_var
-    return classifier_free_loss(model, x, label, weight, 0.5, p)
-
-
 def joint_flow_loss(flow: Flow, x: Tensor, label: Tensor) -> Tensor:
     """Squared error of the velocity, with half of the labels dropped."""
     dropped = torch.rand(len(x), device=x.device) < 0.5
@@ -62,21 +53,6 @@ def _decisive(schedule: Schedule, low: float) -> tuple[Tensor, Tensor]:
     time_weights = (snr / low).clamp(0.1, 1) + F.pad(10 / t, (1, 0), value=10)
     p = time_weights / time_weights[1:].sum()
     return schedule.num_steps * p / schedule.noise_var, time_weights
-
-
-def _centered(schedule: Schedule) -> Tensor:
-    """How often to draw each time, as probabilities with an unused entry 0.
-
-    Just under a half lies where a digit is decided, around a signal-to-noise ratio of 0.1 (Esser et al. 2024). A third
-    falls as 1/t, near the data, as the bound's weight of an error of v does on the cosine schedule. The rest is
-    uniform.
-    """
-    log_snr, t = schedule.snr.log(), schedule.steps.to(schedule.snr)
-    offset = (log_snr[1:] - math.log(0.1)) / 1.5
-    decided = (-offset.square() / 2).exp() * (log_snr[:-1] - log_snr[1:]).nan_to_num(posinf=0)
-    kinds = torch.stack([decided, 1 / t, torch.ones_like(t)])
-    shares = torch.tensor([0.45, 0.35, 0.2]).to(t)
-    return F.pad(shares @ (kinds / kinds.sum(1, keepdim=True)), (1, 0), value=1.0)
 
 
 def bound_loss(model: Ddpm, x: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
 from companion.zoo import architectures, measures
 from companion.zoo.losses import (
     bound_loss,
-    centered_loss,
     joint_flow_loss,
     joint_loss,
     scene_loss,
@@ -254,15 +253,6 @@ RECIPES = {
     # One network for both: of half the digits it is told the class.
     "ddpm-mnist-joint": DDPM(
         "mnist", architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
-    ),
-    # Cheaper steps, so more epochs, of which half go where the digit is decided.
-    "ddpm-mnist-patched": DDPM(
-        "mnist",
-        architectures.patched_ddpm,
-        loss=centered_loss,
-        epochs=34,
-        labels=True,
-        ema=0.9995,
     ),
     # The same network, examples and steps as ddpm-mnist-joint.
     "flow-mnist": FLOW(
