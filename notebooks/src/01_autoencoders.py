@@ -435,7 +435,7 @@ print("cosines need at least eight times as many:", num_cosines >= 128)
 # %% [markdown]
 # How does the error depend on the dimension of the code? PCA gives the whole curve at once. The networks were trained three times each, for one epoch and for ten ({ref}`experiment <exp-code-dimension>`).
 
-# %% mystnb={"image": {"alt": "The error of PCA falls with the number of components, from about 48 to 7 between one and 64. The line of the networks of ten epochs lies far below it at all dimensions. That of one epoch starts below it and crosses it between 16 and 32."}, "figure": {"caption": "Test error against the dimension of the code. Means of three trainings; their standard errors are smaller than the points. After ten epochs the networks are ahead everywhere.", "name": "fig-dimensions"}}
+# %% mystnb={"image": {"alt": "The error of PCA falls with the number of components, from about 48 to 7 between one and 64. The line of the networks of ten epochs lies far below it at all dimensions. That of one epoch starts below it and crosses it between 16 and 32."}, "figure": {"caption": "Test error against the dimension of the code. Means of three trainings; their standard errors are too small to be seen. After ten epochs the networks are ahead everywhere.", "name": "fig-dimensions"}}
 trained, lines = record_of("code-dimension"), {"PCA": (torch.arange(1, 65), pca_errors[:64])}
 dimensions = [2, 8, 16, 32, 64]
 for words, epochs in {"network, one epoch": 1, "network, ten epochs": 10}.items():
