@@ -13,6 +13,7 @@ from companion.denoisers import NoisePredictor, VPredictor
 from companion.flows import Flow
 from companion.hierarchical_vae import HierarchicalVae
 from companion.ladders import conv_ladder
+from companion.masked import MaskedDiffusion
 from companion.networks.mlp import TimeMlp
 from companion.networks.unet import UNet, large_unet, mnist_unet
 from companion.schedule import cosine_schedule, linear_schedule
@@ -77,6 +78,11 @@ def mnist_ddpm() -> Ddpm:
 def joint_ddpm() -> Ddpm:
     """A DDPM of digits with and without their class, on the cosine schedule; 1.9 million parameters."""
     return image_ddpm(mnist_unet(num_classes=10), cosine_schedule(1000))
+
+
+def mnist_masked() -> MaskedDiffusion:
+    """A masked diffusion model of black-and-white digits; 1.1 million parameters."""
+    return MaskedDiffusion(UNet((1, 28, 28), 24, (1, 2, 4), blocks=1), (1, 28, 28))
 
 
 def joint_flow() -> Flow:

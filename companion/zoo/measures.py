@@ -11,6 +11,7 @@ from companion.data import rejects, to_unit, treated
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
 from companion.flows import Flow, flow_matching_loss
+from companion.masked import MaskedDiffusion, masked_step_elbo
 from companion.metrics import bits_per_dim, log_likelihood
 from companion.samplers import ddim_sample
 from companion.training import Loss
@@ -67,6 +68,15 @@ def bits_of_elbo(
     weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
     nats = [single_step_elbo(model, x, weights) for _ in range(num)]
     return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
+
+
+def negative_masked_elbo(
+    model: MaskedDiffusion, x: Float[Tensor, "batch *x_shape"], num: int = 20
+) -> Float[Tensor, "batch"]:
+    """Minus the bound on log p(x) in nats, from `num` times that are spread evenly over 1..T for each image."""
+    u, T = torch.rand(len(x), device=x.device), model.num_latents
+    times = [((u + k) / num * T).long().clamp(max=T - 1) + 1 for k in range(num)]
+    return -T * torch.stack([masked_step_elbo(model, x, t) for t in times]).mean(0)
 
 
 def velocity_error(
