@@ -250,6 +250,15 @@ RECIPES = {
     ),
     "conv-hvae-mnist": CONV_LADDER(),
     "conv-hvae-mnist-2": CONV_LADDER(seed=1),
+    # Last epochs of the convolutional ladder on the importance-weighted bound.
+    "iw-conv-hvae-mnist": BINARY_MNIST(
+        conv_ladder,
+        partial(importance_weighted_loss, num_samples=5),
+        epochs=10,
+        batch_size=128,
+        ema=0.999,
+        start="conv-hvae-mnist",
+    ),
     # The same digits, unit and bound as the VAEs and ladders above; the latents are symbols.
     "masked-mnist": BINARY_MNIST(
         architectures.mnist_masked,
