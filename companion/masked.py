@@ -105,7 +105,7 @@ class MaskedDiffusion(LatentChain):
             shape, or t is outside its range.
 
     Source: absorbing state: Austin et al. 2021, appendix A.2; the bound with the network's guess of x: Sahoo et al.
-        2024, eq. 10, and Shi et al. 2024, eq. 5. Book: chapter 9.
+        2024, section 3.2, and Shi et al. 2024, section 2. Book: chapter 9.
     """
 
     x_shape: tuple[int, ...]
@@ -202,7 +202,7 @@ def masked_step_elbo(
         ValueError: if x has another shape than the model's data, or a value that is neither 0 nor 1, or t is outside
             1..T.
 
-    Source: Sahoo et al. 2024, eq. 10. Book: chapter 9.
+    Source: Sahoo et al. 2024, section 3.3. Book: chapter 9.
     """
     checks.data(model, x)
     checks.shape((len(x),), t=t)
@@ -225,7 +225,7 @@ def masked_loss(model: MaskedDiffusion, x: Batch, *rest: Any) -> Float[Tensor, "
         TypeError: as `masked_step_elbo`.
         ValueError: as `masked_step_elbo`.
 
-    Source: Sahoo et al. 2024, eq. 10. Book: chapter 9.
+    Source: Sahoo et al. 2024, section 3.3. Book: chapter 9.
     """
     T = model.num_latents
     share = (torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1

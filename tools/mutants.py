@@ -58,6 +58,7 @@ AROUND = {
     "autoencoder": "",
     "decoders": "ddpm refinement",
     "interpolation": "metrics",
+    "masked": "",
 }
 """The modules of the science, and whose tests use them, besides their own."""
 

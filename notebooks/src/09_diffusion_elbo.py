@@ -77,13 +77,14 @@ from companion.data import binarize
 from companion.ddpm import Ddpm, elbo_step, single_step_elbo
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.elbo import elbo_terms, sample_log_weights
+from companion.masked import MASK, MaskedDiffusion, masked_sample, masked_step_elbo
 from companion.page import plots
 from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import at_most, exact, monte_carlo, quadrature, variance, verify
 from companion.schedule import Schedule, mean_from_x_0, noise_from_x_0, score_from_x_0, v_from_x_0
 from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
-from companion.zoo import pretrained
+from companion.zoo import pretrained, read_card
 
 # %% tags=["nbval-check-output"]
 show(Ddpm.true_step, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
@@ -1578,6 +1579,117 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # **What you can say now.** One random time gives an unbiased estimate of the bound. Train with one time per example, and report with all.
 
 # %% [markdown]
+# (sec-symbols)=
+# ## The same bound with symbols
+#
+# A black-and-white pixel, a letter and a base of DNA are symbols: a letter plus a little noise is no letter. Does a diffusion model need Gaussian noise? The bound {eq}`eq-chain-elbo` does not. It needs a fixed way to lose $x$ in steps, and steps down whose KL divergence can be computed. The simplest way to lose an image of symbols is to hide its pixels.
+#
+# Hide each pixel with probability $t / T$ by time $t$, independently of the others:
+#
+# $$
+# q(z_t \mid x) = \prod_i q(z_{t,i} \mid x_i), \qquad z_{t,i} = \begin{cases} x_i & \text{with probability } 1 - t/T , \\ \text{?} & \text{with probability } t/T . \end{cases}
+# $$ (def-masking)
+#
+# A hidden pixel, written ?, stays hidden at all later times, so the model is called {term}`masked diffusion`, or diffusion with an absorbing state {cite:p}`austin2021`. At $t = T$ nothing can be seen. The prior is this one image, and prior matching costs nothing.
+#
+# **The way down.** Suppose that a pixel is hidden at time $t$. When did that happen? Each of the steps $1, \dots, t$ is equally likely, because by {eq}`def-masking` every step hides the same share of all pixels. So in $1/t$ of the cases it was the last step, and the pixel is still visible at $t - 1$. Given $x$, its value is then $x_i$. The model does not know $x$. Its network guesses each hidden pixel from all visible ones, with the probability $p_\theta(x_i \mid z_t)$, and a step down uncovers pixels at the same rate:
+#
+# $$
+# \text{a pixel hidden in } z_t \text{ becomes} \quad \begin{cases} x_i \text{ under } q(z_{t-1} \mid z_t, x), \text{ a draw from } p_\theta(x_i \mid z_t) \text{ under } p_\theta(z_{t-1} \mid z_t), & \text{with probability } 1/t , \\ \text{hidden again} & \text{with probability } 1 - 1/t . \end{cases}
+# $$ (def-masked-step)
+#
+# The two differ only in what is uncovered. A visible pixel costs nothing, and a hidden one costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
+#
+# $$
+# D_{\mathrm{KL}}\big( q(z_{t-1} \mid z_t, x) \,\Vert\, p_\theta(z_{t-1} \mid z_t) \big) = -\frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) .
+# $$ (eq-masked-step)
+#
+# So each term of the bound is the log-probability of a guess:
+#
+# $$
+# \mathrm{ELBO}(x) = \sum_{t=1}^{T} \mathbb{E}_{q(z_t \mid x)} \Big[ \frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) \Big] .
+# $$ (eq-masked-elbo)
+#
+# This is the loss of a network that fills in blanks, as masked language models do, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? At time $t$ a share $t/T$ of all pixels is hidden, so $1/t$ makes up for their number: few blanks count as much as many. And why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order. For each order, the product of the guesses is the probability of $x$ under an autoregressive model, and {eq}`eq-masked-elbo` is the mean of its logarithm over the orders {cite:p}`uria2014,hoogeboom2022autoregressive`.
+#
+# `MaskedDiffusion` is a `LatentChain` whose latents hold three values: 0, 1, and 1/2 for a hidden pixel. Its methods give distributions over them. `elbo_terms` stays as it is: it asks each pair of distributions for its KL divergence, and draws from the first.
+
+# %% tags=["nbval-check-output"]
+show(MaskedDiffusion.inner_prior, docstring=False)
+show(masked_step_elbo, docstring=False)
+
+# %% [markdown]
+# **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths.
+
+
+# %%
+class Guess(torch.nn.Module):
+    """Log-odds of three pixels, from those that are visible and the time."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.clock = torch.nn.Linear(3, 3), torch.nn.Embedding(5, 3)
+
+    def forward(self, z, t):
+        return 2 * torch.tanh(self.mix(z)) + self.clock(t)
+
+
+_ = torch.manual_seed(0)
+chain = MaskedDiffusion(Guess(), (3,), num_steps=4).requires_grad_(False)
+images = torch.cartesian_prod(*[torch.tensor([0, MASK, 1])] * 3)
+pattern = torch.tensor([[1.0, 0.0, 1.0]])
+copies = pattern.expand(27, 3)
+costs, guesses, weights = [], [], []
+for t in range(1, 5):
+    hidden = (images == MASK).double()
+    log_guess = chain.guess(images, t).gather(-1, (2 * copies).long()[..., None])[..., 0]
+    guesses.append((hidden * log_guess).sum(1))
+    weights.append(chain.marginal(t, copies).log_prob(images).exp())
+    if t > 1:
+        costs.append(kl_divergence(*chain.inner(t - 1, images, copies)))
+fits = torch.stack(weights[1:]) > 0  # images that x can become
+times = torch.arange(1, 5)[:, None]
+formula = -torch.stack(guesses) / times
+
+# %% tags=["nbval-check-output"]
+kl_steps = torch.stack(costs)[fits]
+verify("eq-masked-step", kl_steps, formula[1:][fits], rejects={"all": (times * formula)[1:][fits]})
+_ = torch.manual_seed(0)
+drawn = elbo_terms(chain, pattern.expand(200_000, 3)).elbo
+bound = -(torch.stack(weights) * formula).sum()
+wrong = {"without 1/t": -(torch.stack(weights) * times * formula).sum()}
+verify("eq-masked-elbo", drawn, bound, monte_carlo, rejects=wrong)
+state = (images == MASK).all(1).double()
+for t in range(3, 0, -1):
+    moves = [chain.inner_prior(t, z.expand(27, 3)).log_prob(images).exp() for z in images]
+    state = state @ torch.stack(moves)
+last = chain.likelihood(images).log_prob(copies).exp()
+verify("eq-masked-elbo", bound, (state * last).sum().log(), at_most(0.0))
+
+# %% [markdown]
+# Now digits, in black and white as in chapters 6 and 8: the same data in the same unit, so the numbers can be compared. A U-Net guesses the hidden pixels. It was trained once, by one random time per example.
+
+# %% tags=["nbval-check-output"]
+masked, masked_card = pretrained("masked-mnist"), read_card("masked-mnist")
+for name in ("vae-mnist", "hvae-mnist", "masked-mnist"):
+    card = read_card(name)
+    nats = f"{card.metric_value:.2f} +- {card.metric_se:.2f} nats"
+    print(f"{name:12} {nats}, {card.num_parameters:,} parameters")
+
+# %% [markdown]
+# MASKEDTEXT
+#
+# How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, almost every pixel sees all those before it.
+
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Four rows of eight drawings. In one step: scattered white dots in the middle of the image. In 5 steps: torn pieces of strokes. In 25 steps: digits with some gaps and loose dots. In 250 steps: clean digits."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
+_ = torch.manual_seed(0)
+drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10, 50, 250)}
+plots.image_rows(drawings)
+
+# %% [markdown]
+# **What you can say now.** A diffusion model needs a way to lose the data and steps down with a known KL divergence, not Gaussian noise. For symbols the bound is a weighted loss of filling in blanks.
+
+# %% [markdown]
 # (sec-diffusion-exercises)=
 # ## Exercises
 #
@@ -1805,6 +1917,7 @@ exercises.check_estimate_variance(estimate_variance)
 # - The same loss can be written for the mean, the data, the noise, $v$ or the score, with the weights {eq}`eq-five-weights`. For $\sigma_t^2 = \tilde\beta_t$ only signal-to-noise ratios count {eq}`eq-snr-sum`, and in the limit the schedule drops out {eq}`eq-immse`.
 # - For Gaussian data and the exact denoiser the optimal variances close the gap at any $T$, $\beta_t$ leaves a part that falls like $1/T$, and on the linear schedule $\tilde\beta_t$ leaves 0.2886 nats per dimension {eq}`eq-euler-gap`.
 # - One random step estimates the bound without bias {eq}`eq-single-step`: enough to train, but report with all steps.
+# - The same bound serves symbols: hide pixels in place of adding noise, and each term is the log-probability of a guess {eq}`eq-masked-elbo`.
 #
 # **What the sources say, and where they need care.** The slides derive the bound correctly, except for one index $\theta$ too many (E13); in the derivation of the posterior, $=$ and $\propto$ should be exchanged (E12). What becomes Gaussian is the true step, not the model's (E14), and the posterior is *tractable*, not *intractable* (E15). A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and only betas with an infinite sum end in noise.
 #
