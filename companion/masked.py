@@ -55,12 +55,10 @@ class Symbols(Distribution):
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
     ) -> Float[Tensor, "..."]:
         """Draw an image; it has no gradient, and needs none where q has no parameters."""
-        p = self.log_probs.detach().exp().cumsum(-1)
-        u = torch.rand(
-            [*sample_shape, *self.log_probs.shape[:-1], 1], device=p.device, dtype=p.dtype
-        )
-        # The last entry is 1 but for rounding.
-        return (u >= p[..., :-1]).sum(-1).to(p) / 2
+        p = self.log_probs.detach().exp().expand(*sample_shape, *self.log_probs.shape)
+        # The first of three clocks to ring: a symbol of probability zero is never drawn, as it might be by rounding
+        # if one number were compared with sums of probabilities.
+        return (p / torch.empty_like(p).exponential_()).argmax(-1).to(p) / 2
 
     def log_prob(
         self, value: Float[Tensor, "*sample_batch_event"]
@@ -206,13 +204,13 @@ def masked_step_elbo(
     """
     checks.data(model, x)
     checks.shape((len(x),), t=t)
+    if checks.reads_at_once(x) and not bool(((x == 0) | (x == 1)).all()):
+        low, high = x.aminmax()
+        raise ValueError(f"x must be 0 or 1; {low:.4g} to {high:.4g} was given")
     z_t = model.marginal(t, x).rsample()
     guess = Symbols(model.guess(z_t, t))
     hidden = z_t == MASK
     log_p = guess.log_probs[..., 2].where(x == 1, guess.log_probs[..., 0])
-    if checks.reads_at_once(x) and not bool(((x == 0) | (x == 1)).all()):
-        low, high = x.aminmax()
-        raise ValueError(f"x must be 0 or 1; {low:.4g} to {high:.4g} was given")
     return log_p.where(hidden, 0).flatten(1).sum(1) / t
 
 

@@ -53,6 +53,8 @@ COUPLED = {
     "iw1-hvae-mnist",
     "conv-hvae-mnist",
     "conv-hvae-cifar10",
+    "iw-conv-hvae-mnist",
+    "masked-mnist",
     "ddpm-mnist-joint",
     "ddpm-scenes",
     "classifier-mnist",
@@ -60,7 +62,7 @@ COUPLED = {
     "residual-judge-mnist",
 }
 # The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
-ONE_LONG_BATCH = {"iw-hvae-mnist"}
+ONE_LONG_BATCH = {"iw-hvae-mnist", "iw-conv-hvae-mnist"}
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES.keys() - {"tiny", "binary"}))

@@ -927,7 +927,7 @@ fallen = turned_gap["relaxed"] < gaps["relaxed"].mean() / 3
 print("the gap of the relaxed network falls below a third:", bool(fallen))
 
 # %% [markdown]
-# So the bound fixes the axes of a VAE only through the *differences* between the posterior variances of its latents. For two latents of equal variance it prefers no axes. The plain network, whose variances are all about equal, loses less by the same rotation. And no criterion that depends on $p_\theta(x)$ alone can distinguish one choice of axes from another.
+# (The refitted Gaussian is the one nearest to the rotated $q$, not to the true posterior, so the curve is an upper bound on what a rotation costs.) For a diagonal $q$, the bound fixes the axes only through the *differences* between the posterior variances of its latents. For two latents of equal variance it prefers no axes. The plain network, whose variances are all about equal, loses less by the same rotation. And no criterion that depends on $p_\theta(x)$ alone can distinguish one choice of axes from another.
 #
 # **What you can say now.** The prior is rotation-invariant, so it gives the axes no meaning. The diagonal approximate posterior fixes them, but only where its variances differ.
 

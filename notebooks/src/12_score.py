@@ -827,7 +827,7 @@ Film(
 # (sec-flow-matching)=
 # ## Flow matching
 #
-# **Flow matching** {cite:p}`lipman2023`, with straight lines also known as rectified flow {cite:p}`liu2023` and as a stochastic interpolant {cite:p}`albergo2023`, trains a network for a velocity, and needs neither a schedule nor a score. We will see that it is the same flow in other coordinates. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$ with $u$ from 0 to 1. Each has the velocity $\varepsilon - x$. The points that pass through $x_u$ have the mean velocity
+# **Flow matching** {cite:p}`lipman2023`, with straight lines also known as rectified flow {cite:p}`liu2023` and as a stochastic interpolant {cite:p}`albergo2023`, trains a network for a velocity. Neither a list of betas nor a score appears. We will see that it is the same flow in other coordinates, and that the straight line is a noise schedule, too. Let points move on straight lines from data to noise, $x_u = (1 - u)\, x + u\, \varepsilon$ with $u$ from 0 to 1. Each has the velocity $\varepsilon - x$. The points that pass through $x_u$ have the mean velocity
 #
 # $$
 # \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} .
@@ -914,7 +914,7 @@ with torch.no_grad():
 plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box)
 
 # %% [markdown]
-# The weights of the modes in {numref}`fig-flow-matching` are about right, with no schedule, no score and no noise on the way. Modes with few data are smeared, as with the small score model.
+# The weights of the modes in {numref}`fig-flow-matching` are about right, without a score and without noise on the way. Modes with few data are smeared, as with the small score model.
 
 # %% tags=["nbval-check-output"]
 print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)[0] < 0.15)
@@ -1277,7 +1277,7 @@ print("81 calls: its error is that of the last step:", bool(abs(heun_7[3] / last
 # | coordinates | $x_t$, of variance 1 | $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$ and $\sigma$ |
 # | denoiser | $\hat{x}_\theta(x_t, t)$ | $D(x; \sigma)$ |
 # | network | predicts $\varepsilon$, or $v$ {eq}`eq-preconditioned-v` | preconditioned {eq}`eq-preconditioning`, $\sigma_{\mathrm{d}} = 0.5$ for images on $[-1, 1]$ |
-# | noise in training | $t$ uniform | $\log \sigma$ Gaussian, mean $-1.2$, standard deviation 1.2 |
+# | noise in training | $t$ uniform; for the digits with classes, more often where a digit is decided or finished | $\log \sigma$ Gaussian, mean $-1.2$, standard deviation 1.2 |
 # | weight of the loss | 1 for the error of $\varepsilon$ or $v$ | 1 for the error of $F$, so $1 / c_{\mathrm{out}}^2$ for that of $\hat{x}$ |
 # | levels of the sampler | `schedule.evenly(S)` | {eq}`def-rho-levels` with $\rho = 7$, from 80 to 0.002 |
 # | solver | DDIM, which is Euler {eq}`eq-ddim-euler`, or DPM-Solver++ | Heun |
