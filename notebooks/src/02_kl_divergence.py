@@ -948,8 +948,51 @@ plots.curves(
 
 # %% [markdown]
 # With noise the KL divergence is finite and its gradient points in the right direction. This is one reason why the last third of the book adds noise to images. More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it; in {numref}`fig-noisy-points` every curve but the constant one falls.
+
+# %% [markdown]
+# How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
 #
-# **What you can say now.** A small KL divergence forces a small total variation, but not the other way around. For distributions that do not overlap the KL divergence is infinite at any distance, and noise makes it finite.
+# $$
+# \frac{\mathrm{d}}{\mathrm{d} \tau}\, D_{\mathrm{KL}}(p_\tau \,\Vert\, q_\tau) = - \tfrac12\, \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 .
+# $$ (eq-de-bruijn)
+#
+# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation on the right is the {term}`Fisher divergence`. It compares the slopes of the log-densities, $\nabla \log p(x)$, which are called {term}`scores <score>`. With much noise nothing of the divergence is left, so it is the sum of what is lost on the way: half of the Fisher divergence, integrated over all $\tau$. In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* That is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
+#
+# :::{dropdown} Proof
+# In one dimension; in more, sum over the components. Noise spreads a density by the heat equation, $\partial_\tau p = \frac12 p''$. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
+# :::
+#
+# **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient of divergences and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half.
+
+
+# %%
+def noisy(tau):
+    """Log-densities of a mixture and of a Gaussian, with noise of variance tau."""
+    spread = (0.5 + tau) ** 0.5
+    modes = [Normal(m, spread).log_prob(grid) for m in (-2.0, 2.0)]
+    return torch.logaddexp(*modes) - math.log(2), Normal(0.5, (2 + tau) ** 0.5).log_prob(grid)
+
+
+def slope(log_p):
+    return torch.gradient(log_p, spacing=(grid,))[0]
+
+
+# %% tags=["nbval-check-output"]
+tau, h = torch.tensor(0.4, requires_grad=True), 1e-3
+gaussians = Normal(0.0, (0.3 + tau) ** 0.5), Normal(1.0, (1.5 + tau) ** 0.5)
+(left,) = torch.autograd.grad(kl_divergence(*gaussians), tau)
+a, b = 0.3 + tau.item(), 1.5 + tau.item()  # score difference (1/b - 1/a) x - 1/b
+right = -0.5 * ((1 / b - 1 / a) ** 2 * a + 1 / b**2)
+verify("eq-de-bruijn", left, right, exact, rejects={"no half": 2 * right})
+left = (forward(*noisy(0.4 + h)) - forward(*noisy(0.4 - h))) / (2 * h)
+log_p, log_q = noisy(0.4)
+gap = (slope(log_p) - slope(log_q)) ** 2
+right = -0.5 * integrate(log_p.exp() * gap)
+wrong = {"no half": 2 * right, "under q": -0.5 * integrate(log_q.exp() * gap)}
+verify("eq-de-bruijn", left, right, quadrature.within(1e-4), rejects=wrong)
+
+# %% [markdown]
+# **What you can say now.** A small KL divergence forces a small total variation, but not the other way around. For distributions that do not overlap the KL divergence is infinite at any distance, and noise makes it finite. It falls with noise at half the rate of the squared distance of the scores.
 
 # %% [markdown]
 # (sec-maximum-likelihood)=
@@ -1342,7 +1385,7 @@ exercises.check_best_isotropic(variance)
 # - It is no distance: the order of the arguments matters, and there is no triangle inequality. Sufficient maps keep it, other maps lower it {eq}`eq-data-processing`.
 # - The forward fit covers $p$ and matches its moments {eq}`eq-forward-moments`. The reverse fit chooses a mode once the modes are far enough apart, and underestimates variances {eq}`eq-factorized-reverse`.
 # - Between Gaussians it is a formula {eq}`eq-kl-gaussians`; elsewhere it is estimated from samples, and the estimator matters.
-# - Between distributions that do not overlap it is infinite; noise makes it finite {eq}`eq-noisy-points`.
+# - Between distributions that do not overlap it is infinite; noise makes it finite {eq}`eq-noisy-points`, and its rate of change with noise is half the squared distance of the scores {eq}`eq-de-bruijn`.
 #
 # **What the sources say, and where they need care.** The sources use three notations and both orders; the {doc}`notation page </book/notation>` fixes one. The slides print an equality at the end of the proof of Gibbs' inequality, where an inequality stands {eq}`eq-kl-support`. They say that the two orders never give the same value, and call the KL divergence invariant under a change of variables, which must be one-to-one, or at least sufficient. They
 # show the reverse fit choosing a mode, without the threshold. The second lecture prints the diagonal formula with squared variances (E10 of the {doc}`errata </book/errata>`). The notes exchange the two coins (E18) and call the KL divergence zero for similar distributions; it is zero for equal ones only. The tutorial calls it a distance.
