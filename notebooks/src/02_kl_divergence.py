@@ -992,7 +992,9 @@ wrong = {"no half": 2 * right, "under q": -0.5 * integrate(log_q.exp() * gap)}
 verify("eq-de-bruijn", left, right, quadrature.within(1e-4), rejects=wrong)
 
 # %% [markdown]
-# **What you can say now.** A small KL divergence forces a small total variation, but not the other way around. For distributions that do not overlap the KL divergence is infinite at any distance, and noise makes it finite. It falls with noise at half the rate of the squared distance of the scores.
+# **What you can say now.** A small KL divergence forces a small total variation, but not the other way around. For distributions that do not overlap the KL divergence is infinite at any distance, and noise makes it finite. With more noise it falls at a rate that is half the mean squared distance of the scores.
+#
+# *Sources: F03.*
 
 # %% [markdown]
 # (sec-maximum-likelihood)=

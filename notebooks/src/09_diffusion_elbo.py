@@ -1580,7 +1580,7 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # **What you can say now.** One random time gives an unbiased estimate of the bound. Train with one time per example, and report with all.
 
 # %% [markdown]
-# (sec-symbols)=
+# (sec-masked-diffusion)=
 # ## The same bound with symbols
 #
 # A black-and-white pixel, a letter and a base of DNA are symbols: a letter plus a little noise is no letter. Does a diffusion model need Gaussian noise? The bound {eq}`eq-chain-elbo` does not. It needs a fixed way to lose $x$ in steps, and steps down whose KL divergence can be computed. The simplest way to lose an image of symbols is to hide its pixels.
@@ -1682,13 +1682,15 @@ for name in ("vae-mnist", "hvae-mnist", "masked-mnist"):
 #
 # How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, almost every pixel sees all those before it.
 
-# %% tags=["remove-input"] mystnb={"image": {"alt": "Four rows of eight drawings. In one step: scattered white dots in the middle of the image. In 5 steps: torn pieces of strokes. In 25 steps: digits with some gaps and loose dots. In 250 steps: clean digits."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
+# %% tags=["remove-input"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
 _ = torch.manual_seed(0)
 drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10, 50, 250)}
 plots.image_rows(drawings)
 
 # %% [markdown]
 # **What you can say now.** A diffusion model needs a way to lose the data and steps down with a known KL divergence, not Gaussian noise. For symbols the bound is a weighted loss of filling in blanks.
+#
+# *Sources: F05.*
 
 # %% [markdown]
 # (sec-diffusion-exercises)=
