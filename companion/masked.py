@@ -49,7 +49,7 @@ class Symbols(Distribution):
     @property
     def mean(self) -> Float[Tensor, "batch *event"]:
         """The mean of each pixel's value; that of a hidden one is 1/2."""
-        return self.log_probs.exp() @ self.log_probs.new_tensor(SYMBOLS)
+        return self.log_probs.exp() @ _like(self.log_probs, SYMBOLS)
 
     def rsample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
@@ -58,7 +58,9 @@ class Symbols(Distribution):
         p = self.log_probs.detach().exp().expand(*sample_shape, *self.log_probs.shape)
         # The first of three clocks to ring: a symbol of probability zero is never drawn, as it might be by rounding
         # if one number were compared with sums of probabilities.
-        return (p / torch.empty_like(p).exponential_()).argmax(-1).to(p) / 2
+        u = torch.rand(p.shape, device=p.device, dtype=p.dtype)
+        clocks = -torch.log1p(-u).clamp(max=-torch.finfo(p.dtype).tiny)  # above 0, also for u = 0
+        return (p / clocks).argmax(-1).to(p) / 2
 
     def log_prob(
         self, value: Float[Tensor, "*sample_batch_event"]
@@ -122,7 +124,7 @@ class MaskedDiffusion(LatentChain):
     def prior(self, num: int) -> Symbols:
         """p(z_T): every pixel is hidden."""
         checks.at_least(1, num=num)
-        hidden = self.origin.new_tensor([-math.inf, 0.0, -math.inf])
+        hidden = _like(self.origin, (-math.inf, 0.0, -math.inf))
         return Symbols(hidden.expand(num, *self.x_shape, 3))
 
     def marginal(self, t: Times, x: Batch) -> Symbols:
@@ -181,9 +183,14 @@ class MaskedDiffusion(LatentChain):
         return t.to(x.device).expand(len(x))
 
 
+def _like(x: Tensor, values: tuple[float, ...]) -> Tensor:
+    """Numbers in the precision of x, where x is."""
+    return torch.tensor(values, dtype=x.dtype, device="cpu").to(x.device)
+
+
 def _known(x: Tensor) -> Float[Tensor, "batch *x_shape 3"]:
     """Log-probabilities of pixels whose values are known: 0 for the value, else minus infinity."""
-    values = x.new_tensor(SYMBOLS)
+    values = _like(x, SYMBOLS)
     return torch.zeros_like(values).where(x.unsqueeze(-1) == values, -math.inf)
 
 

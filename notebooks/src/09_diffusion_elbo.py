@@ -1596,7 +1596,7 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # **The way down.** Suppose that a pixel is hidden at time $t$. When did that happen? Each of the steps $1, \dots, t$ is equally likely, because by {eq}`def-masking` every step hides the same share of all pixels. So in $1/t$ of the cases it was the last step, and the pixel is still visible at $t - 1$. Given $x$, its value is then $x_i$. The model does not know $x$. Its network guesses each hidden pixel from all visible ones, with the probability $p_\theta(x_i \mid z_t)$, and a step down uncovers pixels at the same rate:
 #
 # $$
-# \text{a pixel hidden in } z_t \text{ becomes} \quad \begin{cases} x_i \text{ under } q(z_{t-1} \mid z_t, x), \text{ a draw from } p_\theta(x_i \mid z_t) \text{ under } p_\theta(z_{t-1} \mid z_t), & \text{with probability } 1/t , \\ \text{hidden again} & \text{with probability } 1 - 1/t . \end{cases}
+# \text{hidden in } z_t \;\to\; \begin{cases} x_i & \text{with probability } 1/t \text{, under } q(z_{t-1} \mid z_t, x), \\ \text{a draw from } p_\theta(x_i \mid z_t) & \text{with probability } 1/t \text{, under } p_\theta(z_{t-1} \mid z_t), \\ \text{hidden again} & \text{otherwise.} \end{cases}
 # $$ (def-masked-step)
 #
 # The two differ only in what is uncovered. A visible pixel costs nothing, and a hidden one costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
@@ -1682,7 +1682,7 @@ for name in ("vae-mnist", "hvae-mnist", "masked-mnist"):
 #
 # How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, almost every pixel sees all those before it.
 
-# %% tags=["remove-input"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
+# %% mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
 _ = torch.manual_seed(0)
 drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10, 50, 250)}
 plots.image_rows(drawings)
