@@ -1596,10 +1596,10 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # **The way down.** Suppose that a pixel is hidden at time $t$. When did that happen? Each of the steps $1, \dots, t$ is equally likely, because by {eq}`def-masking` every step hides the same share of all pixels. So in $1/t$ of the cases it was the last step, and the pixel is still visible at $t - 1$. Given $x$, its value is then $x_i$. The model does not know $x$. Its network guesses each hidden pixel from all visible ones, with the probability $p_\theta(x_i \mid z_t)$, and a step down uncovers pixels at the same rate:
 #
 # $$
-# \text{hidden in } z_t \;\to\; \begin{cases} x_i & \text{with probability } 1/t \text{, under } q(z_{t-1} \mid z_t, x), \\ \text{a draw from } p_\theta(x_i \mid z_t) & \text{with probability } 1/t \text{, under } p_\theta(z_{t-1} \mid z_t), \\ \text{hidden again} & \text{otherwise.} \end{cases}
+# \text{hidden} \;\to\; \begin{cases} \text{visible} & \text{with probability } 1/t , \\ \text{hidden} & \text{with probability } 1 - 1/t . \end{cases}
 # $$ (def-masked-step)
 #
-# The two differ only in what is uncovered. A visible pixel costs nothing, and a hidden one costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
+# The value that becomes visible is $x_i$ under $q(z_{t-1} \mid z_t, x)$, and a draw from $p_\theta(x_i \mid z_t)$ under $p_\theta(z_{t-1} \mid z_t)$. The two differ in nothing else. A visible pixel costs nothing, and a hidden one costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
 #
 # $$
 # D_{\mathrm{KL}}\big( q(z_{t-1} \mid z_t, x) \,\Vert\, p_\theta(z_{t-1} \mid z_t) \big) = -\frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) .
