@@ -7,9 +7,8 @@ latents, `companion.elbo.elbo_terms`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,7 +23,7 @@ from companion.schedule import Batch, Times, per_example
 MASK = 0.5
 """The value of a pixel that is hidden: neither black nor white. Book: chapter 9."""
 
-SYMBOLS = (0.0, MASK, 1.0)
+_SYMBOLS = (0.0, MASK, 1.0)
 
 
 class Symbols(Distribution):
@@ -49,7 +48,7 @@ class Symbols(Distribution):
     @property
     def mean(self) -> Float[Tensor, "batch *event"]:
         """The mean of each pixel's value; that of a hidden one is 1/2."""
-        return self.log_probs.exp() @ _like(self.log_probs, SYMBOLS)
+        return self.log_probs.exp() @ _like(self.log_probs, _SYMBOLS)
 
     def rsample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()
@@ -112,7 +111,7 @@ class MaskedDiffusion(LatentChain):
 
     def __init__(
         self,
-        network: Callable[[Tensor, Tensor], Tensor],
+        network: nn.Module,
         x_shape: tuple[int, ...],
         num_steps: int = 1000,
     ) -> None:
@@ -190,7 +189,7 @@ def _like(x: Tensor, values: tuple[float, ...]) -> Tensor:
 
 def _known(x: Tensor) -> Float[Tensor, "batch *x_shape 3"]:
     """Log-probabilities of pixels whose values are known: 0 for the value, else minus infinity."""
-    values = _like(x, SYMBOLS)
+    values = _like(x, _SYMBOLS)
     return torch.zeros_like(values).where(x.unsqueeze(-1) == values, -math.inf)
 
 
@@ -215,13 +214,12 @@ def masked_step_elbo(
         low, high = x.aminmax()
         raise ValueError(f"x must be 0 or 1; {low:.4g} to {high:.4g} was given")
     z_t = model.marginal(t, x).rsample()
-    guess = Symbols(model.guess(z_t, t))
-    hidden = z_t == MASK
-    log_p = guess.log_probs[..., 2].where(x == 1, guess.log_probs[..., 0])
-    return log_p.where(hidden, 0).flatten(1).sum(1) / t
+    log_black, _, log_white = model.guess(z_t, t).unbind(-1)
+    log_p = log_white.where(x == 1, log_black)
+    return log_p.where(z_t == MASK, 0).flatten(1).sum(1) / t
 
 
-def masked_loss(model: MaskedDiffusion, x: Batch, *rest: Any) -> Float[Tensor, "batch"]:
+def masked_loss(model: MaskedDiffusion, x: Batch) -> Float[Tensor, "batch"]:
     """Minus the bound in nats, estimated from one random time per example and one call of the network.
 
     The times of a batch are spread evenly over 1..T, and not independent.

@@ -28,7 +28,7 @@ SOURCES = {
     "C": "Lecture notes “Variational autoencoders / Diffusion models with denoising”",
     "D": "S. H. Chan, Tutorial on Diffusion Models for Imaging and Vision, chapter 1",
     "E": "Beyond the sources",
-    "F": "Beyond the sources, continued",
+    "F": "Further additions",
 }
 ENTRIES = {
     "data": "data set",

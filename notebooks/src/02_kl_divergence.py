@@ -956,13 +956,19 @@ plots.curves(
 # \frac{\mathrm{d}}{\mathrm{d} \tau}\, D_{\mathrm{KL}}(p_\tau \,\Vert\, q_\tau) = - \tfrac12\, \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 .
 # $$ (eq-de-bruijn)
 #
-# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation on the right is the {term}`Fisher divergence`. It compares the slopes of the log-densities, $\nabla \log p(x)$, which are called {term}`scores <score>`. With much noise nothing of the divergence is left, so it is the sum of what is lost on the way: half of the Fisher divergence, integrated over all $\tau$. In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* That is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
+# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation on the right is the {term}`Fisher divergence`. It compares the slopes of the log-densities, $\nabla \log p(x)$, which are called {term}`scores <score>`. With much noise nothing of the divergence is left, so it is the sum of what is lost on the way:
+#
+# $$
+# D_{\mathrm{KL}}(p \,\Vert\, q) = \tfrac12 \int_0^\infty \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 \, \mathrm{d} \tau .
+# $$ (eq-score-integral)
+#
+# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* That is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
 #
 # :::{dropdown} Proof
 # In one dimension; in more, sum over the components. Noise spreads a density by the heat equation, $\partial_\tau p = \frac12 p''$. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
 # :::
 #
-# **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient of divergences and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half.
+# **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient of divergences and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half. Last, the integral over the noise, from $10^{-6}$ to $10^6$, is compared with the KL divergence of the two Gaussians.
 
 
 # %%
@@ -990,6 +996,14 @@ gap = (slope(log_p) - slope(log_q)) ** 2
 right = -0.5 * integrate(log_p.exp() * gap)
 wrong = {"no half": 2 * right, "under q": -0.5 * integrate(log_q.exp() * gap)}
 verify("eq-de-bruijn", left, right, quadrature.within(1e-4), rejects=wrong)
+taus = torch.logspace(-6, 6, 4001)
+a, b = 0.3 + taus, 1.5 + taus
+half = 0.5 * ((1 / b - 1 / a) ** 2 * a + 1 / b**2)
+whole = kl_divergence(Normal(0.0, 0.3**0.5), Normal(1.0, 1.5**0.5))
+wrong = {"up to 1": torch.trapezoid(half[taus < 1], taus[taus < 1])}
+verify(
+    "eq-score-integral", torch.trapezoid(half, taus), whole, quadrature.within(1e-4), rejects=wrong
+)
 
 # %% [markdown]
 # **What you can say now.** A small KL divergence forces a small total variation, but not the other way around. For distributions that do not overlap the KL divergence is infinite at any distance, and noise makes it finite. With more noise it falls at a rate that is half the mean squared distance of the scores.

@@ -60,6 +60,7 @@ Film(
 # What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous* and adds a fourth restriction: one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. Three of its methods make the steps down: `true_step` is $q(x_{t-1} \mid x_t, x)$, and `inner_prior` is $p_\theta(x_{t-1} \mid x_t)$, which `reverse_step` makes from the denoiser's estimate of $x$. Their means are derived in {eq}`eq-denoising-posterior` and {eq}`def-reverse-step`.
 
 # %%
+import itertools
 import math
 
 import numpy as np
@@ -1605,13 +1606,17 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # D_{\mathrm{KL}}\big( q(z_{t-1} \mid z_t, x) \,\Vert\, p_\theta(z_{t-1} \mid z_t) \big) = -\frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) .
 # $$ (eq-masked-step)
 #
-# So each term of the bound is the log-probability of a guess:
+# The last step, $t = 1$, uncovers all that is left, so its term, $\log p_\theta(x \mid z_1)$, has the same form, and each term of the bound is the log-probability of a guess:
 #
 # $$
 # \mathrm{ELBO}(x) = \sum_{t=1}^{T} \mathbb{E}_{q(z_t \mid x)} \Big[ \frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) \Big] .
 # $$ (eq-masked-elbo)
 #
-# This is the loss of a network that fills in blanks, as masked language models do, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? At time $t$ a share $t/T$ of all pixels is hidden, so $1/t$ makes up for their number: few blanks count as much as many. And why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order. For each order, the product of the guesses is the probability of $x$ under an autoregressive model, and {eq}`eq-masked-elbo` is the mean of its logarithm over the orders {cite:p}`uria2014,hoogeboom2022autoregressive`.
+# This is the loss of a network that fills in blanks, as masked language models do, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? At time $t$ a share $t/T$ of all pixels is hidden, so $1/t$ makes up for their number: few blanks count as much as many. The best guess of a hidden pixel is its probability under the data, given what is visible; the time adds nothing to that, and a network could do without it. And why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order. For each order $\sigma$, the product of the guesses is the probability of $x$ under an autoregressive model. If the guesses do not depend on the time, the bound becomes the mean of its logarithm over the orders {cite:p}`uria2014,hoogeboom2022autoregressive`:
+#
+# $$
+# \lim_{T \to \infty} \mathrm{ELBO}(x) = \mathbb{E}_\sigma \sum_k \log p_\theta\big( x_{\sigma_k} \mid x_{\sigma_1}, \dots, x_{\sigma_{k-1}} \big) .
+# $$ (eq-any-order)
 #
 # `MaskedDiffusion` is a `LatentChain` whose latents hold three values: 0, 1, and 1/2 for a hidden pixel. Its methods give distributions over them. `elbo_terms` stays as it is: it asks each pair of distributions for its KL divergence, and draws from the first.
 
@@ -1668,19 +1673,43 @@ last = chain.likelihood(images).log_prob(copies).exp()
 verify("eq-masked-elbo", bound, (state * last).sum().log(), at_most(0.0))
 
 # %% [markdown]
+# **Check.** The limit is checked with the guesses of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
+
+# %% tags=["nbval-check-output"]
+num_hidden = (images == MASK).sum(1)
+could_be = ((images == MASK) | (images == pattern)).all(1)
+clock = torch.arange(1, 100_001)[:, None] / 100_000
+seen = clock**num_hidden * (1 - clock) ** (3 - num_hidden)  # q(z_t | x), where x can become z_t
+bound = (seen[:, could_be] / clock * guesses[0][could_be]).sum() / 100_000
+
+
+def log_by_order(order):
+    """The log-probability of the pattern if its pixels are uncovered in this order."""
+    z, total = torch.full((1, 3), MASK), 0.0
+    for i in order:
+        total = total + chain.guess(z, 1)[0, i, int(2 * pattern[0, i])]
+        z[0, i] = pattern[0, i]
+    return total
+
+
+by_order = torch.stack([log_by_order(order) for order in itertools.permutations(range(3))])
+wrong = {"one order": by_order[0], "blind": guesses[0][(images == MASK).all(1)][0]}
+verify("eq-any-order", bound, by_order.mean(), quadrature.within(1e-4), rejects=wrong)
+
+# %% [markdown]
 # Now digits, in black and white as in chapters 6 and 8: the same data in the same unit, so the numbers can be compared. A U-Net guesses the hidden pixels. It was trained once, by one random time per example.
 
 # %% tags=["nbval-check-output"]
-masked, masked_card = pretrained("masked-mnist"), read_card("masked-mnist")
-for name in ("vae-mnist", "hvae-mnist", "masked-mnist"):
+masked = pretrained("masked-mnist")
+for name in ("vae-mnist", "iwae-mnist", "hvae-mnist", "conv-hvae-mnist", "masked-mnist"):
     card = read_card(name)
     nats = f"{card.metric_value:.2f} +- {card.metric_se:.2f} nats"
-    print(f"{name:12} {nats}, {card.num_parameters:,} parameters")
+    print(f"{name:15} {nats}, {card.num_parameters:,} parameters")
 
 # %% [markdown]
-# All three numbers are minus $\log p(x)$ or more, of the same test digits, and lower is better. Those of the VAE and of the ladder with five levels are estimated by importance weights, which lie above their bounds; that of masked diffusion is its bound. Even so it is the best of the three, with fewer parameters than the ladder. (Each is one training of one network, so the table compares these networks and not three kinds of model.) The price is paid when we draw: a VAE calls its decoder once.
+# The numbers are minus $\log p(x)$, and lower is better. Four of them are estimated by importance weights, which lie above the bounds of those models; that of masked diffusion is its bound. Even so it is below the VAE and the ladder of five levels. The convolutional ladder is lower, but its number is of the first 2,000 digits only, with an error twice as large. (Each is one training of one network, so the list compares these networks and not kinds of model.) The price is paid when we draw: a VAE calls its decoder once, masked diffusion its network in each step.
 #
-# How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, almost every pixel sees all those before it.
+# How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, 784, a step uncovers one pixel on average.
 
 # %% mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
 _ = torch.manual_seed(0)

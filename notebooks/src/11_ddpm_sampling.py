@@ -531,7 +531,7 @@ print("second order: above 1.5:", bool(orders[1].min() > 1.5))
 print("its sign changes from 8 to 10 steps:", bool(second_order[0] < 0 < second_order[1]))
 
 # %% [markdown]
-# From 20 steps on, halving the steps halves the error of DDIM and quarters that of the second order. With fewer steps an order says nothing yet: the error of the second order goes through zero between 8 and 10 steps, so at 10 steps it is smaller than at 20 by chance.
+# From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four. With fewer steps an order says nothing yet: the error of the second order changes its sign between 8 and 10 steps, and near its zero, at 10 steps, it is smaller than at 20.
 
 # %% [markdown]
 # **What you can say now.** With few steps fine detail is lost or drowned in noise, and a recursion says how much. With all steps $\beta_t$ is best; with few, DDIM or a solver of higher order is.
