@@ -65,14 +65,8 @@ class Symbols(Distribution):
         self, value: Float[Tensor, "*sample_batch_event"]
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-probability in nats, summed over pixels."""
-        index = 2 * value
-        known = (index == 0) | (index == 1) | (index == 2)
-        if checks.reads_at_once(value) and not bool(known.all()):
-            low, high = value.aminmax()
-            raise ValueError(
-                f"value must hold 0, {MASK} and 1 alone; {low:.4g} to {high:.4g} was given"
-            )
-        index = index.where(known, 0).long().unsqueeze(-1)
+        known = _are_symbols(value=value)
+        index = (2 * value).where(known, 0).long().unsqueeze(-1)
         chosen = self.log_probs.expand(*index.shape[:-1], 3).gather(-1, index).squeeze(-1)
         return chosen.where(known, math.nan).flatten(-len(self.event_shape)).sum(-1)
 
@@ -129,7 +123,7 @@ class MaskedDiffusion(LatentChain):
     def marginal(self, t: Times, x: Batch) -> Symbols:
         """q(z_t | x), for t = 0..T."""
         checks.shape(("batch", *self.x_shape), x=x)
-        return self._uncovered(1 - self._times(t, x, 0) / self.num_latents, _known(x))
+        return self._uncovered(1 - self._times(t, x, 0) / self.num_latents, _known(x=x))
 
     def posterior(self, x: Batch) -> Symbols:
         """q(z_T | x): every pixel is hidden."""
@@ -139,7 +133,7 @@ class MaskedDiffusion(LatentChain):
         """q(z_t | z_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
         share = 1 / self._times(t + 1, z_above, 2)
-        return self._uncovered(share, _known(x), z_above)
+        return self._uncovered(share, _known(x=x), z_above)
 
     def inner_prior(self, t: Times, z_above: Batch) -> Symbols:
         """p(z_t | z_{t+1})."""
@@ -169,7 +163,7 @@ class MaskedDiffusion(LatentChain):
         drawn = torch.cat([black, stay, white], dim=-1)
         if z is None:
             return Symbols(drawn)
-        return Symbols(drawn.where(z.unsqueeze(-1) == MASK, _known(z)))
+        return Symbols(drawn.where(z.unsqueeze(-1) == MASK, _known(z=z)))
 
     def _times(self, t: Times, x: Tensor, low: int) -> Int[Tensor, "batch"]:
         """One time for each example, from `low` to T."""
@@ -187,10 +181,24 @@ def _like(x: Tensor, values: tuple[float, ...]) -> Tensor:
     return torch.tensor(values, dtype=x.dtype, device="cpu").to(x.device)
 
 
-def _known(x: Tensor) -> Float[Tensor, "batch *x_shape 3"]:
-    """Log-probabilities of pixels whose values are known: 0 for the value, else minus infinity."""
-    values = _like(x, _SYMBOLS)
-    return torch.zeros_like(values).where(x.unsqueeze(-1) == values, -math.inf)
+def _known(**one: Tensor) -> Float[Tensor, "batch *x_shape 3"]:
+    """Log-probabilities of an image whose pixels are known: 0 for the value, else minus infinity."""
+    ((_, image),) = one.items()
+    _are_symbols(**one)
+    values = _like(image, _SYMBOLS)
+    return torch.zeros_like(values).where(image.unsqueeze(-1) == values, -math.inf)
+
+
+def _are_symbols(**one: Tensor) -> Tensor:
+    """Which pixels hold a symbol; where it can be seen without waiting, one that holds none is refused by name."""
+    ((name, image),) = one.items()
+    known = (image == 0) | (image == MASK) | (image == 1)
+    if checks.reads_at_once(image) and not bool(known.all()):
+        low, high = image.aminmax()
+        raise ValueError(
+            f"{name} must hold 0, {MASK} and 1 alone; {low:.4g} to {high:.4g} was given"
+        )
+    return known
 
 
 def masked_step_elbo(
