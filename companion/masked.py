@@ -132,12 +132,12 @@ class MaskedDiffusion(LatentChain):
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Symbols:
         """q(z_t | z_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
-        share = 1 / self._times(t + 1, z_above, 2)
+        share = 1 / self._times(t + 1, z_above, 2, "t + 1")
         return self._uncovered(share, _known(x=x), z_above)
 
     def inner_prior(self, t: Times, z_above: Batch) -> Symbols:
         """p(z_t | z_{t+1})."""
-        above = self._times(t + 1, z_above, 2)
+        above = self._times(t + 1, z_above, 2, "t + 1")
         return self._uncovered(1 / above, self.guess(z_above, above), z_above)
 
     def likelihood(self, z_1: Batch) -> Symbols:
@@ -165,14 +165,14 @@ class MaskedDiffusion(LatentChain):
             return Symbols(drawn)
         return Symbols(drawn.where(z.unsqueeze(-1) == MASK, _known(z=z)))
 
-    def _times(self, t: Times, x: Tensor, low: int) -> Int[Tensor, "batch"]:
+    def _times(self, t: Times, x: Tensor, low: int, name: str = "t") -> Int[Tensor, "batch"]:
         """One time for each example, from `low` to T."""
         if not isinstance(t, Tensor):
-            checks.in_range(low, self.num_latents, t=t)
+            checks.in_range(low, self.num_latents, **{name: t})
             return torch.full((len(x),), t, device=x.device)
-        checks.shape((len(x),) if t.dim() else (), t=t)
-        checks.integers(t=t)
-        checks.within(low, self.num_latents, t=t)
+        checks.shape((len(x),) if t.dim() else (), **{name: t})
+        checks.integers(**{name: t})
+        checks.within(low, self.num_latents, **{name: t})
         return t.to(x.device).expand(len(x))
 
 

@@ -196,7 +196,7 @@ def test_gradients_are_finite_where_the_network_is_sure() -> None:
     [
         (lambda m: masked_loss(m, IMAGES / 3), "x must be 0 or 1; 0 to 0.3333 was given"),
         (lambda m: masked_step_elbo(m, IMAGES, torch.zeros(8).long()), r"t must lie in \[1, 4\]"),
-        (lambda m: m.inner_prior(T, IMAGES), r"t must lie in \[2, 4\]; 5 was given"),
+        (lambda m: m.inner_prior(T, IMAGES), r"t \+ 1 must lie in \[2, 4\]; 5 was given"),
         (
             lambda m: m.likelihood(IMAGES / 3),
             "z must hold 0, 0.5 and 1 alone; 0 to 0.3333 was given",
