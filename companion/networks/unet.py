@@ -218,7 +218,9 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "batch channels height width"]:
         """The prediction, such as that of the noise; without a label, or factors, for none."""
         self._check_inputs(x_t, t, label)
-        e, h, skips = self.embed(t, label), self.enter(x_t), []
+        with torch.autocast(x_t.device.type, enabled=False):
+            h = self.enter(x_t)  # bfloat16 is coarser than the noise next to the data
+        e, skips = self.embed(t, label), []
         for level, shrink in zip(self.down, self.shrink, strict=True):
             for block in level.children():
                 h = block(h, e)

@@ -1,5 +1,7 @@
 """The losses of the recipes of diffusion models: what is weighted, and at which times."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,6 +55,25 @@ def _decisive(schedule: Schedule, low: float) -> tuple[Tensor, Tensor]:
     time_weights = (snr / low).clamp(0.1, 1) + F.pad(10 / t, (1, 0), value=10)
     p = time_weights / time_weights[1:].sum()
     return schedule.num_steps * p / schedule.noise_var, time_weights
+
+
+def three_parts_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
+    """Squared error of v, with half of the labels dropped, at times of three kinds.
+
+    Half of a batch is at times when the digit is decided, around a signal-to-noise ratio of 0.1; a third is weighted as
+    the bound at its first hundred times; the rest is at any time.
+
+    Source: Karras et al. 2022, section 5 (log-normal times); Kingma & Gao 2023 (weights of the bound).
+    """
+    t = model.schedule.steps.double()
+    log_snr = model.schedule.snr[1:].double().log()
+    pace = -log_snr.diff(append=log_snr[-1:])
+    decided = (-((log_snr - math.log(0.1)) ** 2) / 8).exp() * pace
+    near = (t <= 100) / t
+    p = decided / (2 * decided.sum()) + near / (3 * near.sum()) + 1 / (6 * len(t))
+    time_weights = F.pad(p, (1, 0), value=1).float()
+    weight = model.schedule.num_steps * time_weights / model.schedule.noise_var
+    return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
 
 
 def bound_loss(model: Ddpm, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from companion.zoo.losses import (
     joint_loss,
     scene_loss,
     simple_loss,
+    three_parts_loss,
     v_loss,
 )
 from companion.zoo.measures import Measure
@@ -276,6 +277,17 @@ RECIPES = {
     # One network for both: of half the digits it is told the class.
     "ddpm-mnist-joint": DDPM(
         "mnist", architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
+    ),
+    # More epochs from its weights, most of them spent where the digit is decided, or next to the data.
+    "ddpm-mnist-long": DDPM(
+        "mnist",
+        architectures.joint_ddpm,
+        loss=three_parts_loss,
+        epochs=27,
+        lr=5e-4,
+        labels=True,
+        ema=0.9995,
+        start="ddpm-mnist-joint",
     ),
     # The same network, examples and steps as ddpm-mnist-joint.
     "flow-mnist": FLOW(
