@@ -48,7 +48,7 @@ for axes, (name, estimates) in zip(panels, both.items(), strict=True):
 fig
 
 # %% [markdown]
-# {numref}`fig-two-clouds` compares the two answers. The first, the score-function estimator, leaves the samples where they are and uses how their *probabilities* change with the parameters. The second, the path-wise estimator, uses how each sample *moves* when the parameters change. Where both apply, both are unbiased. The second is less noisy here, and it is used to train variational autoencoders.
+# {numref}`fig-two-clouds` compares the two answers. The first, the score-function estimator, leaves the samples where they are and uses how their *probabilities* change with the parameters. The second, the path-wise estimator, uses how each sample *moves* when the parameters change. Where both apply, both are unbiased. For the function of the figure the second is less noisy, and it is the one used to train variational autoencoders.
 #
 # The figure estimates the gradient of $\mathbb{E}\, z^2 = \mu^2 + \sigma^2$ for $z \sim q_\phi = \mathcal{N}(\mu, \sigma^2)$ with $\phi = (\mu, \sigma) = (0.4, 1.3)$, which is $(2 \mu, 2 \sigma) = (0.8, 2.6)$. Here are both estimators as code, for any function $f$; {ref}`sec-score-function` and {ref}`sec-change-of-variables` derive them. For each sample they return one estimate of the derivatives of $\mathbb{E}_{q_\phi} f(z)$ in $\mu$ and $\sigma$.
 
@@ -203,7 +203,7 @@ Slider(
 )
 
 # %% [markdown]
-# On the left, ten equally weighted samples describe every member of the family equally well. On the right, most weights shrink and a few samples at the edge get nearly all the weight: ten old samples say little about a new distribution whose mass lies elsewhere. A gradient needs only an infinitesimal change. For it the difference is smaller, but it remains.
+# On the left, ten equally weighted samples describe every member of the family equally well. On the right, most weights shrink and a few samples at the edge get nearly all the weight: ten old samples say little about a new distribution whose mass lies elsewhere. A gradient needs only an infinitesimal change. Which of the two is then less noisy depends on $f$; {ref}`sec-gradient-noise` and {ref}`sec-where-each-fails` have an example of each kind.
 #
 # {numref}`fig-graphs` shows the two ways as computational graphs. A gradient flows backwards along the solid arrows. It cannot pass the dashed one, where a random generator turns parameters into a sample.
 
@@ -229,7 +229,7 @@ _ = panels[1].text(0.5, -0.42, r"$\leftarrow$ gradient", ha="center", color="#d5
 fig
 
 # %% [markdown]
-# Most texts start from the right graph. We start from the left one, because its estimator needs fewer assumptions about $f$.
+# We start from the left graph, because its estimator needs fewer assumptions about $f$.
 #
 # **What you can say now.** A change of parameters can reweight old samples or move them. Moving keeps all samples useful; after a large change, reweighting leaves only a few that count.
 
@@ -256,7 +256,7 @@ fig
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{q_\phi} \Big[ \big( \log p_\theta(x, z) - \log q_\phi(z) \big)\, \nabla_\phi \log q_\phi(z) \Big] .
 # $$ (eq-score-elbo)
 #
-# A tutorial says that gradient and expectation cannot be exchanged here, and that this forbids backpropagation. The first half is right: for samples from $q_\phi$ they may not be exchanged. But with the score as an additional factor, the gradient is again an expectation over samples, and backpropagation can compute the score.
+# For samples from $q_\phi$, gradient and expectation may not be exchanged. This does not forbid backpropagation: with the score as an additional factor, the gradient is again an expectation over samples, and backpropagation can compute the score.
 #
 # **Check.** Averages over samples are compared with the gradients of the closed forms. The check rejects the derivative in the variance, the naive gradient (zero), and the gradient without $\log q_\phi$.
 
@@ -361,7 +361,7 @@ for constant in (0, 10, 1000):
 # Near $\varepsilon$ the map is linear, so a small set of volume $V$ around $\varepsilon$ goes to a set of volume $\lvert \det \partial g / \partial \varepsilon \rvert\, V$ around $z$. The probability of the two sets is the same: $p(\varepsilon) V = q_\phi(z) \lvert \det \partial g / \partial \varepsilon \rvert V$. This is {eq}`eq-flow` of the last chapter, read in the other direction. $\square$
 # :::
 #
-# A tutorial states this equation as an additional requirement on $g$, but every such bijection satisfies it. The test case bends the plane into a funnel and also mirrors it, $g(\varepsilon) = (\varepsilon_1,\; - e^{\varepsilon_1} \varepsilon_2)$. Its density is known without any determinant, because $z_1$ is standard normal and $z_2$ given $z_1$ is normal with standard deviation $e^{z_1}$.
+# This equation is no additional requirement on $g$: every such bijection satisfies it. The test case bends the plane into a funnel and also mirrors it, $g(\varepsilon) = (\varepsilon_1,\; - e^{\varepsilon_1} \varepsilon_2)$. Its density is known without any determinant, because $z_1$ is standard normal and $z_2$ given $z_1$ is normal with standard deviation $e^{z_1}$.
 
 
 # %%
@@ -478,7 +478,7 @@ phi = phi.detach()
 # (sec-gradient-noise)=
 # ## How noisy are they?
 #
-# Both estimators are unbiased, so the one with the smaller variance is better. For $f(z) = z^2$ both variances have closed forms. For one sample the path-wise estimator has
+# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. For $f(z) = z^2$ both variances have closed forms. For one sample the path-wise estimator has
 #
 # $$
 # \operatorname{Var}_\text{path} = \big( 4 \sigma^2,\;\; 4 \mu^2 + 8 \sigma^2 \big) ,
@@ -507,7 +507,7 @@ by_grid, wrong = exact_variance(by_path(torch.square, grid)), path + square**2
 verify("eq-path-variance", by_grid, path, quadrature, rejects={"mean kept": wrong})
 
 # %% [markdown]
-# The score-function estimator needs more samples for equal noise, by the ratio of the two variances, which is printed below.
+# For this $f$, without a baseline, the score-function estimator needs more samples for equal noise, by the ratio of the two variances, which is printed below.
 #
 # **Check.** As for the path-wise estimator, the variance is computed by integrals on a grid. The check rejects the second moment, from which the square of the mean is not subtracted.
 
@@ -521,7 +521,7 @@ in_mu, in_sigma = (score / path).tolist()
 print(f"samples needed for equal noise: {in_mu:.1f} times in mu, {in_sigma:.1f} times in sigma")
 
 # %% [markdown]
-# **In many dimensions the difference becomes decisive.** Take $q = \mathcal{N}(m, I)$ in $d$ dimensions, $f(z) = \lVert z \rVert^2$, and the derivative in the first mean, which is $2 m_1$. With $B = d + 2 + \lVert m \rVert^2$ the estimates have the variances
+# **In many dimensions the difference grows.** Take $q = \mathcal{N}(m, I)$ in $d$ dimensions, $f(z) = \lVert z \rVert^2$, and the derivative in the first mean, which is $2 m_1$. With $B = d + 2 + \lVert m \rVert^2$ the estimates have the variances
 #
 # $$
 # \begin{aligned}
@@ -534,7 +534,7 @@ print(f"samples needed for equal noise: {in_mu:.1f} times in mu, {in_sigma:.1f} 
 # Path: $2 z_1 = 2 m_1 + 2 \varepsilon_1$. Score: write $f = \lVert m \rVert^2 + 2\, m^\top \varepsilon + S$ with $S = \lVert \varepsilon \rVert^2$. Odd moments vanish, and $\mathbb{E}\, \varepsilon_1^2 (m^\top \varepsilon)^2 = \lVert m \rVert^2 + 2 m_1^2$, $\mathbb{E}\, S \varepsilon_1^2 = d + 2$, $\mathbb{E}\, S^2 \varepsilon_1^2 = (d + 2)(d + 4)$. So $\mathbb{E} f^2 \varepsilon_1^2 = \lVert m \rVert^4 + 4 \lVert m \rVert^2 + 8 m_1^2 + (d + 2)(d + 4) + 2 \lVert m \rVert^2 (d + 2) = B^2 + 2 (d + 2) + 4 \lVert m \rVert^2 + 8 m_1^2$. Subtract the squared expectation $4 m_1^2$. Since $\mathbb{E} f \varepsilon_1^2 = B$, a baseline $b$ changes the second moment by $b^2 - 2 b B$: by $- B^2$ for $b = B$, which is the best one by {eq}`eq-best-baseline`, and by $4 - B^2$ for $b = \mathbb{E} f = B - 2$. $\square$
 # :::
 #
-# So the natural baseline, the expectation of $f$, is almost as good as the best one.
+# So for this $f$ the natural baseline, the expectation of $f$, is almost as good as the best one.
 #
 # **Check.** The squared deviations of 100,000 samples are compared with the four variances, for $d = 30$ and $m = (\frac12, \dots, \frac12)$. The check rejects a baseline without effect, and the formula for $m = 0$.
 
@@ -564,7 +564,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-noise-dimension` the relative noise of the path-wise estimator does not depend on the dimension. That of the score-function estimator grows like $\sqrt d$ with a baseline and like $d$ without one. The reason is that the path-wise estimator uses the slope, which says how each coordinate changes $f$. The score-function estimator has one value of $f$ for all coordinates together. The VAEs for handwritten digits in this book have up to 50 latent dimensions.
+# In {numref}`fig-noise-dimension` the relative noise of the path-wise estimator does not depend on the dimension. That of the score-function estimator grows like $\sqrt d$ with a baseline and like $d$ without one. The proof shows where the growth comes from: the path-wise estimate $2 z_1$ contains the noise of its own coordinate only, while the score-function estimate multiplies $\varepsilon_1$ by the value of $f$, which contains the noise of all coordinates. The VAE of chapter 6 has 50 of them.
 
 
 # %%
@@ -670,7 +670,7 @@ print("they cross once:", bool((path[wider:] < score[wider:]).all()))
 print(f"between the widths {widths[wider - 1]:.2f} and {widths[wider]:.2f}")
 
 # %% [markdown]
-# **Discrete latents.** A coin has no path-wise gradient, since its values jump. There are four ways to proceed. Let $z \in \{0, 1\}$ with $\Pr(z = 1) = \pi = 1 / (1 + e^{-\eta})$, and look for $\partial_\eta\, \mathbb{E} f(z) = \pi (1 - \pi)\, \big( f(1) - f(0) \big)$.
+# **Discrete latents.** A coin has no path-wise gradient, since its values jump. Here are four ways to proceed. Let $z \in \{0, 1\}$ with $\Pr(z = 1) = \pi = 1 / (1 + e^{-\eta})$, and look for $\partial_\eta\, \mathbb{E} f(z) = \pi (1 - \pi)\, \big( f(1) - f(0) \big)$.
 #
 # 1. *Sum* over the values, if there are few. This is exact.
 # 2. *Weigh*, with a baseline: unbiased.
@@ -718,7 +718,7 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 # %% [markdown]
 # As a rule of thumb, use the path-wise estimator with a smooth network and a continuous latent. With discrete latents, sum if there are few values; use the score function with a baseline if the gradient must be unbiased; relax or go straight through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #
-# **What you can say now.** The path-wise estimator is wrong for functions with jumps, without an error message, and noisy for very steep ones. For discrete latents it does not exist, and its substitutes are biased.
+# **What you can say now.** The path-wise estimator is wrong for functions with jumps, without an error message, and noisy for very steep ones. For discrete latents it does not exist, and its substitutes are biased in general.
 
 # %% [markdown]
 # (sec-gaussian-roots)=
@@ -745,7 +745,7 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 # Affine maps of Gaussian vectors are Gaussian. $\mathbb{E}\, z = \mu + A\, \mathbb{E} \varepsilon$, and $\mathbb{E}\, A \varepsilon \varepsilon^\top A^\top = A I A^\top$. For the second part, $Q Q^\top = A^{-1} B B^\top A^{-\top} = A^{-1} \Sigma A^{-\top} = I$. $\square$
 # :::
 #
-# Two roots are in use. The *Cholesky* root is lower triangular and cheap to compute. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. One set of lecture notes multiplies the noise by the covariance itself, which gives the covariance $\Sigma^2$ (entry E17).
+# Two roots are in use. The *Cholesky* root is lower triangular and cheap to compute. The *eigenvalue* root is $U \Lambda^{1/2} U^\top$, where $\Sigma = U \Lambda U^\top$; it is symmetric. Multiplying the noise by the covariance itself gives the covariance $\Sigma^2$ (entry E17).
 #
 # **Check.** Mean and covariance of samples are compared for both roots, and the rotation between the roots is multiplied by its transpose. The check rejects the covariance $\Sigma^2$, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
 
@@ -847,13 +847,13 @@ print("Cholesky succeeds:", torch.linalg.cholesky_ex(flat).info.item() == 0)
 # (sec-entropy-gradient)=
 # ## The entropy, and two paths of the derivative
 #
-# The gradient of the bound can be made less noisy, because one part of it needs no samples. The entropy of $q_\phi = \mathcal{N}(\mu_\phi, \operatorname{diag} \sigma_\phi^2)$ is $\sum_i \log \sigma_i + \frac{d}{2} \log 2 \pi e$, and its gradient is
+# One part of the gradient of the bound needs no samples. The entropy of $q_\phi = \mathcal{N}(\mu_\phi, \operatorname{diag} \sigma_\phi^2)$ is $\sum_i \log \sigma_i + \frac{d}{2} \log 2 \pi e$, and its gradient is
 #
 # $$
 # \nabla_\phi H(q_\phi) = \sum_i \frac{1}{\sigma_i} \nabla_\phi\, \sigma_i = J^\top (1 / \sigma), \qquad J = \frac{\partial \sigma_\phi}{\partial \phi} .
 # $$ (eq-entropy-gradient)
 #
-# The Jacobian $J$ has a row for each $\sigma_i$ and a column for each weight, and it is *contracted* with the vector $1 / \sigma$. A tutorial prints an element-wise product, $\frac1\sigma \odot \nabla_\phi \sigma_\phi$. The shapes do not allow that, unless there happen to be as many weights as latents; in that case the printed form, read as `grad(sigma.sum()) / sigma`, gives another vector (entry E9). The tutorial's example stops at the entropy. But the entropy is only one part of the bound. The other part, the expectation of $\log p_\theta(x, z)$, depends on $\phi$ through the sample $z = g(\varepsilon, \phi)$, and its path-wise gradient must be added.
+# The Jacobian $J$ has a row for each $\sigma_i$ and a column for each weight, and it is *contracted* with the vector $1 / \sigma$. In an element-wise product, $\frac1\sigma \odot \nabla_\phi \sigma_\phi$, the shapes do not match, unless there happen to be as many weights as latents; in that case it gives, read as `grad(sigma.sum()) / sigma`, another vector (entry E9). The entropy is only one part of the bound. The other part, the expectation of $\log p_\theta(x, z)$, depends on $\phi$ through the sample $z = g(\varepsilon, \phi)$, and its path-wise gradient must be added.
 
 # %% tags=["nbval-check-output"]
 W = torch.randn(3, 3)
@@ -990,7 +990,7 @@ for name, left, right in zip(["closed", "both", "path"], measured, by_formula, s
     print(f"{name:6} measured over formula, within one percent: {abs(ratio - 1) < 0.01}")
 
 # %% [markdown]
-# **What you can say now.** The score term of the bound has expectation zero and may be dropped. That removes all noise at the exact posterior, and adds noise far from it.
+# **What you can say now.** The score term of the bound has expectation zero and may be dropped. That removes all noise at the exact posterior. In our example it adds noise where $q$ is less than 0.7 times as wide as the posterior.
 #
 # *Sources: D14.*
 
@@ -998,7 +998,7 @@ for name, left, right in zip(["closed", "both", "path"], measured, by_formula, s
 # (sec-encoder-learns)=
 # ## Training an encoder, rightly and wrongly
 #
-# Every later chapter estimates the bound by one function, `elbo_terms`. Its ten lines serve all models of this book. For a model with one latent variable it draws a sample by `rsample`, takes the KL in closed form, and evaluates the log-likelihood of $x$ at the sample.
+# The later chapters estimate the bound of their latent variable models by one function, `elbo_terms`. For a model with one latent variable it draws a sample by `rsample`, takes the KL in closed form, and evaluates the log-likelihood of $x$ at the sample.
 
 # %% tags=["nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -1119,9 +1119,9 @@ print("the encoder is the prior, to a millionth of a nat:", (to_prior < 1e-6).al
 print("and its gap is 2 to 3 nats:", 2 < gap(collapsed, batch) < 3)
 
 # %% [markdown]
-# The second mistake is the harder one to notice. The loss falls, because the KL does, and a decoder that is trained too learns what it can without $z$. So if a training runs but ends with a poor bound, check whether a sample has lost its gradient.
+# With the second mistake the loss still falls, since the KL does, and a decoder that is trained too learns what it can without $z$. So if a training runs but ends with a poor bound, check whether a sample has lost its gradient.
 #
-# **On real digits.** How large is the difference for a real encoder? We take the network of chapter 6, from 784 pixels to 50 latents, and a batch of 100 digits, and estimate the gradient of the bound in the biases of the encoder's last layer. Nearly all of the cost is the decoder's, so a fair comparison gives every estimate the same number of samples of $z$. The path-wise estimator averages over them. The score function needs a baseline as well. For each sample the mean over the *others* is one: it is independent of that sample, and it costs nothing more. This is the leave-one-out baseline {cite:p}`kool2019`:
+# **On real digits.** How large is the difference for a real encoder? We take the network of chapter 6, from 784 pixels to 50 latents, and a batch of 100 digits, and estimate the gradient of the bound in the biases of the encoder's last layer. Each sample of $z$ costs a pass through the decoder, so we give every estimate the same number of samples. The path-wise estimator averages over them. The score function needs a baseline as well. For each sample the mean over the *others* is one: it is independent of that sample, and it needs no further pass. This is the leave-one-out baseline {cite:p}`kool2019`:
 
 
 # %%
@@ -1137,7 +1137,7 @@ def leave_one_out(model, x, num=11):
 
 
 # %% [markdown]
-# How much does a baseline save? The gradient is estimated thirty times, and its variance averaged over the biases.
+# How much does a baseline save in a fresh network? The gradient is estimated thirty times, and its variance averaged over the biases.
 
 
 # %%
@@ -1162,7 +1162,7 @@ torch.set_default_dtype(torch.double)
 print("the baseline saves a factor above 100:", plain > 100 * centered)
 
 # %% [markdown]
-# Without a baseline the score function is not usable here: each score is multiplied by a bound of more than 500 nats. How far from the path-wise estimator is it with one, and does that depend on how far the training has come? We measured five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`). With the KL estimated by the same samples, the score function with leave-one-out baseline has 5.0 ± 0.6 times the variance of the path-wise estimator in a fresh network, 10.3 ± 0.8 times after 600 steps of training, and 9.3 ± 0.4 times after 2,400. A baseline from ten samples that serve for nothing else, as one often sees it, wastes most of its cost: 53 ± 6, 102 ± 10 and 110 ± 7 times. The closed form of the KL divides the variance of the path-wise estimator by 49 ± 4 in a fresh network, but only by 1.9 ± 0.1 after 600 steps, and by 1.11 ± 0.07 after 2,400.
+# Without a baseline each score is multiplied by the whole bound, in a fresh network about $784 \log 2$ nats in size. How far from the path-wise estimator is it with one, and does that depend on how far the training has come? We measured five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`). With the KL estimated by the same samples, the score function with leave-one-out baseline has 5.0 ± 0.6 times the variance of the path-wise estimator in a fresh network, 10.3 ± 0.8 times after 600 steps of training, and 9.3 ± 0.4 times after 2,400. With a baseline from ten samples that serve for nothing else it is 53 ± 6, 102 ± 10 and 110 ± 7 times. The closed form of the KL divides the variance of the path-wise estimator by 49 ± 4 in a fresh network, but only by 1.9 ± 0.1 after 600 steps, and by 1.11 ± 0.07 after 2,400.
 
 # %% mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie near 50 to 100."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of their training. Leave-one-out uses all samples, \"one sample\" ten of eleven for the baseline alone. With a closed KL both sides use it.", "name": "fig-digit-variances"}}
 noise, parts = record_of("gradient-noise"), {}
@@ -1182,10 +1182,10 @@ _ = axes.invert_yaxis()
 fig
 
 # %% [markdown]
-# Why does the closed KL gain so much at first and so little later? A fresh decoder hardly depends on $z$, so nearly all noise comes from the sampled KL, and the closed form removes it. Later most of the noise comes through the likelihood. The closed form costs nothing, so one uses it, but it is not what keeps the gradient of a trained VAE quiet.
+# With the closed KL all noise that is left comes through the likelihood. So in a fresh network that is a small part of the variance, and after 2,400 steps most of it. The closed form needs no further pass, so one uses it, but in these networks it is not what keeps the gradient quiet after training.
 
 # %% [markdown]
-# **What you can say now.** With `rsample` and a closed KL the encoder learns. With `sample` it drifts or collapses, without an error message.
+# **What you can say now.** With `rsample` and a closed KL the encoder of our toy learns. With `sample` it drifts or collapses, without an error message.
 
 # %% [markdown]
 # (sec-reparameterization-exercises)=
@@ -1408,7 +1408,7 @@ exercises.check_coin(coin_gradient)
 # ## Summary
 #
 # - The gradient of the bound in $\theta$ can be taken with the samples as data {eq}`eq-gradient-theta`. In $\phi$ the same recipe gives noise of expectation zero {eq}`eq-score-mean-zero`, without an error message.
-# - Weighing: the score-function estimator {eq}`eq-score-gradient` needs only values of $f$, and a distribution whose support does not move. A baseline reduces its noise {eq}`eq-best-baseline`, which grows with the dimension {eq}`eq-variance-dimension`.
+# - Weighing: the score-function estimator {eq}`eq-score-gradient` needs only values of $f$, and a distribution whose support does not move. A baseline reduces its noise {eq}`eq-best-baseline`, which for a sum of squares grows with the dimension {eq}`eq-variance-dimension`.
 # - Moving: the path-wise estimator {eq}`eq-path-gradient` needs a smooth $f$ and a sample that is a smooth function of $\phi$. It is wrong for a step {eq}`eq-step-gradient`, and its substitutes for a coin are biased {eq}`eq-straight-through`. In torch it is `rsample`; with `sample` the encoder drifts or collapses.
 # - A Gaussian vector is $\mu + A \varepsilon$ with any root $A A^\top = \Sigma$ {eq}`eq-root-moments`.
 # - In a sampled $\log q_\phi$ the parameters occur twice, in the density and in the sample. The first term has expectation zero and may be left out {eq}`eq-sticking`.
