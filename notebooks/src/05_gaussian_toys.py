@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Gaussian toy examples
 #
-# Take the simplest variational autoencoder: the data come from one Gaussian, and encoder and decoder are Gaussians whose means are affine functions of their inputs. Each of the two has a standard deviation, its *noise*. When the bound is maximized, do the two noises vanish, or do they stay?
+# Take the simplest variational autoencoder: the data come from one Gaussian, and encoder and decoder are Gaussians whose means are affine functions of their inputs. Each of the two has a standard deviation, its *noise*. Fix the means at those of the model without noise. When the bound is maximized, do the two noises vanish, or do they stay?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -81,9 +81,9 @@ landscape(axes)
 fig
 
 # %% [markdown]
-# {numref}`fig-ridge` shows the answer: both vanish. Its axes are the encoder's standard deviation $t$ and the decoder's standard deviation $s$, the latter in units of the data's standard deviation $\sigma$; where it is darker, the bound is higher. A published tutorial stops at the cross. It concludes that the noises stay, and therefore that maximizing the bound differs from maximizing the likelihood. But an optimizer that starts at the cross follows the orange line to the corner, where the bound reaches the likelihood. The tutorial's error matters, because we maximize the bound only as a substitute for the likelihood.
+# {numref}`fig-ridge` shows the answer: both vanish. Its axes are the encoder's standard deviation $t$ and the decoder's standard deviation $s$, the latter in units of the data's standard deviation $\sigma$; where it is darker, the bound is higher. Who maximizes the two terms of the bound one after the other stops at the cross, and may conclude that the noises stay, and that maximizing the bound differs from maximizing the likelihood. But an optimizer that starts at the cross follows the orange line towards the corner, where the bound approaches the likelihood. The difference matters, because we maximize the bound only as a substitute for the likelihood.
 #
-# The chapter goes from a latent with two values to the affine model of the figure and on to the linear variational autoencoder, which has fewer latents than data dimensions. All of them can be solved in closed form, so an idea, a formula or a program can be tested on them. On the last one we test the training code of this book, and find data on which it fails.
+# The chapter goes from a latent with two values to the affine model of the figure and on to the linear variational autoencoder, which has fewer latents than data dimensions. All of them can be solved in closed form, so an idea, a formula or a program can be tested on them. On the last one we test the training code of this book, and find a unit of the data in which it fails.
 
 # %% [markdown]
 # (sec-toy-codes)=
@@ -123,7 +123,7 @@ print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():
 # (sec-toy-mixture)=
 # ## A latent with two values
 #
-# The smallest latent variable model has a latent with two values. It already shows that an encoder must be a distribution, not a function. Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and let $x$ given $z$ be Gaussian with mean $m_z$ and variance 1. The evidence is the mixture
+# The smallest latent variable model has a latent with two values. It already shows that the most probable latent is not what an encoder should return. Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and let $x$ given $z$ be Gaussian with mean $m_z$ and variance 1. The evidence is the mixture
 #
 # $$
 # p(x) = \pi_1\, \mathcal{N}(x; m_1, 1) + \pi_2\, \mathcal{N}(x; m_2, 1) .
@@ -168,7 +168,7 @@ wrong = {"shares of the MAP": map_shares, "equal weights": torch.full((2,), 0.5)
 verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **The most probable value is not a sample.** A tutorial proposes to encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. The MAP estimate is a good answer to the question which component produced $x$. As an encoder it is wrong, because the codes of the data then do not have the distribution of the prior. With weights 0.9 and 0.1 and means 0 and 1, the second component is the more probable one only where $x > \frac12 + \log 9$, and
+# **The most probable value is not a sample.** One could encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. The MAP estimate is the best answer to the question which component produced $x$. But codes made of it need not have the distribution of the prior. With weights 0.9 and 0.1 and means 0 and 1, the second component is the more probable one only where $x > \frac12 + \log 9$, and
 #
 # $$
 # \Pr(\text{MAP says } 2) = \pi_1\, \Phi\big( {-\tfrac12} - \log 9 \big) + \pi_2\, \Phi\big( \tfrac12 - \log 9 \big) \approx 0.008 ,
@@ -298,7 +298,7 @@ fig
 # (sec-known-posterior)=
 # ## If the encoder were known
 #
-# The tutorial first assumes that the encoder is known, and maximizes the reconstruction term alone. Why does this fail? One decoder that turns $\mathcal{N}(0, I)$ into the data is $x = \sigma z + \mu$, without any noise. Its posterior is deterministic too: $z = u$ with
+# Suppose that the encoder is known, and maximize the reconstruction term alone. Why does this fail? One decoder that turns $\mathcal{N}(0, I)$ into the data is $x = \sigma z + \mu$, without any noise. Its posterior is deterministic too: $z = u$ with
 #
 # $$
 # u = \frac{x - \mu}{\sigma} .
@@ -347,7 +347,7 @@ for slope in (0.2, 1.7, 5.0):
     print(f"slope {slope}: reconstruction of this one x {one:.4f}")
 
 # %% [markdown]
-# The tutorial also lets the encoder's noise alone go to zero, so that the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ to the deterministic posterior vanishes. But the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$: below, a posterior that gets narrower step by step makes it grow without limit. Both noises must go to zero together.
+# Does the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ to the deterministic posterior vanish if the encoder's noise alone goes to zero? No: the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$: below, a posterior that gets narrower step by step makes it grow without limit. Both noises must go to zero together.
 
 # %% tags=["nbval-check-output"]
 for tau in (1e-1, 1e-2, 1e-3):
@@ -372,7 +372,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # \end{aligned}
 # $$ (eq-ridge-elbo)
 #
-# The tutorial maximizes one term after the other. As a function of $t$, the KL is least at $t = 1$. With that $t$, the reconstruction term is largest at $s = \sigma$. From this the tutorial concludes that both noises stay. But $t$ occurs in *both* terms, so the two terms have to be maximized together (entry E5).
+# Maximize one term after the other: as a function of $t$, the KL is least at $t = 1$, and with that $t$, the reconstruction term is largest at $s = \sigma$. It seems that both noises stay. But $t$ occurs in *both* terms, so the two terms have to be maximized together (entry E5).
 #
 # :::{prf:theorem} The ridge
 # :label: thm-ridge
@@ -411,7 +411,7 @@ verify("eq-ridge-value", bound(t, sigma * t), value, rejects=stays)
 # %% [markdown]
 # Why can both variances vanish? Because the means are fixed where they reconstruct $x$ exactly. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, which a decoder can reproduce: a learned decoder variance then goes to zero at the optimum, and the encoder's with it. Data with noise in all directions leave it at the size of the noise, as in the {ref}`linear model <sec-linear-vae>` below.
 #
-# At the tutorial's point $(1, \sigma)$ the bound is $d / 2$ nats below $\log p(x)$, and the point is not stationary. The gradient there is
+# At the point $(1, \sigma)$ the bound is $d / 2$ nats below $\log p(x)$, and the point is not stationary. The gradient there is
 #
 # $$
 # \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
@@ -513,7 +513,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 # (sec-whole-family)=
 # ## Free means: a family of optimal models
 #
-# The limit $t \to 0$ was needed only because the means were fixed by hand. If they are free as well, the maximum is attained, with any decoder noise up to $\sigma$. Choose any $s$ between 0 and $\sigma$, reduce the decoder's slope so that the variance of $x$ is right, and let the encoder be the posterior:
+# The limit $t \to 0$ was needed only because the means were fixed. If they are free as well, the maximum is attained, with any decoder noise up to $\sigma$. Choose any $s$ between 0 and $\sigma$, reduce the decoder's slope so that the variance of $x$ is right, and let the encoder be the posterior:
 #
 # $$
 # c = \sqrt{\sigma^2 - s^2}, \quad v = \mu, \quad q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \mathrm{ELBO}(x) = \log p(x) .
@@ -568,7 +568,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-family` a gain in one term is a loss in the other, and the bound is constant. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. If we want an informative latent, we have to enforce it, for instance by fixing the decoder's noise.
+# In {numref}`fig-family` a gain in one term is a loss in the other, and the bound is constant. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. In such a model an informative latent has to be enforced, for instance by fixing the decoder's noise.
 #
 # **What you can say now.** Models with the same likelihood and the same bound can have different rates. Collapse can be a global maximum.
 
@@ -591,7 +591,7 @@ plots.curves(
 # Let the decoder scale by $w$, and drop the index. With the posterior as encoder the expected bound is $\mathbb{E} \log \mathcal{N}(x; 0, w^2 + s^2)$, largest where $w^2 + s^2$ is as close to $\lambda$ as it can be: $w^2 = \max(\lambda - s^2, 0)$. If $\lambda > s^2$, the encoder has mean $w x / \lambda$ and variance $s^2 / \lambda$, so $\delta = \lambda (1 - w^2 / \lambda)^2 + w^2 s^2 / \lambda = s^4 / \lambda + (\lambda - s^2) s^2 / \lambda = s^2$, and the rate is {eq}`eq-family-rate`. Else $w = 0$. $\square$
 # :::
 #
-# These are the values of *reverse water-filling*, Shannon's answer to the question how many nats are needed to describe Gaussian data up to a given error {cite:p}`cover2006`. Think of $s^2$ as a water level. A coordinate with $\lambda_j > s^2$ costs $R_j$ nats, which bring its error down to the level. A coordinate with $\lambda_j \le s^2$ is not described at all; its latent is *collapsed*. So for Gaussian data the best linear variational autoencoder lies on the rate-distortion curve: no code has less rate at this distortion. The weight $\beta$ of a {term}`beta-VAE` has the same effect here as a larger variance, since it only changes the level {cite:p}`alemi2018`,
+# These are the values of *reverse water-filling*, Shannon's answer to the question how many nats are needed to describe Gaussian data up to a given error {cite:p}`cover2006`. Think of $s^2$ as a water level. A coordinate with $\lambda_j > s^2$ costs $R_j$ nats, which bring its error down to the level. A coordinate with $\lambda_j \le s^2$ is not described at all; its latent is *collapsed*. So for Gaussian data the best variational autoencoder of this kind lies on the rate-distortion curve: no code has less rate at this distortion. The weight $\beta$ of a {term}`beta-VAE` has the same effect here as a larger variance, since it only changes the level {cite:p}`alemi2018`,
 #
 # $$
 # \text{reconstruction} - \beta \cdot \text{rate}, \text{ with noise } s^2: \quad \text{water level } \beta s^2 .
@@ -893,7 +893,7 @@ for small in (2, 1, 3):
 plots.curves(arches, x_label=r"rotation $\omega$ (degrees)", y_label="gap (nats)")
 
 # %% [markdown]
-# {numref}`fig-turn-gap` shows that the preference is weak. With variances 4 and 2 a rotation by 0.3 radians, 17 degrees, costs two hundredths of a nat.
+# {numref}`fig-turn-gap` shows that between such variances the preference is weak. With 4 and 2 a rotation by 0.3 radians, 17 degrees, costs two hundredths of a nat.
 
 # %% [markdown]
 # **Does training reach the maximum?** This was the second question. We test the training code of this book: `elbo_loss` with one sample per example, minibatches, Adam, and `fit`. There are three data sets. The *easy* one is that above, with two latents. The *hard* one has eigenvalues 212, 32, 10.6 and five times 0.24, and the model three latents. The third is the hard one *rescaled*: all of its points are divided by one number, so that their mean variance is 1. We train with three seeds on each, and compute how many nats the trained bound lies below the best likelihood. This shortfall has two parts: how far the likelihood of the trained model is below its maximum, and how far its bound is below its likelihood, which is the KL of the encoder from the posterior. Both are computed without sampling.
@@ -954,7 +954,7 @@ print(
 )
 
 # %% [markdown]
-# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it (a larger value would prove an error in the code). On the hard spectrum the training fails: after as many steps, every run is still more than a tenth of a nat short. Is it the spectrum? No: rescaled, the same spectrum is learned almost as well as the easy one by most trainings, and better than before by all. It is the *unit* of the data.
+# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it (a larger value would prove an error in the code). On the hard spectrum the training fails: after as many steps, every run is still more than a tenth of a nat short. Is it the spectrum? No: rescaled, the same spectrum is learned almost as well as the easy one by two of the three trainings, and better than before by all. It is the *unit* of the data.
 #
 # With other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). As they are, the training stays 0.68 ± 0.06 nats short, 0.35 ± 0.03 at four times the learning rate, 0.22 ± 0.00 with four times the steps. Divided by one number they cost 0.002 ± 0.000 nats at the same rate and steps, and 0.025 ± 0.020 if each input is divided by its own standard deviation.
 #
@@ -1002,7 +1002,7 @@ print("hard, above 1,000,000:", bool(conditions["hard"] > 1e6))
 print("rescaled, a hundred times less:", bool(conditions["rescaled"] < conditions["hard"] / 100))
 
 # %% [markdown]
-# So look at the unit of your data before you look for a better optimizer: subtract the mean and divide by the standard deviation. A bound that rises only slowly need not be near its maximum, and a training that misses a known maximum does not always mean an error in the program. (In a good unit, too, finding the axes takes longer the closer the eigenvalues are; {cite:t}`bao2020` study that for linear autoencoders.)
+# So look at the unit of your data before you look for a better optimizer: subtract the mean and divide by the standard deviation. A bound that rises only slowly need not be near its maximum, and a training that misses a known maximum does not always mean an error in the program. ({cite:t}`bao2020` study how slowly linear autoencoders find the axes.)
 #
 # Have the latents found the principal axes? {numref}`fig-axes` shows, for the first seed, the absolute cosines between the columns of the trained $W$ and all eight eigenvectors. One dark cell in a row means that a latent is one axis; several blue cells mean a mixture.
 
@@ -1020,7 +1020,7 @@ for axes, (name, vectors) in zip(panels, axes_of.items(), strict=True):
 fig
 
 # %% [markdown]
-# With the easy spectrum each latent of {numref}`fig-axes` is along an axis of its own, with the hard one only after rescaling:
+# With the easy spectrum each latent of {numref}`fig-axes` is along an axis of its own, with the hard one, for this seed, only after rescaling:
 
 # %% tags=["nbval-check-output"]
 best_of = {name: matrix.max(0).values for name, matrix in cosines.items()}
@@ -1079,7 +1079,7 @@ for times in (1, 2):
 fig
 
 # %% [markdown]
-# The best Gaussian that we found, in {numref}`fig-ring-posterior`, covers a piece of the ring and leaves out the rest, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
+# The best Gaussian of the two searches, in {numref}`fig-ring-posterior`, covers a piece of the ring and leaves out the rest, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
 
 # %% tags=["nbval-check-output"]
 print(
@@ -1140,7 +1140,7 @@ exercises.check_best_t(best_t)
 # ```{exercise-start} The loss from stopping early
 # :label: ex-stopping-price
 # ```
-# By how many nats is the bound of a 784-dimensional image below $\log p(x)$ at the tutorial's point $t = 1$, $s = \sigma$? And at which $t$ on the ridge is it one nat below? Give both numbers.
+# By how many nats is the bound of a 784-dimensional image below $\log p(x)$ at the point $t = 1$, $s = \sigma$? And at which $t$ on the ridge is it one nat below? Give both numbers.
 
 # %% tags=["nbval-check-output"]
 answer = ...
@@ -1284,7 +1284,7 @@ exercises.check_hidden(hidden_variance)
 # :label: ex-hidden-sigma-solution
 # :class: dropdown
 # ```
-# $\lVert x - \hat x \rVert^2 / (D w) = \lVert x - \hat x \rVert^2 / 2 \sigma_{\text{dec}}^2$ with the weight $w$. The often seen weight $1 / D$ gives one half.
+# $\lVert x - \hat x \rVert^2 / (D w) = \lVert x - \hat x \rVert^2 / 2 \sigma_{\text{dec}}^2$ with the weight $w$. The weight $1 / D$ gives one half.
 
 
 # %% tags=["nbval-check-output"]
@@ -1302,7 +1302,7 @@ exercises.check_hidden(hidden_variance)
 # (sec-toys-summary)=
 # ## Summary
 #
-# - A deterministic code has no likelihood. A latent with two values already needs an encoder that samples: the most probable value gives the latent the wrong distribution {eq}`eq-map-share`.
+# - A deterministic code has no likelihood. With a latent of two values, encoding by the most probable one gives the codes another distribution than the prior {eq}`eq-map-share`; sampling from the posterior gives them the prior's.
 # - The bound of the affine toy is known in closed form {eq}`eq-affine-elbo`. With fixed means its supremum lies at the end of a ridge {eq}`eq-ridge-value`, where both noises vanish. Maximizing one term after the other is not the same as maximizing both together.
 # - With free means every noise level up to the data's standard deviation reaches $\log p(x)$ {eq}`eq-whole-family`. The bound does not measure how much the latent is used, and collapse can be a global maximum.
 # - The decoder's noise sets the balance of rate and distortion {eq}`eq-water-filling`, and so does $\beta$ {eq}`eq-beta-level`. Every sum of squares implies a $\sigma_{\text{dec}}$ {eq}`eq-sum-of-squares`.
