@@ -49,7 +49,7 @@ with torch.no_grad():
 plots.image_rows({"digit": digits, "reconstruction": reconstructed, "sample": new})
 
 # %% [markdown]
-# {numref}`fig-vae-opening` shows that this works. It can also go wrong in ways that no error message reports. The encoder may stop using its latents; a loss may be taken for a likelihood; a figure may show images that are smoother than samples of the model. This chapter builds and trains the model, measures its likelihood, and then takes up these problems one by one.
+# In {numref}`fig-vae-opening` this has worked. It can also go wrong in ways that no error message reports. The encoder may stop using its latents; a loss may be taken for a likelihood; a figure may show images that are smoother than samples of the model. This chapter builds and trains the model, measures its likelihood, and then takes up these problems one by one.
 
 # %% [markdown]
 # (sec-vae-ingredients)=
@@ -144,7 +144,7 @@ constant = (train.images.amax(0) == train.images.amin(0)).sum()
 print("pixels that never vary in the training images:", constant.item())
 
 # %% [markdown]
-# The third row avoids this problem, because gray levels are numbers $0, \frac{1}{255}, \dots, 1$ and the probability of a level is at most one. We compare both rows on the trained model with its best variance. At that variance the mean log-density is $- \frac{D}{2} ( \log 2 \pi \sigma_{\text{dec}}^2 + 1 )$. It is positive here, since a density is not a probability. The log-mass of the levels is negative, and minus the log-mass is a code length.
+# The third row avoids this problem, because gray levels are numbers $0, \frac{1}{255}, \dots, 1$ and the probability of a level is at most one. We compare both rows on the trained model with its best variance. At that variance the mean log-density is $- \frac{D}{2} ( \log 2 \pi \sigma_{\text{dec}}^2 + 1 )$. Here it is positive, which a density can be and a probability cannot. The log-mass of the levels is negative, and minus the log-mass is a code length.
 
 # %% tags=["mnist"]
 with torch.no_grad():
@@ -160,7 +160,7 @@ print("the log-density has its best value:", math.isclose(density, closed, rel_t
 print("it is positive, and the log-mass negative:", density > 0 > mass)
 
 # %% [markdown]
-# **What you can say now.** A VAE is an autoencoder with a random latent, a KL term and a likelihood. A learned Gaussian variance ends at the mean squared residual.
+# **What you can say now.** A VAE is an autoencoder with a random latent, a KL term and a likelihood. The best variance of a Gaussian decoder is the mean squared residual.
 #
 # *Sources: B08, C03, D17.*
 
@@ -200,7 +200,7 @@ ratios = [estimates[1].var() / estimates[M].var() / M for M in (4, 16)]
 print("variance falls as 1 / M, within a fifth:", all(0.8 < r < 1.25 for r in ratios))
 
 # %% [markdown]
-# In training $M = 1$ is usual: with batches of 100 images, one sample of each is enough {cite:p}`kingma2014`.
+# In training we take $M = 1$: {cite:t}`kingma2014` found one sample of each image enough with batches of 100.
 #
 # One update on a batch takes six steps. Below they are written out in plain torch up to the gradient, with the shapes.
 #
@@ -278,7 +278,7 @@ print("same step:", all(torch.allclose(old - 0.1 * g, new, atol=1e-6) for old, g
 # %% [markdown]
 # Gradient descent would use all 60,000 images for one step; *stochastic* gradient descent uses a batch. (One set of notes writes SGD for both, entry E19.) Its gradient is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias.
 #
-# **Watching a training.** The weights of {numref}`fig-vae-opening` come from 1000 epochs over all training digits with Adam, batches of 100, and a learning rate that falls from 0.001 to zero along a cosine; the {doc}`card </book/models>` has the rest. That training took more than an hour. Here we watch a short one, 60 epochs over 1,000 digits. Two practices matter in any training. First, the encoder returns $\log \sigma^2$, which starts near zero with the usual initialization, so that $q_\phi$ starts near the prior and the first losses are finite. Second, the bound is also measured on digits that are not used in training.
+# **Watching a training.** The weights of {numref}`fig-vae-opening` come from 1000 epochs over all training digits with Adam, batches of 100, and a learning rate that falls from 0.001 to zero along a cosine; the {doc}`card </book/models>` has the rest. That training took more than an hour. Here we watch a short one, 60 epochs over 1,000 digits. It follows two practices. First, the encoder returns $\log \sigma^2$, which starts near zero with the usual initialization, so that $q_\phi$ starts near the prior and the first losses are finite. Second, the bound is also measured on digits that are not used in training.
 
 
 # %%
@@ -317,7 +317,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In the left panel of {numref}`fig-watched` the two bounds separate after a few epochs, and their distance grows.
+# In the left panel of {numref}`fig-watched`, one training, the two bounds separate after a few epochs, and their distance grows.
 
 # %% tags=["nbval-check-output", "mnist"]
 best = history[:, 1, 0].max()
@@ -325,7 +325,7 @@ print("the training bound still rises at the end:", bool(history[-1, 0, 0] > his
 print("it ends more than 10 nats above the test bound:", bool(history[-1, 0, 0] > best + 10))
 
 # %% [markdown]
-# So a VAE overfits like any model with many weights. Both the decoder and the encoder can overfit {cite:p}`cremer2018`. The remedies are the usual ones, above all more data.
+# So this VAE overfits its 1,000 digits. Both the decoder and the encoder can overfit {cite:p}`cremer2018`.
 #
 # **What you can say now.** One update encodes, samples, decodes, adds two loss terms, and takes a gradient step. The bound and the KL should be watched on held-out data.
 #
@@ -361,7 +361,7 @@ print("weights of vae-mnist:", "yours" if MINE else "the shipped ones")
 # (sec-gray-levels)=
 # ## A loss that is not a likelihood
 #
-# Before we measure likelihoods, a warning: one of the best-known VAE losses is not minus a bound on the likelihood of its data. The best-known code for a fully connected VAE with 784 inputs and 20 latents, [an example program of PyTorch](https://github.com/pytorch/examples/tree/main/vae), has 400 hidden units and trains on *gray* digits with the cross-entropy of the pixels, as if a gray level were a probability. Its test loss ends near 105. Here the loss is called `gray_cross_entropy_loss`, and we measure it on weights that were trained for ten epochs.
+# Before we measure likelihoods, a warning: a loss that looks like minus a bound need not be one. PyTorch's [own example of a VAE](https://github.com/pytorch/examples/tree/main/vae), fully connected, with 784 inputs, 400 hidden units and 20 latents, trains on *gray* digits with the cross-entropy of the pixels, as if a gray level were a probability. Here the loss is called `gray_cross_entropy_loss`, and we measure it on weights that were trained for ten epochs.
 
 # %% tags=["mnist"]
 gray_vae = pretrained("gray-vae-mnist")
@@ -403,13 +403,13 @@ print(f"the loss of a perfect copy: {floor:.1f}, of {gray.mean():.1f}")
 
 
 # %% [markdown]
-# So a large part of the loss is this floor. What does the loss measure? It is linear in $x$, and so it is the expectation of minus the bound on a *binarized* digit $b$, for an encoder that has seen the gray one:
+# So of this model's loss a large part is the floor. What does the loss measure? It is linear in $x$, and so it is the expectation of minus the bound on a *binarized* digit $b$, for an encoder that has seen the gray one:
 #
 # $$
 # \mathbb{E}_{b \mid x} \log p_\theta(b \mid z) = \sum_j \big( x_j \log r_j + (1 - x_j) \log (1 - r_j) \big) ,
 # $$ (eq-gray-mean)
 #
-# where $b_j$ is 1 with probability $x_j$, and $r_j$ is the decoder's probability of a 1. This bound is valid but loose, since the encoder does not see the $b$ that it should explain. So 105 cannot be compared with the test likelihoods of the next section.
+# where $b_j$ is 1 with probability $x_j$, and $r_j$ is the decoder's probability of a 1. This bound is valid but loose, since the encoder does not see the $b$ that it should explain. So the number above cannot be compared with the test likelihoods of the next section.
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -430,7 +430,7 @@ verify("eq-gray-mean", log_p, gray_value, monte_carlo, rejects=rounded)
 #
 # A likelihood needs a statement of what the data are. Here a pixel is 1 with its gray level as probability, drawn anew each time an image is used: *dynamic binarization* {cite:p}`salakhutdinov2008,burda2016`. Then $p_\theta(x)$ is the probability of a black-and-white image, and $- \log p_\theta(x)$ in nats can be compared between all models of such images.
 #
-# We cannot compute $\log p_\theta(x)$, but we can bound it. The {term}`importance-weighted bound` {eq}`def-k-sample-bound` with many samples is much tighter than the ELBO; the remaining gap depends on the encoder {eq}`eq-k-sample-gap`. With the exact posterior as encoder all weights are equal, and even one sample is exact:
+# We cannot compute $\log p_\theta(x)$, but we can bound it. The {term}`importance-weighted bound` {eq}`def-k-sample-bound` with many samples is tighter than the ELBO; the remaining gap depends on the encoder {eq}`eq-k-sample-gap`. With the exact posterior as encoder all weights are equal, and even one sample is exact:
 #
 # $$
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \log \frac{p_\theta(x, z)}{q_\phi(z \mid x)} = \log p_\theta(x) \;\text{ for every sample } z .
@@ -493,7 +493,7 @@ print("less than a nat from 500 to 5000 samples:", bool(last.mean() < 1))
 print("more than two nats from one to 5000:", bool(whole.mean() > 2))
 
 # %% [markdown]
-# An effective number so far below 5,000 means that a small part of the samples has most of the weight. {numref}`fig-few-weights` orders the samples of each digit by their weights and adds these up.
+# An effective number so far below 5,000 means that a small part of the samples of such a digit has most of the weight. {numref}`fig-few-weights` orders the samples of each digit by their weights and adds these up.
 
 # %% mystnb={"image": {"alt": "Share of the total weight against the number of samples on a logarithmic axis. The line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand; a wide band around it shows that digits differ. A dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "How much of the total weight the largest weights have: the median digit, and the band of eight digits in ten. If the encoder were the posterior, all weights would be equal, and the line would be the dashed one.", "name": "fig-few-weights"}}
 heaviest = log_w.softmax(0).sort(0, descending=True).values.cumsum(0)
@@ -518,7 +518,7 @@ print(
 )
 
 # %% [markdown]
-# The standard error is over digits, and does not include the bias: the estimate is a lower bound on average, and a small effective number of samples says that it is not tight. {ref}`sec-amortization-gap` measures the bias with better samples: about half a nat, more than twice the standard error.
+# The standard error is over digits, and does not include the bias: the estimate is a lower bound on average, and a small effective number of samples says that it is not tight. {ref}`sec-amortization-gap` measures the bias of this network with better samples: about half a nat on fifty digits, more than twice the standard error above.
 #
 # **Training with many samples.** Minus the bound with $K$ samples can also serve as the loss. A VAE trained with it is called an *importance-weighted autoencoder* (IWAE) {cite:p}`burda2016`. We take one whose training started from the weights above and went on for 24 epochs with $K = 50$, on the same data, with the same networks. We estimate $\log p_\theta(x)$ under both models for the same two hundred digits, and compare digit by digit.
 
@@ -550,7 +550,7 @@ print("a wider posterior in the same units:", bool(widths[1] > 1.1 * widths[0]))
 print("and more active units:", units[1].num_active > units[0].num_active)
 
 # %% [markdown]
-# The estimate of $\log p_\theta(x)$ has risen, while the bound has fallen. Why? With one sample the encoder must avoid every $z$ that explains the image badly, because the loss averages the logarithms of the weights. With fifty samples the loss takes the logarithm of their average, to which a bad sample contributes almost nothing. So the approximate posterior may be wider, and the model uses more of its latents. A drawback is a noisier gradient of the encoder: for large $K$ its signal-to-noise ratio goes to zero {cite:p}`rainforth2018`.
+# In this pair of models the estimate of $\log p_\theta(x)$ has risen, while the bound has fallen. How can that be? With one sample the loss averages the logarithms of the weights, and a $z$ that explains the image badly counts in full. With fifty samples the loss takes the logarithm of their average, to which a bad sample contributes almost nothing. So a posterior that is too wide lowers this bound less {eq}`eq-k-sample-order`. The posterior of our second model is wider than that of the first, and more of its latents are active; {cite:t}`burda2016` found more active units, too. A drawback is a noisier gradient of the encoder: for large $K$ its signal-to-noise ratio goes to zero {cite:p}`rainforth2018`.
 #
 # Two questions remain. The two estimates use different encoders, so their biases differ; {ref}`sec-amortization-gap` repeats the comparison with optimized proposals. And the second model had 24 more epochs. As a control, another training started from the same weights and ran for as many epochs with $K = 1$. The bound with 500 samples was recorded for each of the 10,000 test digits, so the three models can be compared digit by digit.
 
@@ -569,7 +569,7 @@ print("the epochs alone gain nothing:", bool(by_epochs <= 0))
 print("with 50 samples, ten standard errors:", bool(by_both > gains["iwae"].std() / 10))
 
 # %% [markdown]
-# So more epochs alone gain nothing. How much of the gain is the logarithm's, and how much comes from gradients with less noise, one training of each does not tell: in table 1 of {cite:t}`burda2016` fifty samples take the plain bound from 86.76 to 86.35 nats, and the importance-weighted one to 84.78. Ours stays behind that last figure.
+# So in this one training more epochs alone gain nothing. How much of the gain is the logarithm's, and how much comes from gradients with less noise, one training of each does not tell: in table 1 of {cite:t}`burda2016` fifty samples take the plain bound from 86.76 to 86.35 nats, and the importance-weighted one to 84.78. Ours stays behind that last figure.
 #
 # When you compare such numbers, ask four questions. Is the binarization dynamic or fixed? How many samples were used, from which proposal? Was the model chosen by its test result? And how large is the standard error, which differs from that of a paired difference?
 #
@@ -579,7 +579,7 @@ print("with 50 samples, ten standard errors:", bool(by_both > gains["iwae"].std(
 print(active_units(vae, binarize(test.images)).num_active, "of 50 units are active")
 
 # %% [markdown]
-# **What you can say now.** A test likelihood comes with its binarization, number of samples, proposal and standard error. A better model can have a worse bound.
+# **What you can say now.** A test likelihood comes with its binarization, number of samples, proposal and standard error. A model with a higher likelihood can have a worse bound.
 #
 # *Sources: E01.*
 
@@ -593,7 +593,7 @@ print(active_units(vae, binarize(test.images)).num_active, "of 50 units are acti
 # 2. *The path of the training.* At first the decoder has not yet learned to use $z$, and it is easier for the encoder to match the prior {cite:p}`bowman2016,sonderby2016`.
 # 3. *The scale.* If the likelihood has too large a variance, the reconstruction term is too weak {eq}`eq-mean-of-squares` {cite:p}`lucas2019`.
 #
-# Two remedies are common. With *free bits* {cite:p}`kingma2016`, the first few nats of KL do not count in the loss. With *warm-up*, the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. Collapse is usually measured by the number of active units. We report the bound and the KL too, because a unit can be active with hardly any information in it.
+# Two remedies are common. With *free bits* {cite:p}`kingma2016`, the first few nats of KL do not count in the loss. With *warm-up*, the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. Collapse is often measured by the number of active units. We report the bound and the KL too, because a unit can be active with hardly any information in it.
 #
 # **Collapse as an optimum.** Let the decoder be autoregressive: each pixel is Bernoulli given $z$ *and the pixels before it*. If some $\theta$ makes this decoder equal to the data distribution without any $z$, then
 #
@@ -710,7 +710,7 @@ print("all ten runs within 0.1 nats of the optimum:", bool((best[0] - every).max
 print("with free bits the KL is larger:", bool(free_kls.min() > kls.max()))
 
 # %% [markdown]
-# All ten networks come close to the optimum. Without a remedy their latents carry less than a nat, with free bits more than one. The bound does not reward information in these latents, and a collapsed latent would lose nothing. So here free bits only make the model store information that its decoder does not need. A remedy is worthwhile only if the latent is needed for something else.
+# All ten networks come close to the optimum. Without a remedy their latents carry less than a nat, with free bits more than one. The bound does not reward information in these latents {eq}`eq-strong-decoder`, and a collapsed latent would lose nothing. So here free bits only make the model store information that its decoder does not need. On such data a remedy is worthwhile only if the latent is needed for something else.
 #
 # **Collapse on the path.** For digits we do not know the optimum. Then a collapsed latent can be the best that the model can do, or the training has lost it. Which of the two it is, the bounds tell: if another training of the same model ends with a better bound, the latent was lost. We reduce the digits to 9 by 9 pixels, so that a training takes seconds, and give the autoregressive decoder a large learning rate, 0.02, without a remedy, with three free nats, and with a warm-up over the first quarter of the steps. The fourth training has no remedy, but a quarter of the learning rate. (All rates are divided by five after half of the steps, and once more after three quarters.)
 
@@ -748,7 +748,7 @@ for name, (history, units) in on_digits.items():
     texts = [f"{bound:.2f} / {kl:.2f}" for bound, kl in history[-1].T]
     print(f"{name:21} bound / KL: {'  '.join(texts)}  active units {units.tolist()}")
 
-# %% mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings. Without a remedy it ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, no remedy near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting, 1800 steps. At the large rate the latents are lost without a remedy; with a quarter of the rate they are used.", "name": "fig-collapse"}}
+# %% mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings. Without a remedy it ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, no remedy near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting, 1800 steps. At the large rate three of five networks lose all latents without a remedy; with a quarter of the rate none does.", "name": "fig-collapse"}}
 fig, panels = plots.figure(rows=2, height=2.5)
 steps = torch.arange(150, 1801, 150)
 for axes, k, label in zip(
@@ -766,7 +766,7 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` the latents are lost early without a remedy, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. We compare the ends:
+# In {numref}`fig-collapse` latents are lost early without a remedy, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. We compare the ends:
 
 # %% tags=["nbval-check-output", "mnist"]
 bound, kl = ({n: history[-1, k] for n, (history, _) in on_digits.items()} for k in (0, 1))
@@ -781,7 +781,7 @@ for name in ("free bits", "warm-up", "a quarter of the rate"):
 #
 # The two remedies differ in kind. Warm-up changes the *path* of the training: at its end the loss is minus the bound again. Free bits change the *loss*, which is then no longer minus the bound.
 #
-# **A wrong scale.** The third cause is the easiest to remove. A squared error averaged over pixels implies a decoder with a very large variance {eq}`eq-mean-of-squares`. We compare it with a learned variance.
+# **A wrong scale.** The third cause can be computed. A squared error averaged over pixels implies a decoder with a very large variance {eq}`eq-mean-of-squares`. We compare it with a learned variance, in one training of each.
 
 # %% tags=["nbval-check-output"]
 digits = test.images[:1000].double()
@@ -1006,7 +1006,7 @@ gap = log_p_iwae - log_p
 print("a better model, by 3 standard errors:", bool(gap.mean() > 3 * gap.std() / 50**0.5))
 
 # %% [markdown]
-# In this model the amortization gap is the larger of the two gaps. A better encoder, or a few steps of optimization for each image, would reduce it. Reducing the approximation gap needs a richer family, such as a full covariance, or a normalizing flow on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`.
+# In this model the amortization gap is the larger of the two gaps. The optimization for each image removes it. The approximation gap can be reduced by a richer family, such as a full covariance, or a normalizing flow on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`.
 #
 # **What you can say now.** The gap of the bound has two parts, one due to the family of $q$ and one due to amortization. An estimate of $\log p_\theta(x)$ is only as good as its proposal.
 #
@@ -1016,7 +1016,7 @@ print("a better model, by 3 standard errors:", bool(gap.mean() > 3 * gap.std() /
 # (sec-vae-generation)=
 # ## Sampling images
 #
-# To generate images we need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. (One set of notes says that the *encoder* generates, entry E16.) Most published figures leave out the last draw and show the decoder's mean, which is smoother than a sample. By how much? The law of total variance splits the variance of pixel $j$:
+# To generate images we need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. (One set of notes says that the *encoder* generates, entry E16.) Figures such as {numref}`fig-vae-opening` leave out the last draw and show the decoder's mean, which is smoother than a sample. By how much? The law of total variance splits the variance of pixel $j$:
 #
 # $$
 # \operatorname{Var}(x_j) = \operatorname{Var}_{z}\big( \mathbb{E}[x_j \mid z] \big) + \mathbb{E}_{z} \operatorname{Var}(x_j \mid z) .
@@ -1052,7 +1052,7 @@ print("the two add up to that of coins:", torch.allclose(shown + hidden, known, 
 print(f"the means hide {100 * hidden / (shown + hidden):.0f} percent of the variance")
 
 # %% [markdown]
-# The missing last draw is not the only reason why VAE images look blurred. Maximum likelihood penalizes a model heavily for giving a data point too little probability, and only mildly for giving probability to images that are not data ({ref}`chapter 2 <sec-maximum-likelihood>`). And if the posterior family is too small, different images share a region of latents, where the decoder's best output is their average {cite:p}`kingma2019`.
+# {cite:t}`kingma2019` name two more reasons why images of a VAE can look blurred, which we do not test. Maximum likelihood penalizes a model heavily for giving a data point too little probability, and only mildly for giving probability to images that are not data ({ref}`chapter 2 <sec-maximum-likelihood>`). And if the posterior family is too small, different images share a region of latents, where the decoder's best output is their average.
 #
 # **Repeated encoding and decoding.** The lecture notes recommend improving a sample by encoding and decoding it once or twice, which moves it towards the data. With more rounds, the notes say, the images deteriorate. We try up to a hundred rounds.
 
@@ -1370,6 +1370,6 @@ exercises.check_draw_spread(draw_spread)
 # - The encoder is not the best approximate posterior for each image; the difference is the amortization gap {eq}`def-two-gaps`.
 # - The decoder's mean is not a sample {eq}`eq-total-variance`. Repeated encoding and decoding by means sharpens images and reduces their diversity.
 #
-# **What the sources say, and where they need care.** The tutorial's training theorem has the KL with a plus sign (E6). A lecture has a network with 784 inputs and 20 latents and a Gaussian decoder; the best-known code for such a network uses a loss that is not a likelihood of gray digits. The notes say that the encoder generates (E16) and use one name for two methods (E19); see the {doc}`errata page </book/errata>`. Their advice to re-encode at most twice is not confirmed here.
+# **What the sources say, and where they need care.** The tutorial's training theorem has the KL with a plus sign (E6). A lecture has a network with 784 inputs and 20 latents and a Gaussian decoder; PyTorch's example of such a network uses a loss that is not a likelihood of gray digits. The notes say that the encoder generates (E16) and use one name for two methods (E19); see the {doc}`errata page </book/errata>`. Their advice to re-encode at most twice is not confirmed here.
 #
 # **To read next.** {cite:t}`kingma2019`, an introduction by the inventors; {cite:t}`burda2016` on the bound with many samples; {cite:t}`cremer2018` on the two gaps; {cite:t}`alemi2018` on rate and distortion; {cite:t}`bowman2016` and {cite:t}`sonderby2016` on warm-up.
