@@ -23,7 +23,17 @@ FLOORS = (
     ("distributions", "schedule", "data", "runtime", "interpolation"),
     ("networks", "elbo", "training"),
     ("autoencoder", "vae", "hierarchical_vae", "linear_chain", "denoisers", "variances"),
-    ("ladders", "decoders", "ddpm", "masked", "score", "flows", "samplers", "metrics"),
+    (
+        "ladders",
+        "decoders",
+        "ddpm",
+        "masked",
+        "score",
+        "flows",
+        "mean_flows",
+        "samplers",
+        "metrics",
+    ),
     ("guidance", "refinement"),
     # The wings: what a page needs, and what makes the shipped weights. Neither knows the other.
     ("page", "zoo"),

@@ -57,6 +57,7 @@ class TimeMlp(nn.Module):
         dim: dimensions of the vector.
         hidden: widths of the layers inside the residual branches.
         width: of the residual stream, a multiple of 4.
+        num_factors: how many numbers it is given beside the time, such as the length of a step; none by default.
 
     Raises:
         ValueError: if there is no layer, a size is below 1, or `width` is no multiple of
@@ -65,15 +66,18 @@ class TimeMlp(nn.Module):
     Book: chapter 12.
     """
 
-    def __init__(self, dim: int, hidden: Sequence[int], width: int = 64) -> None:
+    def __init__(
+        self, dim: int, hidden: Sequence[int], width: int = 64, num_factors: int | None = None
+    ) -> None:
         super().__init__()
-        checks.at_least(1, dim=dim)
+        checks.at_least(1, dim=dim, **({} if num_factors is None else {"num_factors": num_factors}))
         checks.sizes(1, hidden=hidden)
         checks.at_least(4, width=width)
         if width % 4:
             raise ValueError(f"width must be a multiple of 4; {width} was given")
-        self.dim = dim
+        self.dim, self.num_factors = dim, num_factors
         self.time = mlp([width, width], nn.SiLU).insert(0, SinusoidalEmbedding(width))
+        self.factors = mlp([num_factors, width, width], nn.SiLU) if num_factors else None
         self.enter = nn.Linear(dim, width)
         self.branches = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), *mlp([width, num, width], nn.SiLU)) for num in hidden
@@ -82,13 +86,24 @@ class TimeMlp(nn.Module):
         self.exit = start_at_zero(nn.Sequential(*out))
 
     def forward(
-        self, x_t: Float[Tensor, "batch dim"], t: Real[Tensor, "batch"]
+        self,
+        x_t: Float[Tensor, "batch dim"],
+        t: Real[Tensor, "batch"],
+        factors: Float[Tensor, "batch num_factors"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """The prediction, such as that of the noise."""
         checks.shape(("batch", self.dim), x_t=x_t)
         checks.precision(self, x_t=x_t)
         checks.shape((len(x_t),), t=t)
+        if (factors is None) != (self.factors is None):
+            raise ValueError(
+                f"factors must be given to a network with num_factors, and to no other; this one has {self.num_factors}"
+            )
         e, h = self.time(t), self.enter(x_t)
+        if self.num_factors is not None and factors is not None:
+            checks.shape((len(x_t), self.num_factors), factors=factors)
+            assert self.factors is not None
+            e = e + self.factors(factors)
         for branch in self.branches:
             h = h + branch(h + e)
         out: Tensor = self.exit(h)

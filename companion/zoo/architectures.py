@@ -14,6 +14,7 @@ from companion.flows import Flow
 from companion.hierarchical_vae import HierarchicalVae
 from companion.ladders import conv_ladder
 from companion.masked import MaskedDiffusion
+from companion.mean_flows import MeanFlow
 from companion.networks.mlp import TimeMlp
 from companion.networks.unet import UNet, large_unet, mnist_unet
 from companion.schedule import cosine_schedule, linear_schedule
@@ -66,8 +67,18 @@ def digits_flow() -> Flow:
     return Flow(_digits_unet(), (1, 8, 8))
 
 
-def _digits_unet() -> UNet:
-    return UNet((1, 8, 8), 16, (1, 2), blocks=1)
+def digits_mean_flow() -> MeanFlow:
+    """An average velocity of digits of 8 x 8 pixels: the network of `digits_ddpm`, given the step, too."""
+    return MeanFlow(_digits_unet(num_factors=1), (1, 8, 8))
+
+
+def toy_mean_flow() -> MeanFlow:
+    """An average velocity of points in the plane: the network of `toy_ddpm`, given the step, too."""
+    return MeanFlow(TimeMlp(2, (128, 128, 128), num_factors=1), (2,))
+
+
+def _digits_unet(num_factors: int | None = None) -> UNet:
+    return UNet((1, 8, 8), 16, (1, 2), blocks=1, num_factors=num_factors)
 
 
 def mnist_ddpm() -> Ddpm:

@@ -12,6 +12,7 @@ from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
 from companion.flows import Flow, flow_matching_loss
 from companion.masked import MaskedDiffusion, masked_step_elbo
+from companion.mean_flows import MeanFlow, mean_flow_loss
 from companion.metrics import bits_per_dim, log_likelihood
 from companion.samplers import ddim_sample
 from companion.training import Loss
@@ -87,6 +88,13 @@ def velocity_error(
     A network that can be conditioned on a class is not given the labels.
     """
     return torch.stack([flow_matching_loss(flow, x) for _ in range(8)]).mean(0)
+
+
+def instant_velocity_error(
+    model: MeanFlow, x: Float[Tensor, "batch *x_shape"]
+) -> Float[Tensor, "batch"]:
+    """`velocity_error` of the velocity that an average velocity has at step 0."""
+    return torch.stack([mean_flow_loss(model, x, instant=1.0) for _ in range(8)]).mean(0)
 
 
 def squared_error_of_means(

@@ -14,6 +14,7 @@ from companion.elbo import elbo_loss, importance_weighted_loss
 from companion.flows import flow_matching_loss
 from companion.ladders import conv_ladder, mlp_ladder
 from companion.masked import masked_loss
+from companion.mean_flows import mean_flow_loss
 from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
@@ -187,10 +188,20 @@ FLOW = partial(
     ),
 )
 
+MEAN_FLOW = partial(
+    FLOW,
+    loss=mean_flow_loss,
+    metric=Measure(
+        measures.instant_velocity_error,
+        "squared error of the velocity, the average of no step, of a test image, summed over its "
+        "pixels, from 8 times",
+    ),
+)
+
 POINTS = partial(
     DDPM,
     "mixture",
-    architectures.toy_ddpm,
+    model=architectures.toy_ddpm,
     metric=Measure(measures.negative_elbo, "minus the bound on log p(x) of a test point, in nats"),
     epochs=60,
     batch_size=500,
@@ -307,6 +318,8 @@ RECIPES = {
         lr=2e-3,
     ),
     "flow-digits": FLOW("digits", architectures.digits_flow, epochs=400, lr=2e-3),
+    # As flow-digits, but what the network learns leads from noise to a digit in one step.
+    "mean-flow-digits": MEAN_FLOW("digits", architectures.digits_mean_flow, epochs=400, lr=2e-3),
     # In the latent space of a VAE.
     "ldm-mnist": DDPM(
         "mnist",
@@ -323,6 +336,14 @@ RECIPES = {
     "ddpm-toy2d": POINTS(loss=simple_loss),
     # The same training, of which the weights of the loss alone differ.
     "ddpm-toy2d-bound": POINTS(loss=bound_loss),
+    "mean-flow-toy2d": POINTS(
+        model=architectures.toy_mean_flow,
+        loss=mean_flow_loss,
+        metric=Measure(
+            measures.instant_velocity_error,
+            "squared error of the velocity, the average of no step, of a test point, from 8 times",
+        ),
+    ),
     # It judges what the models draw.
     "classifier-mnist": CLASSIFIER(
         DigitClassifier,
