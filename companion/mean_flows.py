@@ -7,6 +7,7 @@ is along the flow and r stays. Consistency models learn its case r = 0; shortcut
 steps in a row are one of their sum.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -69,8 +70,9 @@ def along_flow(
     """
     checks.like(x_u, v=v)
     one = torch.ones_like(u)
-    # Fused attention has no forward mode.
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+    # Fused attention has no forward mode; and torch's own forward mode warns of torch's own torch.jit.
+    with warnings.catch_warnings(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
         duals = (forward_ad.make_dual(x, dx) for x, dx in ((x_u, v), (u, one), (step, one)))
         a, rate = forward_ad.unpack_dual(average(*duals))
     checks.shape(tuple(x_u.shape), **{"the average velocity": a})
@@ -101,8 +103,10 @@ def mean_flow_loss(
     checks.batch(2, x=x)
     checks.function(average=average)
     checks.in_range(0, 1, instant=instant)
-    r, u = torch.rand(2, len(x), device=x.device, dtype=x.dtype).sort(dim=0).values
-    step = (u - r).masked_fill(torch.rand(len(x), device=x.device) < instant, 0)
+    first, second = torch.rand(2, len(x), device=x.device, dtype=x.dtype)
+    at_once = torch.rand(len(x), device=x.device) < instant
+    u = torch.where(at_once, first, torch.maximum(first, second))
+    step = (first - second).abs().masked_fill(at_once, 0)
     noise = torch.randn_like(x)
     x_u, v = torch.lerp(x, noise, per_example(u, x)), noise - x
     a, rate = along_flow(average, x_u, u, step, v)

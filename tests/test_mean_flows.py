@@ -1,0 +1,145 @@
+"""Tests of companion.mean_flows: closed forms on Gaussians, derivatives against differences, and what is refused."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from companion.flows import flow_matching_loss
+from companion.mean_flows import MeanFlow, along_flow, mean_flow_loss, mean_flow_sample
+from companion.networks.mlp import TimeMlp
+from companion.networks.unet import UNet
+
+MEAN = torch.tensor([0.7, -0.4]).double()
+STD = torch.tensor([0.3, 1.6]).double()
+
+
+def moments(u: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of x_u = (1 - u) x + u noise, for x ~ N(MEAN, diag STD^2)."""
+    u = u[:, None]
+    return (1 - u) * MEAN, ((1 - u) ** 2 * STD**2 + u**2).sqrt()
+
+
+def velocity(x_u: Tensor, u: Tensor) -> Tensor:
+    """E[noise - x | x_u], by the conditional mean of a Gaussian."""
+    mean, std = moments(u)
+    cov = u[:, None] - (1 - u[:, None]) * STD**2  # of noise - x with x_u
+    return -MEAN + cov / std**2 * (x_u - mean)
+
+
+def exact(x_u: Tensor, u: Tensor, step: Tensor) -> Tensor:
+    """The average velocity: the flow of a Gaussian keeps the number of standard deviations."""
+    (mean, std), (end_mean, end_std) = moments(u), moments(u - step)
+    moved = x_u - end_mean - end_std / std * (x_u - mean)
+    return torch.where(step[:, None] == 0, velocity(x_u, u), moved / step[:, None])
+
+
+def places(num: int = 500) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    u = torch.rand(num).double()
+    return torch.randn(num, 2).double(), u, u * (0.01 + 0.99 * torch.rand(num).double())
+
+
+def test_the_average_is_the_integral_of_the_velocity_over_the_step() -> None:
+    x_u, u, step = places(50)
+    x_r = x_u - step[:, None] * exact(x_u, u, step)
+    nodes = torch.linspace(0, 1, 2001).double()
+    path = []
+    for share in nodes:  # where the flow is after a share of the step, by its closed form
+        (mean, std), (there, spread) = moments(u), moments(u - share * step)
+        path.append(velocity(there + spread / std * (x_u - mean), u - share * step))
+    integral = torch.trapezoid(torch.stack(path), nodes, dim=0)
+    torch.testing.assert_close(integral, exact(x_u, u, step), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(x_r, x_u - step[:, None] * integral, rtol=1e-4, atol=1e-5)
+
+
+def test_the_identity_holds_for_the_exact_average_and_not_with_another_sign() -> None:
+    x_u, u, step = places()
+    v = velocity(x_u, u)
+    a, rate = along_flow(exact, x_u, u, step, v)
+    torch.testing.assert_close(a, exact(x_u, u, step), rtol=0, atol=0)
+    torch.testing.assert_close(a, v - step[:, None] * rate, rtol=1e-9, atol=1e-9)
+    assert (a - v - step[:, None] * rate).abs().mean() > 0.05
+
+
+def test_the_mean_of_the_target_is_the_exact_average() -> None:
+    # The residual of the exact average is noise: it has no part along any function of x_u, u and step.
+    torch.manual_seed(1)
+    seen = []
+
+    def watched(x_u: Tensor, u: Tensor, step: Tensor) -> Tensor:
+        seen.append((x_u, u, step))
+        return exact(x_u, u, step)
+
+    x = MEAN + STD * torch.randn(40_000, 2).double()
+    torch.manual_seed(2)
+    loss = mean_flow_loss(watched, x, instant=0.3)
+    x_u, u, step = (value.detach() for value in seen[0])
+    torch.manual_seed(2)
+    torch.rand(2, len(x), dtype=x.dtype), torch.rand(len(x))
+    v = torch.randn_like(x) - x
+    a, rate = along_flow(exact, x_u, u, step, v)
+    residual = a - (v - step[:, None] * rate)
+    torch.testing.assert_close(residual.square().sum(1), loss)
+    assert 0.27 < (step == 0).double().mean() < 0.33
+    for weight in (torch.ones_like(x_u), x_u, u[:, None] * x_u, step[:, None]):
+        product = weight * residual
+        error = product.std(0) / len(x) ** 0.5
+        assert bool((product.mean(0).abs() < 5 * error).all())
+
+
+def test_without_a_step_it_is_flow_matching() -> None:
+    x = MEAN + STD * torch.randn(20_000, 2).double()
+    torch.manual_seed(0)
+    mine = mean_flow_loss(exact, x, instant=1.0)
+    torch.manual_seed(1)
+    other = flow_matching_loss(velocity, x)
+    error = ((mine.var() + other.var()) / len(x)).sqrt()
+    assert abs(mine.mean() - other.mean()) < 5 * error
+
+
+@pytest.mark.parametrize("times", [(1, 0), (1, 0.5, 0), (1, 0.9, 0.35, 0)])
+def test_any_number_of_steps_leads_to_the_same_place(times: tuple[float, ...]) -> None:
+    x_1 = torch.randn(200, 2).double()
+    *_, x_0 = mean_flow_sample(exact, x_1, times)
+    torch.testing.assert_close(x_0, MEAN + STD * x_1, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["points", "images"])
+def test_the_derivative_along_the_flow_is_that_of_a_difference(kind: str) -> None:
+    torch.manual_seed(0)
+    if kind == "points":
+        model = MeanFlow(TimeMlp(2, (32, 32), num_factors=1), (2,)).double()
+    else:
+        network = UNet((1, 8, 8), 8, (1, 2), blocks=1, num_factors=1)
+        model = MeanFlow(network, (1, 8, 8)).double()
+    for parameter in model.parameters():  # some start at zero
+        torch.nn.init.normal_(parameter, std=0.2)
+    x_u, v = torch.randn(2, 5, *model.x_shape).double()
+    u, step = torch.rand(5).double(), 0.3 * torch.rand(5).double()
+    a, rate = along_flow(model, x_u, u, step, v)
+    h = 1e-5
+    later = model(x_u + h * v, u + h, step + h)
+    earlier = model(x_u - h * v, u - h, step - h)
+    torch.testing.assert_close(rate, (later - earlier) / (2 * h), rtol=1e-5, atol=1e-7)
+    assert a.requires_grad and rate.abs().mean() > 1e-3
+    mean_flow_loss(model, torch.randn(6, *model.x_shape).double()).mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    model = MeanFlow(TimeMlp(2, (8,), num_factors=1), (2,))
+    x, u = torch.randn(4, 2), torch.rand(4)
+    with pytest.raises(ValueError, match="u must hold at least two falling times"):
+        mean_flow_sample(model, x, (0.0, 1.0))
+    with pytest.raises(ValueError, match="u must"):
+        mean_flow_sample(model, x, (1.5, 0.0))
+    with pytest.raises(ValueError, match="instant must"):
+        mean_flow_loss(model, x, instant=1.5)
+    with pytest.raises(ValueError, match="step must have shape"):
+        model(x, u, torch.rand(3))
+    with pytest.raises(ValueError, match="the average velocity must have shape"):
+        mean_flow_loss(lambda x_u, u, step: x_u[:, :1], x)
+    with pytest.raises(ValueError, match="factors must be given to a network with num_factors"):
+        TimeMlp(2, (8,), num_factors=1)(x, u)
+    with pytest.raises(ValueError, match="factors must be given to a network with num_factors"):
+        TimeMlp(2, (8,))(x, u, torch.rand(4, 1))
