@@ -13,7 +13,7 @@ from companion import checks
 from companion.ddpm import Ddpm, denoising_loss
 from companion.denoisers import Denoiser, NoisePredictor, estimate, spectrum
 from companion.networks.unet import Condition
-from companion.schedule import Batch, Schedule
+from companion.schedule import Batch, Schedule, per_example
 
 
 def classifier_free_loss(
@@ -53,7 +53,12 @@ def classifier_free_loss(
     return denoising_loss(model, x, weight, label, time_weights=time_weights)
 
 
-def guided(denoiser: NoisePredictor, label: Condition, scale: float) -> Denoiser:
+def guided(
+    denoiser: NoisePredictor,
+    label: Condition,
+    scale: float,
+    interval: tuple[float, float] = (0, math.inf),
+) -> Denoiser:
     """Return a denoiser for these classes or factors, in which the effect of the label is exaggerated.
 
     x_hat = x_hat(any class) + scale (x_hat(label) - x_hat(any class)). The same holds for
@@ -65,21 +70,61 @@ def guided(denoiser: NoisePredictor, label: Condition, scale: float) -> Denoiser
         denoiser: holds a network with classes or factors, trained by `classifier_free_loss`.
         label: the class of each example, or the factors that it is to be made from.
         scale: 1 + w in the paper, whose guidance strength is w; `guidance_scale` in diffusers.
+        interval: as in `extrapolated`.
 
     Raises:
         TypeError: if factors are no floating-point numbers.
         ValueError: if the network has neither classes nor factors, a label is no class, factors
-            are infinite or of another number, or `scale` is not finite.
+            are infinite or of another number, `scale` is not finite, or `interval` does not rise.
 
     Source: Ho & Salimans 2022, eq. 6. Book: chapter 13.
     """
-    checks.between(-math.inf, math.inf, scale=scale)
     null = torch.full_like(label, _null(denoiser, label))
 
+    def conditional(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        return denoiser(x_t, t, label, *condition)
+
+    def unconditional(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        return denoiser(x_t, t, null, *condition)
+
+    return extrapolated(conditional, unconditional, scale, interval)
+
+
+def extrapolated(
+    strong: Denoiser, weak: Denoiser, scale: float, interval: tuple[float, float] = (0, math.inf)
+) -> Denoiser:
+    """Return a denoiser that goes beyond the better one of two: weak + scale (strong - weak).
+
+    With a network without its label as the weak one this is guidance without a classifier, `guided`.
+    With a smaller or less trained network, which is given the same label, it is autoguidance: where both
+    make the same kind of error, the difference points away from it.
+
+    Args:
+        strong: estimates x_0.
+        weak: estimates it less well.
+        scale: 0 for the weak one, 1 for the strong one.
+        interval: low < t <= high are the times at which it is done; at others it is the strong one alone,
+            at the price of one call.
+
+    Raises:
+        ValueError: if `scale` is not finite, or `interval` does not rise from 0 or more.
+
+    Source: Karras et al. 2024 (autoguidance), eq. 3; interval: Kynkaanniemi et al. 2024. Book: chapter 13.
+    """
+    checks.function(strong=strong, weak=weak)
+    checks.between(-math.inf, math.inf, scale=scale)
+    low, high = interval
+    if not 0 <= low < high:
+        raise ValueError(f"interval must rise, from 0 or more; {interval} was given")
+
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
-        conditional = denoiser(x_t, t, label, *condition)
-        unconditional = denoiser(x_t, t, null, *condition)
-        return unconditional + scale * (conditional - unconditional)
+        better = strong(x_t, t, *condition)
+        inside = (low < t) & (t <= high)
+        if checks.reads_at_once(t) and not bool(inside.any()):
+            return better
+        worse = weak(x_t, t, *condition)
+        each = torch.where(inside, scale, 1.0)
+        return worse + per_example(each, x_t) * (better - worse)
 
     return x_hat
 

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d
 
 from companion.ddpm import Ddpm, denoising_loss
 from companion.denoisers import MixtureDenoiser, NoisePredictor, VPredictor, gaussian_denoiser
-from companion.guidance import classifier_free_loss, guided, posterior_denoiser
+from companion.guidance import classifier_free_loss, extrapolated, guided, posterior_denoiser
 from companion.networks.unet import UNet
 from companion.samplers import ddim_sample, ddpm_sample
 from companion.schedule import linear_schedule, noise_from_x_0
@@ -119,6 +119,43 @@ def test_a_guided_denoiser_serves_the_samplers() -> None:
         guided(denoiser, label, 2.0), linear_schedule(20, 0.01, 0.4), torch.randn(3, 1, 4, 4)
     )
     assert len(film) == 20 and x.shape == (3, 1, 4, 4) and bool(x.isfinite().all())
+
+
+def test_guidance_can_be_kept_to_an_interval_of_times() -> None:
+    denoiser, label = model().denoiser, torch.tensor([0, 1, 2, 2])
+    x_t, t = torch.randn(4, 1, 4, 4), torch.tensor([5, 6, 12, 13])
+    everywhere, plain = guided(denoiser, label, 3.0)(x_t, t), denoiser(x_t, t, label)
+    kept = guided(denoiser, label, 3.0, (5, 12))(x_t, t)
+    torch.testing.assert_close(kept[1:3], everywhere[1:3])
+    torch.testing.assert_close(kept[[0, 3]], plain[[0, 3]], rtol=1e-4, atol=1e-4)
+    assert (everywhere - plain).abs().amax((1, 2, 3)).min() > 1e-3
+
+
+def test_outside_of_the_interval_the_weak_one_is_not_called() -> None:
+    calls = []
+
+    def weak(x_t: Tensor, t: Tensor) -> Tensor:
+        calls.append(t)
+        return 0 * x_t
+
+    beyond = extrapolated(lambda x_t, t: x_t, weak, 4.0, (10, math.inf))
+    x_t = torch.randn(3, 1, 4, 4)
+    assert torch.equal(beyond(x_t, torch.full((3,), 10)), x_t) and not calls
+    torch.testing.assert_close(beyond(x_t, torch.full((3,), 11)), 4 * x_t)
+    assert len(calls) == 1
+
+
+def test_autoguidance_removes_an_error_that_both_have() -> None:
+    # The weak one errs three times as much in the same direction: at scale 1.5 nothing is left.
+    x, error, t = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4), torch.tensor([3, 3])
+    beyond = extrapolated(lambda x_t, t: x + error, lambda x_t, t: x + 3 * error, 1.5)
+    torch.testing.assert_close(beyond(x, t), x)
+
+
+@pytest.mark.parametrize("interval", [(5, 5), (-1, 4), (9, 3)])
+def test_an_interval_must_rise(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="interval must rise"):
+        extrapolated(lambda x_t, t: x_t, lambda x_t, t: x_t, 2.0, interval)
 
 
 # ------------------------------------------------------------------------------------------------ factors

@@ -295,6 +295,8 @@ RECIPES = {
         ema=0.9995,
         start="ddpm-mnist-joint",
     ),
+    # A smaller one that has learned little, for autoguidance.
+    "guide-mnist": DDPM("mnist", architectures.guide_ddpm, loss=joint_loss, epochs=2, labels=True),
     # The same network, examples and steps as ddpm-mnist-joint.
     "flow-mnist": FLOW(
         "mnist", architectures.joint_flow, loss=joint_flow_loss, epochs=24, labels=True, ema=0.9995
