@@ -44,7 +44,7 @@ Film(
 # (sec-three-restrictions)=
 # ## Three restrictions
 #
-# A diffusion model is a hierarchical VAE {eq}`def-hierarchy` with a bottom-up encoder {eq}`def-bottom-up` and three restrictions. {cite:t}`luo2022` and one of the lectures introduce it in this way.
+# A diffusion model is a hierarchical VAE {eq}`def-hierarchy` with a bottom-up encoder {eq}`def-bottom-up` and three restrictions. {cite:t}`luo2022` introduces it in this way.
 #
 # 1. **All latents have the size of the data.** We write $x_t$ for $z_t$, and $x_0$ for $x$ where that helps.
 # 2. **The encoder is not learned.** Each of its steps is a fixed linear map plus Gaussian noise:
@@ -55,9 +55,9 @@ Film(
 #
 # 3. **The last latent is noise.** The $\alpha_t$ are chosen such that $q(x_T \mid x)$ is nearly $p(x_T) = \mathcal{N}(0, I)$.
 #
-# The noise added in step $t$ has the variance $\beta_t = 1 - \alpha_t$, and the list of the $\beta_t$ is the {term}`noise schedule`. A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and not at $x_{t-1}$ as the lecture says. The factor keeps the variance from growing: if a component of $x$ has variance 1, so has that component of every $x_t$.
+# The noise added in step $t$ has the variance $\beta_t = 1 - \alpha_t$, and the list of the $\beta_t$ is the {term}`noise schedule`. A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and not at $x_{t-1}$. The factor keeps the variance from growing: if a component of $x$ has variance 1, so has that component of every $x_t$.
 #
-# What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. The other lecture calls the model *homogeneous* and adds a fourth restriction: one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. Three of its methods make the steps down: `true_step` is $q(x_{t-1} \mid x_t, x)$, and `inner_prior` is $p_\theta(x_{t-1} \mid x_t)$, which `reverse_step` makes from the denoiser's estimate of $x$. Their means are derived in {eq}`eq-denoising-posterior` and {eq}`def-reverse-step`.
+# What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. In practice one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. Three of its methods make the steps down: `true_step` is $q(x_{t-1} \mid x_t, x)$, and `inner_prior` is $p_\theta(x_{t-1} \mid x_t)$, which `reverse_step` makes from the denoiser's estimate of $x$. Their means are derived in {eq}`eq-denoising-posterior` and {eq}`def-reverse-step`.
 
 # %%
 import itertools
@@ -223,7 +223,7 @@ both = torch.stack([x_t, (x_t - 1.5 * kept**0.5) ** 2], 1)
 verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **The limit.** One lecture says that the encoder converges to noise. That depends on the schedule:
+# **The limit.** Does the encoder converge to noise? That depends on the schedule:
 #
 # :::{prf:theorem} When the end is noise
 # :label: thm-forward-limit
@@ -302,7 +302,7 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 # (sec-elbo-chain)=
 # ## The bound, line by line
 #
-# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` applies already. The lecture derives it anew in eleven lines, as {cite:t}`luo2022` and many texts do. The derivation is worth following, because it shows which terms can be computed. Each line is checked on a chain of four steps.
+# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` applies already. {cite:t}`luo2022` derives it anew, line by line. The derivation is worth following: it shows which terms can be computed. Each line is checked on a chain of four steps.
 #
 # Start with the importance weight of a whole path $x_1, \dots, x_T$:
 #
@@ -310,7 +310,7 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 # w = \frac{p_\theta(x, x_1, \dots, x_T)}{q(x_1, \dots, x_T \mid x)}, \qquad \mathrm{ELBO}(x) = \mathbb{E}_q \log w \le \log p_\theta(x) .
 # $$ (eq-path-weight)
 #
-# **Write both distributions as products.** The distribution of the top, $p(x_T)$, is fixed. (One line of the lecture gives it an index $\theta$, entry E13; its other lines do not.)
+# **Write both distributions as products.** The distribution of the top, $p(x_T)$, is fixed, so it has no index $\theta$ (entry E13).
 #
 # $$
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
@@ -544,7 +544,7 @@ print(f"ELBO             {right:8.4f}")
 print(f"log p(x)         {log_evidence:8.4f}")
 
 # %% [markdown]
-# **Why this form?** A common answer is that it lowers the variance: each KL divergence in {eq}`eq-three-terms` is an expectation in closed form and not a sample, so the sum should vary less than $\log w$. For a *single* term that is true. For the sum it need not be, because in $\log w$ the noises of different steps can cancel each other. We compare the two for the wrong model above and for a perfect one: standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (exact for a reason given {ref}`below <sec-exact-gap>`).
+# **Why this form?** Each KL divergence in {eq}`eq-three-terms` is an expectation in closed form and not a sample, so one might expect that the sum varies less than $\log w$. For a *single* term that is true {eq}`eq-total-variance`. For the sum it need not be: in $\log w$ the noises of different steps can cancel each other. We compare the two for the wrong model above and for a perfect one: standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (exact for a reason given {ref}`below <sec-exact-gap>`).
 
 # %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -556,7 +556,7 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
     print(f"{name:17s} log w varies by {path_std:.1f}, the terms by {terms_std:.1f}")
 
 # %% [markdown]
-# The numbers are standard deviations in nats. For the perfect model every path gives $\log p(x)$, as {eq}`eq-chain-exact` says, while the three terms still vary with the path. The real benefit is that each term needs only one $x_t$, which one draw reaches. {ref}`sec-one-random-step` builds on that.
+# The numbers are standard deviations in nats. For the perfect model every path gives $\log p(x)$, as {eq}`eq-chain-exact` says, while the three terms still vary with the path. But each term needs only one $x_t$, which one draw reaches. {ref}`sec-one-random-step` builds on that.
 #
 # **What you can say now.** The bound is a reconstruction term, a prior-matching term and one KL divergence for each reverse step. Bayes' rule with $x$ as a condition makes the terms computable.
 #
@@ -607,7 +607,7 @@ curves = {name: (line, factor.log_prob(line).exp()) for name, factor in factors.
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
 
 # %% [markdown]
-# {numref}`fig-posterior-product` shows this step as a product of two Gaussians, like the posterior of a ladder {eq}`def-ladder-posterior`: a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests. One set of notes calls it intractable, "by joint normality" (entry E15), and then uses its mean and variance. Joint normality makes it tractable; the hard one is the reverse step *without* the image.
+# {numref}`fig-posterior-product` shows this step as a product of two Gaussians, like the posterior of a ladder {eq}`def-ladder-posterior`: a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests. Joint normality makes it tractable (entry E15); the hard one is the reverse step *without* the image.
 #
 # **Check.** The joint Gaussian of the pair is conditioned by linear regression, without the formula. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step. The sum of the precisions is compared with the same regression, which rejects the precision $1 / \beta_t$ for the likelihood of $x_t$, without the factor $\alpha_t$.
 
@@ -637,7 +637,7 @@ wrong = {"not shrunk": of_x + 1 / beta}
 verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 
 # %% [markdown]
-# The slides multiply out the exponents instead. On the way they write $=$ where constants were dropped, and $\propto$ where the density is complete again (entry E12).
+# One can also multiply out the exponents. Then $\propto$ belongs where constants are dropped, and $=$ where the density is complete again (entry E12).
 #
 # **Check.** Bayes' rule is evaluated at $t = 500$. The check rejects that the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it.
 
@@ -696,7 +696,7 @@ show(Schedule.reverse_coefficients, docstring=False)
 #
 # At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. *The true variance is more than $\tilde\beta_t$*, because the image is still uncertain.
 #
-# The model's step is Gaussian because we chose it so. The true one is a mixture, in general not Gaussian. One lecture says that $p_\theta(x_{t-1} \mid x_t)$ is Gaussian if the steps are small enough (entry E14). It is $q(x_{t-1} \mid x_t)$ that needs small steps, and even then it is only *nearly* Gaussian; the end of this section says why.
+# The model's step is Gaussian because we chose it so. The true one, $q(x_{t-1} \mid x_t)$, is a mixture, in general not Gaussian. With small steps it is *nearly* Gaussian (entry E14); the end of this section says why.
 #
 # The data with two modes show the effect. The slider cuts the forward process into more steps. It draws the true step at the first $t$ with $\bar\alpha_t < 0.3$, the parts that come from either mode, and the Gaussian of the same mean and variance.
 
@@ -834,7 +834,7 @@ sums = [T * distance for T, distance in zip(chain_lengths, farthest_of, strict=T
 print("T times it falls from length to length:", sums == sorted(sums, reverse=True))
 
 # %% [markdown]
-# So four steps are far from Gaussian, and a thousand are nearly Gaussian, each and in the sum of their errors. This is why diffusion takes many small steps: a Gaussian can undo each of them.
+# So for these data four steps are far from Gaussian, and a thousand are nearly Gaussian, each and in the sum of their errors: a Gaussian can undo each of them.
 #
 # (sec-one-noise-step)=
 # ### Why small steps become Gaussian
@@ -845,7 +845,7 @@ print("T times it falls from length to length:", sums == sorted(sums, reverse=Tr
 # \mathbb{E}[\epsilon \mid x_t] = - \sqrt{\beta_t}\; \frac{\mathrm{d} \log q(x_t)}{\mathrm{d} x_t} .
 # $$ (eq-noise-score)
 #
-# The best estimate of the noise is the {term}`score` of $q(x_t)$ times a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for a direct draw from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Some slides leave out the factor (entry E11), a large error where the noise is small. The next derivatives of $\log q$ show how far the step is from a Gaussian.
+# The best estimate of the noise is the {term}`score` of $q(x_t)$ times a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for a direct draw from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Without the factor (entry E11) the error is large where the noise is small. The next derivatives of $\log q$ show how far the step is from a Gaussian.
 #
 # :::{prf:theorem} The third cumulant of the step back
 # :label: thm-third-cumulant
@@ -1032,7 +1032,7 @@ for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
         print(f"  {name:6s} from t = 2: {whole:8.3g}   from t = 101: {late:8.3g}")
 
 # %% [markdown]
-# The lecture turns the KL divergence into the weighted error of $x$ in two lines, under a minimum over $\theta$, with four unstated assumptions. The variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$. For a *single* $t$ the weight is only a constant; in the sum over $t$ it matters, because all steps share one network.
+# To turn the KL divergence into the weighted error of $x$ takes four assumptions. The variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$. For a *single* $t$ the weight is only a constant; in the sum over $t$ it matters, because all steps share one network.
 #
 # **What you can say now.** Estimating the mean, the data, the noise, $v$ or the score is the same regression, with five different weights over time.
 #
@@ -1304,7 +1304,7 @@ plots.curves(
 # \lim_{T \to \infty} \text{gap} = \frac12 \sum_{n=1}^{\infty} \Big( \frac1n - \log \Big( 1 + \frac1n \Big) \Big) = \frac{\gamma_{\mathrm{E}}}{2} = 0.2886\ldots
 # $$ (eq-euler-gap)
 #
-# nats per dimension, where $\gamma_{\mathrm{E}}$ is Euler's constant. So "more steps close the gap" is true for a good variance, and false for this one.
+# nats per dimension, where $\gamma_{\mathrm{E}}$ is Euler's constant. So more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$.
 #
 # The loss occurs in the first few steps, next to the data. There the betas of a fine schedule are nearly equal, so $1 - \bar\alpha_t$ is nearly $t \beta_1$ and $\tilde\beta_t$ nearly $\beta_t (t - 1) / t$, while the true variance is nearly $\beta_t$. Hence $r_t = t / (t - 1)$, however small the betas are, and with $n = t - 1$ the terms of {eq}`eq-gaussian-gap` are those of the sum. A finer grid does not help: it too has a second step and a third. Betas that grow from zero lose more, and with $\mathrm{SNR}_1$ held fixed nothing is lost in the limit {eq}`eq-snr-limit`.
 #
@@ -1342,7 +1342,7 @@ for lam in (1.0, 0.01, 0.0001):
     print(f"lambda {lam:<6g}  {both}")
 
 # %% [markdown]
-# One lecture says that the trained decoder converges to the data distribution. The KL divergence of the data distribution from the model is at most the gap. So for Gaussian data and the exact denoiser the lecture is right wherever the gap goes to zero (apart from the prior's term): with the optimal variances, and with $\beta_t$ as $T$ grows. For $\tilde\beta_t$ the bound alone does not decide it.
+# Does the decoder converge to the data distribution? The KL divergence of the data distribution from the model is at most the gap. So for Gaussian data and the exact denoiser it does wherever the gap goes to zero (apart from the prior's term): with the optimal variances, and with $\beta_t$ as $T$ grows. For $\tilde\beta_t$ the bound alone does not decide it.
 #
 # :::{tip} A test for any diffusion code
 # For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and every path from one $x$ must give the same number, $\log q(x)$: the perfect model of {ref}`the section above <sec-elbo-chain>`.
@@ -1443,7 +1443,7 @@ print("300 steps lose less than 100:", bool(least < sure["optimal"][0]))
 print("30 steps lose more:", bool(sure["optimal, T = 30"][0] > sure["optimal"][1]))
 
 # %% [markdown]
-# The order is that of Gaussian data. But with a hundred steps even the optimal variances lose a tenth of a nat, because the true steps are not Gaussians with one variance for all $x_t$ {eq}`eq-true-step`. More steps lose less.
+# The order is that of Gaussian data. But with a hundred steps even the optimal variances lose a tenth of a nat. The mean of each step is exact and its variance the best that serves all $x_t$, so what is lost, apart from the prior's term, is the distance of the true steps {eq}`eq-true-step` from such Gaussians. More steps lose less.
 #
 # So far the denoiser was exact. What if it has to be learned? The next chapter trains one for this ring. We put it in the place of the exact denoiser in the first model and compare the two on the same points.
 
@@ -1494,7 +1494,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# From left to right in {numref}`fig-three-models` the total is divided among more levels, and most of a thousand levels contribute a tiny share. Each step is then so small that a Gaussian can undo it. Two things are given up in return: every latent is as large as the image, so there is no small learned code, and a sample takes one call of the network for each step, where the VAE takes one call in all.
+# From left to right in {numref}`fig-three-models` the total is divided among more levels, and most of a thousand levels contribute a tiny share. Two things are given up in return: every latent is as large as the image, so there is no small learned code, and a sample takes one call of the network for each step, where the VAE takes one call in all.
 #
 # **What you can say now.** The VAE, the ladder and the diffusion model have the same bound, with one, five and a thousand levels, and the same function computes it.
 
@@ -1578,7 +1578,7 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # %% [markdown]
 # So for training this network, one step for each of many $x$ makes better use of the calls. To *report* a bound, use all steps.
 #
-# **What you can say now.** One random time gives an unbiased estimate of the bound. Train with one time per example, and report with all.
+# **What you can say now.** One random time gives an unbiased estimate of the bound. For the gradient of this network one time for each of many examples makes better use of the calls; to report the bound, use all times.
 
 # %% [markdown]
 # (sec-masked-diffusion)=
@@ -1707,7 +1707,7 @@ for name in ("vae-mnist", "iwae-mnist", "hvae-mnist", "conv-hvae-mnist", "masked
     print(f"{name:15} {nats}, {card.num_parameters:,} parameters")
 
 # %% [markdown]
-# The numbers are minus $\log p(x)$, and lower is better. Four of them are estimated by importance weights, which lie above the bounds of those models; that of masked diffusion is its bound. Even so it is below the VAE and the ladder of five levels. The convolutional ladder is lower, but its number is of the first 2,000 digits only, with an error twice as large. (Each is one training of one network, so the list compares these networks and not kinds of model.) The price is paid when we draw: a VAE calls its decoder once, masked diffusion its network in each step.
+# The numbers are minus $\log p(x)$, and lower is better. Four of them are estimated by importance weights, which lie above the bounds of those models; that of masked diffusion is its bound. Even so it is below the VAE and the ladder of five levels. The convolutional ladder's is lower, but it is of the first 2,000 digits only, with an error twice as large. (Each is one training of one network, so the list compares these networks and not kinds of model.) The price is paid when we draw: a VAE calls its decoder once, masked diffusion its network in each step.
 #
 # How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, 784, a step uncovers one pixel on average.
 
@@ -1951,6 +1951,6 @@ exercises.check_estimate_variance(estimate_variance)
 # - One random step estimates the bound without bias {eq}`eq-single-step`: enough to train, but report with all steps.
 # - The same bound serves symbols: hide pixels in place of adding noise, and each term is the log-probability of a guess {eq}`eq-masked-elbo`.
 #
-# **What the sources say, and where they need care.** The slides derive the bound correctly, except for one index $\theta$ too many (E13); in the derivation of the posterior, $=$ and $\propto$ should be exchanged (E12). What becomes Gaussian is the true step, not the model's (E14), and the posterior is *tractable*, not *intractable* (E15). A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and only betas with an infinite sum end in noise.
+# **What needs care.** The distribution of the top has no index $\theta$ (E13); in the derivation of the posterior, $\propto$ and $=$ have their places (E12). What becomes Gaussian is the true step, not the model's (E14), and the posterior is tractable (E15). A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and only betas with an infinite sum end in noise.
 #
 # **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length; {cite:t}`kingma2021` on signal-to-noise ratios and the continuous limit; {cite:t}`bao2022` on the optimal variance.
