@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Hierarchical VAEs
 #
-# To describe an image over the telephone, you would not start with the first pixel. You would say "a digit", then "a seven", then "slanted, with a bar", and leave the pixels for last. A hierarchical VAE works in this order too: its top latent fixes what matters everywhere, and each level below adds detail.
+# To describe an image over the telephone, you would not start with the first pixel. You would say "a digit", then "a seven", then "slanted, with a bar", and leave the pixels for last. A hierarchical VAE works in this order too: its top latent is drawn first, and each level below adds to what is already there.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -46,7 +46,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # %% [markdown]
 # The model of {numref}`fig-from-the-top`, a *ladder*, has five levels with 64, 32, 16, 8 and 4 latents, counted from the image upwards. In the second row only the top level is inferred from the digit, and each level below takes its mean given the one above. In each further row one more level is inferred from the digit, and the image comes closer to it.
 #
-# This chapter asks what more levels are good for. Trained without care, the upper ones collapse to the prior; we find out when that happens and what keeps them active. No new loss is needed: the bound and the code of the last chapters stay as they are.
+# This chapter asks what more levels are good for. The upper ones can collapse to the prior; we find out, in small hierarchies of digits, when that happens and what keeps them active. No new loss is needed: the bound and the code of the last chapters stay as they are.
 
 # %% [markdown]
 # (sec-hvae-gap)=
@@ -54,8 +54,8 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 #
 # Why should more levels help? A VAE with one latent has two gaps.
 #
-# 1. **Between the bound and the likelihood.** The approximate posterior $q_\phi(z \mid x)$ is a Gaussian with independent coordinates, and the true posterior is not. The cost is the {term}`approximation gap`, which chapter 6 measured {eq}`def-two-gaps`.
-# 2. **Between the model and the data.** The prior $\mathcal{N}(0, I)$ has nothing to learn. If the {term}`aggregate posterior` differs from it, the bound is lower, and draws from the prior fall between the classes ({ref}`chapter 7 <sec-latent-plane>`).
+# 1. **Between the bound and the likelihood.** The approximate posterior $q_\phi(z \mid x)$ is a Gaussian with independent coordinates, and the true posterior need not be one. The difference is the {term}`approximation gap`, which chapter 6 measured {eq}`def-two-gaps`.
+# 2. **Between the model and the data.** The prior $\mathcal{N}(0, I)$ has nothing to learn. If the {term}`aggregate posterior` differs from it, the mean bound is lower by the KL divergence between the two {eq}`eq-surgery`, and draws of the prior are not distributed as codes of images ({ref}`chapter 7 <sec-latent-plane>`).
 #
 # A second latent above the first can help with both. It turns the two Gaussians of $z_1$ into mixtures, one component for each value of $z_2$:
 #
@@ -125,7 +125,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-two-steps` has one dimension and one parameter; networks for the steps make far richer mixtures. Does the likelihood improve? With the protocol of chapter 6, {cite:t}`burda2016` report a test $-\log p(x)$ of 86.76 nats for one level of 50 latents and 85.33 for two, of 100 and 50. (The second model is also the larger one, and its encoder is bottom-up.)
+# {numref}`fig-two-steps` has one dimension and one parameter; networks for the steps can make richer mixtures. Does the likelihood improve? With the protocol of chapter 6, {cite:t}`burda2016` report a test $-\log p(x)$ of 86.76 nats for one level of 50 latents and 85.33 for two, of 100 and 50. (The second model is also the larger one, and its encoder is bottom-up.)
 #
 # **What you can say now.** A second latent turns prior and posterior of the first into mixtures of Gaussians, which one level cannot have.
 
@@ -139,9 +139,9 @@ plots.curves(
 # p_\theta(x, z_1, \dots, z_T) = p(z_T) \prod_{t=1}^{T-1} p_\theta(z_t \mid z_{t+1}) \; p_\theta(x \mid z_1) .
 # $$ (def-hierarchy)
 #
-# This is the {term}`hierarchical VAE` of one of the lectures, which calls it *Markovian*. In the other lecture every step depends on *all* levels above, $p_\theta(z_t \mid z_{t+1}, \dots, z_T)$ and $p_\theta(x \mid z_1, \dots, z_T)$. The shorter form is just as general: take $z_t$ together with everything above it as the new $z_t$.
+# This is a *Markovian* {term}`hierarchical VAE`. In another form every step depends on *all* levels above, $p_\theta(z_t \mid z_{t+1}, \dots, z_T)$ and $p_\theta(x \mid z_1, \dots, z_T)$. The Markovian form is just as general: take $z_t$ together with everything above it as the new $z_t$.
 #
-# The approximate posterior can run in either direction, and each lecture takes one of them:
+# The approximate posterior can run in either direction:
 #
 # $$
 # q_\phi(z_{1:T} \mid x) = q_\phi(z_1 \mid x) \prod_{t=2}^{T} q_\phi(z_t \mid z_{t-1}) \qquad \text{(bottom-up)},
@@ -202,7 +202,7 @@ fig
 # p(z_t \mid z_{t-1}, x) = p(z_t \mid z_{t-1}) \qquad \text{for } t \ge 2 ,
 # $$ (eq-bottom-up-posterior)
 #
-# because $x$ depends on the latents through $z_1$ alone: once $z_{t-1}$ is known, $x$ says nothing more about $z_t$. So neither form excludes the true posterior. In practice $q$ misses it because the steps of $q$ are Gaussian and those of the true posterior are not.
+# because $x$ depends on the latents through $z_1$ alone: once $z_{t-1}$ is known, $x$ says nothing more about $z_t$. So neither form excludes the true posterior. With Gaussian steps, $q$ misses it as soon as the steps of the true posterior are not Gaussian.
 #
 # **The solvable chain.** In one model all steps *are* Gaussian: the linear one, $z_t = a_t\, z_{t+1} + s_t\, \varepsilon_t$ with independent standard Gaussian noise $\varepsilon_t$, for $t = 0, \dots, T - 1$ and $z_0 = x$. The companion's `LinearChain` is this model, with latents of one dimension. The steps of its posteriors are conditional distributions of a Gaussian with mean zero, that is, linear regressions, whose slopes and variances follow from the covariance $C$ of $(x, z_1, \dots, z_T)$. If each variable is a linear function of others plus its own noise, $v = B v + \text{noise}$, then $v = (I - B)^{-1} \text{noise}$, which gives that covariance.
 
@@ -303,7 +303,7 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 # Write both distributions as products, {eq}`def-top-down` and the prior part of {eq}`def-hierarchy`. The logarithm of their quotient is a sum of $T$ logarithms. In the expectation over $q(z_{1:T} \mid x)$, take first the expectation over $z_t$ given $z_{t+1}$: it makes a KL divergence of the $t$-th logarithm. What is left is an expectation over $z_{t+1}$. $\square$
 # :::
 #
-# One lecture writes $p(z)$ on the left instead of $p_\theta(z_{1:T})$, but in a hierarchy most of the prior is learned. With {eq}`eq-kl-levels` the bound reads
+# (The left side has $p_\theta(z_{1:T})$ and not a fixed $p(z)$: in a hierarchy most of the prior is learned.) With {eq}`eq-kl-levels` the bound reads
 #
 # $$
 # \begin{aligned}
@@ -517,7 +517,7 @@ zero = torch.zeros(2, 3, **double)
 verify("eq-message-factor", minors(table), zero, exact.on_scale(1.0), rejects=wrong)
 
 # %% [markdown]
-# The theorem allows messages of any form. Those of the companion are diagonal Gaussians, and for a network $p_\theta(x \mid z_t)$ does not have this form, so a trained Markov ladder keeps some gap as well. In the linear chain this second restriction costs nothing.
+# The theorem allows messages of any form. Those of the companion are diagonal Gaussians, and for a network $p_\theta(x \mid z_t)$ need not have this form, so the bound of a trained Markov ladder can keep a gap as well. In the linear chain this second restriction costs nothing.
 #
 # The message of level $t$ does not depend on the levels above. That loses nothing as long as the image depends on $z_1$ only. It does lose something as soon as a *skip connection* lets $z_2$ act on $x$ directly. The smallest case has a weight $c$ for the skip:
 #
@@ -682,7 +682,7 @@ fig
 # %% [markdown]
 # On the left, a larger $z_2$ predicts a larger $z_1$, and the ladder takes that from the model. On the right $z_1$ and $z_2$ *compete* to explain the same $x$: if one is larger, the other is likely to be smaller (*explaining away*). A ladder cannot represent that, because with any Gaussian message the slope of its $z_1$ on $z_2$ is $(1 - w)\, a$, between zero and $a$.
 #
-# The remedy is to let the message depend on what is above, $d_t(z_t; x, z_{>t})$. One more parameter, a factor of $z_2$ in the mean of the message, is enough here.
+# The fix is to let the message depend on what is above, $d_t(z_t; x, z_{>t})$. One more parameter, a factor of $z_2$ in the mean of the message, is enough here.
 
 # %% tags=["nbval-check-output"]
 for c in (1.0, 3.0):
@@ -795,7 +795,7 @@ gained = cards[0].metric_value - cards[1].metric_value
 print("the change of the gap is less than a quarter of the gain:", change < gained / 4)
 
 # %% [markdown]
-# The bound of the ladder is only about half a nat closer to $\log p(x)$ than that of the VAE, a tenth of the gain. So most of the gain is in the second gap, between model and data; these numbers do not show that five levels have a much better posterior. ($L_K$ is itself a lower bound, so both distances are lower bounds on the first gap. The cards have 5000 draws for the VAE and 1000 for the ladder.)
+# The bound of the ladder is only about half a nat closer to $\log p(x)$ than that of the VAE, a tenth of the gain. So most of the gain of this pair is in the second gap, between model and data; these numbers do not show that five levels have a much better posterior. ($L_K$ is itself a lower bound, so both distances are lower bounds on the first gap. The cards have 5000 draws for the VAE and 1000 for the ladder.)
 #
 # On which levels are the nats spent? The chart shows the KL divergences {eq}`eq-kl-levels`.
 
@@ -848,7 +848,7 @@ print("levels 2 to 4: nearly all units vary:", bool(three[0] > 0.9))
 print("and fewer than half cost anything:", bool(three[1] < 0.5))
 
 # %% [markdown]
-# **What you can say now.** On these digits the five-level recipe gains about five nats over the one-level recipe, mostly by a better model and not by a tighter bound. On shared levels, count units by their KL divergence.
+# **What you can say now.** In one training of each, the five-level recipe gains about five nats over the one-level recipe, mostly by a better model and not by a tighter bound. On shared levels, count units by their KL divergence.
 #
 # *Sources: A32.*
 
@@ -903,9 +903,9 @@ print(f"{min(means[1]) - max(means[2]):.1f} nats")
 print(f"of three more: {min(means[2]) - max(means[5]):.1f} nats")
 
 # %% [markdown]
-# A second seed changes a tenth of a nat or less, and the gains are larger than that: about three nats by the second level, and about one by the next three together, of which there is one training. (In the short trainings of the next section the seed matters more; the bound has a standard deviation of more than half a nat.) {cite:t}`burda2016` gained 1.4 nats by a second level, without warm-up and with other networks.
+# A second seed changes a tenth of a nat or less, and the gains are larger than that: about three nats by the second level, and about one by the next three together, of which there is one training. (In the short trainings of the next section the seed matters more: without warm-up, the bound has a standard deviation of more than half a nat.) {cite:t}`burda2016` gained 1.4 nats by a second level, without warm-up and with other networks.
 #
-# **Is it the model or the bound that stops here?** The ladder was trained on the bound, whose gap also costs likelihood: the model gives up some of it to keep its posterior close to $q$. As in {ref}`chapter 6 <sec-test-likelihood>`, the training went on from the shipped weights of the five levels for 24 epochs on the tighter bound $L_K$ {eq}`def-k-sample-bound`, here with $K = 10$, and as a control for 24 epochs on the bound itself, $K = 1$. There is again one training of each.
+# **Is it the model or the bound that stops here?** The ladder was trained on the bound, which is the log-likelihood minus the KL divergence of $q$ from the posterior {eq}`eq-elbo-gap`, so a model with a lower likelihood can have the higher bound. As in {ref}`chapter 6 <sec-test-likelihood>`, the training went on from the shipped weights of the five levels for 24 epochs on the tighter bound $L_K$ {eq}`def-k-sample-bound`, here with $K = 10$, and as a control for 24 epochs on the bound itself, $K = 1$. There is again one training of each.
 
 # %% tags=["mnist"]
 tighter = {K: load_record(f"{name}-hvae-mnist-values")[0] for K, name in ((1, "iw1"), (10, "iw"))}
@@ -921,9 +921,9 @@ print("more epochs alone gain less than a tenth of a nat:", bool(later[1].mean()
 print("a tighter bound gains less than a nat:", bool(by_bound.mean() < 1))
 
 # %% [markdown]
-# The same networks reach a likelihood that is about half a nat better, so a part of the ladder's 82.4 nats was due to the looseness of the bound, and next to nothing to too few epochs. (The one-level VAE of chapter 6 gained about one nat, with $K = 50$ draws, and its control nothing.) With ten draws the bound is not yet tight, so these trainings do not separate what is left into model and bound.
+# With $K = 10$ the same networks reach a likelihood that is about half a nat better; as many epochs on the bound itself change next to nothing. (With ten draws an epoch also computes ten times as much.) With ten draws the bound is not yet tight, so these trainings do not separate what is left into model and bound.
 #
-# **What you can say now.** A second level gained about three nats, and three more about one, where a second seed changed a tenth of a nat. A tighter bound gained half a nat from the same networks.
+# **What you can say now.** By this recipe a second level gained about three nats, and three more about one, where a second seed changed a tenth of a nat. Further epochs on a tighter bound gained half a nat.
 #
 # *Sources: A30.*
 
@@ -931,7 +931,7 @@ print("a tighter bound gains less than a nat:", bool(by_bound.mean() < 1))
 # (sec-dead-levels)=
 # ## When upper levels collapse
 #
-# Without special care, the training of a hierarchy fails in a typical way, *posterior collapse*: the top level becomes inactive, and nothing in the bound shows it. Which part of the recipe prevents it? Three were proposed: what $q$ depends on, a remedy in the loss, and normalization. We change one at a time, in hierarchies of three levels with 16, 8 and 4 latents, trained on all digits for six epochs, three times each. The approximate posterior takes one of four forms:
+# The training of a hierarchy can end in *posterior collapse*: the top level becomes inactive {cite:p}`sonderby2016`, which the bound, a single number, does not show. Which part of the recipe prevents it? We vary three: what $q$ depends on, the loss, and normalization. We change one at a time, in hierarchies of three levels with 16, 8 and 4 latents, trained on all digits for six epochs, three times each. The approximate posterior takes one of four forms:
 #
 # - **independent**: each level depends on $x$ alone, $q(z_1 \mid x)\, q(z_2 \mid x)\, q(z_3 \mid x)$;
 # - **sees above**: top-down {eq}`def-top-down`, each level depends on $x$ and a draw of $z_{t+1}$, but takes nothing from $p_\theta$;
@@ -955,17 +955,17 @@ plots.bars(
 )
 
 # %% [markdown]
-# **What $q$ depends on.** As they are, the four forms spend 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is dead, at every learning rate and after four times the steps, too. In the three others $q(z_t \mid z_{t+1}, x)$, or its counterpart from below, ties the levels together. So it is not the sharing that keeps the top alive, but that $q$ of one level knows of the other. A likely reason: with independent levels, level 1 pays for the distance between its posterior, which ignores the levels above, and what they predict. As long as they predict badly, a constant prediction is the cheapest, and it needs no information at the top.
+# **What $q$ depends on.** As they are, the four forms spend 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive at three learning rates and after four times the steps, too. In the three others $q(z_t \mid z_{t+1}, x)$, or its counterpart from below, ties the levels together. So sharing is not needed for an active top: it is enough that $q$ of one level depends on the other.
 #
-# **Warm-up** helps all forms, and the bound most of all: it rises by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats. Sharing needs it most. Without it the shared form is the worst of the four, since at the start its posterior is pulled towards predictions that are still wrong.
+# **Warm-up** raises the bound of all forms, by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats. The shared form gains most by it; without it, it has the lowest bound of the four.
 #
-# **Free bits** raise the KL divergence of the top, and not the bound.
+# **Free bits** raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
 #
-# **Does an active top make the better model?** Hardly, in hierarchies as small as these: with warm-up the bounds of the four forms are −101.5 ± 0.1, −101.3 ± 0.1, −101.4 ± 0.1 and −101.7 ± 0.3 nats, and the first has a dead top ({ref}`experiment <exp-levels>`).
+# **Does an active top make the better model?** Hardly, in hierarchies as small as these: with warm-up the bounds of the four forms are −101.5 ± 0.1, −101.3 ± 0.1, −101.4 ± 0.1 and −101.7 ± 0.3 nats, although the first has next to nothing at the top ({ref}`experiment <exp-levels>`).
 #
-# **Normalization.** Without it the shared form loses −44.2 ± 4.5 nats of the bound, and −27.0 ± 3.6 with warm-up; at the top 0.00 ± 0.00 and 0.00 ± 0.00 nats ({ref}`experiment <exp-levels>`). The networks learn far less in the same steps, at every level.
+# **Normalization.** Without it the shared form loses 44.2 ± 4.5 nats of the bound, and 27.0 ± 3.6 with warm-up; at the top 0.00 ± 0.00 and 0.00 ± 0.00 nats ({ref}`experiment <exp-levels>`). The KL divergence is smaller on the other levels, too.
 #
-# **What you can say now.** The top level collapses where the levels of $q$ are independent, and lives where they know of each other; warm-up raises the bound. Look at the KL divergence of every level, and do not take an active level for a better model.
+# **What you can say now.** In these small hierarchies the top level collapses where the levels of $q$ are independent, and is active where they depend on each other; warm-up raises the bound. Look at the KL divergence of every level, and do not take an active level for a better model.
 
 # %% [markdown]
 # (sec-levels-speak)=
@@ -1041,7 +1041,7 @@ print("each level closes some of it:", all(u > v for u, v in pairwise(shares)))
 print("the top level alone leaves more than half open:", shares[0] > 0.5)
 
 # %% [markdown]
-# **A temperature for each level.** In chapter 7 one {term}`temperature` scaled one latent, and a low one made the images average rather than good. Here every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has one for the three upper levels and one for the two next to the image, with the same noise $\varepsilon$ at all positions.
+# **A temperature for each level.** In chapter 7 one {term}`temperature` scaled one latent. Here every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has one for the three upper levels and one for the two next to the image, with the same noise $\varepsilon$ at all positions.
 
 
 # %%
@@ -1076,7 +1076,7 @@ Editor(
 )
 
 # %% [markdown]
-# With the upper levels at 0 only a few kinds of digits are left, as ragged as before. With the lower levels at 0, twelve different digits remain, with plainer strokes.
+# For these twelve draws, with the upper levels at 0 only a few kinds of digits are left, as ragged as before. With the lower levels at 0, twelve different digits remain, with plainer strokes.
 #
 # What does the noise of a single level do? In each row of the film below, one level's noise moves once around a circle, $\varepsilon_t \cos a + \tilde\varepsilon_t \sin a$ with two independent draws. It is standard Gaussian at every angle $a$, so every frame shows samples of the model. The noise of all other levels stays as it is.
 
@@ -1105,7 +1105,7 @@ Film(
 )
 
 # %% [markdown]
-# In the first row most digits turn into others, because the top level decides what is drawn. The levels between change the slant, the width and the shape of the strokes, and now and then the digit. In the last row hardly more than the edges of the strokes move.
+# In the first row of this film most digits turn into others. The levels between change the slant, the width and the shape of the strokes, and now and then the digit. In the last row hardly more than the edges of the strokes move.
 
 # %% tags=["nbval-check-output", "mnist"]
 one, other = noise_for(500), noise_for(500)
@@ -1187,9 +1187,9 @@ print("a nat buys the most at the top level:", slopes[0] == max(slopes))
 print("and the least at level 1:", slopes[-1] == min(slopes))
 
 # %% [markdown]
-# The first nats lower the error most. A diffusion model has such a curve too, with a point for each of its many steps.
+# In this ladder the first nats lower the error most. A diffusion model has such a curve too, with a point for each of its many steps.
 #
-# **What you can say now.** The upper levels decide what the image shows, the lower ones how it is drawn. Each level has its own temperature and its own cost in nats.
+# **What you can say now.** In this ladder a new draw of the top level changes the image most, and one of the lowest level least. Each level has its own temperature and its own KL divergence.
 #
 # *Sources: A33.*
 
@@ -1199,7 +1199,7 @@ print("and the least at level 1:", slopes[-1] == min(slopes))
 #
 # How far does the idea reach? Two models made hierarchies deep enough for photographs. Both are the chain of this chapter, with latents that are feature maps, many at each resolution, the coarse ones at the top.
 #
-# - **NVAE** {cite:p}`vahdat2020` designs networks for such depth: residual cells with depthwise convolutions, batch normalization, and a penalty on the largest singular values of the weights, which keeps the KL divergences bounded. A lecture shows its faces. Its authors' program trains for 21 hours on two V100 cards, on MNIST.
+# - **NVAE** {cite:p}`vahdat2020` designs networks for such depth: residual cells with depthwise convolutions, batch normalization, and a penalty on the largest singular values of the weights, to keep the KL divergences bounded. Its authors' program trains for 21 hours on two V100 cards, on MNIST.
 # - **VDVAE** {cite:p}`child2021` goes deeper with plainer parts: small residual blocks whose initial contribution shrinks with the depth of the network, no batch normalization, and no updates with too large a gradient. The paper argues that deep hierarchies contain autoregressive models as a special case, and may be much shorter. Its repository reports 2.87 bits per dimension for CIFAR-10 photographs, with 39 million parameters and less than a week on two such cards.
 #
 # In both, the message depends on the levels above, as the {ref}`skip connection <sec-ladder-exact>` requires. And NVAE writes $q$ *relative* to the prediction $\mathcal{N}(\mu, s^2)$, as a shift $\Delta$ and a factor $f$: $q = \mathcal{N}(\mu + \Delta,\, s^2 f^2)$. Then the KL divergence depends on the correction alone, with $\Delta$ measured in units of $s$:
@@ -1274,7 +1274,7 @@ print("better than one, two and five levels, by 5 errors:", min(sure.values()) >
 print("below 81 nats:", bool(deep_nats.mean() < 81))
 
 # %% [markdown]
-# With less than a fifth of the parameters of the five levels, and less than a fifth of their epochs, this training of the convolutional ladder ends below all of them. (There are two trainings of the one-level ladder, and one of each of the others.) A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours is smaller and was trained briefly. Does it use all of its levels?
+# With less than a fifth of the parameters of the five levels, and less than a fifth of their epochs, this training of the convolutional ladder ends below all of them. (There are two trainings each of the ladders with one and with two levels, and one of each of the others.) A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours has fewer parameters. Does it use all of its levels?
 
 # %% tags=["mnist"] mystnb={"image": {"alt": "Four bars, one for each level, all of them tall: about five nats at level 1, next to the image, growing to about ten at level 4, the vector."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits.", "name": "fig-kl-conv"}}
 _ = torch.manual_seed(0)
@@ -1293,9 +1293,9 @@ for t, value in enumerate(spent_deep, 1):
 print("every level spends more than a nat:", bool((spent_deep > 1).all()))
 
 # %% [markdown]
-# The reason is the batch normalization in the blocks of the ladder. We trained it with and without, on digits of $16 \times 16$ pixels, three times each ({ref}`experiment <exp-conv-levels>`). After three epochs the three maps hold 0.2 ± 0.0, 3.7 ± 0.6 and 2.9 ± 0.7 nats with normalization, and 0.0, 0.0 and 0.0 without it. Could the two other remedies, warm-up and free bits, replace it? With both, and twice the steps, they hold 5.1 ± 0.4, 1.3 ± 0.2 and 1.1 ± 0.1 nats, against 0.0, 0.0 and 0.0; all information is then in the vector, 7.5 ± 0.1 nats, and the bound is 1.8 ± 0.2 nats lower.
+# In smaller trainings this takes batch normalization in the blocks of the ladder. We trained it with and without, on digits of $16 \times 16$ pixels, three times each ({ref}`experiment <exp-conv-levels>`). After three epochs the three maps hold 0.2 ± 0.0, 3.7 ± 0.6 and 2.9 ± 0.7 nats with normalization, and 0.0, 0.0 and 0.0 without it. Could warm-up and free bits replace it? With both, and twice the steps, they hold 5.1 ± 0.4, 1.3 ± 0.2 and 1.1 ± 0.1 nats, against 0.0, 0.0 and 0.0; all information is then in the vector, 7.5 ± 0.1 nats, and the bound is 1.8 ± 0.2 nats lower.
 #
-# Why? Without normalization the features of all images are nearly alike at the start, so a likely reason is that the first steps teach the decoder to do without the maps, and the later steps do not undo that. The layers of `mlp_ladder` are normalized for the same reason. More remedies are known: NVAE, for one, also balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
+# Why the maps need it, these trainings do not say. The layers of `mlp_ladder` are normalized, too. NVAE also balances the KL divergences of its levels while it warms up {cite:p}`vahdat2020`.
 #
 # A level may spend nats and change nothing that can be seen. To see what the two middle maps do, we draw them twice, with the same vector and the same noise for the finest map.
 
@@ -1337,7 +1337,7 @@ vectors = torch.randn(10, 8)
 plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0.7)
 
 # %% [markdown]
-# In {numref}`fig-conv-samples` the vector sets the overall form, and the maps draw the strokes. To measure this, we make two draws below each of 500 vectors. Which part of the pixel variance comes from the maps, and how often does a classifier of digits, which chapter 10 will need too, see two different digits?
+# In {numref}`fig-conv-samples` the overall form stays the same down a column, and the strokes vary. To measure this, we make two draws below each of 500 vectors. Which part of the pixel variance comes from the maps, and how often does a classifier of digits, which chapter 10 will need too, see two different digits?
 
 # %%
 classifier = pretrained("classifier-mnist")
@@ -1354,9 +1354,9 @@ print("the maps make less than half of the variance:", bool(by_maps < 0.5))
 print("but they change more than a fifth of the digits:", bool(other > 0.2))
 
 # %% [markdown]
-# So the vector determines most of the image, but not always which digit it is.
+# So in this ladder the vector determines most of the pixel variance, but not always which digit it is.
 #
-# **What you can say now.** A hierarchy can have an inactive level anywhere; the chart of KL divergences shows it, and the bound does not. In our convolutional ladder normalized blocks keep all levels active, which no other remedy did.
+# **What you can say now.** A hierarchy can have an inactive level anywhere; the chart of KL divergences shows it, and the bound does not. In small trainings of the convolutional ladder the maps were active with normalized blocks only; warm-up and free bits did not replace them.
 #
 # *Sources: A33.*
 
@@ -1387,7 +1387,7 @@ terms = elbo_terms(chain, x)
 plots.kl_per_level(terms)
 
 # %% [markdown]
-# In {numref}`fig-fifty-levels` the top levels, which hold nearly pure noise, cost nearly nothing; most nats are spent near the data. (The last bar stands out a little, because $q(z_T \mid x)$ still keeps a trace of $x$ and the prior does not.) How large is the gap? We compare importance weights, as in {eq}`eq-chain-exact`, with the log-density of the data distribution.
+# In {numref}`fig-fifty-levels` the top levels, which hold nearly pure noise, have a KL divergence of nearly zero; most of the nats are near the data. (The last bar stands out a little, because $q(z_T \mid x)$ still keeps a trace of $x$ and the prior does not.) How large is the gap? We compare importance weights, as in {eq}`eq-chain-exact`, with the log-density of the data distribution.
 
 # %% tags=["nbval-check-output"]
 gap = Normal(0.0, 2.0).log_prob(x)[:, 0] - sample_log_weights(chain, x, 1)[0]
@@ -1653,8 +1653,8 @@ exercises.check_message(message)
 # - Inference may run bottom-up or top-down; a bottom-up chain is also a top-down one {eq}`eq-reversal`. With the exact posterior every draw gives $\log p(x)$ {eq}`eq-chain-exact`.
 # - The bound has one KL divergence for each level {eq}`eq-chain-elbo`. `elbo_terms` did not change.
 # - A ladder multiplies the model's prediction by a message from the image: precisions add up {eq}`eq-normal-product`. With messages of any form it contains the exact posterior of a Markov chain ({prf:ref}`thm-ladder-exact`), with Gaussian ones that of a linear chain {eq}`eq-ladder-exact`. With a skip connection it misses the posterior by a known gap {eq}`eq-ladder-price`, unless the message depends on the levels above.
-# - In our small hierarchies the top collapsed where the levels of $q$ were independent. Levels of $q$ that know of each other kept it active, by sharing or not, and free bits did so without. Warm-up raised the bound of every form, normalization that of the shared one most; an active top by itself did not. In our convolutional ladder the maps stayed inactive without batch normalization; with it, all levels are active ({numref}`fig-kl-conv`). On shared levels, count units by their KL divergence, not by whether they vary.
-# - The upper levels decide what is shown, the lower ones how. Each level has a temperature of its own.
+# - In our small hierarchies the top collapsed where the levels of $q$ were independent. Levels of $q$ that depend on each other kept it active, by sharing or not, and with free bits it held half a nat without. Warm-up raised the bound of every form, normalization that of the shared one most; an active top by itself did not. In small trainings of the convolutional ladder the maps stayed inactive without batch normalization; in the shipped one, which has it, all levels are active ({numref}`fig-kl-conv`). On shared levels, count units by their KL divergence, not by whether they vary.
+# - In the ladder of five levels, a new draw at the top changes the image most, and one at the bottom least. Each level has a temperature of its own.
 #
 # **What the sources say, and where they need care.** One lecture has the top-down $q$, the other the bottom-up one; both are right, and {eq}`eq-reversal` connects them. The KL divergence over levels is printed with a plain $p(z)$ on the left, where most of $p_\theta(z)$ is learned. The rule "$q$ proportional to $p\, d$" is given without a condition; {prf:ref}`thm-ladder-exact` states it, and 0.290 nats are the price in our example. The lecture's picture of faces is of the deep kind, whose messages see the levels above.
 #
