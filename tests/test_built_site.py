@@ -528,7 +528,7 @@ def test_the_gallery_shows_what_the_models_draw() -> None:
 
 
 def test_results_stand_beside_what_was_published() -> None:
-    html = article("book/results.html")
+    html = article("book/results.html").rpartition('class="book-dots"')[2].partition("</table>")[2]
     table = (ROOT / "book" / "data" / "published.tsv").read_text("utf8").splitlines()[1:]
     for card, value, _, _ in (line.split("\t") for line in table):
         row = html.partition(f"#card-{card}")[2].partition("</tr>")[0]
@@ -537,6 +537,20 @@ def test_results_stand_beside_what_was_published() -> None:
     for card, chapter, *_, what, label in (line.split("\t") for line in better):
         row = html.partition(f"#card-{card}")[2].partition("</tr>")[0]
         assert re.search(rf"\d ± 0\.\d+ {what}", words(row)) and f"{chapter}.html#" in row, label
+
+
+def test_the_results_open_with_every_digit_model_on_an_axis() -> None:
+    html = article("book/results.html")
+    nats, bits, shares = html.split('class="book-dots"')[1:]
+    for card in ("vae-mnist", "iwae-mnist", "hvae-mnist", "conv-hvae-mnist", "masked-mnist"):
+        assert f'#card-{card}"' in nats.partition("</table>")[0]
+    places = [float(place) for place in re.findall(r'<b style="left:([\d.]+)%', nats)]
+    assert places == sorted(places) and 0 < places[0] < places[-1] <= 100
+    neighbors = (ROOT / "book" / "data" / "neighbors.tsv").read_text("utf8").splitlines()[1:]
+    for axis, value, what, source in (line.split("\t") for line in neighbors):
+        table = {"nats": nats, "bits": bits, "shares": shares}[axis].partition("</table>")[0]
+        row = table.partition(f">{what}</th>")[2].partition("</tr>")[0]
+        assert value in words(row) and f"{source}" in (ROOT / "book" / "references.bib").read_text()
 
 
 def test_works_lead_to_arxiv_and_to_who_cites_them() -> None:

@@ -18,6 +18,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
 from tools import book_opening, slips
+from tools.book_dots import dots
 from tools.book_experiments import experiments
 from tools.book_landing import samples, thumbnail_name
 from tools.labels import CLAIM, SLIPS, Book, Check, Claim, Page, checks
@@ -247,7 +248,8 @@ def results(book: Book) -> dict[str, Any]:
         row["card"]: row | {"value": printed(book, row)} for row in read_table(book, "better.tsv")
     }
     found = [(title, mine) for title, mine in groups.items() if mine]
-    return {"results": found, "published": published, "better": better}
+    axes = dots(cards, samples(book), read_table(book, "neighbors.tsv"))
+    return {"results": found, "published": published, "better": better, "axes": axes}
 
 
 def printed(book: Book, row: dict[str, Any]) -> str:
