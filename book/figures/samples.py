@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from companion.data import binarize, load
 from companion.elbo import LatentChain
 from companion.flows import Flow
+from companion.mean_flows import MeanFlow
 from companion.samplers import ddpm_sample
 from companion.zoo import pretrained, sample
 from companion.zoo.recipes import recipe
@@ -24,11 +26,9 @@ from companion.zoo.yardstick import unrecognized
 FOLDER = Path(__file__).parent / "samples"
 FACTS = Path(__file__).parents[1] / "data" / "samples.json"
 COLUMNS, SHOWN = 8, 16
-QUICK, SLOW = (
-    500,
-    64,
-)  # samples that are judged, of a model that draws in one stroke and of one with many steps
-SLOW_MODELS = ("ddpm", "score")
+# Samples that are judged, of a model that draws in one stroke and of one with many steps.
+QUICK, SLOW = 500, 64
+SLOW_MODELS = ("ddpm", "masked")
 FILM, DIGITS, FRAMES = "ddpm-mnist-joint", 5, 40
 POINTS, PIXELS, REACH = 20_000, 112, 3.5  # of a model in the plane
 
@@ -57,7 +57,9 @@ def draw(name: str) -> dict[str, object]:
     image = cloud(x) if in_plane else sheet(x[:SHOWN].reshape(SHOWN, *x.shape[1:]))
     image.save(FOLDER / f"{name}.webp", lossless=True, method=6)
     if on_digits:
-        share, error, _ = unrecognized(x)
+        of_symbols = bool(((x == 0) | (x == 1)).all())  # judged beside real digits of the same two
+        real = binarize(load("mnist", "test").images) if of_symbols else None
+        share, error, _ = unrecognized(x, real)
         facts = {"unrecognized": share, "unrecognized_se": error, "judged": num}
     return {"shown": SHOWN if not in_plane else POINTS, "size": image.size, **facts}
 
@@ -91,7 +93,9 @@ def main(names: list[str]) -> None:
     facts = json.loads(FACTS.read_text("utf8")) if FACTS.exists() else {}
     for name in names or ["film", *known]:
         try:
-            generates = name == "film" or isinstance(pretrained(name), LatentChain | Flow)
+            generates = name == "film" or isinstance(
+                pretrained(name), LatentChain | Flow | MeanFlow
+            )
         except ValueError:  # a record
             continue
         if generates:

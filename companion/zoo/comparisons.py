@@ -245,7 +245,7 @@ def compare_spacings(
         journal: keeps what is done.
     """
     train, test = (load("digits", split, device=runtime.device()) for split in ("train", "test"))
-    judge = _small_judge(train)
+    judge = small_judge(train)
     views: list[Callable[[Tensor], Tensor]] = [judge[:-1], nn.Flatten()]
     x, size = torch.cat([train.images, test.images]), len(train.images)
     orders = [torch.randperm(len(x)).to(x.device) for _ in range(10)]
@@ -253,7 +253,7 @@ def compare_spacings(
         "num_steps": torch.tensor(num_steps),
         "accuracy": (judge(test.images).argmax(1) == test.labels).double().mean(),
         "real": torch.tensor(
-            [[_distance(view(x[o[size:]]), view(x[o[:size]])) for o in orders] for view in views]
+            [[feature_gap(view(x[o[size:]]), view(x[o[:size]])) for o in orders] for view in views]
         ),
     }
     noise = torch.randn(num, *train.images.shape[1:]).to(x.device)
@@ -263,7 +263,7 @@ def compare_spacings(
         for steps in num_steps:
             for name, sampler in spaced_samplers(ddpm, flow, steps).items():
                 images = to_unit(in_parts(journal, sampler, noise)).clamp(0, 1)
-                each = [_distance(view(images), view(train.images)) for view in views]
+                each = [feature_gap(view(images), view(train.images)) for view in views]
                 of_pair[name].append(torch.tensor(each))
         for name, rows in of_pair.items():
             found[name].append(torch.stack(rows, 1))
@@ -292,12 +292,13 @@ def spaced_samplers(
     }
 
 
-def _distance(x: Tensor, y: Tensor) -> Estimate:
+def feature_gap(x: Tensor, y: Tensor) -> Estimate:
+    """Fréchet distance of two sets of features, less its bias for a finite x."""
     return jackknife(partial(frechet_distance, y=normal_fit(y)), x)
 
 
 @torch.enable_grad()
-def _small_judge(digits: Images) -> nn.Sequential:
+def small_judge(digits: Images) -> nn.Sequential:
     """A classifier of these digits, trained in seconds; all but its last layer give 64 features."""
     layers = mlp([digits.images[0].numel(), 128, 64, 10], nn.SiLU)
     judge = nn.Sequential(nn.Flatten(), *layers).to(digits.images)

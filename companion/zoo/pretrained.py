@@ -15,6 +15,7 @@ from companion.data import TOYS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
 from companion.flows import Flow, flow_sample
+from companion.mean_flows import MeanFlow, mean_flow_sample
 from companion.zoo.checkpoints import Journal, Setting
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
@@ -92,7 +93,8 @@ def sample(
     Args:
         name: of the weights, such as "vae-mnist" or "ddpm-mnist-joint".
         num: how many examples to draw.
-        steps: evenly spaced times of a diffusion model or a flow; 50 if not given.
+        steps: evenly spaced times of a diffusion model or a flow; 50 if not given, and 1 for a flow that
+            learned the average velocity.
         sampler: of a diffusion model: "ddim" (if not given), "dpm-solver", or the original sampler
             with variance "beta-tilde" or "beta" in each step.
         seed: of torch's random numbers.
@@ -118,7 +120,7 @@ def sample(
             raise ValueError(f"out must be a file that ends in .png; {out} was given")
         writable_folder(Path(out).parent)
     model = pretrained(name, folder, runtime.device())
-    if not isinstance(model, LatentChain | Flow):
+    if not isinstance(model, LatentChain | Flow | MeanFlow):
         kind = type(model).__name__
         raise ValueError(f"name must be a model that generates; {name!r} is a {kind}")
     chosen = recipe(name)
@@ -142,12 +144,14 @@ def sample(
         schedule = model.schedule.evenly(50 if steps is None else steps)
         draw = partial(SAMPLERS[sampler or "ddim"], model.denoiser, schedule)
         x_T = model.prior(num).sample()
-    elif isinstance(model, Flow):
+    elif isinstance(model, Flow | MeanFlow):
         if sampler is not None:
             raise ValueError(f"sampler belongs to a diffusion model; {name!r} is a flow")
-        steps = 50 if steps is None else steps
+        along, usual = (flow_sample, 50) if isinstance(model, Flow) else (mean_flow_sample, 1)
+        steps = usual if steps is None else steps
         checks.at_least(1, steps=steps)
-        draw = partial(flow_sample, model, u=torch.linspace(1, 0, steps + 1))
+        u = torch.linspace(1, 0, steps + 1)
+        draw = partial(_followed, along, model, u)
         x_T = torch.randn(num, *model.x_shape, device=runtime.device())
     elif steps is not None or sampler is not None:
         raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
@@ -165,6 +169,17 @@ def sample(
         save_image(x, out, nrow=math.ceil(num**0.5))
     journal.close()
     return x
+
+
+def _followed(
+    along: Callable[..., Iterator[Tensor]],
+    model: nn.Module,
+    u: Tensor,
+    x_1: Tensor,
+    progress: str | None = None,
+) -> Iterator[Tensor]:
+    """A flow from noise at these times, under a bar that counts them."""
+    return iter(runtime.progress_bar(along(model, x_1, u), progress, total=len(u)))
 
 
 def in_parts(
