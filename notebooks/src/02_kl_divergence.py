@@ -223,7 +223,7 @@ harmonic = {"harmonic mean": -(1 / y).mean(1).log()}
 verify("eq-jensen", y.log().mean(1), y.mean(1).log(), at_most(1e-15), rejects=harmonic)
 
 # %% [markdown]
-# Equality is reached only at $q = p$. To confirm it, a search for $q$ starts from the uniform distribution and minimizes the KL divergence from one of the $p$.
+# Equality is reached only at $q = p$. For one of the $p$, a search for $q$ that starts from the uniform distribution and minimizes the KL divergence ends there.
 
 # %% tags=["nbval-check-output"]
 logits = torch.zeros(5, requires_grad=True)
@@ -233,7 +233,7 @@ print("the least KL divergence is zero:", abs(least.item()) < 1e-12)
 print("found at q = p:", torch.allclose(found, p[0], rtol=0, atol=1e-6))
 
 # %% [markdown]
-# **A fine point.** Many texts end the proof with $\log \sum_x q(x) = \log 1 = 0$. But the sum runs only over the support of $p$, so the last step is an inequality too. Jensen's inequality proves more than the theorem:
+# **A fine point.** The proof does not end with $\log \sum_x q(x) = \log 1 = 0$. The sum runs only over the support of $p$, so the last step is an inequality too. Jensen's inequality proves more than the theorem:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) \ge - \log q(\operatorname{supp} p) ,
@@ -253,7 +253,7 @@ least = -three_points[:2].sum().log()
 print(f"attained by the pair above: {kl(two_points, three_points):.4f} = {least:.4f}")
 
 # %% [markdown]
-# **What you can say now.** No code is shorter in the mean than the one made for the right distribution, because the logarithm is concave.
+# **What you can say now.** Up to rounding, no code is shorter in the mean than the one made for the right distribution. This follows from Jensen's inequality {eq}`eq-jensen`.
 #
 # *Sources: A10, A11.*
 
@@ -346,7 +346,7 @@ verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# A common slip in the last formula is the *square* of the variance in place of the variance (entry E10 of the {doc}`errata </book/errata>`).
+# A slip in the last formula is the *square* of the variance in place of the variance (entry E10 of the {doc}`errata </book/errata>`).
 #
 # **Check.** Both formulas are compared with torch. The slip E10 is rejected, and the first formula without its log-determinant.
 
@@ -614,7 +614,7 @@ Slider(
 )
 
 # %% [markdown]
-# The reverse fit chooses a mode only when the modes are far apart. At $c = 2$, when they are clearly visible, it still covers both. To find the threshold, we compare the value of the search from the middle with that of the search from a mode. Halving an interval twelve times locates the $c$ at which the two are equal.
+# For these densities the reverse fit chooses a mode only when the modes are far apart. At $c = 2$, when they are clearly visible, it still covers both. To find the threshold, we compare the value of the search from the middle with that of the search from a mode. Halving an interval twelve times locates the $c$ at which the two are equal.
 
 # %% tags=["nbval-check-output"]
 low, high = 2.4, 3.2
@@ -687,7 +687,7 @@ for c in (1.0, 3.0):
     print(f"c = {c:.0f}: reverse {choosing:.4f} nats, forward {covering:.4f} nats")
 
 # %% [markdown]
-# **What you can say now.** The forward fit matches mean and variance and covers all of $p$. The best reverse fit leaves out a mode only when the modes are more than about 5.6 standard deviations apart, but a local search may end at another minimum.
+# **What you can say now.** The forward fit matches mean and variance and covers all of $p$. Of two equal modes with unit variance, the best reverse fit leaves out one only when they are more than about 5.6 standard deviations apart, but a local search may end at another minimum.
 #
 # *Sources: A12, A13, C06.*
 
@@ -795,9 +795,9 @@ _ = [axes.set_aspect("equal", adjustable="datalim") for axes in (left, right)]
 plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 
 # %% [markdown]
-# Variational approximations minimize the reverse KL, and a $q$ that is too narrow is their usual failure {cite:p}`mackay2003,bishop2006,blei2017`. We meet it again in chapter 5, where the encoder of a VAE is such a $q$ and the posterior such a $p$.
+# Variational approximations minimize the reverse KL, and MacKay, Bishop and Blei et al. warn that their $q$ comes out too narrow {cite:p}`mackay2003,bishop2006,blei2017`. In chapter 5 the encoder of a VAE is such a $q$ and the posterior such a $p$.
 #
-# **What you can say now.** The reverse fit does not only choose among modes. It also underestimates variances: the best factorized Gaussian has the conditional variances, which are smaller than the marginal ones when the coordinates are correlated.
+# **What you can say now.** The reverse fit does not only choose among modes. The best factorized fit of a Gaussian also underestimates variances: it has the conditional ones, which are smaller than the marginal ones when the coordinates are correlated.
 
 # %% [markdown]
 # (sec-coins)=
@@ -814,7 +814,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # \end{aligned}
 # $$ (eq-all-heads)
 #
-# This outcome is possible, but unlikely. Now exchange the roles: a coin with two heads is tossed and shows as many tails as heads. The KL divergence is infinite, and the outcome is impossible. One of the sources confuses the two cases (entry E18 of the {doc}`errata </book/errata>`).
+# This outcome is possible, but unlikely. Now exchange the roles: a coin with two heads is tossed and shows as many tails as heads. The KL divergence is infinite, and the outcome is impossible. (Entry E18 of the {doc}`errata </book/errata>` has the two cases exchanged.)
 
 # %% tags=["nbval-check-output"]
 fair, two_heads, n = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), 20
@@ -867,7 +867,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-coins` the exponent per toss approaches the KL divergence slowly, because of the square root.
+# In {numref}`fig-coins` the exponent per toss approaches the KL divergence slowly: by {eq}`eq-large-deviation` the square root adds $\frac{1}{2n} \log(2 \pi n\, a (1 - a))$ to it.
 #
 # **What you can say now.** The KL divergence $D(Q \Vert P)$ is the rate at which it becomes improbable that samples from $P$ look like $Q$.
 #
@@ -947,7 +947,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# With noise the KL divergence is finite and its gradient points in the right direction. This is one reason why the last third of the book adds noise to images. More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it; in {numref}`fig-noisy-points` every curve but the constant one falls.
+# With noise the KL divergence of the two points is finite, and by {eq}`eq-noisy-points` its gradient points in the right direction. More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it; in {numref}`fig-noisy-points` every curve but the constant one falls.
 
 # %% [markdown]
 # How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
@@ -1020,7 +1020,7 @@ verify(
 # \mathbb{E}_{p_{\text{data}}} \log p_\theta(x) = - H(p_{\text{data}}) - D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) .
 # $$ (eq-likelihood-kl)
 #
-# The entropy of the data does not depend on $\theta$. So maximizing the likelihood *is* minimizing the forward KL (in practice with a mean over the training set for $\mathbb{E}_{p_{\text{data}}}$). A model trained in this way covers the data, since the loss is infinite if it gives any of them probability zero. Even a perfect model reaches only $-H(p_{\text{data}})$, and a difference of two log-likelihoods is a difference of two KL divergences.
+# The entropy of the data does not depend on $\theta$. So maximizing the likelihood *is* minimizing the forward KL (in practice with a mean over the training set for $\mathbb{E}_{p_{\text{data}}}$). A model with a finite loss covers the data: if it gave any of them probability zero, the loss would be infinite. Even a perfect model reaches only $-H(p_{\text{data}})$, and a difference of two log-likelihoods is a difference of two KL divergences.
 
 # %% tags=["nbval-check-output"]
 p_data, model = Normal(0.3, 0.7), Normal(-0.2, 1.4)
@@ -1033,7 +1033,7 @@ wrong = {
 verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **What you can say now.** Maximum likelihood minimizes the forward KL from the data to the model, so the model covers the data.
+# **What you can say now.** Maximum likelihood minimizes the forward KL from the data to the model, which is infinite unless the model covers the data.
 
 # %% [markdown]
 # (sec-kl-estimation)=
@@ -1045,7 +1045,7 @@ verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
 # \mathbb{E}_p \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(p \,\Vert\, q) ,
 # $$ (eq-nonnegative-estimator)
 #
-# which is also unbiased, because $\mathbb{E}_p\, r = \int q = 1$, provided $q$ has no mass outside the support of $p$; otherwise the estimate is too small by that mass. Each of its samples is non-negative, since $\log r \le r - 1$. {cite:t}`schulman2020` calls the two estimators k1 and k3; code for the reinforcement learning of language models uses these names.
+# which is also unbiased, because $\mathbb{E}_p\, r = \int q = 1$, provided $q$ has no mass outside the support of $p$; otherwise the estimate is too small by that mass. Each of its samples is non-negative, since $\log r \le r - 1$. {cite:t}`schulman2020` calls the two estimators k1 and k3; code for the reinforcement learning of language models uses these names (`kl_estimator` of TRL).
 
 
 # %%
@@ -1073,7 +1073,7 @@ mean = (two_points[:2] * (r - 1 - r.log())).sum()
 print(f"mean of the estimator {mean:.4f}, truth {kl(two_points, three_points):.4f} nats")
 
 # %% [markdown]
-# **Negative values.** A KL divergence is never negative, but a computed one can be. There are three usual reasons. With few samples, the error of the plain estimate can be larger than a small KL divergence. With samples from $q$ instead of $p$, by mistake, the same average is $-D(q \Vert p)$. And if the density $q$ is too large by a constant factor $C > 1$, the result is too small by $\log C$; here the factor $1 / \sqrt{2 \pi}$ is forgotten.
+# **Negative values.** A KL divergence is never negative, but a computed one can be. Here are three reasons. With few samples, the error of the plain estimate can be larger than a small KL divergence. With samples from $q$ instead of $p$, by mistake, the same average is $-D(q \Vert p)$. And if the density $q$ is too large by a constant factor $C > 1$, the result is too small by $\log C$; here the factor $1 / \sqrt{2 \pi}$ is forgotten.
 
 # %% tags=["nbval-check-output"]
 with torch.random.fork_rng():  # the samples of later cells stay as they are
@@ -1089,7 +1089,7 @@ print(f"samples from q: {of_q:.1f} nats; truth {kl_divergence(p, far):.1f} nats"
 print(f"q without its factor: {too_large:.1f} nats; truth {truth:.3f} nats")
 
 # %% [markdown]
-# Which of the two estimators is better? The one with the smaller variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So the second estimator should be better where the distributions are close, and worse where they are far apart, since $r$ itself has a heavy tail. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
+# Which of the two estimators is better? The one with the smaller variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So one expects the second estimator to be better where the distributions are close. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
 #
 # $$
 # \begin{aligned}
@@ -1125,7 +1125,7 @@ print("at 1.12 the second is better:", exact_variances(1.12)[1] < 1.12**2)
 print("at 1.13 the first is better:", exact_variances(1.13)[1] > 1.13**2)
 
 # %% [markdown]
-# The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the samples are less reliable than the formula, because few of them fall into the heavy tail.
+# The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the two differ most.
 
 # %%
 for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
@@ -1149,7 +1149,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# For these Gaussians, {numref}`fig-estimators` says when to use which: the non-negative one for close distributions, the plain one otherwise. This is no general rule: two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. An example is a mixture $q$ of 99 % $p = \mathcal{N}(0, 1)$ and 1 % $\mathcal{N}(0, 4)$:
+# For these Gaussians, {numref}`fig-estimators` says when to use which: the non-negative one below a shift of 1.12, the plain one above. This is no general rule: two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. An example is a mixture $q$ of 99 % $p = \mathcal{N}(0, 1)$ and 1 % $\mathcal{N}(0, 4)$:
 
 # %% tags=["nbval-check-output"]
 log_p = p.log_prob(grid)
@@ -1175,7 +1175,7 @@ for edge in (10, 15, 20):
 # | where | KL divergence | direction, and what follows |
 # |---|---|---|
 # | training by likelihood | from data distribution to model | forward: the model covers the data |
-# | gap of the bound, chapter 3 | from encoder to true posterior | reverse: the encoder may miss modes of the posterior, and underestimates its variances |
+# | gap of the bound, chapter 3 | from encoder to true posterior | reverse: the encoder may miss modes of the posterior, and underestimate its variances |
 # | regularizer of a VAE, chapter 6 | from encoder to prior | reverse in $z$: codes stay where the prior has mass |
 # | levels of a hierarchical VAE, chapter 8 | from a level's encoder to its prior | reverse in the encoder; both distributions are learned; one term per level, by {eq}`eq-kl-chain` |
 # | steps of a diffusion model, chapter 9 | from the step back *given the data* $x$ to the model's step | forward: the first distribution is fixed, the model is fitted; one Gaussian formula {eq}`eq-kl-gaussians` per step |
@@ -1399,11 +1399,11 @@ exercises.check_best_isotropic(variance)
 #
 # - The KL divergence is the mean log-ratio under its first argument: the extra length, in nats, of a code made for the wrong distribution. It is zero only for equal distributions {eq}`eq-kl-nonnegative`.
 # - It is no distance: the order of the arguments matters, and there is no triangle inequality. Sufficient maps keep it, other maps lower it {eq}`eq-data-processing`.
-# - The forward fit covers $p$ and matches its moments {eq}`eq-forward-moments`. The reverse fit chooses a mode once the modes are far enough apart, and underestimates variances {eq}`eq-factorized-reverse`.
+# - The forward fit covers $p$ and matches its moments {eq}`eq-forward-moments`. The reverse fit of two equal modes chooses one once they are far enough apart, and a factorized one of correlated coordinates underestimates variances {eq}`eq-factorized-reverse`.
 # - Between Gaussians it is a formula {eq}`eq-kl-gaussians`; elsewhere it is estimated from samples, and the estimator matters.
 # - Between distributions that do not overlap it is infinite; noise makes it finite {eq}`eq-noisy-points`, and its rate of change with noise is half the squared distance of the scores {eq}`eq-de-bruijn`.
 #
-# **What the sources say, and where they need care.** The sources use three notations and both orders; the {doc}`notation page </book/notation>` fixes one. The slides print an equality at the end of the proof of Gibbs' inequality, where an inequality stands {eq}`eq-kl-support`. They say that the two orders never give the same value, and call the KL divergence invariant under a change of variables, which must be one-to-one, or at least sufficient. They
-# show the reverse fit choosing a mode, without the threshold. The second lecture prints the diagonal formula with squared variances (E10 of the {doc}`errata </book/errata>`). The notes exchange the two coins (E18) and call the KL divergence zero for similar distributions; it is zero for equal ones only. The tutorial calls it a distance.
+# **What needs care.** Several notations and both orders are in use; the {doc}`notation page </book/notation>` fixes one. The proof of Gibbs' inequality ends with an inequality {eq}`eq-kl-support`. The two orders can give the same value. The KL divergence is invariant under a change of variables only if the map is one-to-one, or at least sufficient. It is zero for equal distributions only, not for similar ones, and no distance. The diagonal formula has variances that
+# are not squared (E10 of the {doc}`errata </book/errata>`), and of the two coins it is the fair one that may show heads only (E18).
 #
 # **To read next.** {cite:t}`cover2006` for entropy, the KL divergence and large deviations; {cite:t}`kullback1951` for where it began; {cite:t}`mackay2003` and {cite:t}`bishop2006` for the two directions in pictures; {cite:t}`blei2017` for what statisticians make of the reverse one.
