@@ -57,7 +57,7 @@ plots.curves(lines, x_label="weight of the model", y_label="nats")
 #
 # The latent should describe what matters about $x$, and a new $z$ should give a new $x$. The images of {numref}`fig-scenes` have 3,072 values each, but five numbers determine them: the direction of the house, the height of the camera, the light, the size and the color. Such images lie on a five-dimensional surface among all images.
 
-# %% mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images. A good latent variable model would find a five-dimensional description; whether its axes are these five numbers is the question of chapter 7.", "name": "fig-scenes"}}
+# %% mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images. A latent variable model could describe them in five dimensions; whether its axes would be these five numbers is the question of chapter 7.", "name": "fig-scenes"}}
 plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% [markdown]
@@ -78,9 +78,9 @@ print("five components contain less than 0.7:", bool(contained[4] < 0.7))
 print("a share of 0.9 takes at least six times as many:", needed >= 30)
 
 # %% [markdown]
-# So the surface is strongly curved, and five latents can be enough only with a decoder that is not linear. This is why decoders are networks, and why the integral {eq}`def-evidence` is hard.
+# So the surface is not flat, and five latents can be enough only with a decoder that is not linear. For such a decoder the integral {eq}`def-evidence` has in general no formula.
 #
-# **Which prior?** The prior should be continuous, so that neighboring latents can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions have these properties. (With a uniform prior on a cube the approximate posterior must stay inside the cube too, or the KL divergence is infinite.) For $p(x)$ alone the choice matters less than it seems, because a decoder can turn one distribution into another. In one dimension there is a formula. Let $\Phi$ be the distribution function of $\mathcal{N}(0, 1)$ and $F$ the one that we want. Its quantile function $F^{-1}(u)$, for $0 < u < 1$, is the least $t$ with $F(t) \ge u$. For $z \sim \mathcal{N}(0, 1)$
+# **Which prior?** The prior should be continuous, so that neighboring latents can mean similar things; easy to sample; and easy to compare with other distributions, since a KL divergence from it will be part of the loss. Uniform and Gaussian distributions have these properties. (With a uniform prior on a cube the approximate posterior must stay inside the cube too, or the KL divergence is infinite.) For $p(x)$ alone the choice may not matter at all, since a decoder can turn one distribution into another. In one dimension there is a formula. Let $\Phi$ be the distribution function of $\mathcal{N}(0, 1)$ and $F$ the one that we want. Its quantile function $F^{-1}(u)$, for $0 < u < 1$, is the least $t$ with $F(t) \ge u$. For $z \sim \mathcal{N}(0, 1)$
 #
 # $$
 # \Pr\big( F^{-1}(\Phi(z)) \le t \big) = F(t) .
@@ -104,7 +104,7 @@ wrong = {"no jump": 1 - (-t / 2).exp(), "no map": torch.special.ndtr(t)}
 verify("eq-inverse-cdf", below, F, binomial, rejects=wrong)
 
 # %% [markdown]
-# In more dimensions a network can do much of this, with limits: a continuous decoder can leave gaps between separate parts of the data only if it changes very steeply there. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will show. The decoder of {numref}`fig-ring` bends a Gaussian on the line into a ring in the plane; the likelihood adds a little noise. The integral {eq}`def-evidence` adds up a continuum of simple distributions, one for each latent, weighted by the prior.
+# In more dimensions there is a limit: a continuous decoder maps a connected prior to a connected set, so between separate parts of the data it leaves a gap only where it changes very steeply. And for the *bound* of this chapter the prior does matter, as {eq}`eq-surgery` will show. The decoder of {numref}`fig-ring` bends a Gaussian on the line into a ring in the plane; the likelihood adds a little noise. The integral {eq}`def-evidence` adds up a continuum of simple distributions, one for each latent, weighted by the prior.
 
 
 # %%
@@ -210,7 +210,7 @@ print(f"{math.sqrt(D / 2):.1f} from the formula")
 # p(x) = \mathbb{E}_{z \sim p(z)}\, p(x \mid z) .
 # $$ (eq-prior-sampling)
 #
-# The estimate is unbiased, but in high dimension it is useless: for almost all latents from the prior, $p(x \mid z)$ is practically zero. The solvable model, repeated in $D$ independent dimensions, shows both.
+# The estimate is unbiased, but in high dimension it can be useless: for almost all latents from the prior, $p(x \mid z)$ may be practically zero. The solvable model, repeated in $D$ independent dimensions, shows both.
 #
 # **Check.** That the estimate is unbiased is confirmed in three dimensions. The likelihood at $z = 0$ is rejected.
 
@@ -244,7 +244,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-prior-spread`, after a few dimensions each further one multiplies the standard deviation by $\sqrt{r}$, so sampling from the prior fails. Could Bayes' rule help? For *every* $z$ it says that
+# In {numref}`fig-prior-spread`, after a few dimensions each further one multiplies the standard deviation by $\sqrt{r}$, so for this model sampling from the prior fails. Could Bayes' rule help? For *every* $z$ it says that
 #
 # $$
 # p(x) = \frac{p(x \mid z)\, p(z)}{p(z \mid x)} ,
@@ -286,9 +286,9 @@ for D in 1, 10, 100:
     print(f"D = {D:3}: {with_q:.2g} with this q, {with_prior:.2g} with the prior")
 
 # %% [markdown]
-# In one dimension this $q$ halves the standard deviation. In a hundred dimensions it is far better than the prior, and still useless: the standard deviation of one sample is thousands of times the true value. The reason is that the weight is a product over the dimensions. Its *logarithm* is a sum, which varies far less, and this leads to the bound. (A $q$ that is too narrow can be worse than the prior, because rare samples then have enormous weights; see {ref}`an exercise <ex-narrow-guess>`.)
+# In one dimension this $q$ halves the standard deviation. In a hundred dimensions it is far better than the prior, and still useless: the standard deviation of one sample is thousands of times the true value. The weight is a product over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance is only $D$ times that of one dimension, and this leads to the bound. (A $q$ that is too narrow can be worse than the prior: the variance of its weights may be infinite; see {ref}`an exercise <ex-narrow-guess>`.)
 #
-# **What you can say now.** Sampling from the prior is unbiased but needs far too many samples. Importance sampling from an approximate posterior is better, but needs a $q$ that is nearly exact.
+# **What you can say now.** Sampling from the prior is unbiased, but in the solvable model the samples it needs grow exponentially with the dimension. Importance sampling from an approximate posterior is unbiased too. It can be far better, but in many dimensions it needs a $q$ that is nearly exact.
 #
 # *Sources: A17, B09, B10.*
 
@@ -578,7 +578,7 @@ verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed
 # (sec-proxy)=
 # ## What exactly is bounded?
 #
-# The decoder in {eq}`eq-elbo-terms` is a network with weights $\theta$, not the true distribution of $x$ given $z$; there may be no true one. So the evidence in the bound is the *model's*, $\log p_\theta(x) = \log \int p_\theta(x \mid z)\, p(z)\, \mathrm{d}z$. It is not a bound on the true $\log p_{\text{data}}(x)$, although this is sometimes said. For a counterexample let the data distribution be $p_{\text{data}} = \mathcal{N}(0, 1)$, the prior also $\mathcal{N}(0, 1)$, and the decoder $p_\theta(x \mid z) = \mathcal{N}(x; z, 1)$, with the exact posterior as $q$. The bound is tight,
+# The decoder in {eq}`eq-elbo-terms` is a network with weights $\theta$, not the true distribution of $x$ given $z$; there may be no true one. So the evidence in the bound is the *model's*, $\log p_\theta(x) = \log \int p_\theta(x \mid z)\, p(z)\, \mathrm{d}z$. It is not a bound on the true $\log p_{\text{data}}(x)$. For a counterexample let the data distribution be $p_{\text{data}} = \mathcal{N}(0, 1)$, the prior also $\mathcal{N}(0, 1)$, and the decoder $p_\theta(x \mid z) = \mathcal{N}(x; z, 1)$, with the exact posterior as $q$. The bound is tight,
 # $\log p_\theta(x) = \log \mathcal{N}(x; 0, 2)$, and
 #
 # $$
@@ -640,7 +640,7 @@ wrong = {"no information": to_match, "mean forgotten": information + to_match - 
 verify("eq-surgery", per_image, information + to_match, rejects=wrong)
 
 # %% [markdown]
-# **What you can say now.** Averaged over the data, the KL term is the mutual information plus the mismatch of aggregate posterior and prior. Only the mismatch brings nothing in return.
+# **What you can say now.** Averaged over the data, the KL term is the mutual information plus the mismatch of aggregate posterior and prior.
 
 # %% [markdown]
 # (sec-k-samples)=
@@ -718,7 +718,7 @@ wrong = {"no factor 2": 2 * gap}
 verify("eq-k-sample-gap", u - u.log1p(), gap, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# The condition on the variance matters. If the variance of $q$ is less than half of the posterior's, the variance of the weights is infinite ({ref}`exercise <ex-narrow-guess>`). The bound still tends to $\log p(x)$, but more slowly. With 0.4 of the posterior's variance, ten times as many samples do not make the gap ten times smaller, as they do for the $q$ above:
+# The condition on the variance matters. If the variance of $q$ is less than half of the posterior's, the variance of the weights is infinite ({ref}`exercise <ex-narrow-guess>`). The bound still tends to $\log p(x)$, but more slowly. With 0.4 of the posterior's variance, ten times as many samples do not make the gap ten times smaller, as they do for the $q$ above (two million samples of each, drawn once):
 
 # %%
 narrow = Normal(posterior.mean, 0.4**0.5 * posterior.stddev)
@@ -886,7 +886,7 @@ Film(
 )
 
 # %% [markdown]
-# **What EM does not promise.** EM finds a local maximum that depends on the start. Exchanging the two components does not change the likelihood, so no maximum is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
+# **What EM does not promise.** EM may end at a local maximum that depends on the start. Exchanging the two components does not change the likelihood, so no maximum with different components is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
 
 
 # %% tags=["nbval-check-output", "fold"]
@@ -945,9 +945,9 @@ _ = axes.plot(path[:, 0], path[:, 1], color="#d55e00", linewidth=2)
 fig
 
 # %% [markdown]
-# In {numref}`fig-staircase` the steps become small long before the maximum, because the contours are tilted against the axes.
+# In {numref}`fig-staircase` the steps become small long before the maximum: by {eq}`eq-staircase` each round is shorter by the same factor.
 #
-# **Inexact steps.** Some texts say that inexact steps do no harm, since the bound holds everywhere. For the M-step this is true: after an exact E-step every M-step that does not lower the bound is safe, and the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of raising the likelihood. Start with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls, because the model was fitted to a wrong $q$.
+# **Inexact steps.** Do inexact steps do harm, although the bound holds everywhere? Those of the M-step do not: after an exact E-step every M-step that does not lower the bound is safe, and the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of raising the likelihood. Start with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls.
 
 
 # %% tags=["nbval-check-output", "fold"]
@@ -965,7 +965,7 @@ opposite = bounds_em[1] > bounds_em[0] and logs[1] < logs[0]
 print("bound rises, log-likelihood falls:", bool(opposite))
 
 # %% [markdown]
-# **A restricted family: mean field.** Most often the E-step is inexact because $q$ must come from a family. As an example, let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by optimizing one factor at a time: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
+# **A restricted family: mean field.** The E-step is also inexact if $q$ must come from a family that lacks the posterior. As an example, let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by optimizing one factor at a time: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
 #
 # $$
 # m_j \leftarrow \mu_j - \frac{\Lambda_{jk}}{\Lambda_{jj}} (m_k - \mu_k) , \qquad v_j = \frac{1}{\Lambda_{jj}} .
@@ -1012,7 +1012,7 @@ print("the means converge:", torch.allclose(means[-1], true.mean, atol=1e-3))
 print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats")
 
 # %% [markdown]
-# **What you can say now.** EM raises the bound in turns, and with exact steps the likelihood cannot fall. With a restricted family this holds for the bound only, and the best factorized $q$ is too narrow.
+# **What you can say now.** EM raises the bound in turns, and with exact steps the likelihood cannot fall. With a restricted family this holds for the bound only. The best factorized $q$ of a Gaussian posterior is too narrow if the latents are correlated.
 #
 # *Sources: A20, A22.*
 
@@ -1020,7 +1020,7 @@ print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats
 # (sec-amortized)=
 # ## One network for all: amortization
 #
-# In EM every data point has its own $q$, found by its own optimization. For a million images that is too slow. One instead trains *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where the network does not find the best $q$ of the family, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. {numref}`fig-plate` shows what is shared: the latent $z_i$ belongs to one data point, while the weights $\theta$ of the decoder and $\phi$ of the encoder serve all of them.
+# In EM every data point has its own $q$, found by its own optimization, again in every round. One can instead train *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where the network does not find the best $q$ of the family, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. {numref}`fig-plate` shows what is shared: the latent $z_i$ belongs to one data point, while the weights $\theta$ of the decoder and $\phi$ of the encoder serve all of them.
 
 # %% mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model. Dashed arrows: the encoder.", "name": "fig-plate"}}
 fig, (axes,) = plots.figure(height=2.6)
@@ -1061,7 +1061,7 @@ wrong = {"variance for deviation": [slope, -slope * b, posterior.variance.item()
 verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# Two steps are missing before a real model can be trained this way. With a real decoder the mean over $q$ in {eq}`eq-elbo-terms` has no closed form, so it must be estimated from samples; and the gradient with respect to the encoder must be taken *through* these samples. That is the next chapter's subject.
+# Two steps are missing before a real model can be trained this way. With a network as decoder the mean over $q$ in {eq}`eq-elbo-terms` has in general no closed form, so it must be estimated from samples; and the gradient with respect to the encoder must be taken *through* these samples. That is the next chapter's subject.
 #
 # **What you can say now.** One encoder replaces an optimization per data point, and can be trained by the bound alone.
 #
@@ -1160,7 +1160,7 @@ with torch.no_grad():
         logits = sampled @ model.W.tril(-1).T + model.b
         sampled[:, i] = Bernoulli(logits=logits[:, i]).sample()
 
-# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels. Only the regressions connect pixels to strokes.", "name": "fig-pixel-by-pixel"}}
+# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels.", "name": "fig-pixel-by-pixel"}}
 rows = {
     "test digits": test[:8],
     "pixel by pixel": sampled,
@@ -1169,7 +1169,7 @@ rows = {
 plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
 
 # %% [markdown]
-# In this one training run, using the earlier pixels gains several nats, and the samples of {numref}`fig-pixel-by-pixel` show strokes. Better models of this kind replace the regressions by networks.
+# In this one training run, using the earlier pixels gains several nats, and the samples of {numref}`fig-pixel-by-pixel` show strokes. Later models of this kind replace the regressions by networks {cite:p}`larochelle2011,germain2015,oord2016`.
 #
 # **Normalizing flows** keep the latent but make the decoder one-to-one. If $x = f(z)$ with an invertible $f$, and both $f$ and $f^{-1}$ are differentiable, the density of $x$ follows from the change of variables {cite:p}`rezende2015,dinh2017`,
 #
@@ -1227,7 +1227,7 @@ plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
 # %% [markdown]
 # {numref}`fig-banana` shows the density {eq}`eq-flow`, computed without samples.
 #
-# **What you can say now.** Autoregressive models have an exact likelihood, but slow sampling. Flows have an exact likelihood and fast sampling, but every layer must be invertible.
+# **What you can say now.** Autoregressive models have an exact likelihood, but are sampled one component after the other. Flows have an exact likelihood, but every layer must be invertible. A layer that stretches and shifts one part by functions of the other, as here and in {cite:t}`dinh2017`, is sampled in one pass.
 #
 # *Sources: A15, B04.*
 
@@ -1444,13 +1444,13 @@ exercises.check_e_step(responsibilities)
 # (sec-elbo-summary)=
 # ## Summary
 #
-# - A latent variable model has an evidence that is an integral {eq}`def-evidence`; sampling from the prior fails in high dimension. Autoregressive models and flows avoid the integral, but sampling is slow, or the latent must have the dimension of the data.
+# - A latent variable model has an evidence that is an integral {eq}`def-evidence`; the samples that an estimate from the prior needs can grow exponentially with the dimension. Autoregressive models and flows avoid the integral, but are sampled one component after the other, or have a latent of the dimension of the data.
 # - With an approximate posterior $q(z \mid x)$ there is a lower bound {eq}`def-elbo`. The gap is the KL divergence from $q$ to the posterior {eq}`eq-elbo-gap`.
 # - The bound is reconstruction minus KL divergence from the prior {eq}`eq-elbo-terms`. It bounds the evidence of the *model*.
 # - It is raised in the model and in $q$. With exact steps in turns the likelihood never falls {eq}`eq-em`; if the E-step leaves a gap, it may.
 # - More samples inside the logarithm never lower it {eq}`eq-k-sample-order`. If the weights have a finite variance, the gap shrinks like $1 / K$ {eq}`eq-k-sample-gap`.
 #
-# **What the sources say, and where they need care.** The slides print the KL divergence with a plus sign (E1), the inequality the wrong way around (E2), a sum equated to a mean (E3), the change of variables without bars (E23) and a superfluous bar in a formula (E24). They say that inexact steps of EM are safe, which holds for the M-step only. The tutorial bounds the wrong evidence (E7), takes a sample for the mode (E21), and exchanges the names of prior, likelihood and posterior in places (E22). The {doc}`errata page </book/errata>` has all of them. The second
-# lecture says that the encoder should match the prior; {eq}`eq-surgery` says in which sense.
+# **What needs care.** The KL divergence in the bound has a minus sign (E1), and the bound is a lower one (E2). A sum over the data is not a mean (E3), and the change of variables has bars (E23), where another formula has one too many (E24). What is bounded is the model's evidence (E7). A sample is not the mode (E21). Prior, likelihood and posterior are three things (E22). Inexact steps of EM are safe if it is the M-step that is inexact, after an exact E-step. The encoder should match the prior on
+# average over the data, not for each image {eq}`eq-surgery`. The {doc}`errata page </book/errata>` has the formulas behind the numbers.
 #
 # **To read next.** {cite:t}`jordan1999` and {cite:t}`blei2017` for variational inference before and beside networks; {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network; {cite:t}`burda2016` for the $K$-sample bound.
