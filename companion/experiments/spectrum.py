@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -37,8 +37,14 @@ def best_likelihood(values: Tensor) -> float:
     return float(-0.5 * (len(values) * (math.log(2 * math.pi) + 1) + logs))
 
 
-def train(unit: str, lr: float, epochs: int, seed: int) -> dict[str, float]:
-    """How many nats the bound is short of the best likelihood, and how many latents lie along one axis."""
+def train(
+    unit: str, lr: float, epochs: int, seed: int, start: bool = False, steps: bool = False
+) -> dict[str, float]:
+    """How many nats the bound is short of the best likelihood, and how many latents lie along one axis.
+
+    Where the data stay as they are, `start` multiplies the initial weights, and `steps` the learning rate of each
+    weight, by what the weight would be multiplied by if the data were divided by one number.
+    """
     points = data(seed)
     if unit == "one number":
         points = points / HARD.mean().sqrt()
@@ -47,8 +53,13 @@ def train(unit: str, lr: float, epochs: int, seed: int) -> dict[str, float]:
     values, axes = torch.linalg.eigh(torch.cov(points.T.double(), correction=0))
     torch.manual_seed(seed)
     model = linear_vae(points.shape[1], LATENTS)
+    if start:
+        for parameter, factor in factors(model):
+            parameter.data *= factor
+        model.get_parameter("observation_model.log_std").data += HARD.mean().log() / 2
     batches = Batches(points, batch_size=256, num_epochs=epochs, seed=seed)
-    optimizer = Adam(model.parameters(), lr=lr, fused=True)
+    groups = [{"params": [p], "lr": lr * (f if steps else 1.0)} for p, f in factors(model)]
+    optimizer = Adam(groups, lr=lr, fused=True)
     schedule = CosineAnnealingLR(optimizer, len(batches))
     for _ in fit(model, elbo_loss, batches, optimizer):
         schedule.step()
@@ -58,6 +69,13 @@ def train(unit: str, lr: float, epochs: int, seed: int) -> dict[str, float]:
         cosines = (axes.float().T @ (W / W.norm(dim=0))).abs()
         along = int((cosines.amax(0) > 0.99).sum())
         return {"short": lost.item() + gap(model, points), "axes": along}
+
+
+def factors(model: Vae) -> list[tuple[nn.Parameter, float]]:
+    """The parameters, and the power of the data's unit in which each is measured."""
+    unit = HARD.mean().sqrt().item()
+    of = {"decoder.weight": unit, "decoder.bias": unit, "encoder.mean.weight": 1 / unit}
+    return [(p, of.get(name, 1.0)) for name, p in model.named_parameters()]
 
 
 def gap(model: Vae, points: Tensor) -> float:
@@ -78,5 +96,12 @@ EXPERIMENTS = {
             for unit in ("as it is", "one number", "each input")
             for lr, epochs in ((0.02, 125), (0.005, 125), (0.08, 125), (0.02, 500))
         }
+        | {
+            "as it is, start in its unit": partial(train, "as it is", 0.02, 125, start=True),
+            "as it is, steps in its unit": partial(train, "as it is", 0.02, 125, steps=True),
+            "as it is, both in its unit": partial(
+                train, "as it is", 0.02, 125, start=True, steps=True
+            ),
+        },
     )
 }

@@ -958,7 +958,9 @@ print(
 #
 # With other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). As they are, the training stays 0.68 ± 0.06 nats short, 0.35 ± 0.03 at four times the learning rate, 0.22 ± 0.00 with four times the steps. Divided by one number they cost 0.002 ± 0.000 nats at the same rate and steps, and 0.025 ± 0.020 if each input is divided by its own standard deviation.
 #
-# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. At the maximum of the hard data the former are large and the latter small, and Adam moves either by about the learning rate in each step. To see this in the objective, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature. It would be the same in all units if it were a property of the spectrum.
+# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.44 ± 0.09 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.45 ± 0.11 if the learning rates alone are; with both it is 0.002 ± 0.000, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So neither the start nor the steps alone explain the failure.
+#
+# To see the unit in the objective, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature. It would be the same in all units if it were a property of the spectrum.
 
 
 # %%
@@ -1002,7 +1004,7 @@ print("hard, above 1,000,000:", bool(conditions["hard"] > 1e6))
 print("rescaled, a hundred times less:", bool(conditions["rescaled"] < conditions["hard"] / 100))
 
 # %% [markdown]
-# So look at the unit of your data before you look for a better optimizer: subtract the mean and divide by the standard deviation. A bound that rises only slowly need not be near its maximum, and a training that misses a known maximum does not always mean an error in the program. ({cite:t}`bao2020` study how slowly linear autoencoders find the axes.)
+# So look at the unit of your data before you look for a better optimizer: subtract the mean, and divide by one standard deviation. A bound that rises only slowly need not be near its maximum, and a training that misses a known maximum does not always mean an error in the program. ({cite:t}`bao2020` study how slowly linear autoencoders find the axes.)
 #
 # Have the latents found the principal axes? {numref}`fig-axes` shows, for the first seed, the absolute cosines between the columns of the trained $W$ and all eight eigenvectors. One dark cell in a row means that a latent is one axis; several blue cells mean a mixture.
 
@@ -1029,7 +1031,7 @@ print("and not the same one:", bool((cosines["easy"][:2].max(1).values > 0.99).a
 print("hard, each latent along one axis:", bool((best_of["hard"] > 0.99).all()))
 
 # %% [markdown]
-# **What you can say now.** The bound of the linear VAE has the same maximum as the likelihood of probabilistic PCA, and prefers the principal axes. Training finds them sooner if the inputs are standardized; in another unit the same training can fail.
+# **What you can say now.** The bound of the linear VAE has the same maximum as the likelihood of probabilistic PCA, and prefers the principal axes. With our hard spectrum the training finds them if the data are divided by one number; in the old unit the same training fails.
 #
 # *Sources: E02.*
 
@@ -1306,7 +1308,7 @@ exercises.check_hidden(hidden_variance)
 # - The bound of the affine toy is known in closed form {eq}`eq-affine-elbo`. With fixed means its supremum lies at the end of a ridge {eq}`eq-ridge-value`, where both noises vanish. Maximizing one term after the other is not the same as maximizing both together.
 # - With free means every noise level up to the data's standard deviation reaches $\log p(x)$ {eq}`eq-whole-family`. The bound does not measure how much the latent is used, and collapse can be a global maximum.
 # - The decoder's noise sets the balance of rate and distortion {eq}`eq-water-filling`, and so does $\beta$ {eq}`eq-beta-level`. Every sum of squares implies a $\sigma_{\text{dec}}$ {eq}`eq-sum-of-squares`.
-# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood` with a weak preference for the principal axes {eq}`eq-turn-gap`. Training reaches the maximum if the data are in a unit that suits the learning rate: standardize the inputs.
+# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood` with a weak preference for the principal axes {eq}`eq-turn-gap`. With a hard spectrum our training reaches the maximum only in a unit that suits the initial weights and the learning rate.
 #
 # **What the sources say, and where they need care.** The tutorial maximizes the two terms of the bound one after the other (E5), omits a factor $d$ and takes a supremum for a maximum (E8), adds the KL instead of subtracting it (E6), and exchanges two letters (E20); see the {doc}`errata page </book/errata>`. Its MAP encoder changes the distribution of the latent.
 #
