@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The score
 #
-# A network that was trained to remove noise also knows in which direction noisy data become more likely. That direction is the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it from the noise to the data, twice from the same places: on the left without any noise on the way, on the right with fresh noise at each step.
+# A network that was trained to remove noise also knows in which direction noisy data become more likely. That direction is the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it from the noise to the data, twice from the same places: on the left without any noise on the way, on the right with noise injected at each step.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: tools/notebooks.py writes it.
@@ -52,7 +52,7 @@ for panel, (name, film) in zip(panels, rides.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: particles that start with the distribution of the noisy data end with the distribution of the data, on the left and on the right {eq}`eq-reverse-sde`. (On the web you can try both in {numref}`fig-noise-or-not`, also with these weights.) We first read the networks of the last chapters as scores. Then we learn a score without any chain of latents, and sample with nothing else. At the end the samplers of chapter 11 turn out to be discrete steps of two differential equations, one of which also gives an exact likelihood.
+# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: with the exact score and small steps, particles that start with the distribution of the noisy data end with the distribution of the data, on the left and on the right {eq}`eq-reverse-sde`. (On the web you can try both in {numref}`fig-noise-or-not`, also with these weights.) We first read the networks of the last chapters as scores. Then we learn a score without any chain of latents, and sample with nothing else. At the end the samplers of chapter 11 turn out to be discrete steps of two differential equations, one of which also gives an exact likelihood.
 
 # %% [markdown]
 # (sec-score-view)=
@@ -74,9 +74,9 @@ fig
 # $q(x_t) = \int q(x)\, \mathcal{N}(x_t; \sqrt{\bar\alpha_t}\, x, (1 - \bar\alpha_t) I)\, \mathrm{d}x$. The gradient of the Gaussian density is itself times $- (x_t - \sqrt{\bar\alpha_t}\, x) / (1 - \bar\alpha_t) = - \varepsilon / \sqrt{1 - \bar\alpha_t}$. So $\nabla q(x_t)$ is $q(x_t)$ times the mean of that, given $x_t$. Divide by $q(x_t)$. $\square$
 # :::
 #
-# The slides have the first formula without its factor (E11 of the {doc}`errata </book/errata>`), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred.
+# The factor is easily lost (E11 of the {doc}`errata </book/errata>`), as we saw in one dimension at {eq}`eq-noise-score`. At $t = 1$ of the thousand steps the factor is 0.01, so without it the score is wrong by a factor of a hundred.
 #
-# **Check.** $\varepsilon^*$ of a mixture is computed by Bayes' rule, and the score by automatic differentiation of its log-density, at eight points for each of five times. The check rejects the form of the slides (E11) and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
+# **Check.** $\varepsilon^*$ of a mixture is computed by Bayes' rule, and the score by automatic differentiation of its log-density, at eight points for each of five times. The check rejects the score without its factor (E11) and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
 
 # %%
 import math
@@ -200,7 +200,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than half:", bool(last < 0.5 * first))
 
 # %% [markdown]
-# The next section uses the shipped weights. Set `MINE = True` if it should use yours; after a short training, expect larger errors.
+# The next section uses the shipped weights. Set `MINE = True` if it should use yours.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: the next section uses your weights
@@ -249,7 +249,7 @@ for t in (3, 12, 30):
     assert relative < 0.4
 
 # %% [markdown]
-# The relative error is largest at the earliest time, where the score changes most from place to place.
+# The relative error of this network is largest at the earliest time.
 #
 # **What you can say now.** A denoiser that was trained on data is a score model.
 
@@ -347,9 +347,9 @@ for h in (0.4, 0.04, 0.004):
     print(f"h = {h:5}: {1 / (1 - h / (4 * s2)) - 1:.2%} too much variance")
 
 # %% [markdown]
-# A second problem is worse. The chain hardly ever gets from one separate mode to another, and far from all data the score points to the nearest mode, whatever its weight. So the modes get wrong shares. The ring with *unequal* weights will show it.
+# There is a second problem. Between separate modes with little noise the density is next to zero, so a chain of small steps hardly ever gets from one to another; and there the score of components of one width points to the nearest mode, whatever its weight. Then the modes can get wrong shares, as the ring with *unequal* weights will show.
 #
-# {cite:t}`song2019` found the remedy, and the slides show their algorithm. Add so much noise to the data that all modes merge into one; in it the chain moves freely. Then lower the noise level by level, and let the chain settle at each: *annealed* Langevin dynamics.
+# {cite:t}`song2019` propose a fix. Add so much noise to the data that all modes merge into one; in it the chain moves freely. Then lower the noise level by level, and let the chain settle at each: *annealed* Langevin dynamics.
 #
 # :::{prf:algorithm} Annealed Langevin dynamics
 # :label: alg-annealed-langevin
@@ -361,7 +361,7 @@ for h in (0.4, 0.04, 0.004):
 # The last $x$ is the sample.
 # :::
 #
-# (The slides call the step size $\alpha_i$, its base $\epsilon$ and the number of steps $T$.)
+# (In the paper the step size is $\alpha_i$, its base $\epsilon$ and the number of steps $T$.)
 #
 # We sample 1500 points in three ways, with the same number of steps: annealed with the score that was just learned, annealed with the exact one, and at the last level alone with the exact one.
 
@@ -416,15 +416,15 @@ print("last level only: more than 25 percent:", by_last[0] > 0.25)
 print("outliers: fewer with the exact score:", by_exact[1] < by_learned[1])
 
 # %% [markdown]
-# At the last level alone the points went to the nearest mode and stayed there, although the score is exact. The annealed points were divided among the modes while the modes separated. The exact score leaves hardly any outliers, so the smeared clusters of the first panel are due to the network, which was trained for seconds. All samplers of this book begin with so much noise that there is only one mode.
+# At the last level alone the shares of the modes are wrong in this run, although the score is exact; annealed they are nearly right. The first two panels differ in nothing but the score, and the exact one leaves hardly any outliers: the smeared clusters come from the errors of this small network. All samplers of this book begin with so much noise that there is only one mode.
 #
-# **What you can say now.** A score is enough for sampling if it is known at all levels of noise: high levels decide the mode, low ones the detail.
+# **What you can say now.** A score that is known at all levels of noise is enough for sampling. At the lowest level alone, even the exact score of the ring gave its modes wrong shares.
 
 # %% [markdown]
 # (sec-score-of-digits)=
 # ## Digits by Langevin dynamics
 #
-# Does this work for images? The network of chapter 11 estimates a digit at every level of noise, so it gives a score of digits at every level. Noise of standard deviation $\sigma$ belongs to the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. (`noise_conditional_score` does the same in the companion.) We take 60 levels from $\sigma_1 = 20$, about the distance between two digits, to $\sigma_L = 0.05$, which cannot be seen.
+# Does this work for images? The network of chapter 11 estimates a digit at every level of noise, so it gives a score of digits at every level. Noise of standard deviation $\sigma$ belongs to the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$, and Tweedie's formula turns $\hat{x}$ into the score. (`noise_conditional_score` does the same in the companion.) We take 60 levels from $\sigma_1 = 20$, about the distance between two digits, to $\sigma_L = 0.05$, a fortieth of the range of the pixels.
 #
 # First, how good is this score at each level? The table has the squared error of the predicted noise $-\sigma s_\theta$ per pixel, for 100 test digits. Its last column is the error of the best *linear* estimate, which needs no network: the mean of $\lambda_j / (\lambda_j + \sigma^2)$ over the eigenvalues $\lambda_j$ of the covariance of the training digits {eq}`eq-linear-bound`.
 
@@ -461,7 +461,7 @@ for sigma in (20.0, 8.0, 3.0, 1.0, 0.3):
     print(f"{sigma:5.1f} {error:12.5f} {linear:12.5f}")
 
 # %% [markdown]
-# At high noise, where hardly more than the mean of all digits can be estimated, the linear estimate is as good as the network. Below $\sigma = 3$, where strokes appear, the network is far better.
+# At $\sigma$ of 20 and 8 the linear estimate is about as good as this network. From $\sigma = 3$ down the network is better, and the more so the less noise there is.
 #
 # Now we sample in four ways. In the first row, 16 chains start in noise of standard deviation $\sigma_1$ and take three Langevin steps at each level. At the end noise of the last level is left; one more use of Tweedie's formula removes it, $x + \sigma_L^2\, s_\theta(x)$. In the second row the same network takes the steps of Algorithm 2 ({prf:ref}`alg-ddpm-sampling`) through the same 60 levels, one call at each. In the third row eight chains take 180 steps of Langevin dynamics, all at the last level and with its small step size; they start in noise of standard deviation 1. In the fourth row the same chains follow the *exact* score of that level, for 10,000 training digits as the data: Tweedie's formula with their exact posterior mean.
 
@@ -685,7 +685,7 @@ for panel, (name, points) in zip(panels, drawn.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-corrector` the corrector has made the clusters round. The numbers above say more:
+# In {numref}`fig-corrector` the corrected clusters are round. The numbers above say more about this run:
 
 # %% tags=["nbval-check-output"]
 plain, corrected, twice = by_calls.values()
@@ -695,9 +695,9 @@ print("the variance is nearer to 1 than with 40 steps of the predictor:", correc
 print("but no fewer points in the wrong mode than with these 40:", corrected[0] > twice[0] - 0.01)
 
 # %% [markdown]
-# So the corrector repairs the detail, better than as many calls of the predictor. It cannot change at low noise what was decided at high noise; for the shares of the modes more steps of the predictor help as much.
+# So here the corrector repairs the variance better than as many calls of the predictor, and the shares of the modes no better.
 #
-# **What you can say now.** Adding noise is an SDE; the score reverses it, with any amount $\eta$ of fresh noise. A Langevin step corrects a step of the SDE.
+# **What you can say now.** Adding noise is an SDE; the score reverses it, with any amount $\eta$ of injected noise. A Langevin step corrects a step of the SDE.
 
 # %% [markdown]
 # (sec-probability-flow)=
@@ -794,7 +794,7 @@ verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
 # %% [markdown]
 # With a learned score this is the exact likelihood of the model that the flow samples. It is not the likelihood that the ELBO bounds, since that belongs to the chain with noise.
 #
-# The film moves 1500 points from noise to the ring. Their color is the mode in which they end. The colors form sectors from the start, because the flow is a map, and heavier modes have larger sectors.
+# The film moves 1500 points from noise to the ring. Their color is the mode in which they end. The flow is a map, so each start has one end, and the starts that end in a mode have its weight as their probability: the colors form sectors, larger ones for heavier modes.
 
 
 # %%
@@ -914,7 +914,7 @@ with torch.no_grad():
 plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box)
 
 # %% [markdown]
-# The weights of the modes in {numref}`fig-flow-matching` are about right, without a score and without noise on the way. Modes with few data are smeared, as with the small score model.
+# In this run the weights of the modes in {numref}`fig-flow-matching` are about right, without a score and without noise on the way. Modes with few data are smeared, as with the small score model.
 
 # %% tags=["nbval-check-output"]
 print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)[0] < 0.15)
@@ -991,7 +991,7 @@ for name, each in missed.items():
     print(f"{name:20}", "   ".join(row))
 
 # %% [markdown]
-# With five calls the velocity at its own times leaves the fewest outliers. At equal steps in $t$ its network does no better than the one for the noise: there the last step has to remove all noise from $u = 0.42$ at once, instead of from 0.2. For the network for the noise, equal steps in $u$ help in some trainings and hurt in others.
+# With five calls the velocity at its own times leaves the fewest outliers, on average of these three pairs. At equal steps in $t$ its network does no better than the one for the noise. For the network for the noise, the result of equal steps in $u$ differs much from one trained model to the next.
 
 # %% tags=["nbval-check-output"]
 at_5 = {name: each[:, 0].mean() for name, each in missed.items()}
@@ -1048,7 +1048,7 @@ _ = axes.set_xticks(calls, calls)
 fig
 
 # %% [markdown]
-# From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, with half the distance of the network for the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise. At equal steps in $u$ the network for the noise gains nothing: there its three trainings end at very different distances, those of the velocity at nearly the same. A likely reason is the first step, which is long at equal steps in $u$: it relies on an image that is estimated from noise alone, where a small error of the predicted noise is a large one of the image ({ref}`chapter 10 <sec-why-v>`). Heun's method, which {ref}`the next section <sec-design-choices>` explains, is far behind at five calls (it uses four of them) and no better than Euler's later. (Each network was trained three times; the errors count both the images and the trainings.)
+# From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, with half the distance of the network for the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise. At equal steps in $u$ the network for the noise gains nothing: there its three trainings end at very different distances, those of the velocity at nearly the same. Heun's method, which {ref}`the next section <sec-design-choices>` explains, is far behind at five calls (it uses four of them) and no better than Euler's later. (Each network was trained three times; the errors count both the images and the trainings.)
 
 # %% tags=["nbval-check-output"]
 at = {name: dict(zip(calls, value, strict=True)) for name, (value, _) in distances.items()}
@@ -1069,7 +1069,7 @@ print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.v
 # (sec-design-choices)=
 # ## All choices at once
 #
-# {cite:t}`karras2022` separated the parts of a diffusion model into choices that can be made one by one. This section follows them, in the coordinates of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three choices matter most: what the network predicts, at which levels the sampler calls it, and how it steps from level to level.
+# {cite:t}`karras2022` separated the parts of a diffusion model into choices that can be made one by one. This section follows them, in the coordinates of {ref}`the section on learning a score <sec-score-matching>`: $\tilde{x} = x_t / \sqrt{\bar\alpha_t} = x + \sigma \varepsilon$ with $\sigma = \sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$. Three of them follow: what the network predicts, at which levels the sampler calls it, and how it steps from level to level.
 #
 # **The network.** Let a network $F$ predict neither the image nor the noise but a mixture of both, with weights that depend on $\sigma$. This is {term}`preconditioning`:
 #
@@ -1077,7 +1077,7 @@ print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.v
 # \hat{x}(\tilde{x}, \sigma) = c_{\mathrm{skip}}\, \tilde{x} + c_{\mathrm{out}}\, F\big( c_{\mathrm{in}}\, \tilde{x},\; \log \sigma \big) .
 # $$ (def-preconditioned)
 #
-# Two requirements fix the weights, for data with mean 0 and variance $\sigma_{\mathrm{d}}^2$ in each dimension. First, the input of $F$ and its target should have variance 1 at every $\sigma$, since networks are initialized for such values. Second, $c_{\mathrm{out}}$, which multiplies each error of $F$, should be as small as possible. Then
+# Two requirements of theirs fix the weights, for data with mean 0 and variance $\sigma_{\mathrm{d}}^2$ in each dimension. First, the input of $F$ and its target should have variance 1 at every $\sigma$. Second, $c_{\mathrm{out}}$, which multiplies each error of $F$, should be as small as possible. Then
 #
 # $$
 # c_{\mathrm{in}} = \frac{1}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} , \qquad c_{\mathrm{skip}} = \frac{\sigma_{\mathrm{d}}^2}{\sigma_{\mathrm{d}}^2 + \sigma^2} , \qquad c_{\mathrm{out}} = \frac{\sigma\, \sigma_{\mathrm{d}}}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} .
@@ -1207,7 +1207,7 @@ print(
 print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[3:].all()))
 
 # %% [markdown]
-# At $\sigma = 20$ the best answer is nearly the mean of the data. To find it, the first network would have to reproduce its input to three digits; its error is as large as if it answered with a random data point. {ref}`Chapter 10 <sec-why-v>` met the same problem at the end of time. The preconditioned network is nearly exact there, because $c_{\mathrm{skip}}\, \tilde{x}$ already is. At low noise, where both have to learn the same, they are about equal. (This is one training of each, with one seed.)
+# At $\sigma = 20$ the best answer is nearly the mean of the data, and the error of the first network is as large as if it answered with a random data point. An error of $F$ is multiplied by $c_{\mathrm{out}}$ {eq}`def-preconditioned`, which is $\sigma = 20$ for a network that predicts the noise and less than 1 for the preconditioned one. {ref}`Chapter 10 <sec-why-v>` met the same factor at the end of time. At low noise the weights of the two agree {eq}`eq-preconditioning`, and so do the errors, about. (This is one training of each, with one seed.)
 #
 # **The levels of the sampler.** At which levels of noise should a sampler with $S$ calls use the network? {cite:t}`karras2022` spread them evenly in $\sigma^{1 / \rho}$,
 #
@@ -1291,7 +1291,7 @@ print("81 calls: its error is that of the last step:", bool(abs(heun_7[3] / last
 # (sec-score-wrong)=
 # ## What goes wrong
 #
-# **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score, as in the slides (E11), each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$. Langevin dynamics at a level $t$ then samples $q(x_t)$ to the power of that factor. At $t = 100$ of the thousand the factor is 0.32, and for Gaussian data the variance comes out three times too large:
+# **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score (E11), each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$. Langevin dynamics at a level $t$ then samples $q(x_t)$ to the power of that factor. At $t = 100$ of the thousand the factor is 0.32, and for Gaussian data the variance comes out three times too large:
 
 # %%
 t, h = 100, 0.05
@@ -1314,7 +1314,7 @@ print(
 )
 
 # %% [markdown]
-# **An ODE from the wrong noise.** The ODE carries an error of its start to the end. Started from noise of standard deviation 1.2 in place of 1, it gives the modes wrong shares and a larger variance. The SDE forgets the mistake, as it forgets {ref}`a push <sec-feedback>`:
+# **An ODE from the wrong noise.** The ODE is a map, so another distribution at its start gives another one at its end. How much of a wrong start is left in either sampler? Both are started from noise of standard deviation 1.2 in place of 1, with 4000 points and the exact denoiser, as {ref}`a push <sec-feedback>` was given to both:
 
 # %%
 _ = torch.manual_seed(0)
@@ -1554,11 +1554,11 @@ exercises.check_preconditioned_estimate(preconditioned_estimate)
 # ## Summary
 #
 # - The best prediction of the noise is the score times $- \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Regression on noise learns the score {eq}`eq-denoising-score-matching`.
-# - Langevin dynamics samples with a score alone, with an error of order $h$ {eq}`eq-langevin-bias`. It needs all levels of noise: the high ones decide the mode, the low ones the detail.
-# - Noise is added by an SDE {eq}`eq-forward-sde` and removed by another, with any amount of fresh noise {eq}`eq-reverse-sde`. Langevin steps correct the steps of the SDE.
-# - Without fresh noise the second one is an ODE, which DDIM follows by Euler's method {eq}`eq-ddim-euler`. It has the marginals of the diffusion {eq}`eq-continuity` and an exact likelihood {eq}`eq-flow-likelihood`; flow matching is the same in other coordinates {eq}`eq-flow-matching`.
+# - Langevin dynamics samples with a score alone, with an error of order $h$ {eq}`eq-langevin-bias`. At the lowest level of noise alone the start decides where a chain ends; annealing starts where there is one mode.
+# - Noise is added by an SDE {eq}`eq-forward-sde` and removed by another, with any amount of injected noise {eq}`eq-reverse-sde`. Langevin steps correct the steps of the SDE.
+# - Without injected noise the second one is an ODE, which DDIM follows by Euler's method {eq}`eq-ddim-euler`. It has the marginals of the diffusion {eq}`eq-continuity` and an exact likelihood {eq}`eq-flow-likelihood`; flow matching is the same in other coordinates {eq}`eq-flow-matching`.
 # - Preconditioning fixes what the network has to predict {eq}`eq-preconditioning`; a network that predicts $v$ has it {eq}`eq-preconditioned-v`. Levels, solver and fresh noise of a sampler can be chosen after training.
 #
-# **What the sources say, and where they need care.** The slides' score lacks a factor (E11). Their annealed Langevin dynamics is right, with letters that mean other things elsewhere, and with an error of order $h$ that they do not mention.
+# **What the sources say, and where they need care.** A score without its factor is E11 of the {doc}`errata </book/errata>`. The letters of {cite:t}`song2019` for annealed Langevin dynamics mean other things in this book.
 #
 # **To read next.** {cite:t}`song2019` on annealing; {cite:t}`song2021sde` on continuous time; {cite:t}`karras2022` on all choices together; {cite:t}`lipman2023` on flow matching.
