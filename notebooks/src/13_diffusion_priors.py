@@ -61,7 +61,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 # %% [markdown]
 # The first three rows of {numref}`fig-four-wishes` share the sampler and all weights of the network. What changes is the *denoiser* that the sampler is given, a function of $x_t$ and $t$ that is computed from the network's outputs. That is the one idea of this chapter:
 #
-# > To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and it draws from $p(x \mid \text{condition})$, as accurately as it draws from $p(x)$ without one.
+# > To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and in the limit of small steps it draws from $p(x \mid \text{condition})$.
 #
 # (In the second row the condition has more weight than Bayes' rule gives it. What is sampled then is the question of {ref}`a later section <sec-above-scale-one>`.)
 
@@ -236,9 +236,9 @@ both = max(width["no condition"], width["exact"])
 print("clusters narrower than the components, with and without a condition:", bool(both < 0.97))
 
 # %% [markdown]
-# With the exact classifier the points are where they belong. The clusters are somewhat narrow, as they are without a condition, because the sampler loses variance ({ref}`chapter 11 <sec-variance-recursion>`). The shortcut pushes the points away from the rest of the ring, by about a third of a standard deviation.
+# With the exact classifier the points are where they belong. The clusters are somewhat narrow, as they are without a condition: in finite steps the sampler loses variance, as {ref}`chapter 11 <sec-variance-recursion>` derives for Gaussians. The shortcut moves the mean of a cluster by more than 0.03, a quarter of a standard deviation.
 #
-# So on the ring the shortcut does little harm, because the classifier of clean points is smooth and exact even far from the data. A trained network is neither: nearly pure noise says nothing about the class, so the gradient of $\log q(y \mid x_t)$ is close to zero there, but that of a classifier that never saw noise is not. And {eq}`eq-conditional-denoiser` multiplies it by $(1 - \bar\alpha_t) / \sqrt{\bar\alpha_t}$, which is huge in the first steps.
+# So on the ring, with the exact classifier of clean points, the shortcut does little harm. A trained network is asked more: nearly pure noise says nothing about the class, so the gradient of $\log q(y \mid x_t)$ is close to zero there, but that of a classifier that never saw noise need not be. And {eq}`eq-conditional-denoiser` multiplies it by $(1 - \bar\alpha_t) / \sqrt{\bar\alpha_t}$, which grows without bound toward pure noise.
 #
 # Is a clean classifier useless then? It can be asked about something that *is* clean: the estimate $\hat{x}(x_t, t)$ instead of $x_t$. This replaces $q(y \mid x_t)$ by $p(y \mid \hat{x}(x_t, t))$, and the gradient goes back through the denoiser {cite:p}`chung2023,bansal2023`. {numref}`fig-clean-classifier` asks for sevens, with the digit model without a label and a classifier of clean digits: applied to $x_t$, with the factor as it is and with the factor held below 6, and applied to the estimate with the same factor.
 
@@ -556,7 +556,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 4, 4)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
 # %% [markdown]
-# The rest of the chapter uses the shipped weights. Set `MINE = True` if it should use yours. After a short training the images are worse, and checks of claims about trained models fail: they were written for the whole recipe.
+# The rest of the chapter uses the shipped weights. Set `MINE = True` if it should use yours. Checks of claims about trained models were written for the whole recipe and may fail then.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -581,7 +581,7 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# In {numref}`fig-guidance-grid` slant and position stay from row to row, because the noise image decides them. A larger sample was drawn beforehand: 1000 digits at each of eight scales, a hundred of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty images, and for all 1000 the features that the classifier computes and the variance of the pixels. The slider moves through the scales; each column has one class.
+# In {numref}`fig-guidance-grid` slant and position mostly stay from row to row; the noise image of a column is the same. A larger sample was drawn beforehand: 1000 digits at each of eight scales, a hundred of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty images, and for all 1000 the features that the classifier computes and the variance of the pixels. The slider moves through the scales; each column has one class.
 
 # %%
 record, _ = load_record("ddpm-mnist-joint-guidance")
@@ -648,7 +648,7 @@ for panel in panels[1:]:
 fig
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` shows the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. Beyond some scale the samples move away from the data, because real digits vary more than typical ones. (At scale 0.5 they are farther than without a label. There the guided denoiser is the mean of two denoisers, with and without the label, and half of the digits are not what was asked for.)
+# {numref}`fig-guidance-curves` shows the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`. With more guidance more digits are of the right class. Beyond some scale the samples of this network move away from the data, and vary less than real digits. (At scale 0.5 they are farther than without a label. There the guided denoiser is the mean of two denoisers, with and without the label, and half of the digits are not what was asked for.)
 #
 # With exact denoisers and small steps, the digits at scale 1 would be draws from $p(x \mid y)$, and no other scale could be closer to real ones. Is the distance at 1 really smaller than that at 1.5? Both samples start from the same noise, so their errors are correlated, and the {ref}`jackknife <sec-ddpm-samples>` of the *difference* leaves out the same digits at both scales.
 
@@ -666,9 +666,9 @@ moved = difference(seen_at[1.0], seen_at[1.5])
 print(f"scale 1.5 is farther than scale 1 by {moved.value:.1f} +- {moved.standard_error:.1f}")
 
 # %% [markdown]
-# The difference is less than two standard errors, so 1000 digits do not decide between the two. On photographs {cite:t}`ho2022` found the smallest distance a little above 1: where the network makes errors, guidance may hide them.
+# The difference is less than two standard errors, so 1000 digits do not decide between the two. On photographs {cite:t}`ho2022` found the smallest distance a little above 1.
 #
-# The samples at scale 0 are those of DDIM in 20 steps in {numref}`fig-steps-distance`. Their distance is large for a reason that has nothing to do with guidance. Without a label the network must decide at high noise which digit it will be, and {ref}`DDIM in few steps decides badly <sec-digits-in-few-steps>`.
+# The samples at scale 0 are those of DDIM in 20 steps in {numref}`fig-steps-distance`. No guidance enters them: how their distance depends on sampler and steps is the subject of {ref}`chapter 11 <sec-digits-in-few-steps>`.
 
 # %% tags=["nbval-check-output", "mnist"]
 print("scale 0: a tenth, within 5 standard errors:", abs(right[0].value - 0.1) < 5 * 0.0095)
@@ -681,7 +681,7 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 # %% [markdown]
 # The unconditional output is a part of every guided one, above scale 1 with the negative weight $1 - \kappa$. So the rise of the distance with $\kappa$ has two possible causes: guidance itself, and errors of the unconditional output. The curves of a single network cannot separate them.
 #
-# **What you can say now.** The scale trades variety for agreement with the label. The best distance is near 1, and a curve of guidance also depends on how good the unconditional output is.
+# **What you can say now.** The scale trades variety for agreement with the label. Of the eight scales tried with this network, 1 and 1.5 are closest to real digits.
 #
 # *Sources: E06.*
 
@@ -695,7 +695,7 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ say what is measured. Rows of the identity observe single pixels: this is *in-painting*, the first application in the lecture. Means over blocks make it *super-resolution*, and a blur makes it *deblurring*. To find $x$ from $y$ is a *linear inverse problem*. With fewer measurements than pixels, or with detail weaker than the noise, many $x$ explain $y$ about equally well. A *prior* $p(x)$ decides among them by Bayes' rule, $p(x \mid y) \propto p(x)\, p(y \mid x)$: the lecture's second application, "as a prior".
+# The rows of $A$ say what is measured. Rows of the identity observe single pixels: this is *in-painting*. Means over blocks make it *super-resolution*, and a blur makes it *deblurring*. To find $x$ from $y$ is a *linear inverse problem*. With fewer measurements than pixels, or with detail weaker than the noise, many $x$ explain $y$ about equally well. A *prior* $p(x)$ decides among them by Bayes' rule, $p(x \mid y) \propto p(x)\, p(y \mid x)$.
 #
 # **Gaussian data** come first, because for them the answer is known. For $x \sim \mathcal{N}(\mu, S)$,
 #
@@ -776,7 +776,7 @@ wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Other data.** For digits, $x$ given $x_t$ is not Gaussian, its covariance depends on $x_t$, and {eq}`eq-posterior-denoiser` is an approximation. We take the $C_t$ of Gaussian data with the covariance of the digits. The less noise $x_t$ has, the less the choice matters. {cite:t}`song2023pigdm` put a multiple of the identity inside the inverse, and the derivative of the network outside of it; {cite:t}`peng2024` estimate better covariances.
+# **Other data.** For digits, $x$ given $x_t$ is not Gaussian, its covariance depends on $x_t$, and {eq}`eq-posterior-denoiser` is an approximation. We take the $C_t$ of Gaussian data with the covariance of the digits. The less noise $x_t$ has, the less the choice matters, since $C_t$ vanishes with the noise. {cite:t}`song2023pigdm` put a multiple of the identity inside the inverse, and the derivative of the network outside of it; {cite:t}`peng2024` estimate better covariances.
 #
 # **The estimate is not the image.** A simpler approximation puts the estimate in the place of the image, $q(y \mid x_t) \approx \mathcal{N}(y; A \hat{x}(x_t), \sigma_y^2 I)$, and takes the gradient through the network {cite:p}`chung2023`. For Gaussian data the derivative of $\hat{x}$ by $x_t$ is $\sqrt{\bar\alpha_t}\, C_t / (1 - \bar\alpha_t)$, and {eq}`eq-conditional-denoiser` gives $\hat{x} + C_t A^\top (y - A \hat{x}) / \sigma_y^2$. That is {eq}`eq-posterior-denoiser` with $C_t = 0$ inside the inverse, which its check rejects: it ignores that $\hat{x}$ is uncertain. Let $x$ be a single number with variance 1, measured with $\sigma_y = 0.1$:
 
@@ -813,7 +813,7 @@ print("the theorem, 1000 steps: mean right:", bool((x.mean() - 0.990).abs() < 0.
 print("and the variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() < 0.15))
 
 # %% [markdown]
-# Twenty long steps diverge. A thousand short ones bring all samples to one point, as if the measurement had left no uncertainty. {cite:t}`chung2023` therefore rescale the gradient: they divide it by the length of the innovation and multiply by a step size that is chosen for each task. In their experiments on photographs that works well, but the balance of prior and measurement is then set by hand.
+# Twenty long steps diverge. A thousand short ones bring all samples to one point, as if the measurement had left no uncertainty. {cite:t}`chung2023` rescale the gradient: they divide it by the length of the innovation and multiply by a step size that is chosen for each task. In their experiments on photographs that works well; the balance of prior and measurement is then set manually.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -851,7 +851,7 @@ print("by the theorem: mean within 0.06:", bool((second.mean() - 1.2).abs() < 0.
 print("and variance within 0.06:", bool((second.var() - 0.36).abs() < 0.06))
 
 # %% [markdown]
-# Replacement is wrong even with an exact denoiser and many steps, because at time $t$ the denoiser is given the first number *with noise*, where the theorem uses its clean value. Repeats correct the mean and multiply the calls. In a hundred steps the variance falls too low: each step down has the narrow variance $\tilde\beta_t$ and loses a little ({ref}`chapter 11 <sec-variance-recursion>`), and repeats multiply the loss. Five hundred steps with twenty repeats are nearly right, after ten thousand calls where the theorem takes a hundred.
+# Replacement is wrong even with an exact denoiser and a thousand steps. At time $t$ its denoiser is given the first number *with noise*, where the theorem uses the clean value. Repeats correct the mean and multiply the calls. In a hundred steps they leave a variance that is too low; five hundred steps with twenty repeats are nearly right, after ten thousand calls where the theorem takes a hundred.
 #
 # **Digits.** From here on the network gets no label. The upper half of one test digit is observed. The first row of completions uses the theorem, the others replacement. The observed pixels have no noise here. The theorem is given $\sigma_y = 0.02$ all the same: some pixels never vary, and without any noise the matrix of {eq}`eq-posterior-denoiser` has no inverse.
 
@@ -892,7 +892,7 @@ three_views = torch.stack([completions.mean(0), deviation, completions[0]])
 plots.image_grid(three_views, titles=["mean", "deviation", "one of them"], tile=1.3)
 
 # %% [markdown]
-# The standard deviation in {numref}`fig-completion-spread` is a rough map of the posterior uncertainty, made from eight samples without any further training.
+# The standard deviation in {numref}`fig-completion-spread` is a rough map of the uncertainty about the lower half, made from eight samples without any further training.
 
 # %% tags=["nbval-check-output", "mnist"]
 left_open = completions.var(0)
@@ -900,7 +900,7 @@ above, below = left_open[upper].sum(), left_open[~upper].sum()
 print("variance above is below a hundredth of that below:", bool(above < 0.01 * below))
 
 # %% [markdown]
-# **In color.** Only another network can say whether a completed digit is a digit. A completed house can be measured: the causes of the nearest render ({ref}`chapter 11 <sec-color-samples>`) can be compared with the true ones. Of two houses the left half is observed, and each is completed four times. (The theorem would need the eigenvectors of a covariance of $3072 \times 3072$ entries, so only replacement is tried.)
+# **In color.** Only another network can say whether a completed digit is a digit. A completed house can be measured: the factors of the nearest render ({ref}`chapter 11 <sec-color-samples>`) can be compared with the true ones. Of two houses the left half is observed, and each is completed four times. (The theorem would need the eigenvectors of a covariance of $3072 \times 3072$ entries, so only replacement is tried.)
 
 # %%
 _ = torch.manual_seed(0)
@@ -922,7 +922,7 @@ rows = {"observed": torch.where(left_half, images[two], 0.5), "true": images[two
 plots.image_rows(rows | houses | {"nearest render": renders[name]}, tile=0.8)
 
 # %% [markdown]
-# With four repeats most halves of {numref}`fig-completed-houses` fit, and most completions are nearly renders. The causes of these renders say what half an image leaves open. By how much of its range is each cause off, as a root mean square over the four completions?
+# With four repeats most halves of {numref}`fig-completed-houses` fit, and most completions are nearly renders. The factors of these renders say what half an image leaves open. By how much of its range is each factor off, as a root mean square over the four completions?
 
 # %%
 for how, d in distance.items():
@@ -940,7 +940,7 @@ print("every hue within 5 percent of its range:", bool(off[:, 4].max() < 0.05))
 print("the light of the teal house is known least:", bool(off[1].argmax() == 2))
 
 # %% [markdown]
-# The left half of the yellow house shows its shadow and both walls, and all five causes follow from it. That of the teal house shows no shadow, and of the darker wall only a strip. That strip would be enough to determine the light, but two completions continue it in a brighter color: after four repeats the halves have not yet settled, as with the two numbers above. The nearest render reveals it, without the truth being known.
+# The left half of the yellow house shows its shadow and both walls, and its completions agree with the truth in all five factors. That of the teal house shows no shadow, and of the darker wall only a strip, which two of its four completions continue in a brighter color: their light is off.
 
 # %% [markdown]
 # (sec-restoration)=
@@ -1035,7 +1035,7 @@ for name, (value, error) in ratio.items():
 # (sec-latent-diffusion)=
 # ## Diffusion in a latent space
 #
-# The U-Net of this chapter computes with each pixel at each step, and much of what it adds is detail that a decoder could add. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a VAE encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it once. This joins the first model of this book with the last.
+# The U-Net of this chapter computes with each pixel at each step. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a VAE encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it once. This joins the first model of this book with the last.
 #
 # **The bound.** The VAE has $q(z \mid x)$ and $p(x \mid z)$ as in chapter 3. Only its prior is new: $p(z)$ is now the distribution that a diffusion model draws, with noisy codes $\tilde{z}_1, \dots, \tilde{z}_T$ above $z$. Together they are one more chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Since $\log p(z)$ is not known, the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
 #
@@ -1088,7 +1088,7 @@ less_noisy = left - kl + kl.mean(0)  # both vary with x
 verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **What does the new prior gain?** For a given VAE, the bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes. Our VAE is that of chapter 7 with 16 latents. It was trained *with* the prior $\mathcal{N}(0, I)$, so its codes are already near it, as their moments show.
+# **What does the new prior gain?** For a given VAE, the bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes. Our VAE is that of chapter 7 with 16 latents. It was trained *with* the prior $\mathcal{N}(0, I)$, and the moments of its codes are near those of that prior.
 
 # %%
 _ = torch.manual_seed(0)
@@ -1162,9 +1162,9 @@ for fewer, more in pairwise(order):
     print(f"{fewer}: fewer not recognized than of {more}, say both judges: {clear}")
 
 # %% [markdown]
-# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside the region. Real codes have no such sharp border, and the decoder tolerates a near miss. Still, several images in the first row of {numref}`fig-latent-samples` are not digits.
+# How can so few nats matter so much? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the KL divergence of the codes from $\mathcal{N}(0, I)$ is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside the region. Real codes have no such sharp border, since $q(z \mid x)$ is Gaussian. Still, several images in the first row of {numref}`fig-latent-samples` are not digits.
 #
-# Both measures say the same: a quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any, as of the reconstructions. They are even more often digits than those of the pixel diffusion, since all that the decoder makes of a code near a real one is a digit. What it cannot make is sharper than its reconstructions: no latent model can draw what its decoder cannot.
+# Both measures say the same of this VAE: a quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any, as of the reconstructions. They are even more often digits than those of our pixel diffusion. But no latent model can draw what its decoder cannot.
 #
 # **The cost.** How many multiplications does one call of each network take, for one image?
 
@@ -1188,9 +1188,9 @@ assert in_pixels > 100 * in_codes
 # %% [markdown]
 # A step in the latent space costs less than a hundredth of one among the pixels. (The VAE had to be trained first.)
 #
-# **At full size** two things are different {cite:p}`rombach2022`. The code is a small image, for instance with an eighth of the side, so that a U-Net can process it. And the VAE is trained with hardly any weight on the KL term: it is nearly an {term}`autoencoder`, its codes are *far* from $\mathcal{N}(0, I)$, and without the diffusion nothing can be drawn. {cite:t}`vahdat2021` instead train both parts together, by a bound like {eq}`eq-latent-bound`.
+# **At full size** two things are different {cite:p}`rombach2022`. The code is a small image, for instance with an eighth of the side, so that a U-Net can process it. And the VAE is trained with hardly any weight on the KL term: it is nearly an {term}`autoencoder`, and its codes are *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` instead train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
-# **What you can say now.** A diffusion model can be the prior of a VAE, and their bounds add up. A gain of two nats can decide whether every fourth sample shows no digit.
+# **What you can say now.** A diffusion model can be the prior of a VAE, and their bounds add up. For the VAE of this chapter, a prior that is better by two nats is the difference between a quarter of the samples that show no digit and hardly any.
 #
 # *Sources: E08.*
 
@@ -1246,7 +1246,7 @@ print("inversion: less change than t = 950:", changes["inverted"] < changes["t =
 # (sec-priors-wrong)=
 # ## What goes wrong
 #
-# **Too much guidance.** At scale 15 the guided estimates have pixels far outside of $[-1, 1]$, and the sampler carries the network to inputs on which it was never trained. A cheap repair clips the output of the guided denoiser in every step. {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
+# **Too much guidance.** At scale 15 samples have pixels far outside of $[-1, 1]$. A cheap repair clips the output of the guided denoiser in every step. {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
 
 # %% mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped. Clipping does not make the strokes normal again.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
@@ -1275,7 +1275,7 @@ print("scale 3: less than one percent of the pixels:", outside["scale 3"] < 0.01
 print("scale 15: more than five percent:", outside["scale 15"] > 0.05)
 
 # %% [markdown]
-# Clipping repairs the range, but not the loss of variety within a class.
+# Clipping repairs the range, but not the thickness of the strokes.
 #
 # **A wrong noise level.** The measurement has noise of standard deviation 0.3, but the denoiser is given 0.03. Then it has to explain the noise as a part of the image. Here the whole image is measured, $A = I$, and the task is to remove the noise:
 
@@ -1295,7 +1295,7 @@ rows = {"measured": to_unit(noisy)} | {n: to_unit(x) for n, x in cleaned.items()
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# The residual reveals the mistake even when the truth of {numref}`fig-wrong-noise` is not known: it should have the size of the noise. If it is much smaller, noise was taken for image. (It is not ten times smaller here, since pixels that are black in nearly all digits have next to no variance in `cov`, and what was measured there cannot be explained.)
+# The residual reveals the mistake even when the truth of {numref}`fig-wrong-noise` is not known: it should have the size of the noise. If it is much smaller, noise was taken for image. (It is not ten times smaller here: pixels that are black in nearly all digits have next to no variance in `cov`, and {eq}`eq-posterior-denoiser` corrects nothing where $C_t$ is zero.)
 
 # %%
 size = {name: (x - noisy).square().mean().sqrt() for name, x in cleaned.items()}
@@ -1316,10 +1316,10 @@ print("and farther from the truth by half:", bool(worse))
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# The lecture that this book follows opens with a street sign, a zombie, and an animal half mouse and half octopus, each drawn from a sentence. How far is that from our digits? The chain, the bound, the loss, the samplers, guidance and the latent space are the same. These parts are added:
+# The best known diffusion models draw a photograph or a painting from a sentence. How far is that from our digits? The chain, the bound, the loss, the samplers, guidance and the latent space are the same. These parts are added:
 #
 # - **The condition is a text.** A language model turns it into a list of vectors, which enters the U-Net by cross-attention (below). Training drops the text now and then, as ours drops the label. {cite:t}`saharia2022` found that a large frozen language model helps more than a larger U-Net; {cite:t}`ramesh2022` condition on an embedding that images and texts share.
-# - **Size.** The images in the lecture are from {cite:t}`rombach2022`: latent diffusion with 1.45 billion parameters, trained on captioned images from the web. Our network has 1.9 million.
+# - **Size.** {cite:t}`rombach2022` draw from text by latent diffusion with 1.45 billion parameters, trained on captioned images from the web. Our network has 1.9 million.
 # - **The autoencoder** is trained with further losses, so that decoded images are sharp. Alternatively, a small image is drawn first and enlarged by further diffusions {cite:p}`saharia2022`.
 # - **The network.** Transformers have taken the place of the U-Net in many models {cite:p}`peebles2023`.
 # - **Fewer steps.** A second network learns to do two steps of the first at once, and so on, down to four {cite:p}`salimans2022`. The two calls of guidance can be distilled into one in the same way {cite:p}`meng2023`. Consistency models aim at a single step {cite:p}`song2023`.
@@ -1351,7 +1351,7 @@ print(
 # %% [markdown]
 # For a few numbers as condition a vector added to that of the time is enough, as for our labels. The network `ddpm-scenes` is given the five causes of a color scene in this way ({ref}`chapter 11 <sec-color-samples>`).
 #
-# **As a prior for something else.** DreamFusion, also in the lecture, makes three-dimensional objects with a diffusion model of images {cite:p}`poole2023`. A renderer shows the object from a random side, noise is added to that view, and the guided prediction of the noise is compared with it. The difference says how the view should change to fit the text better: it is the gradient of the bound's terms by the image, with the derivative of the network left out. The object is optimized until all its views fit. The diffusion model is a prior here, but nothing is sampled. (Their guidance is strong: $w = 100$, counted as by {cite:t}`ho2022`.)
+# **As a prior for something else.** DreamFusion makes three-dimensional objects with a diffusion model of images {cite:p}`poole2023`. A renderer shows the object from a random side, noise is added to that view, and the guided prediction of the noise is compared with it. The difference says how the view should change to fit the text better: it is the gradient of the bound's terms by the image, with the derivative of the network left out. The object is optimized until all its views fit. The diffusion model is a prior here, but nothing is sampled. (Their guidance is strong: $w = 100$, counted as by {cite:t}`ho2022`.)
 #
 # **Not only images.** The chain needs only vectors and noise, so there are diffusion models of sound {cite:p}`kong2021`, of video {cite:p}`ho2022video`, and of molecules {cite:p}`hoogeboom2022`.
 #
@@ -1545,10 +1545,10 @@ exercises.check_share_that_misses(share_that_misses)
 # - To condition a diffusion model, condition its denoiser: add the gradient of $\log q(y \mid x_t)$, with the factor of Tweedie's formula {eq}`eq-conditional-denoiser`. Every sampler works as before.
 # - A network that gets the label for a part of the examples contains a classifier's gradient {eq}`eq-guided-score`. Guidance exaggerates it, in any parametrization {eq}`eq-guided-languages`.
 # - Above scale 1 the samples do not follow $p(x \mid y)$. For Gaussian data DDIM and DDPM draw from two different distributions {eq}`eq-guided-variance`, and neither is the tilted one {eq}`eq-tilted-variance`.
-# - For a linear measurement of Gaussian data the denoiser is known in closed form {eq}`eq-posterior-denoiser`, and samples follow the posterior {eq}`eq-normal-posterior`. For other data it is an approximation, and residuals must be checked. Treating the estimate as the image ignores its uncertainty. Replacement keeps observed pixels exactly, and gets the others wrong.
-# - A VAE whose prior is a diffusion has one bound {eq}`eq-latent-bound`. A gain of a few nats decides how many of the samples are digits.
+# - For a linear measurement of Gaussian data the denoiser is known in closed form {eq}`eq-posterior-denoiser`, and samples follow the posterior {eq}`eq-normal-posterior`. For other data it is an approximation, and residuals must be checked. Treating the estimate as the image ignores its uncertainty. Replacement keeps observed pixels exactly; without many repeats the others do not follow the posterior, even with an exact denoiser.
+# - A VAE whose prior is a diffusion has one bound {eq}`eq-latent-bound`. For our VAE, a prior better by two nats draws digits where $\mathcal{N}(0, I)$ often draws none.
 #
-# **What the sources say, and where they need care.** The slides show the applications as images, without formulas, so there is nothing to correct. It matters which way of in-painting is meant, since the simplest one does not draw from the conditional distribution. And a sample guided at a scale above 1 is not a draw from $p(x \mid \text{text})$.
+# **What the sources say, and where they need care.** It matters which way of in-painting is meant, since the simplest one does not draw from the conditional distribution. And a sample guided at a scale above 1 is not a draw from $p(x \mid \text{text})$.
 #
 # **To read next.** {cite:t}`dhariwal2021` and {cite:t}`ho2022` on guidance, {cite:t}`bradley2024` on what it samples; {cite:t}`song2023pigdm`, {cite:t}`chung2023` and {cite:t}`lugmayr2022` on measurements; {cite:t}`rombach2022` and {cite:t}`vahdat2021` on latent spaces; {cite:t}`poole2023` on the prior at work.
 #
