@@ -185,14 +185,17 @@ def floating(**tensors: Tensor) -> None:
 
 
 def integers(**tensors: Tensor) -> None:
-    """Each tensor holds integers.
+    """Each tensor holds integers by which torch can index.
+
+    Of others, 8 bits without a sign are the dangerous ones: torch reads them as a mask.
 
     Raises:
-        TypeError: if one is no tensor, or holds floating-point numbers or booleans.
+        TypeError: if one is no tensor, or of another dtype than int64 or int32.
     """
     for name, tensor in tensors.items():
-        if _tensor(name, tensor).is_floating_point() or tensor.dtype == torch.bool:
-            raise TypeError(f"{name} must hold integers; {tensor.dtype} was given")
+        if _tensor(name, tensor).dtype not in (torch.int64, torch.int32):
+            text = f"{name} must hold integers, int64 or int32; {tensor.dtype} was given"
+            raise TypeError(text)
 
 
 def like(reference: Tensor, /, **tensors: Tensor) -> None:

@@ -138,6 +138,8 @@ class MixtureDenoiser(nn.Module):
 
     def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         """E[x_0 | x_t]: the components' estimates, weighted by their probabilities given x_t."""
+        checks.floating(x_t=x_t)
+        self.schedule.check_times(t)
         probs, minus_score, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
         step = torch.einsum(
             "bke,kde->bkd", signal * self.eigenvalues * minus_score, self.eigenvectors

@@ -66,6 +66,10 @@ def reverse_sample(
     Book: chapter 11.
     """
     checks.floating(x_T=x_T)
+    checks.instance(Schedule, schedule=schedule)
+    times = schedule.num_steps + 1
+    checks.shape((times,), **{"q.of_x_0": q.of_x_0, "q.of_x_t": q.of_x_t})
+    checks.shape((times, *q.var.shape[1:]), **{"q.var": q.var})
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     is_random = q.var.reshape(len(q.var), -1).any(1).tolist()
 

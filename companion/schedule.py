@@ -303,13 +303,13 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
 
 def x_0_from_noise(schedule: Schedule, x_t: Batch, t: Times, noise: Batch) -> Batch:
     """(x_t - sqrt(1 - alpha_bar_t) noise) / sqrt(alpha_bar_t). Book: chapter 10."""
-    signal, noise_std = _scales(schedule, x_t, t)
+    signal, noise_std = _scales(schedule, x_t, t, noise=noise)
     return (x_t - noise_std * noise) / signal
 
 
 def noise_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t). Book: chapter 9."""
-    signal, noise_std = _scales(schedule, x_t, t, low=1)
+    signal, noise_std = _scales(schedule, x_t, t, low=1, x_0=x_0)
     return (x_t - signal * x_0) / noise_std
 
 
@@ -319,25 +319,26 @@ def x_0_from_v(schedule: Schedule, x_t: Batch, t: Times, v: Batch) -> Batch:
     Source: v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0, Salimans & Ho 2022.
     Book: chapter 12.
     """
-    signal, noise_std = _scales(schedule, x_t, t)
+    signal, noise_std = _scales(schedule, x_t, t, v=v)
     return signal * x_t - noise_std * v
 
 
 def v_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_t - x_0) / sqrt(1 - alpha_bar_t). Book: chapter 9."""
-    signal, noise_std = _scales(schedule, x_t, t, low=1)
+    signal, noise_std = _scales(schedule, x_t, t, low=1, x_0=x_0)
     return (signal * x_t - x_0) / noise_std
 
 
 def score_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """(sqrt(alpha_bar_t) x_0 - x_t) / (1 - alpha_bar_t). Book: chapter 9."""
-    signal, noise_std = _scales(schedule, x_t, t, low=1)
+    signal, noise_std = _scales(schedule, x_t, t, low=1, x_0=x_0)
     return (signal * x_0 - x_t) / noise_std**2
 
 
 def mean_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """Mean mu_tilde_t of q(x_{t-1} | x_t, x_0). Book: chapter 9."""
     checks.instance(Schedule, schedule=schedule)
+    checks.shape(tuple(x_t.shape), x_0=x_0)
     q = schedule.reverse_coefficients(t)
     return per_example(q.of_x_0, x_t) * x_0 + per_example(q.of_x_t, x_t) * x_t
 
@@ -347,10 +348,18 @@ def _one_minus_exp(log_share: Tensor) -> Tensor:
     return log_share.expm1().abs()  # at 0 this is not -0
 
 
-def _scales(schedule: Schedule, x: Tensor, t: Times, low: int = 0) -> tuple[Tensor, Tensor]:
-    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x, for t = low..T."""
+def _scales(
+    schedule: Schedule, x: Tensor, t: Times, low: int = 0, **other: Tensor
+) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x, for t = low..T.
+
+    Nothing is broadcast: the other tensor has the shape of x, and t is one number or one for each example.
+    """
     checks.instance(Schedule, schedule=schedule)
     schedule.check_times(t, low=low)
+    checks.shape(tuple(x.shape), **other)
+    if isinstance(t, Tensor) and t.dim():
+        checks.shape((len(x),), t=t)
     level = schedule.log_alpha_bar[t]
     return per_example((level / 2).exp(), x), per_example(_one_minus_exp(level).sqrt(), x)
 

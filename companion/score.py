@@ -306,7 +306,9 @@ def _langevin(
 ) -> Iterator[Tensor]:
     for _ in range(num_steps):
         with torch.no_grad():
-            x = x + step_size / 2 * score(x) + step_size**0.5 * torch.randn_like(x)
+            slope = score(x)
+            checks.shape(tuple(x.shape), **{"the score": slope})
+            x = x + step_size / 2 * slope + step_size**0.5 * torch.randn_like(x)
         yield x
 
 

@@ -70,6 +70,12 @@ def cli(*arguments: object) -> None:
         raise Printed(said.getvalue().removeprefix("error: ").removesuffix("\n"))
 
 
+def _folder(path: Path) -> Path:
+    """An empty folder at this place."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def outcome(call: Callable[..., object], folder: Path) -> tuple[str, str]:
     """How a call was answered, and in which words."""
     given = (folder,) if call.__code__.co_argcount - len(call.__defaults__ or ()) else ()
@@ -437,8 +443,9 @@ OF_MODELS = [
         (torch.tensor(1), r"label must have shape \(5,\); \(\) was given"),
         (LABEL + 2, r"label must lie in \[0, 3\]; 2 to 4 was given"),
         (LABEL - 1, r"label must lie in \[0, 3\]; -1 to 1 was given"),
-        (LABEL.float(), "label must hold integers; torch.float32 was given"),
-        (LABEL > 0, "label must hold integers; torch.bool was given"),
+        (LABEL.float(), "label must hold integers, int64 or int32; torch.float32 was given"),
+        (LABEL > 0, "label must hold integers, int64 or int32; torch.bool was given"),
+        (LABEL.byte(), "label must hold integers, int64 or int32; torch.uint8 was given"),
     ]),
     # interpolation
     (lambda: interpolation.spherical_interpolation(X + 1, X[:, :1], X[0]), r"end must have shape \(5, 2\); \(5, 1\) was"),
@@ -487,7 +494,7 @@ OF_DIFFUSION = [
     (lambda: schedule.Schedule(torch.tensor([0.0, NAN])), "log_alpha_bar must be finite"),
     (lambda: schedule.Schedule(torch.tensor([0, -1])), "log_alpha_bar must be floating-point; torch.int64 was given"),
     (lambda: schedule.Schedule(torch.tensor([0.0, -1.0]), torch.arange(3)), r"times must have shape \(2,\); \(3,\) was"),
-    (lambda: schedule.Schedule(torch.tensor([0.0, -1.0]), torch.ones(2)), "times must hold integers; torch.float32 was"),
+    (lambda: schedule.Schedule(torch.tensor([0.0, -1.0]), torch.ones(2)), "times must hold integers, int64 or int32; torch.float32 was"),
     (lambda: S.reverse_coefficients(0), "t must be at least 1; 0 was given"),
     (lambda: S.reverse_coefficients(21), r"t must lie in \[1, 20\]; 21 was given"),
     (lambda: S.reverse_coefficients(torch.tensor([5, 21])), r"t must lie in \[1, 20\]; 5 to 21 was given"),
@@ -495,15 +502,26 @@ OF_DIFFUSION = [
     (lambda: S.forward_coefficients(-1, 4), "s must be at least 0; -1 was given"),
     (lambda: S.forward_coefficients(0, True), "t must be an integer, at least 0; True was given"),
     (lambda: S.forward_coefficients(5, 4), "s must not be after t; s=5 and t=4 were given"),
-    (lambda: S.forward_coefficients(0, torch.ones(2)), "t must hold integers; torch.float32 was given"),
-    (lambda: S.forward_coefficients(0, T5 > 0), "t must hold integers; torch.bool was given"),
+    (lambda: S.forward_coefficients(0, torch.ones(2)), "t must hold integers, int64 or int32; torch.float32 was given"),
+    (lambda: S.reverse_coefficients(T5.byte()), "t must hold integers, int64 or int32; torch.uint8 was given"),
+    *((lambda convert=convert: convert(S, X, T5, X[:1]), r"\w+ must have shape \(5, 2\); \(1, 2\) was given") for convert in (
+        schedule.x_0_from_noise, schedule.noise_from_x_0, schedule.x_0_from_v, schedule.v_from_x_0,
+        schedule.score_from_x_0, schedule.mean_from_x_0,
+    )),
+    (lambda: schedule.x_0_from_v(S, X, T5[:1], X), r"t must have shape \(5,\); \(1,\) was given"),
+    (lambda: schedule.add_noise(S, X, T5.byte(), X), "t must hold integers, int64 or int32; torch.uint8 was given"),
+    (lambda: list(samplers.reverse_sample(lambda x, t: x, S, X, schedule.linear_schedule(7).reverse_coefficients(T5))), r"q.of_x_0 must have shape"),
+    (lambda: list(score.langevin_sample(lambda x: x[:1], X, 0.1, 2)), r"the score must have shape \(5, 2\); \(1, 2\) was"),
+    (lambda: MIXTURE(X, T5 - 9), r"t must lie in \[1, "),
+    (lambda: MIXTURE(X.long(), T5), "x_t must be floating-point; torch.int64 was given"),
+    (lambda: S.forward_coefficients(0, T5 > 0), "t must hold integers, int64 or int32; torch.bool was given"),
     (lambda: S.forward_coefficients(0, "4"), "t must be an integer, at least 0; '4' was given"),
     (lambda: S.strided([]), r"times must have shape \(num_steps,\); \(0,\) was given"),
     (lambda: S.strided([3, 3]), r"times must rise; \[3, 3\] was given"),
     (lambda: S.strided([5, 3, 1]), r"times must rise; \[5, 3, 1\] was given"),
     (lambda: S.strided([0, 3]), r"times must lie in \[1, 20\]; 0 to 3 was given"),
     (lambda: S.strided([1, 50]), r"times must lie in \[1, 20\]; 1 to 50 was given"),
-    (lambda: S.strided([1.5, 3.2]), "times must hold integers; torch.float32 was given"),
+    (lambda: S.strided([1.5, 3.2]), "times must hold integers, int64 or int32; torch.float32 was given"),
     (lambda: S.strided(["1"]), r"times must hold numbers; \['1'\] was given"),
     (lambda: S.strided(None), "times must hold numbers; None was given"),
     (lambda: S.strided([[1, 2], [3, 4]]), r"times must have shape \(num_steps,\); \(2, 2\) was given"),
@@ -515,7 +533,7 @@ OF_DIFFUSION = [
     (lambda: schedule.add_noise(S, X, 21, X), r"t must lie in \[0, 20\]; 21 was given"),
     (lambda: schedule.add_noise(S, X, -1, X), "t must be at least 0; -1 was given"),
     (lambda: schedule.add_noise(S, X, T5[:2], X), r"t must have shape \(5,\); \(2,\) was given"),
-    (lambda: schedule.add_noise(S, X, X[:, 0], X), "t must hold integers; torch.float32 was given"),
+    (lambda: schedule.add_noise(S, X, X[:, 0], X), "t must hold integers, int64 or int32; torch.float32 was given"),
     (lambda: schedule.add_noise(S, X.long(), 3, X), "x_0 must be floating-point; torch.int64 was given"),
     (lambda: schedule.add_noise(S, X.byte(), 3, X), "x_0 must be floating-point; torch.uint8 was given"),
     (lambda: schedule.add_noise(S, X, 3, X[:1]), r"noise must have shape \(5, 2\); \(1, 2\) was given"),
@@ -535,8 +553,8 @@ OF_DIFFUSION = [
         (-T5, r"t must lie in \[[01], 20\]; -1 to -1 was given"),
         (21 * T5, r"t must lie in \[[01], 20\]; 21 to 21 was given"),
         (21, r"t must lie in \[[01], 20\]; 21 was given"),
-        (T5.float(), "t must hold integers; torch.float32 was given"),
-        (T5 > 0, "t must hold integers; torch.bool was given"),
+        (T5.float(), "t must hold integers, int64 or int32; torch.float32 was given"),
+        (T5 > 0, "t must hold integers, int64 or int32; torch.bool was given"),
     ]),
     *((lambda f=f, t=t: f(S, X, t, X), "t must (lie in|be at least) .*1.*; 0 ") for f in (
         schedule.noise_from_x_0, schedule.v_from_x_0, schedule.score_from_x_0, schedule.mean_from_x_0)
@@ -611,7 +629,7 @@ OF_DIFFUSION = [
     (lambda: toy().inner_posterior(0, X, X), r"t \+ 1 must be at least 2; 1 was given"),
     (lambda: toy().denoise(X, 0), "t must be at least 1; 0 was given"),
     (lambda: toy().denoise(X, 4), r"t must lie in \[1, 3\]; 4 was given"),
-    (lambda: toy().denoise(X, X[:, 0]), "t must hold integers; torch.float32 was given"),
+    (lambda: toy().denoise(X, X[:, 0]), "t must hold integers, int64 or int32; torch.float32 was given"),
     (lambda: toy().denoise(X, T5[:3]), r"t must have shape \(5,\); \(3,\) was given"),
     (lambda: toy(denoiser=lambda x, t: x[:, :1]).denoise(X, 1), r"the denoiser's estimate must have shape \(5, 2\); \(5, 1\)"),
     (lambda: toy(denoiser=lambda x, t: None).denoise(X, 1), "the denoiser's estimate must be a tensor; None was given"),
@@ -629,7 +647,7 @@ OF_DIFFUSION = [
     (lambda: ddpm.single_step_elbo(TOY, X, torch.ones(21) / 0), "time_weights must be finite"),
     (lambda: ddpm.noise_errors(TOY, X, [0, 1]), r"times must lie in \[1, 20\]; 0 to 1 was given"),
     (lambda: ddpm.noise_errors(TOY, X, []), r"times must have shape \(times,\); \(0,\) was given"),
-    (lambda: ddpm.noise_errors(TOY, X, [1.5]), "times must hold integers; torch.float32 was given"),
+    (lambda: ddpm.noise_errors(TOY, X, [1.5]), "times must hold integers, int64 or int32; torch.float32 was given"),
     (lambda: ddpm.noise_errors(TOY, X, "1"), "times must hold numbers; '1' was given"),
     (lambda: ddpm.noise_errors(TOY, X, 3), r"times must have shape \(times,\); \(\) was given"),
     (lambda: elbo.elbo_terms(ddpm.image_ddpm(UNET, S), XC + 0.3), "value must lie on the 256 gray levels"),
@@ -821,7 +839,7 @@ OF_DIFFUSION = [
       for label, says in (
         (LABEL + 1, r"label must lie in \[0, 2\]; 1 to 3 was given"),
         (LABEL - 1, r"label must lie in \[0, 2\]; -1 to 1 was given"),
-        (LABEL.float(), "label must hold integers; torch.float32 was given"),
+        (LABEL.float(), "label must hold integers, int64 or int32; torch.float32 was given"),
         (LABEL[:0], r"label must have shape \(batch,\); \(0,\) was given"),
         (LABEL[:, None], r"label must have shape \(batch,\); \(5, 1\) was given"),
         (None, "label must be a tensor; None was given"),
@@ -898,7 +916,7 @@ OF_THE_REST = [
     (lambda: metrics.mutual_information_gap(X, "1"), "entropy must be a number; '1' was given"),
     (lambda: metrics.mutual_information_gap(sub(NAN), 1.0), "information must be finite"),
     (lambda: metrics.proportion([True]), r"hits must be a tensor; \[True\] was given"),
-    (lambda: metrics.linear_probe(X, LABEL + 0.5, X, LABEL), "labels must hold integers; torch.float32 was given"),
+    (lambda: metrics.linear_probe(X, LABEL + 0.5, X, LABEL), "labels must hold integers, int64 or int32; torch.float32 was given"),
     (lambda: metrics.auroc(X[:, 0], sub(NAN)[:, 0]), "anomalous must be finite"),
     (lambda: metrics.auroc(0.5, X[:, 0]), "normal must be a tensor; 0.5 was given"),
     *((lambda f=f, x=x: f(*x), says) for f in (metrics.energy_test, metrics.frechet_distance) for x, says in (
@@ -961,9 +979,13 @@ OF_THE_REST = [
     (lambda f: zoo.evaluate("tiny", folder=f / "good", out=f / "good" / "tiny.json"), "out must be a folder that can be"),
     (lambda: zoo.sample("ddpm-digits", 2.5), "num must be an integer, at least 1; 2.5 was given"),
     (lambda: zoo.sample("ddpm-digits", seed=2**65), r"seed must lie in \[0, 1.84467e\+19\]"),
-    (lambda: zoo.sample("ddpm-digits", steps=1001), r"num must lie in \[2, 1000\]; 1001 was given"),
-    (lambda: zoo.sample("ddpm-digits", steps=2.5), "num must be an integer, at least 2; 2.5 was given"),
-    (lambda f: experiments.record("ddpm-digits", num=2.5, out=f / "out"), "num must be an integer, at least 1; 2.5 was"),
+    (lambda: zoo.sample("ddpm-digits", steps=1001), r"steps must lie in \[2, 1000\]; 1001 was given"),
+    (lambda: zoo.sample("ddpm-digits", steps=2.5), "steps must be an integer, at least 2; 2.5 was given"),
+    (lambda: zoo.sample("ddpm-digits", steps=1), "steps must be at least 2; 1 was given"),
+    (lambda: zoo.sample("ddpm-digits", num=10**12), r"num must lie in \[1, 1e\+06\]; 1000000000000 was given"),
+    (lambda f: zoo.sample("ddpm-digits", out=_folder(f / "a.png")), "out must be a file; .*a.png is a folder"),
+    (lambda f: experiments.record("flow-digits", "spacing", folder=_folder(f / "no"), out=f / "out"), "folder must hold a"),
+    (lambda f: experiments.record("ddpm-digits", num=2.5, out=f / "out"), "num must be an integer, at least 2; 2.5 was"),
     (lambda f: checkpoints.load_run(f / "good"), "path must be a file that save_run wrote; .*good is a folder"),
     (lambda f: checkpoints.load_run(f / "good" / "tiny.json"), "path must be an undamaged file that save_run wrote"),
     # the command line
@@ -983,7 +1005,7 @@ OF_THE_REST = [
     (lambda: cli("sample", "vae-mnist", "--seed", 2**65), r"seed must lie in \[0, 1.84467e\+19\]"),
     (lambda: cli("sample", "vae-mnist", "--sampler", "ode"), "steps and sampler belong to a diffusion model"),
     (lambda: cli("sample", "vae-mnist", "--out", "/proc/x/y.png"), "out must be a folder that can be written; /proc/x is"),
-    (lambda f: cli("record", "ddpm-digits", "--num", 0, "--out", f / "out"), "num must be at least 1; 0 was given"),
+    (lambda f: cli("record", "ddpm-digits", "--num", 0, "--out", f / "out"), "num must be at least 2; 0 was given"),
     # pages
     (lambda: verify.verify(None, 1.0, 1.0), "label must be the label of an equation, .*; None was given"),
     (lambda: verify.verify("eq-a", [], []), "left is empty"),

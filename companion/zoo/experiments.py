@@ -80,12 +80,17 @@ def record(
         OSError: if `out` cannot be written, which is tried first, or another of several processes
             is lost.
     """
-    checks.at_least(1, num=num, examples=examples)
+    checks.at_least(2, num=num, examples=examples)  # one has no standard error
+    checks.in_range(2, 1_000_000, num=num, examples=examples)
     chosen, start, processes = recipe(name), Start.now(), Processes()
     out = writable_folder(out)
     homes: list[Path | str | None] = [folder]
     if kind == "spacing" and folder is not None:
         homes = [*sorted(home for home in Path(folder).iterdir() if home.is_dir())]
+        if not homes:
+            raise ValueError(
+                f"folder must hold a folder for each training of both models; {folder} holds none"
+            )
     model = pretrained(name, homes[0], runtime.device())
     command = f"python -m companion record {name} --kind {kind}"
     command += "" if kind == "reference" else f" --num {num}"

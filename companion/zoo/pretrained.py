@@ -1,5 +1,6 @@
 """A trained model by its name, and draws from it."""
 
+import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,13 @@ from companion.mean_flows import MeanFlow, mean_flow_sample
 from companion.zoo.checkpoints import Journal, Setting
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
-from companion.zoo.weights import check_architecture, load_weights, read_card, writable_folder
+from companion.zoo.weights import (
+    check_architecture,
+    load_weights,
+    read_card,
+    writable_folder,
+    write_files,
+)
 
 CHUNK = 100
 """Examples that are drawn at once."""
@@ -113,12 +120,15 @@ def sample(
             is lost.
     """
     checks.at_least(1, num=num)
+    checks.in_range(1, 1_000_000, num=num)
     checks.seed(seed)
     processes = Processes()
     if out is not None:
         if Path(out).suffix != ".png":
             raise ValueError(f"out must be a file that ends in .png; {out} was given")
         writable_folder(Path(out).parent)
+        if Path(out).is_dir() or (Path(out).is_symlink() and not Path(out).exists()):
+            raise ValueError(f"out must be a file; {out} is a folder, or a link to nothing")
     model = pretrained(name, folder, runtime.device())
     if not isinstance(model, LatentChain | Flow | MeanFlow):
         kind = type(model).__name__
@@ -141,6 +151,9 @@ def sample(
     if isinstance(model, Ddpm):
         if sampler not in (None, *SAMPLERS):
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; {sampler!r} was given")
+        if steps is not None:
+            checks.at_least(2, steps=steps)
+            checks.in_range(2, model.schedule.num_steps, steps=steps)
         schedule = model.schedule.evenly(50 if steps is None else steps)
         draw = partial(SAMPLERS[sampler or "ddim"], model.denoiser, schedule)
         x_T = model.prior(num).sample()
@@ -166,7 +179,9 @@ def sample(
         # Here, for it takes as long to import as torch itself.
         from torchvision.utils import save_image
 
-        save_image(x, out, nrow=math.ceil(num**0.5))
+        beside = io.BytesIO()
+        save_image(x, beside, nrow=math.ceil(num**0.5), format="png")
+        write_files({Path(out): beside.getvalue()})
     journal.close()
     return x
 

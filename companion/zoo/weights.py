@@ -136,7 +136,7 @@ def save_tensors(
     own = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
     blob = safetensors.torch.save(own)
     card = dataclasses.replace(card, sha256=hashlib.sha256(blob).hexdigest())
-    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+    text = json.dumps(dataclasses.asdict(card), indent=2, allow_nan=False) + "\n"
     path = _folder(folder) / card.name
     write_files({Path(f"{path}.safetensors"): blob, Path(f"{path}.json"): text.encode()})
     return card
