@@ -37,7 +37,7 @@ plots.image_grid(map_images, columns=side, tile=0.4)
 #
 # Each image of {numref}`fig-plane-map` is decoded from one point of the plane. To see how often a shape is sampled, we place the points at quantiles of the Gaussian instead of even distances. Then each of the 17 times 17 images stands for a region of equal probability under the prior, and a shape that takes more space on the map is sampled more often.
 #
-# Nearly every point decodes to something like a digit, unlike in the {ref}`autoencoders of chapter 1 <sec-no-sampling>`. Now we go the other way: where does the encoder put real digits? In {numref}`fig-plane-digits` each dot is the mean of $q_\phi(z \mid x)$ for one test digit, in the coordinates of the map.
+# On this map most points decode to something like a digit. Now we go the other way: where does the encoder put real digits? In {numref}`fig-plane-digits` each dot is the mean of $q_\phi(z \mid x)$ for one test digit, in the coordinates of the map.
 
 # %%
 import math
@@ -128,9 +128,9 @@ print("variances within 15 percent of one:", bool((total - 1).abs().max() < 0.15
 print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 
 # %% [markdown]
-# The variances fit well, but the distributions differ. The plane shows one way in which they can: {numref}`fig-plane-digits` has gaps between the classes, where the map shows shapes between two digits. The prior does not avoid the gaps. Samples drawn there look worse than reconstructions.
+# The variances fit well, but the distributions differ. The plane shows one way in which they can: {numref}`fig-plane-digits` has gaps between the classes, where the map shows shapes between two digits. The prior does not avoid the gaps.
 #
-# **What you can say now.** The aggregate posterior is close to the prior but not equal to it: it has gaps between the classes, from which the prior still samples.
+# **What you can say now.** The aggregate posterior of this VAE has nearly the variances of the prior but is not equal to it; on the plane it has gaps between the classes, from which the prior still samples.
 
 # %% [markdown]
 # (sec-train-plane)=
@@ -209,7 +209,7 @@ _ = plots.image_grid(walked, columns=7, axes=left)
 plots.image_grid(faded, columns=7, axes=right)
 
 # %% [markdown]
-# Interpolated codes give a single figure at each point; interpolated pixels give several figures on top of each other. But is a straight line the right path? In many dimensions, the point halfway between two draws of the prior is closer to the origin than almost all draws. For independent $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
+# Here interpolated codes give a single figure at each point; interpolated pixels give several figures on top of each other. But is a straight line the right path? In many dimensions, the point halfway between two draws of the prior is closer to the origin than almost all draws. For independent $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
 #
 # $$
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
@@ -383,7 +383,7 @@ wrong = {"variance tau": Normal(0.0, tau.sqrt()).log_prob(z).exp()}
 verify("eq-temperature", density, cooled, quadrature, rejects=wrong)
 
 # %% [markdown]
-# It is often said that a low temperature trades variety for quality. Is that so for our VAE? The slider scales the same ten draws.
+# In deep hierarchical VAEs samples are often shown at temperatures below one {cite:p}`vahdat2020,child2021`. Does a low temperature trade variety for quality in a VAE of digits? The slider scales the same ten draws.
 
 # %% tags=["mnist"]
 _ = torch.manual_seed(1)
@@ -477,9 +477,9 @@ print(f"the relaxed one has {lost.mean():.1f} +- {error:.1f} nats less,", end=" 
 print(f"{lost.mean() / house.images[0].numel():.3f} per pixel value")
 
 # %% [markdown]
-# The plain network has the better bound, the smaller error and the higher rate. (The difference of the bounds is given in nats and not in percent, because the bound is a log-density, whose zero depends on the unit of the pixels {eq}`eq-flattened`.) A likely reason is that it was trained on the bound in all steps, the relaxed one only in the last third. By the bound alone, the schedule is a disadvantage.
+# Of these two the plain network has the better bound, the smaller error and the higher rate. (The difference of the bounds is given in nats and not in percent, because the bound is a log-density, whose zero depends on the unit of the pixels {eq}`eq-flattened`.)
 #
-# {numref}`fig-houses` shows new images, their reconstructions, and samples decoded from the prior. (These data are easy. For photographs of 32 by 32 pixels the companion has a recipe, `python -m companion train vae-cifar10`, which needs a GPU. No such weights are shipped with this edition, so this chapter claims nothing about photographs or faces.)
+# {numref}`fig-houses` shows new images, their reconstructions, and samples decoded from the prior. (For photographs of 32 by 32 pixels the companion has a recipe, `python -m companion train vae-cifar10`, which needs a GPU. No such weights are shipped with this edition, so this chapter claims nothing about photographs or faces.)
 
 # %% mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Rendered, reconstructed and sampled houses; the relaxed VAE.", "name": "fig-houses"}}
 _ = torch.manual_seed(2)
@@ -495,7 +495,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# The samples are worse than the reconstructions. Part of the reason is that for the relaxed network the variances of $q(z)$ {eq}`eq-aggregate-covariance` are not all near one:
+# For the relaxed network the variances of $q(z)$ {eq}`eq-aggregate-covariance` are not all near one, so draws of the prior are not distributed as codes of houses:
 
 # %% tags=["nbval-check-output"]
 q = vae.posterior(house.images)
@@ -591,7 +591,7 @@ mutual = {name: mutual_information(z, house.factors) for name, z in draws.items(
 both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share of log 20")
 
 # %% [markdown]
-# {numref}`fig-information` shows a dependence that the correlation missed. In the relaxed network a second latent has information about azimuth: it is correlated with the square of the angle, so it encodes how *far* the house is turned, but not in which direction.
+# {numref}`fig-information` shows a dependence that the correlation missed. In the relaxed network a second latent has information about azimuth: it is correlated with the square of the angle, that is, with how *far* the house is turned, and much less with the direction.
 
 # %%
 ranked = mutual["relaxed"][:, 0].argsort(descending=True)
@@ -633,7 +633,7 @@ larger = (gaps["relaxed"] > gaps["plain"]).tolist()
 print("larger for every cause but elevation:", larger == [True, False, True, True, True])
 
 # %% [markdown]
-# In the last steps both networks were trained on the same loss. What did the schedule change? One difference is the lower rate of the relaxed network. Another is in the standard deviations of the posteriors, and {ref}`sec-no-axes` explains why they matter:
+# In the last steps both networks were trained on the same loss. How do they differ? The relaxed network has the lower rate. Another difference is in the standard deviations of the posteriors, and {ref}`sec-no-axes` explains why they matter:
 
 # %% tags=["nbval-check-output"]
 for name, model in models.items():
@@ -641,7 +641,7 @@ for name, model in models.items():
     print(f"{name:8} standard deviations", *(f"{value:.2f}" for value in stds))
 
 # %% [markdown]
-# In the relaxed network some posteriors are wide and others narrow, as a large $\beta$ demands in the linear case of {ref}`chapter 5 <sec-sigma-dec>` {eq}`eq-beta-level`. In the plain network all are about equally narrow.
+# In the relaxed network some posteriors are wide and others narrow, as with a large $\beta$ in the linear case of {ref}`chapter 5 <sec-sigma-dec>` {eq}`eq-beta-level`. In the plain network all are about equally narrow.
 #
 # Is this the work of the schedule, or of one training? Both networks were trained a second time by the same recipes, from another seed and with matrix products in bfloat16:
 
@@ -686,7 +686,7 @@ for pair, terms in {"first": bound_of, "second": second_bound_of}.items():
 # (sec-editing)=
 # ## Editing an image by its latents
 #
-# If a latent encodes one cause, an image can be edited by changing that latent. The lecture gives the steps: *encode* an image, *draw* its latent, *change* some of its dimensions, *decode*, and *draw* a new image. (We show the mean instead, since the last draw would only add noise of $\sigma_{\text{dec}} = 0.1$.) For each of the five causes we take the latent with the largest correlation and give it a slider: azimuth, light and hue in the first image, elevation and size in the second. The sign comes from the correlation too, so that moving a slider to the right should increase its cause.
+# If a latent encodes one cause, an image can be edited by changing that latent. The steps: *encode* an image, *draw* its latent, *change* some of its dimensions, *decode*, and *draw* a new image. (We show the mean instead, since the last draw would only add noise of $\sigma_{\text{dec}} = 0.1$.) For each of the five causes we take the latent with the largest correlation and give it a slider: azimuth, light and hue in the first image, elevation and size in the second. The sign comes from the correlation too, so that moving a slider to the right should increase its cause.
 
 # %% tags=["nbval-check-output"]
 vae, table = models["relaxed"], tables["relaxed"]
@@ -720,7 +720,7 @@ editor(0, 2, 4)
 editor(1, 3)
 
 # %% [markdown]
-# The size follows its slider. The camera hardly rises with the slider of elevation. {numref}`fig-traversal` shows each latent on its own: in each row one latent goes from $-1.8$ to $1.8$, while the others stay. In the rows where nothing changes, the latent carries little information.
+# In these images the size follows its slider, and the camera hardly rises with the slider of elevation. {numref}`fig-traversal` shows each latent on its own: in each row one latent goes from $-1.8$ to $1.8$, while the others stay. In the rows where nothing changes, the latent carries little information.
 
 # %% mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "One latent at a time, eight latents from top to bottom.", "name": "fig-traversal"}}
 stops = torch.linspace(-1.8, 1.8, 7)
@@ -759,7 +759,7 @@ for name in ("azimuth", "light", "size", "hue"):
 print("the latent of elevation does not:", not clean["elevation"])
 
 # %% [markdown]
-# The numbers are shares of each cause's range. The sliders of azimuth, light, size and hue move their own cause by about half of its range, and the others hardly. The slider of elevation fails: it moves the elevation by less than a fifth of its range, as its small gap in {numref}`fig-mig` suggests.
+# The numbers are shares of each cause's range, means over 300 houses. In this network the sliders of azimuth, light, size and hue move their own cause by about half of its range, and the others hardly. The slider of elevation fails: it moves the elevation by less than a fifth of its range. Elevation also has the smallest gap of this network in {numref}`fig-mig`.
 #
 # **What you can say now.** Editing means changing one latent and decoding. Whether it changes one cause only has to be tested independently of the model.
 #
@@ -812,7 +812,7 @@ rule = exact.within(1e-4)
 verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turned)
 
 # %% [markdown]
-# Yet in the relaxed network single latents do have a meaning, as {numref}`fig-correlations` shows. What fixes these axes is not the prior but the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the true posterior has different variances along the axes, its contours are ellipses. A diagonal Gaussian fits them along the axes, but not after a rotation, and then the bound is lower. For a Gaussian posterior with precision matrix $P$ the least loss of a diagonal Gaussian is, as in the linear case {eq}`eq-rotation-gap`,
+# Yet in the relaxed network single latents do have a meaning, as {numref}`fig-correlations` shows. The only part of the bound that can prefer these axes is the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the true posterior has different variances along the axes, its contours are ellipses. A diagonal Gaussian fits them along the axes, but not after a rotation, and then the bound is lower. For a Gaussian posterior with precision matrix $P$ the least loss of a diagonal Gaussian is, as in the linear case {eq}`eq-rotation-gap`,
 #
 # $$
 # \begin{aligned}
@@ -898,7 +898,7 @@ lines = {"azimuth": (degrees, means_now[:, 0].abs()), "light": (degrees, means_n
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# {numref}`fig-rotation-price` shows two different cases. Azimuth and light have nearly the same posterior variance. Rotating them into each other costs almost nothing (left), although it mixes the two causes (right). Rotating azimuth into a latent with another variance costs more than a nat. Next we apply one random rotation of all eight latents to both networks.
+# {numref}`fig-rotation-price` shows two different cases. Azimuth and light have nearly the same posterior variance. Rotating them into each other costs almost nothing (left), although it mixes the two causes (right). Rotating azimuth into the latent with the largest variance costs more than a nat, as the formula says. Next we apply one random rotation of all eight latents to both networks.
 
 # %%
 _ = torch.manual_seed(0)
@@ -927,7 +927,7 @@ fallen = turned_gap["relaxed"] < gaps["relaxed"].mean() / 3
 print("the gap of the relaxed network falls below a third:", bool(fallen))
 
 # %% [markdown]
-# (The refitted Gaussian is the one nearest to the rotated $q$, not to the true posterior, so the curve is an upper bound on what a rotation costs.) For a diagonal $q$, the bound fixes the axes only through the *differences* between the posterior variances of its latents. For two latents of equal variance it prefers no axes. The plain network, whose variances are all about equal, loses less by the same rotation. And no criterion that depends on $p_\theta(x)$ alone can distinguish one choice of axes from another.
+# (The refitted Gaussian is the one nearest to the rotated $q$, not to the true posterior, so the curve is an upper bound on what a rotation costs.) For a diagonal $q$, the bound fixes the axes only through the *differences* between the posterior variances of its latents. For two latents of equal variance it prefers no axes. The plain network, whose variances are all about equal, loses less by the same rotation; the formula gives both losses. And no criterion that depends on $p_\theta(x)$ alone can distinguish one choice of axes from another.
 #
 # **What you can say now.** The prior is rotation-invariant, so it gives the axes no meaning. The diagonal approximate posterior fixes them, but only where its variances differ.
 
@@ -990,7 +990,7 @@ rows = {
 plots.image_rows(rows, titles=[f"{a:+.1f}" for a in amounts], tile=0.7)
 
 # %% [markdown]
-# The digits of {numref}`fig-slant` lean as they should, but at the ends some lose their shape. We measure the slant on a thousand digits, also class by class, and compare it with the range of real digits. For comparison, we also move along one latent only: that of the vector's largest component, by the length of the whole vector.
+# The digits of {numref}`fig-slant` lean as intended, but at the ends some lose their shape. We measure the slant on a thousand digits, also class by class, and compare it with the range of real digits. For comparison, we also move along one latent only: that of the vector's largest component, by the length of the whole vector.
 
 # %%
 codes, classes = z[:1000].float(), test.labels[:1000]
@@ -1017,7 +1017,7 @@ print("in every class:", bool((by_class > 0).all()))
 print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean()))
 
 # %% [markdown]
-# From one end to the other the mean slant changes by more than the range of real digits, and it grows in every class. The vector is not a single axis, although one latent does most of the work. Like every regression slope it contains the correlations of the data: if zeros lean more often than sixes, a part of the vector points from sixes to zeros.
+# In this network the mean slant changes from one end to the other by more than the range of 95 percent of the real digits, and it grows in every class. The vector is not a single axis, although one latent alone, moved as far, changes the slant by most of that. Like every regression slope it contains the correlations of the data: if zeros lean more often than sixes, a part of the vector points from sixes to zeros.
 #
 # **What you can say now.** An attribute vector is a difference of mean codes, that is, a regression slope. It contains every correlation of the attribute in the data.
 
@@ -1062,7 +1062,7 @@ print("the empty image scores better than most digits:", areas["empty"] < 0.1)
 print("so do the bars:", areas["a bar"] < 0.4)
 
 # %% [markdown]
-# Shuffled digits are found almost without error. But the empty image is *more* likely than nearly every digit, and a bar than most, so for them the score is worse than chance. This is no defect of the training. Minus the log-likelihood is a code length: an empty image has few details to encode, a real digit has many. For photographs {cite:t}`nalisnick2019` found the same: a model of one data set gave higher likelihoods to another, smoother one.
+# Shuffled digits are found almost without error. But the empty image is *more* likely than nearly every digit, and a bar than most, so for them the score of this network is worse than chance. Minus the log-likelihood is a code length: the empty image and the bars have a shorter code than most digits. For photographs {cite:t}`nalisnick2019` found the same: a model of one data set gave higher likelihoods to another, smoother one.
 #
 # One objection has to be tested. The encoder was trained on digits, so for other images $L_{50}$ may lie far below $\log p_\theta(x)$ ({ref}`sec-amortization-gap`), and mirrored digits may have a low score because of the encoder, not the model. So we fit $q$ to each of 100 digits and 100 mirrored digits by gradient steps on the bound, and compute the scores again.
 
@@ -1107,7 +1107,7 @@ print("mirrored digits gain more than digits:", bool(gained > (digits_again - no
 print("and are still found with less than 0.9:", after < 0.9)
 
 # %% [markdown]
-# So a part of the low score of mirrored digits came from the encoder. But the ranking hardly changes.
+# So a part of the low score of mirrored digits came from the encoder. But in these hundred the ranking hardly changes.
 #
 # **A typical point is not the most likely one.** Why can an unusual image have a high likelihood? The simplest example is the Gaussian. For $z \sim \mathcal{N}(0, I_d)$ the surprise $- \log p(z)$ has
 #
@@ -1168,9 +1168,9 @@ print("and real ones are flagged:", auroc(far[~ones], far[ones]) > 0.8)
 print("mirrored digits are still found with less than 0.9:", both["mirrored"] < 0.9)
 
 # %% [markdown]
-# The test finds the empty image and more of the bars, but it also flags the digit 1, which is as easy to encode. Mirrored digits are found hardly better than before, since the log-likelihoods of digits differ by tens of nats among each other. A likelihood is a code length; what counts as an anomaly depends on the application, and needs examples of what should be found.
+# With this network the test finds the empty image and more of the bars, but it also flags the digit 1. Mirrored digits are found hardly better than before. A likelihood is a code length; what counts as an anomaly depends on the application, and needs examples of what should be found.
 #
-# **What you can say now.** A likelihood is a code length: simple images get high values, whether or not they belong to the data.
+# **What you can say now.** A likelihood is a code length: an image can have a high one without belonging to the data, as the empty image has here.
 
 # %% [markdown]
 # (sec-latent-exercises)=
@@ -1395,7 +1395,7 @@ exercises.check_deviations(deviations)
 # (sec-latent-summary)=
 # ## Summary
 #
-# - A decoder makes a map of its latent space ({numref}`fig-plane-map`). The aggregate posterior is close to the prior but not equal to it {eq}`eq-aggregate-covariance`.
+# - A decoder makes a map of its latent space ({numref}`fig-plane-map`). The aggregate posterior has nearly the variances of the prior {eq}`eq-aggregate-covariance` but is not equal to it.
 # - Straight lines between draws of the prior pass through points that are shorter than almost all draws {eq}`eq-chord-length`; arcs on the sphere keep the length {eq}`eq-slerp`. Within a class neither path makes worse images; between classes both do, the sphere a little less.
 # - A temperature scales the draws of the prior {eq}`eq-temperature`. A low one buys fewer broken images with less variety.
 # - What a latent means can be measured where the causes are known: by correlation, mutual information and its gap {eq}`def-mig`. In two trainings of each kind, the networks whose $\beta$ fell slowly had the larger gap, the lower rate and the worse bound; only one of them gave the causes latents of their own.
