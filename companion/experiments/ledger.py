@@ -21,6 +21,7 @@ from companion.experiments import (
     collapse,
     gradient_noise,
     levels,
+    samplers,
     spectrum,
     wide_code,
 )
@@ -36,6 +37,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     **spectrum.EXPERIMENTS,
     **collapse.EXPERIMENTS,
     **levels.EXPERIMENTS,
+    **samplers.EXPERIMENTS,
 }
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 
