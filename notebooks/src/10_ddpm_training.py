@@ -84,7 +84,7 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "Algorithm 1 on points in the plane: the loss of each of 600 batches (left), the data, samples of the trained model, and samples of the shipped one, which had ten times as many steps. Clusters separate long after the loss has stopped falling.", "name": "fig-toy-training"}}
+# %% mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "Algorithm 1 on points in the plane: the loss of each of 600 batches (left), the data, samples of the trained model, and samples of the shipped one, which had ten times as many steps. Only after the longer training are the clusters separate.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
@@ -100,7 +100,7 @@ for axes, (name, dots) in zip(panels, shown.items(), strict=True):
 fig
 
 # %% [markdown]
-# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. After 600 steps the network has found the ring; the separate modes take longer, although the loss hardly falls any more. Algorithm 1 never runs a whole chain: it is a regression, and its examples are made as they are needed.
+# The samples of {numref}`fig-toy-training` come from the reverse process of {ref}`chapter 9 <sec-true-reverse>`, which plays no part in the training. After 600 steps this network has found the ring; the shipped one, after ten times as many, has separate modes. Algorithm 1 never runs a whole chain: it is a regression, and its examples are made as they are needed.
 #
 # In the companion `fit` runs the loop, and `denoising_loss` is the loss: the squared error of $\hat{x}$ times a `weight`. With the signal-to-noise ratio as the weight it is the squared error of the noise {eq}`eq-five-errors`, the simple loss.
 
@@ -203,7 +203,7 @@ close = bool(excess_of_last[-1] < 0.25 * least)
 print("the excess falls below a quarter of the floor:", close)
 
 # %% [markdown]
-# So the loss consists mostly of its floor, and most of its fluctuation from batch to batch comes from the noise that was drawn.
+# So the loss of this network consists mostly of its floor.
 #
 # **Check.** The three terms of {eq}`eq-excess-error` are computed for a prediction that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$. The check rejects the formula without the excess.
 
@@ -418,7 +418,7 @@ losses = [denoising_loss(small, small_x[:8], weight) for weight in weights.value
 print("each is a loss:", all(bool(loss.isfinite().all()) for loss in losses))
 
 # %% [markdown]
-# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights of the loss decide at which times its errors are small.
+# A perfect network predicts $\varepsilon^*$ whatever the weights are. A real one must serve all times with the same parameters, and the weights say what an error at each time counts.
 #
 # **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, summed over dimensions, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood at $t = 1$,
 #
@@ -481,7 +481,7 @@ print(f"the network loses {lost.mean():.3f} +- {lost.std() / n:.3f} nats")
 print(f"by the formula    {weighted.mean():.3f} +- {weighted.std() / n:.3f} nats")
 
 # %% [markdown]
-# **Why not train on the bound?** Because its gradient is noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without them. For the network of the ring after twenty steps we measure the variance of the gradient divided by its squared mean: for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
+# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without them. For the network of the ring after twenty steps we measure the variance of the gradient divided by its squared mean: for the simple loss, for the weighted loss with uniform times, and for times drawn *in proportion to the weights*, so that no weight is needed in the loss ({ref}`ex-better-times` of the last chapter).
 
 
 # %%
@@ -519,9 +519,9 @@ print("weights make the gradient noisier, by half at least:", weighted_loss > 1.
 print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
 
 # %% [markdown]
-# A batch twice as large halves this ratio. So, for this network at this moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage. {cite:t}`nichol2021` saw the same on photographs.
+# A batch twice as large halves this ratio. So, for this network at this moment, the weighted loss needs larger batches, and drawing the times by their weights removes part of the disadvantage.
 #
-# On the ring the batches are large enough for both. Here is minus the bound, in nats, of the shipped network and of one that was trained with the weights of the bound, from the same random numbers:
+# Both losses can be trained on the ring. Here is minus the bound, in nats, of the shipped network and of one that was trained with the weights of the bound, from the same random numbers:
 
 # %%
 from companion.elbo import elbo_terms
@@ -565,7 +565,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and for the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. {numref}`fig-amplified` shows the factors.
+# With such errors a network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and for the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. {numref}`fig-amplified` shows the factors.
 
 # %% mystnb={"image": {"alt": "Two panels over time on a logarithmic axis. Left, the error of the image: constant for x zero, growing from 0.01 to above 100 for the noise, growing from 0.01 to 1 for v. Right, the error of the noise: falling from 100 to below 0.01 for x zero, constant for the noise, falling from 1 to below 0.01 for v."}, "figure": {"caption": "What an error of size 1 in the network's output becomes: in the image (left) and in the noise (right).", "name": "fig-amplified"}}
 kept, every = schedule.alpha_bar[1:], torch.arange(1, 1001)
@@ -615,7 +615,7 @@ for t, error in zip(chosen, found, strict=True):
     print(f"{t:4} {error:10.2e} {yardstick[t]:10.2e} {error / yardstick[t]:10.2f}")
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse: its output should be almost a copy of its input, and it misses the noise by two percent, where the linear estimate misses it by a third of a percent. There even an *untrained* network that estimates $v$, and whose output is still zero, is better.
+# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. There even an *untrained* network that estimates $v$, and whose output is still zero, is better.
 
 # %% tags=["nbval-check-output"]
 from companion.networks.unet import UNet
@@ -662,9 +662,9 @@ error_of_image = found[-1] / schedule.snr[1000] / values.mean()
 print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances of the data")
 
 # %% [markdown]
-# Hardly any, because the errors of the noise are small there. Yet the $\hat{x}$ that they imply is useless, and a sampler that relies on it suffers. The network of MNIST in the next section therefore estimates $v$ in steps 5 and 6.
+# Hardly any: the errors of the noise are small there. Yet the $\hat{x}$ that they imply is useless. The network of MNIST in the next section estimates $v$ in steps 5 and 6.
 #
-# **What you can say now.** An estimate of $v$ is safe at both ends of time; those of $x_0$ and of the noise are not. The best linear estimate is a yardstick that a network should beat at every $t$.
+# **What you can say now.** If the errors of the output are equal, an estimate of $v$ gives acceptable images at both ends of time; those of $x_0$ and of the noise do not. The best linear estimate is a yardstick that a network should beat at every $t$.
 
 # %% [markdown]
 # (sec-ddpm-samples)=
@@ -762,7 +762,7 @@ for fewer, more in (("real digits", "diffusion"), ("diffusion", "uniform"), ("un
     print(f"{fewer} are recognized more often than {more}, say both judges: {clear}")
 
 # %% [markdown]
-# The first row is the best that can be expected. "Uniform" is nearly the same network, trained once with uniform times on the linear schedule, for 16 epochs instead of 24. The VAE was trained on binary images and shows the means of its decoder, which counts against it in the distance; the judges allow for that. Both rank the models in the order of the table. The classifier with ten classes is confident about many broken digits, too. Neither notices whether the samples *differ* from each other. The distance does, but its standard errors are large. A count of the classes is a simpler test of variety:
+# The first row is the best that can be expected. "Uniform" is nearly the same network, but with uniform times, on the linear schedule, and for 16 epochs instead of 24. Each of the two was trained once, so the table does not say which of the three differences matters. The VAE was trained on binary images and shows the means of its decoder. Both judges rank the models in the order of the table. Neither the judges nor the confidence notice whether the samples *differ* from each other. The distance does, but its standard errors are large. A count of the classes is a simpler test of variety:
 
 # %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
@@ -788,7 +788,7 @@ print(f"a faithful model would exceed that with probability {tail:.1e}")
 print("no class has less than 3 percent:", bool(share.min() > 0.03))
 
 # %% [markdown]
-# A small probability would mean that the model prefers some digits. That happens easily: the class is decided at large $t$, where a wrong decision costs few nats.
+# A small probability would mean that the model prefers some digits.
 #
 # **When do samples follow the data distribution?** The KL divergence of the model from the data is at most the gap of the bound, which is a sum of three losses:
 #
@@ -836,7 +836,7 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {kl:18.5f} {a:18.5f} {b:11.5f}")
 
 # %% [markdown]
-# With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent they stop at a floor. The KL divergence of the samples is smaller than the network's part of the gap, because later steps undo much of the effect of earlier errors.
+# With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent they stop at a floor. The KL divergence of the samples is far smaller than the gap, which is that of whole chains {eq}`eq-kl-chain`.
 #
 # **In color.** Nothing in the code is special to gray images; three channels are enough:
 
@@ -852,7 +852,7 @@ print("one loss for each image:", tuple(losses.shape))
 # %% [markdown]
 # {ref}`Chapter 11 <sec-color-samples>` draws houses in color and measures them. For CIFAR-10, {cite:t}`ho2020` trained 35.7 million parameters for 800,000 steps.
 #
-# **What you can say now.** The model draws digits of all classes, and of a hundred about eight are not recognized as digits by classifiers that know broken ones. Samples follow the data distribution if noise, variances and network are all right.
+# **What you can say now.** The model draws digits of all classes; how many of them are digits, two classifiers say that know broken ones. Samples follow the data distribution if noise, variances and network are all right.
 #
 # *Sources: A36, B28.*
 
@@ -1034,9 +1034,9 @@ bright = (looks / looks.amax((1, 2), keepdim=True)).sqrt()
 plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 
 # %% [markdown]
-# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. So the network needs the time.
+# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. So what the network has to do depends on the time.
 #
-# **What you can say now.** A U-Net keeps the detail by its skip connections and uses the whole image by coarser scales, attention, and its normalizations.
+# **What you can say now.** A U-Net has skip connections at every scale, and it reaches the whole image by coarser scales, attention, and its normalizations.
 #
 # *Sources: B31.*
 
@@ -1044,7 +1044,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # (sec-time-embedding)=
 # ## The time as an input
 #
-# As a single number the time would be a poor input, since 7 and 8 out of 1000 are nearly the same number. So it is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
+# As a single number, 7 and 8 out of 1000 would be nearly the same input. So the time is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
 #
 # $$
 # \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
@@ -1060,7 +1060,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 # Sine and cosine of one frequency are a point on the unit circle, at the angle $\nu_k t$. Two points at an angle of $a$ from each other are $2 \sin (a / 2)$ apart. $\square$
 # :::
 #
-# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once, before the training. They suit a time that is a real number.
+# *Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian once, before the training.
 #
 # **Check.** The distances of all pairs of a thousand times are computed from the embedding of the companion. The check rejects the formula with angles that are not halved.
 
@@ -1207,7 +1207,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-error-by-time` the network is far below every linear estimate wherever there is something to see. Towards $t = 1000$, where the best estimate is nearly the mean image, all three curves meet.
+# In {numref}`fig-error-by-time` this network is far below every linear estimate until the image is lost in the noise. Towards $t = 1000$, where the best estimate is nearly the mean image, all three curves meet.
 #
 # At how many times is the network better? To count them, the yardstick must refer to the same 500 digits, whose variances are not those of the training digits. Let $y_j$ be the coordinate of $x$, minus the mean, along eigenvector $j$, and $V_t = \bar\alpha_t \lambda_j + 1 - \bar\alpha_t$. The linear estimate of the noise is $\sqrt{1 - \bar\alpha_t} / V_t$ times the coordinate of $x_t$, and its squared error, averaged over the noise, is
 #
@@ -1476,7 +1476,7 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 show(in_finer_steps, docstring=False)
 
 # %% [markdown]
-# The record has both bounds for all 10,000 test digits, of which the first 500 are the easier part:
+# The record has both bounds for all 10,000 test digits:
 
 # %% tags=["nbval-check-output"]
 of_all, _ = load_record("ddpm-mnist-joint-bits")
@@ -1490,7 +1490,7 @@ print(f"saved by finer steps: {saved.mean():.3f} +- {saved.std() / 100:.3f} bits
 print("finer steps save more than 0.03 bits:", bool(saved.mean() - 3 * saved.std() / 100 > 0.03))
 
 # %% [markdown]
-# So a good part of what remained was the length of the steps. For the rest there are two likely reasons: our network is small, and its loss was not the bound. Trained on the bound itself, with a learned schedule, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
+# So a part of what remained was the length of the steps. Trained on the bound itself, with a learned schedule, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
 # **What you can say now.** Bits per dimension are the sum of four parts. A last step that does not use the frequencies of the gray levels can make a good model look bad.
 
@@ -1535,7 +1535,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# {cite:t}`ho2020` found the shape of {numref}`fig-rate-by-time` on photographs. There, 1.66 of 1.78 bits, 93 percent of the rate, were spent in the last hundred of a thousand steps of the linear schedule. At the same levels of noise, digits spend more than eight tenths of the rate, and with the reconstruction more than nine tenths of the bound. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones refine what is hard to see. That is why a loss that gives little weight to them still gives good samples.
+# {cite:t}`ho2020` found the shape of {numref}`fig-rate-by-time` on photographs. There, 1.66 of 1.78 bits, 93 percent of the rate, were spent in the last hundred of a thousand steps of the linear schedule. At the same levels of noise, digits spend more than eight tenths of the rate, and with the reconstruction more than nine tenths of the bound. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones refine what is hard to see.
 #
 # The slider shows what the receiver of $x_t$ would draw: above $x_t$, below $\hat{x}$.
 
@@ -1562,7 +1562,7 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all estimates are close to the mean of the digits. At 850 they have a shape, and some are of the wrong class. At 600 everything is decided except the edges.
+# At 1000 all ten estimates are close to the mean of the digits. At 850 they have a shape, and some are of the wrong class. At 600 everything is decided except the edges.
 #
 # **What you can say now.** Most bits are spent on what can hardly be seen; what the image shows is decided earlier, for few bits.
 #
@@ -1673,7 +1673,7 @@ print(
 #
 # Algorithm 1 runs without an error message even if its input is wrong. When a model disappoints, begin with this table:
 #
-# | symptom | likely cause | test |
+# | symptom | possible cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
 # | the loss is lower than expected | pixels on $[0, 1]$, or another schedule | compare at the same scaling and schedule only; see below |
@@ -1750,7 +1750,7 @@ for name, change in (("right time", inputs["t"]), ("always 500", inputs["always 
 plots.image_rows(rows)
 
 # %% [markdown]
-# The second row of {numref}`fig-wrong-time` has strokes and even digits, often not those of the first row. The faint noise of the last steps is not removed: the network treats its input as $x_{500}$, in which noise of that size would not matter.
+# The second row of {numref}`fig-wrong-time` has strokes and even digits, often not those of the first row. The faint noise of the last steps is not removed.
 #
 # **What you can say now.** The loss alone tells little. The errors by time, the bound by parts, and a classifier that knows bad samples show what is wrong.
 
@@ -1858,7 +1858,7 @@ exercises.check_weight_of_noise(weight_of_noise)
 # :label: ex-loss-of-image-solution
 # :class: dropdown
 # ```
-# By {eq}`eq-five-errors` the weight is one over the signal-to-noise ratio. It is tiny at small $t$, so such a network learns little fine detail.
+# By {eq}`eq-five-errors` the weight is one over the signal-to-noise ratio. It is tiny at small $t$.
 
 
 # %% tags=["nbval-check-output"]
@@ -1977,11 +1977,11 @@ exercises.check_price(price)
 #
 # - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero {eq}`eq-simple-optimum`, and training reduces only the excess over it {eq}`eq-excess-error`.
 # - The simple loss drops the weights, the cost of the variances, the likelihood of the gray levels, and the prior's term {eq}`eq-bound-from-errors`. What a network with fixed variances loses in the bound is its weighted excess {eq}`eq-deficit`.
-# - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; $v$ is safe at both ends of the schedule.
+# - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; with equal errors, $v$ gives acceptable images at both ends of the schedule.
 # - Mean and covariance of the data give yardsticks for every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
 # - Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
 # - A last step that uses the histogram of gray levels saves at least a tenth of the bits {eq}`eq-histogram-price`. For pixels that the network can predict, $\sigma_t^2 = \beta_t$ is too large, at a cost that no number of steps removes {eq}`eq-known-data`.
 #
-# **What the sources say, and where they need care.** The slides give Algorithm 1 without saying that it leaves out the weights of their own derivation. The samples of the trained decoder tend to the data distribution only under the three conditions of {eq}`eq-decoder-limit`. Nine tenths of the rate in the last tenth of the steps were measured on photographs with the linear schedule.
+# **Three things that need care.** Algorithm 1 leaves out the weights of the bound from which it is derived. The bound {eq}`eq-decoder-limit` on the distance of the samples from the data has three parts, and all must vanish. Nine tenths of the rate in the last tenth of the steps were measured by {cite:t}`ho2020` on photographs with the linear schedule.
 #
 # **To read next.** {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021` on schedules, learned variances and noisy gradients; {cite:t}`salimans2022` on $v$; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
