@@ -21,6 +21,8 @@ from companion.experiments import (
     collapse,
     gradient_noise,
     levels,
+    rate_distortion,
+    rounds,
     samplers,
     spectrum,
     wide_code,
@@ -36,6 +38,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     **gradient_noise.EXPERIMENTS,
     **spectrum.EXPERIMENTS,
     **collapse.EXPERIMENTS,
+    **rate_distortion.EXPERIMENTS,
+    **rounds.EXPERIMENTS,
     **levels.EXPERIMENTS,
     **samplers.EXPERIMENTS,
 }
