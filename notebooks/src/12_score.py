@@ -98,9 +98,11 @@ from companion.flows import (
     probability_flow,
     straight_line,
 )
+from companion.mean_flows import along_flow, mean_flow_loss, mean_flow_sample
 from companion.networks.mlp import TimeMlp
 from companion.page.exercises import score as exercises
 from companion.page.live import watch
+from companion.page.show import show
 from companion.page.sliders import Film, Slider
 from companion.page.verify import autograd, exact, monte_carlo, verify
 from companion.schedule import cosine_schedule, mean_from_x_0, noise_from_x_0, x_0_from_v
@@ -1064,6 +1066,139 @@ print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.v
 
 # %% [markdown]
 # **What you can say now.** Flow matching with Euler steps is DDIM at other times {eq}`eq-flow-euler`. In a comparison of the two, ask at which times each network was used.
+
+# %% [markdown]
+# (sec-one-step)=
+# ## One step
+#
+# Why does a flow need many calls? A velocity holds at one time only, and a step of Euler's method pretends that it stays as it is until the next time. Could a network learn the whole step instead? What a step of length $s$ needs is the *average* velocity on the way from $u$ down to $u - s$,
+#
+# $$
+# a(x_u, u, s) = \frac{1}{s} \int_{u - s}^{u} v(x_w, w) \, \mathrm{d} w = \frac{x_u - x_{u - s}}{s} ,
+# $$ (def-average-velocity)
+#
+# where $x_w$ follows the flow through $x_u$. With it a step of any length is exact, $x_{u - s} = x_u - s\, a(x_u, u, s)$, and one call with $u = s = 1$ leads from noise to data. But to train a network on it, one would have to follow the flow for every example, and the flow is what we want to learn. {cite:t}`geng2025` found the way around (their name is **MeanFlow**). Multiply by $s$ and differentiate by $u$ along the flow, while the end $u - s$ stays where it is. On the left, the product rule gives $a + s\, \mathrm{d} a / \mathrm{d} u$. On the right, the derivative of an integral by its upper end is the integrand there. So
+#
+# $$
+# a = v - s\, \frac{\mathrm{d} a}{\mathrm{d} u} , \qquad \frac{\mathrm{d} a}{\mathrm{d} u} = \frac{\partial a}{\partial x_u}\, v + \frac{\partial a}{\partial u} + \frac{\partial a}{\partial s} ,
+# $$ (eq-mean-flow)
+#
+# and the integral is gone. The last term is there because the step grows with $u$ if its end stays. In the loss the network is the $a$ on the left; the right side, with the network's own derivative, is held constant as the target. The velocity $v$ is unknown, too, but the right side is linear in it. So $\varepsilon - x$ can stand in its place, whose mean given $x_u$ is $v$, just as in flow matching, which is the case $s = 0$. Both the network and its derivative come from one pass in forward mode.
+#
+# Two earlier methods learn parts of the same function. A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: from everywhere on the path it points to the same $x_0 = x_u - u\, a(x_u, u, u)$. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
+#
+# $$
+# (s + s')\, a(x_u, u, s + s') = s\, a(x_u, u, s) + s'\, a(x_{u - s}, u - s, s') .
+# $$ (eq-shortcut)
+#
+# **Check.** For Gaussian data all of it is known: the flow of a Gaussian keeps the number of standard deviations, $(x_u - m_u) / \tau_u$, where $m_u$ and $\tau_u$ are the moments of $x_u$, and this gives $x_{u - s}$. The check rejects the other sign of the derivative, and a derivative in which the step stays instead of its end.
+
+# %%
+mean, std = 0.7, 0.3
+
+
+def moments(u):
+    return (1 - u) * mean, ((1 - u) ** 2 * std**2 + u**2).sqrt()
+
+
+def gaussian_average(x_u, u, step):
+    """The average velocity for data from N(0.7, 0.3^2)."""
+    (m, tau), (m_end, tau_end) = moments(u), moments(u - step)
+    return (x_u - m_end - tau_end / tau * (x_u - m)) / step
+
+
+u, x_u = torch.linspace(0.3, 1, 50).double(), torch.linspace(-2, 2, 50).double()
+step, (m, tau) = 0.8 * u, moments(u)
+v = -mean + (u - (1 - u) * std**2) / tau**2 * (x_u - m)  # E[noise - x | x_u]
+a, rate = along_flow(gaussian_average, x_u, u, step, v)
+step_stays = along_flow(lambda x, u, _: gaussian_average(x, u, step), x_u, u, step, v)[1]
+
+# %% tags=["nbval-check-output"]
+wrong = {"other sign": v + step * rate, "the step stays": v - step * step_stays}
+verify("eq-mean-flow", a, v - step * rate, autograd, rejects=wrong)
+
+# %% [markdown]
+# **Check.** The two short steps are a third and two thirds of the long one. The check rejects a second step that begins at $x_u$, where the first one did.
+
+# %%
+short, rest = step / 3, 2 * step / 3
+first = short * gaussian_average(x_u, u, short)
+both = first + rest * gaussian_average(x_u - first, u - short, rest)
+from_start = first + rest * gaussian_average(x_u, u - short, rest)
+
+# %% tags=["nbval-check-output"]
+wrong = {"both from the start": from_start}
+verify("eq-shortcut", step * gaussian_average(x_u, u, step), both, exact, rejects=wrong)
+
+# %% [markdown]
+# As code, with a batch in which most examples get no step and train the velocity, and the others carry it over to longer steps:
+
+# %% tags=["open"]
+show(mean_flow_loss, docstring=False)
+
+# %% [markdown]
+# {numref}`fig-one-step` compares a network that was trained so with Euler's method, which is given the *exact* velocity of the same ring.
+
+# %%
+average = pretrained("mean-flow-toy2d")
+equal = torch.full((8,), 1 / 8).double()
+even = MixtureSameFamily(Categorical(equal), Independent(Normal(centers, 0.125), 1))
+even_hat = MixtureDenoiser(linear_schedule(100, 1e-3, 0.2), equal, centers, covs)
+
+
+def exact_velocity(x_u, at):
+    """The velocity of the ring; at u = 1 all is noise, and the estimate is the mean."""
+    c, r = straight_line(at[0].double().clamp(max=1 - 1e-9))
+    score = even_hat.score_at_level(x_u.double() / c, r)
+    x_hat = (x_u.double() / c + -r.expm1() * score) / (r / 2).exp()
+    return flow_velocity(x_u.double(), at.double(), x_hat).to(x_u)
+
+
+_ = torch.manual_seed(0)
+x_1, one_step = torch.randn(2000, 2), {}
+for num in (1, 2, 4, 8, 20):
+    u = torch.linspace(1, 0, num + 1)
+    *_, one_step["velocity", num] = flow_sample(exact_velocity, x_1, u)
+    *_, one_step["average", num] = mean_flow_sample(average, x_1, u)
+
+# %% mystnb={"image": {"alt": "Six panels of points. Above, by the exact velocity: with one call all points are in one place in the middle, with two they fill a disk, with four a blurred ring of eight denser places. Below, by the average velocity: already with one call the eight places of the ring are dense, joined by thin threads of points; with two and four calls the threads are thinner."}, "figure": {"caption": "The ring by one, two and four calls. Above: Euler steps with the exact velocity. Below: steps with a learned average velocity.", "name": "fig-one-step"}}
+fig, panels = plots.figure(3, rows=2, height=2.4)
+names = [(kind, num) for kind in ("velocity", "average") for num in (1, 2, 4)]
+for panel, name in zip(panels, names, strict=True):
+    _ = plots.scatter(
+        one_step[name], x_label="{}, {}".format(*name), y_label="", bounds=box, axes=panel
+    )
+fig
+
+# %% [markdown]
+# A single Euler step puts all points in one place, although its velocity is exact. At $u = 1$ the estimate of the image is the mean of all data, from everywhere, and $x_1 - v(x_1, 1)$ is that mean {eq}`eq-flow-velocity`. The average velocity finds the ring with one call. How well? Count the points that are farther than three standard deviations from every mode:
+
+
+# %%
+def off_modes(x):
+    """Share of points farther than three standard deviations from every mode."""
+    return (torch.cdist(x.double(), centers).amin(1) > 3 * 0.125).double().mean().item()
+
+
+off = {name: off_modes(x) for name, x in one_step.items()}
+print(f"real points: {off_modes(even.sample((2000,))):.1%}")
+print("calls of the network      ", "".join(f"{num:<8}" for num in (1, 2, 4, 8, 20)))
+for kind, words in (("velocity", "Euler, exact velocity"), ("average", "average velocity")):
+    print(f"{words:24}", "".join(f"{off[kind, num]:7.1%} " for num in (1, 2, 4, 8, 20)))
+
+# %% [markdown]
+# What is off lies on threads between the modes. Where the flow parts noise for one mode from noise for the next, the exact step pulls close neighbors far apart, and a network has to learn that steep border. With twenty calls this network still leaves half of the share that it leaves with one, and Euler's method with the exact velocity a quarter of that; so a part is the network's error, and a part that of the single step. (One training. {cite:t}`lu2025` found such trainings unstable if the embedding of the time has fast waves, since the derivative by $u$ is a part of the target. Our network is given $10\, u$ and not $1000\, u$.)
+
+# %% tags=["nbval-check-output"]
+gathered = one_step["velocity", 1].std(0).max() < 1e-3
+print("one Euler step, exact velocity: all in one place:", bool(gathered))
+print(
+    "average velocity, one call: fewer off the modes than of Euler's with 4:",
+    off["average", 1] < off["velocity", 4],
+)
+
+# %% [markdown]
+# *Sources: F06.*
 
 # %% [markdown]
 # (sec-design-choices)=
