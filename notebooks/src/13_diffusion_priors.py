@@ -1322,7 +1322,7 @@ print("and farther from the truth by half:", bool(worse))
 # - **Size.** {cite:t}`rombach2022` draw from text by latent diffusion with 1.45 billion parameters, trained on captioned images from the web. Our network has 1.9 million.
 # - **The autoencoder** is trained with further losses, so that decoded images are sharp. Alternatively, a small image is drawn first and enlarged by further diffusions {cite:p}`saharia2022`.
 # - **The network.** Transformers have taken the place of the U-Net in many models {cite:p}`peebles2023`.
-# - **Fewer steps.** A second network learns to do two steps of the first at once, and so on, down to four {cite:p}`salimans2022`. The two calls of guidance can be distilled into one in the same way {cite:p}`meng2023`. Consistency models aim at a single step {cite:p}`song2023`.
+# - **Fewer steps.** A second network learns to do two steps of the first at once, and so on, down to four {cite:p}`salimans2022`. The two calls of guidance can be distilled into one in the same way {cite:p}`meng2023`. Consistency models aim at a single step {cite:p}`song2023`, average velocities at one of any length ({ref}`chapter 12 <sec-one-step>`).
 #
 # **Cross-attention** is {eq}`def-self-attention` between two lists. The queries $q_i$ are made from the places of a feature map, the keys $k_j$ and values $v_j$ from the vectors of the words. So each place receives a mean of the words' values, with weights of its own. There may be any number of words. Their order is lost in the sum, so a vector for the position is added to that of each word. With six places and three words:
 
