@@ -18,7 +18,8 @@ from companion.score import (
 )
 from companion.training import fit
 
-RATE, EPOCHS, TESTED = 5e-3, 20, (20.0, 8.0, 3.0, 1.0, 0.3)
+RATE, EPOCHS = 5e-3, 20
+TESTED = {"20": 20.0, "8": 8.0, "3": 3.0, "1": 1.0, "a third": 1 / 3}
 
 
 def ring(centered: bool) -> MixtureSameFamily:
@@ -78,14 +79,14 @@ def train(
     torch.manual_seed(1000 + seed)
     x = data.sample((5000,))
     unit, noise, errors = x.var(0).sum().sqrt().item(), torch.randn_like(x), {}
-    for sigma in TESTED:
+    for name, sigma in TESTED.items():
         x_noisy = (x + sigma * noise).double()
         score = exact_score(noisy_mixture(data, 1.0, sigma**2).log_prob, x_noisy)
         with torch.no_grad():
             off = model(x_noisy.float(), torch.full((len(x),), sigma)) - score
             linear = x_noisy / (1 + sigma**2) - (x_noisy + sigma**2 * score)
-        errors[f"at {sigma:g}"] = sigma**2 * off.square().sum(1).mean().sqrt().item() / unit
-        errors[f"linear at {sigma:g}"] = linear.square().sum(1).mean().sqrt().item() / unit
+        errors[f"at {name}"] = sigma**2 * off.square().sum(1).mean().sqrt().item() / unit
+        errors[f"linear at {name}"] = linear.square().sum(1).mean().sqrt().item() / unit
     return errors
 
 
