@@ -1,7 +1,7 @@
 """Train a shipped model yourself: by its own recipe, short or whole, watched while it runs; and what that costs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -107,7 +107,8 @@ def cost(name: str) -> Cost:
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            kept.setdefault(storage.data_ptr(), storage.nbytes())
+            with suppress(RuntimeError):  # a tangent that is zero has no storage
+                kept.setdefault(storage.data_ptr(), storage.nbytes())
             return tensor
 
         chosen.prepare(x)  # what it loads, it loads once; that is no part of a step
