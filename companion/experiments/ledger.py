@@ -24,7 +24,9 @@ from companion.experiments import (
     rate_distortion,
     rounds,
     samplers,
+    schedules,
     spectrum,
+    weight_average,
     wide_code,
 )
 from companion.experiments.base import RECORDS, Experiment, Record, Value, record_of
@@ -42,6 +44,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     **rounds.EXPERIMENTS,
     **levels.EXPERIMENTS,
     **samplers.EXPERIMENTS,
+    **schedules.EXPERIMENTS,
+    **weight_average.EXPERIMENTS,
 }
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 

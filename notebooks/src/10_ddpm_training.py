@@ -225,7 +225,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # (sec-ema)=
 # ## The average of the weights
 #
-# With a constant learning rate each batch moves the weights about the optimum, and their average over the last steps is closer to it. So diffusion models are sampled with an {term}`exponential moving average` of their weights. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# With a constant learning rate each batch keeps moving the weights. {cite:t}`ho2020` sample with an {term}`exponential moving average` of the weights instead. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -282,7 +282,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ema` the average is behind at first, because it still contains the poor weights of the beginning. Later it is ahead, at the cost of a second copy of the weights. A learning rate that falls to zero has part of the same effect. The training must be several times as long as the memory, and it is the average that must be saved, measured and sampled from.
+# In {numref}`fig-ema` the average is behind at first: it still contains the poor weights of the beginning {eq}`eq-ema-sum`. Later it is ahead, at the cost of a second copy of the weights. The training must be several times as long as the memory, and it is the average that must be saved, measured and sampled from.
+#
+# Five trainings agree ({ref}`experiment <exp-weight-average>`): in the last third of the steps the excess of the average is 26 ± 1 % below that of the weights; at a quarter of the rate it is 4.5 ± 0.3 %, at four times the rate 32 ± 1 %, with four times the steps 40 ± 4 %. The changes of the excess from one measurement to the next have a standard deviation of 0.150 ± 0.012 of its mean, those of the average 0.007 ± 0.001. A learning rate that falls to zero reaches the same in 600 steps: its last weights have an excess of 0.0317 ± 0.0002, and the last average at the constant rate 0.0312 ± 0.0001. In 2,400 steps the average at the constant rate is ahead, with 0.010 ± 0.002 against 0.019 ± 0.003.
 
 # %% tags=["nbval-check-output"]
 end = steps > 400
@@ -293,7 +295,7 @@ print("after step 400 it is better:", bool((excess_of_average < excess_of_last)[
 print("and it fluctuates less than half as much:", bool(jitter[1] < 0.5 * jitter[0]))
 
 # %% [markdown]
-# **What you can say now.** An exponential moving average of the weights removes most of the fluctuation that a constant learning rate leaves.
+# **What you can say now.** On the ring an exponential moving average of the weights removes most of the fluctuation that a constant learning rate leaves, and lowers the excess.
 
 # %% [markdown]
 # (sec-train-ddpm)=
@@ -1663,9 +1665,11 @@ print(
 )
 
 # %% [markdown]
-# After 80 steps the errors are smaller with the cosine schedule wherever the image can be seen. With the linear one the two seeds differ about as much as the schedules do, so the size of the advantage is uncertain.
+# After 80 steps the errors of this trial are smaller with the cosine schedule wherever the image can be seen.
 #
-# **What you can say now.** A schedule decides where the training spends its time. The bound of a perfect denoiser hardly depends on it; a real training does.
+# The noise levels make this difference ({ref}`experiment <exp-schedules>`, four trainings of each). At signal-to-noise ratios of 1 and above the error is 0.091 ± 0.003 with the linear schedule and 0.078 ± 0.001 with the cosine one. If the times of the linear schedule are drawn so that the noise levels are those of the cosine one, it is 0.078 ± 0.001, and the other way around 0.092 ± 0.003. After four times the steps the difference is smaller, 0.0670 ± 0.0005 and 0.0625 ± 0.0004, and at four times the learning rate there is hardly any, 0.1435 ± 0.0002 and 0.1428 ± 0.0003.
+#
+# **What you can say now.** A schedule decides at which noise levels the training spends its time; in short trainings of a small network this was all that it changed. The bound of a perfect denoiser hardly depends on it.
 
 # %% [markdown]
 # (sec-ddpm-wrong)=
