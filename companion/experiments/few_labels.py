@@ -115,7 +115,8 @@ def of_network(lr: float, epochs: int, seed: int) -> dict[str, float]:
         for _ in fit(model, reconstruction_loss, batches, optimizer):
             pass
     with torch.no_grad():
-        return judged(model.encode(train.images[rows]), model.encode(test.images), rows)
+        codes, test_codes = model.encode(train.images[rows]), model.encode(test.images)
+    return judged(codes, test_codes, rows)
 
 
 CONDITIONS: dict[str, Condition] = {
