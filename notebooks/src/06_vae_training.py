@@ -1143,7 +1143,7 @@ print(f"100 rounds of samples: twins {100 * twins(chain).mean():.0f} percent")
 print("fewer twins with samples:", bool(twins(chain).mean() < twins(film[100]).mean() / 4))
 
 # %% [markdown]
-# With the exact posterior as encoder, such a round would be a step of Gibbs sampling, which does not change the distribution of the model's samples. It does change: after ten rounds of sampling the classifiers do not recognize 15.3 ± 0.4 % ({ref}`experiment <exp-rounds>`). So for the model's own samples our encoder is not the posterior.
+# With the exact posterior as encoder, such a round would be a step of Gibbs sampling, which does not change the distribution of the model's samples. With our encoder it does change: after ten rounds of sampling the classifiers do not recognize 15.3 ± 0.4 % ({ref}`experiment <exp-rounds>`). So for the model's own samples our encoder is not the posterior.
 #
 # **What you can say now.** A decoder's mean is not a sample. A few rounds of encoding and decoding make more of our model's samples recognizable, and change what they show; after a hundred many are alike.
 #
