@@ -16,13 +16,17 @@ import torch
 from companion import runtime
 from companion.experiments import (
     anomalies,
+    clean_classifier,
     code_dimension,
     code_model,
     collapse,
+    finest_level,
     gradient_noise,
     levels,
     midpoints,
+    preconditioning,
     rate_distortion,
+    restoration,
     rounds,
     samplers,
     schedules,
@@ -48,6 +52,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     **samplers.EXPERIMENTS,
     **schedules.EXPERIMENTS,
     **weight_average.EXPERIMENTS,
+    **finest_level.EXPERIMENTS,
+    **clean_classifier.EXPERIMENTS,
+    **restoration.EXPERIMENTS,
+    **preconditioning.EXPERIMENTS,
 }
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 
