@@ -1362,7 +1362,7 @@ print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 # %% [markdown]
 # The optimal variances are better than the first two, as they must be on the digits from which they were computed. (The standard errors of all times are added, which overestimates that of the sum.)
 #
-# **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column; what helps is that four pixels in five are black. How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
+# **The last step is a decoder, and it can use the frequencies of the gray levels.** No network was trained for the last column, and four pixels in five are black. How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
 # $$
 # \mathbb{E}\big[ -\log p(x_j \mid x_{1,j}) \big] = H(c) + \tfrac12 \log\big( 2 \pi e\, (1 - \bar\alpha_1) \big) - h(x_{1,j}) ,
@@ -1494,7 +1494,7 @@ print("finer steps save more than 0.03 bits:", bool(saved.mean() - 3 * saved.std
 # %% [markdown]
 # So a part of what remained was the length of the steps. Trained on the bound itself, with a learned schedule, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
 #
-# **What you can say now.** Bits per dimension are the sum of four parts. A last step that does not use the frequencies of the gray levels can make a good model look bad.
+# **What you can say now.** Bits per dimension are the sum of four parts. A last step that uses the frequencies of the gray levels saves a part of them, here without any training.
 
 # %% [markdown]
 # (sec-rate-by-time)=
@@ -1984,7 +1984,7 @@ exercises.check_price(price)
 # - The squared error of $v$ is that of the noise divided by $\bar\alpha_t$ {eq}`eq-v-loss`; with equal errors, $v$ gives acceptable images at both ends of the schedule.
 # - Mean and covariance of the data give yardsticks for every $t$ {eq}`eq-linear-bound`, {eq}`eq-know-nothing`.
 # - Samples follow the data distribution if $x_T$ is noise, the variances are right, and the network is exact at all times that have weight {eq}`eq-decoder-limit`.
-# - A last step that uses the histogram of gray levels saves at least a tenth of the bits {eq}`eq-histogram-price`. For pixels that the network can predict, $\sigma_t^2 = \beta_t$ is too large, at a cost that no number of steps removes {eq}`eq-known-data`.
+# - On the digits, a last step that uses the histogram of gray levels saves at least a tenth of the bits {eq}`eq-histogram-price`. For pixels that the network can predict, $\sigma_t^2 = \beta_t$ is too large, at a cost that no number of steps removes {eq}`eq-known-data`.
 #
 # **Three things that need care.** Algorithm 1 leaves out the weights of the bound from which it is derived. The bound {eq}`eq-decoder-limit` on the distance of the samples from the data has three parts, and all must vanish. Nine tenths of the rate in the last tenth of the steps were measured by {cite:t}`ho2020` on photographs with the linear schedule.
 #
