@@ -15,6 +15,7 @@ import torch
 
 from companion import runtime
 from companion.experiments import (
+    amortization,
     anomalies,
     clean_classifier,
     code_dimension,
@@ -24,6 +25,8 @@ from companion.experiments import (
     few_labels,
     finest_level,
     gradient_noise,
+    gray_levels,
+    guidance_variants,
     level_temperatures,
     levels,
     midpoints,
@@ -62,6 +65,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     **clean_classifier.EXPERIMENTS,
     **restoration.EXPERIMENTS,
     **preconditioning.EXPERIMENTS,
+    **amortization.EXPERIMENTS,
+    **gray_levels.EXPERIMENTS,
+    **guidance_variants.EXPERIMENTS,
 }
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 
@@ -175,6 +181,7 @@ def _provenance() -> dict[str, str]:
     return {
         "torch": torch.__version__,
         "device": runtime.device_name(),
+        "scale": runtime.scale(),
         "commit": runtime.commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }

@@ -989,7 +989,9 @@ print(
 )
 
 # %% [markdown]
-# Both gaps are differences on the same digits, so their standard errors are small, although the digits themselves differ by tens of nats. The standard errors do not include two biases. An optimization that stops early makes the amortization gap too small, but twice as many steps hardly raise the bound. And too few samples for $\log p_\theta(x)$ make the approximation gap too small. On test digits the amortization gap can also contain overfitting of the encoder; then it would be smaller on *training* digits. Fifty of them do not decide that: below, the two gaps differ by less than two standard errors.
+# Both gaps are differences on the same digits, so their standard errors are small, although the digits themselves differ by tens of nats. The standard errors do not include two biases. An optimization that stops early makes the amortization gap too small, but twice as many steps hardly raise the bound. And too few samples for $\log p_\theta(x)$ make the approximation gap too small. On test digits the amortization gap can also contain overfitting of the encoder; then it is smaller on *training* digits. Below are fifty of them.
+#
+# Three times 300 digits of each decide it: this network has gaps of 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after two epochs the same architecture has 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits, and a quarter of its gap on test digits is that.
 
 # %%
 known = binarize(train.images[:50])
