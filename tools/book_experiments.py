@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from typing import Any
 
 from companion.experiments import EXPERIMENTS, entries, record_of
 from companion.experiments.ledger import filled
 from tools.labels import Book
+
+VERDICTS = ("kept", "narrowed", "withdrawn", "entry")  # of a sentence that was read
 
 
 def experiments(book: Book) -> dict[str, Any]:
@@ -28,4 +32,20 @@ def experiments(book: Book) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: row["entry"].chapter)
-    return {"experiments": rows}
+    return {"experiments": rows, "sentences": sentences(book)}
+
+
+def sentences(book: Book) -> list[dict[str, Any]]:
+    """How many empirical sentences of each chapter were read, and what became of them; the sums are the last row."""
+    with (book.root / "book" / "data" / "sentences.tsv").open(encoding="utf8", newline="") as file:
+        read = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    counts = {chapter: Counter[str]() for chapter in sorted({row["chapter"] for row in read})}
+    for row in read:
+        if row["verdict"] not in VERDICTS:
+            known = ", ".join(VERDICTS)
+            raise ValueError(f"a verdict of sentences.tsv must be one of {known}; {row} has none")
+        counts[row["chapter"]][row["verdict"]] += 1
+    rows = [
+        {"chapter": chapter, **{v: each[v] for v in VERDICTS}} for chapter, each in counts.items()
+    ]
+    return [*rows, {"chapter": "all", **{v: sum(row[v] for row in rows) for v in VERDICTS}}]
