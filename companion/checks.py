@@ -7,7 +7,9 @@ values: traced by `torch.compile`, on the meta device, or fake.
 
 import math
 import operator
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -353,3 +355,16 @@ def _given(value: object) -> str:
     kind = type(value).__name__
     article = "an" if kind[0] in "AEIOUaeiou" else "a"
     return text if len(text) < 80 and "\n" not in text else f"{article} {kind}"
+
+
+def folder_in(variable: str) -> Path | None:
+    """The folder that a variable of the environment names; None if it is not set.
+
+    Raises:
+        ValueError: if it begins with ~ and the name of no user.
+    """
+    given = os.environ.get(variable)
+    try:
+        return Path(given).expanduser() if given else None
+    except RuntimeError as error:
+        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None

@@ -241,16 +241,7 @@ def describe() -> list[Copy]:
 
 def data_dir() -> Path | None:
     """The folder $COMPANION_DATA, which may not exist; None if the variable is not set."""
-    return _folder_in("COMPANION_DATA")
-
-
-def _folder_in(variable: str) -> Path | None:
-    """The folder that a variable of the environment names; None if it is not set."""
-    given = os.environ.get(variable)
-    try:
-        return Path(given).expanduser() if given else None
-    except RuntimeError as error:  # ~ of a user that does not exist
-        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None
+    return checks.folder_in("COMPANION_DATA")
 
 
 def cache_dir() -> Path:
@@ -260,7 +251,7 @@ def cache_dir() -> Path:
     """
     from platformdirs import user_cache_path
 
-    return _folder_in("COMPANION_CACHE") or user_cache_path("companion")
+    return checks.folder_in("COMPANION_CACHE") or user_cache_path("companion")
 
 
 def _check_name(name: str) -> None:
