@@ -703,11 +703,11 @@ for line in axes.get_lines():
 fig
 
 # %% [markdown]
-# {numref}`fig-guidance-interval` is from an experiment of the ledger, with three seeds of noise and 300 digits each. In this network, 10.4 ± 0.6 % of the digits are not recognized, in excess over real ones; guidance at scale 3 leaves −0.8 ± 0.1 %, and the distance grows by 26.5 ± 2.0 ({ref}`experiment <exp-guidance>`). Late, for $t \le 400$, it does nothing: 10.2 ± 0.6 % and −0.4 ± 0.1. Early, for $t > 900$, it leaves 1.5 ± 0.6 %, adds 12.3 ± 1.1 to the distance, and takes 4.3 ± 0.1 of the 38.5 of variance within a class. In the middle it leaves 0.3 ± 0.3 % for 9.9 ± 1.9, and at scale 2 1.7 ± 0.3 % for 3.3 ± 1.6. So nearly all of the gain is from the middle, and most of the loss from the early steps.
+# {numref}`fig-guidance-interval` is from an experiment of the ledger, with three seeds of noise and 300 digits each. In this network, 10.4 ± 0.6 % of the digits are not recognized, in excess over real ones; guidance at scale 3 leaves −0.8 ± 0.1 %, and the distance grows by 26.5 ± 2.0 ({ref}`experiment <exp-guidance>`). Late, for $t \le 400$, it does nothing: 10.2 ± 0.6 % and −0.4 ± 0.1. Early, for $t > 900$, it leaves 1.5 ± 0.6 %, adds 12.3 ± 1.1 to the distance, and takes 4.3 ± 0.1 of the 38.5 of variance within a class. In the middle it leaves 0.3 ± 0.3 % for 9.9 ± 1.9, and at scale 2 1.7 ± 0.3 % for 3.3 ± 1.6. So early and middle steps each bring most of the gain, and the middle ones bring it with less loss of distance and of variety. The late ones bring nothing.
 #
 # The weaker network has a quarter of the parameters and two epochs. At scale 2 it leaves −1.5 ± 0.2 % for 23.5 ± 1.4, at scale 1.5 −0.1 ± 0.4 % for 10.1 ± 1.6; the network without the label at all times and scale 2, 1.3 ± 0.4 % for 11.1 ± 1.2 ({ref}`experiment <exp-guidance>`). So it is not the errors of the unconditional output that drive the digits away: with a partner that knows the class they go as far. At the smaller of these scales that partner is level with the middle times at scale 3, and both are ahead of the network without the label at all times.
 #
-# **What you can say now.** The scale trades variety for agreement with the label. Of the eight scales tried with this network, 1 and 1.5 are closest to real digits.
+# **What you can say now.** The scale trades variety for agreement with the label; guidance in the middle of the chain alone trades less of it. Of the eight scales tried with this network, 1 and 1.5 are closest to real digits.
 #
 # *Sources: E06.*
 
