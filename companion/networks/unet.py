@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise, starmap
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -218,9 +218,7 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "batch channels height width"]:
         """The prediction, such as that of the noise; without a label, or factors, for none."""
         self._check_inputs(x_t, t, label)
-        with torch.autocast(x_t.device.type, enabled=False):
-            h = self.enter(x_t)  # bfloat16 is coarser than the noise next to the data
-        e, skips = self.embed(t, label), []
+        e, h, skips = self.embed(t, label), self._entered(x_t), []
         for level, shrink in zip(self.down, self.shrink, strict=True):
             for block in level.children():
                 h = block(h, e)
@@ -233,6 +231,13 @@ class UNet(nn.Module):
                 h = block(h, e, skips.pop())
             h = grow(h)
         return self.exit(h).to(x_t)  # autocast gives bfloat16
+
+    def _entered(self, x_t: Tensor) -> Tensor:
+        """The first convolution, in the precision of x_t: bfloat16 is coarser than the noise next to the data."""
+        if not torch.is_autocast_enabled(x_t.device.type):
+            return cast(Tensor, self.enter(x_t))
+        with torch.autocast(x_t.device.type, enabled=False):
+            return cast(Tensor, self.enter(x_t))
 
     def embed(
         self, t: Real[Tensor, "batch"], label: Condition | None = None
