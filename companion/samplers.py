@@ -66,10 +66,7 @@ def reverse_sample(
     Book: chapter 11.
     """
     checks.floating(x_T=x_T)
-    checks.instance(Schedule, schedule=schedule)
-    times = schedule.num_steps + 1
-    checks.shape((times,), **{"q.of_x_0": q.of_x_0, "q.of_x_t": q.of_x_t})
-    checks.shape((times, *q.var.shape[1:]), **{"q.var": q.var})
+    _check_coefficients(schedule, q)
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     is_random = q.var.reshape(len(q.var), -1).any(1).tolist()
 
@@ -335,6 +332,14 @@ def _steps(
             with torch.no_grad():  # not around the yield: there the caller's setting holds
                 x_t = step(t, x_t, x_hat)
             yield x_t
+
+
+def _check_coefficients(schedule: Schedule, q: ReverseCoefficients) -> None:
+    """Refuse coefficients of another number of steps."""
+    checks.instance(Schedule, schedule=schedule)
+    times = schedule.num_steps + 1
+    checks.shape((times,), **{"q.of_x_0": q.of_x_0, "q.of_x_t": q.of_x_t})
+    checks.shape((times, *q.var.shape[1:]), **{"q.var": q.var})
 
 
 def _pad(q: ReverseCoefficients) -> ReverseCoefficients:
