@@ -709,7 +709,7 @@ fig
 #
 # **What you can say now.** The scale trades variety for agreement with the label; guidance in the middle of the chain alone trades less of it. Of the eight scales tried with this network, 1 and 1.5 are closest to real digits.
 #
-# *Sources: E06.*
+# *Sources: E06, F07.*
 
 # %% [markdown]
 # (sec-inverse-problems)=
