@@ -21,8 +21,8 @@ from companion import checks
 from companion.schedule import Batch, per_example
 
 TIME_SCALE = 10.0
-"""What a network is given for time u is this times u. The derivative by u is a part of the loss, and at the usual
-scale of 1000, that of the fast waves of the embedding drowns all else."""
+"""What a network is given for time u is this times u. The derivative by u is a part of the loss, and with fast waves
+in the embedding, as at the usual scale of 1000, such trainings are unstable (Lu & Song 2025)."""
 
 AverageVelocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`average(x_u, u, step)`: (x_u - x_r) / step, where the flow through x_u at time u passes x_r at time u - step.
@@ -61,7 +61,7 @@ def along_flow(
 ) -> tuple[Batch, Batch]:
     """The average velocity, and its derivative by u along dx_u/du = v, where the end r = u - step stays.
 
-    One call in forward mode: it costs about as much as two of the network, and holds no finite difference.
+    One call in forward mode: there is no finite difference in it.
 
     Raises:
         ValueError: if the average velocity has another shape than x_u.
