@@ -78,6 +78,22 @@ def close(found: Any, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> Non
     print(f"largest difference from torch: {difference:.1e}")
 
 
+# ------------------------------------------------------------------------------------------------ the kit
+
+
+def test_a_canvas_is_an_image_for_screen_readers_from_its_first_words_on(call: Callable[..., Any]) -> None:
+    """A network may take seconds before there is something to say, and an image without a name says nothing."""
+    attributes = call(
+        "kit",
+        "({ surface }) => { const at = (view) => ['role', 'aria-label', 'aria-hidden']"
+        ".map((name) => view.canvas.getAttribute(name));"
+        " const root = document.createElement('div'), view = surface(root, {}, () => {});"
+        " const silent = at(view); view.describe('A ring.');"
+        " return [silent, at(view), at(surface(root, { describe: 'A plane.' }, () => {}))]; }",
+    )
+    assert attributes == [[None, None, "true"], ["img", "A ring.", None], ["img", "A plane.", None]]
+
+
 # ------------------------------------------------------------------------------------------------ tensors
 
 

@@ -103,10 +103,18 @@ function themeColors(element) {
  * changes, sharp on every screen; `ratio` may be a function of the width.
  *
  * `draw(context, {width, height, colors, font})` measures in CSS pixels. Returns {canvas, box, redraw, describe};
- * `redraw()` waits for the next frame, and `describe(text)` says what is seen to who does not see it.
+ * `redraw()` waits for the next frame, and `describe(text)` says what is seen to who does not see it. Until there are
+ * words the canvas is hidden from screen readers: an image without a name tells them nothing.
  */
 export function surface(root, { ratio = 0.5, heights = [200, 420], describe = "" }, draw) {
-  const canvas = make("canvas", { role: "img", "aria-label": describe });
+  const canvas = make("canvas");
+  const say = (text) => {
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", text);
+    canvas.removeAttribute("aria-hidden");
+  };
+  if (describe) say(describe);
+  else canvas.setAttribute("aria-hidden", "true");
   const box = make("div", { class: "instrument-surface" }, canvas);
   const handles = [];
   root.append(box);
@@ -139,7 +147,7 @@ export function surface(root, { ratio = 0.5, heights = [200, 420], describe = ""
   new ResizeObserver(redraw).observe(box);
   new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   redraw();
-  return { canvas, box, redraw, handles, describe: (text) => canvas.setAttribute("aria-label", text) };
+  return { canvas, box, redraw, handles, describe: say };
 }
 
 /** A linear map from numbers to pixels; `.back` is its inverse. */

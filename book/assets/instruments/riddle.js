@@ -25,7 +25,7 @@ export async function mount(root, { load }) {
       context.imageSmoothingEnabled = false;
       context.drawImage(image, w * (STILL.left + STILL.right * column), h * (STILL.top + STILL.down * line),
         w * STILL.width, h * STILL.height, 0, 0, width, height);
-    }).canvas.setAttribute("aria-hidden", "true");
+    });
     tile.append(word);
     return tile;
   });
