@@ -70,8 +70,10 @@ def along_flow(
     """
     checks.like(x_u, v=v)
     one = torch.ones_like(u)
-    # Fused attention has no forward mode; and torch's own forward mode warns of torch's own torch.jit.
-    with warnings.catch_warnings(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+    # Fused attention has no forward mode, nor have the casts of autocast; and torch's own forward mode warns of torch's
+    # own torch.jit.
+    plain = torch.autocast(x_u.device.type, enabled=False)
+    with warnings.catch_warnings(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), plain:
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
         duals = (forward_ad.make_dual(x, dx) for x, dx in ((x_u, v), (u, one), (step, one)))
         a, rate = forward_ad.unpack_dual(average(*duals))

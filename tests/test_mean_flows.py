@@ -126,6 +126,24 @@ def test_the_derivative_along_the_flow_is_that_of_a_difference(kind: str) -> Non
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_a_training_in_half_precision_gives_the_same_loss() -> None:
+    """Forward mode has no casts: the network runs in the precision of its weights, as without autocast."""
+    torch.manual_seed(0)
+    model, x = (
+        MeanFlow(UNet((1, 8, 8), 8, (1, 2), blocks=1, num_factors=1), (1, 8, 8)),
+        torch.randn(4, 1, 8, 8),
+    )
+    for parameter in model.parameters():  # some start at zero
+        torch.nn.init.normal_(parameter, std=0.2)
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            losses.append(mean_flow_loss(model, x))
+    losses[1].sum().backward()
+    assert torch.equal(losses[0], losses[1])
+
+
 def test_what_does_not_fit_is_refused() -> None:
     model = MeanFlow(TimeMlp(2, (8,), num_factors=1), (2,))
     x, u = torch.randn(4, 2), torch.rand(4)
