@@ -131,7 +131,8 @@ def minutes(page: Page) -> int:
     """Minutes to read a chapter's text up to its exercises, without folded proofs; a formula is a word."""
     text = "\n".join(source for kind, source, _ in page.cells if kind == "markdown")
     text = re.split(r"^## .*Exercises.*$", text, flags=re.MULTILINE)[0]
-    text = re.sub(r"^:::+\{dropdown\}.*?^:::+$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for folded in (r"^:::+\{dropdown\}.*?^:::+$", r"^:::+\{depth-start\}.*?^:::+\{depth-end\}"):
+        text = re.sub(folded, "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"\$\$.*?\$\$(?: \(.*?\))?|\$[^$\n]+\$", "formula", text, flags=re.DOTALL)
     return round(len(re.findall(r"\w[\w'-]*", text)) / WORDS_PER_MINUTE)
 

@@ -112,7 +112,9 @@ class Converter:
             return f"{self.heading('Exercise', block)}\n\n{inside}"
         if name in ("solution", "solution-start"):
             return f"**Solution to Exercise {self.find(block.argument).number}**\n\n{inside}"
-        if name in ("exercise-end", "solution-end"):
+        if name == "depth-start":
+            return f"**Depth: {self.inline(block.argument)}**"
+        if name in ("exercise-end", "solution-end", "depth-end"):
             return ""
         if name in ("admonition", "margin"):
             head = f"**{self.inline(block.argument)}**\n\n" if block.argument else ""
