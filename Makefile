@@ -18,7 +18,7 @@ $(shell mkdir -p "$(IPYTHONDIR)")
 # Each test process would compile the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: book pdf test execute sync check serve lock lint unit matrix elsewhere mutants notebooks site browser structure clean
+.PHONY: book pdf test execute sync check serve lock lint unit matrix fake-gpu mutants notebooks site browser structure clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -50,16 +50,16 @@ serve: .venv/ready  ## the built book at http://localhost:8000, or at another PO
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 pdf: book  ## the book as one PDF, _build/book.pdf; it needs Chromium and some minutes
-	$(BIN)/python -m tools.pdf _build/html _build/book.pdf
+	$(BIN)/python -m bookkit.site.pdf _build/html _build/book.pdf
 
 execute: .venv/ready  ## run every chapter, or those named: make execute CHAPTER=01_autoencoders
-	$(BIN)/python -m tools.notebooks run $(CHAPTER)
+	$(BIN)/python -m bookkit.authoring.notebooks run $(CHAPTER)
 
 sync: .venv/ready  ## new text into the notebooks, outputs kept
-	$(BIN)/python -m tools.notebooks sync $(CHAPTER)
+	$(BIN)/python -m bookkit.authoring.notebooks sync $(CHAPTER)
 
 check: .venv/ready  ## do source, notebook and outputs belong together?
-	$(BIN)/python -m tools.notebooks check $(CHAPTER)
+	$(BIN)/python -m bookkit.authoring.notebooks check $(CHAPTER)
 
 # Two lanes, for a browser waits a part of its time: the book and its pages, and all else. What each says comes at its end.
 GO_ON := $(findstring k,$(firstword -$(MAKEFLAGS)))
@@ -89,15 +89,15 @@ MATRIX := "THREADS=1 ATEN_CPU_CAPABILITY=default SHUFFLE=1" "THREADS=2 ATEN_CPU_
 matrix: .venv/ready  ## the unit tests under each of these; the failures of all are shown
 	failed=0; for cell in $(MATRIX); do echo "== $$cell"; env $$cell $(MAKE) unit || failed=1; done; exit $$failed
 
-elsewhere: .venv/ready  ## the chapters on a pretended GPU, which refuses what CUDA refuses
-	$(PLAIN) OMP_NUM_THREADS=2 $(BIN)/python -m tools.elsewhere $(CHAPTER)
+fake-gpu: .venv/ready  ## the chapters on a pretended GPU, which refuses what CUDA refuses
+	$(PLAIN) OMP_NUM_THREADS=2 $(BIN)/python -m bookkit.quality.chapters_on_gpu $(CHAPTER)
 
 mutants: .venv/ready  ## do the tests notice a change of one thing in a science module? make mutants MODULE=elbo
-	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutants $(MODULE)
+	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m bookkit.quality.mutants $(MODULE)
 
 notebooks: check  ## compare the stored outputs with a new run
 	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
-		--nbval-sanitize-with tools/nbval.cfg -p tools.warm -p no:cacheprovider -o timeout=0 notebooks
+		--nbval-sanitize-with bookkit/quality/nbval.cfg -p bookkit.quality.forked_kernels -p no:cacheprovider -o timeout=0 notebooks
 
 site: .venv/ready  ## the book in a folder of its own
 	rm -rf _build/test

@@ -23,7 +23,7 @@ TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [
     str(TESTS.parent),
     str(TESTS),
-]  # so that tests can import `tools`, and the hook `typecheck`
+]  # so that tests can import `bookkit`, and the hook `typecheck`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,9 +51,9 @@ def prepare() -> None:
     """What has to stand before a test imports the package."""
     from jaxtyping import install_import_hook
 
-    from tools import pretended
+    from bookkit.quality import fake_gpu
 
-    pretended.register()  # a device without hardware: autograd counts the devices before its first backward pass
+    fake_gpu.register()  # a device without hardware: autograd counts the devices before its first backward pass
     # Every annotation of the package, shapes included, is checked at each call while the tests run.
     install_import_hook("companion", "typecheck.checker")
 

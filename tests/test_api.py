@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from tools import book_api
+from bookkit.site import api
 
 ROOT = Path(__file__).resolve().parents[1]
 
 CONFIG = """
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "tools.book_api"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "bookkit.site.api"]
 autodoc_default_options = {"members": True}
 nb_execution_mode = "off"
 """
@@ -38,7 +38,7 @@ def test_every_module_has_a_section() -> None:
 def docstring(text: str) -> str:
     lines = text.split("\n")
     app = SimpleNamespace(env=SimpleNamespace(found_docs={"notebooks/03_elbo", "book/index"}))
-    book_api.ready(app, "function", "name", None, None, lines)  # type: ignore[arg-type]
+    api.ready(app, "function", "name", None, None, lines)  # type: ignore[arg-type]
     return "\n".join(lines)
 
 

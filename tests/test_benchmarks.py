@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tools.book_pages import TEMPLATES, benchmarks
+from bookkit.site.templates import TEMPLATES, benchmarks
 
 ROOT = Path(__file__).resolve().parents[1]
 

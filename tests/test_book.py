@@ -13,8 +13,8 @@ import pytest
 import yaml
 from the_book import BOOK
 
-from tools import cells, labels, notebooks, rules
-from tools.citations import citations
+from bookkit.authoring import cell_syntax, chapter_rules, labels, notebooks
+from bookkit.authoring.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = BOOK.notebooks()
@@ -106,12 +106,12 @@ def test_a_chapter_passes_the_check_of_the_tool(page: labels.Page) -> None:
 def test_no_myst_is_left_for_jupyter(page: labels.Page) -> None:
     for cell in nbformat.read(notebooks.path_of(BOOK, page), 4).cells:
         if cell.cell_type == "markdown":
-            assert cells.leftovers(cell.source) == [], cell.id
+            assert cell_syntax.leftovers(cell.source) == [], cell.id
 
 
 @each_chapter
 def test_the_set_up_cell_is_the_one_the_tool_writes(page: labels.Page) -> None:
-    first = rules.code_cells(nbformat.read(notebooks.path_of(BOOK, page), 4))[0]
+    first = chapter_rules.code_cells(nbformat.read(notebooks.path_of(BOOK, page), 4))[0]
     assert first.source == notebooks.setup(BOOK, page)
     assert first.source.startswith(notebooks.SETUP.format(repository=BOOK.repository).rstrip("\n"))
 

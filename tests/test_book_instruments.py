@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from the_book import BOOK
 
-from tools import book_instruments, export_instruments
+from bookkit.site import instrument_data, instruments
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"module": "toy", "title": "A toy.", "hint": "Drag it."}
@@ -25,10 +25,10 @@ GOOD = {"module": "toy", "title": "A toy.", "hint": "Drag it."}
 
 def checkout(folder: Path, table: str) -> Path:
     """A folder with one module, one file of weights, and the table."""
-    (folder / book_instruments.MODULES).mkdir(parents=True)
-    (folder / book_instruments.MODULES / "toy.js").write_text("export function mount() {}")
-    (folder / book_instruments.WEIGHTS).mkdir(parents=True)
-    (folder / book_instruments.WEIGHTS / "small.safetensors").write_bytes(b"tensors")
+    (folder / instruments.MODULES).mkdir(parents=True)
+    (folder / instruments.MODULES / "toy.js").write_text("export function mount() {}")
+    (folder / instruments.WEIGHTS).mkdir(parents=True)
+    (folder / instruments.WEIGHTS / "small.safetensors").write_bytes(b"tensors")
     (folder / "book" / "instruments.yml").write_text(table)
     return folder
 
@@ -39,13 +39,13 @@ def entry(**changes: str) -> str:
 
 
 def test_an_entry_gets_the_hashes_of_its_weights(tmp_path: Path) -> None:
-    table = book_instruments.read_table(checkout(tmp_path, entry(files="[small]")))
+    table = instruments.read_table(checkout(tmp_path, entry(files="[small]")))
     assert table["fig-a"]["hashes"] == {"small": hashlib.sha256(b"tensors").hexdigest()}
     assert table["fig-a"]["start"] == "near"
 
 
 def test_no_table_is_no_instrument(tmp_path: Path) -> None:
-    assert book_instruments.read_table(checkout(tmp_path, "# none yet\n")) == {}
+    assert instruments.read_table(checkout(tmp_path, "# none yet\n")) == {}
 
 
 @pytest.mark.parametrize(
@@ -60,26 +60,26 @@ def test_no_table_is_no_instrument(tmp_path: Path) -> None:
 )
 def test_a_wrong_entry_is_refused(tmp_path: Path, table: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        book_instruments.read_table(checkout(tmp_path, table))
+        instruments.read_table(checkout(tmp_path, table))
 
 
 def test_a_label_that_no_figure_has_is_refused() -> None:
-    book_instruments.check_labels(["fig-two-fits"], BOOK)
+    instruments.check_labels(["fig-two-fits"], BOOK)
     with pytest.raises(ValueError, match="no numbered figure has the label fig-nowhere, sec-elbo"):
-        book_instruments.check_labels(["fig-two-fits", "sec-elbo", "fig-nowhere"], BOOK)
+        instruments.check_labels(["fig-two-fits", "sec-elbo", "fig-nowhere"], BOOK)
 
 
 def test_the_book_has_instruments_at_its_figures() -> None:
-    table = book_instruments.read_table(ROOT)
+    table = instruments.read_table(ROOT)
     assert table
-    book_instruments.check_labels(table, BOOK)
+    instruments.check_labels(table, BOOK)
 
 
 def test_a_page_refers_to_weights_by_the_hash_on_their_card() -> None:
     """What the browser checks is what the model card says."""
-    for card in sorted((ROOT / book_instruments.WEIGHTS).glob("*.json"))[:5]:
-        path = book_instruments.weights(ROOT, card.stem)
-        assert book_instruments.digest(path) == json.loads(card.read_text("utf8"))["sha256"]
+    for card in sorted((ROOT / instruments.WEIGHTS).glob("*.json"))[:5]:
+        path = instruments.weights(ROOT, card.stem)
+        assert instruments.digest(path) == json.loads(card.read_text("utf8"))["sha256"]
 
 
 def test_the_answers_of_the_riddle_are_in_the_order_of_its_figure() -> None:
@@ -94,14 +94,14 @@ def test_the_answers_of_the_riddle_are_in_the_order_of_its_figure() -> None:
         "both = torch.cat([test.images[20:30], " in source and "image_grid(both[order])" in source
     )
     drawn = torch.tensor([0] * 10 + [1] * 10, dtype=torch.uint8)
-    stored = load_file(book_instruments.weights(ROOT, "which_are_real"))["drawn"]
+    stored = load_file(instruments.weights(ROOT, "which_are_real"))["drawn"]
     assert torch.equal(stored, drawn[order])
-    assert torch.equal(stored, export_instruments.which_are_real()["drawn"])
+    assert torch.equal(stored, instrument_data.which_are_real()["drawn"])
 
 
 def test_the_riddle_cuts_its_tiles_out_of_the_still() -> None:
     """The places in riddle.js are those of the squares in the stored figure, to a pixel."""
-    script = (ROOT / book_instruments.MODULES / "riddle.js").read_text("utf8")
+    script = (ROOT / instruments.MODULES / "riddle.js").read_text("utf8")
     (numbers,) = re.findall(r"const STILL = \{(.*?)\};", script)
     still = {
         name: float(part) / float(whole)

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import book_opening, book_roles, book_text, cells, labels, notebooks
+from bookkit.authoring import cell_syntax, labels, notebooks
+from bookkit.site import opening, roles, source_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -233,7 +234,7 @@ def problems_of_pictures(page: Read) -> list[str]:
 
 def problems_of_prose(page: Read) -> list[str]:
     """Markup that reaches the reader."""
-    known = cells.LEFTOVERS | {"raw TeX": RAW_TEX}
+    known = cell_syntax.LEFTOVERS | {"raw TeX": RAW_TEX}
     return [
         f"{what}: {m[0]}" for what, pattern in known.items() if (m := pattern.search(page.prose))
     ]
@@ -347,7 +348,7 @@ def test_references_to_equations_show_the_number_of_their_label(page: labels.Pag
 def test_a_chapter_can_be_opened_on_colab_and_downloaded(page: labels.Page) -> None:
     html = text(f"{page.docname}.html")
     branch = BOOK.config["repository"]["branch"]
-    address = book_text.repository(ROOT, BOOK.repository)
+    address = source_text.repository(ROOT, BOOK.repository)
     colab = "https://colab.research.google.com/github/"
     path = address.removeprefix("https://github.com/")
     assert (f"{colab}{path}/blob/{branch}/{page.docname}.ipynb" in html) == bool(address)
@@ -359,7 +360,7 @@ def test_a_chapter_can_be_opened_on_colab_and_downloaded(page: labels.Page) -> N
 
 @each_page
 def test_no_button_leads_to_a_placeholder(name: str) -> None:
-    assert book_text.PLACEHOLDER not in text(name)
+    assert source_text.PLACEHOLDER not in text(name)
 
 
 @each_chapter
@@ -379,8 +380,8 @@ def words(html: str) -> str:
 def test_the_page_has_all_code_but_imports(page: labels.Page) -> None:
     shown = words(article(f"{page.docname}.html"))
     stored = nbformat.read(notebooks.path_of(BOOK, page), 4)
-    plans = book_roles.plan(list(book_roles.code_cells(page, stored)))
-    away = (book_roles.GONE, book_roles.SHOWN)
+    plans = roles.plan(list(roles.code_cells(page, stored)))
+    away = (roles.GONE, roles.SHOWN)
     wanted = [cell for cell in plans.values() if cell.role not in away]
     assert [cell.index for cell in wanted if cell.source.strip() not in shown] == []
 
@@ -500,13 +501,13 @@ def test_pages_have_an_icon() -> None:
 
 
 def test_mistakes_have_both_forms_and_what_catches_them() -> None:
-    from tools import slips
+    from bookkit.site import mistakes
 
     html = article("book/errata.html")
-    assert html.count("What catches it.") == len(slips.MISTAKES)
+    assert html.count("What catches it.") == len(mistakes.MISTAKES)
     entries = re.findall(r'id="erratum-(e\d+)"', html)
     assert len(entries) == len(set(entries)) > 20
-    assert html.count('class="sd-tab-set') == len(slips.MISTAKES) + len(entries)
+    assert html.count('class="sd-tab-set') == len(mistakes.MISTAKES) + len(entries)
     assert "so far" not in html and "Not computed yet" not in html
 
 
@@ -568,11 +569,11 @@ def test_works_lead_to_arxiv_and_to_who_cites_them() -> None:
 @each_chapter
 def test_a_chapter_begins_with_what_it_takes_and_what_it_gives(page: labels.Page) -> None:
     """The sentence is that of the landing page's card, and the map says where in Fig. 1 the chapter is."""
-    entry = book_opening.chapters(BOOK)[book_opening.key(page)]
+    entry = opening.chapters(BOOK)[opening.key(page)]
     opening = article(f"{page.docname}.html").partition('<div class="book-facts')[2]
     opening = opening.partition("</div>")[0]
     assert f"Afterwards you can say: “{entry['says']}.”" in words(opening)
-    assert f"{book_opening.minutes(page)} minutes to read" in words(opening)
+    assert f"{opening.minutes(page)} minutes to read" in words(opening)
     assert "needs " in words(opening) and f": {entry['where']}" in unescape(opening)
     card = article("book/index.html").partition(f'href="../{page.docname}.html"><img')[2]
     assert entry["says"] in words(card.partition("</a>")[0])

@@ -1,6 +1,6 @@
 """The set-up cell, which installs the package on Colab: it asks for the right thing, and changes nothing else.
 
-The full run, with pip and an empty folder, is `python tools/colab_check.py`; it needs a package registry and minutes.
+The full run, with pip and an empty folder, is `bookkit/quality/colab_check.py`; it needs a package registry.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import nbformat
 import yaml
 from packaging.requirements import Requirement
 
-from tools import rules
+from bookkit.authoring import chapter_rules
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -63,7 +63,7 @@ def pip_commands(cells: list[tuple[str, dict[str, str]]], folder: Path) -> list[
 def setup_source(path: Path) -> str:
     """The set-up cell of a notebook, but for the device that it asks for and the cells that it names."""
     cells = nbformat.read(path, 4).cells
-    source = next(str(cell.source) for cell in cells if "setup" in rules.tags(cell))
+    source = next(str(cell.source) for cell in cells if "setup" in chapter_rules.tags(cell))
     return source.partition("from companion.")[0].rstrip()
 
 

@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+from bookkit.quality.fake_gpu import NEEDS, SETUP
 from companion import runtime
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
@@ -34,7 +35,6 @@ from companion.vae import conv_vae
 from companion.zoo import architectures
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES, Recipe
-from tools.pretended import NEEDS, SETUP
 
 pytestmark = pytest.mark.skipif(SETUP is None, reason=NEEDS)
 

@@ -53,7 +53,7 @@ HEAVY = {*SOLE_IMPORTERS, "scipy"}
 SHOWS_FLOOR = FLOOR[
     "page"
 ]  # from here on, a module may need a heavy library as soon as it is imported
-NOT_OURS_TO_IMPORT = {"book", "notebooks", "tests", "tools", "benchmarks"}
+NOT_OURS_TO_IMPORT = {"book", "notebooks", "tests", "bookkit", "benchmarks"}
 
 
 # ------------------------------------------------------------------------------------------------ the checker
@@ -289,7 +289,7 @@ def test_the_checker_allows_what_is_allowed(tmp_path: Path) -> None:
         ("page__show", "from companion.zoo import recipes\n", "companion.zoo (floor 6)"),
         ("data__toys", "import torchvision\n", "at its top"),
         ("metrics", "import scipy.stats\n", "at its top"),
-        ("elbo", "from tools.notebooks import run\n", "not part of the package"),
+        ("elbo", "from bookkit.authoring.notebooks import run\n", "not part of the package"),
         ("kitchen", "", "companion.kitchen has no floor"),
     ],
 )
@@ -348,7 +348,7 @@ def test_no_module_is_larger_than_four_hundred_lines() -> None:
     root = PACKAGE.parent
     files = [
         *PACKAGE.rglob("*.py"),
-        *(root / "tools").rglob("*.py"),
+        *(root / "bookkit").rglob("*.py"),
     ]
     lengths = {
         str(file.relative_to(root)): len(file.read_text("utf8").splitlines()) for file in files

@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import cells, labels, myst, notebooks, plain, rules
-from tools.citations import citations
+from bookkit.authoring import cell_syntax, chapter_rules, labels, myst, notebooks, plain_markdown
+from bookkit.authoring.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURE = ROOT / "tests" / "fixtures" / "book"
@@ -26,7 +26,7 @@ def make_book(folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny book imports a module that stands in for the package."""
-    monkeypatch.setattr(rules, "IMPORTS", {*rules.IMPORTS, "companion_sample"})
+    monkeypatch.setattr(chapter_rules, "IMPORTS", {*chapter_rules.IMPORTS, "companion_sample"})
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def stored(executed: Path, tmp_path: Path) -> Path:
 def convert(root: Path, name: str) -> dict[int, str]:
     book = labels.Book(root)
     page = book.pages[f"notebooks/{name}"]
-    return plain.Converter(book, page, citations(root / "book" / "references.bib")).cells()
+    return plain_markdown.Converter(book, page, citations(root / "book" / "references.bib")).cells()
 
 
 def write_text(root: Path, text: str) -> None:
@@ -104,12 +104,12 @@ def test_every_construct_becomes_plain_markdown() -> None:
         "**Exercise 1.2**",
     ):
         assert expected in text, expected
-    assert cells.leftovers(text) == []
+    assert cell_syntax.leftovers(text) == []
 
 
 def test_plain_markdown_and_formulas_are_no_leftovers() -> None:
     text = "## A (1.3)\n\n$$ x_{i} = 1\n% TeX\n\\tag{1.3} $$\n\n`x`{.a} is $\\{z\\}$\n\n```python\n%pip\n(x)=\n```\n"
-    assert cells.leftovers(text) == []
+    assert cell_syntax.leftovers(text) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_plain_markdown_and_formulas_are_no_leftovers() -> None:
     ],
 )
 def test_leftovers_are_found(text: str, expected: str) -> None:
-    assert cells.leftovers(text)[0].startswith(expected)
+    assert cell_syntax.leftovers(text)[0].startswith(expected)
 
 
 def test_references_reach_other_chapters_and_code_stays_code() -> None:
@@ -237,7 +237,7 @@ def test_verify_calls_are_found_in_code() -> None:
 
 
 def test_the_example_of_the_guide_converts(root: Path) -> None:
-    guide = (ROOT / "tools" / "AUTHORING.md").read_text("utf8")
+    guide = (ROOT / "bookkit" / "authoring" / "AUTHORING.md").read_text("utf8")
     example = re.search(r"```python\n(# %% \[markdown\].*?)\n```\n\n## Labels", guide, re.DOTALL)
     assert example is not None
     (root / "notebooks" / "src" / "02_second.py").write_text(
@@ -310,7 +310,7 @@ def test_new_prose_and_a_new_address_are_synced_without_a_run(stored: Path) -> N
     after = nbformat.read(stored / "notebooks" / "01_first.ipynb", 4)
     assert problems(stored) == []
     assert "Do it once more." in after.cells[-1].source and "OTHER/BOOK" in after.cells[1].source
-    outputs = [[c.outputs for c in rules.code_cells(n)] for n in (before, after)]
+    outputs = [[c.outputs for c in chapter_rules.code_cells(n)] for n in (before, after)]
     assert outputs[0] == outputs[1]
 
 

@@ -106,7 +106,7 @@ def test_a_workflow_runs_the_same_commands(path: Path) -> None:
                     f"make {target} does not exist"
                 )
                 commands += 1
-            for file in re.findall(r"(?:^|\s)(\.ci/\w+|tools/\w+\.py)", step.get("run", "")):
+            for file in re.findall(r"(?:^|\s)(\.ci/\w+|bookkit/\w+/\w+\.py)", step.get("run", "")):
                 assert (ROOT / file).is_file(), file
                 commands += 1
     assert commands

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from tools.labels import Book
+from bookkit.authoring.labels import Book
 
 BOOK = Book(Path(__file__).resolve().parents[1])

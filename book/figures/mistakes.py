@@ -1,4 +1,4 @@
-"""Three small pictures of mistakes, of the right form beside the wrong one: what tools/slips.py says in numbers."""
+"""Three small pictures of mistakes, of the right form beside the wrong one: what `bookkit.site.mistakes` says."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tools import slips
+from bookkit.site import mistakes
 
 
 def small() -> tuple[Figure, Axes]:
@@ -26,13 +26,13 @@ def mistake_sign() -> None:
     """The bound with a minus and with a plus, over the width of q."""
     figure, axes = small()
     width = np.geomspace(0.03, 3, 200)
-    minus, plus = np.array([slips.plus_sign(w) for w in width]).T
-    axes.axhline(slips.EVIDENCE, color=GRAY, linestyle="--", linewidth=1)
+    minus, plus = np.array([mistakes.plus_sign(w) for w in width]).T
+    axes.axhline(mistakes.EVIDENCE, color=GRAY, linestyle="--", linewidth=1)
     axes.plot(width, minus, color=BLUE)
     axes.plot(width, plus, color=VERMILION)
     axes.set(xscale="log", ylim=(-5, 3))
     axes.set_xlabel("width of q", fontsize=9)
-    axes.text(2.9, slips.EVIDENCE + 0.2, "log p(x)", color=GRAY, fontsize=9, ha="right")
+    axes.text(2.9, mistakes.EVIDENCE + 0.2, "log p(x)", color=GRAY, fontsize=9, ha="right")
     axes.text(0.06, 1.9, "with a plus", color=VERMILION, fontsize=9)
     axes.text(0.2, -3.4, "the bound", color=BLUE, fontsize=9)
     save(figure, "mistake-sign")
@@ -61,7 +61,7 @@ def mistake_ppca() -> None:
     figure, axes = small()
     for variances, color, words, place in (
         ((15, 5), BLUE, "data, and the right model", (0, 5.1)),
-        (slips.ppca(), VERMILION, "the wrong model", (0, -0.4)),
+        (mistakes.ppca(), VERMILION, "the wrong model", (0, -0.4)),
     ):
         size = [4 * np.sqrt(v) for v in variances]
         axes.add_patch(Ellipse((0, 0), *size, fill=False, edgecolor=color, linewidth=1.8))

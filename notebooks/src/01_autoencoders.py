@@ -4,7 +4,7 @@
 # Can a network learn, without labels, to describe a digit of 784 pixels by 16 numbers? And if it can, do we get new digits by choosing 16 numbers at random? This chapter answers the first question with yes, and the second with "not by itself". The rest of the book grows out of the second answer.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 from copy import deepcopy

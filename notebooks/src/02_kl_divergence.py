@@ -4,7 +4,7 @@
 # A distribution $p$ has two modes, and we want to approximate it by a single Gaussian $q$. Should $q$ be wide and cover both modes, although much of its mass then lies where $p$ has little? Or should it describe one mode well and leave out the other?
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import math

@@ -4,7 +4,7 @@
 # A latent variable model is trained by raising the probability that it gives to the data. That probability is an integral which in general cannot be computed. This chapter constructs a lower bound that can be computed, and shows how far below the log-probability it lies.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import math

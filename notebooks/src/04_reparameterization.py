@@ -4,7 +4,7 @@
 # To raise the bound of the last chapter we need its gradient in the encoder's weights. But the bound is an expectation over samples from the encoder, and a sample is the output of a random generator. How can we differentiate through it? This chapter gives two answers, compares how noisy they are, and shows where each fails.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import math

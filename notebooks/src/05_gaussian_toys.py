@@ -4,7 +4,7 @@
 # Take the simplest variational autoencoder: the data come from one Gaussian, and encoder and decoder are Gaussians whose means are affine functions of their inputs. Each of the two has a standard deviation, its *noise*. Fix the means at those of the model without noise. When the bound is maximized, do the two noises vanish, or do they stay?
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import math

@@ -4,7 +4,7 @@
 # The earlier chapters gave us a bound to maximize {eq}`eq-elbo-terms`, a gradient that passes through the sample {eq}`eq-path-gradient`, and toys on which both could be tested. Now neural networks replace the affine maps, and handwritten digits replace the toys.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import math

@@ -4,7 +4,7 @@
 # A trained decoder turns every point of its latent space into an image, so the space can be drawn as a map. Do positions and directions on this map have a meaning? Is there a direction that makes a digit lean, or a house turn?
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import torch

@@ -4,7 +4,7 @@
 # To describe an image over the telephone, you would not start with the first pixel. You would say "a digit", then "a seven", then "slanted, with a bar", and leave the pixels for last. A hierarchical VAE works in this order too: its top latent is drawn first, and each level below adds to what is already there.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import torch

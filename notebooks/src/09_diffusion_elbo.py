@@ -4,7 +4,7 @@
 # A drop of ink in a glass of water spreads until its shape can no longer be seen. A diffusion model does the same to an image: it adds noise in many small steps until nothing of the image is left. Then a network learns to undo the steps.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import torch

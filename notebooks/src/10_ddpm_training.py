@@ -4,7 +4,7 @@
 # A network that can tell the noise from the digit in a noisy image can also draw digits: it starts from pure noise and removes a little of it, a thousand times. Ten of these twenty digits were written by people; the other ten were drawn by the network of this chapter.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import torch

@@ -4,7 +4,7 @@
 # The network of the last chapter estimates a clean digit from a noisy one. A *sampler* turns it into a generator: it starts from pure noise, calls the network again and again, and ends at the image of a digit. The estimates on the way can be used in many ways, which differ in quality, in speed, and in what else they make possible. This chapter derives the common ones and compares them. Here are four, all from the same eight noise images.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import torch

@@ -4,7 +4,7 @@
 # A network that was trained to remove noise also knows in which direction noisy data become more likely. That direction is the *score*, the gradient of the log-density of the noisy data. Below, five particles follow it from the noise to the data, twice from the same places: on the left without any noise on the way, on the right with noise injected at each step.
 
 # %% tags=["setup", "hide-input"]
-# The set-up cell: tools/notebooks.py writes it.
+# The set-up cell: `make sync` writes it.
 
 # %%
 import torch

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from bookkit.site import built_files
+from bookkit.site.pdf import find_browser
 from companion.page.plots.style import DPI
-from tools import book_light
-from tools.pdf import find_browser
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -184,7 +184,7 @@ cut_problems = page_problems("cut")
 
 def picture_text(page: Any) -> list[tuple[str, float, bool]]:
     """The pictures with text that are seen: address, CSS pixels of the smallest text, whether all can be seen."""
-    pixels = book_light.SMALLEST * DPI / 72
+    pixels = built_files.SMALLEST * DPI / 72
     found = page.evaluate("() => bookChecks.shown('img[data-text]')")
     return [(name, pixels * scale, reached) for name, scale, reached in found]
 

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
+from bookkit.authoring.labels import Book
+from bookkit.site import instruments
 from companion import data
 from companion.denoisers import MixtureDenoiser
 from companion.flows import probability_flow
@@ -21,14 +23,12 @@ from companion.schedule import Schedule
 from companion.score import exact_score, langevin_sample, noisy_mixture, score_from_denoiser
 from companion.training import minimize
 from companion.zoo import pretrained
-from tools import book_instruments
-from tools.labels import Book
 
 reason = harness.why_not()
 if reason:
     pytest.skip(reason, allow_module_level=True)
 
-TABLE = book_instruments.read_table(harness.ROOT)
+TABLE = instruments.read_table(harness.ROOT)
 PLACES = Book(harness.ROOT).places
 NEAR = [label for label, entry in TABLE.items() if entry["start"] == "near"]
 TOLERANCE = 1e-4
@@ -81,7 +81,9 @@ def close(found: Any, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> Non
 # ------------------------------------------------------------------------------------------------ the kit
 
 
-def test_a_canvas_is_an_image_for_screen_readers_from_its_first_words_on(call: Callable[..., Any]) -> None:
+def test_a_canvas_is_an_image_for_screen_readers_from_its_first_words_on(
+    call: Callable[..., Any],
+) -> None:
     """A network may take seconds before there is something to say, and an image without a name says nothing."""
     attributes = call(
         "kit",
@@ -100,13 +102,13 @@ def test_a_canvas_is_an_image_for_screen_readers_from_its_first_words_on(call: C
 def test_tensors_are_those_of_the_file(call: Callable[..., Any], base: str) -> None:
     """All types of numbers, and the hash that the page names."""
     name = "ddpm-toy2d"
-    path = book_instruments.weights(harness.ROOT, name)
+    path = instruments.weights(harness.ROOT, name)
     url = f"{base}{folder()}{name}.safetensors"
     found = call(
         "kit",
         "async (kit, [url, hash]) => Object.fromEntries(Object.entries(await kit.fetchTensors(url, hash))"
         ".map(([name, {shape, data}]) => [name, [shape, Array.from(data)]]))",
-        [url, book_instruments.digest(path)],
+        [url, instruments.digest(path)],
     )
     wanted = load_file(path)
     assert found.keys() == wanted.keys()
@@ -717,7 +719,7 @@ def test_the_riddle_is_scored(context: Any, base: str) -> None:
     """All drawn digits marked are 20 of 20, the others marked none; what is said of a tile is true."""
     visit, figure = instrument_page(context, base, "fig-which-are-real")
     wait_until(figure, "live")
-    drawn = load_file(book_instruments.weights(harness.ROOT, "which_are_real"))["drawn"].tolist()
+    drawn = load_file(instruments.weights(harness.ROOT, "which_are_real"))["drawn"].tolist()
     tiles = figure.locator(".riddle-tiles button")
     assert tiles.count() == len(drawn)
     for marked, right in ((1, 20), (0, 0)):

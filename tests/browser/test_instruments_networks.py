@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
+from bookkit.site import instrument_data
 from companion import data
 from companion.guidance import guided
 from companion.samplers import ddim_sample, ddpm_sample, inpaint_sample
 from companion.schedule import linear_schedule
 from companion.zoo import pretrained
-from tools import export_instruments
 
 if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
@@ -164,7 +164,7 @@ def test_the_reference_is_that_of_the_test_digits() -> None:
     if data.load("mnist", "test").name != "mnist":
         pytest.skip("MNIST is not there")
     stored = load_file(MODULES / "draw_reference.safetensors")
-    torch.testing.assert_close(stored, export_instruments.draw_reference(), rtol=0, atol=1.0)
+    torch.testing.assert_close(stored, instrument_data.draw_reference(), rtol=0, atol=1.0)
 
 
 def test_the_coordinates_of_the_map_are_quantiles(page: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import pdf
+from bookkit.site import pdf
 
 PAGE = """<html><head><title>{name}</title></head><body><article class="bd-article"><h1 id="{name}">{name}</h1>
 <a href="{other}">there</a> <a href="https://example.org">out</a> <a href="missing.html">nowhere</a>

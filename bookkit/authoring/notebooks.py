@@ -1,0 +1,366 @@
+"""Makes the notebooks: notebooks/src/NAME.py, which people write, -> notebooks/NAME.ipynb, executed and committed.
+
+run      execute the source in a fresh kernel and write the notebook
+sync     take over new text, tags and set-up; the code did not change, so the outputs stay
+check    say everything that is wrong with the stored notebooks; change nothing
+preview  print the text as Jupyter will show it; execute nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+from bookkit.authoring import chapter_rules
+from bookkit.authoring.chapter_rules import code_cells, tags
+from bookkit.authoring.citations import citations
+from bookkit.authoring.labels import SECONDS, Book, Page
+from bookkit.authoring.plain_markdown import Converter
+from companion.page.stand_in import mark
+
+ROOT = Path(__file__).resolve().parents[2]
+STAMP = "companion"
+MAX_BYTES = 4_000_000
+ENVIRONMENT = {
+    "TQDM_DISABLE": "1",
+    "COMPANION_SCALE": "small",
+    "PYTHONHASHSEED": "0",
+    "JUPYTER_PREFER_ENV_PATH": "1",
+}
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
+SETUP_MARK = "# The set-up cell: `make sync` writes it."
+SETUP = """\
+# Run this cell first. On Colab it installs the book's package; anywhere else it only imports it.
+import os
+import sys
+
+REPOSITORY = "{repository}"
+if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
+    from importlib.metadata import version
+
+    SOURCE = "git+" + os.environ.get("COMPANION_REPOSITORY", REPOSITORY)
+    COLABS_OWN = ("torch", "torchvision", "numpy")  # they stay as they are
+    KEEP = " ".join(f"{{name}}=={{version(name)}}" for name in COLABS_OWN)
+    %pip install --quiet "{{SOURCE}}" {{KEEP}}
+import companion
+"""
+ON_DEVICE = (
+    "01_autoencoders",
+    "06_vae_training",
+    "07_latent_space",
+    "08_hierarchical_vae",
+    "10_ddpm_training",
+    "11_ddpm_sampling",
+    "12_score",
+    "13_diffusion_priors",
+)
+USE_DEVICE = """\
+from companion.runtime import use_device
+
+use_device()  # tensors and models of this chapter lie on the GPU, if there is one
+"""
+ABOUT_MNIST = """\
+from companion.page.stand_in import about_mnist
+
+about_mnist("{marks}")  # on other data, what these cells say is not judged
+"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a notebook; a warning does not fail the check."""
+
+    name: str
+    text: str
+    is_warning: bool = False
+
+
+def path_of(book: Book, page: Page) -> Path:
+    """Where the notebook of a page lies."""
+    return book.root / f"{page.docname}.ipynb"
+
+
+def digest(notebook: NotebookNode) -> str:
+    """A fingerprint of the code whose outputs are stored; the set-up cell may change without a new run."""
+    text = "\0".join(cell.source for cell in code_cells(notebook) if "setup" not in tags(cell))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stamp(notebook: NotebookNode) -> dict:
+    """What a notebook says about its run."""
+    import torch
+
+    versions = {name: version(name).split("+")[0] for name in LIBRARIES}
+    return {
+        "source_sha256": digest(notebook),
+        "versions": {"python": f"{sys.version_info[0]}.{sys.version_info[1]}", **versions},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def setup(book: Book, page: Page) -> str:
+    """The set-up cell of a chapter, which knows the cells that speak of MNIST."""
+    marks = [
+        mark(code)
+        for kind, code, about in page.cells
+        if kind == "code" and "mnist" in about.get("tags", [])
+    ]
+    text = SETUP.format(repository=book.repository)
+    text += USE_DEVICE if page.path.stem in ON_DEVICE else ""
+    text += ABOUT_MNIST.format(marks=" ".join(marks)) if marks else ""
+    return text.rstrip("\n")
+
+
+def fresh(book: Book, page: Page) -> NotebookNode:
+    """The notebook of a source, without outputs, its text in plain Markdown."""
+    texts = Converter(book, page, citations(book.root / "book" / "references.bib")).cells()
+    notebook = nbformat.v4.new_notebook(
+        metadata={
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    for index, (kind, source, metadata) in enumerate(page.cells):
+        if kind == "markdown":
+            cell = nbformat.v4.new_markdown_cell(texts[index])
+        elif kind == "code":
+            cell = nbformat.v4.new_code_cell(source)
+        else:
+            raise ValueError(
+                f"{page.path.name}: cell {index} is a {kind} cell; only text and code are allowed"
+            )
+        cell.metadata.update({k: metadata[k] for k in ("tags", "mystnb") if k in metadata})
+        if "setup" in tags(cell):
+            if source.strip() != SETUP_MARK:
+                raise ValueError(
+                    f"{page.path.name}: the set-up cell is the one line {SETUP_MARK!r}; "
+                    "the tool fills it"
+                )
+            cell.source = setup(book, page)
+        cell["id"] = f"cell-{index:03d}"
+        notebook.cells.append(cell)
+    return notebook
+
+
+def clean(notebook: NotebookNode) -> None:
+    """Drops widget views, which need a kernel (the HTML face stays), and merges split streams."""
+    for cell in code_cells(notebook):
+        kept: list[NotebookNode] = []
+        for output in cell.outputs:
+            if "data" in output:
+                for mime in [
+                    mime for mime in output.data if mime.startswith(chapter_rules.WIDGETS)
+                ]:
+                    del output.data[mime]
+            if kept and output.get("name", "") == kept[-1].get("name"):  # only streams have names
+                kept[-1].text += output.text
+            elif output.get("data", True):
+                kept.append(output)
+        cell.outputs = kept
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """Validates and writes a notebook."""
+    nbformat.validate(notebook)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf8")
+
+
+def run(book: Book, page: Page) -> str:
+    """Executes a chapter in a fresh kernel and writes its notebook; says how long it took."""
+    notebook, path, start = fresh(book, page), path_of(book, page), time.perf_counter()
+    before = children_seconds()
+    print(f"{page.docname}: running", flush=True)
+    try:
+        NotebookClient(
+            notebook,
+            timeout=1800,
+            kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # that it listens on this machine is no news
+            record_timing=False,
+            store_widget_state=False,
+            resources={"metadata": {"path": str(path.parent)}},
+        ).execute(env={**os.environ, **ENVIRONMENT})
+    except CellExecutionError:
+        write(notebook, book.root / "_build" / "failed" / path.name)
+        print(f"what ran so far is in _build/failed/{path.name}", file=sys.stderr)
+        raise
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata[STAMP] = stamp(notebook)
+    clean(notebook)
+    write(notebook, path)
+    keep_seconds(book.root, path.stem, children_seconds() - before)
+    return f"{time.perf_counter() - start:.0f} s, {path.stat().st_size / 1e6:.2f} MB"
+
+
+def children_seconds() -> float:
+    """Seconds of one core that finished children have used; other work on the machine does not add to them."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def keep_seconds(root: Path, name: str, seconds: float) -> None:
+    """Notes beside the book what a run took, unless a quarter more or less is noted: two runs give the same files."""
+    path = root / SECONDS
+    known = json.loads(path.read_text("utf8")) if path.exists() else {}
+    if not 0.75 < seconds / known.get(name, math.inf) < 1.25:
+        known[name] = max(1, round(seconds))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf8")
+
+
+def sync(book: Book, page: Page) -> str:
+    """Takes over text, tags and set-up from the source and keeps the outputs; ValueError if the code changed."""
+    path = path_of(book, page)
+    if not path.exists():
+        raise ValueError(f"{path.name} does not exist yet; run it")
+    notebook, old = fresh(book, page), nbformat.read(path, 4)
+    known = old.metadata.get(STAMP, {})
+    pairs = code_cells(notebook), code_cells(old)
+    is_same = digest(notebook) == digest(old) == known.get("source_sha256")
+    if not is_same or len(pairs[0]) != len(pairs[1]):
+        raise ValueError(
+            f"{page.path.name}: the code changed, so the outputs must be made anew; run it"
+        )
+    for new, cell in zip(*pairs, strict=True):
+        new.outputs, new.execution_count = cell.outputs, cell.execution_count
+    notebook.metadata[STAMP] = known
+    clean(notebook)
+    write(notebook, path)
+    return "in step"
+
+
+def preview(book: Book, page: Page) -> str:
+    """The text of a chapter as Jupyter will show it."""
+    cells = fresh(book, page).cells
+    return "\n\n" + "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def check(book: Book, page: Page) -> Iterator[Problem]:
+    """Everything wrong with a stored notebook."""
+    name, path = page.docname, path_of(book, page)
+    if not path.exists():
+        yield Problem(name, "there is no notebook; run it")
+        return
+    notebook = nbformat.read(path, 4)
+    try:
+        wanted = fresh(book, page)
+    except ValueError as error:
+        yield Problem(name, str(error))
+        return
+    if (size := path.stat().st_size) > MAX_BYTES:
+        yield Problem(name, f"{size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB")
+    known = notebook.metadata.get(STAMP, {})
+    if not digest(wanted) == digest(notebook) == known.get("source_sha256"):
+        yield Problem(name, "the outputs come from other code than the source has; run it")
+    elif _shape(wanted) != _shape(notebook):
+        yield Problem(name, "text, tags or set-up differ from the source; sync it")
+    if not known.get("versions"):
+        yield Problem(name, "the stamp names no versions; run it")
+    if notebook.metadata.get("widgets"):
+        yield Problem(name, "a widget state is stored; sync it")
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            for text in chapter_rules.of_a_cell(cell):
+                yield Problem(name, f"cell {index}: {text}")
+            for text in chapter_rules.advice(cell):
+                yield Problem(name, f"cell {index}: {text}", is_warning=True)
+    for text in chapter_rules.of_a_notebook(book, page, notebook):
+        yield Problem(name, text)
+
+
+def _shape(notebook: NotebookNode) -> list:
+    return [
+        (cell.id, cell.cell_type, cell.source, json.dumps(cell.metadata, sort_keys=True))
+        for cell in notebook.cells
+    ]
+
+
+def orphans(book: Book) -> Iterator[Problem]:
+    """Notebooks without a source, and sources without a place in the table of contents."""
+    sources = {path.stem for path in (book.root / "notebooks" / "src").glob("*.py")}
+    known = {page.path.stem for page in book.notebooks()}
+    for path in sorted((book.root / "notebooks").glob("*.ipynb")):
+        if path.stem not in sources:
+            yield Problem(f"notebooks/{path.stem}", "has no source in notebooks/src")
+    for name in sorted(sources - known):
+        yield Problem(f"notebooks/src/{name}", "is not in _toc.yml")
+
+
+def select(book: Book, names: list[str]) -> list[Page]:
+    """The chapters asked for, by name; all of them if none is named."""
+    pages = {page.path.stem: page for page in book.notebooks()}
+    if unknown := [name for name in names if name not in pages]:
+        raise ValueError(f"no chapter {unknown[0]!r}; there are {', '.join(pages) or 'none'}")
+    return [pages[name] for name in names] if names else list(pages.values())
+
+
+def report(book: Book, pages: list[Page]) -> int:
+    """Prints what is wrong and how much is checked; the number of failures."""
+    problems = [problem for page in pages for problem in check(book, page)]
+    problems += list(orphans(book))
+    problems += [Problem("labels", f"{label} is used twice") for label in book.duplicates]
+    for problem in problems:
+        print(f"{'warning' if problem.is_warning else 'FAILED '} {problem.name}: {problem.text}")
+    for page in pages:
+        if path_of(book, page).exists():
+            cells = code_cells(nbformat.read(path_of(book, page), 4))
+            text = [cell for cell in cells if chapter_rules.prints(cell)]
+            compared = sum(chapter_rules.COMPARED in tags(cell) for cell in text)
+            pictures = sum(
+                any(map(chapter_rules.is_picture, chapter_rules.contents(cell))) for cell in cells
+            )
+            print(
+                f"{page.docname}: {len(cells)} code cells, "
+                f"{compared} of {len(text)} text outputs compared, {pictures} pictures"
+            )
+    failures = sum(not problem.is_warning for problem in problems)
+    warnings = len(problems) - failures
+    print(f"{len(pages)} notebooks checked, {failures} failures, {warnings} warnings")
+    return failures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bookkit.authoring.notebooks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = {"run": run, "sync": sync, "preview": preview}
+    parser.add_argument("command", choices=[*commands, "check"])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="such as 01_autoencoders; all if none is named"
+    )
+    parser.add_argument("--root", type=Path, default=ROOT, help="the book's folder")
+    options = parser.parse_args(arguments)
+    try:
+        book = Book(options.root)
+        pages = select(book, options.names)
+        if options.command == "check":
+            return min(report(book, pages), 1)
+        for page in pages:
+            print(f"{page.docname}: {commands[options.command](book, page)}")
+    except (ValueError, CellExecutionError) as error:
+        print(re.sub(r"\x1b\[[0-9;]*m", "", str(error)), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Depth: a folded box for what the argument does not need, which may hold cells, from `depth-start` to `depth-end`.
+
+Its title states its claim. The notebook cannot fold several cells, so there the title stands in bold above them.
+"""
+
+from __future__ import annotations
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.transforms import SphinxTransform
+from sphinx.util.docutils import SphinxDirective
+
+from bookkit.site.folding import fold
+
+
+class Mark(nodes.Element):
+    """Where a box begins, with its `title`, or ends."""
+
+
+class Start(SphinxDirective):
+    """Begins a box; its argument is the title."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        mark = Mark(title=f"Depth: {self.arguments[0]}")
+        self.set_source_info(mark)
+        return [mark]
+
+
+class End(SphinxDirective):
+    """Ends the box."""
+
+    def run(self) -> list[nodes.Node]:
+        mark = Mark()
+        self.set_source_info(mark)
+        return [mark]
+
+
+class Gathering(SphinxTransform):
+    """Puts what stands between two marks into a box."""
+
+    default_priority = 10  # before targets and references look for what they name
+
+    def apply(self, **_: object) -> None:
+        while mark := next(iter(self.document.findall(Mark)), None):
+            gather(mark)
+
+
+def gather(start: Mark) -> None:
+    """Moves the nodes after a mark, up to the next one, into a box in its place.
+
+    Raises:
+        ExtensionError: if the next mark of the section begins another box, or there is none.
+    """
+    parent, at = start.parent, start.parent.index(start)
+    inside = []
+    for node in parent.children[at + 1 :]:
+        if isinstance(node, Mark):
+            break
+        inside.append(node)
+    else:
+        node = None
+    if node is None or "title" in node or "title" not in start:
+        named = start.get("title", "depth-end")
+        raise ExtensionError(
+            f"{start.source}, line {start.line}: {named!r} has no counterpart in its section"
+        )
+    for moved in (*inside, node):
+        parent.remove(moved)
+    start.replace_self(fold(start["title"], "depth", *inside))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Registers both directives and what joins them."""
+    app.add_directive("depth-start", Start)
+    app.add_directive("depth-end", End)
+    app.add_transform(Gathering)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
