@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bookkit.authoring import cell_syntax, labels, notebooks
-from bookkit.site import opening, roles, source_text
+from bookkit.authoring import cell_syntax, labels, notebooks, roles
+from bookkit.site import opening, source_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -380,9 +380,8 @@ def words(html: str) -> str:
 def test_the_page_has_all_code_but_imports(page: labels.Page) -> None:
     shown = words(article(f"{page.docname}.html"))
     stored = nbformat.read(notebooks.path_of(BOOK, page), 4)
-    plans = roles.plan(list(roles.code_cells(page, stored)))
-    away = (roles.GONE, roles.SHOWN)
-    wanted = [cell for cell in plans.values() if cell.role not in away]
+    away = (roles.UNSEEN, roles.SHOWN)
+    wanted = [cell for cell in roles.cells_of(stored).values() if cell.role not in away]
     assert [cell.index for cell in wanted if cell.source.strip() not in shown] == []
 
 

@@ -8,105 +8,59 @@ import nbformat
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from bookkit.authoring.labels import Page
-from bookkit.site import folding, roles, source_text
-
-PICTURE = new_output("display_data", {"image/png": "iVBORw0KGgo="})
+from bookkit.authoring import roles
+from bookkit.site import folding, source_text
 
 
-def printed(text: str) -> nbformat.NotebookNode:
-    return new_output("stream", name="stdout", text=text)
+def notebook(*found: tuple[str, list[str]]) -> nbformat.NotebookNode:
+    """Code cells, each with its tags."""
+    made = [new_code_cell(source, metadata={"tags": tags}) for source, tags in found]
+    return new_notebook(cells=[new_markdown_cell("# A"), *made])
 
 
-def planned(*found: tuple[str, list | None] | tuple[str, list, list[str]]) -> list[tuple[str, int]]:
-    """Role and host of each code cell; a cell is code, outputs and perhaps tags, or text and None."""
-    notebook = new_notebook(
-        cells=[
-            new_markdown_cell(text)
-            if outputs is None
-            else new_code_cell(text, outputs=outputs, metadata={"tags": tags[0] if tags else []})
-            for text, outputs, *tags in found
-        ]
+def test_a_tag_says_what_a_cell_is_for_and_one_that_serves_goes_to_the_next_fold() -> None:
+    found = roles.cells_of(
+        notebook(
+            ("a", ["setup", "hide-input"]),
+            ("b", ["serves"]),
+            ("c", []),
+            ("d", ["serves"]),
+            ("e", ["shown"]),
+            ("f", ["nbval-check-output", "check"]),
+            ("g", ["unseen"]),
+            ("h", ["serves"]),
+            ("i", ["answer"]),
+        )
     )
-    kinds = [(cell.cell_type, cell.source, {}) for cell in notebook.cells]
-    page = Page("page", 1, Path("page.py"), kinds)
-    plans = roles.plan(list(roles.code_cells(page, notebook)))
-    return [(cell.role, cell.host) for cell in plans.values()]
+    assert [(cell.source, cell.role, cell.host) for cell in found.values()] == [
+        ("a", "unseen", 1),
+        ("b", "serves", 6),
+        ("c", "", 3),
+        ("d", "serves", 6),
+        ("e", "shown", 5),
+        ("f", "check", 6),
+        ("g", "unseen", 7),
+        ("h", "serves", 9),
+        ("i", "answer", 9),
+    ]
+    assert list(found) == list(range(1, 10))
 
 
-LONG = "\n".join(f"x{n} = {n}" for n in range(7))
+def test_a_cell_that_serves_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="cell 2 has the tag serves, but no cell with a fold"):
+        roles.cells_of(notebook(("a", ["figure"]), ("b", ["serves"]), ("c", ["shown"])))
 
 
-@pytest.mark.parametrize(
-    ("code", "outputs", "role"),
-    [
-        ("import torch\nimport math\nx = 1", [], "gone"),
-        ("import torch\nx = 1\ny = 2", [], "open"),
-        ("show(elbo_terms, docstring=False)", [], "shown"),
-        ("plots.bars({})", [PICTURE], "figure"),
-        ("def f():\n    return 1", [], "open"),
-        ("for step in fit(model, loss, batches):\n    pass", [], "open"),
-        ("print(2 + 2)", [printed("4\n")], "open"),
-        (LONG + "\nprint(x0)", [printed("0\n")], "table"),
-        ('verify("eq-a", 1, 1)', [printed("verified eq-a: exact\n")], "check"),
-        ('print("a is b:", a == b)', [printed("a is b: True\n")], "held"),
-        ('print("a is b:", a == b)', [printed("a is b: False\n")], "open"),
-        ("def f(x):\n    ...\n\n\ncheck(f)", [printed("not answered yet: f\n")], "answer"),
-    ],
-)
-def test_the_role_of_a_cell_alone(code: str, outputs: list, role: str) -> None:
-    assert planned((code, outputs)) == [(role, 0)]
-    assert planned((code, outputs, ["open"])) == [("open", 0)]
-
-
-@pytest.mark.parametrize(
-    ("text", "role"), [("a is b: True\n", "held"), ("a is b: False\n", "table"), ("a 1\n", "table")]
-)
-def test_a_cell_that_is_to_be_folded_keeps_what_does_not_hold_in_sight(
-    text: str, role: str
-) -> None:
-    code = "def less(x):\n    return x\n\n\nprint(less(a))"
-    assert planned((code, [printed(text)])) == [("open", 0)]
-    assert planned((code, [printed(text)], ["fold"])) == [(role, 0)]
-
-
-def test_a_cell_to_be_folded_stays_in_sight_where_nothing_folded_uses_it() -> None:
-    make, shown = ("x = 1", [], ["fold"]), ("print(x)", [printed("1\n")])
-    assert planned(make, shown) == [("open", 0), ("open", 1)]
-    assert planned(make, (*shown, ["fold"])) == [("serves", 1), ("table", 1)]
-    assert planned(make) == [("open", 0)]
-
-
-def test_what_serves_a_check_or_a_figure_goes_with_it() -> None:
-    check = ('verify("eq-a", helper(1), a)', [printed("verified eq-a: exact\n")])
-    helper = ("def helper(x):\n    return x", [])
-    value, draw = ("a = 1", []), ("def draw():\n    plots.figure()", [])
-    assert planned(helper, value, check) == [("serves", 2), ("serves", 2), ("check", 2)]
-    assert planned(draw, ("Slider([1], draw)", [PICTURE])) == [("serves", 1), ("figure", 1)]
-    # A function that a figure needs is content, unless it draws; so is what an open cell needs too.
-    assert planned(helper, ("plots.bars(helper(1))", [PICTURE]))[0] == ("open", 0)
-    assert planned(helper, check, ("print(helper(2))", [printed("2\n")]))[0] == ("open", 0)
-    assert planned((*value, ["open"]), check)[0] == ("open", 0)
-
-
-def test_a_name_that_is_bound_again_serves_nobody_after_that() -> None:
-    figure = ("plots.bars(a)", [PICTURE])
-    read_again = ("a = 2\nprint(a)", [printed("2\n")])
-    assert planned(("a = 1", []), figure, read_again)[0] == ("serves", 1)
-
-
-def test_a_check_that_defines_what_open_cells_use_stays_open() -> None:
-    check = ('def f():\n    return 1\n\n\nverify("eq-a", f(), 1)', [printed("verified eq-a: x\n")])
-    assert planned(check, ("print(f())", [printed("1\n")]))[0] == ("open", 0)
-    assert planned(check)[0] == ("check", 0)
+def stored(source: str, text: str) -> roles.Cell:
+    return roles.Cell(0, source, set(), text, roles.CHECK, 0)
 
 
 def test_a_check_is_read_with_its_two_sides_and_what_it_refuses() -> None:
     text = 'verified eq-a: exact; rejects "no root", E13, "3 (x)" (> 40 standard errors)\n'
     code = 'verify("eq-a", f(1), g, exact, rejects={})\nprint("b")'
-    cell = roles.Cell(0, code, set(), text + "b\nc holds: True\n")
+    cell = stored(code, text + "b\nc holds: True\n")
     [line] = roles.verified([cell])["eq-a"]
     assert line.sides == ("f(1)", "g")
     assert folding.REFUSED.findall(line.text.partition("; rejects ")[2]) == [
@@ -144,41 +98,9 @@ def test_what_is_said_of_a_check_goes_to_the_next_check() -> None:
     assert folding.check_notes(document, {2, 3, 4}) == {2: [first], 4: [second]}
 
 
-def test_a_loop_and_a_parameter_bind_before_they_are_read() -> None:
-    loop = (
-        "for t, s in pairs:\n    x = t * a\nf = lambda b: b + c\nl = [d for d in e if d]\nx = x + t\n"
-        "l = {i: {j for j in i} for i in e}"
-    )
-    with_block = "with torch.no_grad() as g:\n    h = g"
-    cell = roles.Cell(0, f"{loop}\n{with_block}", set())
-    assert cell.names() == ({"t", "s", "x", "f", "l", "g", "h"}, {"pairs", "a", "c", "e", "torch"})
-
-
-def test_what_a_check_uses_first_goes_with_it_though_later_cells_use_it_too() -> None:
-    value, check = (
-        ("a = sum([1, 2])", []),
-        ('verify("eq-a", a, 3)', [printed("verified eq-a: x\n")]),
-    )
-    later = ("a + 1", [printed("4\n")])
-    assert planned(value, check, later) == [("serves", 1), ("check", 1), ("open", 2)]
-    assert planned(value, later, check) == [("open", 0), ("open", 1), ("check", 2)]
-    # With a function for it, too, unless the function is for others as well.
-    sided = ("def f():\n    return 1\n\n\na = f()", [])
-    assert planned(sided, check, later)[0] == ("serves", 1)
-    assert planned(sided, check, ("f()", [printed("1\n")]))[0] == ("open", 0)
-
-
-def test_a_chapter_opens_with_a_picture() -> None:
-    load = ("a = load()", [])
-    draw, later = ("plots.line(a)", [PICTURE]), ("a + 1", [printed("4\n")])
-    first = planned(("# A\n\nWhat is a?", None), load, draw, ("## Section", None), later)
-    assert first == [("serves", 2), ("figure", 2), ("open", 4)]
-    assert planned(("## Section", None), load, draw, later)[0] == ("open", 1)
-
-
 def test_a_check_in_a_loop_is_said_once() -> None:
     code = 'for t in range(3):\n    verify("eq-a", t, t)'
-    cell = roles.Cell(0, code, set(), "verified eq-a: exact\n" * 3)
+    cell = stored(code, "verified eq-a: exact\n" * 3)
     assert len(roles.verified([cell])["eq-a"]) == 1
 
 

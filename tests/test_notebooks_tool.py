@@ -474,6 +474,27 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
         lambda n: n.cells[ANSWER].update(source="verify('def-sum', 1, 1)"),
         "verify('def-sum', ...) has left no line",
     )
+    for cell, role, complaint in (
+        (PRINTS, "unseen", "has output"),
+        (SHOWS, "serves", "has output"),
+        (PRINTS, "shown", "does not call show"),
+        (PRINTS, "figure", "shows no picture"),
+        (ANSWER, "numbers", "has no output"),
+        (SHOWS, "check", "verifies nothing"),
+        (PRINTS, "held", "prints more than what is True"),
+        (ANSWER, "held", "prints more than what is True"),
+        (PRINTS, "answer", "is answered"),
+    ):
+        yield (
+            f"{role} {cell}",
+            lambda n, cell=cell, role=role: n.cells[cell].metadata.update(tags=[role]),
+            f"has the tag {role}, but {complaint}",
+        )
+    yield (
+        "two roles",
+        lambda n: n.cells[PRINTS].metadata.tags.extend(["check", "numbers"]),
+        "tags check, numbers exclude each other",
+    )
     yield "other text", lambda n: n.cells[2].update(source="nothing"), "sync it"
     yield "other output's code", lambda n: n.cells[ANSWER].update(source="answer = 1"), "other code"
     yield "too big", lambda n: n.metadata.update(blob="x" * notebooks.MAX_BYTES), "more than 4 MB"

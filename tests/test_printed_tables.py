@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from docutils import nodes
+from sphinx.errors import ExtensionError
 
 from bookkit.site import folding, printed_tables
 
@@ -20,56 +21,65 @@ noise        even     17%      27.9
 noise        odd       2%
 real digits            2%       0.5
 """
-LIKE_A_TABLE = {
-    "no head": "plain   0.83  0.84\nnoisy   0.91  0.90\nwhite   0.80  0.81",
+NO_TABLE = {
     "two columns": "name    nats\nplain   0.83\nnoisy   0.91",
     "one row": "name    nats  bits\nplain   0.83  1.20",
-    "words in lines": "level 5:  of 4 units  2 vary\nlevel 4:  of 8 units  8 vary\nlevel 3:  16 units  all vary",
     "a head over two columns": (
         "         error: Gaussian, ours\nfirst    0.11     0.12    0.1\nsecond   0.13     0.14    0.1"
     ),
-    "counts below counts": "steps   10   20\nplain   13   14\nnoisy   11   12",
-    "a column with a head alone": "name   nats  (wanted)\nplain  0.83\nnoisy  0.91",
+    "a row without a name": "name   nats  bits\nplain  0.83  1.20\n       0.91  1.31",
+    "a name without a row": "name   nats  bits\nplain  0.83  1.20\nnoisy",
     "blank lines": "name   nats  bits\n\nplain  0.83  1.20\n\nnoisy  0.91  1.31",
 }
 
 
 def test_a_printed_table_is_read() -> None:
-    (table,) = printed_tables.tables(GOOD)
-    assert table.start == 1
-    assert table.head == ["steps", "DDIM", "2nd order, fast"]
-    rows = [[printed_tables.plain(cell) for cell in row] for row in table.body]
-    assert rows == [["10", "31.5 ± 5.5", "38.8 ± 15.7"], ["100", "−4.6 ± 2.9", "14.1 ± 2.8"]]
+    found = printed_tables.table(GOOD)
+    assert found is not None
+    start, rows = found
+    assert start == 1 and rows[0] == ["steps", "DDIM", "2nd order, fast"]
+    body = [[printed_tables.plain(cell) for cell in row] for row in rows[1:]]
+    assert body == [["10", "31.5 ± 5.5", "38.8 ± 15.7"], ["100", "−4.6 ± 2.9", "14.1 ± 2.8"]]
 
 
-def test_whole_numbers_in_order_are_a_head_above_decimals() -> None:
-    text = "log SNR  {}     {}     -3\nlinear   0.01  0.13  0.29\ncosine   0.02  0.12  0.28"
-    (table,) = printed_tables.tables(text.format(4, 0))
-    assert table.head == ["log SNR", "4", "0", "-3"]
-    assert list(printed_tables.tables(text.format(0, 4))) == []
-    assert list(printed_tables.tables(text.format(4, 0).replace("  0.", " 0."))) == []
+def test_a_hyphen_is_no_minus() -> None:
+    assert printed_tables.plain("-3, -4") == "−3, −4"
+    assert printed_tables.plain("x-1") == "x-1" and printed_tables.plain("-2 steps") == "-2 steps"
 
 
 def test_missing_cells_stay_empty() -> None:
-    (table,) = printed_tables.tables(MISSING)
-    assert table.head == ["", "times", "share", "distance"]
-    assert table.body == [
-        ["noise", "even", "17%", "27.9"],
-        ["noise", "odd", "2%", ""],
-        ["real digits", "", "2%", "0.5"],
-    ]
+    assert printed_tables.table(MISSING) == (
+        0,
+        [
+            ["", "times", "share", "distance"],
+            ["noise", "even", "17%", "27.9"],
+            ["noise", "odd", "2%", ""],
+            ["real digits", "", "2%", "0.5"],
+        ],
+    )
 
 
-@pytest.mark.parametrize("text", LIKE_A_TABLE.values(), ids=LIKE_A_TABLE)
-def test_what_is_in_doubt_stays_as_it_was_printed(text: str) -> None:
-    assert list(printed_tables.tables(text)) == []
+@pytest.mark.parametrize("text", NO_TABLE.values(), ids=NO_TABLE)
+def test_a_cell_that_is_to_print_a_table_and_prints_none_is_an_error(text: str) -> None:
+    assert printed_tables.table(text) is None
+    with pytest.raises(ExtensionError, match="has the tag columns, but prints no table"):
+        printed_tables.shown(printed(text, "tag_columns"))
+
+
+def test_a_table_is_one_where_the_tag_says_so() -> None:
+    (as_printed,) = printed_tables.shown(printed(MISSING))
+    assert isinstance(as_printed, nodes.literal_block)
+    words, table, last = printed_tables.shown(printed(GOOD, "tag_columns"))
+    assert words.astext() == "the noise that is left" and last.astext() == "all of them  1.0"
+    assert isinstance(table, nodes.table)
 
 
 def test_a_table_has_a_head_and_names_its_rows() -> None:
-    (table,) = printed_tables.tables(GOOD)
-    node = printed_tables.table_node(table)
+    found = printed_tables.table(GOOD)
+    assert found is not None
+    node = printed_tables.table_node(found[1])
     (head,) = node.findall(nodes.thead)
-    assert [entry.astext() for entry in head.findall(nodes.entry)] == table.head
+    assert [entry.astext() for entry in head.findall(nodes.entry)] == found[1][0]
     assert [spec.get("stub") for spec in node.findall(nodes.colspec)] == [1, None, None]
     assert len(list(node.findall(nodes.row))) == 3
 
@@ -92,10 +102,10 @@ def test_one_line_of_words_beside_a_table_is_a_sentence(text: str, is_sentence: 
     assert list(printed_tables.rest(block, ["", ""])) == []
 
 
-def printed(text: str) -> nodes.literal_block:
-    """A block that a cell printed, in its output."""
+def printed(text: str, *tags: str) -> nodes.literal_block:
+    """A block that a cell with these tags printed, in its output."""
     block = nodes.literal_block(text, text, classes=["output", "stream"])
-    nodes.container("", block)
+    nodes.container("", nodes.container("", block), classes=list(tags))
     return block
 
 

@@ -42,6 +42,15 @@ def magic_free(source: str) -> str:
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
 
 
+def calls(source: str, name: str) -> list[ast.Call]:
+    """All calls of a function, or of a method, in the order of the text."""
+    found = [node for node in ast.walk(python(source)) if isinstance(node, ast.Call)]
+    found = [
+        call for call in found if name in (getattr(call.func, key, "") for key in ("id", "attr"))
+    ]
+    return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+
 def python(source: str) -> ast.Module:
     """The syntax tree of a code cell; of one that is more than Python with lines of magic, an empty one."""
     try:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nbformat import NotebookNode
 
-from bookkit.authoring.cell_syntax import python
+from bookkit.authoring import roles
+from bookkit.authoring.cell_syntax import calls, python
 from bookkit.authoring.labels import CLAIM, DEFINITION, Book, Page, checks_of, figure, verify_calls
 
 COMPARED = "nbval-check-output"
+COLUMNS = "columns"  # prints a table: bookkit/site/printed_tables.py
 TAGS = {
     "setup",
     COMPARED,
     "mnist",  # compared only where MNIST is: notebooks/conftest.py
     *("hide-input", "hide-output", "hide-cell", "remove-cell", "remove-input", "remove-output"),
     "raises-exception",
-    *("open", "fold"),  # on the page: bookkit/site/folding.py
+    *roles.ROLES,
+    COLUMNS,
 }
 IMPORTS = {"companion", "torch", "torchvision", "numpy", "matplotlib"}  # what Colab has, and ours
 WIDGETS = "application/vnd.jupyter.widget"
@@ -75,6 +78,29 @@ def prints(cell: NotebookNode) -> bool:
     return not any(map(is_picture, shown)) and (streams or any(shown))
 
 
+def printed(cell: NotebookNode) -> str:
+    """What a cell printed."""
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def holds(text: str) -> bool:
+    """Whether a text has nothing but statements that hold."""
+    return bool(text) and all(map(roles.HOLDS.match, text.splitlines()))
+
+
+# What a cell must be for its role, and what is said of one that is not.
+FITS: dict[str, tuple[Callable[[NotebookNode], bool], str]] = {
+    roles.UNSEEN: (lambda cell: not cell.outputs, "has output"),
+    roles.SERVES: (lambda cell: not cell.outputs, "has output"),
+    roles.SHOWN: (lambda cell: bool(calls(cell.source, "show")), "does not call show"),
+    roles.FIGURE: (lambda cell: any(map(is_picture, contents(cell))), "shows no picture"),
+    roles.NUMBERS: (lambda cell: bool(cell.outputs), "has no output"),
+    roles.CHECK: (lambda cell: bool(roles.VERIFIED.search(printed(cell))), "verifies nothing"),
+    roles.HELD: (lambda cell: holds(printed(cell)), "prints more than what is True"),
+    roles.ANSWER: (lambda cell: bool(roles.UNANSWERED.search(printed(cell))), "is answered"),
+}
+
+
 def of_a_cell(cell: NotebookNode) -> Iterator[str]:
     """What is wrong with a code cell."""
     if cell.source.strip() and not cell.execution_count:
@@ -82,6 +108,12 @@ def of_a_cell(cell: NotebookNode) -> Iterator[str]:
     if unknown := tags(cell) - TAGS:
         allowed = ", ".join(sorted(TAGS))
         yield f"tag {', '.join(sorted(unknown))} is not allowed; allowed are {allowed}"
+    if len(given := sorted(tags(cell) & roles.ROLES)) > 1:
+        yield f"tags {', '.join(given)} exclude each other"
+    for role in given:
+        fits, text = FITS[role]
+        if not fits(cell):
+            yield f"has the tag {role}, but {text}"
     yield from _of_the_code(cell)
     yield from _of_the_outputs(cell)
     yield from _of_the_picture(cell)

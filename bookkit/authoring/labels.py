@@ -22,8 +22,8 @@ import nbformat
 import yaml
 
 from bookkit.authoring import cell_syntax, myst
+from bookkit.authoring.roles import VERIFIED
 
-VERIFIED = re.compile(r"^verified (\S+): (.+)$", re.MULTILINE)
 SOURCES = re.compile(r"^\*Sources: (?P<ids>[^*]+?)\.?\*\s*$", re.MULTILINE)
 CLAIM, DEFINITION = "eq-", "def-"
 SECONDS = Path("book", "data", "seconds.json")  # what a run of each chapter took of one core
@@ -245,10 +245,8 @@ def checks_of(page: Page, notebook: nbformat.NotebookNode) -> Iterator[Check]:
 def verify_calls(code: str) -> list[str | None]:
     """The labels of the `verify(...)` calls in a cell; None for a label that is computed."""
     labels: list[str | None] = []
-    calls = [node for node in ast.walk(cell_syntax.python(code)) if isinstance(node, ast.Call)]
-    for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
-        if getattr(node.func, "id", getattr(node.func, "attr", "")) == "verify":
-            named = (keyword.value for keyword in node.keywords if keyword.arg == "label")
-            first = next(iter(node.args), None) or next(named, None)
-            labels.append(str(first.value) if isinstance(first, ast.Constant) else None)
+    for call in cell_syntax.calls(code, "verify"):
+        named = (keyword.value for keyword in call.keywords if keyword.arg == "label")
+        first = next(iter(call.args), None) or next(named, None)
+        labels.append(str(first.value) if isinstance(first, ast.Constant) else None)
     return labels

@@ -1,10 +1,9 @@
-"""Decides which code of a chapter its page shows, and folds the rest; the notebook keeps everything.
+"""Folds the code of a chapter that its page does not show; the notebook keeps everything.
 
 A page is read, a notebook is run. On the page imports are gone, code that draws or tabulates is folded under what it
 made, and a check (`verify`) is a badge at its equation, which opens to what was compared and to the code; a paragraph
 that begins with **Check.** goes with it. What stays open is content: definitions, algorithms, training loops, short
-computations, and what `show` shows. The role of a cell follows from its code and its stored outputs; the tags `open`
-and `fold` overrule it.
+computations, and what `show` shows. The role of a cell is a tag that its source carries.
 """
 
 from __future__ import annotations
@@ -20,28 +19,32 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-from bookkit.authoring.labels import VERIFIED, Book
-from bookkit.site.opening import opening
-from bookkit.site.roles import (
+from bookkit.authoring.labels import Book
+from bookkit.authoring.roles import (
     ANSWER,
     CHECK,
     FIGURE,
-    FOLDED,
-    GONE,
     HELD,
+    NUMBERS,
     OPEN,
-    PROMPTS,
     SHOWN,
-    TABLE,
+    UNSEEN,
+    VERIFIED,
     Cell,
     Verified,
-    code_cells,
+    cells_of,
     left_over,
-    plan,
     statements,
     summary_of,
     verified,
 )
+from bookkit.site.opening import opening
+
+PROMPTS = {
+    FIGURE: "Code for this figure",
+    NUMBERS: "Code for these numbers",
+    ANSWER: "Cell for your answer",
+}
 
 REFUSED = re.compile(r'(?:"([^"]*)"|\b([ES]\d+)\b)((?: \([^)]*\))?)')
 
@@ -82,8 +85,7 @@ class Folding(SphinxPostTransform):
         page = book.pages.get(self.env.docname)
         if page is None or not page.is_notebook:
             return
-        notebook = nbformat.read(book.root / f"{page.docname}.ipynb", 4)
-        plans = plan(list(code_cells(page, notebook)))
+        cells = cells_of(nbformat.read(book.root / f"{page.docname}.ipynb", 4))
         containers = list(self.document.findall(nodes.container))
         boxes = {b["cell_index"]: b for b in containers if b.get("nb_element") == "cell_code"}
         self.equations = {
@@ -91,25 +93,24 @@ class Folding(SphinxPostTransform):
             for math in self.document.findall(nodes.math_block)
             if math.get("label")
         }
-        self.code: dict[int, list[nodes.Node]] = defaultdict(
-            list
-        )  # of a host and all that serve it
+        # The code of a cell and of all that serve it.
+        self.code: dict[int, list[nodes.Node]] = defaultdict(list)
         self.homes: dict[int, str] = {}  # the badge that holds the code of a cell
         links: list[nodes.Node] = []
-        self.notes = check_notes(self.document, {i for i in boxes if plans[i].role == CHECK})
+        self.notes = check_notes(self.document, {i for i in boxes if cells[i].role == CHECK})
         for index, box in boxes.items():
-            cell = plans[index]
+            cell = cells[index]
             after = box.next_node(descend=False, siblings=True)
             if isinstance(after, nodes.paragraph) and "api-links" in after["classes"]:
                 links += after.children[1:]
                 after.parent.remove(after)
             source = next((c for c in box.children if is_part(c, "source")), None)
-            if source is not None and cell.role in {GONE, SHOWN, *FOLDED}:
+            if source is not None and cell.role != OPEN:
                 box.remove(source)
                 self.code[cell.host].append(source)
         for index, box in boxes.items():
-            self.place(plans[index], box)
-        self.badges(verified(plans.values()))
+            self.place(cells[index], box)
+        self.badges(verified(cells.values()))
         section = next(self.document.findall(nodes.section))
         if links:
             words = nodes.Text("Used in this chapter, in the API reference:")
@@ -124,21 +125,22 @@ class Folding(SphinxPostTransform):
             for block in [b for b in output.children if isinstance(b, nodes.literal_block)]:
                 if VERIFIED.search(block.astext()):
                     self.shorten(block, left_over(block.astext()))
-        code = self.code.pop(cell.index, []) if cell.role not in (GONE, SHOWN, CHECK) else []
-        if cell.role == CHECK and output is not None and output.children:
-            code, cell.role = self.code.pop(cell.index), TABLE  # the table keeps its code at hand
-        if cell.role == HELD:
+        role = cell.role
+        if role == CHECK and output is not None and output.children:
+            role = NUMBERS  # which keep their code at hand
+        code = self.code.pop(cell.index, []) if role not in (UNSEEN, SHOWN, CHECK) else []
+        if role == HELD:
             title = summary_of(statements(cell.text))
             box.children = []
             box += fold(title, "held", *[part for part in (output, *code) if part is not None])
-        elif cell.role == ANSWER:
+        elif role == ANSWER:
             box.children = []
             box += fold(PROMPTS[ANSWER], "fold", *code, *([] if output is None else [output]))
-        elif cell.role in (FIGURE, TABLE):
-            box += fold(PROMPTS[cell.role], "fold", *code)
-        if cell.role == OPEN or code:
+        elif role in (FIGURE, NUMBERS):
+            box += fold(PROMPTS[role], "fold", *code)
+        if role == OPEN or code:
             box["ids"].append(f"code-{cell.index}")
-        if cell.role == GONE or not any(child.children for child in box.children):
+        if role == UNSEEN or not any(child.children for child in box.children):
             box.parent.remove(box)
 
     def shorten(self, block: nodes.literal_block, text: str) -> None:

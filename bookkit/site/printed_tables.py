@@ -1,10 +1,7 @@
-"""Shows what a cell printed as what it is: a table, or a list of statements that hold.
+"""Shows what a cell printed as what it is: a table, where its tag says so, or a list of statements that hold.
 
-A table has aligned columns below a head, where nothing about them is in doubt.
-
-Columns are parted by two blanks or more in all lines. A head has names above numbers, or whole numbers in order above
-decimals. A statement that holds ends in ": True"; beside one that does not
-hold it stays as it was printed, and so does all else.
+The columns of a table are parted by two blanks or more in all lines. A statement that holds ends in ": True"; beside
+one that does not hold it stays as it was printed, and so does all else.
 """
 
 from __future__ import annotations
@@ -12,33 +9,25 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from bookkit.authoring.chapter_rules import COLUMNS
+from bookkit.authoring.roles import HOLDS, statements
 from bookkit.site.folding import Fold
-from bookkit.site.roles import HOLDS, statements
 
-GUTTER, COLUMNS, ROWS = 2, 3, 2  # blanks between columns; the least columns and rows of a table
-ONE = r"[<>]?\s*[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?%?"
-NUMBER = re.compile(rf"{ONE}(?:\s*±\s*{ONE})?|\d+(?: x \d+)+|-?inf|nan")
-WHOLE = re.compile(r"-?\d+")
+GUTTER, FEWEST, ROWS = (
+    2,
+    3,
+    3,
+)  # blanks between columns; the least columns and rows, the head among them
 PADDED = re.compile(r"(?:\+-|=) *")  # what pads a number to the width of its column
-WORDS = re.compile(
-    r"(?!.*(?:  |: (?:True|False)$))[^\n\d]+:?"
-)  # no number, no truth, nothing aligned
+MINUS = re.compile(r"(?<![\w.])-(?=\d[^A-Za-z]*$)")
+WORDS = re.compile(r"(?!.*(?:  |: (?:True|False)$))[^\n\d]+:?")  # a line of words, none aligned
 KEPT = "\xa0"  # a blank inside of a cell
-
-
-@dataclass(frozen=True)
-class Table:
-    """The lines of a text that are a table, as cells."""
-
-    start: int
-    head: list[str]
-    body: list[list[str]]
 
 
 def columns(lines: Sequence[str]) -> list[slice]:
@@ -63,67 +52,40 @@ def cells(lines: Sequence[str]) -> list[list[str]]:
     return [[line[cut].strip(f" {KEPT}") for cut in cuts] for line in lines]
 
 
-def is_table(rows: list[list[str]]) -> bool:
-    """Whether the first row is a head of what follows, and each cell is one thing."""
+def are_a_table(rows: list[list[str]]) -> bool:
+    """Whether each column has a head, but perhaps the first, and each row a name and something beside it."""
     head, *body = rows
-    if len(head) < COLUMNS or len(body) < ROWS:
-        return False
-    if any("  " in cell for row in rows for cell in row) or not all(head[1:]):
-        return False
-    below = list(zip(*body, strict=True))
-    if not all(row[0] and any(row[1:]) for row in body) or not all(map(any, below)):
-        return False
-    numeric = [
-        at
-        for at, column in enumerate(below)
-        if at and all(not cell or NUMBER.fullmatch(cell) for cell in column)
-    ]
-    if len(numeric) < (len(head) - 1) / 2:
-        return False
-    if not any(NUMBER.fullmatch(head[at]) for at in numeric):
-        return True
-    if not all(WHOLE.fullmatch(head[at]) for at in numeric):
-        return False
-    values = [int(head[at]) for at in numeric]
-    in_order = values in (sorted(set(values)), sorted(set(values), reverse=True))
-    return in_order and all("." in c or "%" in c for at in numeric for c in below[at] if c)
+    whole = not any("  " in cell for row in rows for cell in row)
+    named = all(head[1:]) and all(row[0] and any(row[1:]) for row in body)
+    return len(head) >= FEWEST and whole and named
 
 
-def tables(text: str) -> Iterator[Table]:
-    """The tables of a text, each as long as it can be."""
+def table(text: str) -> tuple[int, list[list[str]]] | None:
+    """The first table of a text, as long as it can be: the line of its head, and its rows."""
     lines = [
-        PADDED.sub(
-            lambda found: found[0].replace("+-", f"±{KEPT}").replace(" ", KEPT), line.rstrip()
-        )
+        PADDED.sub(lambda pad: pad[0].replace("+-", f"±{KEPT}").replace(" ", KEPT), line.rstrip())
         for line in text.splitlines()
     ]
-    start = 0
-    while start < len(lines):
-        end = next((i for i in range(start, len(lines)) if not lines[i]), len(lines))
-        first = start + ROWS + 1
-        fitting = [stop for stop in range(first, end + 1) if is_table(cells(lines[start:stop]))]
-        if fitting and len(columns(lines[start : fitting[-1]])) == len(columns(lines[start:first])):
-            head, *body = cells(lines[start : fitting[-1]])
-            yield Table(start, head, body)
-            start = fitting[-1]
-        else:
-            start += 1
+    for start in range(len(lines)):
+        for stop in range(len(lines), start + ROWS - 1, -1):
+            if are_a_table(rows := cells(lines[start:stop])):
+                return start, rows
+    return None
 
 
 def plain(cell: str) -> str:
     """A cell with the signs of the book."""
     cell = re.sub(rf"\s*±[\s{KEPT}]*", " ± ", cell)
-    cell = re.sub(rf"[\s{KEPT}]+", " ", cell)
-    return re.sub(r"(?<![\w.])-(?=\d)", "−", cell) if NUMBER.fullmatch(cell) else cell
+    return MINUS.sub("−", re.sub(rf"[\s{KEPT}]+", " ", cell))
 
 
-def table_node(table: Table) -> nodes.table:
+def table_node(rows: list[list[str]]) -> nodes.table:
     """A table whose first column names its rows."""
-    group = nodes.tgroup(cols=len(table.head))
-    for at in range(len(table.head)):
+    group = nodes.tgroup(cols=len(rows[0]))
+    for at in range(len(rows[0])):
         group += nodes.colspec(colwidth=1, **({"stub": 1} if at == 0 else {}))
-    for part, rows in ((nodes.thead(), [table.head]), (nodes.tbody(), table.body)):
-        for row in rows:
+    for part, some in ((nodes.thead(), rows[:1]), (nodes.tbody(), rows[1:])):
+        for row in some:
             entries = [nodes.entry("", nodes.paragraph("", plain(cell))) for cell in row]
             part += nodes.row("", *entries)
         group += part
@@ -132,7 +94,7 @@ def table_node(table: Table) -> nodes.table:
 
 def rest(block: nodes.literal_block, lines: list[str]) -> Iterator[nodes.Element]:
     """Lines that are no table: statements that hold are a list, one line of words is a sentence."""
-    listed = ": False" not in block.astext() and not is_folded(block)
+    listed = ": False" not in block.astext() and not any(isinstance(n, Fold) for n in around(block))
     for holds, run in itertools.groupby(lines, lambda line: listed and bool(HOLDS.match(line))):
         text = "\n".join(run).strip("\n")
         if holds:
@@ -144,20 +106,27 @@ def rest(block: nodes.literal_block, lines: list[str]) -> Iterator[nodes.Element
             yield nodes.literal_block(text, text, **block.attributes)
 
 
-def is_folded(node: nodes.Node) -> bool:
-    """Whether it is shown only when the reader opens a fold, whose title says it already."""
-    return isinstance(node, Fold) or (node.parent is not None and is_folded(node.parent))
+def around(node: nodes.Element) -> Iterator[nodes.Element]:
+    """What a node stands in, from the inside to the outside."""
+    while (node := node.parent) is not None:
+        yield node
 
 
-def shown(block: nodes.literal_block) -> Iterator[nodes.Element]:
-    """What stands in place of a printed block."""
-    text, at = block.astext(), 0
+def shown(block: nodes.literal_block) -> list[nodes.Element]:
+    """What stands in place of a printed block; a fold's title says its statements already.
+
+    Raises:
+        ExtensionError: if the tag of the cell says that it prints a table, and it prints none.
+    """
+    text = block.astext()
     lines = text.splitlines()
-    for table in tables(text):
-        yield from rest(block, lines[at : table.start])
-        yield table_node(table)
-        at = table.start + 1 + len(table.body)
-    yield from rest(block, lines[at:])
+    if not any(f"tag_{COLUMNS}" in node.get("classes", ()) for node in around(block)):
+        return list(rest(block, lines))
+    if (found := table(text)) is None:
+        raise ExtensionError(f"a cell has the tag {COLUMNS}, but prints no table: {text!r}")
+    start, rows = found
+    after = lines[start + len(rows) :]
+    return [*rest(block, lines[:start]), table_node(rows), *rest(block, after)]
 
 
 class Tabulating(SphinxPostTransform):
@@ -169,7 +138,7 @@ class Tabulating(SphinxPostTransform):
     def run(self, **_: object) -> None:
         for block in list(self.document.findall(nodes.literal_block)):
             if "stream" in block["classes"]:
-                parts = list(shown(block))
+                parts = shown(block)
                 if any(isinstance(part, nodes.table | nodes.bullet_list) for part in parts):
                     block.replace_self(parts)
 

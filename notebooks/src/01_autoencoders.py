@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 from copy import deepcopy
 from functools import partial
 
@@ -29,11 +29,11 @@ from companion.zoo.yourself import cost, train_it, use
 
 _ = torch.manual_seed(0)
 
-# %%
+# %% tags=["serves"]
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 model = pretrained("ae-mnist")
 
-# %% mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, generation fails. Test digits, their reconstructions from 16 numbers, and images decoded from 16 random numbers.", "name": "fig-opening"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, generation fails. Test digits, their reconstructions from 16 numbers, and images decoded from 16 random numbers.", "name": "fig-opening"}}
 with torch.no_grad():
     rows = {
         "test digits": test.images[:10],
@@ -69,7 +69,7 @@ plots.image_rows(rows)
 #
 # Here $\lVert \cdot \rVert$ is the Euclidean norm, the root of the sum of squares, and $\mathbb{E}$ is the expectation, in practice a mean over the training set. No labels are needed: the input is its own target.
 
-# %% mystnb={"image": {"alt": "A drawing from left to right: an image of a digit, a blue wedge that narrows, the encoder, a small green box, the code z, an orange wedge that widens, the decoder, and the reconstructed digit."}, "figure": {"caption": "An autoencoder. The image has 784 components, and all that the decoder receives of it are the 16 of the code $z$.", "name": "fig-autoencoder"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A drawing from left to right: an image of a digit, a blue wedge that narrows, the encoder, a small green box, the code z, an orange wedge that widens, the decoder, and the reconstructed digit."}, "figure": {"caption": "An autoencoder. The image has 784 components, and all that the decoder receives of it are the 16 of the code $z$.", "name": "fig-autoencoder"}}
 fig, (axes,) = plots.figure(height=2.1)
 _ = axes.set(xlim=(0, 7), ylim=(0, 2.1)), axes.axis("off")
 wedges = {
@@ -89,7 +89,7 @@ fig
 # %% [markdown]
 # {numref}`fig-autoencoder` shows the whole model. In code it is a class that holds two networks, and a loss of one line.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(autoencoder.Autoencoder)
 show(autoencoder.reconstruction_loss)
 
@@ -109,7 +109,7 @@ show(autoencoder.reconstruction_loss)
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 x = test.images[:1000].flatten(1).double()
 mean, c = x.mean(0), torch.rand(784, dtype=torch.double)
 
@@ -125,7 +125,7 @@ verify(
 # %% [markdown]
 # For the norm without the square the best constant is another point. If $x$ is a number, it is the *median*, as three zeros, a one and a six show.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 numbers, answers = torch.tensor([0.0, 0.0, 0.0, 1.0, 6.0]), torch.linspace(0, 3, 301)
 errors = (numbers - answers[:, None]).abs()
 absolute, squared = errors.mean(1), errors.square().mean(1)
@@ -171,14 +171,14 @@ print(f"the mean is {numbers.mean():.2f}")
 #
 # **Checks.** Both equations are computed for $28 \times 28$ pixels. The formula that forgets the $\delta_{k0}$ is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 n = 28
 k, m = torch.arange(n)[:, None], torch.arange(n, dtype=torch.double)
 C = torch.sqrt((2 - (k == 0).double()) / n) * torch.cos(torch.pi * (2 * m + 1) * k / (2 * n))
 same = torch.allclose(C, autoencoder.dct_matrix(n), rtol=0, atol=1e-12)
 print("the same matrix as the package's:", same)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = torch.where(k == 0, 2**0.5 * C, C)
 images = test.images[:100].double()
 
@@ -203,7 +203,7 @@ verify(
 # \lVert x - \hat{x} \rVert^2 = \sum_{(j, k) \,\text{dropped}} Z_{jk}^2 .
 # $$ (eq-dct-error)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 K = 6
 kept, dropped = torch.zeros_like(images), C @ images @ C.T
 kept[..., :K, :K] = dropped[..., :K, :K]
@@ -219,7 +219,7 @@ verify(
 # The slider sets how many cosines per side are kept. With 4, which is 16 coefficients, these digits are smudges. With 8, which is 64, they are legible. With all 28 nothing is lost.
 
 
-# %%
+# %% tags=["figure"]
 def dct_rows(keep):
     dct = autoencoder.DctAutoencoder(28, keep)
     return plots.image_rows(
@@ -281,7 +281,7 @@ Slider(
 #
 # **Check.** The left side runs 10,000 digits through encoder and decoder; the right side needs only the eigenvalues. The check rejects the eigenvalues of data that are not centered, and a sum with one eigenvalue too many.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 x = train.images[:10_000].flatten(1).double()
 eigenvalues = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)
 not_centered = torch.linalg.eigvalsh(x.T @ x / len(x))
@@ -300,7 +300,7 @@ verify(
 #
 # **Check.** The digits are shrunk to 4 × 4 pixels to keep the search short. A value with one eigenvalue too many is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 small = torch.nn.functional.avg_pool2d(train.images[:300], 7).flatten(1).double()
 small = (small - small.mean()) / small.std()
 linear = autoencoder.linear_autoencoder(16, 2).double()
@@ -325,7 +325,7 @@ verify("eq-pca-loss", found, rising[:-2].sum(), rule, rejects=wrong)
 #
 # **Check.** The weights are those that the search found, $R$ is random; $R$ in place of $R^{-1}$ is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 W, V = linear.encoder.weight.detach(), linear.decoder.weight.detach()
 R = torch.randn(2, 2, dtype=torch.double)
 left, right = (V @ R.inverse()) @ (R @ W) @ small.T, V @ W @ small.T
@@ -372,7 +372,7 @@ losses = [step.loss for step in fit(fresh, loss, batches, optimizer, progress="t
 # %% [markdown]
 # In {numref}`fig-training`, look for the step at which the network passes PCA, fitted to the same 60,000 images, and so, by {prf:ref}`thm-pca`, every affine autoencoder.
 
-# %% mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. The dashed line is the least error that any affine autoencoder with 16 numbers can reach on the training data.", "name": "fig-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. The dashed line is the least error that any affine autoencoder with 16 numbers can reach on the training data.", "name": "fig-training"}}
 pca = autoencoder.pca_autoencoder(train.images.flatten(1), 16)
 with torch.no_grad():
     least = loss(pca, train.images.flatten(1)).mean().item()
@@ -386,13 +386,13 @@ plots.curves(
 # %% [markdown]
 # All models of this book are trained by this one loop:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(fit, docstring=False)
 
 # %% [markdown]
 # The weights that come with the book were trained for ten epochs. We compare four methods that describe an image by 16 numbers, on the 10,000 test images. The error is summed over the 784 pixels; after the sign +- stands one standard error over the test images, here and in all tables. It does not say how much the result of a second training would differ.
 
-# %%
+# %% tags=["numbers"]
 with torch.no_grad():
     error = {
         "16 lowest frequencies": loss(autoencoder.DctAutoencoder(28, 4), test.images),
@@ -406,7 +406,7 @@ for name, values in error.items():
 # %% [markdown]
 # On the test images some affine code could be better than this PCA, which was fitted to the training images. The eigenvalues of the *test* images give a bound for all of them.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 means = [values.mean().item() for values in error.values()]
 S_test = torch.cov(test.images.flatten(1).T.double(), correction=0)
 bound = torch.linalg.eigvalsh(S_test)[:-16].sum()
@@ -416,7 +416,7 @@ print("both networks beat every affine code:", max(means[2:]) < bound.item())
 # %% [markdown]
 # How many numbers do the two linear codes need to reach the error of the fully connected network?
 
-# %%
+# %% tags=["numbers"]
 full = autoencoder.pca_autoencoder(train.images.flatten(1), 784)
 with torch.no_grad():
     coefficients = full.encode(test.images.flatten(1)).square().mean(0)
@@ -428,14 +428,14 @@ num_components = 1 + int((pca_errors > means[3]).sum())
 num_cosines = (1 + int((torch.stack(dct_errors) > means[3]).sum())) ** 2
 print(f"the network: 16, PCA: {num_components}, cosines: {num_cosines}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("PCA needs at least three times as many numbers:", num_components >= 48)
 print("cosines need at least eight times as many:", num_cosines >= 128)
 
 # %% [markdown]
 # How does the error depend on the dimension of the code? PCA gives the whole curve at once. The networks were trained three times each, for one epoch and for ten ({ref}`experiment <exp-code-dimension>`).
 
-# %% mystnb={"image": {"alt": "The error of PCA falls with the number of components, from about 48 to 7 between one and 64. The line of the networks of ten epochs lies far below it at all dimensions. That of one epoch starts below it and crosses it between 16 and 32."}, "figure": {"caption": "Test error against the dimension of the code. Means of three trainings; their standard errors are too small to be seen. After ten epochs the networks are ahead at all five dimensions.", "name": "fig-dimensions"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The error of PCA falls with the number of components, from about 48 to 7 between one and 64. The line of the networks of ten epochs lies far below it at all dimensions. That of one epoch starts below it and crosses it between 16 and 32."}, "figure": {"caption": "Test error against the dimension of the code. Means of three trainings; their standard errors are too small to be seen. After ten epochs the networks are ahead at all five dimensions.", "name": "fig-dimensions"}}
 trained, lines = record_of("code-dimension"), {"PCA": (torch.arange(1, 65), pca_errors[:64])}
 dimensions = [2, 8, 16, 32, 64]
 for words, epochs in {"network, one epoch": 1, "network, ten epochs": 10}.items():
@@ -470,7 +470,7 @@ print(cost("ae-mnist"))
 # %%
 mine = watch(train_it("ae-mnist"))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
@@ -492,7 +492,7 @@ print("weights of ae-mnist:", "yours" if MINE else "the shipped ones")
 #
 # **Learning with few labels.** Train the autoencoder on all images, drop the decoder, and let a small classifier work on the codes. This should help where images are many and labels few. We fit logistic regression on standardized inputs to the codes of the network, to the pixels and, as controls, to 16 principal components and to the codes of an untrained network. The network and PCA have seen all 60,000 images, without labels.
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 features = {
     "network": model.encode,
     "PCA": lambda x: pca.encode(x.flatten(1)),
@@ -518,7 +518,7 @@ def accuracies(name, num_labels):
 # %% [markdown]
 # Since the result depends on which images are labeled, thirty labels are tried with twelve random sets and larger numbers with three; no image is in two sets.
 
-# %% mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on 16 learned numbers, on 16 principal components, on 784 pixels, and on 16 numbers of an untrained network. Lines: mean over the sets of labels; bands: from the worst to the best.", "name": "fig-labels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on 16 learned numbers, on 16 principal components, on 784 pixels, and on 16 numbers of an untrained network. Lines: mean over the sets of labels; bands: from the worst to the best.", "name": "fig-labels"}}
 sizes = [30, 100, 300, 1000]
 accuracy = {name: [accuracies(name, num_labels) for num_labels in sizes] for name in inputs}
 plots.curves(
@@ -534,7 +534,7 @@ plots.curves(
 #
 # Most of this lead depends on how the inputs are scaled. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. If all inputs are divided by one number, instead of each by its own standard deviation, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 codes, _, pixels, _ = accuracy.values()
 for name, values in accuracy.items():
     if values is not codes:
@@ -548,7 +548,7 @@ print("the gain over pixels is smaller with 1,000 labels:", bool(smaller))
 # One can also *fine-tune*: put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise ({ref}`a later section <sec-denoising>`) and, as a control, from random weights, with the same labels, batches and number of steps.
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def classification_loss(network, x, y):
     return torch.nn.functional.cross_entropy(network(x), y, reduction="none")
 
@@ -570,7 +570,7 @@ def fine_tuned_accuracy(encoder, part):
 
 # Each start is tried on three separate sets of labels, the columns of the table.
 
-# %%
+# %% tags=["numbers"]
 files = {"random weights": None, "plain": "ae-mnist", "denoising": "dae-mnist"}
 tuned = {name: [] for name in files}
 for name, file in files.items():
@@ -585,7 +585,7 @@ for name, file in files.items():
 # %% [markdown]
 # The encoder of the denoiser is the best start on each of three sets of labels, the columns; the plain one helps less. Each was trained once, so this compares two networks, not two methods.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 columns = list(zip(*tuned.values(), strict=True))
 print("denoising is best on every set:", all(max(c) == c[2] for c in columns))
 means = [sum(values) / 3 for values in tuned.values()]
@@ -601,7 +601,7 @@ print("plain is better than random in the mean:", means[1] > means[0])
 # where ties count one half. It is 1 for a perfect score and ½ for a useless one {cite:p}`fawcett2006`. We leave out the zeros, then the ones, and train one network for one epoch over 30,000 other images each time. Two other scores serve as controls: the sum of the squared gray levels of an image, which needs no network, and the *relative* error, the error divided by this sum.
 
 
-# %% tags=["fold"]
+# %%
 def train_new(network, loss, images, num_epochs=1, batch_size=128, lr=1e-3):
     """Train a network as above, without recording the loss."""
     batches = data.Batches(images, batch_size=batch_size, num_epochs=num_epochs)
@@ -628,7 +628,7 @@ for hidden, row in auroc.items():
     words = ", ".join(f"{name} {value:.2f}" for name, value in row.items())
     print(f"without {hidden}: AUROC of the {words}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("a hidden 0 is found by the error, AUROC above 0.8:", auroc[0]["error"] > 0.8)
 print("a hidden 1 is not, AUROC below 0.5:", auroc[1]["error"] < 0.5)
 print(
@@ -640,7 +640,7 @@ print("the relative error finds both:", min(row["relative error"] for row in aur
 # %% [markdown]
 # The zeros stand out, as hoped. The ones do the opposite: although the network has never seen a 1, a 1 mostly has a *smaller* error than a random other digit. The squared gray levels alone, without any network, rank the two classes in the same way. Relative to them, the error finds the ones as well, and the zeros less well than before. With five trainings of each, the AUROC of the error is 0.89 ± 0.00 for hidden zeros and 0.38 ± 0.02 for hidden ones, that of the relative error 0.68 ± 0.01 and 0.78 ± 0.01 ({ref}`experiment <exp-anomalies>`). The extreme case is an image that is black everywhere.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 with torch.no_grad():
     errors = loss(model, test.images)
     blank = loss(model, torch.zeros(1, 1, 28, 28))
@@ -686,7 +686,7 @@ print(bool(blank < errors.quantile(0.05)))
 # $-2 (I - A) S + 2 \sigma^2 A$. It vanishes exactly for $A (S + \sigma^2 I) = S$, and $S + \sigma^2 I$ has an inverse as $\sigma > 0$. The loss is convex in $A$, so this is the minimum. For the last form, put $S = \sum_j \lambda_j u_j u_j^\top$. $\square$
 # :::
 #
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 D, sigma = 4, 0.7
 root = torch.randn(D, D, dtype=torch.double)
 S, A = root @ root.T, torch.randn(D, D, dtype=torch.double)
@@ -706,7 +706,7 @@ verify("eq-linear-dae", samples, linear_dae_loss(A), monte_carlo, rejects=forgot
 # %% [markdown]
 # **Check.** For the second claim, an optimizer searches for the best map with the loss alone. Both forms of the solution are compared with what it finds; a $\sigma$ that is not squared is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 found = torch.zeros(D, D, dtype=torch.double, requires_grad=True)
 _ = minimize(lambda: linear_dae_loss(found), [found])
 best, wrong = (S @ (S + variance * I).inverse() for variance in (sigma**2, sigma))
@@ -720,7 +720,7 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 # %% [markdown]
 # So the best linear map leaves directions of large variance almost unchanged, and shrinks those of small variance, where most of the input is noise. {numref}`fig-denoised` shows it on digits, with the covariance of the training images, beside a network trained with {eq}`def-denoising-loss`.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, the best linear map {eq}`eq-linear-dae-optimum` and a trained network, both of which see only the second row. The linear map removes most of the noise and blurs the strokes; the network restores sharp ones.", "name": "fig-denoised"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, the best linear map {eq}`eq-linear-dae-optimum` and a trained network, both of which see only the second row. The linear map removes most of the noise and blurs the strokes; the network restores sharp ones.", "name": "fig-denoised"}}
 ten, generator = test.images[:10], torch.Generator().manual_seed(0)
 disturbed = ten + 0.5 * torch.randn(ten.shape, generator=generator, device="cpu").to(ten)
 all_digits = train.images.flatten(1)
@@ -775,7 +775,7 @@ plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gra
 #
 # **Check.** The posterior mean is computed by an integral over the circle. The score comes from the density in closed form, $p_\sigma(\tilde{x}) \propto e^{-\lVert \tilde{x} \rVert^2 / 2\sigma^2} I_0(\rho)$, by automatic differentiation. A $\sigma$ that is not squared is rejected, and the other sign.
 
-# %%
+# %% tags=["serves"]
 sigma = 0.3
 angle = torch.arange(720, dtype=torch.double) * (2 * torch.pi / 720)
 circle = torch.stack([angle.cos(), angle.sin()], 1)
@@ -785,7 +785,7 @@ x_tilde = (1.5 * torch.randn(50, 2, dtype=torch.double)).requires_grad_()
 log_weight = -torch.cdist(x_tilde.detach(), circle).square() / (2 * sigma**2)
 posterior_mean = log_weight.softmax(1) @ circle
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rho = x_tilde.norm(dim=1) / sigma**2
 log_density = torch.special.i0e(rho).log() + rho - x_tilde.square().sum(1) / (2 * sigma**2)
 (score,) = torch.autograd.grad(log_density.sum(), x_tilde)
@@ -794,7 +794,7 @@ wrong["other sign"] = -(sigma**2) * score
 verify("eq-score", residual, sigma**2 * score, quadrature, rejects=wrong)
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def circle_denoiser(x_tilde):
     radius = x_tilde.norm(dim=1, keepdim=True)
     rho = radius / sigma**2
@@ -804,7 +804,7 @@ def circle_denoiser(x_tilde):
 # %% [markdown]
 # **Checks.** The closed form is compared with the integral, and then with the definition: among 400,000 pairs of clean and noisy points, the mean length of $x$ along the direction of $\tilde{x}$ must be what the formula says. Both times the check rejects the answer that comes to mind first, the nearest point of the circle.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 nearest = {"nearest point": x_tilde / x_tilde.norm(dim=1, keepdim=True)}
 closed_form = circle_denoiser(x_tilde)
 verify("eq-circle-denoiser", posterior_mean, closed_form, quadrature, rejects=nearest)
@@ -836,7 +836,7 @@ for _ in fit(denoiser, undo_noise, batches, optimizer):
 # In {numref}`fig-circle`, compare the arrows of the trained network with the shading, the density of the noisy data, which was not used in training.
 
 
-# %% mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold. The data lie on a circle, noise leads off it, and the trained denoiser leads back, up to a shrinkage: the best denoiser leaves the dashed circle fixed, of radius 0.95. The arrows show the direction from a point to its reconstruction, the shading the exact density of the noisy data. The arrows point to higher density, as the score does.", "name": "fig-circle"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold. The data lie on a circle, noise leads off it, and the trained denoiser leads back, up to a shrinkage: the best denoiser leaves the dashed circle fixed, of radius 0.95. The arrows show the direction from a point to its reconstruction, the shading the exact density of the noisy data. The arrows point to higher density, as the score does.", "name": "fig-circle"}}
 def log_p_sigma(x):
     log_weight = -torch.cdist(x.double(), circle).square() / (2 * sigma**2)
     return log_weight.logsumexp(1) - torch.tensor(720 * 2 * torch.pi * sigma**2).log()
@@ -854,7 +854,7 @@ fig
 # %% [markdown]
 # How far is the network from the best denoiser {eq}`eq-circle-denoiser`? We compare the mean squared error of its arrows with the mean squared length of the best ones.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 noisy = points[:20_000] + sigma * torch.randn(20_000, 2)
 with torch.no_grad():
     best = circle_denoiser(noisy)
@@ -876,7 +876,7 @@ def wide_autoencoder():
     return autoencoder.Autoencoder(encoder, decoder)
 
 
-# %%
+# %% tags=["numbers"]
 wide = {"untrained": None, "plain": loss}
 wide["denoising"] = autoencoder.denoising_reconstruction_loss
 for name, training_loss in wide.items():
@@ -921,7 +921,7 @@ print("untrained is better than pixels:", bool((means["untrained"] > pixels[2].m
 # $\partial g_i / \partial x_j = (1 - g_i^2)\, W_{ij}$. Square it and sum over $j$, then over $i$. $\square$
 # :::
 #
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(1)
 W = torch.randn(3, 5, dtype=torch.double)
 x = torch.randn(5, dtype=torch.double)
@@ -947,7 +947,7 @@ verify(
 #
 # because $\mathbb{E}\, v^\top J J^\top v = \operatorname{tr}(J J^\top\, \mathbb{E}\, v v^\top)$ and $\mathbb{E}\, v v^\top = I$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 v = torch.randn(200_000, 3, dtype=torch.double)
 norm = jacobian.square().sum()
 verify(
@@ -968,7 +968,7 @@ show(autoencoder.contractive_loss)
 #
 # The two parts of $(x - Ax) - A \varepsilon$ are orthogonal in the mean, as in {eq}`eq-linear-dae`.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 A, x = torch.randn(4, 4, dtype=torch.double), torch.randn(4, dtype=torch.double)
 sigma = 0.7
 noisy = x + sigma * torch.randn(200_000, 4, dtype=torch.double)
@@ -995,7 +995,7 @@ verify("eq-noise-is-penalty", samples, clean + penalty, monte_carlo, rejects=wro
 # **Check.** Every noise vector is used with both signs, so that the odd terms cancel exactly. The Jacobian alone is rejected.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 def r(y):
     return torch.tanh(y @ W[:, :4].T) @ A[:, :3].T
 
@@ -1028,7 +1028,7 @@ verify("eq-noise-smooth", samples, limit, monte_carlo, rejects=wrong)
 #
 # **Check.** This value is compared with what the attack finds in many steps. The Frobenius norm in place of the spectral norm is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 linear = torch.nn.Linear(6, 6, bias=False, dtype=torch.double)
 zero = torch.zeros(1, 6, dtype=torch.double)
 delta = autoencoder.worst_perturbation(linear, zero, radius=0.5, num_steps=2000)
@@ -1049,7 +1049,7 @@ show(autoencoder.worst_perturbation)
 #
 # We compare four networks of one architecture, trained for ten epochs each, that differ only in the loss: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$ and three steps of attack. The first three columns are errors: on clean test images, on noisy ones with the same $\sigma$, and after an attack of ten steps with the same $R$. The last two columns say how strongly the code reacts to the input: the squared norm of the Jacobian, and the same divided by the total variance of the codes. Look for the smallest number in each column.
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 names = {
     "plain": "ae-mnist",
     "denoising": "dae-mnist",
@@ -1058,7 +1058,7 @@ names = {
 }
 variants = {name: pretrained(file) for name, file in names.items()}
 
-# %% tags=["fold"]
+# %% tags=["numbers", "columns"]
 x = test.images[:1000]
 noisy = x + 0.5 * torch.randn_like(x)
 
@@ -1083,7 +1083,7 @@ for name, row in table.items():
 # We compare the networks image by image. "Clearly less" means less in the mean by more than five standard errors of the difference.
 
 
-# %% tags=["nbval-check-output", "mnist", "fold"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 def clearly_less(column, first, second):
     gain = table[second][column] - table[first][column]
     return bool(gain.mean() > 5 * gain.std() / len(gain) ** 0.5)
@@ -1103,7 +1103,7 @@ for name in ("denoising", "robust"):
 #
 # Would other trainings give the same order? We train each network twice more, briefly, from other random weights.
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 training_losses = {
     "plain": loss,
     "denoising": autoencoder.denoising_reconstruction_loss,
@@ -1121,7 +1121,7 @@ def train_variants(seed):
     return networks
 
 
-# %%
+# %% tags=["numbers"]
 retrained = [train_variants(seed) for seed in (1, 2)]
 tables = []
 for networks in retrained:
@@ -1131,7 +1131,7 @@ for networks in retrained:
         print(f"{name:12s}" + "".join(f"{value:10.2f}" for value in row.values()))
 
 
-# %% tags=["nbval-check-output", "mnist", "fold"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 def always_less(column, first, *others):
     return all(t[first][column] < t[other][column] for t in tables for other in others)
 
@@ -1150,7 +1150,7 @@ print("column noisy: contracting is less than denoising, twice:", less)
 #
 # More than ten steps of attack raise the error of these two networks by little:
 
-# %%
+# %% tags=["numbers"]
 for name in ("plain", "robust"):
     found = []
     for steps in (10, 100):
@@ -1163,7 +1163,7 @@ for name in ("plain", "robust"):
 # %% [markdown]
 # The last column of the tables is unexpected. Relative to the variance of its codes, the contracting network is *not* the least sensitive. Its penalty can be lowered without any gain, by the scaling with $\epsilon$ above: all codes become small, and larger weights of the decoder undo it. We do this to the plain network: divide the last layer of the encoder by ten, and multiply the first weights of the decoder by ten.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 cheat = deepcopy(variants["plain"])
 with torch.no_grad():
     for parameter in cheat.encoder[-1][-1].parameters():
@@ -1198,13 +1198,13 @@ def line(model, steps, start=start, end=end):
         return model.decode(torch.lerp(z[:1], z[1:], torch.linspace(0, 1, steps)[:, None]))
 
 
-# %% mystnb={"image": {"alt": "Four rows of eleven images that change in small steps from a 3 to a slanted 8. In the middle each row shows a figure that is a bit of both, and blurred."}, "figure": {"caption": "Straight lines in four latent spaces, from a 3 to an 8. The images in the middle are blurred mixtures.", "name": "fig-walk"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eleven images that change in small steps from a 3 to a slanted 8. In the middle each row shows a figure that is a bit of both, and blurred."}, "figure": {"caption": "Straight lines in four latent spaces, from a 3 to an 8. The images in the middle are blurred mixtures.", "name": "fig-walk"}}
 plots.image_rows({name: line(model, 11) for name, model in variants.items()})
 
 # %% [markdown]
 # All rows of {numref}`fig-walk` change gradually. The slider goes along the same lines in smaller steps.
 
-# %%
+# %% tags=["figure"]
 lines = {name: line(model, 21) for name, model in variants.items()}
 
 
@@ -1231,7 +1231,7 @@ Slider(
 #
 # By the triangle inequality the ratio is at least 1; a large one means a detour. We average over a hundred pairs of a 3 and an 8.
 
-# %% tags=["fold"]
+# %% tags=["numbers"]
 shuffled = torch.randperm(len(test.labels))
 threes, eights = (shuffled[test.labels[shuffled] == d][:100].tolist() for d in (3, 8))
 pairs = list(zip(threes, eights, strict=True))
@@ -1248,7 +1248,7 @@ for name, values in ratios.items():
 # %% [markdown]
 # Again we compare pair by pair. The control is a cross-fade, the weighted mean of the two images, without a network.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["numbers", "nbval-check-output", "mnist"]
 again = [{name: path_ratios(net).mean() for name, net in nets.items()} for nets in retrained]
 for name in ("denoising", "contracting", "robust"):
     gain = ratios["plain"] - ratios[name]
@@ -1279,7 +1279,7 @@ with torch.no_grad():
 directions = torch.linalg.eigh(torch.cov(codes.T)).eigenvectors[:, -2:].flip(1)
 normal = torch.randn(2000, 16)
 
-# %% mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions. Left: colored by digit, with digits written at the means of their codes. Right: beside samples from $\\mathcal{N}(0, I)$, which cover only a small part of them.", "name": "fig-codes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions. Left: colored by digit, with digits written at the means of their codes. Right: beside samples from $\\mathcal{N}(0, I)$, which cover only a small part of them.", "name": "fig-codes"}}
 flat, names = codes[:2000] @ directions, ["codes"] * 2000 + ["standard Gaussian"] * 2000
 fig, (left, right) = plots.figure(columns=2, height=3.6)
 words = {"x_label": "first main direction", "y_label": "second main direction"}
@@ -1325,7 +1325,7 @@ candidates = {
     "other real codes": control,
 }
 
-# %% mystnb={"image": {"alt": "Four rows of decoded images: gray blots from the standard Gaussian, distorted half-digits from the fitted Gaussian, mostly readable digits from the mixture, clean digits from real codes."}, "figure": {"caption": "Decoded samples of four distributions of codes. Most samples of both Gaussians are no digits; most of the mixture are.", "name": "fig-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of decoded images: gray blots from the standard Gaussian, distorted half-digits from the fitted Gaussian, mostly readable digits from the mixture, clean digits from real codes."}, "figure": {"caption": "Decoded samples of four distributions of codes. Most samples of both Gaussians are no digits; most of the mixture are.", "name": "fig-samples"}}
 with torch.no_grad():
     rows = {name.replace(" ", "\n", 1): model.decode(z[:12]) for name, z in candidates.items()}
 plots.image_rows(rows)
@@ -1350,14 +1350,14 @@ plots.image_rows(rows)
 # **Check.** For $\mathcal{N}(0, 1)$ and $\mathcal{N}(1, 4)$ the differences in {eq}`def-energy-distance` are Gaussian too, and for a Gaussian $U$ the mean of $|U|$ has a closed form. The integral without the factor 2 is rejected, and the absolute value in place of the square.
 
 
-# %%
+# %% tags=["serves"]
 def mean_distance(shift, variance):
     """E|U| for a Gaussian U of the given mean and variance."""
     a = torch.tensor(shift / (2 * variance) ** 0.5, dtype=torch.double)
     return (2 * variance / torch.pi) ** 0.5 * (-(a**2)).exp() + shift * torch.erf(a)
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 t = torch.linspace(-30, 30, 200_001, dtype=torch.double)
 F, G = torch.special.ndtr(t), torch.special.ndtr((t - 1.0) / 2.0)  # N(0, 1) and N(1, 4)
 across, within = mean_distance(1.0, 5.0), mean_distance(0.0, 2.0)
@@ -1369,7 +1369,7 @@ verify("eq-energy-cdf", left, 2 * integral, quadrature, rejects=wrong)
 # %% [markdown]
 # How large must a measured distance be to count as a difference? We mix the two samples and divide them at random into two parts, 200 times. The share of divisions with at least the measured distance (counting the measured one itself) is the p-value; it is at least $1/201$. If the distributions are equal, it is below 1 % in at most 1 % of such tests, *provided that the samples are exchangeable*. The first and the last test digits of MNIST are not, since the two halves of the test set come from different groups of writers {cite:p}`lecun1998`, and the test finds a difference:
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 with torch.no_grad():
     early, late = model.encode(test.images[:800]), model.encode(test.images[-800:])
 p_value = metrics.energy_test(early, late).p_value
@@ -1409,7 +1409,7 @@ print("the mixture is nearer than the Gaussian:", tests[many].statistic < tests[
 #
 # Replace the three dots by your answer and run the cell. The check says *correct*, or gives a hint. Solutions are folded below each exercise and executed like the rest of the book.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import autoencoders as exercises
 
 # %% [markdown]
@@ -1419,7 +1419,7 @@ from companion.page.exercises import autoencoders as exercises
 # Write a function that takes images of shape (batch, 1, side, side) and returns, for each, the share of its energy that lies in the `keep` × `keep` lowest frequencies.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def kept_energy(x, keep):
     return ...
 
@@ -1455,7 +1455,7 @@ exercises.check_kept_energy(kept_energy)
 # ```
 # The data are the five numbers 0, 0, 1, 7 and 2. Which constant has the least mean *squared* error, and which has the least mean *absolute* error? Give both, in this order.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_best_constant(answer)
 
@@ -1483,7 +1483,7 @@ exercises.check_best_constant(torch.stack([numbers.mean(), numbers.median()]))
 # Let $U$ have orthonormal columns. Express the mean squared error of $x \mapsto U U^\top x$ on centered data by $U$ and the covariance $S$ alone, without the data.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def projection_loss(S, U):
     return ...
 
@@ -1518,7 +1518,7 @@ exercises.check_projection_loss(projection_loss)
 # The data are $x \sim \mathcal{N}(m, \lambda)$ on the line, and we see $\tilde{x} = x + \varepsilon$ with noise of variance $\sigma^2$. Use {eq}`eq-score` to write the best denoiser, as a function of $\tilde{x}$, $m$, $\lambda$ and $\sigma^2$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def denoise(x_tilde, mean, var, noise_var):
     return ...
 
@@ -1554,7 +1554,7 @@ exercises.check_gaussian_denoiser(denoise)
 # Derive the counterpart of {eq}`eq-tanh-jacobian` for $g(x) = \operatorname{sigmoid}(W x)$, and compute it for a batch of inputs without automatic differentiation.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def penalty(W, x):
     return ...
 
@@ -1589,7 +1589,7 @@ exercises.check_sigmoid_jacobian(penalty)
 # ```
 # Find an image that is far from every test digit, and yet the network reconstructs it better than 95 % of them. Try the mean of a thousand digits, too: does it pass?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 image = ...
 exercises.check_happy_anomaly(image, model, test.images)
 

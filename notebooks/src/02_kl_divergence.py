@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import math
 
 import torch
@@ -21,7 +21,7 @@ from companion.training import minimize
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
-# %%
+# %% tags=["serves"]
 grid = torch.linspace(-30, 30, 12_001)
 
 
@@ -35,7 +35,7 @@ def log_two_modes(x, c):
     return both.logsumexp(0) - math.log(2)
 
 
-# %% mystnb={"image": {"alt": "A density with two modes at minus 3 and 3. One Gaussian is wide and covers both modes; the other is narrow and sits on the right mode."}, "figure": {"caption": "A distribution $p$ with two modes and its two best approximations by a single Gaussian $q$. The wide one minimizes the KL divergence from $p$ to $q$, the narrow one that from $q$ to $p$.", "name": "fig-two-fits"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A density with two modes at minus 3 and 3. One Gaussian is wide and covers both modes; the other is narrow and sits on the right mode."}, "figure": {"caption": "A distribution $p$ with two modes and its two best approximations by a single Gaussian $q$. The wide one minimizes the KL divergence from $p$ to $q$, the narrow one that from $q$ to $p$.", "name": "fig-two-fits"}}
 mean, log_std = torch.tensor(3.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
 
 
@@ -117,7 +117,7 @@ bits_p, bits_q = (len("".join(code[letter] for letter in text)) for code in (cod
 waste = (bits_q - bits_p) / len(text) * math.log(2)
 print(f"{bits_p} bits with the right code, {bits_q} with the wrong one")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 p, q = torch.tensor([[1, 4, 2, 1], [4, 2, 1, 1]]) / 8.0
 verify(
     "eq-kl-waste", kl(p, q), waste, rejects={"other order": kl(q, p), "bits": waste / math.log(2)}
@@ -172,7 +172,7 @@ print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
 # For a $y$ with only two values, Jensen's inequality can be drawn.
 
 
-# %%
+# %% tags=["serves"]
 def jensen(weight):
     fig, (axes,) = plots.figure()
     y = torch.linspace(0.1, 4.2, 200)
@@ -198,7 +198,7 @@ def jensen(weight):
 # %% [markdown]
 # Move the slider to change the probabilities of the two values. The mean of the two values of $\log y$ lies on the chord, and the chord lies below the tangent at the mean of $y$. The vertical gap between chord and curve is the difference of the two sides of {eq}`eq-jensen`; it vanishes when one value has probability 1.
 
-# %%
+# %% tags=["figure"]
 Slider(
     torch.linspace(0, 1, 11),
     jensen,
@@ -211,7 +211,7 @@ Slider(
 # %% [markdown]
 # **Checks.** The first takes ten thousand random pairs of distributions on five points, half of them nearly equal, so that any bound above zero is rejected. The second tests Jensen's inequality on random positive numbers; the harmonic mean in place of the mean is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 10_000))
 q[5000:] = p[5000:] * (1 + 1e-4 * torch.randn(5000, 5))
 q = q / q.sum(-1, keepdim=True)
@@ -225,7 +225,7 @@ verify("eq-jensen", y.log().mean(1), y.mean(1).log(), at_most(1e-15), rejects=ha
 # %% [markdown]
 # Equality is reached only at $q = p$. For one of the $p$, a search for $q$ that starts from the uniform distribution and minimizes the KL divergence ends there.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 logits = torch.zeros(5, requires_grad=True)
 least = minimize(lambda: kl(p[0], logits.softmax(0)), [logits])
 found = logits.detach().softmax(0)
@@ -241,7 +241,7 @@ print("found at q = p:", torch.allclose(found, p[0], rtol=0, atol=1e-6))
 #
 # with equality whenever $p$ is $q$ conditioned on a set, for then the ratio is constant on the support of $p$. The pair `two_points`, `three_points` is of this kind: the second puts 0.4 on the point where the first has nothing, and divides the rest as the first does.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 p = Dirichlet(torch.ones(3)).sample((10_000,))
 p = torch.nn.functional.pad(p, (0, 2))  # no mass on the last two of five points
 bound = -q[:, :3].sum(1).log()
@@ -277,7 +277,7 @@ def kl_normals(m_p, s_p, m_q, s_q):
     return math.log(s_q / s_p) + (s_p**2 + (m_p - m_q) ** 2) / (2 * s_q**2) - 0.5
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 p, q = Normal(0.0, 1.0), Normal(0.5, 2.0)
 integral = integrate(p.log_prob(grid).exp() * (p.log_prob(grid) - q.log_prob(grid)))
 closed, swapped = kl_normals(0.0, 1.0, 0.5, 2.0), kl_normals(0.5, 2.0, 0.0, 1.0)
@@ -311,7 +311,7 @@ print(f"from N(0, 1) to N(2, 1): direct {direct:.1f}, by way of N(1, 1) {steps:.
 #
 # **Check.** The log-ratio is averaged over samples from $p$, and torch's value is compared as well. A formula that forgets the means is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 d = 3
 roots = torch.randn(2, d, d)
 cov_p, cov_q = roots @ roots.mT + 0.5 * torch.eye(d)
@@ -350,7 +350,7 @@ verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 #
 # **Check.** Both formulas are compared with torch. The slip E10 is rejected, and the first formula without its log-determinant.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 standard = MultivariateNormal(torch.zeros(d), torch.eye(d))
 closed = 0.5 * (cov_p.trace() + mean_p @ mean_p - d - cov_p.logdet())
 forgotten = {"log det forgotten": closed + 0.5 * cov_p.logdet()}
@@ -393,7 +393,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 #
 # This is the {term}`data processing inequality`. Processing can only lose information about which of the two distributions a sample came from; a one-to-one map loses none. The exponential, for example, turns Gaussians into log-normal distributions with the same KL divergence. The absolute value loses the sign, and the KL divergence falls.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 p, q = Normal(0.3, 0.7), Normal(-0.2, 1.4)
 before = kl_divergence(p, q)
 
@@ -406,7 +406,7 @@ folded_p, folded_q = (f.log_prob(u).exp() + f.log_prob(-u).exp() for f in (p, q)
 after_abs = torch.trapezoid(folded_p * (folded_p / folded_q).log(), u)
 print(f"before {before:.4f}, after exp {after_exp:.4f}, after abs {after_abs:.4f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rule, other = quadrature.within(1e-7), {"absolute value": after_abs}
 verify("eq-data-processing", after_exp, before, rule, rejects=other)
 verify("eq-data-processing", after_abs, before, at_most(0.0), rejects={"halved": before / 2})
@@ -414,7 +414,7 @@ verify("eq-data-processing", after_abs, before, at_most(0.0), rejects={"halved":
 # %% [markdown]
 # Equality does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 sequences = torch.cartesian_prod(*[torch.arange(2)] * 3)
 heads = sequences.sum(1)
 p, q = (a**heads * (1 - a) ** (3 - heads) for a in (0.3, 0.6))  # probability of each sequence
@@ -445,7 +445,7 @@ print(f"entropy before {Normal(0.3, 0.7).entropy():.4f}, after exp {entropy_afte
 # **Check.** For a pair of correlated Gaussians all three terms are known in closed form, and they are compared. The marginals alone are rejected, and the conditional term with $y$ at its mean.
 
 
-# %%
+# %% tags=["serves"]
 def condition(joint):
     """Slope, offset and variance of x given y, for a Gaussian pair (x, y)."""
     (v_x, cov), (_, v_y) = joint.covariance_matrix
@@ -453,7 +453,7 @@ def condition(joint):
     return slope, joint.mean[0] - slope * joint.mean[1], v_x - slope * cov
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 cov_p, cov_q = torch.tensor([[[1.0, 0.6], [0.6, 2.0]], [[1.5, -0.3], [-0.3, 1.0]]])
 joint_p = MultivariateNormal(torch.tensor([0.2, -0.4]), cov_p)
 joint_q = MultivariateNormal(torch.zeros(2), cov_q)
@@ -473,7 +473,7 @@ verify("eq-kl-chain", total, outer + inner, rejects=wrong)
 #
 # **Check.** The example keeps each of five points with probability 0.95 and otherwise moves it to a random place. In a thousand cases the KL divergence never rises, and in some it falls by less than a quarter.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 1_000))
 channel = 0.95 * torch.eye(5) + 0.05 * Dirichlet(torch.ones(5)).sample((5,))  # y given x
 pair_p, pair_q = ((joint[..., None] * channel).flatten(1) for joint in (p, q))
@@ -494,7 +494,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # We return to {numref}`fig-two-fits`. Which Gaussian $q = \mathcal{N}(m, s^2)$ is closest to a distribution $p$? The *forward* problem minimizes $D(p \Vert q)$, the {term}`forward KL`, and the *reverse* problem $D(q \Vert p)$, the {term}`reverse KL`. First, where is each of the two large?
 
 
-# %%
+# %% tags=["serves"]
 def integrands(m):
     fig, (left, right) = plots.figure(columns=2, height=2.9)
     x = grid[(grid > -4) & (grid < 9)]
@@ -511,7 +511,7 @@ def integrands(m):
 # %% [markdown]
 # Move $q$ away from $p$ and watch the two integrands. The forward one becomes very large where $p$ has mass and $q$ has little. The reverse one is small there, because it is weighted with $q$; it is large where $q$ has mass and $p$ has little. (The curves leave the plot at 8.)
 
-# %%
+# %% tags=["figure"]
 Slider(
     torch.linspace(0, 5, 11),
     integrands,
@@ -564,7 +564,7 @@ def fit_normal(divergence, log_p, m, s=1.0):
     return mean.item(), log_std.exp().item(), value.item()
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 skewed = torch.stack([Normal(-1.0, 0.5).log_prob(grid), Normal(2.0, 1.0).log_prob(grid)])
 log_p = (skewed + torch.tensor([0.3, 0.7]).log()[:, None]).logsumexp(0)
 mean = 0.3 * -1.0 + 0.7 * 2.0
@@ -585,7 +585,7 @@ def best_reverse(c):
     return min((fit_normal(reverse, log_p, m) for m in (0.0, c)), key=lambda fit: fit[2])
 
 
-# %%
+# %% tags=["serves"]
 def both_fits(c):
     fig, (axes,) = plots.figure()
     x, (m, s, _) = grid[near], best_reverse(c)
@@ -602,7 +602,7 @@ def both_fits(c):
 # %% [markdown]
 # Move the modes apart. From which distance on does the reverse fit describe only one of them?
 
-# %%
+# %% tags=["figure"]
 centers = [0.5, 1.0, 1.5, 2.0, 2.4, 2.7, 2.9, 3.2, 3.6, 4.0]
 Slider(
     centers,
@@ -616,7 +616,7 @@ Slider(
 # %% [markdown]
 # For these densities the reverse fit chooses a mode only when the modes are far apart. At $c = 2$, when they are clearly visible, it still covers both. To find the threshold, we compare the value of the search from the middle with that of the search from a mode. Halving an interval twelve times locates the $c$ at which the two are equal.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 low, high = 2.4, 3.2
 for _ in range(12):
     c = (low + high) / 2
@@ -634,7 +634,7 @@ for start in (0.0, 2.8):
 # %% [markdown]
 # At the threshold the best fit jumps. But local minima of both kinds exist on either side of it, so an optimizer may stay at the wrong one. Below the threshold, minima near the modes exist from $c \approx 2.41$ on, although the middle is better. Above it, the wide fit in the middle does not disappear: at $c = 3$ it is still a local minimum, since both eigenvalues of the second derivatives are positive there.
 
-# %% tags=["nbval-check-output", "fold"]
+# %% tags=["numbers", "nbval-check-output"]
 stays = [fit_normal(reverse, log_two_modes(grid, c), c)[0] > 1 for c in (2.40, 2.42)]
 print("a search from the mode stays there: at 2.40", stays[0], "and at 2.42", stays[1])
 centered_m, centered_s, centered = fit_normal(reverse, log_two_modes(grid, 3.0), 0.0)
@@ -650,7 +650,7 @@ print(f"at c = 3, in the middle: N(0, {centered_s:.2f}^2), {centered:.3f} nats,"
 print(f"at a mode {best_reverse(3.0)[2]:.3f}")
 print("the middle is a local minimum:", abs(centered_m) < 1e-6 and bool((curvatures > 0).all()))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 again = torch.tensor(best_reverse(3.0)[:2])
 print("the opening figure shows the best fit:", torch.allclose(again, torch.tensor(opening)))
 print("at c = 2 it covers both:", abs(best_reverse(2.0)[0]) < 1e-3)
@@ -675,7 +675,7 @@ print("no search left the grid:", all(best_reverse(c)[1] < 5 for c in centers))
 # In the forward direction $\log (p / q) = \log(1 + e^{-2 c x}) - \log 2$. Under the right component the mean of the first term is $\eta$. Under the left component write it as $-2 c x + \log(1 + e^{2 c x})$, whose mean is $2 c^2 + \eta$ by symmetry. Half of each gives $D(p \Vert q) = c^2 + \eta - \log 2$. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 for c in (1.0, 3.0):
     log_p, log_q = log_two_modes(grid, c), Normal(c, 1.0).log_prob(grid)
     shared = integrate(log_q.exp() * torch.nn.functional.softplus(-2 * c * grid))
@@ -721,7 +721,7 @@ for c in (1.0, 3.0):
 #
 # **Check.** A search over means and variances, for a Gaussian in three dimensions, finds both answers. The conditional variances are rejected in the forward direction, and the marginal ones in the reverse.
 
-# %%
+# %% tags=["serves"]
 cov = torch.tensor([[1.0, 0.9, 0.3], [0.9, 1.0, 0.2], [0.3, 0.2, 0.5]])
 p = MultivariateNormal(torch.tensor([1.0, 0.0, -1.0]), cov)
 
@@ -733,7 +733,7 @@ def fit_factorized(divergence):
     return log_v.detach().exp()
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 marginal, conditional = cov.diagonal(), 1 / cov.inverse().diagonal()
 found = fit_factorized(lambda q: kl_divergence(p, q))
 wrong = {"conditional variances": conditional}
@@ -748,7 +748,7 @@ verify("eq-factorized-reverse", found, conditional, exact.within(1e-6), rejects=
 # {numref}`fig-factorized` shows both directions for $\rho = 0.9$, and beside it a mixture of two Gaussians in the plane, where the reverse fit chooses one mode as it did on the line.
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def ellipse(mean, variances, correlation=0.0):
     """Points of the plane two standard deviations from the mean."""
     angle = torch.linspace(0, 2 * math.pi, 200)
@@ -757,7 +757,7 @@ def ellipse(mean, variances, correlation=0.0):
     return mean[0] + 2 * s_1 * angle.cos(), mean[1] + 2 * s_2 * second
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 axis = torch.linspace(-9, 9, 181)
 plane = torch.cartesian_prod(axis, axis)
 mode = torch.tensor([2.2, 2.2])
@@ -776,7 +776,7 @@ def reverse_in_the_plane():
 _ = minimize(reverse_in_the_plane, [mean, log_v])
 chosen = mean.detach(), log_v.detach().exp()
 
-# %% mystnb={"image": {"alt": "Left: a narrow tilted ellipse, a large circle that contains it and a small circle inside it. Right: two circles, a large circle around the origin, and a circle that coincides with the upper right one."}, "figure": {"caption": "Ellipses at two standard deviations. Left: a Gaussian with correlation 0.9 and its best factorized approximations. Right: a mixture of two Gaussians and its best factorized approximations; the reverse one lies on one component.", "name": "fig-factorized"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: a narrow tilted ellipse, a large circle that contains it and a small circle inside it. Right: two circles, a large circle around the origin, and a circle that coincides with the upper right one."}, "figure": {"caption": "Ellipses at two standard deviations. Left: a Gaussian with correlation 0.9 and its best factorized approximations. Right: a mixture of two Gaussians and its best factorized approximations; the reverse one lies on one component.", "name": "fig-factorized"}}
 panels, (left, right) = plots.figure(columns=2, height=3.6)
 center, unit = torch.zeros(2), torch.ones(2)
 lines = {
@@ -816,7 +816,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 #
 # This outcome is possible, but unlikely. Now exchange the roles: a coin with two heads is tossed and shows as many tails as heads. The KL divergence is infinite, and the outcome is impossible. (Entry E18 of the {doc}`errata </book/errata>` has the two cases exchanged.)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 fair, two_heads, n = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), 20
 tosses = torch.distributions.Binomial(n, torch.tensor(0.5))
 log_probability = tosses.log_prob(torch.tensor(20.0))
@@ -841,7 +841,7 @@ verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[
 #
 # **Check.** The exact probability is compared for the fair coin and for a biased one. The wrong order of the arguments is rejected, and a formula without the square root.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 a, n = 0.7, 10_000
 Q = torch.tensor([a, 1 - a])
 for b in (0.5, 0.6):
@@ -852,7 +852,7 @@ for b in (0.5, 0.6):
     rule = exact.within(1e-6)
     verify("eq-large-deviation", log_probability, -n * kl(Q, P) - root, rule, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Minus one over n times the log-probability falls towards the horizontal line of the KL divergence as the number of tosses grows from ten to ten thousand."}, "figure": {"caption": "Seventy per cent heads in $n$ tosses of a fair coin. The exponent per toss approaches the KL divergence like $\\log n / 2n$.", "name": "fig-coins"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Minus one over n times the log-probability falls towards the horizontal line of the KL divergence as the number of tosses grows from ten to ten thousand."}, "figure": {"caption": "Seventy per cent heads in $n$ tosses of a fair coin. The exponent per toss approaches the KL divergence like $\\log n / 2n$.", "name": "fig-coins"}}
 tosses = torch.tensor([10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
 binomial = torch.distributions.Binomial(tosses.double(), torch.tensor(0.5))
 per_toss = -binomial.log_prob(a * tosses) / tosses
@@ -897,7 +897,7 @@ plots.curves(
 #
 # **Check.** Random pairs of coins are used, half of them nearly fair and nearly equal; on these a factor of 2.1 is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 coins = torch.rand(2, 10_000)
 coins[:, 5000:] = 0.5 + 0.02 * (coins[:, 5000:] - 0.5)
 p, q = torch.stack([coins, 1 - coins], -1)
@@ -918,7 +918,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # The first is {eq}`eq-kl-normals` for equal variances. For the second, the densities cross halfway, so the maximizing event is a half-line, whose probabilities are $\Phi(\delta / 2 \sigma)$ and $\Phi(-\delta / 2 \sigma)$, with $\Phi$ the distribution function of $\mathcal{N}(0, 1)$. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 delta, sigma = 1.0, 0.8
 log_p, log_q = Normal(0.0, sigma).log_prob(grid), Normal(delta, sigma).log_prob(grid)
 total_variation = 0.5 * integrate((log_p.exp() - log_q.exp()).abs())
@@ -927,7 +927,7 @@ wrong = {"variance not doubled": [2 * closed[0], math.erf(delta / (2 * sigma))]}
 sides = [forward(log_p, log_q), total_variation], closed
 verify("eq-noisy-points", *sides, quadrature.within(1e-5), rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Four curves over the noise level on logarithmic axes. The KL divergence falls steeply from 200; total variation and Jensen-Shannon divergence are flat and then fall; the Wasserstein distance is constant at 1."}, "figure": {"caption": "Two points at distance 1, after Gaussian noise is added to both. Without noise the KL divergence is infinite and two other measures are saturated.", "name": "fig-noisy-points"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the noise level on logarithmic axes. The KL divergence falls steeply from 200; total variation and Jensen-Shannon divergence are flat and then fall; the Wasserstein distance is constant at 1."}, "figure": {"caption": "Two points at distance 1, after Gaussian noise is added to both. Without noise the KL divergence is infinite and two other measures are saturated.", "name": "fig-noisy-points"}}
 noise = torch.logspace(-1.3, 0.6, 60)
 z = torch.linspace(-1, 1, 8_001)[:, None] * (0.5 + 12 * noise) + 0.5  # one grid per level
 log_p, log_q = Normal(0.0, noise).log_prob(z), Normal(1.0, noise).log_prob(z)
@@ -971,7 +971,7 @@ plots.curves(
 # **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient of divergences and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half. Last, the integral over the noise, from $10^{-6}$ to $10^6$, is compared with the KL divergence of the two Gaussians.
 
 
-# %%
+# %% tags=["serves"]
 def noisy(tau):
     """Log-densities of a mixture and of a Gaussian, with noise of variance tau."""
     spread = (0.5 + tau) ** 0.5
@@ -983,7 +983,7 @@ def slope(log_p):
     return torch.gradient(log_p, spacing=(grid,))[0]
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 tau, h = torch.tensor(0.4, requires_grad=True), 1e-3
 gaussians = Normal(0.0, (0.3 + tau) ** 0.5), Normal(1.0, (1.5 + tau) ** 0.5)
 (left,) = torch.autograd.grad(kl_divergence(*gaussians), tau)
@@ -1022,7 +1022,7 @@ verify(
 #
 # The entropy of the data does not depend on $\theta$. So maximizing the likelihood *is* minimizing the forward KL (in practice with a mean over the training set for $\mathbb{E}_{p_{\text{data}}}$). A model with a finite loss covers the data: if it gave any of them probability zero, the loss would be infinite. Even a perfect model reaches only $-H(p_{\text{data}})$, and a difference of two log-likelihoods is a difference of two KL divergences.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 p_data, model = Normal(0.3, 0.7), Normal(-0.2, 1.4)
 likelihood = integrate(p_data.log_prob(grid).exp() * model.log_prob(grid))
 closed = -p_data.entropy() - kl_divergence(p_data, model)
@@ -1055,7 +1055,7 @@ def two_estimators(p, q, n=400_000):
     return -log_r, log_r.expm1() - log_r
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 p, near_p, far = Normal(0.0, 1.0), Normal(0.1, 1.0), Normal(1.5, 1.0)
 plain, tilted = two_estimators(p, near_p)
 truth = kl_divergence(p, near_p)
@@ -1075,7 +1075,7 @@ print(f"mean of the estimator {mean:.4f}, truth {kl(two_points, three_points):.4
 # %% [markdown]
 # **Negative values.** A KL divergence is never negative, but a computed one can be. Here are three reasons. With few samples, the error of the plain estimate can be larger than a small KL divergence. With samples from $q$ instead of $p$, by mistake, the same average is $-D(q \Vert p)$. And if the density $q$ is too large by a constant factor $C > 1$, the result is too small by $\log C$; here the factor $1 / \sqrt{2 \pi}$ is forgotten.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 with torch.random.fork_rng():  # the samples of later cells stay as they are
     x, x_q = p.sample((1000, 100)), far.sample((1000, 100))
 few = (p.log_prob(x) - near_p.log_prob(x)).mean(1)
@@ -1110,7 +1110,7 @@ def exact_variances(delta):
     return [delta**2, math.expm1(delta**2) - delta**2]
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 delta = 1.5
 log_p, log_q = p.log_prob(grid), far.log_prob(grid)
 samples = log_p - log_q, (log_q - log_p).expm1() - (log_q - log_p)
@@ -1127,7 +1127,7 @@ print("at 1.13 the first is better:", exact_variances(1.13)[1] > 1.13**2)
 # %% [markdown]
 # The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the two differ most.
 
-# %%
+# %% tags=["numbers"]
 for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
     divergence, drawn = kl_divergence(p, q), two_estimators(p, q)
     for kind, sample, var in zip(
@@ -1136,7 +1136,7 @@ for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
         print(f"{name:5s}{kind:13s} exact {var**0.5 / divergence:7.4f}", end="")
         print(f"   from samples {sample.std() / divergence:7.4f}")
 
-# %% mystnb={"image": {"alt": "Two rising lines on logarithmic axes. The variance of the non-negative estimator starts far below that of the plain one, crosses it at 1.12 and shoots up."}, "figure": {"caption": "The variance of one sample of both estimators, for two Gaussians of variance 1 whose means differ by the shift. Below a shift of 1.12 the non-negative one is better.", "name": "fig-estimators"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rising lines on logarithmic axes. The variance of the non-negative estimator starts far below that of the plain one, crosses it at 1.12 and shoots up."}, "figure": {"caption": "The variance of one sample of both estimators, for two Gaussians of variance 1 whose means differ by the shift. Below a shift of 1.12 the non-negative one is better.", "name": "fig-estimators"}}
 shifts = torch.linspace(0.05, 2.5, 100)
 by_kind = torch.tensor([exact_variances(shift.item()) for shift in shifts]).mT
 plots.curves(
@@ -1151,7 +1151,7 @@ plots.curves(
 # %% [markdown]
 # For these Gaussians, {numref}`fig-estimators` says when to use which: the non-negative one below a shift of 1.12, the plain one above. This is no general rule: two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. An example is a mixture $q$ of 99 % $p = \mathcal{N}(0, 1)$ and 1 % $\mathcal{N}(0, 4)$:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 log_p = p.log_prob(grid)
 parts = torch.stack([log_p + math.log(0.99), Normal(0.0, 2.0).log_prob(grid) + math.log(0.01)])
 log_q = parts.logsumexp(0)
@@ -1186,7 +1186,7 @@ for edge in (10, 15, 20):
 #
 # Replace the three dots by your answer and run the cell. Numbers are in nats.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import kl_divergence as exercises
 
 # %% [markdown]
@@ -1196,7 +1196,7 @@ from companion.page.exercises import kl_divergence as exercises
 # Write the KL divergence $D(a, b)$ of two coins with heads probabilities $a$ and $b$. It must be right for $a = 0$ and $a = 1$ too. `a` and `b` are tensors.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def kl_bernoulli(a, b):
     return ...
 
@@ -1232,7 +1232,7 @@ exercises.check_bernoulli(kl_bernoulli)
 # ```
 # Find three coins, given as a list of their heads probabilities, such that the KL divergence from the first to the third is larger than the one from the first to the second plus the one from the second to the third.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_triangle(answer)
 
@@ -1264,7 +1264,7 @@ exercises.check_triangle([0.1, 0.3, 0.6])
 # The exponential distribution with rate $a$ has the density $a e^{-a x}$ for $x > 0$. What is the KL divergence from it to the one with rate $b$? `a` and `b` are numbers.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def kl_rates(a, b):
     return ...
 
@@ -1300,7 +1300,7 @@ exercises.check_exponential(kl_rates)
 # A matrix holds the joint distribution of two variables. Compute the KL divergence from it to the product of its marginals. This number is called the mutual information of the two. The matrix is a tensor and may hold zeros.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def information(joint):
     return ...
 
@@ -1336,7 +1336,7 @@ exercises.check_mutual_information(information)
 # ```
 # The KL divergence from one distribution to another is 0.03 nats. What is the KL divergence between fifty independent samples of the first and fifty of the second?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_repeated_draws(answer)
 
@@ -1364,7 +1364,7 @@ exercises.check_repeated_draws(50 * 0.03)
 # Let $p = \mathcal{N}(0, \Sigma)$ in $d$ dimensions and $q = \mathcal{N}(0, v I)$, with one variance $v$ for all directions. Which $v$ makes the reverse KL $D(q \Vert p)$ least? `cov` is $\Sigma$, as a tensor; return the variance.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def variance(cov):
     return ...
 

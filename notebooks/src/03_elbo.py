@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import math
 
 import numpy as np
@@ -29,7 +29,7 @@ from companion.training import fit, minimize
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
-# %% mystnb={"image": {"alt": "A wide arch, the log-likelihood of one data point as a function of a weight of the model. Three narrower arches lie below it, and each touches it at one point."}, "figure": {"caption": "The log-likelihood of one data point as a function of one weight of a model, and three lower bounds. Each bound belongs to a different approximate posterior, and touches the curve at the weight for which that posterior is exact.", "name": "fig-touching"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A wide arch, the log-likelihood of one data point as a function of a weight of the model. Three narrower arches lie below it, and each touches it at one point."}, "figure": {"caption": "The log-likelihood of one data point as a function of one weight of a model, and three lower bounds. Each bound belongs to a different approximate posterior, and touches the curve at the weight for which that posterior is exact.", "name": "fig-touching"}}
 weight, x = torch.linspace(-3.5, 5.0, 200), torch.tensor(0.9)
 joint_std, total = 0.5**0.5, 1.3**2 + 0.5  # x = 1.3 z + weight + noise of variance 0.5
 lines = {"log p(x)": (weight, Normal(weight, total**0.5).log_prob(x))}
@@ -57,13 +57,13 @@ plots.curves(lines, x_label="weight of the model", y_label="nats")
 #
 # The latent should describe what matters about $x$, and a new $z$ should give a new $x$. The images of {numref}`fig-scenes` have 3,072 values each, but five numbers determine them: the direction of the house, the height of the camera, the light, the size and the color. Such images lie on a five-dimensional surface among all images.
 
-# %% mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images. A latent variable model could describe them in five dimensions; whether its axes would be these five numbers is the question of chapter 7.", "name": "fig-scenes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images. A latent variable model could describe them in five dimensions; whether its axes would be these five numbers is the question of chapter 7.", "name": "fig-scenes"}}
 plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% [markdown]
 # If the surface were flat, five principal components, as in chapter 1, would describe the images. We compute the components of 600 houses, and how much of the variance of 600 others they contain.
 
-# %%
+# %% tags=["numbers"]
 houses, others = (data.scenes(600, seed=seed).images.flatten(1).double() for seed in (2, 3))
 directions = torch.linalg.svd(houses - houses.mean(0), full_matrices=False).Vh
 centered = others - houses.mean(0)
@@ -73,7 +73,7 @@ needed = 1 + int((contained < 0.9).sum())
 print(f"share of the variance in five components: {contained[4]:.2f}")
 print(f"components for a share of 0.9: {needed}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("five components contain less than 0.7:", bool(contained[4] < 0.7))
 print("a share of 0.9 takes at least six times as many:", needed >= 30)
 
@@ -94,7 +94,7 @@ print("a share of 0.9 takes at least six times as many:", needed >= 30)
 #
 # **Check.** Here $F$ is the distribution of a waiting time that is zero with probability 0.3 and exponential otherwise. Five probabilities are compared; a distribution without the jump is rejected, and $z$ without the map.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 u = torch.special.ndtr(torch.randn(200_000))
 waiting = -2 * torch.log1p(-(u - 0.3).clamp(min=0) / 0.7)  # the quantile function
 t = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0])
@@ -112,7 +112,7 @@ def ring(z, phase=3.0):
     return torch.stack([torch.cos(2 * z + phase), torch.sin(2 * z + phase)], -1)
 
 
-# %% mystnb={"image": {"alt": "Left: a bell curve over the latent, with fifteen colored ticks at values of equal probability mass between them. Right: points on a noisy ring in the plane, denser at its left side; fifteen discs in the colors of the ticks lie along the ring."}, "figure": {"caption": "The evidence is a mixture with one component for each latent. Left: the prior, with fifteen latents that divide it into equal shares. Right: samples of $x$, and for each of these latents its component $p(x \\mid z)$, as a disc of one standard deviation.", "name": "fig-ring"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: a bell curve over the latent, with fifteen colored ticks at values of equal probability mass between them. Right: points on a noisy ring in the plane, denser at its left side; fifteen discs in the colors of the ticks lie along the ring."}, "figure": {"caption": "The evidence is a mixture with one component for each latent. Left: the prior, with fifteen latents that divide it into equal shares. Right: samples of $x$, and for each of these latents its component $p(x \\mid z)$, as a disc of one standard deviation.", "name": "fig-ring"}}
 noisy = ring(torch.randn(1500)) + 0.2 * torch.randn(1500, 2)
 shares = torch.special.ndtri((torch.arange(15) + 0.5) / 15)  # the latents
 fig, (left, right) = plots.figure(columns=2, height=3.4)
@@ -161,7 +161,7 @@ def log_joint(x, z):
     return Normal(a * z + b, s).log_prob(x) + prior.log_prob(z)
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 grid = torch.linspace(-12, 12, 6_001)
 integral = torch.trapezoid(log_joint(x, grid).exp(), grid)
 p_x = evidence.log_prob(x).exp()
@@ -187,7 +187,7 @@ verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 #
 # In 784 dimensions the log-density of a sample is on average 392 nats below that of the mode, with a standard deviation of 20 (entry E21 of the {doc}`errata </book/errata>`).
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 D = 784
 standard = Normal(torch.zeros(D), 1.0)
 drop = standard.log_prob(torch.zeros(D)).sum() - standard.log_prob(torch.randn(5_000, D)).sum(1)
@@ -214,7 +214,7 @@ print(f"{math.sqrt(D / 2):.1f} from the formula")
 #
 # **Check.** That the estimate is unbiased is confirmed in three dimensions. The likelihood at $z = 0$ is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 z = torch.randn(1_000_000, 3)
 samples = Normal(a * z + b, s).log_prob(x).sum(1).exp()
 at_mean = Normal(b, s).log_prob(x).exp() ** 3
@@ -234,7 +234,7 @@ r = relative_moment(Normal(a * grid + b, s).log_prob(x), prior)
 print(f"r = {r:.3f}")
 print(f"samples for ten percent in 100 dimensions: {(r**100 - 1) / 0.1**2:.1e}")
 
-# %% mystnb={"image": {"alt": "On a logarithmic axis the relative standard deviation of the prior estimate bends at first, then rises as a straight line with the dimension, over eleven orders of magnitude."}, "figure": {"caption": "Relative standard deviation of one sample of the prior estimate, for the solvable model in D independent dimensions. It grows exponentially.", "name": "fig-prior-spread"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "On a logarithmic axis the relative standard deviation of the prior estimate bends at first, then rises as a straight line with the dimension, over eleven orders of magnitude."}, "figure": {"caption": "Relative standard deviation of one sample of the prior estimate, for the solvable model in D independent dimensions. It grows exponentially.", "name": "fig-prior-spread"}}
 dimensions = torch.arange(1, 101)
 plots.curves(
     {"one latent from the prior": (dimensions, (r**dimensions - 1).sqrt())},
@@ -260,7 +260,7 @@ plots.curves(
 # Write the mean as an integral; $q$ cancels, provided that it is positive wherever the numerator is. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 z = torch.linspace(-3, 3, 7)
 ratio = (log_joint(x, z) - posterior.log_prob(z)).exp()
 wrong = {"prior for posterior": Normal(a * z + b, s).log_prob(x).exp()}
@@ -271,7 +271,7 @@ verify("eq-bayes-identity", ratio, p_x.repeat(7), rejects=wrong)
 #
 # **Check.** Here $q$ is a little shifted and too wide. A mean of the joint density alone, in which $q$ is forgotten, is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 q = Normal(posterior.mean + 0.2, 1.3 * posterior.stddev)
 z = q.sample((400_000,))
 weights = (log_joint(x, z) - q.log_prob(z)).exp()
@@ -357,7 +357,7 @@ reconstruction, to_prior = expected_log_likelihood(q, x), kl_divergence(q, prior
 to_posterior = kl_divergence(q, posterior)
 elbo, log_p = reconstruction - to_prior, evidence.log_prob(x)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 z = q.sample((1_000_000,))
 samples = log_joint(x, z) - q.log_prob(z)
 plus = {"E1": reconstruction + to_prior}
@@ -366,7 +366,7 @@ verify("eq-elbo-terms", samples, elbo, monte_carlo, rejects=plus)
 # %% [markdown]
 # **Check.** The bounds of a thousand random $q$ lie below $\log p(x)$. The gap of the $q$ above is the KL divergence to the posterior. The inequality the wrong way around (E2) is rejected, and so are a gap with the arguments in the other order and a gap to the prior.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 many = Normal(2 * torch.randn(1000), torch.rand(1000) + 0.1)  # a thousand random q
 elbos = expected_log_likelihood(many, x) - kl_divergence(many, prior)
 above = torch.ones(1000)
@@ -377,7 +377,7 @@ verify("eq-elbo-gap", log_p - elbo, to_posterior, rejects=wrong)
 # %% [markdown]
 # **Check.** The first line of {eq}`eq-log-ratio` is computed twice, as $\log p(x)$ and by numerical integration over $z$, and compared with the closed forms of the three terms. The plus sign (E1) is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 log_ratio = log_joint(x, grid) - posterior.log_prob(grid)
 mean = torch.trapezoid(q.log_prob(grid).exp() * log_ratio, grid)
 three = reconstruction - to_prior + to_posterior
@@ -389,7 +389,7 @@ verify("eq-log-ratio", left, three.repeat(2), quadrature, rejects=plus)
 # Move the slider to shift $q$. The bound touches $\log p(x)$ at one place, where $q$ is the posterior. Elsewhere it lies below by the KL divergence from $q$ to the posterior.
 
 
-# %%
+# %% tags=["serves"]
 def bound_at(shift):
     fig, (left, right) = plots.figure(columns=2, height=2.9)
     means = torch.linspace(-1.5, 2.5, 81)
@@ -410,7 +410,7 @@ def bound_at(shift):
     return fig
 
 
-# %%
+# %% tags=["figure"]
 Slider(
     torch.linspace(-1.5, 1.5, 13),
     bound_at,
@@ -424,7 +424,7 @@ Slider(
 # **Beyond Gaussians.** In the solvable model the posterior is Gaussian, so a Gaussian $q$ can be exact. In the ring model of {numref}`fig-ring` it cannot: two values of $z$ that differ by $\pi$ give the same point, so the posterior has several modes, and no Gaussian $q$ closes the gap. The latent is one-dimensional, so everything can still be computed by integrals over a grid.
 
 
-# %%
+# %% tags=["serves"]
 x_ring = 0.9 * ring(torch.tensor(1.2))
 
 
@@ -441,7 +441,7 @@ ring_log_p = torch.trapezoid(ring_log_joint(grid).exp(), grid).log()
 ring_posterior = ring_log_joint(grid) - ring_log_p  # log-density on the grid
 
 
-# %%
+# %% tags=["serves"]
 def fit_ring(start):
     """The Gaussian q with the largest bound, searched from this mean."""
     mean, log_std = (torch.tensor(v, requires_grad=True) for v in (start, -2.0))
@@ -457,7 +457,7 @@ laplace = Normal(top, (-bend) ** -0.5)
 # %% [markdown]
 # **Check.** The gap is estimated by samples of the bound, and compared with an integral. Then the three terms of {eq}`eq-log-ratio` are added up, with the KL divergence from the prior in closed form. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected in both; it would pass in the solvable model.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 z = best.sample((400_000,))
 samples = ring_log_p - (ring_log_joint(z) - best.log_prob(z))  # their mean is the gap
 log_q = best.log_prob(grid)
@@ -471,7 +471,7 @@ wrong["E1"] = explained + kl_divergence(best, prior) + gap
 verify("eq-log-ratio", ring_log_p, two + gap, quadrature, rejects=wrong)
 print(f"the best Gaussian q misses log p(x) by {gap:.2f} nats")
 
-# %%
+# %% tags=["serves"]
 phases, old_phase = torch.linspace(1.8, 4.4, 131), 2.4
 old = ring_log_joint(grid, old_phase)
 old = old - torch.trapezoid(old.exp(), grid).log()  # the exact posterior of the old phase
@@ -483,7 +483,7 @@ for phase in phases:
     for name, value in zip(ring_lines, values, strict=True):
         ring_lines[name] += [value]
 
-# %% mystnb={"image": {"alt": "Left: a posterior with a tall mode near 1.2 and a lower one near minus 1.9; the Gaussian q covers the tall one only. Right: the log-likelihood as a gently curved line over the phase of the ring; one narrow arch touches it at 2.4, another stays below it with a gap."}, "figure": {"caption": "The ring model at one data point. Left: its posterior and the best Gaussian $q$. Right: the log-likelihood as a function of the phase of the decoder, the bound with the exact posterior of phase 2.4, and the bound with the best Gaussian $q$ of phase 3.", "name": "fig-ring-bound"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: a posterior with a tall mode near 1.2 and a lower one near minus 1.9; the Gaussian q covers the tall one only. Right: the log-likelihood as a gently curved line over the phase of the ring; one narrow arch touches it at 2.4, another stays below it with a gap."}, "figure": {"caption": "The ring model at one data point. Left: its posterior and the best Gaussian $q$. Right: the log-likelihood as a function of the phase of the decoder, the bound with the exact posterior of phase 2.4, and the bound with the best Gaussian $q$ of phase 3.", "name": "fig-ring-bound"}}
 panels, (left, right) = plots.figure(columns=2, height=3.2)
 seen = (grid > -3) & (grid < 3)
 densities = {"posterior": ring_posterior.exp(), "q": best.log_prob(grid).exp()}
@@ -506,13 +506,13 @@ plots.curves(
 #
 # **The bound as code.** Every model of this book, from the VAE to the diffusion model, is a `LatentChain`: a class that gives the prior, the likelihood and the approximate posterior $q$ as distributions of torch. A model with one latent has to write the two abstract methods, `likelihood` and `posterior`. The prior is always $\mathcal{N}(0, I)$. The method `encode` computes what $q$ depends on; it returns $x$ itself unless a model needs features of it. The `inner` methods belong to models with several latents $z_1, \dots, z_T$, which begin in chapter 8. Until then $T$, in the code `num_latents`, is one, and $z_T = z_1 = z$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(LatentChain, docstring=False)
 
 # %% [markdown]
 # The bound {eq}`eq-elbo-terms` is then one function. It returns the two terms for each example, in nats. The second is torch's closed form of the KL divergence. The first is estimated with one sample of $z$; `rsample` returns a sample through which gradients pass, as the next chapter explains. The loop is for models with several latents.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(ElboTerms, elbo_terms, docstring=False)
 
 # %% [markdown]
@@ -521,7 +521,7 @@ show(ElboTerms, elbo_terms, docstring=False)
 # **Check.** The mean over many samples is compared with the closed form from above. The plus sign (E1) is rejected.
 
 
-# %%
+# %% tags=["serves"]
 class Solvable(LatentChain):
     def likelihood(self, z):
         return diagonal_normal(a * z + b, s)
@@ -530,7 +530,7 @@ class Solvable(LatentChain):
         return diagonal_normal(q.mean.expand(len(x), 1), q.stddev)
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 with torch.random.fork_rng():  # the samples of later cells stay as they are
     terms = elbo_terms(Solvable((1,)), x.expand(200_000, 1))
 plus = {"E1": reconstruction + to_prior}
@@ -554,13 +554,13 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 #
 # Either all three are sums or all three are means over the training set (entry E3 mixes a sum with a mean).
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 mean_log_prior = -0.5 * (math.log(2 * math.pi) + q.mean**2 + q.variance)
 joint = expected_log_likelihood(q, x) + mean_log_prior
 minus = {"minus entropy": joint - q.entropy()}
 verify("eq-elbo-entropy", elbo, joint + q.entropy(), rejects=minus)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 xs = evidence.sample((50,))
 posteriors = Normal(a * (xs - b) / (a**2 + s**2), posterior.stddev)
 each = Normal(0.8 * posteriors.mean, 0.6)  # one q for each of fifty data points
@@ -587,7 +587,7 @@ verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed
 #
 # which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. There the "lower bound" lies above the true value (entry E7). On average over the data it cannot lie above: the bound is at most $\log p_\theta(x)$, and by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 data_density, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
 exact_q = Normal(far / 2, 0.5**0.5)
 square = (far - exact_q.mean) ** 2 + 0.5
@@ -629,7 +629,7 @@ print(f"on average over the data: {average:.3f} nats")
 #
 # **Check.** Let $x$ follow the solvable model, with $q(z \mid x) = \mathcal{N}(c\, (x - b) + 0.3, v)$. The aggregate posterior is then Gaussian with mean 0.3, and $I(x; z) = \frac{1}{2} \log (1 + c^2 \operatorname{Var}(x) / v)$. A sum without the information is rejected, and one that forgets the mean 0.3.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 c, v = 0.9 * a / (a**2 + s**2), posterior.variance  # of q(z | x)
 signal = c**2 * evidence.variance  # variance of the mean of q over the data
 aggregate = Normal(torch.tensor(0.3), (signal + v).sqrt())
@@ -668,7 +668,7 @@ verify("eq-surgery", per_image, information + to_match, rejects=wrong)
 #
 # **Checks.** The first inequality holds sample by sample, so no sampling error is allowed. The second holds for the means: seven values of $K$ are compared with $\log p(x)$, and the ELBO in its place is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 K, num = 200, 20_000
 z = q.sample((num, K))
 log_w = log_joint(x, z) - q.log_prob(z)
@@ -679,7 +679,7 @@ all_six, fewer = six.logsumexp(1) - math.log(6), torch.stack(less).mean(0)
 wrong = {"one sample": six[:, 0]}
 verify("eq-k-sample-order", fewer, all_six, at_most(1e-12), rejects=wrong)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 flat = log_w.flatten()
 sizes = torch.tensor([1, 2, 3, 5, 10, 20, 30])
 bounds = [
@@ -690,7 +690,7 @@ verify("eq-k-sample-order", torch.stack(bounds), log_p.repeat(7), at_most(0.0), 
 rising = torch.stack([*bounds, log_p]).diff() > 0
 print("rises with K and stays below log p(x):", bool(rising.all()))
 
-# %% mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "The bound rises with the number of samples, from the ELBO at K = 1 towards the log-evidence.", "name": "fig-k-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The K-sample bound rises from the ELBO at one sample towards the horizontal line of the log-evidence, which it has nearly reached at 30."}, "figure": {"caption": "The bound rises with the number of samples, from the ELBO at K = 1 towards the log-evidence.", "name": "fig-k-samples"}}
 plots.curves(
     {"K-sample bound": (sizes, torch.stack(bounds)), "log p(x)": (sizes, log_p.repeat(7))},
     x_label="number of samples K",
@@ -711,7 +711,7 @@ plots.curves(
 #
 # **Check.** The gap is the mean of $-\log (1 + u)$. The variable $u$, whose mean is known to be zero, is added to each sample. This leaves the mean of the estimate as it is and removes most of its noise.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 u = (log_w - log_p).exp().mean(1) - 1
 gap = (r_q - 1) / (2 * K)
 wrong = {"no factor 2": 2 * gap}
@@ -720,7 +720,7 @@ verify("eq-k-sample-gap", u - u.log1p(), gap, monte_carlo, rejects=wrong)
 # %% [markdown]
 # The condition on the variance matters. If the variance of $q$ is less than half of the posterior's, the variance of the weights is infinite ({ref}`exercise <ex-narrow-guess>`). The bound still tends to $\log p(x)$, but more slowly. With 0.4 of the posterior's variance, ten times as many samples do not make the gap ten times smaller, as they do for the $q$ above (two million samples of each, drawn once):
 
-# %%
+# %% tags=["numbers"]
 narrow = Normal(posterior.mean, 0.4**0.5 * posterior.stddev)
 shrinks = {}
 for name, rough in ("q above", q), ("narrow q", narrow):
@@ -730,7 +730,7 @@ for name, rough in ("q above", q), ("narrow q", narrow):
     shrinks[name] = gaps[0] / gaps[1]
     print(f"{name:9s} gap {gaps[0]:.4f} nats with 10 samples, {gaps[1]:.4f} with 100")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("the gap of the q above shrinks by more than 8:", bool(shrinks["q above"] > 8))
 print("that of the narrow q by less than 6:", bool(shrinks["narrow q"] < 6))
 
@@ -805,7 +805,7 @@ def m_step(points, q):
 # %% [markdown]
 # **Check.** An optimizer that maximizes the same sum, without these formulas, finds {eq}`eq-m-step`. Hard assignments, which give each point whole to its more probable component, are rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 start = torch.tensor([[0.5, 0.5], [-0.5, 0.0], [3.0, 1.0]])  # weights, means, stds
 q_1, free = e_step(points, *start), torch.zeros(3, 2, requires_grad=True)
 
@@ -829,7 +829,7 @@ verify("eq-m-step", parameters(), solution, rule, rejects={"hard choice": hard})
 # **Check.** After each E-step the bound equals the log-likelihood; after each M-step it lies between the old log-likelihood and the new one. Sequences that lag behind by one round are rejected.
 
 
-# %% tags=["open"]
+# %%
 def em_bound(points, q, *parameters):
     joint = mixture_log_joint(points, *parameters)
     return ((q * joint).sum() - torch.xlogy(q, q).sum()).item()
@@ -843,7 +843,7 @@ for _ in range(40):
     history += [torch.stack(m_step(points, q_em))]
     after_m += [em_bound(points, q_em, *history[-1])]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 verify(
     "eq-em", after_e, likelihoods, rejects={"a round behind": [likelihoods[0], *likelihoods[:-1]]}
 )
@@ -852,7 +852,7 @@ verify("eq-em", likelihoods[:-1], after_m[:-1], at_most(1e-9), rejects=late)
 late = {"the likelihood before": likelihoods[:-1]}
 verify("eq-em", after_m[:-1], likelihoods[1:], at_most(1e-9), rejects=late)
 
-# %% mystnb={"image": {"alt": "The log-likelihood rises, rests on a plateau for some rounds, rises again and levels off. The bound after each M-step lies below it, by more than twenty nats in the first round and by about eight on the steep part."}, "figure": {"caption": "EM on a mixture. The bound after an M-step lies below the log-likelihood; the next E-step lifts it to the curve.", "name": "fig-em"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The log-likelihood rises, rests on a plateau for some rounds, rises again and levels off. The bound after each M-step lies below it, by more than twenty nats in the first round and by about eight on the steep part."}, "figure": {"caption": "EM on a mixture. The bound after an M-step lies below the log-likelihood; the next E-step lifts it to the curve.", "name": "fig-em"}}
 rounds = torch.arange(1, 31)
 plots.curves(
     {
@@ -867,7 +867,7 @@ plots.curves(
 # On the plateau in {numref}`fig-em` the two components have not yet separated. The film shows the first thirty rounds.
 
 
-# %%
+# %% tags=["serves"]
 def fit_after(number):
     def density(x):
         return mixture_log_joint(x, *history[number]).logsumexp(1).exp()
@@ -875,7 +875,7 @@ def fit_after(number):
     return plots.histogram({"data": points}, x_label="x", bins=30, density=density)
 
 
-# %%
+# %% tags=["figure"]
 Film(
     range(31),
     fit_after,
@@ -889,7 +889,7 @@ Film(
 # **What EM does not promise.** EM may end at a local maximum that depends on the start. Exchanging the two components does not change the likelihood, so no maximum with different components is unique. And the likelihood of a Gaussian mixture is not even bounded: put one component on a single data point and let its standard deviation go to zero. Each factor of a thousand adds $\log 1000 \approx 6.9$ nats. In practice one starts several times and keeps the standard deviations away from zero.
 
 
-# %% tags=["nbval-check-output", "fold"]
+# %% tags=["numbers", "nbval-check-output"]
 def likelihood_of(*parameters):
     return mixture_log_joint(points, *parameters).logsumexp(1).sum().item()
 
@@ -921,14 +921,14 @@ def bound_of(b, m):
     return expected_log_likelihood(shifted, x, b) - kl_divergence(shifted, prior)
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 free_b, free_m = (torch.zeros((), requires_grad=True) for _ in range(2))
 _ = minimize(lambda: -bound_of(free_b, torch.tensor(1.2)), [free_b])
 _ = minimize(lambda: -bound_of(free_b.detach(), free_m), [free_m])
 left_over, wrong = a**2 / (a**2 + s**2), {"the rest": 1.2 * s**2 / (a**2 + s**2)}
 verify("eq-staircase", free_m, 1.2 * left_over, exact.within(1e-6), rejects=wrong)
 
-# %%
+# %% tags=["serves"]
 path = [torch.tensor([3.0, 1.2])]
 for _ in range(12):
     b_now = x - a * path[-1][1]  # M-step
@@ -936,7 +936,7 @@ for _ in range(12):
     path += [torch.stack([b_now, left_over * path[-1][1]])]  # E-step
 path = torch.stack(path)
 
-# %% mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of q, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis, so the path is a staircase.", "name": "fig-staircase"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Elliptic contours in the plane of the offset b and the mean m of q, tilted against the axes. A staircase path climbs towards the top in ever smaller steps and stops a little before it."}, "figure": {"caption": "The exponential of the bound over its two arguments. Each step maximizes along one axis, so the path is a staircase.", "name": "fig-staircase"}}
 fig, (axes,) = plots.figure(height=3.0)
 words = {"x_label": "offset b", "y_label": "mean m of q", "value_label": "exp(bound)"}
 plane = (-2.0, 3.5, -0.6, 1.5)
@@ -950,7 +950,7 @@ fig
 # **Inexact steps.** Do inexact steps do harm, although the bound holds everywhere? Those of the M-step do not: after an exact E-step every M-step that does not lower the bound is safe, and the proof of {prf:ref}`thm-em` needs no more. But if the E-step leaves a gap, raising the bound may close the gap instead of raising the likelihood. Start with the best possible offset, $b = x$, and a bad $q$, with $m = 3$. One exact M-step raises the bound by many nats, and the likelihood falls.
 
 
-# %% tags=["nbval-check-output", "fold"]
+# %% tags=["numbers", "nbval-check-output"]
 def log_likelihood_of(b):
     return Normal(b, (a**2 + s**2) ** 0.5).log_prob(x)
 
@@ -978,7 +978,7 @@ print("bound rises, log-likelihood falls:", bool(opposite))
 # Each step uses the mean of the other latent and ignores its variance. The means converge to those of the posterior. The variances are too small, as in chapter 2, and the gap that remains cannot be closed within the family.
 
 
-# %%
+# %% tags=["serves"]
 precision = torch.eye(2) + torch.ones(2, 2) / s**2  # of z given x
 true = MultivariateNormal(
     torch.linalg.solve(precision, torch.ones(2) * x / s**2), precision.inverse()
@@ -992,7 +992,7 @@ for step in range(30):
     means.append(new)
 best_field = MultivariateNormal(means[-1], (1 / precision.diagonal()).diag())
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 free_m, free_log_v = torch.tensor(0.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
 
 
@@ -1022,7 +1022,7 @@ print(f"gap of the best factorized q: {kl_divergence(best_field, true):.3f} nats
 #
 # In EM every data point has its own $q$, found by its own optimization, again in every round. One can instead train *one* network, the encoder, which takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`: the cost of inference is spread over all data. The idea of a trained recognition network goes back to the Helmholtz machine {cite:p}`dayan1995`. Where the network does not find the best $q$ of the family, the bound is lower than with a separate $q$ for each $x$. In the solvable model the posterior's mean is affine in $x$ and its variance is constant, so nothing is lost. {numref}`fig-plate` shows what is shared: the latent $z_i$ belongs to one data point, while the weights $\theta$ of the decoder and $\phi$ of the encoder serve all of them.
 
-# %% mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model. Dashed arrows: the encoder.", "name": "fig-plate"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model. Dashed arrows: the encoder.", "name": "fig-plate"}}
 fig, (axes,) = plots.figure(height=2.6)
 _ = axes.set(xlim=(-3, 3), ylim=(-0.6, 1.6)), axes.axis("off")
 places = {r"$\phi$": (-2, 1), "$z_i$": (0, 1), "$x_i$": (0, 0), r"$\theta$": (2, 0)}
@@ -1042,7 +1042,7 @@ fig
 # %% [markdown]
 # **Check.** A network of one layer, trained by maximizing {eq}`eq-elbo-terms`, without the posterior, finds the posterior. Its variance in place of its standard deviation is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 encoder = nn.Linear(1, 1)
 log_std = torch.zeros((), requires_grad=True)
 xs = evidence.sample((200,))
@@ -1083,7 +1083,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 #
 # **Check.** A random table of the probabilities of four bits is split into conditional distributions, which are ratios of marginals, and their product is compared with the table. The product of the single marginals is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 table = torch.rand(2, 2, 2, 2)
 table = table / table.sum()
 conditionals, marginal = [], table
@@ -1114,7 +1114,7 @@ class PixelByPixel(nn.Module):
 # %% [markdown]
 # **Check.** For eight pixels with random weights the probabilities of all 256 images add up to one. Without the zeros, the regression of a pixel would use this pixel itself and those after it, and the sum is not one.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 tiny = PixelByPixel(8)
 _ = nn.init.normal_(tiny.W), nn.init.normal_(tiny.b)
 images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 8)
@@ -1137,7 +1137,7 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 for _ in fit(model, lambda model, x: -model.log_prob(x), batches, optimizer):
     pass
 
-# %%
+# %% tags=["numbers"]
 share = ((train.sum(0) + 1) / (len(train) + 2)).clamp(1e-3, 1 - 1e-3)
 independent = Bernoulli(share).log_prob(test).sum(1)
 exact_log_p = model.log_prob(test).detach()
@@ -1150,17 +1150,17 @@ for name, values in (
 ):
     print(f"{name:18s} {values.mean():7.2f} ± {values.std() / len(test) ** 0.5:.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("better than independent pixels by more than 5 nats:", bool(gain.mean() > 5))
 
-# %%
+# %% tags=["serves"]
 with torch.no_grad():
     sampled = torch.zeros(8, 64)
     for i in range(64):  # the price: one pixel after the other
         logits = sampled @ model.W.tril(-1).T + model.b
         sampled[:, i] = Bernoulli(logits=logits[:, i]).sample()
 
-# %% mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels.", "name": "fig-pixel-by-pixel"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight small black and white images: test digits, samples of the pixel-by-pixel model with digit-like strokes, and samples of independent pixels, which are more ragged."}, "figure": {"caption": "Binary digits of 8 × 8 pixels, samples of the logistic regressions, and samples of independent pixels.", "name": "fig-pixel-by-pixel"}}
 rows = {
     "test digits": test[:8],
     "pixel by pixel": sampled,
@@ -1181,7 +1181,7 @@ plots.image_rows({name: x.view(8, 8, 8) for name, x in rows.items()}, tile=0.6)
 #
 # **Check.** The formula without the bars is rejected (entry E23).
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 A, shift = torch.tensor([[0.3, 1.2], [0.9, -0.4]]), torch.tensor([0.5, -1.0])
 points = torch.randn(100, 2)
 exact_log_p = MultivariateNormal(shift, A @ A.T).log_prob(points)
@@ -1208,20 +1208,20 @@ def banana_log_p(x):
     return prior.log_prob(z_1) + prior.log_prob(z_2) - scale.log()
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 z = torch.randn(100, 2)
 x_b, base = vmap(banana)(z), prior.log_prob(z).sum(1)
 log_det = torch.linalg.slogdet(vmap(jacrev(banana))(z)).logabsdet
 wrong = {"wrong sign": base + log_det}
 verify("eq-flow", banana_log_p(x_b), base - log_det, rejects=wrong)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 side = torch.linspace(-9, 9, 601), torch.linspace(-60, 90, 6_001)
 mesh = torch.cartesian_prod(*side)
 inner = torch.trapezoid(banana_log_p(mesh).exp().view(601, -1), side[1])
 verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 
-# %% mystnb={"image": {"alt": "A density shaped like a bent drop: a dark core near the origin, a thin tail up to the left, and a broad, faint one up to the right."}, "figure": {"caption": "A Gaussian in the plane after a flow of one layer, which bends it. The density is exact.", "name": "fig-banana"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A density shaped like a bent drop: a dark core near the origin, a thin tail up to the left, and a broad, faint one up to the right."}, "figure": {"caption": "A Gaussian in the plane after a flow of one layer, which bends it. The density is exact.", "name": "fig-banana"}}
 plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
 
 # %% [markdown]
@@ -1237,7 +1237,7 @@ plots.density2d(banana_log_p, (-4.0, 4.0, -3.5, 4.5))
 #
 # Replace the three dots by your answer and run the cell. The solvable model has $a = 1.3$, $b = 0.4$, $s^2 = 0.5$ wherever numbers are asked for.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import elbo as exercises
 
 # %% [markdown]
@@ -1247,7 +1247,7 @@ from companion.page.exercises import elbo as exercises
 # Write the bound of the model $z \sim \mathcal{N}(0, 1)$, $x \mid z \sim \mathcal{N}(z, 1)$ for the approximate posterior $q = \mathcal{N}(m, v)$ with variance $v$, as a function of $x$, $m$ and $v$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def bound(x, m, v):
     return ...
 
@@ -1283,7 +1283,7 @@ exercises.check_bound(bound)
 # ```
 # The approximate posterior $q$ has the right variance, $v = s^2 / (a^2 + s^2)$, but its mean is off by 0.5. How large is the gap between $\log p(x)$ and the bound, in nats?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_shift(answer)
 
@@ -1310,7 +1310,7 @@ exercises.check_shift(0.5**2 / (2 * 0.5 / (1.3**2 + 0.5)))
 # ```
 # Below which ratio of the variance of $q$ to that of the posterior do the importance weights have an infinite variance? Both are Gaussian with the same mean.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_narrow(answer)
 
@@ -1338,7 +1338,7 @@ exercises.check_narrow(0.5)
 # How many free numbers does the pixel-by-pixel model have for $D$ binary pixels, and how many has a table of all probabilities? Write both as a function of $D$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def counts(D):
     return ...
 
@@ -1374,7 +1374,7 @@ exercises.check_counts(counts)
 # Let $x = e^{z}$ with $z \sim \mathcal{N}(0, 1)$. Use {eq}`eq-flow` to write $\log p(x)$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def log_density(x):
     return ...
 
@@ -1410,7 +1410,7 @@ exercises.check_log_normal(log_density)
 # A mixture has weights 0.3 and 0.7, means $-1$ and 2, and standard deviations 1 and 0.5. Write the E-step: the probabilities of both components given each point of a vector.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def responsibilities(points):
     return ...
 

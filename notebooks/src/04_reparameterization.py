@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import math
 
 import torch
@@ -28,7 +28,7 @@ from companion.vae import Vae, mlp_vae
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
-# %% mystnb={"image": {"alt": "Two panels of dots around the same black cross. On the left the cloud is large and bent, on the right small and compact."}, "figure": {"caption": "500 estimates of one gradient, each the average over ten samples. Left: the score-function estimator. Right: the path-wise estimator. Both have the true gradient, the cross, as their expectation.", "name": "fig-two-clouds"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels of dots around the same black cross. On the left the cloud is large and bent, on the right small and compact."}, "figure": {"caption": "500 estimates of one gradient, each the average over ten samples. Left: the score-function estimator. Right: the path-wise estimator. Both have the true gradient, the cross, as their expectation.", "name": "fig-two-clouds"}}
 mu, sigma = torch.tensor(0.4), torch.tensor(1.3)
 noise = torch.randn(500, 10)
 z = mu + sigma * noise
@@ -71,7 +71,7 @@ def by_path(f, noise):
 # %% [markdown]
 # To compare the noise of estimators we need variances. For a Gaussian they can be computed without samples, as integrals on a fine grid of noise.
 
-# %% tags=["fold"]
+# %%
 noise = torch.randn(400_000)
 grid = torch.linspace(-12, 12, 24_001)
 density = Normal(0.0, 1.0).log_prob(grid).exp()
@@ -135,7 +135,7 @@ def per_sample_gradients(h, parameters):
 # %% [markdown]
 # **Check.** The average over samples is compared with the gradient of the closed form. Samples from the prior in the place of the encoder are rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 z = mu + sigma * noise
 estimates = per_sample_gradients(lambda theta: log_joint(theta, z), theta)
 truth = grad(elbo)(theta, phi)
@@ -155,7 +155,7 @@ verify("eq-gradient-theta", estimates, truth, monte_carlo, rejects=of_prior)
 #
 # A program that treats the sample as data computes this wrong gradient, without an error message. In our test case it is zero on average, while the true gradient is far from zero.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 naive = per_sample_gradients(lambda phi: log_joint(theta, z) - Normal(*phi).log_prob(z), phi)
 wrong = {"true gradient": grad(elbo, argnums=1)(theta, phi)}
 verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects=wrong)
@@ -173,7 +173,7 @@ verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects=wrong)
 #
 # How does $\mathbb{E}_{q_\phi} f(z)$ change with $\phi$, if all we have is a few samples? A few samples can represent the distribution for a new $\phi$ in two ways. Move the slider. On the left the samples follow the distribution: each is $\mu + \sigma \varepsilon$ with its own fixed noise $\varepsilon$, and $\mu$ changes. On the right the old samples stay where they are, and each gets an importance weight, the new density over the old one. The new density is drawn behind them in blue, not to scale.
 
-# %%
+# %% tags=["serves"]
 fixed_noise = torch.tensor([-1.6, -1.1, -0.7, -0.4, -0.1, 0.2, 0.4, 0.8, 1.2, 1.7])
 line = torch.linspace(-5, 5, 201)
 
@@ -192,7 +192,7 @@ def move_or_weigh(new_mu):
     return fig
 
 
-# %%
+# %% tags=["figure"]
 Slider(
     torch.linspace(-1.6, 2.4, 11),
     move_or_weigh,
@@ -207,7 +207,7 @@ Slider(
 #
 # {numref}`fig-graphs` shows the two ways as computational graphs. A gradient flows backwards along the solid arrows. It cannot pass the dashed one, where a random generator turns parameters into a sample.
 
-# %% mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: the sample depends on the parameters through a random generator, where the gradient stops. Right: the noise is an input of its own, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: the sample depends on the parameters through a random generator, where the gradient stops. Right: the noise is an input of its own, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
 fig, panels = plots.figure(2, height=2.1)
 phi_, z_, f_, noise_ = (0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (1.0, 0.9)
 inside = [(phi_, z_, "--"), (z_, f_, "-")]
@@ -260,7 +260,7 @@ fig
 #
 # **Check.** Averages over samples are compared with the gradients of the closed forms. The check rejects the derivative in the variance, the naive gradient (zero), and the gradient without $\log q_\phi$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 square = torch.stack([2 * mu, 2 * sigma])
 in_variance = {"derivative in the variance": torch.stack([2 * mu, 0 * mu + 1])}
 estimates = by_score(torch.square, noise)
@@ -307,7 +307,7 @@ print(f"truth 0.50, weighing {weighing:.2f}, moving {moving:.2f}")
 #
 # **Check.** The formula is compared with the result of a search for the best $b$. The mean of $f$ is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 f, score = (mu + sigma * grid) ** 2, grid / sigma
 b = torch.zeros((), requires_grad=True)
 _ = minimize(lambda: mean(((f - b) * score) ** 2), [b])
@@ -322,7 +322,7 @@ verify("eq-baseline", with_b, square, monte_carlo, rejects=in_variance)
 # %% [markdown]
 # To see why a baseline is needed, add a large constant to $f$: the expectation of the estimate does not change, but its noise does. Each line shows the standard deviation of the derivative in $\mu$, without and with the best baseline.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 for constant in (0, 10, 1000):
     g = f + constant
     best = mean(g * score**2) / mean(score**2)
@@ -374,7 +374,7 @@ def funnel_log_prob(z):
     return prior.log_prob(z[..., 0]) + second
 
 
-# %% mystnb={"image": {"alt": "Left: points on a regular square grid of noise. Right: the same points after the map, pressed together on the left side and fanned out on the right, like a funnel."}, "figure": {"caption": "Equal cells of noise become small cells on the left of the funnel and large ones on its right. Where cells shrink, density grows.", "name": "fig-funnel"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: points on a regular square grid of noise. Right: the same points after the map, pressed together on the left side and fanned out on the right, like a funnel."}, "figure": {"caption": "Equal cells of noise become small cells on the left of the funnel and large ones on its right. Where cells shrink, density grows.", "name": "fig-funnel"}}
 fig, (left, right) = plots.figure(2, height=3.0)
 ticks = torch.linspace(-1.2, 1.2, 13)
 cells = torch.cartesian_prod(ticks, ticks)
@@ -389,7 +389,7 @@ fig
 #
 # **Check.** The determinant is computed by automatic differentiation; it is negative, because $g$ mirrors. The check rejects the formula without the determinant, with its inverse, and without the absolute value.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 noise_2d = torch.randn(1000, 2)
 z = funnel(noise_2d)
 p = prior.log_prob(noise_2d).sum(-1).exp()
@@ -413,7 +413,7 @@ verify("eq-density-of-transform", p, q * det.abs(), rejects=wrong)
 #
 # **Check.** Both sides are computed on grids, for a log-normal distribution, $g = e^{\mu + \sigma \varepsilon}$. A determinant that is left in by mistake is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 half = torch.linspace(-14, 8, 40_001).exp()  # a fine grid of positive z
 left = torch.trapezoid(LogNormal(mu, 0.5).log_prob(half).exp() * half.log1p(), half)
 g = (mu + 0.5 * grid).exp()
@@ -442,7 +442,7 @@ verify("eq-mean-of-transform", left, mean(g.log1p()), quadrature.within(1e-6), r
 # \nabla_{\mu, \sigma}\, \mathbb{E} z^2 = (2 \mu,\; 2 \sigma), \qquad \nabla_{\mu, \sigma}\, \mathbb{E} \cos z = - e^{-\sigma^2 / 2}\, (\sin \mu,\; \sigma \cos \mu) .
 # $$ (eq-example-gradients)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 no_noise = {"factor noise left out": torch.stack([2 * mu, 2 * mu])}
 verify("eq-path-gradient", by_path(torch.square, noise), square, monte_carlo, rejects=no_noise)
 decay = (-(sigma**2) / 2).exp()
@@ -456,7 +456,7 @@ for by in (by_path, by_score):
 # %% [markdown]
 # **In torch** the difference between the two is one letter. `q.sample()` returns numbers, `q.rsample()` returns a function of the parameters; the letter r stands for *reparameterized*. With the same random seed, `rsample` and $\mu + \sigma \varepsilon$ by hand give the same samples and the same gradients.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 phi = torch.stack([mu, sigma]).requires_grad_()
 _ = torch.manual_seed(1)
 by_hand = phi[0] + phi[1] * torch.randn(5)
@@ -494,7 +494,7 @@ phi = phi.detach()
 # Path: $2 z\, (1, \varepsilon)$ with $z = \mu + \sigma \varepsilon$, and the moments $\mathbb{E} \varepsilon^2 = 1$, $\mathbb{E} \varepsilon^4 = 3$. Score: the second moments are $\mathbb{E}[z^4 \varepsilon^2] / \sigma^2$ and $\mathbb{E}[z^4 (\varepsilon^2 - 1)^2] / \sigma^2$. Odd moments vanish, and $\mathbb{E}\, \varepsilon^{2k} (\varepsilon^2 - 1)^2 = 2, 10, 78$ for $k = 0, 1, 2$, $\mathbb{E} \varepsilon^6 = 15$. Subtract the squares of the expectations $2 \mu$ and $2 \sigma$. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 weight = (density * (grid[1] - grid[0]))[:, None]
 
 
@@ -511,7 +511,7 @@ verify("eq-path-variance", by_grid, path, quadrature, rejects={"mean kept": wron
 #
 # **Check.** As for the path-wise estimator, the variance is computed by integrals on a grid. The check rejects the second moment, from which the square of the mean is not subtracted.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 first = mu**4 / sigma**2 + 14 * mu**2 + 15 * sigma**2
 second = 2 * mu**4 / sigma**2 + 60 * mu**2 + 74 * sigma**2
 score = torch.stack([first, second])
@@ -538,7 +538,7 @@ print(f"samples needed for equal noise: {in_mu:.1f} times in mu, {in_sigma:.1f} 
 #
 # **Check.** The squared deviations of 100,000 samples are compared with the four variances, for $d = 30$ and $m = (\frac12, \dots, \frac12)$. The check rejects a baseline without effect, and the formula for $m = 0$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 d, c = 30, 0.5
 m, eps = torch.full((d,), c), torch.randn(100_000, d)
 f, B = (m + eps).square().sum(1), d + 2 + d * c**2
@@ -550,7 +550,7 @@ at_zero = [4.0, (d + 2) * (d + 4), 2 * d + 8, 2 * d + 4]
 wrong = {"baseline without effect": variances[[0, 1, 1, 1]], "formula for m = 0": at_zero}
 verify("eq-variance-dimension", (samples - 2 * c) ** 2, variances, monte_carlo, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2). Only the path-wise estimator does not get noisier with the dimension.", "name": "fig-noise-dimension"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Relative noise against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Noise over signal: standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2). Only the path-wise estimator does not get noisier with the dimension.", "name": "fig-noise-dimension"}}
 dims = torch.logspace(0, 3, 31)
 B = dims + 2 + dims * c**2
 best = 2 * (dims + 2) + 4 * dims * c**2 + 4 * c**2
@@ -567,7 +567,7 @@ plots.curves(
 # In {numref}`fig-noise-dimension` the relative noise of the path-wise estimator does not depend on the dimension. That of the score-function estimator grows like $\sqrt d$ with a baseline and like $d$ without one. The proof shows where the growth comes from: the path-wise estimate $2 z_1$ contains the noise of its own coordinate only, while the score-function estimate multiplies $\varepsilon_1$ by the value of $f$, which contains the noise of all coordinates. The VAE of chapter 6 has 50 of them.
 
 
-# %%
+# %% tags=["serves"]
 def clouds_in(d):
     fig, panels = plots.figure(3, height=2.7)
     z = torch.randn(300, 10, d, generator=torch.Generator().manual_seed(0))
@@ -587,7 +587,7 @@ def clouds_in(d):
 # %% [markdown]
 # The slider shows three clouds of estimates, of the score function without and with a baseline and of the path-wise estimator. Each dot is an average over ten samples, now for $m = 0$, so that the true gradient is zero.
 
-# %%
+# %% tags=["figure"]
 Slider(
     [2, 4, 8, 16, 32, 64],
     clouds_in,
@@ -616,7 +616,7 @@ Slider(
 #
 # The slope of a step is zero at every sample, so the path-wise estimator always returns zero: it has no noise, and it is wrong. {prf:ref}`thm-path-gradient` does not apply, since it requires a continuously differentiable $f$. The score-function estimator has no such requirement.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 step = (mu + sigma * noise > 0).double()
 estimates = by_score(lambda z: step, noise)
 height = Normal(mu, sigma).log_prob(torch.tensor(0.0)).exp()
@@ -639,13 +639,13 @@ verify("eq-step-gradient", estimates, truth, monte_carlo, rejects=wrong)
 # $f_h'(z) = \frac1h\, l(z / h) (1 - l(z / h))$ with the logistic function $l$. Substitute $u = z / h$: $h\, \mathbb{E} f_h'^2 = \int \big( l(u) (1 - l(u)) \big)^2\, \mathcal{N}(h u; \mu, \sigma^2)\, \mathrm{d}u$. For $h \to 0$ the density tends to its value at zero, and with $l' = l (1 - l)$ the rest is $\int_0^1 l (1 - l)\, \mathrm{d}l = 1/6$. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 h = 0.02
 slope = torch.sigmoid((mu + sigma * grid) / h) * torch.sigmoid(-(mu + sigma * grid) / h) / h
 wrong = {"largest slope squared": height / 16}
 verify("eq-steep-slope", h * mean(slope**2), height / 6, quadrature.within(1e-2), rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Standard deviation against the width of the step, both axes logarithmic. The path-wise line falls as the step gets wider, the score-function line is almost flat; they cross near a width of 0.16."}, "figure": {"caption": "Noise of the derivative in the mean, for one sample. Left of the crossing the slope is so steep that the path-wise estimator is the noisier one.", "name": "fig-steep"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Standard deviation against the width of the step, both axes logarithmic. The path-wise line falls as the step gets wider, the score-function line is almost flat; they cross near a width of 0.16."}, "figure": {"caption": "Noise of the derivative in the mean, for one sample. Left of the crossing the slope is so steep that the path-wise estimator is the noisier one.", "name": "fig-steep"}}
 widths = torch.logspace(-2, 1, 31)
 curves = {"path-wise": [], "score-function": []}
 for h in widths:
@@ -686,7 +686,7 @@ print(f"between the widths {widths[wider - 1]:.2f} and {widths[wider]:.2f}")
 # The example is $f(z) = (z - 0.45)^2$ {cite:p}`tucker2017`, at $\eta = 0.3$. Both sides of the coin have nearly the same value, so the true gradient is small and a bias is easily seen. We compare the averages of the last three methods with the exact sum.
 
 
-# %%
+# %% tags=["serves"]
 def near(z):
     return (z - 0.45) ** 2
 
@@ -703,7 +703,7 @@ weighed = (near(coin) - 0.25) * (coin - pi)
 relaxed = grad(lambda eta: near(soft_coin(eta, u, 0.3)).sum())(eta)
 through = grad(lambda eta: near(coin + eta.sigmoid() - eta.sigmoid().detach()).sum())(eta)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 slope_1, slope_0 = 2 * (1 - 0.45), 2 * (0 - 0.45)
 p = pi[0]
 right = p * (1 - p) * (p * slope_1 + (1 - p) * slope_0)
@@ -749,7 +749,7 @@ for name, values in {"weigh": weighed, "relax": relaxed, "through": through}.ite
 #
 # **Check.** Mean and covariance of samples are compared for both roots, and the rotation between the roots is multiplied by its transpose. The check rejects the covariance $\Sigma^2$, the second moment without centering, and $B A^{-1}$ in place of $A^{-1} B$, which is no rotation.
 
-# %% tags=["open"]
+# %%
 center, cov = torch.tensor([1.0, -0.5]), torch.tensor([[2.0, 0.9], [0.9, 1.2]])
 cholesky = torch.linalg.cholesky(cov)
 eigenvalues, U = torch.linalg.eigh(cov)
@@ -763,7 +763,7 @@ def moments(z):
     return torch.cat([z, products.flatten(1)], 1)
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 right = torch.cat([center, cov.flatten()])
 not_centered = torch.cat([center, (cov + center.outer(center)).flatten()])
 misprint = torch.cat([center, (cov @ cov).flatten()])
@@ -774,7 +774,7 @@ Q = torch.linalg.solve(cholesky, symmetric)
 R = symmetric @ torch.linalg.inv(cholesky)
 verify("eq-root-rotation", Q @ Q.T, torch.eye(2), rejects={"B A^-1": R @ R.T})
 
-# %% mystnb={"image": {"alt": "Three clouds made from the same noise, each with two arrows from its center. Cholesky and eigenvalue root give the same tilted ellipse, with different arrows; the covariance itself gives a longer and thinner one."}, "figure": {"caption": "The same 400 samples of noise through two roots of the covariance and, wrongly, through the covariance itself. The arrows lead from the mean to where the noise (3, 0) and the noise (0, 3) end.", "name": "fig-roots"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three clouds made from the same noise, each with two arrows from its center. Cholesky and eigenvalue root give the same tilted ellipse, with different arrows; the covariance itself gives a longer and thinner one."}, "figure": {"caption": "The same 400 samples of noise through two roots of the covariance and, wrongly, through the covariance itself. The arrows lead from the mean to where the noise (3, 0) and the noise (0, 3) end.", "name": "fig-roots"}}
 fig, panels = plots.figure(3, height=2.5)
 some = center + noise_2d[:400] @ torch.stack([cholesky, symmetric, cov]).mT
 names = ["Cholesky", "eigenvalues", "covariance"]
@@ -802,7 +802,7 @@ fig
 # **Check.** Samples made with the eigenvalue root are counted, for three directions and two values of $c$. Uniform noise of the same variance is rejected, and the variance in place of its root.
 
 
-# %%
+# %% tags=["serves"]
 def below(noise):
     """Whether each of three projections is below each of two multiples of its scale."""
     u = torch.tensor([[1.0, 0.0], [1.0, -1.0], [-0.2, 1.0]])
@@ -811,7 +811,7 @@ def below(noise):
     return torch.stack([projected <= 0.7, projected <= 2.0], -1).flatten(1).double(), scale
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 outcomes, scale = below(noise_2d)
 c = torch.tensor([0.7, 2.0])
 right = torch.special.ndtr(c).repeat(3)
@@ -855,7 +855,7 @@ print("Cholesky succeeds:", torch.linalg.cholesky_ex(flat).info.item() == 0)
 #
 # The Jacobian $J$ has a row for each $\sigma_i$ and a column for each weight, and it is *contracted* with the vector $1 / \sigma$. In an element-wise product, $\frac1\sigma \odot \nabla_\phi \sigma_\phi$, the shapes do not match, unless there happen to be as many weights as latents; in that case it gives, read as `grad(sigma.sum()) / sigma`, another vector (entry E9). The entropy is only one part of the bound. The other part, the expectation of $\log p_\theta(x, z)$, depends on $\phi$ through the sample $z = g(\varepsilon, \phi)$, and its path-wise gradient must be added.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 W = torch.randn(3, 3)
 weights = torch.randn(3)
 
@@ -899,7 +899,7 @@ def draw(phi):
     return phi[0] + phi[1] * noise
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 total = per_sample_gradients(lambda phi: -log_q(phi, draw(phi)), phi)
 score_term = per_sample_gradients(lambda phi: -log_q(phi, draw(phi).detach()), phi)
 path_term = total - score_term
@@ -944,7 +944,7 @@ def sticking(phi):
 #
 # **Check.** For {eq}`eq-sticking`, the average over samples is compared with the gradient of the closed form; the check rejects the other sign of $\log q_\phi$, and leaving it out.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 truth = grad(elbo, argnums=1)(theta, phi)
 wrong = {"sign of log q": truth - 2 * constant, "log q left out": truth - constant}
 verify("eq-sticking", sticking(phi), truth, monte_carlo, rejects=wrong)
@@ -957,7 +957,7 @@ verify("eq-sticking-zero", at_top, 0 * at_top, exact.on_scale(1.0), rejects=wron
 # %% [markdown]
 # The path term alone is not always the best estimator. {numref}`fig-three-estimators` compares three unbiased estimators of the derivative in $\mu$, for an approximate posterior $q$ that has the right mean but is too narrow or too wide. The first takes the KL in closed form and uses samples only for the reconstruction, as the function `elbo_terms` of the next section does. The second uses samples for everything and has both terms. The third keeps only the path term.
 
-# %% mystnb={"image": {"alt": "Noise against the width of q. Two rising straight lines; the third line comes down from large values at narrow q, touches zero where the width is right, and rises again, at twice the width nearly to the lower straight line."}, "figure": {"caption": "Noise of three unbiased estimators of one derivative. The path term has none where q is the posterior, and the most where q is far too narrow.", "name": "fig-three-estimators"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Noise against the width of q. Two rising straight lines; the third line comes down from large values at narrow q, touches zero where the width is right, and rises again, at twice the width nearly to the lower straight line."}, "figure": {"caption": "Noise of three unbiased estimators of one derivative. The path term has none where q is the posterior, and the most where q is far too narrow.", "name": "fig-three-estimators"}}
 ratios = torch.linspace(0.3, 2, 69)
 precision = 1 / variance
 plots.curves(
@@ -979,7 +979,7 @@ plots.curves(
 #
 # Samples agree with them, here for a $q$ half as wide as the posterior:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 narrow = posterior * torch.tensor([1.0, 0.5])
 z = narrow[0] + narrow[1] * noise
 slope = a * (x - a * z - b) / s**2
@@ -1000,7 +1000,7 @@ for name, left, right in zip(["closed", "both", "path"], measured, by_formula, s
 #
 # The later chapters estimate the bound of their latent variable models by one function, `elbo_terms`. For a model with one latent variable it draws a sample by `rsample`, takes the KL in closed form, and evaluates the log-likelihood of $x$ at the sample.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(elbo_terms, docstring=False)
 
 # %% [markdown]
@@ -1019,7 +1019,7 @@ def toy():
 # %% [markdown]
 # Is the gradient of `elbo_terms` the one that we derived? With the same noise, it agrees to twelve digits with the path-wise gradient by hand: the reconstruction's slope $a (x - a z - b) / s^2$ goes through the sample, and the closed KL contributes $- \mu$ and $1 / \sigma - \sigma$. The log-variance adds the factor $\sigma / 2$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 model, batch = toy(), torch.randn(64, 1)
 _ = torch.manual_seed(2)
 elbo_terms(model, batch).elbo.sum().backward()
@@ -1087,7 +1087,7 @@ def train(loss, seed):
 losses = (path_wise, without_r, likelihood_without_r, score_function)
 runs = {f.__name__.replace("_", " "): [train(f, seed) for seed in range(3)] for f in losses}
 
-# %% mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. Path-wise falls to about a thousandth of a nat. Score function falls alike, with larger swings. Likelihood without r stays flat between two and three nats. Without r drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients; geometric mean and range of three runs. With sample in the place of rsample the gap does not close, and there is no error message.", "name": "fig-three-trainings"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. Path-wise falls to about a thousandth of a nat. Score function falls alike, with larger swings. Likelihood without r stays flat between two and three nats. Without r drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients; geometric mean and range of three runs. With sample in the place of rsample the gap does not close, and there is no error message.", "name": "fig-three-trainings"}}
 steps = torch.arange(1, 1001)[9::10]
 histories = {n: torch.stack([gaps[9::10] for _, gaps in r]) for n, r in runs.items()}
 plots.curves(
@@ -1111,7 +1111,7 @@ for name, values in last.items():
 #
 # The two wrong gradients fail in different ways. If everything is estimated by samples, the gradient has expectation zero {eq}`eq-score-mean-zero`, whatever the encoder, and the weights move at random. If the KL is in closed form, what is left is the gradient of $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$, with no noise at all, because the likelihood no longer has a gradient in the encoder. So $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is. This state is {term}`posterior collapse`, here caused by a missing letter.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 collapsed, _ = runs["likelihood without r"][0]
 batch = b + (a**2 + s**2) ** 0.5 * torch.randn(1000, 1)
 to_prior = kl_divergence(collapsed.posterior(batch), collapsed.prior(1000))
@@ -1158,13 +1158,13 @@ plain, centered = (bias_variance(f, vae, digits) for f in (without_baseline, lea
 print(f"variance without a baseline {plain:.0e}, leave-one-out {centered:.0e}")
 torch.set_default_dtype(torch.double)
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("the baseline saves a factor above 100:", plain > 100 * centered)
 
 # %% [markdown]
 # Without a baseline each score is multiplied by the whole bound, in a fresh network about $784 \log 2$ nats in size. How far from the path-wise estimator is it with one, and does that depend on how far the training has come? We measured five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`). With the KL estimated by the same samples, the score function with leave-one-out baseline has 5.0 ± 0.6 times the variance of the path-wise estimator in a fresh network, 10.3 ± 0.8 times after 600 steps of training, and 9.3 ± 0.4 times after 2,400. With a baseline from ten samples that serve for nothing else it is 53 ± 6, 102 ± 10 and 110 ± 7 times. The closed form of the KL divides the variance of the path-wise estimator by 49 ± 4 in a fresh network, but only by 1.9 ± 0.1 after 600 steps, and by 1.11 ± 0.07 after 2,400.
 
-# %% mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie near 50 to 100."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of their training. Leave-one-out uses all samples, \"one sample\" ten of eleven for the baseline alone. With a closed KL both sides use it.", "name": "fig-digit-variances"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie near 50 to 100."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of their training. Leave-one-out uses all samples, \"one sample\" ten of eleven for the baseline alone. With a closed KL both sides use it.", "name": "fig-digit-variances"}}
 noise, parts = record_of("gradient-noise"), {}
 for stage in ("fresh", "600 steps", "2400 steps"):
     parts[f"{stage}: leave-one-out"] = noise.value(stage, "leave-one-out, sampled").values
@@ -1193,7 +1193,7 @@ fig
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import reparameterization as exercises
 
 # %% [markdown]
@@ -1203,7 +1203,7 @@ from companion.page.exercises import reparameterization as exercises
 # Let $z \sim \mathcal{N}(\mu, \sigma^2)$. Write $\partial_\mu\, \mathbb{E} z^3$ and $\partial_\sigma\, \mathbb{E} z^3$ as a function of $\mu$ and $\sigma$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def cube_gradient(mu, sigma):
     return ...
 
@@ -1239,7 +1239,7 @@ exercises.check_cube(cube_gradient)
 # The exponential distribution with rate $\lambda$ has the distribution function $1 - e^{-\lambda z}$. Write a sample as a differentiable function of the rate and of $u$, uniform on $(0, 1)$. Larger $u$ shall give larger $z$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def waiting_time(u, rate):
     return ...
 
@@ -1274,7 +1274,7 @@ exercises.check_waiting_time(waiting_time)
 # ```
 # Find the Cholesky root of $\Sigma = \begin{pmatrix} 4 & 2 \\ 2 & 5 \end{pmatrix}$: lower triangular, with positive diagonal. Give it as a nested list.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_root(answer)
 
@@ -1302,7 +1302,7 @@ exercises.check_root([[2, 0], [1, 2]])
 # Let $f(z) = z^3$ and $q = \mathcal{N}(\mu, \sigma^2)$. Write the baseline {eq}`eq-best-baseline` for the derivative in $\mu$ as a function of $\mu$ and $\sigma$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def baseline(mu, sigma):
     return ...
 
@@ -1338,7 +1338,7 @@ exercises.check_baseline(baseline)
 # With $K$ independent samples, take their own average $\bar f = \frac1K \sum_k f(z_k)$ as the baseline: $\frac1K \sum_k (f(z_k) - \bar f)\, \nabla_\phi \log q_\phi(z_k)$. It is not independent of the sample that it is subtracted from. The expectation of this estimate is the true gradient times which factor? Write it as a function of $K$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def factor(K):
     return ...
 
@@ -1374,7 +1374,7 @@ exercises.check_factor(factor)
 # A coin shows $z = 1$ with probability $\pi$ and $z = 0$ otherwise. It has no path-wise gradient. Write the score-function estimate of $\partial_\pi\, \mathbb{E} f(z)$ for a vector of outcomes `z` and a vector of values `f`: one estimate for each outcome.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def coin_gradient(z, f, pi):
     return ...
 

@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import math
 
 import torch
@@ -27,7 +27,7 @@ from companion.vae import linear_vae, linear_vae_log_likelihood
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 # For the first figure: the bound, derived below, and the path of an optimizer on it.
 d, mu, sigma = 3, 0.5, 1.7
 x = torch.tensor([2.1, -0.4, 1.9])
@@ -57,7 +57,7 @@ for _ in fit(noises, loss, [x[None]] * 800, optimizer):
 path = torch.stack(path)
 
 
-# %% mystnb={"image": {"alt": "A dark wedge that runs along a straight line to the origin and gets darker towards it. A cross sits on the line where it is pale; an orange path starts there and follows the line almost to the origin."}, "figure": {"caption": "The exponential of the bound, as a fraction of the true density of x. It rises along the ridge towards the corner, where both noises vanish.", "name": "fig-ridge"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A dark wedge that runs along a straight line to the origin and gets darker towards it. A cross sits on the line where it is pale; an orange path starts there and follows the line almost to the origin."}, "figure": {"caption": "The exponential of the bound, as a fraction of the true density of x. It rises along the ridge towards the corner, where both noises vanish.", "name": "fig-ridge"}}
 plane = (0.01, 1.5, 0.01, 1.5)
 
 
@@ -99,7 +99,7 @@ fig
 #
 # **Check.** The squared errors of 20,000 sampled signals are compared with the energy of the dropped frequencies. The check rejects a code that drops entries of the signal instead of frequencies.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 D, K = 16, 4
 time = torch.arange(D)
 C = dct_matrix(D)
@@ -141,7 +141,7 @@ print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():
 #
 # **Check.** Sampled pairs $(z, x)$ are compared with the mixture's distribution function at five points. Equal weights are rejected, and so is a second component that is too wide.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 weights, means = torch.tensor([0.9, 0.1]), torch.tensor([0.0, 1.0])
 hidden = Categorical(weights).sample((400_000,))
 seen = means[hidden] + torch.randn(400_000)
@@ -157,7 +157,7 @@ verify(
 # **Check.** The average posterior of the samples is compared with the prior. The check rejects the fractions of the $x$ for which each $z$ is the most probable one.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 def posterior_of(x):
     return (Normal(means, 1.0).log_prob(x[:, None]) + weights.log()).softmax(1)
 
@@ -180,7 +180,7 @@ verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects=wrong)
 # $\pi_2\, e^{-(x - 1)^2 / 2} > \pi_1\, e^{-x^2 / 2}$ means $x - \frac12 > \log 9$. Under component $z$, $x > \frac12 + \log 9$ has the probability $\Phi(m_z - \frac12 - \log 9)$. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 says_two = (posteriors[:, 1] > 0.5).double()
 share = (weights * torch.special.ndtr(means - 0.5 - math.log(9))).sum()
 own = 0.1 * torch.special.ndtr(torch.tensor(0.5 - math.log(9)))
@@ -222,7 +222,7 @@ print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 
 # **Check.** The formula is compared with samples. The check rejects the plus sign (entry E6), and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
 
 
-# %%
+# %% tags=["serves"]
 def affine_terms(a, b, t, c, v, s, x=x):
     """Reconstruction and rate of the affine VAE, in nats, for each x."""
     m, variance = a * x + b, torch.as_tensor(s) ** 2
@@ -232,7 +232,7 @@ def affine_terms(a, b, t, c, v, s, x=x):
     return likelihood, 0.5 * (d * t**2 - d + (m**2).sum(-1) - 2 * d * log_t)
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 a, b, t, c, v, s = 0.4, -0.1, 0.6, 1.5, 0.3, 0.8
 q = Normal(a * x + b, t)
 z = q.sample((200_000,))
@@ -253,7 +253,7 @@ verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects
 #
 # **Check.** An optimizer finds the same encoder. The check rejects the encoder that inverts the decoder.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 many = mu + sigma * torch.randn(50, d)
 free = torch.tensor([0.0, 0.0, 0.0], requires_grad=True)  # a, b, log t
 
@@ -273,7 +273,7 @@ likelihood, rate = affine_terms(*best, c, v, s)
 evidence = Normal(v, total**0.5).log_prob(x).sum()
 print("bound = evidence:", math.isclose(likelihood - rate, evidence, rel_tol=1e-12))
 
-# %% mystnb={"image": {"alt": "A cloud of pairs of x and z. A steep dashed line, the inverse of the decoder, runs through the long axis; the posterior mean is a flatter line through the cloud, with a band of one standard deviation around it."}, "figure": {"caption": "Pairs from the model in one dimension. The posterior mean is flatter than the inverse of the decoder; the band is one posterior standard deviation.", "name": "fig-shrinkage"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A cloud of pairs of x and z. A steep dashed line, the inverse of the decoder, runs through the long axis; the posterior mean is a flatter line through the cloud, with a band of one standard deviation around it."}, "figure": {"caption": "Pairs from the model in one dimension. The posterior mean is flatter than the inverse of the decoder; the band is one posterior standard deviation.", "name": "fig-shrinkage"}}
 fig, (axes,) = plots.figure(height=3.2)
 z_one = torch.randn(600)
 pairs = torch.stack([c * z_one + v + s * torch.randn(600), z_one], 1)
@@ -314,7 +314,7 @@ fig
 #
 # **Check.** The formula is compared with the log-density of the decoder. Without the factor $d$ (entry E8) it is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 u, small = (x - mu) / sigma, 0.3
 c, v = 1.2, 0.1
 square = ((x - c * u - v) ** 2).sum() / (2 * small**2)
@@ -336,7 +336,7 @@ verify("eq-delta-reconstruction", decoded.log_prob(x), right, rejects=printed)
 # $x - c u - v = (\sigma - c)\, u + (\mu - v)$ with $u \sim \mathcal{N}(0, I)$; the mixed term has expectation zero. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 data_points = mu + sigma * torch.randn(200_000, d)
 u_points = (data_points - mu) / sigma
 squares = ((data_points - c * u_points - v) ** 2).sum(1)
@@ -395,7 +395,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # $\partial_s\, \mathrm{ELBO} = - d / s + d \sigma^2 t^2 / s^3$ vanishes at $s = \sigma t$, is positive before and negative after. There the third term of {eq}`eq-ridge-elbo` is $- d / 2$, and $- d \log s + d \log t = - d \log \sigma$. What remains is $- \frac{d}{2} \log 2 \pi \sigma^2 - \frac12 \lVert u \rVert^2 - \frac{d}{2} t^2$. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 t = torch.tensor([0.1, 0.3, 0.5, 1.0, 1.3])
 pairs = [affine_terms(1 / sigma, -mu / sigma, k, sigma, mu, 0.9) for k in t.tolist()]
 general = torch.stack([likelihood - rate for likelihood, rate in pairs])
@@ -419,7 +419,7 @@ verify("eq-ridge-value", bound(t, sigma * t), value, rejects=stays)
 #
 # An optimizer that starts there, Adam in {numref}`fig-ridge`, follows the ridge towards the corner. {numref}`fig-ridge-field` shows the gradient over the whole plane.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 here = torch.tensor(1.0), torch.tensor(sigma)
 slopes = torch.stack(grad(bound, argnums=(0, 1))(*here))
 size = exact.on_scale(1.0)
@@ -429,7 +429,7 @@ print("on the ridge:", abs(s_end / (sigma * t_end) - 1).item() < 0.01)
 print("less than a hundredth of a nat short:", (log_p - bound(t_end, s_end)).item() < 0.01)
 
 
-# %% mystnb={"image": {"alt": "Arrows over the plane of the two noises. On the left they point right, along the bottom up, on the right left. They meet in a strip just above the diagonal that gets narrower towards the origin; in it they point left and down."}, "figure": {"caption": "The gradient of the bound, long arrows shortened. It leads to the ridge, and along it to the corner.", "name": "fig-ridge-field"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Arrows over the plane of the two noises. On the left they point right, along the bottom up, on the right left. They meet in a strip just above the diagonal that gets narrower towards the origin; in it they point left and down."}, "figure": {"caption": "The gradient of the bound, long arrows shortened. It leads to the ridge, and along it to the corner.", "name": "fig-ridge-field"}}
 def direction(points):
     slopes = grad(lambda p: over_plane(p).sum())(points)
     return slopes / (3 + slopes.norm(dim=1, keepdim=True))
@@ -444,7 +444,7 @@ plots.vector_field(direction, corner, log_prob=over_plane, **words)
 # The slider moves along this ridge. The left panel marks the position. The right panel shows one coordinate of two hundred data points after encoding and decoding with both noises, against its value before. The smaller the noises, the closer the two are.
 
 
-# %%
+# %% tags=["serves"]
 def walk(t):
     fig, (left, right) = plots.figure(2, height=3.2)
     landscape(left)
@@ -459,7 +459,7 @@ def walk(t):
     return fig
 
 
-# %%
+# %% tags=["figure"]
 Slider(
     [1.4, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05],
     walk,
@@ -484,7 +484,7 @@ Slider(
 # Both are KLs of Gaussians, {eq}`eq-kl-normals`. The model's marginal has variance $\sigma^2 (1 + t^2)$. By {eq}`eq-affine-posterior` the posterior has mean $u / (1 + t^2)$ and variance $t^2 / (1 + t^2)$ in each coordinate; the expectation of $u_i^2$ over the data is 1. $\square$
 # :::
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 t = torch.tensor([0.2, 0.5, 1.0])
 k = t**2 / (1 + t**2)
 data_distribution = Normal(mu, sigma * torch.ones(3))
@@ -497,7 +497,7 @@ model_alone = {"model alone": to_model}
 losses = d * t**2 / 2
 verify("eq-two-losses", losses, to_model + to_posterior, quadrature, rejects=model_alone)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 first = 0.5 * d * ((1 + t**2).log() - k)
 second = 0.5 * d * (t**2 + k - (1 + t**2).log())
 swapped = {"the two exchanged": torch.stack([second, first])}
@@ -538,7 +538,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 # :::
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 def of_family(s, x=x):
     c = (sigma**2 - s**2) ** 0.5
     encoder = c / sigma**2, -c * mu / sigma**2, s / sigma
@@ -553,7 +553,7 @@ rates = of_family(0.8, data_points)[1]
 right = d * math.log(sigma / 0.8)
 verify("eq-family-rate", rates, right, monte_carlo, rejects={"no factor d": right / d})
 
-# %% mystnb={"image": {"alt": "Three lines against the decoder's standard deviation. The bound is flat. Reconstruction falls from high values, minus the KL rises to zero; the two always add up to the bound."}, "figure": {"caption": "A family of optimal models. From left to right the latent carries less and less information, and the bound does not change.", "name": "fig-family"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three lines against the decoder's standard deviation. The bound is flat. Reconstruction falls from high values, minus the KL rises to zero; the two always add up to the bound."}, "figure": {"caption": "A family of optimal models. From left to right the latent carries less and less information, and the bound does not change.", "name": "fig-family"}}
 noise_levels = torch.linspace(0.1, 1.699, 60)
 terms = [of_family(s, data_points[:5000]) for s in noise_levels.tolist()]
 parts = torch.tensor([[likelihood.mean(), -rate.mean()] for likelihood, rate in terms])
@@ -604,7 +604,7 @@ plots.curves(
 # **Check.** The objective is maximized numerically, for $\beta = 1$ and $\beta = 3$. The check rejects the formula without collapse, where the error is the level everywhere, and the error of the decoded posterior mean.
 
 
-# %%
+# %% tags=["serves"]
 variances = torch.tensor([4.0, 2.0, 1.0, 0.4, 0.1])
 
 
@@ -626,7 +626,7 @@ def best_code(level, beta=1.0):
     return [part.detach() for part in rate_and_distortion(*free, log_t.exp())]
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 for label, level, beta in (("eq-water-filling", 0.5, 1.0), ("eq-beta-level", 0.5, 3.0)):
     rates, distortions = best_code(level, beta)
     flooded = variances.clamp(max=beta * level)
@@ -638,7 +638,7 @@ for label, level, beta in (("eq-water-filling", 0.5, 1.0), ("eq-beta-level", 0.5
     verify(label, torch.stack([rates, distortions]), right, rule, rejects=wrong)
 
 
-# %%
+# %% tags=["serves"]
 def water(level):
     fig, (left, right) = plots.figure(2, height=2.8)
     names = [str(j) for j in range(1, 6)]
@@ -657,7 +657,7 @@ def water(level):
 # %% [markdown]
 # The slider moves the level. In the left panel the blue part of each variance remains as error. The right panel shows the rate of each coordinate. Where the level covers the variance the rate is zero: the latent has collapsed.
 
-# %%
+# %% tags=["figure"]
 Slider(
     [0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0],
     water,
@@ -685,7 +685,7 @@ Slider(
 #
 # **Check.** Both sides are computed for random pixels, as densities of torch and as squares. The check rejects the values without the constants, and those of variance 1.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 D = 784
 pixels, x_hat, kl = torch.rand(D), torch.rand(D), torch.tensor(25.0)
 square = (pixels - x_hat).square().sum()
@@ -720,7 +720,7 @@ verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 #
 # **Check.** Sampled residuals are compared with the $s$ that maximizes the closed bound of the affine model. The check rejects the residual of the decoded posterior mean.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 a, b, t, c, v = 0.4, -0.1, 0.6, 1.5, 0.3
 log_s = torch.zeros((), requires_grad=True)
 _ = minimize(lambda: -affine_terms(a, b, t, c, v, log_s.exp(), many)[0].mean(), [log_s])
@@ -805,7 +805,7 @@ def best_likelihood(eigenvalues, d):
 # %% [markdown]
 # **Check.** The exact likelihood is maximized numerically. The check rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; here the check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 model = linear_vae(D, num_latents)
 parameters = [*model.decoder.parameters(), model.observation_model.log_std]
@@ -818,7 +818,7 @@ verify("eq-ppca-likelihood", found, best, exact.within(1e-6), rejects=by_D)
 wrong = {"divided by D": 3 / 8, "mean of all": eigenvalues.mean()}
 verify("eq-ppca-ml", variance, 0.5, exact.within(1e-5), rejects=wrong)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 W = model.decoder.weight.detach()
 right = (U[:, :2] * (eigenvalues[:2] - 0.5)) @ U[:, :2].T
 no_noise = {"noise not subtracted": (U[:, :2] * eigenvalues[:2]) @ U[:, :2].T}
@@ -856,7 +856,7 @@ verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 # **Check.** The latents of the best $W$ are rotated by three angles, and the encoder's best variances are found numerically, for a posterior computed without $M$. The check rejects an encoder with the posterior's marginal variances, and the small-angle approximation.
 
 
-# %%
+# %% tags=["serves"]
 def after_turn(omega):
     """Best gap by an optimizer, by M, and the gap with the posterior's variances."""
     Q = torch.stack([omega.cos(), -omega.sin(), omega.sin(), omega.cos()]).view(2, 2)
@@ -874,7 +874,7 @@ def after_turn(omega):
     return torch.stack([torch.as_tensor(found), by_M, gap(posterior.variance.sqrt())])
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 omega = torch.tensor([0.3, 0.6, 1.2])
 found, by_M, matched = torch.stack([after_turn(angle) for angle in omega], 1)
 rule = exact.within(1e-6)
@@ -883,7 +883,7 @@ contrast = (4.0 - 2.0) ** 2 / (4 * 4.0 * 2.0)
 by_angle = 0.5 * torch.log1p(contrast * (2 * omega).sin() ** 2)
 verify("eq-turn-gap", found, by_angle, rule, rejects={"small angle": 2 * contrast * omega**2})
 
-# %% mystnb={"image": {"alt": "The gap against the angle: three arches that start at zero, are highest at 45 degrees and end at zero at 90 degrees. The arch of the variances 4 and 1 reaches 0.22 nats, that of 4 and 2 only 0.06, that of 4 and 3 hardly leaves zero."}, "figure": {"caption": "What it costs to rotate two latents away from the principal axes, for the variances 4 and 2 of the data here and for two other pairs. The closer the two variances are, the less the bound cares which axes it finds.", "name": "fig-turn-gap"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The gap against the angle: three arches that start at zero, are highest at 45 degrees and end at zero at 90 degrees. The arch of the variances 4 and 1 reaches 0.22 nats, that of 4 and 2 only 0.06, that of 4 and 3 hardly leaves zero."}, "figure": {"caption": "What it costs to rotate two latents away from the principal axes, for the variances 4 and 2 of the data here and for two other pairs. The closer the two variances are, the less the bound cares which axes it finds.", "name": "fig-turn-gap"}}
 degrees = torch.linspace(0, 90, 91)
 arches = {}
 for small in (2, 1, 3):
@@ -898,7 +898,7 @@ plots.curves(arches, x_label=r"rotation $\omega$ (degrees)", y_label="gap (nats)
 # %% [markdown]
 # **Does training reach the maximum?** This was the second question. We test the training code of this book: `elbo_loss` with one sample per example, minibatches, Adam, and `fit`. There are three data sets. The *easy* one is that above, with two latents. The *hard* one has eigenvalues 212, 32, 10.6 and five times 0.24, and the model three latents. The third is the hard one *rescaled*: all of its points are divided by one number, so that their mean variance is 1. We train with three seeds on each, and compute how many nats the trained bound lies below the best likelihood. This shortfall has two parts: how far the likelihood of the trained model is below its maximum, and how far its bound is below its likelihood, which is the KL of the encoder from the posterior. Both are computed without sampling.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(elbo_loss, docstring=False)
 
 
@@ -924,7 +924,7 @@ def mean_gap(model, points):
     return kl_divergence(q, MultivariateNormal(mean, variance * inverse)).mean().detach()
 
 
-# %%
+# %% tags=["numbers"]
 hard_values = torch.tensor([212.0, 32.0, 10.6] + 5 * [0.24])
 hard_points, hard_U = with_spectrum(hard_values)
 unit = hard_values.mean().sqrt()
@@ -940,7 +940,7 @@ for name, (values, data_points, d_z) in tasks.items():
     texts = [f"{a:.4f} + {b:.4f}" for a, b in short[name].T.tolist()]
     print(f"{name}: nats short, likelihood + gap:  " + ",  ".join(texts))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 learned = torch.stack([(2 * m.observation_model.log_std).exp() for m in trained["easy"]]).detach()
 wrong = {"divided by D": torch.full((3,), 3 / 8)}
 verify("eq-ppca-ml", learned, torch.full((3,), 0.5), exact.within(0.01), rejects=wrong)
@@ -986,7 +986,7 @@ def at_maximum(values, U, d):
     return flat, U * values @ U.T
 
 
-# %%
+# %% tags=["numbers"]
 conditions = {}
 axes_of = {"easy": U, "hard": hard_U, "rescaled": hard_U}
 for name, vectors in axes_of.items():
@@ -998,7 +998,7 @@ for name, vectors in axes_of.items():
     print(f"{name}: bound minus best {bound_there - best_likelihood(values, d_z):.0e}", end=", ")
     print(f"ratio of curvatures {conditions[name]:.0e}, least {curvatures[0]:.1e}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("easy, below 3,000:", bool(conditions["easy"] < 3e3))
 print("hard, above 1,000,000:", bool(conditions["hard"] > 1e6))
 print("rescaled, a hundred times less:", bool(conditions["rescaled"] < conditions["hard"] / 100))
@@ -1008,7 +1008,7 @@ print("rescaled, a hundred times less:", bool(conditions["rescaled"] < condition
 #
 # Have the latents found the principal axes? {numref}`fig-axes` shows, for the first seed, the absolute cosines between the columns of the trained $W$ and all eight eigenvectors. One dark cell in a row means that a latent is one axis; several blue cells mean a mixture.
 
-# %% mystnb={"image": {"alt": "Three matrices with eight columns. Above, two rows, white but for two dark blue cells: each latent points along one of the first two eigenvectors. In the middle three rows, each with several blue cells among the first three columns. Below three rows with one dark blue cell each."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. In the middle the hard data, where the axes are still mixed after as many steps; below the same data, rescaled.", "name": "fig-axes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three matrices with eight columns. Above, two rows, white but for two dark blue cells: each latent points along one of the first two eigenvectors. In the middle three rows, each with several blue cells among the first three columns. Below three rows with one dark blue cell each."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. In the middle the hard data, where the axes are still mixed after as many steps; below the same data, rescaled.", "name": "fig-axes"}}
 fig, panels = plots.figure(rows=3, height=2.2)
 cosines = {}
 for axes, (name, vectors) in zip(panels, axes_of.items(), strict=True):
@@ -1069,7 +1069,7 @@ def ring_fit(start):
 ring_loss, place = ring_fit([1.0, 0.0, -1.0, -1.0])
 center_loss, _ = ring_fit([0.0, 0.0, -1.0, -1.0])
 
-# %% mystnb={"image": {"alt": "A dark ring of radius 1.5. Two ellipses mark the best Gaussian: it covers a piece of the ring on one side and leaves the rest uncovered."}, "figure": {"caption": "The posterior of a point whose distance is known, and the best Gaussian with independent coordinates: one and two standard deviations.", "name": "fig-ring-posterior"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A dark ring of radius 1.5. Two ellipses mark the best Gaussian: it covers a piece of the ring on one side and leaves the rest uncovered."}, "figure": {"caption": "The posterior of a point whose distance is known, and the best Gaussian with independent coordinates: one and two standard deviations.", "name": "fig-ring-posterior"}}
 fig, (axes,) = plots.figure(height=3.2)
 words = {"x_label": "$z_1$", "y_label": "$z_2$", "axes": axes}
 _ = plots.density2d(lambda z: log_ring(z) - log_evidence, (-2.5, 2.5, -2.5, 2.5), **words)
@@ -1099,7 +1099,7 @@ print(
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import gaussian_toys as exercises
 
 # %% [markdown]
@@ -1109,7 +1109,7 @@ from companion.page.exercises import gaussian_toys as exercises
 # For given $s$, which $t$ maximizes {eq}`eq-ridge-elbo`? Write it as a function of $s$ and $\sigma$ (tensors that hold one number each), and compare with {eq}`eq-affine-posterior`.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def best_t(s, sigma):
     return ...
 
@@ -1144,7 +1144,7 @@ exercises.check_best_t(best_t)
 # ```
 # By how many nats is the bound of a 784-dimensional image below $\log p(x)$ at the point $t = 1$, $s = \sigma$? And at which $t$ on the ridge is it one nat below? Give both numbers.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_price(answer)
 
@@ -1172,7 +1172,7 @@ exercises.check_price((392, (2 / 784) ** 0.5))
 # A mixture has weights $\pi$ and $1 - \pi$, means 0 and $m > 0$, and variances 1. Above which $x$ does the MAP encoder name the second component? Write it as a function of $\pi$ and $m$ (tensors that hold one number each).
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def threshold(pi, m):
     return ...
 
@@ -1207,7 +1207,7 @@ exercises.check_threshold(threshold)
 # ```
 # Coordinates have variances 4, 1 and 0.25, and the decoder's noise has variance 0.5. Give the total rate in nats and the total distortion at the maximum of the bound.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_water(answer)
 
@@ -1235,7 +1235,7 @@ exercises.check_water((2 * math.log(2), 1.25))
 # Write a function that returns how many latents of a linear $\beta$-VAE do not collapse, given the `eigenvalues` of the data's covariance, the fixed variance `s2` of the decoder's noise, and `beta`. There are as many latents as eigenvalues.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def num_alive(eigenvalues, s2, beta):
     return ...
 
@@ -1271,7 +1271,7 @@ exercises.check_alive(num_alive)
 # A program minimizes `mse + kl_weight * kl`, with `mse` averaged over the $D$ dimensions and `kl` summed over the latents. Dividing the loss by `kl_weight` makes it minus a bound, up to a constant. Which variance $\sigma_{\text{dec}}^2$ does that bound have? Write it as a function of $D$ and the weight.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def hidden_variance(D, kl_weight):
     return ...
 

@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import math
 
 import torch
@@ -41,7 +41,7 @@ _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 vae, card = pretrained("vae-mnist"), read_card("vae-mnist")
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Three rows of twelve digits in black, gray and white. The second row repeats the first a little smoothed; the third row shows other digits, most of them readable."}, "figure": {"caption": "Test digits, their reconstructions from a latent of 50 dimensions, and samples of the model: decoded draws from the prior.", "name": "fig-vae-opening"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Three rows of twelve digits in black, gray and white. The second row repeats the first a little smoothed; the third row shows other digits, most of them readable."}, "figure": {"caption": "Test digits, their reconstructions from a latent of 50 dimensions, and samples of the model: decoded draws from the prior.", "name": "fig-vae-opening"}}
 digits = binarize(test.images[:12])
 with torch.no_grad():
     reconstructed = vae.likelihood(vae.posterior(digits).mean).mean
@@ -61,7 +61,7 @@ plots.image_rows({"digit": digits, "reconstruction": reconstructed, "sample": ne
 # 2. **The loss constrains that distribution.** It requires not only that $x$ is reconstructed, but also that each approximate posterior is close to the prior, from which we are going to sample.
 # 3. **The sample is differentiable.** The encoder returns a mean and a variance, and the sample is a smooth function of both {eq}`def-encoder-draw`.
 
-# %% mystnb={"image": {"alt": "A diagram from left to right: x enters the encoder, which gives mu and sigma; with the noise epsilon they make z; z enters the decoder, which gives p of x given z. Below, two loss terms: the KL term hangs on mu and sigma, the reconstruction term on the decoder's output and x."}, "figure": {"caption": "A variational autoencoder in training. Blue: networks. Orange: the two terms of the loss, where they act.", "name": "fig-vae-diagram"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A diagram from left to right: x enters the encoder, which gives mu and sigma; with the noise epsilon they make z; z enters the decoder, which gives p of x given z. Below, two loss terms: the KL term hangs on mu and sigma, the reconstruction term on the decoder's output and x."}, "figure": {"caption": "A variational autoencoder in training. Blue: networks. Orange: the two terms of the loss, where they act.", "name": "fig-vae-diagram"}}
 fig, (axes,) = plots.figure(height=2.5)
 _ = axes.set(xlim=(-0.5, 6.5), ylim=(-1.35, 1.35))
 _ = axes.set_axis_off()
@@ -86,7 +86,7 @@ fig
 # %% [markdown]
 # In code, {numref}`fig-vae-diagram` is one class with three methods, one for each distribution of {numref}`fig-one-bound`: the posterior, the prior and the likelihood. The two networks and the form of the likelihood are its arguments.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(Vae, docstring=False)
 
 # %% [markdown]
@@ -127,7 +127,7 @@ with torch.no_grad():
     square = (x - decoded).square().mean()
     of_mean = (x - gaussian.decoder(q.mean)).square().mean()
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["check", "nbval-check-output", "mnist"]
 trained = (2 * gaussian.observation_model.log_std).exp().item()
 print("trained variance between mean square and its start:", bool(square < trained < 0.25**2))
 noise = gaussian.observation_model
@@ -146,7 +146,7 @@ print("pixels that never vary in the training images:", constant.item())
 # %% [markdown]
 # The third row avoids this problem, because gray levels are numbers $0, \frac{1}{255}, \dots, 1$ and the probability of a level is at most one. We compare both rows on the trained model with its best variance. At that variance the mean log-density is $- \frac{D}{2} ( \log 2 \pi \sigma_{\text{dec}}^2 + 1 )$. Here it is positive, which a density can be and a probability cannot. The log-mass of the levels is negative, and minus the log-mass is a code length.
 
-# %% tags=["mnist"]
+# %% tags=["numbers", "mnist"]
 with torch.no_grad():
     f_of_z, again = decoded.flatten(0, 1), x.repeat(10, 1, 1, 1)
     density = noise(f_of_z).log_prob(again).mean().item()
@@ -155,7 +155,7 @@ with torch.no_grad():
 closed = -784 / 2 * (math.log(2 * math.pi * learned.item()) + 1)
 print(f"log-density {density:.1f} nats, in closed form {closed:.1f}; log-mass {mass:.0f} nats")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("the log-density has its best value:", math.isclose(density, closed, rel_tol=1e-6))
 print("it is positive, and the log-mass negative:", density > 0 > mass)
 
@@ -178,7 +178,7 @@ print("it is positive, and the log-mass negative:", density > 0 > mass)
 #
 # **Check.** The estimate is compared, on the trained network, with a second one that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero. The check rejects the plus sign (entry E6) and the misprint E10 in the KL.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 one = binarize(test.images[:1])
 with torch.no_grad():
@@ -191,7 +191,7 @@ kl = 0.5 * (mean**2 + variance - 1 - variance.log()).sum()
 kl_misprint = 0.5 * (mean**2 + variance**2 - 1 - 2 * variance.log()).sum()
 estimates = {M: log_p.view(-1, M).mean(1) - kl for M in (1, 4, 16)}
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["check", "nbval-check-output", "mnist"]
 for M, estimate in estimates.items():
     difference = estimate - second.view(-1, M).mean(1)
     wrong = {"E6": 2 * kl, "E10": kl - kl_misprint}
@@ -211,7 +211,7 @@ print("variance falls as 1 / M, within a fifth:", all(0.8 < r < 1.25 for r in ra
 # 5. Compute the loss: minus the log-likelihood of the batch, plus the KL.
 # 6. Compute the gradient by backpropagation, and take a step.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 _ = torch.manual_seed(0)
 model = mlp_vae(latent_dim=20, hidden=(400,), activation=nn.ReLU)
 x = binarize(train.images[:64])
@@ -228,7 +228,7 @@ shapes = {"x": x, "mu": mu, "sigma": sigma, "z": z, "p": p.probs, "terms": kl}
 for name, value in shapes.items():
     print(f"{name:6} {tuple(value.shape)}")
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that of the log-likelihood in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that of the log-likelihood in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
 fig, panels = plots.figure(3, rows=2, height=2.2)
 with torch.no_grad():
     q, z = vae.posterior(one), vae.posterior(one).sample()
@@ -299,7 +299,7 @@ def watched(num_digits, epochs):
 
 history = watched(1000, 60)
 
-# %% mystnb={"image": {"alt": "Left: the bound against epochs; the line of the training digits rises throughout, that of the test digits falls behind by more than ten nats. Right: the KL of both rises from a few nats to more than twenty."}, "figure": {"caption": "A small training set. Left the bound, right the KL term. The gap between the lines on the left is overfitting.", "name": "fig-watched"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against epochs; the line of the training digits rises throughout, that of the test digits falls behind by more than ten nats. Right: the KL of both rises from a few nats to more than twenty."}, "figure": {"caption": "A small training set. Left the bound, right the KL term. The gap between the lines on the left is overfitting.", "name": "fig-watched"}}
 fig, (left, right) = plots.figure(2, height=2.9)
 epochs = torch.arange(3, 61, 3)
 names = ("training digits", "test digits")
@@ -319,7 +319,7 @@ plots.curves(
 # %% [markdown]
 # In the left panel of {numref}`fig-watched`, one training, the two bounds separate after a few epochs, and their distance grows.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 best = history[:, 1, 0].max()
 print("the training bound still rises at the end:", bool(history[-1, 0, 0] > history[-4, 0, 0]))
 print("it ends more than 10 nats above the test bound:", bool(history[-1, 0, 0] > best + 10))
@@ -343,7 +343,7 @@ print(cost("vae-mnist"))
 # %%
 mine = watch(train_it("vae-mnist"))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
@@ -385,7 +385,7 @@ assert abs(gray.mean() - 105.6) < 0.5 or len(test.images) < 10_000
 #
 # **Check.** The integral is computed numerically. The check rejects one half, the integral of the chord, and 1, the integral of a density.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 r = torch.tensor([0.1, 0.3, 0.8], dtype=torch.double)
 level = torch.linspace(0, 1, 20_001, dtype=torch.double)[:, None]
 integral = torch.trapezoid(r**level * (1 - r) ** (1 - level), level, dim=0)
@@ -411,7 +411,7 @@ print(f"the loss of a perfect copy: {floor:.1f}, of {gray.mean():.1f}")
 #
 # where $b_j$ is 1 with probability $x_j$, and $r_j$ is the decoder's probability of a 1. This bound is valid but loose, since the encoder does not see the $b$ that it should explain. So the number above cannot be compared with the test likelihoods of the next section.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 x, r = torch.rand(50).double(), torch.rand(50).double()
 log_p = Bernoulli(r).log_prob(torch.bernoulli(x.expand(20_000, 50))).sum(1)
@@ -438,7 +438,7 @@ verify("eq-gray-mean", log_p, gray_value, monte_carlo, rejects=rounded)
 #
 # **Check.** The model is a linear VAE whose $W$ has orthogonal columns, so that its posterior belongs to the encoder's family {eq}`eq-rotation-gap`. The check rejects an untrained encoder, and one whose variances are a tenth too large.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 torch.set_default_dtype(torch.double)
 toy, x = linear_vae(3, 2), torch.randn(5, 3)
 with torch.no_grad():
@@ -469,7 +469,7 @@ log_w = torch.cat(parts).double()
 sizes = [1, 5, 20, 100, 500, 1000, 5000]
 curve = {K: (log_w.view(-1, K, 50).logsumexp(1) - math.log(K)).mean(0) for K in sizes}
 
-# %% mystnb={"image": {"alt": "The bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000."}, "figure": {"caption": "The bound with K samples, averaged over fifty test digits. It rises steeply up to about twenty samples, and at 5,000 it has not quite stopped.", "name": "fig-k-curve"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000."}, "figure": {"caption": "The bound with K samples, averaged over fifty test digits. It rises steeply up to about twenty samples, and at 5,000 it has not quite stopped.", "name": "fig-k-curve"}}
 plots.curves(
     {"K-sample bound": (sizes, [curve[K].mean() for K in sizes])},
     x_label="number of samples K",
@@ -480,7 +480,7 @@ plots.curves(
 # %% [markdown]
 # The curve of {numref}`fig-k-curve` is computed from nested blocks of the same samples, so it cannot fall {eq}`eq-k-sample-order`. How far is it from $\log p_\theta(x)$? We look at two numbers: the gain from the last tenfold increase of $K$, and the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one weight dominates.
 
-# %% tags=["fold"]
+# %% tags=["numbers"]
 last, whole = curve[5000] - curve[500], curve[5000] - curve[1]
 effective = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
 print(f"bound {curve[1].mean():.2f}, with 5000 samples {curve[5000].mean():.2f} nats")
@@ -488,14 +488,14 @@ print(f"difference {whole.mean():.2f} +- {whole.std() / 50**0.5:.2f}")
 print(f"from 500 to 5000 samples {last.mean():.2f} +- {last.std() / 50**0.5:.2f}")
 print(f"effective number of samples, median of fifty digits: {effective.median():.0f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("less than a nat from 500 to 5000 samples:", bool(last.mean() < 1))
 print("more than two nats from one to 5000:", bool(whole.mean() > 2))
 
 # %% [markdown]
 # An effective number so far below 5,000 means that a small part of the samples of such a digit has most of the weight. {numref}`fig-few-weights` orders the samples of each digit by their weights and adds these up.
 
-# %% mystnb={"image": {"alt": "Share of the total weight against the number of samples on a logarithmic axis. The line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand; a wide band around it shows that digits differ. A dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "How much of the total weight the largest weights have: the median digit, and the band of eight digits in ten. If the encoder were the posterior, all weights would be equal, and the line would be the dashed one.", "name": "fig-few-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Share of the total weight against the number of samples on a logarithmic axis. The line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand; a wide band around it shows that digits differ. A dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "How much of the total weight the largest weights have: the median digit, and the band of eight digits in ten. If the encoder were the posterior, all weights would be equal, and the line would be the dashed one.", "name": "fig-few-weights"}}
 heaviest = log_w.softmax(0).sort(0, descending=True).values.cumsum(0)
 low, median, high = torch.quantile(heaviest, torch.tensor([0.1, 0.5, 0.9]).double(), 1)
 counts = torch.arange(1, 5001)
@@ -510,7 +510,7 @@ plots.curves(
 # %% [markdown]
 # Fifty digits are too few for a precise result, because digits differ by tens of nats. The card of the weights holds the measurement on all 10,000 test digits. For comparison, {cite:t}`burda2016` report 86.76 nats for this network with this protocol and 5,000 samples, after 3,280 epochs.
 
-# %% tags=["nbval-check-output", "mnist", "fold"]
+# %% tags=["numbers", "nbval-check-output", "mnist"]
 print(card.metric)
 assert card.metric_value < 90
 print(
@@ -522,7 +522,7 @@ print(
 #
 # **Training with many samples.** Minus the bound with $K$ samples can also serve as the loss. A VAE trained with it is called an *importance-weighted autoencoder* (IWAE) {cite:p}`burda2016`. We take one whose training started from the weights above and went on for 24 epochs with $K = 50$, on the same data, with the same networks. We estimate $\log p_\theta(x)$ under both models for the same two hundred digits, and compare digit by digit.
 
-# %%
+# %% tags=["numbers"]
 iwae, iwae_card = pretrained("iwae-mnist"), read_card("iwae-mnist")
 _ = torch.manual_seed(0)
 x = binarize(test.images[:200])
@@ -534,7 +534,7 @@ print(f"log p(x): {gain.mean():+.2f} +- {gain.std() / 200**0.5:.2f} nats")
 print(f"bound:    {-loss.mean():+.2f} +- {loss.std() / 200**0.5:.2f} nats")
 print(f"10,000 digits, L_5000: {iwae_card.metric_value:.2f}, not {card.metric_value:.2f}")
 
-# %% tags=["fold"]
+# %% tags=["numbers"]
 units = [active_units(model, binarize(test.images)) for model in (vae, iwae)]
 print(f"active units: {units[1].num_active}, not {units[0].num_active}")
 both = units[0].is_active
@@ -542,7 +542,7 @@ with torch.no_grad():
     widths = [m.posterior(x).stddev[:, both].mean() for m in (vae, iwae)]
 print(f"mean standard deviation over the VAE's active units: {widths[0]:.2f}, {widths[1]:.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 assert "L_5000" in card.metric and "L_5000" in iwae_card.metric
 print("higher estimates, by 5 standard errors:", bool(gain.mean() > 5 * gain.std() / 200**0.5))
 print("with a worse bound:", bool(loss.mean() > 0))
@@ -554,7 +554,7 @@ print("and more active units:", units[1].num_active > units[0].num_active)
 #
 # Two questions remain. The two estimates use different encoders, so their biases differ; {ref}`sec-amortization-gap` repeats the comparison with optimized proposals. And the second model had 24 more epochs. As a control, another training started from the same weights and ran for as many epochs with $K = 1$. The bound with 500 samples was recorded for each of the 10,000 test digits, so the three models can be compared digit by digit.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["numbers", "nbval-check-output", "mnist"]
 minus_log_p = {
     name: load_record(f"{name}-mnist-values")[0]["values"].double()
     for name in ("vae", "iwae1", "iwae")
@@ -563,7 +563,7 @@ gains = {name: minus_log_p["vae"] - minus_log_p[name] for name in ("iwae1", "iwa
 for K, each in zip((1, 50), gains.values(), strict=True):
     print(f"24 more epochs, K = {K:2}: {each.mean():+.2f} +- {each.std() / 100:.2f} nats")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 by_epochs, by_both = (each.mean() for each in gains.values())
 print("the epochs alone gain nothing:", bool(by_epochs <= 0))
 print("with 50 samples, ten standard errors:", bool(by_both > gains["iwae"].std() / 10))
@@ -699,7 +699,7 @@ print(f"minus the entropy {-entropy:.2f}")
 for name, ends in chains.items():
     print(f"{name:10} bound / KL:", ", ".join(f"{x:.2f} / {y:.2f}" for x, y in ends.T))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 bounds, kls = chains["no remedy"]
 best = torch.full((5,), -entropy)
 coins = {"independent fair coins": torch.full((5,), -16 * math.log(2))}
@@ -748,7 +748,7 @@ for name, (history, units) in on_digits.items():
     texts = [f"{bound:.2f} / {kl:.2f}" for bound, kl in history[-1].T]
     print(f"{name:21} bound / KL: {'  '.join(texts)}  active units {units.tolist()}")
 
-# %% mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings. Without a remedy it ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, no remedy near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting, 1800 steps. At the large rate three of five networks lose all latents without a remedy; with a quarter of the rate none does.", "name": "fig-collapse"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings. Without a remedy it ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, no remedy near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting, 1800 steps. At the large rate three of five networks lose all latents without a remedy; with a quarter of the rate none does.", "name": "fig-collapse"}}
 fig, panels = plots.figure(rows=2, height=2.5)
 steps = torch.arange(150, 1801, 150)
 for axes, k, label in zip(
@@ -833,7 +833,7 @@ def balance(models, x):
 
 balances = [balance(models, seen) for models in beta_models]
 
-# %% mystnb={"image": {"alt": "Distortion against rate: two falling convex curves of six points each, which nearly coincide. From the right, with a small weight, to the left, with a large one, the distortion rises from about 120 to about 200."}, "figure": {"caption": "Six weights of the KL, from small (right) to large (left), each trained with two seeds and measured on training digits. On each straight line the bound is constant.", "name": "fig-rate-distortion"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Distortion against rate: two falling convex curves of six points each, which nearly coincide. From the right, with a small weight, to the left, with a large one, the distortion rises from about 120 to about 200."}, "figure": {"caption": "Six weights of the KL, from small (right) to large (left), each trained with two seeds and measured on training digits. On each straight line the bound is constant.", "name": "fig-rate-distortion"}}
 fig, (axes,) = plots.figure()
 _ = plots.curves(
     {f"seed {seed}": tuple(pair) for seed, pair in enumerate(balances)},
@@ -851,7 +851,7 @@ fig
 # Along each thin line of {numref}`fig-rate-distortion` rate and distortion add up to the same number, minus the bound. Training with weight 1 maximizes the bound on the *training* digits. So on these digits, which the figure shows, the sum should be least at weight 1, provided that the trainings have converged. On test digits this need not hold. The slider shows reconstructions (first row) and samples (second row) for each weight.
 
 
-# %%
+# %% tags=["serves"]
 def look(number):
     _ = torch.manual_seed(0)
     model = beta_models[0][number]
@@ -861,7 +861,7 @@ def look(number):
     return plots.image_rows({"reconstruction": again, "sample": new})
 
 
-# %%
+# %% tags=["figure"]
 looks = [
     "clear reconstructions, samples full of gray smoke",
     "clear reconstructions, samples with some smoke",
@@ -886,7 +886,7 @@ for seed, (models, pair) in enumerate(zip(beta_models, balances, strict=True)):
     for name, sums in (("training", pair.sum(0)), ("test", balance(models, unseen).sum(0))):
         print(f"seed {seed}, {name:8} digits", [round(s, 1) for s in sums.tolist()])
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 for seed, (rate, distortion) in enumerate(balances):
     ordered = bool((rate.diff() < 0).all() and (distortion.diff() > 0).all())
     print(f"seed {seed}, a larger weight has less rate and more distortion:", ordered)
@@ -977,7 +977,7 @@ show_gap("estimate of log p(x) above that of the encoder alone", log_p - curve[5
 more = bound_of(optimized(vae, fifty, 400), fifty) - best
 show_gap("gain from twice as many steps", more)
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 gap = gaps["amortization"]
 raised = (gap > 0).double().mean()
 print("the bound rises for more than nine digits in ten:", bool(raised > 0.9))
@@ -1005,7 +1005,7 @@ show_gap("amortization gap, training digits", bound_of(optimized(vae, known), kn
 log_p_iwae = mixture_log_p(iwae, optimized(iwae, fifty), fifty)
 show_gap("IWAE above VAE, log p(x)", log_p_iwae - log_p)
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 gap = log_p_iwae - log_p
 print("a better model, by 3 standard errors:", bool(gap.mean() > 3 * gap.std() / 50**0.5))
 
@@ -1028,7 +1028,7 @@ print("a better model, by 3 standard errors:", bool(gap.mean() > 3 * gap.std() /
 #
 # The decoder's means have only the first term. The second is missing.
 
-# %% mystnb={"image": {"alt": "Two rows of twelve digits. The upper row shows smooth gray means, the lower row samples of the same distributions, with ragged edges and lone white pixels."}, "figure": {"caption": "Twelve latents, decoded. Above, the mean of the pixels; below, a sample of them, which is what the model generates.", "name": "fig-mean-and-draw"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of twelve digits. The upper row shows smooth gray means, the lower row samples of the same distributions, with ragged edges and lone white pixels."}, "figure": {"caption": "Twelve latents, decoded. Above, the mean of the pixels; below, a sample of them, which is what the model generates.", "name": "fig-mean-and-draw"}}
 _ = torch.manual_seed(3)
 with torch.no_grad():
     p = vae.likelihood(vae.prior(12).sample())
@@ -1039,7 +1039,7 @@ plots.image_rows({"mean": p.mean, "sample": p.sample()})
 #
 # **Check.** The squared deviations of 20,000 sampled images are compared with the two terms, computed from another 20,000 latents. The check rejects either term alone.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["check", "nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
 with torch.no_grad():
     x = vae.likelihood(vae.prior(20_000).sample()).sample().flatten(1).double()
@@ -1074,7 +1074,7 @@ def rounds_of(z, num):
 _ = torch.manual_seed(3)
 film = rounds_of(vae.prior(300).sample(), 100)
 
-# %% mystnb={"image": {"alt": "Six rows of twelve digits after 0, 1, 2, 10, 30 and 100 rounds. The first rows are nearly alike; in the later ones many have become another digit or a blot."}, "figure": {"caption": "Samples after up to a hundred rounds of encoding and decoding. The first rows are nearly alike. Further down, digits turn into other digits, and one into a blot.", "name": "fig-mush"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Six rows of twelve digits after 0, 1, 2, 10, 30 and 100 rounds. The first rows are nearly alike; in the later ones many have become another digit or a blot."}, "figure": {"caption": "Samples after up to a hundred rounds of encoding and decoding. The first rows are nearly alike. Further down, digits turn into other digits, and one into a blot.", "name": "fig-mush"}}
 plots.image_rows({f"{k} rounds": film[k][:12] for k in (0, 1, 2, 10, 30, 100)})
 
 # %% [markdown]
@@ -1111,7 +1111,7 @@ for k in (1, 2, 10, 100):
     texts = [f"{c.mean():+.3f} +- {c.std() / 300**0.5:.3f}" for c in changes]
     print(f"{k:4}   " + "  ".join(texts) + f"  {100 * twins(film[k]).mean():.0f} percent")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 sharper = {k: (uncertainty(film[k]) - uncertainty(film[0])).mean() for k in (2, 10)}
 closer = {k: (distance(film[k]) - distance(film[0])).mean() for k in (2, 10)}
 print(
@@ -1141,7 +1141,7 @@ _ = torch.manual_seed(3)
 chain = sampled_rounds_of(vae.prior(300).sample(), 100)
 print(f"100 rounds of samples: twins {100 * twins(chain).mean():.0f} percent")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("fewer twins with samples:", bool(twins(chain).mean() < twins(film[100]).mean() / 4))
 
 # %% [markdown]
@@ -1157,7 +1157,7 @@ print("fewer twins with samples:", bool(twins(chain).mean() < twins(film[100]).m
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import vae_training as exercises
 
 # %% [markdown]
@@ -1167,7 +1167,7 @@ from companion.page.exercises import vae_training as exercises
 # A collapsed Bernoulli model ignores its latent and returns the same distribution for every image. Write its best mean loss in nats as a function of the mean image, a tensor `mean` of pixel means between 0 and 1. Every trained model must beat it.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def collapsed_loss(mean):
     return ...
 
@@ -1203,7 +1203,7 @@ exercises.check_collapsed_loss(collapsed_loss)
 # Write the warm-up weight as a function of the step, the number of warm-up steps, and the final weight: zero at step 0, linear, constant from the end of the warm-up on.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def weight(step, warm_up_steps, final):
     return ...
 
@@ -1239,7 +1239,7 @@ exercises.check_weight(weight)
 # `log_w` has the shape (K, batch). Write the $K$-sample bound for each example so that it is also correct for log-weights of $-2000$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def k_bound(log_w):
     return ...
 
@@ -1274,7 +1274,7 @@ exercises.check_k_bound(k_bound)
 # ```
 # A model of black-and-white digits with 784 pixels needs 86.8 nats for an image. How many bits per pixel is that?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_bits(answer)
 
@@ -1302,7 +1302,7 @@ exercises.check_bits(86.8 / 784 / math.log(2))
 # Count the active units, given the posterior means of many images, a tensor of shape (num, latents), and the threshold.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def count_active(means, threshold):
     return ...
 
@@ -1338,7 +1338,7 @@ exercises.check_count_active(count_active)
 # An image is sampled from a Bernoulli decoder whose mean image, given $z$, is `mean`. What is the expected squared distance between a sample and the mean, summed over pixels? Write it as a function of `mean`.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def draw_spread(mean):
     return ...
 

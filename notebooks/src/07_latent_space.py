@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import torch
 from torch.distributions import Normal
 
@@ -14,13 +14,13 @@ from companion import data
 from companion.page import plots
 from companion.zoo import pretrained
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 test = data.load("mnist", "test")
 plane, digits_vae = pretrained("vae2d-mnist"), pretrained("conv-vae-mnist")
 deep = pretrained("vae-mnist")
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded. Neighbors are alike, and each image stands for the same share of the prior.", "name": "fig-plane-map"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded. Neighbors are alike, and each image stands for the same share of the prior.", "name": "fig-plane-map"}}
 side = 17
 levels = Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
 across, up = torch.meshgrid(levels, levels.flip(0), indexing="xy")
@@ -39,7 +39,7 @@ plots.image_grid(map_images, columns=side, tile=0.4)
 #
 # On this map most points decode to something like a digit. Now we go the other way: where does the encoder put real digits? In {numref}`fig-plane-digits` each dot is the mean of $q_\phi(z \mid x)$ for one test digit, in the coordinates of the map.
 
-# %%
+# %% tags=["unseen"]
 import math
 
 from torch.distributions import MultivariateNormal, kl_divergence
@@ -61,12 +61,12 @@ from companion.page.verify import autograd, exact, monte_carlo, quadrature, veri
 from companion.zoo.yardstick import unrecognized
 from companion.zoo.yourself import cost, train_it, use
 
-# %%
+# %% tags=["serves"]
 x = binarize(test.images)
 q = plane.posterior(x)
 of_map = Normal(0.0, 1.0).cdf(q.mean[:2000]) * side - 0.5  # in tiles, from the lower left
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map; each class has its number at the mean of its dots. No label was used in training. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map; each class has its number at the mean of its dots. No label was used in training. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 fig, (axes,) = plots.figure(height=5.6, width=6.4)
 tiles = map_images[:, 0].view(side, side, 28, 28).transpose(1, 2).reshape(28 * side, 28 * side)
 edge = (-0.5, side - 0.5, -0.5, side - 0.5)
@@ -92,7 +92,7 @@ fig
 #
 # **Check.** Draws from $q(z)$ for the network with 16 latents, first a random digit and then a $z$, give the variances and the covariance of two latents: the one with the largest posterior variance and the one most correlated with it, so that both terms matter. The sum without the posterior variances is rejected, and a diagonal covariance.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 q = digits_vae.posterior(x)
 mean, variance = q.mean.double(), q.variance.double()
@@ -104,7 +104,7 @@ pair = mean[:, [j, k]][which] + variance[:, [j, k]].sqrt()[which] * noise
 centered = pair - mean.mean(0)[[j, k]]
 products = torch.stack([*(centered**2).T, centered.prod(1)], 1)
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["check", "nbval-check-output", "mnist"]
 alone = torch.stack([of_means[j, j], of_means[k, k], of_means[j, k]])
 whole = alone + torch.stack([*variance.mean(0)[[j, k]], torch.tensor(0.0)])
 wrong = {"means alone": alone, "diagonal": whole * torch.tensor([1.0, 1.0, 0.0])}
@@ -113,7 +113,7 @@ verify("eq-aggregate-covariance", products, whole, monte_carlo, rejects=wrong)
 # %% [markdown]
 # If $q(z)$ were the prior, the two terms would add up to one in each latent. We compute the smallest and the largest sum, and the share of the second term, the variance of the means. Equal variances do not make equal distributions, so we also apply the two-sample test of {ref}`chapter 1 <sec-no-sampling>` to 2000 draws of $q(z)$ and 2000 draws of the prior. (It uses 200 permutations, so its smallest possible $p$ is 1 in 201.)
 
-# %%
+# %% tags=["numbers"]
 total = variance.mean(0) + mean.var(0)
 share = mean.var(0) / total
 print(f"variance of a latent: {total.min():.2f} to {total.max():.2f}")
@@ -123,7 +123,7 @@ z = q.sample()[torch.randperm(len(x))[:2000]]
 found = energy_test(z, torch.randn(2000, 16))
 print(f"energy distance {found.statistic:.4f}, p = {found.p_value:.3f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("variances within 15 percent of one:", bool((total - 1).abs().max() < 0.15))
 print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 
@@ -144,7 +144,7 @@ print(cost("vae2d-mnist"))
 # %%
 mine = watch(train_it("vae2d-mnist"))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
@@ -170,7 +170,7 @@ print("weights of vae2d-mnist:", "yours" if MINE else "the shipped ones")
 #
 # The two sliders set $a$ and $b$, and the image is decoded from $z(a, b)$. The corners are a 2, a 7, a 6 and a 0 of the test set, encoded by the network with 16 latents.
 
-# %% tags=["mnist"]
+# %% tags=["figure", "mnist"]
 corners = [int((test.labels == k).nonzero()[3]) for k in (2, 7, 6, 0)]
 z_00, z_01, z_10, z_11 = digits_vae.posterior(x[corners]).mean
 stops = [round(i / 8, 3) for i in range(9)]
@@ -193,7 +193,7 @@ Editor(
 # %% [markdown]
 # {numref}`fig-bilinear` shows the whole square, and beside it the same interpolation of the pixels.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Two squares of seven by seven images with the corners 2, 7, 6 and 0. On the left every image is one stroke figure that changes its shape step by step. On the right the inner images are gray figures on top of each other."}, "figure": {"caption": "Bilinear interpolation between four digits: of the codes (left) and of the pixels (right).", "name": "fig-bilinear"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two squares of seven by seven images with the corners 2, 7, 6 and 0. On the left every image is one stroke figure that changes its shape step by step. On the right the inner images are gray figures on top of each other."}, "figure": {"caption": "Bilinear interpolation between four digits: of the codes (left) and of the pixels (right).", "name": "fig-bilinear"}}
 steps = [i / 6 for i in range(7)]
 walked = torch.stack([blended(a, b) for b in steps for a in steps])
 p_00, p_01, p_10, p_11 = x[corners, 0]
@@ -219,7 +219,7 @@ plots.image_grid(faded, columns=7, axes=right)
 #
 # **Check.** Draws in 16 dimensions are compared with the formula at three values of $t$; a constant length is rejected. The share of draws that are as short as the middle is estimated in 16 and in 50 dimensions.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 d = 16
 z_0, z_1 = torch.randn(2, 100_000, d).double()
@@ -248,11 +248,11 @@ print("50 dimensions, about 1 in 1000:", short[50].float().mean().item() < 0.002
 # \end{aligned}
 # $$ (eq-slerp)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(spherical_interpolation, docstring=False)
 
 
-# %%
+# %% tags=["serves"]
 def length_and_angle(path, start):
     cosine = torch.cosine_similarity(path, start, dim=-1)
     return torch.stack([path.norm(dim=-1), cosine.clamp(-1, 1).acos()])
@@ -263,7 +263,7 @@ z_1 = z_1 * z_0.norm(dim=1, keepdim=True) / z_1.norm(dim=1, keepdim=True)
 on_sphere = spherical_interpolation(z_0, z_1, t)
 straight = torch.stack([(1 - s) * z_0 + s * z_1 for s in t])
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 omega = torch.cosine_similarity(z_0, z_1, dim=1).acos()
 promised = torch.stack([z_0.norm(dim=1).expand(3, 50), t[:, None] * omega])
 line = {"straight line": length_and_angle(straight, z_0)}
@@ -280,7 +280,7 @@ verify("eq-slerp", length_and_angle(on_sphere, z_0), promised, exact, rejects=li
 #
 # **Check.** The map from $(z_0, z_1)$ is written as a matrix $A$, and the covariance $A A^\top$ is compared with the identity. The straight line is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 eye = torch.eye(4).double()
 angles = torch.tensor([0.3, 0.8, 1.2]).double()
 A = torch.stack([torch.cat([a.cos() * eye, a.sin() * eye], 1) for a in angles])
@@ -291,7 +291,7 @@ verify("eq-arc-gaussian", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
 # %% [markdown]
 # Does spherical interpolation make better images? We decode the midpoints of 5000 random pairs of encoded test digits, and measure two things. The first is the share of images *not recognized as a digit* by two classifiers that were trained on digits and on broken ones ({ref}`chapter 10 <sec-ddpm-samples>`). The few real digits that they do not recognize either are subtracted, so a share can be slightly negative. The second is the bound of the network with 50 latents on a black-and-white sample. The bound favors plain images and is no measure of quality by itself, as {ref}`the last section <sec-anomalies>` shows. We separate pairs of one class from pairs of two classes.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 codes = digits_vae.posterior(x).sample()
 first, second = torch.randperm(len(x) // 2 * 2).chunk(2)
@@ -313,7 +313,7 @@ share = {
     for name, z in middles.items()
 }
 
-# %%
+# %% tags=["numbers"]
 for text, chosen in {"same class": same, "two classes": ~same}.items():
     ends = (bounds["one end"] + bounds["other end"])[chosen] / 2
     print(f"{text}: bound at the ends {ends.mean():.1f} nats", end="")
@@ -324,7 +324,7 @@ for text, chosen in {"same class": same, "two classes": ~same}.items():
     error = max(share[text, name].standard_error for name in middles)
     print(f"\n{'':12}not recognized: {', '.join(each)}; +- {error:.1%}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["numbers", "nbval-check-output", "mnist"]
 for name in ("line", "arc"):
     worse = all(
         share["two classes", end].below(share["two classes", name]) for end in list(middles)[:2]
@@ -341,7 +341,7 @@ print("and has a higher bound, by 4 standard errors:", bool(gain.mean() > 4 * er
 #
 # Which length is better depends on the network ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this one. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same network after eight epochs of training: there the arc is ahead, by both judges. The bound under another VAE is higher on the arc by 1.8 ± 0.2 nats with the first, and that on the line by 0.7 ± 0.2 and 3.0 ± 1.0 nats with the two others. Between draws of the prior, where the midpoint of the arc is again such a draw {eq}`eq-arc-gaussian`, this network has 19.3 ± 0.7 % on the line and 23.0 ± 0.8 % on the arc without a digit. {numref}`fig-two-ways` shows an extreme case: of the first hundred pairs, the one whose line comes closest to the origin.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another: in a straight line, and on the sphere. The most extreme of a hundred pairs.", "name": "fig-two-ways"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another: in a straight line, and on the sphere. The most extreme of a hundred pairs.", "name": "fig-two-ways"}}
 far = int((a + b)[:100].norm(dim=1).argmin())
 ends = a[far : far + 1], b[far : far + 1]
 shares = torch.linspace(0, 1, 11)
@@ -375,7 +375,7 @@ plots.image_rows(
 #
 # **Check.** The tempered density is integrated numerically for two temperatures. A variance of $\tau$ is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 z = torch.linspace(-30, 30, 60_001, dtype=torch.double)
 tau = torch.tensor([[0.5], [1.7]]).double()
 power = (Normal(0.0, 1.0).log_prob(z) / tau**2).exp()
@@ -387,7 +387,7 @@ verify("eq-temperature", density, cooled, quadrature, rejects=wrong)
 # %% [markdown]
 # In deep hierarchical VAEs samples are often shown at temperatures below one {cite:p}`vahdat2020,child2021`. Does a low temperature trade variety for quality in a VAE of digits? The slider scales the same ten draws.
 
-# %% tags=["mnist"]
+# %% tags=["figure", "mnist"]
 _ = torch.manual_seed(1)
 ten_codes = digits_vae.prior(10).sample()
 
@@ -407,7 +407,7 @@ Slider(
 # %% [markdown]
 # At temperature zero all images are equal to the decoded origin. To measure the effect, {numref}`fig-temperature` shows two quantities: the *variety*, which is the variance of the pixels over 2000 samples, and the *uncertainty* of chapter 6, $\sum_j p_j (1 - p_j)$, which is small for sharp black and white strokes.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Two curves over the temperature from 0 to 1.5. Variety rises from zero and flattens out near 45. Uncertainty falls slowly from about 25 to 20."}, "figure": {"caption": "A VAE of digits at different temperatures. At a lower temperature the variety is smaller, and the strokes are not sharper.", "name": "fig-temperature"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two curves over the temperature from 0 to 1.5. Variety rises from zero and flattens out near 45. Uncertainty falls slowly from about 25 to 20."}, "figure": {"caption": "A VAE of digits at different temperatures. At a lower temperature the variety is smaller, and the strokes are not sharper.", "name": "fig-temperature"}}
 _ = torch.manual_seed(0)
 z = digits_vae.prior(2000).sample()
 taus = torch.linspace(0, 1.5, 16)
@@ -423,7 +423,7 @@ plots.curves(
 # %% [markdown]
 # The variety falls to zero with the temperature, as it must, but the uncertainty does not fall: the strokes get no sharper. Do the images get better in another way? We apply the two measures of the last section to the 2000 samples.
 
-# %%
+# %% tags=["numbers"]
 bound_at, share_at = {}, {}
 for tau in (0.0, 0.6, 1.0, 1.4):
     bound = elbo_terms(deep, digits_vae.likelihood(tau * z).sample()).elbo
@@ -433,7 +433,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"+- {share_at[tau].standard_error:.0%}", end=", ")
     print(f"bound {bound_at[tau]:.1f} +- {bound.std() / 2000**0.5:.1f} nats")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("variety grows with temperature:", bool((variety.diff() > 0)[:10].all()))
 print("uncertainty at one is below that at zero:", bool(uncertainty[10] < uncertainty[0]))
 print("the origin is recognized:", share_at[0.0].value <= 0)
@@ -454,7 +454,7 @@ print("their bound gains less than four nats:", bound_at[0.6] - bound_at[1.0] < 
 #
 # What does a latent *mean*? For digits we have no ground truth to compare with. So the companion renders color images of a house on a plain, 32 by 32 pixels, from five known factors, which we call *causes*: the *azimuth* by which the house is turned, the *elevation* of the camera, the direction of the *light*, the *size* and the *hue* of the house. They are independent and uniform. Azimuth and light correspond to the pose and the light of the lecture's example of a face.
 
-# %% mystnb={"image": {"alt": "Five rows of nine small images of a house with a shadow. From left to right it turns, is seen from higher up, its shadow moves, it grows, its color goes from red over green to blue."}, "figure": {"caption": "Five causes, one row each; in a row one of them goes through its range, and the others stay in the middle.", "name": "fig-causes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of nine small images of a house with a shadow. From left to right it turns, is seen from higher up, its shadow moves, it grows, its color goes from red over green to blue."}, "figure": {"caption": "Five causes, one row each; in a row one of them goes through its range, and the others stay in the middle.", "name": "fig-causes"}}
 low, high = torch.tensor(list(SCENE_FACTORS.values())).T
 rows = {}
 for k, name in enumerate(SCENE_FACTORS):
@@ -466,7 +466,7 @@ plots.image_rows(rows, tile=0.6)
 # %% [markdown]
 # Two VAEs were trained on 20,000 such images, with eight latents each and a Gaussian likelihood with $\sigma_{\text{dec}} = 0.1$. They have the same architecture, data, number of steps and seed, and in the last steps the same loss, minus the bound. They differ in the weight $\beta$ of the KL divergence, as in a {term}`beta-VAE` {cite:p}`higgins2017`. For the *plain* one $\beta = 1$ throughout. For the *relaxed* one $\beta$ starts at 100 and falls to 1 during the first 70 percent of the steps. {cite:t}`burgess2018` use a similar schedule: they let the allowed KL divergence grow during training.
 
-# %%
+# %% tags=["numbers"]
 house = scenes(5_000, seed=2)
 models = {"plain": pretrained("vae-scenes"), "relaxed": pretrained("beta-vae-scenes")}
 bound_of = {name: elbo_terms(model, house.images) for name, model in models.items()}
@@ -485,7 +485,7 @@ print(f"{lost.mean() / house.images[0].numel():.3f} per pixel value")
 #
 # {numref}`fig-houses` shows new images, their reconstructions, and samples decoded from the prior. (For photographs of 32 by 32 pixels the companion has a recipe, `python -m companion train vae-cifar10`, which needs a GPU. No such weights are shipped with this edition, so this chapter claims nothing about photographs or faces.)
 
-# %% mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Rendered, reconstructed and sampled houses; the relaxed VAE.", "name": "fig-houses"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Rendered, reconstructed and sampled houses; the relaxed VAE.", "name": "fig-houses"}}
 _ = torch.manual_seed(2)
 vae = models["relaxed"]
 q = vae.posterior(house.images[:10])
@@ -529,7 +529,7 @@ draws = {name: model.posterior(house.images).sample() for name, model in models.
 tables = {name: correlations(z, house.factors) for name, z in draws.items()}
 
 
-# %%
+# %% tags=["serves"]
 def both_maps(tables, value_label):
     """A map of latents and causes for each of the two networks."""
     _, panels = plots.figure(2, height=3.2)
@@ -545,7 +545,7 @@ def both_maps(tables, value_label):
     return shown
 
 
-# %% mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the causes. On the left each cause has one strong field and several medium ones. On the right each of azimuth, light, size and hue has one almost full field, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and causes: the plain VAE (left), the relaxed one (right).", "name": "fig-correlations"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the causes. On the left each cause has one strong field and several medium ones. On the right each of azimuth, light, size and hue has one almost full field, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and causes: the plain VAE (left), the relaxed one (right).", "name": "fig-correlations"}}
 both_maps(tables, "correlation")
 
 # %% [markdown]
@@ -576,7 +576,7 @@ print("the same for the plain VAE:", bool(azimuth["plain"][0] > 0.9))
 # \mathrm{I}(z; v) = - \tfrac12 \log \big( 1 - \rho^2 \big) .
 # $$ (eq-normal-information)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rho = torch.tensor([0.3, 0.9, 0.99]).double()
 one = torch.ones(3).double()
 joint = torch.stack([one, rho, rho, one], 1).unflatten(1, (2, 2))
@@ -590,7 +590,7 @@ verify("eq-normal-information", information, formula, exact, rejects=wrong)
 # %% [markdown]
 # The companion estimates it by sorting both variables into twenty equally filled bins, so the largest possible value is $\log 20 \approx 3$ nats. For independent variables and 5000 houses the estimate has the expectation $19^2 / (2 \cdot 5000) = 0.036$ nats, up to higher orders. We use draws of $z$ and not posterior means. Bins depend on ranks only, so the tiny changes in the mean of an inactive latent would count as much as the large ones of an active latent.
 
-# %% mystnb={"image": {"alt": "Two matrices of eight latents and five causes. On the left, the plain VAE, nearly every column has several medium fields. On the right, the relaxed VAE, light, size and hue have one bright field each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and causes, as a share of the entropy of a cause: plain (left), relaxed (right).", "name": "fig-information"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices of eight latents and five causes. On the left, the plain VAE, nearly every column has several medium fields. On the right, the relaxed VAE, light, size and hue have one bright field each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and causes, as a share of the entropy of a cause: plain (left), relaxed (right).", "name": "fig-information"}}
 mutual = {name: mutual_information(z, house.factors) for name, z in draws.items()}
 both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share of log 20")
 
@@ -614,7 +614,7 @@ for name, cause in {"azimuth": angle, "its square": angle**2}.items():
 #
 # where $z_{j_1}$ and $z_{j_2}$ are the latents with the most and the second most information about $v_k$. With twenty equally filled bins, $H(v_k) = \log 20$. (Papers estimate the information in different ways, so gaps can be compared only within one study.)
 
-# %% mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the relaxed VAE are higher than those of the plain one for all causes but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each cause.", "name": "fig-mig"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the relaxed VAE are higher than those of the plain one for all causes but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each cause.", "name": "fig-mig"}}
 gaps = {name: mutual_information_gap(t, math.log(20)) for name, t in mutual.items()}
 fig, panels = plots.figure(2, height=2.4)
 for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
@@ -630,7 +630,7 @@ shown
 for name, gap in gaps.items():
     print(f"{name}: mean gap {gap.mean():.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 ahead = gaps["relaxed"].mean() / gaps["plain"].mean()
 print("the mean gap of the relaxed VAE is more than half larger:", bool(ahead > 1.5))
 larger = (gaps["relaxed"] > gaps["plain"]).tolist()
@@ -649,7 +649,7 @@ for name, model in models.items():
 #
 # Is this the work of the schedule, or of one training? Both networks were trained a second time by the same recipes, from another seed and with matrix products in bfloat16:
 
-# %%
+# %% tags=["numbers"]
 seconds = {"plain": pretrained("vae-scenes-2"), "relaxed": pretrained("beta-vae-scenes-2")}
 _ = torch.manual_seed(0)
 second_gaps, second_bound_of = {}, {}
@@ -663,7 +663,7 @@ for name, model in seconds.items():
     print(f"{name:8} mean gap {second_gaps[name].mean():.2f}", end=", standard deviations ")
     print(*(f"{value:.2f}" for value in stds))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 pairs = {"first": gaps, "second": second_gaps}
 means = {pair: {name: gap.mean() for name, gap in both.items()} for pair, both in pairs.items()}
 ahead = [bool(both["relaxed"] > both["plain"]) for both in means.values()]
@@ -721,16 +721,16 @@ def editor(*causes):
 
 print("five different latents:", len(set(latent_of)) == 5)
 
-# %%
+# %% tags=["figure"]
 editor(0, 2, 4)
 
-# %%
+# %% tags=["figure"]
 editor(1, 3)
 
 # %% [markdown]
 # In these images the size follows its slider, and the camera hardly rises with the slider of elevation. {numref}`fig-traversal` shows each latent on its own: in each row one latent goes from $-1.8$ to $1.8$, while the others stay. In the rows where nothing changes, the latent carries little information.
 
-# %% mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "One latent at a time, eight latents from top to bottom.", "name": "fig-traversal"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "One latent at a time, eight latents from top to bottom.", "name": "fig-traversal"}}
 stops = torch.linspace(-1.8, 1.8, 7)
 rows = {}
 for j in range(8):
@@ -761,7 +761,7 @@ for cause, (latent, sign) in enumerate(zip(latent_of, sign_of, strict=True)):
     others = moved.abs().sum() - moved[cause].abs()
     clean[house.names[cause]] = bool(moved[cause] > 0.3 and others < moved[cause] / 2)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 for name in ("azimuth", "light", "size", "hue"):
     print(f"the {name} latent moves its own cause, and little else: {clean[name]}")
 print("the latent of elevation does not:", not clean["elevation"])
@@ -787,7 +787,7 @@ print("the latent of elevation does not:", not clean["elevation"])
 #
 # **Checks.** The first compares the density of the prior before and after the rotation; a variance of 1.05 in one direction is rejected, and a shear instead of the rotation. The second compares the whole model with the trained decoder; a decoder that is not rotated is rejected, and one that is rotated the wrong way.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 R = torch.linalg.qr(torch.randn(8, 8).double()).Q
 x = house.images[:200]
@@ -808,7 +808,7 @@ def log_joint(z, back):
     return (log_p + vae.prior(len(z)).log_prob(z)).double()
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 exact_z = z.double()
 wrong = {"one variance 1.05": log_prior(exact_z @ R.T, nearly)}
 wrong["a shear"] = log_prior(exact_z @ shear.T)
@@ -833,7 +833,7 @@ verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turn
 #
 # **Check.** torch's KL divergence is computed at this $\Lambda$, for the posterior of one house after a rotation, and the gradient there is zero. The value at the marginal variances $(P^{-1})_{jj}$ is rejected.
 
-# %%
+# %% tags=["serves"]
 variances = vae.posterior(x[:1]).variance[0].double()
 R = torch.linalg.qr(R.double()).Q
 P = R @ torch.diag(1 / variances) @ R.T
@@ -849,7 +849,7 @@ def kl_of(log_variance):
 best = (-P.diagonal().log()).requires_grad_()
 (gradient,) = torch.autograd.grad(kl_of(best), best)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 print("no diagonal is better:", bool(gradient.abs().max() < 1e-9))
 price = 0.5 * (P.diagonal().log().sum() - torch.logdet(P))
 wrong = {"marginals": kl_of(P.inverse().diagonal().log())}
@@ -877,7 +877,7 @@ def turned_bound(R, x, vae=vae):
     return vae.likelihood(fit.sample() @ R).log_prob(x) - kl, price.mean()
 
 
-# %%
+# %% tags=["serves"]
 x, degrees = house.images[:2000], torch.linspace(0, 90, 10)
 stds = vae.posterior(x).variance.mean(0).sqrt()
 of_azimuth, of_light = latent_of[0], latent_of[2]
@@ -894,7 +894,7 @@ for name, (j, k) in pairs.items():
     lost[name], formula[name] = losses.mean(1), torch.stack(prices)
     errors[name] = losses.std(1) / len(x) ** 0.5
 
-# %% mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: the loss of the bound when the azimuth latent is rotated into the light latent or into the widest one (lines: measured; crosses: the formula). Right: correlation of the first latent with azimuth and light while the two are rotated into each other.", "name": "fig-rotation-price"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: the loss of the bound when the azimuth latent is rotated into the light latent or into the widest one (lines: measured; crosses: the formula). Right: correlation of the first latent with azimuth and light while the two are rotated into each other.", "name": "fig-rotation-price"}}
 fig, (left, right) = plots.figure(2, height=2.6)
 lines = {f"with {name}": (degrees, values) for name, values in lost.items()}
 _ = plots.curves(lines, x_label="angle (degrees)", y_label="nats lost", axes=left)
@@ -908,7 +908,7 @@ plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right
 # %% [markdown]
 # {numref}`fig-rotation-price` shows two different cases. Azimuth and light have nearly the same posterior variance. Rotating them into each other costs almost nothing (left), although it mixes the two causes (right). Rotating azimuth into the latent with the largest variance costs more than a nat, as the formula says. Next we apply one random rotation of all eight latents to both networks.
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 R = torch.linalg.qr(torch.randn(8, 8)).Q
 lost_nats, turned_gap = {}, {}
@@ -922,7 +922,7 @@ for name, model in models.items():
     turned_gap[name] = mutual_information_gap(information, math.log(20)).mean()
     print(f"mean gap {gaps[name].mean():.2f} before, {turned_gap[name]:.2f} after")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 sure = 10 * lost_nats["relaxed"].std() / len(x) ** 0.5
 print("relaxed: a loss, by 10 standard errors:", bool(lost_nats["relaxed"].mean() > sure))
 less = lost_nats["plain"].mean() < lost_nats["relaxed"].mean() / 2
@@ -971,7 +971,7 @@ y = (leans > leans.quantile(0.7)).double()
 # %% [markdown]
 # **Check.** The difference of the means is compared with a least-squares solver and with the covariance. Here $y = 1$ for the three tenths of the digits that lean most to the right, because at $\pi = \frac12$ several wrong formulas would agree with the right one. The covariance over $\pi$ alone is rejected, and the mean of the codes with the attribute.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 pi = y.mean()
 difference = z[y == 1].mean(0) - z[y == 0].mean(0)
 design = torch.stack([torch.ones_like(y), y], 1)
@@ -984,7 +984,7 @@ verify("eq-attribute", difference, covariance / (pi * (1 - pi)), rejects=wrong)
 # %% [markdown]
 # To edit digits, we take the vector between the halves below and above the median slant, add multiples of it to the codes of digits, and decode.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. The middle column is the reconstruction.", "name": "fig-slant"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. The middle column is the reconstruction.", "name": "fig-slant"}}
 upper = leans > leans.median()
 vector = (z[upper].mean(0) - z[~upper].mean(0)).float()
 chosen = [int((test.labels == k).nonzero()[0]) for k in (1, 4, 5, 7, 8)]
@@ -1000,7 +1000,7 @@ plots.image_rows(rows, titles=[f"{a:+.1f}" for a in amounts], tile=0.7)
 # %% [markdown]
 # The digits of {numref}`fig-slant` lean as intended, but at the ends some lose their shape. We measure the slant on a thousand digits, also class by class, and compare it with the range of real digits. For comparison, we also move along one latent only: that of the vector's largest component, by the length of the whole vector.
 
-# %%
+# %% tags=["numbers"]
 codes, classes = z[:1000].float(), test.labels[:1000]
 shifted = [slant(digits_vae.likelihood(codes + a * vector).mean) for a in amounts]
 slopes = torch.stack([values.mean() for values in shifted])
@@ -1019,7 +1019,7 @@ axis[largest] = vector.norm() * vector[largest].sign()
 alone = [slant(digits_vae.likelihood(codes + a * axis).mean).mean() for a in (-2, 2)]
 print(f"along one latent only: {alone[1] - alone[0]:.2f}, not {steps.mean():.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("more vector, more slant:", bool((slopes.diff() > 0).all()))
 print("in every class:", bool((by_class > 0).all()))
 print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean()))
@@ -1035,7 +1035,7 @@ print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean
 #
 # In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. A VAE seems to offer a better score: call an image with a low $\log p_\theta(x)$ an anomaly. We try this with the importance-weighted bound with 50 samples, $L_{50}$, as the estimate of $\log p_\theta(x)$, on images that are no digits.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
 _ = torch.manual_seed(0)
 x = binarize(test.images[:400])
 bars = torch.zeros(200, 1, 28, 28)
@@ -1063,7 +1063,7 @@ print(f"{'digits':12} log p {normal.mean():8.1f} nats, standard deviation {norma
 for name, score in scores.items():
     print(f"{name:12} log p {score.mean():8.1f} nats, AUROC {auroc(-normal, -score):.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 areas = {name: auroc(-normal, -score) for name, score in scores.items()}
 print("shuffled digits are found:", areas["shuffled"] > 0.99)
 print("the empty image scores better than most digits:", areas["empty"] < 0.1)
@@ -1097,7 +1097,7 @@ def refined(x, steps=80):
         return log_weight(50).logsumexp(0) - math.log(50)
 
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 digits_again, mirrored_again = refined(x[:100]), refined(strange["mirrored"][:100])
 for name, before, after in (
@@ -1109,7 +1109,7 @@ before = auroc(-normal[:100], -scores["mirrored"][:100])
 after = auroc(-digits_again, -mirrored_again)
 print(f"AUROC of mirrored digits {before:.2f}, with q refitted {after:.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 gained = (mirrored_again - scores["mirrored"][:100]).mean()
 print("mirrored digits gain more than digits:", bool(gained > (digits_again - normal[:100]).mean()))
 print("and are still found with less than 0.9:", after < 0.9)
@@ -1128,7 +1128,7 @@ print("and are still found with less than 0.9:", after < 0.9)
 #
 # so the surprise at the mode lies $\sqrt{d / 2}$ standard deviations below its mean. In high dimensions the most likely point is very unlike a typical draw.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 d = 50
 z = torch.randn(100_000, d).double()
@@ -1149,7 +1149,7 @@ verify("eq-typical-surprise", samples, right, monte_carlo, rejects=wrong)
 #
 # A score that a change of coordinates can make constant does not measure anomaly. (In more dimensions the map takes, for each coordinate, its distribution function given those before it. The probabilities of black-and-white images, as here, do not have this problem; densities of photographs do.)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 density = Normal(torch.tensor(1.0).double(), 2.0)
 point = torch.linspace(-4, 6, 11).double().requires_grad_()
 (slope,) = torch.autograd.grad(density.cdf(point).sum(), point)
@@ -1168,7 +1168,7 @@ for name, score in scores.items():
 far, ones = (normal - usual).abs(), test.labels[:400] == 1
 print(f"{'real ones':12} AUROC {auroc(far[~ones], far[ones]):.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 both = {k: auroc(far, (score - usual).abs()) for k, score in scores.items()}
 print("the empty image is found now:", both["empty"] > 0.9)
 print("bars better than before:", both["a bar"] > areas["a bar"] + 0.2)
@@ -1186,7 +1186,7 @@ print("mirrored digits are still found with less than 0.9:", both["mirrored"] < 
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import latent_space as exercises
 
 # %% [markdown]
@@ -1196,7 +1196,7 @@ from companion.page.exercises import latent_space as exercises
 # Two independent draws of $\mathcal{N}(0, I_d)$ are joined by a straight line. At the fraction $t$ of the way, what is the root mean square length, as a multiple of its value at the ends? Write it as a function of `t`.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def shrinking(t):
     return ...
 
@@ -1232,7 +1232,7 @@ exercises.check_shrinking(shrinking)
 # Write a path from `z_0` to `z_1`, two independent draws of the prior, whose point at every `t` from 0 to 1 is again a draw of the prior. It must start in `z_0` and end in `z_1`.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def arc(z_0, z_1, t):
     return ...
 
@@ -1267,7 +1267,7 @@ exercises.check_arc(arc)
 # ```
 # A latent and a cause are jointly Gaussian with correlation 0.95. How large is their mutual information in nats? And which correlation has a mutual information of exactly one nat? Give a pair.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_information(answer)
 
@@ -1296,7 +1296,7 @@ exercises.check_information(answer)
 # Write the mutual information gap of each cause, a tensor with one number for each, given a table of mutual information with a row for each latent, and the entropy of the causes.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def gap(information, entropy):
     return ...
 
@@ -1333,7 +1333,7 @@ exercises.check_gap(gap)
 # A posterior with two latents has the variances `a` and `b`, without correlation. Rotate it by the angle `angle`, and fit the best diagonal Gaussian. How many nats are lost?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def turn_price(a, b, angle):
     return ...
 
@@ -1370,7 +1370,7 @@ exercises.check_turn_price(turn_price)
 # The origin is the most likely point of a $d$-dimensional standard Gaussian. By how many standard deviations of the surprise is the surprise at the origin below its mean? Write it as a function of `d`.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def deviations(d):
     return ...
 

@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import torch
 
 from companion import data
@@ -15,7 +15,7 @@ from companion.page import plots
 from companion.zoo import pretrained
 from companion.zoo.weights import read_card
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 vae, ladder = pretrained("vae-mnist"), pretrained("hvae-mnist")
@@ -36,7 +36,7 @@ def from_the_top(x, lowest, draw=False):
     return ladder.likelihood(z).mean
 
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Six rows of ten images. The first row shows test digits. In the second every image is a plain digit, some of another class than the one above it; further down the images take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, inferred from the top down by a ladder of five levels. In each row one more level is inferred from the digit, and the image comes closer to it.", "name": "fig-from-the-top"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of ten images. The first row shows test digits. In the second every image is a plain digit, some of another class than the one above it; further down the images take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, inferred from the top down by a ladder of five levels. In each row one more level is inferred from the digit, and the image comes closer to it.", "name": "fig-from-the-top"}}
 _ = torch.manual_seed(0)
 digits = binarize(test.images[:10])
 rows = {f"level{'s' * (k < 5)} 5{f' to {k}' * (k < 5)}": k for k in (5, 4, 3, 2, 1)}
@@ -77,7 +77,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 #
 # **Check.** Both sides come from integrals over $z_2$ and then over $z_1$ on grids. The kurtosis of a Gaussian is rejected.
 
-# %%
+# %% tags=["unseen"]
 import math
 from itertools import pairwise
 
@@ -100,7 +100,7 @@ from companion.training import minimize
 from companion.zoo.weights import load_record
 from companion.zoo.yourself import cost, train_it, use
 
-# %%
+# %% tags=["serves"]
 double = {"dtype": torch.double}
 s = torch.tensor(0.3, **double)
 z_2 = torch.linspace(-3, 3, 601, **double)[:, None]
@@ -109,12 +109,12 @@ weight = Normal(0.0, s).log_prob(z_2).exp()
 density = torch.trapezoid(weight * Normal(0.0, z_2.exp()).log_prob(z_1).exp(), z_2, dim=0)
 second, fourth = (torch.trapezoid(z_1**k * density, z_1) for k in (2, 4))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 right = 3 * (4 * s**2).exp()
 gaussian = {"a Gaussian": torch.tensor(3.0, **double)}
 verify("eq-chain-kurtosis", fourth / second**2, right, quadrature, rejects=gaussian)
 
-# %% mystnb={"image": {"alt": "Two curves over the same axis: the mixture has a higher and narrower peak and heavier tails than the Gaussian of the same variance."}, "figure": {"caption": "Two Gaussian steps, the first of which sets the scale of the second, do not make a Gaussian: the peak is higher and the tails are heavier.", "name": "fig-two-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the same axis: the mixture has a higher and narrower peak and heavier tails than the Gaussian of the same variance."}, "figure": {"caption": "Two Gaussian steps, the first of which sets the scale of the second, do not make a Gaussian: the peak is higher and the tails are heavier.", "name": "fig-two-steps"}}
 middle = z_1.abs() < 4
 plain = Normal(0.0, second.sqrt()).log_prob(z_1).exp()
 lines = {"two Gaussian steps": density, "one, of the same variance": plain}
@@ -152,7 +152,7 @@ plots.curves(
 # $$ (def-top-down)
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def arrow(axes, start, end, color, style="-"):
     look = {"arrowstyle": "->", "color": color, "linestyle": style, "shrinkA": 12, "shrinkB": 12}
     axes.annotate("", end, start, arrowprops=look)
@@ -176,7 +176,7 @@ def diagram(axes, title, ups=(), downs=(), sides=()):
     axes.axis("off")
 
 
-# %% mystnb={"image": {"alt": "Four small graphs. Generation: blue arrows from z 3 down to z 2, z 1 and x. Bottom-up: orange arrows from x up to z 1, z 2, z 3. Top-down: orange arrows from x up through features d 1 to d 3, from each feature to its latent, and from each latent to the one below. Ladder: the same features, but the arrows between the latents are the blue ones of the model."}, "figure": {"caption": "Which variable depends on which. Blue: the model $p_\\theta$. Orange: inference. In a ladder, explained below, inference uses the model's own arrows on the way down.", "name": "fig-who-sees-whom"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four small graphs. Generation: blue arrows from z 3 down to z 2, z 1 and x. Bottom-up: orange arrows from x up to z 1, z 2, z 3. Top-down: orange arrows from x up through features d 1 to d 3, from each feature to its latent, and from each latent to the one below. Ladder: the same features, but the arrows between the latents are the blue ones of the model."}, "figure": {"caption": "Which variable depends on which. Blue: the model $p_\\theta$. Orange: inference. In a ladder, explained below, inference uses the model's own arrows on the way down.", "name": "fig-who-sees-whom"}}
 climb = [("x", "z1"), ("z1", "z2"), ("z2", "z3")]
 descend = [("z3", "z2"), ("z2", "z1")]
 look = [("x", "d1"), ("d1", "d2"), ("d2", "d3"), ("d1", "z1"), ("d2", "z2"), ("d3", "z3")]
@@ -206,16 +206,16 @@ fig
 #
 # **The solvable chain.** In one model all steps *are* Gaussian: the linear one, $z_t = a_t\, z_{t+1} + s_t\, \varepsilon_t$ with independent standard Gaussian noise $\varepsilon_t$, for $t = 0, \dots, T - 1$ and $z_0 = x$. The companion's `LinearChain` is this model, with latents of one dimension. The steps of its posteriors are conditional distributions of a Gaussian with mean zero, that is, linear regressions, whose slopes and variances follow from the covariance $C$ of $(x, z_1, \dots, z_T)$. If each variable is a linear function of others plus its own noise, $v = B v + \text{noise}$, then $v = (I - B)^{-1} \text{noise}$, which gives that covariance.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(linear_covariance, regress, docstring=False)
 
 # %% [markdown]
 # The chain takes the slopes and standard deviations of the model, and the covariance under $q$. Without one it takes the model's own, and $q$ is the exact posterior.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(LinearChain.inner_prior, LinearChain.inner_posterior, docstring=False)
 
-# %%
+# %% tags=["serves"]
 T = 3
 a = torch.tensor([0.8, 0.9, 0.7], **double)  # slope of z_t on z_{t+1}; z_0 is x
 s = torch.tensor([0.5, 0.6, 0.8], **double)  # standard deviation of the same step
@@ -223,7 +223,7 @@ s = torch.tensor([0.5, 0.6, 0.8], **double)  # standard deviation of the same st
 # %% [markdown]
 # **Check.** For the reversal, an arbitrary bottom-up chain, unrelated to the model, is evaluated at random latents, once bottom-up and once top-down. The product of the marginals $q(z_t \mid x)$ is rejected.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 slopes_up = torch.tensor([0.9, 0.5, -0.4], **double)
 noises = torch.tensor([1.0, 0.3, 0.8, 0.5], **double)
@@ -240,13 +240,13 @@ for t in range(T - 1, 0, -1):
     slope, variance = regress(C_q, t, [0])
     marginals = marginals + Normal(slope * x, variance**0.5).log_prob(z[t])[:, 0]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 verify("eq-reversal", bottom_up, top_down, rejects={"marginals": marginals})
 
 # %% [markdown]
 # **Check.** For the true posterior, $z_t$ is regressed on $z_{t-1}$ and $x$, for $t = 2$ and $3$, under the *model*: the slope on $x$ must vanish. The slopes of the other direction, on $z_{t+1}$ and $x$, are rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 chain = LinearChain(a, s)
 C = chain.C
 with_x = torch.stack([regress(C, t, [t - 1, 0])[0] for t in (2, 3)])
@@ -264,7 +264,7 @@ verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 #
 # **Checks.** The joint density {eq}`def-hierarchy` and the bottom-up posterior {eq}`def-bottom-up` are evaluated at arbitrary latents; a weight without the prior of the top is rejected. Then the companion draws the latents top-down and returns this logarithm; here the arbitrary chain above is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 log_p = Normal(0.0, C[0, 0] ** 0.5).log_prob(x[:, 0])
 log_ratio = chain.prior(6).log_prob(z[T])
 for t in range(T):
@@ -274,7 +274,7 @@ for t in range(T):
 wrong = {"without the top's prior": log_ratio - chain.prior(6).log_prob(z[T])}
 verify("eq-chain-exact", log_ratio, log_p, rejects=wrong)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 other = sample_log_weights(arbitrary, x, 4)
 weights = sample_log_weights(chain, x, 4)
@@ -316,7 +316,7 @@ verify("eq-chain-exact", weights, log_p.expand(4, 6), rejects=wrong)
 #
 # **Check.** In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. Two plausible mistakes are rejected: to compare the marginals of each level, and to use the mean of $z_{t+1}$ in place of a draw.
 
-# %%
+# %% tags=["serves"]
 x = torch.tensor([[1.7]], **double)
 m = C_q[1:, 0] / C_q[0, 0] * x[0, 0]
 S = C_q[1:, 1:] - torch.outer(C_q[1:, 0], C_q[1:, 0]) / C_q[0, 0]
@@ -333,7 +333,7 @@ for t in range(1, T):
     levels.append(at_mean[-1] + random)
 marginals = kl_divergence(q, Normal(0.0, C.diagonal()[1:] ** 0.5)).sum()
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"marginals": marginals, "at the mean": levels[0] + sum(at_mean)}
 verify("eq-kl-levels", whole, sum(levels), rejects=wrong)
 
@@ -342,7 +342,7 @@ verify("eq-kl-levels", whole, sum(levels), rejects=wrong)
 #
 # **Check.** The evidence minus the KL divergence from the posterior is compared with draws from `elbo_terms`, and a bound that forgets the levels below the top is rejected.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 terms = elbo_terms(arbitrary, x.expand(200_000, 1))
 slopes = C[1:, 0] / C[0, 0]
@@ -350,7 +350,7 @@ posterior = MultivariateNormal(slopes * x[0, 0], C[1:, 1:] - torch.outer(slopes,
 log_p = Normal(0.0, C[0, 0] ** 0.5).log_prob(x[0, 0])
 right = log_p - kl_divergence(MultivariateNormal(m, S), posterior)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 top_only = {"top level only": right + sum(levels[1:])}
 verify("eq-chain-elbo", terms.elbo, right, monte_carlo, rejects=top_only)
 by_level = torch.stack(levels[1:] + levels[:1])
@@ -359,7 +359,7 @@ verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 # %% [markdown]
 # The code has not changed since chapter 3. For a VAE its loop is empty. With $T > 1$ it goes down the levels, and `inner` returns $q$ and $p$ of each.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(elbo_terms, docstring=False)
 
 # %% [markdown]
@@ -404,7 +404,7 @@ show(elbo_terms, docstring=False)
 # Move the slider to make the message more precise. The product moves from the prediction towards the message, and is never wider than the narrower of the two.
 
 
-# %%
+# %% tags=["figure"]
 def product_picture(precision):
     z = torch.linspace(-3, 4, 300)
     p = diagonal_normal(torch.zeros(1, 1), 1.0)
@@ -428,7 +428,7 @@ Slider(
 # %% [markdown]
 # **Check.** The product is integrated numerically: its mean and variance, its normalizer, the KL divergence. Variances added in place of precisions are rejected, the two shares exchanged, the precision in place of the variance, and a lost $\log Z$.
 
-# %%
+# %% tags=["serves"]
 z = torch.linspace(-8, 8, 160_001, **double)
 mu, sd, m, lam = torch.tensor([0.3, 0.7, -1.1, 2.5], **double)
 log_p, log_d = (Normal(mean, std).log_prob(z) for mean, std in [(mu, sd), (m, lam**-0.5)])
@@ -441,7 +441,7 @@ p = diagonal_normal(mu.view(1, 1), sd)
 message = m.view(1, 1), lam.log().view(1, 1)
 q, log_Z = normal_product(p, *message), log_normalizer(p, *message)[0]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 total = sd**2 + 1 / lam
 added = torch.stack([mu + (m - mu) * sd**2 / total, total])
 swapped = torch.stack([mu + (m - mu) / (lam * total), q.variance[0, 0]])
@@ -456,7 +456,7 @@ verify("eq-product-kl", kl, mean_log_d - log_Z, quadrature, rejects=lost)
 # %% [markdown]
 # The companion computes the product without forming a precision, so that none can overflow: the share $w$ is a logistic function of $\log \lambda + \log s^2$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(normal_product, docstring=False)
 
 # %% [markdown]
@@ -487,7 +487,7 @@ show(normal_product, docstring=False)
 #
 # **Check.** Both directions are confirmed by a finite example, with three values for $z_1$, four for $z_2$, and tables of random probabilities for one fixed $x$. If the table $p(x \mid z_1, z_2)$ is a column times a row, the exact posterior must be the prior times the column, normalized; if conversely the posterior is a prior times an arbitrary message, the table must have rank one, so all its $2 \times 2$ determinants vanish. A table with one entry changed by a tenth is rejected.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 prior = torch.rand(3, 4, **double)
 prior = prior / prior.sum(0)  # p(z_1 | z_2), a column for each z_2
@@ -508,7 +508,7 @@ changed[1, 2] *= 1.1
 any_posterior = normalized(prior * torch.rand(3, 1, **double))
 of_x = torch.rand(4, **double)  # p(x | z_2)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"one entry changed": normalized(prior * changed)}
 verify("eq-message-factor", normalized(prior * d), normalized(prior * d * h), rejects=wrong)
 table = any_posterior * of_x / prior  # p(x | z_1, z_2), by Bayes' rule
@@ -608,14 +608,14 @@ best = ladder_bound(x, 0.0, best_ladder(x, 0.0))
 # %% [markdown]
 # **Check.** For the Markov chain, $c = 0$, the maximal bound is compared with the evidence. A $q$ with $z_1$ and $z_2$ independent given $x$ is rejected; its loss is {eq}`eq-rotation-price`, computed from the posterior's precision matrix: half the sum of the logs of its diagonal, minus half its log-determinant.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"independent": evidence_of(x, 0.0) - independent_price(0.0)}
 verify("eq-ladder-exact", best, evidence_of(x, 0.0), exact, rejects=wrong)
 
 # %% [markdown]
 # **Check.** The gap {eq}`eq-ladder-gap` is compared with the evidence less the best bound, at log-precisions that are *not* the best ones: only the two means are free. The formula without the cost of the wrong slope is rejected.
 
-# %%
+# %% tags=["serves"]
 gaps, formulas, without = [], [], []
 for c, logs in [(1.0, (0.5, 1.0)), (-0.5, (-1.0, 2.0)), (3.0, (2.0, 0.0))]:
     free = best_ladder(x, c, (1, 0, 1, 0, 0), (0, logs[0], 0, logs[1], 0))
@@ -628,7 +628,7 @@ for c, logs in [(1.0, (0.5, 1.0)), (-0.5, (-1.0, 2.0)), (3.0, (2.0, 0.0))]:
     without.append(both)
     formulas.append(both + 0.5 * P * delta**2 * t2)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"without the slope": torch.stack(without)}
 rule = exact.within(1e-8)
 verify("eq-ladder-gap", torch.stack(gaps), torch.stack(formulas), rule, rejects=wrong)
@@ -637,7 +637,7 @@ verify("eq-ladder-gap", torch.stack(gaps), torch.stack(formulas), rule, rejects=
 # **Check.** For the best ladder with a skip, the formula {eq}`eq-ladder-price` is minimized on a fine grid of $r$ and compared with the optimizer's bound, for four values of $c$. The loss of a $q$ with independent latents is rejected.
 
 
-# %%
+# %% tags=["serves"]
 def ladder_price(c):
     P, V = 1 / s1 + 1 / s0, 1 / (1 + (a + c) ** 2 / (s1 + s0))
     r = torch.linspace(0, P * s1, 400_001, **double)[1:]
@@ -648,7 +648,7 @@ def ladder_price(c):
 skips = [-2.0, -0.5, 1.0, 3.0]
 found = [(evidence_of(x, c) - ladder_bound(x, c, best_ladder(x, c))).tolist() for c in skips]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 formula = [[ladder_price(c)] * 3 for c in skips]
 wrong = {"independence": [[independent_price(c)] * 3 for c in skips]}
 verify("eq-ladder-price", found, formula, exact.within(1e-8), rejects=wrong)
@@ -658,7 +658,7 @@ print("lost at c = 1: {:.3f} nats; by independence {:.3f}".format(*at_one))
 # %% [markdown]
 # With $c = 1$ the best ladder with Gaussian messages loses 0.290 nats, whatever the training. Even a $q$ with independent latents loses less. {numref}`fig-skip` shows why.
 
-# %% mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right and an orange ellipse lies exactly on its outline. Right, with a skip, the cloud falls to the right, while the orange outline is nearly a circle, too short for the cloud and too wide across it."}, "figure": {"caption": "The posterior for x = 1 (blue), and the best ladder (orange, two standard deviations). Left, without a skip connection, they agree; right, with one, the ladder has the wrong shape.", "name": "fig-skip"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right and an orange ellipse lies exactly on its outline. Right, with a skip, the cloud falls to the right, while the orange outline is nearly a circle, too short for the cloud and too wide across it."}, "figure": {"caption": "The posterior for x = 1 (blue), and the best ladder (orange, two standard deviations). Left, without a skip connection, they agree; right, with one, the ladder has the wrong shape.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]], **double)
 circle = torch.linspace(0, 2 * math.pi, 200, **double)
 circle = 2 * torch.stack([circle.cos(), circle.sin()])
@@ -684,7 +684,7 @@ fig
 #
 # The fix is to let the message depend on what is above, $d_t(z_t; x, z_{>t})$. One more parameter, a factor of $z_2$ in the mean of the message, is enough here.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 for c in (1.0, 3.0):
     free = best_ladder(x, c, use=(1, 1, 1, 1, 1))
     lost = (evidence_of(x, c) - ladder_bound(x, c, free)).abs().max()
@@ -702,13 +702,13 @@ for c in (1.0, 3.0):
 #
 # What does a ladder need besides the code of a VAE? Only $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$, which two methods compute. `encode` runs once for each $x$ and computes the features of every level, upwards. `inner` goes down by one level. In it, `_predict` calls the network of level $t$, which gives $p_\theta(z_t \mid z_{t+1})$ and, in the deep kind, the tensor to carry down. `_update` computes the message from the features of level $t$ and multiplies by it: it calls `normal_product`, or `evidence_alone`, which returns the message and ignores the prediction. `_join` puts the carried tensor, if there is one, beside $z_t$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(HierarchicalVae.encode, HierarchicalVae.inner, docstring=False)
 
 # %% [markdown]
 # The bound, the loss, the importance weights and the sampler are the functions of the chapters before, and they work for any number of levels.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 _ = torch.manual_seed(0)
 x = torch.bernoulli(torch.full((4, 1, 28, 28), 0.2))
 for name, model in {"vae": vae, "ladder": ladder}.items():
@@ -733,7 +733,7 @@ print(cost("hvae-mnist"))
 # %%
 mine = watch(train_it("hvae-mnist"))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
@@ -765,7 +765,7 @@ assert cards[1].metric_value < cards[0].metric_value - 1
 #
 # Most of each standard error comes from the digits, some of which are hard for every model. The differences on the *same* binarized digits vary much less, so 300 digits and 50 draws for each are enough.
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 x = binarize(test.images[:300])
 one, five = (log_likelihood(model, x, 50) for model in (vae, ladder))
@@ -777,7 +777,7 @@ for name, values in {"one level": one, "five levels": five, "gain": gain}.items(
 # %% [markdown]
 # Which of the two gaps has closed? The first is the distance from the bound to the likelihood. To measure it, we compute the bound of both models on all test digits and compare it with the estimates of $\log p(x)$ on their cards.
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 every, first_gap = binarize(test.images).split(2000), {}
 for name, model, card in zip(("one", "five"), (vae, ladder), cards, strict=True):
@@ -786,7 +786,7 @@ for name, model, card in zip(("one", "five"), (vae, ladder), cards, strict=True)
     print(f"{name:5} from the bound to log p(x): at least {first_gap[name]:.2f} nats")
 print(f"log p(x) gained: {cards[0].metric_value - cards[1].metric_value:.2f} nats")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 error = gain.std() / len(gain) ** 0.5
 print("five levels are better by 5 standard errors:", bool(gain.mean() > 5 * error))
 print("the paired error is less than half of one model's:", bool(error < one.std() / 300**0.5 / 2))
@@ -799,7 +799,7 @@ print("the change of the gap is less than a quarter of the gain:", change < gain
 #
 # On which levels are the nats spent? The chart shows the KL divergences {eq}`eq-kl-levels`.
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Five bars, one for each level. The first, next to the image, is the highest, the second about two thirds of it. The three upper ones are much lower, and none is zero."}, "figure": {"caption": "KL divergence at each level of the ladder, mean over 2000 test digits. All levels are active; the lowest spends most.", "name": "fig-kl-per-level"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five bars, one for each level. The first, next to the image, is the highest, the second about two thirds of it. The three upper ones are much lower, and none is zero."}, "figure": {"caption": "KL divergence at each level of the ladder, mean over 2000 test digits. All levels are active; the lowest spends most.", "name": "fig-kl-per-level"}}
 _ = torch.manual_seed(0)
 x = binarize(test.images[:2000])
 terms = elbo_terms(ladder, x)
@@ -813,7 +813,7 @@ levels = terms.kl.mean(0)
 print("nats at levels 1 to 5:", ", ".join(f"{value:.2f}" for value in levels))
 print(f"above level 1: {100 * levels[1:].sum() / levels.sum():.0f} percent")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("no level is inactive (more than 0.5 nats each):", bool((levels > 0.5).all()))
 print("level 1 spends more than any other:", int(levels.argmax()) == 0)
 print("but no more than two thirds of all:", bool(levels[0] < levels.sum() * 2 / 3))
@@ -841,7 +841,7 @@ for t, q, p in descend(ladder, x):
     counts = f"{varying[t].sum():2} vary, {costing[t].sum():2} cost"
     print(f"level {t}: of {len(varying[t]):2} units {counts}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("top level, as in chapter 6:", active_units(ladder, x).num_active == int(varying[5].sum()))
 three = [torch.cat([kind[t] for t in (2, 3, 4)]).float().mean() for kind in (varying, costing)]
 print("levels 2 to 4: nearly all units vary:", bool(three[0] > 0.9))
@@ -858,7 +858,7 @@ print("and fewer than half cost anything:", bool(three[1] < 0.5))
 #
 # To see what the *levels* do, two more ladders were trained by the recipe of the large one, with one level of 64 latents, or with two, of 64 and 32. (The networks shrink with the levels, so the large one has more parameters.) Their weights are not shipped, but a record of an estimate of $-\log p(x)$, by $L_{100}$, for each of the 10,000 test digits, binarized in the same way for all. `python -m companion train hvae2-mnist` trains the model of two levels again, and the command in the table measures it, given the folder of the weights.
 
-# %% tags=["mnist"]
+# %% tags=["numbers", "mnist"]
 names = {1: "hvae1-mnist", 2: "hvae2-mnist", 5: "hvae-mnist"}
 nats = {}
 for num_levels, name in names.items():
@@ -877,7 +877,7 @@ for (few, more), gain in steps.items():
     print(f"{more} levels instead of {few}:", end=" ")
     print(f"{gain.mean():.2f} +- {gain.std() / len(gain) ** 0.5:.2f} nats better")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 for (few, more), gain in steps.items():
     sure = bool(gain.mean() > 5 * gain.std() / len(gain) ** 0.5)
     print(f"{more} levels better than {few}, by 5 errors of the digits: {sure}")
@@ -914,7 +914,7 @@ for K, gain in later.items():
     print(f"24 more epochs, K = {K:2}: {gain.mean():+.3f} +- {gain.std() / 100:.3f} nats better")
 print(f"nats after those with K = 10: {tighter[10]['values'].mean():.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 by_bound = later[10] - later[1]
 print("K = 10 better than K = 1, by 5 errors:", bool(by_bound.mean() > by_bound.std() / 20))
 print("more epochs alone gain less than a tenth of a nat:", bool(later[1].mean() < 0.1))
@@ -940,10 +940,10 @@ print("a tighter bound gains less than a nat:", bool(by_bound.mean() < 1))
 #
 # Each is trained as it is, with **warm-up**, where the weight of the KL divergences rises from 0 to 1 during the first 30 percent of the steps {cite:p}`sonderby2016`, and with **free bits**, where the first nat on each level costs nothing {cite:p}`kingma2016`, here in the first half of the training only, so that its end is about the bound. The second form differs from a ladder in a single method, which gives posterior and prior of one level:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(SeesAbove)
 
-# %% mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no height to speak of, but for half a nat with free bits. The three other groups stand at about half a nat as they are, and above one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trainings with its standard error over them. For the bottom-up form it is that of $q(z_3 \\mid z_2)$.", "name": "fig-top-level"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no height to speak of, but for half a nat with free bits. The three other groups stand at about half a nat as they are, and above one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trainings with its standard error over them. For the bottom-up form it is that of $q(z_3 \\mid z_2)$.", "name": "fig-top-level"}}
 record = record_of("levels")
 forms, ways = ("independent", "sees above", "bottom-up", "shared"), ("", ", warm-up", ", free bits")
 top = {form + way: record.value(form + way, "top") for form in forms for way in ways}
@@ -981,7 +981,7 @@ plots.bars(
 #
 # **Check.** In the linear chain every term is a number. The sum without its second term is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 with_above = torch.stack([regress(C, 0, [t + 1])[1] for t in (1, 2)])
 given, between = [], []
 for t in (1, 2):
@@ -996,7 +996,7 @@ verify("eq-open-variance", with_above, given + between, exact, rejects=wrong)
 # Move the slider. In each row the levels from $t$ upwards are drawn once, and those below anew for each image. With level 5 alone kept, a row still varies between classes; kept down to level 1, all images of a row are the same.
 
 
-# %%
+# %% tags=["figure"]
 def redraw(z, t):
     """Means of images for latents z of level t, all below drawn anew."""
     for below in range(t - 1, 0, -1):
@@ -1026,7 +1026,7 @@ Slider(
 # %% [markdown]
 # The share of the pixel variance that is left if level $t$ and all above are kept:
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 *many, images = ancestral_sample(ladder, 300)
 whole, open_share = images.flatten(1).var(0).sum(), {}
@@ -1035,7 +1035,7 @@ for t in range(5, 0, -1):
     open_share[t] = (again.var(1).mean(0).sum() / whole).item()
     print(f"kept down to level {t}: {100 * open_share[t]:3.0f} percent is open")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 shares = list(open_share.values())
 print("each level closes some of it:", all(u > v for u, v in pairwise(shares)))
 print("the top level alone leaves more than half open:", shares[0] > 0.5)
@@ -1044,7 +1044,7 @@ print("the top level alone leaves more than half open:", shares[0] > 0.5)
 # **A temperature for each level.** In chapter 7 one {term}`temperature` scaled one latent. Here every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has one for the three upper levels and one for the two next to the image, with the same noise $\varepsilon$ at all positions.
 
 
-# %%
+# %% tags=["figure"]
 def tempered(noise, tau):
     """Means of images, made of given noise with a temperature for each level."""
     z = tau[5] * noise[5]
@@ -1081,7 +1081,7 @@ Editor(
 # What does the noise of a single level do? In each row of the film below, one level's noise moves once around a circle, $\varepsilon_t \cos a + \tilde\varepsilon_t \sin a$ with two independent draws. It is standard Gaussian at every angle $a$, so every frame shows samples of the model. The noise of all other levels stays as it is.
 
 
-# %%
+# %% tags=["figure"]
 _ = torch.manual_seed(8)
 here, across = noise_for(8), noise_for(8)
 
@@ -1107,7 +1107,7 @@ Film(
 # %% [markdown]
 # In the first row of this film most digits turn into others. The levels between change the slant, the width and the shape of the strokes, and now and then the digit. In the last row hardly more than the edges of the strokes move.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 one, other = noise_for(500), noise_for(500)
 ones = dict.fromkeys(range(1, 6), 1.0)
 changed = [tempered(one | {t: other[t]}, ones) - tempered(one, ones) for t in range(1, 6)]
@@ -1120,7 +1120,7 @@ print(
 # %% [markdown]
 # What do the temperatures do to the quality? We take black-and-white images, drawn from the tempered means, and compute their bound under another model, the VAE of chapter 6. (The bound is a code length and {ref}`no proof of quality <sec-anomalies>`; it favors plain images. So compare with what test digits get.) The sum of the variances of the pixels measures the variety. The four rows use the same noise.
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 noise_of_many, vae_bounds, variety = noise_for(2000), {}, {}
 for name, (upper, lower) in {
@@ -1160,7 +1160,7 @@ print("upper levels cooled: worse by 5 errors:", bool(in_errors("upper cooled") 
 #
 # **From the top, in numbers.** {numref}`fig-from-the-top` showed reconstructions from the top $k$ levels. Each level that is inferred from the image costs nats and lowers the error, so the ladder is a progressive code, with a coarse description first. The nats {eq}`eq-kl-levels` are those of a *draw* from $q$, so the levels inferred from the image are drawn here, while the others stay at their mean. Over 2,000 test digits:
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats spent so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "Squared error of a drawn reconstruction against the nats spent on it: the first nats lower the error most. From left to right: no level, level 5, levels 5 and 4, and so on down.", "name": "fig-progressive"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats spent so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "Squared error of a drawn reconstruction against the nats spent on it: the first nats lower the error most. From left to right: no level, level 5, levels 5 and 4, and so on down.", "name": "fig-progressive"}}
 _ = torch.manual_seed(0)
 errors = [
     (from_the_top(x, k, draw=True) - x).square().flatten(1).sum(1).mean().item()
@@ -1180,7 +1180,7 @@ fig
 # %% [markdown]
 # The curve of {numref}`fig-progressive` falls at every point. How steeply?
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("each level lowers the error:", all(u > v for u, v in pairwise(errors)))
 slopes = [
     (u - v) / (k - j) for (u, v), (j, k) in zip(pairwise(errors), pairwise(spent), strict=True)
@@ -1214,7 +1214,7 @@ print("and the least at level 1:", slopes[-1] == min(slopes))
 #
 # **Check.** The formula is compared with the KL divergence of the two Gaussians. The factor $f$ in place of its square is rejected, and a shift that is not in units of $s$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 mean, m, log_lam = torch.randn(3, 20, 1).double()
 sd = torch.rand(20, 1).double() + 0.2
@@ -1259,7 +1259,7 @@ print("fewer than a fifth of those of the five levels:", fewer)
 # %% [markdown]
 # Its loss is `elbo_loss`, with free bits in the first half and a warm-up, as for the large ladder. It was trained for 40 epochs on one core of a CPU, the ladders above for 250. A convolution applies the same few weights at every position, so there is little to store and much to compute, also for importance weights: the record has the first 2,000 test digits only. On these digits, binarized as for the other records, and by the same $L_{100}$:
 
-# %% tags=["mnist"]
+# %% tags=["numbers", "mnist"]
 record, _ = load_record("conv-hvae-mnist-values")
 deep_nats = record["values"].double()
 print(f"conv ladder nats: {deep_nats.mean():.2f} +- {deep_nats.std() / 2000**0.5:.2f}")
@@ -1270,7 +1270,7 @@ for n, gain in lead.items():
     print(f"levels: {n}   nats: {value} +- {error:.2f}")
 print(f"trained for {deep_card.minutes:.0f} minutes on {deep_card.device}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 sure = {n: (g.mean() / (g.std() / 2000**0.5)).item() for n, g in lead.items()}
 print("better than one, two and five levels, by 5 errors:", min(sure.values()) > 5)
 print("below 81 nats:", bool(deep_nats.mean() < 81))
@@ -1278,7 +1278,7 @@ print("below 81 nats:", bool(deep_nats.mean() < 81))
 # %% [markdown]
 # With less than a fifth of the parameters of the five levels, and less than a fifth of their epochs, this training of the convolutional ladder ends below all of them. (There are two trainings each of the ladders with one and with two levels, and one of each of the others.) A [public program](https://github.com/addtt/ladder-vae-pytorch) with three convolutional levels reports 79.5 nats by $L_{100}$, on digits that were binarized once and for all, with about a million parameters for each level. Ours has fewer parameters. Does it use all of its levels?
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four bars, one for each level, all of them tall: about five nats at level 1, next to the image, growing to about ten at level 4, the vector."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits.", "name": "fig-kl-conv"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four bars, one for each level, all of them tall: about five nats at level 1, next to the image, growing to about ten at level 4, the vector."}, "figure": {"caption": "KL divergence at each level of the convolutional ladder, mean over 1000 test digits.", "name": "fig-kl-conv"}}
 _ = torch.manual_seed(0)
 deep_terms = elbo_terms(deep, binarize(test.images[:1000]))
 plots.kl_per_level(deep_terms)
@@ -1291,7 +1291,7 @@ spent_deep = deep_terms.kl.mean(0)
 for t, value in enumerate(spent_deep, 1):
     print(f"level {t}: {value:5.2f} nats")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("every level spends more than a nat:", bool((spent_deep > 1).all()))
 
 # %% [markdown]
@@ -1318,13 +1318,13 @@ draws = torch.stack([with_new_middle(vectors, noise) for _ in range(2)])
 by_middle = (draws[0] - draws[1]).square().mean() / 2 / draws.var(1).mean()
 print(f"variance that the two maps make: {by_middle:.0%}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("they make more than a tenth of the variance:", bool(by_middle > 0.1))
 
 # %% [markdown]
 # What does each part decide? Each column below has one draw of the vector; the rows draw all maps anew.
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits. Down each column slant, weight and overall form stay the same. Most columns keep their digit; in a few it becomes another one, such as a 5 that becomes a 6."}, "figure": {"caption": "Draws of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing. The vector sets slant, weight and overall form; the maps draw the strokes, and may close a loop.", "name": "fig-conv-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. Down each column slant, weight and overall form stay the same. Most columns keep their digit; in a few it becomes another one, such as a 5 that becomes a 6."}, "figure": {"caption": "Draws of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing. The vector sets slant, weight and overall form; the maps draw the strokes, and may close a loop.", "name": "fig-conv-samples"}}
 _ = torch.manual_seed(0)
 
 
@@ -1341,7 +1341,7 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 # %% [markdown]
 # In {numref}`fig-conv-samples` the overall form stays the same down a column, and the strokes vary. To measure this, we make two draws below each of 500 vectors. Which part of the pixel variance comes from the maps, and how often does a classifier of digits, which chapter 10 will need too, see two different digits?
 
-# %%
+# %% tags=["numbers"]
 classifier = pretrained("classifier-mnist")
 _ = torch.manual_seed(0)
 vectors = torch.randn(500, 8)
@@ -1351,7 +1351,7 @@ of_digit = [classifier(images).argmax(1) for images in draws]
 other = (of_digit[0] != of_digit[1]).double().mean()
 print(f"variance that the maps make: {by_maps:.0%}, another digit: {other:.0%}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("the maps make less than half of the variance:", bool(by_maps < 0.5))
 print("but they change more than a fifth of the digits:", bool(other > 0.2))
 
@@ -1372,7 +1372,7 @@ print("but they change more than a fifth of the digits:", bool(other > 0.2))
 #
 # Our solvable chain can show this. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise. The best steps of $p$ are regressions of $z_t$ on $z_{t+1}$. `LinearChain` and `regress` serve as before.
 
-# %%
+# %% tags=["serves"]
 T, alpha = 50, 0.9
 noise_variance = torch.full((T + 1,), 1 - alpha, **double)
 noise_variance[0] = 4.0  # of the data
@@ -1385,13 +1385,13 @@ _ = torch.manual_seed(0)
 x = 2 * torch.randn(2000, 1, **double)
 terms = elbo_terms(chain, x)
 
-# %% mystnb={"image": {"alt": "Fifty bars of KL divergence per level: tiny at the upper levels on the right, growing towards level 1 on the left. The last bar, at level 50, is small but taller than its neighbors."}, "figure": {"caption": "A hierarchy of fifty levels with a fixed encoder: the KL divergence at each level grows towards the data.", "name": "fig-fifty-levels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Fifty bars of KL divergence per level: tiny at the upper levels on the right, growing towards level 1 on the left. The last bar, at level 50, is small but taller than its neighbors."}, "figure": {"caption": "A hierarchy of fifty levels with a fixed encoder: the KL divergence at each level grows towards the data.", "name": "fig-fifty-levels"}}
 plots.kl_per_level(terms)
 
 # %% [markdown]
 # In {numref}`fig-fifty-levels` the top levels, which hold nearly pure noise, have a KL divergence of nearly zero; most of the nats are near the data. (The last bar stands out a little, because $q(z_T \mid x)$ still keeps a trace of $x$ and the prior does not.) How large is the gap? We compare importance weights, as in {eq}`eq-chain-exact`, with the log-density of the data distribution.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 gap = Normal(0.0, 2.0).log_prob(x)[:, 0] - sample_log_weights(chain, x, 1)[0]
 error = gap.std() / len(gap) ** 0.5
 print("gap below 0.01 nats:", bool(gap.mean().abs() + 5 * error < 0.01))
@@ -1409,7 +1409,7 @@ print("as large as the KL of the top alone:", bool((gap.mean() - at_top).abs() <
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import hierarchical_vae as exercises
 
 # %% [markdown]
@@ -1418,7 +1418,7 @@ from companion.page.exercises import hierarchical_vae as exercises
 # ```
 # The level above predicts $z_1 \sim \mathcal{N}(0, 1)$. The image's message is $\mathcal{N}(3, \frac12)$, that is, a variance of one half. Give mean and variance of the product.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_product(answer)
 
@@ -1445,7 +1445,7 @@ exercises.check_product((3 * 2 / 3, 1 / 3))
 # ```
 # For which standard deviation $s$ of $z_2$ does $z_1$ in {eq}`eq-chain-kurtosis` have three times the kurtosis of a Gaussian?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_peaked(answer)
 
@@ -1473,7 +1473,7 @@ exercises.check_peaked((math.log(3) / 4) ** 0.5)
 # A bottom-up chain has $q(z_1 \mid x) = \mathcal{N}(r x, 1 - r^2)$ and $q(z_2 \mid z_1) = \mathcal{N}(r z_1, 1 - r^2)$. Write mean and variance of $q(z_1 \mid z_2, x)$, as a pair. (The next chapter needs it.)
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def turned_around(r, x, z_2):
     return ...
 
@@ -1509,7 +1509,7 @@ exercises.check_turned_around(turned_around)
 # On one level of a chain $q(z_1 \mid z_2, x) = \mathcal{N}(b z_2 + o, v)$ and $p(z_1 \mid z_2) = \mathcal{N}(a z_2, s^2)$. Under $q(z_2 \mid x)$, $z_2$ has mean `m` and variance `V`. Write the mean KL divergence that {eq}`eq-kl-levels` charges for the level; `s2` is $s^2$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def level_price(a, s2, b, o, v, m, V):
     return ...
 
@@ -1546,7 +1546,7 @@ exercises.check_level_price(level_price)
 # `kl` has the shape (batch, levels). With free bits, each level is charged its mean over the batch, but never less than `free` nats. Write the total charge, a number.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def charged(kl, free):
     return ...
 
@@ -1582,7 +1582,7 @@ exercises.check_charged(charged)
 # In a chain with $z_2 \sim \mathcal{N}(0, 1)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, s^2)$, level 2 is drawn at temperature `tau_2` and level 1 at `tau_1`. What is the variance of $z_1$?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def tempered_variance(a, s2, tau_1, tau_2):
     return ...
 
@@ -1618,7 +1618,7 @@ exercises.check_tempered_variance(tempered_variance)
 # In the chain with a skip {eq}`def-skip-chain`, the exact $p(z_1 \mid z_2, x)$ is the product of $p(z_1 \mid z_2)$ with a message that sees $z_2$. Write the mean and the precision of that message, as a pair. As in the code above, `s0` is the variance $s_0^2$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def message(x, z_2, c, s0):
     return ...
 

@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import torch
 from torchvision.utils import make_grid
 
@@ -14,7 +14,7 @@ from companion import data
 from companion.page.sliders import Film
 from companion.schedule import add_noise, linear_schedule
 
-# %%
+# %% tags=["figure"]
 digits = data.to_symmetric(data.load("mnist", "test").images[:10])  # on [-1, 1]
 schedule = linear_schedule(1000)
 
@@ -59,7 +59,7 @@ Film(
 #
 # What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. In practice one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. Three of its methods make the steps down: `true_step` is $q(x_{t-1} \mid x_t, x)$, and `inner_prior` is $p_\theta(x_{t-1} \mid x_t)$, which `reverse_step` makes from the denoiser's estimate of $x$. Their means are derived in {eq}`eq-denoising-posterior` and {eq}`def-reverse-step`.
 
-# %%
+# %% tags=["unseen"]
 import itertools
 import math
 
@@ -88,7 +88,7 @@ from companion.variances import bound_weights, linear_noise_error, optimal_rever
 from companion.zoo import pretrained
 from companion.zoo.weights import read_card
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(Ddpm.true_step, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
 
 # %% [markdown]
@@ -161,7 +161,7 @@ def rescaled(T):
     return Schedule.from_betas((torch.linspace(1e-4, 0.02, T) * 1000 / T).clamp(max=0.999))
 
 
-# %%
+# %% tags=["serves"]
 process, x_axis = rescaled(100), torch.linspace(-2.8, 2.8, 201)
 density = [mixture_at(process, t).log_prob(x_axis).exp() for t in range(101)]
 _ = torch.manual_seed(3)
@@ -170,7 +170,7 @@ for t in range(1, 101):
     step = process.beta[t] ** 0.5 * torch.randn(8)
     paths.append(process.alpha[t] ** 0.5 * paths[-1] + step)
 
-# %% mystnb={"image": {"alt": "A heat map of the density over time. Two bright bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The forward process on data with two modes, in a hundred steps: the marginal density $q(x_t)$ and eight paths. The two modes merge into one Gaussian.", "name": "fig-forward-process"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A heat map of the density over time. Two bright bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The forward process on data with two modes, in a hundred steps: the marginal density $q(x_t)$ and eight paths. The two modes merge into one Gaussian.", "name": "fig-forward-process"}}
 fig, (axes,) = plots.figure(height=3.0)
 heat = torch.stack(density, 1).clamp(max=0.5).numpy()
 _ = axes.imshow(heat, origin="lower", aspect="auto", extent=(0, 100, -2.8, 2.8), cmap="Blues")
@@ -185,7 +185,7 @@ fig
 # **Check.** The steps are multiplied one by one, from $s = 100$ to $t = 700$ and from the data to four times. The coefficients from $s = 0$ are rejected, and so is a mean with $\bar\alpha_t$ in place of its square root.
 
 
-# %%
+# %% tags=["serves"]
 def step_by_step(s, t):
     """Scale and variance of x_t given x_s, one step after the other."""
     scale, var = torch.ones(()), torch.zeros(())
@@ -195,7 +195,7 @@ def step_by_step(s, t):
     return torch.stack([scale, var])
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 one_stroke = torch.stack([*schedule.forward_coefficients(100, 700)])
 wrong = {"from 0": torch.stack([*schedule.forward_coefficients(0, 700)])}
 verify("eq-two-times", step_by_step(100, 700), one_stroke, rejects=wrong)
@@ -208,14 +208,14 @@ verify("eq-forward-marginal", steps, strokes, rejects={"no root": no_root})
 # %% [markdown]
 # **Check.** A simulation of a hundred thousand paths of four steps from one $x$ must agree as well. Noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$, are rejected.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 short = Schedule.from_betas(torch.tensor([0.1, 0.2, 0.3, 0.4]))
 x_t = torch.full((100_000,), 1.5)
 for t in range(1, 5):
     x_t = short.alpha[t] ** 0.5 * x_t + short.beta[t] ** 0.5 * torch.randn(100_000)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 kept = torch.tensor(0.9 * 0.8 * 0.7 * 0.6)
 wrong = {"variances added": torch.stack([1.5 * kept**0.5, torch.tensor(1.0)])}
 right = torch.stack([1.5 * kept**0.5, 1 - kept])
@@ -244,7 +244,7 @@ verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
 #
 # **Check.** Up to a hundred thousand factors are multiplied. A share that vanishes like $1 / \sqrt{T}$ is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 T = torch.tensor([1, 10, 1000, 100_000])
 betas = 1 / (torch.arange(1, 100_001) + 1.0) ** 2
 lasting = Schedule.from_betas(betas).alpha_bar[T]
@@ -262,7 +262,7 @@ verify("eq-never-noise", lasting, (T + 2) / (2 * (T + 1.0)), rejects=wrong)
 #
 # **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
 toy = Ddpm(lambda x_t, t: x_t, short, (3,), short.beta)
 left = kl_divergence(toy.posterior(x), toy.prior(5))
@@ -281,7 +281,7 @@ def prior_cost(schedule):
     return prices.mean().item()
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 three = {
     "1000 steps": linear_schedule(1000),
     "100 steps, the same betas": linear_schedule(100),
@@ -338,7 +338,7 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 #
 # No expectation has been taken so far. These lines hold for *every* path, so they can be checked at arbitrary points.
 
-# %% mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains, below the prior.", "name": "fig-telescope"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains, below the prior.", "name": "fig-telescope"}}
 fig, (axes,) = plots.figure(height=1.7)
 axes.set(xlim=(0, 4), ylim=(0, 1))
 axes.set_axis_off()
@@ -375,7 +375,7 @@ fig
 #
 # Our example is a chain of four steps for one-dimensional data. Its denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. A reverse step is Gaussian with the variance $\beta_t$ and a mean that `reverse_step` computes from $\hat{x}$ and $x_t$; {ref}`a later section <sec-true-reverse>` explains it.
 
-# %%
+# %% tags=["serves"]
 T, x_value = 4, 1.3
 schedule = Schedule.from_betas(torch.tensor([0.1, 0.25, 0.45, 0.7]))
 model = Ddpm(lambda x_t, t: 0.6 * x_t + 0.1, schedule, (1,), schedule.beta)
@@ -401,7 +401,7 @@ def log_q(t):
 # **Check.** One side treats a path as a whole, without its steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
 
 
-# %%
+# %% tags=["serves"]
 def joint(start, slopes, offsets, variances):
     """The Gaussian of a chain v_i = slope_i v_{i-1} + offset_i + noise_i."""
     A = torch.linalg.inv(torch.eye(len(slopes)) - torch.diag(slopes[1:], -1))
@@ -425,7 +425,7 @@ p_joint = joint(  # from x_T down to x_0
 # %% [markdown]
 # **Check.** The bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, the five components conditioned on $x_0$. The KL divergence in the other direction is rejected.
 
-# %%
+# %% tags=["serves"]
 P = p_joint.precision_matrix.flip(0, 1)[1:, 1:]
 at_mean = torch.cat([torch.tensor([x_value]), q_joint.mean])
 elbo = p_joint.log_prob(at_mean.flip(0)) - 0.5 * (P @ q_joint.covariance_matrix).trace()
@@ -438,7 +438,7 @@ p_posterior = MultivariateNormal(
     S[1:, 1:] - gain[:, None] * S[0, 1:],
 )
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 right = log_evidence - kl_divergence(q_joint, p_posterior)
 wrong = {"the other KL": log_evidence - kl_divergence(p_posterior, q_joint)}
 verify("eq-path-weight", elbo, right, rejects=wrong)
@@ -447,7 +447,7 @@ verify("eq-path-weight", elbo, log_evidence, at_most(0.0))
 # %% [markdown]
 # **Check.** The products must give the weight of the path, whose logarithm is the difference of two log-densities of whole paths. The misprint E13 is rejected, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 points = path[:, :, 0].T
 log_w = p_joint.log_prob(points.flip(1)) - q_joint.log_prob(points[:, 1:])
 log_prior = model.prior(6).log_prob(path[T])
@@ -460,7 +460,7 @@ verify("eq-line-product", log_w, products - below, rejects={"E13": learned})
 # %% [markdown]
 # **Check.** The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
 
-# %%
+# %% tags=["serves"]
 marginal = [None] + [model.marginal(t, x).log_prob(path[t]) for t in range(1, T + 1)]
 turned = range(2, T + 1)  # the steps that are turned around
 back = torch.stack([model.inner_posterior(t - 1, path[t], x).log_prob(path[t - 1]) for t in turned])
@@ -469,7 +469,7 @@ ratios = (torch.stack([log_p(t) for t in turned]) - back).sum(0)
 ends = log_prior + log_p(1) - marginal[1]
 telescoped = log_p(1) + log_prior - marginal[T] + ratios
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 up = torch.stack([log_q(t) for t in turned])
 verify("eq-turned-step", up, back + moves, rejects={"without marginals": back})
 wrong = {"without marginals": ends + ratios}
@@ -480,7 +480,7 @@ verify("eq-line-telescoped", log_w, telescoped, rejects=lost)
 # %% [markdown]
 # **Check.** The line with expectations is compared term by term. In a quadratic function, standard Gaussian noise may be replaced by the two values $1$ and $-1$ without changing the expectation, so four pairs $(\varepsilon_t, \varepsilon_{t-1})$ give each expectation exactly. A sum without the top, and one without the term of $t = 1$, are rejected.
 
-# %%
+# %% tags=["serves"]
 x, a, b = torch.tensor([[x_value, 1, 1], [x_value, 1, -1]]).repeat(2, 1).T[..., None]
 a = a * torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
 means = []
@@ -496,7 +496,7 @@ for t in range(1, T + 1):
     means.append(log_ratio.mean())
 top_mean = (model.prior(4).log_prob(x_t) - model.posterior(x).log_prob(x_t)).mean()
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"without the top": sum(means), "without t = 1": sum(means[1:]) + top_mean}
 verify("eq-line-means", elbo, sum(means) + top_mean, rejects=wrong)
 
@@ -506,7 +506,7 @@ verify("eq-line-means", elbo, sum(means) + top_mean, rejects=wrong)
 # **Check.** The expectation over one $x_t$ needs two points only. A bound without the prior's term and one without the term of $t = 1$ are rejected.
 
 
-# %%
+# %% tags=["serves"]
 def exact_terms(model, x):
     """The mean of each step's term over the noise: t = 1, ..., T."""
     T = model.num_latents
@@ -518,7 +518,7 @@ def exact_terms(model, x):
 terms = exact_terms(model, x[:1])
 prior_matching = kl_divergence(model.posterior(x[:1]), model.prior(1))[0]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 right = terms.sum() - prior_matching
 wrong = {"without the prior": terms.sum(), "without t = 1": right - terms[0]}
 verify("eq-three-terms", elbo, right, rejects=wrong)
@@ -526,7 +526,7 @@ verify("eq-three-terms", elbo, right, rejects=wrong)
 # %% [markdown]
 # `elbo_terms`, which served the VAE and the ladder, estimates the same number from 200,000 copies of one $x$. Nothing was added to it for diffusion.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 many = torch.full((200_000, 1), x_value)
 drawn = elbo_terms(model, many)
@@ -546,7 +546,7 @@ print(f"log p(x)         {log_evidence:8.4f}")
 # %% [markdown]
 # **Why this form?** Each KL divergence in {eq}`eq-three-terms` is an expectation in closed form and not a sample, so one might expect that the sum varies less than $\log w$. For a *single* term that is true {eq}`eq-total-variance`. For the sum it need not be: in $\log w$ the noises of different steps can cancel each other. We compare the two for the wrong model above and for a perfect one: standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (exact for a reason given {ref}`below <sec-exact-gap>`).
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 _ = torch.manual_seed(0)
 hat = gaussian_denoiser(schedule, torch.zeros(1), torch.eye(1))
 perfect = Ddpm(hat, schedule, (1,), schedule.beta)
@@ -591,7 +591,7 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
 # which is $1 / \tilde\beta_t$. The mean is $\tilde\beta_t$ times the sum of the two centers, each weighted with its precision. $\square$
 # :::
 
-# %%
+# %% tags=["serves"]
 t, x_0, now = 3, torch.tensor(1.3), torch.tensor(-0.4)
 line = torch.linspace(-3, 3, 301)
 before, step = schedule.forward_coefficients(0, t - 1), schedule.forward_coefficients(t - 1, t)
@@ -602,7 +602,7 @@ factors = {
     "product of both": Normal(of_x_0 * x_0 + of_x_t * now, var**0.5),
 }
 
-# %% mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image is a product of two Gaussians: it lies between them and is narrower than both. Shown at $t = 3$ of the chain of four steps: $q(x_{t-1} \\mid x)$ from the image, the likelihood of $x_t$, and their normalized product $q(x_{t-1} \\mid x_t, x)$.", "name": "fig-posterior-product"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image is a product of two Gaussians: it lies between them and is narrower than both. Shown at $t = 3$ of the chain of four steps: $q(x_{t-1} \\mid x)$ from the image, the likelihood of $x_t$, and their normalized product $q(x_{t-1} \\mid x_t, x)$.", "name": "fig-posterior-product"}}
 curves = {name: (line, factor.log_prob(line).exp()) for name, factor in factors.items()}
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
 
@@ -611,7 +611,7 @@ plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
 #
 # **Check.** The joint Gaussian of the pair is conditioned by linear regression, without the formula. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step. The sum of the precisions is compared with the same regression, which rejects the precision $1 / \beta_t$ for the likelihood of $x_t$, without the factor $\alpha_t$.
 
-# %%
+# %% tags=["serves"]
 long = linear_schedule(1000)
 
 
@@ -627,7 +627,7 @@ def regressed(t):
 times = torch.tensor([2, 10, 100, 500, 1000])
 left = torch.stack([regressed(t) for t in times], 1)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 right = torch.stack([*long.reverse_coefficients(times)])
 forward = torch.stack([right[0], right[1], long.beta[times]])
 wrong = {"weights exchanged": right[[1, 0, 2]], "variance of the step up": forward}
@@ -641,7 +641,7 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 #
 # **Check.** Bayes' rule is evaluated at $t = 500$. The check rejects that the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 t, x_0, now = 500, torch.tensor(0.8), torch.tensor(-0.4)
 line = torch.linspace(-2, 2, 9)
 step = long.forward_coefficients(t - 1, t)
@@ -661,7 +661,7 @@ print("they differ by a constant only:", bool((log_density - dropped).std() < 1e
 #
 # The companion gives the two weights and the variance as `schedule.reverse_coefficients(t)`. It computes $1 - \bar\alpha_t$ from $\log \bar\alpha_t$ and not by subtraction: for $t = 1$ of 1000 steps the difference is only 0.0001, and in single precision a subtraction would lose about half of the seven digits.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(Schedule.reverse_coefficients, docstring=False)
 
 # %% [markdown]
@@ -716,7 +716,7 @@ def moments(density, line):
     return mean, torch.trapezoid((line - mean) ** 2 * density, line)
 
 
-# %%
+# %% tags=["serves"]
 def draw_step(T):
     """The true step back at one x_t, its two parts, and its Gaussian match."""
     schedule, x_t, wide = rescaled(T), torch.tensor(0.3), torch.linspace(-6, 6, 6001)
@@ -733,7 +733,7 @@ def draw_step(T):
     return plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
 
 
-# %%
+# %% tags=["figure"]
 Slider(
     [5, 8, 10, 20, 50, 200],
     draw_step,
@@ -747,7 +747,7 @@ Slider(
 #
 # **Check.** Both sides of {eq}`eq-true-step`, Bayes' rule and the integral over $x$, are compared at eight points for $t = 3$ of the chain of four steps. The Gaussian match, to which the misprint E14 amounts, is rejected.
 
-# %%
+# %% tags=["serves"]
 t, x_t = 3, torch.tensor(0.3)
 line, x_line = torch.linspace(-1, 1.8, 8), torch.linspace(-6, 6, 24_001)
 signal, noise_var = schedule.forward_coefficients(0, t)
@@ -759,7 +759,7 @@ steps = Normal(c * x_line + of_x_t * x_t, var**0.5).log_prob(line[:, None]).exp(
 x_mean, x_var = moments(given, x_line)
 matched = Normal(c * x_mean + of_x_t * x_t, (var + c**2 * x_var) ** 0.5)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 left = log_step_back(schedule, t, x_t, line).exp()
 right = torch.trapezoid(steps * given, x_line)
 gaussian = {"E14": matched.log_prob(line).exp()}
@@ -769,7 +769,7 @@ verify("eq-true-step", left, right, quadrature, rejects=gaussian)
 # **Check.** Mean and variance of the step are taken from its density, and $\mathbb{E}[x \mid x_t]$ from the companion's exact denoiser. The variance without its second part is rejected.
 
 
-# %%
+# %% tags=["serves"]
 def mixture_denoiser(schedule):
     covs = widths[:, None, None] ** 2
     return MixtureDenoiser(schedule, weights, centers[:, None], covs)
@@ -778,7 +778,7 @@ def mixture_denoiser(schedule):
 x_hat = mixture_denoiser(schedule)(x_t.view(1, 1), torch.tensor([t]))[0, 0]
 step_moments = moments(log_step_back(schedule, t, x_t, x_line).exp(), x_line)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 right = torch.stack([c * x_hat + of_x_t * x_t, var + c**2 * x_var])
 only = {"known image": torch.stack([right[0], var])}
 verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=only)
@@ -787,7 +787,7 @@ verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=
 # How far from Gaussian is the step for $T$ steps? A measure is the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event. {numref}`fig-nearly-gaussian` shows its mean over $x_t$, at the time $t \ge 2$ where it is largest. (In long chains we try some thirty times, not all.)
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def farthest(T):
     """Largest mean total variation between a true step and its Gaussian match."""
     schedule, worst = rescaled(T), 0.0
@@ -808,11 +808,11 @@ def farthest(T):
     return float(worst)
 
 
-# %%
+# %% tags=["serves"]
 chain_lengths = (4, 10, 30, 100, 300, 1000)
 farthest_of = [farthest(T) for T in chain_lengths]
 
-# %% mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so $T$ times it, a bound on its sum over all steps, falls as well.", "name": "fig-nearly-gaussian"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so $T$ times it, a bound on its sum over all steps, falls as well.", "name": "fig-nearly-gaussian"}}
 plots.curves(
     {
         "largest distance": (chain_lengths, farthest_of),
@@ -827,7 +827,7 @@ plots.curves(
 # %% [markdown]
 # The claims of the caption, and both ends of the curve:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("four steps: more than a quarter:", farthest_of[0] > 0.25)
 print("a thousand: less than one in ten thousand:", farthest_of[-1] < 1e-4)
 sums = [T * distance for T, distance in zip(chain_lengths, farthest_of, strict=True)]
@@ -865,7 +865,7 @@ print("T times it falls from length to length:", sums == sorted(sums, reverse=Tr
 # **Check.** Moments, computed as sums over a line, are compared with derivatives of $\log q(x_t)$ by automatic differentiation, for a large step and for a small one. The score without its factor is rejected, a third cumulant of zero, and the square of the factor in place of its third power.
 
 
-# %%
+# %% tags=["serves"]
 def step_and_score(schedule, t, x_t):
     """Mean noise and third cumulant of a step by sums; score and third derivative of log q(x_t)."""
     scale, var = schedule.forward_coefficients(t - 1, t)
@@ -877,7 +877,7 @@ def step_and_score(schedule, t, x_t):
     return torch.stack([noise, cubes, grad(log_q)(x_t), grad(grad(grad(log_q)))(x_t)])
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 for chain, t in ((schedule, 3), (rescaled(100), 20)):
     found = [step_and_score(chain, t, torch.tensor(x_t)) for x_t in (-1.0, 0.3, 0.9)]
     noise, cubes, score, third = torch.stack(found, 1)
@@ -890,7 +890,7 @@ for chain, t in ((schedule, 3), (rescaled(100), 20)):
 # %% [markdown]
 # Smoothness is needed. Let $x_{t-1}$ be uniform between 0 and 1, and look at the edge, $x_t = 0$. As the noise gets smaller, the step back tends to half a Gaussian, with the skewness 0.9953, and not to a Gaussian.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 inside = torch.linspace(0, 1, 20_001)
 for beta in (0.5, 0.1, 0.01, 0.001):
     density = (-(1 - beta) * inside**2 / (2 * beta)).exp()
@@ -944,7 +944,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 #
 # **Check.** A random error is added to $x$ and translated by the companion's functions. Equal errors are rejected, and a $c_t$ that is not squared.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 x, noise = torch.randn(6, 3), torch.randn(6, 3)
 x_hat = x + 0.3 * torch.randn(6, 3)
@@ -960,7 +960,7 @@ e_x = (x - x_hat).square().sum(1)
 e_mu, e_noise = error(mean_from_x_0), error(noise_from_x_0)
 e_v, e_s = error(v_from_x_0), error(score_from_x_0)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 snr, noise_var = long.snr[t], long.noise_var[t]
 left = torch.stack([e_noise / snr, noise_var * e_v, noise_var / snr * e_s])
 same = torch.stack([e_noise, e_v, e_s])
@@ -971,7 +971,7 @@ verify("eq-five-errors", e_mu, c**2 * e_x, rejects={"no square": c * e_x})
 # %% [markdown]
 # **Check.** The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with the erroneous estimate of $x$ as the denoiser and $\sigma_t^2 = \beta_t$. The first part alone is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 distorted = Ddpm(lambda x_t, t: x_hat, long, (3,), long.beta)
 ratio = long.reverse_coefficients(t).var / long.beta[t]
 first = e_mu / (2 * long.beta[t])
@@ -991,7 +991,7 @@ verify("eq-step-cost", cost, right, rejects={"only the means": first})
 #
 # **Check.** Each of the companion's weights is multiplied by its squared error: all five products must equal the extra cost of the erroneous estimate over the right one. The weight of the noise without $\alpha_t$ is rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 perfect_hat = Ddpm(lambda x_t, t: x, long, (3,), long.beta)
 extra = cost + elbo_step(perfect_hat, x, t, noise)
 w = bound_weights(long, long.beta)
@@ -1006,7 +1006,7 @@ verify("eq-five-weights", w.noise[t], formula, rejects=lost)
 # %% [markdown]
 # {numref}`fig-five-weights` shows the weights for $\sigma_t^2 = \tilde\beta_t$, from $t = 2$ on, without that of the mean, $1 / (2 \sigma_t^2)$.
 
-# %% mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the data falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of four estimates.", "name": "fig-five-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the data falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of four estimates.", "name": "fig-five-weights"}}
 tilde = torch.cat([long.beta[:2], long.posterior_var[2:]])
 w = bound_weights(long, tilde)
 shown = {"data": w.x_0, "v": w.v, "noise": w.noise, "score": w.score}
@@ -1054,7 +1054,7 @@ for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
 #
 # **Check.** The companion's weights for the variances $\tilde\beta_t$ are compared with the differences. The weights that belong to the variances $\beta_t$ are rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 differences = (long.snr[1:-1] - long.snr[2:]) / 2
 other = {"variances beta": bound_weights(long, long.beta).x_0[2:]}
 verify("eq-snr-difference", w.x_0[2:], differences, rejects=other)
@@ -1068,7 +1068,7 @@ verify("eq-snr-difference", w.x_0[2:], differences, rejects=other)
 #
 # **Check.** The left side is computed as a sum of KL divergences, for the four steps with the wrong denoiser, and the right side from its mean squared error. An error taken at the less noisy end of each step is rejected.
 
-# %%
+# %% tags=["serves"]
 sharp = torch.cat([schedule.beta[:2], schedule.posterior_var[2:]])
 sharp_model = Ddpm(lambda x_t, t: 0.6 * x_t + 0.1, schedule, (1,), sharp)
 kl_sum = -exact_terms(sharp_model, torch.tensor([[x_value]]))[1:].sum()
@@ -1076,7 +1076,7 @@ signal = schedule.alpha_bar[1:] ** 0.5
 mean_error = x_value - 0.6 * signal * x_value - 0.1
 errors = mean_error**2 + 0.36 * schedule.noise_var[1:]  # at t = 1, ..., 4
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 drops = schedule.snr[1:-1] - schedule.snr[2:]
 wrong = {"error at t - 1": 0.5 * (drops * errors[:-1]).sum()}
 verify("eq-snr-sum", kl_sum, 0.5 * (drops * errors[1:]).sum(), rejects=wrong)
@@ -1094,7 +1094,7 @@ verify("eq-snr-sum", kl_sum, 0.5 * (drops * errors[1:]).sum(), rejects=wrong)
 #
 # **Check.** For the data with two modes, entropies of $x_t$ by quadrature give the left side; the error of the exact denoiser, integrated over $\log \gamma$ from $\gamma = 0.01$ to 100, gives the right side. The integral without its factor one half is rejected.
 
-# %%
+# %% tags=["serves"]
 nodes, node_weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(60))
 log_gamma = math.log(100) * nodes  # from log 0.01 to log 100
 ends = torch.tensor([math.log(100), -math.log(100)])
@@ -1110,7 +1110,7 @@ for t in range(1, fine.num_steps + 1):
     known = torch.trapezoid(density * x_hat**2, line)
     errors.append((weights * (centers**2 + widths**2)).sum() - known)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 noise_entropy = 0.5 * (2 * math.pi * math.e * fine.noise_var[1:]).log()
 information = torch.stack(entropies) - noise_entropy
 left = information[0] - information[-1]
@@ -1138,7 +1138,7 @@ def snr_sum(T, lam=0.25):
 
 limit = torch.tensor(0.5 * math.log((1 + 250) / (1 + 0.25e-4)))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rule = exact.within(1e-5)
 coarse = {"T = 1000": snr_sum(1000)}
 verify("eq-snr-limit", snr_sum(1_000_000), limit, rule, rejects=coarse)
@@ -1197,12 +1197,12 @@ v = v_of(solved, lam)
 noise_error = linear_noise_error(solved, torch.tensor([lam]))[:, 0]
 best = optimal_reverse_var(solved, noise_error)[2:]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 right = solved.beta[2:] * v[1:-1] / v[2:]
 wrong = {"beta": solved.beta[2:], "beta-tilde": solved.posterior_var[2:]}
 verify("eq-optimal-variance", best, right, rejects=wrong)
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 seven = rescaled(20).strided(range(1, 8))  # seven steps; alpha_bar_7 is 0.27
 draws = [mean + lam**0.5 * torch.randn(200_000)]
@@ -1212,7 +1212,7 @@ for t in range(1, 5):
 before, now = (x_t - x_t.mean() for x_t in draws[-2:])
 residuals = before - (before @ now) / (now @ now) * now
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 v, beta = v_of(seven, lam), seven.beta[4]
 wrong = {"beta": beta, "beta-tilde": seven.posterior_var[4]}
 wrong["upside down"] = beta * v[4] / v[3]
@@ -1239,7 +1239,7 @@ def gap_formula(schedule, lam, reverse_var, mean=0.0):
     return top + 0.5 * (r - 1 - r.log()).sum()
 
 
-# %%
+# %% tags=["serves"]
 def gap_of_bound(schedule, lam, reverse_var, mean=0.0):
     hat = gaussian_denoiser(schedule, torch.tensor([mean]), torch.tensor([[lam]]))
     model = Ddpm(hat, schedule, (1,), reverse_var)
@@ -1258,14 +1258,14 @@ for lam, mean in [(0.25, 0.7), (4.0, -1.0), (1.0, 0.0)]:
         best = three_variances(seven, lam)["optimal"]
         top_only.append(gap_formula(seven, lam, best, mean))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"the top only": torch.stack(top_only), "no mean": torch.stack(no_mean)}
 verify("eq-gaussian-gap", torch.stack(left), torch.stack(right), rejects=wrong)
 
 # %% [markdown]
 # Now let the number of steps grow, so that the same range of noise levels is cut finer. (Nats per dimension, $\lambda = \frac14$, $\mu = 0$; the prior's term is negligible here.)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "columns", "nbval-check-output"]
 counts = [10, 100, 1000, 10_000, 100_000]
 gaps = {
     T: [gap_formula(s, 0.25, u).item() for u in three_variances(s, 0.25).values()]
@@ -1276,7 +1276,7 @@ for T, (best, beta, tilde) in gaps.items():
     tiny = f"{'< 1e-8':>10s}" if best < 1e-8 else f"{best:10.4g}"
     print(f"{T:6d} {tiny} {beta:10.4g} {tilde:11.4g}")
 
-# %%
+# %% tags=["serves"]
 many = sorted({int(T) for T in np.geomspace(10, 100_000, 25)})
 found = [three_variances(rescaled(T), 0.25) for T in many]
 lines = {
@@ -1285,7 +1285,7 @@ lines = {
 }
 euler = -torch.digamma(torch.ones(())).item()  # Euler's constant
 
-# %% mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data, with the exact denoiser. With $\\beta_t$ it vanishes as $T$ grows; with $\\tilde\\beta_t$ it stays above half of Euler's constant (horizontal line).", "name": "fig-gap"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data, with the exact denoiser. With $\\beta_t$ it vanishes as $T$ grows; with $\\tilde\\beta_t$ it stays above half of Euler's constant (horizontal line).", "name": "fig-gap"}}
 symbols = {"beta": r"$\beta_t$", "beta-tilde": r"$\tilde\beta_t$"}
 both = {rf"$\sigma_t^2 =$ {symbols[k]}": (many, line) for k, line in lines.items()}
 limit_line = {r"$\gamma_{\mathrm{E}} / 2$": (many, [euler / 2] * len(many))}
@@ -1310,13 +1310,13 @@ plots.curves(
 #
 # **Check.** The limit is compared with a million steps of the linear schedule, and with the series. Three numbers of similar size are rejected: $(1 - \gamma_{\mathrm{E}}) / 2$, the first term of the series, and the gap at a thousand steps.
 
-# %%
+# %% tags=["serves"]
 finest, lam = rescaled(1_000_000), 0.25
 at_million = gap_formula(finest, lam, three_variances(finest, lam)["beta-tilde"])
 n = torch.arange(1, 1_000_001.0)
 series = 0.5 * (1 / n - torch.log1p(1 / n))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 half = torch.tensor(euler / 2)
 near = {"its complement": (1 - 2 * half) / 2, "first term": series[0]}
 coarse = gap_formula(rescaled(1000), lam, three_variances(rescaled(1000), lam)["beta-tilde"])
@@ -1324,7 +1324,7 @@ rule = exact.within(5e-3)
 verify("eq-euler-gap", at_million, half, rule, rejects=near | {"T = 1000": coarse})
 verify("eq-euler-gap", series.sum(), half, exact.within(1e-5), rejects=near)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 growing = Schedule(-10 * torch.linspace(0, 1, 100_001) ** 2)  # beta_t grows like t
 more = gap_formula(growing, lam, three_variances(growing, lam)["beta-tilde"])
 print("betas that start from zero lose more than 1 nat:", bool(more > 1))
@@ -1332,7 +1332,7 @@ print("betas that start from zero lose more than 1 nat:", bool(more > 1))
 # %% [markdown]
 # The argument needs $\lambda$ to be larger than the noise of the first steps. Where the data hardly vary, $\tilde\beta_t$ is nearly right, and $\beta_t$ is too large. Both gaps for a thousand steps:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 for lam in (1.0, 0.01, 0.0001):
     gaps = {
         name: gap_formula(rescaled(1000), lam, u).item()
@@ -1379,7 +1379,7 @@ ring_models = {
 }
 ring_terms = elbo_terms(ring_models["beta"], x)
 
-# %% mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels: the chart of the VAE and the ladder. Nearly all of it is spent at the levels next to the data.", "name": "fig-ring-levels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels: the chart of the VAE and the ladder. Nearly all of it is spent at the levels next to the data.", "name": "fig-ring-levels"}}
 fig, panels = plots.figure(2, height=3.0)
 _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
@@ -1387,7 +1387,7 @@ plots.kl_per_level(ring_terms, axes=panels[1])
 # %% [markdown]
 # In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$. The top levels are nearly pure noise, so their steps say almost nothing about the data and cost almost nothing. The middle levels settle which of the eight modes the sample belongs to, and those next to the data its exact place. How many modes are still possible at a level? The measure is the exponential of the mean entropy over the modes, which is 8 if all are equally likely:
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 for t in (60, 40, 20, 5):
     signal, var = levels.forward_coefficients(0, t)
@@ -1419,7 +1419,7 @@ def gap(model):
     return ring_data.log_prob(x) - sample_log_weights(model, x, 1)[0]
 
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 ring_models["optimal"] = optimal_model(levels)
 lost = {name: gap(m) for name, m in ring_models.items()}
@@ -1433,7 +1433,7 @@ for name in lost:
 # %% [markdown]
 # The order holds with five standard errors to spare:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 sure = {name: (mean[name] - 5 * e, mean[name] + 5 * e) for name, e in error.items()}
 print("optimal below 0.25 nats:", bool(sure["optimal"][1] < 0.25))
 print("beta below 0.35:", bool(sure["beta"][1] < 0.35))
@@ -1447,7 +1447,7 @@ print("30 steps lose more:", bool(sure["optimal, T = 30"][0] > sure["optimal"][1
 #
 # So far the denoiser was exact. What if it has to be learned? The next chapter trains one for this ring. We put it in the place of the exact denoiser in the first model and compare the two on the same points.
 
-# %%
+# %% tags=["numbers"]
 torch.set_default_dtype(torch.float)
 trained = pretrained("ddpm-toy2d")
 same = torch.allclose(trained.schedule.log_alpha_bar, levels.log_alpha_bar)
@@ -1459,14 +1459,14 @@ more = learned - lost["beta"]
 print(f"the learned denoiser loses {learned.mean():.3f} nats, and so", end=" ")
 print(f"{more.mean():.3f} +- {more.std() / len(x) ** 0.5:.3f} more than the exact one")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("the same schedule:", same)
 print("loses less than 0.1 nats more:", bool(more.mean() < 0.1))
 
 # %% [markdown]
 # Finally, the same chart for the models of three chapters: the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
 
-# %%
+# %% tags=["serves"]
 torch.set_default_dtype(torch.float)
 _ = torch.manual_seed(0)
 binary = binarize(data.load("mnist", "test").images[:500])
@@ -1480,7 +1480,7 @@ with torch.no_grad():
     per_step = -elbo_step(diffusion, again, t, torch.randn_like(again)).view(40, 12)
 torch.set_default_dtype(torch.double)
 
-# %% mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third model has smaller images with gray levels, so compare the shapes and not the heights.", "name": "fig-three-models"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third model has smaller images with gray levels, so compare the shapes and not the heights.", "name": "fig-three-models"}}
 fig, panels = plots.figure(3, height=2.6)
 _ = plots.kl_per_level(chains[0], axes=panels[0])
 _ = plots.kl_per_level(chains[1], axes=panels[1])
@@ -1510,13 +1510,13 @@ plots.curves(
 #
 # A stochastic gradient needs only an unbiased estimate, since the batch averages it. `single_step_elbo` can draw the times with any probabilities $p_t$, and then divides the term by $p_t$. Without `time_weights` they are all $1/T$, which is {eq}`eq-single-step`:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(single_step_elbo, docstring=False)
 
 # %% [markdown]
 # **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 single = single_step_elbo(model, torch.full((400_000, 1), x_value))
 terms = exact_terms(model, torch.tensor([[x_value]]))
@@ -1527,7 +1527,7 @@ verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
 # %% [markdown]
 # On the ring there is no closed form, so we compare the two estimates on the same data.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 _ = torch.manual_seed(1)
 ring_model, whole = ring_models["beta"], ring_terms.elbo
 single = single_step_elbo(ring_model, x)
@@ -1566,7 +1566,7 @@ def one_path(x):
     return elbo_step(network, x.expand(100, 2), torch.arange(1, 101), noise).sum()
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 _ = torch.manual_seed(0)
 paths = [gradient(one_path(points[i : i + 1])) for i in range(60)]
 batches = points[:4000].view(40, 100, 2)
@@ -1620,7 +1620,7 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 #
 # `MaskedDiffusion` is a `LatentChain` whose latents hold three values: 0, 1, and 1/2 for a hidden pixel. Its methods give distributions over them. `elbo_terms` stays as it is: it asks each pair of distributions for its KL divergence, and draws from the first.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(MaskedDiffusion.inner_prior, docstring=False)
 show(masked_step_elbo, docstring=False)
 
@@ -1628,7 +1628,7 @@ show(masked_step_elbo, docstring=False)
 # **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths.
 
 
-# %%
+# %% tags=["serves"]
 class Guess(torch.nn.Module):
     """Log-odds of three pixels, from those that are visible and the time."""
 
@@ -1657,7 +1657,7 @@ fits = torch.stack(weights[1:]) > 0  # images that x can become
 times = torch.arange(1, 5)[:, None]
 formula = -torch.stack(guesses) / times
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 kl_steps = torch.stack(costs)[fits]
 verify("eq-masked-step", kl_steps, formula[1:][fits], rejects={"all": (times * formula)[1:][fits]})
 _ = torch.manual_seed(0)
@@ -1675,7 +1675,7 @@ verify("eq-masked-elbo", bound, (state * last).sum().log(), at_most(0.0))
 # %% [markdown]
 # **Check.** The limit is checked with the guesses of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 num_hidden = (images == MASK).sum(1)
 could_be = ((images == MASK) | (images == pattern)).all(1)
 clock = torch.arange(1, 100_001)[:, None] / 100_000
@@ -1711,7 +1711,7 @@ for name in ("vae-mnist", "iwae-mnist", "hvae-mnist", "conv-hvae-mnist", "masked
 #
 # How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, 784, a step uncovers one pixel on average.
 
-# %% mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
 _ = torch.manual_seed(0)
 drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10, 50, 250)}
 plots.image_rows(drawings)
@@ -1727,7 +1727,7 @@ plots.image_rows(drawings)
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import diffusion_elbo as exercises
 
 # %% [markdown]
@@ -1736,7 +1736,7 @@ from companion.page.exercises import diffusion_elbo as exercises
 # ```
 # All betas are 0.02. After how many steps is less than one percent of the image's variance left?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_how_many_steps(answer)
 
@@ -1764,7 +1764,7 @@ exercises.check_how_many_steps(math.ceil(math.log(0.01) / math.log(0.98)))
 # `kept_s` and `kept_t` are $\bar\alpha_s$ and $\bar\alpha_t$, with $s < t$. For a given image $x$, what is the covariance of $x_s$ and $x_t$ (in one dimension)?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def covariance(kept_s, kept_t):
     return ...
 
@@ -1800,7 +1800,7 @@ exercises.check_covariance(covariance)
 # A network estimates $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$. Write the predicted noise as a function of $x_t$, $v$ and `kept`, which is $\bar\alpha_t$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def noise_from_v(x_t, v, kept):
     return ...
 
@@ -1836,7 +1836,7 @@ exercises.check_noise_from_v(noise_from_v)
 # For one example, the squared error of the estimated image, summed over its components, is `error`. Write the KL divergence of step $t$ if $\sigma_t^2 = \tilde\beta_t$ and `before` and `now` are $\bar\alpha_{t-1}$ and $\bar\alpha_t$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def denoising_term(error, before, now):
     return ...
 
@@ -1872,7 +1872,7 @@ exercises.check_denoising_term(denoising_term)
 # A diffusion with $T = 1$ and $\bar\alpha_1 = a$ is a VAE. The data are $\mathcal{N}(0, \lambda)$, and the decoder is the exact one. How large is the gap between likelihood and bound, on average over the data?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def one_step_gap(a, lam):
     return ...
 
@@ -1909,7 +1909,7 @@ exercises.check_one_step_gap(one_step_gap)
 # `terms` holds the terms $\ell_1, \dots, \ell_T$ of one $x$, taken as constants, and `p` the probabilities with which a time is drawn. By what must $\ell_t$ be divided so that the estimate of their sum stays unbiased? Give the variance of the resulting estimate.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def estimate_variance(terms, p):
     return ...
 

@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import torch
 
 from companion import data
@@ -18,7 +18,7 @@ from companion.zoo.yourself import cost, train_it, use
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 record, _ = load_record("ddpm-mnist-joint-samples")
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, ten from people and ten from the network, in random order."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, ten from people and ten from the network, in random order."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
 order = torch.randperm(20, generator=torch.Generator().manual_seed(5), device="cpu")
 both = torch.cat([test.images[20:30], record["samples"][:10] / 255])
 plots.image_grid(both[order])
@@ -50,7 +50,7 @@ plots.image_grid(both[order])
 #
 # Here it runs on 20,000 points from a mixture of eight Gaussians on a ring, with a hundred steps of noise and a small perceptron of $x_t$ and $t$. The numbers in the comments are the steps of the algorithm.
 
-# %%
+# %% tags=["unseen"]
 from copy import deepcopy
 
 from companion.data import Batches, toy_density
@@ -69,7 +69,7 @@ average = exponential_average(network, decay=0.99)
 optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, fused=True)
 batch_losses, saved = [], []
 
-# %% tags=["open"]
+# %%
 for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     t = torch.randint(1, 101, (len(x),))  # 2
     noise = torch.randn_like(x)  # 3
@@ -84,7 +84,7 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "Algorithm 1 on points in the plane: the loss of each of 600 batches (left), the data, samples of the trained model, and samples of the shipped one, which had ten times as many steps. Only after the longer training are the clusters separate.", "name": "fig-toy-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "Algorithm 1 on points in the plane: the loss of each of 600 batches (left), the data, samples of the trained model, and samples of the shipped one, which had ten times as many steps. Only after the longer training are the clusters separate.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
@@ -104,7 +104,7 @@ fig
 #
 # In the companion `fit` runs the loop, and `denoising_loss` is the loss: the squared error of $\hat{x}$ times a `weight`. With the signal-to-noise ratio as the weight it is the squared error of the noise {eq}`eq-five-errors`, the simple loss.
 
-# %%
+# %% tags=["unseen"]
 import math
 from functools import partial
 from itertools import pairwise
@@ -118,10 +118,10 @@ from companion.page.show import show
 from companion.page.verify import at_most, exact, monte_carlo, variance, verify
 from companion.schedule import add_noise, linear_schedule, noise_from_x_0
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(denoising_loss, docstring=False)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 x = points[:500]
 _ = torch.manual_seed(1)
 t, noise = torch.randint(1, 101, (500,)), torch.randn(500, 2)
@@ -151,7 +151,7 @@ print("the same loss:", torch.allclose(by_hand, by_companion, rtol=1e-3))
 #
 # For $\lambda = 1$ it is the mean of $\bar\alpha_t$.
 
-# %%
+# %% tags=["unseen"]
 from companion.denoisers import MixtureDenoiser, VPredictor, gaussian_denoiser
 
 schedule = linear_schedule(1000)
@@ -159,7 +159,7 @@ schedule = linear_schedule(1000)
 # %% [markdown]
 # **Check.** Steps 1 to 5 are run with the exact denoiser, for two variances. The check rejects the loss of the constant answer $\varepsilon_\theta = 0$ and, for $\lambda = \frac14$, the formula without its denominator.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 kept = schedule.alpha_bar[1:]
 for lam in (1.0, 0.25):
@@ -198,7 +198,7 @@ steps, excess_of_last, excess_of_average = map(torch.tensor, zip(*rows, strict=T
 # %%
 print(f"floor {least:.3f}, loss after training {least + excess_of_last[-1]:.3f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 close = bool(excess_of_last[-1] < 0.25 * least)
 print("the excess falls below a quarter of the floor:", close)
 
@@ -207,7 +207,7 @@ print("the excess falls below a quarter of the floor:", close)
 #
 # **Check.** The three terms of {eq}`eq-excess-error` are computed for a prediction that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$. The check rejects the formula without the excess.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 total, floor, excess = (
     (a - b).square().sum(1).double()
     for a, b in ((noise, 0.5 * best + 0.2), (noise, best), (best, 0.5 * best + 0.2))
@@ -245,7 +245,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 #
 # **Check.** Three hundred random weights are averaged by the companion. The check rejects a sum whose first weight counts like the others.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 d, thetas = 0.99, torch.randn(300).double()
 single = nn.Linear(1, 1, bias=False).double()
@@ -262,7 +262,7 @@ verify("eq-ema-sum", averaged, (shares * thetas).sum(), rejects={"first alike": 
 # %% [markdown]
 # **Check.** The recursion {eq}`def-ema` is simulated with $d = 0.9$. The check rejects variances of $1 - d$ and of $(1 - d) / 2$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 d, mean = 0.9, torch.randn(400_000).double()
 for _ in range(80):
     mean = d * mean + (1 - d) * torch.randn(400_000).double()
@@ -273,7 +273,7 @@ verify("eq-ema-noise", mean, limit, variance, rejects=wrong)
 # %% [markdown]
 # The training above kept an average with $d = 0.99$. Did it behave like this?
 
-# %% mystnb={"image": {"alt": "Two curves of the excess over the training step on a logarithmic axis. The average starts far above the weights, crosses them after some 250 to 300 steps and then stays below, and is smooth where the weights jitter."}, "figure": {"caption": "The excess over the floor, for the weights and for their average, at a constant learning rate. The average starts behind, then overtakes and fluctuates less.", "name": "fig-ema"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves of the excess over the training step on a logarithmic axis. The average starts far above the weights, crosses them after some 250 to 300 steps and then stays below, and is smooth where the weights jitter."}, "figure": {"caption": "The excess over the floor, for the weights and for their average, at a constant learning rate. The average starts behind, then overtakes and fluctuates less.", "name": "fig-ema"}}
 plots.curves(
     {"weights": (steps, excess_of_last), "their average": (steps, excess_of_average)},
     x_label="step",
@@ -286,7 +286,7 @@ plots.curves(
 #
 # Five trainings agree ({ref}`experiment <exp-weight-average>`): in the last third of the steps the excess of the average is 26 ± 1 % below that of the weights; at a quarter of the rate it is 4.5 ± 0.3 %, at four times the rate 32 ± 1 %, with four times the steps 40 ± 4 %. The changes of the excess from one measurement to the next have a standard deviation of 0.150 ± 0.012 of its mean, those of the average 0.007 ± 0.001. A learning rate that falls to zero nearly reaches it in 600 steps: its last weights have an excess of 0.0317 ± 0.0002, and the last average at the constant rate 0.0312 ± 0.0001. In 2,400 steps the average at the constant rate is ahead, with 0.010 ± 0.002 against 0.019 ± 0.003.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 end = steps > 400
 pair = (excess_of_last[end], excess_of_average[end])
 jitter = [curve.diff().std() / curve.mean() for curve in pair]
@@ -312,7 +312,7 @@ mine = watch(train_it("ddpm-digits"))
 # %% [markdown]
 # A network that always answers zero has a loss of about 64, one for each pixel. Yours should be far below.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 last = torch.tensor(mine.losses[-20:]).mean()
 print("the loss is below a third of that of a zero answer:", bool(last < 64 / 3))
 
@@ -349,14 +349,14 @@ print("weights of ddpm-digits:", "yours" if MINE else "the shipped ones")
 # | the variances: what $\sigma_t^2$ costs | nothing, so it cannot choose them |
 # | the prior matching | nothing; no network can change it |
 
-# %%
+# %% tags=["serves"]
 from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
 
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
 small_x, small_y = (data.to_symmetric(part.images) for part in (small_train, small_test))
 
 
-# %%
+# %% tags=["serves"]
 def variances_cost(reverse_var, schedule=schedule):
     """What the variances cost, in nats for each dimension, at each time; 0 at t < 2."""
     ratio = schedule.posterior_var[2:] / reverse_var[2:]
@@ -366,7 +366,7 @@ def variances_cost(reverse_var, schedule=schedule):
 # %% [markdown]
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 small, fine = pretrained("ddpm-digits"), pretrained("ddpm-digits").double()
 every, x = torch.arange(1, 1001), small_y[:1].double()
@@ -388,7 +388,7 @@ verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=
 # %% [markdown]
 # **The weights of the noise.** On the linear schedule of {cite:t}`ho2020` the weights $\omega_\varepsilon(t)$ fall from $t = 2$ to a minimum near $t = 349$, by a factor of 120 if $\sigma_t^2 = \tilde\beta_t$ and of 55 if $\sigma_t^2 = \beta_t$. Which share of the sum of all weights belongs to the first times?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 choices = {"beta": schedule.beta, "beta-tilde": schedule.posterior_var}
 decoder_var = schedule.posterior_var[2]
 print("share of the weight at t = 2 to 10, to 100:")
@@ -406,7 +406,7 @@ for name, reverse_var in choices.items():
 #
 # In code, the losses differ by one tensor, the weight of the squared error of $\hat{x}$, here relative to its value at $t = 1000$:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 weights = {
     "simple loss": schedule.snr,
     "error of v": 1 / schedule.noise_var,
@@ -456,7 +456,7 @@ def both_sides(denoiser):
     return lost, weighted, plain
 
 
-# %%
+# %% tags=["serves"]
 def timid(x_t, t):
     """A denoiser that removes only 80 percent of the noise it sees."""
     noise = noise_from_x_0(toy.schedule, x_t, t, exact_hat(x_t, t))
@@ -466,7 +466,7 @@ def timid(x_t, t):
 # %% [markdown]
 # **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The check rejects the excess without its weights.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 lost, weighted, plain = both_sides(timid)
 wrong = {"without weights": weighted.mean() - plain.mean()}
@@ -504,7 +504,7 @@ def gradient_noise(net, by_weights, weighted, batch=500, num=40):
     return (noise / (mean.square().sum() - noise / num)).item()
 
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 _, net, _ = saved[0]  # the network after twenty steps
 noises = {
@@ -515,7 +515,7 @@ noises = {
 for name, ratio in noises.items():
     print(f"{name:42} noise over signal {ratio:.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 simple, weighted_loss, drawn_times = noises.values()
 print("weights make the gradient noisier, by half at least:", weighted_loss > 1.5 * simple)
 print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
@@ -525,7 +525,7 @@ print("drawing by the weights helps:", weighted_loss > 1.2 * drawn_times)
 #
 # Both losses can be trained on the ring. Here is minus the bound, in nats, of the shipped network and of one that was trained with the weights of the bound, from the same random numbers:
 
-# %%
+# %% tags=["numbers"]
 from companion.elbo import elbo_terms
 
 by_bound = pretrained("ddpm-toy2d-bound")
@@ -539,7 +539,7 @@ for name, net in {"simple loss": shipped, "the bound": by_bound}.items():
 gain = found["simple loss"] - found["the bound"]
 print(f"gain, point by point: {gain.mean():.4f} +- {gain.std() / 5000**0.5:.4f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 better = gain.mean() > 3 * gain.std() / 5000**0.5
 print("trained on the bound, it reaches a better bound:", bool(better))
 
@@ -554,7 +554,7 @@ print("trained on the bound, it reaches a better bound:", bool(better))
 #
 # Algorithm 1 predicts the noise. Is that the best choice? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so a network may estimate any of them. {numref}`fig-same-error` gives each of the three outputs the same error, random numbers with standard deviation 0.3, and shows which image the output implies by {eq}`eq-five-errors`:
 
-# %% mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule. Only an estimate of $v$ gives acceptable images at both ends.", "name": "fig-same-error"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule. Only an estimate of $v$ gives acceptable images at both ends.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
 _ = torch.manual_seed(0)
 seven = data.to_symmetric(test.images[:1]).double().expand(5, 1, 28, 28)
@@ -569,7 +569,7 @@ plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 # %% [markdown]
 # With such errors a network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and for the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. {numref}`fig-amplified` shows the factors.
 
-# %% mystnb={"image": {"alt": "Two panels over time on a logarithmic axis. Left, the error of the image: constant for x zero, growing from 0.01 to above 100 for the noise, growing from 0.01 to 1 for v. Right, the error of the noise: falling from 100 to below 0.01 for x zero, constant for the noise, falling from 1 to below 0.01 for v."}, "figure": {"caption": "What an error of size 1 in the network's output becomes: in the image (left) and in the noise (right).", "name": "fig-amplified"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time on a logarithmic axis. Left, the error of the image: constant for x zero, growing from 0.01 to above 100 for the noise, growing from 0.01 to 1 for v. Right, the error of the noise: falling from 100 to below 0.01 for x zero, constant for the noise, falling from 1 to below 0.01 for v."}, "figure": {"caption": "What an error of size 1 in the network's output becomes: in the image (left) and in the noise (right).", "name": "fig-amplified"}}
 kept, every = schedule.alpha_bar[1:], torch.arange(1, 1001)
 root_snr = (kept / (1 - kept)) ** 0.5
 of_image = {"$x_0$": kept**0, "noise": 1 / root_snr, "$v$": (1 - kept) ** 0.5}
@@ -590,7 +590,7 @@ fig
 #
 # **Check.** The linear map is fitted by least squares to the second moments of forty digits. The check rejects the formula with all eigenvalues replaced by their mean.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 few = small_x[:40].flatten(1).double()
 cov = torch.cov(few.T, correction=0)
 t = torch.tensor([10, 100, 500])
@@ -606,7 +606,7 @@ verify("eq-linear-bound", by_fit, by_values, exact.within(1e-8), rejects=wrong)
 # %% [markdown]
 # The network of the small digits estimates the noise. Here is its error per pixel on test digits beside the yardstick:
 
-# %%
+# %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
 values = torch.linalg.eigvalsh(torch.cov(small_x.flatten(1).T.double())).clamp(min=0)
 yardstick = linear_noise_error(schedule, values).mean(1)
@@ -619,7 +619,7 @@ for t, error in zip(chosen, found, strict=True):
 # %% [markdown]
 # Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. There even an *untrained* network that estimates $v$, and whose output is still zero, is better.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 from companion.networks.unet import UNet
 
 _ = torch.manual_seed(0)
@@ -640,7 +640,7 @@ print("no training beats training at t = 1000:", bool(at_the_end < found[-1]))
 #
 # **Check.** The two losses are computed for one batch with the same times and the same noise. The check rejects a division by $1 - \bar\alpha_t$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 x = small_y[:32].double()
 _ = torch.manual_seed(0)
 of_noise = denoising_loss(fine, x, schedule.snr)
@@ -654,7 +654,7 @@ verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 # %% [markdown]
 # How many nats of the bound do the large errors at large $t$ cost?
 
-# %%
+# %% tags=["numbers"]
 late = torch.arange(720, 1001, 20)
 _ = torch.manual_seed(0)
 too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
@@ -674,7 +674,7 @@ print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances
 #
 # The network whose digits opened the chapter was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes from {cite:t}`ho2020`. It estimates $v$. Its schedule is the cosine schedule of a {ref}`later section <sec-two-schedules>`. The times are not uniform: those at which next to nothing of the image can be seen are drawn less often, and the smallest ones more often. For half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; in this chapter it gets none. Its {doc}`card </book/models>` says what the training took:
 
-# %%
+# %% tags=["unseen"]
 from companion.zoo.weights import read_card
 
 model, card = pretrained("ddpm-mnist-joint"), read_card("ddpm-mnist-joint")
@@ -686,7 +686,7 @@ print(f"{card.num_parameters:,} parameters")
 # %% [markdown]
 # To sample, start from noise and take the reverse steps {eq}`def-reverse-step`, here only at every twentieth time ({ref}`the next chapter <sec-ddim>` studies what that loses).
 
-# %% mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight gray digits on black, most of them readable, drawn in fifty steps."}, "figure": {"caption": "Sixteen samples, drawn live in fifty steps.", "name": "fig-ddpm-live"}}
 _ = torch.manual_seed(0)
 every_20th = model.schedule.strided(range(20, 1001, 20))
 narrow = every_20th.posterior_var
@@ -697,7 +697,7 @@ plots.image_grid(data.to_unit(drawn), columns=8)
 # %% [markdown]
 # The record holds samples that took all thousand steps. Here are the first forty, not selected:
 
-# %% tags=["mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
 plots.image_grid(samples[:40])
 
@@ -722,7 +722,7 @@ print(" ".join(letters[10:]))
 #
 # With features of another network this is the FID of the papers {cite:p}`heusel2017`. The distance of a small sample of $N$ images is biased upwards, by an amount in proportion to $1/N$. The **jackknife** removes most of this bias: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well.
 
-# %%
+# %% tags=["shown"]
 from companion.metrics import jackknife
 from companion.zoo.yardstick import (
     digit_features,
@@ -733,7 +733,7 @@ from companion.zoo.yardstick import (
 
 show(jackknife)
 
-# %%
+# %% tags=["serves"]
 classifier, vae = pretrained("classifier-mnist"), pretrained("vae-mnist")
 _ = torch.manual_seed(0)
 *_, by_vae = ancestral_sample(vae, len(samples))
@@ -746,7 +746,7 @@ sure = {name: classifier.head(f).softmax(1).amax(1) for name, f in features.item
 far = {name: feature_distance(f) for name, f in features.items()}
 not_recognized = {name: unrecognized(x) for name, x in shown.items()}
 
-# %%
+# %% tags=["numbers", "columns"]
 print("             images   sure: mean   above 0.99    not recognized          distance")
 for name, p in sure.items():
     high, (share, error, _), distance = (p > 0.99).double().mean(), not_recognized[name], far[name]
@@ -756,7 +756,7 @@ baseline = real_digit_distance()
 print(f"all test digits: {baseline.value:.2f} +- {baseline.standard_error:.2f}")
 assert sure["diffusion"].mean() > 0.9 or test.name != "mnist"
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("mean confidence above 0.9:", bool(sure["diffusion"].mean() > 0.9))
 print("closer to real digits than the VAE:", far["diffusion"].value < far["VAE"].value)
 for fewer, more in (("real digits", "diffusion"), ("diffusion", "uniform"), ("uniform", "VAE")):
@@ -766,7 +766,7 @@ for fewer, more in (("real digits", "diffusion"), ("diffusion", "uniform"), ("un
 # %% [markdown]
 # The first row is the best that can be expected. "Uniform" is nearly the same network, but with uniform times, on the linear schedule, and for 16 epochs instead of 24. Each of the two was trained once, so the table does not say which of the three differences matters. The VAE was trained on binary images and shows the means of its decoder. Both judges rank the models in the order of the table. Neither the judges nor the confidence notice whether the samples *differ* from each other. The distance does, but its standard errors are large. A count of the classes is a simpler test of variety:
 
-# %% mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Ten bars for the digits 0 to 9, each near a tenth, with whiskers."}, "figure": {"caption": "The classes of the samples according to the classifier, with binomial standard errors: about a tenth each.", "name": "fig-class-counts"}}
 answers = classifier.head(features["diffusion"]).argmax(1)
 share = torch.bincount(answers, minlength=10).double() / len(answers)
 error_bars = (share * (1 - share) / len(answers)).sqrt()
@@ -786,7 +786,7 @@ tail = torch.special.gammaincc(torch.tensor(4.5).double(), chi2 / 2)
 print(f"chi-square, 9 degrees of freedom: {chi2:.1f}")
 print(f"a faithful model would exceed that with probability {tail:.1e}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("no class has less than 3 percent:", bool(share.min() > 0.03))
 
 # %% [markdown]
@@ -803,7 +803,7 @@ print("no class has less than 3 percent:", bool(share.min() > 0.03))
 # We compute both sides for Gaussian data in one dimension, and a denoiser that estimates $1 + \delta$ times the noise it should.
 
 
-# %%
+# %% tags=["serves"]
 def off_by(T, delta, lam=0.25):
     """KL of the model from the data, and the two parts of the gap, in nats."""
     s = linear_schedule(T, 0.1 / T, 20 / T)
@@ -827,7 +827,7 @@ def off_by(T, delta, lam=0.25):
 # %% [markdown]
 # **Check.** The KL divergence of the samples comes from their exact variance, for three numbers of steps and three values of $\delta$. The check rejects a right side without the network's part.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "columns", "nbval-check-output"]
 cases = [(T, delta) for T in (30, 100, 1000) for delta in (0.0, 0.05, 0.2)]
 found = [off_by(T, delta) for T, delta in cases]
 kls, steps_part, network_part = (torch.stack(column) for column in zip(*found, strict=True))
@@ -871,7 +871,7 @@ print("one loss for each image:", tuple(losses.shape))
 # The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`).
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def part(axes, place, text, edge="#777777"):
     box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": edge}
     axes.text(*place, text, ha="center", va="center", fontsize=9, bbox=box)
@@ -882,7 +882,7 @@ def arrow(axes, start, end, color="#777777", style="-", bend=0.0):
     axes.annotate("", end, start, arrowprops=look | {"connectionstyle": f"arc3,rad={bend}"})
 
 
-# %% mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections, from each block on the way down to the block of the same scale on the way up. Every block has the time as an input.", "name": "fig-unet"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections, from each block on the way down to the block of the same scale on the way up. Every block has the time as an input.", "name": "fig-unet"}}
 fig, (axes,) = plots.figure(height=3.1)
 down, up = [(1, 2), (1.9, 1), (2.8, 0)], [(6.2, 0), (7.1, 1), (8, 2)]
 path = [(0, 2), *down, (4.5, 0), *up, (9, 2)]
@@ -903,7 +903,7 @@ fig
 # %% [markdown]
 # **The residual block.** A stream $h$ of feature maps runs through the network, and each block adds its output to it. The block normalizes its input and applies two convolutions of $3 \times 3$ pixels. In between the time enters, as the vector `e`.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 from companion.networks.unet import AdaptiveNorm, Block, ShiftedNorm
 
 show(Block.forward, docstring=False)
@@ -921,13 +921,13 @@ show(Block.forward, docstring=False)
 #
 # **Down and up.** A convolution of stride 2 halves the side of the feature maps. On the way up, a convolution reduces the number of maps, and then each pixel is repeated in both directions. This is the whole network:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(UNet.forward, docstring=False)
 
 # %% [markdown]
 # Most of the parameters are at the coarsest scale. (What the parts leave of the total belongs to the {ref}`time <sec-time-embedding>`.)
 
-# %% tags=["nbval-check-output", "fold"]
+# %% tags=["numbers", "columns", "nbval-check-output"]
 stages = "enter down.0.0 shrink.0 down.1.0 shrink.1 down.2.0 middle.0 middle.1"
 stages = f"{stages} up.0.0 grow.0 up.1.0 grow.1 up.2.0 exit".split()
 net, shapes = mnist_unet(), {}
@@ -983,13 +983,13 @@ def influence(multipliers, blocks=1, attention=False, norms=False):
 #
 # **Check.** The field is measured for $b = 1, 2, 3$. The check rejects the width for one convolution fewer, with the one at the entrance forgotten.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 depths = torch.tensor([1, 2, 3])
 n = 4 * depths + 6
 width = torch.stack([(influence((1,), b) > 0).any(0).sum() for b in depths.tolist()])
 verify("eq-reach", width, 2 * n + 1, rejects={"without one": 2 * n - 1})
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 fields = {
     "one scale": influence((1,)),
     "two scales": influence((1, 1)),
@@ -1000,7 +1000,7 @@ fields = {
 for name, field in fields.items():
     print(f"{name:16} {int((field > 0).sum()):5} of 4096 pixels")
 
-# %% mystnb={"image": {"alt": "Five square panels. One scale: a small bright square on black. Two scales: a square of four fifths of the width. Three scales: the whole panel is bright, most in the middle. Attention and normalized: a small bright square, and gray everywhere else."}, "figure": {"caption": "Which input pixels change the output pixel in the middle, and how much. The gray level is the logarithm of the gradient: black for none, white for the largest.", "name": "fig-receptive-fields"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five square panels. One scale: a small bright square on black. Two scales: a square of four fifths of the width. Three scales: the whole panel is bright, most in the middle. Attention and normalized: a small bright square, and gray everywhere else."}, "figure": {"caption": "Which input pixels change the output pixel in the middle, and how much. The gray level is the logarithm of the gradient: black for none, white for the largest.", "name": "fig-receptive-fields"}}
 powers = [(field / field.max()).clamp(min=1e-8).log10() for field in fields.values()]
 plots.image_grid(torch.stack(powers) / 8 + 1, titles=list(fields), tile=1.3)
 
@@ -1027,11 +1027,11 @@ own = looks[:, 14, 14] / looks.sum((1, 2))
 for t, share in zip(chosen, own, strict=True):
     print(f"t = {t:3}: {share:6.1%} of the squared gradient at the pixel itself")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 falling = bool((own[:3].diff() < 0).all())
 print("from t = 10 to 600, less and less weight for the pixel itself:", falling)
 
-# %% mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel, at four times: the root of the mean squared derivative, white at its largest.", "name": "fig-looks-around"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel, at four times: the root of the mean squared derivative, white at its largest.", "name": "fig-looks-around"}}
 bright = (looks / looks.amax((1, 2), keepdim=True)).sqrt()
 plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 
@@ -1066,7 +1066,7 @@ plots.image_grid(bright, titles=[f"t = {t}" for t in chosen], tile=1.3)
 #
 # **Check.** The distances of all pairs of a thousand times are computed from the embedding of the companion. The check rejects the formula with angles that are not halved.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
 
 e = SinusoidalEmbedding(32).double()
@@ -1083,7 +1083,7 @@ print(f"the closest pair of 1000 times: {closest:.3f} apart")
 print(f"it is {right[0, 1:].argmin() + 1} apart in time")
 print(f"length of each vector: {waves[0].norm():.3f}")
 
-# %% mystnb={"image": {"alt": "Two curves of distance over the difference of two times. The sinusoidal one rises quickly to about three and goes on slowly with small waves; the random one starts lower, overtakes it after some ten steps, and stays between five and seven."}, "figure": {"caption": "Distance of two embeddings of 32 dimensions, by the difference of the times. The sinusoidal embedding separates neighboring times more.", "name": "fig-embedding-distance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves of distance over the difference of two times. The sinusoidal one rises quickly to about three and goes on slowly with small waves; the random one starts lower, overtakes it after some ten steps, and stays between five and seven."}, "figure": {"caption": "Distance of two embeddings of 32 dimensions, by the difference of the times. The sinusoidal embedding separates neighboring times more.", "name": "fig-embedding-distance"}}
 _ = torch.manual_seed(0)
 fourier = FourierEmbedding(32, 16 / 1000).double()
 fourier_distance = 2 * (fourier.frequencies[:, None] * lag[0] / 2).sin().norm(dim=0)
@@ -1102,13 +1102,13 @@ plots.curves(
 #
 # A small perceptron turns $\mathrm{emb}(t)$ into the vector `e`, which goes to all blocks. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps, one number for each map. {cite:t}`dhariwal2021` let it *scale and shift* the normalized maps, which is called adaptive normalization.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(ShiftedNorm.forward, AdaptiveNorm.forward, docstring=False)
 
 # %% [markdown]
 # **Which is better?** Two embeddings and two ways to use them make four networks. Each is trained on the small digits for 80 steps with two seeds, to estimate $v$ on the {ref}`cosine schedule <sec-two-schedules>`, and measured by the squared error of $\hat{x}$ per pixel, averaged over eight signal-to-noise ratios from $e^4$ to $e^{-3}$.
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 from companion.schedule import cosine_schedule
 
 log_snrs = torch.arange(4.0, -4, -1)
@@ -1130,7 +1130,7 @@ def trial(schedule, seed, num_steps=80, **kinds):
     return noise_errors(tried.eval(), small_y, t).mean(1) / schedule.snr[t]
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 random_waves = {"embedding": partial(FourierEmbedding, std=16 / 1000)}
 adaptive = {"conditioning": AdaptiveNorm}
 networks = {
@@ -1145,14 +1145,14 @@ trials = {
     for name, kinds in networks.items()
 }
 
-# %% tags=["fold"]
+# %% tags=["numbers"]
 print("error of x_hat per pixel, mean over the noise levels: seed 0, seed 1")
 for name, errors in trials.items():
     print(f"{name:22} {errors[0].mean():.4f} {errors[1].mean():.4f}")
 scores = torch.stack([errors.mean(1) for errors in trials.values()])  # network, seed
 print(f"answering with the mean image: {small_y.var(0).mean():.4f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("all four learn:", bool(scores.max() < 0.75 * small_y.var(0).mean()))
 print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.min()))
 
@@ -1175,7 +1175,7 @@ print("best and worst are within 30 percent:", bool(scores.max() < 1.3 * scores.
 #
 # **Check.** The error is measured on the small digits at three times. The check rejects the formula without the signal-to-noise ratio.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 mean_digit = small_x.double().mean(0)
 constant = Ddpm(lambda x_t, t: 0 * x_t + mean_digit, schedule, (1, 8, 8), schedule.beta)
@@ -1187,7 +1187,7 @@ by_formula = schedule.snr[at_times] * mean_variance
 wrong = {"without SNR": mean_variance.expand(3)}
 verify("eq-know-nothing", measured, by_formula, rejects=wrong)
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 error, error_se = record["noise_error"], record["noise_error_se"]
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
@@ -1197,7 +1197,7 @@ values = values.clamp(min=0)  # rounding goes below 0
 linear = linear_noise_error(model.schedule, values).mean(1)
 mean_image = model.schedule.snr * values.mean()
 
-# %% mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times: the network is far below the linear estimate until the image is lost in the noise.", "name": "fig-error-by-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times: the network is far below the linear estimate until the image is lost in the noise.", "name": "fig-error-by-time"}}
 shown = {"network": error, "best linear estimate": linear}
 plots.curves(
     {name: (every, curve[1:]) for name, curve in shown.items()}
@@ -1222,7 +1222,7 @@ plots.curves(
 # **Check.** The exact denoiser for $\lambda = \frac14$ is applied to noisy versions of $x = 1$. The check rejects the error on data of its own variance.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 def linear_on_others(schedule, y2, values):
     """Squared error of the linear estimate along each eigenvector, by time."""
     kept, lost = schedule.alpha_bar[1:, None], schedule.noise_var[1:, None]
@@ -1238,7 +1238,7 @@ right = linear_on_others(schedule, one[0], quarter)[[100, 300], 0]
 usual = {"on its own data": linear_noise_error(schedule, quarter)[[100, 300], 0]}
 verify("eq-linear-on-others", measured, right, monte_carlo, rejects=usual)
 
-# %%
+# %% tags=["numbers"]
 first = 2 * (test.images[:500] - train.images.mean(0)).flatten(1).double()
 y2 = (first @ vectors).square().mean(0)
 yardsticks = {
@@ -1290,14 +1290,14 @@ print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
 # $$ (def-histogram-decoder)
 
-# %%
+# %% tags=["shown"]
 from companion.decoders import HistogramDecoder, gray_level_frequencies
 from companion.metrics import bits_per_dim
 from companion.refinement import in_finer_steps
 
 show(HistogramDecoder.forward)
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 gray = 2 * (255 * test.images[:500]).round() / 255 - 1
 _ = torch.manual_seed(0)
 with torch.no_grad():
@@ -1315,7 +1315,7 @@ def with_variances(reverse_var, decoder_var=decoder_var, decoder=None):
     return Ddpm(model.denoiser, model.schedule, (1, 28, 28), *args)
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def parts_of(candidate):
     """The four parts of minus the bound, in nats, and a standard error."""
     w = 784 * bound_weights(model.schedule, candidate.reverse_var).noise[2:]
@@ -1331,7 +1331,7 @@ def parts_of(candidate):
     return parts, (w * error_se[2:]).sum() + last.std() / len(gray) ** 0.5
 
 
-# %%
+# %% tags=["numbers", "columns"]
 candidates = {name: with_variances(reverse_var) for name, reverse_var in choices.items()}
 candidates["and at 1"] = with_variances(choices["optimal"], None)
 frequency = gray_level_frequencies(2 * (255 * train.images).round() / 255 - 1)
@@ -1349,7 +1349,7 @@ print(f"{'bits per dimension':21}" + "".join(f"{v:12.4f}" for v in bits.values()
 errors = {name: bits_per_dim(se, 784) for name, (_, se) in accounts.items()}
 print(f"{'standard error below':21}" + "".join(f"{v:12.4f}" for v in errors.values()))
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 best_of_three = bits["optimal"] < min(bits["beta"], bits["beta-tilde"])
 print("the optimal variances are the best of the first three:", best_of_three)
 last = {name: account["reconstruction"] for name, (account, _) in accounts.items()}
@@ -1376,7 +1376,7 @@ print("and a tenth of the bound:", bits["histogram"] < 0.9 * bits["optimal"])
 #
 # **Check.** Both sides are integrated numerically over $x_1$, for a histogram similar to that of the digits. The check rejects the same decoder with equal frequencies.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 var = schedule.noise_var[1]
 shades = torch.linspace(-1, 1, 256).double()
 coarse = torch.tensor([0.7] + [0.1 / 254] * 254 + [0.2]).double()  # a histogram like ours
@@ -1408,7 +1408,7 @@ verify("eq-histogram-price", price(coarse), right_side, exact.within(1e-6), reje
 #
 # **Check.** The sum is computed for a million steps. The check rejects the cost of the last chapter, half of Euler's constant.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 finest = linear_schedule(1_000_000, 1e-7, 2e-5)
 euler = -torch.digamma(torch.ones(()).double())
 cost_of_beta = variances_cost(finest.beta, finest).sum()
@@ -1424,7 +1424,7 @@ for name, s in {"linear": schedule, "cosine": cosine}.items():
 # Which times cost how much? {numref}`fig-nats-by-time` shows the parts of the bound, with the thousand times in groups.
 
 
-# %% tags=["fold"]
+# %% tags=["serves"]
 def step_costs(reverse_var):
     """KL divergence of each step in nats, by time; 0 at t < 2."""
     w = 784 * bound_weights(model.schedule, reverse_var, decoder_var).noise
@@ -1440,7 +1440,7 @@ for high, low in pairwise(edges):
     groups[f"t = {low + 1} to {high}"] = costs[low + 1 : high + 1].sum()
 groups["reconstruction"] = account["reconstruction"]
 
-# %% mystnb={"image": {"alt": "Eight horizontal bars. Nothing for the prior, little for the steps from 301 to 1000, more further down, and the longest bar for the reconstruction."}, "figure": {"caption": "The nats of a digit by groups of times, from pure noise down to the image: most are needed close to the data.", "name": "fig-nats-by-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Eight horizontal bars. Nothing for the prior, little for the steps from 301 to 1000, more further down, and the longest bar for the reconstruction."}, "figure": {"caption": "The nats of a digit by groups of times, from pure noise down to the image: most are needed close to the data.", "name": "fig-nats-by-time"}}
 plots.bars(groups, value_label="nats for a digit", horizontal=True)
 
 # %% [markdown]
@@ -1455,7 +1455,7 @@ again = noise_errors(model, gray, at_times).mean(1)
 for t, live in zip(at_times, again, strict=True):
     print(f"t = {t:3}: record {error[t]:.4f}, live {live:.4f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print(
     "live and recorded errors agree within 5 percent:",
     bool((again / error[at_times] - 1).abs().max() < 0.05),
@@ -1464,7 +1464,7 @@ print(
 # %% [markdown]
 # On MNIST with 256 levels, normalizing flows are reported at about 1.0 bits per dimension {cite:p}`grathwohl2019`, and autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
 
-# %%
+# %% tags=["numbers"]
 ours = bits["histogram"]
 first_ten = bits_per_dim(costs[2:11].sum() + account["reconstruction"], 784)
 print(f"ours: {ours:.3f}, of which t = 1 to 10 take {first_ten:.3f}")
@@ -1478,7 +1478,7 @@ print(f"{bits_per_dim(black * nats, 1):.2f} bits per dimension, even if x_hat is
 # %% [markdown]
 # Most of the distance between the Gaussian decoder and the flows was due to the choice of the likelihood, not to the network. What else is it due to? One answer costs no training. By {ref}`the last chapter <sec-exact-gap>` long steps cost nats, and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding of the time takes any number, so the network can be asked at times in between, and take four steps for each one of its training.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(in_finer_steps, docstring=False)
 
 # %% [markdown]
@@ -1492,7 +1492,7 @@ for name, values in {"1,000 steps": of_all["whole"], "3,997 steps": of_all["fine
 saved = of_all["whole"] - of_all["finer"]
 print(f"saved by finer steps: {saved.mean():.3f} +- {saved.std() / 100:.3f} bits per dimension")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("finer steps save more than 0.03 bits:", bool(saved.mean() - 3 * saved.std() / 100 > 0.03))
 
 # %% [markdown]
@@ -1515,7 +1515,7 @@ print("finer steps save more than 0.03 bits:", bool(saved.mean() - 3 * saved.std
 #
 # Both follow from the errors in the record: the rate by the weights, and $\Delta_t$ by $\lVert e_x \rVert^2 = \lVert e_\varepsilon \rVert^2 / \mathrm{SNR}_t$. A distortion of $2 / 255$ is one gray level. (The reconstruction is not part of the rate; it removes the remaining distortion.)
 
-# %%
+# %% tags=["numbers"]
 top_price = accounts["beta"][0]["prior matching"]
 same_noise = int((model.schedule.snr >= schedule.snr[100]).sum()) - 1
 rates = {}
@@ -1530,7 +1530,7 @@ for name in ("beta", "beta-tilde", "optimal"):
     assert (of_rate > 0.8 and of_bound > 0.9) or test.name != "mnist"
 distortion = 127.5 * (error[1:] / model.schedule.snr[1:]).sqrt()
 
-# %% mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate it costs, with the optimal variances. Nearly all of the distortion is removed at small rates.", "name": "fig-rate-by-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate it costs, with the optimal variances. Nearly all of the distortion is removed at small rates.", "name": "fig-rate-by-time"}}
 fig, (left, middle, right) = plots.figure(3, height=2.6)
 done, rate = 1000 - every, rates["optimal"]
 steps_done, in_levels = "steps done", "distortion (gray levels)"
@@ -1545,7 +1545,7 @@ fig
 #
 # The slider shows what the receiver of $x_t$ would draw: above $x_t$, below $\hat{x}$.
 
-# %%
+# %% tags=["figure"]
 from companion.page.sliders import Slider
 
 
@@ -1586,7 +1586,7 @@ Slider(
 #
 # with no $\beta_t$ above 0.999.
 
-# %% mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules. The linear one destroys the digit earlier.", "name": "fig-schedules-dissolve"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules. The linear one destroys the digit earlier.", "name": "fig-schedules-dissolve"}}
 two = {"linear": schedule, "cosine": cosine}
 times = torch.arange(1, 1000, 100)
 _ = torch.manual_seed(0)
@@ -1612,7 +1612,7 @@ def nats_between(s, high=20, low=0.01):
     return (0.5 * (s.snr[t - 1] - s.snr[t]) * left_open).sum().item(), len(t)
 
 
-# %%
+# %% tags=["numbers", "columns"]
 between = {name: nats_between(s) for name, s in two.items()}
 print("share of the times, by the unexplained share of the variance:")
 print(f"{'< 5 %':>46} {'between':>8} {'> 95 %':>7}")
@@ -1622,7 +1622,7 @@ for name, share in open_share.items():
 for name, (nats, count) in between.items():
     print(f"{name}: {count} steps from SNR 20 to 0.01, {nats:.4f} nats per pixel")
 
-# %% mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. The linear schedule has a long flat part at the end.", "name": "fig-two-schedules"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. The linear schedule has a long flat part at the end.", "name": "fig-two-schedules"}}
 fig, (left, right) = plots.figure(2, height=3.0)
 _ = plots.curves(
     {name: (every, s.alpha_bar[1:]) for name, s in two.items()},
@@ -1641,7 +1641,7 @@ fig
 # %% [markdown]
 # The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more; the cosine schedule spends more of them in between ({numref}`fig-two-schedules`). For the bound that hardly matters. With $\sigma_t^2 = \tilde\beta_t$ and many steps, the sum of all denoising terms depends only on the two ends {eq}`eq-snr-limit`, and between the same two signal-to-noise ratios both schedules cost nearly the same.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 gain = [((share > 0.05) & (share < 0.95)).sum().item() for share in open_share.values()]
 print("the cosine schedule has more times with something to learn:", gain[1] > gain[0])
 costs_of = [nats for nats, _ in between.values()]
@@ -1650,7 +1650,7 @@ print("the bound differs by less than 2 percent:", abs(costs_of[0] / costs_of[1]
 # %% [markdown]
 # For the training it matters: uniform times on another schedule are other signal-to-noise ratios, so a schedule is also a choice of weights. We train the first network of the trial {ref}`above <sec-time-embedding>` again, on the linear schedule instead of the cosine one, with the same 80 steps and two seeds, and measure it at the same signal-to-noise ratios.
 
-# %%
+# %% tags=["numbers", "columns"]
 by_schedule = {
     "linear": torch.stack([trial(schedule, seed) for seed in (0, 1)]),
     "cosine": trials["sinusoidal, added"],
@@ -1662,7 +1662,7 @@ for name, errors in by_schedule.items():
 quotient = by_schedule["cosine"].mean(0) / by_schedule["linear"].mean(0)
 print("cosine / linear" + "".join(f"{q:8.2f}" for q in quotient))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print(
     "at SNR 1 and above, the error is smaller with the cosine schedule:",
     bool((quotient[:5] < 1).all()),
@@ -1703,7 +1703,7 @@ for name, factor in {"[-1, 1]": 1.0, "[0, 1]": 0.25}.items():
 # %% [markdown]
 # The wrong scale makes the loss *smaller*: relative to the image there is more noise, which is then easier to predict. The bound reveals the mistake: its last step needs pixels on the 256 gray levels, and `elbo_step` refuses others (on a GPU it returns NaN instead of an error). So do the errors of a network that was trained on the right scale.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 scaled, ones = gray[:5] / 2 + 0.5, torch.ones(5).long()
 try:
     refused = bool(elbo_step(model, scaled, ones, torch.randn(5, 1, 28, 28)).isnan().all())
@@ -1711,7 +1711,7 @@ except ValueError:
     refused = True
 print("pixels on [0, 1] are refused:", refused)
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
 right_scale = noise_errors(model, gray[:50], [30, 100, 300]).mean(1)
 wrong_scale = noise_errors(model, gray[:50] / 2 + 0.5, [30, 100, 300]).mean(1)
@@ -1721,7 +1721,7 @@ print("at least five times the error:", bool((wrong_scale > 5 * right_scale).all
 # **The wrong time.** Some programs count times from 0 and some from 1, and a wrapper may forget to pass $t$ on. We give the network $t - 1$ in place of $t$, and then always 500.
 
 
-# %%
+# %% tags=["columns"]
 def given(change):
     """The model, with another time as its network's input."""
     denoiser = VPredictor(lambda x, t: model.denoiser.network(x, change(t)), model.schedule)
@@ -1737,7 +1737,7 @@ for name, change in inputs.items():
     by_input[name] = noise_errors(given(change), gray[:20], at_times).mean(1)
     print(f"{name:12}" + "".join(f"{e:10.4f}" for e in by_input[name]))
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 right_time, one_off, always_500 = by_input.values()
 print("one off, at t = 2: worse:", bool(one_off[0] > right_time[0]))
 print("one off, at t = 400: by less than a percent:", bool(one_off[4] < 1.01 * right_time[4]))
@@ -1746,7 +1746,7 @@ print("always 500, at t = 100: three times the error:", bool(always_500[3] > 3 *
 # %% [markdown]
 # A time that is off by one makes hardly any difference, except at the very first times, where the noise grows fastest in proportion: only a test there finds it. A time that is missing altogether shows in the samples:
 
-# %% mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time. The second row has specks that the network did not remove.", "name": "fig-wrong-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time. The second row has specks that the network did not remove.", "name": "fig-wrong-time"}}
 every_40th = model.schedule.strided(range(40, 1001, 40))
 narrow = every_40th.posterior_var
 rows = {}
@@ -1768,7 +1768,7 @@ plots.image_rows(rows)
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["unseen", "nbval-check-output"]
 from companion.page.exercises import ddpm_training as exercises
 
 # %% [markdown]
@@ -1778,7 +1778,7 @@ from companion.page.exercises import ddpm_training as exercises
 # A stack has `n` convolutions of $3 \times 3$ at full size, then one of $3 \times 3$ with stride 2, then `m` of $3 \times 3$ at half the size. How wide is the square of input pixels that can change one number at the end?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def width_seen(n, m):
     return ...
 
@@ -1814,7 +1814,7 @@ exercises.check_width_seen(width_seen)
 # `network(x_t, kept)` estimates the noise. Write the squared error of one training step for a batch `x` of points, shape (batch, D), its noise, and `kept`, the $\bar\alpha_t$ of each example, shape (batch, 1). Return one number per example, summed over dimensions.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def training_loss(network, x, noise, kept):
     return ...
 
@@ -1851,7 +1851,7 @@ exercises.check_training_loss(training_loss)
 # Somebody trains a network of $\hat{x}$ with the plain squared error $\lVert x - \hat{x} \rVert^2$ and uniform times. As a loss of the noise, what is its weight at a time with $\bar\alpha_t$ equal to `kept`?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def weight_of_noise(kept):
     return ...
 
@@ -1886,7 +1886,7 @@ exercises.check_weight_of_noise(weight_of_noise)
 # ```
 # An average of weights has the decay 0.9999. After how many steps has the first weight less than one percent of the whole? Give the smallest number $m$ with $d^m < 0.01$.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_forget(answer)
 
@@ -1914,7 +1914,7 @@ exercises.check_forget(math.ceil(math.log(0.01) / math.log(0.9999)))
 # A model gives a *density* of images on $[-1, 1]$ with `D` pixels, and the bound on its logarithm is `elbo`, in nats. Its gray levels are $2 / 255$ apart. How many bits per dimension does the model need, if the density is nearly constant over a level?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def bits(elbo, D):
     return ...
 
@@ -1950,7 +1950,7 @@ exercises.check_bits_from_density(bits)
 # A network answers $(1 + \delta)\, \varepsilon^*$ at all times. The data are one-dimensional and Gaussian with variance `lam`. `kept` holds $\bar\alpha_1, \dots, \bar\alpha_T$ and `weights` the $\omega_\varepsilon(t)$. How many nats does the bound lose?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def price(delta, lam, kept, weights):
     return ...
 

@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import torch
 
 from companion.data import to_unit
@@ -15,7 +15,7 @@ from companion.samplers import ddim_sample, ddpm_sample
 from companion.schedule import cosine_schedule
 from companion.zoo import pretrained
 
-# %%
+# %% tags=["serves"]
 denoiser, digit_schedule = pretrained("ddpm-mnist-joint").denoiser, cosine_schedule(1000)
 _ = torch.manual_seed(0)
 noise_images = torch.randn(16, 1, 28, 28)
@@ -24,7 +24,7 @@ start = noise_images[:8]
 # %% [markdown]
 # The first row is the network's estimate $\hat{x}$ from the noise alone, in one call. The other rows go down from $t = 1000$ in steps. The second takes fifty steps and adds no noise on the way; the third takes fifty and adds fresh noise after each; the fourth takes twenty steps of another kind, again without fresh noise.
 
-# %%
+# %% tags=["serves"]
 fifty, twenty = digit_schedule.evenly(50), digit_schedule.evenly(20)
 fresh_50 = list(ddpm_sample(denoiser, fifty, noise_images))
 noiseless_50 = list(ddpm_sample(denoiser, fifty, start, torch.zeros(51)))
@@ -32,7 +32,7 @@ ddim_20 = list(ddim_sample(denoiser, twenty, start))
 with torch.no_grad():
     at_once = denoiser(start, torch.full((8,), 1000))
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same thin digit. Third row: eight different digits. Fourth row: eight different digits."}, "figure": {"caption": "One network and the same eight noise images, used in four ways. Without fresh noise the steps of the second row all end at one image, and those of the fourth do not.", "name": "fig-four-ways"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same thin digit. Third row: eight different digits. Fourth row: eight different digits."}, "figure": {"caption": "One network and the same eight noise images, used in four ways. Without fresh noise the steps of the second row all end at one image, and those of the fourth do not.", "name": "fig-four-ways"}}
 ways = {
     "at once": at_once,
     "no noise": noiseless_50[-1],
@@ -44,7 +44,7 @@ plots.image_rows({name: to_unit(x) for name, x in ways.items()})
 # %% [markdown]
 # The first row of {numref}`fig-four-ways` is a blur, and rightly so: the best estimate from pure noise is the mean of the data. The third row shows what diffusion models are known for. Why is the second row eight times the same image? {eq}`eq-noiseless` will answer that for Gaussian data, and {eq}`eq-ddim-step` will say what the fourth row does differently. (The network, `ddpm-mnist-joint`, is trained as in {doc}`chapter 10 </notebooks/10_ddpm_training>`, and half of the time it is given the class of the digit. In this chapter it is not given the class unless the text says so.)
 
-# %%
+# %% tags=["unseen"]
 from functools import partial
 
 from torchvision.utils import make_grid
@@ -75,7 +75,7 @@ from companion.schedule import (
 from companion.zoo.architectures import told
 from companion.zoo.weights import load_record
 
-# %%
+# %% tags=["unseen"]
 from companion.zoo.yardstick import (
     digit_features,
     excess_of_votes,
@@ -85,7 +85,7 @@ from companion.zoo.yardstick import (
     unrecognized,
 )
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 deviation = {name: x.var(0).sum().sqrt() for name, x in ways.items()}
 alike = deviation["no noise"] < 0.3 * deviation["fresh noise"]
 print("without noise, the eight are alike:", bool(alike))
@@ -128,7 +128,7 @@ print("in twenty steps of the other kind, they are not:", bool(different))
 #
 # **Check.** Both sides of {eq}`eq-line-four`, and of the chain of equations in the proof, are computed at all thousand times of the linear schedule. The check rejects the fraction without its root, the line without the division by $\sqrt{\alpha_t}$, and the second fraction of the proof with $\bar\alpha_t$ in place of $\bar\alpha_{t-1}$.
 
-# %%
+# %% tags=["serves"]
 schedule = linear_schedule(1000)  # in double precision
 _ = torch.manual_seed(0)
 t = schedule.steps
@@ -143,7 +143,7 @@ of_x_hat = schedule.alpha_bar[:-1, None] ** 0.5 * beta / noise_var
 first_part = of_x_hat / schedule.alpha_bar[1:, None] ** 0.5
 both_parts = first_part + alpha**0.5 * noise_var_before / noise_var
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rule = exact.within(1e-8)
 wrong = {"no root": no_root, "no division": inner}
 verify("eq-line-four", left, inner / alpha**0.5, rule, rejects=wrong)
@@ -154,7 +154,7 @@ verify("eq-line-four-proof", both_parts, alpha**-0.5, rule, rejects=wrong)
 # Here is the algorithm in five lines of code. We run it beside the companion's `ddpm_sample`, with the same random numbers and with the network of chapter 10 for points in the plane, which has a hundred steps.
 
 
-# %% tags=["open"]
+# %%
 toy = pretrained("ddpm-toy2d")
 s = toy.schedule
 
@@ -167,7 +167,7 @@ def algorithm_2(network, x, sigma, times=range(100, 0, -1)):
     return x
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 x_T = torch.randn(500, 2)
 _ = torch.manual_seed(1)
 by_hand = algorithm_2(toy.denoiser.network, x_T, s.posterior_var**0.5)
@@ -178,7 +178,7 @@ print("the same points:", torch.allclose(by_hand.float(), by_companion, atol=1e-
 # %% [markdown]
 # The companion's samplers are Python generators: they yield $x_T, \dots, x_0$ one after the other, and the last is the sample. All of them are `reverse_sample` with other coefficients. (In the library diffusers a sampler is a *scheduler*, and the number of steps is `num_inference_steps`. The tests of the package compare `ddpm_sample`, `ddim_sample` and `dpm_solver_sample` with diffusers' `DDPMScheduler`, `DDIMScheduler` and `DPMSolverMultistepScheduler`, with the same noise; no step differs by more than $10^{-5}$.)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(reverse_sample, docstring=False)
 
 # %% [markdown]
@@ -230,7 +230,7 @@ V_T = alpha_bar_T * lam + 1 - alpha_bar_T
 x_T = torch.randn(5, 3).double()
 *_, x_0 = ddpm_sample(normal_data(lam), schedule, x_T, torch.zeros(1001))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"variance of the data": lam**0.5 * x_T, "no root": alpha_bar_T * lam / V_T * x_T}
 verify("eq-noiseless", x_0, alpha_bar_T**0.5 * lam / V_T * x_T, rejects=wrong)
 at_once = normal_data(lam)(x_T, torch.full((5,), 1000))
@@ -251,7 +251,7 @@ x_T = torch.randn(2000, 2)
 *_, noiseless = ddpm_sample(exact_hat, s, x_T, torch.zeros(101))
 *_, drawn = ddpm_sample(exact_hat, s, x_T)
 
-# %% mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points sampled with the exact denoiser from the same starts. Without noise (left) the modes are too thin and too near to the center.", "name": "fig-noise-or-not"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points sampled with the exact denoiser from the same starts. Without noise (left) the modes are too thin and too near to the center.", "name": "fig-noise-or-not"}}
 fig, panels = plots.figure(2, height=3.4)
 box = (-2, 2, -2, 2)
 for panel, points, name in zip(panels, (noiseless, drawn), ("no", "fresh"), strict=True):
@@ -263,7 +263,7 @@ fig
 # %% [markdown]
 # In {numref}`fig-noise-or-not` all eight modes are reached even without noise, as the symmetry of the ring demands. But without noise the points lie nearer to the mean of the data in the middle, and along the radius the modes have less than half of their width.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 radius = {"no noise": noiseless.norm(dim=1), "fresh noise": drawn.norm(dim=1)}
 print("modes of the data at radius 1.25")
 print(
@@ -308,7 +308,7 @@ print("without, less than half as wide along the radius:", bool(narrower))
 #
 # **Check.** 50,000 chains start from one $x$ and take four large steps; mean and variance at the lowest time are compared with {eq}`eq-ddim-marginals`, for three values of $\eta$. For $\eta > 0$ the check rejects fresh noise that is added while all of the old noise is kept; for $\eta = 0$, the mean of the DDPM without its noise.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 five = schedule.strided([100, 250, 400, 600, 1000])
 x = torch.tensor(1.5).double()
@@ -323,7 +323,7 @@ def run_down(q):
     return x_t
 
 
-# %%
+# %% tags=["serves"]
 right = torch.stack([five.alpha_bar[1] ** 0.5 * x, five.noise_var[1]])
 no_noise = ddim_posterior(five, 1.0)
 contracted = run_down(no_noise._replace(var=0 * no_noise.var))
@@ -335,7 +335,7 @@ for eta in (0.0, 0.5, 1.0):
     moments[eta] = torch.stack([x_t, (x_t - right[0]) ** 2], 1)
     rejected.setdefault(eta, {"added on top": right + torch.stack([0 * x, q.var[2]])})
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 for eta, left in moments.items():
     verify("eq-ddim-marginals", left, right, monte_carlo, rejects=rejected[eta])
 
@@ -350,7 +350,7 @@ for eta, left in moments.items():
 #
 # **Check.** A step of `ddim_sample` is compared with {eq}`eq-ddim-step`. The check rejects the mean of the DDPM.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 film = list(ddim_sample(exact_hat, s, torch.randn(20, 2).double()))
 t = torch.full((20,), 60)
@@ -359,7 +359,7 @@ x_hat = exact_hat(before, t)
 noise_hat = noise_from_x_0(s, before, t, x_hat)
 mixed = s.alpha_bar[59] ** 0.5 * x_hat + s.noise_var[59] ** 0.5 * noise_hat
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"mean of the DDPM": mean_from_x_0(s, before, t, x_hat)}
 verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 
@@ -402,7 +402,7 @@ def final_variance(sub, kind, lam, noise=None, on_top=False):
 # %% [markdown]
 # **Check.** The recursion is compared with the samplers: 40,000 samples of each, in twenty steps, for $\lambda = 0.25$. The check rejects the variance of the data, which twenty steps do not reach; for the samplers with fresh noise, noise that is added on top of all that is carried; and for DDIM, the steps of the DDPM without their noise.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 lam, sub = torch.tensor(0.25).double(), schedule.evenly(20)
 x_T, hat = torch.randn(40_000, 1).double(), normal_data(0.25)
@@ -420,7 +420,7 @@ rejected = {
 no_noise = final_variance(sub, "beta-tilde", lam, torch.zeros(21))
 rejected["DDIM"] = {"DDPM, no noise": no_noise}
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 for kind, W in recursion.items():
     print(f"{kind:10} variance {W:.4f}")
     wrong = {"that of the data": lam} | rejected[kind]
@@ -429,7 +429,7 @@ for kind, W in recursion.items():
 # %% [markdown]
 # DDIM and $\tilde\beta$ lose variance, and $\beta$ gains some. How much depends on the number of steps and on the data. Here is $W_0$ for fine detail, $\lambda = 0.0025$, a standard deviation of 0.05. The row "optimal" has the variances {eq}`eq-optimal-variance`, $\beta_t V_{t-1} / V_t$ with the betas of the large steps.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "columns", "nbval-check-output"]
 fine, lengths = torch.tensor(0.0025).double(), (10, 20, 50, 100, 1000)
 subs = [schedule.evenly(S) for S in lengths]
 table = {kind: [final_variance(sub, kind, fine) for sub in subs] for kind in KINDS}
@@ -455,7 +455,7 @@ print(f"wanted     {fine:9.5f}")
 #
 # The first table is about the variance of Gaussian data with an exact denoiser, the second about features of photographs with a learned one. Still the pattern is the same. Up to 100 steps the rows have the same order, and $\beta$ is a disaster in few steps and the best with all of them. For other $\lambda$ the order can change, as {numref}`fig-few-steps` shows for twenty steps.
 
-# %% mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps. At 1 the sampler is right; fine detail (left) is lost or drowned in noise.", "name": "fig-few-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances three curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps. At 1 the sampler is right; fine detail (left) is lost or drowned in noise.", "name": "fig-few-steps"}}
 lams, sub = torch.logspace(-4, 1, 60).double(), schedule.evenly(20)
 ratios = {kind: (lams, final_variance(sub, kind, lams) / lams) for kind in KINDS}
 plots.curves(
@@ -467,7 +467,7 @@ plots.curves(
 #
 # **With all $T$ steps** the errors fall nearly like $1 / T$ when the chain is made longer. For $\lambda = 0.25$ and the linear schedule, $T$ times the relative error of the variance should then be constant down each column:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["columns", "nbval-check-output"]
 print("    T" + "".join(f"{kind:>12}" for kind in KINDS))
 for T in (1000, 2000, 4000):
     finer = linear_schedule(T, 0.1 / T, 20 / T)
@@ -487,7 +487,7 @@ for T in (1000, 2000, 4000):
 #
 # **Check.** The steps of `dpm_solver_sample` on the ring are compared with {eq}`eq-second-order`. The check rejects the step of DDIM, and an extrapolation to the end of the step.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 half = s.strided(range(5, 101, 5))
 film = list(dpm_solver_sample(exact_hat, half, torch.randn(20, 2).double()))
@@ -501,14 +501,14 @@ def step_with(share):
     return half.alpha_bar[t - 1] ** 0.5 * x_bar + half.noise_var[t - 1] ** 0.5 * noise_hat
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"DDIM": step_with(0.0), "to the end": step_with(1.0)}
 verify("eq-second-order", film[20 - t + 1], step_with(0.5), exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
 # How fast do the errors of both fall? For Gaussian data the exact path is known: with infinitely many steps of DDIM a sample keeps its rank among all samples, so $x_t$ stays proportional to $\sqrt{V_t}$ ({ref}`the next chapter <sec-probability-flow>` proves it). We go from $t = 1000$ to $t = 20$, in steps of equal length in the log signal-to-noise ratio, and measure the error of both samplers.
 
-# %%
+# %% tags=["numbers", "columns"]
 lam, ratio_at = torch.tensor(0.25).double(), schedule.log_snr
 print("relative error       DDIM   second order")
 first_order, second_order = [], []
@@ -522,7 +522,7 @@ for S in (8, 10, 20, 40, 80):
         off += [near.item() / (V[1] / V[-1]) ** 0.5 - 1]
     print(f"{sub.num_steps - 1:3} steps {first_order[-1]:+16.5f} {second_order[-1]:+12.5f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 orders = [
     (torch.stack(off)[2:-1] / torch.stack(off)[3:]).log2() for off in (first_order, second_order)
 ]
@@ -544,7 +544,7 @@ print("its sign changes from 8 to 10 steps:", bool(second_order[0] < 0 < second_
 #
 # Does the recursion predict what happens to digits? We look at a few, and then measure with many. {numref}`fig-ten-steps` has eight digits by each sampler, in ten steps from the same noise images.
 
-# %% mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images. With the variance $\\beta_t$ visible noise remains.", "name": "fig-ten-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images. With the variance $\\beta_t$ visible noise remains.", "name": "fig-ten-steps"}}
 kinds = {
     "DDIM": ddim_sample,
     "2nd order": dpm_solver_sample,
@@ -571,7 +571,7 @@ seen["with class"] = of_class["features"][of_class["scale"].tolist().index(1.0)]
 far = {name: feature_distance(features) for name, features in seen.items()}
 far["real"] = real_digit_distance()
 
-# %%
+# %% tags=["numbers"]
 in_record = ("ddim", "dpm-solver", "beta-tilde", "beta")
 names = dict(zip(kinds, in_record, strict=True))
 lengths = (10, 20, 50, 100)
@@ -581,7 +581,7 @@ for name, words in rest.items():
     print(f"{words:24}{far[name].value:6.1f} +- {far[name].standard_error:.1f}")
 assert far["all"].value < far["ddim 10"].value
 
-# %% mystnb={"image": {"alt": "Four falling curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits, by number of steps, with bands of two standard errors. Lower is better; the variance $\\beta_t$ is bad in few steps.", "name": "fig-steps-distance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four falling curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and two level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early. That of beta-tilde comes down nearly to the upper level line, which stands for all steps. The lower line, 20 steps of DDIM with the class, lies below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits, by number of steps, with bands of two standard errors. Lower is better; the variance $\\beta_t$ is bad in few steps.", "name": "fig-steps-distance"}}
 lines = {name: (lengths, [d.value for d in row]) for name, row in of_kind.items()}
 bands = {  # two standard errors; a logarithmic axis has no zero
     name: [[max(d.value + k * d.standard_error, 1) for d in row] for k in (-2, 2)]
@@ -620,7 +620,7 @@ def at(kind, *lengths):
     return [f"{kind} {S}" for S in lengths]
 
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["numbers", "nbval-check-output", "mnist"]
 for S in (10, 20):
     two = ("ddim", "dpm-solver")
     wide = all(closer(at(kind, S), at("beta", S)) for kind in two)
@@ -656,7 +656,7 @@ def film_frame(step, film=film_16, at=tuple(film_times)):
     return torch.cat([left, torch.ones(len(left), 8), right], 1)
 
 
-# %%
+# %% tags=["figure"]
 Film(
     range(51),
     film_frame,
@@ -688,7 +688,7 @@ share = {
 }
 every_step = unrecognized(load_record("ddpm-mnist-joint-samples")[0]["samples"] / 255)
 
-# %%
+# %% tags=["columns"]
 print("not recognized          even times         trailing times")
 for row in rows:
     even, trailing = share[row, "even"], share[row, "trailing"]
@@ -750,7 +750,7 @@ for S in (10, 20, 50, 100, 200, 500):
 # %% [markdown]
 # The last column converges, so the error falls like $1 / S$. On CIFAR-10, {cite:t}`song2021ddim` report mean squared errors of 0.014, 0.0065, 0.0023, 0.0009, 0.0004 and 0.0001 for the same numbers of steps (pixels on $[0, 1]$). Now we invert six test digits, in three numbers of steps:
 
-# %% mystnb={"image": {"alt": "Four rows of six digits: the originals, and the same after inversion and sampling in five, ten and thirty steps. All rows show the same digits."}, "figure": {"caption": "Six test digits, and what comes back after inversion and sampling in 5, 10 and 30 steps.", "name": "fig-inversion"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six digits: the originals, and the same after inversion and sampling in five, ten and thirty steps. All rows show the same digits."}, "figure": {"caption": "Six test digits, and what comes back after inversion and sampling in 5, 10 and 30 steps.", "name": "fig-inversion"}}
 test = data.load("mnist", "test")
 x = to_symmetric(test.images[:6])
 rows, back_errors = {"digits": to_unit(x)}, []
@@ -768,13 +768,13 @@ plots.image_rows(rows, tile=0.8)
 print("mean squared error on [0, 1]:", [f"{e:.5f}" for e in back_errors])
 assert (back_errors[2] < back_errors[0] and back_errors[2] < 0.01) or (test.name != "mnist")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("thirty steps are better than five:", back_errors[2] < back_errors[0])
 
 # %% [markdown]
 # **Between two digits.** Each digit now has a code among the noise images, and one can interpolate between codes as in {ref}`chapter 7 <sec-latent-walks>`, along a great circle {eq}`eq-slerp`. For comparison, the second row fades from one digit to the other pixel by pixel.
 
-# %% mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, most images in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From one digit to another through the noise (thirty steps of DDIM) and through the pixels. Above, most images in between are strokes; below, two digits overlap.", "name": "fig-noise-walk"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, most images in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From one digit to another through the noise (thirty steps of DDIM) and through the pixels. Above, most images in between are strokes; below, two digits overlap.", "name": "fig-noise-walk"}}
 share = torch.linspace(0, 1, 7)
 ends = x_T[:1], x_T[1:2]
 codes_between = spherical_interpolation(*ends, share)[:, 0]
@@ -790,7 +790,7 @@ print(f"mean of the codes {x_T.mean():.2f}, standard deviation {x_T.std():.2f}")
 corner = torch.cat([x_T[:, 0, :3, :3].flatten(), x_T[:, 0, -3:, -3:].flatten()])
 print(f"in two corners: mean {corner.mean():.2f}, standard deviation {corner.std():.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("narrower than noise, below 0.9:", bool(x_T.std() < 0.9))
 print("in the corners below that:", bool(corner.std() < x_T.std()))
 
@@ -813,7 +813,7 @@ print("in the corners below that:", bool(corner.std() < x_T.std()))
 #
 # **Check.** Chains are pushed without noise and with the variance $\beta_t$. The check rejects the factor of DDIM.
 
-# %%
+# %% tags=["serves"]
 lam, t_push = torch.tensor([0.0025, 0.25, 4.0]).double(), 400
 rest = schedule.strided(range(1, t_push + 1))
 here = torch.randn(1, 3).double()
@@ -827,7 +827,7 @@ change = {n: (ends[n, 1.0] - ends[n, 0.0])[0] for n in ("none", "beta", "DDIM")}
 V = rest.alpha_bar[-1] * lam + rest.noise_var[-1]
 right, of_ddim = rest.alpha_bar[-1] ** 0.5 * lam / V, (lam / V) ** 0.5
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "columns", "nbval-check-output"]
 for name in ("none", "beta"):
     verify("eq-push", change[name], right, exact.within(1e-9), rejects={"DDIM's": of_ddim})
 print("variance of the data, what is left of a push at t = 400:")
@@ -835,7 +835,7 @@ print("           DDPM    DDIM    sqrt(variance / V)")
 for values in zip(lam, right, change["DDIM"], of_ddim, strict=True):
     print("{:6.4f} {:8.4f} {:7.4f} {:11.4f}".format(*values))
 
-# %% mystnb={"image": {"alt": "Four curves of the push over the steps since. Of fine detail both fall to near zero, that of the DDPM sooner. Of coarse structure both end above one, that of DDIM higher."}, "figure": {"caption": "What is left of a push at $t = 400$, step by step, for fine detail (variance 0.0025) and coarse structure (variance 4).", "name": "fig-return"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves of the push over the steps since. Of fine detail both fall to near zero, that of the DDPM sooner. Of coarse structure both end above one, that of DDIM higher."}, "figure": {"caption": "What is left of a push at $t = 400$, step by step, for fine detail (variance 0.0025) and coarse structure (variance 4).", "name": "fig-return"}}
 lines = {}
 for name, sampler in {"DDPM": ddpm_sample, "DDIM": ddim_sample}.items():
     films = []
@@ -875,7 +875,7 @@ ends |= {"DDIM": finish(ddim_sample, pushed)}
 with torch.no_grad():
     ends["at once"] = denoiser(pushed, torch.full((16,), 700))
 
-# %% mystnb={"image": {"alt": "Five rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and fresh noise the bar is partly bent into strokes; with DDIM it is a straight white bar; with the network called only once it is a blurred one."}, "figure": {"caption": "Six digits, pushed at $t = 700$ by a bar. First row: the noisy images with the bar. Fresh noise bends a part of the bar into strokes; DDIM keeps most of it.", "name": "fig-push"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and fresh noise the bar is partly bent into strokes; with DDIM it is a straight white bar; with the network called only once it is a blurred one."}, "figure": {"caption": "Six digits, pushed at $t = 700$ by a bar. First row: the noisy images with the bar. Fresh noise bends a part of the bar into strokes; DDIM keeps most of it.", "name": "fig-push"}}
 rows = {"pushed": to_unit(pushed[:6] / 1.5)}
 rows |= {name: to_unit(x[:6]) for name, x in ends.items() if name != "no push, DDIM"}
 plots.image_rows(rows, tile=0.7)
@@ -883,7 +883,7 @@ plots.image_rows(rows, tile=0.7)
 # %% [markdown]
 # How much of the bar in {numref}`fig-push` is left? For each of the 16 digits we take those pixels of the bar that are black without the push, so that all brightness there comes from the bar. (A white pixel counts 1.)
 
-# %%
+# %% tags=["numbers"]
 bar = torch.zeros(16, 1, 28, 28, dtype=torch.bool)
 bar[:, :, 17:20] = True
 left_of_bar = {}
@@ -895,7 +895,7 @@ for name, calm in {"fresh noise": "no push", "DDIM": "no push, DDIM"}.items():
 less = left_of_bar["DDIM"] - left_of_bar["fresh noise"]
 print(f"difference, digit by digit: {less.mean():.2f} +- {less.std() / 16**0.5:.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print(
     "fresh noise leaves less of the bar, by two errors:",
     bool(less.mean() > 2 * less.std() / 16**0.5),
@@ -926,7 +926,7 @@ def ring_report(x):
     return width.item(), (off > 8).double().mean().item(), wrong_mode.item()
 
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(5)
 ring_starts = torch.randn(3000, 2)
 report, points_of, two = {}, {}, {"exact": exact_hat, "network": toy.denoiser}
@@ -945,7 +945,7 @@ for S in (100, 20, 5):
 # %% [markdown]
 # With all steps, only DDIM with the network has outliers. How far out do they lie, and where did they start?
 
-# %%
+# %% tags=["numbers"]
 for how in ("beta-tilde", "DDIM"):
     radius = points_of[100, how, "network"].norm(dim=1)
     print(f"{how:10} farthest point at radius {radius.max():.1f}", end="")
@@ -954,7 +954,7 @@ far_out = ring_starts[radius > 2].norm(dim=1).min()
 print(f"those of DDIM started at radius {far_out:.1f} or more, ", end="")
 print(f"where noise is with probability {(-(far_out**2) / 2).exp():.1%}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 for who in two:
     widths = [report[100, how, who][0] for how in ("beta-tilde", "DDIM")]
     fair = min(widths) > 0.6 and max(widths) < 1.4
@@ -987,14 +987,14 @@ low, high = torch.tensor(list(SCENE_FACTORS.values())).T
 houses, _ = load_record("ddpm-scenes-scenes")
 ways = ["conditional", "fresh noise", "guided", "unconditional", "VAE"]
 
-# %% mystnb={"image": {"alt": "Six rows of ten small colored houses. The first four rows show the same ten houses, alike in color, position and shadow. The fifth row shows other houses, and the last, of the VAE, mostly pale spots of color."}, "figure": {"caption": "Houses asked for by their causes, as the renderer makes them, and as DDIM, the sampler with fresh noise, and DDIM with guidance scale 2 draw them. Below: samples without causes, and samples of the VAE of chapter 7.", "name": "fig-drawn-houses"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Six rows of ten small colored houses. The first four rows show the same ten houses, alike in color, position and shadow. The fifth row shows other houses, and the last, of the VAE, mostly pale spots of color."}, "figure": {"caption": "Houses asked for by their causes, as the renderer makes them, and as DDIM, the sampler with fresh noise, and DDIM with guidance scale 2 draw them. Below: samples without causes, and samples of the VAE of chapter 7.", "name": "fig-drawn-houses"}}
 rows = {"asked for": render_scenes(houses["asked"][:10])}
 plots.image_rows(rows | {way: houses[way][:10] / 255 for way in ways}, tile=0.65)
 
 # %% [markdown]
 # In {numref}`fig-drawn-houses` the conditional samples look like what was asked for. How close are they? `nearest_scenes` searches for the causes whose render has the least squared distance from an image. It starts from the nearest of 4,096 renders and descends by the method of Levenberg and {cite:t}`marquardt1963`. To test the search, it is given test scenes, rounded to 256 levels like the samples. It must find the causes that they were rendered from.
 
-# %%
+# %% tags=["numbers"]
 off = ((houses["real: causes"] - houses["asked"]).abs() / (high - low)).amax(1)
 rounding, limit = (
     houses[f"real: {kind}"].quantile(0.99) for kind in ("distance", "training distance")
@@ -1005,13 +1005,13 @@ print(f" within {off.quantile(0.98):.2%}, all within {off.max():.1%}")
 print(f"squared distance from the nearest render, 99 of 100: at most {rounding:.3f}")
 print(f"from the nearest training scene, 99 of 100: at most {limit:.1f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("98 of 100 within one percent:", bool(off.quantile(0.98) < 0.01))
 
 # %% [markdown]
 # The search rarely ends beside the best render, and its error is otherwise far below what we want to measure. The last two numbers serve as limits. The *strict* one is what rounding to 256 levels leaves. The *tolerant* one is the distance at which a test scene practically always has a neighbor among the 60,000 training scenes. Let us call a sample an *impossible house* if every render is farther from it than that. Distances are squared and summed over all 3,072 values.
 
-# %%
+# %% tags=["numbers", "columns"]
 impossible, medians = {}, {}
 print("                median distance   within strict limit   impossible houses")
 for way in ("real", *ways):
@@ -1024,7 +1024,7 @@ for way in ("real", *ways):
 # %% [markdown]
 # Are the causes right, too? With $v$ the cause that was asked for, and $\hat{v}$ that of the nearest render, we compute $R^2 = 1 - \sum (v - \hat{v})^2 / \sum (v - \bar{v})^2$.
 
-# %%
+# %% tags=["numbers"]
 r2 = {}
 for way in ways[:3]:
     pairs = zip(houses["asked"].T, houses[f"{way}: causes"].T, strict=True)
@@ -1033,7 +1033,7 @@ for way in ways[:3]:
     for name, (value, error) in r2[way].items():
         print(f"    {name:10} {value:.5f} +- {error:.5f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 least = min(found.value for of_way in r2.values() for found in of_way.values())
 print("R^2 of every cause above 0.95:", least > 0.95)
 given = max(impossible[way].value for way in ways[:3])
@@ -1053,7 +1053,7 @@ _ = torch.manual_seed(0)
 _, d = nearest_scenes(relaxed.clamp(0, 1))
 print(f"24 samples of the relaxed VAE: median distance {d.median():.1f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 between = medians["unconditional"] < d.median() < medians["VAE"]
 print("between diffusion without causes and the plain VAE:", bool(between))
 
@@ -1069,7 +1069,7 @@ for way in ("real", "unconditional"):
     copied[way] = d.median()
     print(f"{way}: distance from the nearest training scene, median {copied[way]:.1f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("samples are no closer:", bool(copied["unconditional"] > 0.9 * copied["real"]))
 
 # %% [markdown]
@@ -1077,7 +1077,7 @@ print("samples are no closer:", bool(copied["unconditional"] > 0.9 * copied["rea
 #
 # What goes wrong in a sample? {numref}`fig-farthest-houses` has the four unconditional samples that are farthest from any render, and the four such samples of the VAE.
 
-# %% mystnb={"image": {"alt": "Three rows of eight images. Samples: four houses of the diffusion model, the first with a rounded roof, then four of the VAE, dark spots on a mottled ground. Their nearest renders: eight sharp houses. The absolute differences: thin bright edges, and a faint color within some houses; for the VAE bright everywhere."}, "figure": {"caption": "The samples that are farthest from any render: four of the diffusion model without causes, then four of the VAE. Below each its nearest render, and three times the absolute difference.", "name": "fig-farthest-houses"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. Samples: four houses of the diffusion model, the first with a rounded roof, then four of the VAE, dark spots on a mottled ground. Their nearest renders: eight sharp houses. The absolute differences: thin bright edges, and a faint color within some houses; for the VAE bright everywhere."}, "figure": {"caption": "The samples that are farthest from any render: four of the diffusion model without causes, then four of the VAE. Below each its nearest render, and three times the absolute difference.", "name": "fig-farthest-houses"}}
 worst = {}
 for way in ("unconditional", "VAE"):
     drawn = houses[way] / 255
@@ -1090,7 +1090,7 @@ plots.image_rows({"sample": drawn, "nearest": nearest, "difference": missed}, ti
 # %% [markdown]
 # The first house has a rounded roof, which no render has. The other three have the right shape. Their differences lie along edges, and within walls whose color is slightly off the color wheel. The samples of the VAE are not houses. Where do the conditional samples err? We compare the error at edges, where a pixel of the nearest render differs from a neighbor by more than a tenth, with the whole error.
 
-# %%
+# %% tags=["numbers"]
 drawn = houses["conditional"] / 255
 nearest = render_scenes(houses["conditional: causes"][: len(drawn)])
 reach = torch.nn.functional.max_pool2d(torch.cat([nearest, -nearest], 1), 3, 1, 1)
@@ -1099,7 +1099,7 @@ missed = (drawn - nearest).square().sum(1)
 share, area = missed[at_edges].sum() / missed.sum(), at_edges.double().mean()
 print(f"at edges: {share:.0%} of the squared error, on {area:.0%} of the pixels")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("more than 80 percent, on less than 40 percent:", bool(share > 0.8 and area < 0.4))
 
 # %% [markdown]
@@ -1125,7 +1125,7 @@ x_T = torch.randn(3, 3, 32, 32).repeat(51, 1, 1, 1)
 both = torch.stack([render_scenes(causes), to_unit(turning)]).unflatten(1, (51, 3))
 
 
-# %%
+# %% tags=["figure"]
 def turning_frame(i):
     """Three renders above, three samples below."""
     return make_grid(both[:, i].flatten(0, 1), nrow=3, pad_value=1).permute(1, 2, 0)
@@ -1140,7 +1140,7 @@ Film(
     start=20,
 )
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 found, _ = nearest_scenes(to_unit(turning[::15]))
 right = r_squared(causes[::15, 0], found[:, 0]).value > 0.95
 print("the drawn houses turn as asked, R^2 above 0.95:", right)
@@ -1178,7 +1178,7 @@ spoiled = {"right": as_it_should, "old betas": old_betas, "given the count": mis
 taken = s.beta[fifth.times[1:]] / fifth.beta[1:]
 print(f"old betas over the right ones: {taken.min():.2f} to {taken.max():.2f}")
 
-# %% mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps with the exact denoiser: right, with the betas of the small steps, and with the wrong time given to the denoiser. Both mistakes blur the modes.", "name": "fig-mistakes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps with the exact denoiser: right, with the betas of the small steps, and with the wrong time given to the denoiser. Both mistakes blur the modes.", "name": "fig-mistakes"}}
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, spoiled.items(), strict=True):
     _ = plots.scatter(
@@ -1220,7 +1220,7 @@ for sub in (schedule, schedule.evenly(10), schedule.strided(range(100, 1001, 100
 # `noise` is the predicted noise in `x_t`. `alpha_bar` is $\bar\alpha$ now, `alpha_bar_next` that of the next time. Write the step.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def ddim_step(x_t, noise, alpha_bar, alpha_bar_next):
     return ...
 
@@ -1257,7 +1257,7 @@ exercises.check_ddim_step(ddim_step)
 # A sampler skips from a time with $\bar\alpha$ equal to `alpha_bar` down to one with `alpha_bar_next`. Its parameter is `eta`. What is the standard deviation of the fresh noise?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def fresh_noise(eta, alpha_bar, alpha_bar_next):
     return ...
 
@@ -1294,7 +1294,7 @@ exercises.check_fresh_noise(fresh_noise)
 # The data are Gaussian with variance `lam`. A chain of DDPM steps is pushed by $\delta$ where $\bar\alpha$ is `alpha_bar`. DDIM is pushed in the same way, with steps so small that they do not count. Divide the change of $x_0$ in the DDPM by that in DDIM: what is the ratio?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def smaller_by(lam, alpha_bar):
     return ...
 
@@ -1330,7 +1330,7 @@ exercises.check_smaller_by(smaller_by)
 # The data are $\mathcal{N}(0, 1)$. DDIM takes $S$ steps from $\bar\alpha_T = 0$ to the data, so that the angle $\arccos \sqrt{\bar\alpha_t}$ falls by the same amount in each. What is the variance of the samples?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def variance_of_samples(S):
     return ...
 
@@ -1366,7 +1366,7 @@ exercises.check_variance_of_samples(variance_of_samples)
 # A solver of second order is at a log signal-to-noise ratio `now`, came from `before`, and goes to `after`. Its estimates of the image were `x_hat_before` and are `x_hat_now`. Which estimate does it take for the step?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def extrapolated(x_hat_before, x_hat_now, before, now, after):
     return ...
 

@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
@@ -17,7 +17,7 @@ from companion.page.plots.style import COLORS
 from companion.samplers import ddim_sample, ddpm_sample
 from companion.schedule import linear_schedule
 
-# %%
+# %% tags=["serves"]
 shapes = data.toy_density("mixture").component_distribution
 centers, covs = shapes.mean.double() / 2, torch.diag_embed(shapes.variance).double() / 4
 lopsided = torch.tensor([8.0, 4, 2, 1, 1, 2, 4, 8]).double() / 30
@@ -25,14 +25,14 @@ s = linear_schedule(100, 1e-3, 0.2)
 uneven_hat = MixtureDenoiser(s, lopsided, centers, covs)  # exact, and so is its score
 ring_score = uneven_hat.score_at_level
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(2)
 starts = torch.tensor([[-1.6, 1.2], [1.2, 1.7], [-0.6, -1.7], [1.7, -1.2], [0, 0.1]]).double()
 last_55 = s.strided(range(1, 56))
 rides = {"no noise": list(ddim_sample(uneven_hat, last_55, starts))}
 rides["fresh noise"] = list(ddpm_sample(uneven_hat, last_55, starts))
 
-# %% mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, some of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data, a ring of eight modes with unequal weights. Arrows: the score of the data with some noise.", "name": "fig-two-rides"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, some of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data, a ring of eight modes with unequal weights. Arrows: the score of the data with some noise.", "name": "fig-two-rides"}}
 uneven = MixtureSameFamily(Categorical(lopsided), Independent(Normal(centers, 0.125), 1))
 fig, panels = plots.figure(2, height=3.7)
 for panel, (name, film) in zip(panels, rides.items(), strict=True):
@@ -78,7 +78,7 @@ fig
 #
 # **Check.** $\varepsilon^*$ of a mixture is computed by Bayes' rule, and the score by automatic differentiation of its log-density, at eight points for each of five times. The check rejects the score without its factor (E11) and, in Tweedie's formula, the root in place of $1 - \bar\alpha_t$.
 
-# %%
+# %% tags=["unseen"]
 import math
 from functools import partial
 from itertools import pairwise
@@ -107,7 +107,7 @@ from companion.page.sliders import Film, Slider
 from companion.page.verify import autograd, exact, monte_carlo, verify
 from companion.schedule import cosine_schedule, mean_from_x_0, noise_from_x_0, x_0_from_v
 
-# %%
+# %% tags=["unseen"]
 from companion.score import (
     NoiseConditionalScore,
     annealed_langevin_sample,
@@ -125,7 +125,7 @@ from companion.zoo.weights import load_record
 from companion.zoo.yardstick import unrecognized
 from companion.zoo.yourself import cost, train_it, use
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 schedule = linear_schedule(1000)  # in double precision
 weights = torch.tensor([0.5, 0.3, 0.2]).double()
@@ -137,7 +137,7 @@ mixture_hat = MixtureDenoiser(schedule, weights, means, three_covs)
 times = torch.tensor([1, 30, 200, 500, 1000])
 places = torch.randn(5, 8, 2).double()
 
-# %%
+# %% tags=["serves"]
 best, scores, hats = [], [], []
 for t, x_t in zip(times, places, strict=True):
     alpha_bar, var = schedule.alpha_bar[t], schedule.noise_var[t]
@@ -147,7 +147,7 @@ for t, x_t in zip(times, places, strict=True):
 best, scores, hats = map(torch.stack, (best, scores, hats))
 var = schedule.noise_var[times].view(5, 1, 1)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rule = exact.within(1e-12)
 verify("eq-noise-is-score", best, -(var**0.5) * scores, rule, rejects={"E11": -scores})
 root = (1 - var) ** 0.5
@@ -166,7 +166,7 @@ verify("eq-tweedie", hats, (places + var * scores) / root, rule, rejects=wrong)
 #
 # **Check.** The mean of this step is compared with the posterior mean {eq}`eq-denoising-posterior` at the denoiser of the mixture, at the same points. The check rejects a step of half the length, and the score of E11.
 
-# %%
+# %% tags=["serves"]
 steps = zip(times, places, hats, strict=True)
 means_down = torch.stack([mean_from_x_0(schedule, x_t, t, x_hat) for t, x_t, x_hat in steps])
 alpha, beta = (values[times].view(5, 1, 1) for values in (schedule.alpha, schedule.beta))
@@ -176,7 +176,7 @@ def uphill(share):
     return (places + share * beta * scores) / alpha**0.5
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"half": uphill(0.5), "E11": uphill(var**-0.5)}
 verify("eq-line-four-score", means_down, uphill(1.0), exact.within(1e-10), rejects=wrong)
 
@@ -197,7 +197,7 @@ print(cost("ddpm-toy2d"))
 # %%
 mine = watch(train_it("ddpm-toy2d"))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 print("the loss fell by more than half:", bool(last < 0.5 * first))
 
@@ -217,12 +217,12 @@ print("weights of ddpm-toy2d:", "yours" if MINE else "the shipped ones")
 #
 # Such a network is a *score model*, although no density occurred in its training. {numref}`fig-score-field` draws the score of the network of the plane at three times, over the density of the noisy data. (The arrows are scaled in each panel; in truth they get shorter with more noise.)
 
-# %%
+# %% tags=["serves"]
 learned = score_from_denoiser(toy.denoiser, s)
 component = Independent(Normal(centers, 0.125), 1)
 even = MixtureSameFamily(Categorical(torch.ones(8).double() / 8), component)
 
-# %% mystnb={"image": {"alt": "Three panels of arrows over a density. At the earliest time the arrows point to the nearest of eight small dark modes; at the next to a broad ring; at the last all point to the center of one round cloud."}, "figure": {"caption": "The score of the trained network of the plane, at three of its hundred times. With little noise it points to the nearest mode, with much noise to the center.", "name": "fig-score-field"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over a density. At the earliest time the arrows point to the nearest of eight small dark modes; at the next to a broad ring; at the last all point to the center of one round cloud."}, "figure": {"caption": "The score of the trained network of the plane, at three of its hundred times. With little noise it points to the nearest mode, with much noise to the center.", "name": "fig-score-field"}}
 fig, panels = plots.figure(3, height=2.9)
 for t, panel in zip((3, 12, 30), panels, strict=True):
     noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
@@ -239,7 +239,7 @@ fig
 # %% [markdown]
 # The arrows are like those of the denoising autoencoder in {ref}`chapter 1 <sec-denoising>`. Here the true score is known, so the error of the learned one can be measured:
 
-# %%
+# %% tags=["numbers"]
 print("   t   error of the learned score, relative to its size")
 for t in (3, 12, 30):
     noisy = noisy_mixture(even, s.alpha_bar[t] ** 0.5, s.noise_var[t])
@@ -269,7 +269,7 @@ for t in (3, 12, 30):
 #
 # **Check.** The losses of two wrong models are subtracted, so that the constant drops out, and the difference is compared on both sides. The check rejects a difference of zero, and one of half the size.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 sigma, x = 0.4, uneven.sample((100_000,))
 noise = torch.randn_like(x)
@@ -283,7 +283,7 @@ def both_sides(s_theta):
 (left, direct), (left_2, direct_2) = both_sides(0.3 * true), both_sides(true + 0.5)
 differences = left - left_2 - (direct - direct_2)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 gap, zero = (direct_2 - direct).mean(), torch.zeros(()).double()
 wrong = {"no difference": gap, "half": gap / 2}
 verify("eq-denoising-score-matching", differences, zero, monte_carlo, rejects=wrong)
@@ -335,14 +335,14 @@ print(f"{step.number} steps, loss of the last batch {step.loss:.3f}")
 #
 # **Check.** 200,000 points start with this variance, and three steps must leave it as it is. The check rejects the variance $s^2$, and a bias of half the size.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 s2, h = torch.tensor(0.5).double(), 0.4
 settled = s2 / (1 - h / (4 * s2))
 x = settled**0.5 * torch.randn(200_000).double()
 *_, x = langevin_sample(lambda x: -x / s2, x, h, 3)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"no bias": s2, "half of it": s2 / (1 - h / (8 * s2))}
 verify("eq-langevin-bias", x**2, settled, monte_carlo, rejects=wrong)
 for h in (0.4, 0.04, 0.004):
@@ -385,7 +385,7 @@ finest = noisy_mixture(uneven, 1.0, 0.05**2)
     partial(exact_score, finest.log_prob), walkers.double(), 1e-3, 300
 )
 
-# %% mystnb={"image": {"alt": "Three panels. Left, annealed with the learned score: a ring of eight clusters, dense at the right, thin and smeared at the left. Middle, annealed with the exact score: the same, with sharp clusters. Right, last level only: eight round clusters, about equally dense."}, "figure": {"caption": "Annealed Langevin dynamics with a learned and with the exact score, and Langevin dynamics at the last level with the exact score, which makes all modes about equally heavy.", "name": "fig-langevin"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Left, annealed with the learned score: a ring of eight clusters, dense at the right, thin and smeared at the left. Middle, annealed with the exact score: the same, with sharp clusters. Right, last level only: eight round clusters, about equally dense."}, "figure": {"caption": "Annealed Langevin dynamics with a learned and with the exact score, and Langevin dynamics at the last level with the exact score, which makes all modes about equally heavy.", "name": "fig-langevin"}}
 box = (-2, 2, -2, 2)
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, ended.items(), strict=True):
@@ -411,7 +411,7 @@ reports = {name: ring_report(points, 0.05**2) for name, points in ended.items()}
 for name, (wrong, outliers, width) in reports.items():
     print(f"{name:18} wrong {wrong:6.1%}, outliers {outliers:5.1%}, variance {width:4.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 (by_learned, by_exact, by_last) = reports.values()
 print("annealed: less than 15 percent in the wrong mode:", max(by_learned[0], by_exact[0]) < 0.15)
 print("last level only: more than 25 percent:", by_last[0] > 0.25)
@@ -449,7 +449,7 @@ def digit_score(x, sigma):
     return (x_hat - x) / sigma[0] ** 2
 
 
-# %%
+# %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
 x = to_symmetric(test.images[:100])
 noise = torch.randn_like(x)
@@ -494,13 +494,13 @@ for name, of_last in scores.items():
     *_, x = langevin_sample(of_last, walkers[:8], size, 3 * len(sigmas))
     by_score[name] = x + 0.05**2 * of_last(x)
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First and second row: digits, most of them clear. Third row: black and white everywhere, short thick strokes without any order. Fourth row: clear digits."}, "figure": {"caption": "One learned score of digits: annealed Langevin dynamics in 180 calls, Algorithm 2 at the same levels in 60, and Langevin dynamics at the last level only: the network makes strokes but no digits, the exact score of the training digits makes digits.", "name": "fig-langevin-digits"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First and second row: digits, most of them clear. Third row: black and white everywhere, short thick strokes without any order. Fourth row: clear digits."}, "figure": {"caption": "One learned score of digits: annealed Langevin dynamics in 180 calls, Algorithm 2 at the same levels in 60, and Langevin dynamics at the last level only: the network makes strokes but no digits, the exact score of the training digits makes digits.", "name": "fig-langevin-digits"}}
 plots.image_rows({name: to_unit(x[:8]) for name, x in by_score.items()}, tile=0.8)
 
 # %% [markdown]
 # How many images of {numref}`fig-langevin-digits` are not digits? The two judges of {ref}`chapter 10 <sec-ddpm-samples>` decide; the table also has the share of white pixels.
 
-# %%
+# %% tags=["numbers"]
 views = {name: to_unit(x) for name, x in by_score.items()}
 views["real digits"] = test.images[::10]  # from all of them: the first half is neater
 white = {name: (x > 0.5).double().mean().item() for name, x in views.items()}
@@ -510,7 +510,7 @@ for name, (share, error, _) in not_recognized.items():
 apart = 2 * (test.images[:100] - test.images[100:200]).flatten(1).norm(dim=1).mean()
 print(f"two digits are {apart:.0f} apart, on average")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 for name in ("Langevin", "Algorithm 2"):
     print(
         f"{name}: much less white than the last level alone:",
@@ -529,7 +529,7 @@ print("with the exact score most are:", not_recognized["exact"].value < 0.3)
 # The slider goes through the levels of the first row. The images are divided by $\sqrt{1 + \sigma^2}$, so that their pixels stay in one range, as in a diffusion.
 
 
-# %%
+# %% tags=["figure"]
 def at_level(i):
     """The samples after the three steps at level i, made as large as x_t."""
     x, sigma = film_of_score[3 * i][:8], sigmas[max(i - 1, 0)]
@@ -569,7 +569,7 @@ Slider(
 # **Check.** Mean and variance are followed through Euler steps, from $x_0 = 1.5$ to $r = -0.8$, with 2000 and with 4000 steps. Twice the second result minus the first is free of the error that is proportional to the step size. The check rejects a drift of $-x$ in place of $-\frac12 x$, and half of the noise.
 
 
-# %%
+# %% tags=["serves"]
 def forward_moments(steps, pull=0.5, noise_var=1.0):
     """Mean and variance at r = -0.8 after Euler steps from the point 1.5."""
     m, W, step = 1.5, 0.0, 0.8 / steps
@@ -586,7 +586,7 @@ right = torch.tensor([1.5 * math.exp(-0.4), -math.expm1(-0.8)]).double()
 wrong = {"all of x": limit(forward_moments, pull=1.0)}
 wrong["half of the noise"] = limit(forward_moments, noise_var=0.5)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
@@ -606,7 +606,7 @@ verify("eq-forward-sde", limit(forward_moments), right, exact.within(1e-6), reje
 #
 # **Check.** For Gaussian data the equation is linear, and the variance after each Euler step follows from the one before. It starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data; the limit is compared with the variance of the data, for three $\eta$. The check rejects the noise without its share of the score, that share without the noise, and a share of $\eta$ in place of $\eta^2$.
 
-# %%
+# %% tags=["serves"]
 lam = torch.tensor([0.25, 4.0]).double()
 
 
@@ -621,7 +621,7 @@ def variance_at_data(steps, of_score, noise_var):
     return W
 
 
-# %%
+# %% tags=["serves"]
 def at_the_data(share_of, noise_of):
     """The variances without error of the step size, for three eta."""
     return torch.stack(
@@ -640,7 +640,7 @@ def zero(eta):
     return 0.0
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"noise alone": at_the_data(zero, squared), "score alone": at_the_data(squared, zero)}
 wrong["eta not squared"] = at_the_data(abs, squared)
 found, rule = at_the_data(squared, squared), exact.within(5e-4)
@@ -668,7 +668,7 @@ def predict_and_correct(x, num, correct=False, eta=1.0):
 # %% [markdown]
 # Four thousand points are drawn with the exact score of the ring with unequal weights and measured as above: with 20 steps without and with correction, and with 40 without, which take as many calls of the score as 20 with it.
 
-# %%
+# %% tags=["numbers"]
 walkers, drawn, by_calls = torch.randn(4000, 2).double(), {}, {}
 for name, num, correct in (
     ("20 steps", 20, False),
@@ -680,7 +680,7 @@ for name, num, correct in (
     by_calls[name] = wrong, outliers, width = ring_report(drawn[name])
     print(f"{name:14} wrong {wrong:5.1%}, outliers {outliers:5.1%}, variance {width:4.2f}")
 
-# %% mystnb={"image": {"alt": "Three panels with eight clusters of points on a ring, dense at the right. With twenty steps the clusters are wide and fuzzy, with twenty corrected steps small and round, with forty steps in between."}, "figure": {"caption": "The ring with unequal weights by the reverse SDE in few steps. The corrector makes the clusters round and narrow.", "name": "fig-corrector"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with eight clusters of points on a ring, dense at the right. With twenty steps the clusters are wide and fuzzy, with twenty corrected steps small and round, with forty steps in between."}, "figure": {"caption": "The ring with unequal weights by the reverse SDE in few steps. The corrector makes the clusters round and narrow.", "name": "fig-corrector"}}
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, drawn.items(), strict=True):
     _ = plots.scatter(
@@ -691,7 +691,7 @@ fig
 # %% [markdown]
 # In {numref}`fig-corrector` the corrected clusters are round. The numbers above say more about this run:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 plain, corrected, twice = by_calls.values()
 print("corrected: the variance is nearer to 1:", corrected[2] - 1 < 0.5 * (plain[2] - 1))
 print("corrected: fewer points in the wrong mode:", corrected[0] < plain[0])
@@ -723,7 +723,7 @@ print("but no fewer points in the wrong mode than with these 40:", corrected[0] 
 #
 # **Check.** A step of `ddim_sample` in the left panel of {numref}`fig-two-rides` is compared with the formula. The check rejects a step in the logarithm of $\sigma_r$, and one with the noise that is predicted at the end of the step.
 
-# %%
+# %% tags=["serves"]
 film, now = rides["no noise"], last_55
 scaled = [x / now.alpha_bar[55 - i] ** 0.5 for i, x in enumerate(film)]
 sigma = (now.noise_var / now.alpha_bar) ** 0.5
@@ -738,7 +738,7 @@ right = scaled[25] + (sigma[29] - sigma[30]) * noise_at(30)
 in_logs = scaled[25] + (sigma[29].log() - sigma[30].log()) * noise_at(30)
 backwards = scaled[25] + (sigma[29] - sigma[30]) * noise_at(29)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"in the logarithm": in_logs, "noise of the arrival": backwards}
 verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 
@@ -753,7 +753,7 @@ verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 #
 # **Check.** All derivatives are computed by automatic differentiation, for the mixture of three Gaussians. The check rejects the velocity with the whole score and half of $x$.
 
-# %%
+# %% tags=["serves"]
 x = torch.randn(8, 2).double().requires_grad_()
 r = torch.tensor(-0.8).double().requires_grad_()
 log_q = noisy_mixture(mixture, (r / 2).exp(), -r.expm1()).log_prob(x)
@@ -770,7 +770,7 @@ def change_along(f):
 
 right, whole = change_along((x + score) / 2), change_along(x / 2 + score)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rule = exact.within(1e-8)
 verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 
@@ -783,14 +783,14 @@ verify("eq-continuity", left, right, rule, rejects={"whole score": whole})
 #
 # **Check.** Twenty points on and near the ring with unequal weights are moved to $r_1 = -20$, and the result is compared with the density in closed form, with a tolerance of a thousandth of a nat per dimension. The check rejects the answer without the integral, and the integral with the other sign.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 x = 1.2 * torch.randn(20, 2).double()
 by_flow = ode_log_prob(ring_score, x, [0.0, -20.0], rtol=1e-4, atol=1e-4)
 arrived = probability_flow(ring_score, x, [0.0, -20.0], 1e-4, 1e-4)[-1]
 no_volume = Normal(0.0, 1.0).log_prob(arrived).sum(1)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"no volume": no_volume, "other sign": 2 * no_volume - by_flow}
 rule = exact.within(1e-3).on_scale(2.0)  # two dimensions
 verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
@@ -801,7 +801,7 @@ verify("eq-flow-likelihood", by_flow, uneven.log_prob(x), rule, rejects=wrong)
 # The film moves 1500 points from noise to the ring. Their color is the mode in which they end. The flow is a map, so each start has one end, and the starts that end in a mode have its weight as their probability: the colors form sectors, larger ones for heavier modes.
 
 
-# %%
+# %% tags=["figure"]
 _ = torch.manual_seed(0)
 clock = -(torch.linspace(12**0.25, 0, 51).double() ** 4)  # slower near the data
 flowing = probability_flow(ring_score, torch.randn(1500, 2), clock, 1e-4, 1e-4)
@@ -849,7 +849,7 @@ Film(
 #
 # **Check.** The first equation is compared with a simulation. If $v$ is the conditional mean of $\varepsilon - x$, then $\varepsilon - x - v$ times *any* function of $x_u$ has the mean zero. Seven functions are taken: 1, the two coordinates, their sines, and the two components of $v$. The check rejects a velocity divided by $1 - u$ in place of $u$, and one that is turned a little.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 x, u = mixture.sample((100_000,)), torch.tensor(0.4).double()
 noise = torch.randn_like(x)
@@ -868,7 +868,7 @@ def products(v):
 
 turned = velocity + 0.3 * velocity.flip(1) * torch.tensor([1.0, -1.0])
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 others = {"divided by 1 - u": velocity * u / (1 - u), "turned": turned}
 wrong = {name: products(v).mean(0) for name, v in others.items()}
 verify("eq-flow-velocity", products(velocity), torch.zeros(14).double(), monte_carlo, rejects=wrong)
@@ -876,7 +876,7 @@ verify("eq-flow-velocity", products(velocity), torch.zeros(14).double(), monte_c
 # %% [markdown]
 # **Check.** The left side of {eq}`eq-flow-matching` is computed as a difference quotient of the flow that the solver finds. The check rejects a flow that is not rescaled by $c$.
 
-# %%
+# %% tags=["serves"]
 u, du = torch.tensor(0.4).double(), 1e-4
 c, r = straight_line(torch.stack([u - du, u, u + du]))
 tight = {"rtol": 1e-11, "atol": 1e-11}
@@ -887,14 +887,14 @@ x_t, score = path[1], mixture_hat.score_at_level(path[1], r[1])
 x_hat = (x_t + -r[1].expm1() * score) / (r[1] / 2).exp()
 right = flow_velocity(x_u[1], u.expand(8), x_hat)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"not rescaled": (path[2] - path[0]) / (2 * du)}
 verify("eq-flow-matching", left, right, autograd.within(1e-5), rejects=wrong)
 
 # %% [markdown]
 # So noise, image, $v$, score and velocity are five parametrizations of one function ({ref}`ex-velocity` turns a score into a velocity, {ref}`ex-flow-network` a velocity into the predicted noise). The methods differ in the time variable, and in the weight that the loss gives to each error. To train a network for the velocity, regress $\varepsilon - x$ on $x_u$ and $u$; to sample, follow the velocity from $u = 1$ to $u = 0$ by Euler steps.
 
-# %% tags=["open"]
+# %%
 _ = torch.manual_seed(0)
 velocity_net = TimeMlp(2, (64, 64), 32)
 optimizer = torch.optim.Adam(velocity_net.parameters(), lr=5e-3, fused=True)
@@ -908,19 +908,19 @@ for step in range(1500):
     loss.backward()
     optimizer.step()
 
-# %%
+# %% tags=["serves"]
 x_u = torch.randn(1500, 2)
 with torch.no_grad():
     for k in range(100, 0, -1):
         x_u = x_u - 0.01 * velocity_net(x_u, torch.full((1500,), 0.1 * k))
 
-# %% mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "1500 points by flow matching on the ring with unequal weights: a small network trained in seconds, a hundred Euler steps. Heavy modes are sharp, light ones smeared.", "name": "fig-flow-matching"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "1500 points by flow matching on the ring with unequal weights: a small network trained in seconds, a hundred Euler steps. Heavy modes are sharp, light ones smeared.", "name": "fig-flow-matching"}}
 plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box)
 
 # %% [markdown]
 # In this run the weights of the modes in {numref}`fig-flow-matching` are about right, without a score and without noise on the way. Modes with few data are smeared, as with the small score model.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)[0] < 0.15)
 
 # %% [markdown]
@@ -942,7 +942,7 @@ print("flow matching: less than 15 percent in the wrong mode:", ring_report(x_u)
 #
 # **Check.** The path of `flow_sample` is compared with that of `ddim_sample` in the left panel of {numref}`fig-two-rides`, times $c$. The check rejects a path that is not rescaled, and one with the scale of the time before.
 
-# %%
+# %% tags=["serves"]
 u = line_time(last_55.log_alpha_bar)
 c, _ = straight_line(u)
 
@@ -956,7 +956,7 @@ def ring_velocity(x_u, at):
 by_euler = torch.stack(list(flow_sample(ring_velocity, c[-1] * starts, u.flip(0))))
 by_ddim, c = torch.stack(rides["no noise"]), c.flip(0).view(-1, 1, 1)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"not rescaled": by_ddim, "scale of the time before": c.roll(1, 0) * by_ddim}
 verify("eq-flow-euler", by_euler, c * by_ddim, exact.within(1e-8), rejects=wrong)
 
@@ -980,7 +980,7 @@ for seed in range(3):
     _ = train_score(of_velocity, flow_matching_loss, 12)
     pairs += [(of_noise, of_velocity)]
 
-# %%
+# %% tags=["numbers", "columns"]
 calls, noise, missed = (5, 10, 20, 50), torch.randn(2000, 2), {}
 for ddpm, flow in pairs:
     for num in calls:
@@ -997,7 +997,7 @@ for name, each in missed.items():
 # %% [markdown]
 # With five calls the velocity at its own times leaves the fewest outliers, on average of these three pairs. At equal steps in $t$ its network does no better than the one for the noise. For the network for the noise, the result of equal steps in $u$ differs much from one trained model to the next.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 at_5 = {name: each[:, 0].mean() for name, each in missed.items()}
 own = at_5["flow, even in u"]
 print(
@@ -1009,7 +1009,7 @@ print("and there are fewer than by noise at its own times:", bool(own < at_5["dd
 # %% [markdown]
 # Now digits of $8 \times 8$ pixels. `ddpm-digits` is the network of chapter 10, trained for the noise. `flow-digits` is the same network, trained for the velocity in as many steps, at the same rates, on the same digits. {numref}`fig-noise-or-velocity` starts both from the same noise, each at its own times.
 
-# %%
+# %% tags=["serves"]
 flow, ddpm = pretrained("flow-digits"), pretrained("ddpm-digits")
 _ = torch.manual_seed(0)
 noise, drawn = torch.randn(12, 1, 8, 8), {}
@@ -1019,13 +1019,13 @@ for num in calls:
         *_, x = made[name](noise)
         drawn[f"{label}, {num}"] = to_unit(x)
 
-# %% mystnb={"image": {"alt": "Eight rows of twelve small digits, in pairs for 5, 10, 20 and 50 calls. In each column all rows show much the same digit. In the first row it is paler and more blurred than below."}, "figure": {"caption": "Digits from the same noise: by a network for the noise with DDIM, and by one for the velocity with Euler steps, with 5, 10, 20 and 50 calls of the network.", "name": "fig-noise-or-velocity"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of twelve small digits, in pairs for 5, 10, 20 and 50 calls. In each column all rows show much the same digit. In the first row it is paler and more blurred than below."}, "figure": {"caption": "Digits from the same noise: by a network for the noise with DDIM, and by one for the velocity with Euler steps, with 5, 10, 20 and 50 calls of the network.", "name": "fig-noise-or-velocity"}}
 plots.image_rows(drawn, tile=0.45)
 
 # %% [markdown]
 # A comparison needs more images. A record holds the distance of 1000 drawn digits from the real ones, for both networks at both sets of times: the Fréchet distance {eq}`def-frechet`, less its bias, in the 64 features of a small classifier of these digits. For comparison, all real digits are split into two sets at random, ten times.
 
-# %%
+# %% tags=["numbers", "columns"]
 found, _ = load_record("flow-digits-spacing")
 print(f"the classifier is right on {found['accuracy']:.1%} of the test digits")
 real = found["real"][0, :, 0]
@@ -1040,7 +1040,7 @@ for name in missed:
     row = (f"{m:5.1f} +- {e:3.1f}" for m, e in zip(*distances[name], strict=True))
     print(f"{name:20}", "   ".join(row))
 
-# %% mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near zero for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors; for real digits the band is two standard deviations of the ten splits.", "name": "fig-spacings"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near zero for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors; for real digits the band is two standard deviations of the ten splits.", "name": "fig-spacings"}}
 shown = {name: (calls, value) for name, (value, _) in distances.items()}
 bands = {name: (m - 2 * e, m + 2 * e) for name, (m, e) in distances.items()}
 shown["real digits"] = calls, real.mean().expand(4)
@@ -1054,7 +1054,7 @@ fig
 # %% [markdown]
 # From 20 calls on, all lines of {numref}`fig-spacings` are as close to real digits as real digits are to each other. At five calls the velocity at its own times is ahead, with half the distance of the network for the noise. Is it the training or the sampler? It takes both. At equal steps in $t$ the network for the velocity is no better than the one for the noise. At equal steps in $u$ the network for the noise gains nothing: there its three trainings end at very different distances, those of the velocity at nearly the same. Heun's method, which {ref}`the next section <sec-design-choices>` explains, is far behind at five calls (it uses four of them) and no better than Euler's later. (Each network was trained three times; the errors count both the images and the trainings.)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 at = {name: dict(zip(calls, value, strict=True)) for name, (value, _) in distances.items()}
 five = {name: found[name][0, :, 0, 0] for name in missed}  # calls of each training
 best = five.pop("flow, even in u")
@@ -1095,7 +1095,7 @@ print("20 and 50 calls: all within 1:", bool(max(max(e[20], e[50]) for e in at.v
 #
 # **Check.** For Gaussian data all of it is known: the flow of a Gaussian keeps the number of standard deviations, $(x_u - m_u) / \tau_u$, where $m_u$ and $\tau_u$ are the moments of $x_u$, and this gives $x_{u - s}$. The check rejects the other sign of the derivative, and a derivative in which the step stays instead of its end.
 
-# %%
+# %% tags=["serves"]
 mean, std = 0.7, 0.3
 
 
@@ -1115,27 +1115,27 @@ v = -mean + (u - (1 - u) * std**2) / tau**2 * (x_u - m)  # E[noise - x | x_u]
 a, rate = along_flow(gaussian_average, x_u, u, step, v)
 step_stays = along_flow(lambda x, u, _: gaussian_average(x, u, step), x_u, u, step, v)[1]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"other sign": v + step * rate, "the step stays": v - step * step_stays}
 verify("eq-mean-flow", a, v - step * rate, autograd, rejects=wrong)
 
 # %% [markdown]
 # **Check.** The two short steps are a third and two thirds of the long one. The check rejects a second step that begins at $x_u$, where the first one did.
 
-# %%
+# %% tags=["serves"]
 short, rest = step / 3, 2 * step / 3
 first = short * gaussian_average(x_u, u, short)
 both = first + rest * gaussian_average(x_u - first, u - short, rest)
 from_start = first + rest * gaussian_average(x_u, u - short, rest)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"both from the start": from_start}
 verify("eq-shortcut", step * gaussian_average(x_u, u, step), both, exact, rejects=wrong)
 
 # %% [markdown]
 # As code, with a batch in which most examples get no step and train the velocity, and the others carry it over to longer steps:
 
-# %% tags=["open"]
+# %%
 show(mean_flow_loss, docstring=False)
 
 # %% [markdown]
@@ -1163,7 +1163,7 @@ for num in (1, 2, 4, 8, 20):
     *_, one_step["velocity", num] = flow_sample(exact_velocity, x_1, u)
     *_, one_step["average", num] = mean_flow_sample(average, x_1, u)
 
-# %% mystnb={"image": {"alt": "Six panels of points. Above, by the exact velocity: with one call all points are in one place in the middle, with two they fill a disk, with four a blurred ring of eight denser places. Below, by the average velocity: already with one call the eight places of the ring are dense, joined by thin threads of points; with two and four calls the threads are thinner."}, "figure": {"caption": "The ring by one, two and four calls. Above: Euler steps with the exact velocity. Below: steps with a learned average velocity.", "name": "fig-one-step"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Six panels of points. Above, by the exact velocity: with one call all points are in one place in the middle, with two they fill a disk, with four a blurred ring of eight denser places. Below, by the average velocity: already with one call the eight places of the ring are dense, joined by thin threads of points; with two and four calls the threads are thinner."}, "figure": {"caption": "The ring by one, two and four calls. Above: Euler steps with the exact velocity. Below: steps with a learned average velocity.", "name": "fig-one-step"}}
 fig, panels = plots.figure(3, rows=2, height=2.4)
 names = [(kind, num) for kind in ("velocity", "average") for num in (1, 2, 4)]
 for panel, name in zip(panels, names, strict=True):
@@ -1176,7 +1176,7 @@ fig
 # A single Euler step puts all points in one place, although its velocity is exact. At $u = 1$ the estimate of the image is the mean of all data, from everywhere, and $x_1 - v(x_1, 1)$ is that mean {eq}`eq-flow-velocity`. The average velocity finds the ring with one call. How well? Count the points that are farther than three standard deviations from every mode:
 
 
-# %%
+# %% tags=["columns"]
 def off_modes(x):
     """Share of points farther than three standard deviations from every mode."""
     return (torch.cdist(x.double(), centers).amin(1) > 3 * 0.125).double().mean().item()
@@ -1191,7 +1191,7 @@ for kind, words in (("velocity", "Euler, exact velocity"), ("average", "average 
 # %% [markdown]
 # What is off lies on threads between the modes. Where the flow parts noise for one mode from noise for the next, the exact step pulls close neighbors far apart, and a network has to learn that steep border. With twenty calls this network still leaves half of the share that it leaves with one, and Euler's method with the exact velocity a quarter of that; so a part is the network's error, and a part that of the single step. (One training. {cite:t}`lu2025` found such trainings unstable if the embedding of the time has fast waves, since the derivative by $u$ is a part of the target. Our network is given $10\, u$ and not $1000\, u$.)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 gathered = one_step["velocity", 1].std(0).max() < 1e-3
 print("one Euler step, exact velocity: all in one place:", bool(gathered))
 print(
@@ -1250,7 +1250,7 @@ def demands(c_skip, c_out, c_in):
 c_skip, c_out, c_in = preconditioning(sigma, of_data)
 right = torch.tensor([1.0, 1, 1, 1, 1, 1, 0, 0, 0]).double()
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"noise": demands(1.0, sigma, c_in), "variance 1": demands(*preconditioning(sigma, 1.0))}
 wrong = {name: values.mean(0) for name, values in wrong.items()}
 verify("eq-preconditioning", demands(c_skip, c_out, c_in), right, monte_carlo, rejects=wrong)
@@ -1266,7 +1266,7 @@ verify("eq-preconditioning", demands(c_skip, c_out, c_in), right, monte_carlo, r
 #
 # **Check.** The estimate is compared with the companion's formula for $v$, at five times. The check rejects $F = v$, and $c_{\mathrm{out}} = \sigma$.
 
-# %%
+# %% tags=["serves"]
 v = torch.randn(5, 8, 2).double()
 by_v = torch.stack(
     [x_0_from_v(schedule, x_t, int(t), each) for t, x_t, each in zip(times, places, v, strict=True)]
@@ -1275,7 +1275,7 @@ sigma = ((1 - schedule.alpha_bar[times]) / schedule.alpha_bar[times]).sqrt().vie
 c_skip, c_out, c_in = preconditioning(sigma, 1.0)
 skipped = c_skip * places / c_in
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"F = v": skipped + c_out * v, "c_out = sigma": skipped - sigma * v}
 verify("eq-preconditioned-v", by_v, skipped - c_out * v, exact.within(1e-8), rejects=wrong)
 
@@ -1315,7 +1315,7 @@ for name, kind, loss in (
 # %% [markdown]
 # The table compares the $\hat{x}$ of both with the exact posterior mean: the root of the mean squared error over 5000 points. For comparison, its last line has the distance of the data from their mean (again the root of the mean square).
 
-# %%
+# %% tags=["numbers", "columns"]
 _ = torch.manual_seed(5)
 x, x_hat_error = uneven.sample((5000,)), {name: [] for name in networks}
 noise, probes = torch.randn_like(x), (20.0, 8.0, 3.0, 1.0, 0.3)
@@ -1331,7 +1331,7 @@ for sigma in probes:
 deviation = x.var(0).sum().sqrt().item()
 print(f"the data: {deviation:.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 of_noise, of_F = (torch.tensor(errors) for errors in x_hat_error.values())
 print(
     "sigma = 20: the noise network errs by more than half the deviation of the data:",
@@ -1357,7 +1357,7 @@ print("sigma of 1 and 0.3: within a factor of two:", bool((of_F < 2 * of_noise)[
 # **The solver.** An Euler step uses the noise that is predicted at its beginning. *Heun's method* also calls the network at the end of that step, and takes the step once more with the mean of both predictions. We start 1000 points at $\sigma_1 = 50$ and measure how far each method ends from the end of the exact ODE.
 
 
-# %%
+# %% tags=["serves"]
 def noise_in(x_noisy, sigma):
     """The exact prediction of the noise in x + sigma noise, for the lopsided ring."""
     scale = (1 + sigma**2) ** -0.5
@@ -1375,7 +1375,7 @@ def solve(x, num, rho, heun=False):
     return x
 
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 x_T, scale = torch.randn(1000, 2).double(), 2501**0.5
 ends = probability_flow(ring_score, x_T, [-math.log(2501), -1e-9], 1e-6, 1e-6)[-1]
@@ -1388,14 +1388,14 @@ x = math.exp(before / 2) * probability_flow(ring_score, x_T, [-math.log(2501), -
 x = x - 0.03 * noise_in(x, torch.tensor(0.03).double())
 last_step = (x - ends).norm(dim=1).median().item()
 
-# %% mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$. With enough calls Heun's method is far ahead.", "name": "fig-solvers"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$. With enough calls Heun's method is far ahead.", "name": "fig-solvers"}}
 lines = {name: (calls, errors) for name, errors in off_by.items()}
 plots.curves(lines, x_label="calls", y_label="median distance", log_x=True, log_y=True)
 
 # %% [markdown]
 # In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first, and from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left of it is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. DPM-Solver++ {eq}`eq-second-order` is of second order as well. It takes the second slope from the step before, so that it needs no second call.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 euler_3, euler_7, heun_7 = (torch.tensor(errors) for errors in off_by.values())
 print("rho = 7 is closer than rho = 3, at each length:", bool((euler_7 < euler_3).all()))
 print("11 calls: Euler is closer than Heun:", bool(euler_7[0] < heun_7[0]))
@@ -1453,7 +1453,7 @@ print(
 # %% [markdown]
 # **An ODE from the wrong noise.** The ODE is a map, so another distribution at its start gives another one at its end. How much of a wrong start is left in either sampler? Both are started from noise of standard deviation 1.2 in place of 1, with 4000 points and the exact denoiser, as {ref}`a push <sec-feedback>` was given to both:
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 fair, spoiled = torch.randn(4000, 2).double(), {}
 for name, sampler in {"ODE": ddim_sample, "SDE": ddpm_sample}.items():
@@ -1464,7 +1464,7 @@ for name, sampler in {"ODE": ddim_sample, "SDE": ddpm_sample}.items():
         wrong, outliers, width = spoiled[name][-1]
         print(f"{name}, {start:5} start: wrong {wrong:5.1%}, variance {width:4.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 more = {name: after[0] - before[0] for name, (before, after) in spoiled.items()}
 print("wide start, ODE: at least 2 percent more in the wrong mode:", more["ODE"] > 0.02)
 print("wide start, SDE: fewer than 2 percent more:", more["SDE"] < 0.02)
@@ -1482,7 +1482,7 @@ print("wide start, SDE: fewer than 2 percent more:", more["SDE"] < 0.02)
 # `score(x, sigma)` is the score of the data with noise of standard deviation `sigma` added. Use it to write the score of $x_t$ in a diffusion, where $\bar\alpha_t$ is `alpha_bar`.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def diffusion_score(score, x_t, alpha_bar):
     return ...
 
@@ -1518,7 +1518,7 @@ exercises.check_diffusion_score(diffusion_score)
 # ```
 # The finest detail of some data is Gaussian with standard deviation 0.1. Langevin dynamics should make its variance too large by at most one percent. What is the largest step size $h$?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_small_step(answer)
 
@@ -1546,7 +1546,7 @@ exercises.check_small_step(4 * 0.1**2 * (1 - 1 / 1.01))
 # A particle is at `x`, where the score is `score`. It moves towards the data by {eq}`eq-reverse-sde`, with the parameter `eta`. Write its drift, per unit of $r = \log \bar\alpha$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def reverse_drift(x, score, eta):
     return ...
 
@@ -1582,7 +1582,7 @@ exercises.check_reverse_drift(reverse_drift)
 # On the straight lines $x_u = (1 - u)\, x + u\, \varepsilon$, let `score` be the gradient of the log-density of $x_u$ at `x_u`. Write the velocity $\mathbb{E}[\varepsilon - x \mid x_u]$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def velocity_from_score(x_u, u, score):
     return ...
 
@@ -1618,7 +1618,7 @@ exercises.check_velocity_from_score(velocity_from_score)
 # `velocity(x_u, u)` is a network that was trained by flow matching. A sampler of chapter 11 wants the predicted noise at `x_t`, where the signal has the share `alpha_bar` of the variance. Write it: which $u$ belongs to $\bar\alpha_t$, and what is the network given?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def noise_from_velocity(velocity, x_t, alpha_bar):
     return ...
 
@@ -1656,7 +1656,7 @@ exercises.check_noise_from_velocity(noise_from_velocity)
 # `F` is a network of one argument. Make the estimate of the image at `x_noisy`, data plus noise of standard deviation `sigma`; the data have the standard deviation `of_data`.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def preconditioned_estimate(F, x_noisy, sigma, of_data):
     return ...
 

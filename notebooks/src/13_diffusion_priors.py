@@ -6,7 +6,7 @@
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
-# %%
+# %% tags=["unseen"]
 import torch
 
 from companion import data
@@ -21,7 +21,7 @@ from companion.zoo.architectures import digit_encoder
 # %% [markdown]
 # The network is that of chapter 10, which can be used with a class or without. The fourth row comes from a VAE and a diffusion model of its codes.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 digit_model, latent = pretrained("ddpm-mnist-joint"), pretrained("ldm-mnist")
@@ -39,7 +39,7 @@ def end(film):
 # %% [markdown]
 # Each request has a denoiser of its own, built by functions that this chapter explains. The upper half in the third row is that of a test digit.
 
-# %%
+# %% tags=["serves"]
 noise_images, given = torch.randn(8, 1, 28, 28), to_symmetric(test.images[[9]])
 upper = (torch.arange(784) < 392).view(1, 28, 28)
 cov = torch.cov(to_symmetric(train.images[:10_000]).flatten(1).T)
@@ -54,7 +54,7 @@ twenty = digit_schedule.evenly(20)
 drawn = {name: end(ddpm_sample(hat, twenty, noise_images)) for name, hat in requests.items()}
 z = end(ddpm_sample(latent.denoiser, latent.schedule.evenly(50), torch.randn(8, 16)))
 
-# %% mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. The first three rows have the same network and the same eight noise images and differ in the denoiser that is made of its outputs.", "name": "fig-four-wishes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. The first three rows have the same network and the same eight noise images and differ in the denoiser that is made of its outputs.", "name": "fig-four-wishes"}}
 rows = {name: to_unit(x) for name, x in drawn.items()}
 plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 
@@ -89,7 +89,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 #
 # On the ring of eight Gaussian components every term is known exactly, so that both equations can be compared with a direct computation. Let $y$ be the quarter of the ring that a point comes from, two neighboring components each.
 
-# %%
+# %% tags=["unseen"]
 import math
 from functools import partial
 from itertools import pairwise
@@ -123,7 +123,7 @@ from companion.samplers import (
     inpaint_sample,
 )
 
-# %%
+# %% tags=["unseen"]
 from companion.schedule import add_noise, noise_from_x_0, score_from_x_0, v_from_x_0
 from companion.score import exact_score, noisy_mixture
 from companion.zoo.architectures import codes
@@ -159,7 +159,7 @@ def log_quarter(x_t, t):
 # %% [markdown]
 # **Check.** Both equations are computed at fifty points and three times. The left sides use the two components of the quarter alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. The check rejects a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 score_of_quarter, scores, hats, right, clean, misplaced = [], [], [], [], [], []
 for t in (20, 50, 100):
@@ -176,7 +176,7 @@ for t in (20, 50, 100):
     misplaced += [ring_hat(x_t, time) + var**0.5 * pull]
 left, by_bayes = torch.stack(score_of_quarter), torch.stack(scores, 1)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 rule = exact.within(1e-8)
 wrong = {"classifier of clean points": by_bayes[1], "no condition": by_bayes[2]}
 verify("eq-bayes-score", left, by_bayes[0], rule, rejects=wrong)
@@ -206,7 +206,7 @@ ways = {"no condition": ring_hat, "exact": with_gradient(log_quarter)}
 ways["clean"] = with_gradient(lambda x, t: log_quarter(x, 0))
 ended = {name: end(ddpm_sample(hat, s, x_T)) for name, hat in ways.items()}
 
-# %% mystnb={"image": {"alt": "Three panels of points. First, no condition: eight round clusters on a ring. Second, exact classifier: only two neighboring clusters, at the right and the upper right. Third, classifier of clean points: nearly the same two clusters."}, "figure": {"caption": "The same denoiser: alone, with the gradient of the exact classifier of noisy points, and with that of the classifier of clean ones. The last two differ by less than the eye can see.", "name": "fig-classifier-guidance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of points. First, no condition: eight round clusters on a ring. Second, exact classifier: only two neighboring clusters, at the right and the upper right. Third, classifier of clean points: nearly the same two clusters."}, "figure": {"caption": "The same denoiser: alone, with the gradient of the exact classifier of noisy points, and with that of the classifier of clean ones. The last two differ by less than the eye can see.", "name": "fig-classifier-guidance"}}
 fig, panels = plots.figure(3, height=2.7)
 for panel, (name, points) in zip(panels, ended.items(), strict=True):
     names = {"x_label": f"$x_1$, {name}", "y_label": "$x_2$"}
@@ -217,7 +217,7 @@ fig
 # %% [markdown]
 # The last two panels look alike, so we measure three numbers: the share of the points within four standard deviations of the two right centers; the distance from each of these centers to the mean of the points nearest to it; and the width of the clusters relative to the components. (Half of a round Gaussian in the plane lies within 1.18 standard deviations.)
 
-# %%
+# %% tags=["serves"]
 inside, shift, width = {}, {}, {}
 for name, points in ended.items():
     apart = (points[:, None] - means).norm(dim=2)
@@ -226,7 +226,7 @@ for name, points in ended.items():
     centers = torch.stack([points[apart.argmin(1) == k].mean(0) for k in (0, 1)])
     shift[name] = (centers - means[:2]).norm(dim=1).max()
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 alone = abs(inside["no condition"] - 0.25)
 print("no condition: a quarter, within 5 percentage points:", bool(alone < 0.05))
 print("exact classifier: more than 97 percent:", bool(inside["exact"] > 0.97))
@@ -275,7 +275,7 @@ ways = {
 }
 asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts_24))) for name, hat in ways.items()}
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First row: noise, without a trace of a digit. Second row: digits of all classes, some broken. Third and fourth row: most are sevens."}, "figure": {"caption": "Asked for sevens: by the gradient of a classifier of clean digits, applied to the noisy image, to the same with a bounded factor, and to the estimate; and by a network that was trained with labels.", "name": "fig-clean-classifier"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: noise, without a trace of a digit. Second row: digits of all classes, some broken. Third and fourth row: most are sevens."}, "figure": {"caption": "Asked for sevens: by the gradient of a classifier of clean digits, applied to the noisy image, to the same with a bounded factor, and to the estimate; and by a network that was trained with labels.", "name": "fig-clean-classifier"}}
 plots.image_rows({name: x[:8] for name, x in asked.items()}, tile=0.8)
 
 # %% [markdown]
@@ -288,7 +288,7 @@ for name, x in asked.items():
     sevens_of[name] = {judge: int((net(x).argmax(1) == 7).sum()) for judge, net in judges.items()}
     print(f"{name:16}", ", ".join(f"{judge}: {num:2}" for judge, num in sevens_of[name].items()))
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 at_top = torch.full((24,), 1000)
 size = (ways["of x_t"](starts_24, at_top) - denoiser(starts_24, at_top)).square().mean().sqrt()
 print("at t = 1000 the gradient adds more than the range of the pixels:", bool(size > 2))
@@ -321,7 +321,7 @@ print(
 #
 # In code these are a few lines around the loss of chapter 10:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(classifier_free_loss, docstring=False)
 
 # %% [markdown]
@@ -339,7 +339,7 @@ show(classifier_free_loss, docstring=False)
 #
 # (Insert {eq}`eq-conditional-denoiser` into {eq}`def-guided` and translate by {eq}`eq-tweedie`.) So the network contains a classifier's gradient, although no classifier was trained. Two *learned* denoisers, however, differ by a vector field that need not be the gradient of anything {cite:p}`ho2022`. {numref}`fig-guidance-vectors` shows the two terms and their sum on the ring.
 
-# %% mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right. Third, the first plus three times the second: on the far side of the ring arrows cross it towards the upper right."}, "figure": {"caption": "Guidance as vectors, at $t = 10$: the score of all data, the gradient of the class probability, and the first plus three times the second. Arrows are scaled in each panel.", "name": "fig-guidance-vectors"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right. Third, the first plus three times the second: on the far side of the ring arrows cross it towards the upper right."}, "figure": {"caption": "Guidance as vectors, at $t = 10$: the score of all data, the gradient of the class probability, and the first plus three times the second. Arrows are scaled in each panel.", "name": "fig-guidance-vectors"}}
 noisy = noisy_mixture(ring, s.alpha_bar[10] ** 0.5, s.noise_var[10])
 fields = {
     "score": lambda x: exact_score(noisy.log_prob, x.double()),
@@ -363,7 +363,7 @@ fig
 #
 # **Check.** The score of the guided denoiser for $\kappa = 3$ is compared with automatic differentiation of the two densities. The check rejects a scale that counts what is *added* to the denoiser of the class, and the score of the class alone.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 x_t, time = torch.randn(50, 2).double(), torch.full((50,), 50)
 conditional, any_class = quarter_hat(x_t, time), ring_hat(x_t, time)
@@ -372,7 +372,7 @@ noisy = noisy_mixture(ring, s.alpha_bar[50] ** 0.5, s.noise_var[50])
 free = exact_score(noisy.log_prob, x_t)
 pull = exact_score(partial(log_quarter, t=50), x_t)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"class and three more": free + 4 * pull, "class alone": free + pull}
 verify("eq-guided-score", left, free + 3 * pull, exact.within(1e-8), rejects=wrong)
 
@@ -387,7 +387,7 @@ verify("eq-guided-score", left, free + 3 * pull, exact.within(1e-8), rejects=wro
 #
 # **Check.** Mixed predictions of the noise, of $v$ and of the score are compared with those that belong to the guided estimate of the image, for $\kappa = 3$. The check rejects a strength of $w = 3$ in the other convention.
 
-# %%
+# %% tags=["serves"]
 kappa, mixed = 3, any_class + 3 * (conditional - any_class)
 direct, by_weights, by_w = [], [], []
 for language in (noise_from_x_0, v_from_x_0, score_from_x_0):
@@ -396,7 +396,7 @@ for language in (noise_from_x_0, v_from_x_0, score_from_x_0):
     by_weights += [kappa * e_y + (1 - kappa) * e]
     by_w += [(1 + 3) * e_y - 3 * e]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"the paper's w = 3": torch.stack(by_w)}
 rule = exact.within(1e-8)
 verify("eq-guided-languages", torch.stack(direct), torch.stack(by_weights), rule, rejects=wrong)
@@ -404,7 +404,7 @@ verify("eq-guided-languages", torch.stack(direct), torch.stack(by_weights), rule
 # %% [markdown]
 # The companion's `guided` is {eq}`def-guided` and nothing else. Each of its calls takes two of the network.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["shown", "nbval-check-output"]
 show(guided, extrapolated, docstring=False)
 
 # %% [markdown]
@@ -455,7 +455,7 @@ def three_variances(kappa, lam_y):
 
 tilted, flow, chain = three_variances(kappa, lam_y)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"DDIM": flow, "DDPM": chain, "variances mixed": 1 + kappa * (lam_y - 1)}
 verify("eq-tilted-variance", tilted_var, tilted, quadrature, rejects=wrong)
 print(f"tilted {tilted:.4f}, DDPM {chain:.4f}, DDIM {flow:.4f}")
@@ -466,7 +466,7 @@ print(f"tilted {tilted:.4f}, DDPM {chain:.4f}, DDIM {flow:.4f}")
 # **Check.** The variance is followed through chains of 1000 and 2000 steps, for three pairs of $\kappa$ and $\lambda_y$. The error falls like $1 / T$, so twice the second result minus the first has nearly none of it. The check rejects the tilted variance, and the formulas of the two samplers exchanged.
 
 
-# %%
+# %% tags=["serves"]
 def variance_after(T, ddim, kappa, lam_y):
     """Variance of what a sampler draws with the guided denoiser, in T steps."""
     fine = linear_schedule(T, 0.1 / T, 20 / T)
@@ -481,7 +481,7 @@ def variance_after(T, ddim, kappa, lam_y):
     return W
 
 
-# %%
+# %% tags=["serves"]
 pairs = [(3, lam_y), (1.5, torch.tensor(0.2).double()), (5, torch.tensor(0.8).double())]
 limits = [
     [2 * variance_after(2000, d, *pair) - variance_after(1000, d, *pair) for d in (True, False)]
@@ -489,7 +489,7 @@ limits = [
 ]
 formulas = torch.stack([torch.stack(three_variances(*pair)) for pair in pairs])
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"tilted": formulas[:, [0, 0]], "exchanged": formulas[:, [2, 1]]}
 rule = exact.within(2e-3)
 verify("eq-guided-variance", torch.tensor(limits), formulas[:, 1:], rule, rejects=wrong)
@@ -518,13 +518,13 @@ low, high = end(ddim_sample(guided_hat, schedule, torch.tensor([[0.0], [1.0]]).d
 x_T = torch.randn(20_000, 1).double()
 x_0 = end(ddpm_sample(guided_hat, schedule, x_T, schedule.beta))[:, 0]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"tilted": tilted, "DDPM": chain}
 verify("eq-guided-variance", (high - low)[0] ** 2, flow, exact.within(0.02), rejects=wrong)
 wrong = {"tilted": tilted, "DDIM": flow}
 verify("eq-guided-variance", x_0, chain, variance, rejects=wrong)
 
-# %% mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of the guided samples by the scale, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of the guided samples by the scale, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
 scales = torch.linspace(1, 8, 50).double()
 names = ("tilted distribution", "DDIM", "DDPM")
 of_scale = zip(names, three_variances(scales, 0.5 + 0 * scales), strict=True)
@@ -552,7 +552,7 @@ print(cost("ddpm-mnist-joint"))
 # %%
 mine = watch(train_it("ddpm-mnist-joint"))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 first, last = torch.tensor(mine.losses).unfold(0, 4, 4)[[0, -1]].mean(1)
 print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 
@@ -572,7 +572,7 @@ print("network of the digits:", "yours" if MINE else "the shipped one")
 #
 # What does the guidance scale do to digits? We first look at one noise image for each class, at three scales.
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
 ten, starts = torch.arange(10), torch.randn(10, 1, 28, 28)
 grid_rows = {}
@@ -584,7 +584,7 @@ plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 # %% [markdown]
 # In {numref}`fig-guidance-grid` slant and position mostly stay from row to row; the noise image of a column is the same. A larger sample was drawn beforehand: 1000 digits at each of eight scales, a hundred of each class, in twenty steps of DDIM from the same noise. The *record* holds the first sixty images, and for all 1000 the features that the classifier computes and the variance of the pixels. The slider moves through the scales; each column has one class.
 
-# %%
+# %% tags=["figure"]
 record, _ = load_record("ddpm-mnist-joint-guidance")
 scales, label = record["scale"].tolist(), record["label"]
 
@@ -614,7 +614,7 @@ def variance_within(images, label):
     return sum(part.var(0).sum() for part in parts).item() / 10
 
 
-# %%
+# %% tags=["numbers", "columns"]
 unit = variance_within(test.images, test.labels)
 right, variances, far = [], [], []
 print("scale   right            variance   distance")
@@ -633,7 +633,7 @@ print(
 )
 assert max(each.value for each in right) > 0.98
 
-# %% mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the share of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What the guidance scale gains (left) and what it costs in variety (middle) and in distance from real digits (right); 1000 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the share of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What the guidance scale gains (left) and what it costs in variety (middle) and in distance from real digits (right); 1000 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
 fig, panels = plots.figure(3, height=2.7)
 axis, flat = torch.tensor(scales), torch.ones(len(scales))
 curves = {
@@ -671,7 +671,7 @@ print(f"scale 1.5 is farther than scale 1 by {moved.value:.1f} +- {moved.standar
 #
 # The samples at scale 0 are those of DDIM in 20 steps in {numref}`fig-steps-distance`. No guidance enters them: how their distance depends on sampler and steps is the subject of {ref}`chapter 11 <sec-digits-in-few-steps>`.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("scale 0: a tenth, within 5 standard errors:", abs(right[0].value - 0.1) < 5 * 0.0095)
 print("at some scale more than 98 percent are right:", max(r.value for r in right) > 0.98)
 values = [value for value, _ in far]
@@ -682,7 +682,7 @@ print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.
 # %% [markdown]
 # Why does the distance rise, and does it have to? Without a label the network estimates the mean of all classes. Early, where nearly all is noise, the estimate with the label is near the mean image of the class. Guidance goes beyond it, in the same direction for every start, so that the digits of a class lose what tells them apart before anything else is decided. Late, the class is long decided, and both estimates agree. {cite:t}`kynkaanniemi2024` therefore guide only within an interval of noise levels. A second idea is not to exaggerate the class at all: **autoguidance** {cite:p}`karras2024` goes away from the estimate of a smaller network that has learned less and is given the same label. Both are arguments of the function above: `interval`, and a `weak` denoiser of one's own.
 
-# %% mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the share of digits that are not recognized. All begin at ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and what it costs (to the right), in digits drawn from the same noise in twenty steps: by the network without its label at all times (scales 2, 3, 5) and in the middle alone (2, 3, 5), and by a weaker network with the label (1.5, 2, 3).", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the share of digits that are not recognized. All begin at ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and what it costs (to the right), in digits drawn from the same noise in twenty steps: by the network without its label at all times (scales 2, 3, 5) and in the middle alone (2, 3, 5), and by a weaker network with the label (1.5, 2, 3).", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -753,7 +753,7 @@ fig
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. The check rejects two other choices. The first has the noise of $x_t$ alone for $C_t$, as if pixels were independent. The second treats $\hat{x}$ as if it were the true image, $C_t = 0$ inside the inverse.
 
-# %%
+# %% tags=["serves"]
 mu = torch.tensor([0.5, -0.3, 0.2]).double()
 S = torch.tensor([[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]]).double()
 A = torch.tensor([[1.0, 0.5, 0.0], [0.0, -1.0, 2.0]]).double()
@@ -764,7 +764,7 @@ prior_hat = gaussian_denoiser(schedule, mu, S)
 post_hat = gaussian_denoiser(schedule, post_mean, (post_cov + post_cov.T) / 2)
 with_y = posterior_denoiser(prior_hat, schedule, A, y.expand(20, 2), sigma_y, S)
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 left, right_side, others = [], [], {"pixels alone": [], "estimate as truth": []}
 for t in (50, 300, 600, 1000):
@@ -777,7 +777,7 @@ for t in (50, 300, 600, 1000):
     left += [with_y(x_t, time)]
     right_side += [post_hat(x_t, time)]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {name: torch.stack(values) for name, values in others.items()}
 rule = exact.within(1e-8)
 verify("eq-posterior-denoiser", torch.stack(left), torch.stack(right_side), rule, rejects=wrong)
@@ -787,7 +787,7 @@ verify("eq-posterior-denoiser", torch.stack(left), torch.stack(right_side), rule
 #
 # **Check.** 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The check rejects the prior, and the posterior of a measurement without noise.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 with_y = posterior_denoiser(prior_hat, schedule, A, y.expand(4000, 2), sigma_y, S)
 x = end(ddim_sample(with_y, schedule, torch.randn(4000, 3).double()))
@@ -797,7 +797,7 @@ right_side = torch.cat([post_mean, post_cov.flatten()])
 bare = S @ A.T @ torch.linalg.inv(A @ S @ A.T)  # the gain for sigma_y = 0
 no_noise = torch.cat([mu + bare @ (y - A @ mu), (S - bare @ A @ S).flatten()])
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
@@ -831,7 +831,7 @@ free_hat = partial(normal_hat, mean=0.0, var=1.0)
 with_y = posterior_denoiser(free_hat, schedule, one, one.expand(2000, 1), 0.1, one)
 x = end(ddim_sample(with_y, schedule, x_T))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 print("estimate as truth, 20 steps: all beyond 1000:", bool(few.abs().min() > 1000))
 print("estimate as truth, 1000 steps: mean within 0.05:", bool((many.mean() - 0.990).abs() < 0.05))
 print("and a variance below a thousandth of the right one:", bool(many.var() < 0.0099e-3))
@@ -849,7 +849,7 @@ print("and the variance within 15 percent:", bool((x.var() / 0.0099 - 1).abs() <
 #
 # We test it on two Gaussian numbers with variance 1 and correlation 0.8. The first is observed to be 1.5. The second then has the mean 1.2 and the variance 0.36. We sample by replacement with the exact denoiser. {cite:t}`lugmayr2022` propose to take each step several times, with new noise in between, so that observed and other values can adapt to each other; these are the repeats.
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 pair_cov = torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double()
 pair_hat = gaussian_denoiser(schedule, torch.zeros(2).double(), pair_cov)
@@ -867,7 +867,7 @@ by_theorem = posterior_denoiser(pair_hat, schedule, first, truth[:, :1], 0.01, p
 second = end(ddim_sample(by_theorem, schedule.evenly(100), noise))[:, 1]
 print(f"{100:5}  theorem {100:7} {second.mean():6.2f} {second.var():10.2f}")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 worst = max(moments[100, 1][0], moments[1000, 1][0])
 print("one repeat: mean too small by a quarter or more:", worst < 0.9)
 print("100 steps, twenty repeats: mean within 0.1:", abs(moments[100, 20][0] - 1.2) < 0.1)
@@ -893,14 +893,14 @@ for repeats in (1, 4):
     film = inpaint_sample(denoiser, times_25, starts, known, upper, repeats)
     filled[f"replaced, {repeats}"] = end(film)
 
-# %% mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats. By replacement some halves do not fit.", "name": "fig-completions"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By the theorem most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by the theorem, and by replacement with one and four repeats. By replacement some halves do not fit.", "name": "fig-completions"}}
 rows = {"observed": to_unit(observed_only)} | {k: to_unit(x) for k, x in filled.items()}
 plots.image_rows(rows, tile=0.8)
 
 # %% [markdown]
 # All rows of {numref}`fig-completions` have the given upper half: replacement copies its pixels bit for bit, and the theorem keeps them within its noise.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 for name in ("replaced, 1", "replaced, 4"):
     same = torch.equal(filled[name][:, upper], known[:, upper])
     print(f"{name}: observed pixels exactly:", same)
@@ -910,7 +910,7 @@ print("theorem: observed pixels within the 0.02 that it was given:", bool(off < 
 # %% [markdown]
 # The lower half shows why one wants *samples*. The upper half does not determine it, and the mean of all answers would be a blur. Samples show the uncertainty pixel by pixel:
 
-# %% mystnb={"image": {"alt": "Three images. The mean of eight completions: sharp above, blurred below. Their standard deviation: nearly black above, bright below where the strokes of the completions differ. One completion: a sharp digit."}, "figure": {"caption": "Mean and standard deviation of the eight completions by the theorem, and one of them.", "name": "fig-completion-spread"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three images. The mean of eight completions: sharp above, blurred below. Their standard deviation: nearly black above, bright below where the strokes of the completions differ. One completion: a sharp digit."}, "figure": {"caption": "Mean and standard deviation of the eight completions by the theorem, and one of them.", "name": "fig-completion-spread"}}
 completions = to_unit(filled["theorem"])
 deviation = completions.std(0)
 deviation = deviation / deviation.max().clamp(min=1e-6)
@@ -920,7 +920,7 @@ plots.image_grid(three_views, titles=["mean", "deviation", "one of them"], tile=
 # %% [markdown]
 # The standard deviation in {numref}`fig-completion-spread` is a rough map of the uncertainty about the lower half, made from eight samples without any further training.
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 left_open = completions.var(0)
 above, below = left_open[upper].sum(), left_open[~upper].sum()
 print("variance above is below a hundredth of that below:", bool(above < 0.01 * below))
@@ -943,14 +943,14 @@ for repeats in (1, 4):
     found, distance[name] = data.nearest_scenes(houses[name])
     renders[name] = data.render_scenes(found)
 
-# %% mystnb={"image": {"alt": "Five rows of eight images: two houses, four times each. Observed: the left half of each, gray on the right. True: a yellow house with its shadow on the left, and a teal house. Completed with one repeat: the right halves hardly fit. With four repeats: whole houses; two of the teal ones have a wall that changes its brightness in the middle. Nearest renders: nearly the same as the row above."}, "figure": {"caption": "Two houses of which the left half is observed, with four completions each: by replacement with one and four repeats, and the nearest renders of the latter.", "name": "fig-completed-houses"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of eight images: two houses, four times each. Observed: the left half of each, gray on the right. True: a yellow house with its shadow on the left, and a teal house. Completed with one repeat: the right halves hardly fit. With four repeats: whole houses; two of the teal ones have a wall that changes its brightness in the middle. Nearest renders: nearly the same as the row above."}, "figure": {"caption": "Two houses of which the left half is observed, with four completions each: by replacement with one and four repeats, and the nearest renders of the latter.", "name": "fig-completed-houses"}}
 rows = {"observed": torch.where(left_half, images[two], 0.5), "true": images[two]}
 plots.image_rows(rows | houses | {"nearest render": renders[name]}, tile=0.8)
 
 # %% [markdown]
 # With four repeats most halves of {numref}`fig-completed-houses` fit, and most completions are nearly renders. The factors of these renders say what half an image leaves open. By how much of its range is each factor off, as a root mean square over the four completions?
 
-# %%
+# %% tags=["numbers"]
 for how, d in distance.items():
     print(f"{how}: squared distance from the nearest render, median {d.median():.1f}")
 low, high = torch.tensor(list(data.SCENE_FACTORS.values())).T
@@ -959,7 +959,7 @@ for house, row in zip(("yellow", "teal"), off, strict=True):
     cells = (f"{name} {value:.1%}" for name, value in zip(names, row, strict=True))
     print(f"{house:6}", ", ".join(cells))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 less = distance["replaced, 4"].median() < 0.6 * distance["replaced, 1"].median()
 print("four repeats: much closer to a render:", bool(less))
 print("every hue within 5 percent of its range:", bool(off[:, 4].max() < 0.05))
@@ -1009,7 +1009,7 @@ for name, A in measures.items():
     draws = end(film).unflatten(0, (4, -1))
     restored[name], average[name] = draws, draws.mean(0)
 
-# %% mystnb={"image": {"alt": "Ten rows of six images. The true digits on top. Then three times three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels, a coarse grid, and a blur. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Three measurements of six of the digits, and what two priors make of them. The Gaussian prior gives blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Ten rows of six images. The true digits on top. Then three times three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels, a coarse grid, and a blur. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Three measurements of six of the digits, and what two priors make of them. The Gaussian prior gives blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
 shown, six = {"truth": to_unit(originals[:6])}, {k: y[:6] for k, y in measured.items()}
 views = {"7 x 7": F.interpolate(six["7 x 7"].view(6, 1, 7, 7), scale_factor=4)}
 views["blurred"] = six["blurred"].view(6, 1, 28, 28)
@@ -1023,7 +1023,7 @@ plots.image_rows(shown, tile=0.55)
 # %% [markdown]
 # The Gaussian prior of {numref}`fig-restored` says which pixels vary together, but not that digits are made of strokes. How good are the restored digits? First, do they agree with the measurement? Given $y$, the truth and a draw from $p(x \mid y)$ have the same distribution, so the *residual* $y - A x$ of such a draw has that of the noise, with the standard deviation 0.05. Second, how far are they from the truth? The squared errors of the two priors are compared digit by digit.
 
-# %%
+# %% tags=["numbers"]
 print("           residual  squared error: Gaussian, a draw, mean of 4    ratio     not recognized")
 residual, ratio = {}, {}
 for name, A in measures.items():
@@ -1044,7 +1044,7 @@ for name, A in measures.items():
     print(f" {no_digit.value:5.0%} +- {no_digit.standard_error:.0%}")
     assert residual[name] < 0.1 or test.name != "mnist"
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("residuals below twice the noise:", max(residual.values()) < 0.1)
 print("and above half of it:", min(residual.values()) > 0.025)
 for name, (value, error) in ratio.items():
@@ -1082,7 +1082,7 @@ for name, (value, error) in ratio.items():
 #
 # **Check.** If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$, and give the diffusion the exact denoiser and the best variances {eq}`eq-optimal-variance`, so that its bound is tight. For $q$ take the true posterior, one with the wrong mean, and one that is twice as wide. The mean of $\log p(x)$ minus the first line, over 25,000 pairs, is compared with the KL divergence in closed form. The check rejects no gap at all, the prior $\mathcal{N}(0, 1)$ in place of the diffusion, and the KL divergence in the other direction.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 lam, n = 0.05, 25_000
 V = s.alpha_bar * lam + s.noise_var
@@ -1097,7 +1097,7 @@ choices = {
     "twice as wide": Normal(posterior.mean, 2 * posterior.scale),
 }
 
-# %%
+# %% tags=["serves"]
 log_p = Normal(0.0, 0.07**0.5).log_prob(x)[:, 0]
 deficits, kl, reverse, plain = [], [], [], []
 for q in choices.values():
@@ -1108,7 +1108,7 @@ for q in choices.values():
     kl += [kl_divergence(q, posterior)[:, 0]]
     reverse += [kl_divergence(posterior, q).mean()]
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 left, kl = torch.stack(deficits, 1), torch.stack(kl, 1)
 wrong = {"no gap": 0 * kl.mean(0), "prior N(0, 1)": torch.stack(plain)}
 wrong["the KL reversed"] = torch.stack(reverse)
@@ -1118,7 +1118,7 @@ verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 # %% [markdown]
 # **What does the new prior gain?** For a given VAE, the bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes. Our VAE is that of chapter 7 with 16 latents. It was trained *with* the prior $\mathcal{N}(0, I)$, and the moments of its codes are near those of that prior.
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 z = codes(test.images[:2000])
 low, high = z.mean(0).aminmax()
@@ -1132,7 +1132,7 @@ print(f"KL divergence of q(z | x) from N(0, I): {rate:.1f} nats a digit")
 # %% [markdown]
 # To measure the gain, we compare two chains. For data $\mathcal{N}(0, I)$, and with $\sigma_t^2 = \beta_t$, the bound of a diffusion has no gap at any length. So $\log \mathcal{N}(z; 0, I)$ is itself the bound of a chain, with the exact denoiser of $\mathcal{N}(0, I)$. We subtract the terms of the two chains one by one, with the same noise; all but the difference of the two denoisers cancels.
 
-# %%
+# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 normal_hat_16 = gaussian_denoiser(schedule, torch.zeros(16), torch.eye(16))
 normal_prior = Ddpm(normal_hat_16, schedule, (16,), schedule.beta)
@@ -1149,7 +1149,7 @@ assert gain > 5 * gain_error or test.name != "mnist"
 # %% [markdown]
 # The gain is small beside the KL divergence that it reduces, as if the prior had been nearly right. The samples show that it was not. In the first two rows the decoder is the same; the codes of the first are draws from $\mathcal{N}(0, I)$, those of the second are drawn by the diffusion. The third row is a diffusion of pixels.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 by_pixels, _ = load_record("ddpm-mnist-joint-samples")
 drawn_codes = end(ddpm_sample(latent.denoiser, latent.schedule.evenly(100), torch.randn(2000, 16)))
@@ -1159,13 +1159,13 @@ decoded = {
     "pixel diffusion": by_pixels["samples"] / 255,
 }
 
-# %% mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
 # How far are these draws from the training digits, and how many are not recognized as digits ({ref}`chapter 10 <sec-ddpm-samples>`)? For comparison: random test digits, and their *reconstructions* by the same decoder.
 
-# %%
+# %% tags=["numbers"]
 some_digits = test.images[torch.randperm(len(test.images))[:2000]]
 decoded["reconstructions"] = vae.likelihood(codes(some_digits)).mean
 decoded["test digits"] = some_digits
@@ -1179,7 +1179,7 @@ for name, (value, error) in distance.items():
 near = distance["latent diffusion"]
 assert near.value < 0.5 * distance["plain VAE"].value or test.name != "mnist"
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("the learned prior gains between 1 and 4 nats:", 1 < gain < 4)
 print("which is less than a fifth of the KL divergence:", gain < 0.2 * rate.item())
 fall = near.value + 2 * near.standard_error
@@ -1228,7 +1228,7 @@ assert in_pixels > 100 * in_codes
 #
 # {ref}`Chapter 7 <sec-editing>` edited images by changing their codes. In a diffusion model every $x_t$ is a code, and there are two ways to use it. *Add noise, and sample down again* {cite:p}`meng2022`, here with another label: what the noise has hidden is drawn anew, the rest is kept. Or *invert* with the digit's own label ({ref}`chapter 11 <sec-inversion>`), and sample down with another: then nothing is random. Thirty test digits get the class after their own, and nines become zeros.
 
-# %%
+# %% tags=["serves"]
 _ = torch.manual_seed(0)
 source, own = to_symmetric(test.images[:30]), test.labels[:30]
 target = (own + 1) % 10
@@ -1241,7 +1241,7 @@ twelve = digit_schedule.evenly(12)
 inverted = ddim_invert(lambda x_t, t: denoiser(x_t, t, own), twelve, source)
 edits["inverted"] = end(ddim_sample(to_target, twelve, end(inverted)))
 
-# %% mystnb={"image": {"alt": "Five rows of six digits. The originals; then edits through noise at times 550, 800 and 950, which look less and less like the originals; and the edits by inversion, which stay close to them."}, "figure": {"caption": "Six of the digits, edited to another class: through noise of three levels, and by inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six digits. The originals; then edits through noise at times 550, 800 and 950, which look less and less like the originals; and the edits by inversion, which stay close to them."}, "figure": {"caption": "Six of the digits, edited to another class: through noise of three levels, and by inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 rows = {"originals": to_unit(source[:6])}
 rows |= {name: to_unit(x[:6]) for name, x in edits.items()}
 plots.image_rows(rows, titles=[f"to {k}" for k in target[:6].tolist()], tile=0.75)
@@ -1249,7 +1249,7 @@ plots.image_rows(rows, titles=[f"to {k}" for k in target[:6].tolist()], tile=0.7
 # %% [markdown]
 # In {numref}`fig-editing` the level of noise sets how much changes. Little noise keeps the digit and its class; much noise gives the class, and another digit. In between, slant and stroke may survive. Inversion keeps a lot, sometimes the old class as well. For each row we count how many of the thirty the classifier takes for the target, with Wilson's 95 percent interval in parentheses {cite:p}`wilson1927`, and measure the mean squared change of the pixels.
 
-# %%
+# %% tags=["numbers"]
 changes, as_asked = {}, {}
 for name, x in edits.items():
     as_asked[name] = proportion(classifier(to_unit(x)).argmax(1) == target)
@@ -1260,7 +1260,7 @@ for name, x in edits.items():
     )
 assert changes["t = 550"] < changes["t = 950"] or test.name != "mnist"
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("more noise, more change:", changes["t = 550"] < changes["t = 950"])
 print("and more often the class:", as_asked["t = 550"].value < as_asked["t = 950"].value)
 print("inversion: less change than t = 950:", changes["inverted"] < changes["t = 950"])
@@ -1276,7 +1276,7 @@ print("inversion: less change than t = 950:", changes["inverted"] < changes["t =
 #
 # **Too much guidance.** At scale 15 samples have pixels far outside of $[-1, 1]$. A cheap repair clips the output of the guided denoiser in every step. {cite:t}`saharia2022` found that clipping is not enough for large scales, and adapt the threshold to each image.
 
-# %% mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped. Clipping does not make the strokes normal again.", "name": "fig-too-much"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped. Clipping does not make the strokes normal again.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
 eight, starts = torch.arange(8), torch.randn(8, 1, 28, 28)
 strong = guided(denoiser, eight, 15.0)
@@ -1298,7 +1298,7 @@ for name, x in ended.items():
     print(f"{name:12} {outside[name]:.1%} of the pixels outside of [-1.1, 1.1]")
 assert outside["15, clipped"] == 0
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("scale 3: less than one percent of the pixels:", outside["scale 3"] < 0.01)
 print("scale 15: more than five percent:", outside["scale 15"] > 0.05)
 
@@ -1318,7 +1318,7 @@ for assumed in (0.3, 0.03):
     film = ddpm_sample(hat, digit_schedule.evenly(15), torch.randn(6, 1, 28, 28))
     cleaned[f"given {assumed}"] = end(film)
 
-# %% mystnb={"image": {"alt": "Three rows of six digits. Measured: digits with visible noise. Given 0.3: clean digits. Given 0.03: the noise of the measurement is still there, but for the borders."}, "figure": {"caption": "Noisy digits, restored with the right noise level and with one ten times too small, which keeps the noise.", "name": "fig-wrong-noise"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of six digits. Measured: digits with visible noise. Given 0.3: clean digits. Given 0.03: the noise of the measurement is still there, but for the borders."}, "figure": {"caption": "Noisy digits, restored with the right noise level and with one ten times too small, which keeps the noise.", "name": "fig-wrong-noise"}}
 rows = {"measured": to_unit(noisy)} | {n: to_unit(x) for n, x in cleaned.items()}
 plots.image_rows(rows, tile=0.75)
 
@@ -1331,7 +1331,7 @@ missed = {n: (x - clean_six).square().mean().sqrt() for n, x in cleaned.items()}
 for name in cleaned:
     print(f"{name:10} residual {size[name]:.2f}, off the truth by {missed[name]:.2f}")
 
-# %% tags=["nbval-check-output", "mnist"]
+# %% tags=["held", "nbval-check-output", "mnist"]
 print("given 0.3: residual between 0.24 and 0.36:", bool(0.24 < size["given 0.3"] < 0.36))
 print("given 0.03: residual below 0.2:", bool(size["given 0.03"] < 0.2))
 worse = missed["given 0.03"] > 1.5 * missed["given 0.3"]
@@ -1367,7 +1367,7 @@ to_places = cross_attention(q, k, v)
 reordered = cross_attention(q, k[[2, 0, 1]], v[[2, 0, 1]])
 one_word = cross_attention(q, k[:1], v[:1])
 
-# %% tags=["nbval-check-output"]
+# %% tags=["held", "nbval-check-output"]
 in_torch = F.scaled_dot_product_attention(q, k, v)
 print("the same as in torch:", torch.allclose(to_places, in_torch))
 print("another order of the words changes nothing:", torch.allclose(to_places, reordered))
@@ -1402,7 +1402,7 @@ print(
 # A perfect network predicts the noise: `conditional` with the label, `unconditional` without. `alpha_bar` is $\bar\alpha_t$. Write $\nabla \log q(y \mid x_t)$.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def classifier_gradient(conditional, unconditional, alpha_bar):
     return ...
 
@@ -1438,7 +1438,7 @@ exercises.check_classifier_gradient(classifier_gradient)
 # We want an image of class $y$ that does *not* look like class $n$. So let $n$ take the place of "any class": the guided score shall be that of $y$, plus $\kappa - 1$ times the difference of the scores of $y$ and of $n$. Write the denoiser from `x_y` and `x_n`, the estimates with the two labels.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def not_this(x_y, x_n, kappa):
     return ...
 
@@ -1473,7 +1473,7 @@ exercises.check_not_this(not_this)
 # ```
 # The data are $\mathcal{N}(0, 1)$, and those of a class are Gaussian with the variance 0.5. At which scale does DDIM, with many steps, draw samples whose variance is a tenth of that of the class? Give three digits.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 answer = ...
 exercises.check_scale(answer)
 
@@ -1501,7 +1501,7 @@ exercises.check_scale(math.log(0.05) / math.log(0.5))
 # Given $x_t$, the pixels have the means `x_hat` (a vector) and the covariance matrix `C`. Pixel number `i` is then measured: the value is `y`, with noise of variance `var`. Write the new means of all pixels, without inverting a matrix.
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def after_one_pixel(x_hat, C, i, y, var):
     return ...
 
@@ -1537,7 +1537,7 @@ exercises.check_after_one_pixel(after_one_pixel)
 # The codes of some VAE are distributed as draws from $\mathcal{N}(0, I)$ of which all outside of a region are discarded. A learned prior that knows the region gains `nats` nats per code over $\mathcal{N}(0, I)$. Which share of the draws from $\mathcal{N}(0, I)$ misses the region?
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["answer", "nbval-check-output"]
 def share_that_misses(nats):
     return ...
 
