@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
@@ -11,44 +14,43 @@ from test_chapter_exercises import RIGHT, WRONG
 from the_book import BOOK
 
 from bookkit.site import answer_fields
-from companion.page.exercises import autoencoders, exercise, expect_close
+from companion.page.exercises import NotYet, right_number
 
 Check = Callable[..., None]
-CHECKS = [*(check for check, _ in RIGHT), autoencoders.check_happy_anomaly]
 
 
-def numbers(pairs: list[tuple[Check, Any]]) -> list[tuple[Check, list[float]]]:
+def numbers(pairs: list[tuple[Check, Any]]) -> list[tuple[Check, torch.Tensor]]:
     """The pairs of a check that the page can ask, and an answer of as many numbers as it has fields."""
     found = []
     for check, answer in pairs:
-        if asked := answer_fields.question(check):
-            given = torch.as_tensor(answer, dtype=torch.double).flatten().tolist()
-            found += [(check, given)] if len(given) == len(asked.values) else []
+        if hasattr(check, "right"):
+            given = torch.as_tensor(answer, dtype=torch.double).flatten()
+            found += [(check, given)] if len(given) == check.right().numbers.numel() else []
     return found
 
 
-def is_right(check: Check, answer: list[float]) -> bool:
-    asked = answer_fields.question(check)
-    assert asked is not None and len(asked.values) == len(asked.tolerances)
-    offs = [abs(a - b) for a, b in zip(answer, asked.values, strict=True)]
-    return all(off <= allowed for off, allowed in zip(offs, asked.tolerances, strict=True))
+def is_right(check: Check, answer: torch.Tensor) -> bool:
+    """What `answers.js` says of the numbers in the fields."""
+    form = answer_fields.form(check.right(), "a")  # type: ignore[attr-defined]
+    asked = json.loads(unescape(re.findall('data-answer="([^"]*)"', form)[0]))
+    assert asked["hint"] and asked["remark"] and form.count("<input") == len(asked["values"])
+    offs = [abs(a - b) for a, b in zip(answer.tolist(), asked["values"], strict=True)]
+    return all(off <= allowed for off, allowed in zip(offs, asked["tolerances"], strict=True))
 
 
 @pytest.mark.parametrize(("check", "answer"), numbers(RIGHT))
-def test_right_numbers_are_right(check: Check, answer: list[float]) -> None:
+def test_right_numbers_are_right(check: Check, answer: torch.Tensor) -> None:
     assert is_right(check, answer)
-    asked = answer_fields.question(check)
-    assert asked is not None and asked.hint and asked.remark
 
 
 @pytest.mark.parametrize(("check", "answer"), numbers(WRONG))
-def test_plausible_wrong_numbers_are_wrong(check: Check, answer: list[float]) -> None:
+def test_plausible_wrong_numbers_are_wrong(check: Check, answer: torch.Tensor) -> None:
     assert not is_right(check, answer)
 
 
 def test_every_exercise_with_a_field_for_numbers_is_asked_in_its_chapter() -> None:
     """The chapters have as many open answers of numbers as there are checks that the page can ask."""
-    asked = {check for check, _ in RIGHT if answer_fields.question(check)}
+    asked = {check for check, _ in RIGHT if hasattr(check, "right")}
     code = [
         text.strip() for page in BOOK.notebooks() for kind, text, _ in page.cells if kind == "code"
     ]
@@ -57,34 +59,38 @@ def test_every_exercise_with_a_field_for_numbers_is_asked_in_its_chapter() -> No
     assert {check.__name__ for check in asked} <= set(names)
 
 
-@exercise("two-scales")
-def check_two_scales(answer: Any) -> str:
+@right_number("two-scales", hint="A <hint>.", remark="well done", rtol=1e-3, each=True)
+def check_two_scales() -> list[float]:
     """Check numbers of two sizes, each to a thousandth of its own."""
-    expect_close(answer, [1000.0, -0.5], "A hint.", rtol=1.0)
-    for number, expected in zip(torch.as_tensor(answer), [1000.0, -0.5], strict=True):
-        expect_close(number, expected, "A hint.", rtol=1e-3)
-    return "well done"
+    return [1000.0, -0.5]
 
 
-def test_each_number_has_the_tolerance_of_its_own_expectation() -> None:
-    asked = answer_fields.question(check_two_scales)
-    assert asked is not None
-    assert (asked.values, asked.shape) == ([1000.0, -0.5], [2])
-    assert asked.tolerances == pytest.approx([1.0, 5e-4])
-    assert (asked.hint, asked.remark) == ("A hint.", "well done")
+@right_number("root", hint="A hint.", remark="", rtol=1e-3)
+def check_matrix() -> list[list[float]]:
+    """Check a matrix, each number to a thousandth of the largest."""
+    return [[2.0, 0.0], [1.0, 2.0]]
 
 
-@pytest.mark.parametrize(
-    "name", ["check_triangle", "check_arc", "check_happy_anomaly", "check_bound"]
-)
-def test_what_is_no_number_gets_no_field(name: str) -> None:
-    (check,) = {check for check in CHECKS if check.__name__ == name}
-    assert answer_fields.question(check) is None
+def test_a_number_may_be_off_by_a_part_of_the_largest_or_of_itself() -> None:
+    for check, tolerances in (
+        (check_two_scales, [1.0, 5e-4]),
+        (check_matrix, [[2e-3, 2e-3], [2e-3, 2e-3]]),
+    ):
+        right = check.right()  # type: ignore[attr-defined]
+        torch.testing.assert_close(right.tolerances, torch.tensor(tolerances).double())
+        check(right.numbers + 0.99 * right.tolerances)
+        for at in range(right.numbers.numel()):
+            off = torch.zeros_like(right.numbers)
+            off.view(-1)[at] = 1.01 * right.tolerances.view(-1)[at]
+            with pytest.raises(NotYet, match="values differ from what is expected. A"):
+                check(right.numbers + off)
+    with pytest.raises(NotYet, match=r"shape \(1,\), and \(2,\)"):
+        check_two_scales([1000.0])
 
 
 def test_a_matrix_has_a_row_of_fields_for_each_row() -> None:
-    asked = answer_fields.Question([2, 0, 1, 2], [1e-4] * 4, [2, 2], "A <hint>", "")
-    html = answer_fields.form(asked, "root")
+    html = answer_fields.form(check_matrix.right(), "root")  # type: ignore[attr-defined]
     assert html.count("<input") == 4 and html.count("<br>") == 1
-    assert 'aria-label="Row 2, column 1"' in html and "<hint>" not in html
-    assert " hidden " in html
+    assert 'aria-label="Row 2, column 1"' in html and " hidden " in html
+    pair = answer_fields.form(check_two_scales.right(), "pair")  # type: ignore[attr-defined]
+    assert 'aria-label="Number 2"' in pair and "<hint>" not in pair and "<br>" not in pair

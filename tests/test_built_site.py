@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from bookkit.authoring import cell_syntax, labels, notebooks, roles
-from bookkit.site import opening, source_text
+from bookkit.site import mistakes, opening, source_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
@@ -500,13 +500,12 @@ def test_pages_have_an_icon() -> None:
 
 
 def test_mistakes_have_both_forms_and_what_catches_them() -> None:
-    from bookkit.site import mistakes
-
+    told = mistakes.read(ROOT)["mistakes"]
     html = article("book/errata.html")
-    assert html.count("What catches it.") == len(mistakes.MISTAKES)
+    assert html.count("What catches it.") == len(told)
     entries = re.findall(r'id="erratum-(e\d+)"', html)
     assert len(entries) == len(set(entries)) > 20
-    assert html.count('class="sd-tab-set') == len(mistakes.MISTAKES) + len(entries)
+    assert html.count('class="sd-tab-set') == len(told) + len(entries)
     assert "so far" not in html and "Not computed yet" not in html
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from torch.distributions import Normal, kl_divergence
 
 from bookkit.site import mistakes
 from companion.schedule import Schedule, linear_schedule
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_entropy_of_eight_equal_outcomes() -> None:
@@ -85,13 +89,19 @@ def test_only_the_form_with_a_minus_stays_below_the_evidence() -> None:
         assert plus > mistakes.EVIDENCE
 
 
-@pytest.mark.parametrize("mistake", mistakes.MISTAKES, ids=lambda mistake: mistake.name)
-def test_a_mistake_is_told_whole(mistake: mistakes.Mistake) -> None:
-    assert len({m.name for m in mistakes.MISTAKES}) == len(mistakes.MISTAKES)
-    assert mistake.wrong != mistake.right and mistake.caught.endswith(".")
-    assert mistake.size().endswith(".")
-    assert all(
-        t.count("$") % 2 == 0
-        for t in (mistake.wrong, mistake.right, mistake.size(), mistake.caught)
-    )
-    assert bool(mistake.figure) == bool(mistake.alt)
+MISTAKES = mistakes.read(ROOT)["mistakes"]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake["name"])
+def test_a_mistake_is_told_whole(mistake: dict[str, str]) -> None:
+    assert len({m["name"] for m in MISTAKES}) == len(MISTAKES)
+    assert mistake["wrong"] != mistake["right"]
+    assert mistake["caught"].endswith(".") and mistake["size"].endswith(".")
+    told = [mistake[part] for part in ("wrong", "right", "size", "caught")]
+    assert all(text.count("$") % 2 == 0 for text in told)
+    assert ("figure" in mistake) == ("alt" in mistake)
+
+
+def test_every_number_that_is_computed_is_told() -> None:
+    text = (ROOT / "book" / "data" / "mistakes.yml").read_text("utf8")
+    assert sorted(re.findall(r"{(\w+):\.\df}", text)) == sorted(mistakes.sizes())

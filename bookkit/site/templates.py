@@ -152,8 +152,7 @@ def errata(book: Book) -> dict[str, Any]:
         "rows": rows,
         "rejected": rejected,
         "slips": [r for r in rows if r["kind"] in SLIPS],
-        "mistakes": mistakes.MISTAKES,
-        "reports": mistakes.REPORTS,
+        **mistakes.read(book.root),
     }
 
 

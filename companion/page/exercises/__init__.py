@@ -1,22 +1,28 @@
 """Self-checking exercises: one module per chapter, with one check function per exercise, built from the parts here.
 
-    @exercise("dct-error")
-    def check_dct_error(answer):
-        expect_close(answer, 0.0123, hint="Average over pixels before you average over images.")
-        return "most of the energy sits in the low frequencies"
+    @right_number("dct-error", hint="Average over pixels before you average over images.", remark="small")
+    def check_dct_error():
+        return 0.0123
 
     @same_function("square", [(2.0,), (-3.0,)], hint="Multiply x by itself.", remark="never negative")
     def check_square(x):
         return abs(x) ** 2  # another way than the one that the exercise asks for
 
+    @exercise("bound")
+    def check_bound(answer):
+        expect(answer > -80, hint="Train for more steps.")
+        return "near the evidence"
+
 The reader calls `check_dct_error(answer)` or `check_square(function)` and reads one line: correct, not answered
-yet, or not yet with a hint. The exercise has a name in lower case with hyphens, as the page calls it. The hint is one
-or two sentences towards the answer, shown when it differs; the remark is what the check says of a right answer.
+yet, or not yet with a hint. For a right number the page of the book has fields, too. The exercise has a name in lower
+case with hyphens, as the page calls it. The hint is one or two sentences towards the answer, shown when it differs; the
+remark is what the check says of a right answer.
 """
 
 import copy
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec
 
 import torch
@@ -69,6 +75,43 @@ def exercise(name: str) -> Callable[[Callable[P, str | None]], Callable[P, None]
     return decorate
 
 
+@dataclass(frozen=True)
+class Right:
+    """The right numbers of an exercise, how far each of an answer may be off, and what the check then says."""
+
+    numbers: Tensor
+    tolerances: Tensor
+    hint: str
+    remark: str
+
+
+def right_number(
+    name: str, *, hint: str, remark: str, rtol: float = 1e-4, each: bool = False
+) -> Callable[[Callable[[], Values]], Callable[[Any], None]]:
+    """Turn a function without arguments into the check that an answer has its numbers; `check.right()` is a `Right`.
+
+    They may differ by `rtol` of the largest magnitude or, with `each`, of their own, and by 1e-9 always.
+    """
+
+    def decorate(numbers: Callable[[], Values]) -> Callable[[Any], None]:
+        @functools.cache
+        def right() -> Right:
+            expected = double(numbers())
+            size = expected.abs() if each else expected.abs().max().expand(expected.shape)
+            return Right(expected, (rtol * size).clamp(min=1e-9), hint, remark)
+
+        def check(answer: Values) -> str:
+            _expect_within(answer, right().numbers, right().tolerances, hint)
+            return remark
+
+        check.__doc__, check.__name__ = numbers.__doc__, numbers.__name__
+        made = exercise(name)(check)
+        made.right = right  # type: ignore[attr-defined]
+        return made
+
+    return decorate
+
+
 def same_function(
     name: str, inputs: Sequence[tuple[Any, ...]], *, hint: str, remark: str
 ) -> Callable[[Callable[..., Any]], Callable[[Any], None]]:
@@ -94,6 +137,10 @@ def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1
         NotYet: naming the first thing that differs: type, shape, finiteness, sign or size; then the hint.
     """
     right = torch.as_tensor(expected).detach().cpu().double()
+    _expect_within(answer, right, (rtol * right.abs().max()).clamp(min=1e-9), hint)
+
+
+def _expect_within(answer: Values, right: Tensor, tolerance: Tensor, hint: str) -> None:
     try:
         left = torch.as_tensor(answer).detach().cpu()
         if left.is_complex():  # double() would drop the imaginary part
@@ -109,7 +156,6 @@ def expect_close(answer: Values, expected: Values, hint: str, *, rtol: float = 1
         )
     if not left.isfinite().all():
         raise NotYet(f"the answer holds a value that is not finite. {hint}")
-    tolerance = max(rtol * right.abs().max().item(), 1e-9)
     wrong = (left - right).abs() > tolerance
     if wrong.any():
         raise NotYet(f"{_difference(left, right, wrong, tolerance)}. {hint}")
@@ -163,7 +209,7 @@ def _is_open(answer: object) -> bool:
     return answer is None or answer is ...
 
 
-def _difference(left: Tensor, right: Tensor, wrong: Tensor, tolerance: float) -> str:
+def _difference(left: Tensor, right: Tensor, wrong: Tensor, tolerance: Tensor) -> str:
     """What differs, as far as it can be said without giving the solution away."""
     if bool(((left + right).abs() <= tolerance).all()):
         return "the size is right, but the sign is not"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from companion.page.exercises import Values, double, draws, exercise, expect_close, same_function
+from companion.page.exercises import double, draws, right_number, same_function
 
 X, NOISE = draws(2, 4, 3)
 LEVELS = double([[0.9], [0.5], [0.2], [0.01]])
@@ -63,14 +63,18 @@ def check_weight_of_noise(alpha_bar: float) -> float:
     return ((second - first) / (noises[1] - noises[0])) ** 2
 
 
-@exercise("forget")
-def check_forget(answer: Values) -> str:
+@right_number(
+    "forget",
+    hint="What is m steps old has the share d^m.",
+    remark="some five memories long",
+    rtol=1e-6,
+)
+def check_forget() -> float:
     """Check the first m with 0.9999^m below 0.01, by multiplying."""
     share, steps = 1.0, 0
     while share >= 0.01:
         share, steps = 0.9999 * share, steps + 1
-    expect_close(answer, float(steps), "What is m steps old has the share d^m.", rtol=1e-6)
-    return "some five memories long"
+    return float(steps)
 
 
 @same_function(

@@ -4,15 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from companion.page.exercises import (
-    Values,
-    bisect,
-    double,
-    draws,
-    exercise,
-    expect_close,
-    same_function,
-)
+from companion.page.exercises import bisect, double, draws, right_number, same_function
 
 ALPHA_BAR = 0.6
 MEANS, VAR = double([-0.8, 0.5]), 0.3  # of the two classes of the first exercise
@@ -66,8 +58,13 @@ def check_not_this(x_y: Tensor, x_n: Tensor, kappa: float) -> Tensor:
     return (1 - ALPHA_BAR) / ALPHA_BAR**0.5 * score
 
 
-@exercise("scale")
-def check_scale(answer: Values) -> str:
+@right_number(
+    "scale",
+    hint="The variance of the class is 0.5, and that of the samples 0.5 to the power of the scale.",
+    remark="less than five, for a tenth of the variance",
+    rtol=1e-3,
+)
+def check_scale() -> float:
     """Check the scale by following the variance along the flow, for scales on both sides."""
 
     def arrives_above(kappa: float) -> bool:
@@ -77,11 +74,7 @@ def check_scale(answer: Values) -> str:
         slope = 1 - (kappa / V + 1 - kappa)
         return float((slope * r.diff()).sum().exp()) > 0.05
 
-    hint = (
-        "The variance of the class is 0.5, and that of the samples 0.5 to the power of the scale."
-    )
-    expect_close(answer, bisect(arrives_above, 1.0, 20.0), hint, rtol=1e-3)
-    return "less than five, for a tenth of the variance"
+    return bisect(arrives_above, 1.0, 20.0)
 
 
 @same_function(

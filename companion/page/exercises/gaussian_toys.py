@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from companion.page.exercises import Values, double, exercise, expect_close, same_function
+from companion.page.exercises import double, right_number, same_function
 
 EIGENVALUES = double([4.0, 2.0, 0.5, 0.3])
 
@@ -27,16 +27,16 @@ def check_best_t(s: Tensor, sigma: Tensor) -> Tensor:
     return (1 + (sigma / s) ** 2).rsqrt()
 
 
-@exercise("stopping-price")
-def check_price(answer: Values) -> str:
+@right_number(
+    "stopping-price",
+    hint="On the ridge the bound is log p(x) - d t^2 / 2.",
+    remark="one nat needs noises twenty times smaller",
+    rtol=1e-3,
+    each=True,
+)
+def check_price() -> list[float]:
     """Check the nats lost at t = 1 in 784 dimensions, and the t that loses one nat."""
-    hint = "On the ridge the bound is log p(x) - d t^2 / 2."
-    right = [392.0, math.sqrt(2 / 784)]
-    # Two real numbers. Each is then compared by itself, since they differ in size.
-    expect_close(answer, right, hint, rtol=1e3)
-    for number, expected in zip(torch.as_tensor(answer), right, strict=True):
-        expect_close(number, expected, hint, rtol=1e-3)
-    return "one nat needs noises twenty times smaller"
+    return [392.0, math.sqrt(2 / 784)]
 
 
 @same_function(
@@ -50,12 +50,14 @@ def check_threshold(pi: Tensor, m: Tensor) -> Tensor:
     return (m**2 / 2 - (1 / pi - 1).log()) / m
 
 
-@exercise("water")
-def check_water(answer: Values) -> str:
+@right_number(
+    "water",
+    hint="What lies below the level costs nothing and stays as error.",
+    remark="two bits, two active latents, one collapsed",
+)
+def check_water() -> list[float]:
     """Check the total rate and distortion of variances 4, 1, 0.25 at level 0.5."""
-    hint = "What lies below the level costs nothing and stays as error."
-    expect_close(answer, [math.log(4), 1.25], hint)
-    return "two bits, two active latents, one collapsed"
+    return [math.log(4), 1.25]
 
 
 @same_function(

@@ -6,25 +6,31 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from companion.page.exercises import Values, double, draws, exercise, expect_close, same_function
+from companion.page.exercises import double, draws, right_number, same_function
 
 KL = draws(50, 4).square() * double([10.0, 3.0, 1.5, 0.01])
 
 
-@exercise("product")
-def check_product(answer: Values) -> str:
+@right_number(
+    "product",
+    hint="Add the precisions, 1 and 2; the mean moves by the message's share of them.",
+    remark="narrower than both",
+    rtol=2e-3,
+)
+def check_product() -> list[float]:
     """Check mean and variance of N(0, 1) times N(3, 1/2)."""
-    hint = "Add the precisions, 1 and 2; the mean moves by the message's share of them."
-    expect_close(answer, [2.0, 1 / 3], hint, rtol=2e-3)
-    return "narrower than both"
+    return [2.0, 1 / 3]
 
 
-@exercise("peaked")
-def check_peaked(answer: Values) -> str:
+@right_number(
+    "peaked",
+    hint="Three times that of a Gaussian is 9; solve for s, not for its square.",
+    remark="then the width of z_1 typically varies by a factor of 1.7, up or down",
+    rtol=2e-3,
+)
+def check_peaked() -> float:
     """Check the standard deviation that makes the kurtosis 9."""
-    hint = "Three times that of a Gaussian is 9; solve for s, not for its square."
-    expect_close(answer, 0.52407, hint, rtol=2e-3)
-    return "then the width of z_1 typically varies by a factor of 1.7, up or down"
+    return 0.52407
 
 
 @same_function(

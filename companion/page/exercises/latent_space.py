@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from companion.page.exercises import (
-    Values,
     double,
     draws,
     exercise,
     expect_close,
     expect_function,
+    right_number,
     same_function,
 )
 
@@ -48,12 +48,15 @@ def check_arc(arc: Callable[[Tensor, Tensor, float], Any]) -> str:
     return "every point of the path has the distribution of its ends"
 
 
-@exercise("information")
-def check_information(answer: Values) -> str:
+@right_number(
+    "information",
+    hint="Minus half the logarithm of one minus the square; then solve for rho.",
+    remark="one nat needs a correlation above 0.9",
+    rtol=2e-3,
+)
+def check_information() -> list[float]:
     """Check the nats of a correlation of 0.95, and the correlation of one nat."""
-    hint = "Minus half the logarithm of one minus the square; then solve for rho."
-    expect_close(answer, [-0.5 * math.log(0.0975), 0.92987], hint, rtol=2e-3)
-    return "one nat needs a correlation above 0.9"
+    return [-0.5 * math.log(0.0975), 0.92987]
 
 
 @same_function(

@@ -1,7 +1,6 @@
 """Checks for the exercises of chapter 4, Reparameterization."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from companion.page.exercises import (
     exercise,
     expect_close,
     expect_function,
+    right_number,
     same_function,
 )
 
@@ -55,12 +55,14 @@ def check_waiting_time(waiting_time: Callable[[Tensor, Tensor], Tensor]) -> str:
     return "and its derivative in the rate is -z / rate"
 
 
-@exercise("cholesky")
-def check_root(answer: Any) -> str:
+@right_number(
+    "cholesky",
+    hint="It must be lower triangular with a positive diagonal, and square to Sigma.",
+    remark="and the first latent depends on the first noise alone",
+)
+def check_root() -> list[list[float]]:
     """Check the Cholesky root of ((4, 2), (2, 5)) by its square and its shape."""
-    hint = "It must be lower triangular with a positive diagonal, and square to Sigma."
-    expect_close(answer, [[2.0, 0.0], [1.0, 2.0]], hint)
-    return "and the first latent depends on the first noise alone"
+    return [[2.0, 0.0], [1.0, 2.0]]
 
 
 @same_function(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from companion.page.exercises import Values, bisect, exercise, expect_close, same_function
+from companion.page.exercises import bisect, right_number, same_function
 
 MEAN, VAR = 0.7, 0.3  # of the data of three exercises
 POINTS = torch.linspace(-2, 2, 5, dtype=torch.double, device="cpu")[:, None]
@@ -48,8 +48,13 @@ def check_diffusion_score(_: Callable[..., Tensor], x_t: Tensor, alpha_bar: floa
     return gradient
 
 
-@exercise("small-step")
-def check_small_step(answer: Values) -> str:
+@right_number(
+    "small-step",
+    hint="The variance settles at s^2 / (1 - h / 4 s^2); s is a standard deviation.",
+    remark="small detail needs small steps",
+    rtol=1e-3,
+)
+def check_small_step() -> float:
     """Check the step size by letting the variance settle, for steps on both sides."""
 
     def settles_below(h: float) -> bool:
@@ -58,9 +63,7 @@ def check_small_step(answer: Values) -> str:
             variance = (1 - h / 0.02) ** 2 * variance + h
         return variance < 0.0101
 
-    hint = "The variance settles at s^2 / (1 - h / 4 s^2); s is a standard deviation."
-    expect_close(answer, bisect(settles_below, 0.0, 0.01), hint, rtol=1e-3)
-    return "small detail needs small steps"
+    return bisect(settles_below, 0.0, 0.01)
 
 
 @same_function(

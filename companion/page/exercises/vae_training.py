@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 from torch.distributions import Bernoulli
 
-from companion.page.exercises import Values, double, draws, exercise, expect_close, same_function
+from companion.page.exercises import double, draws, right_number, same_function
 
 MEAN = double([[0.1, 0.5], [0.9, 0.3]])
 LOG_W = draws(7, 3)
@@ -47,12 +47,15 @@ def check_k_bound(log_w: Tensor) -> Tensor:
     return largest + (log_w - largest).exp().mean(0).log()
 
 
-@exercise("bits-per-pixel")
-def check_bits(answer: Values) -> str:
+@right_number(
+    "bits-per-pixel",
+    hint="Divide by the number of pixels, and by the nats in a bit.",
+    remark="a sixth of what an incompressible image needs",
+    rtol=5e-3,
+)
+def check_bits() -> float:
     """Check the bits per pixel of 86.8 nats for 784 pixels."""
-    hint = "Divide by the number of pixels, and by the nats in a bit."
-    expect_close(answer, 86.8 / (784 * math.log(2)), hint, rtol=5e-3)
-    return "a sixth of what an incompressible image needs"
+    return 86.8 / (784 * math.log(2))
 
 
 @same_function(
