@@ -274,14 +274,18 @@ def check(book: Book, page: Page) -> Iterator[Problem]:
         yield Problem(name, "the stamp names no versions; run it")
     if notebook.metadata.get("widgets"):
         yield Problem(name, "a widget state is stored; sync it")
+    yield from _of_the_rules(book, page, notebook)
+
+
+def _of_the_rules(book: Book, page: Page, notebook: NotebookNode) -> Iterator[Problem]:
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             for text in chapter_rules.of_a_cell(cell):
-                yield Problem(name, f"cell {index}: {text}")
+                yield Problem(page.docname, f"cell {index}: {text}")
             for text in chapter_rules.advice(cell):
-                yield Problem(name, f"cell {index}: {text}", is_warning=True)
+                yield Problem(page.docname, f"cell {index}: {text}", is_warning=True)
     for text in chapter_rules.of_a_notebook(book, page, notebook):
-        yield Problem(name, text)
+        yield Problem(page.docname, text)
 
 
 def _shape(notebook: NotebookNode) -> list:

@@ -11,9 +11,20 @@ from bookkit.authoring.cell_syntax import leftovers
 from bookkit.authoring.citations import Citation
 from bookkit.authoring.labels import Book, Page, Place, figure
 
-ADMONITIONS = {
-    *("note", "tip", "warning", "important", "caution", "attention", "hint", "danger", "error"),
-    *("seealso", "admonition", "margin"),
+ADMONITIONS = dict.fromkeys(("admonition", "margin"), "") | {
+    name: name.replace("also", " also").capitalize()
+    for name in (
+        "note",
+        "tip",
+        "warning",
+        "important",
+        "caution",
+        "attention",
+        "hint",
+        "danger",
+        "error",
+        "seealso",
+    )
 }
 GUIDE = "is not supported in chapters; bookkit/authoring/AUTHORING.md lists those that are"
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)")
@@ -116,12 +127,10 @@ class Converter:
             return f"**Depth: {self.inline(block.argument)}**"
         if name in ("exercise-end", "solution-end", "depth-end"):
             return ""
-        if name in ("admonition", "margin"):
-            head = f"**{self.inline(block.argument)}**\n\n" if block.argument else ""
-            return self.quote(head + inside)
         if name in ADMONITIONS:
-            head = {"seealso": "See also"}.get(name, name.title())
-            return self.quote(f"**{head}**\n\n{self.inline(block.argument)}\n{inside}")
+            words = [text for text in (ADMONITIONS[name], self.inline(block.argument)) if text]
+            head = f"**{words[0]}**" if words else ""
+            return self.quote("\n\n".join([head, "\n".join([*words[1:], inside])]))
         if name == "dropdown":
             summary = re.sub(r"[*`]", "", self.inline(block.argument))  # Markdown ends at a tag
             return f"<details>\n<summary>{summary}</summary>\n\n{inside}\n\n</details>"

@@ -11,7 +11,7 @@ import json
 import re
 from html import escape
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -70,7 +70,7 @@ class Asking(SphinxPostTransform):
             if found := IMPORT.search(code):
                 module = importlib.import_module(".".join(found.groups()))
             found = OPEN.search(code.strip())
-            check = getattr(module, found[1]) if module and found else None
+            check: Any = getattr(module, found[1]) if module and found else None
             if found and hasattr(check, "right"):
                 name = found[1].removeprefix("check_").replace("_", "-")
                 html = form(check.right(), name)
