@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from bookkit.site.templates import TEMPLATES, benchmarks
+from book import pages
+from bookkit.site import templates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,7 +29,7 @@ def page() -> str:
     """The page as Markdown."""
     book = SimpleNamespace(root=ROOT)
     source = (ROOT / "book" / "benchmarks.md").read_text("utf8")
-    return TEMPLATES.from_string(source).render(benchmarks(book), book=book)  # type: ignore[arg-type]
+    return templates.rendered(source, pages, "book/benchmarks", book)  # type: ignore[arg-type]
 
 
 def test_the_page_shows_every_row_and_its_conditions() -> None:

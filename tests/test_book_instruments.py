@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from the_book import BOOK
 
-from bookkit.site import instrument_data, instruments
+from book import instrument_data
+from bookkit.site import instruments
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"module": "toy", "title": "A toy.", "hint": "Drag it."}

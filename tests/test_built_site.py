@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from book.pages import mistakes
 from bookkit.authoring import cell_syntax, labels, notebooks, roles
-from bookkit.site import mistakes, opening, source_text
+from bookkit.site import opening, source_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()

@@ -12,7 +12,7 @@ import torch
 from scipy import integrate, stats
 from torch.distributions import Normal, kl_divergence
 
-from bookkit.site import mistakes
+from book.pages import mistakes
 from companion.schedule import Schedule, linear_schedule
 
 ROOT = Path(__file__).parents[1]

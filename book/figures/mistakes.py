@@ -1,4 +1,4 @@
-"""Three small pictures of mistakes, of the right form beside the wrong one: what `bookkit.site.mistakes` says."""
+"""Three small pictures of mistakes, of the right form beside the wrong one: what `book.pages.mistakes` says."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from bookkit.site import mistakes
+from book.pages import mistakes
 
 
 def small() -> tuple[Figure, Axes]:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
-from bookkit.site import instrument_data
+from book import instrument_data
 from companion import data
 from companion.guidance import guided
 from companion.samplers import ddim_sample, ddpm_sample, inpaint_sample

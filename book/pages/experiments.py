@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from typing import Any
 
 from bookkit.authoring.labels import Book
+from bookkit.site.templates import read_table
 from companion.experiments import EXPERIMENTS, entries, record_of
 from companion.experiments.ledger import filled
 
@@ -37,8 +37,7 @@ def experiments(book: Book) -> dict[str, Any]:
 
 def sentences(book: Book) -> list[dict[str, Any]]:
     """How many empirical sentences of each chapter were read, and what became of them; the sums are the last row."""
-    with (book.root / "book" / "data" / "sentences.tsv").open(encoding="utf8", newline="") as file:
-        read = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    read = read_table(book, "sentences.tsv")
     counts = {chapter: Counter[str]() for chapter in sorted({row["chapter"] for row in read})}
     for row in read:
         if row["verdict"] not in VERDICTS:

@@ -1,4 +1,4 @@
-"""Computes what the live instruments need beside the shipped weights: run it as a module, on MNIST.
+"""Computes what the live instruments need beside the shipped weights: `python -m book.instrument_data`, on MNIST.
 
 draw_reference: minus the bound of test digits under the VAE with a latent plane, of which the instrument shows where 5,
 50 and 95 of 100 lie.
