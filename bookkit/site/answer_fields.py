@@ -77,7 +77,5 @@ class Asking(SphinxPostTransform):
                 box.parent.insert(box.parent.index(box), nodes.raw("", html, format="html"))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the transform."""
+def setup(app: Sphinx) -> None:
     app.add_post_transform(Asking)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -129,11 +129,9 @@ class Links(SphinxPostTransform):
             node.parent.insert(node.parent.index(node) + 1, line)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the events and the transform."""
+def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", ready, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", no_arguments)
     app.connect("autodoc-skip-member", foreign)
     app.connect("html-page-context", plain_lists)
     app.add_post_transform(Links)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -362,7 +362,5 @@ def can_match(selector: str, names: set[str]) -> bool:
     return all(name.replace("\\", "") in names for name in NAMED.findall(plain))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the event."""
+def setup(app: Sphinx) -> None:
     app.connect("build-finished", lighten, priority=900)  # after others have copied their files
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

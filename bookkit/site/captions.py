@@ -50,7 +50,5 @@ class Numbering(SphinxPostTransform):
             node.replace_self(nodes.raw(html, html, **node.attributes))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the transform."""
+def setup(app: Sphinx) -> None:
     app.add_post_transform(Numbering)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

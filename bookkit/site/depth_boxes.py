@@ -73,9 +73,7 @@ def gather(start: Mark) -> None:
     start.replace_self(fold(start["title"], "depth", *inside))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers both directives and what joins them."""
+def setup(app: Sphinx) -> None:
     app.add_directive("depth-start", Start)
     app.add_directive("depth-end", End)
     app.add_transform(Gathering)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -234,8 +234,6 @@ def once(links: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
         yield from (nodes.Text(" "), link)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the transform and its node."""
+def setup(app: Sphinx) -> None:
     app.add_node(Fold, html=(open_fold, close_fold))
     app.add_post_transform(Folding)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -149,8 +149,7 @@ def copy(app: Sphinx, exception: Exception | None) -> None:
             shutil.copyfile(weights(root, name), folder / f"{name}.safetensors")
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the node, the transform and the events."""
+def setup(app: Sphinx) -> None:
     app.add_config_value("instruments", {}, "env", types=[dict])
     app.add_config_value("instruments_folder", "", "html", types=[str])
     app.add_node(Instrument, html=(open_instrument, close_instrument))
@@ -159,4 +158,3 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", check)  # source_text has read the labels
     app.connect("html-page-context", attach_scripts)
     app.connect("build-finished", copy)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -128,8 +128,6 @@ def shared(app: Sphinx, name: str, _: str, context: dict[str, Any], tree: nodes.
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the events."""
+def setup(app: Sphinx) -> None:
     app.connect("html-page-context", shared)
     app.connect("build-finished", thumbnails, priority=400)  # before the site is made light
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -143,7 +143,5 @@ class Tabulating(SphinxPostTransform):
                     block.replace_self(parts)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the transform."""
+def setup(app: Sphinx) -> None:
     app.add_post_transform(Tabulating)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

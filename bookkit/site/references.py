@@ -71,7 +71,5 @@ def linked(text: str) -> list[nodes.Node]:
     return [*made, nodes.Text(text[end:])]
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the transform."""
+def setup(app: Sphinx) -> None:
     app.add_post_transform(Works)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -105,11 +105,9 @@ class AuthorYearRound(AuthorYearReferenceStyle):
     )
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the events."""
+def setup(app: Sphinx) -> None:
     app.connect("config-inited", buttons, priority=100)
     app.connect("builder-inited", read_book)
     app.connect("source-read", swap)
     app.connect("doctree-resolved", unique_ids)
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", AuthorYearRound)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -80,9 +80,7 @@ def always_read(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[
     return [page for page in pages.PAGES if page in env.found_docs]
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the setting and the events."""
+def setup(app: Sphinx) -> None:
     app.add_config_value("template_pages", "", "env", types=[str])
     app.connect("source-read", fill)
     app.connect("env-get-outdated", always_read)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
