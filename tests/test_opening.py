@@ -42,8 +42,8 @@ def test_every_chapter_has_a_sentence_and_a_place() -> None:
     ("old", "new", "message"),
     [
         ("elbo:", "elba:", "elba is at fault"),
-        ("  place: bound\n", "", "elbo must have place, says, where"),
-        ("place: bound\n", "place: nowhere\n", "and a place of the map"),
+        ("  frame: [5, 78, 146, 16]\n", "", "elbo must have frame, says, where"),
+        ("frame: [5, 78, 146, 16]", "frame: [5, 78, 146]", "a frame of four numbers"),
     ],
 )
 def test_a_table_with_a_mistake_is_refused(
@@ -63,15 +63,19 @@ def test_a_table_with_a_mistake_is_refused(
         opening.chapters(Book(tmp_path))
 
 
-@pytest.mark.parametrize("place", opening.PLACES)
-def test_the_frame_lies_on_the_map_and_around_something(place: str) -> None:
-    link = ElementTree.fromstring(opening.drawing(place, "a < b", "index.html#fig"))
+FRAMES = [entry["frame"] for entry in opening.chapters(BOOK).values()]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+def test_the_frame_lies_on_the_map_and_around_something(frame: list[int]) -> None:
+    link = ElementTree.fromstring(opening.drawing(BOOK, frame, "a < b", "index.html#fig"))
     assert link.get("href") == "index.html#fig"
     svg = link[0]
     assert svg.get("role") == "img" and svg.get("aria-label", "").endswith(": a < b")
-    (frame,) = (part for part in svg if part.get("class") == "here")
-    x, y, width, height = (float(frame.get(name, "")) for name in ("x", "y", "width", "height"))
-    assert 0 <= x < x + width <= opening.SIZE[0] and 0 <= y < y + height <= opening.SIZE[1]
+    (here,) = (part for part in svg if part.get("class") == "here")
+    x, y, width, height = (float(here.get(name, "")) for name in ("x", "y", "width", "height"))
+    assert [x, y, width, height] == frame
+    assert 0 <= x < x + width <= 156 and 0 <= y < y + height <= 96
     points = [(part.get("cx"), part.get("cy")) for part in svg if part.get("cx")]
     for part in svg:  # the starts of lines, and the middles of arcs
         start = re.match(r"M([\d.]+) ([\d.]+)(?:Q[\d.]+ ([\d.-]+) ([\d.]+))?", part.get("d", ""))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 import yaml
 from docutils import nodes
@@ -20,24 +21,7 @@ REFERENCE = re.compile(r"\{(?:eq|ref|numref|prf:ref)\}`(?:[^`<]*<)?([\w-]+)>?`")
 WORDS_PER_MINUTE = 220
 OFTEN, MOST = 3, 3  # references that make an earlier chapter a foundation, and how many are named
 NEEDS = "linear algebra, probability up to Bayes’ rule, and a little PyTorch"
-KEYS = {"says", "place", "where"}
-
-# The map, in CSS pixels: three chains from x at the left to z_T at the right, and the bound below them.
-SIZE, LEFT, RIGHT, ROOM = (156, 96), 13, 143, 8
-ROWS = {"vae": (18, 1), "ladder": (42, 3), "diffusion": (66, 9)}  # the height and how many latents
-BARS = {"data": (13, 43), "steps": (47, 109), "prior": (113, 143)}
-LINE, SIDE = 86, 5  # where the bars of the bound are, and half a square
-PLACES = {
-    "bound": (5, 78, 146, 16),
-    "bound-kl": (43, 78, 108, 16),
-    **{name: (3, y - 17, 150, 26) for name, (y, _) in ROWS.items()},
-    "vae-arrow": (3, 9, 150, 18),
-    "vae-arc": (26, 1, 104, 13),
-    "vae-latent": (133, 8, 20, 20),
-    "diffusion-steps": (22, 57, 112, 18),
-    "diffusion-arrow": (3, 57, 150, 18),
-    "diffusion-data": (3, 56, 44, 20),
-}
+KEYS = {"says", "frame", "where"}
 
 
 def key(page: Page) -> str:
@@ -45,7 +29,7 @@ def key(page: Page) -> str:
     return page.docname.rpartition("/")[2].lstrip("0123456789_")
 
 
-def chapters(book: Book) -> dict[str, dict[str, str]]:
+def chapters(book: Book) -> dict[str, dict[str, Any]]:
     """What book/data/chapters.yml says of each chapter.
 
     Raises:
@@ -57,10 +41,9 @@ def chapters(book: Book) -> dict[str, dict[str, str]]:
             f"chapters.yml must have every chapter and no other; {differing[0]} is at fault"
         )
     for name, entry in table.items():
-        if set(entry) != KEYS or entry["place"] not in PLACES:
-            raise ValueError(
-                f"chapters.yml: {name} must have {', '.join(sorted(KEYS))}, and a place of the map"
-            )
+        if set(entry) != KEYS or len(entry["frame"]) != 4:
+            keys = ", ".join(sorted(KEYS))
+            raise ValueError(f"chapters.yml: {name} must have {keys}, and a frame of four numbers")
     return dict(table)
 
 
@@ -85,7 +68,7 @@ def opening(book: Book, page: Page, address: Callable[[str], str]) -> nodes.cont
         line += nodes.Text(f" · needs {NEEDS}")
     says = nodes.paragraph("", f"Afterwards you can say: “{entry['says']}.”")
     link = f"{address('book/index')}#fig-one-bound"
-    place = nodes.raw("", drawing(entry["place"], entry["where"], link), format="html")
+    place = nodes.raw("", drawing(book, entry["frame"], entry["where"], link), format="html")
     return nodes.container("", line, says, place, classes=["book-facts"])
 
 
@@ -97,34 +80,18 @@ def duration(seconds: float) -> str:
     return f"{number} minute{'s' if number > 1 else ''}"
 
 
-def drawing(place: str, where: str, link: str) -> str:
-    """Fig. 1 in small, with a frame around a place of PLACES."""
-    x, y, width, height = PLACES[place]
-    frame = f'<rect class="here" x="{x}" y="{y}" width="{width}" height="{height}" rx="6"/>'
+def drawing(book: Book, frame: Sequence[float], where: str, link: str) -> str:
+    """Fig. 1 in small, with a frame: where its left upper corner is, its width and its height."""
+    x, y, width, height = frame
+    rect = f'<rect class="here" x="{x}" y="{y}" width="{width}" height="{height}" rx="6"/>'
     words = escape(f"Fig. 1 in small, with a frame where this chapter is: {where}")
-    size = f'width="{SIZE[0]}" height="{SIZE[1]}" viewBox="0 0 {SIZE[0]} {SIZE[1]}"'
+    lines = (book.root / "book" / "data" / "map.svg").read_text("utf8").splitlines()
+    start, _, parts = "".join(lines).partition(">")
+    svg = f'{start} role="img" aria-label="{words}">{rect}{parts}'
     return (
-        f'<a class="book-map" href="{escape(link)}"><svg {size} role="img" aria-label="{words}">'
-        f'{frame}{"".join(chains())}</svg><span aria-hidden="true">You are here in Fig. 1</span></a>'
+        f'<a class="book-map" href="{escape(link)}">{svg}'
+        '<span aria-hidden="true">You are here in Fig. 1</span></a>'
     )
-
-
-def chains() -> Iterator[str]:
-    """The three models as in book/figures/one_bound.py, and the terms of the bound."""
-    for y, latents in ROWS.values():
-        step = (RIGHT - LEFT) / latents
-        top = y - ROOM
-        yield f'<path class="q" d="M{LEFT} {top}Q{(LEFT + RIGHT) / 2:g} {top - ROOM} {RIGHT} {top}"/>'
-        for i in range(latents):
-            start, end = LEFT + (i + 1) * step, LEFT + i * step
-            yield f'<path class="{"steps" if i else "data"}" d="M{start:.1f} {y}H{end:.1f}"/>'
-        for i in range(1, latents + 1):
-            kind, radius = ("prior", SIDE) if i == latents else ("steps", min(4, step / 5))
-            yield f'<circle class="{kind}" cx="{LEFT + i * step:.1f}" cy="{y}" r="{radius:.1f}"/>'
-        yield f'<rect class="x" x="{LEFT - SIDE}" y="{y - SIDE}" width="{2 * SIDE}" height="{2 * SIDE}"/>'
-        yield f'<path class="head data" d="M{LEFT + SIDE + 1} {y}l5 -3v6z"/>'
-    for kind, (start, end) in BARS.items():
-        yield f'<path class="bar {kind}" d="M{start} {LINE}H{end}"/>'
 
 
 def minutes(page: Page) -> int:
