@@ -205,9 +205,8 @@ def pretending() -> Iterator[None]:
     register()
     before, found = runtime.device, torch.device(NAME)
     runtime.device = lambda: found
-    torch._C._set_only_lift_cpu_tensors(
-        True
-    )  # torch.tensor makes its tensor first, and moves it then
+    # torch.tensor makes its tensor first, and moves it then.
+    torch._C._set_only_lift_cpu_tensors(True)
     try:
         with Making(), Reading():
             yield

@@ -61,22 +61,15 @@ FRAME = re.compile(r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)")')
 FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
 NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
-NAME = re.compile(
-    r'(?<="#)[^"]+(?=")|(?<=\(#)[^)]+(?=\))'
-)  # where a drawing refers to a part of it
+# Where a drawing refers to a part of it.
+NAME = re.compile(r'(?<="#)[^"]+(?=")|(?<=\(#)[^)]+(?=\))')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 WHITE = re.compile(r"\s+")
 DRAWN = re.compile(r'(<img [^>]*?data-text="(\d+)"[^>]*? style=")(?!--readable)')
-SMALLEST, READABLE = (
-    8,
-    9,
-)  # text in figures has at least so many points, and needs so many CSS pixels
-GLYPH, LARGE, FILLED, SOME = (
-    (8, 24),
-    40,
-    0.25,
-    8,
-)  # pixels of a glyph, of what is none; shares; how many make text
+# Text in figures has at least so many points, and needs so many CSS pixels.
+SMALLEST, READABLE = 8, 9
+# Pixels of a glyph, of what is none; shares; how many make text.
+GLYPH, LARGE, FILLED, SOME = (8, 24), 40, 0.25, 8
 PIXELS = re.compile(r"(?<=_images/)[\w-]+\.png(?=\")")
 # The two forms of Fig. 1 have copies for the dark page, which custom.css puts in their place.
 HUED = ("one-bound", "one-bound-narrow")

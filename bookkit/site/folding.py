@@ -57,9 +57,8 @@ def open_fold(writer: Any, node: Fold) -> None:
     title = writer.encode(node["title"])
     if "book-badge" in node["classes"]:
         title = f'<span aria-hidden="true">✓</span><span class="visually-hidden">{title}</span>'
-    kind = (
-        "" if "book-depth" in node["classes"] else "book-code"
-    )  # the switch for code leaves text alone
+    # The switch for code leaves text alone.
+    kind = "" if "book-depth" in node["classes"] else "book-code"
     writer.body.append(writer.starttag(node, "details", CLASS=kind))
     writer.body.append(f"<summary>{title}</summary>\n")
 

@@ -52,14 +52,8 @@ body { display: block; background: white; }
 article.bd-article { break-before: page; max-width: none; padding: 0; font-size: 10.5pt; }
 article.bd-article:first-child { break-before: auto; }
 """
-NOT_ON_PAPER = (
-    "api",
-    "ledger",
-    "running",
-    "benchmarks",
-    "teaching",
-    "concordance",
-)  # what is used beside a screen
+# What is used beside a screen.
+NOT_ON_PAPER = ("api", "ledger", "running", "benchmarks", "teaching", "concordance")
 SCALE = 0.75  # so that a line holds as much as on a wide screen
 FOOTER = """<div style="width:100%;font:8pt sans-serif;text-align:center;color:#555">
 <span class="pageNumber"></span></div>"""

@@ -19,11 +19,8 @@ from bookkit.authoring.chapter_rules import COLUMNS
 from bookkit.authoring.roles import HOLDS, statements
 from bookkit.site.folding import Fold
 
-GUTTER, FEWEST, ROWS = (
-    2,
-    3,
-    3,
-)  # blanks between columns; the least columns and rows, the head among them
+# Blanks between columns; the least columns and rows, the head among them.
+GUTTER, FEWEST, ROWS = 2, 3, 3
 PADDED = re.compile(r"(?:\+-|=) *")  # what pads a number to the width of its column
 MINUS = re.compile(r"(?<![\w.])-(?=\d[^A-Za-z]*$)")
 WORDS = re.compile(r"(?!.*(?:  |: (?:True|False)$))[^\n\d]+:?")  # a line of words, none aligned
