@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -354,6 +355,18 @@ def test_no_module_is_larger_than_four_hundred_lines() -> None:
         str(file.relative_to(root)): len(file.read_text("utf8").splitlines()) for file in files
     }
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_the_kit_makes_notebooks_without_the_site_and_knows_no_page_of_the_book() -> None:
+    above = {"authoring": {"site", "quality"}, "site": {"quality"}, "quality": {"site"}}
+    for part, others in above.items():
+        files = list((PACKAGE.parent / "bookkit" / part).glob("*.py"))
+        assert len(files) > 4
+        for file in files:
+            names = re.findall(r"^ *(?:from|import) ([\w.]+)", file.read_text("utf8"), re.MULTILINE)
+            for name in names:
+                assert name.partition(".")[0] not in {"book", "tests", "notebooks"}, (file, name)
+                assert name.removeprefix("bookkit.").partition(".")[0] not in others, (file, name)
 
 
 def circles(package: Path) -> list[list[str]]:
