@@ -19,7 +19,7 @@ TAGS = {
     "setup",
     COMPARED,
     "mnist",  # compared only where MNIST is: notebooks/conftest.py
-    *("hide-input", "hide-output", "hide-cell", "remove-cell", "remove-input", "remove-output"),
+    "hide-input",  # of the set-up cell, for other readers of notebooks
     "raises-exception",
     *roles.ROLES,
     COLUMNS,
