@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import nbformat
@@ -55,6 +56,48 @@ def test_a_cell_that_serves_nothing_is_refused() -> None:
 
 def stored(source: str, text: str) -> roles.Cell:
     return roles.Cell(0, source, set(), text, roles.CHECK, 0)
+
+
+@pytest.mark.parametrize(
+    ("role", "printed", "left"),
+    [
+        ("", "1", "code, output"),
+        ("unseen", "", ""),
+        ("serves", "", ""),
+        ("shown", "1", "output"),
+        ("figure", "1", "output, Code for this figure (code)"),
+        ("numbers", "1", "output, Code for these numbers (code)"),
+        ("answer", "not answered yet: a", "Cell for your answer (code, output)"),
+        ("held", "a is b: True", "a is b (output, code)"),
+        ("check", "verified eq-a: exact", ""),
+        ("check", "verified eq-a: exact\na 1", "output, Code for these numbers (code)"),
+        ("", "verified eq-a: exact\na 1", "code, output"),
+    ],
+)
+def test_what_a_page_leaves_of_a_cell(role: str, printed: str, left: str) -> None:
+    def part(name: str, text: str) -> nodes.container:
+        block = nodes.literal_block(text, text)
+        return nodes.container("", block, nb_element=f"cell_code_{name}", says=name)
+
+    def names(parent: nodes.Element) -> str:
+        said = (f"{n['title']} ({names(n)})" if "title" in n else n["says"] for n in parent)
+        return ", ".join(said).replace("source", "code")
+
+    box, source = nodes.container("", nb_element="cell_code"), part("source", "x")
+    box += [part("output", printed)] if printed else []
+    transform = folding.Folding.__new__(folding.Folding)
+    transform.code = defaultdict(list)
+    if role:
+        transform.code[1 if role == "serves" else 0].append(source)
+    else:
+        box.insert(0, source)
+    page = nodes.container("", box)
+    transform.place(roles.Cell(0, "x", {role}, printed, role, 0), box)
+    assert names(page.children[0] if page.children else page) == left
+    assert "verified" not in page.astext() and ("a 1" in page.astext()) == ("a 1" in printed)
+    # Code that the page has not yet waits for the badge of a check, for another cell, or for nobody.
+    waits = role in ("unseen", "serves", "shown") or (role == "check" and not left)
+    assert any(transform.code.values()) == waits
 
 
 def test_a_check_is_read_with_its_two_sides_and_what_it_refuses() -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from book.pages import mistakes
-from bookkit.authoring.labels import CLAIM, SLIPS, Book, Check, checks
+from bookkit.authoring.labels import CLAIM, Book, Check, checks
 from bookkit.site.templates import link, plain, read_table
 
 SOURCES = {
@@ -22,6 +22,9 @@ SOURCES = {
 
 EXAMPLES, WORTH = 3, 90  # how many, and how many characters of TeX are worth a look
 
+
+# Errata that leave nothing to compute.
+SLIPS = {"a word", "names", "a stray bar", "an index", "exchanged letters"}
 
 UNVERIFIED = "**UNVERIFIED**"
 

@@ -27,9 +27,6 @@ from bookkit.authoring.roles import VERIFIED
 SOURCES = re.compile(r"^\*Sources: (?P<ids>[^*]+?)\.?\*\s*$", re.MULTILINE)
 CLAIM, DEFINITION = "eq-", "def-"
 SECONDS = Path("book", "data", "seconds.json")  # what a run of each chapter took of one core
-SLIPS = {  # errata that leave nothing to compute
-    *("a word", "names", "a stray bar", "an index", "exchanged letters")
-}
 KINDS = {"math": "equation", "admonition": "section"}  # where a directive's name is another
 NUMBERED = {"equation", "exercise", "figure", *myst.PROOFS}
 
