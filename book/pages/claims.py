@@ -18,14 +18,9 @@ SOURCES = {
     "E": "Beyond the sources",
     "F": "Further additions",
 }
-
-
 EXAMPLES, WORTH = 3, 90  # how many, and how many characters of TeX are worth a look
-
-
 # Errata that leave nothing to compute.
 SLIPS = {"a word", "names", "a stray bar", "an index", "exchanged letters"}
-
 UNVERIFIED = "**UNVERIFIED**"
 
 

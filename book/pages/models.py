@@ -24,11 +24,7 @@ ENTRIES = {
     "num_parameters": "parameters",
     "sha256": "SHA-256",
 }
-
-
 RECORD_ENTRIES = {"command": "made by", "minutes": "time (min)"}
-
-
 RESULTS = {  # the group of a result, by a word of what was measured
     "log p(x) of a binarized": "Likelihood of black-and-white digits",
     "log p(x) of the first": "Likelihood of black-and-white digits",
