@@ -56,7 +56,7 @@ class Fold(nodes.Element):
 def open_fold(writer: Any, node: Fold) -> None:
     title = writer.encode(node["title"])
     if "book-badge" in node["classes"]:
-        title = f'<span aria-hidden="true">✓</span><span class="visually-hidden">{title}</span>'
+        title = f'<span class="visually-hidden">{title}</span>'  # the style draws the mark
     # The switch for code leaves text alone.
     kind = "" if "book-depth" in node["classes"] else "book-code"
     writer.body.append(writer.starttag(node, "details", CLASS=kind))
