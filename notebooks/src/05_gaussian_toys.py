@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Gaussian toy examples
 #
-# Take the simplest variational autoencoder: the data come from one Gaussian, and encoder and decoder are Gaussians whose means are affine functions of their inputs. Each of the two has a standard deviation, its *noise*. Fix the means at those of the model without noise. When the bound is maximized, do the two noises vanish, or do they stay?
+# Train a variational autoencoder, look at its latents, and often some of them say nothing: whatever the data point, the encoder returns the prior. Is that a failure of training, or what the bound asks for? This chapter answers on models small enough for pencil and paper. In {numref}`fig-water-levels` the data are a Gaussian in the plane, the latents are two numbers, and the decoder's output has a fixed noise.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -19,7 +19,6 @@ from companion.data import Batches
 from companion.elbo import elbo_loss
 from companion.page import plots
 from companion.page.show import show
-from companion.page.sliders import Slider
 from companion.page.verify import at_most, binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 from companion.vae import linear_vae, linear_vae_log_likelihood
@@ -27,184 +26,50 @@ from companion.vae import linear_vae, linear_vae_log_likelihood
 _ = torch.manual_seed(0)
 torch.set_default_dtype(torch.double)
 
-# %% tags=["serves"]
-# For the first figure: the bound, derived below, and the path of an optimizer on it.
-d, mu, sigma = 3, 0.5, 1.7
-x = torch.tensor([2.1, -0.4, 1.9])
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same cloud of black points, longer than high, and orange points joined to them. Left, each orange point lies close to its black one. In the middle all orange points lie on a horizontal line. Right, all lie in one place, the center."}, "figure": {"caption": "Data (black) and what the best linear VAE decodes for them (orange), for three variances of the decoder's noise, and the nats that the latents carry. Left both latents are used, in the middle one, right none.", "name": "fig-water-levels"}}
+variances = torch.tensor([4.0, 0.6])  # of the two coordinates of the data
+points = variances.sqrt() * torch.randn(150, 2)
 
 
-def bound(t, s, x=x):
-    """The bound for the encoder N((x - mu) / sigma, t^2) and the decoder N(sigma z + mu, s^2)."""
-    u = (x - mu) / sigma
-    likelihood = -0.5 * d * math.log(2 * math.pi) - d * s.log()
-    likelihood = likelihood - d * (sigma * t / s) ** 2 / 2
-    return likelihood - 0.5 * (d * t**2 - d + (u**2).sum(-1) - 2 * d * t.log())
+def through(points, level):
+    """Encode and decode by the best linear VAE with decoder noise of variance `level`."""
+    error = variances.clamp(max=level)
+    gain = 1 - error / variances
+    return gain * points + (gain * error).sqrt() * torch.randn_like(points)
 
 
-log_p = Normal(mu, sigma).log_prob(x).sum()
-
-
-def loss(noises, x):
-    return -bound(noises[0].exp(), noises[1].exp(), x)
-
-
-start = torch.tensor([1.0, sigma]).log()
-noises = nn.ParameterList([nn.Parameter(n.clone()) for n in start])
-optimizer = torch.optim.Adam(noises.parameters(), lr=0.02)
-path = [start.exp()]
-for _ in fit(noises, loss, [x[None]] * 800, optimizer):
-    path += [torch.stack([noise.detach().exp() for noise in noises])]
-path = torch.stack(path)
-
-
-# %% tags=["figure"] mystnb={"image": {"alt": "A dark wedge that runs along a straight line to the origin and gets darker towards it. A cross sits on the line where it is pale; an orange path starts there and follows the line almost to the origin."}, "figure": {"caption": "The exponential of the bound, as a fraction of the true density of x. It rises along the ridge towards the corner, where both noises vanish.", "name": "fig-ridge"}}
-plane = (0.01, 1.5, 0.01, 1.5)
-
-
-both_noises = {"x_label": "encoder's noise t", "y_label": r"decoder's noise s / $\sigma$"}
-
-
-def over_plane(p):
-    """The bound minus log p(x), at points (t, s / sigma)."""
-    return bound(p[:, 0], sigma * p[:, 1]) - log_p
-
-
-def landscape(axes):
-    words = {**both_noises, "value_label": r"$\exp(\mathrm{ELBO} - \log p)$"}
-    _ = plots.density2d(over_plane, plane, **words, axes=axes)
-    _ = axes.plot(path[:, 0], path[:, 1] / sigma, color="#d55e00", linewidth=2)
-    _ = axes.plot(1, 1, "x", color="black", markersize=9)
-
-
-fig, (axes,) = plots.figure(height=3.4)
-landscape(axes)
+fig, panels = plots.figure(3, height=2.6)
+for axes, level in zip(panels, (0.1, 1.5, 6.0), strict=True):
+    decoded = through(points, level)
+    rate = 0.5 * (variances / variances.clamp(max=level)).log().sum()
+    for x, y in zip(points[:60], decoded[:60], strict=True):
+        _ = axes.plot(*torch.stack([x, y], 1), color="#b8b8b8", linewidth=0.6, zorder=0)
+    _ = axes.plot(*points.T, ".", color="black", markersize=3)
+    _ = axes.plot(*decoded.T, ".", color="#d55e00", markersize=4)
+    _ = axes.set(
+        xlim=(-5.5, 5.5), ylim=(-3, 3), aspect="equal", title=f"{level:g}: {rate:.1f} nats"
+    )
+    _ = axes.set(xticks=[], yticks=[])
 fig
 
 # %% [markdown]
-# {numref}`fig-ridge` shows the answer: both vanish. Its axes are the encoder's standard deviation $t$ and the decoder's standard deviation $s$, the latter in units of the data's standard deviation $\sigma$; where it is darker, the bound is higher. Who maximizes the two terms of the bound one after the other stops at the cross, and may conclude that the noises stay, and that maximizing the bound differs from maximizing the likelihood. But an optimizer that starts at the cross follows the orange line towards the corner, where the bound approaches the likelihood. The difference matters, because we maximize the bound only as a substitute for the likelihood.
-#
-# The chapter goes from a latent with two values to the affine model of the figure and on to the linear variational autoencoder, which has fewer latents than data dimensions. All of them can be solved in closed form, so an idea, a formula or a program can be tested on them. On the last one we test the training code of this book, and find a unit of the data in which it fails.
-
-# %% [markdown]
-# (sec-toy-codes)=
-# ## A code without randomness
-#
-# Why do encoder and decoder need noise at all? We begin without it. The cosine transform of {ref}`chapter 1 <sec-dct>` encodes a signal $x \in \mathbb{R}^D$ as $z = C x$ with an orthonormal matrix $C$, so that $p(z \mid x)$ is a point mass. If only the first $K$ coefficients are kept, the squared error is the energy of the others {eq}`eq-dct-error`, and since $\mathbb{E} z z^\top = C\, \Sigma\, C^\top$ for signals with mean zero and covariance $\Sigma$, the expected error is
-#
-# $$
-# \mathbb{E}\, \lVert x - \hat{x} \rVert^2 = \sum_{k > K} \big( C\, \Sigma\, C^\top \big)_{kk} \;\ge\; \sum_{k > K} \lambda_k ,
-# $$ (eq-dct-mean-error)
-#
-# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code of $K$ dimensions ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9, the cosines come close to it, as the numbers below show.
-#
-# **Check.** The squared errors of 20,000 sampled signals are compared with the energy of the dropped frequencies. The check rejects a code that drops entries of the signal instead of frequencies.
-
-# %% tags=["check", "nbval-check-output"]
-D, K = 16, 4
-time = torch.arange(D)
-C = dct_matrix(D)
-Sigma = 0.9 ** (time[:, None] - time).abs()
-signals = MultivariateNormal(torch.zeros(D), Sigma).sample((20_000,))
-kept = signals @ C[:K].T @ C[:K]
-errors = (signals - kept).square().sum(1)
-dropped = (C @ Sigma @ C.T).diagonal()[K:].sum()
-least = torch.linalg.eigvalsh(Sigma)[: D - K].sum()
-wrong = {"samples dropped": Sigma.diagonal()[K:].sum()}
-verify("eq-dct-mean-error", errors, dropped, monte_carlo, rejects=wrong)
-verify("eq-dct-mean-error", least, dropped, at_most(0))
-print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():.0f}")
-
-# %% [markdown]
-# **What you can say now.** A deterministic code has an error, but it assigns no probability to $x$. For a likelihood we need distributions: a prior of the latent, an encoder and a decoder.
-#
-# *Sources: D02.*
-
-# %% [markdown]
-# (sec-toy-mixture)=
-# ## A latent with two values
-#
-# The smallest latent variable model has a latent with two values. It already shows that the most probable latent is not what an encoder should return. Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and let $x$ given $z$ be Gaussian with mean $m_z$ and variance 1. The evidence is the mixture
-#
-# $$
-# p(x) = \pi_1\, \mathcal{N}(x; m_1, 1) + \pi_2\, \mathcal{N}(x; m_2, 1) .
-# $$ (eq-toy-mixture)
-#
-# To decode $z$ is to sample from its component. To encode $x$ is to infer $z$: Bayes' rule gives the {term}`posterior`. Averaged over all $x$, it is the prior,
-#
-# $$
-# \mathbb{E}_{p(x)}\, p(z \mid x) = p(z) .
-# $$ (eq-average-posterior)
-#
-# :::{dropdown} Proof
-# $\int p(x)\, p(z \mid x)\, \mathrm{d}x = \int p(x, z)\, \mathrm{d}x = p(z)$. $\square$
+# :::{admonition} The idea
+# The decoder's noise is a water level. A direction in which the data vary more than the noise gets a latent, which brings the error down to the level. A direction that varies less gets none, however long one trains. The bound measures how well the model fits the data, not how much the latents say.
 # :::
 #
-# **Check.** Sampled pairs $(z, x)$ are compared with the mixture's distribution function at five points. Equal weights are rejected, and so is a second component that is too wide.
-
-# %% tags=["check", "nbval-check-output"]
-weights, means = torch.tensor([0.9, 0.1]), torch.tensor([0.0, 1.0])
-hidden = Categorical(weights).sample((400_000,))
-seen = means[hidden] + torch.randn(400_000)
-places = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0])
-shares = torch.special.ndtr(places[:, None] - means)
-wider = 0.9 * shares[:, 0] + 0.1 * Normal(1.0, 2**0.5).cdf(places)
-wrong = {"equal weights": shares.mean(1), "variance 2 in the second": wider}
-verify(
-    "eq-toy-mixture", (seen[:, None] <= places).double(), shares @ weights, binomial, rejects=wrong
-)
-
-# %% [markdown]
-# **Check.** The average posterior of the samples is compared with the prior. The check rejects the fractions of the $x$ for which each $z$ is the most probable one.
-
-
-# %% tags=["check", "nbval-check-output"]
-def posterior_of(x):
-    return (Normal(means, 1.0).log_prob(x[:, None]) + weights.log()).softmax(1)
-
-
-posteriors = posterior_of(seen)
-map_shares = torch.stack([(posteriors[:, k] > 0.5).double().mean() for k in range(2)])
-wrong = {"shares of the MAP": map_shares, "equal weights": torch.full((2,), 0.5)}
-verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects=wrong)
-
-# %% [markdown]
-# **The most probable value is not a sample.** One could encode by the most probable $z$, the *maximum a posteriori* or MAP estimate. The MAP estimate is the best answer to the question which component produced $x$. But codes made of it need not have the distribution of the prior. With weights 0.9 and 0.1 and means 0 and 1, the second component is the more probable one only where $x > \frac12 + \log 9$, and
-#
-# $$
-# \Pr(\text{MAP says } 2) = \pi_1\, \Phi\big( {-\tfrac12} - \log 9 \big) + \pi_2\, \Phi\big( \tfrac12 - \log 9 \big) \approx 0.008 ,
-# $$ (eq-map-share)
-#
-# where $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$. One $x$ in ten comes from the second component, but fewer than one in a hundred are encoded as 2. An encoder that *samples* from the posterior gives the codes the right distribution, by {eq}`eq-average-posterior`. We count both kinds of code below.
-#
-# :::{dropdown} Proof
-# $\pi_2\, e^{-(x - 1)^2 / 2} > \pi_1\, e^{-x^2 / 2}$ means $x - \frac12 > \log 9$. Under component $z$, $x > \frac12 + \log 9$ has the probability $\Phi(m_z - \frac12 - \log 9)$. $\square$
-# :::
-
-# %% tags=["check", "nbval-check-output"]
-says_two = (posteriors[:, 1] > 0.5).double()
-share = (weights * torch.special.ndtr(means - 0.5 - math.log(9))).sum()
-own = 0.1 * torch.special.ndtr(torch.tensor(0.5 - math.log(9)))
-wrong = {"the prior": weights[1], "second component alone": own}
-verify("eq-map-share", says_two, share, binomial, rejects=wrong)
-drawn = torch.bernoulli(posteriors[:, 1])
-print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 0.1).item() < 0.004)
-
-# %% [markdown]
-# **What you can say now.** The average of the posterior over the data is the prior. Codes made of the most probable values have another distribution.
-#
-# *Sources: D04.*
+# All models here have a known answer: bound, posterior and maximum in closed form. So a belief about VAEs, a formula or a program can be tested on them before it is trusted on images.
 
 # %% [markdown]
 # (sec-affine-vae)=
-# ## An affine encoder and decoder
+# ## A VAE that can be solved
 #
-# For the toy of the opening, this section writes the bound in closed form and finds the best encoder for a given decoder. The data are $x \sim \mathcal{N}(\mu, \sigma^2 I)$ in $d$ dimensions. The latent has $d$ dimensions too, with the prior $\mathcal{N}(0, I)$. ({ref}`sec-linear-vae` takes fewer latents than dimensions.) Encoder and decoder have affine means and one constant standard deviation each:
+# Let the data be $x \sim \mathcal{N}(\mu, \sigma^2 I)$ in $d$ dimensions, with as many latents and the prior $\mathcal{N}(0, I)$. Encoder and decoder have affine means and one constant standard deviation each, their *noise*:
 #
 # $$
 # q_\phi(z \mid x) = \mathcal{N}\big( z;\; a x + b,\; t^2 I \big), \qquad p_\theta(x \mid z) = \mathcal{N}\big( x;\; c z + v,\; s^2 I \big) ,
 # $$ (def-affine-vae)
 #
-# so $\phi = (a, b, t)$ and $\theta = (c, v, s)$. (The tutorial prints the decoder with the letters $x$ and $z$ exchanged, entry E20. A decoder is a distribution of $x$.) The bound contains only expectations of squares, so it can be computed without sampling. With $m = a x + b$,
+# so $\phi = (a, b, t)$ and $\theta = (c, v, s)$. The bound is reconstruction minus KL ({ref}`chapter 3 <sec-elbo>`). For networks the reconstruction has to be sampled; here it contains only squares. Write $z = m + t \varepsilon$ with $m = a x + b$. The residual is $x - c m - v - c\, t\, \varepsilon$, and since $\varepsilon$ has mean zero and $\mathbb{E} \lVert \varepsilon \rVert^2 = d$,
 #
 # $$
 # \begin{aligned}
@@ -213,26 +78,25 @@ print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 
 # \end{aligned}
 # $$ (eq-affine-elbo)
 #
-# :::{dropdown} Proof
-# The first line is $\mathbb{E}_q \log p_\theta(x \mid z)$: with $z = m + t \varepsilon$ the residual is $x - c m - v - c t \varepsilon$, and its expected square is $\lVert x - c m - v \rVert^2 + d c^2 t^2$. The second line is the KL {eq}`eq-kl-diagonal`. $\square$
-# :::
-#
-# The second line, the KL, is subtracted. A theorem of the tutorial prints a plus there, against its own equations before it (entry E6).
+# The second line is the KL to the prior {eq}`eq-kl-diagonal`. Look at the two terms with $t$. In the first line noise in the code costs $d\, c^2 t^2 / 2 s^2$, because it blurs what is decoded; in the second, *too little* noise costs $- d \log t$, because a code that is precise says much. Every result of this chapter is a balance of the two.
 #
 # **Check.** The formula is compared with samples. The check rejects the plus sign (entry E6), and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
 
-
 # %% tags=["serves"]
+d, mu, sigma = 3, 0.5, 1.7
+x = torch.tensor([2.1, -0.4, 1.9])
+
+
 def affine_terms(a, b, t, c, v, s, x=x):
-    """Reconstruction and rate of the affine VAE, in nats, for each x."""
+    """Reconstruction and KL of the affine VAE, in nats, for each x."""
     m, variance = a * x + b, torch.as_tensor(s) ** 2
     square = ((x - c * m - v) ** 2).sum(-1) + d * (c * t) ** 2
-    likelihood = -0.5 * d * (2 * math.pi * variance).log() - square / (2 * variance)
+    reconstruction = -0.5 * d * (2 * math.pi * variance).log() - square / (2 * variance)
     log_t = torch.as_tensor(t).log()
-    return likelihood, 0.5 * (d * t**2 - d + (m**2).sum(-1) - 2 * d * log_t)
+    return reconstruction, 0.5 * (d * t**2 - d + (m**2).sum(-1) - 2 * d * log_t)
 
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 a, b, t, c, v, s = 0.4, -0.1, 0.6, 1.5, 0.3, 0.8
 q = Normal(a * x + b, t)
 z = q.sample((200_000,))
@@ -243,17 +107,17 @@ wrong = {"E6": likelihood + rate, "mean code decoded": mean_code}
 verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **The best encoder for a given decoder** is the posterior of the model. By {eq}`eq-linear-posterior`, applied to each coordinate (there the slope $c$ is called $a$, and $v$ is called $b$), it is affine as well:
+# **Which encoder is best for a given decoder?** The posterior, since the gap of the bound is the KL from $q_\phi$ to it {eq}`eq-elbo-gap`. For this decoder it is affine too {eq}`eq-linear-posterior`:
 #
 # $$
 # a = \frac{c}{c^2 + s^2}, \qquad b = - \frac{c\, v}{c^2 + s^2}, \qquad t^2 = \frac{s^2}{c^2 + s^2} .
 # $$ (eq-affine-posterior)
 #
-# The slope is *not* $1 / c$: the posterior mean is shrunk towards the prior mean, because part of the deviation of $x$ from $v$ is noise. With these values the bound equals the log-evidence of the model.
+# Why is the slope not $1 / c$, the inverse of the decoder? Because part of the deviation of $x$ from $v$ is noise. A large $x$ is more often an ordinary $z$ with a large noise than a rare $z$, so the posterior mean is *shrunk* towards the prior's ({numref}`fig-shrinkage`). With this encoder the bound equals the model's log-likelihood.
 #
 # **Check.** An optimizer finds the same encoder. The check rejects the encoder that inverts the decoder.
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 many = mu + sigma * torch.randn(50, d)
 free = torch.tensor([0.0, 0.0, 0.0], requires_grad=True)  # a, b, log t
 
@@ -288,82 +152,114 @@ _ = axes.legend(handles=axes.get_lines()[-2:], loc="lower right")
 fig
 
 # %% [markdown]
-# {numref}`fig-shrinkage` shows why the slope is smaller than $1 / c$. For a given $x$ on the right, most of the $z$ that could have produced it lie below the dashed line, because smaller $\lvert z \rvert$ are more probable under the prior.
-#
-# **What you can say now.** The best encoder of an affine model is affine and shrinks towards the prior mean. With this encoder the bound is the log-evidence.
-#
 # *Sources: D05.*
-
-# %% [markdown]
-# (sec-known-posterior)=
-# ## If the encoder were known
 #
-# Suppose that the encoder is known, and maximize the reconstruction term alone. Why does this fail? One decoder that turns $\mathcal{N}(0, I)$ into the data is $x = \sigma z + \mu$, without any noise. Its posterior is deterministic too: $z = u$ with
-#
-# $$
-# u = \frac{x - \mu}{\sigma} .
-# $$ (def-toy-u)
-#
-# With this encoder, so with $t = 0$ and $m = u$, the reconstruction term of a decoder with parameters $c, v, s$ is
-#
-# $$
-# \log \mathcal{N}\big( x;\; c u + v,\; s^2 I \big) = - \frac{d}{2} \log 2 \pi - d \log s - \frac{\lVert x - c u - v \rVert^2}{2 s^2} .
-# $$ (eq-delta-reconstruction)
-#
-# The tutorial omits the factor $d$ in the first two terms (entry E8). This is an error of $(d - 1) \big( \frac12 \log 2 \pi + \log s \big)$ nats.
-#
-# **Check.** The formula is compared with the log-density of the decoder. Without the factor $d$ (entry E8) it is rejected.
-
-# %% tags=["check", "nbval-check-output"]
-u, small = (x - mu) / sigma, 0.3
-c, v = 1.2, 0.1
-square = ((x - c * u - v) ** 2).sum() / (2 * small**2)
-right = -0.5 * d * math.log(2 * math.pi) - d * math.log(small) - square
-printed = {"E8": -0.5 * math.log(2 * math.pi) - math.log(small) - square}
-decoded = MultivariateNormal(c * u + v, small**2 * torch.eye(d))
-verify("eq-delta-reconstruction", decoded.log_prob(x), right, rejects=printed)
-
-# %% [markdown]
-# Which decoder maximizes this term? For *one* $x$ the square vanishes for every slope $c$ if the offset is $v = x - c u$, so a single data point does not determine the decoder. Over all $x$ the expected square is
-#
-# $$
-# \mathbb{E}\, \lVert x - c u - v \rVert^2 = d\, (\sigma - c)^2 + \lVert \mu - v \rVert^2 ,
-# $$ (eq-all-x)
-#
-# and only $c = \sigma$, $v = \mu$ make it zero. The term $- d \log s$ then grows without limit as $s \to 0$: there is a supremum, $+ \infty$, and no maximum. The reason is that half of the objective is missing: the KL from the prior, which the bound subtracts, and which grows like $- d \log t$ as $t \to 0$.
-#
-# :::{dropdown} Proof
-# $x - c u - v = (\sigma - c)\, u + (\mu - v)$ with $u \sim \mathcal{N}(0, I)$; the mixed term has expectation zero. $\square$
+# :::{depth-start} a code without noise has an error, but no likelihood
 # :::
-
-# %% tags=["check", "nbval-check-output"]
-data_points = mu + sigma * torch.randn(200_000, d)
-u_points = (data_points - mu) / sigma
-squares = ((data_points - c * u_points - v) ** 2).sum(1)
-right = d * (sigma - c) ** 2 + d * (mu - v) ** 2
-verify("eq-all-x", squares, right, monte_carlo, rejects={"slope alone": d * (sigma - c) ** 2})
-for slope in (0.2, 1.7, 5.0):
-    one = Normal(slope * u + (x - slope * u), small).log_prob(x).sum()
-    print(f"slope {slope}: reconstruction of this one x {one:.4f}")
-
-# %% [markdown]
-# Does the gap $D_{\mathrm{KL}}(q \,\Vert\, p(z \mid x))$ to the deterministic posterior vanish if the encoder's noise alone goes to zero? No: the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$: below, a posterior that gets narrower step by step makes it grow without limit. Both noises must go to zero together.
-
-# %% tags=["nbval-check-output"]
-for tau in (1e-1, 1e-2, 1e-3):
-    gap = kl_divergence(Normal(0.0, 0.1), Normal(0.0, tau))
-    print(f"encoder's noise 0.1, posterior's {tau:g}: gap {gap:.1f} nats")
-
-# %% [markdown]
-# **What you can say now.** The reconstruction term alone has no maximum, and one data point does not determine a decoder.
+# (sec-toy-codes)=
+# The cosine transform of {ref}`chapter 1 <sec-dct>` encodes a signal $x \in \mathbb{R}^D$ as $z = C x$ with an orthonormal matrix $C$. Keep the first $K$ coefficients only. The squared error is the energy of the others {eq}`eq-dct-error`, and for signals with mean zero and covariance $\Sigma$, where $\mathbb{E} z z^\top = C\, \Sigma\, C^\top$, its expectation is
 #
-# *Sources: D09.*
+# $$
+# \mathbb{E}\, \lVert x - \hat{x} \rVert^2 = \sum_{k > K} \big( C\, \Sigma\, C^\top \big)_{kk} \;\ge\; \sum_{k > K} \lambda_k ,
+# $$ (eq-dct-mean-error)
+#
+# with the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of $\Sigma$. The right side is the error of the best linear code ({prf:ref}`thm-pca`). For signals whose neighbors have correlation 0.9 the cosines come close to it. But $p(z \mid x)$ is a point mass: the code assigns no probability to $x$, so it can neither be compared by likelihood nor sampled from.
+#
+# **Check.** The squared errors of 20,000 sampled signals are compared with the energy of the dropped frequencies. The check rejects a code that drops entries of the signal instead of frequencies.
+
+# %% tags=["nbval-check-output", "check"]
+D, K = 16, 4
+time = torch.arange(D)
+C = dct_matrix(D)
+Sigma = 0.9 ** (time[:, None] - time).abs()
+signals = MultivariateNormal(torch.zeros(D), Sigma).sample((20_000,))
+kept = signals @ C[:K].T @ C[:K]
+errors = (signals - kept).square().sum(1)
+dropped = (C @ Sigma @ C.T).diagonal()[K:].sum()
+least = torch.linalg.eigvalsh(Sigma)[: D - K].sum()
+wrong = {"samples dropped": Sigma.diagonal()[K:].sum()}
+verify("eq-dct-mean-error", errors, dropped, monte_carlo, rejects=wrong)
+verify("eq-dct-mean-error", least, dropped, at_most(0))
+print(f"cosines {dropped:.3f}, best linear code {least:.3f}, all {Sigma.trace():.0f}")
+
+# %% [markdown]
+# *Sources: D02.*
+#
+# :::{depth-end}
+# :::
+#
+# :::{depth-start} codes made of the most probable latents have another distribution than the prior
+# :::
+# (sec-toy-mixture)=
+# Why does an encoder return a distribution, and not its most probable $z$? The smallest latent variable model shows it. Let $z$ be 1 or 2 with probabilities $\pi_1, \pi_2$, and $x$ given $z$ be Gaussian with mean $m_z$ and variance 1, so that
+#
+# $$
+# p(x) = \pi_1\, \mathcal{N}(x; m_1, 1) + \pi_2\, \mathcal{N}(x; m_2, 1) .
+# $$ (eq-toy-mixture)
+#
+# To decode $z$ is to sample from its component. To encode $x$ is to infer $z$ by Bayes' rule, which gives the {term}`posterior`. Averaged over all $x$, the posterior is the prior, because $\int p(x)\, p(z \mid x)\, \mathrm{d}x = \int p(x, z)\, \mathrm{d}x$:
+#
+# $$
+# \mathbb{E}_{p(x)}\, p(z \mid x) = p(z) .
+# $$ (eq-average-posterior)
+#
+# **Check.** Sampled pairs $(z, x)$ are compared with the mixture's distribution function at five points. Equal weights are rejected, and so is a second component that is too wide.
+
+# %% tags=["nbval-check-output", "check"]
+weights, means = torch.tensor([0.9, 0.1]), torch.tensor([0.0, 1.0])
+hidden = Categorical(weights).sample((400_000,))
+seen = means[hidden] + torch.randn(400_000)
+places = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0])
+shares = torch.special.ndtr(places[:, None] - means)
+wider = 0.9 * shares[:, 0] + 0.1 * Normal(1.0, 2**0.5).cdf(places)
+wrong = {"equal weights": shares.mean(1), "variance 2 in the second": wider}
+verify(
+    "eq-toy-mixture", (seen[:, None] <= places).double(), shares @ weights, binomial, rejects=wrong
+)
+
+# %% [markdown]
+# **Check.** The average posterior of the samples is compared with the prior. The check rejects the fractions of the $x$ for which each $z$ is the most probable one.
+
+
+# %% tags=["nbval-check-output", "check"]
+def posterior_of(x):
+    return (Normal(means, 1.0).log_prob(x[:, None]) + weights.log()).softmax(1)
+
+
+posteriors = posterior_of(seen)
+map_shares = torch.stack([(posteriors[:, k] > 0.5).double().mean() for k in range(2)])
+wrong = {"shares of the MAP": map_shares, "equal weights": torch.full((2,), 0.5)}
+verify("eq-average-posterior", posteriors, weights, monte_carlo, rejects=wrong)
+
+# %% [markdown]
+# The most probable value, the *maximum a posteriori* or MAP estimate, is the best answer to the question which component produced $x$. Codes made of it are another matter. With weights 0.9 and 0.1 and means 0 and 1, the second component is the more probable one only where $x > \frac12 + \log 9$, and
+#
+# $$
+# \Pr(\text{MAP says } 2) = \pi_1\, \Phi\big( {-\tfrac12} - \log 9 \big) + \pi_2\, \Phi\big( \tfrac12 - \log 9 \big) \approx 0.008 ,
+# $$ (eq-map-share)
+#
+# where $\Phi$ is the distribution function of $\mathcal{N}(0, 1)$. One $x$ in ten comes from the second component, but fewer than one in a hundred are encoded as 2. A decoder trained on such codes would hardly ever see a 2, and then be asked for it by every tenth draw from the prior. Codes *sampled* from the posterior have the right distribution, by {eq}`eq-average-posterior`. (If $\pi_2\, e^{-(x - 1)^2 / 2} > \pi_1\, e^{-x^2 / 2}$, then $x - \frac12 > \log 9$, which has the probability $\Phi(m_z - \frac12 - \log 9)$ under component $z$.)
+
+# %% tags=["nbval-check-output", "check"]
+says_two = (posteriors[:, 1] > 0.5).double()
+share = (weights * torch.special.ndtr(means - 0.5 - math.log(9))).sum()
+own = 0.1 * torch.special.ndtr(torch.tensor(0.5 - math.log(9)))
+wrong = {"the prior": weights[1], "second component alone": own}
+verify("eq-map-share", says_two, share, binomial, rejects=wrong)
+drawn = torch.bernoulli(posteriors[:, 1])
+print(f"MAP {share:.4f}; sampling gives the prior's share:", abs(drawn.mean() - 0.1).item() < 0.004)
+
+# %% [markdown]
+# *Sources: D04.*
+#
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-ridge)=
-# ## The ridge
+# ## The two noises: together or one after the other?
 #
-# So we return to the whole bound. What does it say about the two noises? Fix the means at those of the noiseless model, $q = \mathcal{N}(u, t^2 I)$ and $p_\theta(x \mid z) = \mathcal{N}(\sigma z + \mu, s^2 I)$, and let only $t$ and $s$ be free. Then {eq}`eq-affine-elbo` becomes
+# Does training drive the noises to zero, or do they stay? First fix the means where they reconstruct $x$ exactly: $q = \mathcal{N}(u, t^2 I)$ with $u = (x - \mu) / \sigma$, and $p_\theta(x \mid z) = \mathcal{N}(\sigma z + \mu, s^2 I)$. Only $t$ and $s$ are free, and {eq}`eq-affine-elbo` becomes
 #
 # $$
 # \begin{aligned}
@@ -372,7 +268,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # \end{aligned}
 # $$ (eq-ridge-elbo)
 #
-# Maximize one term after the other: as a function of $t$, the KL is least at $t = 1$, and with that $t$, the reconstruction term is largest at $s = \sigma$. It seems that both noises stay. But $t$ occurs in *both* terms, so the two terms have to be maximized together (entry E5).
+# It is tempting to maximize term by term. The KL is least at $t = 1$; with that $t$ the reconstruction is best at $s = \sigma$. So the noises seem to stay, and the bound seems to want something else than the likelihood does. The step is wrong: $t$ occurs in *both* terms. With less noise $t$ the decoder's noise can shrink too, and what the reconstruction gains by that is more than the KL loses.
 #
 # :::{prf:theorem} The ridge
 # :label: thm-ridge
@@ -382,7 +278,7 @@ for tau in (1e-1, 1e-2, 1e-3):
 # s = \sigma\, t ,
 # $$ (eq-ridge)
 #
-# and on this line
+# and on this line, with the density $p$ of the data,
 #
 # $$
 # \mathrm{ELBO}(t, \sigma t) = \log p(x) - \frac{d\, t^2}{2} .
@@ -395,7 +291,18 @@ for tau in (1e-1, 1e-2, 1e-3):
 # $\partial_s\, \mathrm{ELBO} = - d / s + d \sigma^2 t^2 / s^3$ vanishes at $s = \sigma t$, is positive before and negative after. There the third term of {eq}`eq-ridge-elbo` is $- d / 2$, and $- d \log s + d \log t = - d \log \sigma$. What remains is $- \frac{d}{2} \log 2 \pi \sigma^2 - \frac12 \lVert u \rVert^2 - \frac{d}{2} t^2$. $\square$
 # :::
 
-# %% tags=["check", "nbval-check-output"]
+
+# %% tags=["serves"]
+def bound(t, s, x=x):
+    """The bound for the encoder N((x - mu) / sigma, t^2) and the decoder N(sigma z + mu, s^2)."""
+    u = (x - mu) / sigma
+    reconstruction = -0.5 * d * math.log(2 * math.pi) - d * s.log() - d * (sigma * t / s) ** 2 / 2
+    return reconstruction - 0.5 * (d * t**2 - d + (u**2).sum(-1) - 2 * d * t.log())
+
+
+log_p = Normal(mu, sigma).log_prob(x).sum()
+
+# %% tags=["nbval-check-output", "check"]
 t = torch.tensor([0.1, 0.3, 0.5, 1.0, 1.3])
 pairs = [affine_terms(1 / sigma, -mu / sigma, k, sigma, mu, 0.9) for k in t.tolist()]
 general = torch.stack([likelihood - rate for likelihood, rate in pairs])
@@ -408,18 +315,45 @@ value = log_p - d * t**2 / 2
 stays = {"E5": (log_p - d / 2).expand(5)}
 verify("eq-ridge-value", bound(t, sigma * t), value, rejects=stays)
 
+
+# %% tags=["serves"]
+def loss(noises, x):
+    return -bound(noises[0].exp(), noises[1].exp(), x)
+
+
+start = torch.tensor([1.0, sigma]).log()
+noises = nn.ParameterList([nn.Parameter(n.clone()) for n in start])
+optimizer = torch.optim.Adam(noises.parameters(), lr=0.02)
+path = [start.exp()]
+for _ in fit(noises, loss, [x[None]] * 800, optimizer):
+    path += [torch.stack([noise.detach().exp() for noise in noises])]
+path = torch.stack(path)
+
+
+def over_plane(p):
+    """The bound minus log p(x), at points (t, s / sigma)."""
+    return bound(p[:, 0], sigma * p[:, 1]) - log_p
+
+
+# %% tags=["figure"] mystnb={"image": {"alt": "A dark wedge that runs along a straight line to the origin and gets darker towards it. A cross sits on the line where it is pale; an orange path starts there and follows the line almost to the origin."}, "figure": {"caption": "The exponential of the bound, as a fraction of the data's density at x. Term by term one stops at the cross; Adam, started there, follows the ridge towards the corner, where both noises vanish.", "name": "fig-ridge"}}
+words = {"x_label": "encoder's noise t", "y_label": r"decoder's noise s / $\sigma$"}
+words |= {"value_label": r"$\exp(\mathrm{ELBO} - \log p)$"}
+fig, (axes,) = plots.figure(height=3.4)
+_ = plots.density2d(over_plane, (0.01, 1.5, 0.01, 1.5), **words, axes=axes)
+_ = axes.plot(path[:, 0], path[:, 1] / sigma, color="#d55e00", linewidth=2)
+_ = axes.plot(1, 1, "x", color="black", markersize=9)
+fig
+
 # %% [markdown]
-# Why can both variances vanish? Because the means are fixed where they reconstruct $x$ exactly. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, which a decoder can reproduce: a learned decoder variance then goes to zero at the optimum, and the encoder's with it. Data with noise in all directions leave it at the size of the noise, as in the {ref}`linear model <sec-linear-vae>` below.
-#
-# At the point $(1, \sigma)$ the bound is $d / 2$ nats below $\log p(x)$, and the point is not stationary. The gradient there is
+# At the cross of {numref}`fig-ridge` the bound is $d / 2$ nats too low, and the point is not even stationary:
 #
 # $$
 # \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
 # $$ (eq-gradient-at-one)
 #
-# An optimizer that starts there, Adam in {numref}`fig-ridge`, follows the ridge towards the corner. {numref}`fig-ridge-field` shows the gradient over the whole plane.
+# Why can both variances vanish? Because the means reproduce $x$ exactly, so any noise is too much. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, which a decoder can reproduce: at the optimum the learned variance of the decoder goes to zero, and the encoder's with it. Data that vary in all directions leave the decoder's variance at the size of what it cannot reproduce ({ref}`below <sec-linear-vae>`).
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 here = torch.tensor(1.0), torch.tensor(sigma)
 slopes = torch.stack(grad(bound, argnums=(0, 1))(*here))
 size = exact.on_scale(1.0)
@@ -428,49 +362,62 @@ t_end, s_end = path[-1]
 print("on the ridge:", abs(s_end / (sigma * t_end) - 1).item() < 0.01)
 print("less than a hundredth of a nat short:", (log_p - bound(t_end, s_end)).item() < 0.01)
 
+# %% [markdown]
+# *Sources: D10.*
+#
+# :::{depth-start} the reconstruction term alone has no maximum
+# :::
+# (sec-known-posterior)=
+# Suppose that the encoder is known and only the reconstruction is maximized. One decoder that turns $\mathcal{N}(0, I)$ into the data is $x = \sigma z + \mu$, without noise. Its posterior is deterministic, $z = u$ with
+#
+# $$
+# u = \frac{x - \mu}{\sigma} .
+# $$ (def-toy-u)
+#
+# With this encoder the reconstruction term of a decoder with parameters $c, v, s$ is
+#
+# $$
+# \log \mathcal{N}\big( x;\; c u + v,\; s^2 I \big) = - \frac{d}{2} \log 2 \pi - d \log s - \frac{\lVert x - c u - v \rVert^2}{2 s^2} .
+# $$ (eq-delta-reconstruction)
+#
+# For *one* $x$ the square vanishes for every slope $c$ if the offset is $v = x - c u$, so a single data point does not determine the decoder. Over all $x$, where $u \sim \mathcal{N}(0, I)$ and $x - c u - v = (\sigma - c)\, u + (\mu - v)$,
+#
+# $$
+# \mathbb{E}\, \lVert x - c u - v \rVert^2 = d\, (\sigma - c)^2 + \lVert \mu - v \rVert^2 ,
+# $$ (eq-all-x)
+#
+# and only $c = \sigma$, $v = \mu$ make it zero. Then $- d \log s$ grows without limit as $s \to 0$: the supremum is $+ \infty$. Half of the objective is missing, the KL, which grows like $- d \log t$. Nor can the encoder's noise go to zero alone: the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$.
+#
+# **Check.** The formula is compared with the log-density of the decoder. Without the factor $d$ (entry E8) it is rejected.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Arrows over the plane of the two noises. On the left they point right, along the bottom up, on the right left. They meet in a strip just above the diagonal that gets narrower towards the origin; in it they point left and down."}, "figure": {"caption": "The gradient of the bound, long arrows shortened. It leads to the ridge, and along it to the corner.", "name": "fig-ridge-field"}}
-def direction(points):
-    slopes = grad(lambda p: over_plane(p).sum())(points)
-    return slopes / (3 + slopes.norm(dim=1, keepdim=True))
+# %% tags=["nbval-check-output", "check"]
+u, small = (x - mu) / sigma, 0.3
+c, v = 1.2, 0.1
+square = ((x - c * u - v) ** 2).sum() / (2 * small**2)
+right = -0.5 * d * math.log(2 * math.pi) - d * math.log(small) - square
+printed = {"E8": -0.5 * math.log(2 * math.pi) - math.log(small) - square}
+decoded = MultivariateNormal(c * u + v, small**2 * torch.eye(d))
+verify("eq-delta-reconstruction", decoded.log_prob(x), right, rejects=printed)
 
-
-fig, (axes,) = plots.figure(height=3.6)
-corner = (0.08, 1.5, 0.08, 1.5)
-words = {**both_noises, "axes": axes, "num": 14}
-plots.vector_field(direction, corner, log_prob=over_plane, **words)
+# %% tags=["nbval-check-output", "check"]
+data_points = mu + sigma * torch.randn(200_000, d)
+u_points = (data_points - mu) / sigma
+squares = ((data_points - c * u_points - v) ** 2).sum(1)
+right = d * (sigma - c) ** 2 + d * (mu - v) ** 2
+verify("eq-all-x", squares, right, monte_carlo, rejects={"slope alone": d * (sigma - c) ** 2})
+for slope in (0.2, 1.7, 5.0):
+    one = Normal(slope * u + (x - slope * u), small).log_prob(x).sum()
+    print(f"slope {slope}: reconstruction of this one x {one:.4f}")
 
 # %% [markdown]
-# The slider moves along this ridge. The left panel marks the position. The right panel shows one coordinate of two hundred data points after encoding and decoding with both noises, against its value before. The smaller the noises, the closer the two are.
-
-
-# %% tags=["serves"]
-def walk(t):
-    fig, (left, right) = plots.figure(2, height=3.2)
-    landscape(left)
-    _ = left.plot(t, t, "o", color="#009e73", markersize=9)
-    generator = torch.Generator().manual_seed(0)
-    into, e_1, e_2 = torch.randn(3, 200, generator=generator)
-    into = mu + sigma * into
-    out = sigma * ((into - mu) / sigma + t * e_1) + mu + sigma * t * e_2
-    words = {"x_label": "x", "y_label": "x decoded", "bounds": (-11, 15, -11, 15)}
-    _ = plots.scatter(torch.stack([into, out], 1), **words, axes=right)
-    _ = right.set_title(f"{d * t**2 / 2:.3f} nats lost")
-    return fig
-
-
-# %% tags=["figure"]
-Slider(
-    [1.4, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05],
-    walk,
-    description="encoder's noise t, with s = sigma t",
-    label="{:.2f}",
-    alt="The point on the ridge for noise {:.2f}, and decoded against original values, the closer to a line the smaller the noise",
-    start=2,
-)
-
-# %% [markdown]
-# **Where are the $d t^2 / 2$ nats lost?** Averaged over the data, there are two losses. First, the model is too wide: with $c = \sigma$ and noise $s$ its variance is $\sigma^2 + s^2$, more than that of the data. Second, the encoder is not the model's posterior, whose mean is shrunk and whose variance is smaller.
+# *Sources: D09.*
+#
+# :::{depth-end}
+# :::
+#
+# :::{depth-start} the d t²/2 nats are lost by a model that is too wide and an encoder that is not its posterior
+# :::
+# With $c = \sigma$ and noise $s = \sigma t$ the model's variance is $\sigma^2 (1 + t^2)$, more than the data's. And the encoder is not the model's posterior, whose mean is shrunk and whose variance is smaller. Averaged over the data,
 #
 # $$
 # \begin{aligned}
@@ -480,11 +427,9 @@ Slider(
 # \end{aligned}
 # $$ (eq-two-losses)
 #
-# :::{dropdown} Proof
-# Both are KLs of Gaussians, {eq}`eq-kl-normals`. The model's marginal has variance $\sigma^2 (1 + t^2)$. By {eq}`eq-affine-posterior` the posterior has mean $u / (1 + t^2)$ and variance $t^2 / (1 + t^2)$ in each coordinate; the expectation of $u_i^2$ over the data is 1. $\square$
-# :::
+# Both are KLs of Gaussians {eq}`eq-kl-normals`: by {eq}`eq-affine-posterior` the posterior has mean $u / (1 + t^2)$ and variance $t^2 / (1 + t^2)$ in each coordinate, and the expectation of $u_i^2$ over the data is 1.
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 t = torch.tensor([0.2, 0.5, 1.0])
 k = t**2 / (1 + t**2)
 data_distribution = Normal(mu, sigma * torch.ones(3))
@@ -497,7 +442,7 @@ model_alone = {"model alone": to_model}
 losses = d * t**2 / 2
 verify("eq-two-losses", losses, to_model + to_posterior, quadrature, rejects=model_alone)
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 first = 0.5 * d * ((1 + t**2).log() - k)
 second = 0.5 * d * (t**2 + k - (1 + t**2).log())
 swapped = {"the two exchanged": torch.stack([second, first])}
@@ -505,40 +450,37 @@ both = torch.stack([to_model, to_posterior])
 verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=swapped)
 
 # %% [markdown]
-# **What you can say now.** With the means fixed, the bound rises to $\log p(x)$ as both noises vanish together. Maximizing its terms one after the other misses this supremum.
+# *Sources: D07.*
 #
-# *Sources: D07, D10.*
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-whole-family)=
-# ## Free means: a family of optimal models
+# ## Why collapse can be optimal
 #
-# The limit $t \to 0$ was needed only because the means were fixed. If they are free as well, the maximum is attained, with any decoder noise up to $\sigma$. Choose any $s$ between 0 and $\sigma$, reduce the decoder's slope so that the variance of $x$ is right, and let the encoder be the posterior:
+# With fixed means the noises had to vanish. Let the means be free, and they need not. Choose *any* decoder noise $s$ between 0 and $\sigma$, reduce the slope so that the variance of $x$ is right, and let the encoder be the posterior:
 #
 # $$
 # c = \sqrt{\sigma^2 - s^2}, \quad v = \mu, \quad q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \mathrm{ELBO}(x) = \log p(x) .
 # $$ (eq-whole-family)
 #
-# :::{dropdown} Proof
-# The model's variance is $c^2 + s^2 = \sigma^2$, that of the data, so $p_\theta = p$; and with the posterior there is no gap {eq}`eq-elbo-gap`. $\square$
-# :::
-#
-# All these models have the same bound. They differ in how much information the latent carries. The {term}`rate`, the expected KL from the prior, is
+# The reason is two lines long. The model's variance is $c^2 + s^2 = \sigma^2$, that of the data, so $p_\theta = p$; and with the posterior as encoder there is no gap {eq}`eq-elbo-gap`. So all these models are optimal, and they differ only in how much the latent says. The {term}`rate`, the expected KL from the prior, is
 #
 # $$
 # \mathbb{E}\, D_{\mathrm{KL}}(q_\phi \,\Vert\, p) = d \log \frac{\sigma}{s} .
 # $$ (eq-family-rate)
 #
-# It goes to infinity as $s \to 0$, where the code becomes deterministic, and it is zero at $s = \sigma$. There $c = 0$: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`. Here it is *not* a failure of optimization but a global maximum of the bound. The bound measures how well the model fits the data; it does not measure how much the latent is used. {cite:t}`alemi2018` therefore propose to choose the rate on purpose.
-#
-# For the same reason the KL from the prior does not say how good the encoder is. An encoder is good if it is close to the *posterior*. All encoders of this family are exact, and their KL from the prior takes every value from zero up.
-#
 # :::{dropdown} Proof of the rate
 # With $c^2 + s^2 = \sigma^2$, {eq}`eq-affine-posterior` gives $t = s / \sigma$, and a posterior mean with $\mathbb{E} \lVert m \rVert^2 = d\, c^2 / \sigma^2 = d (1 - t^2)$. So the KL is $\frac12 ( d t^2 - d + d (1 - t^2) - 2 d \log t ) = - d \log t$. $\square$
 # :::
+#
+# At $s = \sigma$ the slope is zero: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`, and here it is not a failure of optimization but one of the best solutions ({numref}`fig-family`). Why does the bound not mind? What the latent would explain, the decoder's noise explains as well, at the same price. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. Who wants an informative latent has to enforce it, for instance by choosing the decoder's noise; {cite:t}`alemi2018` choose the rate.
+#
+# For the same reason a small KL from the prior does not make a good encoder. All encoders of this family are exact, and their KL from the prior takes every value from zero up. An encoder is good if it is close to the *posterior*.
 
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 def of_family(s, x=x):
     c = (sigma**2 - s**2) ** 0.5
     encoder = c / sigma**2, -c * mu / sigma**2, s / sigma
@@ -549,6 +491,7 @@ levels = [0.05, 0.3, 0.8, 1.3, 1.69]
 bounds = torch.stack([torch.stack(of_family(s)) for s in levels]) @ torch.tensor([1.0, -1.0])
 on_ridge = {"means fixed": bound(torch.tensor(levels) / sigma, torch.tensor(levels))}
 verify("eq-whole-family", bounds, log_p.expand(5), rejects=on_ridge)
+data_points = mu + sigma * torch.randn(200_000, d)
 rates = of_family(0.8, data_points)[1]
 right = d * math.log(sigma / 0.8)
 verify("eq-family-rate", rates, right, monte_carlo, rejects={"no factor d": right / d})
@@ -568,15 +511,12 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-family` a gain in one term is a loss in the other, and the bound is constant. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. In such a model an informative latent has to be enforced, for instance by fixing the decoder's noise.
-#
-# **What you can say now.** Models with the same likelihood and the same bound can have different rates. Collapse can be a global maximum.
-
-# %% [markdown]
 # (sec-sigma-dec)=
-# ## The decoder's noise sets the rate
+# ## The decoder's noise is a water level
 #
-# We now fix the decoder's standard deviation, $\sigma_{\text{dec}} = s$, and ask which directions of the data the latents then describe, and how accurately. Let the coordinates of $x$ be independent, with means zero and variances $\lambda_1 \ge \lambda_2 \ge \dots$. Each coordinate has its own latent $z_j$, and encoder and decoder are linear, coordinate by coordinate, with the decoder's slopes $w_j$.
+# If the bound does not decide how much the latents say, who does? Whoever sets the decoder's noise. Fix its variance $s^2$, and let the coordinates of $x$ be independent with means zero and different variances $\lambda_1 \ge \lambda_2 \ge \dots$. Each coordinate has a latent of its own. Which of them are used, and how precisely?
+#
+# Take one coordinate, with decoder $w z$. With the posterior as encoder, the expected bound is the expected log-density of the model $\mathcal{N}(0, w^2 + s^2)$. It is largest where $w^2 + s^2$ is as close to $\lambda$ as it can be. If $\lambda > s^2$ that is $w^2 = \lambda - s^2$. If not, the noise alone is already too wide, every $w$ makes it worse, and the best is $w = 0$: the latent is dead.
 #
 # :::{prf:theorem} Water-filling
 # :label: thm-water-filling
@@ -588,30 +528,40 @@ plots.curves(
 # :::
 #
 # :::{dropdown} Proof
-# Let the decoder scale by $w$, and drop the index. With the posterior as encoder the expected bound is $\mathbb{E} \log \mathcal{N}(x; 0, w^2 + s^2)$, largest where $w^2 + s^2$ is as close to $\lambda$ as it can be: $w^2 = \max(\lambda - s^2, 0)$. If $\lambda > s^2$, the encoder has mean $w x / \lambda$ and variance $s^2 / \lambda$, so $\delta = \lambda (1 - w^2 / \lambda)^2 + w^2 s^2 / \lambda = s^4 / \lambda + (\lambda - s^2) s^2 / \lambda = s^2$, and the rate is {eq}`eq-family-rate`. Else $w = 0$. $\square$
+# $w$ is found above. If $\lambda > s^2$, the encoder has mean $w x / \lambda$ and variance $s^2 / \lambda$, so $\delta = \lambda (1 - w^2 / \lambda)^2 + w^2 s^2 / \lambda = s^4 / \lambda + (\lambda - s^2) s^2 / \lambda = s^2$, and the rate is {eq}`eq-family-rate`. Else $w = 0$. $\square$
 # :::
 #
-# These are the values of *reverse water-filling*, Shannon's answer to the question how many nats are needed to describe Gaussian data up to a given error {cite:p}`cover2006`. Think of $s^2$ as a water level. A coordinate with $\lambda_j > s^2$ costs $R_j$ nats, which bring its error down to the level. A coordinate with $\lambda_j \le s^2$ is not described at all; its latent is *collapsed*. So for Gaussian data the best variational autoencoder of this kind lies on the rate-distortion curve: no code has less rate at this distortion. The weight $\beta$ of a {term}`beta-VAE` has the same effect here as a larger variance, since it only changes the level {cite:p}`alemi2018`,
+# Why does the error stop at $s^2$ and not fall further? A latent pays in nats, and the reconstruction pays back squares in units of $2 s^2$. Halving an error $\delta$ costs $\frac12 \log 2$ nats each time, but saves less and less; at $\delta = s^2$ the next nat no longer pays. These are the values of *reverse water-filling*, Shannon's answer to the question how few nats describe Gaussian data up to a given error {cite:p}`cover2006`. So for such data no code of the same error says less.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, five falling gray bars, flooded in blue up to a dashed level of 0.7; the last two are blue to the top. Right, the rates: three falling orange bars, and none for the last two."}, "figure": {"caption": "Five coordinates, and a decoder's noise of variance 0.7. Blue is the error that remains. Where the level covers the variance, the rate is zero: the latent is dead.", "name": "fig-water"}}
+spectrum = torch.tensor([4.0, 2.0, 1.0, 0.4, 0.1])
+level = 0.7
+names = [str(j) for j in range(1, 6)]
+flooded = spectrum.clamp(max=level)
+fig, (left, right) = plots.figure(2, height=2.8)
+_ = left.bar(names, spectrum, color="#b8b8b8")
+_ = left.bar(names, flooded, color="#0072b2")
+_ = left.set(xlabel="coordinate", ylabel="variance (blue: error)")
+_ = left.axhline(level, color="#0072b2", linestyle="--", linewidth=1)
+_ = right.bar(names, 0.5 * (spectrum / flooded).log(), color="#d55e00")
+_ = right.set(xlabel="coordinate", ylabel="rate (nats)", ylim=(0, 2.2))
+fig
+
+# %% [markdown]
+# The weight $\beta$ of a {term}`beta-VAE` does the same as more noise, since dividing the objective by $\beta$ turns $\lVert x - \hat x \rVert^2 / 2 s^2$ into $\lVert x - \hat x \rVert^2 / 2 \beta s^2$ {cite:p}`alemi2018`:
 #
 # $$
 # \text{reconstruction} - \beta \cdot \text{rate}, \text{ with noise } s^2: \quad \text{water level } \beta s^2 .
 # $$ (eq-beta-level)
 #
-# :::{dropdown} Proof
-# Divide by $\beta$: apart from a constant, $- \lVert x - \hat x \rVert^2 / 2 \beta s^2$ is the log-likelihood with variance $\beta s^2$. $\square$
-# :::
-#
 # **Check.** The objective is maximized numerically, for $\beta = 1$ and $\beta = 3$. The check rejects the formula without collapse, where the error is the level everywhere, and the error of the decoded posterior mean.
 
 
 # %% tags=["serves"]
-variances = torch.tensor([4.0, 2.0, 1.0, 0.4, 0.1])
-
-
 def rate_and_distortion(w, g, t):
     """For the decoder w z and the encoder N(g x, t^2), means over the data."""
-    distortion = variances * (1 - w * g) ** 2 + (w * t) ** 2
-    return 0.5 * (t**2 - 1 + g**2 * variances - 2 * t.log()), distortion
+    distortion = spectrum * (1 - w * g) ** 2 + (w * t) ** 2
+    return 0.5 * (t**2 - 1 + g**2 * spectrum - 2 * t.log()), distortion
 
 
 def best_code(level, beta=1.0):
@@ -626,66 +576,40 @@ def best_code(level, beta=1.0):
     return [part.detach() for part in rate_and_distortion(*free, log_t.exp())]
 
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 for label, level, beta in (("eq-water-filling", 0.5, 1.0), ("eq-beta-level", 0.5, 3.0)):
     rates, distortions = best_code(level, beta)
-    flooded = variances.clamp(max=beta * level)
-    right = torch.stack([0.5 * (variances / flooded).log(), flooded])
-    no_water = torch.stack([0.5 * (variances / (beta * level)).log(), 0 * flooded + beta * level])
+    flooded = spectrum.clamp(max=beta * level)
+    right = torch.stack([0.5 * (spectrum / flooded).log(), flooded])
+    no_water = torch.stack([0.5 * (spectrum / (beta * level)).log(), 0 * flooded + beta * level])
     # Decode the posterior mean instead of a sample, and the error is smaller.
-    no_draw = torch.stack([right[0], flooded**2 / variances])
+    no_draw = torch.stack([right[0], flooded**2 / spectrum])
     rule, wrong = exact.within(1e-5), {"no collapse": no_water, "no draw": no_draw}
     verify(label, torch.stack([rates, distortions]), right, rule, rejects=wrong)
 
-
-# %% tags=["serves"]
-def water(level):
-    fig, (left, right) = plots.figure(2, height=2.8)
-    names = [str(j) for j in range(1, 6)]
-    flooded = variances.clamp(max=level)
-    _ = left.bar(names, variances, color="#b8b8b8")
-    _ = left.bar(names, flooded, color="#0072b2")
-    _ = left.set_xlabel("coordinate")
-    _ = left.set_ylabel("variance (blue: water)")
-    _ = right.bar(names, 0.5 * (variances / flooded).log(), color="#d55e00")
-    _ = right.set_ylim(0, 2.2)
-    _ = right.set_xlabel("coordinate")
-    _ = right.set_ylabel("rate (nats)")
-    return fig
-
-
 # %% [markdown]
-# The slider moves the level. In the left panel the blue part of each variance remains as error. The right panel shows the rate of each coordinate. Where the level covers the variance the rate is zero: the latent has collapsed.
-
-# %% tags=["figure"]
-Slider(
-    [0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0],
-    water,
-    description="variance of the decoder's noise",
-    label="{:.2f}",
-    alt="Bars of five variances, flooded up to {:.2f}, and the rate that each coordinate costs",
-    start=4,
-)
-
-
-# %% [markdown]
-# **The variance hidden in a squared error.** Much code minimizes the sum of squared errors plus the KL. No $\sigma_{\text{dec}}$ is written there, but one is implied:
+# *Sources: D17.*
+#
+# (sec-hidden-variance)=
+# ## The variance hidden in a squared error
+#
+# Much code minimizes the sum of squared errors plus the KL and names no noise. One is implied all the same:
 #
 # $$
 # \lVert x - \hat{x} \rVert^2 + \mathrm{KL} = - \log \mathcal{N}\big( x; \hat{x}, \tfrac12 I \big) + \mathrm{KL} - \frac{D}{2} \log \pi .
 # $$ (eq-sum-of-squares)
 #
-# The variance is one half. If the squares are averaged over the $D$ dimensions instead, it is $D / 2$, which is 392 for an image of 28 x 28 pixels:
+# The variance is one half. If the squares are *averaged* over the $D$ dimensions, as a mean squared error does, it is $D / 2$, which is 392 for an image of 28 x 28 pixels:
 #
 # $$
 # \frac1D \lVert x - \hat{x} \rVert^2 = - \log \mathcal{N}\big( x; \hat{x}, \tfrac{D}{2} I \big) - \frac{D}{2} \log \pi D .
 # $$ (eq-mean-of-squares)
 #
-# So averaging the squares is an easy way to lose all latents without noticing {cite:p}`rybkin2021`. A pixel between 0 and 1 has a variance of at most $1/4$, and all pixels together have at most $D/4$. So the variance in any direction is below the water level $D/2$, and a linear model collapses completely. For a fixed $\sigma_{\text{dec}}$ the constants do not matter to the optimizer, but without them the loss is not a bound on $\log p(x)$.
+# Why can this lose all latents at once? A pixel between 0 and 1 has a variance of at most $1/4$, so all pixels together have at most $D / 4$, and the data vary by less than the water level $D / 2$ in *every* direction. A linear model then collapses completely, and no training helps {cite:p}`rybkin2021`.
 #
 # **Check.** Both sides are computed for random pixels, as densities of torch and as squares. The check rejects the values without the constants, and those of variance 1.
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 D = 784
 pixels, x_hat, kl = torch.rand(D), torch.rand(D), torch.tensor(25.0)
 square = (pixels - x_hat).square().sum()
@@ -704,24 +628,19 @@ wrong = {"no constant": nll_of(D / 2), "variance 1": nll_of(1.0) - D / 2 * math.
 verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 
 # %% [markdown]
-# **A learned variance.** If $\sigma_{\text{dec}}$ is learned together with the other parameters, its best value is the root mean square residual,
+# The noise can also be learned with the other parameters. Then its best value is the root mean square residual, since $- D \log s - r / 2 s^2$ with the mean square $r$ is largest at $s^2 = r / D$:
 #
 # $$
-# \sigma_{\text{dec}}^2 = \frac{1}{D}\, \mathbb{E}\, \lVert x - \hat{x} \rVert^2 ,
+# s^2 = \frac{1}{D}\, \mathbb{E}\, \lVert x - \hat{x} \rVert^2 ,
 # $$ (eq-learned-sigma)
 #
-# with the expectation over data and $q_\phi$: $\hat{x}$ is decoded from a *sampled* $z$.
-#
-# :::{dropdown} Proof
-# $- D \log s - r / 2 s^2$, with the mean square $r$, has the derivative $- D / s + r / s^3$, positive before $s^2 = r / D$ and negative after. $\square$
-# :::
-#
-# The term $D \log \sigma_{\text{dec}}$ must then stay in the loss; without it the loss decreases without end as $\sigma_{\text{dec}}$ grows.
+# with the expectation over data and $q_\phi$: $\hat{x}$ is decoded from a *sampled* $z$, so that the blur of the code counts as error. The term $D \log s$ must stay in the loss. Without it the loss falls without end as $s$ grows.
 #
 # **Check.** Sampled residuals are compared with the $s$ that maximizes the closed bound of the affine model. The check rejects the residual of the decoded posterior mean.
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 a, b, t, c, v = 0.4, -0.1, 0.6, 1.5, 0.3
+square = (pixels - x_hat).square().sum()
 log_s = torch.zeros((), requires_grad=True)
 _ = minimize(lambda: -affine_terms(a, b, t, c, v, log_s.exp(), many)[0].mean(), [log_s])
 learned = (2 * log_s).exp().detach()
@@ -734,21 +653,16 @@ without = square / (2 * torch.tensor([1.0, 10.0, 100.0]) ** 2)
 print("without the constant the loss falls as s grows:", bool((without.diff() < 0).all()))
 
 # %% [markdown]
-# **What you can say now.** The decoder's variance decides which directions of the data get a latent. Every squared-error loss implies such a variance, stated or not.
-#
-# *Sources: D17.*
-
-# %% [markdown]
 # (sec-linear-vae)=
 # ## The linear VAE is probabilistic PCA
 #
-# The last toy has fewer latents than data dimensions, like most autoencoders: $x \in \mathbb{R}^D$, $z \in \mathbb{R}^d$ with $d < D$, and
+# Real data have no independent coordinates, and fewer latents than dimensions. Let $x \in \mathbb{R}^D$, $z \in \mathbb{R}^d$ with $d < D$, and
 #
 # $$
 # p(z) = \mathcal{N}(0, I), \qquad p_\theta(x \mid z) = \mathcal{N}(W z + \mu,\; s^2 I) .
 # $$ (def-ppca)
 #
-# As a latent variable model it is {term}`probabilistic PCA` {cite:p}`tipping1999`, whose likelihood can be maximized in closed form. As a {term}`VAE` it also has an encoder $q_\phi(z \mid x) = \mathcal{N}(V x + e,\, \operatorname{diag} \tau^2)$, and it is trained by stochastic gradients of the bound. We ask two questions: do bound and likelihood have the same maximum, and does training reach it?
+# As a latent variable model this is {term}`probabilistic PCA` {cite:p}`tipping1999`. As a {term}`VAE` it also has an encoder $q_\phi(z \mid x) = \mathcal{N}(V x + e,\, \operatorname{diag} \tau^2)$. Do bound and likelihood have the same maximum? The likelihood's is known:
 #
 # :::{prf:theorem} Maximum likelihood
 # :label: thm-ppca
@@ -765,6 +679,9 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 # $$ (eq-ppca-likelihood)
 # :::
 #
+# Read it with the water level in mind. The latents take the $d$ directions of largest variance. All others share one number, the noise, so the best noise is their mean variance. And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
+
+# %% [markdown]
 # :::{dropdown} Proof
 # Let $S$ be the data's covariance and $C = W W^\top + s^2 I$ the model's. With the best $\mu$ the mean log-likelihood is $L = - \frac12 (D \log 2 \pi + \log \det C + \operatorname{tr} C^{-1} S)$.
 #
@@ -774,11 +691,12 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 #
 # *Which $K$?* Suppose a dropped $\lambda_m$ exceeds a kept $\lambda_k$. As a function of the value $y$ that is dropped, with the other dropped ones of sum $T_0$ fixed, $-2 L$ is $h(y) = n \log (T_0 + y) - \log y$ plus a constant, and $h'(y) > 0$ where $(n - 1)\, y > T_0$. Now $\lambda_k > s^2 = (T_0 + \lambda_m) / n > (T_0 + \lambda_k) / n$, so this holds from $y = \lambda_k$ on: dropping $\lambda_k$ instead of $\lambda_m$ is better. So the largest are kept. And as many as possible: by Jensen's inequality $n \log (T / n) \ge \log \lambda + (n - 1) \log \frac{T - \lambda}{n - 1}$ for each dropped $\lambda$, so keeping one more never hurts. $\square$
 # :::
-#
-# We construct data whose empirical covariance has exactly the eigenvalues that we want, in a random orientation. The first data set has eight dimensions and eigenvalues 4, 2 and six times 0.5.
+
+# %% [markdown]
+# {numref}`fig-ppca` shows it for data whose empirical covariance we construct to have exactly the eigenvalues 4, 2 and six times 0.5, in a random orientation.
 
 
-# %%
+# %% tags=["serves"]
 def with_spectrum(eigenvalues):
     """4096 points with exactly these eigenvalues of their covariance, and its eigenvectors."""
     D = len(eigenvalues)
@@ -793,8 +711,20 @@ D, num_latents = 8, 2
 eigenvalues = torch.tensor([4.0, 2.0] + 6 * [0.5])
 points, U = with_spectrum(eigenvalues)
 
+# %% tags=["figure"] mystnb={"image": {"alt": "Eight bars of variance. The first two, 4 and 2, are orange above a blue foot of 0.5; the other six are blue and as high as the foot."}, "figure": {"caption": "The eigenvalues of the data and what the best model makes of them: two latents explain what stands out above the noise (orange), the noise all the rest (blue).", "name": "fig-ppca"}}
+noise_level = eigenvalues[num_latents:].mean()
+fig, (axes,) = plots.figure(height=2.6)
+names = [str(j) for j in range(1, D + 1)]
+_ = axes.bar(names, eigenvalues, color="#d55e00")
+_ = axes.bar(names, eigenvalues.clamp(max=noise_level), color="#0072b2")
+_ = axes.set(xlabel="principal axis", ylabel="variance")
+fig
 
-# %%
+# %% [markdown]
+# **Check.** The exact likelihood is maximized numerically. The check rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; here the check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
+
+
+# %% tags=["serves"]
 def best_likelihood(eigenvalues, d):
     """The maximum of the theorem, in nats per example."""
     D, variance = len(eigenvalues), eigenvalues[d:].mean()
@@ -802,10 +732,7 @@ def best_likelihood(eigenvalues, d):
     return -0.5 * (D * math.log(2 * math.pi) + terms)
 
 
-# %% [markdown]
-# **Check.** The exact likelihood is maximized numerically. The check rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; here the check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.
-
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 _ = torch.manual_seed(0)
 model = linear_vae(D, num_latents)
 parameters = [*model.decoder.parameters(), model.observation_model.log_std]
@@ -818,14 +745,14 @@ verify("eq-ppca-likelihood", found, best, exact.within(1e-6), rejects=by_D)
 wrong = {"divided by D": 3 / 8, "mean of all": eigenvalues.mean()}
 verify("eq-ppca-ml", variance, 0.5, exact.within(1e-5), rejects=wrong)
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 W = model.decoder.weight.detach()
 right = (U[:, :2] * (eigenvalues[:2] - 0.5)) @ U[:, :2].T
 no_noise = {"noise not subtracted": (U[:, :2] * eigenvalues[:2]) @ U[:, :2].T}
 verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 
 # %% [markdown]
-# **The maximum of the bound.** The encoder's latents are independent given $x$, but those of the posterior need not be. The posterior has the precision matrix $M / s^2$ with
+# **The bound has the same maximum, and one preference.** The encoder's latents are independent given $x$, but those of the posterior need not be: its precision matrix is $M / s^2$ with
 #
 # $$
 # M = W^\top W + s^2 I ,
@@ -837,17 +764,19 @@ verify("eq-ppca-ml", W @ W.T, right, exact.within(1e-5), rejects=no_noise)
 # \log p_\theta(x) - \max_{\phi} \mathrm{ELBO}(x) = \frac12 \Big( \sum_j \log M_{jj} - \log \det M \Big) \ge 0 ,
 # $$ (eq-rotation-gap)
 #
-# and the gap is zero where $M$ is diagonal, as for $Q = I$. So the largest bound *is* the largest likelihood, which answers the first question. In addition the bound prefers certain axes. The likelihood does not depend on the rotation $Q$ of the latents. The bound does depend on it, because the encoder's covariance is diagonal: if the first $d$ eigenvalues differ, its maximum has the principal axes as latents, up to order and sign {cite:p}`lucas2019`.
+# and the gap is zero where $M$ is diagonal, as for $Q = I$. So the largest bound *is* the largest likelihood. The likelihood does not care about the rotation $Q$ of the latents. The bound does, because the encoder's covariance is diagonal: if the first $d$ eigenvalues differ, its maximum has the principal axes as latents, up to order and sign {cite:p}`lucas2019`.
 #
 # :::{dropdown} Proof
 # The posterior of $z$ is Gaussian with mean $M^{-1} W^\top (x - \mu)$ and covariance $s^2 M^{-1}$. The encoder can match the mean, for all $x$. The KL of $\mathcal{N}(\cdot, \operatorname{diag} \tau^2)$ from the posterior is then $\frac12 \big( \sum_j \tau_j^2 M_{jj} / s^2 - d - \sum_j \log (\tau_j^2 / s^2) - \log \det M \big)$, least at $\tau_j^2 = s^2 / M_{jj}$, where it is the right side. That it is not negative is Hadamard's inequality, or Gibbs'. $\square$
 # :::
 #
-# How strong is this preference? Take two latents with the best $W$, and rotate them by the angle $\omega$. Then $M$ has the eigenvalues $\lambda_1, \lambda_2$, and the gap is
+# How strong is the preference? Rotate two latents by the angle $\omega$ away from the axes. Then the gap is
 #
 # $$
 # \frac12 \log \Big( 1 + \frac{(\lambda_1 - \lambda_2)^2}{4\, \lambda_1 \lambda_2} \sin^2 2 \omega \Big) .
 # $$ (eq-turn-gap)
+#
+# With the variances 4 and 2, a rotation by 17 degrees costs two hundredths of a nat. The closer two variances are, the less the bound cares which axes it finds ({numref}`fig-turn-gap`).
 #
 # :::{dropdown} Proof
 # $M_{11} = \lambda_1 \cos^2 \omega + \lambda_2 \sin^2 \omega$, and $M_{22}$ with the two exchanged. Their product is $\lambda_1 \lambda_2 (\cos^4 \omega + \sin^4 \omega) + (\lambda_1^2 + \lambda_2^2) \cos^2 \omega \sin^2 \omega = \lambda_1 \lambda_2 + (\lambda_1 - \lambda_2)^2 \cos^2 \omega \sin^2 \omega$, and $\det M = \lambda_1 \lambda_2$. $\square$
@@ -874,7 +803,7 @@ def after_turn(omega):
     return torch.stack([torch.as_tensor(found), by_M, gap(posterior.variance.sqrt())])
 
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 omega = torch.tensor([0.3, 0.6, 1.2])
 found, by_M, matched = torch.stack([after_turn(angle) for angle in omega], 1)
 rule = exact.within(1e-6)
@@ -893,13 +822,13 @@ for small in (2, 1, 3):
 plots.curves(arches, x_label=r"rotation $\omega$ (degrees)", y_label="gap (nats)")
 
 # %% [markdown]
-# {numref}`fig-turn-gap` shows that between such variances the preference is weak. With 4 and 2 a rotation by 0.3 radians, 17 degrees, costs two hundredths of a nat.
+# *Sources: E02.*
 
 # %% [markdown]
-# **Does training reach the maximum?** This was the second question. We test the training code of this book: `elbo_loss` with one sample per example, minibatches, Adam, and `fit`. There are three data sets. The *easy* one is that above, with two latents. The *hard* one has eigenvalues 212, 32, 10.6 and five times 0.24, and the model three latents. The third is the hard one *rescaled*: all of its points are divided by one number, so that their mean variance is 1. We train with three seeds on each, and compute how many nats the trained bound lies below the best likelihood. This shortfall has two parts: how far the likelihood of the trained model is below its maximum, and how far its bound is below its likelihood, which is the KL of the encoder from the posterior. Both are computed without sampling.
-
-# %% tags=["shown", "nbval-check-output"]
-show(elbo_loss, docstring=False)
+# (sec-unit)=
+# ## What goes wrong: the unit of the data
+#
+# A model with a known maximum is a test for code. We give the linear VAE to the training of this book: `elbo_loss` with one sample per example, minibatches, Adam, `fit`. How many nats does it end below the best likelihood? The *easy* data are those above. The *hard* ones have the eigenvalues 212, 32, 10.6 and five times 0.24, a strongly stretched cloud, and the model three latents. The third set is the hard one *rescaled*: all its points divided by one number, so that their mean variance is 1.
 
 
 # %%
@@ -940,7 +869,7 @@ for name, (values, data_points, d_z) in tasks.items():
     texts = [f"{a:.4f} + {b:.4f}" for a, b in short[name].T.tolist()]
     print(f"{name}: nats short, likelihood + gap:  " + ",  ".join(texts))
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 learned = torch.stack([(2 * m.observation_model.log_std).exp() for m in trained["easy"]]).detach()
 wrong = {"divided by D": torch.full((3,), 3 / 8)}
 verify("eq-ppca-ml", learned, torch.full((3,), 0.5), exact.within(0.01), rejects=wrong)
@@ -954,13 +883,31 @@ print(
 )
 
 # %% [markdown]
-# On the easy spectrum the bound comes within a thousandth of a nat of the best likelihood, and no training exceeds it (a larger value would prove an error in the code). On the hard spectrum the training fails: after as many steps, every run is still more than a tenth of a nat short. Is it the spectrum? No: rescaled, the same spectrum is learned almost as well as the easy one by two of the three trainings, and better than before by all. It is the *unit* of the data.
+# On the easy data the trained bound comes within a thousandth of a nat of the best likelihood, and never exceeds it; a larger value would prove an error in the code. On the hard data every run is still more than a tenth of a nat short. Is it the stretched spectrum? No. Divided by one number the shape is the same, and the training finds the maximum almost as well as on the easy data in two of the three runs. It is the *unit* of the data.
 #
 # With other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). As they are, the training stays 0.68 ± 0.06 nats short, 0.35 ± 0.03 at four times the learning rate, 0.22 ± 0.00 with four times the steps. Divided by one number they cost 0.002 ± 0.000 nats at the same rate and steps, and 0.025 ± 0.020 if each input is divided by its own standard deviation.
 #
-# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.44 ± 0.09 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.45 ± 0.11 if the learning rates alone are; with both it is 0.002 ± 0.000, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So neither the start nor the steps alone explain the failure.
+# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.44 ± 0.09 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.45 ± 0.11 if the learning rates alone are; with both it is 0.002 ± 0.000, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So standardize the inputs before you look for a better optimizer: subtract the mean, and divide by one standard deviation.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three matrices with eight columns. Above, two rows, white but for two dark blue cells: each latent points along one of the first two eigenvectors. In the middle three rows, each with several blue cells among the first three columns. Below three rows with one dark blue cell each."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. In the middle the hard data, where the axes are still mixed after as many steps; below the same data, rescaled.", "name": "fig-axes"}}
+fig, panels = plots.figure(rows=3, height=2.2)
+cosines, axes_of = {}, {"easy": U, "hard": hard_U, "rescaled": hard_U}
+for axes, (name, vectors) in zip(panels, axes_of.items(), strict=True):
+    W = trained[name][0].decoder.weight.detach()
+    cosines[name] = (vectors.T @ (W / W.norm(dim=0))).abs()
+    words = {"x_label": f"eigenvector of the data ({name})", "y_label": "latent"}
+    words |= {"value_label": "absolute cosine", "x_ticks": [str(j) for j in range(1, 9)]}
+    rows = [str(j + 1) for j in range(W.shape[1])]
+    _ = plots.heatmap(cosines[name].T, axes=axes, y_ticks=rows, **words)
+    _ = axes.images[0].set_cmap("Blues")
+fig
+
+# %% [markdown]
+# In {numref}`fig-axes` one dark cell in a row means that a latent is one principal axis; several blue cells mean a mixture.
 #
-# To see the unit in the objective, we write the bound in closed form as a function of all weights, compute its Hessian at the maximum, and print the ratio of the largest to the smallest curvature. It would be the same in all units if it were a property of the spectrum.
+# :::{depth-start} the unit shows in the curvature of the bound at its maximum
+# :::
+# If a slow training were a property of the spectrum, the ratio of the largest to the smallest curvature at the maximum would be the same in all units. We write the bound in closed form as a function of all weights and compute its Hessian there. ({cite:t}`bao2020` study how slowly linear autoencoders find the axes.)
 
 
 # %%
@@ -988,7 +935,6 @@ def at_maximum(values, U, d):
 
 # %% tags=["numbers"]
 conditions = {}
-axes_of = {"easy": U, "hard": hard_U, "rescaled": hard_U}
 for name, vectors in axes_of.items():
     values, _, d_z = tasks[name]
     flat, S = at_maximum(values, vectors, d_z)
@@ -998,100 +944,16 @@ for name, vectors in axes_of.items():
     print(f"{name}: bound minus best {bound_there - best_likelihood(values, d_z):.0e}", end=", ")
     print(f"ratio of curvatures {conditions[name]:.0e}, least {curvatures[0]:.1e}")
 
-# %% tags=["held", "nbval-check-output"]
+# %% tags=["nbval-check-output", "held"]
 print("easy, below 3,000:", bool(conditions["easy"] < 3e3))
 print("hard, above 1,000,000:", bool(conditions["hard"] > 1e6))
 print("rescaled, a hundred times less:", bool(conditions["rescaled"] < conditions["hard"] / 100))
 
 # %% [markdown]
-# So look at the unit of your data before you look for a better optimizer: subtract the mean, and divide by one standard deviation. A bound that rises only slowly need not be near its maximum, and a training that misses a known maximum does not always mean an error in the program. ({cite:t}`bao2020` study how slowly linear autoencoders find the axes.)
+# :::{depth-end}
+# :::
 #
-# Have the latents found the principal axes? {numref}`fig-axes` shows, for the first seed, the absolute cosines between the columns of the trained $W$ and all eight eigenvectors. One dark cell in a row means that a latent is one axis; several blue cells mean a mixture.
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Three matrices with eight columns. Above, two rows, white but for two dark blue cells: each latent points along one of the first two eigenvectors. In the middle three rows, each with several blue cells among the first three columns. Below three rows with one dark blue cell each."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. In the middle the hard data, where the axes are still mixed after as many steps; below the same data, rescaled.", "name": "fig-axes"}}
-fig, panels = plots.figure(rows=3, height=2.2)
-cosines = {}
-for axes, (name, vectors) in zip(panels, axes_of.items(), strict=True):
-    W = trained[name][0].decoder.weight.detach()
-    cosines[name] = (vectors.T @ (W / W.norm(dim=0))).abs()
-    words = {"x_label": f"eigenvector of the data ({name})", "y_label": "latent"}
-    words |= {"value_label": "absolute cosine", "x_ticks": [str(j) for j in range(1, 9)]}
-    rows = [str(j + 1) for j in range(W.shape[1])]
-    _ = plots.heatmap(cosines[name].T, axes=axes, y_ticks=rows, **words)
-    _ = axes.images[0].set_cmap("Blues")
-fig
-
-# %% [markdown]
-# With the easy spectrum each latent of {numref}`fig-axes` is along an axis of its own, with the hard one, for this seed, only after rescaling:
-
-# %% tags=["nbval-check-output"]
-best_of = {name: matrix.max(0).values for name, matrix in cosines.items()}
-print("easy, each latent along one axis:", bool((best_of["easy"] > 0.99).all()))
-print("and not the same one:", bool((cosines["easy"][:2].max(1).values > 0.99).all()))
-print("hard, each latent along one axis:", bool((best_of["hard"] > 0.99).all()))
-
-# %% [markdown]
-# **What you can say now.** The bound of the linear VAE has the same maximum as the likelihood of probabilistic PCA, and prefers the principal axes. With our hard spectrum the training finds them if the data are divided by one number; in the old unit the same training fails.
-#
-# *Sources: E02.*
-
-# %% [markdown]
-# (sec-ring-posterior)=
-# ## What goes wrong: a posterior that is not Gaussian
-#
-# In the linear toys the bound could reach the likelihood because the posteriors were Gaussian. With a nonlinear decoder they need not be. Let $z$ be a point in the plane with prior $\mathcal{N}(0, I)$, and let $x$ be a noisy measurement of its distance from the origin, $x \mid z \sim \mathcal{N}(\lVert z \rVert, 0.2^2)$. For $x = 1.5$ the posterior is a ring. How large is the gap of the best Gaussian with independent coordinates? In two dimensions the gap can be computed on a grid. We search for the best Gaussian from two starting points, on the ring and at its center.
-
-# %%
-side = torch.linspace(-4, 4, 161)
-cells = torch.cartesian_prod(side, side)
-
-
-def log_ring(z):
-    prior = Normal(0.0, 1.0).log_prob(z).sum(-1)
-    return prior + Normal(z.norm(dim=-1), 0.2).log_prob(torch.tensor(1.5))
-
-
-log_evidence = log_ring(cells).logsumexp(0) + 2 * (side[1] - side[0]).log()
-
-
-def ring_fit(start):
-    """The gap of the best Gaussian near the start, and its mean and log standard deviations."""
-    place = torch.tensor(start, requires_grad=True)
-
-    def ring_gap():
-        log_q = Normal(place[:2], place[2:].exp()).log_prob(cells).sum(-1)
-        cell = (side[1] - side[0]) ** 2
-        return log_evidence - (cell * log_q.exp() * (log_ring(cells) - log_q)).sum()
-
-    return minimize(ring_gap, [place]), place.detach()
-
-
-ring_loss, place = ring_fit([1.0, 0.0, -1.0, -1.0])
-center_loss, _ = ring_fit([0.0, 0.0, -1.0, -1.0])
-
-# %% tags=["figure"] mystnb={"image": {"alt": "A dark ring of radius 1.5. Two ellipses mark the best Gaussian: it covers a piece of the ring on one side and leaves the rest uncovered."}, "figure": {"caption": "The posterior of a point whose distance is known, and the best Gaussian with independent coordinates: one and two standard deviations.", "name": "fig-ring-posterior"}}
-fig, (axes,) = plots.figure(height=3.2)
-words = {"x_label": "$z_1$", "y_label": "$z_2$", "axes": axes}
-_ = plots.density2d(lambda z: log_ring(z) - log_evidence, (-2.5, 2.5, -2.5, 2.5), **words)
-angle = torch.linspace(0, 2 * math.pi, 200)
-circle = torch.stack([angle.cos(), angle.sin()], 1)
-for times in (1, 2):
-    ellipse = place[:2] + times * place[2:].exp() * circle
-    _ = axes.plot(*ellipse.T, color="#d55e00", linewidth=2)
-fig
-
-# %% [markdown]
-# The best Gaussian of the two searches, in {numref}`fig-ring-posterior`, covers a piece of the ring and leaves out the rest, as is typical of the reverse KL ({ref}`chapter 2 <sec-two-directions>`). The search from the center ends in a worse local optimum:
-
-# %% tags=["nbval-check-output"]
-print(
-    f"start on the ring: gap {ring_loss:.2f} nats; start at its center: gap {center_loss:.1f} nats"
-)
-
-# %% [markdown]
-# The gap can be reduced in three ways: by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
-#
-# **What you can say now.** A nonlinear decoder can have posteriors outside the encoder's family, and then a gap remains.
+# In all these models the posterior was Gaussian, so the encoder could match it. With a nonlinear decoder it need not be, and then a gap remains, as on the ring of {numref}`fig-ring-bound`. It can be reduced by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
 
 # %% [markdown]
 # (sec-toys-exercises)=
@@ -1099,7 +961,7 @@ print(
 #
 # Replace the three dots by your answer and run the cell.
 
-# %% tags=["unseen", "nbval-check-output"]
+# %% tags=["nbval-check-output", "unseen"]
 from companion.page.exercises import gaussian_toys as exercises
 
 # %% [markdown]
@@ -1109,7 +971,7 @@ from companion.page.exercises import gaussian_toys as exercises
 # For given $s$, which $t$ maximizes {eq}`eq-ridge-elbo`? Write it as a function of $s$ and $\sigma$ (tensors that hold one number each), and compare with {eq}`eq-affine-posterior`.
 
 
-# %% tags=["answer", "nbval-check-output"]
+# %% tags=["nbval-check-output", "answer"]
 def best_t(s, sigma):
     return ...
 
@@ -1144,7 +1006,7 @@ exercises.check_best_t(best_t)
 # ```
 # By how many nats is the bound of a 784-dimensional image below $\log p(x)$ at the point $t = 1$, $s = \sigma$? And at which $t$ on the ridge is it one nat below? Give both numbers.
 
-# %% tags=["answer", "nbval-check-output"]
+# %% tags=["nbval-check-output", "answer"]
 answer = ...
 exercises.check_price(answer)
 
@@ -1172,7 +1034,7 @@ exercises.check_price((392, (2 / 784) ** 0.5))
 # A mixture has weights $\pi$ and $1 - \pi$, means 0 and $m > 0$, and variances 1. Above which $x$ does the MAP encoder name the second component? Write it as a function of $\pi$ and $m$ (tensors that hold one number each).
 
 
-# %% tags=["answer", "nbval-check-output"]
+# %% tags=["nbval-check-output", "answer"]
 def threshold(pi, m):
     return ...
 
@@ -1207,7 +1069,7 @@ exercises.check_threshold(threshold)
 # ```
 # Coordinates have variances 4, 1 and 0.25, and the decoder's noise has variance 0.5. Give the total rate in nats and the total distortion at the maximum of the bound.
 
-# %% tags=["answer", "nbval-check-output"]
+# %% tags=["nbval-check-output", "answer"]
 answer = ...
 exercises.check_water(answer)
 
@@ -1235,7 +1097,7 @@ exercises.check_water((2 * math.log(2), 1.25))
 # Write a function that returns how many latents of a linear $\beta$-VAE do not collapse, given the `eigenvalues` of the data's covariance, the fixed variance `s2` of the decoder's noise, and `beta`. There are as many latents as eigenvalues.
 
 
-# %% tags=["answer", "nbval-check-output"]
+# %% tags=["nbval-check-output", "answer"]
 def num_alive(eigenvalues, s2, beta):
     return ...
 
@@ -1271,7 +1133,7 @@ exercises.check_alive(num_alive)
 # A program minimizes `mse + kl_weight * kl`, with `mse` averaged over the $D$ dimensions and `kl` summed over the latents. Dividing the loss by `kl_weight` makes it minus a bound, up to a constant. Which variance $\sigma_{\text{dec}}^2$ does that bound have? Write it as a function of $D$ and the weight.
 
 
-# %% tags=["answer", "nbval-check-output"]
+# %% tags=["nbval-check-output", "answer"]
 def hidden_variance(D, kl_weight):
     return ...
 
@@ -1304,12 +1166,14 @@ exercises.check_hidden(hidden_variance)
 # (sec-toys-summary)=
 # ## Summary
 #
-# - A deterministic code has no likelihood. With a latent of two values, encoding by the most probable one gives the codes another distribution than the prior {eq}`eq-map-share`; sampling from the posterior gives them the prior's.
-# - The bound of the affine toy is known in closed form {eq}`eq-affine-elbo`. With fixed means its supremum lies at the end of a ridge {eq}`eq-ridge-value`, where both noises vanish. Maximizing one term after the other is not the same as maximizing both together.
-# - With free means every noise level up to the data's standard deviation reaches $\log p(x)$ {eq}`eq-whole-family`. The bound does not measure how much the latent is used, and collapse can be a global maximum.
-# - The decoder's noise sets the balance of rate and distortion {eq}`eq-water-filling`, and so does $\beta$ {eq}`eq-beta-level`. Every sum of squares implies a $\sigma_{\text{dec}}$ {eq}`eq-sum-of-squares`.
-# - The linear variational autoencoder is probabilistic PCA {eq}`eq-ppca-likelihood` with a weak preference for the principal axes {eq}`eq-turn-gap`. With a hard spectrum our training reaches the maximum only in a unit that suits the initial weights and the learning rate.
+# - The bound of a Gaussian VAE is a balance: a precise code costs nats, a blurred one costs squares {eq}`eq-affine-elbo`. Both noises stand in both terms, so the terms have to be maximized together {eq}`eq-ridge-value`.
+# - With free means every noise up to the data's reaches the same bound {eq}`eq-whole-family`. The bound does not measure how much the latent says, and collapse can be optimal.
+# - The decoder's noise is a water level: what varies less gets no latent {eq}`eq-water-filling`. Every squared error implies a level {eq}`eq-sum-of-squares`, and so does $\beta$ {eq}`eq-beta-level`.
+# - The linear VAE is probabilistic PCA {eq}`eq-ppca-likelihood`, with a weak preference for the principal axes {eq}`eq-turn-gap`.
+# - A training that misses a known maximum may have the wrong unit: standardize the inputs.
 #
-# **What the sources say, and where they need care.** The tutorial maximizes the two terms of the bound one after the other (E5), omits a factor $d$ and takes a supremum for a maximum (E8), adds the KL instead of subtracting it (E6), and exchanges two letters (E20); see the {doc}`errata page </book/errata>`. Its MAP encoder changes the distribution of the latent.
+# :::{dropdown} If you come from the lectures
+# {cite:t}`chan2024` maximizes the two terms of the bound one after the other (E5), adds the KL instead of subtracting it (E6), omits a factor $d$ and takes a supremum for a maximum (E8), and exchanges $x$ and $z$ in the decoder (E20); see the {doc}`errata page </book/errata>`.
+# :::
 #
-# **To read next.** {cite:t}`tipping1999`; {cite:t}`lucas2019`, who trace collapse to local maxima of the likelihood itself, and show that the bound of the linear model adds none; {cite:t}`alemi2018` and {cite:t}`dai2019` on the same effects in deep models; {cite:t}`cover2006` for water-filling.
+# **To read next.** {cite:t}`tipping1999`; {cite:t}`lucas2019`, who trace collapse to local maxima of the likelihood itself; {cite:t}`alemi2018` and {cite:t}`dai2019` on the same effects in deep models; {cite:t}`cover2006` for water-filling.

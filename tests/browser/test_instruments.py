@@ -11,7 +11,7 @@ import harness
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from bookkit.authoring.labels import Book
 from bookkit.site import instruments
@@ -94,6 +94,29 @@ def test_a_canvas_is_an_image_for_screen_readers_from_its_first_words_on(
         " return [silent, at(view), at(surface(root, { describe: 'A plane.' }, () => {}))]; }",
     )
     assert attributes == [[None, None, "true"], ["img", "A ring.", None], ["img", "A plane.", None]]
+
+
+# ------------------------------------------------------------------------------------------------ the water level
+
+
+def test_the_code_of_a_water_level_is_that_of_the_linear_vae(call: Callable[..., Any]) -> None:
+    """Against the posterior of the best linear decoder, by matrices, and the exact likelihood of the model."""
+    variances = torch.tensor([4.0, 2.0, 1.0, 0.4, 0.1]).double()
+    for level in (0.03, 0.4, 0.7, 4.5):
+        found = call("water", "({ code }, [v, s]) => code(v, s)", [variances.tolist(), level])
+        W = (variances - level).clamp(min=0).sqrt().diag()
+        precision = torch.eye(5) + W.T @ W / level
+        encode = torch.linalg.solve(precision, W.T / level)
+        code = MultivariateNormal(torch.zeros(5).double(), precision_matrix=precision)
+        of_means = (encode * variances) @ encode.T
+        rates = 0.5 * (code.covariance_matrix.diagonal() + of_means.diagonal() - 1)
+        rates = rates - 0.5 * code.covariance_matrix.diagonal().log()
+        left = torch.eye(5) - W @ encode
+        errors = (left * variances @ left.T + W @ code.covariance_matrix @ W.T).diagonal()
+        model = Normal(0.0, (W.diagonal() ** 2 + level).sqrt())
+        bounds = -model.entropy() + 0.5 - variances / (2 * model.variance)
+        for name, wanted in (("rates", rates), ("errors", errors), ("bounds", bounds)):
+            close(found[name], wanted)
 
 
 # ------------------------------------------------------------------------------------------------ tensors
