@@ -569,11 +569,11 @@ def test_works_lead_to_arxiv_and_to_who_cites_them() -> None:
 def test_a_chapter_begins_with_what_it_takes_and_what_it_gives(page: labels.Page) -> None:
     """The sentence is that of the landing page's card, and the map says where in Fig. 1 the chapter is."""
     entry = opening.chapters(BOOK)[opening.key(page)]
-    begins = article(f"{page.docname}.html").partition('<div class="book-facts')[2]
-    begins = begins.partition("</div>")[0]
-    assert f"Afterwards you can say: “{entry['says']}.”" in words(begins)
-    assert f"{opening.minutes(page)} minutes to read" in words(begins)
-    assert "needs " in words(begins) and f": {entry['where']}" in unescape(begins)
+    facts = article(f"{page.docname}.html").partition('<div class="book-facts')[2]
+    facts = facts.partition("</div>")[0]
+    assert f"Afterwards you can say: “{entry['says']}.”" in words(facts)
+    assert f"{opening.minutes(page)} minutes to read" in words(facts)
+    assert "needs " in words(facts) and f": {entry['where']}" in unescape(facts)
     card = article("book/index.html").partition(f'href="../{page.docname}.html"><img')[2]
     assert entry["says"] in words(card.partition("</a>")[0])
 

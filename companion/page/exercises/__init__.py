@@ -8,11 +8,6 @@
     def check_square(x):
         return abs(x) ** 2  # another way than the one that the exercise asks for
 
-    @exercise("bound")
-    def check_bound(answer):
-        expect(answer > -80, hint="Train for more steps.")
-        return "near the evidence"
-
 The reader calls `check_dct_error(answer)` or `check_square(function)` and reads one line: correct, not answered
 yet, or not yet with a hint. For a right number the page of the book has fields, too. The exercise has a name in lower
 case with hyphens, as the page calls it. The hint is one or two sentences towards the answer, shown when it differs; the

@@ -4,12 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import (
-    Bernoulli,
-    Categorical,
-    Exponential,
-    kl_divergence,
-)
+from torch.distributions import Bernoulli, Categorical, Exponential, kl_divergence
 
 from companion.page.exercises import (
     NotYet,
