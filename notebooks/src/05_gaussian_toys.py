@@ -18,7 +18,6 @@ from companion.autoencoder import dct_matrix
 from companion.data import Batches
 from companion.elbo import elbo_loss
 from companion.page import plots
-from companion.page.show import show
 from companion.page.verify import at_most, binomial, exact, monte_carlo, quadrature, verify
 from companion.training import fit, minimize
 from companion.vae import linear_vae, linear_vae_log_likelihood
