@@ -22,7 +22,7 @@ export function mount(root) {
 
   let up, middle; // maps a variance to pixels, and a coordinate to the middle of its bar
   const view = surface(root, { ratio: 0.5, heights: [250, 340] }, (context, { width, height, colors, font }) => {
-    const foot = height - 34, wide = Math.min(64, (width - 70) / 7);
+    const foot = height - 34, wide = Math.min(64, (width - 70) / 7), unit = width < 460 ? "" : " nats";
     up = scale([0, HIGHEST], [foot, 24]);
     middle = (j) => 46 + (j + 0.5) * (width - 52) / variances.length;
     context.fillStyle = colors.muted;
@@ -42,14 +42,14 @@ export function mount(root) {
       context.fillRect(left, up(error), wide, foot - up(error));
       context.fillStyle = now.rates[j] ? colors.data : colors.muted;
       font(12, now.rates[j] ? "600" : "");
-      context.fillText(now.rates[j] ? `${now.rates[j].toFixed(2)} nats` : "dead", middle(j), foot + 15);
+      context.fillText(now.rates[j] ? `${now.rates[j].toFixed(2)}${unit}` : "dead", middle(j), foot + 15);
       font(12);
       context.fillStyle = colors.muted;
       context.fillText(`z${"₁₂₃₄₅"[j]}`, middle(j), foot + 30);
     });
     segment(context, [30, up(level)], [width, up(level)], { color: colors.steps, width: 2, dash: [7, 4] });
   });
-  const meters = { rate: meter(root, "rate", "data"), error: meter(root, "squared error", "steps") };
+  const meters = { rate: meter(root, "rate", "data"), error: meter(root, "error", "steps") };
   const words = make("p", { class: "instrument-sums" });
   root.append(words);
 
