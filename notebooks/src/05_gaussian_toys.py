@@ -350,7 +350,7 @@ fig
 # \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
 # $$ (eq-gradient-at-one)
 #
-# Why can both variances vanish? Because the means reproduce $x$ exactly, so any noise is too much. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, which a decoder can reproduce: at the optimum the learned variance of the decoder goes to zero, and the encoder's with it. Data that vary in all directions leave the decoder's variance at the size of what it cannot reproduce ({ref}`below <sec-linear-vae>`).
+# Why can both variances vanish? Because the means reproduce $x$ exactly, so any noise is too much. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, so that a decoder can reproduce them exactly: at the optimum its learned variance goes to zero, and the encoder's with it. Data that no decoder of so few latents reproduces leave the decoder's variance at the size of what it cannot reproduce ({ref}`below <sec-linear-vae>`).
 
 # %% tags=["nbval-check-output", "check"]
 here = torch.tensor(1.0), torch.tensor(sigma)
@@ -474,7 +474,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 # With $c^2 + s^2 = \sigma^2$, {eq}`eq-affine-posterior` gives $t = s / \sigma$, and a posterior mean with $\mathbb{E} \lVert m \rVert^2 = d\, c^2 / \sigma^2 = d (1 - t^2)$. So the KL is $\frac12 ( d t^2 - d + d (1 - t^2) - 2 d \log t ) = - d \log t$. $\square$
 # :::
 #
-# At $s = \sigma$ the slope is zero: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`, and here it is not a failure of optimization but one of the best solutions ({numref}`fig-family`). Why does the bound not mind? What the latent would explain, the decoder's noise explains as well, at the same price. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. Who wants an informative latent has to enforce it, for instance by choosing the decoder's noise; {cite:t}`alemi2018` choose the rate.
+# At $s = \sigma$ the slope is zero: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`, and here it is not a failure of optimization but one of the best solutions ({numref}`fig-family`). Why does the bound not mind? What the latent would explain, the decoder's noise explains as well, at the same price: it is a tie. And where the encoder cannot match the posterior exactly, the tie tips towards collapse, because a latent that is used then costs the gap, while one that is ignored has none: its posterior is the prior. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. Who wants an informative latent has to enforce it, for instance by choosing the decoder's noise; {cite:t}`alemi2018` choose the rate.
 #
 # For the same reason a small KL from the prior does not make a good encoder. All encoders of this family are exact, and their KL from the prior takes every value from zero up. An encoder is good if it is close to the *posterior*.
 
@@ -530,7 +530,7 @@ plots.curves(
 # $w$ is found above. If $\lambda > s^2$, the encoder has mean $w x / \lambda$ and variance $s^2 / \lambda$, so $\delta = \lambda (1 - w^2 / \lambda)^2 + w^2 s^2 / \lambda = s^4 / \lambda + (\lambda - s^2) s^2 / \lambda = s^2$, and the rate is {eq}`eq-family-rate`. Else $w = 0$. $\square$
 # :::
 #
-# Why does the error stop at $s^2$ and not fall further? A latent pays in nats, and the reconstruction pays back squares in units of $2 s^2$. Halving an error $\delta$ costs $\frac12 \log 2$ nats each time, but saves less and less; at $\delta = s^2$ the next nat no longer pays. These are the values of *reverse water-filling*, Shannon's answer to the question how few nats describe Gaussian data up to a given error {cite:p}`cover2006`. So for such data no code of the same error says less.
+# Why does the error stop at $s^2$ and not fall further? Lowering an error from $\delta$ by a little, $\mathrm{d} \delta$, costs $\mathrm{d} \delta / 2 \delta$ nats of rate and saves $\mathrm{d} \delta / 2 s^2$ nats of reconstruction. The two are equal at $\delta = s^2$; below it, precision costs more than it saves. These are the values of *reverse water-filling*, Shannon's answer to the question how few nats describe Gaussian data up to a given error {cite:p}`cover2006`. So for such data no code of the same error says less.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Left, five falling gray bars, flooded in blue up to a dashed level of 0.7; the last two are blue to the top. Right, the rates: three falling orange bars, and none for the last two."}, "figure": {"caption": "Five coordinates, and a decoder's noise of variance 0.7. Blue is the error that remains. Where the level covers the variance, the rate is zero: the latent is dead.", "name": "fig-water"}}
 spectrum = torch.tensor([4.0, 2.0, 1.0, 0.4, 0.1])
@@ -678,7 +678,7 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 # $$ (eq-ppca-likelihood)
 # :::
 #
-# Read it with the water level in mind. The latents take the $d$ directions of largest variance. All others share one number, the noise, so the best noise is their mean variance. And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
+# Read it with the water level in mind. The latents take the $d$ directions of largest variance, those that PCA keeps. All others share one number, the noise. Its best value is the mean of their variances, as the best variance of any Gaussian is a mean square. And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
 
 # %% [markdown]
 # :::{dropdown} Proof
@@ -884,7 +884,7 @@ print(
 # %% [markdown]
 # On the easy data the trained bound comes within a thousandth of a nat of the best likelihood, and never exceeds it; a larger value would prove an error in the code. On the hard data every run is still more than a tenth of a nat short. Is it the stretched spectrum? No. Divided by one number the shape is the same, and the training finds the maximum almost as well as on the easy data in two of the three runs. It is the *unit* of the data.
 #
-# With other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). As they are, the training stays 0.68 ± 0.06 nats short, 0.35 ± 0.03 at four times the learning rate, 0.22 ± 0.00 with four times the steps. Divided by one number they cost 0.002 ± 0.000 nats at the same rate and steps, and 0.025 ± 0.020 if each input is divided by its own standard deviation.
+# With three other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). As they are, the training stays 0.68 ± 0.06 nats short, 0.35 ± 0.03 at four times the learning rate, 0.22 ± 0.00 with four times the steps. Divided by one number they cost 0.002 ± 0.000 nats at the same rate and steps, and 0.025 ± 0.020 if each input is divided by its own standard deviation.
 #
 # Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.44 ± 0.09 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.45 ± 0.11 if the learning rates alone are; with both it is 0.002 ± 0.000, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So standardize the inputs before you look for a better optimizer: subtract the mean, and divide by one standard deviation.
 
