@@ -18,7 +18,7 @@ $(shell mkdir -p "$(IPYTHONDIR)")
 # Each test process would compile the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: book pdf test execute sync check serve lock lint unit matrix fake-gpu mutants notebooks site browser structure clean
+.PHONY: book pdf test execute sync check serve lock lint unit matrix fake-gpu newest mutants notebooks site browser structure clean
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -92,6 +92,20 @@ matrix: .venv/ready  ## the unit tests under each of these; the failures of all 
 fake-gpu: .venv/ready  ## the chapters on a pretended GPU, which refuses what CUDA refuses
 	$(PLAIN) OMP_NUM_THREADS=2 $(BIN)/python -m bookkit.quality.chapters_on_gpu $(CHAPTER)
 
+# jupyter-book 1 holds Sphinx, MyST and the theme back. It writes down its settings, and the newest of all build with those.
+NEWEST := _build/newest
+newest: .venv/ready  ## the book on the newest Sphinx, MyST and theme, warnings as errors; its pages are tested
+	rm -rf $(NEWEST)
+	$(BIN)/uv venv --quiet --python $(BIN)/python $(NEWEST)/venv
+	echo "import site; site.addsitedir('$$(echo $(CURDIR)/.venv/lib/python*/site-packages)')" \
+		> $$(echo $(NEWEST)/venv/lib/python*/site-packages)/locked.pth  # all else as it is locked
+	$(BIN)/uv pip install --quiet --python $(NEWEST)/venv brotli myst-nb sphinx sphinx-book-theme sphinx-comments sphinx-copybutton \
+		sphinx-design sphinx-exercise sphinx-external-toc sphinx-proof sphinx-togglebutton sphinxcontrib-bibtex
+	$(BIN)/uv pip list --python $(NEWEST)/venv | grep -E '^(sphinx|myst|pydata|docutils)'  # what it was built with
+	$(BIN)/jupyter-book config sphinx .
+	trap "rm conf.py" EXIT; $(NEWEST)/venv/bin/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet . $(NEWEST)/html
+	$(MAKE) --no-print-directory browser SITE=$(NEWEST)/html
+
 mutants: .venv/ready  ## do the tests notice a change of one thing in a science module? make mutants MODULE=elbo
 	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m bookkit.quality.mutants $(MODULE)
 
@@ -103,8 +117,9 @@ site: .venv/ready  ## the book in a folder of its own
 	rm -rf _build/test
 	said=$$($(BOOK) --path-output _build/test 2>&1) || { echo "$$said"; exit 1; }
 
+SITE := _build/test/_build/html
 browser: .venv/ready  ## look at every page of that book, also in a browser
-	COMPANION_SITE=$(CURDIR)/_build/test/_build/html $(PYTEST) --dist loadgroup --no-loadscope-reorder \
+	COMPANION_SITE=$(CURDIR)/$(SITE) $(PYTEST) --dist loadgroup --no-loadscope-reorder \
 		tests/test_built_site.py tests/browser
 
 structure: site  ## build the book and look at it

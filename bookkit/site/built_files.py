@@ -294,7 +294,8 @@ def only_these(icons: set[str], static: Path) -> None:
     shown |= {ord(char) for char in css + book if "\ue000" <= char <= "\uf8ff"}  # written out
     for name in set(SOURCE.findall(css)):
         options = subset.Options(flavor="woff", notdef_outline=True, layout_features=[])
-        font = subset.load_font(str(THEME / FONTS / f"{name}.ttf"), options)
+        whole = min((THEME / FONTS).glob(f"{name}.*"))  # .ttf, or .woff2, which asks for brotli
+        font = subset.load_font(str(whole), options)
         cutter = subset.Subsetter(options)
         cutter.populate(unicodes=shown)
         cutter.subset(font)
