@@ -139,8 +139,8 @@ def test_what_a_denoiser_gives_is_looked_at() -> None:
 def test_a_wrapper_may_call_what_it_holds_a_denoiser_and_a_model_is_none() -> None:
     """Every sampler takes a denoiser that clips another one, and refuses the model in its place."""
 
-    class Clipped(nn.Module):
-        def __init__(self, denoiser: nn.Module) -> None:
+    class Clipped(torch.nn.Module):
+        def __init__(self, denoiser: torch.nn.Module) -> None:
             super().__init__()
             self.denoiser = denoiser
 
