@@ -14,26 +14,18 @@ from companion import runtime
 from companion.data import cache_dir, describe, load
 from companion.experiments import run as experiment
 from companion.zoo import evaluate, sample, train
-from companion.zoo.experiments import record
 from companion.zoo.processes import end
 from companion.zoo.recipes import RECIPES
+from companion.zoo.records import record
 from companion.zoo.weights import Provenance, RecordCard, card_names, load_record, read_card
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 where something is wrong, 130 after Ctrl-C."""
     try:
+        commands = (data, doctor, recipes, train, evaluate, sample, record)
         result = tyro.extras.subcommand_cli_from_dict(
-            {
-                "data": data,
-                "doctor": doctor,
-                "recipes": recipes,
-                "train": train,
-                "evaluate": evaluate,
-                "sample": sample,
-                "record": record,
-                "experiment": experiment,
-            },
+            {command.__name__: command for command in commands} | {"experiment": experiment},
             args=arguments,
             prog="python -m companion",
             description="The companion package of the book.",
@@ -75,7 +67,7 @@ def recipes() -> bool:
     print(f"{'name':20} {'data':8} {'parameters':>10} {'epochs':>6} {'batch':>5} {'lr':>6}")
     for name, each in RECIPES.items():
         size = sum(parameter.numel() for parameter in each.model().parameters())
-        row = f"{name:20} {each.data:8} {size:10,} {each.epochs:6} {each.batch_size:5} {each.lr:6g}"
+        row = f"{name:20} {each.data.name:8} {size:10,} {each.epochs:6} {each.batch_size:5} {each.lr:6g}"
         print(row)
     return True
 
@@ -88,12 +80,7 @@ def doctor() -> bool:
         nonlocal healthy
         try:
             found = str(text(*arguments))
-        except (
-            ValueError,
-            OSError,
-            RuntimeError,
-            importlib.metadata.PackageNotFoundError,
-        ) as error:
+        except (ValueError, OSError, RuntimeError, ImportError) as error:
             found, healthy = f"REFUSED: {error}", False
         print(f"{label + ':':36} {found}")
 

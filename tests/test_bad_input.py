@@ -51,7 +51,7 @@ from companion.__main__ import main
 from companion.data import Batches
 from companion.networks import classifier, conv, embeddings, mlp, unet
 from companion.page import exercises, sliders, verify
-from companion.zoo import checkpoints, experiments, weights
+from companion.zoo import checkpoints, records, weights
 
 __all__ = ["no_data", "recipes"]
 
@@ -306,10 +306,10 @@ OF_MODELS = [
     (lambda: vae.conv_vae(2, image_shape=(28, 28)), "image_shape must hold at least 3 positive integers"),
     (lambda: vae.Vae(nn.Linear(3, 5), PLAIN, same, 2).posterior(torch.zeros(7, 3)),
      r"encoder\(x\) must have shape \(7, 4\); \(7, 5\) was given"),
-    (lambda: vae.GaussianLikelihood(0), "std must be positive and finite; 0 was given"),
-    (lambda: vae.GaussianLikelihood(NAN), "std must be positive and finite; nan was given"),
-    (lambda: vae.GaussianLikelihood("1"), "std must be a number; '1' was given"),
-    (lambda: vae.DiscretizedGaussianLikelihood(INF), "std must be positive and finite; inf was given"),
+    (lambda: distributions.GaussianLikelihood(0), "std must be positive and finite; 0 was given"),
+    (lambda: distributions.GaussianLikelihood(NAN), "std must be positive and finite; nan was given"),
+    (lambda: distributions.GaussianLikelihood("1"), "std must be a number; '1' was given"),
+    (lambda: distributions.DiscretizedGaussianLikelihood(INF), "std must be positive and finite; inf was given"),
     (lambda: vae.linear_vae(4, 0), "latent_dim must be at least 1; 0 was given"),
     (lambda: vae.linear_vae(2.0, 1), "dim must be an integer, at least 1; 2.0 was given"),
     (lambda: vae.linear_vae_log_likelihood(GRAY, IMAGES), "model must have a decoder nn.Linear and a GaussianLikelihood"),
@@ -587,10 +587,10 @@ OF_DIFFUSION = [
     (lambda: decoders.gray_level_frequencies(X, levels=1), "levels must be at least 2; 1 was given"),
     (lambda: ddpm.image_ddpm(UNET, 5), "schedule must be a Schedule; 5 was given"),
     # denoisers
-    (lambda: denoisers.estimate(lambda x, t: None, X, T5), "the denoiser's estimate must be a tensor; None was given"),
-    (lambda: denoisers.estimate(lambda x, t: x[:, :1], X, T5), r"the denoiser's estimate must have shape \(5, 2\)"),
-    (lambda: denoisers.estimate(None, X, T5), "denoiser must be a function; None was given"),
-    (lambda: denoisers.estimate(TOY, X, T5), "denoiser must be a denoiser, such as that of the model; a Ddpm was given"),
+    (lambda: denoisers.denoised(lambda x, t: None, X, T5), "the denoiser's estimate must be a tensor; None was given"),
+    (lambda: denoisers.denoised(lambda x, t: x[:, :1], X, T5), r"the denoiser's estimate must have shape \(5, 2\)"),
+    (lambda: denoisers.check_denoiser(None), "denoiser must be a function; None was given"),
+    (lambda: denoisers.check_denoiser(TOY), "denoiser must be a denoiser, such as that of the model; a Ddpm was given"),
     (lambda: denoisers.NoisePredictor(None, S), "network must be a function; None was given"),
     (lambda: denoisers.MixtureDenoiser(S, X[0, :1] + 1, X[:1], EYE[None]), r"covs must have shape \(1, 2, 2\); \(1, 3, 3\)"),
     (lambda: denoisers.MixtureDenoiser(S, X[0, :1] + 1, X[:2], EYE[None]), r"weights must have shape \(2,\)"),
@@ -984,8 +984,8 @@ OF_THE_REST = [
     (lambda: zoo.sample("ddpm-digits", steps=1), "steps must be at least 2; 1 was given"),
     (lambda: zoo.sample("ddpm-digits", num=10**12), r"num must lie in \[1, 1e\+06\]; 1000000000000 was given"),
     (lambda f: zoo.sample("ddpm-digits", out=_folder(f / "a.png")), "out must be a file; .*a.png is a folder"),
-    (lambda f: experiments.record("flow-digits", "spacing", folder=_folder(f / "no"), out=f / "out"), "folder must hold a"),
-    (lambda f: experiments.record("ddpm-digits", num=2.5, out=f / "out"), "num must be an integer, at least 2; 2.5 was"),
+    (lambda f: records.record("flow-digits", "spacing", folder=_folder(f / "no"), out=f / "out"), "folder must hold a"),
+    (lambda f: records.record("ddpm-digits", num=2.5, out=f / "out"), "num must be an integer, at least 2; 2.5 was"),
     (lambda f: checkpoints.load_run(f / "good"), "path must be a file that save_run wrote; .*good is a folder"),
     (lambda f: checkpoints.load_run(f / "good" / "tiny.json"), "path must be an undamaged file that save_run wrote"),
     # the command line

@@ -13,48 +13,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from companion import runtime
 from companion.zoo.processes import GOES_ON, Processes
 from companion.zoo.weights import check_architecture, write_files
 
 Setting = str | int | float | None
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """A part of a run: a model, an optimizer, the batches, an average of the weights, a learning-rate schedule."""
-
-    def state_dict(self) -> Any:
-        """The state, made of tensors, numbers, strings, None, and dicts, lists and tuples of them."""
-        ...
-
-    def load_state_dict(self, state_dict: Any, /) -> Any:
-        """Restore what `state_dict` gave."""
-        ...
-
-
-def save_run(
-    path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Stateful
-) -> None:
+def save_run(path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Any) -> None:
     """Write the state of a run between two steps, so that `load_run` continues it as if it had never stopped.
 
-    The parts are everything that changes during the run, `model=model, optimizer=optimizer, batches=batches`, and the
-    settings describe it, such as its learning rate. The state of torch's random numbers, on CPU and CUDA, is stored
-    too. The file's folder is created. If writing fails, the previous file stays.
+    The parts are everything that changes during the run and has a `state_dict`: `model=model, optimizer=optimizer`.
+    The settings describe it, such as its learning rate. The state of torch's random numbers is stored too.
 
     Raises:
         TypeError: if a part's state holds what cannot be read again without running code.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; the previous one stays.
     """
-    state = {
-        "settings": dict(settings or {}),
-        "parts": {name: part.state_dict() for name, part in parts.items()},
-        **random_state(),
-    }
+    states = {name: part.state_dict() for name, part in parts.items()}
+    state = {"settings": dict(settings or {}), "parts": states, **random_state()}
     buffer = io.BytesIO()
     try:
         torch.save(state, buffer)
@@ -69,15 +51,12 @@ def save_run(
 
 
 def load_run(
-    path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Stateful
+    path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Any
 ) -> dict[str, Any]:
-    """Restore the parts that `save_run` wrote, and torch's random numbers.
+    """Restore the parts that `save_run` wrote and torch's random numbers, and give all settings that were saved.
 
     On the same kind of CPU the run then continues bit for bit. One saved on CUDA can be continued elsewhere, with other
     random numbers.
-
-    Returns:
-        All settings that were saved; those in `settings` must be among them.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -100,8 +79,7 @@ def load_run(
     for name, part in parts.items():
         part.load_state_dict(stored[name])
     set_random_state(state)
-    found: dict[str, Any] = state["settings"]
-    return found
+    return state["settings"]
 
 
 def random_state() -> dict[str, Any]:
@@ -122,40 +100,79 @@ def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class Journal:
-    """The results of a long computation's parts, which is stopped and goes on: no part is computed twice.
+class Saved:
+    """A long computation that the first of several processes saves to a file now and then, and that goes on from it.
 
-    `journal(function, *batch)` calls the function, or gives what the same call returned before the stop. Several
-    processes share its rows. The calls come in the same order each time. Random numbers after those that are skipped
-    are as if they had been made.
-
-    Args:
-        path: file to save the results to, by the first process; without one nothing is saved.
-        settings: what the results depend on.
-        resume: go on from the file.
-        save_every: seconds between two savings.
-        processes: which share the work.
-        begun: when it began, by `time.monotonic`, if not now; after resuming, as if all its parts came in one.
-
-    Raises:
-        ValueError: if the file is there and `resume` is not set, or the other way round, or its settings differ.
-        ConnectionError: if another process is lost.
+    Without a path nothing is saved. The settings are what the results depend on. Two savings are `save_every` seconds
+    apart.
     """
 
     def __init__(
         self,
         path: Path | None,
         settings: Mapping[str, Setting],
+        processes: Processes,
+        save_every: float,
+    ) -> None:
+        self.path, self.settings, self.processes = path, dict(settings), processes
+        self.save_every, self.commit = save_every, runtime.commit()
+        self.begun = self.saved = time.monotonic()
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """All that changes; where nothing else does, it is a journal."""
+        return {"journal": self}
+
+    @property
+    def minutes(self) -> float:
+        """What it took, as if it had not been stopped."""
+        return (time.monotonic() - self.begun) / 60
+
+    def go_on(self) -> dict[str, Any]:
+        """Restore what the file holds, and give its settings."""
+        assert self.path is not None
+        found = load_run(self.path, self.settings, **self.parts)
+        self.begun -= 60 * found["minutes"]
+        return found
+
+    def keep(self, stop: bool, done: str, now: bool = False) -> None:
+        """Save if that is due, or wanted now; to stop is to raise a KeyboardInterrupt that says what is done."""
+        late = time.monotonic() - self.saved >= self.save_every
+        if self.path is not None and self.processes.rank == 0 and (stop or now or late):
+            more: dict[str, Setting] = {"commit": self.commit, "minutes": self.minutes}
+            save_run(self.path, self.settings | more, **self.parts)
+            self.saved = time.monotonic()
+        if stop:
+            raise KeyboardInterrupt(f"{done}; {GOES_ON}" if self.path else "")
+
+    def close(self) -> None:
+        """Delete the file, when what is made of the results has been written."""
+        if self.path is not None and self.processes.rank == 0:
+            remove_run(self.path)
+
+
+class Journal(Saved):
+    """The results of a long computation's parts, which is stopped and goes on: no part is computed twice.
+
+    `journal(function, *batch)` calls the function, or gives what the same call returned before the stop. Several
+    processes share its rows. The calls come in the same order each time. Random numbers after those that are skipped
+    are as if they had been made.
+
+    Raises:
+        ValueError: if the file is there and `resume` is not set, or the other way round, or its settings differ.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        settings: Mapping[str, Setting],
+        processes: Processes,
         resume: bool = False,
         save_every: float = 60.0,
-        processes: Processes | None = None,
-        begun: float | None = None,
     ) -> None:
-        self.path, self.settings, self.save_every = path, settings, save_every
-        self.processes = processes or Processes()
-        self.begun = time.monotonic() if begun is None else begun
+        super().__init__(path, settings, processes, save_every)
         self.results: list[Tensor] = []
-        self.next, self.saved, self.after = 0, time.monotonic(), random_state()
+        self.next, self.after = 0, random_state()
         if resume and (path is None or not path.exists()):
             missing = "there is none without out" if path is None else f"there is no {path}"
             raise ValueError(f"resume needs an unfinished computation; {missing}")
@@ -163,18 +180,13 @@ class Journal:
             if not resume:
                 raise ValueError(f"{path} is unfinished; continue it with --resume, or delete it")
             before = random_state()
-            self.begun -= 60 * load_run(path, settings, journal=self)["minutes"]
+            self.go_on()
             self.after = random_state()
             set_random_state(before)
-        self.processes.agree(0.0, stop=False)  # all have looked for the file
+        processes.agree(0.0, stop=False)  # all have looked for the file
 
     def __call__(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """What the function returns: a value or more for each row of the batch.
-
-        Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM in any process, when the call is done and saved.
-            ConnectionError: if another process is lost.
-        """
+        """What the function returns, a value or more for each row of the batch; Ctrl-C and SIGTERM wait for it."""
         self.next += 1
         if self.next <= len(self.results):
             if self.next == len(self.results):
@@ -183,22 +195,8 @@ class Journal:
         with signals() as received:
             self.results.append(self.processes.whole(function, *batch))
             _, stop = self.processes.agree(0.0, bool(received))
-            now = time.monotonic()
-            due = stop or now - self.saved >= self.save_every
-            if self.path is not None and self.processes.rank == 0 and due:
-                minutes = (now - self.begun) / 60
-                save_run(self.path, {**self.settings, "minutes": minutes}, journal=self)
-                self.saved = now
-            if stop and self.path is not None:
-                raise KeyboardInterrupt(f"stopped after part {self.next}; {GOES_ON}")
-            if stop:
-                raise KeyboardInterrupt
+            self.keep(stop, f"stopped after part {self.next}")
         return self.results[-1]
-
-    def close(self) -> None:
-        """Delete the file, when what is made of the results has been written."""
-        if self.path is not None and self.processes.rank == 0:
-            remove_run(self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """The results so far."""
@@ -230,9 +228,8 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def remove_run(path: Path | str) -> None:
+def remove_run(path: Path) -> None:
     """Delete what `save_run` wrote, and what a writer that was killed may have left beside it."""
-    path = Path(path)
     path.unlink(missing_ok=True)
     path.with_name(f".{path.name}.tmp").unlink(missing_ok=True)
 
@@ -255,6 +252,5 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _unpack(blob: bytes) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
-    return state
+def _unpack(blob: bytes) -> Any:
+    return torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)

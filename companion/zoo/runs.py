@@ -1,39 +1,23 @@
 """Train a model by its recipe, and measure trained weights again."""
 
-import statistics
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
 from companion import checks, runtime
-from companion.data import Batches
-from companion.training import Loss, exponential_average, fit
 from companion.zoo import weights
-from companion.zoo.checkpoints import (
-    Journal,
-    Stateful,
-    at_once,
-    load_run,
-    remove_run,
-    save_run,
-    signals,
-)
-from companion.zoo.logs import MetricsLog
-from companion.zoo.processes import GOES_ON, Processes, together
+from companion.zoo.checkpoints import Journal, Saved, at_once, remove_run
+from companion.zoo.processes import Processes, together
 from companion.zoo.recipes import Recipe, recipe
+from companion.zoo.session import Run, Session
 from companion.zoo.weights import Card, load_weights, writable_folder
 
 
@@ -48,7 +32,7 @@ def train(
     save_every: float = 60.0,
     log_every: int = 100,
 ) -> Card:
-    """Train a model of the book by its recipe, and write its weights and their card.
+    """Train a model of the book by its recipe, and write its weights and the card that is returned.
 
     It prints a line for each epoch, and takes minutes for an autoencoder and hours for a
     diffusion model: the cards of the shipped weights say how long. Ctrl-C and SIGTERM end it when
@@ -68,27 +52,18 @@ def train(
         save_every: seconds between two savings of the unfinished training.
         log_every: steps between two lines of the log; each epoch ends with one, too.
 
-    Returns:
-        The card, with what the weights achieve on the test split.
-
     Raises:
-        ValueError: if there is no such recipe; if the folder holds finished weights of this name,
-            or an unfinished training and `resume` is not set, or none and it is, or one of a
-            changed recipe; if another process trains there, or a batch has fewer examples than
-            there are processes.
-        FileNotFoundError: if there is neither a copy of the data nor a network.
-        OSError: if `out` cannot be written, which is tried before the training, or another of
-            several processes is lost.
+        ValueError: if there is no such recipe, another process trains there, the folder holds finished
+            weights of this name, or what is unfinished there does not fit `resume` and the recipe.
+        OSError: if there is neither a copy of the data nor a network, `out` cannot be written, which
+            is tried first, or another of several processes is lost.
         FloatingPointError: if the training diverges.
     """
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
-    start = Start.now()
     chosen, changed = _changed(recipe(name), given)
-    command = f"python -m companion train {name}{changed}"
     checks.not_negative(save_every=save_every)
     checks.at_least(1, log_every=log_every)
-    processes = Processes()
-    examples = chosen.examples("train")
+    processes, examples = Processes(), chosen.examples("train")
     num = len(examples[0])
     smallest = min(num % chosen.batch_size or chosen.batch_size, num)
     if smallest < processes.size:
@@ -96,38 +71,41 @@ def train(
             f"batch_size must leave an example for each of the {processes.size} processes; "
             f"the smallest batch has {smallest}"
         )
-    out = writable_folder(out)
-    unfinished, log = out / f"{name}.run", out / f"{name}.jsonl"
-    unmeasured = out / f"{name}-test.run"
+    session, out = Session(chosen, examples), writable_folder(out)
+    unfinished, unmeasured = out / f"{name}.run", out / f"{name}-test.run"
     with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
-        if resume and not unfinished.exists():
-            raise ValueError(f"resume needs an unfinished training; {out} holds none of {name}")
-        if not resume and unfinished.exists():
-            raise ValueError(
-                f"{unfinished} is an unfinished training; continue it with --resume, or delete it"
-            )
-        if not resume and (out / f"{name}.safetensors").exists():
-            raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
+        _check_files(name, out, unfinished, resume)
         if not resume and processes.rank == 0:
             remove_run(unmeasured)  # of a training whose file was deleted
-        model, minutes = _train(
-            name, chosen, examples, unfinished, save_every, log, log_every, processes
-        )
-        origin = provenance(start, chosen.seed)
+        run = Run(name, session, unfinished, processes, save_every)
+        model = run.train(log_every)
+        origin = provenance(run, chosen.seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 # The card describes the weights as they are stored.
                 parameter.copy_(parameter.half())
         again = unmeasured.exists()
-        journal = Journal(unmeasured, {"name": name}, again, save_every, processes)
-        result = measurement(str(chosen.metric), _evaluate(model, chosen, journal))
-        origin |= {"name": name, "command": command, "minutes": round(minutes, 2)}
-        card = Card(data=chosen.data, **origin, **result)
+        journal = Journal(unmeasured, {"name": name}, processes, again, save_every)
+        origin |= measurement(str(chosen.metric), _evaluate(model, chosen, journal))
+        command = f"python -m companion train {name}{changed}"
+        card = Card(name=name, data=chosen.data.name, command=command, **origin)
         if processes.rank == 0:
             card = weights.save_weights(model, card, out)
-            remove_run(unfinished)
+        run.close()
         journal.close()
     return card
+
+
+def _check_files(name: str, out: Path, unfinished: Path, resume: bool) -> None:
+    """The folder holds what is to be resumed, or nothing of this name."""
+    if resume and not unfinished.exists():
+        raise ValueError(f"resume needs an unfinished training; {out} holds none of {name}")
+    if not resume and unfinished.exists():
+        raise ValueError(
+            f"{unfinished} is an unfinished training; continue it with --resume, or delete it"
+        )
+    if not resume and (out / f"{name}.safetensors").exists():
+        raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
 
 
 def _changed(chosen: Recipe, given: dict[str, Any]) -> tuple[Recipe, str]:
@@ -157,7 +135,7 @@ def evaluate(
     values: bool = False,
     resume: bool = False,
 ) -> Card:
-    """Measure trained weights on the test split, as when they were trained.
+    """Measure trained weights on the test split, as when they were trained, and return their card.
 
     The same weights on the same machine give the same numbers each time. On a CPU an autoencoder
     takes a second, and a ladder with 100 samples ten minutes.
@@ -171,17 +149,12 @@ def evaluate(
             compare two models example by example.
         resume: continue a measurement with `out` that was stopped.
 
-    Returns:
-        The card of the weights, with this measurement in it.
-
     Raises:
-        ValueError: if there are no such weights, or they are damaged; if `samples` is given and
-            the measure is no estimate of log p(x), or `values` or `resume` without `out`, or
-            `out` holds an unfinished measurement and `resume` is not set, or none and it is.
-        FileNotFoundError: if there is neither a copy of the data nor a network.
-        OSError: if `out` cannot be written, which is tried before the measurement.
+        ValueError: if there are no such weights, or they are damaged; if `samples` is given and the measure
+            is no estimate of log p(x), `values` without `out`, or what `out` holds does not fit `resume`.
+        OSError: if there is neither a copy of the data nor a network, or `out` cannot be written.
     """
-    chosen, start, processes = recipe(name), Start.now(), Processes()
+    chosen, processes = recipe(name), Processes()
     command = f"python -m companion evaluate {name} --values"
     if samples is not None:
         checks.at_least(1, samples=samples)
@@ -200,42 +173,29 @@ def evaluate(
     card = load_weights(name, model, folder)
     path = None if out is None else out / f"{name}-values.run"
     settings = {"sha256": card.sha256, "metric": str(chosen.metric), "num": chosen.num_test}
-    journal = Journal(path, settings, resume, processes=processes, begun=start.time)
+    journal = Journal(path, settings, processes, resume)
     result = measurement(str(chosen.metric), each := _evaluate(model, chosen, journal))
     card = replace(card, **result)
     if out is not None and processes.rank == 0:
         weights.save_weights(model, card, out)
         if values:
             command += "" if folder is None else f" --folder {Path(folder).name}"
-            start = start._replace(time=journal.begun)
-            origin = provenance(start, chosen.seed) | {"command": command}
+            origin = provenance(journal, chosen.seed) | {"command": command}
             record = weights.RecordCard(name=f"{name}-values", model=name, **origin, **result)
             weights.save_tensors({"values": each.float()}, record, out)
         journal.close()
     return card
 
 
-class Start(NamedTuple):
-    """When a run began, and the commit whose code it runs, whatever is checked out before it ends."""
-
-    time: float
-    commit: str
-
-    @classmethod
-    def now(cls) -> "Start":
-        """The start of a run that begins now."""
-        return cls(time.monotonic(), runtime.commit())
-
-
-def provenance(start: Start, seed: int) -> dict[str, Any]:
-    """What a card says of the machine, and of the minutes since the start."""
+def provenance(work: Saved, seed: int) -> dict[str, Any]:
+    """What a card says of the machine, and of the minutes so far."""
     return {
-        "commit": start.commit,
+        "commit": work.commit,
         "seed": seed,
         "device": runtime.device_name(),
         "scale": runtime.scale(),
         "torch": torch.__version__,
-        "minutes": round((time.monotonic() - start.time) / 60, 2),
+        "minutes": round(work.minutes, 2),
         "peak_memory_mb": runtime.peak_memory_mb(),
     }
 
@@ -246,114 +206,9 @@ def measurement(metric: str, values: Float[Tensor, "num"]) -> dict[str, Any]:
     return {"metric": metric, "metric_value": values.mean().item(), "metric_se": error.item()}
 
 
-class Session(NamedTuple):
-    """What a training by a recipe begins with."""
-
-    model: nn.Module
-    batches: Batches
-    optimizer: torch.optim.Optimizer
-    rates: LambdaLR
-    ema: AveragedModel | None
-    loss: Loss
-
-
-def session(chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None) -> Session:
-    """Seed the random numbers, and make what the recipe trains; rates and options follow `num_steps`, or all steps."""
-    torch.manual_seed(chosen.seed)
-    model = runtime.to_device(chosen.model())
-    if chosen.start is not None:
-        load_weights(chosen.start, model, partial=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=chosen.lr, fused=True)
-    batches = Batches(
-        *examples, batch_size=chosen.batch_size, num_epochs=chosen.epochs, seed=chosen.seed
-    )
-    last = len(batches) if num_steps is None else num_steps
-    rates = LambdaLR(optimizer, lambda step: chosen.schedule(step / last))
-    ema = None if chosen.ema is None else exponential_average(model, chosen.ema)
-
-    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
-        # The batches have counted the one that is being used.
-        options = chosen.options((batches.step - 1) / last)
-        return chosen.loss(model, chosen.prepare(x), *labels, **options)
-
-    return Session(model, batches, optimizer, rates, ema, loss)
-
-
-def _train(
-    name: str,
-    chosen: Recipe,
-    examples: tuple[Tensor, ...],
-    path: Path,
-    save_every: float,
-    log_path: Path,
-    log_every: int,
-    processes: Processes,
-) -> tuple[nn.Module, float]:
-    """The trained model and its minutes; the run goes on from `path`, if it is there, and is saved to it."""
-    start, before, first = time.monotonic(), 0.0, processes.rank == 0
-    model, batches, optimizer, rates, ema, loss = session(chosen, examples)
-    num_steps, per_epoch = len(batches), batches.steps_per_epoch
-    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
-    parts |= {"rates": rates} if ema is None else {"rates": rates, "ema": ema}
-    fields = ("data", "epochs", "batch_size", "lr", "ema", "start", "seed")
-    settings = {"recipe": name} | {field: getattr(chosen, field) for field in fields}
-    commit = runtime.commit()
-    if path.exists():
-        saved = load_run(path, settings, **parts)
-        before = saved["minutes"]
-        if first and saved["commit"] != commit:
-            print(f"{name}: begun at commit {saved['commit']}, continued at {commit}")
-    text = f"step {batches.step} of {num_steps} on {runtime.device_name()}{processes}"
-    if first:
-        print(f"{name}: {text}, {runtime.scale()} scale", flush=True)
-
-    def minutes() -> float:
-        return before + (time.monotonic() - start) / 60
-
-    def images(step: int) -> int:
-        epoch, step = divmod(step, per_epoch)
-        return epoch * batches.num_examples + step * chosen.batch_size
-
-    progress = name if first and sys.stderr.isatty() else None
-    options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
-    steps = fit(*processes.share(model, loss), batches, optimizer, ema=ema, **options)
-    last_save, losses, unlogged = time.monotonic(), [], []
-    log = MetricsLog(log_path, batches.step, images(batches.step)) if first else None
-    with signals() as received:
-        for step in steps:
-            value, stop = processes.agree(step.loss, bool(received))
-            losses.append(value)
-            unlogged.append(value)
-            ends = step.number % per_epoch == 0
-            if log and (ends or step.number % log_every == 0):
-                rate = float(rates.get_last_lr()[0])
-                place = {"epoch": step.number / per_epoch, "seconds": 60 * minutes()}
-                mean = statistics.fmean(unlogged)
-                log.write(step.number, images(step.number), loss=mean, lr=rate, **place)
-                unlogged.clear()
-            rates.step()
-            if first and ends:
-                epoch = f"epoch {step.number // per_epoch} of {chosen.epochs}"
-                text = f"mean loss of the last {len(losses)} steps {statistics.fmean(losses):.4g}"
-                tqdm.write(f"{name}: {epoch}, {text}", file=sys.stdout)
-            if ends:
-                losses.clear()
-            # After the last step, too, since the measurement can be stopped as well.
-            due = time.monotonic() - last_save >= save_every or step.number == num_steps
-            if first and (stop or due):
-                save_run(path, settings | {"commit": commit, "minutes": minutes()}, **parts)
-                last_save = time.monotonic()
-            if stop:
-                done = f"{name}: saved after step {step.number} of {num_steps}"
-                raise KeyboardInterrupt(f"{done}; {GOES_ON}")
-    return (model if ema is None else ema.module), minutes()
-
-
 @torch.no_grad()
 def _evaluate(
-    model: nn.Module,
-    chosen: Recipe,
-    journal: Callable[..., Tensor] = at_once,
+    model: nn.Module, chosen: Recipe, journal: Callable[..., Tensor] = at_once
 ) -> Float[Tensor, "num"]:
     """The recipe's metric for each example of the test split; the same numbers each time."""
     x, *labels = chosen.examples("test")
