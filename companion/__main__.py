@@ -14,9 +14,9 @@ from companion import runtime
 from companion.data import cache_dir, describe, load
 from companion.experiments import run as experiment
 from companion.zoo import evaluate, sample, train
-from companion.zoo.experiments import record
 from companion.zoo.processes import end
 from companion.zoo.recipes import RECIPES
+from companion.zoo.records import record
 from companion.zoo.weights import Provenance, RecordCard, card_names, load_record, read_card
 
 
@@ -75,7 +75,7 @@ def recipes() -> bool:
     print(f"{'name':20} {'data':8} {'parameters':>10} {'epochs':>6} {'batch':>5} {'lr':>6}")
     for name, each in RECIPES.items():
         size = sum(parameter.numel() for parameter in each.model().parameters())
-        row = f"{name:20} {each.data:8} {size:10,} {each.epochs:6} {each.batch_size:5} {each.lr:6g}"
+        row = f"{name:20} {each.data.name:8} {size:10,} {each.epochs:6} {each.batch_size:5} {each.lr:6g}"
         print(row)
     return True
 

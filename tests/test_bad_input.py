@@ -51,7 +51,7 @@ from companion.__main__ import main
 from companion.data import Batches
 from companion.networks import classifier, conv, embeddings, mlp, unet
 from companion.page import exercises, sliders, verify
-from companion.zoo import checkpoints, experiments, weights
+from companion.zoo import checkpoints, records, weights
 
 __all__ = ["no_data", "recipes"]
 
@@ -984,8 +984,8 @@ OF_THE_REST = [
     (lambda: zoo.sample("ddpm-digits", steps=1), "steps must be at least 2; 1 was given"),
     (lambda: zoo.sample("ddpm-digits", num=10**12), r"num must lie in \[1, 1e\+06\]; 1000000000000 was given"),
     (lambda f: zoo.sample("ddpm-digits", out=_folder(f / "a.png")), "out must be a file; .*a.png is a folder"),
-    (lambda f: experiments.record("flow-digits", "spacing", folder=_folder(f / "no"), out=f / "out"), "folder must hold a"),
-    (lambda f: experiments.record("ddpm-digits", num=2.5, out=f / "out"), "num must be an integer, at least 2; 2.5 was"),
+    (lambda f: records.record("flow-digits", "spacing", folder=_folder(f / "no"), out=f / "out"), "folder must hold a"),
+    (lambda f: records.record("ddpm-digits", num=2.5, out=f / "out"), "num must be an integer, at least 2; 2.5 was"),
     (lambda f: checkpoints.load_run(f / "good"), "path must be a file that save_run wrote; .*good is a folder"),
     (lambda f: checkpoints.load_run(f / "good" / "tiny.json"), "path must be an undamaged file that save_run wrote"),
     # the command line

@@ -35,6 +35,7 @@ from companion.zoo import architectures, measures, pretrained
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES, Recipe
 from companion.zoo.runs import measurement
+from companion.zoo.sources import DIGITS, MNIST, Source
 from companion.zoo.weights import RecordCard, card_names, load_record, read_card
 
 REFERENCES = Path(__file__).parent / "fixtures" / "cards.json"
@@ -75,14 +76,14 @@ def few(recipe: Recipe, num: int) -> tuple[Tensor, ...]:
     """Examples that need no download, in the shape of the recipe's data, prepared, with labels where it wants them."""
     digits = load("digits", "test")
     x, label = digits.images[:num], digits.labels[:num]
-    if recipe.data == "mnist":
+    if recipe.data == MNIST:
         x = F.pad(F.interpolate(x, size=24, mode="bilinear"), [2, 2, 2, 2])
         x = (x * 255).round() / 255
-    elif recipe.data in ("scenes", "cifar10"):
+    elif recipe.data.x_shape == (3, 32, 32):
         images, label, _ = scenes(num, 1)
         x = (images * 255).round() / 255
-    elif recipe.data != "digits":
-        x = toy_density(recipe.data).sample([num])
+    elif recipe.data != DIGITS:
+        x = toy_density(recipe.data.name).sample([num])
     x = recipe.prepare(x)
     return (x, label) if recipe.labels else (x,)
 
@@ -103,8 +104,9 @@ def reference(name: str) -> dict[str, Any]:
     few(recipe, NUM)  # what is loaded at the first call draws numbers, too
     torch.manual_seed(1)
     examples = few(recipe, NUM)
-    settings = ("data", "epochs", "batch_size", "lr", "ema", "start", "seed", "num_test", "labels")
+    settings = ("epochs", "batch_size", "lr", "ema", "start", "seed", "num_test", "labels")
     found: dict[str, Any] = {key: getattr(recipe, key) for key in settings}
+    found["data"] = recipe.data.name
     found["rates"] = [recipe.schedule(share) for share in (0.0, 0.25, 1.0)]
     found["options"] = [recipe.options(share) for share in (0.0, 0.25, 1.0)]
     found["measure"] = str(recipe.metric)
@@ -123,7 +125,7 @@ def reference(name: str) -> dict[str, Any]:
             ]
             found["bound"] = torch.cat(steps).tolist()
         elif isinstance(model, LatentChain):
-            x = examples[0].round() if recipe.data == "mnist" else examples[0]  # black and white
+            x = examples[0].round() if recipe.data == MNIST else examples[0]  # black and white
             terms = elbo_terms(model, x)
             found["bound"] = [*terms.log_likelihood.tolist(), *terms.kl.sum(1).tolist()]
     return found
@@ -150,14 +152,14 @@ def mnist_is_here() -> bool:
 
 
 @cache
-def examples_of(data: str, labels: bool) -> tuple[Tensor, ...]:
+def examples_of(data: Source, labels: bool) -> tuple[Tensor, ...]:
     """The test examples of a data set, read once for all recipes; none of them draws its own."""
     return replace(RECIPES["vae-mnist"], data=data, labels=labels).examples("test")
 
 
 def slice_of(recipe: Recipe, num: int) -> tuple[tuple[Tensor, ...], int]:
     """The first test examples, prepared with fixed draws, and how many of them the card speaks of."""
-    if recipe.data == "mnist" and not mnist_is_here():
+    if recipe.data == MNIST and not mnist_is_here():
         pytest.skip("the cards of weights for MNIST are compared only where MNIST is")
     x, *labels = examples_of(recipe.data, recipe.labels)
     torch.manual_seed(recipe.seed)
@@ -177,7 +179,7 @@ def test_a_slice_of_the_test_data_agrees_with_the_card(name: str) -> None:
     # What one example scatters by, from all of them and from these; of ten it is known to a quarter.
     scatter = values.std().item() / (card.metric_se * math.sqrt(size))
     assert 0.4 < scatter < 2.5
-    assert card.data == recipe.data and card.seed == recipe.seed
+    assert card.data == recipe.data.name and card.seed == recipe.seed
 
 
 # ------------------------------------------------------------------------------------------------------- records

@@ -39,7 +39,6 @@ from companion.zoo.recipes import RECIPES, Recipe
 pytestmark = pytest.mark.skipif(SETUP is None, reason=NEEDS)
 
 NAME = "fakegpu"  # see conftest.py
-SHAPES = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "cifar10": (3, 32, 32), "scenes": (3, 32, 32)}
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +75,8 @@ def elsewhere(
 
 
 def examples(chosen: Recipe, num: int = 4) -> tuple[Tensor, ...]:
-    x = torch.rand(num, *SHAPES.get(chosen.data, (2,)), device=NAME)
-    scenes = chosen.data == "scenes"
+    x = torch.rand(num, *chosen.data.x_shape, device=NAME)
+    scenes = chosen.data.label_shape
     labels = torch.rand(num, 5, device=NAME) if scenes else torch.randint(10, (num,), device=NAME)
     return (x, labels) if chosen.labels else (x,)
 
@@ -146,7 +145,7 @@ def test_a_model_draws_on_the_device(
         for sampler in SAMPLERS.values():
             *_, x = sampler(model.denoiser, schedule, x_T)
             assert there(chosen.restore(x))
-        if chosen.labels and chosen.data == "scenes":
+        if chosen.labels and chosen.data.label_shape:
             causes = architectures.told(examples(chosen, 3)[1])
             assert there(model.denoiser(x_T, schedule.times[1:].flip(0), causes))
         elif chosen.labels:

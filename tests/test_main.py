@@ -48,7 +48,10 @@ def test_sample_writes_images(tmp_path, capsys):
         (["evaluate", "tiny", "--folder", "{out}/none"], "folder must be a folder of weights; .*"),
         (["evaluate", "ddpm-toy2d", "--samples", "5"], "samples belong to .* minus the bound .*"),
         (["sample", "ae-mnist"], "name must be a model that generates; .*"),
-        (["record", "ae-mnist", "--out", "{out}"], "name must be a diffusion model of images; .*"),
+        (
+            ["record", "ae-mnist", "--out", "{out}"],
+            "kind 'samples' needs a diffusion model of images; .*",
+        ),
         (["data", "--download", "imagenet"], "name must be one of mnist, .*"),
         (["train", "ae-mnist", "--out", "{out}/new"], "no copy of mnist in .*"),
     ],

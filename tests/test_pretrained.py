@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from tiny_recipes import card, recipes, small_ddpm, tiny, tiny_vae
 from companion import zoo
 from companion.flows import Flow
 from companion.networks.unet import UNet
-from companion.zoo import pretrained, sample
+from companion.zoo import drawing, pretrained, sample
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import card_names, save_weights
@@ -120,7 +119,7 @@ def test_bad_input_gets_one_sentence(folder, given, message):
 
 
 def test_a_drawing_that_is_stopped_goes_on(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["companion.zoo.pretrained"], "CHUNK", 2)
+    monkeypatch.setattr(drawing, "CHUNK", 2)
     draw, out, calls = SAMPLERS["beta-tilde"], tmp_path / "x.png", []
 
     def stops(*arguments, **options):

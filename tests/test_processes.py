@@ -23,18 +23,15 @@ from tiny_recipes import BINARY, RECIPE, card, recipes, small_ddpm, tiny_vae
 
 from companion import runtime
 from companion.ddpm import Ddpm
-from companion.elbo import LatentChain
-from companion.zoo import experiments, sample, train
+from companion.zoo import sample, train
 from companion.zoo.checkpoints import at_once
-from companion.zoo.experiments import record
-from companion.zoo.pretrained import SAMPLERS, ancestral, in_parts
+from companion.zoo.drawing import Wish, drawing, in_parts
 from companion.zoo.processes import DRAWS, Processes, _WholeDraws, together
 from companion.zoo.recipes import RECIPES
+from companion.zoo.records import record
 from companion.zoo.weights import load_record, read_card, save_weights
 
 __all__ = ["recipes"]
-
-SHAPES = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "cifar10": (3, 32, 32), "scenes": (3, 32, 32)}
 
 
 def part(function, rows, num, *batch):
@@ -71,8 +68,8 @@ ONE_LONG_BATCH = {"iw-hvae-mnist", "iw-conv-hvae-mnist"}
 def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, unchecked):
     chosen, num = RECIPES[name], 5
     model = chosen.model()
-    x = torch.randint(256, (num, *SHAPES.get(chosen.data, (2,)))) / 255
-    labels = torch.rand(num, 5) if chosen.data == "scenes" else torch.arange(num)
+    x = torch.randint(256, (num, *chosen.data.x_shape)) / 255
+    labels = torch.rand(num, 5) if chosen.data.label_shape else torch.arange(num)
     batch = (x, labels) if chosen.labels else (x,)
 
     def loss(x, *labels):
@@ -114,12 +111,10 @@ WITHOUT_DRAWS = (
 )
 def test_the_noise_of_a_drawn_example_depends_on_its_place_in_the_batch(name, unchecked):
     model, num = RECIPES[name].model().eval(), 5
-    if isinstance(model, Ddpm):
-        sampler = partial(SAMPLERS["beta"], model.denoiser, model.schedule.evenly(3))
-        draw, batch = partial(in_parts, at_once, sampler), model.prior(num).sample()
-    else:
-        assert isinstance(model, LatentChain)
-        draw, batch = partial(ancestral, model), torch.arange(num)
+    sampler, batch, _ = drawing(
+        model, Wish(name, num, *((3, "beta") if isinstance(model, Ddpm) else ()))
+    )
+    draw = partial(in_parts, at_once, sampler)
     torch.manual_seed(3)
     whole, after = draw(batch), torch.get_rng_state()
     for rows in (slice(0, 2), slice(2, 5)):
@@ -311,20 +306,20 @@ def test_two_processes_measure_like_one(tmp_path, name, share):
 
 # In parts of three, of which the last has fewer examples than there are processes. Only the first may write.
 DRAWS_OF_TWO = """
-from companion.zoo import experiments
+from companion.zoo import drawing, records
 from tiny_recipes import small_ddpm
 RECIPES['ddpm-digits'] = replace(RECIPES['ddpm-digits'], model=small_ddpm)
-sys.modules['companion.zoo.pretrained'].CHUNK = experiments.CHUNK = 3
+drawing.CHUNK = 3
 if os.environ['RANK'] == '1':
     import torchvision
-    torchvision.utils.save_image = experiments.save_tensors = None
-noise_errors, calls = experiments.noise_errors, []
+    torchvision.utils.save_image = records.save_tensors = None
+noise_errors, calls = records.noise_errors, []
 def dies(*arguments):
     calls.append(1)
     if len(calls) == 3 and os.environ['RANK'] == '1' and {number}:
         os.kill(os.getpid(), {number})
     return noise_errors(*arguments)
-experiments.noise_errors = dies
+records.noise_errors = dies
 """
 
 
@@ -333,8 +328,7 @@ def drawn(tmp_path, monkeypatch):
     """A folder with the weights of models that generate, drawn from in parts of three."""
     few = replace(RECIPES["ddpm-digits"], model=small_ddpm)
     monkeypatch.setitem(RECIPES, "ddpm-digits", few)
-    monkeypatch.setattr(sys.modules["companion.zoo.pretrained"], "CHUNK", 3)
-    monkeypatch.setattr(experiments, "CHUNK", 3)
+    monkeypatch.setattr("companion.zoo.drawing.CHUNK", 3)
     for name, model in {"binary": tiny_vae(), "ddpm-digits": small_ddpm()}.items():
         save_weights(model, card(name), tmp_path / "drawn")
     return tmp_path / "drawn"

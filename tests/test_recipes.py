@@ -3,21 +3,21 @@
 import pytest
 import torch
 
-from companion.data import SCENE_FACTORS, render_scenes
+from companion.data import SCENE_FACTORS, render_scenes, scenes
 from companion.training import fit
-from companion.zoo import recipes as module
+from companion.zoo import sources
 from companion.zoo.architectures import codes, decoded, told
 from companion.zoo.measures import squared_error_of_drawings
 from companion.zoo.recipes import RECIPES, cosine, recipe, relaxing, warming
+from companion.zoo.sources import DIGITS
 
 
 def examples_like(recipe, num):
     """Random examples of the shape and the values that the recipe's data have, and labels if it wants them."""
-    shapes = {"mnist": (1, 28, 28), "digits": (1, 8, 8), "mixture": (2,)}
-    levels = 17 if recipe.data == "digits" else 256
-    images = torch.randint(levels, (num, *shapes.get(recipe.data, (3, 32, 32)))) / (levels - 1)
+    levels = 17 if recipe.data == DIGITS else 256
+    images = torch.randint(levels, (num, *recipe.data.x_shape)) / (levels - 1)
     x = recipe.prepare(images)
-    labels = torch.rand(num, 5) if recipe.data == "scenes" else torch.arange(num)
+    labels = torch.rand(num, 5) if recipe.data.label_shape else torch.arange(num)
     return (x, labels) if recipe.labels else (x,)
 
 
@@ -77,13 +77,13 @@ def test_toys_are_two_samples_and_leave_random_numbers_alone():
 
 
 def test_scenes_are_two_samples(monkeypatch):
-    asked, scenes = [], module.scenes
+    asked, scenes = [], sources.scenes
 
     def few(num, seed, device):
         asked.append(num)
         return scenes(20, seed, device)
 
-    monkeypatch.setattr(module, "scenes", few)
+    monkeypatch.setattr(sources, "scenes", few)
     (train,), (test,) = (RECIPES["vae-scenes"].examples(split) for split in ("train", "test"))
     assert asked == [20_000, 2_000]
     assert train.shape == test.shape == (20, 3, 32, 32)
@@ -100,7 +100,7 @@ def test_networks_are_told_factors_from_minus_1_to_1():
 
 
 def test_a_drawing_is_scored_against_the_scene_of_its_causes(unchecked):
-    images, factors, _ = module.scenes(3, seed=2)
+    images, factors, _ = scenes(3, seed=2)
     x = 2 * images - 1
 
     class Knows(torch.nn.Module):

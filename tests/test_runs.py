@@ -20,6 +20,7 @@ from companion.zoo import evaluate, train, weights
 from companion.zoo.measures import Measure, negative_log_likelihood
 from companion.zoo.recipes import RECIPES, Recipe, cosine
 from companion.zoo.runs import _evaluate
+from companion.zoo.sources import DIGITS
 from companion.zoo.weights import load_record, load_weights, read_card, save_weights
 
 __all__ = ["no_data", "recipes"]
@@ -186,7 +187,14 @@ def test_a_stopped_training_with_an_average_stores_the_average(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 0.1}, {"batch_size": 32}, {"seed": 1}, {"epochs": 4}, {"data": "rings"}]
+    "change",
+    [
+        {"lr": 0.1},
+        {"batch_size": 32},
+        {"seed": 1},
+        {"epochs": 4},
+        {"data": replace(DIGITS, name="rings")},
+    ],
 )
 def test_a_changed_recipe_is_not_resumed(tmp_path, monkeypatch, change):
     def stops(model, x):
@@ -195,7 +203,8 @@ def test_a_changed_recipe_is_not_resumed(tmp_path, monkeypatch, change):
     (tmp_path / "tiny.run").write_bytes(begun(tmp_path / "begun", monkeypatch))
     monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, **change, loss=stops))
     ((field, value),) = change.items()
-    was = f"the {field} it was begun with, {getattr(RECIPE, field)}; it is {value} now"
+    was, now = (getattr(each, "name", each) for each in (getattr(RECIPE, field), value))
+    was = f"the {field} it was begun with, {was}; it is {now} now"
     with pytest.raises(ValueError, match=was):
         train("tiny", tmp_path, resume=True)
 
@@ -339,7 +348,7 @@ def test_no_other_data_stand_in_for_the_recipe_s(no_data, tmp_path, capsys):
 
 
 def test_a_training_that_diverges_says_so(tmp_path, monkeypatch):
-    bad = Recipe("digits", tiny, lambda model, x: noisy_loss(model, x) * float("inf"))
+    bad = Recipe(DIGITS, tiny, lambda model, x: noisy_loss(model, x) * float("inf"))
     monkeypatch.setitem(RECIPES, "bad", bad)
     with pytest.raises(FloatingPointError, match="the mean loss must be finite; at step 1 it is"):
         train("bad", tmp_path)

@@ -8,7 +8,7 @@ from companion.data import binarize, blurred, load, rejects, shifted, with_contr
 from companion.data.rejects import is_spoiled, ways_to_spoil
 from companion.metrics import Estimate, jackknife
 from companion.networks.classifier import DigitClassifier
-from companion.zoo.experiments import reference
+from companion.zoo.records import reference
 from companion.zoo.yardstick import (
     Unrecognized,
     digit_distance,

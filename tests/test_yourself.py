@@ -102,12 +102,12 @@ def test_an_average_of_the_weights_is_what_is_returned(monkeypatch):
 def test_a_diffusion_model_and_a_vae_draw_and_points_are_no_images():
     for name, shape in (("ddpm-digits", (8, 1, 8, 8)), ("binary", (8, 1, 8, 8))):
         model = RECIPES[name].model()
-        x = _draw(RECIPES[name], model, torch.zeros(0))
+        x = _draw(RECIPES[name], model, torch.zeros(8, 1, 8, 8))
         assert x.shape == shape and model.training
     points = RECIPES["ddpm-toy2d"]
-    assert _draw(points, points.model(), torch.zeros(0)) is None
+    assert _draw(points, points.model(), torch.zeros(8, 2)) is None
     judge = RECIPES["classifier-mnist"]
-    assert _draw(judge, judge.model(), torch.zeros(0)) is None
+    assert _draw(judge, judge.model(), torch.zeros(8, 1, 28, 28)) is None
 
 
 def test_the_switch_gives_copies_of_your_weights_until_it_is_put_back():

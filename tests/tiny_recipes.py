@@ -14,6 +14,7 @@ from companion.schedule import linear_schedule
 from companion.vae import mlp_vae
 from companion.zoo.measures import Measure, negative_log_likelihood
 from companion.zoo.recipes import RECIPES, Recipe, cosine
+from companion.zoo.sources import DIGITS
 from companion.zoo.weights import Card
 
 
@@ -55,9 +56,9 @@ def small_ddpm():
     return image_ddpm(UNet((1, 8, 8), 8, (1,), blocks=1), schedule, levels=17)
 
 
-RECIPE = Recipe("digits", tiny, noisy_loss, epochs=3, batch_size=64, lr=0.01)
+RECIPE = Recipe(DIGITS, tiny, noisy_loss, epochs=3, batch_size=64, lr=0.01)
 BINARY = Recipe(
-    "digits",
+    DIGITS,
     tiny_vae,
     elbo_loss,
     Measure(negative_log_likelihood, "minus log p(x), estimated by L_{num_samples}", 100),

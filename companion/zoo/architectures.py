@@ -102,11 +102,6 @@ def mnist_masked() -> MaskedDiffusion:
     return MaskedDiffusion(UNet((1, 28, 28), 24, (1, 2, 4), blocks=1), (1, 28, 28))
 
 
-def joint_flow() -> Flow:
-    """Flow matching of digits with and without their class, with the network of `joint_ddpm`."""
-    return Flow(mnist_unet(num_classes=10), (1, 28, 28))
-
-
 def scene_ddpm() -> Ddpm:
     """A DDPM of the images of `companion.data.scenes` with and without their five causes; 2 million parameters."""
     network = mnist_unet((3, 32, 32), num_factors=len(SCENE_FACTORS))

@@ -26,7 +26,7 @@ from companion.vae import Vae
 from companion.zoo import measures
 from companion.zoo.architectures import told
 from companion.zoo.checkpoints import at_once
-from companion.zoo.pretrained import CHUNK, SAMPLERS, ancestral, in_parts
+from companion.zoo.drawing import CHUNK, SAMPLERS, ancestral, in_parts
 from companion.zoo.yardstick import no_digit_votes
 
 SPACINGS = {"even": Schedule.evenly, "trailing": Schedule.trailing}
@@ -73,26 +73,18 @@ def compare_times(model: Ddpm, num: int, journal: Callable[..., Any] = at_once) 
     Named by sampler and times, such as "ddim trailing"; "class even" and "class trailing" are drawn by
     twenty steps of DDIM with a class given. Of each way the record holds `no_digit_votes`.
     """
-    network, x_T = model.denoiser, torch.randn(num, *model.x_shape).to(model.origin)
-    assert isinstance(network, NoisePredictor)  # as those of classes are
+    network, x_T = _conditional(model), torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
     tensors = {}
     for kind, times in itertools.product(("beta-tilde", "ddim", "dpm-solver", "class"), SPACINGS):
-        name, steps = f"{kind} {times}", 20 if kind == "class" else 10
-        schedule = SPACINGS[times](model.schedule, steps)
-        of_kind = partial(SAMPLERS.get(kind, ddim_sample), progress=name)
-
-        def sampler(
-            x_T: Tensor,
-            *label: Tensor,
-            of_kind: Callable[..., Iterator[Tensor]] = of_kind,
-            schedule: Schedule = schedule,
-        ) -> Iterator[Tensor]:
-            return of_kind(guided(network, label[0], 1.0) if label else network, schedule, x_T)
-
-        inputs = (x_T, label) if kind == "class" else (x_T,)
+        name, of_class = f"{kind} {times}", kind == "class"
+        schedule = SPACINGS[times](model.schedule, 20 if of_class else 10)
+        if of_class:
+            sampler = _given(ddim_sample, partial(guided, network, scale=1.0), schedule, name)
+        else:
+            sampler = partial(SAMPLERS[kind], network, schedule, progress=name)
         with runtime.autocast():
-            images = to_unit(in_parts(journal, sampler, *inputs))
+            images = to_unit(in_parts(journal, sampler, x_T, *([label] if of_class else [])))
         tensors[name] = no_digit_votes(images).byte()
     metric = "share of the samples that a judge takes for no digit, mean over both and all ways"
     return Record(tensors, torch.stack([*tensors.values()]).double().mean((0, 1)), metric)
@@ -116,35 +108,28 @@ def compare_scales(
         ValueError: if `num` is below 20, two of each class, which a variance needs.
     """
     checks.at_least(20, num=num)
-    network, schedule = model.denoiser, model.schedule.evenly(20)
-    assert isinstance(network, NoisePredictor)  # as those of classes are
+    network, schedule = _conditional(model), model.schedule.evenly(20)
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
-    features, shown, variance, hits = [], [], [], []
+    found: dict[str, list[Tensor]] = defaultdict(list)  # an entry for each scale
     for scale in scales:
-
-        def sampler(x_T: Tensor, label: Tensor, scale: float = scale) -> Iterator[Tensor]:
-            denoiser = guided(network, label, scale)
-            return ddim_sample(denoiser, schedule, x_T, progress=f"scale {scale}")
-
+        condition = partial(guided, network, scale=scale)
+        sampler = _given(ddim_sample, condition, schedule, f"scale {scale}")
         with runtime.autocast():
             images = to_unit(in_parts(journal, sampler, x_T, label))
-        features.append(judge.features(images))
-        shown.append(levels_of(images[:num_shown]))
+        features = judge.features(images)
         parts = (images[label == k].flatten(1) for k in range(10))
-        variance.append(torch.stack([part.var(0).sum() for part in parts]))
-        hits.append((judge.head(features[-1]).argmax(1) == label).double())
-    tensors = {
-        "scale": torch.tensor(scales),
-        "label": label,
-        "features": torch.stack(features).half(),
-        "samples": torch.stack(shown),
-        "spread": torch.stack(variance),
-    }
+        found["features"].append(features.half())
+        found["samples"].append(levels_of(images[:num_shown]))
+        found["spread"].append(torch.stack([part.var(0).sum() for part in parts]))
+        found["hits"].append((judge.head(features).argmax(1) == label).double())
+    tensors = {name: torch.stack(each) for name, each in found.items()}
+    hits = tensors.pop("hits").mean(0)
+    tensors |= {"scale": torch.tensor(scales), "label": label}
     metric = (
         "share of the digits that the classifier takes for what was asked for, mean over all scales"
     )
-    return Record(tensors, torch.stack(hits).mean(0), metric)
+    return Record(tensors, hits, metric)
 
 
 @torch.no_grad()
@@ -164,37 +149,22 @@ def compare_with_renders(
     nearest scene, summed over the values in [0, 1], and the first `num_shown` images. Of "real" and "unconditional"
     it also has the squared distance from the nearest scene of the training set.
     """
-    network, schedule = model.denoiser, model.schedule.evenly(25)
-    assert isinstance(network, NoisePredictor)  # as those of causes are
+    network, schedule = _conditional(model), model.schedule.evenly(25)
     real, asked, _ = scenes(num, 1, device=model.origin.device)
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
-
-    def knowing(causes: Tensor) -> Denoiser:
-        def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
-            return network(x_t, t, causes, *condition)
-
-        return x_hat
-
-    def conditional(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
-        return ddim_sample(knowing(causes), schedule, x_T, progress="conditional")
-
-    def with_fresh_noise(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
-        return ddpm_sample(knowing(causes), schedule, x_T, progress="fresh noise")
-
-    def at_scale_2(x_T: Tensor, causes: Tensor) -> Iterator[Tensor]:
-        return ddim_sample(guided(network, causes, 2.0), schedule, x_T, progress="guided")
-
-    def unconditional(x_T: Tensor) -> Iterator[Tensor]:
-        return ddpm_sample(network, schedule, x_T, progress="unconditional")
-
-    ways = {"conditional": conditional, "fresh noise": with_fresh_noise, "guided": at_scale_2}
+    ways: dict[str, tuple[Any, Any]] = {
+        "conditional": (ddim_sample, partial(_knowing, network)),
+        "fresh noise": (ddpm_sample, partial(_knowing, network)),
+        "guided": (ddim_sample, partial(guided, network, scale=2.0)),
+    }
     with runtime.autocast():
         drawn = {
-            name: to_unit(in_parts(journal, sampler, x_T, told(asked)))
-            for name, sampler in ways.items()
+            name: to_unit(in_parts(journal, _given(*way, schedule, name), x_T, told(asked)))
+            for name, way in ways.items()
         }
+        unconditional = partial(ddpm_sample, network, schedule, progress="unconditional")
         drawn["unconditional"] = to_unit(in_parts(journal, unconditional, x_T))
-    means = journal(partial(ancestral, vae), torch.arange(num))
+    means = in_parts(journal, partial(ancestral, vae), torch.arange(num), chunk=num)
     drawn["VAE"] = means.clamp(0, 1)  # a Gaussian's mean knows no bounds
     tensors, distances = {"asked": asked}, {}
     for name, images in {"real": real, **drawn}.items():
@@ -215,6 +185,33 @@ def compare_with_renders(
         "renderer, summed over its values"
     )
     return Record(tensors, distances["conditional"].double(), metric)
+
+
+def _conditional(model: Ddpm) -> NoisePredictor:
+    """The network of a model that is told classes or causes."""
+    assert isinstance(model.denoiser, NoisePredictor)
+    return model.denoiser
+
+
+def _knowing(network: NoisePredictor, causes: Tensor) -> Denoiser:
+    def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        return network(x_t, t, causes, *condition)
+
+    return x_hat
+
+
+def _given(
+    sampler: Callable[..., Iterator[Tensor]],
+    denoiser: Callable[[Tensor], Denoiser],
+    schedule: Schedule,
+    progress: str,
+) -> Callable[[Tensor, Tensor], Iterator[Tensor]]:
+    """A sampler that is given labels beside x_T, from which the denoiser is made."""
+
+    def draw(x_T: Tensor, label: Tensor) -> Iterator[Tensor]:
+        return sampler(denoiser(label), schedule, x_T, progress=progress)
+
+    return draw
 
 
 def _nearest(images: Tensor) -> Tensor:

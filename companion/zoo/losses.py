@@ -2,12 +2,10 @@
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from companion.ddpm import Ddpm, denoising_loss
-from companion.flows import Flow, flow_matching_loss
 from companion.guidance import classifier_free_loss
 from companion.schedule import Schedule
 from companion.variances import bound_weights
@@ -28,12 +26,6 @@ def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
     """Squared error of v, with half of the labels dropped, mostly at times when a digit is decided or finished."""
     weight, time_weights = _decisive(model.schedule, 0.01)
     return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
-
-
-def joint_flow_loss(flow: Flow, x: Tensor, label: Tensor) -> Tensor:
-    """Squared error of the velocity, with half of the labels dropped."""
-    dropped = torch.rand(len(x), device=x.device) < 0.5
-    return flow_matching_loss(flow, x, label.masked_fill(dropped, 10))
 
 
 def scene_loss(model: Ddpm, x: Tensor, factors: Tensor) -> Tensor:

@@ -2,22 +2,15 @@
 
 import io
 import math
-from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from companion import checks, runtime, samplers
-from companion.data import TOYS
-from companion.ddpm import Ddpm
-from companion.elbo import LatentChain
-from companion.flows import Flow, flow_sample
-from companion.mean_flows import MeanFlow, mean_flow_sample
+from companion import checks, runtime
 from companion.zoo.checkpoints import Journal, Setting
+from companion.zoo.drawing import SAMPLERS, Wish, drawing
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
 from companion.zoo.weights import (
@@ -28,19 +21,7 @@ from companion.zoo.weights import (
     write_files,
 )
 
-CHUNK = 100
-"""Examples that are drawn at once."""
-
-SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
-    "ddim": samplers.ddim_sample,
-    "dpm-solver": samplers.dpm_solver_sample,
-    "beta-tilde": samplers.ddpm_sample,
-    "beta": lambda denoiser, schedule, x_T, **options: samplers.ddpm_sample(
-        denoiser, schedule, x_T, schedule.beta, **options
-    ),
-}
-"""Samplers of diffusion models by name; those of Ho et al. by the variance of their steps."""
-
+__all__ = ["SAMPLERS", "pretrained", "sample", "use"]
 
 _YOURS: dict[str, nn.Module] = {}
 
@@ -124,57 +105,16 @@ def sample(
     checks.seed(seed)
     processes = Processes()
     if out is not None:
-        if Path(out).suffix != ".png":
-            raise ValueError(f"out must be a file that ends in .png; {out} was given")
-        writable_folder(Path(out).parent)
-        if Path(out).is_dir() or (Path(out).is_symlink() and not Path(out).exists()):
-            raise ValueError(f"out must be a file; {out} is a folder, or a link to nothing")
-    model = pretrained(name, folder, runtime.device())
-    if not isinstance(model, LatentChain | Flow | MeanFlow):
-        kind = type(model).__name__
-        raise ValueError(f"name must be a model that generates; {name!r} is a {kind}")
-    chosen = recipe(name)
-    if out is not None and chosen.data in TOYS:
+        _check_picture(Path(out))
+    model, chosen = pretrained(name, folder, runtime.device()), recipe(name)
+    if out is not None and len(chosen.data.x_shape) == 1:
         raise ValueError(f"out takes images; {name!r} draws points")
-    settings: dict[str, Setting] = {
-        "num": num,
-        "steps": steps,
-        "sampler": sampler,
-        "seed": seed,
-        "name": name,
-    }
-    settings |= {"sha256": read_card(name, folder).sha256}
+    settings: dict[str, Setting] = {"num": num, "steps": steps, "sampler": sampler, "seed": seed}
+    settings |= {"name": name, "sha256": read_card(name, folder).sha256}
     path = None if out is None else Path(out).with_suffix(".run")
     journal = Journal(path, settings, resume, processes=processes)
     torch.manual_seed(seed)
-    draw: Callable[..., Iterator[Tensor]] | None = None
-    if isinstance(model, Ddpm):
-        if sampler not in (None, *SAMPLERS):
-            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; {sampler!r} was given")
-        if steps is not None:
-            checks.at_least(2, steps=steps)
-            checks.in_range(2, model.schedule.num_steps, steps=steps)
-        schedule = model.schedule.evenly(50 if steps is None else steps)
-        draw = partial(SAMPLERS[sampler or "ddim"], model.denoiser, schedule)
-        x_T = model.prior(num).sample()
-    elif isinstance(model, Flow | MeanFlow):
-        if sampler is not None:
-            raise ValueError(f"sampler belongs to a diffusion model; {name!r} is a flow")
-        along, usual = (flow_sample, 50) if isinstance(model, Flow) else (mean_flow_sample, 1)
-        steps = usual if steps is None else steps
-        checks.at_least(1, steps=steps)
-        u = torch.linspace(1, 0, steps + 1)
-        draw = partial(_followed, along, model, u)
-        x_T = torch.randn(num, *model.x_shape, device=runtime.device())
-    elif steps is not None or sampler is not None:
-        raise ValueError(f"steps and sampler belong to a diffusion model; {name!r} is none")
-    if draw is None:
-        assert isinstance(model, LatentChain)
-        x = journal(partial(ancestral, model), torch.arange(num))
-    else:
-        with runtime.autocast():
-            x = in_parts(journal, partial(draw, progress=name), x_T)
-    x = chosen.restore(x)
+    x = chosen.restore(drawing(model, Wish(name, num, steps, sampler))(journal, name))
     if out is not None and processes.rank == 0:
         # Here, for it takes as long to import as torch itself.
         from torchvision.utils import save_image
@@ -186,33 +126,10 @@ def sample(
     return x
 
 
-def _followed(
-    along: Callable[..., Iterator[Tensor]],
-    model: nn.Module,
-    u: Tensor,
-    x_1: Tensor,
-    progress: str | None = None,
-) -> Iterator[Tensor]:
-    """A flow from noise at these times, under a bar that counts them."""
-    return iter(runtime.progress_bar(along(model, x_1, u), progress, total=len(u)))
-
-
-def in_parts(
-    journal: Callable[..., Tensor], sampler: Callable[..., Iterator[Tensor]], *inputs: Tensor
-) -> Float[Tensor, "num *x_shape"]:
-    """The last of what a sampler yields, by chunks of the inputs, each of them a part for the journal."""
-
-    def last(*part: Tensor) -> Tensor:
-        return deque(sampler(*part), maxlen=1).pop()
-
-    parts = zip(*(values.split(CHUNK) for values in inputs), strict=True)
-    return torch.cat([journal(last, *part) for part in parts])
-
-
-def ancestral(
-    model: LatentChain, rows: Shaped[Tensor, "num"], progress: str | None = None
-) -> Float[Tensor, "num *x_shape"]:
-    """An example of the model for each row."""
-    film = samplers.ancestral_sample(model, len(rows))
-    steps = runtime.progress_bar(film, progress, total=model.num_latents + 1)
-    return deque(steps, maxlen=1).pop()
+def _check_picture(out: Path) -> None:
+    """A file can be written there."""
+    if out.suffix != ".png":
+        raise ValueError(f"out must be a file that ends in .png; {out} was given")
+    writable_folder(out.parent)
+    if out.is_dir() or (out.is_symlink() and not out.exists()):
+        raise ValueError(f"out must be a file; {out} is a folder, or a link to nothing")

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from companion import autoencoder, runtime
-from companion.data import TOYS, binarize, load, scenes, to_symmetric, to_unit, toy_density
+from companion import autoencoder
+from companion.data import binarize, to_symmetric, to_unit
 from companion.elbo import elbo_loss, importance_weighted_loss
 from companion.flows import flow_matching_loss
 from companion.ladders import conv_ladder, mlp_ladder
@@ -21,7 +20,6 @@ from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
 from companion.zoo import architectures, measures
 from companion.zoo.losses import (
     bound_loss,
-    joint_flow_loss,
     joint_loss,
     scene_loss,
     simple_loss,
@@ -29,6 +27,7 @@ from companion.zoo.losses import (
     v_loss,
 )
 from companion.zoo.measures import Measure
+from companion.zoo.sources import CIFAR10, DIGITS, MIXTURE, MNIST, SCENES, Source
 
 
 def cosine(progress: float) -> float:
@@ -60,7 +59,7 @@ class Recipe:
     share of the steps, from 0 to 1, that is done.
     """
 
-    data: str  # a name that `load` accepts, "scenes", or one of `toy_density`
+    data: Source
     model: Callable[[], nn.Module]
     loss: Loss
     metric: Measure = RECONSTRUCTION
@@ -77,33 +76,12 @@ class Recipe:
     # From what the model draws back to data, such as images on [0, 1].
     restore: Callable[[Tensor], Tensor] = lambda x: x
     start: str | None = None  # shipped weights to start from; what they lack stays random
-    num_scenes: int = 20_000  # to train on, if they are the data
     num_test: int | None = None  # how many test examples are measured, the first ones; None for all
     seed: int = 0  # of initialization, batches and noise, and again of the measurement
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
-        """The examples of a split, "train" or "test", and their labels if the recipe needs them.
-
-        With `fallback`, the digits of scikit-learn may stand in for MNIST, as `load` says.
-
-        Those of scenes are their factors. There are 2,000 scenes to test; and 50,000 points of a toy to train on,
-        and 10,000 to test.
-
-        Raises:
-            FileNotFoundError: if there is neither a copy of the data set nor a network, and no fallback.
-        """
-        seed = 0 if split == "train" else 1
-        if self.data == "scenes":
-            num = self.num_scenes if split == "train" else 2_000
-            drawn = scenes(num, seed, device=runtime.device())
-            return drawn[:2] if self.labels else drawn[:1]
-        if self.data in TOYS:
-            num = 50_000 if split == "train" else 10_000
-            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-                torch.manual_seed(seed)
-                return (toy_density(self.data).sample([num]).to(runtime.device()),)
-        data = load(self.data, split, fallback=fallback, device=runtime.device())
-        return (data.images, data.labels) if self.labels else (data.images,)
+        """The examples of a split, and their labels if the recipe needs them; as `Source.examples`."""
+        return self.data.examples(split, fallback)[: 2 if self.labels else 1]
 
 
 def recipe(name: str) -> Recipe:
@@ -120,7 +98,7 @@ def recipe(name: str) -> Recipe:
 # Black-and-white digits, drawn anew for each batch.
 BINARY_MNIST = partial(
     Recipe,
-    "mnist",
+    MNIST,
     metric=LIKELIHOOD(
         "minus log p(x) of a binarized test image, in nats, estimated by L_{num_samples}"
     ),
@@ -129,9 +107,9 @@ BINARY_MNIST = partial(
     batch_size=100,
 )
 
-SCENES = partial(
+SCENE_VAE = partial(
     Recipe,
-    "scenes",
+    SCENES,
     architectures.scene_vae,
     elbo_loss,
     metric=Measure(
@@ -196,7 +174,7 @@ MEAN_FLOW = partial(FLOW, loss=mean_flow_loss, metric=INSTANT)
 
 POINTS = partial(
     DDPM,
-    "mixture",
+    MIXTURE,
     model=architectures.toy_ddpm,
     metric=Measure(measures.negative_elbo, "minus the bound on log p(x) of a test point, in nats"),
     epochs=60,
@@ -207,21 +185,21 @@ POINTS = partial(
     restore=lambda x: 2 * x,
 )
 
-CLASSIFIER = partial(Recipe, "mnist", epochs=12, schedule=cosine, lr=2e-3, labels=True)
+CLASSIFIER = partial(Recipe, MNIST, epochs=12, schedule=cosine, lr=2e-3, labels=True)
 
 MISSED = Measure(measures.taken_for_no_digit, "share of the test images that it takes for no digit")
 JUDGE = partial(CLASSIFIER, loss=measures.cross_entropy_with_rejects, metric=MISSED, epochs=16)
 
 RECIPES = {
-    "ae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.reconstruction_loss),
+    "ae-mnist": Recipe(MNIST, autoencoder.mlp_autoencoder, autoencoder.reconstruction_loss),
     "dae-mnist": Recipe(
-        "mnist", autoencoder.mlp_autoencoder, autoencoder.denoising_reconstruction_loss
+        MNIST, autoencoder.mlp_autoencoder, autoencoder.denoising_reconstruction_loss
     ),
-    "cae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.contractive_loss),
-    "robust-ae-mnist": Recipe("mnist", autoencoder.mlp_autoencoder, autoencoder.robust_loss),
-    "conv-ae-mnist": Recipe("mnist", autoencoder.conv_autoencoder, autoencoder.reconstruction_loss),
+    "cae-mnist": Recipe(MNIST, autoencoder.mlp_autoencoder, autoencoder.contractive_loss),
+    "robust-ae-mnist": Recipe(MNIST, autoencoder.mlp_autoencoder, autoencoder.robust_loss),
+    "conv-ae-mnist": Recipe(MNIST, autoencoder.conv_autoencoder, autoencoder.reconstruction_loss),
     "gray-vae-mnist": Recipe(
-        "mnist",
+        MNIST,
         partial(mlp_vae, latent_dim=20, hidden=(400,), activation=nn.ReLU),
         gray_cross_entropy_loss,
         metric=Measure(
@@ -279,14 +257,14 @@ RECIPES = {
         lr=2e-3,
         ema=0.999,
     ),
-    "ddpm-mnist": DDPM("mnist", architectures.mnist_ddpm, epochs=16),
+    "ddpm-mnist": DDPM(MNIST, architectures.mnist_ddpm, epochs=16),
     # One network for both: of half the digits it is told the class.
     "ddpm-mnist-joint": DDPM(
-        "mnist", architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
+        MNIST, architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
     ),
     # More epochs from its weights, most of them spent where the digit is decided, or next to the data.
     "ddpm-mnist-long": DDPM(
-        "mnist",
+        MNIST,
         architectures.joint_ddpm,
         loss=three_parts_loss,
         epochs=27,
@@ -296,14 +274,10 @@ RECIPES = {
         start="ddpm-mnist-joint",
     ),
     # A smaller one that has learned little, for autoguidance.
-    "guide-mnist": DDPM("mnist", architectures.guide_ddpm, loss=joint_loss, epochs=2, labels=True),
-    # The same network, examples and steps as ddpm-mnist-joint.
-    "flow-mnist": FLOW(
-        "mnist", architectures.joint_flow, loss=joint_flow_loss, epochs=24, labels=True, ema=0.9995
-    ),
+    "guide-mnist": DDPM(MNIST, architectures.guide_ddpm, loss=joint_loss, epochs=2, labels=True),
     # As Ho et al. train: the network estimates the noise.
     "ddpm-digits": DDPM(
-        "digits",
+        DIGITS,
         architectures.digits_ddpm,
         loss=simple_loss,
         metric=Measure(
@@ -314,12 +288,12 @@ RECIPES = {
         epochs=400,
         lr=2e-3,
     ),
-    "flow-digits": FLOW("digits", architectures.digits_flow, epochs=400, lr=2e-3),
+    "flow-digits": FLOW(DIGITS, architectures.digits_flow, epochs=400, lr=2e-3),
     # As flow-digits, but what the network learns leads from noise to a digit in one step.
-    "mean-flow-digits": MEAN_FLOW("digits", architectures.digits_mean_flow, epochs=400, lr=2e-3),
+    "mean-flow-digits": MEAN_FLOW(DIGITS, architectures.digits_mean_flow, epochs=400, lr=2e-3),
     # In the latent space of a VAE.
     "ldm-mnist": DDPM(
-        "mnist",
+        MNIST,
         architectures.latent_ddpm,
         metric=Measure(
             measures.negative_elbo,
@@ -349,7 +323,7 @@ RECIPES = {
     "residual-judge-mnist": JUDGE(partial(ResidualDigitClassifier, num_classes=11), seed=1),
     # For a GPU: photographs in all their 256 levels.
     "vae-cifar10": Recipe(
-        "cifar10",
+        CIFAR10,
         architectures.color_vae,
         elbo_loss,
         metric=LIKELIHOOD(
@@ -360,7 +334,7 @@ RECIPES = {
         schedule=cosine,
     ),
     "conv-hvae-cifar10": Recipe(
-        "cifar10",
+        CIFAR10,
         architectures.color_ladder,
         elbo_loss,
         metric=Measure(
@@ -375,9 +349,9 @@ RECIPES = {
         options=warming,
         ema=0.999,
     ),
-    "ddpm-cifar10": DDPM("cifar10", architectures.color_ddpm, epochs=200, batch_size=128, lr=5e-4),
+    "ddpm-cifar10": DDPM(CIFAR10, architectures.color_ddpm, epochs=200, batch_size=128, lr=5e-4),
     "ddpm-scenes": DDPM(
-        "scenes",
+        replace(SCENES, num=60_000),
         architectures.scene_ddpm,
         loss=scene_loss,
         metric=Measure(
@@ -388,12 +362,11 @@ RECIPES = {
         epochs=16,
         labels=True,
         ema=0.9995,
-        num_scenes=60_000,
         num_test=500,
     ),
-    "vae-scenes": SCENES(),
-    "beta-vae-scenes": SCENES(options=relaxing),
+    "vae-scenes": SCENE_VAE(),
+    "beta-vae-scenes": SCENE_VAE(options=relaxing),
     # Once more from another start, because one training of each would not tell the two apart.
-    "vae-scenes-2": SCENES(seed=1),
-    "beta-vae-scenes-2": SCENES(options=relaxing, seed=1),
+    "vae-scenes-2": SCENE_VAE(seed=1),
+    "beta-vae-scenes-2": SCENE_VAE(options=relaxing, seed=1),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +16,15 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from companion import checks, runtime
 from companion.data import Batches
-from companion.training import Loss, exponential_average, fit
+from companion.training import Step, exponential_average, fit
 from companion.zoo import weights
 from companion.zoo.checkpoints import (
     Journal,
+    Setting,
     Stateful,
     at_once,
     load_run,
@@ -84,7 +85,6 @@ def train(
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     start = Start.now()
     chosen, changed = _changed(recipe(name), given)
-    command = f"python -m companion train {name}{changed}"
     checks.not_negative(save_every=save_every)
     checks.at_least(1, log_every=log_every)
     processes = Processes()
@@ -97,37 +97,41 @@ def train(
             f"the smallest batch has {smallest}"
         )
     out = writable_folder(out)
-    unfinished, log = out / f"{name}.run", out / f"{name}.jsonl"
-    unmeasured = out / f"{name}-test.run"
+    unfinished, unmeasured = out / f"{name}.run", out / f"{name}-test.run"
     with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
-        if resume and not unfinished.exists():
-            raise ValueError(f"resume needs an unfinished training; {out} holds none of {name}")
-        if not resume and unfinished.exists():
-            raise ValueError(
-                f"{unfinished} is an unfinished training; continue it with --resume, or delete it"
-            )
-        if not resume and (out / f"{name}.safetensors").exists():
-            raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
+        _check_files(name, out, unfinished, resume)
         if not resume and processes.rank == 0:
             remove_run(unmeasured)  # of a training whose file was deleted
-        model, minutes = _train(
-            name, chosen, examples, unfinished, save_every, log, log_every, processes
-        )
-        origin = provenance(start, chosen.seed)
+        run = Run(name, chosen, examples, unfinished, processes)
+        run.train(save_every, log_every)
+        model, minutes = run.session.best, round(run.minutes, 2)
+        origin = provenance(start, chosen.seed) | {"name": name, "minutes": minutes}
         with torch.no_grad():
             for parameter in model.parameters():
                 # The card describes the weights as they are stored.
                 parameter.copy_(parameter.half())
         again = unmeasured.exists()
         journal = Journal(unmeasured, {"name": name}, again, save_every, processes)
-        result = measurement(str(chosen.metric), _evaluate(model, chosen, journal))
-        origin |= {"name": name, "command": command, "minutes": round(minutes, 2)}
-        card = Card(data=chosen.data, **origin, **result)
+        origin |= measurement(str(chosen.metric), _evaluate(model, chosen, journal))
+        command = f"python -m companion train {name}{changed}"
+        card = Card(data=chosen.data.name, command=command, **origin)
         if processes.rank == 0:
             card = weights.save_weights(model, card, out)
             remove_run(unfinished)
         journal.close()
     return card
+
+
+def _check_files(name: str, out: Path, unfinished: Path, resume: bool) -> None:
+    """The folder holds what is to be resumed, or nothing of this name."""
+    if resume and not unfinished.exists():
+        raise ValueError(f"resume needs an unfinished training; {out} holds none of {name}")
+    if not resume and unfinished.exists():
+        raise ValueError(
+            f"{unfinished} is an unfinished training; continue it with --resume, or delete it"
+        )
+    if not resume and (out / f"{name}.safetensors").exists():
+        raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
 
 
 def _changed(chosen: Recipe, given: dict[str, Any]) -> tuple[Recipe, str]:
@@ -246,107 +250,151 @@ def measurement(metric: str, values: Float[Tensor, "num"]) -> dict[str, Any]:
     return {"metric": metric, "metric_value": values.mean().item(), "metric_se": error.item()}
 
 
-class Session(NamedTuple):
-    """What a training by a recipe begins with."""
+class Session:
+    """What a training by a recipe begins with, and its steps; rates and options follow `num_steps`, or all steps."""
 
-    model: nn.Module
-    batches: Batches
-    optimizer: torch.optim.Optimizer
-    rates: LambdaLR
-    ema: AveragedModel | None
-    loss: Loss
+    def __init__(
+        self, chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None
+    ) -> None:
+        torch.manual_seed(chosen.seed)
+        self.chosen, self.model = chosen, runtime.to_device(chosen.model())
+        if chosen.start is not None:
+            load_weights(chosen.start, self.model, partial=True)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=chosen.lr, fused=True)
+        sizes = {"batch_size": chosen.batch_size, "num_epochs": chosen.epochs}
+        self.batches = Batches(*examples, **sizes, seed=chosen.seed)
+        self.num_steps = min(len(self.batches), num_steps or len(self.batches))
+        self.rates = LambdaLR(self.optimizer, lambda step: chosen.schedule(step / self.num_steps))
+        self.ema = None if chosen.ema is None else exponential_average(self.model, chosen.ema)
 
+    @property
+    def best(self) -> nn.Module:
+        """The model, or the average of its weights."""
+        return self.model if self.ema is None else self.ema.module
 
-def session(chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None) -> Session:
-    """Seed the random numbers, and make what the recipe trains; rates and options follow `num_steps`, or all steps."""
-    torch.manual_seed(chosen.seed)
-    model = runtime.to_device(chosen.model())
-    if chosen.start is not None:
-        load_weights(chosen.start, model, partial=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=chosen.lr, fused=True)
-    batches = Batches(
-        *examples, batch_size=chosen.batch_size, num_epochs=chosen.epochs, seed=chosen.seed
-    )
-    last = len(batches) if num_steps is None else num_steps
-    rates = LambdaLR(optimizer, lambda step: chosen.schedule(step / last))
-    ema = None if chosen.ema is None else exponential_average(model, chosen.ema)
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """All that changes during the training."""
+        names = ("model", "optimizer", "batches", "rates", *([] if self.ema is None else ["ema"]))
+        return {name: getattr(self, name) for name in names}
 
-    def loss(model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
+    def images(self, step: int) -> int:
+        """How many examples were used up to a step."""
+        epoch, step = divmod(step, self.batches.steps_per_epoch)
+        return epoch * self.batches.num_examples + step * self.chosen.batch_size
+
+    def steps(
+        self, processes: Processes | None = None, progress: str | None = None
+    ) -> Iterator[tuple[Step, float]]:
+        """Take the steps that are left, and yield each with the learning rate that it had."""
+        pair = self.model, self._loss
+        model, loss = pair if processes is None else processes.share(*pair)
+        options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
+        steps = fit(model, loss, self.batches, self.optimizer, ema=self.ema, **options)
+        for step in islice(steps, self.num_steps - self.batches.step):
+            rate = float(self.rates.get_last_lr()[0])
+            self.rates.step()
+            yield step, rate
+
+    def _loss(self, model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
         # The batches have counted the one that is being used.
-        options = chosen.options((batches.step - 1) / last)
-        return chosen.loss(model, chosen.prepare(x), *labels, **options)
-
-    return Session(model, batches, optimizer, rates, ema, loss)
+        options = self.chosen.options((self.batches.step - 1) / self.num_steps)
+        return self.chosen.loss(model, self.chosen.prepare(x), *labels, **options)
 
 
-def _train(
-    name: str,
-    chosen: Recipe,
-    examples: tuple[Tensor, ...],
-    path: Path,
-    save_every: float,
-    log_path: Path,
-    log_every: int,
-    processes: Processes,
-) -> tuple[nn.Module, float]:
-    """The trained model and its minutes; the run goes on from `path`, if it is there, and is saved to it."""
-    start, before, first = time.monotonic(), 0.0, processes.rank == 0
-    model, batches, optimizer, rates, ema, loss = session(chosen, examples)
-    num_steps, per_epoch = len(batches), batches.steps_per_epoch
-    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
-    parts |= {"rates": rates} if ema is None else {"rates": rates, "ema": ema}
-    fields = ("data", "epochs", "batch_size", "lr", "ema", "start", "seed")
-    settings = {"recipe": name} | {field: getattr(chosen, field) for field in fields}
-    commit = runtime.commit()
-    if path.exists():
-        saved = load_run(path, settings, **parts)
-        before = saved["minutes"]
-        if first and saved["commit"] != commit:
-            print(f"{name}: begun at commit {saved['commit']}, continued at {commit}")
-    text = f"step {batches.step} of {num_steps} on {runtime.device_name()}{processes}"
-    if first:
-        print(f"{name}: {text}, {runtime.scale()} scale", flush=True)
+class Run:
+    """A session that is saved to a file, goes on from it if it is there, and says how far it is."""
 
-    def minutes() -> float:
-        return before + (time.monotonic() - start) / 60
+    def __init__(
+        self,
+        name: str,
+        chosen: Recipe,
+        examples: tuple[Tensor, ...],
+        path: Path,
+        processes: Processes,
+    ) -> None:
+        self.name, self.path, self.processes = name, path, processes
+        self.start, self.first, self.commit = (
+            time.monotonic(),
+            processes.rank == 0,
+            runtime.commit(),
+        )
+        self.session = session = Session(chosen, examples)
+        fields = ("epochs", "batch_size", "lr", "ema", "start", "seed")
+        self.settings: dict[str, Setting] = {"recipe": name, "data": chosen.data.name}
+        self.settings |= {field: getattr(chosen, field) for field in fields}
+        if path.exists():
+            saved = load_run(path, self.settings, **session.parts)
+            self.start -= 60 * saved["minutes"]
+            if saved["commit"] != self.commit:
+                self.say(f"begun at commit {saved['commit']}, continued at {self.commit}")
+        done = f"step {session.batches.step} of {session.num_steps}"
+        self.say(f"{done} on {runtime.device_name()}{processes}, {runtime.scale()} scale")
 
-    def images(step: int) -> int:
-        epoch, step = divmod(step, per_epoch)
-        return epoch * batches.num_examples + step * chosen.batch_size
+    @property
+    def minutes(self) -> float:
+        """What it took so far, also before it was stopped."""
+        return (time.monotonic() - self.start) / 60
 
-    progress = name if first and sys.stderr.isatty() else None
-    options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
-    steps = fit(*processes.share(model, loss), batches, optimizer, ema=ema, **options)
-    last_save, losses, unlogged = time.monotonic(), [], []
-    log = MetricsLog(log_path, batches.step, images(batches.step)) if first else None
-    with signals() as received:
-        for step in steps:
-            value, stop = processes.agree(step.loss, bool(received))
-            losses.append(value)
-            unlogged.append(value)
-            ends = step.number % per_epoch == 0
-            if log and (ends or step.number % log_every == 0):
-                rate = float(rates.get_last_lr()[0])
-                place = {"epoch": step.number / per_epoch, "seconds": 60 * minutes()}
-                mean = statistics.fmean(unlogged)
-                log.write(step.number, images(step.number), loss=mean, lr=rate, **place)
-                unlogged.clear()
-            rates.step()
-            if first and ends:
-                epoch = f"epoch {step.number // per_epoch} of {chosen.epochs}"
-                text = f"mean loss of the last {len(losses)} steps {statistics.fmean(losses):.4g}"
-                tqdm.write(f"{name}: {epoch}, {text}", file=sys.stdout)
-            if ends:
-                losses.clear()
-            # After the last step, too, since the measurement can be stopped as well.
-            due = time.monotonic() - last_save >= save_every or step.number == num_steps
-            if first and (stop or due):
-                save_run(path, settings | {"commit": commit, "minutes": minutes()}, **parts)
-                last_save = time.monotonic()
-            if stop:
-                done = f"{name}: saved after step {step.number} of {num_steps}"
-                raise KeyboardInterrupt(f"{done}; {GOES_ON}")
-    return (model if ema is None else ema.module), minutes()
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar; the first of several processes speaks for all."""
+        if self.first:
+            tqdm.write(f"{self.name}: {text}", file=sys.stdout)
+            sys.stdout.flush()
+
+    def save(self) -> None:
+        """Write the file; the first of several processes does."""
+        if self.first:
+            settings = self.settings | {"commit": self.commit, "minutes": self.minutes}
+            save_run(self.path, settings, **self.session.parts)
+
+    def train(self, save_every: float, log_every: int) -> None:
+        """Take all steps.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C or SIGTERM in any process, when the step is done and saved.
+        """
+        session, losses, saved = self.session, _Losses(self, log_every), time.monotonic()
+        bar = self.name if self.first and sys.stderr.isatty() else None
+        with signals() as received:
+            for step, rate in session.steps(self.processes, bar):
+                loss, stop = self.processes.agree(step.loss, bool(received))
+                losses.add(step.number, loss, rate)
+                # After the last step, too, since the measurement can be stopped as well.
+                due = step.number == session.num_steps or time.monotonic() - saved >= save_every
+                if stop or due:
+                    self.save()
+                    saved = time.monotonic()
+                if stop:
+                    done = f"{self.name}: saved after step {step.number} of {session.num_steps}"
+                    raise KeyboardInterrupt(f"{done}; {GOES_ON}")
+
+
+class _Losses:
+    """The losses of a run, whose means go to its log, and to a line for each epoch."""
+
+    def __init__(self, run: Run, log_every: int) -> None:
+        self.run, self.log_every, step = run, log_every, run.session.batches.step
+        self.of_epoch: list[float] = []
+        self.unlogged: list[float] = []
+        path = run.path.with_suffix(".jsonl")
+        self.log = MetricsLog(path, step, run.session.images(step)) if run.first else None
+
+    def add(self, number: int, loss: float, rate: float) -> None:
+        """The loss of a step, and the learning rate that it had."""
+        session = self.run.session
+        epoch = number / session.batches.steps_per_epoch
+        self.of_epoch.append(loss)
+        self.unlogged.append(loss)
+        if self.log and (epoch.is_integer() or number % self.log_every == 0):
+            place = {"epoch": epoch, "seconds": 60 * self.run.minutes}
+            mean = statistics.fmean(self.unlogged)
+            self.log.write(number, session.images(number), loss=mean, lr=rate, **place)
+            self.unlogged.clear()
+        if epoch.is_integer():
+            text = f"mean loss of the last {len(self.of_epoch)} steps {statistics.fmean(self.of_epoch):.4g}"
+            self.run.say(f"epoch {epoch:.0f} of {session.chosen.epochs}: {text}")
+            self.of_epoch.clear()
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,16 +12,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from companion import runtime, samplers
-from companion.autoencoder import Autoencoder
-from companion.data import SCENE_FACTORS
-from companion.ddpm import Ddpm
-from companion.elbo import LatentChain
-from companion.training import fit
+from companion import runtime
 from companion.zoo.checkpoints import random_state, set_random_state
+from companion.zoo.drawing import preview
 from companion.zoo.pretrained import use
 from companion.zoo.recipes import Recipe, recipe
-from companion.zoo.runs import session
+from companion.zoo.runs import Session
 
 __all__ = ["Cost", "Progress", "cost", "train_it", "use"]
 
@@ -30,14 +26,6 @@ SHORT, SHORT_LAUNCHES = 5e11, 1e5
 
 T4_OPERATIONS, T4_SHARE, T4_LAUNCH = 8.1e12, 1 / 3, 1e-5
 """A T4's operations in a second in float32, the share of them that is assumed, and the seconds to start one."""
-
-SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
-    "mnist": (60_000, (1, 28, 28)),
-    "cifar10": (50_000, (3, 32, 32)),
-    "digits": (1_442, (1, 8, 8)),
-    "scenes": (20_000, (3, 32, 32)),
-}
-"""Training examples and their shape; of points in the plane there are 50,000."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +82,12 @@ def cost(name: str) -> Cost:
     Book: chapter 1.
     """
     chosen = recipe(name)
-    num, shape = SIZES.get(chosen.data, (50_000, (2,)))
-    num = chosen.num_scenes if chosen.data == "scenes" else num
+    source = chosen.data
     with _own_random_numbers(), torch.device("cpu"):
         torch.manual_seed(0)
         model = chosen.model()
-        x = torch.randint(256, (2, *shape)) / 255
-        y = torch.zeros(2, dtype=torch.long)
-        y = torch.zeros(2, len(SCENE_FACTORS)) if chosen.data == "scenes" else y
-        labels = (y,) if chosen.labels else ()
+        x, y = torch.randint(256, (2, *source.x_shape)) / 255, torch.zeros(2, *source.label_shape)
+        labels = (y if source.label_shape else y.long(),) if chosen.labels else ()
         kept: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -119,15 +104,15 @@ def cost(name: str) -> Cost:
             loss.backward()
     size = sum(parameter.numel() for parameter in model.parameters())
     copies = 4 if chosen.ema is None else 5
-    data = num * x[0].numel()
     return Cost(
         name,
         size,
-        chosen.epochs * -(-num // chosen.batch_size),
+        chosen.epochs * -(-source.num // chosen.batch_size),
         chosen.batch_size,
         counter.operations / 2 * chosen.batch_size,
         counter.launches,
-        4 * (copies * size + data) + sum(kept.values()) / 2 * chosen.batch_size,
+        4 * (copies * size + source.num * x[0].numel())
+        + sum(kept.values()) / 2 * chosen.batch_size,
     )
 
 
@@ -168,7 +153,7 @@ class Progress(NamedTuple):
     num_steps: int
     losses: list[float]
     model: nn.Module
-    # Eight images on [0, 1] that the model draws, or reconstructs if it cannot draw; None of points and classes.
+    # Eight images on [0, 1] that the model draws, or reconstructs if it cannot draw; None of points and judges.
     draw: Callable[[], Tensor | None]
 
 
@@ -203,36 +188,22 @@ def _steps(
 ) -> Iterator[Progress]:
     # What a chapter draws afterwards does not depend on whether something was trained here.
     with _own_random_numbers():
-        model, batches, optimizer, rates, ema, loss = session(chosen, examples, num_steps)
-        num = len(batches) if num_steps is None else min(num_steps, len(batches))
-        best = model if ema is None else ema.module
-        seen, losses = chosen.prepare(examples[0][:8]), []
-        steps = fit(model, loss, batches, optimizer, ema=ema, autocast=runtime.autocast)
-        for step in islice(steps, num):
+        session = Session(chosen, examples, num_steps)
+        num, x, losses = session.num_steps, chosen.prepare(examples[0][:8]), []
+        for step, _ in session.steps():
             losses.append(step.loss)
-            rates.step()
             if step.number % max(1, num // 20) == 0 or step.number == num:
-                yield Progress(
-                    name, step.number, num, losses, best, lambda: _draw(chosen, best, seen)
-                )
+                draw = partial(_draw, chosen, session.best, x)
+                yield Progress(name, step.number, num, losses, session.best, draw)
 
 
 @torch.no_grad()
-def _draw(chosen: Recipe, model: nn.Module, seen: Tensor) -> Tensor | None:
+def _draw(chosen: Recipe, model: nn.Module, x: Tensor) -> Tensor | None:
     """Eight images of the model as it is now; torch's random numbers are the same before and after."""
     training = model.training
     with _own_random_numbers():
         torch.manual_seed(0)
-        model.eval()
-        if isinstance(model, Ddpm):
-            schedule = model.schedule.evenly(min(20, model.num_latents // 2))
-            *_, x = samplers.ddim_sample(model.denoiser, schedule, model.prior(8).sample())
-        elif isinstance(model, LatentChain):
-            *_, x = samplers.ancestral_sample(model, 8)
-        elif isinstance(model, Autoencoder):
-            x = model(seen)
-        else:
-            return None
+        drawn = preview(model.eval(), x)
     model.train(training)
-    x = chosen.restore(x)
-    return x.clamp(0, 1) if x.dim() == 4 else None
+    drawn = None if drawn is None else chosen.restore(drawn)
+    return None if drawn is None or drawn.dim() != 4 else drawn.clamp(0, 1)

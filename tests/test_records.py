@@ -1,4 +1,4 @@
-"""Tests of companion.zoo.experiments: what a record holds, from small models."""
+"""Tests of companion.zoo.records: what a record holds, from small models."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from companion.flows import Flow, line_time
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
 from companion.schedule import cosine_schedule, linear_schedule
-from companion.zoo import comparisons, experiments, train, weights
+from companion.zoo import comparisons, records, train, weights
 from companion.zoo.comparisons import (
     compare_scales,
     compare_spacings,
@@ -26,9 +26,10 @@ from companion.zoo.comparisons import (
     compare_with_renders,
     spaced_samplers,
 )
-from companion.zoo.experiments import record
-from companion.zoo.pretrained import SAMPLERS, pretrained
+from companion.zoo.drawing import SAMPLERS
+from companion.zoo.pretrained import pretrained
 from companion.zoo.recipes import RECIPES
+from companion.zoo.records import record
 from companion.zoo.weights import RecordCard, card_names, load_record, save_weights
 
 __all__ = ["recipes"]
@@ -146,8 +147,8 @@ def test_scenes_are_compared_with_those_of_the_renderer(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["steps", "guidance", "times"])
 def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unchecked, kind):
-    monkeypatch.setattr(experiments, "compare_steps", partial(compare_steps, num_steps=(2,)))
-    monkeypatch.setattr(experiments, "compare_scales", partial(compare_scales, scales=(0.0, 1.0)))
+    monkeypatch.setattr(records, "compare_steps", partial(compare_steps, num_steps=(2,)))
+    monkeypatch.setattr(records, "compare_scales", partial(compare_scales, scales=(0.0, 1.0)))
     network = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
     schedule = linear_schedule(120, 0.001, 0.1)
     few = replace(RECIPES["ddpm-mnist-joint"], model=lambda: image_ddpm(network(), schedule))
@@ -207,7 +208,7 @@ def test_samplers_take_the_same_times_by_both_names():
 
 
 def test_a_record_of_spacings_is_one_of_all_trainings(tmp_path, monkeypatch, unchecked):
-    monkeypatch.setattr(experiments, "compare_spacings", partial(compare_spacings, num_steps=(2,)))
+    monkeypatch.setattr(records, "compare_spacings", partial(compare_spacings, num_steps=(2,)))
     network = partial(UNet, (1, 8, 8), 4, (1,), blocks=1)
     models = {
         "ddpm-digits": lambda: image_ddpm(network(), linear_schedule(100, 0.001, 0.1), levels=17),
@@ -224,7 +225,7 @@ def test_a_record_of_spacings_is_one_of_all_trainings(tmp_path, monkeypatch, unc
     found, again = load_record("flow-digits-spacing", tmp_path)
     assert again == written and found["flow, Heun"].shape == (2, 3, 1, 2)
     for name, kind in (("ddpm-digits", "spacing"), ("flow-digits", "samples")):
-        with pytest.raises(ValueError, match="'spacing', and no other, is for flow-digits"):
+        with pytest.raises(ValueError, match="kind '.*' needs a .*; '.*' is none"):
             record(name, kind, folder=runs / "0" if kind == "samples" else runs, out=tmp_path)
 
 
@@ -233,17 +234,31 @@ def test_guidance_needs_classes(tmp_path, monkeypatch, unchecked):
     few = replace(RECIPES["ddpm-mnist"], model=lambda: image_ddpm(network(), schedule))
     monkeypatch.setitem(RECIPES, "ddpm-mnist", few)
     save_weights(few.model(), card("ddpm-mnist"), tmp_path)
-    with pytest.raises(ValueError, match="guidance and times one of classes; 'ddpm-mnist' is none"):
+    with pytest.raises(
+        ValueError, match="'guidance' needs .* digits and their classes; 'ddpm-mnist' is none"
+    ):
         record("ddpm-mnist", "guidance", folder=tmp_path, out=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("vae-mnist", "samples", "name must be a diffusion model of images; 'vae-mnist' is none"),
+        (
+            "vae-mnist",
+            "samples",
+            "kind 'samples' needs a diffusion model of images; 'vae-mnist' is none",
+        ),
         ("ddpm-toy2d", "samples", "a diffusion model of images; 'ddpm-toy2d' is none"),
-        ("ddpm-digits", "scenes", "'scenes' needs a model of scenes; 'ddpm-digits' is none"),
-        ("ddpm-digits", "steps", "'steps' needs a model of digits, and .*; 'ddpm-digits' is none"),
+        (
+            "ddpm-digits",
+            "scenes",
+            "'scenes' needs a diffusion model of scenes; 'ddpm-digits' is none",
+        ),
+        (
+            "ddpm-digits",
+            "steps",
+            "'steps' needs a diffusion model of digits; 'ddpm-digits' is none",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_measured_so_is_refused(tmp_path, name, kind, message):
@@ -264,7 +279,7 @@ def test_a_record_that_goes_on_counts_the_minutes_of_its_parts(tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGTERM)
         return noise_errors(*arguments)
 
-    monkeypatch.setattr(experiments, "noise_errors", a_minute)
+    monkeypatch.setattr(records, "noise_errors", a_minute)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     draw = partial(record, "ddpm-digits", num=2, examples=3, folder=tmp_path, out=tmp_path)
     with pytest.raises(KeyboardInterrupt, match="stopped after part 5"):

@@ -1,6 +1,7 @@
 """Records: what a chapter shows of hundreds of samples, drawn once, with a measurement on a card."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,6 @@ from companion.flows import Flow
 from companion.metrics import frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
 from companion.refinement import in_finer_steps
-from companion.vae import Vae
 from companion.zoo.checkpoints import Journal, at_once
 from companion.zoo.comparisons import (
     Record,
@@ -29,12 +29,47 @@ from companion.zoo.comparisons import (
     compare_with_renders,
     levels_of,
 )
+from companion.zoo.drawing import ancestral, in_parts
 from companion.zoo.measures import bits_of_elbo
-from companion.zoo.pretrained import CHUNK, ancestral, pretrained
+from companion.zoo.pretrained import pretrained
 from companion.zoo.processes import Processes
-from companion.zoo.recipes import recipe
+from companion.zoo.recipes import Recipe, recipe
 from companion.zoo.runs import Start, measurement, provenance
 from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_folder
+
+Folder = Path | str | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a record is made of: trained weights and their recipe, and how much is drawn or measured."""
+
+    name: str
+    recipe: Recipe
+    model: Any
+    folders: Sequence[Folder]  # one; for "spacing" one for each training
+    num: int
+    examples: int
+
+    def split(self, split: str) -> Tensor:
+        """The images of a split, as the model is given them."""
+        return self.recipe.prepare(self.recipe.examples(split)[0])
+
+    def is_diffusion(self, of_digits: bool = False) -> bool:
+        """Whether the model is a diffusion model of images, or of digits."""
+        shape = getattr(self.model, "x_shape", ())
+        digits = not of_digits or shape == (1, 28, 28)
+        return isinstance(self.model, Ddpm) and len(shape) == 3 and digits
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of record: the model it needs, in words and by a test, and what draws it from its subject."""
+
+    needs: str
+    fits: Callable[[Subject], bool]
+    draw: Callable[[Subject], Callable[..., Record]]
+    options: str = " --num {num}"  # of the command
 
 
 def record(
@@ -84,66 +119,26 @@ def record(
     checks.in_range(2, 1_000_000, num=num, examples=examples)
     chosen, start, processes = recipe(name), Start.now(), Processes()
     out = writable_folder(out)
-    homes: list[Path | str | None] = [folder]
+    folders: list[Folder] = [folder]
     if kind == "spacing" and folder is not None:
-        homes = [*sorted(home for home in Path(folder).iterdir() if home.is_dir())]
-        if not homes:
+        folders = [*sorted(home for home in Path(folder).iterdir() if home.is_dir())]
+        if not folders:
             raise ValueError(
                 f"folder must hold a folder for each training of both models; {folder} holds none"
             )
-    model = pretrained(name, homes[0], runtime.device())
+    model = pretrained(name, folders[0], runtime.device())
+    subject, made = Subject(name, chosen, model, folders, num, examples), KINDS[kind]
+    if not made.fits(subject):
+        raise ValueError(f"kind {kind!r} needs {made.needs}; {name!r} is none")
     command = f"python -m companion record {name} --kind {kind}"
-    command += "" if kind == "reference" else f" --num {num}"
-    draw: Callable[..., Record]
-    if kind == "reference":
-        if not isinstance(model, DigitClassifier):
-            raise ValueError(f"kind 'reference' needs a classifier of digits; {name!r} is none")
-        train, test = (chosen.examples(split)[0] for split in ("train", "test"))
-        draw = partial(reference, train=train, test=test)
-    elif (kind == "spacing") != isinstance(model, Flow):
-        raise ValueError(f"kind 'spacing', and no other, is for flow-digits; {name!r} was given")
-    elif not isinstance(model, Ddpm | Flow) or len(model.x_shape) != 3:
-        raise ValueError(f"name must be a diffusion model of images; {name!r} is none")
-    elif kind == "spacing":
-        command += "" if folder is None else f" --folder {Path(folder).name}"
-        draw = partial(compare_spacings, [_pair(home) for home in homes], num=num)
-    elif kind == "samples":
-        x = chosen.prepare(chosen.examples("test")[0][:examples])
-        command += f" --examples {examples}"
-        draw = partial(samples_and_errors, x=x, num=num)
-    elif kind == "bits":
-        test, train = (chosen.prepare(chosen.examples(split)[0]) for split in ("test", "train"))
-        frequency = gray_level_frequencies((255 * to_unit(train)).round() / 127.5 - 1)
-        gray = (255 * to_unit(test[:num])).round() / 127.5 - 1
-        draw = partial(bits_in_finer_steps, x=gray, frequency=frequency)
-    elif kind == "scenes":
-        if chosen.data != "scenes":
-            raise ValueError(f"kind 'scenes' needs a model of scenes; {name!r} is none")
-        vae = pretrained("vae-scenes", device=runtime.device())
-        assert isinstance(vae, Vae)
-        train = chosen.examples("train")[0]
-        draw = partial(compare_with_renders, vae=vae, train=train, num=num)
-    else:
-        of_classes = kind in ("guidance", "times")
-        if model.x_shape != (1, 28, 28) or (of_classes and not chosen.labels):
-            raise ValueError(
-                f"kind {kind!r} needs a model of digits, and guidance and times one of classes; "
-                f"{name!r} is none"
-            )
-        judge = pretrained("classifier-mnist", device=runtime.device())
-        assert isinstance(judge, DigitClassifier)
-        ways: dict[str, Callable[..., Record]] = {
-            "steps": partial(compare_steps, judge=judge),
-            "guidance": partial(compare_scales, judge=judge),
-            "times": compare_times,
-        }
-        draw = partial(ways[kind], num=num)
-    settings = {"command": command, "sha256": read_card(name, homes[0]).sha256}
+    command += made.options.format(num=num, examples=examples)
+    if kind == "spacing" and folder is not None:
+        command += f" --folder {Path(folder).name}"
+    settings = {"command": command, "sha256": read_card(name, folders[0]).sha256}
     path = out / f"{name}-{kind}.run"
     journal = Journal(path, settings, resume, processes=processes, begun=start.time)
+    draw = made.draw(subject)  # what it loads draws random numbers
     torch.manual_seed(chosen.seed)
-    if kind != "spacing":
-        draw = partial(draw, model)
     found = draw(journal=journal)
     origin = provenance(start._replace(time=journal.begun), chosen.seed)
     origin |= {"name": f"{name}-{kind}", "command": command}
@@ -198,9 +193,9 @@ def samples_and_errors(
 
     times = runtime.progress_bar(range(1, model.num_latents + 1), "errors")
     errors = torch.stack([journal(partial(errors_at, t), x) for t in times]).double()
-    draw = partial(ancestral, model, progress="samples")
     with runtime.autocast():
-        samples = torch.cat([journal(draw, rows) for rows in torch.arange(num).split(CHUNK)])
+        draw = partial(ancestral, model, progress="samples")
+        samples = in_parts(journal, draw, torch.arange(num))
     tensors = {
         "samples": levels_of(to_unit(samples)),
         "noise_error": F.pad(errors.mean(1), (1, 0)),
@@ -230,9 +225,58 @@ def bits_in_finer_steps(
     return Record({name: bits.float() for name, bits in found.items()}, found["finer"], metric)
 
 
-def _pair(folder: Path | str | None) -> tuple[Ddpm, Flow]:
-    ddpm, flow = (
-        pretrained(f"{kind}-digits", folder, runtime.device()) for kind in ("ddpm", "flow")
-    )
-    assert isinstance(ddpm, Ddpm) and isinstance(flow, Flow)
-    return ddpm, flow
+def _network(name: str, folder: Folder = None) -> Any:
+    return pretrained(name, folder, runtime.device())
+
+
+def _bits(of: Subject) -> Callable[..., Record]:
+    test, train = ((255 * to_unit(of.split(s))).round() / 127.5 - 1 for s in ("test", "train"))
+    return partial(bits_in_finer_steps, of.model, test[: of.num], gray_level_frequencies(train))
+
+
+def _scenes(of: Subject) -> Callable[..., Record]:
+    vae, train = _network("vae-scenes"), of.recipe.examples("train")[0]
+    return partial(compare_with_renders, of.model, vae, train, of.num)
+
+
+def _spacing(of: Subject) -> Callable[..., Record]:
+    pairs = [(_network("ddpm-digits", home), _network("flow-digits", home)) for home in of.folders]
+    return partial(compare_spacings, pairs, of.num)
+
+
+KINDS = {
+    "samples": Kind(
+        "a diffusion model of images",
+        Subject.is_diffusion,
+        lambda of: partial(samples_and_errors, of.model, of.split("test")[: of.examples], of.num),
+        " --num {num} --examples {examples}",
+    ),
+    "bits": Kind("a diffusion model of images", Subject.is_diffusion, _bits),
+    "steps": Kind(
+        "a diffusion model of digits",
+        lambda of: of.is_diffusion(of_digits=True),
+        lambda of: partial(compare_steps, of.model, _network("classifier-mnist"), of.num),
+    ),
+    "guidance": Kind(
+        "a diffusion model of digits and their classes",
+        lambda of: of.is_diffusion(of_digits=True) and of.recipe.labels,
+        lambda of: partial(compare_scales, of.model, _network("classifier-mnist"), of.num),
+    ),
+    "times": Kind(
+        "a diffusion model of digits and their classes",
+        lambda of: of.is_diffusion(of_digits=True) and of.recipe.labels,
+        lambda of: partial(compare_times, of.model, of.num),
+    ),
+    "scenes": Kind(
+        "a diffusion model of scenes",
+        lambda of: of.is_diffusion() and of.recipe.data.name == "scenes",
+        _scenes,
+    ),
+    "spacing": Kind("a flow of small digits", lambda of: isinstance(of.model, Flow), _spacing),
+    "reference": Kind(
+        "a classifier of digits",
+        lambda of: isinstance(of.model, DigitClassifier),
+        lambda of: partial(reference, of.model, *map(of.split, ("train", "test"))),
+        "",
+    ),
+}

@@ -1,0 +1,156 @@
+"""How each kind of model draws: which options it has, from what noise it starts, and by which sampler."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial, singledispatch
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from companion import checks, runtime, samplers
+from companion.autoencoder import Autoencoder
+from companion.ddpm import Ddpm
+from companion.elbo import LatentChain
+from companion.flows import Flow, flow_sample
+from companion.mean_flows import MeanFlow, mean_flow_sample
+from companion.zoo.checkpoints import at_once
+
+CHUNK = 100
+"""Examples that are drawn at once."""
+
+SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
+    "ddim": samplers.ddim_sample,
+    "dpm-solver": samplers.dpm_solver_sample,
+    "beta-tilde": samplers.ddpm_sample,
+    "beta": lambda denoiser, schedule, x_T, **options: samplers.ddpm_sample(
+        denoiser, schedule, x_T, schedule.beta, **options
+    ),
+}
+"""Samplers of diffusion models by name; those of Ho et al. by the variance of their steps."""
+
+
+class Wish(NamedTuple):
+    """How many examples are asked for of the model with this name, and how they are to be drawn."""
+
+    name: str
+    num: int
+    steps: int | None = None
+    sampler: str | None = None
+    most: int = 50  # steps, where none are given
+
+
+class Drawing(NamedTuple):
+    """What draws examples: a sampler, what it starts from, a row for each, and how many are drawn at once."""
+
+    sampler: Callable[..., Iterator[Tensor]]
+    start: Tensor
+    chunk: int
+
+    def __call__(
+        self, journal: Callable[..., Tensor] = at_once, progress: str | None = None
+    ) -> Float[Tensor, "num *x_shape"]:
+        """The examples."""
+        with runtime.autocast():
+            sampler = partial(self.sampler, progress=progress)
+            return in_parts(journal, sampler, self.start, chunk=self.chunk)
+
+
+@singledispatch
+def drawing(model: nn.Module, wish: Wish) -> Drawing:
+    """What draws from this kind of model, which says itself what it cannot do.
+
+    Raises:
+        ValueError: if the model generates nothing, or has no such option.
+    """
+    kind = type(model).__name__
+    raise ValueError(f"name must be a model that generates; {wish.name!r} is a {kind}")
+
+
+@drawing.register(LatentChain)
+def _(model: LatentChain, wish: Wish) -> Drawing:
+    if wish.steps is not None or wish.sampler is not None:
+        raise ValueError(f"steps and sampler belong to a diffusion model; {wish.name!r} is none")
+    return Drawing(partial(ancestral, model), torch.arange(wish.num), wish.num)
+
+
+@drawing.register(Ddpm)
+def _(model: Ddpm, wish: Wish) -> Drawing:
+    if wish.sampler not in (None, *SAMPLERS):
+        raise ValueError(
+            f"sampler must be one of {', '.join(SAMPLERS)}; {wish.sampler!r} was given"
+        )
+    if wish.steps is not None:
+        checks.at_least(2, steps=wish.steps)
+        checks.in_range(2, model.schedule.num_steps, steps=wish.steps)
+    steps = wish.steps or min(wish.most, model.schedule.num_steps)
+    sampler = SAMPLERS[wish.sampler or "ddim"]
+    draw = partial(sampler, model.denoiser, model.schedule.evenly(steps))
+    return Drawing(draw, model.prior(wish.num).sample(), CHUNK)
+
+
+@drawing.register(Flow)
+def _(model: Flow, wish: Wish) -> Drawing:
+    return _along(flow_sample, model, wish, wish.most)
+
+
+@drawing.register(MeanFlow)
+def _(model: MeanFlow, wish: Wish) -> Drawing:
+    return _along(mean_flow_sample, model, wish, 1)
+
+
+def _along(
+    sampler: Callable[..., Iterator[Tensor]], model: Flow | MeanFlow, wish: Wish, usual: int
+) -> Drawing:
+    if wish.sampler is not None:
+        raise ValueError(f"sampler belongs to a diffusion model; {wish.name!r} is a flow")
+    steps = usual if wish.steps is None else wish.steps
+    checks.at_least(1, steps=steps)
+    u = torch.linspace(1, 0, steps + 1)
+
+    def follow(x_1: Tensor, progress: str | None = None) -> Iterator[Tensor]:
+        return iter(runtime.progress_bar(sampler(model, x_1, u), progress, total=len(u)))
+
+    return Drawing(follow, torch.randn(wish.num, *model.x_shape, device=runtime.device()), CHUNK)
+
+
+@singledispatch
+def preview(model: nn.Module, x: Tensor) -> Tensor | None:
+    """A few examples that a model draws, as many as x has, or x reconstructed; None of what only judges."""
+    return None
+
+
+@preview.register(LatentChain)
+@preview.register(Flow)
+@preview.register(MeanFlow)
+def _(model: nn.Module, x: Tensor) -> Tensor:
+    return drawing(model, Wish(type(model).__name__, len(x), most=20))()
+
+
+@preview.register(Autoencoder)
+def _(model: Autoencoder, x: Tensor) -> Tensor:
+    return model(x)
+
+
+def in_parts(
+    journal: Callable[..., Tensor],
+    sampler: Callable[..., Iterator[Tensor]],
+    *inputs: Tensor,
+    chunk: int | None = None,
+) -> Float[Tensor, "num *x_shape"]:
+    """The last of what a sampler yields, by chunks of the inputs, each of them a part for the journal."""
+
+    def last(*part: Tensor) -> Tensor:
+        return deque(sampler(*part), maxlen=1).pop()
+
+    parts = zip(*(values.split(chunk or CHUNK) for values in inputs), strict=True)
+    return torch.cat([journal(last, *part) for part in parts])
+
+
+def ancestral(
+    model: LatentChain, rows: Shaped[Tensor, "num"], progress: str | None = None
+) -> Iterator[Float[Tensor, "..."]]:
+    """What `ancestral_sample` yields for as many examples as there are rows."""
+    film = samplers.ancestral_sample(model, len(rows))
+    return iter(runtime.progress_bar(film, progress, total=model.num_latents + 1))
