@@ -22,7 +22,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, NoisePredictor, VPredictor, check_denoiser, estimate
+from companion.denoisers import Denoiser, NoisePredictor, VPredictor, check_denoiser, denoised
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
@@ -127,7 +127,7 @@ class Ddpm(LatentChain):
         """The denoiser's estimate of x_0, given a condition such as a label if there is one."""
         self.schedule.check_times(t)
         given = self.schedule.times[self._times(t, x_t)]
-        return estimate(self.denoiser, x_t, given, *condition).to(self.origin)
+        return denoised(self.denoiser, x_t, given, *condition).to(self.origin)
 
     def true_step(self, t: Int[Tensor, "batch"], x_t: Batch, x: Batch) -> Independent:
         """q(x_{t-1} | x_t, x) for t > 1."""

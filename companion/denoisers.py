@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from companion import checks
+from companion.elbo import LatentChain
 from companion.schedule import Batch, Schedule, per_example, x_0_from_noise, x_0_from_v
 
 
@@ -22,35 +23,34 @@ class Denoiser(Protocol):
         """The estimate, of the shape of x_t."""
 
 
-def estimate(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor) -> Batch:
+def denoised(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition: Tensor) -> Batch:
     """The denoiser's estimate of x_0, in the precision of x_t.
 
     Raises:
-        TypeError: if it is no tensor, or `denoiser` no denoiser.
+        TypeError: if it is no tensor.
         ValueError: if it has another shape than x_t.
 
     Book: chapter 9.
     """
-    check_denoiser(denoiser)
     x_hat = denoiser(x_t, t, *condition)
     checks.shape(tuple(x_t.shape), **{"the denoiser's estimate": x_hat})
     return x_hat.to(x_t)  # autocast gives bfloat16
 
 
 def check_denoiser(denoiser: object) -> None:
-    """The argument denoiser can be called, unlike a whole model, which holds one.
+    """The argument denoiser can be called, and is no whole model, which holds one.
 
     Raises:
-        TypeError: if it cannot.
+        TypeError: if it cannot, or is one.
 
     Book: chapter 9.
     """
-    checks.function(denoiser=denoiser)
-    if isinstance(getattr(denoiser, "denoiser", None), Denoiser):
-        text = "such as that of the model"
+    if isinstance(denoiser, LatentChain):
+        kind = type(denoiser).__name__
         raise TypeError(
-            f"denoiser must be a denoiser, {text}; a {type(denoiser).__name__} was given"
+            f"denoiser must be a denoiser, such as that of the model; a {kind} was given"
         )
+    checks.function(denoiser=denoiser)
 
 
 class NoisePredictor(nn.Module):

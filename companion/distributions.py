@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import (
     Bernoulli,
     Distribution,
@@ -172,6 +172,46 @@ class DiscretizedNormal(Distribution):
         )
 
 
+class GaussianLikelihood(nn.Module):
+    """N(mean, std^2 I), with one `std` for all dimensions.
+
+    Args:
+        std: the standard deviation, or where it starts.
+        learned: whether it is a parameter; it is stored as `log_std` either way.
+
+    Raises:
+        ValueError: if `std` is not positive and finite.
+
+    Book: chapter 6.
+    """
+
+    log_std: Tensor
+
+    def __init__(self, std: float = 1.0, learned: bool = False) -> None:
+        checks.positive(std=std)
+        super().__init__()
+        log_std = torch.tensor(math.log(std))
+        if learned:
+            self.log_std = nn.Parameter(log_std)
+        else:
+            self.register_buffer("log_std", log_std)
+
+    def forward(self, mean: Float[Tensor, "batch *x_shape"]) -> Distribution:
+        """p(x | z) from its mean."""
+        return diagonal_normal(mean, self.log_std.exp())
+
+
+class DiscretizedGaussianLikelihood(GaussianLikelihood):
+    """The 256 gray levels from 0 to 1: the mass that N(mean, std^2 I) gives each.
+
+    Book: chapter 6.
+    """
+
+    def forward(self, mean: Float[Tensor, "batch *x_shape"]) -> Distribution:
+        """p(x | z) from the mean of the underlying normal."""
+        return DiscretizedNormal(mean, self.log_std.exp(), low=0.0, high=1.0)
+
+
 def _check_mean_and_std(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tensor]:
     """Both as tensors of one shape."""
     _check_batch(mean=mean)
@@ -197,7 +237,7 @@ def _check_batch(**parameters: Tensor) -> None:
         if tensor.dim() < 1:
             raise ValueError(f"{name} must have a batch dimension first; shape () was given")
         if checks.reads_at_once(tensor):
-            checks.finite(**parameters)
+            checks.finite(**{name: tensor})
 
 
 def normal_product(

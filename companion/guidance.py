@@ -11,7 +11,7 @@ from torch import Tensor
 
 from companion import checks
 from companion.ddpm import Ddpm, denoising_loss
-from companion.denoisers import Denoiser, NoisePredictor, estimate, spectrum
+from companion.denoisers import Denoiser, NoisePredictor, check_denoiser, denoised, spectrum
 from companion.networks.unet import Condition
 from companion.schedule import Batch, Schedule, per_example
 
@@ -167,7 +167,7 @@ def posterior_denoiser(
 
     Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others. Book: chapter 13.
     """
-    checks.function(denoiser=denoiser)
+    check_denoiser(denoiser)
     checks.instance(Schedule, schedule=schedule)
     checks.shape(("measurements", "dim"), A=A)
     num, dim = A.shape
@@ -187,7 +187,7 @@ def posterior_denoiser(
         if checks.reads_at_once(t) and bool((t != t[0]).any()):
             raise ValueError(f"t must be the same for all examples; {t.tolist()} was given")
         checks.shape((len(x_t), dim), x_t=x_t.flatten(1))
-        x_hat = estimate(denoiser, x_t, t, *condition)
+        x_hat = denoised(denoiser, x_t, t, *condition)
         alpha_bar, noise_var = schedule.alpha_bar[t[:1]], schedule.noise_var[t[:1]]
         C_t = eigenvalues * noise_var / (alpha_bar * eigenvalues + noise_var)
         residual = y - x_hat.flatten(1).double() @ A.T

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, check_denoiser, estimate
+from companion.denoisers import Denoiser, check_denoiser, denoised
 from companion.elbo import LatentChain
 from companion.runtime import progress_bar
 from companion.schedule import Batch, ReverseCoefficients, Schedule
@@ -29,7 +29,7 @@ from companion.variances import check_reverse_var
 Film = Iterator[Batch]
 """What a sampler yields: where it starts, and then what each step makes of it."""
 
-Estimator = Callable[[Tensor], Tensor]
+DenoiserAtTime = Callable[[Tensor], Tensor]
 """`x_hat(x_t)`: the denoiser at the time of a step."""
 
 
@@ -70,7 +70,7 @@ def reverse_sample(
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     is_random = q.var.reshape(len(q.var), -1).any(1).tolist()
 
-    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
+    def step(t: int, x_t: Tensor, x_hat: DenoiserAtTime) -> Tensor:
         mean = of_x_0[t] * x_hat(x_t) + of_x_t[t] * x_t
         return mean + std[t] * torch.randn_like(x_t) if t > 1 and is_random[t] else mean
 
@@ -167,7 +167,7 @@ def ddim_invert(
     checks.floating(x_0=x_0)
     signal, noise_std = schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0)
 
-    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
+    def step(t: int, x_t: Tensor, x_hat: DenoiserAtTime) -> Tensor:
         noise_hat = (x_t - signal[t] * x_hat(x_t)) / noise_std[t]
         x_0 = (x_t - noise_std[t - 1] * noise_hat) / signal[t - 1]
         return signal[t] * x_0 + noise_std[t] * noise_hat
@@ -195,7 +195,7 @@ def dpm_solver_sample(
     of_x_0, of_x_t, ahead = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, ahead))
     before = x_T  # it has the factor 0
 
-    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
+    def step(t: int, x_t: Tensor, x_hat: DenoiserAtTime) -> Tensor:
         nonlocal before
         now = x_hat(x_t)
         now, before = now + ahead[t] * (now - before), now
@@ -248,7 +248,7 @@ def inpaint_sample(
     variances = schedule.alpha_bar, schedule.noise_var, schedule.alpha, schedule.beta
     signal, noise_std, step_signal, step_std = (values.sqrt().to(x_T) for values in variances)
 
-    def step(t: int, x_t: Tensor, x_hat: Estimator) -> Tensor:
+    def step(t: int, x_t: Tensor, x_hat: DenoiserAtTime) -> Tensor:
         for left in reversed(range(repeats if t > 1 else 1)):
             mean = of_x_0[t] * x_hat(x_t) + of_x_t[t] * x_t
             invented = mean + std[t] * torch.randn_like(x_t)
@@ -300,7 +300,7 @@ def _walk(
     denoiser: Denoiser,
     schedule: Schedule,
     x_t: Tensor,
-    step: Callable[[int, Tensor, Estimator], Tensor],
+    step: Callable[[int, Tensor, DenoiserAtTime], Tensor],
     progress: str | None,
     up: bool = False,
 ) -> Iterator[Tensor]:
@@ -320,7 +320,7 @@ def _steps(
     denoiser: Denoiser,
     schedule: Schedule,
     x_t: Tensor,
-    step: Callable[[int, Tensor, Estimator], Tensor],
+    step: Callable[[int, Tensor, DenoiserAtTime], Tensor],
     progress: str | None,
     up: bool,
 ) -> Iterator[Tensor]:
@@ -328,7 +328,7 @@ def _steps(
     yield x_t
     with progress_bar(range(1, T + 1) if up else range(T, 0, -1), progress) as bar:
         for t in bar:
-            x_hat = partial(estimate, denoiser, t=times[t].expand(len(x_t)))
+            x_hat = partial(denoised, denoiser, t=times[t].expand(len(x_t)))
             with torch.no_grad():  # not around the yield: there the caller's setting holds
                 x_t = step(t, x_t, x_hat)
             yield x_t

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily, MultivariateNormal
 
 from companion import checks
-from companion.denoisers import Denoiser, estimate
+from companion.denoisers import Denoiser, check_denoiser, denoised
 from companion.runtime import progress_bar
 from companion.schedule import Batch, Schedule, noise_from_x_0, per_example, score_from_x_0
 
@@ -189,12 +189,13 @@ def score_from_denoiser(
 
     Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 12.
     """
+    check_denoiser(denoiser)
     checks.instance(Schedule, schedule=schedule)
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         checks.shape((len(x_t),), t=t)
         schedule.check_times(t)
-        return score_from_x_0(schedule, x_t, t, estimate(denoiser, x_t, schedule.times[t]))
+        return score_from_x_0(schedule, x_t, t, denoised(denoiser, x_t, schedule.times[t]))
 
     return score_at_t
 
@@ -215,6 +216,7 @@ def noise_conditional_score(
 
     Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 12.
     """
+    check_denoiser(denoiser)
     levels = -schedule.log_snr[1:] / 2
     between = (levels[:-1] + levels[1:]) / 2
 
@@ -226,7 +228,7 @@ def noise_conditional_score(
             checks.within(low * (1 - 1e-6), high * (1 + 1e-6), sigma=sigma)
         t = torch.bucketize(sigma.log(), between.to(sigma)) + 1
         x_t = x / per_example((1 + sigma**2).sqrt(), x)
-        x_hat = estimate(denoiser, x_t, schedule.times[t])
+        x_hat = denoised(denoiser, x_t, schedule.times[t])
         return -noise_from_x_0(schedule, x_t, t, x_hat) / per_example(sigma, x)
 
     return score_at_sigma

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from companion import checks
 from companion.distributions import (
-    DiscretizedNormal,
+    GaussianLikelihood,
     ObservationModel,
     bernoulli,
     diagonal_normal,
@@ -69,46 +69,6 @@ class Vae(LatentChain):
         checks.shape(("batch", self.latent_dim), z=z)
         checks.precision(self, z=z)
         return self.observation_model(self.decoder(z).to(self.origin))
-
-
-class GaussianLikelihood(nn.Module):
-    """N(mean, std^2 I), with one `std` for all dimensions.
-
-    Args:
-        std: the standard deviation, or where it starts.
-        learned: whether it is a parameter; it is stored as `log_std` either way.
-
-    Raises:
-        ValueError: if `std` is not positive and finite.
-
-    Book: chapter 6.
-    """
-
-    log_std: Tensor
-
-    def __init__(self, std: float = 1.0, learned: bool = False) -> None:
-        checks.positive(std=std)
-        super().__init__()
-        log_std = torch.tensor(math.log(std))
-        if learned:
-            self.log_std = nn.Parameter(log_std)
-        else:
-            self.register_buffer("log_std", log_std)
-
-    def forward(self, mean: Float[Tensor, "batch *x_shape"]) -> Distribution:
-        """p(x | z) from its mean."""
-        return diagonal_normal(mean, self.log_std.exp())
-
-
-class DiscretizedGaussianLikelihood(GaussianLikelihood):
-    """The 256 gray levels from 0 to 1: the mass that N(mean, std^2 I) gives each.
-
-    Book: chapter 6.
-    """
-
-    def forward(self, mean: Float[Tensor, "batch *x_shape"]) -> Distribution:
-        """p(x | z) from the mean of the underlying normal."""
-        return DiscretizedNormal(mean, self.log_std.exp(), low=0.0, high=1.0)
 
 
 def mlp_vae(

@@ -24,7 +24,7 @@ from tiny_recipes import digits_once
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from companion import ladders, metrics, vae
+from companion import distributions, ladders, metrics
 from companion.data import load, nearest_scenes, scenes, to_unit, toy_density
 from companion.ddpm import Ddpm, elbo_step, noise_errors
 from companion.elbo import LatentChain, elbo_terms
@@ -355,7 +355,7 @@ def loses_the_scale_of_its_branches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def doubles_the_deviation_of_its_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    image_ddpm, forward = architectures.image_ddpm, vae.GaussianLikelihood.forward
+    image_ddpm, forward = architectures.image_ddpm, distributions.GaussianLikelihood.forward
 
     def doubled(*args: Any, **options: Any) -> Ddpm:
         model = image_ddpm(*args, **options)
@@ -368,7 +368,7 @@ def doubles_the_deviation_of_its_decoder(monkeypatch: pytest.MonkeyPatch) -> Non
             return forward(self, mean)
 
     monkeypatch.setattr(architectures, "image_ddpm", doubled)
-    monkeypatch.setattr(vae.GaussianLikelihood, "forward", wider)
+    monkeypatch.setattr(distributions.GaussianLikelihood, "forward", wider)
 
 
 def draws_eleven_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,22 @@
 """Denoisers made of a network, and exact ones beside densities, quadrature and regression."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
+from companion.ddpm import Ddpm
 from companion.denoisers import (
     MixtureDenoiser,
     NoisePredictor,
     VPredictor,
-    estimate,
+    denoised,
     gaussian_denoiser,
     spectrum,
 )
+from companion.samplers import ddim_sample, ddpm_sample, dpm_solver_sample
 from companion.schedule import (
     Schedule,
     add_noise,
@@ -22,6 +26,7 @@ from companion.schedule import (
     score_from_x_0,
     v_from_x_0,
 )
+from companion.score import noise_conditional_score, score_from_denoiser
 
 F64 = torch.double
 
@@ -123,12 +128,38 @@ def test_the_exact_score_at_a_level_is_the_gradient_of_the_log_density(level: fl
 
 def test_what_a_denoiser_gives_is_looked_at() -> None:
     x_t, t = torch.zeros(5, 2), torch.ones(5).long()
-    assert estimate(lambda x_t, t: x_t.bfloat16(), x_t, t).dtype == torch.float32
-    assert torch.equal(estimate(lambda x_t, t, label: label, x_t, t, x_t + 1), x_t + 1)
+    assert denoised(lambda x_t, t: x_t.bfloat16(), x_t, t).dtype == torch.float32
+    assert torch.equal(denoised(lambda x_t, t, label: label, x_t, t, x_t + 1), x_t + 1)
     with pytest.raises(
         ValueError, match=r"^the denoiser's estimate must have shape \(5, 2\); \(5,"
     ):
-        estimate(lambda x_t, t: x_t[:, :1], x_t, t)
+        denoised(lambda x_t, t: x_t[:, :1], x_t, t)
+
+
+def test_a_wrapper_may_call_what_it_holds_a_denoiser_and_a_model_is_none() -> None:
+    """Every sampler takes a denoiser that clips another one, and refuses the model in its place."""
+
+    class Clipped(nn.Module):
+        def __init__(self, denoiser: nn.Module) -> None:
+            super().__init__()
+            self.denoiser = denoiser
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            return self.denoiser(x_t, t).clamp(-1, 1)
+
+    schedule = linear_schedule(20)
+    exact = gaussian_denoiser(schedule, torch.full((2,), 5.0), torch.eye(2))
+    for sampler in (ddim_sample, ddpm_sample, dpm_solver_sample):
+        *_, x = sampler(Clipped(exact), schedule, torch.randn(3, 2))
+        assert x.abs().max() <= 1
+    model = Ddpm(Clipped(exact), schedule, (2,), schedule.beta)
+    for take in (
+        partial(ddim_sample, schedule=schedule, x_T=torch.randn(3, 2)),
+        partial(score_from_denoiser, schedule=schedule),
+        partial(noise_conditional_score, schedule=schedule),
+    ):
+        with pytest.raises(TypeError, match="such as that of the model; a Ddpm was given"):
+            take(model)
 
 
 def test_an_exact_denoiser_has_nothing_to_save() -> None:

@@ -15,13 +15,19 @@ from test_bad_input import ACCEPTED, OURS, outcome
 from companion import autoencoder, data, flows, interpolation, metrics, samplers, schedule, score
 from companion.ddpm import Ddpm, denoising_loss, elbo_step, noise_errors, single_step_elbo
 from companion.denoisers import NoisePredictor, VPredictor, gaussian_denoiser
-from companion.distributions import DiscretizedNormal, bernoulli, diagonal_normal, normal_product
+from companion.distributions import (
+    DiscretizedNormal,
+    GaussianLikelihood,
+    bernoulli,
+    diagonal_normal,
+    normal_product,
+)
 from companion.elbo import elbo_loss, elbo_terms, importance_weighted_loss
 from companion.guidance import posterior_denoiser
 from companion.ladders import mlp_ladder
 from companion.networks.mlp import TimeMlp, mlp
 from companion.networks.unet import UNet
-from companion.vae import GaussianLikelihood, linear_vae, linear_vae_log_likelihood, mlp_vae
+from companion.vae import linear_vae, linear_vae_log_likelihood, mlp_vae
 from companion.variances import linear_noise_error, optimal_reverse_var
 
 fast = settings(

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from companion.distributions import bernoulli
+from companion.distributions import (
+    DiscretizedGaussianLikelihood,
+    GaussianLikelihood,
+    bernoulli,
+)
 from companion.elbo import elbo_loss, elbo_terms, importance_weighted_loss, sample_log_weights
 from companion.samplers import ancestral_sample
 from companion.vae import (
-    DiscretizedGaussianLikelihood,
-    GaussianLikelihood,
     Vae,
     conv_vae,
     gray_cross_entropy_loss,

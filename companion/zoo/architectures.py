@@ -10,6 +10,7 @@ from companion import runtime
 from companion.data import SCENE_FACTORS, binarize
 from companion.ddpm import Ddpm, image_ddpm
 from companion.denoisers import NoisePredictor, VPredictor
+from companion.distributions import DiscretizedGaussianLikelihood, GaussianLikelihood
 from companion.flows import Flow
 from companion.hierarchical_vae import HierarchicalVae
 from companion.ladders import conv_ladder
@@ -18,7 +19,7 @@ from companion.mean_flows import MeanFlow
 from companion.networks.mlp import TimeMlp
 from companion.networks.unet import UNet, large_unet, mnist_unet
 from companion.schedule import cosine_schedule, linear_schedule
-from companion.vae import DiscretizedGaussianLikelihood, GaussianLikelihood, Vae, conv_vae
+from companion.vae import Vae, conv_vae
 from companion.zoo.weights import load_weights
 
 
