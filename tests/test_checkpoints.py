@@ -18,6 +18,7 @@ from companion.data import Batches
 from companion.training import exponential_average, fit
 from companion.zoo import weights
 from companion.zoo.checkpoints import Journal, at_once, load_run, save_run
+from companion.zoo.processes import Processes
 
 
 def flip_a_bit(path, position):
@@ -386,12 +387,12 @@ def test_a_journal_computes_no_part_twice_and_draws_on_as_if_it_had(tmp_path):
 
     whole = computation(at_once)
     with pytest.raises(KeyboardInterrupt, match="stopped after part 3"):
-        computation(Journal(path, {"a": 1}), last=2)
+        computation(Journal(path, {"a": 1}, Processes()), last=2)
     with pytest.raises(ValueError, match="it.run is unfinished; continue it with --resume"):
-        Journal(path, {"a": 1})
+        Journal(path, {"a": 1}, Processes())
     with pytest.raises(ValueError, match="continued with the a it was begun with, 1; it is 2 now"):
-        Journal(path, {"a": 2}, resume=True)
-    journal = Journal(path, {"a": 1}, resume=True)
+        Journal(path, {"a": 2}, Processes(), resume=True)
+    journal = Journal(path, {"a": 1}, Processes(), resume=True)
     torch.randn(7)  # what happens between does not matter
     assert torch.equal(computation(journal), whole)
     assert calls == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from companion import runtime
 from companion.zoo.processes import GOES_ON, Processes
 from companion.zoo.weights import check_architecture, write_files
 
@@ -122,7 +123,65 @@ def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class Journal:
+class Saved:
+    """A long computation that the first of several processes saves to a file now and then, and that goes on from it.
+
+    Args:
+        path: the file; without one nothing is saved.
+        settings: what the results depend on.
+        processes: which share the work.
+        save_every: seconds between two savings.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        settings: Mapping[str, Setting],
+        processes: Processes,
+        save_every: float = 60.0,
+    ) -> None:
+        self.path, self.settings, self.processes = path, dict(settings), processes
+        self.save_every, self.commit = save_every, runtime.commit()
+        self.begun = self.saved = time.monotonic()
+
+    @property
+    def parts(self) -> Mapping[str, Stateful]:
+        """All that changes."""
+        raise NotImplementedError
+
+    @property
+    def minutes(self) -> float:
+        """What it took, as if it had not been stopped."""
+        return (time.monotonic() - self.begun) / 60
+
+    def go_on(self) -> dict[str, Any]:
+        """Restore what the file holds, and give its settings."""
+        assert self.path is not None
+        found = load_run(self.path, self.settings, **self.parts)
+        self.begun -= 60 * found["minutes"]
+        return found
+
+    def keep(self, stop: bool, done: str, now: bool = False) -> None:
+        """Save if that is due, or wanted now; if any process is to stop, all do.
+
+        Raises:
+            KeyboardInterrupt: which says what is done.
+        """
+        late = time.monotonic() - self.saved >= self.save_every
+        if self.path is not None and self.processes.rank == 0 and (stop or now or late):
+            more: dict[str, Setting] = {"commit": self.commit, "minutes": self.minutes}
+            save_run(self.path, self.settings | more, **self.parts)
+            self.saved = time.monotonic()
+        if stop:
+            raise KeyboardInterrupt(f"{done}; {GOES_ON}" if self.path else "")
+
+    def close(self) -> None:
+        """Delete the file, when what is made of the results has been written."""
+        if self.path is not None and self.processes.rank == 0:
+            remove_run(self.path)
+
+
+class Journal(Saved):
     """The results of a long computation's parts, which is stopped and goes on: no part is computed twice.
 
     `journal(function, *batch)` calls the function, or gives what the same call returned before the stop. Several
@@ -130,12 +189,11 @@ class Journal:
     are as if they had been made.
 
     Args:
-        path: file to save the results to, by the first process; without one nothing is saved.
-        settings: what the results depend on.
+        path: as the others, those of `Saved`.
+        settings: the same.
+        processes: the same.
         resume: go on from the file.
-        save_every: seconds between two savings.
-        processes: which share the work.
-        begun: when it began, by `time.monotonic`, if not now; after resuming, as if all its parts came in one.
+        save_every: the same.
 
     Raises:
         ValueError: if the file is there and `resume` is not set, or the other way round, or its settings differ.
@@ -146,16 +204,13 @@ class Journal:
         self,
         path: Path | None,
         settings: Mapping[str, Setting],
+        processes: Processes,
         resume: bool = False,
         save_every: float = 60.0,
-        processes: Processes | None = None,
-        begun: float | None = None,
     ) -> None:
-        self.path, self.settings, self.save_every = path, settings, save_every
-        self.processes = processes or Processes()
-        self.begun = time.monotonic() if begun is None else begun
+        super().__init__(path, settings, processes, save_every)
         self.results: list[Tensor] = []
-        self.next, self.saved, self.after = 0, time.monotonic(), random_state()
+        self.next, self.after = 0, random_state()
         if resume and (path is None or not path.exists()):
             missing = "there is none without out" if path is None else f"there is no {path}"
             raise ValueError(f"resume needs an unfinished computation; {missing}")
@@ -163,10 +218,15 @@ class Journal:
             if not resume:
                 raise ValueError(f"{path} is unfinished; continue it with --resume, or delete it")
             before = random_state()
-            self.begun -= 60 * load_run(path, settings, journal=self)["minutes"]
+            self.go_on()
             self.after = random_state()
             set_random_state(before)
-        self.processes.agree(0.0, stop=False)  # all have looked for the file
+        processes.agree(0.0, stop=False)  # all have looked for the file
+
+    @property
+    def parts(self) -> Mapping[str, Stateful]:
+        """Itself."""
+        return {"journal": self}
 
     def __call__(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """What the function returns: a value or more for each row of the batch.
@@ -183,22 +243,8 @@ class Journal:
         with signals() as received:
             self.results.append(self.processes.whole(function, *batch))
             _, stop = self.processes.agree(0.0, bool(received))
-            now = time.monotonic()
-            due = stop or now - self.saved >= self.save_every
-            if self.path is not None and self.processes.rank == 0 and due:
-                minutes = (now - self.begun) / 60
-                save_run(self.path, {**self.settings, "minutes": minutes}, journal=self)
-                self.saved = now
-            if stop and self.path is not None:
-                raise KeyboardInterrupt(f"stopped after part {self.next}; {GOES_ON}")
-            if stop:
-                raise KeyboardInterrupt
+            self.keep(stop, f"stopped after part {self.next}")
         return self.results[-1]
-
-    def close(self) -> None:
-        """Delete the file, when what is made of the results has been written."""
-        if self.path is not None and self.processes.rank == 0:
-            remove_run(self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """The results so far."""

@@ -112,7 +112,7 @@ def sample(
     settings: dict[str, Setting] = {"num": num, "steps": steps, "sampler": sampler, "seed": seed}
     settings |= {"name": name, "sha256": read_card(name, folder).sha256}
     path = None if out is None else Path(out).with_suffix(".run")
-    journal = Journal(path, settings, resume, processes=processes)
+    journal = Journal(path, settings, processes, resume)
     torch.manual_seed(seed)
     x = chosen.restore(drawing(model, Wish(name, num, steps, sampler))(journal, name))
     if out is not None and processes.rank == 0:

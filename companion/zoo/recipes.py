@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -49,6 +50,9 @@ RECONSTRUCTION = Measure(
     autoencoder.reconstruction_loss, "squared error of a test image, summed over its pixels"
 )
 LIKELIHOOD = partial(Measure, measures.negative_log_likelihood, num_samples=100)
+BITS_OF_BOUND = (
+    "minus the bound on log p(x) of a test image of {} levels, in bits per dimension, from 8 steps"
+)
 
 
 @dataclass(frozen=True)
@@ -85,15 +89,13 @@ class Recipe:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of this name.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """The recipe of this name; raises ValueError if there is none."""
     if name not in RECIPES:
         raise ValueError(f"name must be one of {', '.join(RECIPES)}; {name!r} was given")
     return RECIPES[name]
 
+
+CODER = partial(Recipe, MNIST, autoencoder.mlp_autoencoder)
 
 # Black-and-white digits, drawn anew for each batch.
 BINARY_MNIST = partial(
@@ -123,6 +125,7 @@ SCENE_VAE = partial(
 )
 
 LADDER = partial(BINARY_MNIST, loss=elbo_loss, epochs=250, batch_size=256, lr=3e-3, options=warming)
+LAST_OF_LADDER = partial(BINARY_MNIST, mlp_ladder, epochs=24, batch_size=256, start="hvae-mnist")
 
 # Its samples are dear: all test images would take a core about twenty minutes.
 CONV_LADDER = partial(
@@ -144,11 +147,7 @@ CONV_LADDER = partial(
 DDPM = partial(
     Recipe,
     loss=v_loss,
-    metric=Measure(
-        measures.bits_of_elbo,
-        "minus the bound on log p(x) of a test image of 256 levels, in bits per "
-        "dimension, from 8 steps",
-    ),
+    metric=Measure(measures.bits_of_elbo, BITS_OF_BOUND.format(256)),
     batch_size=64,
     schedule=cosine,
     ema=0.999,
@@ -156,21 +155,14 @@ DDPM = partial(
     restore=to_unit,
 )
 
-# As the DDPM of the same name: only what the network learns is another, and when it is asked.
-FLOW = partial(
-    DDPM,
-    loss=flow_matching_loss,
-    metric=Measure(
-        measures.velocity_error,
-        "squared error of the velocity of a test image, summed over its pixels, from 8 times",
-    ),
-)
+# One network for digits with and without their class.
+JOINT = partial(DDPM, MNIST, architectures.joint_ddpm, labels=True, ema=0.9995)
 
 INSTANT = Measure(
     measures.instant_velocity_error,
     "squared error of the velocity, the average of no step, summed over dimensions, from 8 times",
 )
-MEAN_FLOW = partial(FLOW, loss=mean_flow_loss, metric=INSTANT)
+MEAN_FLOW: dict[str, Any] = {"loss": mean_flow_loss, "metric": INSTANT}
 
 POINTS = partial(
     DDPM,
@@ -191,12 +183,10 @@ MISSED = Measure(measures.taken_for_no_digit, "share of the test images that it 
 JUDGE = partial(CLASSIFIER, loss=measures.cross_entropy_with_rejects, metric=MISSED, epochs=16)
 
 RECIPES = {
-    "ae-mnist": Recipe(MNIST, autoencoder.mlp_autoencoder, autoencoder.reconstruction_loss),
-    "dae-mnist": Recipe(
-        MNIST, autoencoder.mlp_autoencoder, autoencoder.denoising_reconstruction_loss
-    ),
-    "cae-mnist": Recipe(MNIST, autoencoder.mlp_autoencoder, autoencoder.contractive_loss),
-    "robust-ae-mnist": Recipe(MNIST, autoencoder.mlp_autoencoder, autoencoder.robust_loss),
+    "ae-mnist": CODER(autoencoder.reconstruction_loss),
+    "dae-mnist": CODER(autoencoder.denoising_reconstruction_loss),
+    "cae-mnist": CODER(autoencoder.contractive_loss),
+    "robust-ae-mnist": CODER(autoencoder.robust_loss),
     "conv-ae-mnist": Recipe(MNIST, autoencoder.conv_autoencoder, autoencoder.reconstruction_loss),
     "gray-vae-mnist": Recipe(
         MNIST,
@@ -224,16 +214,8 @@ RECIPES = {
     "hvae2-mnist-2": LADDER(partial(mlp_ladder, (64, 32), (512, 256)), seed=1),
     "hvae1-mnist-2": LADDER(partial(mlp_ladder, (64,), (512,)), seed=1),
     # Last epochs on the importance-weighted bound, and as many on the bound.
-    "iw-hvae-mnist": BINARY_MNIST(
-        mlp_ladder,
-        partial(importance_weighted_loss, num_samples=10),
-        epochs=24,
-        batch_size=256,
-        start="hvae-mnist",
-    ),
-    "iw1-hvae-mnist": BINARY_MNIST(
-        mlp_ladder, elbo_loss, epochs=24, batch_size=256, start="hvae-mnist"
-    ),
+    "iw-hvae-mnist": LAST_OF_LADDER(partial(importance_weighted_loss, num_samples=10)),
+    "iw1-hvae-mnist": LAST_OF_LADDER(elbo_loss),
     "conv-hvae-mnist": CONV_LADDER(),
     # Last epochs of the convolutional ladder on the importance-weighted bound.
     "iw-conv-hvae-mnist": BINARY_MNIST(
@@ -258,21 +240,10 @@ RECIPES = {
         ema=0.999,
     ),
     "ddpm-mnist": DDPM(MNIST, architectures.mnist_ddpm, epochs=16),
-    # One network for both: of half the digits it is told the class.
-    "ddpm-mnist-joint": DDPM(
-        MNIST, architectures.joint_ddpm, loss=joint_loss, epochs=24, labels=True, ema=0.9995
-    ),
+    # Of half the digits it is told the class.
+    "ddpm-mnist-joint": JOINT(loss=joint_loss, epochs=24),
     # More epochs from its weights, most of them spent where the digit is decided, or next to the data.
-    "ddpm-mnist-long": DDPM(
-        MNIST,
-        architectures.joint_ddpm,
-        loss=three_parts_loss,
-        epochs=27,
-        lr=5e-4,
-        labels=True,
-        ema=0.9995,
-        start="ddpm-mnist-joint",
-    ),
+    "ddpm-mnist-long": JOINT(loss=three_parts_loss, epochs=27, lr=5e-4, start="ddpm-mnist-joint"),
     # A smaller one that has learned little, for autoguidance.
     "guide-mnist": DDPM(MNIST, architectures.guide_ddpm, loss=joint_loss, epochs=2, labels=True),
     # As Ho et al. train: the network estimates the noise.
@@ -280,17 +251,26 @@ RECIPES = {
         DIGITS,
         architectures.digits_ddpm,
         loss=simple_loss,
+        metric=Measure(measures.bits_of_elbo, BITS_OF_BOUND.format(17)),
+        epochs=400,
+        lr=2e-3,
+    ),
+    # As ddpm-digits: only what the network learns is another, and when it is asked.
+    "flow-digits": DDPM(
+        DIGITS,
+        architectures.digits_flow,
+        loss=flow_matching_loss,
         metric=Measure(
-            measures.bits_of_elbo,
-            "minus the bound on log p(x) of a test image of 17 levels, in bits per "
-            "dimension, from 8 steps",
+            measures.velocity_error,
+            "squared error of the velocity of a test image, summed over its pixels, from 8 times",
         ),
         epochs=400,
         lr=2e-3,
     ),
-    "flow-digits": FLOW(DIGITS, architectures.digits_flow, epochs=400, lr=2e-3),
     # As flow-digits, but what the network learns leads from noise to a digit in one step.
-    "mean-flow-digits": MEAN_FLOW(DIGITS, architectures.digits_mean_flow, epochs=400, lr=2e-3),
+    "mean-flow-digits": DDPM(
+        DIGITS, architectures.digits_mean_flow, **MEAN_FLOW, epochs=400, lr=2e-3
+    ),
     # In the latent space of a VAE.
     "ldm-mnist": DDPM(
         MNIST,
@@ -307,11 +287,7 @@ RECIPES = {
     "ddpm-toy2d": POINTS(loss=simple_loss),
     # The same training, of which the weights of the loss alone differ.
     "ddpm-toy2d-bound": POINTS(loss=bound_loss),
-    "mean-flow-toy2d": POINTS(
-        model=architectures.toy_mean_flow,
-        loss=mean_flow_loss,
-        metric=INSTANT,
-    ),
+    "mean-flow-toy2d": POINTS(model=architectures.toy_mean_flow, **MEAN_FLOW),
     # It judges what the models draw.
     "classifier-mnist": CLASSIFIER(
         DigitClassifier,
@@ -330,7 +306,6 @@ RECIPES = {
             "minus log p(x) of a test image of 256 levels, in nats, estimated by L_{num_samples}"
         ),
         epochs=200,
-        batch_size=128,
         schedule=cosine,
     ),
     "conv-hvae-cifar10": Recipe(
@@ -344,7 +319,6 @@ RECIPES = {
             num_samples=10,
         ),
         epochs=100,
-        batch_size=128,
         schedule=cosine,
         options=warming,
         ema=0.999,

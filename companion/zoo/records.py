@@ -34,7 +34,7 @@ from companion.zoo.measures import bits_of_elbo
 from companion.zoo.pretrained import pretrained
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import Recipe, recipe
-from companion.zoo.runs import Start, measurement, provenance
+from companion.zoo.runs import measurement, provenance
 from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_folder
 
 Folder = Path | str | None
@@ -117,7 +117,7 @@ def record(
     """
     checks.at_least(2, num=num, examples=examples)  # one has no standard error
     checks.in_range(2, 1_000_000, num=num, examples=examples)
-    chosen, start, processes = recipe(name), Start.now(), Processes()
+    chosen, processes = recipe(name), Processes()
     out = writable_folder(out)
     folders: list[Folder] = [folder]
     if kind == "spacing" and folder is not None:
@@ -136,13 +136,12 @@ def record(
         command += f" --folder {Path(folder).name}"
     settings = {"command": command, "sha256": read_card(name, folders[0]).sha256}
     path = out / f"{name}-{kind}.run"
-    journal = Journal(path, settings, resume, processes=processes, begun=start.time)
+    journal = Journal(path, settings, processes, resume)
     draw = made.draw(subject)  # what it loads draws random numbers
     torch.manual_seed(chosen.seed)
     found = draw(journal=journal)
-    origin = provenance(start._replace(time=journal.begun), chosen.seed)
-    origin |= {"name": f"{name}-{kind}", "command": command}
-    card = RecordCard(model=name, **origin, **measurement(found.metric, found.values))
+    origin = provenance(journal, chosen.seed) | measurement(found.metric, found.values)
+    card = RecordCard(name=f"{name}-{kind}", model=name, command=command, **origin)
     if processes.rank == 0:
         card = save_tensors(found.tensors, card, out)
     journal.close()

@@ -1,40 +1,23 @@
 """Train a model by its recipe, and measure trained weights again."""
 
-import statistics
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 
 from companion import checks, runtime
-from companion.data import Batches
-from companion.training import Step, exponential_average, fit
 from companion.zoo import weights
-from companion.zoo.checkpoints import (
-    Journal,
-    Setting,
-    Stateful,
-    at_once,
-    load_run,
-    remove_run,
-    save_run,
-    signals,
-)
-from companion.zoo.logs import MetricsLog
-from companion.zoo.processes import GOES_ON, Processes, together
+from companion.zoo.checkpoints import Journal, Saved, at_once, remove_run
+from companion.zoo.processes import Processes, together
 from companion.zoo.recipes import Recipe, recipe
+from companion.zoo.training import Run, Session
 from companion.zoo.weights import Card, load_weights, writable_folder
 
 
@@ -83,12 +66,10 @@ def train(
         FloatingPointError: if the training diverges.
     """
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
-    start = Start.now()
     chosen, changed = _changed(recipe(name), given)
     checks.not_negative(save_every=save_every)
     checks.at_least(1, log_every=log_every)
-    processes = Processes()
-    examples = chosen.examples("train")
+    processes, examples = Processes(), chosen.examples("train")
     num = len(examples[0])
     smallest = min(num % chosen.batch_size or chosen.batch_size, num)
     if smallest < processes.size:
@@ -96,28 +77,27 @@ def train(
             f"batch_size must leave an example for each of the {processes.size} processes; "
             f"the smallest batch has {smallest}"
         )
-    out = writable_folder(out)
+    session, out = Session(chosen, examples), writable_folder(out)
     unfinished, unmeasured = out / f"{name}.run", out / f"{name}-test.run"
     with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
         _check_files(name, out, unfinished, resume)
         if not resume and processes.rank == 0:
             remove_run(unmeasured)  # of a training whose file was deleted
-        run = Run(name, chosen, examples, unfinished, processes)
-        run.train(save_every, log_every)
-        model, minutes = run.session.best, round(run.minutes, 2)
-        origin = provenance(start, chosen.seed) | {"name": name, "minutes": minutes}
+        run = Run(name, session, unfinished, processes, save_every)
+        model = run.train(log_every)
+        origin = provenance(run, chosen.seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 # The card describes the weights as they are stored.
                 parameter.copy_(parameter.half())
         again = unmeasured.exists()
-        journal = Journal(unmeasured, {"name": name}, again, save_every, processes)
+        journal = Journal(unmeasured, {"name": name}, processes, again, save_every)
         origin |= measurement(str(chosen.metric), _evaluate(model, chosen, journal))
         command = f"python -m companion train {name}{changed}"
-        card = Card(data=chosen.data.name, command=command, **origin)
+        card = Card(name=name, data=chosen.data.name, command=command, **origin)
         if processes.rank == 0:
             card = weights.save_weights(model, card, out)
-            remove_run(unfinished)
+        run.close()
         journal.close()
     return card
 
@@ -185,7 +165,7 @@ def evaluate(
         FileNotFoundError: if there is neither a copy of the data nor a network.
         OSError: if `out` cannot be written, which is tried before the measurement.
     """
-    chosen, start, processes = recipe(name), Start.now(), Processes()
+    chosen, processes = recipe(name), Processes()
     command = f"python -m companion evaluate {name} --values"
     if samples is not None:
         checks.at_least(1, samples=samples)
@@ -204,42 +184,29 @@ def evaluate(
     card = load_weights(name, model, folder)
     path = None if out is None else out / f"{name}-values.run"
     settings = {"sha256": card.sha256, "metric": str(chosen.metric), "num": chosen.num_test}
-    journal = Journal(path, settings, resume, processes=processes, begun=start.time)
+    journal = Journal(path, settings, processes, resume)
     result = measurement(str(chosen.metric), each := _evaluate(model, chosen, journal))
     card = replace(card, **result)
     if out is not None and processes.rank == 0:
         weights.save_weights(model, card, out)
         if values:
             command += "" if folder is None else f" --folder {Path(folder).name}"
-            start = start._replace(time=journal.begun)
-            origin = provenance(start, chosen.seed) | {"command": command}
+            origin = provenance(journal, chosen.seed) | {"command": command}
             record = weights.RecordCard(name=f"{name}-values", model=name, **origin, **result)
             weights.save_tensors({"values": each.float()}, record, out)
         journal.close()
     return card
 
 
-class Start(NamedTuple):
-    """When a run began, and the commit whose code it runs, whatever is checked out before it ends."""
-
-    time: float
-    commit: str
-
-    @classmethod
-    def now(cls) -> "Start":
-        """The start of a run that begins now."""
-        return cls(time.monotonic(), runtime.commit())
-
-
-def provenance(start: Start, seed: int) -> dict[str, Any]:
-    """What a card says of the machine, and of the minutes since the start."""
+def provenance(work: Saved, seed: int) -> dict[str, Any]:
+    """What a card says of the machine, and of the minutes so far."""
     return {
-        "commit": start.commit,
+        "commit": work.commit,
         "seed": seed,
         "device": runtime.device_name(),
         "scale": runtime.scale(),
         "torch": torch.__version__,
-        "minutes": round((time.monotonic() - start.time) / 60, 2),
+        "minutes": round(work.minutes, 2),
         "peak_memory_mb": runtime.peak_memory_mb(),
     }
 
@@ -248,153 +215,6 @@ def measurement(metric: str, values: Float[Tensor, "num"]) -> dict[str, Any]:
     """What a card says of a measurement with these values: their mean and its standard error."""
     error = values.std() / len(values) ** 0.5
     return {"metric": metric, "metric_value": values.mean().item(), "metric_se": error.item()}
-
-
-class Session:
-    """What a training by a recipe begins with, and its steps; rates and options follow `num_steps`, or all steps."""
-
-    def __init__(
-        self, chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None
-    ) -> None:
-        torch.manual_seed(chosen.seed)
-        self.chosen, self.model = chosen, runtime.to_device(chosen.model())
-        if chosen.start is not None:
-            load_weights(chosen.start, self.model, partial=True)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=chosen.lr, fused=True)
-        sizes = {"batch_size": chosen.batch_size, "num_epochs": chosen.epochs}
-        self.batches = Batches(*examples, **sizes, seed=chosen.seed)
-        self.num_steps = min(len(self.batches), num_steps or len(self.batches))
-        self.rates = LambdaLR(self.optimizer, lambda step: chosen.schedule(step / self.num_steps))
-        self.ema = None if chosen.ema is None else exponential_average(self.model, chosen.ema)
-
-    @property
-    def best(self) -> nn.Module:
-        """The model, or the average of its weights."""
-        return self.model if self.ema is None else self.ema.module
-
-    @property
-    def parts(self) -> dict[str, Stateful]:
-        """All that changes during the training."""
-        names = ("model", "optimizer", "batches", "rates", *([] if self.ema is None else ["ema"]))
-        return {name: getattr(self, name) for name in names}
-
-    def images(self, step: int) -> int:
-        """How many examples were used up to a step."""
-        epoch, step = divmod(step, self.batches.steps_per_epoch)
-        return epoch * self.batches.num_examples + step * self.chosen.batch_size
-
-    def steps(
-        self, processes: Processes | None = None, progress: str | None = None
-    ) -> Iterator[tuple[Step, float]]:
-        """Take the steps that are left, and yield each with the learning rate that it had."""
-        pair = self.model, self._loss
-        model, loss = pair if processes is None else processes.share(*pair)
-        options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
-        steps = fit(model, loss, self.batches, self.optimizer, ema=self.ema, **options)
-        for step in islice(steps, self.num_steps - self.batches.step):
-            rate = float(self.rates.get_last_lr()[0])
-            self.rates.step()
-            yield step, rate
-
-    def _loss(self, model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
-        # The batches have counted the one that is being used.
-        options = self.chosen.options((self.batches.step - 1) / self.num_steps)
-        return self.chosen.loss(model, self.chosen.prepare(x), *labels, **options)
-
-
-class Run:
-    """A session that is saved to a file, goes on from it if it is there, and says how far it is."""
-
-    def __init__(
-        self,
-        name: str,
-        chosen: Recipe,
-        examples: tuple[Tensor, ...],
-        path: Path,
-        processes: Processes,
-    ) -> None:
-        self.name, self.path, self.processes = name, path, processes
-        self.start, self.first, self.commit = (
-            time.monotonic(),
-            processes.rank == 0,
-            runtime.commit(),
-        )
-        self.session = session = Session(chosen, examples)
-        fields = ("epochs", "batch_size", "lr", "ema", "start", "seed")
-        self.settings: dict[str, Setting] = {"recipe": name, "data": chosen.data.name}
-        self.settings |= {field: getattr(chosen, field) for field in fields}
-        if path.exists():
-            saved = load_run(path, self.settings, **session.parts)
-            self.start -= 60 * saved["minutes"]
-            if saved["commit"] != self.commit:
-                self.say(f"begun at commit {saved['commit']}, continued at {self.commit}")
-        done = f"step {session.batches.step} of {session.num_steps}"
-        self.say(f"{done} on {runtime.device_name()}{processes}, {runtime.scale()} scale")
-
-    @property
-    def minutes(self) -> float:
-        """What it took so far, also before it was stopped."""
-        return (time.monotonic() - self.start) / 60
-
-    def say(self, text: str) -> None:
-        """Print a line above the progress bar; the first of several processes speaks for all."""
-        if self.first:
-            tqdm.write(f"{self.name}: {text}", file=sys.stdout)
-            sys.stdout.flush()
-
-    def save(self) -> None:
-        """Write the file; the first of several processes does."""
-        if self.first:
-            settings = self.settings | {"commit": self.commit, "minutes": self.minutes}
-            save_run(self.path, settings, **self.session.parts)
-
-    def train(self, save_every: float, log_every: int) -> None:
-        """Take all steps.
-
-        Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM in any process, when the step is done and saved.
-        """
-        session, losses, saved = self.session, _Losses(self, log_every), time.monotonic()
-        bar = self.name if self.first and sys.stderr.isatty() else None
-        with signals() as received:
-            for step, rate in session.steps(self.processes, bar):
-                loss, stop = self.processes.agree(step.loss, bool(received))
-                losses.add(step.number, loss, rate)
-                # After the last step, too, since the measurement can be stopped as well.
-                due = step.number == session.num_steps or time.monotonic() - saved >= save_every
-                if stop or due:
-                    self.save()
-                    saved = time.monotonic()
-                if stop:
-                    done = f"{self.name}: saved after step {step.number} of {session.num_steps}"
-                    raise KeyboardInterrupt(f"{done}; {GOES_ON}")
-
-
-class _Losses:
-    """The losses of a run, whose means go to its log, and to a line for each epoch."""
-
-    def __init__(self, run: Run, log_every: int) -> None:
-        self.run, self.log_every, step = run, log_every, run.session.batches.step
-        self.of_epoch: list[float] = []
-        self.unlogged: list[float] = []
-        path = run.path.with_suffix(".jsonl")
-        self.log = MetricsLog(path, step, run.session.images(step)) if run.first else None
-
-    def add(self, number: int, loss: float, rate: float) -> None:
-        """The loss of a step, and the learning rate that it had."""
-        session = self.run.session
-        epoch = number / session.batches.steps_per_epoch
-        self.of_epoch.append(loss)
-        self.unlogged.append(loss)
-        if self.log and (epoch.is_integer() or number % self.log_every == 0):
-            place = {"epoch": epoch, "seconds": 60 * self.run.minutes}
-            mean = statistics.fmean(self.unlogged)
-            self.log.write(number, session.images(number), loss=mean, lr=rate, **place)
-            self.unlogged.clear()
-        if epoch.is_integer():
-            text = f"mean loss of the last {len(self.of_epoch)} steps {statistics.fmean(self.of_epoch):.4g}"
-            self.run.say(f"epoch {epoch:.0f} of {session.chosen.epochs}: {text}")
-            self.of_epoch.clear()
 
 
 @torch.no_grad()

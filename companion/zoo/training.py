@@ -1,0 +1,145 @@
+"""A training by a recipe, step by step; and one that is saved, logged and resumed."""
+
+import statistics
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from companion import runtime
+from companion.data import Batches
+from companion.training import Step, exponential_average, fit
+from companion.zoo.checkpoints import Saved, Setting, Stateful, signals
+from companion.zoo.logs import MetricsLog
+from companion.zoo.processes import Processes
+from companion.zoo.recipes import Recipe
+from companion.zoo.weights import load_weights
+
+
+class Session:
+    """What a training by a recipe begins with, and its steps; rates and options follow `num_steps`, or all steps."""
+
+    def __init__(
+        self, chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None
+    ) -> None:
+        torch.manual_seed(chosen.seed)
+        self.chosen, self.model = chosen, runtime.to_device(chosen.model())
+        if chosen.start is not None:
+            load_weights(chosen.start, self.model, partial=True)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=chosen.lr, fused=True)
+        sizes = {"batch_size": chosen.batch_size, "num_epochs": chosen.epochs}
+        self.batches = Batches(*examples, **sizes, seed=chosen.seed)
+        self.num_steps = min(len(self.batches), num_steps or len(self.batches))
+        self.rates = LambdaLR(self.optimizer, lambda step: chosen.schedule(step / self.num_steps))
+        self.ema = None if chosen.ema is None else exponential_average(self.model, chosen.ema)
+
+    @property
+    def best(self) -> nn.Module:
+        """The model, or the average of its weights."""
+        return self.model if self.ema is None else self.ema.module
+
+    def images(self, step: int) -> int:
+        """How many examples were used up to a step."""
+        epoch, step = divmod(step, self.batches.steps_per_epoch)
+        return epoch * self.batches.num_examples + step * self.chosen.batch_size
+
+    def steps(
+        self, processes: Processes | None = None, progress: str | None = None
+    ) -> Iterator[tuple[Step, float]]:
+        """Take the steps that are left, and yield each with the learning rate that it had."""
+        pair = self.model, self._loss
+        model, loss = pair if processes is None else processes.share(*pair)
+        options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
+        steps = fit(model, loss, self.batches, self.optimizer, ema=self.ema, **options)
+        for step in islice(steps, self.num_steps - self.batches.step):
+            rate = float(self.rates.get_last_lr()[0])
+            self.rates.step()
+            yield step, rate
+
+    def _loss(self, model: nn.Module, x: Tensor, *labels: Tensor) -> Tensor:
+        # The batches have counted the one that is being used.
+        options = self.chosen.options((self.batches.step - 1) / self.num_steps)
+        return self.chosen.loss(model, self.chosen.prepare(x), *labels, **options)
+
+
+class Run(Saved):
+    """A training that goes on from its file, if that is there, and says how far it is."""
+
+    def __init__(
+        self, name: str, session: Session, path: Path, processes: Processes, save_every: float
+    ) -> None:
+        fields = ("epochs", "batch_size", "lr", "ema", "start", "seed")
+        settings: dict[str, Setting] = {"recipe": name, "data": session.chosen.data.name}
+        settings |= {field: getattr(session.chosen, field) for field in fields}
+        super().__init__(path, settings, processes, save_every)
+        self.name, self.session, self.first = name, session, processes.rank == 0
+        self.log = path.with_suffix(".jsonl")
+        if path.exists():
+            was = self.go_on()["commit"]
+            if was != self.commit:
+                self.say(f"begun at commit {was}, continued at {self.commit}")
+        done = f"step {session.batches.step} of {session.num_steps}"
+        self.say(f"{done} on {runtime.device_name()}{processes}, {runtime.scale()} scale")
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """All that changes during the training."""
+        session = self.session
+        ema = {} if session.ema is None else {"ema": session.ema}
+        names = ("model", "optimizer", "batches", "rates")
+        return {name: getattr(session, name) for name in names} | ema
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar; the first of several processes speaks for all."""
+        if self.first:
+            tqdm.write(f"{self.name}: {text}", file=sys.stdout)
+            sys.stdout.flush()
+
+    def train(self, log_every: int) -> nn.Module:
+        """Take all steps, and give what they made.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C or SIGTERM in any process, when the step is done and saved.
+        """
+        session, losses = self.session, _Losses(self, log_every)
+        bar = self.name if self.first and sys.stderr.isatty() else None
+        with signals() as received:
+            for step, rate in session.steps(self.processes, bar):
+                loss, stop = self.processes.agree(step.loss, bool(received))
+                losses.add(step.number, loss, rate)
+                done = f"{self.name}: saved after step {step.number} of {session.num_steps}"
+                # After the last step, too, since the measurement can be stopped as well.
+                self.keep(stop, done, now=step.number == session.num_steps)
+        return session.best
+
+
+class _Losses:
+    """The losses of a run, whose means go to its log, and to a line for each epoch."""
+
+    def __init__(self, run: Run, log_every: int) -> None:
+        self.run, self.log_every, step = run, log_every, run.session.batches.step
+        self.of_epoch: list[float] = []
+        self.unlogged: list[float] = []
+        self.log = MetricsLog(run.log, step, run.session.images(step)) if run.first else None
+
+    def add(self, number: int, loss: float, rate: float) -> None:
+        """The loss of a step, and the learning rate that it had."""
+        session = self.run.session
+        epoch = number / session.batches.steps_per_epoch
+        self.of_epoch.append(loss)
+        self.unlogged.append(loss)
+        if self.log and (epoch.is_integer() or number % self.log_every == 0):
+            place = {"epoch": epoch, "seconds": 60 * self.run.minutes}
+            mean = statistics.fmean(self.unlogged)
+            self.log.write(number, session.images(number), loss=mean, lr=rate, **place)
+            self.unlogged.clear()
+        if epoch.is_integer():
+            text = f"mean loss of the last {len(self.of_epoch)} steps {statistics.fmean(self.of_epoch):.4g}"
+            self.run.say(f"epoch {epoch:.0f} of {session.chosen.epochs}: {text}")
+            self.of_epoch.clear()
