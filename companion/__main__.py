@@ -23,17 +23,9 @@ from companion.zoo.weights import Provenance, RecordCard, card_names, load_recor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 where something is wrong, 130 after Ctrl-C."""
     try:
+        commands = (data, doctor, recipes, train, evaluate, sample, record)
         result = tyro.extras.subcommand_cli_from_dict(
-            {
-                "data": data,
-                "doctor": doctor,
-                "recipes": recipes,
-                "train": train,
-                "evaluate": evaluate,
-                "sample": sample,
-                "record": record,
-                "experiment": experiment,
-            },
+            {command.__name__: command for command in commands} | {"experiment": experiment},
             args=arguments,
             prog="python -m companion",
             description="The companion package of the book.",
@@ -88,12 +80,7 @@ def doctor() -> bool:
         nonlocal healthy
         try:
             found = str(text(*arguments))
-        except (
-            ValueError,
-            OSError,
-            RuntimeError,
-            importlib.metadata.PackageNotFoundError,
-        ) as error:
+        except (ValueError, OSError, RuntimeError, ImportError) as error:
             found, healthy = f"REFUSED: {error}", False
         print(f"{label + ':':36} {found}")
 

@@ -3,11 +3,8 @@
 import pytest
 import torch
 
-from companion.data import SCENE_FACTORS, render_scenes, scenes
 from companion.training import fit
-from companion.zoo import sources
-from companion.zoo.architectures import codes, decoded, told
-from companion.zoo.measures import squared_error_of_drawings
+from companion.zoo.architectures import codes, decoded
 from companion.zoo.recipes import RECIPES, cosine, recipe, relaxing, warming
 from companion.zoo.sources import DIGITS
 
@@ -66,52 +63,3 @@ def test_schedules_of_rates_and_weights():
     assert [relaxing(p)["beta"] for p in (0.0, 0.35, 0.7, 1.0)] == pytest.approx([100, 10, 1, 1])
     assert [warming(p)["beta"] for p in (0.0, 0.15, 0.3, 1.0)] == pytest.approx([0, 0.5, 1, 1])
     assert [warming(p)["free_nats"] for p in (0.0, 0.49, 0.5, 1.0)] == [1, 1, 0, 0]
-
-
-def test_toys_are_two_samples_and_leave_random_numbers_alone():
-    state = torch.get_rng_state()
-    (train,), (test,) = (RECIPES["ddpm-toy2d"].examples(split) for split in ("train", "test"))
-    assert train.shape == (50_000, 2) and test.shape == (10_000, 2)
-    assert not torch.isin(test[:, 0], train[:, 0]).all()
-    assert torch.equal(state, torch.get_rng_state())
-
-
-def test_scenes_are_two_samples(monkeypatch):
-    asked, scenes = [], sources.scenes
-
-    def few(num, seed, device):
-        asked.append(num)
-        return scenes(20, seed, device)
-
-    monkeypatch.setattr(sources, "scenes", few)
-    (train,), (test,) = (RECIPES["vae-scenes"].examples(split) for split in ("train", "test"))
-    assert asked == [20_000, 2_000]
-    assert train.shape == test.shape == (20, 3, 32, 32)
-    assert not any((train == one).flatten(1).all(1).any() for one in test)
-    images, factors = RECIPES["ddpm-scenes"].examples("train")
-    assert asked[-1] == 60_000 and torch.equal(images, train)
-    torch.testing.assert_close(render_scenes(factors), images)
-
-
-def test_networks_are_told_factors_from_minus_1_to_1():
-    low, high = torch.tensor(list(SCENE_FACTORS.values())).T
-    given = told(torch.stack([low, (low + high) / 2, high]))
-    torch.testing.assert_close(given, torch.tensor([[-1.0], [0.0], [1.0]]).expand(3, 5))
-
-
-def test_a_drawing_is_scored_against_the_scene_of_its_causes(unchecked):
-    images, factors, _ = scenes(3, seed=2)
-    x = 2 * images - 1
-
-    class Knows(torch.nn.Module):
-        """A denoiser that draws the scene it is told."""
-
-        def forward(self, x_t, t, label):
-            torch.testing.assert_close(label, told(factors))
-            return x
-
-    model = RECIPES["ddpm-scenes"].model()
-    model.denoiser = Knows()
-    assert squared_error_of_drawings(model, x, factors).abs().max() < 1e-6
-    other = squared_error_of_drawings(model, x.flip(0), factors)
-    torch.testing.assert_close(other, (images - images.flip(0)).square().flatten(1).sum(1))

@@ -3,12 +3,16 @@
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_recipes import RECIPE, recipes, tiny
 
+from companion.flows import Flow
+from companion.mean_flows import MeanFlow
+from companion.networks.unet import UNet
 from companion.zoo import pretrained
 from companion.zoo.architectures import digit_encoder
 from companion.zoo.recipes import RECIPES
@@ -108,6 +112,21 @@ def test_a_diffusion_model_and_a_vae_draw_and_points_are_no_images():
     assert _draw(points, points.model(), torch.zeros(8, 2)) is None
     judge = RECIPES["classifier-mnist"]
     assert _draw(judge, judge.model(), torch.zeros(8, 1, 28, 28)) is None
+
+
+@pytest.mark.parametrize("name", ["flow-digits", "mean-flow-digits"])
+def test_a_flow_shows_what_it_draws_while_it_learns(name, monkeypatch):
+    network = partial(UNet, (1, 8, 8), 8, (1,), blocks=1)
+    model, more = (Flow, {}) if name == "flow-digits" else (MeanFlow, {"num_factors": 1})
+    small = replace(
+        RECIPES[name], model=lambda: model(network(**more), (1, 8, 8)), epochs=1, batch_size=256
+    )
+    monkeypatch.setitem(RECIPES, name, small)
+    *_, before, last = train_it(name, "full")
+    images = last.draw()
+    assert images.shape == (8, 1, 8, 8) and 0 <= images.min() < images.max() <= 1
+    assert torch.equal(images, last.draw())  # the same noise each time
+    assert last.step == before.step + 1 == 6
 
 
 def test_the_switch_gives_copies_of_your_weights_until_it_is_put_back():

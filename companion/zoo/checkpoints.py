@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,37 +25,18 @@ from companion.zoo.weights import check_architecture, write_files
 Setting = str | int | float | None
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """A part of a run: a model, an optimizer, the batches, an average of the weights, a learning-rate schedule."""
-
-    def state_dict(self) -> Any:
-        """The state, made of tensors, numbers, strings, None, and dicts, lists and tuples of them."""
-        ...
-
-    def load_state_dict(self, state_dict: Any, /) -> Any:
-        """Restore what `state_dict` gave."""
-        ...
-
-
-def save_run(
-    path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Stateful
-) -> None:
+def save_run(path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Any) -> None:
     """Write the state of a run between two steps, so that `load_run` continues it as if it had never stopped.
 
-    The parts are everything that changes during the run, `model=model, optimizer=optimizer, batches=batches`, and the
-    settings describe it, such as its learning rate. The state of torch's random numbers, on CPU and CUDA, is stored
-    too. The file's folder is created. If writing fails, the previous file stays.
+    The parts are everything that changes during the run and has a `state_dict`: `model=model, optimizer=optimizer`.
+    The settings describe it, such as its learning rate. The state of torch's random numbers is stored too.
 
     Raises:
         TypeError: if a part's state holds what cannot be read again without running code.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; the previous one stays.
     """
-    state = {
-        "settings": dict(settings or {}),
-        "parts": {name: part.state_dict() for name, part in parts.items()},
-        **random_state(),
-    }
+    states = {name: part.state_dict() for name, part in parts.items()}
+    state = {"settings": dict(settings or {}), "parts": states, **random_state()}
     buffer = io.BytesIO()
     try:
         torch.save(state, buffer)
@@ -70,15 +51,12 @@ def save_run(
 
 
 def load_run(
-    path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Stateful
+    path: Path | str, settings: Mapping[str, Setting] | None = None, **parts: Any
 ) -> dict[str, Any]:
-    """Restore the parts that `save_run` wrote, and torch's random numbers.
+    """Restore the parts that `save_run` wrote and torch's random numbers, and give all settings that were saved.
 
     On the same kind of CPU the run then continues bit for bit. One saved on CUDA can be continued elsewhere, with other
     random numbers.
-
-    Returns:
-        All settings that were saved; those in `settings` must be among them.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -101,8 +79,7 @@ def load_run(
     for name, part in parts.items():
         part.load_state_dict(stored[name])
     set_random_state(state)
-    found: dict[str, Any] = state["settings"]
-    return found
+    return state["settings"]
 
 
 def random_state() -> dict[str, Any]:
@@ -126,11 +103,8 @@ def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
 class Saved:
     """A long computation that the first of several processes saves to a file now and then, and that goes on from it.
 
-    Args:
-        path: the file; without one nothing is saved.
-        settings: what the results depend on.
-        processes: which share the work.
-        save_every: seconds between two savings.
+    Without a path nothing is saved. The settings are what the results depend on. Two savings are `save_every` seconds
+    apart.
     """
 
     def __init__(
@@ -138,16 +112,16 @@ class Saved:
         path: Path | None,
         settings: Mapping[str, Setting],
         processes: Processes,
-        save_every: float = 60.0,
+        save_every: float,
     ) -> None:
         self.path, self.settings, self.processes = path, dict(settings), processes
         self.save_every, self.commit = save_every, runtime.commit()
         self.begun = self.saved = time.monotonic()
 
     @property
-    def parts(self) -> Mapping[str, Stateful]:
-        """All that changes."""
-        raise NotImplementedError
+    def parts(self) -> dict[str, Any]:
+        """All that changes; where nothing else does, it is a journal."""
+        return {"journal": self}
 
     @property
     def minutes(self) -> float:
@@ -188,13 +162,6 @@ class Journal(Saved):
     processes share its rows. The calls come in the same order each time. Random numbers after those that are skipped
     are as if they had been made.
 
-    Args:
-        path: as the others, those of `Saved`.
-        settings: the same.
-        processes: the same.
-        resume: go on from the file.
-        save_every: the same.
-
     Raises:
         ValueError: if the file is there and `resume` is not set, or the other way round, or its settings differ.
         ConnectionError: if another process is lost.
@@ -223,18 +190,8 @@ class Journal(Saved):
             set_random_state(before)
         processes.agree(0.0, stop=False)  # all have looked for the file
 
-    @property
-    def parts(self) -> Mapping[str, Stateful]:
-        """Itself."""
-        return {"journal": self}
-
     def __call__(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """What the function returns: a value or more for each row of the batch.
-
-        Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM in any process, when the call is done and saved.
-            ConnectionError: if another process is lost.
-        """
+        """What the function returns, a value or more for each row of the batch; Ctrl-C and SIGTERM wait for it."""
         self.next += 1
         if self.next <= len(self.results):
             if self.next == len(self.results):
@@ -276,9 +233,8 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def remove_run(path: Path | str) -> None:
+def remove_run(path: Path) -> None:
     """Delete what `save_run` wrote, and what a writer that was killed may have left beside it."""
-    path = Path(path)
     path.unlink(missing_ok=True)
     path.with_name(f".{path.name}.tmp").unlink(missing_ok=True)
 
@@ -301,6 +257,5 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _unpack(blob: bytes) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
-    return state
+def _unpack(blob: bytes) -> Any:
+    return torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)

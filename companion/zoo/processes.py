@@ -50,9 +50,6 @@ class Processes:
     """The processes that were launched together; one by itself, if none were.
 
     `accelerate launch` and `torchrun` tell each process its number, `rank`, and how many there are, `size`.
-
-    Raises:
-        ValueError: if there are several and the package accelerate is missing.
     """
 
     def __init__(self) -> None:
@@ -88,13 +85,8 @@ class Processes:
             values = function(*(tensor[mine] for tensor in batch))
         return F.pad(values, (*(0, 0) * (values.dim() - 1), mine.start, num - mine.stop))
 
-    def whole(
-        self, function: Callable[..., Tensor], *batch: Tensor
-    ) -> Float[Tensor, "batch *shape"]:
-        """Evaluate a function of a batch, each process on its rows; all of them get the values of all.
-
-        Each evaluates the whole batch if it has fewer rows than there are processes.
-        """
+    def whole(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+        """Evaluate a function of a batch, each process on its rows, or on all if they are few; all get all values."""
         if self.size == 1 or len(batch[0]) < self.size:
             return function(*batch)
         return self.sum(self.part(function, *batch))
@@ -197,10 +189,9 @@ def end() -> None:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Where processes wait for each other: the end of one ends the others with one sentence.
+    """Where processes wait for each other: the end of one ends the others with one sentence, a ConnectionError.
 
-    Raises:
-        ConnectionError: if another process is lost; torch says it in many words, and in other ones in each version.
+    Torch says it in many words, and in other ones in each version.
     """
     try:
         yield

@@ -17,7 +17,7 @@ from companion.zoo import weights
 from companion.zoo.checkpoints import Journal, Saved, at_once, remove_run
 from companion.zoo.processes import Processes, together
 from companion.zoo.recipes import Recipe, recipe
-from companion.zoo.training import Run, Session
+from companion.zoo.session import Run, Session
 from companion.zoo.weights import Card, load_weights, writable_folder
 
 

@@ -67,12 +67,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Card(Provenance):
-    """The card of trained weights: where they come from and how good they are.
-
-    Attributes:
-        data: the data set, as `companion.data.Images.name` gives it.
-        num_parameters: how many numbers the parameters hold, filled in by `save_weights`.
-    """
+    """The card of trained weights, with their data set and how many numbers they are."""
 
     data: str
     num_parameters: int = 0
@@ -80,11 +75,7 @@ class Card(Provenance):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordCard(Provenance):
-    """The card of a record: what was measured on weights for long, such as a thousand samples.
-
-    Attributes:
-        model: the name of the weights that were measured.
-    """
+    """The card of a record, what was measured for long on the weights of this name, such as a thousand samples."""
 
     model: str
 
@@ -121,10 +112,7 @@ def save_weights(model: nn.Module, card: Card, folder: Path | str | None = None)
 def save_tensors(
     tensors: Mapping[str, Tensor], card: AnyCard, folder: Path | str | None = None
 ) -> AnyCard:
-    """Write tensors with their card, such as a record of what was measured on weights.
-
-    Returns:
-        The card as written, with `sha256` filled in.
+    """Write tensors with their card, such as a record, and give the card as written, with `sha256` filled in.
 
     Raises:
         ValueError: if the card's name is no plain file name.
@@ -190,11 +178,7 @@ def read_card(name: str, folder: Path | str | None = None) -> Card:
 
 
 def card_names(kind: type[Provenance] = Card, folder: Path | str | None = None) -> list[str]:
-    """The names that `load_weights` accepts, or `load_record` where the kind is `RecordCard`.
-
-    Raises:
-        ValueError: if `folder` is no folder.
-    """
+    """The names that `load_weights` accepts, or `load_record` where the kind is `RecordCard`."""
     home = _folder(folder)
     if not home.is_dir():
         raise ValueError(f"folder must be a folder of weights; {home} is none")
@@ -203,32 +187,18 @@ def card_names(kind: type[Provenance] = Card, folder: Path | str | None = None) 
 
 
 def check_architecture(what: str, tensors: Mapping[str, Any], model: nn.Module) -> None:
-    """Compare the names and shapes of tensors with those of a model.
-
-    Raises:
-        ValueError: naming the first tensor that `what` and the model do not share.
-    """
+    """Refuse tensors whose names and shapes are not those of a model, naming the first that is another."""
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    kind = type(model).__name__
-    for key in expected | found:
-        if expected.get(key) == found.get(key):
-            continue
-        needs = (
-            f"{kind} needs {key!r} of shape {expected[key]}"
-            if key in expected
-            else f"{kind} has no {key!r}"
-        )
+    for key in (key for key in expected | found if expected.get(key) != found.get(key)):
+        needs = f"needs {key!r} of shape {expected[key]}" if key in expected else f"has no {key!r}"
         holds = f"hold shape {found[key]}" if key in found else "hold no such tensor"
-        raise ValueError(f"{what} do not fit the model: {needs}, but they {holds}")
+        kind = type(model).__name__
+        raise ValueError(f"{what} do not fit the model: {kind} {needs}, but they {holds}")
 
 
 def writable_folder(folder: Path | str) -> Path:
-    """Make a folder and try a file in it: now, rather than when hours of work are to be written.
-
-    Raises:
-        OSError: if no file can be written there.
-    """
+    """Make a folder and try a file in it: now, rather than when hours of work are to be written."""
     folder = _folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

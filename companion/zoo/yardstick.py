@@ -5,15 +5,15 @@ same baseline, real digits that are in no training set.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from companion.metrics import Estimate, NormalFit, frechet_distance, jackknife
-from companion.networks.classifier import DigitClassifier
 from companion.zoo.pretrained import pretrained
 from companion.zoo.weights import load_record, read_card
 
@@ -49,7 +49,7 @@ def feature_distance(features: Float[Tensor, "num dim"]) -> Estimate:
 @torch.no_grad()
 def digit_features(images: Digits) -> Float[Tensor, "num dim"]:
     """The 64 features of the shipped classifier. Book: chapter 10."""
-    judge = _network("classifier-mnist", DigitClassifier).to(images.device)
+    judge = _network("classifier-mnist").to(images.device)
     return torch.cat([judge.features(part) for part in images.split(1000)])
 
 
@@ -132,19 +132,12 @@ def _less(share: Estimate, of_real: Estimate) -> Estimate:
 @torch.no_grad()
 def no_digit_votes(images: Digits) -> Float[Tensor, "judges num"]:
     """One where a judge takes an image for no digit, zero elsewhere. Book: chapter 10."""
-    judges = [_network(name, nn.Module).to(images.device) for name in JUDGES]
+    judges = [_network(name).to(images.device) for name in JUDGES]
     logits = [torch.cat([judge(part) for part in images.split(1000)]) for judge in judges]
     return torch.stack([each.argmax(1) == 10 for each in logits]).double()
 
 
-Network = TypeVar("Network", bound=nn.Module)
-
-
-@cache
-def _network(name: str, kind: type[Network]) -> Network:
-    network = pretrained(name)
-    assert isinstance(network, kind)
-    return network
+_network: Callable[[str], Any] = cache(pretrained)
 
 
 @cache

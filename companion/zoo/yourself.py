@@ -17,7 +17,7 @@ from companion.zoo.checkpoints import random_state, set_random_state
 from companion.zoo.drawing import preview
 from companion.zoo.pretrained import use
 from companion.zoo.recipes import Recipe, recipe
-from companion.zoo.training import Session
+from companion.zoo.session import Session
 
 __all__ = ["Cost", "Progress", "cost", "train_it", "use"]
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from companion import runtime
 from companion.data import Batches
 from companion.training import Step, exponential_average, fit
-from companion.zoo.checkpoints import Saved, Setting, Stateful, signals
+from companion.zoo.checkpoints import Saved, Setting, signals
 from companion.zoo.logs import MetricsLog
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import Recipe
@@ -68,6 +68,9 @@ class Session:
         return self.chosen.loss(model, self.chosen.prepare(x), *labels, **options)
 
 
+PARTS = ("model", "optimizer", "batches", "rates", "ema")
+
+
 class Run(Saved):
     """A training that goes on from its file, if that is there, and says how far it is."""
 
@@ -88,12 +91,10 @@ class Run(Saved):
         self.say(f"{done} on {runtime.device_name()}{processes}, {runtime.scale()} scale")
 
     @property
-    def parts(self) -> dict[str, Stateful]:
+    def parts(self) -> dict[str, Any]:
         """All that changes during the training."""
-        session = self.session
-        ema = {} if session.ema is None else {"ema": session.ema}
-        names = ("model", "optimizer", "batches", "rates")
-        return {name: getattr(session, name) for name in names} | ema
+        parts = {name: getattr(self.session, name) for name in PARTS}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar; the first of several processes speaks for all."""

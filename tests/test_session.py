@@ -1,0 +1,45 @@
+"""Tests of companion.zoo.session: the steps of a training, its rates and what it has used up."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_recipes import RECIPE, recipes
+
+from companion.zoo.recipes import cosine
+from companion.zoo.session import Session
+
+__all__ = ["recipes"]
+
+
+def test_each_step_comes_with_the_rate_that_it_had():
+    chosen = replace(RECIPE, schedule=cosine)
+    session = Session(chosen, chosen.examples("train"), num_steps=10)
+    seen = []
+    for step, rate in session.steps():
+        seen.append((step.number, rate))
+        assert session.optimizer.param_groups[0]["lr"] == pytest.approx(
+            0.01 * cosine(step.number / 10)
+        )
+    assert seen == [(k + 1, pytest.approx(0.01 * cosine(k / 10))) for k in range(10)]
+
+
+def test_a_training_has_no_more_steps_than_its_recipe():
+    session = Session(RECIPE, RECIPE.examples("train"), num_steps=10**6)
+    assert session.num_steps == 69 == len(list(session.steps()))
+
+
+def test_images_are_counted_over_short_batches_too():
+    session = Session(RECIPE, RECIPE.examples("train"))
+    sizes = [len(batch) for batch, _ in zip(session.batches, range(25), strict=False)]
+    assert [session.images(step) for step in (0, 1, 23, 25)] == [0, 64, 1442, sum(sizes)]
+
+
+def test_the_best_model_is_the_average_where_there_is_one():
+    chosen = replace(RECIPE, ema=0.5)
+    session = Session(chosen, chosen.examples("train"), num_steps=3)
+    *_, _ = session.steps()
+    weights = [next(model.parameters()) for model in (session.model, session.best)]
+    assert not torch.equal(*weights)
+    plain = Session(RECIPE, RECIPE.examples("train"))
+    assert plain.best is plain.model
