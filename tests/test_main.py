@@ -1,20 +1,25 @@
 """Tests of the command line: what it prints, what it refuses, and with which status it ends."""
 
 import re
+import shlex
 import sys
+import tomllib
 from dataclasses import replace
+from functools import wraps
+from pathlib import Path
 
 import pytest
 import torch
 from children import Child
 from tiny_recipes import RECIPE, card, no_data, recipes, tiny
 
+import companion.__main__ as module
 from companion import __version__
 from companion.__main__ import main
 from companion.data.images import _SOURCES
 from companion.zoo import weights
 from companion.zoo.recipes import RECIPES
-from companion.zoo.weights import read_card, save_weights
+from companion.zoo.weights import card_names, read_card, save_weights
 
 __all__ = ["no_data", "recipes"]
 
@@ -154,6 +159,44 @@ def test_recipes_lists_what_can_be_trained(capsys):
     assert [row[0] for row in rows] == list(RECIPES)
     size = sum(parameter.numel() for parameter in tiny().parameters())
     assert ["tiny", "digits", f"{size:,}", "3", "64", "0.01"] in rows
+
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), *ROOT.glob("notebooks/src/*.py")]
+COMMAND = re.compile(r"(?:-m|,) `?companion ([a-z]+)((?: [^`\n]*)?)")
+
+
+def commands():
+    """The commands on the pages, but for those with a name to put in."""
+    for page in PAGES:
+        for verb, rest in COMMAND.findall(page.read_text("utf8")):
+            words = shlex.split(rest, comments=True)
+            if "NAME" not in words and "{{" not in words:
+                yield verb, *words
+
+
+def test_commands_on_the_pages_name_what_there_is(monkeypatch, capsys):
+    """Each is taken by the command line, and names a recipe to train, or weights that are shipped."""
+    given = []
+    for verb in ("train", "evaluate", "sample", "record", "data", "doctor", "recipes"):
+        known = RECIPES if verb == "train" else card_names()
+
+        @wraps(getattr(module, verb))
+        def keep(*arguments, verb=verb, known=known, **options):
+            name = [*arguments, options.get("name")][0]
+            assert verb in ("data", "doctor", "recipes") or name in known, name
+            given.append(verb)
+            return True
+
+        monkeypatch.setattr(module, verb, keep)
+    found = dict.fromkeys(commands())
+    assert [words for words in found if main(words) != 0] == []
+    assert len(given) == len(found) >= 8 and {*given} >= {"train", "sample", "record", "evaluate"}
+
+
+def test_the_installed_command_is_this_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
+    assert project["scripts"] == {"companion": f"{main.__module__}:{main.__qualname__}"}
 
 
 def test_runs_as_a_module():
