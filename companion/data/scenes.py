@@ -48,7 +48,7 @@ _DISTANCES = (1.0, 1.0, 0.6, 0.6, 0.0, 1.4 * 0.6 / _SLOPE, 1.4 * 0.6 / _SLOPE)
 class Scenes(NamedTuple):
     """Images in [0, 1], the factors each was drawn from, and the factors' names, in the order of the columns.
 
-    Book: chapter 1.
+    Book: chapter 7.
     """
 
     images: Float[Tensor, "num 3 32 32"]
