@@ -136,11 +136,7 @@ class Saved:
         return found
 
     def keep(self, stop: bool, done: str, now: bool = False) -> None:
-        """Save if that is due, or wanted now; if any process is to stop, all do.
-
-        Raises:
-            KeyboardInterrupt: which says what is done.
-        """
+        """Save if that is due, or wanted now; to stop is to raise a KeyboardInterrupt that says what is done."""
         late = time.monotonic() - self.saved >= self.save_every
         if self.path is not None and self.processes.rank == 0 and (stop or now or late):
             more: dict[str, Setting] = {"commit": self.commit, "minutes": self.minutes}
@@ -164,7 +160,6 @@ class Journal(Saved):
 
     Raises:
         ValueError: if the file is there and `resume` is not set, or the other way round, or its settings differ.
-        ConnectionError: if another process is lost.
     """
 
     def __init__(

@@ -57,8 +57,7 @@ def compare_steps(
     for steps, kind in itertools.product(num_steps, SAMPLERS):
         name, schedule = f"{kind} {steps}", model.schedule.evenly(steps)
         sampler = partial(SAMPLERS[kind], model.denoiser, schedule, progress=name)
-        with runtime.autocast():
-            images = to_unit(in_parts(journal, sampler, x_T))
+        images = _images(journal, sampler, x_T)
         features = judge.features(images)
         tensors[name] = features.half()
         sure.append(judge.head(features).softmax(1).amax(1).double())
@@ -83,8 +82,7 @@ def compare_times(model: Ddpm, num: int, journal: Callable[..., Any] = at_once) 
             sampler = _given(ddim_sample, partial(guided, network, scale=1.0), schedule, name)
         else:
             sampler = partial(SAMPLERS[kind], network, schedule, progress=name)
-        with runtime.autocast():
-            images = to_unit(in_parts(journal, sampler, x_T, *([label] if of_class else [])))
+        images = _images(journal, sampler, x_T, *([label] if of_class else []))
         tensors[name] = no_digit_votes(images).byte()
     metric = "share of the samples that a judge takes for no digit, mean over both and all ways"
     return Record(tensors, torch.stack([*tensors.values()]).double().mean((0, 1)), metric)
@@ -115,8 +113,7 @@ def compare_scales(
     for scale in scales:
         condition = partial(guided, network, scale=scale)
         sampler = _given(ddim_sample, condition, schedule, f"scale {scale}")
-        with runtime.autocast():
-            images = to_unit(in_parts(journal, sampler, x_T, label))
+        images = _images(journal, sampler, x_T, label)
         features = judge.features(images)
         parts = (images[label == k].flatten(1) for k in range(10))
         found["features"].append(features.half())
@@ -157,13 +154,12 @@ def compare_with_renders(
         "fresh noise": (ddpm_sample, partial(_knowing, network)),
         "guided": (ddim_sample, partial(guided, network, scale=2.0)),
     }
-    with runtime.autocast():
-        drawn = {
-            name: to_unit(in_parts(journal, _given(*way, schedule, name), x_T, told(asked)))
-            for name, way in ways.items()
-        }
-        unconditional = partial(ddpm_sample, network, schedule, progress="unconditional")
-        drawn["unconditional"] = to_unit(in_parts(journal, unconditional, x_T))
+    drawn = {
+        name: _images(journal, _given(*way, schedule, name), x_T, told(asked))
+        for name, way in ways.items()
+    }
+    unconditional = partial(ddpm_sample, network, schedule, progress="unconditional")
+    drawn["unconditional"] = _images(journal, unconditional, x_T)
     means = in_parts(journal, partial(ancestral, vae), torch.arange(num), chunk=num)
     drawn["VAE"] = means.clamp(0, 1)  # a Gaussian's mean knows no bounds
     tensors, distances = {"asked": asked}, {}
@@ -185,6 +181,12 @@ def compare_with_renders(
         "renderer, summed over its values"
     )
     return Record(tensors, distances["conditional"].double(), metric)
+
+
+def _images(journal: Callable[..., Any], sampler: Callable[..., Any], *inputs: Tensor) -> Tensor:
+    """What a sampler draws, on [0, 1]."""
+    with runtime.autocast():
+        return to_unit(in_parts(journal, sampler, *inputs))
 
 
 def _conditional(model: Ddpm) -> NoisePredictor:

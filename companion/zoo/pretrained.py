@@ -94,11 +94,9 @@ def sample(
         Examples as the data set has them: images on [0, 1], or points.
 
     Raises:
-        ValueError: if there are no such weights, the model generates nothing, as an autoencoder,
-            `steps` or `sampler` is given for a model without them, or `out` for points, or `resume`
-            is set and there is nothing to continue, or the other way round.
-        OSError: if `out` cannot be written, which is tried first, or another of several processes
-            is lost.
+        ValueError: if there are no such weights, the model generates nothing, `steps` or `sampler` is given
+            for a model without them, `out` for points, or what is beside `out` does not fit `resume`.
+        OSError: if `out` cannot be written, which is tried first, or another of several processes is lost.
     """
     checks.at_least(1, num=num)
     checks.in_range(1, 1_000_000, num=num)

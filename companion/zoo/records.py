@@ -106,14 +106,10 @@ def record(
         out: folder to write to.
         resume: continue a record that was stopped.
 
-    Returns:
-        The card of the record; `load_record` gives its tensors.
-
     Raises:
-        ValueError: if there are no such weights, or the model cannot be measured so; if the folder
-            holds an unfinished record and `resume` is not set, or none and it is.
-        OSError: if `out` cannot be written, which is tried first, or another of several processes
-            is lost.
+        ValueError: if there are no such weights, the model cannot be measured so, or what the folder
+            holds does not fit `resume`.
+        OSError: if `out` cannot be written, which is tried first, or another of several processes is lost.
     """
     checks.at_least(2, num=num, examples=examples)  # one has no standard error
     checks.in_range(2, 1_000_000, num=num, examples=examples)
@@ -176,10 +172,7 @@ def reference(
 
 @torch.no_grad()
 def samples_and_errors(
-    model: Ddpm,
-    x: Float[Tensor, "batch *x_shape"],
-    num: int,
-    journal: Callable[..., Any] = at_once,
+    model: Ddpm, x: Float[Tensor, "batch *x_shape"], num: int, journal: Callable[..., Any] = at_once
 ) -> Record:
     """Draw with all of the model's steps, and measure its estimate of the noise at every time on x.
 

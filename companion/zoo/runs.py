@@ -32,7 +32,7 @@ def train(
     save_every: float = 60.0,
     log_every: int = 100,
 ) -> Card:
-    """Train a model of the book by its recipe, and write its weights and their card.
+    """Train a model of the book by its recipe, and write its weights and the card that is returned.
 
     It prints a line for each epoch, and takes minutes for an autoencoder and hours for a
     diffusion model: the cards of the shipped weights say how long. Ctrl-C and SIGTERM end it when
@@ -52,17 +52,11 @@ def train(
         save_every: seconds between two savings of the unfinished training.
         log_every: steps between two lines of the log; each epoch ends with one, too.
 
-    Returns:
-        The card, with what the weights achieve on the test split.
-
     Raises:
-        ValueError: if there is no such recipe; if the folder holds finished weights of this name,
-            or an unfinished training and `resume` is not set, or none and it is, or one of a
-            changed recipe; if another process trains there, or a batch has fewer examples than
-            there are processes.
-        FileNotFoundError: if there is neither a copy of the data nor a network.
-        OSError: if `out` cannot be written, which is tried before the training, or another of
-            several processes is lost.
+        ValueError: if there is no such recipe, another process trains there, the folder holds finished
+            weights of this name, or what is unfinished there does not fit `resume` and the recipe.
+        OSError: if there is neither a copy of the data nor a network, `out` cannot be written, which
+            is tried first, or another of several processes is lost.
         FloatingPointError: if the training diverges.
     """
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
@@ -141,7 +135,7 @@ def evaluate(
     values: bool = False,
     resume: bool = False,
 ) -> Card:
-    """Measure trained weights on the test split, as when they were trained.
+    """Measure trained weights on the test split, as when they were trained, and return their card.
 
     The same weights on the same machine give the same numbers each time. On a CPU an autoencoder
     takes a second, and a ladder with 100 samples ten minutes.
@@ -155,15 +149,10 @@ def evaluate(
             compare two models example by example.
         resume: continue a measurement with `out` that was stopped.
 
-    Returns:
-        The card of the weights, with this measurement in it.
-
     Raises:
-        ValueError: if there are no such weights, or they are damaged; if `samples` is given and
-            the measure is no estimate of log p(x), or `values` or `resume` without `out`, or
-            `out` holds an unfinished measurement and `resume` is not set, or none and it is.
-        FileNotFoundError: if there is neither a copy of the data nor a network.
-        OSError: if `out` cannot be written, which is tried before the measurement.
+        ValueError: if there are no such weights, or they are damaged; if `samples` is given and the measure
+            is no estimate of log p(x), `values` without `out`, or what `out` holds does not fit `resume`.
+        OSError: if there is neither a copy of the data nor a network, or `out` cannot be written.
     """
     chosen, processes = recipe(name), Processes()
     command = f"python -m companion evaluate {name} --values"
@@ -219,9 +208,7 @@ def measurement(metric: str, values: Float[Tensor, "num"]) -> dict[str, Any]:
 
 @torch.no_grad()
 def _evaluate(
-    model: nn.Module,
-    chosen: Recipe,
-    journal: Callable[..., Tensor] = at_once,
+    model: nn.Module, chosen: Recipe, journal: Callable[..., Tensor] = at_once
 ) -> Float[Tensor, "num"]:
     """The recipe's metric for each example of the test split; the same numbers each time."""
     x, *labels = chosen.examples("test")

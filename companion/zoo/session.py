@@ -103,11 +103,7 @@ class Run(Saved):
             sys.stdout.flush()
 
     def train(self, log_every: int) -> nn.Module:
-        """Take all steps, and give what they made.
-
-        Raises:
-            KeyboardInterrupt: after Ctrl-C or SIGTERM in any process, when the step is done and saved.
-        """
+        """Take all steps, and give what they made; Ctrl-C and SIGTERM wait for the one under way."""
         session, losses = self.session, _Losses(self, log_every)
         bar = self.name if self.first and sys.stderr.isatty() else None
         with signals() as received:
