@@ -72,7 +72,8 @@ def compare_times(model: Ddpm, num: int, journal: Callable[..., Any] = at_once) 
     Named by sampler and times, such as "ddim trailing"; "class even" and "class trailing" are drawn by
     twenty steps of DDIM with a class given. Of each way the record holds `no_digit_votes`.
     """
-    network, x_T = _conditional(model), torch.randn(num, *model.x_shape).to(model.origin)
+    network: Any = model.denoiser
+    x_T = torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
     tensors = {}
     for kind, times in itertools.product(("beta-tilde", "ddim", "dpm-solver", "class"), SPACINGS):
@@ -106,7 +107,8 @@ def compare_scales(
         ValueError: if `num` is below 20, two of each class, which a variance needs.
     """
     checks.at_least(20, num=num)
-    network, schedule = _conditional(model), model.schedule.evenly(20)
+    network: Any = model.denoiser
+    schedule = model.schedule.evenly(20)
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
     found: dict[str, list[Tensor]] = defaultdict(list)  # an entry for each scale
@@ -146,7 +148,8 @@ def compare_with_renders(
     nearest scene, summed over the values in [0, 1], and the first `num_shown` images. Of "real" and "unconditional"
     it also has the squared distance from the nearest scene of the training set.
     """
-    network, schedule = _conditional(model), model.schedule.evenly(25)
+    network: Any = model.denoiser
+    schedule = model.schedule.evenly(25)
     real, asked, _ = scenes(num, 1, device=model.origin.device)
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     ways: dict[str, tuple[Any, Any]] = {
@@ -187,12 +190,6 @@ def _images(journal: Callable[..., Any], sampler: Callable[..., Any], *inputs: T
     """What a sampler draws, on [0, 1]."""
     with runtime.autocast():
         return to_unit(in_parts(journal, sampler, *inputs))
-
-
-def _conditional(model: Ddpm) -> NoisePredictor:
-    """The network of a model that is told classes or causes."""
-    assert isinstance(model.denoiser, NoisePredictor)
-    return model.denoiser
 
 
 def _knowing(network: NoisePredictor, causes: Tensor) -> Denoiser:

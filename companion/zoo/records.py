@@ -236,6 +236,10 @@ def _spacing(of: Subject) -> Callable[..., Record]:
     return partial(compare_spacings, pairs, of.num)
 
 
+OF_CLASSES: tuple[str, Callable[[Subject], bool]] = (
+    "a diffusion model of digits and their classes",
+    lambda of: of.is_diffusion(of_digits=True) and of.recipe.labels,
+)
 KINDS = {
     "samples": Kind(
         "a diffusion model of images",
@@ -250,15 +254,10 @@ KINDS = {
         lambda of: partial(compare_steps, of.model, _network("classifier-mnist"), of.num),
     ),
     "guidance": Kind(
-        "a diffusion model of digits and their classes",
-        lambda of: of.is_diffusion(of_digits=True) and of.recipe.labels,
+        *OF_CLASSES,
         lambda of: partial(compare_scales, of.model, _network("classifier-mnist"), of.num),
     ),
-    "times": Kind(
-        "a diffusion model of digits and their classes",
-        lambda of: of.is_diffusion(of_digits=True) and of.recipe.labels,
-        lambda of: partial(compare_times, of.model, of.num),
-    ),
+    "times": Kind(*OF_CLASSES, lambda of: partial(compare_times, of.model, of.num)),
     "scenes": Kind(
         "a diffusion model of scenes",
         lambda of: of.is_diffusion() and of.recipe.data.name == "scenes",

@@ -1,7 +1,7 @@
 """Train a shipped model yourself: by its own recipe, short or whole, watched while it runs; and what that costs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from companion import runtime
-from companion.zoo.checkpoints import random_state, set_random_state
 from companion.zoo.drawing import preview
 from companion.zoo.pretrained import use
 from companion.zoo.recipes import Recipe, recipe
@@ -116,14 +115,9 @@ def cost(name: str) -> Cost:
     )
 
 
-@contextmanager
-def _own_random_numbers() -> Iterator[None]:
+def _own_random_numbers() -> AbstractContextManager[None]:
     """Torch's random numbers are the same before and after."""
-    before = random_state()
-    try:
-        yield
-    finally:
-        set_random_state(before)
+    return torch.random.fork_rng(range(torch.cuda.device_count())[:1])
 
 
 class _Counter(TorchDispatchMode):
