@@ -107,6 +107,7 @@ def test_images_are_written_side_by_side(folder):
         ({"num": 0}, "num must be at least 1; 0 was given"),
         ({"seed": -1}, "seed must be at least 0; -1 was given"),
         ({"steps": 5}, "steps and sampler belong to a diffusion model; 'binary' is none"),
+        ({"sampler": "ddim"}, "steps and sampler belong to a diffusion model; 'binary' is none"),
         ({"name": "ddpm-digits", "sampler": "ode"}, "one of ddim, .*, beta; 'ode' was given"),
         ({"name": "ddpm-digits", "steps": 13}, r"steps must lie in \[2, 12\]; 13 was given"),
         ({"name": "ddpm-toy2d", "folder": None, "out": "x.png"}, "out takes images; 'ddpm-toy2d'"),

@@ -76,6 +76,15 @@ def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unch
     assert written.name == f"ddpm-mnist-joint-{kind}" and written.model == "ddpm-mnist-joint"
     command = f"python -m companion record ddpm-mnist-joint --kind {kind} --num 20"
     assert written.command == command
+    if kind == "steps":  # its noise is that of the seed, whatever was loaded before
+        found, _ = load_record(written.name, tmp_path)
+        model, judge = (
+            pretrained(name, home)
+            for name, home in (("ddpm-mnist-joint", tmp_path), ("classifier-mnist", None))
+        )
+        torch.manual_seed(few.seed)
+        again = compare_steps(model, judge, 20, num_steps=(2,)).tensors
+        assert all(torch.equal(found[way], drawn) for way, drawn in again.items())
 
 
 def test_bits_are_measured_in_finer_steps(tmp_path, monkeypatch, unchecked):
