@@ -108,6 +108,10 @@ def test_a_diffusion_model_and_a_vae_draw_and_points_are_no_images():
         model = RECIPES[name].model()
         x = _draw(RECIPES[name], model, torch.zeros(8, 1, 8, 8))
         assert x.shape == shape and model.training
+    scenes = RECIPES["vae-scenes"]
+    model = scenes.model()
+    torch.nn.init.constant_(model.decoder[-1].bias, 2.0)  # a Gaussian's mean knows no bounds
+    assert _draw(scenes, model, torch.zeros(8, 3, 32, 32)).max() == 1
     points = RECIPES["ddpm-toy2d"]
     assert _draw(points, points.model(), torch.zeros(8, 2)) is None
     judge = RECIPES["classifier-mnist"]
