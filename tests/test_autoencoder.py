@@ -5,6 +5,7 @@ import math
 import pytest
 import scipy.fft
 import torch
+from networks import Network
 from torch import nn
 
 from companion.autoencoder import (
@@ -175,11 +176,8 @@ def test_the_attack_starts_at_random_and_robust_loss_takes_the_steps_it_is_given
 
 
 def test_an_attack_without_a_gradient_stays_finite() -> None:
-    class Constant(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return 0 * x  # so the error is that of x alone, whatever the perturbation
-
-    delta = worst_perturbation(Constant(), torch.randn(3, 1, 4, 4), radius=2.0)
+    # The error is that of x alone, whatever the perturbation.
+    delta = worst_perturbation(Network(lambda x: 0 * x), torch.randn(3, 1, 4, 4), radius=2.0)
     torch.testing.assert_close(delta.flatten(1).norm(dim=1), torch.full((3,), 2.0))
 
 

@@ -1,11 +1,13 @@
 """Probability flows, their densities and flow matching, where the density is known."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from exact_mixture import DENOISER, F64, LINEAR, MIXTURE, SCORE
-from torch import Tensor, nn
+from networks import Network
+from torch import Tensor
 from torch.distributions import MixtureSameFamily
 
 from companion.data.toys import toy_density
@@ -176,6 +178,7 @@ def test_points_on_straight_lines_are_scaled_x_t() -> None:
     scale, log_alpha_bar = straight_line(u)
     torch.testing.assert_close(scale * (log_alpha_bar / 2).exp(), 1 - u)
     torch.testing.assert_close(scale * (-log_alpha_bar.expm1()).sqrt(), u)
+    torch.testing.assert_close(line_time(log_alpha_bar), u)
     x, noise = torch.randn(2, 4, 3, dtype=F64)
     at = u.clone()
     at[0] = 1.0
@@ -213,6 +216,28 @@ def test_the_loss_of_the_exact_velocity_is_what_a_line_varies_by() -> None:
         worse = flow_matching_loss(lambda x, u, off=off: exact_velocity(x, u) + off, x[:50_000])
         excess = worse - best
         assert abs(excess.mean() - 3 * off**2) < 4 * excess.std() / len(excess) ** 0.5
+
+
+def bent(x_u: Tensor, u: Tensor) -> Tensor:
+    """Any velocity."""
+    return torch.tanh(x_u) * u[:, None] + 1
+
+
+def test_loss_and_steps_are_their_formulas() -> None:
+    x, times = torch.randn(6, 2, dtype=F64), torch.tensor([1.0, 0.7, 0.1, 0.0], dtype=F64)
+    torch.manual_seed(3)
+    loss = flow_matching_loss(bent, x)
+    torch.manual_seed(3)
+    u, noise = torch.rand(6, dtype=F64)[:, None], torch.randn_like(x)
+    error = noise - x - bent((1 - u) * x + u * noise, u[:, 0])
+    torch.testing.assert_close(loss, (error**2).sum(1))
+    films = [list(flow_sample(bent, x, times, heun)) for heun in (False, True)]
+    for i, (now, then) in enumerate(pairwise(times)):
+        h, (euler, heun) = then - now, (film[i] for film in films)
+        torch.testing.assert_close(films[0][i + 1], euler + h * bent(euler, now.expand(6)))
+        v = bent(heun, now.expand(6))
+        v = (v + bent(heun + h * v, then.expand(6))) / 2
+        torch.testing.assert_close(films[1][i + 1], heun + h * v)
 
 
 @pytest.mark.parametrize(("heun", "order"), [(False, 1), (True, 2)])
@@ -262,20 +287,11 @@ def test_a_network_learns_the_velocity(unchecked: None) -> None:
 
 
 def test_labels_reach_the_network() -> None:
-    class Network(nn.Module):
-        def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-            seen.append((t, label))
-            return torch.zeros_like(x)
-
-    seen: list[tuple[Tensor, Tensor]] = []
-    label = torch.arange(5)
-    loss = flow_matching_loss(Flow(Network(), (2,)), torch.randn(5, 2), label)
-    assert loss.shape == (5,) and bool((loss > 0).all())
-    ((t, given),) = seen
-    assert given is label and 1 < t.max() - t.min() < 1000
-    u = torch.rand(5)
-    Flow(Network(), (2,))(torch.randn(5, 2), u, label)
-    assert torch.equal(seen[1][0], 1000 * u)
+    network, label, u = Network(lambda x, *_: torch.zeros_like(x)), torch.arange(5), torch.rand(5)
+    flow_matching_loss(Flow(network, (2,)), torch.randn(5, 2), label)
+    Flow(network, (2,))(torch.randn(5, 2), u, label)
+    assert network.given[0][2] is label is network.given[1][2]
+    assert torch.equal(network.given[1][1], 1000 * u)
 
 
 def test_the_time_has_the_precision_of_the_data() -> None:

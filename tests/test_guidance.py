@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from networks import Network
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
@@ -54,23 +55,29 @@ def test_labels_are_given_or_dropped() -> None:
     assert not torch.allclose(after_a_draw(label), after_a_draw())
 
 
+def test_how_often_times_are_drawn_reaches_the_loss() -> None:
+    ddpm, x, label = model(), torch.randn(6, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    often, values = torch.arange(21.0) ** 2 + 1, []
+    for loss in (classifier_free_loss, denoising_loss):
+        torch.manual_seed(1)
+        if loss is denoising_loss:
+            torch.rand(6)  # which are dropped
+        drop = {"drop": 0.0} if loss is classifier_free_loss else {}
+        given = (label, ddpm.schedule.snr) if drop else (ddpm.schedule.snr, label)
+        values.append(loss(ddpm, x, *given, **drop, time_weights=often))
+    torch.testing.assert_close(*values)
+
+
 def test_the_share_that_is_dropped() -> None:
-    heard: list[Tensor] = []
-
-    class Listener(nn.Module):
-        num_classes = 3
-
-        def forward(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-            heard.append(label)
-            return x_t
-
     n, schedule = 10_000, linear_schedule(5)
-    ddpm = Ddpm(NoisePredictor(Listener(), schedule), schedule, (1,), schedule.beta)
+    listener = Network(lambda x_t, t, label: x_t, num_classes=3)
+    ddpm = Ddpm(NoisePredictor(listener, schedule), schedule, (1,), schedule.beta)
     label = torch.randint(3, (n,))
     classifier_free_loss(ddpm, torch.randn(n, 1), label, schedule.snr, 0.2)
-    untold = heard[0] == 3
+    heard = listener.given[0][2]
+    untold = heard == 3
     assert abs(untold.double().mean() - 0.2) <= 5 * math.sqrt(0.16 / n)
-    assert torch.equal(heard[0][~untold], label[~untold])
+    assert torch.equal(heard[~untold], label[~untold])
 
 
 def test_the_loss_trains_through_the_loop_of_the_recipes() -> None:

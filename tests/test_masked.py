@@ -153,6 +153,21 @@ def test_samples_follow_the_model(model: MaskedDiffusion) -> None:
         assert bool((below == z)[z != MASK].all())
 
 
+def test_steps_of_sampling_are_of_equal_length_but_for_rounding(model: MaskedDiffusion) -> None:
+    asked: list[int] = []
+
+    def guess(z: Tensor, t: Tensor | int) -> Tensor:
+        asked.append(int(t))
+        return MaskedDiffusion.guess(model, z, t)
+
+    model.guess = guess  # type: ignore[method-assign]
+    torch.manual_seed(0)
+    film = list(masked_sample(model, 40_000, 3))
+    assert asked == [4, 3, 1]  # 4, 8/3 and 4/3
+    for z, share in zip(film, (1, 3 / 4, 1 / 4, 0), strict=True):
+        assert abs((z == MASK).double().mean() - share) < 0.01
+
+
 def test_one_step_draws_pixels_independently(model: MaskedDiffusion) -> None:
     torch.manual_seed(0)
     *_, x = masked_sample(model, 40_000, 1)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import Network
 from torch import Tensor
 
 from companion.flows import flow_matching_loss
@@ -85,6 +86,31 @@ def test_the_mean_of_the_target_is_the_exact_average() -> None:
         product = weight * residual
         error = product.std(0) / len(x) ** 0.5
         assert bool((product.mean(0).abs() < 5 * error).all())
+
+
+def test_the_network_is_given_scaled_time_and_step() -> None:
+    network = Network(lambda x_u, u, step: x_u**2)
+    x_u, u, step = torch.randn(5, 2), torch.rand(5), torch.rand(5)
+    torch.testing.assert_close(MeanFlow(network, (2,))(x_u, u, step), x_u**2)
+    torch.testing.assert_close(network.given, [(x_u, 10 * u, step[:, None])])
+
+
+def test_the_loss_is_its_formula() -> None:
+    # a = x^2 u + step, whose derivative along (v, 1, 1) is 2 x v u + x^2 + 1.
+    x = torch.randn(200, 2).double()
+    torch.manual_seed(5)
+    loss = mean_flow_loss(lambda x, u, s: x**2 * u[:, None] + s[:, None], x, instant=0.4)
+    torch.manual_seed(5)
+    one, two = torch.rand(2, 200, dtype=torch.double)
+    still, noise = torch.rand(200) < 0.4, torch.randn_like(x)
+    u, r = (
+        torch.where(still, one, torch.max(one, two)),
+        torch.where(still, one, torch.min(one, two)),
+    )
+    u, step = u[:, None], (u - r)[:, None]
+    x_u, v = (1 - u) * x + u * noise, noise - x
+    target = v - step * (2 * x_u * v * u + x_u**2 + 1)
+    torch.testing.assert_close(loss, (x_u**2 * u + step - target).square().sum(1))
 
 
 def test_without_a_step_it_is_flow_matching() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from networks import Network
 
 from companion.elbo import importance_weighted_loss
 from companion.interpolation import path_length_ratio
@@ -271,17 +271,10 @@ def test_log_likelihood_has_the_law_of_the_importance_weighted_bound(
 
 
 def test_log_likelihood_of_a_vae_beats_its_bound_and_holds_few_pictures_at_once() -> None:
-    sizes = []
-
-    class Watched(nn.Module):
-        def forward(self, z: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(z))
-            return decoder(z)
-
     model, x = mlp_vae(3, (8,)), torch.rand(30, 1, 28, 28).round()
-    decoder, model.decoder = model.decoder, Watched()
+    model.decoder = watched = Network(model.decoder)
     assert log_likelihood(model, x, 500, chunk=200).mean() > log_likelihood(model, x, 1).mean()
-    assert sizes == [200, 200, 100] * 30 + [30]
+    assert [len(z) for (z,) in watched.given] == [200, 200, 100] * 30 + [30]
 
 
 def test_active_units_are_those_whose_mean_moves() -> None:

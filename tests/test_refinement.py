@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from networks import Network
 from torch import nn
+from torch.nn import functional as F
 
 from companion.ddpm import Ddpm
-from companion.decoders import gray_level_frequencies
+from companion.decoders import HistogramDecoder, gray_level_frequencies
 from companion.denoisers import VPredictor, x_0_from_v
 from companion.elbo import elbo_terms
 from companion.refinement import _SlowClock, in_finer_steps
@@ -62,6 +64,28 @@ def test_at_the_times_of_the_training_the_estimate_is_the_same() -> None:
     assert torch.allclose(fine.denoiser(x, 4 * t), expected, atol=1e-5)
     assert fine.denoiser.to_x_0 is x_0_from_v
     assert isinstance(fine.denoiser.network, _SlowClock)
+
+
+def test_variances_and_decoder_are_those_of_the_finer_schedule() -> None:
+    model = small_ddpm(GaussianNetwork(0.3), cosine_schedule(50))
+    frequency = gray_level_frequencies(EXAMPLES, 17)
+    fine = in_finer_steps(model, frequency, 4)
+    whole = cosine_schedule(200)
+    steps = Schedule(F.pad(whole.log_alpha_bar[4:], (1, 0)))  # the first is as long as before
+    torch.testing.assert_close(fine.schedule.log_alpha_bar, steps.log_alpha_bar)
+    assert fine.schedule.times.tolist() == [0, *range(4, 201)]
+    expected = steps.posterior_var
+    expected[1] = expected[2]
+    torch.testing.assert_close(fine.reverse_var[1:], expected[1:])
+    decoder = HistogramDecoder(steps, frequency)
+    torch.testing.assert_close(fine.likelihood(EXAMPLES).mean, decoder(EXAMPLES).mean)
+
+
+def test_a_condition_reaches_the_network() -> None:
+    network, x, label = Network(lambda x, *_: x), torch.randn(2, 1, 4, 4), torch.tensor([1, 0])
+    _SlowClock(network, 4)(x, torch.tensor([4, 6]), label)
+    ((given, t, condition),) = network.given
+    assert given is x and condition is label and t.tolist() == [1.0, 1.5]
 
 
 def test_another_schedule_is_named() -> None:

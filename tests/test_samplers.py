@@ -5,10 +5,12 @@ Ancestral sampling of a chain is tested beside the chain, in test_elbo.py.
 
 import math
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from networks import Network
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,6 +27,7 @@ from companion.samplers import (
     dpm_solver_sample,
     in_chunks,
     inpaint_sample,
+    reverse_sample,
 )
 from companion.schedule import (
     ReverseCoefficients,
@@ -214,6 +217,30 @@ def test_the_solver_is_of_second_order_on_the_way() -> None:
     assert errors[dpm_solver_sample, 20] < errors[ddim_sample, 20] / 5
 
 
+def test_the_steps_of_any_coefficients_are_drawn_from_their_gaussians() -> None:
+    schedule, x_T = LINEAR.strided([30, 200, 1000]), torch.randn(5, 2, dtype=F64)
+    q = ReverseCoefficients(*torch.randn(2, 4, dtype=F64), torch.rand(4, 2, dtype=F64))
+    torch.manual_seed(1)
+    film = list(reverse_sample(torch_tanh, schedule, x_T, q))
+    torch.manual_seed(1)
+    for t, (above, below) in zip((3, 2, 1), pairwise(film), strict=True):
+        mean = q.of_x_0[t] * torch.tanh(above) + q.of_x_t[t] * above
+        noise = q.var[t].sqrt() * torch.randn(5, 2, dtype=F64) if t > 1 else 0
+        torch.testing.assert_close(below, mean + noise)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_the_coefficients_of_ddim_are_those_of_its_paper(eta: float) -> None:
+    schedule = linear_schedule(9, 0.01, 0.4)
+    a, before = schedule.alpha_bar[1:], schedule.alpha_bar[:-1]
+    sigma = eta * ((1 - before) / (1 - a)).sqrt() * (1 - a / before).sqrt()
+    direction = (1 - before - sigma**2).sqrt() / (1 - a).sqrt()  # times x_t - sqrt(a) x_0
+    expected = before.sqrt() - direction * a.sqrt(), direction, sigma**2
+    for ours, theirs in zip(ddim_posterior(schedule, eta), expected, strict=True):
+        torch.testing.assert_close(ours[1:], theirs)
+        assert ours[0] == 0
+
+
 # ------------------------------------------------------------------------------------------------ inversion
 
 
@@ -336,17 +363,6 @@ def test_samplers_build_no_graph(sampler: Any) -> None:
         assert torch.is_grad_enabled()  # between the steps, the caller's own setting holds
 
 
-class TimeBlind(nn.Module):
-    """A network that ignores the time."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.network(x_t)
-
-
 class Unread(TorchDispatchMode):
     """Refuses to read a value of a tensor, for which a GPU would have to wait."""
 
@@ -361,7 +377,8 @@ def test_no_step_reads_a_value(
     sampler: Any, predictor: Any, unchecked: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "reads_at_once", lambda tensor: False)  # as on a GPU
-    denoiser = predictor(TimeBlind(nn.Linear(2, 2)), LINEAR)
+    linear = nn.Linear(2, 2)
+    denoiser = predictor(Network(lambda x_t, t: linear(x_t)), LINEAR)
     film = sampler(denoiser, strided(4), torch.randn(3, 2))
     with Unread():
         assert len(list(film)) == 5
@@ -415,6 +432,28 @@ def torch_tanh(x_t: Tensor, t: Tensor) -> Tensor:
     return torch.tanh(x_t)
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_steps_of_in_painting_are_those_of_its_paper(repeats: int) -> None:
+    schedule, mask = LINEAR.strided([30, 200, 1000]), torch.tensor([True, False])
+    x_T, x = torch.randn(2, 5, 2, dtype=F64)
+    torch.manual_seed(1)
+    film = list(inpaint_sample(torch_tanh, schedule, x_T, x, mask, repeats))
+    torch.manual_seed(1)
+    a, q, x_t = schedule.alpha_bar, schedule.reverse_coefficients(schedule.steps), x_T
+    for t in (3, 2, 1):
+        for left in range(repeats if t > 1 else 1, 0, -1):
+            e_p, e_q = torch.randn_like(x), torch.randn_like(x)
+            drawn = q.of_x_0[t - 1] * torch.tanh(x_t) + q.of_x_t[t - 1] * x_t
+            drawn = drawn + q.var[t - 1].sqrt() * e_p
+            known = a[t - 1].sqrt() * x + (1 - a[t - 1]).sqrt() * e_q
+            below = torch.where(mask, known, drawn)
+            if left > 1:
+                step = a[t] / a[t - 1]
+                x_t = step.sqrt() * below + (1 - step).sqrt() * torch.randn_like(x)
+        x_t = below
+        torch.testing.assert_close(film[4 - t], x_t)
+
+
 def test_replacement_is_biased_and_repetition_helps(unchecked: None) -> None:
     once, often = conditional_error(1), conditional_error(8)
     assert abs(once[0] - 0.9) > 0.05  # far more than 5 standard errors, 0.015
@@ -429,13 +468,6 @@ def noise_network(x: Tensor, t: Tensor | int) -> Tensor:
     """Any smooth estimate of the data will do, if it is of their size."""
     x_hat = torch.tanh(x.flip(1) + 0.3 * x + torch.as_tensor(t).double().reshape(-1, 1) / 500)
     return noise_from_x_0(LINEAR, x, t, x_hat)
-
-
-class TheSame(nn.Module):
-    """The network for `NoisePredictor`; the other library counts times from 0."""
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return noise_network(x, t)
 
 
 def theirs_of(name: str, **options: Any) -> Any:
@@ -460,7 +492,7 @@ def films_differ(ours: list[Tensor], scheduler: Any, **options: Any) -> float:
 
 
 SHORT = LINEAR.strided(range(20, 1001, 20))
-OURS = NoisePredictor(TheSame(), LINEAR)
+OURS = NoisePredictor(Network(noise_network), LINEAR)
 
 
 @pytest.mark.parametrize(

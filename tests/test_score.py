@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from exact_mixture import DENOISER, F64, LINEAR, MEANS, MIXTURE, SCORE
+from networks import Network
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
@@ -20,6 +21,7 @@ from companion.score import (
     geometric_noise_levels,
     langevin_sample,
     noise_conditional_score,
+    noise_levels,
     noisy_mixture,
     score_from_denoiser,
 )
@@ -105,14 +107,16 @@ def test_exact_scores_can_be_differentiated_and_leave_no_graph_otherwise() -> No
     torch.testing.assert_close(slope, torch.tensor([[-2.0, 0.0]], dtype=F64).expand(4, 2))
 
 
-def test_noise_makes_a_mixture_of_wider_normals() -> None:
-    law, n = toy_density("mixture"), 200_000
-    assert isinstance(law, MixtureSameFamily)
-    noisy = noisy_mixture(law, 0.6, 0.3)
-    x = 0.6 * law.sample(torch.Size([n])) + math.sqrt(0.3) * torch.randn(n, 2)
-    same = noisy.log_prob(noisy.sample(torch.Size([n]))) - noisy.log_prob(x)
-    assert abs(same.mean()) <= 5 * same.std() / math.sqrt(n)
-    assert torch.allclose(noisy.variance, 0.36 * law.variance + 0.3)
+@pytest.mark.parametrize("law", [toy_density("mixture"), MIXTURE])
+def test_noise_makes_a_mixture_of_wider_normals(law: MixtureSameFamily) -> None:
+    noisy, parts = noisy_mixture(law, 0.6, 0.3), law.component_distribution
+    cov = getattr(parts, "covariance_matrix", torch.diag_embed(parts.variance))
+    components = noisy.component_distribution
+    torch.testing.assert_close(components.mean, 0.6 * parts.mean)
+    torch.testing.assert_close(
+        components.covariance_matrix, 0.36 * cov + 0.3 * torch.eye(2).to(cov)
+    )
+    torch.testing.assert_close(noisy.mixture_distribution.probs, law.mixture_distribution.probs)
 
 
 # ------------------------------------------------------------------------------------------------ learning a score
@@ -155,17 +159,11 @@ def test_differences_of_the_loss_are_those_of_the_score() -> None:
 
 
 def test_the_network_sees_numbers_of_one_size_and_its_target_is_the_noise() -> None:
-    seen = []
-
-    class Network(nn.Module):
-        def forward(self, x: Tensor, level: Tensor) -> Tensor:
-            seen.append((x, level))
-            return torch.zeros_like(x)
-
     sigmas, n = geometric_noise_levels(50.0, 0.01, 6), 60_000
-    model = NoiseConditionalScore(Network(), sigmas)
+    network = Network(lambda x, level: torch.zeros_like(x))
+    model = NoiseConditionalScore(network, sigmas)
     loss = denoising_score_matching_loss(model, torch.randn(n, 1))
-    ((x, level),) = seen
+    ((x, level),) = network.given
     assert x.dtype == torch.float32 and level.unique().tolist() == pytest.approx(
         sorted(sigmas.log().tolist())
     )
@@ -174,6 +172,29 @@ def test_the_network_sees_numbers_of_one_size_and_its_target_is_the_noise() -> N
         n
     )  # the size of the noise, at all levels
     assert not model.state_dict() and not list(model.parameters())
+
+
+def test_score_and_loss_are_their_formulas() -> None:
+    network = Network(lambda x, level: torch.tanh(x + level[:, None]))
+    model, x = NoiseConditionalScore(network, [3.0, 0.2]), torch.randn(6, 2, dtype=F64)
+    sigma = torch.tensor([0.1, 0.5, 1.0, 2.0, 7.0, 9.0], dtype=F64)
+    s = sigma[:, None]
+    expected = -torch.tanh(x / (1 + s**2) ** 0.5 + s.log()) / s
+    torch.testing.assert_close(model(x, sigma), expected)
+    torch.manual_seed(3)
+    loss = denoising_score_matching_loss(model, x)
+    torch.manual_seed(3)
+    s = torch.tensor([[3.0], [0.2]])[torch.randint(2, (6,))].double()
+    noise = torch.randn_like(x)
+    error = model(x + s * noise, s[:, 0]) + noise / s
+    torch.testing.assert_close(loss, (s**2 / 2 * error**2).sum(1))
+
+
+def test_noise_levels_are_a_copy() -> None:
+    given = torch.tensor([2.0, 1.0], requires_grad=True)
+    levels = noise_levels(given)
+    assert torch.equal(levels, given) and not levels.requires_grad
+    assert levels.data_ptr() != given.data_ptr()
 
 
 def test_geometric_levels() -> None:

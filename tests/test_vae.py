@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import Network
 from sklearn.decomposition import PCA
 from tiny_recipes import card
 from torch import Tensor, nn
@@ -170,12 +171,8 @@ def test_the_bound_keeps_the_model_s_precision_under_autocast() -> None:
 
 def test_the_encoder_gives_the_mean_and_then_the_log_variance() -> None:
     constant = torch.tensor([1.0, 2.0, 0.0, math.log(4.0)])
-
-    class Constant(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return constant.expand(len(x), 4)
-
-    q = Vae(Constant(), nn.Linear(2, 3), bernoulli, 2).posterior(torch.zeros(1, 3))
+    encoder = Network(lambda x: constant.expand(len(x), 4))
+    q = Vae(encoder, nn.Linear(2, 3), bernoulli, 2).posterior(torch.zeros(1, 3))
     torch.testing.assert_close(q.mean, torch.tensor([[1.0, 2.0]]))
     torch.testing.assert_close(q.stddev, torch.tensor([[1.0, 2.0]]))
 
