@@ -68,7 +68,10 @@ def along_flow(
 
     Source: Geng et al. 2025, eq. 8. Book: chapter 12.
     """
+    checks.function(average=average)
+    checks.floating(x_u=x_u, u=u, step=step)
     checks.like(x_u, v=v)
+    checks.shape(tuple(x_u.shape[:1]), u=u, step=step)
     one = torch.ones_like(u)
     # Fused attention has no forward mode, nor have the casts of autocast; and torch's own forward mode warns of torch's
     # own torch.jit.

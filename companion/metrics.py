@@ -36,10 +36,7 @@ class NormalFit(NamedTuple):
 
 
 class TwoSampleTest(NamedTuple):
-    """Energy distance of two samples, and the share of random relabelings with a distance at least as large.
-
-    Book: chapter 1.
-    """
+    """Energy distance of two samples, and how many relabelings have one at least as large. Book: chapter 1."""
 
     statistic: float
     p_value: float
@@ -47,10 +44,7 @@ class TwoSampleTest(NamedTuple):
 
 
 class ActiveUnits(NamedTuple):
-    """Variance over the data of each latent's posterior mean, and which of them exceed the threshold.
-
-    Book: chapter 6.
-    """
+    """Variance over the data of each latent's posterior mean, and which exceed the threshold. Book: chapter 6."""
 
     variance: Float[Tensor, "latent_dim"]
     is_active: Bool[Tensor, "latent_dim"]
@@ -154,6 +148,7 @@ def mutual_information_gap(
 
     Source: Chen et al. 2018, eq. 6. Book: chapter 7.
     """
+    checks.floating(information=information)
     checks.shape(("latent_dim", "num_factors"), information=information)
     checks.at_least(2, latent_dim=len(information))
     checks.finite(information=information)
@@ -327,14 +322,18 @@ def jackknife(
 
     Source: Quenouille 1956; Tukey 1958. Book: chapter 10.
     """
+    checks.function(statistic=statistic)
+    checks.shape(("num", *x.shape[1:]), x=x)
     checks.at_least(2, num_blocks=num_blocks)
     checks.in_range(2, len(x), num_blocks=num_blocks)
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(x), generator=generator, device="cpu").to(x.device)
-    parts = x[order].tensor_split(num_blocks)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0), device="cpu")
+    parts = x[order.to(x.device)].tensor_split(num_blocks)
     rests = [torch.cat(parts[:i] + parts[i + 1 :]) for i in range(num_blocks)]
-    without = torch.tensor([statistic(rest) for rest in rests], dtype=torch.double)
-    value = num_blocks * statistic(x) - (num_blocks - 1) * without.mean()
+    whole, *each = map(statistic, (x, *rests))
+    numbers = {f"statistic of part {i}": value for i, value in enumerate((whole, *each))}
+    checks.between(-math.inf, math.inf, **numbers)
+    without = torch.tensor(each, dtype=torch.double)
+    value = num_blocks * whole - (num_blocks - 1) * without.mean()
     error = ((num_blocks - 1) * without.var(correction=0)).sqrt()
     return Estimate(float(value), float(error))
 

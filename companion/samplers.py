@@ -6,7 +6,7 @@ down to x_0, and `ddim_invert` goes up. They have a `denoiser`, which estimates 
 them `schedule.evenly(num)` or `schedule.strided(times)`; what is conditioned, in
 `companion.guidance`, is the denoiser. With `progress`, a label, they show a progress bar.
 They refuse an x_T of integers with a TypeError, and a denoiser that gives another shape
-than that of its x_t with a ValueError.
+than that of its x_t, or was made for another schedule, with a ValueError.
 """
 
 import math
@@ -66,7 +66,7 @@ def reverse_sample(
     Book: chapter 11.
     """
     checks.floating(x_T=x_T)
-    _check_coefficients(schedule, q)
+    _check_coefficients(schedule, x_T, q)
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     is_random = q.var.reshape(len(q.var), -1).any(1).tolist()
 
@@ -189,6 +189,7 @@ def dpm_solver_sample(
     Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2. Book: chapter 11.
     """
     q = ddim_posterior(schedule, eta=0.0)
+    checks.floating(x_T=x_T)
     length = -F.pad(schedule.log_snr.diff(), (1, 0))  # of the step from t to t - 1
     ahead = torch.zeros_like(length)
     ahead[2:-1] = length[2:-1] / (2 * length[3:])
@@ -310,6 +311,7 @@ def _walk(
     """
     check_denoiser(denoiser)
     checks.instance(Schedule, schedule=schedule)
+    _check_times_of(denoiser, schedule)
     name = {"x_0" if up else "x_T": x_t}
     checks.precision(denoiser, **name)
     checks.batch(1, **name)
@@ -334,12 +336,30 @@ def _steps(
             yield x_t
 
 
-def _check_coefficients(schedule: Schedule, q: ReverseCoefficients) -> None:
-    """Refuse coefficients of another number of steps."""
+def _check_times_of(denoiser: Denoiser, schedule: Schedule) -> None:
+    """Refuse a denoiser that was made for other noise at the times which it is given."""
+    own = getattr(denoiser, "schedule", None)
+    if not isinstance(own, Schedule) or not checks.has_values(own.log_alpha_bar):
+        return
+    own.check_times(schedule.times, "schedule.times", 0)
+    theirs, ours = own.log_alpha_bar[schedule.times.to(own.times.device)], schedule.log_alpha_bar
+    if not torch.allclose(theirs, ours.to(theirs), rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            "schedule must have the noise of the denoiser's own at its times; another was given"
+        )
+
+
+def _check_coefficients(schedule: Schedule, x_T: Tensor, q: ReverseCoefficients) -> None:
+    """Refuse coefficients of another number of steps, and a variance that is none."""
     checks.instance(Schedule, schedule=schedule)
+    checks.instance(ReverseCoefficients, q=q)
     times = schedule.num_steps + 1
-    checks.shape((times,), **{"q.of_x_0": q.of_x_0, "q.of_x_t": q.of_x_t})
-    checks.shape((times, *q.var.shape[1:]), **{"q.var": q.var})
+    for name, part in q._asdict().items():
+        checks.floating(**{f"q.{name}": part})
+        shape = x_T.shape[1:] if name == "var" and part.dim() > 1 else ()
+        checks.shape((times, *shape), **{f"q.{name}": part})
+        checks.finite(**{f"q.{name}": part[2:]})
+    checks.within(0, math.inf, **{"q.var": q.var[2:]})
 
 
 def _pad(q: ReverseCoefficients) -> ReverseCoefficients:

@@ -51,6 +51,7 @@ class NoiseConditionalScore(nn.Module):
 
     def forward(self, x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         """The score at x of data with noise of standard deviation sigma."""
+        checks.floating(x=x, sigma=sigma)
         checks.shape((len(x),), sigma=sigma)
         if checks.reads_at_once(sigma) and not bool((sigma > 0).all()):
             low, high = sigma.aminmax()
@@ -215,10 +216,12 @@ def noise_conditional_score(
 
     Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 12.
     """
+    checks.instance(Schedule, schedule=schedule)
     levels = -schedule.log_snr[1:] / 2
     between = (levels[:-1] + levels[1:]) / 2
 
     def score_at_sigma(x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
+        checks.floating(x=x, sigma=sigma)
         checks.shape((len(x),), sigma=sigma)
         if checks.reads_at_once(sigma):
             low, high = levels[[0, -1]].exp().tolist()

@@ -195,6 +195,7 @@ def linear_vae_log_likelihood(model: Vae, x: Float[Tensor, "batch dim"]) -> Floa
 
     Book: chapter 5.
     """
+    checks.instance(Vae, model=model)
     decoder, likelihood = model.decoder, model.observation_model
     if type(decoder) is not nn.Linear or type(likelihood) is not GaussianLikelihood:
         raise TypeError(

@@ -5,6 +5,7 @@ import math
 import pytest
 import scipy.fft
 import torch
+from bad_input import refused
 from networks import Network
 from torch import nn
 
@@ -257,3 +258,6 @@ def test_everything_stays_on_the_device_of_its_input() -> None:
     # A buffer left on the CPU must not matter: the transform follows its input.
     assert DctAutoencoder(28, 5).encode(x).device.type == "meta"
     assert DctAutoencoder(28, 5).decode(torch.rand(2, 25, device="meta")).device.type == "meta"
+
+
+test_bad_input = refused("autoencoder")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bad_input import refused
 
 from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
 
@@ -30,3 +31,6 @@ def test_bad_input_gets_one_sentence() -> None:
         DigitClassifier(widths=(16, 32))
     with pytest.raises(ValueError, match="^num_features must be at least 1; 0 was given$"):
         DigitClassifier(0)
+
+
+test_bad_input = refused("classifier")

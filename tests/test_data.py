@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import requests
 import torch
+from bad_input import refused
 
 from companion import data
 from companion.data import Batches, images
@@ -608,3 +609,6 @@ def test_images_go_to_the_symmetric_range_and_back():
         0.0,
         1.0,
     ]  # as samplers may leave it
+
+
+test_bad_input = refused("data")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import refused
 from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import (
@@ -569,3 +570,6 @@ def test_times_are_drawn_where_the_weights_say_in_any_order_of_the_batch(
         denoising_loss(model, torch.zeros(3, 1), torch.ones(4), time_weights=weights)
     share = (torch.stack(seen) == 1).double().mean(0)
     assert (share - 0.5).abs().max() < 5 * 0.5 / 2000**0.5
+
+
+test_bad_input = refused("ddpm")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from bad_input import refused
 from torch.distributions import Normal
 
 from companion.ddpm import Ddpm, elbo_step
@@ -115,3 +116,6 @@ def test_a_model_uses_its_decoder_in_the_last_step_alone() -> None:
 def test_what_is_no_distribution_is_refused(frequency: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HistogramDecoder(linear_schedule(10, 0.05, 0.3), frequency)
+
+
+test_bad_input = refused("decoders")

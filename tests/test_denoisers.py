@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bad_input import refused
 from networks import Network
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
@@ -135,3 +136,6 @@ def test_what_rounding_may_do_to_an_eigenvalue_grows_with_the_covariance(scale: 
     assert spectrum(nearly)[0].tolist() == [0, scale]
     with pytest.raises(ValueError, match="cov must be positive semi-definite"):
         spectrum(scale * torch.tensor([1.0, -2e-5], dtype=torch.double).diag())
+
+
+test_bad_input = refused("denoisers")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from bad_input import refused
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -243,3 +244,6 @@ def test_a_carried_tensor_costs_nothing_and_comes_along(rest: tuple[int, ...]) -
     moved = Carried(diagonal_normal(mean, 0.5), carry).rsample()
     (slope,) = torch.autograd.grad(moved.sum(), mean)
     assert torch.equal(slope, torch.ones_like(mean))
+
+
+test_bad_input = refused("distributions")

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from bad_input import refused
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
@@ -338,3 +339,6 @@ def test_the_prior_is_standard_normal_of_the_top_latent_s_shape_and_no_part_of_t
     p = model.prior(3)
     assert p.batch_shape == (3,) and p.event_shape == (1,) and p.mean.dtype == torch.double
     assert not p.mean.any() and (p.stddev == 1).all() and not model.state_dict()
+
+
+test_bad_input = refused("elbo")

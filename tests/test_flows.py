@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from bad_input import refused
 from exact_mixture import DENOISER, F64, LINEAR, MIXTURE, SCORE
 from networks import Network
 from torch import Tensor
@@ -300,3 +301,6 @@ def test_the_time_has_the_precision_of_the_data() -> None:
         return x_u
 
     assert flow_matching_loss(velocity, torch.randn(5, 2, dtype=F64)).dtype == F64
+
+
+test_bad_input = refused("flows")

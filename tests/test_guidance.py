@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from bad_input import refused
 from networks import Network
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
@@ -161,7 +162,7 @@ def test_autoguidance_removes_an_error_that_both_have() -> None:
 
 @pytest.mark.parametrize("interval", [(5, 5), (-1, 4), (9, 3)])
 def test_an_interval_must_rise(interval: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="interval must rise"):
+    with pytest.raises(ValueError, match="interval"):
         extrapolated(lambda x_t, t: x_t, lambda x_t, t: x_t, 2.0, interval)
 
 
@@ -332,3 +333,6 @@ def test_the_measurement_of_pictures_is_met() -> None:
     *_, drawn = ddim_sample(ours, schedule, torch.randn(7, 1, 4, 4))
     assert drawn.shape == x.shape and drawn.dtype == torch.float32
     torch.testing.assert_close(avg_pool2d(drawn, 2).flatten(1), y, rtol=0, atol=0.02)
+
+
+test_bad_input = refused("guidance")

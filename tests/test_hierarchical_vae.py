@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from bad_input import refused
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -189,3 +190,6 @@ class MinusBound(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return elbo_loss(self.model, x).sum()
+
+
+test_bad_input = refused("hierarchical_vae")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from bad_input import refused
 
 from companion.interpolation import path_length_ratio, spherical_interpolation
 
@@ -63,3 +64,6 @@ def test_directions_may_differ_by_a_thousandth_but_not_by_less() -> None:
         else:
             with pytest.raises(ValueError, match="must point in different, not opposite"):
                 spherical_interpolation(start, end, share)
+
+
+test_bad_input = refused("interpolation")

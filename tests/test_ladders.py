@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import refused
 from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -231,3 +232,6 @@ def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
     assert "origin" not in model.state_dict()
     means = [m.eval().posterior(*m.encode(x)).mean for m in (model, other)]
     torch.testing.assert_close(*means, rtol=0.01, atol=0.01)  # float16 has three digits
+
+
+test_bad_input = refused("ladders")

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from bad_input import refused
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -227,3 +228,6 @@ def test_gradients_are_finite_where_the_network_is_sure() -> None:
 def test_bad_input_is_named(model: MaskedDiffusion, call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(model)
+
+
+test_bad_input = refused("masked")

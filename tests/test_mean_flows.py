@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bad_input import refused
 from networks import Network
 from torch import Tensor
 
@@ -187,3 +188,6 @@ def test_what_does_not_fit_is_refused() -> None:
         TimeMlp(2, (8,), num_factors=1)(x, u)
     with pytest.raises(ValueError, match="factors must be given to a network with num_factors"):
         TimeMlp(2, (8,))(x, u, torch.rand(4, 1))
+
+
+test_bad_input = refused("mean_flows")

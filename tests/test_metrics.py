@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import refused
 from networks import Network
 
 from companion.elbo import importance_weighted_loss
@@ -483,3 +484,6 @@ def test_samples_that_cannot_be_compared_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         measure(x, y)
+
+
+test_bad_input = refused("metrics")

@@ -1,6 +1,7 @@
 """Perceptrons, and the one that is given a time."""
 
 import torch
+from bad_input import refused
 from torch import nn
 
 from companion.networks.mlp import TimeMlp, normalized_mlp
@@ -27,3 +28,6 @@ def test_layers_are_normalized() -> None:
     # Batch normalization: whatever all examples share is taken out.
     z = torch.randn(9, 4)
     torch.testing.assert_close(layers[:2](z + 100), layers[:2](z), rtol=1e-3, atol=1e-3)
+
+
+test_bad_input = refused("mlp")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from bad_input import refused
 from networks import Network
 from torch import nn
 from torch.nn import functional as F
@@ -95,3 +96,6 @@ def test_another_schedule_is_named() -> None:
         in_finer_steps(model, frequency)
     with pytest.raises(ValueError, match="factor must be at least 1; 0 was given"):
         in_finer_steps(model, frequency, 0)
+
+
+test_bad_input = refused("refinement")

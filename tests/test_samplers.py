@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import refused
 from networks import Network
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
@@ -540,3 +541,6 @@ def test_inversion_steps_are_another_library_s(unchecked: None) -> None:
     scheduler.set_timesteps(50)
     film = list(ddim_invert(OURS, SHORT, 0.1 * torch.randn(4, 6, dtype=F64)))
     assert films_differ(film, scheduler) < 1e-5
+
+
+test_bad_input = refused("samplers")

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from bad_input import refused
 from exact_mixture import DENOISER, F64, LINEAR, MEANS, MIXTURE, SCORE
 from networks import Network
 from torch import Tensor, nn
@@ -289,3 +290,6 @@ def test_langevin_dynamics_build_no_graph() -> None:
         annealed_langevin_sample(lambda x, sigma: network(x), x, [1.0, 0.5], 0.1, 3),
     ):
         assert not any(x.requires_grad for x in film) and torch.is_grad_enabled()
+
+
+test_bad_input = refused("score")

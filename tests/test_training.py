@@ -5,6 +5,7 @@ import nbclient
 import nbformat
 import pytest
 import torch
+from bad_input import refused
 from torch import nn
 
 from companion.data import Batches
@@ -375,3 +376,6 @@ def test_minimize_may_take_as_many_steps_as_it_is_given():
     assert few > 1e-3
     assert minimize(rosenbrock, [w]) < 1e-15
     torch.testing.assert_close(w.detach(), torch.ones(6, dtype=torch.float64), atol=1e-7, rtol=0)
+
+
+test_bad_input = refused("training")

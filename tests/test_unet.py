@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import refused
 from tiny_recipes import card
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -319,3 +320,6 @@ def test_weights_survive_a_file(tmp_path: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ bad input
+
+
+test_bad_input = refused("unet")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import refused
 from networks import Network
 from sklearn.decomposition import PCA
 from tiny_recipes import card
@@ -245,3 +246,6 @@ def test_all_of_a_linear_vae_is_learned() -> None:
         *(f"{part}.{kind}" for part in ("encoder.mean", "decoder") for kind in ("weight", "bias")),
         *("encoder.log_var", "observation_model.log_std"),
     }
+
+
+test_bad_input = refused("vae")

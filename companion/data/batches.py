@@ -87,10 +87,9 @@ class Batches:
                 raise ValueError(
                     f"state was saved with {name} {state[name]}; these batches have {expected[name]}"
                 )
-        if not 0 <= state["step"] <= len(self):
-            raise ValueError(
-                f"the step of state must lie in 0..{len(self)}; {state['step']} was given"
-            )
+        position = {"the step of state": state["step"]}
+        checks.at_least(0, **position)
+        checks.in_range(0, len(self), **position)
         self.step = state["step"]
 
 
