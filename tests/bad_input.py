@@ -45,7 +45,7 @@ from companion import (
     vae,
     variances,
 )
-from companion.data import Batches
+from companion.data import Batches, toys
 from companion.networks import classifier, mlp, unet
 
 Case: TypeAlias = tuple[Callable[[], object], str]
@@ -125,6 +125,7 @@ VELOCITY = flows.Flow(NET, (2,))
 MIXTURE = denoisers.gaussian_denoiser(S, torch.zeros(2), torch.eye(2))
 FLOW = MIXTURE.score_at_level
 A, Y, EYE = torch.eye(3)[:2], torch.zeros(5, 2), torch.eye(3)
+SCENE = torch.zeros(1, 3, 32, 32)
 MASK = torch.tensor([True, False])
 CHAIN = linear_chain.LinearChain(torch.tensor([0.9, 0.5]), torch.tensor([0.3, 0.4]))
 HIDING = masked.MaskedDiffusion(NET, (2,), 4)
@@ -392,6 +393,18 @@ CASES: dict[str, list[Case]] = {
     (lambda: linear_chain.regress(EYE, 0, [1, 1]), r"given must hold different indices .*; \[1, 1\] was given"),
     (lambda: linear_chain.regress(EYE[:2], 0, [1]), r"C must have shape \(2, 2\); \(2, 3\) was given"),
     (lambda: CHAIN.inner_posterior(1, X[:1, :1], X[:, :1]), r"z_above must have shape \(5, 1\); \(1, 1\) was given"),
+    (lambda: linear_chain.LinearChain(X[0, :0], X[0, :0]), r"a must have shape \(num_latents,\)"),
+    (lambda: linear_chain.LinearChain(X[0], X[0, :1]), r"s must have shape \(2,\); \(1,\) was given"),
+    (lambda: linear_chain.LinearChain(X[0], X[0].double()), "s must have the dtype torch.float32"),
+    (lambda: linear_chain.LinearChain(X[0], X[0] + 1, EYE[:2]), r"C must have shape \(3, 3\); \(2, 3\) was given"),
+    *((lambda s=s: linear_chain.LinearChain(X[0], s + X[0]), "s must be positive and finite") for s in (-1, 0, INF)),
+    (lambda: CHAIN.inner_prior(2, X[:, :1]), r"t must lie in \[0, 1\]; 2 was given"),
+    (lambda: CHAIN.inner_posterior(2, X[:, :1], X[:, :1]), r"t must lie in \[1, 1\]; 2 was given"),
+    (lambda: linear_chain.linear_covariance(X[0], X[0]), r"B must have shape \(2, 2\); \(2,\) was given"),
+    (lambda: linear_chain.linear_covariance(EYE.long(), T5[:3]), "noise_var must be floating-point"),
+    (lambda: linear_chain.regress(EYE, 3, [0]), r"t must lie in \[0, 2\]; 3 was given"),
+    *((lambda given=given: linear_chain.regress(EYE, 1, given), "given must hold different indices from 0 to 2 without t=1")
+      for given in ([1], [-1], [3])),
 ],
 "autoencoder": [
     *of_data(
@@ -458,6 +471,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: NET(X.double(), T5), "x_t must have the precision of the model, torch.float32; torch.float64 was given"),
     (lambda: NET(X.long(), T5), "x_t must be floating-point; torch.int64 was given"),
     (lambda: NET(X, 3), "t must be a tensor; 3 was given"),
+    (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5), "factors must be given to a network with num_factors"),
+    (lambda: NET(X, T5, X[:, :1]), "factors must be given to a network with num_factors, and to no other; .* has None"),
+    (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5, X), r"factors must have shape \(5, 1\); \(5, 2\) was given"),
 ],
 "unet": [
     *doors(whole(4), lambda channels: unet.UNet(channels=channels)),
@@ -489,9 +505,14 @@ CASES: dict[str, list[Case]] = {
         (LABEL > 0, "label must hold integers, int64 or int32; torch.bool was given"),
         (LABEL.byte(), "label must hold integers, int64 or int32; torch.uint8 was given"),
     ]),
+    (lambda: FACTORED.denoiser.network(XC, T5, torch.zeros(5, 3)), r"factors must have shape \(5, 2\); \(5, 3\) was given"),
+    (lambda: unet.UNet((1, 4, 4), num_classes=3, num_factors=2), "num_classes or num_factors must be left out"),
 ],
 "classifier": [
     (lambda: classifier.DigitClassifier()(IMAGES), r"x must have shape \(batch, 1, 28, 28\); \(4, 1, 8, 8\) was given"),
+    *doors(whole(1), lambda num_features: classifier.DigitClassifier(num_features)),
+    *doors(whole(1), lambda num_blocks: classifier.ResidualDigitClassifier(num_blocks=num_blocks)),
+    (lambda: classifier.DigitClassifier(widths=(16, 32)), "widths must hold at least 3 positive integers"),
 ],
 "interpolation": [
     (lambda: interpolation.spherical_interpolation(X + 1, X[:, :1], X[0]), r"end must have shape \(5, 2\); \(5, 1\) was"),
@@ -654,6 +675,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: decoders.gray_level_frequencies(X, low=1.0, high=-1.0), "high must be above low; low=1.0 and high=-1.0 were"),
     (lambda: decoders.GrayLevels(X).log_prob(X[:1, 0]), r"value must have shape \(5,\); \(1,\) was given"),
     (lambda: decoders.HistogramDecoder(S, torch.ones(4) / 4)(X > 0), "x_1 must be floating-point; torch.bool was given"),
+    *((lambda p=p: decoders.HistogramDecoder(S, torch.tensor(p)), f"frequency must be positive and add up to 1; {says}")
+      for p, says in (([0.5, 0.6], "0.5 at least, 1.1"), ([0.0, 1.0], "0 at least"), ([0.5, NAN], "nan at least"))),
 ],
 "ddpm": [
     *of_data(
@@ -911,6 +934,12 @@ CASES: dict[str, list[Case]] = {
         (dict(v=X[:1]), r"v must have shape \(5, 2\); \(1, 2\) was given"),
         (dict(average=None), "average must be a function; None was given"),
       )),
+    (lambda: mean_flows.mean_flow_loss(lambda x_u, u, step: x_u[:, :1], X), r"the average velocity must have shape \(5, 2\)"),
+    *((lambda given=given: mean_flows.MeanFlow(mlp.TimeMlp(2, (8,), num_factors=1), (2,))(*given), says) for given, says in (
+        ((X, X[:, 0], X[:3, 0]), r"step must have shape \(5,\); \(3,\) was given"),
+        ((X, X[:3, 0], X[:, 0]), r"u must have shape \(5,\); \(3,\) was given"),
+        ((X[:, :1], X[:, 0], X[:, 0]), r"x_u must have shape \(batch, 2\); \(5, 1\) was given"),
+    )),
 ],
 "guidance": [
     *of_data(XC, partial(guidance.classifier_free_loss, CLASSES, label=LABEL, weight=SNR)),
@@ -985,6 +1014,17 @@ CASES: dict[str, list[Case]] = {
     (lambda: HIDING.inner_posterior(1, X, X[:1]), r"x must have shape \(5, 2\); \(1, 2\) was given"),
     (lambda: masked.Symbols(X), r"log_probs must have shape \(batch, 3\); \(5, 2\) was given"),
     (lambda: masked.masked_step_elbo(HIDING, X, T5.byte()), "t must hold integers, int64 or int32; torch.uint8 was given"),
+    *((lambda f=f: f(X + 1 / 3), f"{says}; 0.3333 to 0.3333 was given") for f, says in (
+        (lambda x: masked.masked_loss(HIDING, x), "x must be 0 or 1"),
+        (HIDING.likelihood, "z must hold 0, 0.5 and 1 alone"),
+        (lambda z: HIDING.inner_prior(1, z), "z must hold 0, 0.5 and 1 alone"),
+        (lambda x: HIDING.marginal(1, x), "x must hold 0, 0.5 and 1 alone"),
+        (HIDING.prior(5).log_prob, "value must hold 0, 0.5 and 1 alone"),
+    )),
+    (lambda: masked.masked_step_elbo(HIDING, X, 0 * T5), r"t must lie in \[1, 4\]; 0 to 0 was given"),
+    (lambda: HIDING.inner_prior(4, X), r"t \+ 1 must lie in \[2, 4\]; 5 was given"),
+    (lambda: HIDING.marginal(1, X[:, :1]), r"x must have shape \(batch, 2\); \(5, 1\) was given"),
+    (lambda: list(masked.masked_sample(HIDING, 2, 5)), r"num_steps must lie in \[1, 4\]; 5 was given"),
 ],
 "refinement": [
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
@@ -1048,6 +1088,36 @@ CASES: dict[str, list[Case]] = {
     (lambda: metrics.jackknife(lambda x: NAN, X, 2), "statistic of part 0 must be above -inf and below inf; nan was given"),
     (lambda: metrics.jackknife(None, X), "statistic must be a function; None was given"),
     (lambda: metrics.frechet_distance(X.to(torch.complex64), X), "x must be a dense tensor of real numbers; a complex one"),
+    *((lambda f=f, given=given: f(*given), says) for f, given, says in (
+        (metrics.r_squared, (torch.ones(20), X.flatten().repeat(2)), "target must vary; all values are 1"),
+        (metrics.r_squared, (X[:, 0], X[:, 0]), "num must be at least 10; 5 was given"),
+        (metrics.r_squared, (X, X), r"target must have shape \(num,\); \(5, 2\) was given"),
+        (metrics.proportion, (MASK[:0],), r"hits must have shape \(num,\); \(0,\) was given"),
+        (metrics.proportion, (X[0],), "hits must hold booleans; torch.float32 was given"),
+        (metrics.auroc, (sub(INF)[:, 0], X[0]), "normal must be finite"),
+        (metrics.auroc, (X, X), r"normal must have shape \(num,\); \(5, 2\) was given"),
+        (metrics.auroc, (X[0], X), r"anomalous must have shape \(num_anomalous,\); \(5, 2\) was given"),
+        (metrics.linear_probe, (X, LABEL, X[:, :1], LABEL), r"test_codes must have shape \(num_test, 2\); \(5, 1\) was"),
+        (metrics.linear_probe, (X[0], LABEL, X, LABEL), r"codes must have shape \(num, dim\); \(2,\) was given"),
+        (metrics.linear_probe, (X, LABEL[:2], X, LABEL), r"labels must have shape \(5,\); \(2,\) was given"),
+        (metrics.linear_probe, (X, LABEL, X, LABEL[:2]), r"test_labels must have shape \(5,\); \(2,\) was given"),
+        (metrics.linear_probe, (sub(NAN), LABEL, X, LABEL), "codes must be finite"),
+        (metrics.linear_probe, (X, T5, X, LABEL), "num_classes must be at least 2; 1 was given"),
+        (metrics.active_units, (GRAY, IMAGES[:1]), "num_examples must be at least 2; 1 was given"),
+        (metrics.mutual_information, (X[0], X), r"codes must have shape \(num, latent_dim\); \(2,\) was given"),
+        (metrics.mutual_information, (X, X[:4]), r"factors must have shape \(5, num_factors\); \(4, 2\) was given"),
+        (metrics.mutual_information, (X, sub(NAN)), "factors must be finite"),
+        (metrics.mutual_information, (X, X), r"num_bins must lie in \[2, 5\]; 20 was given"),
+        (metrics.mutual_information_gap, (X[:1], 1.0), "latent_dim must be at least 2; 1 was given"),
+        (metrics.jackknife, (float, X, 6), r"num_blocks must lie in \[2, 5\]; 6 was given"),
+        (metrics.frechet_distance, (X, metrics.normal_fit(torch.zeros(5, 3))), r"mean of y must have shape \(2,\); \(3,\)"),
+    )),
+    *((lambda f=f, x=x: f(*x), says) for f in (metrics.energy_test, metrics.frechet_distance) for x, says in (
+        ((X[0], X), r"x must have shape \(num, dim\); \(2,\) was given"),
+        ((X, X[:, :1]), r"y must have shape \(num_y, 2\); \(5, 1\) was given"),
+        ((X[:1], X), "num must be at least 2; 1 was given"),
+        ((sub(NAN), X), "x must be finite"),
+    )),
 ],
 "data": [
     (lambda: data.load(None), "name must be one of mnist, fashion_mnist, cifar10, digits; None was given"),
@@ -1062,11 +1132,64 @@ CASES: dict[str, list[Case]] = {
     (lambda: data.scenes(1, device="gpu"), "device must be one that torch knows, such as cpu or cuda, and .*; 'gpu' was given"),
     (lambda: Batches(X, batch_size=2).load_state_dict(dict(step=1.5, seed=0, batch_size=2, num_examples=5)),
      "the step of state must be an integer, at least 0; 1.5 was given"),
+    (lambda: data.load("digits", "valid"), "split must be one of train, test; 'valid' was given"),
+    (lambda: data.binarize(X.byte()), "x must be floating-point; torch.uint8 was given"),
+    *((lambda given=given: Batches(*given, batch_size=2), says) for given, says in (
+        ((), "tensors must hold at least one tensor; none was given"),
+        ((X, X[:4]), r"tensors must have equal first dimensions; shapes \(5, 2\), \(4, 2\) were given"),
+        ((torch.tensor(1.0),), r"tensors must have equal first dimensions; shapes \(\) were given"),
+        ((X[:0],), "tensors must hold at least one example; the first dimension is 0"),
+        (([1, 2],), "tensors must hold torch tensors only; list was given"),
+        ((X, X.to("meta")), "tensors must lie on one device; cpu, meta were given"),
+    )),
+    *doors(
+        whole(1),
+        lambda batch_size: Batches(X, batch_size=batch_size),
+        lambda num_epochs: Batches(X, batch_size=2, num_epochs=num_epochs),
+    ),
+    *doors(whole(0), lambda seed: Batches(X, batch_size=2, seed=seed)),
+],
+"scenes": [
+    *doors(whole(1), lambda num: data.scenes(num)),
+    *doors(whole(1), lambda num_starts: data.nearest_scenes(SCENE, num_starts), lambda rounds: data.nearest_scenes(SCENE, 1, rounds)),
+    (lambda: data.nearest_scenes(IMAGES), r"images must have shape \(num, 3, 32, 32\); \(4, 1, 8, 8\) was given"),
+    (lambda: data.nearest_scenes(sub(NAN, SCENE)), "images must be finite"),
+    *((lambda given=given: data.render_scenes(torch.tensor([given])), says) for given, says in (
+        ([0.0, 0.5, 0, 1], r"factors must have shape \(num, 5\); \(1, 4\) was given"),
+        ([1, 1, 1, 1, 1], "factors must be floating-point; torch.int64 was given"),
+        ([0.0, 0.5, 0, 1, NAN], "factors must be finite"),
+        ([0.0, 1.6, 0, 1, 0], "elevation must lie between 0 and pi/2, both excluded; 1.6 to 1.6 was given"),
+        ([0.0, 0.0, 0, 1, 0], "elevation must lie between 0 and pi/2, both excluded; 0 to 0 was given"),
+        ([0.0, 0.5, 0, 0, 0], "size must be positive; 0 was given"),
+    )),
+],
+"toys": [
+    (lambda: data.toy_density("moons"), "name must be one of rings, mixture, pinwheel, checkerboard; 'moons' was given"),
+    (lambda: toys.Rings(()), "num_radii must be at least 1; 0 was given"),
+    (lambda: toys.Rings((1.0, 0.0)), r"radii\[1\] must be positive and finite; 0.0 was given"),
+    *doors(POSITIVE, lambda noise: toys.Rings(noise=noise)),
+    *((lambda name=name, x=x: data.toy_density(name).log_prob(x), says) for name in ("rings", "checkerboard") for x, says in (
+        (EYE, r"value must have shape \(3, 2\); \(3, 3\) was given"),
+        (X.long(), "value must be floating-point; torch.int64 was given"),
+        (sub(NAN), "value must be finite"),
+    )),
+],
+"rejects": [
+    (lambda: data.rejects(IMAGES[:1]), "num_images must be at least 2; 1 was given"),
+    (lambda: data.rejects(IMAGES + 0.5), r"x must lie in \[0, 1\]; 0.5 to 1.5 was given"),
+    (lambda: data.rejects(IMAGES[:, 0]), r"x must have shape \(batch, channels, height, width\); \(4, 8, 8\) was"),
+],
+"treatments": [
     *((lambda f=f, x=x: f(x), says)
-      for f in (lambda x: data.treatments.shifted(x, X[:4]), lambda x: data.treatments.blurred(x, X[:4, 0]), data.treatments.treated)
+      for f in (lambda x: data.shifted(x, X[:4]), lambda x: data.blurred(x, X[:4, 0]), data.treated,
+                lambda x: data.with_contrast(x, X[:4, 0], X[:4, 0]))
       for x, says in ((IMAGES.byte(), "x must be floating-point; torch.uint8"), (sub(NAN, IMAGES), "x must be finite"))),
-    (lambda: data.toy_density("rings").log_prob(X[:, :1]), r"value must have shape \(5, 2\); \(5, 1\) was given"),
-    (lambda: data.toy_density("checkerboard").log_prob(X.long()), "value must be floating-point; torch.int64 was given"),
+    (lambda: data.shifted(IMAGES, X[:2]), r"pixels must have shape \(4, 2\); \(2, 2\) was given"),
+    (lambda: data.shifted(IMAGES, sub(NAN)[:4]), "pixels must be finite"),
+    *((lambda v=v: data.blurred(IMAGES, v + X[:4, 0]), says) for v, says in (
+        (-1, r"width must lie in \[0, inf\]; -1 to -1 was given"), (INF, "width must be finite"))),
+    (lambda: data.with_contrast(IMAGES, X[:4, 0], X[0]), r"gray must have shape \(4,\); \(2,\) was given"),
+    (lambda: data.with_contrast(IMAGES, sub(NAN)[:4, 0], X[:4, 0]), "factor must be finite"),
 ],
 }
 # fmt: on

@@ -171,23 +171,4 @@ def test_a_training_in_half_precision_gives_the_same_loss() -> None:
     assert torch.equal(losses[0], losses[1])
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    model = MeanFlow(TimeMlp(2, (8,), num_factors=1), (2,))
-    x, u = torch.randn(4, 2), torch.rand(4)
-    with pytest.raises(ValueError, match="u must hold at least two falling times"):
-        mean_flow_sample(model, x, (0.0, 1.0))
-    with pytest.raises(ValueError, match="u must"):
-        mean_flow_sample(model, x, (1.5, 0.0))
-    with pytest.raises(ValueError, match="instant must"):
-        mean_flow_loss(model, x, instant=1.5)
-    with pytest.raises(ValueError, match="step must have shape"):
-        model(x, u, torch.rand(3))
-    with pytest.raises(ValueError, match="the average velocity must have shape"):
-        mean_flow_loss(lambda x_u, u, step: x_u[:, :1], x)
-    with pytest.raises(ValueError, match="factors must be given to a network with num_factors"):
-        TimeMlp(2, (8,), num_factors=1)(x, u)
-    with pytest.raises(ValueError, match="factors must be given to a network with num_factors"):
-        TimeMlp(2, (8,))(x, u, torch.rand(4, 1))
-
-
 test_bad_input = refused("mean_flows")

@@ -11,7 +11,6 @@ from bad_input import refused
 from networks import Network
 
 from companion.elbo import importance_weighted_loss
-from companion.interpolation import path_length_ratio
 from companion.metrics import (
     NormalFit,
     active_units,
@@ -78,12 +77,6 @@ def test_r_squared_is_the_share_of_the_variance_that_is_accounted_for() -> None:
     assert r_squared(v, v).value == 1
     assert r_squared(v, v.mean().expand(400)).value == pytest.approx(0, abs=1e-2)
     assert r_squared(v, -v).value < 0
-    with pytest.raises(ValueError, match="target must vary; all values are 1"):
-        r_squared(torch.ones(20, dtype=F64), v[:20])
-    with pytest.raises(ValueError, match="num must be at least 10; 9 was given"):
-        r_squared(v[:9], v[:9])
-    with pytest.raises(ValueError, match=r"target must have shape \(num,\); \(20, 2\) was given"):
-        r_squared(v[:40].view(20, 2), v[:40].view(20, 2))
 
 
 def test_linear_probe_separates_what_a_line_separates_and_nothing_else() -> None:
@@ -161,73 +154,6 @@ def test_measures_take_the_half_precision_of_autocast() -> None:
     assert linear_probe(codes.bfloat16(), labels, codes.bfloat16(), labels).value == 1.0
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: proportion(torch.zeros(0, dtype=torch.bool)),
-            r"hits must have shape \(num,\); \(0,\) was given",
-        ),
-        (
-            lambda: proportion(torch.tensor([0.0, 5.0])),
-            "hits must hold booleans; torch.float32 was given",
-        ),
-        (
-            lambda: proportion(torch.zeros(2, 2, dtype=torch.bool)),
-            r"hits must have .* \(2, 2\) was given",
-        ),
-        (
-            lambda: auroc(torch.tensor([1.0, math.inf]), torch.tensor([2.0])),
-            "normal must be finite",
-        ),
-        (lambda: auroc(torch.zeros(0), torch.tensor([2.0])), r"normal must have shape \(num,\)"),
-        (
-            lambda: auroc(torch.zeros(2, 1), torch.zeros(2, 1)),
-            r"normal must have shape \(num,\); \(2, 1\) was given",
-        ),
-        (
-            lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0),
-            "num_permutations must be at least 1; 0 was",
-        ),
-        (lambda: path_length_ratio(torch.zeros(3, 2)), "points must be at least two"),
-    ],
-)
-def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=message) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("codes", "labels", "message"),
-    [
-        (
-            torch.zeros(4, 1, 2),
-            torch.arange(4),
-            r"codes must have shape \(num, dim\); \(4, 1, 2\) was given",
-        ),
-        (
-            torch.zeros(4, 3),
-            torch.arange(4),
-            r"test_codes must have shape \(num_test, 3\); \(4, 2\) was given",
-        ),
-        (torch.zeros(4, 2), torch.zeros(2), r"labels must have shape \(4,\); \(2,\) was given"),
-        (torch.full((4, 2), math.nan), torch.arange(4), "codes must be finite"),
-        (
-            torch.zeros(4, 2),
-            torch.full((4,), 7),
-            "num_classes must be at least 2; 1 was given",
-        ),
-    ],
-)
-def test_the_probe_refuses_codes_it_cannot_use(
-    codes: torch.Tensor, labels: torch.Tensor, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        linear_probe(codes, labels, torch.zeros(4, 2), torch.arange(4))
-    assert "\n" not in str(caught.value)
-
-
 def exact_vae() -> Any:
     """A linear VAE whose posterior is exact: W has orthogonal columns, and so the posterior is diagonal."""
     model = linear_vae(4, 2).double()
@@ -288,16 +214,6 @@ def test_active_units_are_those_whose_mean_moves() -> None:
     assert not units.variance.requires_grad
 
 
-def test_measures_of_chains_refuse_bad_settings_in_one_sentence() -> None:
-    model, x = linear_vae(3, 2), torch.randn(2, 3)
-    with pytest.raises(ValueError, match="^num_samples must be at least 1; 0 was given$"):
-        log_likelihood(model, x, 0)
-    with pytest.raises(ValueError, match="^chunk must be at least 1; 0 was given$"):
-        log_likelihood(model, x, 5, chunk=0)
-    with pytest.raises(ValueError, match="^num_examples must be at least 2; 1 was given$"):
-        active_units(model, x[:1])
-
-
 def test_mutual_information_of_correlated_normals() -> None:
     v = torch.randn(40_000, 2)
     rho = torch.tensor([0.9, 0.5])
@@ -323,37 +239,6 @@ def test_mutual_information_gap_is_best_less_second() -> None:
     assert mutual_information_gap(information, 2.0).tolist() == pytest.approx([0.5, 0.1])
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: mutual_information(torch.randn(50), torch.randn(50, 1)),
-            r"codes must have shape \(num, latent_dim\); \(50,\) was given",
-        ),
-        (
-            lambda: mutual_information(torch.randn(50, 1), torch.full((50, 1), math.nan)),
-            "factors must be finite",
-        ),
-        (
-            lambda: mutual_information(torch.randn(50, 1), torch.randn(49, 1)),
-            r"factors must have shape \(50, num_factors\); \(49, 1\) was given",
-        ),
-        (
-            lambda: mutual_information(torch.randn(9, 1), torch.randn(9, 1)),
-            r"num_bins must lie in \[2, 9\]; 20 was given",
-        ),
-        (
-            lambda: mutual_information_gap(torch.rand(1, 5), 1.0),
-            "latent_dim must be at least 2; 1 was given",
-        ),
-        (lambda: mutual_information_gap(torch.rand(3, 5), 0.0), "entropy must be positive"),
-    ],
-)
-def test_wrong_arguments_of_information(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
 def test_bits_per_dim() -> None:
     # A gray level drawn evenly among 256 costs 8 bits, as a probability and as a density on [-1, 1].
     nats = torch.full((3,), 784 * math.log(256))
@@ -361,8 +246,6 @@ def test_bits_per_dim() -> None:
     width = 2 / 255
     density = -torch.tensor(1 / (256 * width)).log()
     assert bits_per_dim(density, 1).item() + math.log2(255 / 2) == pytest.approx(8, abs=1e-5)
-    with pytest.raises(ValueError, match="^num_dims must be at least 1; 0 was given$"):
-        bits_per_dim(nats, 0)
 
 
 def test_frechet_distance_of_normals_that_share_their_axes() -> None:
@@ -438,24 +321,6 @@ def test_the_jackknife_takes_the_bias_off_the_frechet_distance() -> None:
     assert 0.5 < errors.square().mean().sqrt() / less.std() < 2
 
 
-@pytest.mark.parametrize(
-    ("num_blocks", "message"),
-    [
-        (1, "be at least 2; 1 was given"),
-        (2.5, "be an integer, at least 2; 2.5 was given"),
-        (6, r"lie in \[2, 5\]; 6 was given"),
-    ],
-)
-def test_a_jackknife_needs_blocks_and_examples_for_them(num_blocks: Any, message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=f"num_blocks must {message}"):
-        jackknife(lambda part: 0.0, torch.zeros(5), num_blocks)
-
-
-def test_a_fit_of_another_dimension_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"mean of y must have shape \(2,\); \(3,\) was given"):
-        frechet_distance(torch.randn(5, 2), normal_fit(torch.randn(5, 3)))
-
-
 def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> None:
     torch.manual_seed(0)
     small, large = (frechet_distance(torch.randn(n, 8), torch.randn(n, 8)) for n in (100, 10_000))
@@ -463,27 +328,6 @@ def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> 
     assert frechet_distance(
         torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]])
     ) == pytest.approx(9)
-
-
-@pytest.mark.parametrize("measure", [energy_test, frechet_distance])
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (torch.zeros(5), torch.zeros(5, 1), r"x must have shape \(num, dim\); \(5,\) was given"),
-        (
-            torch.zeros(5, 2),
-            torch.zeros(5, 3),
-            r"y must have shape \(num_y, 2\); \(5, 3\) was given",
-        ),
-        (torch.zeros(1, 2), torch.zeros(5, 2), "num must be at least 2; 1 was given"),
-        (torch.full((3, 2), math.nan), torch.zeros(5, 2), "x must be finite"),
-    ],
-)
-def test_samples_that_cannot_be_compared_are_refused(
-    measure: Any, x: torch.Tensor, y: torch.Tensor, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        measure(x, y)
 
 
 test_bad_input = refused("metrics")

@@ -1,6 +1,5 @@
 """A network in finer steps: the same data, a better bound, and no other schedule."""
 
-import pytest
 import torch
 from bad_input import refused
 from networks import Network
@@ -12,7 +11,7 @@ from companion.decoders import HistogramDecoder, gray_level_frequencies
 from companion.denoisers import VPredictor, x_0_from_v
 from companion.elbo import elbo_terms
 from companion.refinement import _SlowClock, in_finer_steps
-from companion.schedule import Schedule, cosine_schedule, linear_schedule
+from companion.schedule import Schedule, cosine_schedule
 
 LEVELS = torch.linspace(-1, 1, 17)
 EXAMPLES = LEVELS[torch.arange(64 * 16).view(64, 1, 4, 4) * 7 % 17]
@@ -87,15 +86,6 @@ def test_a_condition_reaches_the_network() -> None:
     _SlowClock(network, 4)(x, torch.tensor([4, 6]), label)
     ((given, t, condition),) = network.given
     assert given is x and condition is label and t.tolist() == [1.0, 1.5]
-
-
-def test_another_schedule_is_named() -> None:
-    model = small_ddpm(GaussianNetwork(0.3), linear_schedule(50))
-    frequency = gray_level_frequencies(EXAMPLES, 17)
-    with pytest.raises(ValueError, match="model must have the cosine schedule"):
-        in_finer_steps(model, frequency)
-    with pytest.raises(ValueError, match="factor must be at least 1; 0 was given"):
-        in_finer_steps(model, frequency, 0)
 
 
 test_bad_input = refused("refinement")
