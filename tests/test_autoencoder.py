@@ -89,9 +89,8 @@ def test_the_gradient_of_the_contractive_penalty_is_that_of_the_exact_one() -> N
     )
     assert ((draws.mean(0) - slope).abs() <= 5 * draws.std(0) / math.sqrt(30)).all()
     without = torch.autograd.grad(reconstruction_loss(model, x).mean(), layer.weight)[0]
-    assert (
-        without - slope
-    ).abs().max() > 0.1  # so the check sees whether the penalty has a gradient
+    # So the check sees whether the penalty has a gradient.
+    assert (without - slope).abs().max() > 0.1
 
 
 def test_worst_perturbation_of_a_linear_model_at_its_fixed_point_is_the_top_singular_vector() -> (
@@ -200,11 +199,12 @@ def test_defaults_are_those_of_the_shipped_weights() -> None:
     identity, x = Autoencoder(nn.Identity(), nn.Identity()), torch.zeros(20_000, 4)
     for loss, mean, name in (
         (denoising_reconstruction_loss, 4 * 0.5**2, "noise_std 0.5"),
+        # The Jacobian of the identity has squared norm 4.
         (
             contractive_loss,
             0.1 * 4,
             "weight 0.1",
-        ),  # the Jacobian of the identity has squared norm 4
+        ),
         (robust_loss, 2.0**2, "radius 2"),
     ):
         values = loss(identity, x)

@@ -261,9 +261,8 @@ def test_fashion_mnist_is_checked_through_its_archives(folders, monkeypatch):
     publish(monkeypatch, "fashion_mnist", "FashionMNIST/raw", {}, archives)
     raw = folders[0] / "FashionMNIST" / "raw"
     write(raw, files)
-    assert (
-        data.find("fashion_mnist") is None
-    )  # without the archives there is nothing to check the files by
+    # Without the archives there is nothing to check the files by.
+    assert data.find("fashion_mnist") is None
     write(raw, archives)
     assert torch.equal(
         data.load("fashion_mnist").images, torch.from_numpy(pixels["train"])[:, None] / 255
@@ -387,9 +386,8 @@ def test_stand_in_digits_are_shifts_of_their_own_split(folders):
         nearest = (255 * small.images).round() / 255
         assert torch.allclose(shifted[0][:, :, 3:27:3, 3:27:3], nearest, atol=1e-6)
         mass = shifted.sum((3, 4))
-        assert torch.allclose(
-            mass, mass[:1].expand_as(mass), rtol=1e-5
-        )  # nothing is pushed over the edge
+        # Nothing is pushed over the edge.
+        assert torch.allclose(mass, mass[:1].expand_as(mass), rtol=1e-5)
         places = torch.stack(
             [shifted.sum(3) @ torch.arange(28.0), shifted.sum(4) @ torch.arange(28.0)], -1
         )
@@ -532,9 +530,8 @@ def test_binarize_draws_each_pixel_with_its_gray_level():
     drawn = data.binarize(x)
     assert drawn.dtype == x.dtype and set(drawn.unique().tolist()) == {0.0, 1.0}
     mean = drawn.mean(0)
-    assert (
-        (mean - x[0]).abs() <= 5 * (x[0] * (1 - x[0]) / len(x)).sqrt()
-    ).all()  # 0 and 1 stay as they are
+    # 0 and 1 stay as they are.
+    assert ((mean - x[0]).abs() <= 5 * (x[0] * (1 - x[0]) / len(x)).sqrt()).all()
     assert not torch.equal(drawn, data.binarize(x))
     assert data.binarize(x.double()).dtype == torch.double
     assert data.binarize(torch.empty(0, 1, 28, 28)).shape == (0, 1, 28, 28)

@@ -94,9 +94,8 @@ def test_a_perfect_network_gives_the_data_in_single_precision(schedule: Schedule
 
     from_noise = NoisePredictor(Network(lambda x_t, t: noise), schedule)(x_t, t)
     torch.testing.assert_close(from_noise[:2], x_0[:2], rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        from_noise[2], x_0[2], rtol=0, atol=1e-4
-    )  # divided by 0.007 and 0.016
+    # Divided by 0.007 and 0.016.
+    torch.testing.assert_close(from_noise[2], x_0[2], rtol=0, atol=1e-4)
     v = v_from_x_0(schedule, x_t.double(), t, x_0.double()).float()
     from_v = VPredictor(Network(lambda x_t, t: v), schedule)(x_t, t)
     torch.testing.assert_close(from_v, x_0, rtol=0, atol=1e-5)

@@ -36,9 +36,8 @@ class GaussianWalk(LatentChain):
         self.double()
         self.a, self.s2, self.width = a, s2, width
         T = num_latents
-        walk = torch.zeros(
-            T + 1, T + 1, dtype=torch.double
-        )  # row t: z_t as a combination of the noises
+        # Row t: z_t as a combination of the noises.
+        walk = torch.zeros(T + 1, T + 1, dtype=torch.double)
         for t in range(T, -1, -1):
             walk[t, t] = 1.0 if t == T else math.sqrt(s2)
             if t < T:
@@ -81,9 +80,8 @@ def test_bound_falls_short_by_the_kl_when_q_is_too_wide(T: int) -> None:
     torch.manual_seed(T)
     model, x = GaussianWalk(T, width=1.5), torch.full((200_000, 1), 0.7, dtype=torch.double)
     elbo = elbo_terms(model, x).elbo
-    gap = T * (
-        0.5 * (1.5**2 - 1) - math.log(1.5)
-    )  # T Gaussians, each 1.5 times too wide: KL adds over the levels
+    # T Gaussians, each 1.5 times too wide: KL adds over the levels.
+    gap = T * (0.5 * (1.5**2 - 1) - math.log(1.5))
     error = elbo.std().item() / math.sqrt(len(x))
     difference = model.log_evidence(x)[0].item() - elbo.mean().item()
     assert gap > 20 * error and abs(difference - gap) <= 5 * error

@@ -94,9 +94,8 @@ def test_the_loss_trains_through_the_loop_of_the_recipes() -> None:
         )
     )
     assert len(steps) == 3
-    assert (
-        (ddpm.denoiser.network.label.weight != before).any(1).all()
-    )  # the classes, and that which is none
+    # The classes, and that which is none.
+    assert (ddpm.denoiser.network.label.weight != before).any(1).all()
 
 
 @pytest.mark.parametrize("predictor", [NoisePredictor, VPredictor])
@@ -251,9 +250,8 @@ def test_for_normal_data_it_is_the_denoiser_of_the_posterior(
         torch.testing.assert_close(ours(x_t, t), exact(x_t, t), rtol=0, atol=1e-9)
         if time > 2:
             assert (PRIOR(x_t, t) - exact(x_t, t)).abs().max() > 0.1
-            assert (
-                unknown(x_t, t) - exact(x_t, t)
-            ).abs().max() > 0.01  # another covariance is not as good
+            # Another covariance is not as good.
+            assert (unknown(x_t, t) - exact(x_t, t)).abs().max() > 0.01
 
 
 @each

@@ -37,11 +37,12 @@ class Row(nn.Module):
         return torch.cat([mean, self.log.expand_as(mean), *([x] if self.carries else [])], 1)
 
 
+# Z_1 = 0.9 z_2 + noise of variance 0.3, x = z_1 (+ z_2) + noise of variance 0.09.
 A, S1, S0 = (
     0.9,
     0.3,
     0.09,
-)  # z_1 = 0.9 z_2 + noise of variance 0.3, x = z_1 (+ z_2) + noise of variance 0.09
+)
 
 
 def linear_ladder(skip: bool, evidence: nn.Module) -> HierarchicalVae:

@@ -38,10 +38,11 @@ def _seed() -> None:
 
 
 def test_auroc_is_the_share_of_ordered_pairs() -> None:
+    # With ties.
     normal, anomalous = (
         torch.randn(50).round(decimals=1),
         (torch.randn(40) + 0.5).round(decimals=1),
-    )  # with ties
+    )
     wins = (anomalous[:, None] > normal).double() + 0.5 * (anomalous[:, None] == normal).double()
     assert auroc(normal, anomalous) == pytest.approx(wins.mean().item(), abs=1e-12)
 
@@ -103,9 +104,8 @@ def test_energy_test_finds_a_shift_and_keeps_its_level() -> None:
     p_values = torch.tensor(
         [energy_test(torch.randn(30, 2), torch.randn(30, 2), 39).p_value for _ in range(200)]
     )
-    share = (
-        (p_values <= 0.1).double().mean().item()
-    )  # equal laws: p is uniform on 1/40, 2/40, ..., 1
+    # Equal laws: p is uniform on 1/40, 2/40, ..., 1.
+    share = (p_values <= 0.1).double().mean().item()
     assert abs(share - 0.1) <= 5 * (0.1 * 0.9 / 200) ** 0.5
 
 
@@ -191,9 +191,8 @@ def test_log_likelihood_has_the_law_of_the_importance_weighted_bound(
     a, b = log_likelihood(model, x, 3, chunk), -importance_weighted_loss(model, x, 3).detach()
     error = math.hypot(a.std() / math.sqrt(len(a)), b.std() / math.sqrt(len(b)))
     assert abs(a.mean() - b.mean()) <= 5 * error
-    assert (
-        linear_vae_log_likelihood(model, x[:1]) - a.mean() > 5 * error
-    )  # so 3 samples differ from many
+    # So 3 samples differ from many.
+    assert linear_vae_log_likelihood(model, x[:1]) - a.mean() > 5 * error
     assert a.std().item() == pytest.approx(b.std().item(), rel=0.2)
 
 

@@ -56,9 +56,8 @@ def normal(variance: float, mean: float = 0.0) -> MixtureDenoiser:
 def final_variance(schedule: Schedule, q: ReverseCoefficients, variance: float) -> float:
     """V <- a^2 V + s^2 from V = 1 down to the data, for the exact denoiser of normal data of this variance."""
     alpha_bar, V = schedule.alpha_bar, 1.0
-    of_x_t = (
-        alpha_bar.sqrt() * variance / (alpha_bar * variance + 1 - alpha_bar)
-    )  # E[x_0|x_t] / x_t
+    # E[x_0|x_t] / x_t.
+    of_x_t = alpha_bar.sqrt() * variance / (alpha_bar * variance + 1 - alpha_bar)
     slope = (q.of_x_0 * of_x_t + q.of_x_t).tolist()
     for t in range(schedule.num_steps, 0, -1):
         V = slope[t] ** 2 * V + (q.var[t].item() if t > 1 else 0.0)

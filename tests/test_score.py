@@ -169,9 +169,8 @@ def test_the_network_sees_numbers_of_one_size_and_its_target_is_the_noise() -> N
         sorted(sigmas.log().tolist())
     )
     assert all(x[level == value].std() == pytest.approx(1, abs=0.05) for value in level.unique())
-    assert abs(loss.mean() - 0.5) <= 5 * loss.std() / math.sqrt(
-        n
-    )  # the size of the noise, at all levels
+    # The size of the noise, at all levels.
+    assert abs(loss.mean() - 0.5) <= 5 * loss.std() / math.sqrt(n)
     assert not model.state_dict() and not list(model.parameters())
 
 
@@ -229,18 +228,15 @@ def test_a_small_network_learns_a_score_that_samples(unchecked: None) -> None:
 def test_a_langevin_step_of_finite_size_has_a_variance_too_large() -> None:
     n, s2, step_size = 100_000, 0.5, 0.4
     expected = s2 / (1 - step_size / (4 * s2))
-    start = math.sqrt(expected) * torch.randn(
-        n, 1, dtype=F64
-    )  # a stationary law stays, from the first step on
+    # A stationary law stays, from the first step on.
+    start = math.sqrt(expected) * torch.randn(n, 1, dtype=F64)
     *film, x = langevin_sample(lambda x: -x / s2, start, step_size, 3)
     assert len(film) == 3 and torch.equal(film[0], start)
     assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
-    assert expected / s2 - 1 > 50 * math.sqrt(
-        2 / n
-    )  # so that the unbiased variance would be refused
-    *_, x = langevin_sample(
-        lambda x: -x / s2, torch.zeros(n, 1, dtype=F64), step_size, 60
-    )  # and is reached
+    # So that the unbiased variance would be refused.
+    assert expected / s2 - 1 > 50 * math.sqrt(2 / n)
+    # And is reached.
+    *_, x = langevin_sample(lambda x: -x / s2, torch.zeros(n, 1, dtype=F64), step_size, 60)
     assert abs(x.var() - expected) <= 5 * expected * math.sqrt(2 / (n - 1))
     *_, x = langevin_sample(lambda x: -x / s2, start[:10], 4.4 * s2, 200)
     assert x.abs().max() > 1e6
@@ -261,9 +257,8 @@ def test_annealing_finds_the_weights_of_the_modes(unchecked: None) -> None:
     right = (x > 0).double().mean().item()
     assert abs(right - 0.8) <= 5 * math.sqrt(0.16 / n)
     assert (x[x > 0].mean() - 3).abs() < 0.05 and x[x > 0].std() == pytest.approx(0.5, abs=0.05)
-    *_, x = langevin_sample(
-        partial(two_modes, sigma=0.0), start, 0.02, 900
-    )  # the last level alone leaves half there
+    # The last level alone leaves half there.
+    *_, x = langevin_sample(partial(two_modes, sigma=0.0), start, 0.02, 900)
     assert abs((x > 0).double().mean().item() - 0.5) <= 5 * math.sqrt(0.25 / n)
 
 

@@ -264,9 +264,8 @@ def test_the_bar_shows_its_description_and_the_loss_and_leaves_nothing(capsys, m
     list(steps)
     out, err = capsys.readouterr()
     assert out == ""
-    assert (
-        err.endswith("\r") and err.rsplit("\r", 2)[-2].strip() == ""
-    )  # the last thing written is an empty line
+    # The last thing written is an empty line.
+    assert err.endswith("\r") and err.rsplit("\r", 2)[-2].strip() == ""
 
 
 def test_the_bar_is_not_redrawn_at_every_step(capsys, monkeypatch):

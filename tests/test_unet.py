@@ -246,9 +246,8 @@ def test_a_class_is_given_or_not() -> None:
     mixed = model(x_t, t, torch.tensor([1, 3]))
     torch.testing.assert_close(mixed, torch.stack([by_label[1][0], by_label[3][1]]))
     fresh = UNet((1, 8, 8), 8, (1,), num_classes=3)
-    assert fresh.label is not None and bool(
-        (fresh.label.weight == 0).all()
-    )  # at first no class says anything
+    # At first no class says anything.
+    assert fresh.label is not None and bool((fresh.label.weight == 0).all())
     e = model.time(t) + model.label.weight[1]
     torch.testing.assert_close(model.embed(t, torch.tensor([1, 1])), e * e.sigmoid())
 
@@ -310,9 +309,8 @@ def test_weights_survive_a_file(tmp_path: Any) -> None:
     assert not torch.allclose(model(x_t, t), other(x_t, t), atol=0.01)
     save_weights(model, card("u"), tmp_path)
     load_weights("u", other, tmp_path)
-    torch.testing.assert_close(
-        model(x_t, t), other(x_t, t), rtol=0.01, atol=0.01
-    )  # float16 has three digits
+    # Float16 has three digits.
+    torch.testing.assert_close(model(x_t, t), other(x_t, t), rtol=0.01, atol=0.01)
 
 
 # ------------------------------------------------------------------------------------------------ bad input
