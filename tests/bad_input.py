@@ -22,6 +22,7 @@ from torch import nn
 import companion
 from companion import (
     autoencoder,
+    checks,
     data,
     ddpm,
     decoders,
@@ -242,6 +243,42 @@ def of_data(x: torch.Tensor, *losses: Callable[..., object]) -> list[Case]:
 
 # fmt: off
 CASES: dict[str, list[Case]] = {
+"checks": [
+    *doors(whole(1), lambda num: checks.at_least(1, num=num), lambda b: checks.at_least(1, a=1, b=b)),
+    *doors(POSITIVE, lambda std: checks.positive(std=std)),
+    *doors(NOT_NEGATIVE, lambda beta: checks.not_negative(beta=beta)),
+    *doors(within(0, 1), lambda eta: checks.in_range(0, 1, eta=eta)),
+    *doors(between(0, 1), lambda share: checks.between(0, 1, share=share)),
+    *((lambda f=f, x=x: f(x=x), f"x must {says} was given$") for f, x, says in (
+        (partial(checks.sizes, 2), [3], r"hold at least 2 positive integers; \[3\]"),
+        (partial(checks.sizes, 1), (3, 0), r"hold at least 1 positive integers; \[3, 0\]"),
+        (partial(checks.sizes, 1), (3, 2.0), r"hold at least 1 positive integers; \[3, 2.0\]"),
+        (partial(checks.sizes, 1), 3, "hold at least 1 positive integers; 3"),
+        (partial(checks.shape, ("batch", 3)), X, r"have shape \(batch, 3\); \(5, 2\)"),
+        (partial(checks.shape, ("batch", 2)), X[:0], r"have shape \(batch, 2\); \(0, 2\)"),
+        (partial(checks.shape, ("num",)), X[0, 0], r"have shape \(num,\); \(\)"),
+        (partial(checks.shape, ("num",)), [1], r"be a tensor; \[1\]"),
+        (partial(checks.like, X), X[:1], r"have shape \(5, 2\); \(1, 2\)"),
+        (partial(checks.like, X), X.double(), "have the dtype torch.float32; torch.float64"),
+        (checks.floating, X.byte(), "be floating-point; torch.uint8"),
+        (checks.floating, X.to(torch.complex64), "be a dense tensor of real numbers; a complex one"),
+        (checks.floating, X.to_sparse(), "be a dense tensor of real numbers; a sparse one"),
+        (checks.floating, torch.nested.nested_tensor([X[0]]), "be a dense tensor of real numbers; a nested one"),
+        *((checks.integers, T5.to(d), f"hold integers, int64 or int32; {d}")
+          for d in (torch.uint8, torch.int8, torch.int16, torch.bool, torch.float32)),
+        *((checks.finite, sub(v), "be finite; an infinite value or a NaN") for v in (INF, -INF, NAN)),
+        (partial(checks.within, 0, 1), sub(-0.25), r"lie in \[0, 1\]; -0.25 to 0"),
+        (partial(checks.within, 0, 1), sub(1.25), r"lie in \[0, 1\]; 0 to 1.25"),
+        (partial(checks.within, 0, 1), sub(NAN), r"lie in \[0, 1\]; nan to nan"),
+        (partial(checks.precision, NET), X.double(), "have the precision of the model, torch.float32; torch.float64"),
+        (partial(checks.precision, NET), X.to("meta"), "lie on the device of the model, cpu; meta"),
+        (checks.numbers, "1", "hold numbers; '1'"),
+        (checks.function, 3, "be a function; 3"),
+        (partial(checks.instance, nn.Module), 3, "be a module of torch; 3"),
+    )),
+    *doors(numbers("lie in [0, 1.84467e+19]", 2**64)[:1], lambda seed: checks.seed(seed)),
+    *((lambda d=d: checks.device(d), f"device must be one that torch knows, .* this machine has; {d!r} was given") for d in ("gpu", 1.5)),
+],
 "elbo": [
     *of_data(
         IMAGES,
@@ -379,7 +416,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: ladders.conv_ladder(channels=(8,)), r"channels must hold 2 numbers, .* at least 2; \[8\] was given"),
     (lambda: ladders.conv_ladder(channels=(8, 1)), r"channels must hold 2 numbers, .* at least 2; \[8, 1\] was given"),
     (lambda: ladders.conv_ladder(channels=(8, 1.5)), "channels must hold at least 1 positive integers"),
-    (lambda: ladders.conv_ladder(image_shape=(1, 30, 30)), "image_shape must have sides that 4 divides"),
+    *((lambda shape=shape: ladders.conv_ladder(image_shape=shape), "image_shape must have sides that 4 divides")
+      for shape in ((1, 28, 30), (1, 30, 28))),
 ],
 "linear_chain": [
     *doors(
@@ -793,7 +831,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: list(samplers.ddpm_sample(lambda x, t: None, S, X)), "the denoiser's estimate must be a tensor; None was"),
     (lambda: samplers.ddpm_sample(same, S3, X, torch.ones(3)), r"reverse_var must have shape \(4,\) or \(4, 2\); \(3,\)"),
     (lambda: samplers.ddpm_sample(same, S3, X, torch.tensor([0, 0, 1.0, -1])), r"reverse_var must lie in \[0, inf\]; -1 to 1"),
-    (lambda: samplers.ddpm_sample(same, S3, X, torch.tensor([0, 0, 1, NAN])), "reverse_var must be finite"),
+    *((lambda v=v: samplers.ddpm_sample(same, S3, X, torch.tensor(v)), "reverse_var must be finite")
+      for v in ([0, 0, 1, NAN], [0, 0, NAN, 1])),
     (lambda: samplers.ddpm_sample(same, S3, X, torch.ones(4).long()), "reverse_var must be floating-point"),
     (lambda: samplers.inpaint_sample(same, S3, X.long(), X, MASK), "x_T must be floating-point"),
     (lambda: samplers.inpaint_sample(same, S3, sub(NAN), X, MASK), "x_T must be finite"),
@@ -837,7 +876,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: SCORES(X, torch.zeros(5)), "sigma must be positive; 0 to 0 was given"),
     (lambda: SCORES(X, torch.ones(3)), r"sigma must have shape \(5,\); \(3,\) was given"),
     (lambda: SCORES(X, 1.0), "sigma must be a tensor; 1.0 was given"),
-    (lambda: score.geometric_noise_levels(0.1, 1.0, 5), "sigma_1 must be above sigma_L; 0.1 and 1.0 were given"),
+    (lambda: score.geometric_noise_levels(1.0, 1.0, 5), "sigma_1 must be above sigma_L; 1.0 and 1.0 were given"),
     *((lambda x=x: score.denoising_score_matching_loss(SCORES, x), says) for x, says in wrong(X)[1:]),
     (lambda: score.exact_score(lambda x: x.sum(), X.long()), "x must be floating-point; torch.int64 was given"),
     (lambda: score.noisy_mixture(data.toy_density("mixture"), NAN, 1.0), "scale must lie in"),

@@ -6,7 +6,8 @@ import pytest
 import torch
 from bad_input import refused
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.nn import functional as F
 
 from companion.distributions import (
     Carried,
@@ -37,6 +38,21 @@ def test_bernoulli_has_batch_shape_and_refuses_gray() -> None:
     )
     with pytest.raises(ValueError, match="value must be 0 or 1"):
         p.log_prob(torch.full((4, 1, 2, 2), 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_the_kl_of_bernoullis_is_finite_at_any_log_odds(dtype: torch.dtype) -> None:
+    a = torch.tensor([[17.0, -40.0], [300.0, 0.3]]).double()
+    b = torch.tensor([[16.0, 40.0], [-300.0, -1.2]]).double()
+    share = a.sigmoid()  # minus E_q log p, less minus E_q log q
+    crosses = (F.binary_cross_entropy_with_logits(x, share, reduction="none") for x in (b, a))
+    expected = torch.sub(*crosses).sum(1)
+    found = kl_divergence(bernoulli(a.to(dtype)), bernoulli(b.to(dtype)))
+    torch.testing.assert_close(found, expected.to(dtype), rtol=1e-5, atol=1e-9)
+    q, p = (Bernoulli(logits=x[1, 1:]) for x in (a, b))
+    torch.testing.assert_close(
+        kl_divergence(bernoulli(a[1, 1:]), bernoulli(b[1, 1:])), kl_divergence(q, p)
+    )
 
 
 def test_an_example_can_be_a_number() -> None:

@@ -141,6 +141,7 @@ def test_the_networks_have_the_sizes_they_say() -> None:
     assert widths(model.priors[0]) == [(2, 6), (6, 4), *block[4], *heads[0]]
     assert widths(model.priors[1]) == [(2, 6), *block[6], *heads[1]]
     assert widths(model.decoder) == [(2, 4), *block[4], (4, 2), (2, 1)]
+    assert all(m.bias is not None for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 
 def hidden(network: nn.Sequential, x: Tensor) -> Tensor:
@@ -169,6 +170,9 @@ def test_a_ladder_of_perceptrons_is_its_formula() -> None:
     mean, log_precision = (two @ model.evidence[1].weight.T + model.evidence[1].bias).chunk(2, 1)
     precision = torch.exp(10 * torch.tanh(log_precision / 10))
     torch.testing.assert_close(model.posterior(one, two).mean, precision * mean / (1 + precision))
+    model.combine = alone = mlp_ladder((3,), (8,), combine=evidence_alone).combine
+    assert alone is evidence_alone
+    torch.testing.assert_close(model.posterior(one, two).mean, mean)
     layers, last = model.priors[0][:-1], model.priors[0][-1]
     mean = (hidden(layers, z_2.double()) @ last.weight.T + last.bias)[:, :3]
     torch.testing.assert_close(model.inner_prior(1, z_2.double()).mean, mean)
