@@ -153,6 +153,8 @@ def numbers(**arguments: Any) -> Tensor:
     ((name, values),) = arguments.items()
     try:
         tensor = torch.as_tensor(values)
+        if tensor is not values and tensor.dtype == torch.bool:
+            raise TypeError
         if tensor is not values and tensor.is_floating_point():
             tensor = torch.as_tensor(values, dtype=torch.double)
         return tensor
@@ -176,6 +178,16 @@ def shape(accepted: tuple[int | str, ...], /, **tensors: Tensor) -> None:
         if not fits:
             text = ", ".join(map(str, accepted)) + ("," if len(accepted) == 1 else "")
             raise ValueError(f"{name} must have shape ({text}); {tuple(tensor.shape)} was given")
+
+
+def tensors(**arguments: object) -> None:
+    """Each argument is a tensor of real numbers that are all stored.
+
+    Raises:
+        TypeError: if one is not.
+    """
+    for name, value in arguments.items():
+        _tensor(name, value)
 
 
 def floating(**tensors: Tensor) -> None:

@@ -173,6 +173,7 @@ def elbo_step(
 
     Source: Ho et al. 2020, eq. 5. Book: chapter 9.
     """
+    checks.instance(Ddpm, model=model)
     checks.data(model, x)
     checks.shape((len(x),), t=t)
     model.schedule.check_times(t)
@@ -212,8 +213,8 @@ def single_step_elbo(
     Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
         not uniform: Nichol & Dhariwal 2021, section 3.3. Book: chapter 9.
     """
-    checks.shape(("batch", *model.x_shape), x=x)
-    checks.floating(x=x)
+    checks.instance(Ddpm, model=model)
+    checks.data(model, x)
     given = torch.ones(model.num_latents + 1) if time_weights is None else time_weights
     p = _time_probabilities(model, given).to(x)
     t = torch.multinomial(p, len(x), replacement=True) + 1
@@ -258,6 +259,7 @@ def denoising_loss(
         are spread evenly: Kingma et al. 2021, appendix I.1.
     Book: chapter 10.
     """
+    checks.instance(Ddpm, model=model)
     checks.data(model, x)
     T = model.num_latents
     checks.shape((T + 1,), weight=weight)
@@ -309,6 +311,7 @@ def noise_errors(
 
     Book: chapter 10.
     """
+    checks.instance(Ddpm, model=model)
     checks.data(model, x)
     chosen = checks.numbers(times=times).cpu()
     checks.shape(("times",), times=chosen)

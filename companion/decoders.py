@@ -30,9 +30,7 @@ def gray_level_frequencies(
     checks.at_least(2, levels=levels)
     checks.floating(x=x)
     checks.shape(("batch", *x.shape[1:]), x=x)
-    checks.between(-math.inf, math.inf, low=low, high=high)
-    if not low < high:
-        raise ValueError(f"high must be above low; low={low} and high={high} were given")
+    _check_ends(low, high)
     level, _ = _level_of(x, levels, low, high, checks.has_values(x))
     counts = torch.bincount(level.flatten(), minlength=levels).double() + 1
     return counts / counts.sum()
@@ -61,7 +59,7 @@ class GrayLevels(Distribution):
         checks.floating(logits=logits)
         rest = logits.shape[1:] if logits.dim() > 1 else ("levels",)
         checks.shape(("batch", *rest), logits=logits)
-        checks.between(-math.inf, math.inf, low=low, high=high)
+        _check_ends(low, high)
         self.pixels = Categorical(logits=logits, validate_args=False)
         self.low, self.high = low, high
         self.values = torch.linspace(low, high, logits.shape[-1]).to(logits)
@@ -134,6 +132,12 @@ class HistogramDecoder(nn.Module):
         values = torch.linspace(-1, 1, len(self.log_frequency)).to(self.log_frequency)
         log_noise = -(x_1[..., None].double() - signal * values).square() / (2 * var)
         return GrayLevels((self.log_frequency + log_noise).to(x_1))
+
+
+def _check_ends(low: float, high: float) -> None:
+    checks.between(-math.inf, math.inf, low=low, high=high)
+    if not low < high:
+        raise ValueError(f"high must be above low; low={low} and high={high} were given")
 
 
 def _level_of(

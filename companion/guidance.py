@@ -45,6 +45,7 @@ def classifier_free_loss(
 
     Source: Ho & Salimans 2022, Algorithm 1. Book: chapter 13.
     """
+    checks.instance(Ddpm, model=model)
     checks.in_range(0, 1, drop=drop)
     null = _null(model.denoiser, label)
     checks.shape(("batch", *model.x_shape), x=x)

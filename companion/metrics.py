@@ -323,6 +323,7 @@ def jackknife(
     Source: Quenouille 1956; Tukey 1958. Book: chapter 10.
     """
     checks.function(statistic=statistic)
+    checks.tensors(x=x)
     checks.shape(("num", *x.shape[1:]), x=x)
     checks.at_least(2, num_blocks=num_blocks)
     checks.in_range(2, len(x), num_blocks=num_blocks)

@@ -237,7 +237,7 @@ def inpaint_sample(
     checks.at_least(1, repeats=repeats)
     checks.like(x_T, x=x)
     shape = tuple(x_T.shape)
-    checks.instance(Tensor, observed=observed)
+    checks.tensors(observed=observed)
     if observed.shape not in (shape, shape[1:]) or observed.dtype != torch.bool:
         raise ValueError(
             f"observed must be boolean, of shape {shape} or {shape[1:]}; "
@@ -277,7 +277,8 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
     """
     checks.at_least(1, chunk=chunk)
     for values in inputs:
-        checks.instance(Tensor, inputs=values)
+        checks.tensors(inputs=values)
+        checks.shape(("num", *values.shape[1:]), inputs=values)
     lengths = [len(values) for values in inputs]
     if len(set(lengths)) != 1:
         raise ValueError(f"inputs must be tensors of one length; lengths {lengths} were given")

@@ -276,7 +276,7 @@ def per_example(
 
     Book: chapter 9.
     """
-    checks.instance(Tensor, values=values)
+    checks.tensors(values=values)
     checks.floating(x=x)
     missing = x.dim() - values.dim() if values.dim() else 0
     return values.reshape(values.shape + (1,) * missing).to(x)

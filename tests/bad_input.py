@@ -383,6 +383,8 @@ CASES: dict[str, list[Case]] = {
         (2.5, "num must be an integer, at least 1; 2.5 was given"),
         ("3", "num must be an integer, at least 1; '3' was given"),
     ]),
+    (lambda: vae.gray_cross_entropy_loss(LADDER, IMAGES), "model must be a Vae; a HierarchicalVae was given"),
+    (lambda: vae.linear_vae_log_likelihood(PLAIN, X), "model must be a Vae; an Autoencoder was given"),
 ],
 "hierarchical_vae": [
     (lambda: hierarchical_vae.HierarchicalVae([PLAIN], [PLAIN], [], PLAIN, same, [(2,), (2,)]),
@@ -711,6 +713,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: decoders.gray_level_frequencies(X[:0]), r"x must have shape \(batch, 2\); \(0, 2\) was given"),
     (lambda: decoders.gray_level_frequencies(X.byte()), "x must be floating-point; torch.uint8 was given"),
     (lambda: decoders.gray_level_frequencies(X, low=1.0, high=-1.0), "high must be above low; low=1.0 and high=-1.0 were"),
+    (lambda: decoders.GrayLevels(X, 1.0, 1.0), "high must be above low; low=1.0 and high=1.0 were given"),
     (lambda: decoders.GrayLevels(X).log_prob(X[:1, 0]), r"value must have shape \(5,\); \(1,\) was given"),
     (lambda: decoders.HistogramDecoder(S, torch.ones(4) / 4)(X > 0), "x_1 must be floating-point; torch.bool was given"),
     *((lambda p=p: decoders.HistogramDecoder(S, torch.tensor(p)), f"frequency must be positive and add up to 1; {says}")
@@ -741,7 +744,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: toy(sub(NAN, torch.ones(4)).flip(0)), "reverse_var must be positive and finite .* nan was given at t = 3"),
     (lambda: toy(sub(INF, torch.ones(4)).flip(0)), "reverse_var must be positive and finite .* inf was given at t = 3"),
     (lambda: toy(decoder_var=0.0), "decoder_var must be positive and finite .* t = 1"),
-    (lambda: toy(decoder_var="1"), "decoder_var must hold numbers; '1' was given"),
+    *((lambda v=v: toy(decoder_var=v), f"decoder_var must hold numbers; {v!r} was given") for v in ("1", True)),
     (lambda: toy(decoder_var=torch.ones(3)), r"decoder_var must have shape \(\); \(3,\) was given"),
     (lambda: toy(denoiser=None), "denoiser must be a function; None was given"),
     (lambda: toy(denoiser=TOY), "denoiser must be a denoiser, such as that of the model; a Ddpm was given"),
@@ -781,6 +784,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: ddpm.image_ddpm(UNET, predictor="v"), "predictor must be a function; 'v' was given"),
     (lambda: ddpm.denoising_loss(TOY, X, -SNR), r"weight must lie in \[0, inf\]; "),
     (lambda: ddpm.denoising_loss(TOY, X, NAN * SNR), "weight must be finite"),
+    *((lambda f=f: f(CHAIN, X[:, :1]), "model must be a Ddpm; a LinearChain was given") for f in (
+        partial(ddpm.elbo_step, t=T5, noise=X), ddpm.single_step_elbo, partial(ddpm.denoising_loss, weight=SNR),
+        partial(ddpm.noise_errors, times=[1]))),
 ],
 "variances": [
     (lambda: variances.bound_weights(S3, S3.posterior_var), "reverse_var must be positive"),
@@ -844,11 +850,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: samplers.inpaint_sample(same, S3, X, X, None), "observed must be a tensor; None was given"),
     (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2, X, X[:1]), r"inputs must .* \[5, 1\] were given"),
     (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2), r"inputs must .* lengths \[\] were given"),
-    (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2, X[:0]), "x_T must have shape"),
+    (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2, X[:0]), "inputs must have shape"),
     (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2, [1, 2]), r"inputs must be a tensor; \[1, 2\]"),
     (lambda: samplers.ddim_sample(PREDICTOR, S3, X), "schedule must have the noise of the denoiser's own at its times"),
     (lambda: samplers.ddim_sample(PREDICTOR, schedule.linear_schedule(30), X), r"schedule.times must lie in \[0, 20\]; 0 to 30"),
     (lambda: samplers.dpm_solver_sample(same, S, [1.0]), r"x_T must be a tensor; \[1.0\] was given"),
+    (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2, X[0, 0]), "inputs must have shape"),
 ],
 "score": [
     *doors(
@@ -893,6 +900,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: score.annealed_langevin_sample(3, X, [2.0, 1.0], 0.1, 3), "score_at_sigma must be a function; 3 was given"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [1.0, 2.0], 0.1, 3), r"sigmas must be positive and falling"),
     (lambda: score.annealed_langevin_sample(SCORES, X, [], 0.1, 3), "sigmas must have shape"),
+    (lambda: score.denoising_score_matching_loss(NET, X), "model must be a NoiseConditionalScore; a TimeMlp was given"),
+    (lambda: score.exact_score(lambda x: x, X), r"log_prob\(x\) must have shape \(5,\); \(5, 2\) was given"),
+    (lambda: score.exact_score(3, X), "log_prob must be a function; 3 was given"),
+    (lambda: SCORES(X[0, 0], X[:, 0]), "x must have shape"),
+    (lambda: score.score_from_denoiser(same, S)(None, T5), "x_t must be a tensor; None was given"),
+    (lambda: score.noise_conditional_score(same, None), "schedule must be a Schedule; None was given"),
 ],
 "flows": [
     *doors(
@@ -969,7 +982,7 @@ CASES: dict[str, list[Case]] = {
     *((lambda given=given: mean_flows.along_flow(**dict(average=FLOW, x_u=X, u=X[:, 0], step=X[:, 0], v=X) | given), says)
       for given, says in (
         (dict(u=X[:1, 0]), r"u must have shape \(5,\); \(1,\) was given"),
-        (dict(step=T5), "step must be floating-point; torch.int64 was given"),
+        (dict(step=T5), "step must have the dtype torch.float32; torch.int64 was given"),
         (dict(v=X[:1]), r"v must have shape \(5, 2\); \(1, 2\) was given"),
         (dict(average=None), "average must be a function; None was given"),
       )),
@@ -1037,6 +1050,7 @@ CASES: dict[str, list[Case]] = {
         (None, "interval must be a Sequence; None was given"),
       )),
     (lambda: guidance.extrapolated(same, lambda x, t: x[:1], 2.0)(X, T5), r"the denoiser's estimate must have shape \(5, 2\)"),
+    (lambda: guidance.classifier_free_loss(CHAIN, XC, LABEL, SNR), "model must be a Ddpm; a LinearChain was given"),
 ],
 "masked": [
     *of_data(X, partial(masked.masked_loss, HIDING), partial(masked.masked_step_elbo, HIDING, t=T5)),
@@ -1069,6 +1083,8 @@ CASES: dict[str, list[Case]] = {
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
     (lambda: refinement.in_finer_steps(TOY, torch.ones(17) / 17), "model must have the cosine schedule; another one was"),
     (lambda: refinement.in_finer_steps(toy(), torch.ones(17) / 17), "denoiser must be a NoisePredictor; <function same"),
+    (lambda: refinement.in_finer_steps(NET, torch.ones(17) / 17), "model must be a Ddpm; a TimeMlp was given"),
+    (lambda: refinement.in_finer_steps(TOY, [1.0]), r"frequency must be a tensor; \[1.0\] was given"),
 ],
 "training": [
     *doors(
@@ -1093,6 +1109,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: training.minimize(lambda: X.sum(), []), "parameters must hold at least one tensor"),
     (lambda: next(training.fit(None, autoencoder.reconstruction_loss, [IMAGES], RUN)), "model must be a module of torch; None"),
     (lambda: next(training.fit(PLAIN, autoencoder.reconstruction_loss, [IMAGES], None)), "optimizer must be a Optimizer; None"),
+    (lambda: training.minimize(None, [X]), "function must be a function; None was given"),
+    (lambda: training.minimize(lambda: X.sum(), "ab"), r"parameters\[0\] must be a tensor; 'a' was given"),
 ],
 "metrics": [
     *of_data(IMAGES, partial(metrics.log_likelihood, GRAY, num_samples=2), partial(metrics.active_units, GRAY)),
@@ -1212,6 +1230,8 @@ CASES: dict[str, list[Case]] = {
         (X.long(), "value must be floating-point; torch.int64 was given"),
         (sub(NAN), "value must be finite"),
     )),
+    (lambda: data.toy_density(["rings"]), r"name must be one of rings, .*; \['rings'\] was given"),
+    (lambda: toys.Rings(None), "radii must be a Sequence; None was given"),
 ],
 "rejects": [
     (lambda: data.rejects(IMAGES[:1]), "num_images must be at least 2; 1 was given"),

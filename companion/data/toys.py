@@ -1,7 +1,7 @@
 """Distributions in the plane that look like data, yet have an exact log-density."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ def toy_density(name: str) -> Distribution:
 
     Book: chapter 10.
     """
-    if name not in TOYS:
+    if not isinstance(name, str) or name not in TOYS:
         raise ValueError(f"name must be one of {', '.join(TOYS)}; {name!r} was given")
     return TOYS[name]()
 
@@ -62,6 +62,7 @@ class Rings(Distribution):
     support = constraints.real_vector
 
     def __init__(self, radii: tuple[float, ...] = (1.2, 2.8), noise: float = 0.15) -> None:
+        checks.instance(Sequence, radii=radii)
         checks.at_least(1, num_radii=len(radii))
         checks.positive(noise=noise, **{f"radii[{i}]": radius for i, radius in enumerate(radii)})
         self.radii, self.noise = torch.tensor(radii), noise
