@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -83,11 +83,20 @@ def one_sentence(call: Callable[[], object], says: str) -> None:
     assert (sentence := text.partition(": ")[2]) and re.match(says, sentence), sentence
 
 
+def line_of(call: Any) -> str:
+    """Where a case stands, for the name of its test."""
+    while isinstance(call, partial):
+        call = call.func
+    return f"line{call.__code__.co_firstlineno}" if hasattr(call, "__code__") else "call"
+
+
 def refused(module: str) -> Callable[..., None]:
     """The test that the cases of a module are refused."""
 
     @pytest.mark.timeout(120)  # only a hang reaches it
-    @pytest.mark.parametrize(("call", "says"), CASES[module])
+    @pytest.mark.parametrize(
+        ("call", "says"), [pytest.param(*case, id=line_of(case[0])) for case in CASES[module]]
+    )
     def test(call: Callable[[], object], says: str) -> None:
         one_sentence(call, says)
 

@@ -16,6 +16,7 @@ from bad_input import (
     X,
     between,
     doors,
+    line_of,
     one_sentence,
     whole,
 )
@@ -205,7 +206,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(120)  # only a hang reaches it
-@pytest.mark.parametrize(("call", "says"), CASES)
+@pytest.mark.parametrize(
+    ("call", "says"), [pytest.param(*case, id=line_of(case[0])) for case in CASES]
+)
 def test_bad_input_gets_one_sentence(call, says, files, no_data) -> None:
     code = getattr(call, "__code__", None)
     takes_files = code is not None and code.co_argcount > len(call.__defaults__ or ())
