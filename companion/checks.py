@@ -115,7 +115,8 @@ def device(given: torch.device | str | None) -> torch.device:
     if given is None:
         return torch.get_default_device()
     try:
-        return torch.empty(0, device=torch.device(given)).device
+        torch.empty(0, device=given)
+        return torch.device(given)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError):
         known = "one that torch knows, such as cpu or cuda, and this machine has"
         raise ValueError(f"device must be {known}; {_given(given)} was given") from None

@@ -163,24 +163,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(value):
     assert torch.equal(model.weight.grad, gradient)
 
 
-@pytest.mark.parametrize(
-    ("loss", "shape"),
-    [
-        (lambda model, x: quadratic(model, x).mean(), "()"),
-        (lambda model, x: quadratic(model, x)[:, None], "(4, 1)"),
-        (lambda model, x: quadratic(model, x)[:1], "(1,)"),
-        (lambda model, x: (model(x) - x).square(), "(4, 2)"),
-    ],
-)
-def test_a_loss_must_give_one_value_for_each_example(loss, shape):
-    model = linear()
-    with pytest.raises(
-        ValueError, match="loss must return one value for each of the 4 examples"
-    ) as caught:
-        next(fit(model, loss, [torch.ones(4, 2)], torch.optim.SGD(model.parameters())))
-    assert str(caught.value).endswith(f"it returned shape {shape}")
-
-
 def test_clipping_limits_the_norm_of_the_gradient():
     model, twin = linear(), linear()
     x = torch.full((4, 2), 100.0)
