@@ -126,6 +126,7 @@ class LinearChain(LatentChain):
 
     def inner_prior(self, t: int, z_above: Float[Tensor, "batch 1"]) -> Independent:
         """p(z_t | z_{t+1}); for t = 0 that is p(x | z_1)."""
+        checks.floating(z_above=z_above)
         checks.shape(("batch", 1), z_above=z_above)
         checks.at_least(0, t=t)
         checks.in_range(0, self.num_latents - 1, t=t)
@@ -142,6 +143,7 @@ class LinearChain(LatentChain):
     ) -> Independent:
         """q(z_t | z_{t+1}, x): the regression of z_t on both."""
         (x,) = seen
+        checks.floating(x=x)
         checks.shape(("batch", 1), x=x)
         checks.like(x, z_above=z_above)
         checks.at_least(1, t=t)

@@ -394,6 +394,8 @@ CASES: dict[str, list[Case]] = {
     ]),
     (lambda: vae.gray_cross_entropy_loss(LADDER, IMAGES), "model must be a Vae; a HierarchicalVae was given"),
     (lambda: vae.linear_vae_log_likelihood(PLAIN, X), "model must be a Vae; an Autoencoder was given"),
+    *((lambda z=z, f=f: f(z), says) for f, z, says in (
+        (GRAY.posterior, sub(INF, IMAGES), "x must be finite"), (GRAY.likelihood, sub(INF), "z must be finite"))),
 ],
 "hierarchical_vae": [
     (lambda: hierarchical_vae.HierarchicalVae([PLAIN], [PLAIN], [], PLAIN, same, [(2,), (2,)]),
@@ -454,6 +456,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: linear_chain.regress(EYE, 3, [0]), r"t must lie in \[0, 2\]; 3 was given"),
     *((lambda given=given: linear_chain.regress(EYE, 1, given), "given must hold different indices from 0 to 2 without t=1")
       for given in ([1], [-1], [3])),
+    (lambda: CHAIN.inner_prior(1, X[:, :1] > 0), "z_above must be floating-point; torch.bool was given"),
 ],
 "autoencoder": [
     *of_data(
@@ -865,6 +868,13 @@ CASES: dict[str, list[Case]] = {
     (lambda: samplers.ddim_sample(PREDICTOR, schedule.linear_schedule(30), X), r"schedule.times must lie in \[0, 20\]; 0 to 30"),
     (lambda: samplers.dpm_solver_sample(same, S, [1.0]), r"x_T must be a tensor; \[1.0\] was given"),
     (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2, X[0, 0]), "inputs must have shape"),
+    *((lambda given=given: samplers.reverse_sample(same, S, X, samplers.ddim_posterior(S, 0.5)._replace(**given)), says)
+      for given, says in (
+        (dict(of_x_t=NAN * S.beta), "q.of_x_t must be finite"),
+        (dict(of_x_0=X), r"q.of_x_0 must have shape \(21,\); \(5, 2\) was given"),
+        (dict(var=-S.beta), r"q.var must lie in \[0, inf\]; -0.2 to "),
+        (dict(var=S.beta[:, None]), r"q.var must have shape \(21, 2\); \(21, 1\) was given"),
+      )),
 ],
 "score": [
     *doors(
@@ -978,6 +988,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: flows.flow_sample(VELOCITY, NAN * X, [1.0, 0.0]), "x_1 must be finite"),
     (lambda: flows.flow_sample(VELOCITY, X.long(), [1.0, 0.0]), "x_1 must be floating-point; torch.int64 was given"),
     (lambda: list(flows.flow_sample(lambda x, u: x[:1], X, [1.0, 0.0])), r"the velocity must have shape \(5, 2\)"),
+    (lambda: flows.ode_log_prob(FLOW, X, [0.0, -1.0], probes=X[None].byte()), "probes must be floating-point; torch.uint8"),
 ],
 "mean_flows": [
     *doors(within(0, 1), lambda instant: mean_flows.mean_flow_loss(lambda x_u, u, step: x_u, X, instant)),

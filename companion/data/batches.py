@@ -102,6 +102,7 @@ def _check_tensors(tensors: tuple[Tensor, ...]) -> None:
             raise TypeError(
                 f"tensors must hold torch tensors only; {type(tensor).__name__} was given"
             )
+        checks.tensors(tensors=tensor)
     if any(tensor.dim() == 0 for tensor in tensors) or len({len(tensor) for tensor in tensors}) > 1:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"tensors must have equal first dimensions; shapes {shapes} were given")
