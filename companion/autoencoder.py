@@ -79,14 +79,8 @@ def contractive_loss(
     The estimate is unbiased. It projects the Jacobian on one random direction v, and so
     costs one backward pass, where the exact norm costs one per dimension of the code.
 
-    Raises:
-        TypeError: if the model is no `Autoencoder`.
-        ValueError: if `weight` is negative or not finite.
-
     Source: Rifai et al. 2011, eq. 3. Book: chapter 1, eq. (def-contractive-loss).
     """
-    checks.instance(Autoencoder, model=model)
-    checks.not_negative(weight=weight)
     checks.data(model, x)
     x = x.detach().requires_grad_()
     z = model.encode(x)
@@ -100,10 +94,13 @@ def robust_loss(
 ) -> Float[Tensor, "batch"]:
     """Squared error at the worst point that an attack finds within `radius` of x.
 
-    Raises as `worst_perturbation`.
+    Raises:
+        TypeError: if `num_steps` is no integer.
+        ValueError: if `radius` is not positive, or `num_steps` negative.
 
     Source: Madry et al. 2018, eq. 2.1. Book: chapter 1, eq. (def-robust-loss).
     """
+    checks.at_least(0, num_steps=num_steps)
     return squared_error(model(x + worst_perturbation(model, x, radius, num_steps)), x)
 
 
@@ -116,13 +113,11 @@ def worst_perturbation(
     gradient, then back to the sphere. Its error is a lower bound of the worst one.
 
     Raises:
-        TypeError: if `num_steps` is no integer.
-        ValueError: if `radius` is not positive, or `num_steps` negative.
+        ValueError: if `radius` is not positive.
 
     Book: chapter 1.
     """
     checks.positive(radius=radius)
-    checks.at_least(0, num_steps=num_steps)
     checks.data(model, x)
     delta = radius * _unit(torch.randn_like(x))
     for _ in range(num_steps):
@@ -172,7 +167,6 @@ def mlp_autoencoder(
 
     Book: chapter 1.
     """
-    checks.sizes(3, image_shape=image_shape)
     dim = math.prod(image_shape)
     encoder, decoder = mlp([dim, hidden, latent_dim]), mlp([latent_dim, hidden, dim])
     return Autoencoder(

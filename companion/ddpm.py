@@ -12,7 +12,6 @@ its sum is enough for training:
 - `elbo_step` and `noise_errors`: the same at chosen times, to measure.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -115,11 +114,13 @@ class Ddpm(LatentChain):
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Independent:
         """q(x_t | x_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
-        return self.true_step(self._above(t, z_above), z_above, x)
+        self.schedule.check_times(t + 1, "t + 1", 2)
+        return self.true_step(self._times(t + 1, z_above), z_above, x)
 
     def inner_prior(self, t: Times, z_above: Batch) -> Independent:
         """p(x_t | x_{t+1})."""
-        above = self._above(t, z_above)
+        self.schedule.check_times(t + 1, "t + 1", 2)
+        above = self._times(t + 1, z_above)
         return self.reverse_step(above, z_above, self.denoise(z_above, above))
 
     def denoise(self, x_t: Batch, t: Times, *condition: Tensor) -> Batch:
@@ -143,13 +144,6 @@ class Ddpm(LatentChain):
     def reconstruction(self, x_hat: Batch) -> Distribution:
         """p(x | x_1), from the estimate of x_0, in a model without a `decoder` of its own."""
         return self.observation_model(x_hat, self.reverse_var[1].sqrt().to(x_hat))
-
-    def _above(self, t: Times, z_above: Tensor) -> Int[Tensor, "batch"]:
-        """The time above t, one for each example."""
-        checks.shape(("batch", *self.x_shape), z_above=z_above)
-        self.schedule.check_times(t)
-        self.schedule.check_times(t + 1, "t + 1", 2)
-        return self._times(t + 1, z_above)
 
     def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
         """One time for each example."""
@@ -213,8 +207,8 @@ def single_step_elbo(
     Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
         not uniform: Nichol & Dhariwal 2021, section 3.3. Book: chapter 9.
     """
-    checks.instance(Ddpm, model=model)
-    checks.data(model, x)
+    checks.shape(("batch", *model.x_shape), x=x)
+    checks.floating(x=x)
     given = torch.ones(model.num_latents + 1) if time_weights is None else time_weights
     p = _time_probabilities(model, given).to(x)
     t = torch.multinomial(p, len(x), replacement=True) + 1
@@ -252,20 +246,15 @@ def denoising_loss(
 
     Raises:
         ValueError: if x has another shape than the model's data, or `weight` or
-            `time_weights` has no T + 1 entries, or one of theirs from entry 1 on is not finite, or
-            not positive; a weight may be 0.
+            `time_weights` has no T + 1 entries, or one of the latter is not positive and finite.
 
     Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4; times that
         are spread evenly: Kingma et al. 2021, appendix I.1.
     Book: chapter 10.
     """
-    checks.instance(Ddpm, model=model)
     checks.data(model, x)
     T = model.num_latents
     checks.shape((T + 1,), weight=weight)
-    if checks.reads_at_once(weight):
-        checks.finite(weight=weight[1:])
-        checks.within(0, math.inf, weight=weight[1:])
     if time_weights is None:
         t = torch.randint(1, T + 1, (len(x),), device=x.device)
     else:

@@ -231,7 +231,6 @@ def normal_product(
 
     Source: Sonderby et al. 2016, section 2. Book: chapter 8.
     """
-    checks.like(p.mean, mean=mean, log_precision=log_precision)
     log_odds = log_precision + 2 * p.stddev.log()
     std = p.stddev * torch.exp(F.logsigmoid(-log_odds) / 2)
     return diagonal_normal(torch.lerp(p.mean, mean, log_odds.sigmoid()), std)

@@ -133,13 +133,14 @@ class MaskedDiffusion(LatentChain):
 
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Symbols:
         """q(z_t | z_{t+1}, x)."""
-        above = self._above(t, z_above)
+        checks.shape(("batch", *self.x_shape), z_above=z_above)
         checks.shape(tuple(z_above.shape), x=x)
-        return self._uncovered(1 / above, _known(x=x), z_above)
+        share = 1 / self._times(t + 1, z_above, 2, "t + 1")
+        return self._uncovered(share, _known(x=x), z_above)
 
     def inner_prior(self, t: Times, z_above: Batch) -> Symbols:
         """p(z_t | z_{t+1})."""
-        above = self._above(t, z_above)
+        above = self._times(t + 1, z_above, 2, "t + 1")
         return self._uncovered(1 / above, self.guess(z_above, above), z_above)
 
     def likelihood(self, z_1: Batch) -> Symbols:
@@ -167,12 +168,6 @@ class MaskedDiffusion(LatentChain):
         if z is None:
             return Symbols(drawn)
         return Symbols(drawn.where(z.unsqueeze(-1) == MASK, _known(z=z)))
-
-    def _above(self, t: Times, z_above: Tensor) -> Int[Tensor, "batch"]:
-        """The time above t, one for each example."""
-        checks.shape(("batch", *self.x_shape), z_above=z_above)
-        self._times(t, z_above, 1)
-        return self._times(t + 1, z_above, 2, "t + 1")
 
     def _times(self, t: Times, x: Tensor, low: int, name: str = "t") -> Int[Tensor, "batch"]:
         """One time for each example, from `low` to T."""
@@ -227,7 +222,6 @@ def masked_step_elbo(
 
     Source: Sahoo et al. 2024, section 3.3. Book: chapter 9.
     """
-    checks.instance(MaskedDiffusion, model=model)
     checks.data(model, x)
     checks.shape((len(x),), t=t)
     if checks.reads_at_once(x) and not bool(((x == 0) | (x == 1)).all()):

@@ -81,10 +81,6 @@ def fit(
 
     Book: chapter 1.
     """
-    checks.instance(nn.Module, model=model)
-    checks.function(loss=loss)
-    checks.instance(Iterable, batches=batches)
-    checks.instance(Optimizer, optimizer=optimizer)
     if max_grad_norm is not None:
         checks.positive(max_grad_norm=max_grad_norm)
     done = getattr(batches, "step", 0)

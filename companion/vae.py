@@ -56,7 +56,9 @@ class Vae(LatentChain):
 
     def posterior(self, x: Float[Tensor, "batch *x_shape"]) -> Independent:
         """q(z | x)."""
-        checks.data(self, x)
+        if self.x_shape is not None:
+            checks.shape(("batch", *self.x_shape), x=x)
+        checks.precision(self, x=x)
         code = self.encoder(x).to(self.origin)  # autocast gives bfloat16
         checks.shape((len(x), 2 * self.latent_dim), **{"encoder(x)": code})
         mean, log_var = code.chunk(2, dim=1)
@@ -66,8 +68,6 @@ class Vae(LatentChain):
         """p(x | z)."""
         checks.shape(("batch", self.latent_dim), z=z)
         checks.precision(self, z=z)
-        if checks.reads_at_once(z):
-            checks.finite(z=z)
         return self.observation_model(self.decoder(z).to(self.origin))
 
 

@@ -308,13 +308,13 @@ CASES: dict[str, list[Case]] = {
         lambda beta: elbo.elbo_loss(GRAY, IMAGES, beta=beta),
         lambda free_nats: elbo.elbo_loss(GRAY, IMAGES, free_nats=free_nats),
     ),
-    (lambda: elbo.elbo_loss(None, IMAGES), "model must be a LatentChain; None was given"),
     (lambda: elbo.elbo_loss(GRAY, IMAGES / 2), "value must be 0 or 1; 0 to 0.5 was given"),
     (lambda: elbo.elbo_loss(GRAY, 255 * IMAGES), "value must be 0 or 1; 0 to 255 was given"),
     (lambda: elbo.elbo_loss(GRAY, IMAGES.flatten(1)), r"x must have shape \(batch, 1, 8, 8\); \(4, 64\)"),
     (lambda: type("Chain", (elbo.LatentChain,), dict(likelihood=same, posterior=same))((2,), 0), "num_latents must be at"),
-    (lambda: elbo.elbo_terms(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
     (lambda: elbo.elbo_terms(LINEAR, X.to("meta")), "x must lie on the device of the model, cpu; meta was given"),
+    (lambda: elbo.elbo_loss(None, IMAGES), "model must be a module of torch; None was given"),
+    (lambda: elbo.sample_log_weights(nn.Linear(2, 2), X, 2), "model must be a LatentChain; a Linear was given"),
 ],
 "distributions": [
     *doors(
@@ -345,7 +345,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: distributions.DiscretizedNormal(X, 1.0).log_prob(X[:, :1]), r"value must have the mean's shape \(5, 2\)"),
     (lambda: distributions.DiscretizedNormal(X, 1.0).log_prob(None), "value must be a tensor; None was given"),
     *((lambda f=f, m=m, p=p: f(distributions.diagonal_normal(X, 1.0), m, p), says)
-      for f in (distributions.normal_product, distributions.log_normalizer, distributions.evidence_alone)
+      for f in (distributions.log_normalizer, distributions.evidence_alone)
       for m, p, says in (
         (X[:1], X, r"mean must have shape \(5, 2\); \(1, 2\) was given"),
         (X, X[:1], r"log_precision must have shape \(5, 2\); \(1, 2\) was given"),
@@ -394,8 +394,6 @@ CASES: dict[str, list[Case]] = {
     ]),
     (lambda: vae.gray_cross_entropy_loss(LADDER, IMAGES), "model must be a Vae; a HierarchicalVae was given"),
     (lambda: vae.linear_vae_log_likelihood(PLAIN, X), "model must be a Vae; an Autoencoder was given"),
-    *((lambda z=z, f=f: f(z), says) for f, z, says in (
-        (GRAY.posterior, sub(INF, IMAGES), "x must be finite"), (GRAY.likelihood, sub(INF), "z must be finite"))),
 ],
 "hierarchical_vae": [
     (lambda: hierarchical_vae.HierarchicalVae([PLAIN], [PLAIN], [], PLAIN, same, [(2,), (2,)]),
@@ -431,19 +429,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: ladders.conv_ladder(channels=(8, 1.5)), "channels must hold at least 1 positive integers"),
     *((lambda shape=shape: ladders.conv_ladder(image_shape=shape), "image_shape must have sides that 4 divides")
       for shape in ((1, 28, 30), (1, 30, 28))),
+    (lambda: ladders.mlp_ladder((4,), (8, 8)), "latent_dims and hidden must hold one number for each level"),
 ],
 "linear_chain": [
-    *doors(
-        whole(0),
-        lambda t: linear_chain.regress(EYE, t, [1]),
-        lambda t: CHAIN.inner_prior(t, X[:, :1]),
-    ),
-    *doors(whole(1), lambda t: CHAIN.inner_posterior(t, X[:, :1], X[:, :1])),
-    (lambda: linear_chain.linear_covariance(EYE, -EYE[0]), r"noise_var must lie in \[0, inf\]; -1 to -0 was given"),
-    (lambda: linear_chain.linear_covariance(NAN * EYE, EYE[0]), "B must be finite"),
-    (lambda: linear_chain.regress(EYE, 0, [1, 1]), r"given must hold different indices .*; \[1, 1\] was given"),
-    (lambda: linear_chain.regress(EYE[:2], 0, [1]), r"C must have shape \(2, 2\); \(2, 3\) was given"),
-    (lambda: CHAIN.inner_posterior(1, X[:1, :1], X[:, :1]), r"z_above must have shape \(5, 1\); \(1, 1\) was given"),
     (lambda: linear_chain.LinearChain(X[0, :0], X[0, :0]), r"a must have shape \(num_latents,\)"),
     (lambda: linear_chain.LinearChain(X[0], X[0, :1]), r"s must have shape \(2,\); \(1,\) was given"),
     (lambda: linear_chain.LinearChain(X[0], X[0].double()), "s must have the dtype torch.float32"),
@@ -454,9 +442,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: linear_chain.linear_covariance(X[0], X[0]), r"B must have shape \(2, 2\); \(2,\) was given"),
     (lambda: linear_chain.linear_covariance(EYE.long(), T5[:3]), "noise_var must be floating-point"),
     (lambda: linear_chain.regress(EYE, 3, [0]), r"t must lie in \[0, 2\]; 3 was given"),
-    *((lambda given=given: linear_chain.regress(EYE, 1, given), "given must hold different indices from 0 to 2 without t=1")
+    *((lambda given=given: linear_chain.regress(EYE, 1, given), "given must hold indices from 0 to 2 without t=1")
       for given in ([1], [-1], [3])),
-    (lambda: CHAIN.inner_prior(1, X[:, :1] > 0), "z_above must be floating-point; torch.bool was given"),
+    (lambda: CHAIN.inner_posterior(0, X[:, :1], X[:, :1]), r"t must lie in \[1, 1\]; 0 was given"),
+    (lambda: CHAIN.inner_prior(-1, X[:, :1]), r"t must lie in \[0, 1\]; -1 was given"),
 ],
 "autoencoder": [
     *of_data(
@@ -471,7 +460,6 @@ CASES: dict[str, list[Case]] = {
     *doors(
         NOT_NEGATIVE,
         lambda noise_std: autoencoder.denoising_reconstruction_loss(PLAIN, IMAGES, noise_std),
-        lambda weight: autoencoder.contractive_loss(PLAIN, IMAGES, weight),
     ),
     *doors(
         POSITIVE,
@@ -481,7 +469,6 @@ CASES: dict[str, list[Case]] = {
     *doors(
         whole(0),
         lambda num_steps: autoencoder.robust_loss(PLAIN, IMAGES, num_steps=num_steps),
-        lambda num_steps: autoencoder.worst_perturbation(PLAIN, IMAGES, 1.0, num_steps),
     ),
     *doors(
         whole(1),
@@ -508,8 +495,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: autoencoder.DctAutoencoder(8, 9), r"keep must lie in \[1, 8\]; 9 was given"),
     (lambda: autoencoder.DctAutoencoder(8, 2)(IMAGES[..., :7]), r"x must have shape \(batch, 1, 8, 8\); \(4, 1, 8, 7\)"),
     (lambda: autoencoder.DctAutoencoder(8, 2)(IMAGES.byte()), "x must be floating-point; torch.uint8 was given"),
-    *((lambda f=f: f(GRAY, IMAGES), "model must be a Autoencoder; a Vae was given")
-      for f in (autoencoder.jacobian_norm, autoencoder.contractive_loss)),
+    (lambda: autoencoder.jacobian_norm(GRAY, IMAGES), "model must be a Autoencoder; a Vae was given"),
 ],
 "mlp": [
     *doors(whole(1), lambda dim: mlp.TimeMlp(dim, (8,))),
@@ -727,7 +713,6 @@ CASES: dict[str, list[Case]] = {
     (lambda: decoders.gray_level_frequencies(X, low=1.0, high=-1.0), "high must be above low; low=1.0 and high=-1.0 were"),
     (lambda: decoders.GrayLevels(X, 1.0, 1.0), "high must be above low; low=1.0 and high=1.0 were given"),
     (lambda: decoders.GrayLevels(X).log_prob(X[:1, 0]), r"value must have shape \(5,\); \(1,\) was given"),
-    (lambda: decoders.HistogramDecoder(S, torch.ones(4) / 4)(X > 0), "x_1 must be floating-point; torch.bool was given"),
     *((lambda p=p: decoders.HistogramDecoder(S, torch.tensor(p)), f"frequency must be positive and add up to 1; {says}")
       for p, says in (([0.5, 0.6], "0.5 at least, 1.1"), ([0.0, 1.0], "0 at least"), ([0.5, NAN], "nan at least"))),
 ],
@@ -742,8 +727,6 @@ CASES: dict[str, list[Case]] = {
     ),
     *doors(
         whole(1),
-        lambda t: toy().inner_posterior(t, X, X),
-        lambda t: toy().inner_prior(t, X),
         lambda t: toy().denoise(X, t),
         lambda num: TOY.prior(num),
     ),
@@ -794,11 +777,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: ddpm.image_ddpm(UNET, schedule.linear_schedule(1)), "number of steps of the schedule must be at least 2; 1"),
     (lambda: ddpm.image_ddpm(NET), "network must be a UNet; a TimeMlp was given"),
     (lambda: ddpm.image_ddpm(UNET, predictor="v"), "predictor must be a function; 'v' was given"),
-    (lambda: ddpm.denoising_loss(TOY, X, -SNR), r"weight must lie in \[0, inf\]; "),
-    (lambda: ddpm.denoising_loss(TOY, X, NAN * SNR), "weight must be finite"),
+    (lambda: toy().inner_posterior(0, X, X), r"t \+ 1 must be at least 2; 1 was given"),
     *((lambda f=f: f(CHAIN, X[:, :1]), "model must be a Ddpm; a LinearChain was given") for f in (
-        partial(ddpm.elbo_step, t=T5, noise=X), ddpm.single_step_elbo, partial(ddpm.denoising_loss, weight=SNR),
-        partial(ddpm.noise_errors, times=[1]))),
+        partial(ddpm.elbo_step, t=T5, noise=X), partial(ddpm.noise_errors, times=[1]))),
 ],
 "variances": [
     (lambda: variances.bound_weights(S3, S3.posterior_var), "reverse_var must be positive"),
@@ -873,7 +854,6 @@ CASES: dict[str, list[Case]] = {
         (dict(of_x_t=NAN * S.beta), "q.of_x_t must be finite"),
         (dict(of_x_0=X), r"q.of_x_0 must have shape \(21,\); \(5, 2\) was given"),
         (dict(var=-S.beta), r"q.var must lie in \[0, inf\]; -0.2 to "),
-        (dict(var=S.beta[:, None]), r"q.var must have shape \(21, 2\); \(21, 1\) was given"),
       )),
 ],
 "score": [
@@ -1063,14 +1043,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: measured()(torch.zeros(4, 3), T5[:4]), "y must hold one row for each of the 4 examples; it has 5"),
     (lambda: measured()(torch.zeros(5, 3), T5.cumsum(0)), r"t must be the same for all examples; \[1, 2, 3, 4, 5\] was"),
     (lambda: measured()(X, T5), r"x_t must have shape \(5, 3\); \(5, 2\) was given"),
-    *((lambda interval=interval: guidance.extrapolated(same, same, 2.0, interval), says) for interval, says in (
-        ((1, 2, 3), r"length of interval must lie in \[2, 2\]; 3 was given"),
-        ((NAN, 2), r"interval\[0\] must lie in \[0, inf\]; nan was given"),
-        ((5, 5), r"interval must rise, from 0 or more; \(5, 5\) was given"),
-        (None, "interval must be a Sequence; None was given"),
-      )),
-    (lambda: guidance.extrapolated(same, lambda x, t: x[:1], 2.0)(X, T5), r"the denoiser's estimate must have shape \(5, 2\)"),
-    (lambda: guidance.classifier_free_loss(CHAIN, XC, LABEL, SNR), "model must be a Ddpm; a LinearChain was given"),
+    *((lambda v=v: guidance.extrapolated(same, same, 2.0, v), "interval must rise, from 0 or more") for v in ((5, 5), (-1, 4), (9, 3))),
 ],
 "masked": [
     *of_data(X, partial(masked.masked_loss, HIDING), partial(masked.masked_step_elbo, HIDING, t=T5)),
@@ -1078,12 +1051,10 @@ CASES: dict[str, list[Case]] = {
         whole(1),
         lambda num_steps: list(masked.masked_sample(HIDING, 2, num_steps)),
         lambda num: list(masked.masked_sample(HIDING, num, 2)),
-        lambda t: HIDING.inner_prior(t, X),
-        lambda t: HIDING.inner_posterior(t, X, X),
     ),
     *doors(whole(0), lambda t: HIDING.marginal(t, X)),
     *((lambda f=f: f(TOY, X), "model must be a MaskedDiffusion; a Ddpm was given") for f in (
-        masked.masked_loss, partial(masked.masked_step_elbo, t=T5), lambda model, x: list(masked.masked_sample(model, 2, 2)))),
+        masked.masked_loss, lambda model, x: list(masked.masked_sample(model, 2, 2)))),
     (lambda: HIDING.inner_posterior(1, X, X[:1]), r"x must have shape \(5, 2\); \(1, 2\) was given"),
     (lambda: masked.Symbols(X), r"log_probs must have shape \(batch, 3\); \(5, 2\) was given"),
     (lambda: masked.masked_step_elbo(HIDING, X, T5.byte()), "t must hold integers, int64 or int32; torch.uint8 was given"),
@@ -1103,8 +1074,6 @@ CASES: dict[str, list[Case]] = {
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
     (lambda: refinement.in_finer_steps(TOY, torch.ones(17) / 17), "model must have the cosine schedule; another one was"),
     (lambda: refinement.in_finer_steps(toy(), torch.ones(17) / 17), "denoiser must be a NoisePredictor; <function same"),
-    (lambda: refinement.in_finer_steps(NET, torch.ones(17) / 17), "model must be a Ddpm; a TimeMlp was given"),
-    (lambda: refinement.in_finer_steps(TOY, [1.0]), r"frequency must be a tensor; \[1.0\] was given"),
 ],
 "training": [
     *doors(
@@ -1128,8 +1097,6 @@ CASES: dict[str, list[Case]] = {
     (lambda: training.minimize(lambda: None, [X]), "function must return a single number, .* it returned None"),
     (lambda: training.minimize(lambda: X.sum(), [X]), "function must depend on the parameters"),
     (lambda: training.minimize(lambda: X.sum(), []), "parameters must hold at least one tensor"),
-    (lambda: next(training.fit(None, autoencoder.reconstruction_loss, [IMAGES], RUN)), "model must be a module of torch; None"),
-    (lambda: next(training.fit(PLAIN, autoencoder.reconstruction_loss, [IMAGES], None)), "optimizer must be a Optimizer; None"),
     (lambda: training.minimize(None, [X]), "function must be a function; None was given"),
     (lambda: training.minimize(lambda: X.sum(), "ab"), r"parameters\[0\] must be a tensor; 'a' was given"),
 ],
@@ -1163,8 +1130,6 @@ CASES: dict[str, list[Case]] = {
     (lambda: metrics.normal_fit(X[0]), r"x must have shape \(num, dim\); \(2,\) was given"),
     (lambda: metrics.normal_fit(X[:1]), "num must be at least 2; 1 was given"),
     (lambda: metrics.bits_per_dim(None, 784), "nats must be a tensor; None was given"),
-    (lambda: metrics.jackknife(lambda x: NAN, X, 2), "statistic of part 0 must be above -inf and below inf; nan was given"),
-    (lambda: metrics.jackknife(None, X), "statistic must be a function; None was given"),
     (lambda: metrics.frechet_distance(X.to(torch.complex64), X), "x must be a dense tensor of real numbers; a complex one"),
     *((lambda f=f, given=given: f(*given), says) for f, given, says in (
         (metrics.r_squared, (torch.ones(20), X.flatten().repeat(2)), "target must vary; all values are 1"),

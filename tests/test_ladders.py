@@ -132,6 +132,8 @@ def test_the_networks_have_the_sizes_they_say() -> None:
     assert widths(model.decoder) == [(3, 8), (8, 8), (8, 16)]
     model = conv_ladder(levels=(2, 3))
     assert model.latent_shapes == (*2 * [(4, 14, 14)], *3 * [(4, 7, 7)], (8,))
+    wide = conv_ladder(2, 2, (1, 1), (4, 6), image_shape=(1, 4, 8))
+    assert wide.latent_shapes == ((2, 2, 4), (2, 1, 2), (2,))
     model = conv_ladder(2, 2, (1, 1), (4, 6), image_shape=(1, 4, 4))
     block = {w: [(w, w // 2), (w // 2, w // 2), (w // 2, w // 2), (w // 2, w)] for w in (4, 6)}
     assert [*map(widths, model.bottom_up)] == [[(1, 4), *block[4]], [(4, 6), *block[6]], []]
