@@ -114,6 +114,7 @@ class Ddpm(LatentChain):
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Independent:
         """q(x_t | x_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
+        self.schedule.check_times(t)  # t + 1 would make integers of booleans
         self.schedule.check_times(t + 1, "t + 1", 2)
         return self.true_step(self._times(t + 1, z_above), z_above, x)
 

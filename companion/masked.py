@@ -135,6 +135,7 @@ class MaskedDiffusion(LatentChain):
         """q(z_t | z_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), z_above=z_above)
         checks.shape(tuple(z_above.shape), x=x)
+        self._times(t, z_above, 1)  # t + 1 would make integers of booleans
         share = 1 / self._times(t + 1, z_above, 2, "t + 1")
         return self._uncovered(share, _known(x=x), z_above)
 

@@ -777,7 +777,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: ddpm.image_ddpm(UNET, schedule.linear_schedule(1)), "number of steps of the schedule must be at least 2; 1"),
     (lambda: ddpm.image_ddpm(NET), "network must be a UNet; a TimeMlp was given"),
     (lambda: ddpm.image_ddpm(UNET, predictor="v"), "predictor must be a function; 'v' was given"),
-    (lambda: toy().inner_posterior(0, X, X), r"t \+ 1 must be at least 2; 1 was given"),
+    *((lambda t=t: toy().inner_posterior(t, X, X), f"t must {says}") for t, says in (
+        (0, "be at least 1; 0 was given"), (T5 > 0, "hold integers, int64 or int32; torch.bool was given"))),
     *((lambda f=f: f(CHAIN, X[:, :1]), "model must be a Ddpm; a LinearChain was given") for f in (
         partial(ddpm.elbo_step, t=T5, noise=X), partial(ddpm.noise_errors, times=[1]))),
 ],
@@ -1069,6 +1070,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: HIDING.inner_prior(4, X), r"t \+ 1 must lie in \[2, 4\]; 5 was given"),
     (lambda: HIDING.marginal(1, X[:, :1]), r"x must have shape \(batch, 2\); \(5, 1\) was given"),
     (lambda: list(masked.masked_sample(HIDING, 2, 5)), r"num_steps must lie in \[1, 4\]; 5 was given"),
+    (lambda: HIDING.inner_posterior(T5 > 0, X, X), "t must hold integers, int64 or int32; torch.bool was given"),
 ],
 "refinement": [
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
