@@ -131,8 +131,9 @@ def worst_perturbation(
 def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
     """Squared Frobenius norm of the encoder's Jacobian dg/dx for each example, exact.
 
-    Book: chapter 1.
+    Raises TypeError if the model is no `Autoencoder`: what others encode is no code. Book: chapter 1.
     """
+    checks.instance(Autoencoder, model=model)
     checks.data(model, x)
     of_one = torch.func.jacrev(lambda one: model.encode(one[None])[0])
     jacobian = torch.func.vmap(of_one)(x)

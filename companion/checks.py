@@ -110,14 +110,15 @@ def device(given: torch.device | str | None) -> torch.device:
     """The device that an argument of this name stands for; None is torch's default device.
 
     Raises:
-        ValueError: if torch knows none of this name.
+        ValueError: if torch knows none of this name, or the machine has none.
     """
     if given is None:
         return torch.get_default_device()
     try:
+        torch.empty(0, device=given)
         return torch.device(given)
-    except (RuntimeError, TypeError):
-        known = "one that torch knows, such as cpu or cuda"
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError):
+        known = "one that torch knows, such as cpu or cuda, and this machine has"
         raise ValueError(f"device must be {known}; {_given(given)} was given") from None
 
 
@@ -145,14 +146,19 @@ def function(**arguments: object) -> None:
 
 
 def numbers(**arguments: Any) -> Tensor:
-    """The one argument, a tensor or numbers in sequences, as a tensor.
+    """The one argument, a tensor or numbers in sequences, as a tensor; Python's numbers keep their double precision.
 
     Raises:
         TypeError: if it holds anything else.
     """
     ((name, values),) = arguments.items()
     try:
-        return torch.as_tensor(values)
+        tensor = torch.as_tensor(values)
+        if tensor is not values and tensor.dtype == torch.bool:
+            raise TypeError
+        if tensor is not values and tensor.is_floating_point():
+            tensor = torch.as_tensor(values, dtype=torch.double)
+        return tensor
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must hold numbers; {_given(values)} was given") from None
 
@@ -173,6 +179,16 @@ def shape(accepted: tuple[int | str, ...], /, **tensors: Tensor) -> None:
         if not fits:
             text = ", ".join(map(str, accepted)) + ("," if len(accepted) == 1 else "")
             raise ValueError(f"{name} must have shape ({text}); {tuple(tensor.shape)} was given")
+
+
+def tensors(**arguments: object) -> None:
+    """Each argument is a tensor of real numbers that are all stored.
+
+    Raises:
+        TypeError: if one is not.
+    """
+    for name, value in arguments.items():
+        _tensor(name, value)
 
 
 def floating(**tensors: Tensor) -> None:
@@ -264,18 +280,24 @@ def batch(dims: int, /, **tensors: Tensor) -> None:
 
 
 def precision(model: object, /, **tensors: Tensor) -> None:
-    """Each tensor has the dtype of the model's parameters, if it has any; under autocast, any will do.
+    """Each tensor lies where the model's parameters do, if it has any, and has their dtype; under autocast, any dtype.
 
     Raises:
         TypeError: if one is no tensor, or has another dtype.
+        ValueError: if one lies on another device.
     """
     floating(**tensors)
-    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
-    dtype = getattr(next(parameters, None), "dtype", None)
+    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if first is None:
+        return
     for name, tensor in tensors.items():
-        if dtype not in (None, tensor.dtype) and not torch.is_autocast_enabled(tensor.device.type):
+        if tensor.device != first.device:
+            raise ValueError(
+                f"{name} must lie on the device of the model, {first.device}; {tensor.device} was given"
+            )
+        if tensor.dtype != first.dtype and not torch.is_autocast_enabled(tensor.device.type):
             raise TypeError(
-                f"{name} must have the precision of the model, {dtype}; {tensor.dtype} was given"
+                f"{name} must have the precision of the model, {first.dtype}; {tensor.dtype} was given"
             )
 
 
@@ -325,8 +347,12 @@ def _batch_of(dims: int, name: str, tensor: Tensor) -> None:
 
 
 def _tensor(name: str, value: object) -> Tensor:
+    """The value, a tensor of real numbers that are all stored."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor; {_given(value)} was given")
+    if value.is_complex() or value.is_nested or value.layout is not torch.strided:
+        kind = "complex" if value.is_complex() else "nested" if value.is_nested else "sparse"
+        raise TypeError(f"{name} must be a dense tensor of real numbers; a {kind} one was given")
     return value
 
 

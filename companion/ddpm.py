@@ -114,6 +114,7 @@ class Ddpm(LatentChain):
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Independent:
         """q(x_t | x_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
+        self.schedule.check_times(t)  # t + 1 would make integers of booleans
         self.schedule.check_times(t + 1, "t + 1", 2)
         return self.true_step(self._times(t + 1, z_above), z_above, x)
 
@@ -125,6 +126,7 @@ class Ddpm(LatentChain):
 
     def denoise(self, x_t: Batch, t: Times, *condition: Tensor) -> Batch:
         """The denoiser's estimate of x_0, given a condition such as a label if there is one."""
+        checks.shape(("batch", *self.x_shape), x_t=x_t)
         self.schedule.check_times(t)
         given = self.schedule.times[self._times(t, x_t)]
         return denoised(self.denoiser, x_t, given, *condition).to(self.origin)
@@ -166,6 +168,7 @@ def elbo_step(
 
     Source: Ho et al. 2020, eq. 5. Book: chapter 9.
     """
+    checks.instance(Ddpm, model=model)
     checks.data(model, x)
     checks.shape((len(x),), t=t)
     model.schedule.check_times(t)
@@ -298,6 +301,7 @@ def noise_errors(
 
     Book: chapter 10.
     """
+    checks.instance(Ddpm, model=model)
     checks.data(model, x)
     chosen = checks.numbers(times=times).cpu()
     checks.shape(("times",), times=chosen)

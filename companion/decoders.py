@@ -23,11 +23,14 @@ def gray_level_frequencies(
         high: value of the highest one.
 
     Raises:
-        ValueError: if a pixel is more than a hundredth of a step away from every level.
+        ValueError: if there is no image, or a pixel is more than a hundredth of a step away from every level.
 
     Book: chapter 10.
     """
     checks.at_least(2, levels=levels)
+    checks.floating(x=x)
+    checks.shape(("batch", *x.shape[1:]), x=x)
+    _check_ends(low, high)
     level, _ = _level_of(x, levels, low, high, checks.has_values(x))
     counts = torch.bincount(level.flatten(), minlength=levels).double() + 1
     return counts / counts.sum()
@@ -53,6 +56,10 @@ class GrayLevels(Distribution):
     def __init__(
         self, logits: Float[Tensor, "batch *event levels"], low: float = -1.0, high: float = 1.0
     ) -> None:
+        checks.floating(logits=logits)
+        rest = logits.shape[1:] if logits.dim() > 1 else ("levels",)
+        checks.shape(("batch", *rest), logits=logits)
+        _check_ends(low, high)
         self.pixels = Categorical(logits=logits, validate_args=False)
         self.low, self.high = low, high
         self.values = torch.linspace(low, high, logits.shape[-1]).to(logits)
@@ -73,6 +80,9 @@ class GrayLevels(Distribution):
         self, value: Float[Tensor, "*sample_batch_event"]
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-probability of images, in nats, summed over the event."""
+        checks.floating(value=value)
+        shape = (*self.batch_shape, *self.event_shape)
+        checks.shape((*value.shape[: max(0, value.dim() - len(shape))], *shape), value=value)
         reads = checks.reads_at_once(value)
         level, is_one = _level_of(value, len(self.values), self.low, self.high, reads)
         each = self.pixels.log_prob(level)
@@ -120,6 +130,12 @@ class HistogramDecoder(nn.Module):
         values = torch.linspace(-1, 1, len(self.log_frequency)).to(self.log_frequency)
         log_noise = -(x_1[..., None].double() - signal * values).square() / (2 * var)
         return GrayLevels((self.log_frequency + log_noise).to(x_1))
+
+
+def _check_ends(low: float, high: float) -> None:
+    checks.between(-math.inf, math.inf, low=low, high=high)
+    if not low < high:
+        raise ValueError(f"high must be above low; low={low} and high={high} were given")
 
 
 def _level_of(

@@ -139,6 +139,8 @@ class MixtureDenoiser(nn.Module):
     def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         """E[x_0 | x_t]: the components' estimates, weighted by their probabilities given x_t."""
         checks.floating(x_t=x_t)
+        checks.shape(("batch", *x_t.shape[1:]), x_t=x_t)
+        checks.shape((len(x_t),), t=t)
         self.schedule.check_times(t)
         probs, minus_score, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
         step = torch.einsum(
@@ -148,6 +150,9 @@ class MixtureDenoiser(nn.Module):
 
     def score_at_level(self, x: Batch, log_alpha_bar: Float[Tensor, ""]) -> Batch:
         """Gradient of the log-density of x_t, at any level of noise; 0 is the data."""
+        checks.floating(x=x, log_alpha_bar=log_alpha_bar)
+        checks.shape(("batch", *x.shape[1:]), x=x)
+        checks.shape((), log_alpha_bar=log_alpha_bar)
         probs, minus_score, _ = self._components(x, log_alpha_bar.expand(len(x)))
         return (
             -torch.einsum("bk,bke,kde->bd", probs, minus_score, self.eigenvectors).view_as(x).to(x)
@@ -171,6 +176,7 @@ def gaussian_denoiser(
     schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
 ) -> MixtureDenoiser:
     """Return the exact denoiser for data N(mean, cov); it is linear in x_t. Book: chapter 9."""
+    checks.floating(mean=mean, covs=cov)
     return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
 
 
@@ -188,7 +194,9 @@ def spectrum(
 
     Book: chapter 9.
     """
-    checks.shape((*cov.shape[:-1], cov.shape[-2]), **{name: cov})
+    checks.floating(**{name: cov})
+    square = (*cov.shape[:-1], cov.shape[-2]) if cov.dim() > 1 else ("dim", "dim")
+    checks.shape(square, **{name: cov})
     asymmetry = (cov - cov.mT).abs().max()
     if not asymmetry <= 1e-5 * cov.abs().max():
         raise ValueError(f"{name} must be symmetric; entries differ by up to {asymmetry:.4g}")

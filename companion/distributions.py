@@ -66,6 +66,7 @@ class _Pixels(Bernoulli):
     """torch's distribution, which says of a gray level what is expected of it, or on a GPU, which would wait, NaN."""
 
     def log_prob(self, value: Tensor) -> Tensor:
+        checks.floating(value=value)
         is_bit = (value == 0) | (value == 1)
         if not checks.reads_at_once(value):
             value = value.where(is_bit, math.nan)
@@ -73,6 +74,14 @@ class _Pixels(Bernoulli):
             low, high = value.aminmax()
             raise ValueError(f"value must be 0 or 1; {low:.4g} to {high:.4g} was given")
         return super().log_prob(value)
+
+
+@register_kl(_Pixels, _Pixels)
+def _kl_pixels(q: _Pixels, p: _Pixels) -> Tensor:
+    """From log-odds alone: torch's own is infinite where a probability rounds to 1, in float32 from log-odds 17 on."""
+    a, b = q.logits, p.logits
+    black = torch.sigmoid(-a) * (F.softplus(b) - F.softplus(a))
+    return torch.sigmoid(a) * (F.softplus(-b) - F.softplus(-a)) + black
 
 
 class DiscretizedNormal(Distribution):
@@ -106,10 +115,9 @@ class DiscretizedNormal(Distribution):
         high: float = 1.0,
         levels: int = 256,
     ) -> None:
-        if not 0 < high - low < math.inf:
-            raise ValueError(
-                f"high must be above low, and both finite; low={low} and high={high} were given"
-            )
+        checks.between(-math.inf, math.inf, low=low, high=high)
+        if not low < high:
+            raise ValueError(f"high must be above low; low={low} and high={high} were given")
         checks.at_least(2, levels=levels)
         self._mean, self.std = _check_mean_and_std(mean, std)
         self.low, self.high, self.levels = low, high, levels
@@ -218,6 +226,7 @@ def _check_mean_and_std(mean: Tensor, std: Tensor | float) -> tuple[Tensor, Tens
     if not isinstance(std, Tensor):
         checks.positive(std=std)
         std = mean.new_full((), std)
+    checks.floating(std=std)
     std = std.to(mean)
     if checks.reads_at_once(std) and not bool(((std > 0) & (std < math.inf)).all()):
         low, high = std.aminmax()
@@ -276,6 +285,7 @@ def log_normalizer(
 
     In nats. For q = p d / Z, KL(q || p) = E_q log d(z) - log Z. Book: chapter 8.
     """
+    checks.like(p.mean, mean=mean, log_precision=log_precision)
     log_var = torch.logaddexp(2 * p.stddev.log(), -log_precision)
     return diagonal_normal(p.mean, torch.exp(log_var / 2)).log_prob(mean)
 
@@ -289,6 +299,7 @@ def evidence_alone(
 
     Book: chapter 8.
     """
+    checks.like(p.mean, mean=mean, log_precision=log_precision)
     return diagonal_normal(mean, torch.exp(-log_precision / 2))
 
 

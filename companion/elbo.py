@@ -180,6 +180,7 @@ def sample_log_weights(
 
     Book: chapter 6.
     """
+    checks.instance(LatentChain, model=model)
     checks.at_least(1, num_samples=num_samples)
     checks.data(model, x)
     seen = model.encode(x)

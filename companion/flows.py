@@ -345,6 +345,7 @@ def _directions(x: Tensor, probes: Tensor | None) -> Tensor:
     """Vectors v for which the sum of v J v is the trace of J, or estimates it."""
     if probes is None:
         return torch.eye(x[0].numel()).to(x).reshape(-1, 1, *x.shape[1:])
+    checks.floating(probes=probes)
     checks.shape(("probes", *x.shape), probes=probes)
     return probes.to(x) / math.sqrt(len(probes))
 

@@ -41,6 +41,8 @@ class Symbols(Distribution):
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 -- torch's own attribute
 
     def __init__(self, log_probs: Float[Tensor, "batch *event 3"]) -> None:
+        checks.floating(log_probs=log_probs)
+        checks.shape(("batch", *log_probs.shape[1:-1], 3), log_probs=log_probs)
         self.log_probs = log_probs
         batch, *event = log_probs.shape[:-1]
         super().__init__(torch.Size([batch]), torch.Size(event), validate_args=False)
@@ -131,7 +133,9 @@ class MaskedDiffusion(LatentChain):
 
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Symbols:
         """q(z_t | z_{t+1}, x)."""
-        checks.shape(("batch", *self.x_shape), x=x)
+        checks.shape(("batch", *self.x_shape), z_above=z_above)
+        checks.shape(tuple(z_above.shape), x=x)
+        self._times(t, z_above, 1)  # t + 1 would make integers of booleans
         share = 1 / self._times(t + 1, z_above, 2, "t + 1")
         return self._uncovered(share, _known(x=x), z_above)
 
@@ -142,6 +146,7 @@ class MaskedDiffusion(LatentChain):
 
     def likelihood(self, z_1: Batch) -> Symbols:
         """p(x | z_1): all that is hidden is uncovered."""
+        checks.shape(("batch", *self.x_shape), z_1=z_1)
         t = self._times(1, z_1, 1)
         return self._uncovered(torch.ones_like(t, dtype=z_1.dtype), self.guess(z_1, t), z_1)
 
@@ -168,6 +173,7 @@ class MaskedDiffusion(LatentChain):
     def _times(self, t: Times, x: Tensor, low: int, name: str = "t") -> Int[Tensor, "batch"]:
         """One time for each example, from `low` to T."""
         if not isinstance(t, Tensor):
+            checks.at_least(low, **{name: t})
             checks.in_range(low, self.num_latents, **{name: t})
             return torch.full((len(x),), t, device=x.device)
         checks.shape((len(x),) if t.dim() else (), **{name: t})
@@ -192,6 +198,7 @@ def _known(**one: Tensor) -> Float[Tensor, "batch *x_shape 3"]:
 def _are_symbols(**one: Tensor) -> Tensor:
     """Which pixels hold a symbol; where it can be seen without waiting, one that holds none is refused by name."""
     ((name, image),) = one.items()
+    checks.floating(**one)
     known = (image == 0) | (image == MASK) | (image == 1)
     if checks.reads_at_once(image) and not bool(known.all()):
         low, high = image.aminmax()
@@ -238,6 +245,8 @@ def masked_loss(model: MaskedDiffusion, x: Batch) -> Float[Tensor, "batch"]:
 
     Source: Sahoo et al. 2024, section 3.3. Book: chapter 9.
     """
+    checks.instance(MaskedDiffusion, model=model)
+    checks.data(model, x)
     T = model.num_latents
     share = (torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1
     t = (share * T).long().clamp(max=T - 1) + 1
@@ -258,7 +267,9 @@ def masked_sample(
 
     Source: Sahoo et al. 2024, section 3.2. Book: chapter 9.
     """
+    checks.instance(MaskedDiffusion, model=model)
     T = model.num_latents
+    checks.at_least(1, num_steps=num_steps)
     checks.in_range(1, T, num_steps=num_steps)
     z = model.prior(num).rsample()
     yield z

@@ -52,6 +52,7 @@ class MeanFlow(nn.Module):
         checks.shape(("batch", *self.x_shape), x_u=x_u)
         checks.shape((len(x_u),), u=u)
         checks.shape((len(x_u),), step=step)
+        checks.floating(u=u, step=step)
         a: Tensor = self.network(x_u, TIME_SCALE * u, step[:, None])
         return a
 
@@ -68,7 +69,11 @@ def along_flow(
 
     Source: Geng et al. 2025, eq. 8. Book: chapter 12.
     """
+    checks.function(average=average)
+    checks.floating(x_u=x_u)
+    checks.shape(("batch", *x_u.shape[1:]), x_u=x_u)
     checks.like(x_u, v=v)
+    checks.like(x_u.flatten(1)[:, 0], u=u, step=step)
     one = torch.ones_like(u)
     # Fused attention has no forward mode, nor have the casts of autocast; and torch's own forward mode warns of torch's
     # own torch.jit.

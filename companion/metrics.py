@@ -47,10 +47,7 @@ class TwoSampleTest(NamedTuple):
 
 
 class ActiveUnits(NamedTuple):
-    """Variance over the data of each latent's posterior mean, and which of them exceed the threshold.
-
-    Book: chapter 6.
-    """
+    """Variance over the data of each latent's posterior mean, and which exceed the threshold. Book: chapter 6."""
 
     variance: Float[Tensor, "latent_dim"]
     is_active: Bool[Tensor, "latent_dim"]
@@ -154,6 +151,7 @@ def mutual_information_gap(
 
     Source: Chen et al. 2018, eq. 6. Book: chapter 7.
     """
+    checks.floating(information=information)
     checks.shape(("latent_dim", "num_factors"), information=information)
     checks.at_least(2, latent_dim=len(information))
     checks.finite(information=information)

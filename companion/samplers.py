@@ -6,7 +6,7 @@ down to x_0, and `ddim_invert` goes up. They have a `denoiser`, which estimates 
 them `schedule.evenly(num)` or `schedule.strided(times)`; what is conditioned, in
 `companion.guidance`, is the denoiser. With `progress`, a label, they show a progress bar.
 They refuse an x_T of integers with a TypeError, and a denoiser that gives another shape
-than that of its x_t with a ValueError.
+than that of its x_t, or was made for another schedule, with a ValueError.
 """
 
 import math
@@ -189,6 +189,7 @@ def dpm_solver_sample(
     Source: Lu et al. 2022 (DPM-Solver++), Algorithm 2. Book: chapter 11.
     """
     q = ddim_posterior(schedule, eta=0.0)
+    checks.floating(x_T=x_T)
     length = -F.pad(schedule.log_snr.diff(), (1, 0))  # of the step from t to t - 1
     ahead = torch.zeros_like(length)
     ahead[2:-1] = length[2:-1] / (2 * length[3:])
@@ -236,7 +237,7 @@ def inpaint_sample(
     checks.at_least(1, repeats=repeats)
     checks.like(x_T, x=x)
     shape = tuple(x_T.shape)
-    checks.instance(Tensor, observed=observed)
+    checks.tensors(observed=observed)
     if observed.shape not in (shape, shape[1:]) or observed.dtype != torch.bool:
         raise ValueError(
             f"observed must be boolean, of shape {shape} or {shape[1:]}; "
@@ -276,7 +277,8 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
     """
     checks.at_least(1, chunk=chunk)
     for values in inputs:
-        checks.instance(Tensor, inputs=values)
+        checks.tensors(inputs=values)
+        checks.shape(("num", *values.shape[1:]), inputs=values)
     lengths = [len(values) for values in inputs]
     if len(set(lengths)) != 1:
         raise ValueError(f"inputs must be tensors of one length; lengths {lengths} were given")
@@ -310,6 +312,7 @@ def _walk(
     """
     check_denoiser(denoiser)
     checks.instance(Schedule, schedule=schedule)
+    _check_times_of(denoiser, schedule)
     name = {"x_0" if up else "x_T": x_t}
     checks.precision(denoiser, **name)
     checks.batch(1, **name)
@@ -334,12 +337,30 @@ def _steps(
             yield x_t
 
 
+def _check_times_of(denoiser: Denoiser, schedule: Schedule) -> None:
+    """Refuse a denoiser that was made for other noise at the times which it is given."""
+    own = getattr(denoiser, "schedule", None)
+    if not isinstance(own, Schedule) or not checks.has_values(own.log_alpha_bar):
+        return
+    own.check_times(schedule.times, "schedule.times", 0)
+    theirs, ours = own.log_alpha_bar[schedule.times.to(own.times.device)], schedule.log_alpha_bar
+    if not torch.allclose(theirs, ours.to(theirs), rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            "schedule must have the noise of the denoiser's own at its times; another was given"
+        )
+
+
 def _check_coefficients(schedule: Schedule, q: ReverseCoefficients) -> None:
-    """Refuse coefficients of another number of steps."""
+    """Refuse coefficients of another number of steps, and a variance that is none."""
     checks.instance(Schedule, schedule=schedule)
+    checks.instance(ReverseCoefficients, q=q)
     times = schedule.num_steps + 1
-    checks.shape((times,), **{"q.of_x_0": q.of_x_0, "q.of_x_t": q.of_x_t})
-    checks.shape((times, *q.var.shape[1:]), **{"q.var": q.var})
+    for name, part in q._asdict().items():
+        checks.floating(**{f"q.{name}": part})
+        shape = part.shape[1:] if name == "var" else ()
+        checks.shape((times, *shape), **{f"q.{name}": part})
+        checks.finite(**{f"q.{name}": part[2:]})
+    checks.within(0, math.inf, **{"q.var": q.var[2:]})
 
 
 def _pad(q: ReverseCoefficients) -> ReverseCoefficients:

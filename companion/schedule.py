@@ -148,6 +148,8 @@ class Schedule(nn.Module):
         """
         self.check_times(s, "s", 0)
         self.check_times(t, "t", 0)
+        if isinstance(s, Tensor) and isinstance(t, Tensor) and s.dim():
+            checks.shape(tuple(t.shape), s=s)
         after = torch.as_tensor(s > t)
         if checks.reads_at_once(after) and bool(after.any()):
             raise ValueError(f"s must not be after t; s={s} and t={t} were given")
@@ -274,6 +276,7 @@ def per_example(
 
     Book: chapter 9.
     """
+    checks.tensors(values=values)
     checks.floating(x=x)
     missing = x.dim() - values.dim() if values.dim() else 0
     return values.reshape(values.shape + (1,) * missing).to(x)
@@ -337,8 +340,7 @@ def score_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batc
 
 def mean_from_x_0(schedule: Schedule, x_t: Batch, t: Times, x_0: Batch) -> Batch:
     """Mean mu_tilde_t of q(x_{t-1} | x_t, x_0). Book: chapter 9."""
-    checks.instance(Schedule, schedule=schedule)
-    checks.shape(tuple(x_t.shape), x_0=x_0)
+    _check_example(schedule, x_t, t, low=1, x_0=x_0)
     q = schedule.reverse_coefficients(t)
     return per_example(q.of_x_0, x_t) * x_0 + per_example(q.of_x_t, x_t) * x_t
 
@@ -351,17 +353,20 @@ def _one_minus_exp(log_share: Tensor) -> Tensor:
 def _scales(
     schedule: Schedule, x: Tensor, t: Times, low: int = 0, **other: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x, for t = low..T.
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), to be multiplied with x, for t = low..T."""
+    _check_example(schedule, x, t, low, **other)
+    level = schedule.log_alpha_bar[t]
+    return per_example((level / 2).exp(), x), per_example(_one_minus_exp(level).sqrt(), x)
 
-    Nothing is broadcast: the other tensor has the shape of x, and t is one number or one for each example.
-    """
+
+def _check_example(schedule: Schedule, x: Tensor, t: Times, low: int, **other: Tensor) -> None:
+    """Nothing is broadcast: the other tensor has the shape of x, and t is one number or one for each example."""
     checks.instance(Schedule, schedule=schedule)
+    checks.floating(x=x, **other)
     schedule.check_times(t, low=low)
     checks.shape(tuple(x.shape), **other)
     if isinstance(t, Tensor) and t.dim():
         checks.shape((len(x),), t=t)
-    level = schedule.log_alpha_bar[t]
-    return per_example((level / 2).exp(), x), per_example(_one_minus_exp(level).sqrt(), x)
 
 
 def _range(values: Tensor) -> str:

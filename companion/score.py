@@ -51,6 +51,8 @@ class NoiseConditionalScore(nn.Module):
 
     def forward(self, x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         """The score at x of data with noise of standard deviation sigma."""
+        checks.floating(x=x, sigma=sigma)
+        checks.shape(("batch", *x.shape[1:]), x=x)
         checks.shape((len(x),), sigma=sigma)
         if checks.reads_at_once(sigma) and not bool((sigma > 0).all()):
             low, high = sigma.aminmax()
@@ -114,6 +116,7 @@ def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Flo
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
     Book: chapter 12.
     """
+    checks.instance(NoiseConditionalScore, model=model)
     checks.data(model, x)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
     sigma, noise = model.sigmas[level].to(x), torch.randn_like(x)
@@ -131,14 +134,18 @@ def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
 
     Raises:
         TypeError: if x is not floating-point.
+        ValueError: if the log-density has not one value for each example.
 
     Book: chapter 12.
     """
+    checks.function(log_prob=log_prob)
     checks.floating(x=x)
     with_graph = torch.is_grad_enabled() and x.requires_grad
     with torch.enable_grad():
         x = x if with_graph else x.detach().requires_grad_()
-        (score,) = torch.autograd.grad(log_prob(x).sum(), x, create_graph=with_graph)
+        value = log_prob(x)
+        checks.shape(tuple(x.shape[:1]), **{"log_prob(x)": value})
+        (score,) = torch.autograd.grad(value.sum(), x, create_graph=with_graph)
     return score
 
 
@@ -193,6 +200,8 @@ def score_from_denoiser(
     checks.instance(Schedule, schedule=schedule)
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
+        checks.floating(x_t=x_t)
+        checks.shape(("batch", *x_t.shape[1:]), x_t=x_t)
         checks.shape((len(x_t),), t=t)
         schedule.check_times(t)
         return score_from_x_0(schedule, x_t, t, denoised(denoiser, x_t, schedule.times[t]))
@@ -217,10 +226,13 @@ def noise_conditional_score(
     Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 12.
     """
     check_denoiser(denoiser)
+    checks.instance(Schedule, schedule=schedule)
     levels = -schedule.log_snr[1:] / 2
     between = (levels[:-1] + levels[1:]) / 2
 
     def score_at_sigma(x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
+        checks.floating(x=x, sigma=sigma)
+        checks.shape(("batch", *x.shape[1:]), x=x)
         checks.shape((len(x),), sigma=sigma)
         if checks.reads_at_once(sigma):
             low, high = levels[[0, -1]].exp().tolist()

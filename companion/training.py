@@ -141,7 +141,10 @@ def minimize(
     Book: chapter 1.
     """
     checks.at_least(1, max_steps=max_steps)
+    checks.function(function=function)
+    checks.instance(Iterable, parameters=parameters)
     held = list(parameters)
+    checks.tensors(**{f"parameters[{i}]": tensor for i, tensor in enumerate(held)})
     if not held:
         raise ValueError("parameters must hold at least one tensor; none was given")
     optimizer = LBFGS(

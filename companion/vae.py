@@ -110,6 +110,7 @@ def conv_vae(
     observation_model: ObservationModel = bernoulli,
 ) -> Vae:
     """Return a VAE of four convolutions and four transposed convolutions. Book: chapter 7."""
+    checks.at_least(1, latent_dim=latent_dim)
     encoder = conv_encoder(2 * latent_dim, image_shape, channels)
     decoder = conv_decoder(latent_dim, image_shape, channels)
     return Vae(encoder, decoder, observation_model, latent_dim, image_shape)
@@ -155,6 +156,7 @@ def linear_vae_log_likelihood(model: Vae, x: Float[Tensor, "batch dim"]) -> Floa
 
     Book: chapter 5.
     """
+    checks.instance(Vae, model=model)
     decoder, likelihood = model.decoder, model.observation_model
     if type(decoder) is not nn.Linear or type(likelihood) is not GaussianLikelihood:
         raise TypeError(
@@ -181,6 +183,7 @@ def gray_cross_entropy_loss(
 
     Book: chapter 6.
     """
+    checks.instance(Vae, model=model)
     checks.data(model, x)
     if checks.reads_at_once(x):
         checks.within(0, 1, x=x)

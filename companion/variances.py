@@ -123,6 +123,7 @@ def step_variances(
 
     Book: chapter 9.
     """
+    checks.sizes(0, x_shape=x_shape)
     check_reverse_var(schedule, x_shape, reverse_var)
     var = reverse_var.detach().clone()
     if decoder_var is not None:

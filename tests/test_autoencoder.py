@@ -5,6 +5,8 @@ import math
 import pytest
 import scipy.fft
 import torch
+from bad_input import refused
+from networks import Network
 from torch import nn
 
 from companion.autoencoder import (
@@ -87,9 +89,8 @@ def test_the_gradient_of_the_contractive_penalty_is_that_of_the_exact_one() -> N
     )
     assert ((draws.mean(0) - slope).abs() <= 5 * draws.std(0) / math.sqrt(30)).all()
     without = torch.autograd.grad(reconstruction_loss(model, x).mean(), layer.weight)[0]
-    assert (
-        without - slope
-    ).abs().max() > 0.1  # so the check sees whether the penalty has a gradient
+    # So the check sees whether the penalty has a gradient.
+    assert (without - slope).abs().max() > 0.1
 
 
 def test_worst_perturbation_of_a_linear_model_at_its_fixed_point_is_the_top_singular_vector() -> (
@@ -175,11 +176,8 @@ def test_the_attack_starts_at_random_and_robust_loss_takes_the_steps_it_is_given
 
 
 def test_an_attack_without_a_gradient_stays_finite() -> None:
-    class Constant(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return 0 * x  # so the error is that of x alone, whatever the perturbation
-
-    delta = worst_perturbation(Constant(), torch.randn(3, 1, 4, 4), radius=2.0)
+    # The error is that of x alone, whatever the perturbation.
+    delta = worst_perturbation(Network(lambda x: 0 * x), torch.randn(3, 1, 4, 4), radius=2.0)
     torch.testing.assert_close(delta.flatten(1).norm(dim=1), torch.full((3,), 2.0))
 
 
@@ -201,11 +199,12 @@ def test_defaults_are_those_of_the_shipped_weights() -> None:
     identity, x = Autoencoder(nn.Identity(), nn.Identity()), torch.zeros(20_000, 4)
     for loss, mean, name in (
         (denoising_reconstruction_loss, 4 * 0.5**2, "noise_std 0.5"),
+        # The Jacobian of the identity has squared norm 4.
         (
             contractive_loss,
             0.1 * 4,
             "weight 0.1",
-        ),  # the Jacobian of the identity has squared norm 4
+        ),
         (robust_loss, 2.0**2, "radius 2"),
     ):
         values = loss(identity, x)
@@ -259,3 +258,6 @@ def test_everything_stays_on_the_device_of_its_input() -> None:
     # A buffer left on the CPU must not matter: the transform follows its input.
     assert DctAutoencoder(28, 5).encode(x).device.type == "meta"
     assert DctAutoencoder(28, 5).decode(torch.rand(2, 25, device="meta")).device.type == "meta"
+
+
+test_bad_input = refused("autoencoder")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import refused
 from tiny_recipes import card
 from torch import Tensor, nn
 from torch.distributions import (
@@ -231,9 +232,8 @@ def test_samples_of_the_exact_model_have_the_law_of_the_data(unchecked: None) ->
     model = gaussian_model(schedule, mean, eigenvalues, optimal(schedule, eigenvalues))
     *film, x = ancestral_sample(model, n)
     assert len(film) == 30
-    x = x + optimal(schedule, eigenvalues)[1].sqrt() * torch.randn_like(
-        x
-    )  # the sampler leaves out the last noise
+    # The sampler leaves out the last noise.
+    x = x + optimal(schedule, eigenvalues)[1].sqrt() * torch.randn_like(x)
     assert ((x.mean(0) - mean).abs() <= 5 * (eigenvalues / n).sqrt()).all()
     assert ((x.var(0) - eigenvalues).abs() <= 5 * eigenvalues * math.sqrt(2 / n)).all()
 
@@ -356,9 +356,10 @@ def test_a_ddpm_of_pictures_has_their_gray_levels_and_ho_s_variance_of_the_likel
     other = image_ddpm(network, cosine_schedule(30), NoisePredictor)
     assert other.num_latents == 30 and type(other.denoiser) is NoisePredictor
     v, x_t, t = torch.zeros(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 1000])
+    # v = 0
     assert torch.allclose(
         model.denoise(x_t, t), x_t * schedule.alpha_bar[t].sqrt().view(3, 1, 1, 1).float()
-    )  # v = 0
+    )
     assert network(x_t, t).equal(v)
 
 
@@ -569,3 +570,6 @@ def test_times_are_drawn_where_the_weights_say_in_any_order_of_the_batch(
         denoising_loss(model, torch.zeros(3, 1), torch.ones(4), time_weights=weights)
     share = (torch.stack(seen) == 1).double().mean(0)
     assert (share - 0.5).abs().max() < 5 * 0.5 / 2000**0.5
+
+
+test_bad_input = refused("ddpm")

@@ -1,9 +1,8 @@
 """Tests of companion.decoders: against enumeration of all gray levels."""
 
-import math
-
 import pytest
 import torch
+from bad_input import refused
 from torch.distributions import Normal
 
 from companion.ddpm import Ddpm, elbo_step
@@ -103,15 +102,4 @@ def test_a_model_uses_its_decoder_in_the_last_step_alone() -> None:
     assert torch.equal(model.likelihood(x_1).log_prob(x), decoder(x_1).log_prob(x))
 
 
-@pytest.mark.parametrize(
-    ("frequency", "message"),
-    [
-        (torch.tensor([0.5, 0.6]), "frequency must be positive and add up to 1; 0.5 at least, 1.1"),
-        (torch.tensor([0.0, 1.0]), "frequency must be positive and add up to 1; 0 at least"),
-        (torch.tensor([1.0]), "levels must be at least 2; 1 was given"),
-        (torch.tensor([0.5, math.nan]), "frequency must be positive"),
-    ],
-)
-def test_what_is_no_distribution_is_refused(frequency: torch.Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        HistogramDecoder(linear_schedule(10, 0.05, 0.3), frequency)
+test_bad_input = refused("decoders")

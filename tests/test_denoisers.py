@@ -4,7 +4,9 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from bad_input import refused
+from networks import Network
+from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
 from companion.ddpm import Ddpm
@@ -95,22 +97,12 @@ def test_a_perfect_network_gives_the_data_in_single_precision(schedule: Schedule
     t = torch.tensor([1, 500, 990])
     x_t = add_noise(schedule, x_0, t, noise)
 
-    class Perfect(nn.Module):
-        def __init__(self, value: Tensor) -> None:
-            super().__init__()
-            self.value = value
-
-        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-            return self.value
-
-    from_noise = NoisePredictor(Perfect(noise), schedule)(x_t, t)
+    from_noise = NoisePredictor(Network(lambda x_t, t: noise), schedule)(x_t, t)
     torch.testing.assert_close(from_noise[:2], x_0[:2], rtol=0, atol=1e-5)
-    torch.testing.assert_close(
-        from_noise[2], x_0[2], rtol=0, atol=1e-4
-    )  # divided by 0.007 and 0.016
-    from_v = VPredictor(
-        Perfect(v_from_x_0(schedule, x_t.double(), t, x_0.double()).float()), schedule
-    )(x_t, t)
+    # Divided by 0.007 and 0.016.
+    torch.testing.assert_close(from_noise[2], x_0[2], rtol=0, atol=1e-4)
+    v = v_from_x_0(schedule, x_t.double(), t, x_0.double()).float()
+    from_v = VPredictor(Network(lambda x_t, t: v), schedule)(x_t, t)
     torch.testing.assert_close(from_v, x_0, rtol=0, atol=1e-5)
 
 
@@ -174,3 +166,6 @@ def test_what_rounding_may_do_to_an_eigenvalue_grows_with_the_covariance(scale: 
     assert spectrum(nearly)[0].tolist() == [0, scale]
     with pytest.raises(ValueError, match="cov must be positive semi-definite"):
         spectrum(scale * torch.tensor([1.0, -2e-5], dtype=torch.double).diag())
+
+
+test_bad_input = refused("denoisers")

@@ -4,8 +4,22 @@ import math
 
 import pytest
 import torch
+from bad_input import refused
+from torch import Tensor
+from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.nn import functional as F
 
-from companion.distributions import DiscretizedNormal, bernoulli, diagonal_normal
+from companion.distributions import (
+    Carried,
+    DiscretizedNormal,
+    bernoulli,
+    diagonal_normal,
+    evidence_alone,
+    log_normalizer,
+    normal_product,
+)
+
+F64 = torch.double
 
 
 def test_diagonal_normal_sums_over_the_event() -> None:
@@ -24,6 +38,21 @@ def test_bernoulli_has_batch_shape_and_refuses_gray() -> None:
     )
     with pytest.raises(ValueError, match="value must be 0 or 1"):
         p.log_prob(torch.full((4, 1, 2, 2), 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_the_kl_of_bernoullis_is_finite_at_any_log_odds(dtype: torch.dtype) -> None:
+    a = torch.tensor([[17.0, -40.0], [300.0, 0.3]]).double()
+    b = torch.tensor([[16.0, 40.0], [-300.0, -1.2]]).double()
+    share = a.sigmoid()  # minus E_q log p, less minus E_q log q
+    crosses = (F.binary_cross_entropy_with_logits(x, share, reduction="none") for x in (b, a))
+    expected = torch.sub(*crosses).sum(1)
+    found = kl_divergence(bernoulli(a.to(dtype)), bernoulli(b.to(dtype)))
+    torch.testing.assert_close(found, expected.to(dtype), rtol=1e-5, atol=1e-9)
+    q, p = (Bernoulli(logits=x[1, 1:]) for x in (a, b))
+    torch.testing.assert_close(
+        kl_divergence(bernoulli(a[1, 1:]), bernoulli(b[1, 1:])), kl_divergence(q, p)
+    )
 
 
 def test_an_example_can_be_a_number() -> None:
@@ -124,3 +153,113 @@ def test_discretized_normal_has_the_levels_from_low_to_high_and_no_other() -> No
     for level in (-1.0, 5.0):
         with pytest.raises(ValueError, match="5 gray levels"):
             p.log_prob(torch.full((2, 3), level))
+
+
+# ---------------------------------------------------------------------------------------------- products of normals
+
+
+def scalar(value: float, dtype: torch.dtype = F64) -> Tensor:
+    return torch.tensor([[value]], dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("m_p", "s_p", "m", "precision"),
+    [(0.3, 0.7, -1.1, 2.5), (-2.0, 1.5, 0.4, 0.1), (0.0, 0.1, 1.0, 9.0)],
+)
+def test_the_product_of_two_normals_is_that_of_quadrature(
+    m_p: float, s_p: float, m: float, precision: float
+) -> None:
+    p = diagonal_normal(scalar(m_p), s_p)
+    evidence = scalar(m), scalar(math.log(precision))
+    q, log_Z = normal_product(p, *evidence), log_normalizer(p, *evidence)
+    z = torch.linspace(-20, 20, 400_001, dtype=F64)
+    d = Normal(scalar(m), precision**-0.5)
+    log_p, log_d = (p_or_d.log_prob(z)[0] for p_or_d in (Normal(scalar(m_p), s_p), d))
+    joint = (log_p + log_d).exp()
+    Z = torch.trapezoid(joint, z)
+    mean = torch.trapezoid(z * joint, z) / Z
+    variance = torch.trapezoid((z - mean) ** 2 * joint, z) / Z
+    assert log_Z.item() == pytest.approx(Z.log().item(), abs=1e-8)
+    assert q.mean.item() == pytest.approx(mean.item(), abs=1e-8)
+    assert q.variance.item() == pytest.approx(variance.item(), abs=1e-8)
+    # KL(q || p) = E_q log d - log Z, the price of the evidence.
+    expected = torch.trapezoid(joint / Z * log_d, z) - Z.log()
+    assert kl_divergence(q, p).item() == pytest.approx(expected.item(), abs=1e-8)
+
+
+def test_the_product_and_its_normalizer_are_one_identity_in_many_dimensions() -> None:
+    p = diagonal_normal(torch.randn(4, 3, 2, dtype=F64), torch.rand(4, 3, 2, dtype=F64) + 0.1)
+    mean, log_precision, z = torch.randn(3, 4, 3, 2, dtype=F64)
+    q, d = normal_product(p, mean, log_precision), evidence_alone(p, mean, log_precision)
+    left = p.log_prob(z) + d.log_prob(z)
+    right = q.log_prob(z) + log_normalizer(p, mean, log_precision)
+    torch.testing.assert_close(left, right, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_evidence_of_no_weight_gives_the_prior_and_of_all_weight_itself(dtype: torch.dtype) -> None:
+    mean_p, mean = torch.randn(2, 50, 3).to(dtype)
+    p = diagonal_normal(mean_p, (torch.rand(50, 3) + 0.1).to(dtype))
+    none = normal_product(p, mean, torch.full_like(mean, -math.inf))
+    assert torch.equal(none.mean, p.mean) and torch.equal(none.stddev, p.stddev)
+    none = normal_product(p, mean, torch.full_like(mean, -200))
+    assert torch.equal(none.mean, p.mean) and torch.equal(none.stddev, p.stddev)
+    assert torch.equal(kl_divergence(none, p), torch.zeros(50, dtype=dtype))
+    everything = normal_product(p, mean, torch.full_like(mean, 60))
+    assert torch.equal(everything.mean, mean)
+    torch.testing.assert_close(
+        everything.stddev, torch.full_like(mean, math.exp(-30)), rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.parametrize("log_std", [-30.0, 0.0, 30.0])
+@pytest.mark.parametrize("log_precision", [-80.0, -20.0, 0.0, 20.0, 80.0])
+def test_the_product_has_finite_values_and_slopes_at_extreme_standard_deviations(
+    log_std: float, log_precision: float
+) -> None:
+    inputs = [
+        scalar(value, torch.float32).requires_grad_()
+        for value in (0.5, log_std, -0.5, log_precision)
+    ]
+    mean_p, log_std_p, mean, log_precision_d = inputs
+    q = normal_product(diagonal_normal(mean_p, log_std_p.exp()), mean, log_precision_d)
+    exact_var = 1 / (math.exp(-2 * log_std) + math.exp(log_precision))
+    assert q.variance.item() == pytest.approx(exact_var, rel=1e-4)
+    (q.mean + q.stddev.log()).backward()
+    assert all(value.grad.isfinite() for value in inputs)
+
+
+def test_evidence_alone_forgets_the_prior() -> None:
+    mean, log_precision = torch.randn(2, 5, 3)
+    q = evidence_alone(diagonal_normal(torch.randn(5, 3), 2.0), mean, log_precision)
+    torch.testing.assert_close(q.mean, mean)
+    torch.testing.assert_close(q.variance, torch.exp(-log_precision))
+
+
+# ---------------------------------------------------------------------------------------------- what is carried
+
+
+@pytest.mark.parametrize("rest", [(), (4, 5)])
+def test_a_carried_tensor_costs_nothing_and_comes_along(rest: tuple[int, ...]) -> None:
+    alone = diagonal_normal(torch.randn(6, 2, *rest), 0.5)
+    other = diagonal_normal(torch.randn(6, 2, *rest), 1.5)
+    carry = torch.randn(6, 3, *rest)
+    q, p = Carried(alone, carry), Carried(other, carry)
+    assert q.batch_shape == (6,) and q.event_shape == (5, *rest)
+    for sample_shape in (torch.Size(), torch.Size([7])):
+        sample = q.rsample(sample_shape)
+        z, carried = sample.split([2, 3], dim=len(sample_shape) + 1)
+        assert sample.shape == (*sample_shape, 6, 5, *rest)
+        assert torch.equal(carried, carry.expand_as(carried))
+        torch.testing.assert_close(q.log_prob(sample), alone.log_prob(z))
+    torch.testing.assert_close(kl_divergence(q, p), kl_divergence(alone, other))
+    assert torch.equal(q.mean[:, :2], alone.mean) and torch.equal(q.mean[:, 2:], carry)
+    assert torch.equal(q.variance[:, :2], alone.variance) and not q.variance[:, 2:].any()
+    assert not q.sample().requires_grad
+    mean = torch.zeros(6, 2, *rest, requires_grad=True)
+    moved = Carried(diagonal_normal(mean, 0.5), carry).rsample()
+    (slope,) = torch.autograd.grad(moved.sum(), mean)
+    assert torch.equal(slope, torch.ones_like(mean))
+
+
+test_bad_input = refused("distributions")

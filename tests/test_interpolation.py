@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from bad_input import refused
 
 from companion.interpolation import path_length_ratio, spherical_interpolation
 
@@ -43,9 +44,8 @@ def test_path_length_ratio_of_a_line_and_a_half_circle() -> None:
     far = 1e3 + torch.rand(50, 4)
     steps = np.linalg.norm(np.diff(far.double().numpy(), axis=0), axis=1)
     chord = np.linalg.norm(far[-1].double().numpy() - far[0].double().numpy())
-    assert path_length_ratio(far) == pytest.approx(
-        steps.sum() / chord, rel=1e-12
-    )  # in double precision
+    # In double precision.
+    assert path_length_ratio(far) == pytest.approx(steps.sum() / chord, rel=1e-12)
     angle = torch.linspace(0, torch.pi, 1001)
     assert path_length_ratio(torch.stack([angle.cos(), angle.sin()], 1)) == pytest.approx(
         torch.pi / 2, rel=1e-5
@@ -63,3 +63,6 @@ def test_directions_may_differ_by_a_thousandth_but_not_by_less() -> None:
         else:
             with pytest.raises(ValueError, match="must point in different, not opposite"):
                 spherical_interpolation(start, end, share)
+
+
+test_bad_input = refused("interpolation")

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from bad_input import refused
+from networks import Network
 from torch import Tensor
 
-from companion.flows import flow_matching_loss
 from companion.mean_flows import MeanFlow, along_flow, mean_flow_loss, mean_flow_sample
 from companion.networks.mlp import TimeMlp
 from companion.networks.unet import UNet
@@ -61,40 +62,29 @@ def test_the_identity_holds_for_the_exact_average_and_not_with_another_sign() ->
     assert (a - v - step[:, None] * rate).abs().mean() > 0.05
 
 
-def test_the_mean_of_the_target_is_the_exact_average() -> None:
-    # The residual of the exact average is noise: it has no part along any function of x_u, u and step.
-    torch.manual_seed(1)
-    seen = []
-
-    def watched(x_u: Tensor, u: Tensor, step: Tensor) -> Tensor:
-        seen.append((x_u, u, step))
-        return exact(x_u, u, step)
-
-    x = MEAN + STD * torch.randn(40_000, 2).double()
-    torch.manual_seed(2)
-    loss = mean_flow_loss(watched, x, instant=0.3)
-    x_u, u, step = (value.detach() for value in seen[0])
-    torch.manual_seed(2)
-    torch.rand(2, len(x), dtype=x.dtype), torch.rand(len(x))
-    v = torch.randn_like(x) - x
-    a, rate = along_flow(exact, x_u, u, step, v)
-    residual = a - (v - step[:, None] * rate)
-    torch.testing.assert_close(residual.square().sum(1), loss)
-    assert 0.27 < (step == 0).double().mean() < 0.33
-    for weight in (torch.ones_like(x_u), x_u, u[:, None] * x_u, step[:, None]):
-        product = weight * residual
-        error = product.std(0) / len(x) ** 0.5
-        assert bool((product.mean(0).abs() < 5 * error).all())
+def test_the_network_is_given_scaled_time_and_step() -> None:
+    network = Network(lambda x_u, u, step: x_u**2)
+    x_u, u, step = torch.randn(5, 2), torch.rand(5), torch.rand(5)
+    torch.testing.assert_close(MeanFlow(network, (2,))(x_u, u, step), x_u**2)
+    torch.testing.assert_close(network.given, [(x_u, 10 * u, step[:, None])])
 
 
-def test_without_a_step_it_is_flow_matching() -> None:
-    x = MEAN + STD * torch.randn(20_000, 2).double()
-    torch.manual_seed(0)
-    mine = mean_flow_loss(exact, x, instant=1.0)
-    torch.manual_seed(1)
-    other = flow_matching_loss(velocity, x)
-    error = ((mine.var() + other.var()) / len(x)).sqrt()
-    assert abs(mine.mean() - other.mean()) < 5 * error
+def test_the_loss_is_its_formula() -> None:
+    # a = x^2 u + step, whose derivative along (v, 1, 1) is 2 x v u + x^2 + 1.
+    x = torch.randn(200, 2).double()
+    torch.manual_seed(5)
+    loss = mean_flow_loss(lambda x, u, s: x**2 * u[:, None] + s[:, None], x, instant=0.4)
+    torch.manual_seed(5)
+    one, two = torch.rand(2, 200, dtype=torch.double)
+    still, noise = torch.rand(200) < 0.4, torch.randn_like(x)
+    u, r = (
+        torch.where(still, one, torch.max(one, two)),
+        torch.where(still, one, torch.min(one, two)),
+    )
+    u, step = u[:, None], (u - r)[:, None]
+    x_u, v = (1 - u) * x + u * noise, noise - x
+    target = v - step * (2 * x_u * v * u + x_u**2 + 1)
+    torch.testing.assert_close(loss, (x_u**2 * u + step - target).square().sum(1))
 
 
 @pytest.mark.parametrize("times", [(1, 0), (1, 0.5, 0), (1, 0.9, 0.35, 0)])
@@ -144,20 +134,4 @@ def test_a_training_in_half_precision_gives_the_same_loss() -> None:
     assert torch.equal(losses[0], losses[1])
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    model = MeanFlow(TimeMlp(2, (8,), num_factors=1), (2,))
-    x, u = torch.randn(4, 2), torch.rand(4)
-    with pytest.raises(ValueError, match="u must hold at least two falling times"):
-        mean_flow_sample(model, x, (0.0, 1.0))
-    with pytest.raises(ValueError, match="u must"):
-        mean_flow_sample(model, x, (1.5, 0.0))
-    with pytest.raises(ValueError, match="instant must"):
-        mean_flow_loss(model, x, instant=1.5)
-    with pytest.raises(ValueError, match="step must have shape"):
-        model(x, u, torch.rand(3))
-    with pytest.raises(ValueError, match="the average velocity must have shape"):
-        mean_flow_loss(lambda x_u, u, step: x_u[:, :1], x)
-    with pytest.raises(ValueError, match="factors must be given to a network with num_factors"):
-        TimeMlp(2, (8,), num_factors=1)(x, u)
-    with pytest.raises(ValueError, match="factors must be given to a network with num_factors"):
-        TimeMlp(2, (8,))(x, u, torch.rand(4, 1))
+test_bad_input = refused("mean_flows")

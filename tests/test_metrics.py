@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from bad_input import refused
+from networks import Network
 
 from companion.elbo import importance_weighted_loss
-from companion.interpolation import path_length_ratio
 from companion.metrics import (
     NormalFit,
     active_units,
@@ -38,10 +38,11 @@ def _seed() -> None:
 
 
 def test_auroc_is_the_share_of_ordered_pairs() -> None:
+    # With ties.
     normal, anomalous = (
         torch.randn(50).round(decimals=1),
         (torch.randn(40) + 0.5).round(decimals=1),
-    )  # with ties
+    )
     wins = (anomalous[:, None] > normal).double() + 0.5 * (anomalous[:, None] == normal).double()
     assert auroc(normal, anomalous) == pytest.approx(wins.mean().item(), abs=1e-12)
 
@@ -77,12 +78,6 @@ def test_r_squared_is_the_share_of_the_variance_that_is_accounted_for() -> None:
     assert r_squared(v, v).value == 1
     assert r_squared(v, v.mean().expand(400)).value == pytest.approx(0, abs=1e-2)
     assert r_squared(v, -v).value < 0
-    with pytest.raises(ValueError, match="target must vary; all values are 1"):
-        r_squared(torch.ones(20, dtype=F64), v[:20])
-    with pytest.raises(ValueError, match="num must be at least 10; 9 was given"):
-        r_squared(v[:9], v[:9])
-    with pytest.raises(ValueError, match=r"target must have shape \(num,\); \(20, 2\) was given"):
-        r_squared(v[:40].view(20, 2), v[:40].view(20, 2))
 
 
 def test_linear_probe_separates_what_a_line_separates_and_nothing_else() -> None:
@@ -109,9 +104,8 @@ def test_energy_test_finds_a_shift_and_keeps_its_level() -> None:
     p_values = torch.tensor(
         [energy_test(torch.randn(30, 2), torch.randn(30, 2), 39).p_value for _ in range(200)]
     )
-    share = (
-        (p_values <= 0.1).double().mean().item()
-    )  # equal laws: p is uniform on 1/40, 2/40, ..., 1
+    # Equal laws: p is uniform on 1/40, 2/40, ..., 1.
+    share = (p_values <= 0.1).double().mean().item()
     assert abs(share - 0.1) <= 5 * (0.1 * 0.9 / 200) ** 0.5
 
 
@@ -160,73 +154,6 @@ def test_measures_take_the_half_precision_of_autocast() -> None:
     assert linear_probe(codes.bfloat16(), labels, codes.bfloat16(), labels).value == 1.0
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: proportion(torch.zeros(0, dtype=torch.bool)),
-            r"hits must have shape \(num,\); \(0,\) was given",
-        ),
-        (
-            lambda: proportion(torch.tensor([0.0, 5.0])),
-            "hits must hold booleans; torch.float32 was given",
-        ),
-        (
-            lambda: proportion(torch.zeros(2, 2, dtype=torch.bool)),
-            r"hits must have .* \(2, 2\) was given",
-        ),
-        (
-            lambda: auroc(torch.tensor([1.0, math.inf]), torch.tensor([2.0])),
-            "normal must be finite",
-        ),
-        (lambda: auroc(torch.zeros(0), torch.tensor([2.0])), r"normal must have shape \(num,\)"),
-        (
-            lambda: auroc(torch.zeros(2, 1), torch.zeros(2, 1)),
-            r"normal must have shape \(num,\); \(2, 1\) was given",
-        ),
-        (
-            lambda: energy_test(torch.zeros(3, 2), torch.zeros(3, 2), 0),
-            "num_permutations must be at least 1; 0 was",
-        ),
-        (lambda: path_length_ratio(torch.zeros(3, 2)), "points must be at least two"),
-    ],
-)
-def test_bad_input_gets_one_sentence(call: Any, message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=message) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("codes", "labels", "message"),
-    [
-        (
-            torch.zeros(4, 1, 2),
-            torch.arange(4),
-            r"codes must have shape \(num, dim\); \(4, 1, 2\) was given",
-        ),
-        (
-            torch.zeros(4, 3),
-            torch.arange(4),
-            r"test_codes must have shape \(num_test, 3\); \(4, 2\) was given",
-        ),
-        (torch.zeros(4, 2), torch.zeros(2), r"labels must have shape \(4,\); \(2,\) was given"),
-        (torch.full((4, 2), math.nan), torch.arange(4), "codes must be finite"),
-        (
-            torch.zeros(4, 2),
-            torch.full((4,), 7),
-            "num_classes must be at least 2; 1 was given",
-        ),
-    ],
-)
-def test_the_probe_refuses_codes_it_cannot_use(
-    codes: torch.Tensor, labels: torch.Tensor, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        linear_probe(codes, labels, torch.zeros(4, 2), torch.arange(4))
-    assert "\n" not in str(caught.value)
-
-
 def exact_vae() -> Any:
     """A linear VAE whose posterior is exact: W has orthogonal columns, and so the posterior is diagonal."""
     model = linear_vae(4, 2).double()
@@ -264,24 +191,16 @@ def test_log_likelihood_has_the_law_of_the_importance_weighted_bound(
     a, b = log_likelihood(model, x, 3, chunk), -importance_weighted_loss(model, x, 3).detach()
     error = math.hypot(a.std() / math.sqrt(len(a)), b.std() / math.sqrt(len(b)))
     assert abs(a.mean() - b.mean()) <= 5 * error
-    assert (
-        linear_vae_log_likelihood(model, x[:1]) - a.mean() > 5 * error
-    )  # so 3 samples differ from many
+    # So 3 samples differ from many.
+    assert linear_vae_log_likelihood(model, x[:1]) - a.mean() > 5 * error
     assert a.std().item() == pytest.approx(b.std().item(), rel=0.2)
 
 
 def test_log_likelihood_of_a_vae_beats_its_bound_and_holds_few_pictures_at_once() -> None:
-    sizes = []
-
-    class Watched(nn.Module):
-        def forward(self, z: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(z))
-            return decoder(z)
-
     model, x = mlp_vae(3, (8,)), torch.rand(30, 1, 28, 28).round()
-    decoder, model.decoder = model.decoder, Watched()
+    model.decoder = watched = Network(model.decoder)
     assert log_likelihood(model, x, 500, chunk=200).mean() > log_likelihood(model, x, 1).mean()
-    assert sizes == [200, 200, 100] * 30 + [30]
+    assert [len(z) for (z,) in watched.given] == [200, 200, 100] * 30 + [30]
 
 
 def test_active_units_are_those_whose_mean_moves() -> None:
@@ -292,16 +211,6 @@ def test_active_units_are_those_whose_mean_moves() -> None:
     assert units.is_active.tolist() == [True, True, False] and units.num_active == 2
     assert active_units(model, x, threshold=1.0).num_active == 1
     assert not units.variance.requires_grad
-
-
-def test_measures_of_chains_refuse_bad_settings_in_one_sentence() -> None:
-    model, x = linear_vae(3, 2), torch.randn(2, 3)
-    with pytest.raises(ValueError, match="^num_samples must be at least 1; 0 was given$"):
-        log_likelihood(model, x, 0)
-    with pytest.raises(ValueError, match="^chunk must be at least 1; 0 was given$"):
-        log_likelihood(model, x, 5, chunk=0)
-    with pytest.raises(ValueError, match="^num_examples must be at least 2; 1 was given$"):
-        active_units(model, x[:1])
 
 
 def test_mutual_information_of_correlated_normals() -> None:
@@ -329,37 +238,6 @@ def test_mutual_information_gap_is_best_less_second() -> None:
     assert mutual_information_gap(information, 2.0).tolist() == pytest.approx([0.5, 0.1])
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: mutual_information(torch.randn(50), torch.randn(50, 1)),
-            r"codes must have shape \(num, latent_dim\); \(50,\) was given",
-        ),
-        (
-            lambda: mutual_information(torch.randn(50, 1), torch.full((50, 1), math.nan)),
-            "factors must be finite",
-        ),
-        (
-            lambda: mutual_information(torch.randn(50, 1), torch.randn(49, 1)),
-            r"factors must have shape \(50, num_factors\); \(49, 1\) was given",
-        ),
-        (
-            lambda: mutual_information(torch.randn(9, 1), torch.randn(9, 1)),
-            r"num_bins must lie in \[2, 9\]; 20 was given",
-        ),
-        (
-            lambda: mutual_information_gap(torch.rand(1, 5), 1.0),
-            "latent_dim must be at least 2; 1 was given",
-        ),
-        (lambda: mutual_information_gap(torch.rand(3, 5), 0.0), "entropy must be positive"),
-    ],
-)
-def test_wrong_arguments_of_information(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
 def test_bits_per_dim() -> None:
     # A gray level drawn evenly among 256 costs 8 bits, as a probability and as a density on [-1, 1].
     nats = torch.full((3,), 784 * math.log(256))
@@ -367,8 +245,6 @@ def test_bits_per_dim() -> None:
     width = 2 / 255
     density = -torch.tensor(1 / (256 * width)).log()
     assert bits_per_dim(density, 1).item() + math.log2(255 / 2) == pytest.approx(8, abs=1e-5)
-    with pytest.raises(ValueError, match="^num_dims must be at least 1; 0 was given$"):
-        bits_per_dim(nats, 0)
 
 
 def test_frechet_distance_of_normals_that_share_their_axes() -> None:
@@ -444,24 +320,6 @@ def test_the_jackknife_takes_the_bias_off_the_frechet_distance() -> None:
     assert 0.5 < errors.square().mean().sqrt() / less.std() < 2
 
 
-@pytest.mark.parametrize(
-    ("num_blocks", "message"),
-    [
-        (1, "be at least 2; 1 was given"),
-        (2.5, "be an integer, at least 2; 2.5 was given"),
-        (6, r"lie in \[2, 5\]; 6 was given"),
-    ],
-)
-def test_a_jackknife_needs_blocks_and_examples_for_them(num_blocks: Any, message: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=f"num_blocks must {message}"):
-        jackknife(lambda part: 0.0, torch.zeros(5), num_blocks)
-
-
-def test_a_fit_of_another_dimension_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"mean of y must have shape \(2,\); \(3,\) was given"):
-        frechet_distance(torch.randn(5, 2), normal_fit(torch.randn(5, 3)))
-
-
 def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> None:
     torch.manual_seed(0)
     small, large = (frechet_distance(torch.randn(n, 8), torch.randn(n, 8)) for n in (100, 10_000))
@@ -471,22 +329,4 @@ def test_frechet_distance_shrinks_with_the_samples_and_takes_one_dimension() -> 
     ) == pytest.approx(9)
 
 
-@pytest.mark.parametrize("measure", [energy_test, frechet_distance])
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (torch.zeros(5), torch.zeros(5, 1), r"x must have shape \(num, dim\); \(5,\) was given"),
-        (
-            torch.zeros(5, 2),
-            torch.zeros(5, 3),
-            r"y must have shape \(num_y, 2\); \(5, 3\) was given",
-        ),
-        (torch.zeros(1, 2), torch.zeros(5, 2), "num must be at least 2; 1 was given"),
-        (torch.full((3, 2), math.nan), torch.zeros(5, 2), "x must be finite"),
-    ],
-)
-def test_samples_that_cannot_be_compared_are_refused(
-    measure: Any, x: torch.Tensor, y: torch.Tensor, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        measure(x, y)
+test_bad_input = refused("metrics")

@@ -1,15 +1,17 @@
 """A network in finer steps: the same data, a better bound, and no other schedule."""
 
-import pytest
 import torch
+from bad_input import refused
+from networks import Network
 from torch import nn
+from torch.nn import functional as F
 
 from companion.ddpm import Ddpm
-from companion.decoders import gray_level_frequencies
+from companion.decoders import HistogramDecoder, gray_level_frequencies
 from companion.denoisers import VPredictor, x_0_from_v
 from companion.elbo import elbo_terms
 from companion.refinement import _SlowClock, in_finer_steps
-from companion.schedule import Schedule, cosine_schedule, linear_schedule
+from companion.schedule import Schedule, cosine_schedule
 
 LEVELS = torch.linspace(-1, 1, 17)
 EXAMPLES = LEVELS[torch.arange(64 * 16).view(64, 1, 4, 4) * 7 % 17]
@@ -64,10 +66,26 @@ def test_at_the_times_of_the_training_the_estimate_is_the_same() -> None:
     assert isinstance(fine.denoiser.network, _SlowClock)
 
 
-def test_another_schedule_is_named() -> None:
-    model = small_ddpm(GaussianNetwork(0.3), linear_schedule(50))
+def test_variances_and_decoder_are_those_of_the_finer_schedule() -> None:
+    model = small_ddpm(GaussianNetwork(0.3), cosine_schedule(50))
     frequency = gray_level_frequencies(EXAMPLES, 17)
-    with pytest.raises(ValueError, match="model must have the cosine schedule"):
-        in_finer_steps(model, frequency)
-    with pytest.raises(ValueError, match="factor must be at least 1; 0 was given"):
-        in_finer_steps(model, frequency, 0)
+    fine = in_finer_steps(model, frequency, 4)
+    whole = cosine_schedule(200)
+    steps = Schedule(F.pad(whole.log_alpha_bar[4:], (1, 0)))  # the first is as long as before
+    torch.testing.assert_close(fine.schedule.log_alpha_bar, steps.log_alpha_bar)
+    assert fine.schedule.times.tolist() == [0, *range(4, 201)]
+    expected = steps.posterior_var
+    expected[1] = expected[2]
+    torch.testing.assert_close(fine.reverse_var[1:], expected[1:])
+    decoder = HistogramDecoder(steps, frequency)
+    torch.testing.assert_close(fine.likelihood(EXAMPLES).mean, decoder(EXAMPLES).mean)
+
+
+def test_a_condition_reaches_the_network() -> None:
+    network, x, label = Network(lambda x, *_: x), torch.randn(2, 1, 4, 4), torch.tensor([1, 0])
+    _SlowClock(network, 4)(x, torch.tensor([4, 6]), label)
+    ((given, t, condition),) = network.given
+    assert given is x and condition is label and t.tolist() == [1.0, 1.5]
+
+
+test_bad_input = refused("refinement")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from bad_input import refused
 
 from companion.data import SCENE_FACTORS, nearest_scenes, render_scenes, scenes
 
@@ -142,42 +143,6 @@ def test_edges_are_smooth_and_the_open_ground_is_plain():
     assert len(colors) > 20  # three faces, ground and shadow would give five
 
 
-@pytest.mark.parametrize(
-    ("factors", "error", "message"),
-    [
-        (
-            torch.zeros(3, 4),
-            ValueError,
-            r"factors must have shape \(num, 5\); \(3, 4\) was given",
-        ),
-        (torch.zeros(5), ValueError, "factors must have shape"),
-        (torch.zeros(0, 5), ValueError, "factors must have shape"),
-        (
-            torch.ones(1, 5, dtype=torch.long),
-            TypeError,
-            "factors must be floating-point; torch.int64 was given",
-        ),
-        (torch.tensor([[0, 0.5, 0, 1, math.nan]]), ValueError, "factors must be finite"),
-        (
-            torch.tensor([[0, 1.6, 0, 1, 0.0]]),
-            ValueError,
-            "elevation must lie between 0 and pi/2.*1.6 to 1.6 was given",
-        ),
-        (torch.tensor([[0, 0.5, 0, -1, 0.0]]), ValueError, "size must be positive; -1 was given"),
-    ],
-)
-def test_bad_factors_are_refused_in_one_sentence(factors, error, message):
-    with pytest.raises(error, match=message):
-        render_scenes(factors)
-
-
-def test_no_picture_is_refused():
-    with pytest.raises(TypeError, match="num must be an integer, at least 1; 2.5 was given"):
-        scenes(2.5)
-    with pytest.raises(ValueError, match="num must be at least 1; 0 was given"):
-        scenes(0)
-
-
 def test_pictures_do_not_depend_on_the_default_precision():
     expected = scenes(3, seed=5)
     torch.set_default_dtype(torch.double)
@@ -219,15 +184,4 @@ def test_what_is_no_house_is_far_from_every_scene():
     assert ((others - images.flatten(1)[:, None]).square().sum(2).amin(1) > 0.98 * error).all()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((torch.zeros(2, 3, 28, 28),), r"images must have shape \(num, 3, 32, 32\)"),
-        ((torch.full((1, 3, 32, 32), math.nan),), "images must be finite"),
-        ((torch.zeros(1, 3, 32, 32), 0), "num_starts must be at least 1"),
-        ((torch.zeros(1, 3, 32, 32), 1, 0), "rounds must be at least 1"),
-    ],
-)
-def test_images_that_are_no_images_of_scenes_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        nearest_scenes(*arguments)
+test_bad_input = refused("scenes")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bad_input import refused
 from exact_mixture import COVS, MEANS, WEIGHTS
 from torch import Tensor
 
@@ -329,3 +330,6 @@ def test_a_solver_that_looks_back_comes_closer_from_trailing_times() -> None:
         *_, x = dpm_solver_sample(denoiser, short, x_T)
         errors.append((x - exact).square().mean().sqrt())
     assert errors[1] < 0.6 * errors[0], errors
+
+
+test_bad_input = refused("schedule")

@@ -5,6 +5,7 @@ import nbclient
 import nbformat
 import pytest
 import torch
+from bad_input import refused
 from torch import nn
 
 from companion.data import Batches
@@ -162,24 +163,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_change(value):
     assert torch.equal(model.weight.grad, gradient)
 
 
-@pytest.mark.parametrize(
-    ("loss", "shape"),
-    [
-        (lambda model, x: quadratic(model, x).mean(), "()"),
-        (lambda model, x: quadratic(model, x)[:, None], "(4, 1)"),
-        (lambda model, x: quadratic(model, x)[:1], "(1,)"),
-        (lambda model, x: (model(x) - x).square(), "(4, 2)"),
-    ],
-)
-def test_a_loss_must_give_one_value_for_each_example(loss, shape):
-    model = linear()
-    with pytest.raises(
-        ValueError, match="loss must return one value for each of the 4 examples"
-    ) as caught:
-        next(fit(model, loss, [torch.ones(4, 2)], torch.optim.SGD(model.parameters())))
-    assert str(caught.value).endswith(f"it returned shape {shape}")
-
-
 def test_clipping_limits_the_norm_of_the_gradient():
     model, twin = linear(), linear()
     x = torch.full((4, 2), 100.0)
@@ -263,9 +246,8 @@ def test_the_bar_shows_its_description_and_the_loss_and_leaves_nothing(capsys, m
     list(steps)
     out, err = capsys.readouterr()
     assert out == ""
-    assert (
-        err.endswith("\r") and err.rsplit("\r", 2)[-2].strip() == ""
-    )  # the last thing written is an empty line
+    # The last thing written is an empty line.
+    assert err.endswith("\r") and err.rsplit("\r", 2)[-2].strip() == ""
 
 
 def test_the_bar_is_not_redrawn_at_every_step(capsys, monkeypatch):
@@ -375,3 +357,6 @@ def test_minimize_may_take_as_many_steps_as_it_is_given():
     assert few > 1e-3
     assert minimize(rosenbrock, [w]) < 1e-15
     torch.testing.assert_close(w.detach(), torch.ones(6, dtype=torch.float64), atol=1e-7, rtol=0)
+
+
+test_bad_input = refused("training")

@@ -1,7 +1,7 @@
 """Tests of companion.data.treatments, by torchvision's blur and by what must stay as it is."""
 
-import pytest
 import torch
+from bad_input import refused
 from torchvision.transforms.functional import gaussian_blur
 
 from companion.data import blurred, load, shifted, treated, with_contrast
@@ -49,15 +49,4 @@ def test_some_images_stay_as_they_are_and_some_are_black_and_white() -> None:
     assert 0.05 < same < 0.2 and 0.1 < binary < 0.3
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: shifted(X, torch.zeros(2, 2)), r"pixels must have shape \(6, 2\)"),
-        (lambda: shifted(X, torch.full((6, 2), torch.nan)), "pixels must be finite"),
-        (lambda: blurred(X, all_of(-1.0)), "width must lie in"),
-        (lambda: with_contrast(X, all_of(1.0), torch.zeros(2)), r"gray must have shape \(6,\)"),
-    ],
-)
-def test_bad_settings_get_one_sentence(call, message: str, unchecked) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()
+test_bad_input = refused("treatments")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from bad_input import refused
 from torch import Tensor
 
 from companion.ddpm import Ddpm, elbo_step
@@ -120,3 +121,6 @@ def test_given_variances_are_no_part_of_a_graph() -> None:
     schedule = linear_schedule(4)
     given = schedule.beta.clone().requires_grad_()
     assert not step_variances(schedule, (2,), given).requires_grad
+
+
+test_bad_input = refused("variances")

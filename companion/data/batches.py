@@ -87,10 +87,9 @@ class Batches:
                 raise ValueError(
                     f"state was saved with {name} {state[name]}; these batches have {expected[name]}"
                 )
-        if not 0 <= state["step"] <= len(self):
-            raise ValueError(
-                f"the step of state must lie in 0..{len(self)}; {state['step']} was given"
-            )
+        position = {"the step of state": state["step"]}
+        checks.at_least(0, **position)
+        checks.in_range(0, len(self), **position)
         self.step = state["step"]
 
 
@@ -103,6 +102,7 @@ def _check_tensors(tensors: tuple[Tensor, ...]) -> None:
             raise TypeError(
                 f"tensors must hold torch tensors only; {type(tensor).__name__} was given"
             )
+        checks.tensors(tensors=tensor)
     if any(tensor.dim() == 0 for tensor in tensors) or len({len(tensor) for tensor in tensors}) > 1:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"tensors must have equal first dimensions; shapes {shapes} were given")

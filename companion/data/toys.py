@@ -1,7 +1,7 @@
 """Distributions in the plane that look like data, yet have an exact log-density."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -40,7 +40,7 @@ def toy_density(name: str) -> Distribution:
 
     Book: chapter 10.
     """
-    if name not in TOYS:
+    if not isinstance(name, str) or name not in TOYS:
         raise ValueError(f"name must be one of {', '.join(TOYS)}; {name!r} was given")
     return TOYS[name]()
 
@@ -62,6 +62,7 @@ class Rings(Distribution):
     support = constraints.real_vector
 
     def __init__(self, radii: tuple[float, ...] = (1.2, 2.8), noise: float = 0.15) -> None:
+        checks.instance(Sequence, radii=radii)
         checks.at_least(1, num_radii=len(radii))
         checks.positive(noise=noise, **{f"radii[{i}]": radius for i, radius in enumerate(radii)})
         self.radii, self.noise = torch.tensor(radii), noise
@@ -78,7 +79,7 @@ class Rings(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*sample 2"]) -> Float[Tensor, "*sample"]:
         """Log-density in nats."""
-        self._validate_sample(value)
+        _check_points(value)
         distance, r = value.norm(dim=-1, keepdim=True), self.radii.to(value)
         variance = self.noise**2
         # i0e(a) = exp(-a) I_0(a) turns the exponent into a square, and never overflows.
@@ -86,6 +87,14 @@ class Rings(Distribution):
             2 * variance
         )
         return torch.logsumexp(log_p, -1) - math.log(2 * math.pi * variance * len(self.radii))
+
+
+def _check_points(value: Tensor) -> None:
+    """Refuse what are no points of the plane; values on a GPU, which would wait, are not read."""
+    checks.floating(value=value)
+    checks.shape((*value.shape[:-1], 2), value=value)
+    if checks.reads_at_once(value):
+        checks.finite(value=value)
 
 
 class Checkerboard(Distribution):
@@ -110,7 +119,7 @@ class Checkerboard(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*sample 2"]) -> Float[Tensor, "*sample"]:
         """Log-density in nats; minus infinity off the black squares."""
-        self._validate_sample(value)
+        _check_points(value)
         square = value.floor()
         black = (square.sum(-1) % 2 == 0) & (square >= -2).all(-1) & (square < 2).all(-1)
         inside = torch.full_like(value[..., 0], -math.log(8))

@@ -18,7 +18,8 @@ def shifted(x: Batch, pixels: Float[Tensor, "batch 2"]) -> Batch:
 
     Book: chapter 10.
     """
-    checks.shape(("batch", "channels", "height", "width"), x=x)
+    _check_images(x)
+    checks.floating(pixels=pixels)
     checks.shape((len(x), 2), pixels=pixels)
     checks.finite(pixels=pixels)
 
@@ -37,8 +38,9 @@ def blurred(x: Batch, width: Float[Tensor, "batch"]) -> Batch:
 
     Book: chapter 10.
     """
-    checks.shape(("batch", "channels", "height", "width"), x=x)
+    _check_images(x)
     checks.shape((len(x),), width=width)
+    checks.finite(width=width)
     checks.within(0, torch.inf, width=width)
     steps = torch.arange(-28.0, 29.0, device=x.device)
     precision = 0.5 / width.clamp(min=0.05)[:, None, None].square()
@@ -63,8 +65,10 @@ def with_contrast(x: Batch, factor: Float[Tensor, "batch"], gray: Float[Tensor, 
 
     Book: chapter 10.
     """
-    checks.shape(("batch", "channels", "height", "width"), x=x)
+    _check_images(x)
+    checks.floating(factor=factor, gray=gray)
     checks.shape((len(x),), factor=factor, gray=gray)
+    checks.finite(factor=factor, gray=gray)
     factor, gray = factor[:, None, None, None], gray[:, None, None, None]
     return (gray + factor * (x - gray)).clamp(0, 1)
 
@@ -79,6 +83,7 @@ def treated(x: Batch) -> Batch:
 
     Book: chapter 10.
     """
+    _check_images(x)
     num = len(x)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -91,6 +96,14 @@ def treated(x: Batch) -> Batch:
     x = sometimes(0.5, blurred(x, uniform(0, 1)), x).clamp(0, 1)
     x = sometimes(0.5, with_contrast(x, uniform(0.6, 1.5), uniform(0, 0.5)), x)
     return sometimes(0.1, binarize(x), sometimes(0.1, (x > uniform(0.2, 0.7, 1, 1, 1)).to(x), x))
+
+
+def _check_images(x: Tensor) -> None:
+    """Refuse what is no batch of images; values on a GPU, which would wait, are not read."""
+    checks.floating(x=x)
+    checks.shape(("batch", "channels", "height", "width"), x=x)
+    if checks.reads_at_once(x):
+        checks.finite(x=x)
 
 
 def _distances(side: int, x: Tensor) -> Tensor:

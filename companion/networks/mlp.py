@@ -22,6 +22,7 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> 
     Book: chapter 1.
     """
     checks.sizes(2, sizes=sizes)
+    checks.function(activation=activation)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), activation()]
