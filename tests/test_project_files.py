@@ -167,19 +167,3 @@ def test_the_citation_is_complete_and_current() -> None:
     assert str(citation["version"]) == PROJECT["version"] == companion.__version__
     assert citation["title"] == read(ROOT / "_config.yml")["title"]
     assert citation["license"] == PROJECT["license"] == "MIT"
-
-
-def test_the_address_of_the_repository_has_one_place() -> None:
-    address = read(ROOT / "_config.yml")["repository"]["url"].split("://")[1]
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split("\n")  # fmt: skip
-    assert "_config.yml" in listed
-    holders = []
-    for name in filter(None, listed):
-        path = ROOT / name
-        # The tool copies the address into the set-up cell of each notebook, and a test compares.
-        if path.is_file() and path.suffix != ".ipynb" and address.encode() in path.read_bytes():
-            holders.append(name)
-    assert holders == ["_config.yml"]
