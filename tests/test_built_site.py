@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from book.pages import mistakes
-from bookkit.authoring import cell_syntax, labels, notebooks, roles
+from bookkit.authoring import cell_syntax, chapter_rules, labels, notebooks, roles, setup_cell
 from bookkit.site import opening, source_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -348,11 +348,10 @@ def test_references_to_equations_show_the_number_of_their_label(page: labels.Pag
 @each_chapter
 def test_a_chapter_can_be_opened_on_colab_and_downloaded(page: labels.Page) -> None:
     html = text(f"{page.docname}.html")
-    branch = BOOK.config["repository"]["branch"]
-    address = source_text.repository(ROOT, BOOK.repository)
+    address = setup_cell.repository(ROOT, BOOK.repository)
     colab = "https://colab.research.google.com/github/"
     path = address.removeprefix("https://github.com/")
-    assert (f"{colab}{path}/blob/{branch}/{page.docname}.ipynb" in html) == bool(address)
+    assert (f"{colab}{path}/blob/{source_text.COLAB}/{page.docname}.ipynb" in html) == bool(address)
     assert (
         f"_sources/{page.docname}.ipynb" in html
         and (SITE / "_sources" / f"{page.docname}.ipynb").is_file()
@@ -361,15 +360,21 @@ def test_a_chapter_can_be_opened_on_colab_and_downloaded(page: labels.Page) -> N
 
 @each_page
 def test_no_button_leads_to_a_placeholder(name: str) -> None:
-    assert source_text.PLACEHOLDER not in text(name)
+    assert setup_cell.PLACEHOLDER not in text(name)
 
 
 @each_chapter
 def test_the_download_is_the_notebook_for_jupyter(page: labels.Page) -> None:
-    """The page is made from MyST, but the file a reader downloads is the committed one."""
+    """The page is made from MyST, but the file a reader downloads is the committed one, with the commit of the site."""
     download = nbformat.read(SITE / "_sources" / f"{page.docname}.ipynb", 4)
     stored = nbformat.read(notebooks.path_of(BOOK, page), 4)
-    assert [cell.source for cell in download.cells] == [cell.source for cell in stored.cells]
+    first = chapter_rules.code_cells(download)[0]
+    commit = re.findall(rf"\b[0-9a-f]{{40}}\b|@{BOOK.branch}\b", first.source)[0].lstrip("@")
+    address = setup_cell.repository(ROOT, BOOK.repository)
+    pinned = setup_cell.setup_cell(page.path.stem, address, commit)
+    assert cell_syntax.untitled(first.source) == pinned
+    chapter_rules.code_cells(stored)[0].source = first.source
+    assert download == stored
 
 
 def words(html: str) -> str:
@@ -384,6 +389,7 @@ def test_the_page_has_all_code_but_imports(page: labels.Page) -> None:
     away = (roles.UNSEEN, roles.SHOWN)
     wanted = [cell for cell in roles.cells_of(stored).values() if cell.role not in away]
     assert [cell.index for cell in wanted if cell.source.strip() not in shown] == []
+    assert cell_syntax.TITLE not in shown  # of a fold in the notebook; the page has its own
 
 
 @each_chapter

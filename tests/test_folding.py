@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -12,7 +11,7 @@ from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from bookkit.authoring import roles
-from bookkit.site import folding, source_text
+from bookkit.site import folding
 
 
 def notebook(*found: tuple[str, list[str]]) -> nbformat.NotebookNode:
@@ -145,28 +144,3 @@ def test_a_check_in_a_loop_is_said_once() -> None:
     code = 'for t in range(3):\n    verify("eq-a", t, t)'
     cell = stored(code, "verified eq-a: exact\n" * 3)
     assert len(roles.verified([cell])["eq-a"]) == 1
-
-
-def test_the_repository_is_known_or_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unknown = f"https://github.com/{source_text.PLACEHOLDER}"
-    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert source_text.repository(tmp_path, "https://github.com/a/b") == "https://github.com/a/b"
-    assert source_text.repository(tmp_path, unknown) == ""
-    monkeypatch.setenv("GITHUB_REPOSITORY", "me/book")
-    assert source_text.repository(tmp_path, unknown) == "https://github.com/me/book"
-
-
-@pytest.mark.parametrize(
-    "remote",
-    [
-        "https://github.com/me/a.book.git",
-        "git@github.com:me/a.book.git",
-        "https://name:secret@github.com/me/a.book",
-    ],
-)
-def test_the_remote_of_git_says_where_the_repository_is(remote: str) -> None:
-    found = source_text.GITHUB.search(remote)
-    assert found and found[1] == "me/a.book"

@@ -11,7 +11,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from bookkit.authoring import cell_syntax, chapter_rules, labels, myst, notebooks, plain_markdown
+from bookkit.authoring import (
+    cell_syntax,
+    chapter_rules,
+    labels,
+    myst,
+    notebooks,
+    plain_markdown,
+    setup_cell,
+)
 from bookkit.authoring.citations import citations
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +67,7 @@ def write_text(root: Path, text: str) -> None:
     lines = "\n".join(f"# {line}".rstrip() for line in text.split("\n"))
     path = root / "notebooks" / "src" / "02_second.py"
     path.write_text(
-        f"# %% [markdown]\n# # Second\n\n# %% tags=['setup']\n{notebooks.SETUP_MARK}\n\n# %% [markdown]\n{lines}\n"
+        f"# %% [markdown]\n# # Second\n\n# %% tags=['setup']\n{setup_cell.MARK}\n\n# %% [markdown]\n{lines}\n"
     )
 
 
@@ -284,11 +292,7 @@ def test_the_stamp_names_code_and_versions_and_the_set_up_cell_the_repository(
     stamp = notebook.metadata["companion"]
     assert re.fullmatch(r"[0-9a-f]{64}", stamp["source_sha256"])
     assert {"python", "torch", "numpy"} <= set(stamp["versions"])
-    setup = notebook.cells[1].source
-    assert (
-        'REPOSITORY = "https://github.com/EXAMPLE/BOOK"' in setup
-        and "COMPANION_REPOSITORY" in setup
-    )
+    assert 'PACKAGE = "git+https://github.com/EXAMPLE/BOOK@main"' in notebook.cells[1].source
     assert [check.label for check in labels.checks(labels.Book(executed))] == [
         "eq-gauss",
         "eq-cubes",
@@ -304,7 +308,7 @@ def test_new_prose_and_a_new_address_are_synced_without_a_run(stored: Path) -> N
     source.write_text(source.read_text().replace("Do it again.", "Do it once more."))
     config = stored / "_config.yml"
     config.write_text(config.read_text().replace("EXAMPLE/BOOK", "OTHER/BOOK"))
-    assert problems(stored) == ["text, tags or set-up differ from the source; sync it"]
+    assert problems(stored) == ["text, tags, set-up or folds differ from the source; sync it"]
     before = nbformat.read(stored / "notebooks" / "01_first.ipynb", 4)
     assert notebooks.main(["sync", "--root", str(stored)]) == 0
     after = nbformat.read(stored / "notebooks" / "01_first.ipynb", 4)

@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import companion
+from bookkit.authoring import setup_cell
+from bookkit.site import source_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
@@ -106,10 +108,29 @@ def test_a_workflow_runs_the_same_commands(path: Path) -> None:
                     f"make {target} does not exist"
                 )
                 commands += 1
-            for file in re.findall(r"(?:^|\s)(\.ci/\w+|bookkit/\w+/\w+\.py)", step.get("run", "")):
-                assert (ROOT / file).is_file(), file
+            for file in re.findall(r"(?:^|\s)(\.ci/\w+|-m bookkit[.\w]+)", step.get("run", "")):
+                path = file if "/" in file else file.removeprefix("-m ").replace(".", "/") + ".py"
+                assert (ROOT / path).is_file(), file
                 commands += 1
     assert commands
+
+
+def test_the_notebooks_of_the_site_are_pushed_where_the_rocket_leads(tmp_path: Path) -> None:
+    *_, step = read(ROOT / ".github" / "workflows" / "book.yml")["jobs"]["colab"]["steps"]
+    notebook = tmp_path / "_sources" / "notebooks" / "01_a.ipynb"
+    notebook.parent.mkdir(parents=True)
+    notebook.write_text("{}")
+    for command in (
+        "tar -cf artifact.tar ./_sources",
+        "rm -r _sources",
+        "git init -q --bare there",
+    ):
+        subprocess.run(command.split(), cwd=tmp_path, check=True)
+    surroundings = {**os.environ, "TO": str(tmp_path / "there"), "GITHUB_SHA": "0123abc"}
+    run = ["bash", "-eu", "-c", step["run"]]
+    subprocess.run(run, cwd=tmp_path, env=surroundings, check=True, capture_output=True)
+    names = setup_cell.git(tmp_path / "there", "ls-tree", "-r", "--name-only", source_text.COLAB)
+    assert names == "notebooks/01_a.ipynb"
 
 
 def test_pins_are_moved_by_pull_requests() -> None:
@@ -167,19 +188,3 @@ def test_the_citation_is_complete_and_current() -> None:
     assert str(citation["version"]) == PROJECT["version"] == companion.__version__
     assert citation["title"] == read(ROOT / "_config.yml")["title"]
     assert citation["license"] == PROJECT["license"] == "MIT"
-
-
-def test_the_address_of_the_repository_has_one_place() -> None:
-    address = read(ROOT / "_config.yml")["repository"]["url"].split("://")[1]
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split("\n")  # fmt: skip
-    assert "_config.yml" in listed
-    holders = []
-    for name in filter(None, listed):
-        path = ROOT / name
-        # The tool copies the address into the set-up cell of each notebook, and a test compares.
-        if path.is_file() and path.suffix != ".ipynb" and address.encode() in path.read_bytes():
-            holders.append(name)
-    assert holders == ["_config.yml"]

@@ -28,6 +28,7 @@ CODE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 DISPLAY = re.compile(r"\$\$(?! *\([\w:.-]+\)).+?\$\$(?! *\([\w:.-]+\))", re.DOTALL)
+TITLE = "# @title "  # the first line of a folded cell of a notebook; Colab shows it in place of the code
 INLINE = re.compile(r"(?<![\\$])\$(?![\s$])[^$\n]*?(?<!\\)\$")
 
 
@@ -35,6 +36,11 @@ def leftovers(text: str) -> list[str]:
     """What is still MyST in text for Jupyter, code and formulas aside."""
     bare = INLINE.sub("$", DISPLAY.sub("$", CODE.sub("`", text)))
     return [f"{what}: {m[0].strip()!r}" for what, p in LEFTOVERS.items() if (m := p.search(bare))]
+
+
+def untitled(source: str) -> str:
+    """The code of a cell without its title, as the source and the page have it."""
+    return source.partition("\n")[2] if source.startswith(TITLE) else source
 
 
 def magic_free(source: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from nbformat import NotebookNode
 
 from bookkit.authoring import roles
-from bookkit.authoring.cell_syntax import calls, python
+from bookkit.authoring.cell_syntax import calls, python, untitled
 from bookkit.authoring.labels import CLAIM, DEFINITION, Book, Page, checks_of, figure, verify_calls
 
 COMPARED = "nbval-check-output"
@@ -149,7 +149,8 @@ def advice(cell: NotebookNode) -> Iterator[str]:
 
 
 def _lines(cell: NotebookNode) -> int:
-    return 0 if "setup" in tags(cell) else len(re.findall(r"^.*\S", cell.source, re.MULTILINE))
+    code = "" if "setup" in tags(cell) else untitled(cell.source)
+    return len(re.findall(r"^.*\S", code, re.MULTILINE))
 
 
 def _of_the_outputs(cell: NotebookNode) -> Iterator[str]:

@@ -121,6 +121,7 @@ class Book:
         self.root = Path(root)
         self.config = yaml.safe_load((self.root / "_config.yml").read_text("utf8"))
         self.repository: str = self.config["repository"]["url"]
+        self.branch: str = self.config["repository"].get("branch") or "main"
         self.address: str = (self.config.get("html") or {}).get("baseurl") or ""
         self.places: dict[str, Place] = {}
         self.duplicates: list[str] = []

@@ -26,12 +26,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from bookkit.authoring import chapter_rules
+from bookkit.authoring import chapter_rules, notebook_folds, setup_cell
+from bookkit.authoring.cell_syntax import untitled
 from bookkit.authoring.chapter_rules import code_cells, tags
 from bookkit.authoring.citations import citations
 from bookkit.authoring.labels import SECONDS, Book, Page
 from bookkit.authoring.plain_markdown import Converter
-from companion.page.stand_in import mark
 
 ROOT = Path(__file__).resolve().parents[2]
 STAMP = "companion"
@@ -43,42 +43,6 @@ ENVIRONMENT = {
     "JUPYTER_PREFER_ENV_PATH": "1",
 }
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
-SETUP_MARK = "# The set-up cell: `make sync` writes it."
-SETUP = """\
-# Run this cell first. On Colab it installs the book's package; anywhere else it only imports it.
-import os
-import sys
-
-REPOSITORY = "{repository}"
-if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
-    from importlib.metadata import version
-
-    SOURCE = "git+" + os.environ.get("COMPANION_REPOSITORY", REPOSITORY)
-    COLABS_OWN = ("torch", "torchvision", "numpy")  # they stay as they are
-    KEEP = " ".join(f"{{name}}=={{version(name)}}" for name in COLABS_OWN)
-    %pip install --quiet "{{SOURCE}}" {{KEEP}}
-import companion
-"""
-ON_DEVICE = (
-    "01_autoencoders",
-    "06_vae_training",
-    "07_latent_space",
-    "08_hierarchical_vae",
-    "10_ddpm_training",
-    "11_ddpm_sampling",
-    "12_score",
-    "13_diffusion_priors",
-)
-USE_DEVICE = """\
-from companion.runtime import use_device
-
-use_device()  # tensors and models of this chapter lie on the GPU, if there is one
-"""
-ABOUT_MNIST = """\
-from companion.page.stand_in import about_mnist
-
-about_mnist("{marks}")  # on other data, what these cells say is not judged
-"""
 
 
 @dataclass(frozen=True)
@@ -96,8 +60,9 @@ def path_of(book: Book, page: Page) -> Path:
 
 
 def digest(notebook: NotebookNode) -> str:
-    """A fingerprint of the code whose outputs are stored; the set-up cell may change without a new run."""
-    text = "\0".join(cell.source for cell in code_cells(notebook) if "setup" not in tags(cell))
+    """A fingerprint of the code whose outputs are stored; set-up cell and titles may change without a new run."""
+    sources = [cell.source for cell in code_cells(notebook) if "setup" not in tags(cell)]
+    text = "\0".join(map(untitled, sources))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -114,16 +79,8 @@ def stamp(notebook: NotebookNode) -> dict:
 
 
 def setup(book: Book, page: Page) -> str:
-    """The set-up cell of a chapter, which knows the cells that speak of MNIST."""
-    marks = [
-        mark(code)
-        for kind, code, about in page.cells
-        if kind == "code" and "mnist" in about.get("tags", [])
-    ]
-    text = SETUP.format(repository=book.repository)
-    text += USE_DEVICE if page.path.stem in ON_DEVICE else ""
-    text += ABOUT_MNIST.format(marks=" ".join(marks)) if marks else ""
-    return text.rstrip("\n")
+    """The set-up cell of a stored notebook, which cannot know its own commit: it has the branch."""
+    return setup_cell.setup_cell(page.path.stem, book.repository, book.branch)
 
 
 def fresh(book: Book, page: Page) -> NotebookNode:
@@ -146,9 +103,9 @@ def fresh(book: Book, page: Page) -> NotebookNode:
             )
         cell.metadata.update({k: metadata[k] for k in ("tags", "mystnb") if k in metadata})
         if "setup" in tags(cell):
-            if source.strip() != SETUP_MARK:
+            if source.strip() != setup_cell.MARK:
                 raise ValueError(
-                    f"{page.path.name}: the set-up cell is the one line {SETUP_MARK!r}; "
+                    f"{page.path.name}: the set-up cell is the one line {setup_cell.MARK!r}; "
                     "the tool fills it"
                 )
             cell.source = setup(book, page)
@@ -203,6 +160,7 @@ def run(book: Book, page: Page) -> str:
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata[STAMP] = stamp(notebook)
     clean(notebook)
+    notebook_folds.fold(book, page, notebook)
     write(notebook, path)
     keep_seconds(book.root, path.stem, children_seconds() - before)
     return f"{time.perf_counter() - start:.0f} s, {path.stat().st_size / 1e6:.2f} MB"
@@ -230,19 +188,32 @@ def sync(book: Book, page: Page) -> str:
     if not path.exists():
         raise ValueError(f"{path.name} does not exist yet; run it")
     notebook, old = fresh(book, page), nbformat.read(path, 4)
-    known = old.metadata.get(STAMP, {})
-    pairs = code_cells(notebook), code_cells(old)
-    is_same = digest(notebook) == digest(old) == known.get("source_sha256")
-    if not is_same or len(pairs[0]) != len(pairs[1]):
+    if not has_the_outputs_of(notebook, old):
         raise ValueError(
             f"{page.path.name}: the code changed, so the outputs must be made anew; run it"
         )
-    for new, cell in zip(*pairs, strict=True):
-        new.outputs, new.execution_count = cell.outputs, cell.execution_count
-    notebook.metadata[STAMP] = known
+    take_outputs(notebook, old)
+    notebook.metadata[STAMP] = old.metadata[STAMP]
     clean(notebook)
+    notebook_folds.fold(book, page, notebook)
     write(notebook, path)
     return "in step"
+
+
+def has_the_outputs_of(notebook: NotebookNode, stored: NotebookNode) -> bool:
+    """Whether the outputs of a stored notebook come from the code that a notebook has."""
+    digests = {
+        digest(notebook),
+        digest(stored),
+        stored.metadata.get(STAMP, {}).get("source_sha256"),
+    }
+    return len(digests) == 1 and len(code_cells(notebook)) == len(code_cells(stored))
+
+
+def take_outputs(notebook: NotebookNode, old: NotebookNode) -> None:
+    """Gives a notebook the outputs of another, which has the same code."""
+    for new, cell in zip(code_cells(notebook), code_cells(old), strict=True):
+        new.outputs, new.execution_count = cell.outputs, cell.execution_count
 
 
 def preview(book: Book, page: Page) -> str:
@@ -265,12 +236,14 @@ def check(book: Book, page: Page) -> Iterator[Problem]:
         return
     if (size := path.stat().st_size) > MAX_BYTES:
         yield Problem(name, f"{size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB")
-    known = notebook.metadata.get(STAMP, {})
-    if not digest(wanted) == digest(notebook) == known.get("source_sha256"):
+    if has_the_outputs_of(wanted, notebook):
+        take_outputs(wanted, notebook)
+        notebook_folds.fold(book, page, wanted)
+        if _shape(wanted) != _shape(notebook):
+            yield Problem(name, "text, tags, set-up or folds differ from the source; sync it")
+    else:
         yield Problem(name, "the outputs come from other code than the source has; run it")
-    elif _shape(wanted) != _shape(notebook):
-        yield Problem(name, "text, tags or set-up differ from the source; sync it")
-    if not known.get("versions"):
+    if not notebook.metadata.get(STAMP, {}).get("versions"):
         yield Problem(name, "the stamp names no versions; run it")
     if notebook.metadata.get("widgets"):
         yield Problem(name, "a widget state is stored; sync it")

@@ -59,7 +59,8 @@ def cells_of(notebook: nbformat.NotebookNode) -> dict[int, Cell]:
             raise ValueError(f"cell {index} has the tag {SERVES}, but no cell with a fold follows")
         text = "".join(output.get("text", "") for output in cell.outputs)
         at = host if role == SERVES and host is not None else index
-        found[index] = Cell(index, cell.source, tags, text, role, at)
+        source = cell_syntax.untitled(cell.source)
+        found[index] = Cell(index, source, tags, text, role, at)
     return dict(sorted(found.items()))
 
 

@@ -33,10 +33,10 @@ from unittest.mock import patch
 import nbformat
 import torch
 
-from bookkit.authoring.cell_syntax import magic_free
-from bookkit.authoring.chapter_rules import COMPARED, code_cells, tags
+from bookkit.authoring.chapter_rules import COMPARED, tags
 from bookkit.authoring.labels import Book
-from bookkit.authoring.notebooks import ON_DEVICE, ROOT, fresh, path_of, select
+from bookkit.authoring.notebooks import ROOT, path_of, select
+from bookkit.authoring.setup_cell import ON_DEVICE
 from bookkit.quality.fake_gpu import pretending, register, waits
 from companion import runtime
 
@@ -106,17 +106,15 @@ def chapter(book: Book, name: str) -> Iterator[tuple[str, str, str | None]]:
     from companion.data import find
 
     (page,) = select(book, [name])
-    path = path_of(book, page)
-    stored = {cell.source: cell for cell in code_cells(nbformat.read(path, 4))}
-    for number, cell in enumerate(fresh(book, page).cells):
+    stored = nbformat.read(path_of(book, page), 4)
+    for number, cell in enumerate(stored.cells):
         if cell.cell_type != "code":
             continue
         expected = None
-        judged = COMPARED in tags(cell) and ("mnist" not in tags(cell) or find("mnist") is not None)
-        if judged and cell.source in stored:
-            streams = [o for o in stored[cell.source].outputs if o.output_type == "stream"]
+        if COMPARED in tags(cell) and ("mnist" not in tags(cell) or find("mnist") is not None):
+            streams = [o for o in cell.outputs if o.output_type == "stream"]
             expected = "".join(o.text for o in streams) or None
-        yield f"{name}, cell {number}", magic_free(cell.source), expected
+        yield f"{name}, cell {number}", cell.source, expected
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,9 +1,10 @@
 """Do the notebooks run as on Colab: each alone in an empty folder, the book's package installed by the set-up cell?
 
-    python bookkit/quality/colab_check.py           in a fresh virtual environment that sees this one's libraries
-    python bookkit/quality/colab_check.py --here    with this very Python: what the weekly run does inside Colab's image
+    python -m bookkit.quality.colab_check           in a fresh virtual environment that sees this one's libraries
+    python -m bookkit.quality.colab_check --here    with this very Python: what the weekly run does inside Colab's image
 
-pip clones the last commit of the checkout, so changes that are not committed are not seen.
+The set-up cell gets this checkout as the address of the repository. A notebook of the built book keeps the commit that
+it names, any other gets the last one: changes that are not committed are not seen.
 It needs a package registry, for pip builds the package in an environment of its own.
 What can be read from a notebook without running it is among the rules of `bookkit/authoring/notebooks.py check`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -25,6 +27,8 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from bookkit.authoring.setup_cell import git, setup_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = "import companion as _companion\nprint(_companion.__file__)"
@@ -44,10 +48,14 @@ def colab_like_python(folder: Path) -> Path:
 def execute(path: Path, python: Path, repository: str, timeout: int) -> str:
     """Runs a notebook in an empty folder with the given Python; returns where `companion` came from."""
     notebook = nbformat.read(path, 4)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    named = re.search(r"@([0-9a-f]{40})", first.source)
+    commit = named[1] if named else git(ROOT, "rev-parse", "HEAD")
+    first.source = setup_cell(path.stem, repository, commit)
     notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment.setdefault("COLAB_RELEASE_TAG", "test")
-    environment |= {"COMPANION_REPOSITORY": repository, "TQDM_DISABLE": "1"}
+    environment["TQDM_DISABLE"] = "1"
     kernel = AsyncKernelManager(kernel_name="python3")
     assert kernel.kernel_spec is not None
     kernel.kernel_spec.argv[0] = str(python)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -17,32 +16,20 @@ from sphinxcontrib.bibtex.plugin import register_plugin
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
+from bookkit.authoring import setup_cell
+from bookkit.authoring.cell_syntax import untitled
 from bookkit.authoring.labels import Book, with_targets
 
-PLACEHOLDER = "OWNER/REPO"
-GITHUB = re.compile(r"github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
+COLAB = "colab"  # the branch of the notebooks that know their commit; .github/workflows/book.yml pushes it
 SOURCE_NOTE = re.compile(r"^\*Sources: ([^*]+?)\.\*$", re.MULTILINE)
-
-
-def repository(root: Path, configured: str) -> str:
-    """The address of the repository: that of _config.yml, else of git's remote, else of GitHub's run; or nothing."""
-    if configured and not configured.endswith(PLACEHOLDER):
-        return configured
-    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
-    try:
-        remote = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # no git
-        remote = ""
-    found = GITHUB.search(remote)
-    name = found[1] if found else os.environ.get("GITHUB_REPOSITORY", "")
-    return f"https://github.com/{name}" if name else ""
 
 
 def buttons(app: Sphinx, config: Config) -> None:
     """Where nobody knows the repository, no button leads to it."""
     options = config.html_theme_options
-    address = repository(Path(app.srcdir), options.get("repository_url", ""))
+    address = setup_cell.repository(Path(app.srcdir), options.get("repository_url", ""))
     options["repository_url"] = address
+    options["repository_branch"] = COLAB
     if not address:
         options["launch_buttons"] = {}
         options |= {"use_repository_button": False, "use_issues_button": False}
@@ -79,7 +66,25 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
     for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
         if kind == "markdown":
             cell["source"] = without_sources(with_targets(docname, text))
+        else:
+            cell["source"] = untitled("".join(cell["source"]))
     source[0] = json.dumps(notebook)
+
+
+def pin(app: Sphinx, failed: Exception | None) -> None:
+    """The notebooks that the site offers know the commit from which it was built, and the address if anybody does."""
+    if failed or app.builder.name != "html":
+        return
+    book: Book = app.the_book  # type: ignore[attr-defined]
+    address = setup_cell.repository(book.root, book.repository)
+    commit = setup_cell.commit(book.root) or book.branch
+    for page in book.notebooks():
+        path = Path(app.outdir, "_sources", f"{page.docname}.ipynb")
+        notebook = nbformat.read(path, 4)
+        pinned = setup_cell.setup_cell(page.path.stem, address, commit)
+        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        first.source = first.source.partition("\n")[0] + "\n" + pinned
+        path.write_text(nbformat.writes(notebook) + "\n", "utf8")
 
 
 def unique_ids(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -110,4 +115,5 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", read_book)
     app.connect("source-read", swap)
     app.connect("doctree-resolved", unique_ids)
+    app.connect("build-finished", pin)
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", AuthorYearRound)

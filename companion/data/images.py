@@ -157,7 +157,8 @@ def load(
                 advice = "set COMPANION_DATA to a folder that torchvision has filled, or connect and try again"
                 raise FileNotFoundError(f"{text}; {advice}") from error
             _replaced.add(name)
-            print(f"data: {text}; using scikit-learn's 1,797 handwritten digits at 28x28 instead")
+            instead = "using scikit-learn's 1,797 handwritten digits at 28x28 instead"
+            print(f"data: {text}; {instead}; statements about {name} need not hold for them")
     with torch.device("cpu"):  # files, NumPy and scikit-learn are there
         if folder is None:
             images, labels = _digits(split) if bundled else _shifted_digits(split)

@@ -783,7 +783,7 @@ for name in ("free bits", "warm-up", "a quarter of the rate"):
 #
 # **A wrong scale.** The third cause can be computed. A squared error averaged over pixels implies a decoder with a very large variance {eq}`eq-mean-of-squares`. We compare it with a learned variance, in one training of each.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "nbval-check-output"]
 digits = test.images[:1000].double()
 for std, learned in (((784 / 2) ** 0.5, False), (0.25, True)):
     run = gaussian_run(std, learned) if not learned else gaussian
@@ -879,7 +879,7 @@ Slider(
     start=2,
 )
 
-# %%
+# %% tags=["numbers"]
 unseen = binarize(test.images[:1000])
 print("minus the bound for the weights", betas)
 for seed, (models, pair) in enumerate(zip(beta_models, balances, strict=True)):
@@ -937,7 +937,7 @@ def optimized(model, x, steps=200):
     return free
 
 
-# %%
+# %% tags=["serves"]
 def bound_of(model, x):
     """The bound, averaged over 300 samples for each image."""
     with torch.no_grad():
@@ -961,7 +961,7 @@ def mixture_log_p(model, free, x, rounds=5, num=250):
     return torch.cat(parts).double().logsumexp(0) - math.log(2 * num * rounds)
 
 
-# %%
+# %% tags=["numbers"]
 def show_gap(name, gap):
     print(f"{name} {gap.mean():.2f} +- {gap.std() / len(gap) ** 0.5:.2f} nats")
 
@@ -993,7 +993,7 @@ print(
 #
 # Three times 300 digits of each decide it: this network has gaps of 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after two epochs the same architecture has 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits, and a quarter of its gap on test digits is that.
 
-# %%
+# %% tags=["numbers"]
 known = binarize(train.images[:50])
 before = bound_of(vae, known)
 show_gap("amortization gap, training digits", bound_of(optimized(vae, known), known) - before)
@@ -1001,7 +1001,7 @@ show_gap("amortization gap, training digits", bound_of(optimized(vae, known), kn
 # %% [markdown]
 # **IWAE and VAE once more.** Mixtures of proposals also give a fairer comparison of the importance-weighted autoencoder with the VAE, since each model now has an optimized proposal. We use the same fifty digits.
 
-# %%
+# %% tags=["numbers"]
 log_p_iwae = mixture_log_p(iwae, optimized(iwae, fifty), fifty)
 show_gap("IWAE above VAE, log p(x)", log_p_iwae - log_p)
 
@@ -1081,7 +1081,7 @@ plots.image_rows({f"{k} rounds": film[k][:12] for k in (0, 1, 2, 10, 30, 100)})
 # The first rows of {numref}`fig-mush` can hardly be distinguished by eye. In the last rows some digits have become another digit, and some a sharp shape that is no digit. So we measure four quantities on 300 samples and compare them with round 0: the uncertainty of the pixels, $\sum_j p_j (1 - p_j)$; the confidence of a classifier; the distance to the nearest of 10,000 training digits; and the share of images that have a *twin*, another of the 300 images at a distance below one.
 
 
-# %%
+# %% tags=["serves"]
 classifier, nearest = pretrained("classifier-mnist"), train.images[:10_000].flatten(1)
 
 
@@ -1103,7 +1103,7 @@ def twins(images):
     return (distances.fill_diagonal_(math.inf).min(1).values < 1).float()
 
 
-# %%
+# %% tags=["numbers"]
 print("change against round 0, with its standard error")
 print("rounds   uncertainty    confidence       distance        twins")
 for k in (1, 2, 10, 100):
