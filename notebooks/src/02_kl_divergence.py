@@ -1,7 +1,7 @@
 # %% [markdown]
 # # KL divergence
 #
-# A distribution $p$ has two modes, and we want to approximate it by a single Gaussian $q$. Should $q$ be wide and cover both modes, although much of its mass then lies where $p$ has little? Or should it describe one mode well and leave out the other?
+# A model almost never matches its data exactly, so training decides which mistakes it makes. Take data with two modes and a model that is a single Gaussian. The Gaussian can be wide and cover both modes, but then much of what it generates falls between them, where there are hardly any data. Or it can describe one mode well and never generate the other. Which of the two does training choose?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -10,6 +10,7 @@
 import math
 
 import torch
+from torch.autograd.functional import hessian, jacobian
 from torch.distributions import Categorical, Dirichlet, MultivariateNormal, Normal, kl_divergence
 
 from companion.distributions import diagonal_normal
@@ -35,7 +36,7 @@ def log_two_modes(x, c):
     return both.logsumexp(0) - math.log(2)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A density with two modes at minus 3 and 3. One Gaussian is wide and covers both modes; the other is narrow and sits on the right mode."}, "figure": {"caption": "A distribution $p$ with two modes and its two best approximations by a single Gaussian $q$. The wide one minimizes the KL divergence from $p$ to $q$, the narrow one that from $q$ to $p$.", "name": "fig-two-fits"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A density with two modes at minus 3 and 3. One Gaussian is wide and covers both modes; the other is narrow and sits on the right mode."}, "figure": {"caption": "Data with two modes, $p$, and its two best approximations by a single Gaussian $q$. The wide one minimizes the KL divergence from $p$ to $q$, written $D(p \\Vert q)$, the narrow one that from $q$ to $p$.", "name": "fig-two-fits"}}
 mean, log_std = torch.tensor(3.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
 
 
@@ -51,39 +52,40 @@ x = grid[near]
 plots.curves(
     {
         "p, two modes": (x, log_two_modes(x, 3.0).exp()),
-        "least D(p || q)": (x, Normal(0.0, 10**0.5).log_prob(x).exp()),
-        "least D(q || p)": (x, Normal(*opening).log_prob(x).exp()),
+        "smallest D(p || q)": (x, Normal(0.0, 10**0.5).log_prob(x).exp()),
+        "smallest D(q || p)": (x, Normal(*opening).log_prob(x).exp()),
     },
     x_label="x",
     y_label="probability density",
 )
 
 # %% [markdown]
-# Both Gaussians of {numref}`fig-two-fits` are best: they minimize the same quantity, with its two arguments in different order. This chapter is about that quantity, the {term}`KL divergence`: what it measures, why it is never negative, why the order of its arguments matters so much, and how to compute it. The ELBO of the next chapter differs from a log-likelihood by a KL divergence, and contains another.
+# :::{admonition} The idea
+# To fit a model is to make a {term}`KL divergence` small, the mean log-ratio of two distributions. If the mean is taken over the data, the model has to cover them all; if it is taken over the model's own samples, the model may leave some of them out.
+# :::
 #
-# One-dimensional integrals are computed as sums over a fine grid, which are exact to many digits for smooth curves that vanish at both ends. {ref}`A section below <sec-two-directions>` explains how the two Gaussians are found.
+# So both Gaussians of {numref}`fig-two-fits` are best, in different orders of the two distributions. Maximum likelihood minimizes a KL divergence in the first order. The ELBO of the next chapter falls short of a log-likelihood by one in the second order, and the bound of a diffusion model is a sum of them, one for each step. (Integrals over a line are computed as sums over a fine grid.)
 
 # %% [markdown]
 # (sec-kl-definition)=
-# ## Definition
+# ## What a wrong distribution costs
 #
-# Let $p$ and $q$ be probability distributions on the same finite set. The Kullback-Leibler divergence from $p$ to $q$ {cite:p}`kullback1951` is the mean, under $p$, of the log-ratio of the two:
+# To make a mistake small, we need a number for it. For one sample $x$ the ratio $p(x) / q(x)$ says how many times as probable it is under $p$ as under $q$. For independent samples these ratios multiply, so their logarithms add up. The samples come from $p$, so we take the mean under $p$. It is the Kullback-Leibler divergence from $p$ to $q$ {cite:p}`kullback1951`, on a finite set
 #
 # $$
-# D_{\mathrm{KL}}(p \,\Vert\, q) = \sum_x p(x) \log \frac{p(x)}{q(x)} .
+# D_{\mathrm{KL}}(p \,\Vert\, q) = \mathbb{E}_p \log \frac{p(x)}{q(x)} = \sum_x p(x) \log \frac{p(x)}{q(x)} ,
 # $$ (def-kl)
 #
-# In running text we also write $D(p \Vert q)$. The logarithm is natural, so the unit is the {term}`nat`; one nat is $1 / \log 2 \approx 1.44$ bits. Where $p(x) = 0$ the term counts as zero, because $t \log t \to 0$ for $t \to 0$. Where $q(x) = 0$ but $p(x) > 0$ the term, and with
-# it the whole sum, is $+\infty$: under $p$ something happens that is impossible under $q$. For distributions with densities the sum becomes an integral,
+# and with densities
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \int p(x) \log \frac{p(x)}{q(x)} \, \mathrm{d}x .
 # $$ (def-kl-density)
 #
-# The integral can be $+\infty$ even where no density is zero: for a Cauchy distribution $p$ and a Gaussian $q$, $-\log q$ grows like $x^2$, and the mean of $x^2$ under $p$ is infinite. On finite sets the definition is one function:
+# The logarithm is natural and the unit is the {term}`nat`, $1 / \log 2 \approx 1.44$ bits. Where $p(x) = 0$ the term counts as zero, because $t \log t \to 0$ for $t \to 0$: such an $x$ never occurs. Where $q(x) = 0 < p(x)$ the whole sum is infinite: a single such sample refutes $q$.
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def kl(p, q):
     """Sum of p log(p / q) with 0 log 0 = 0, along the last dimension."""
     happens = p > 0
@@ -91,42 +93,38 @@ def kl(p, q):
     return (p * log_ratio).sum(-1)
 
 
-# %% [markdown]
-# The infinite value appears when the *second* argument has a zero that the first has not:
-
-# %% tags=["nbval-check-output"]
 two_points, three_points = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.3, 0.3, 0.4])
 print(f"p has a zero that q has not: {kl(two_points, three_points):.4f} nats")
 print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 
 # %% [markdown]
-# The KL divergence is a cost in coding. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) Up to rounding, a code that is optimal for $q$ uses $-\log q(x)$ nats for $x$. On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\sum p \log q$, while the best code for $p$ has the mean length $H(p) = -\sum p \log p$, the entropy. The KL divergence is the
-# difference, the extra length caused by the wrong code:
+# The same number is a length in bits. Up to rounding, the best code for $q$ gives the symbol $x$ a word of $-\log q(x)$ nats, short where $q$ is large. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
 # $$ (eq-kl-waste)
 #
-# If all probabilities are powers of one half, nothing is rounded, and the extra length can be counted in bits. We write a text of eight letters twice, with the code made for its own frequencies $p$, and with a code made for other frequencies $q$. In each code no code word is the beginning of another, so the bits can be decoded.
+# Where all probabilities are powers of one half, nothing is rounded. We write the eight letters `abbbbccd` with a code made for their own frequencies $p$, and with one made for other frequencies $q$:
+#
+# **Check.** The bits of both texts are counted, and the difference per letter is compared with the KL divergence. The other order of the arguments and a result in bits are rejected.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 text = "abbbbccd"
 code_p = {"a": "110", "b": "0", "c": "10", "d": "111"}  # frequencies 1/8, 1/2, 1/4, 1/8
 code_q = {"a": "0", "b": "10", "c": "110", "d": "111"}  # frequencies 1/2, 1/4, 1/8, 1/8
 bits_p, bits_q = (len("".join(code[letter] for letter in text)) for code in (code_p, code_q))
 waste = (bits_q - bits_p) / len(text) * math.log(2)
-print(f"{bits_p} bits with the right code, {bits_q} with the wrong one")
-
-# %% tags=["check", "nbval-check-output"]
 p, q = torch.tensor([[1, 4, 2, 1], [4, 2, 1, 1]]) / 8.0
-verify(
-    "eq-kl-waste", kl(p, q), waste, rejects={"other order": kl(q, p), "bits": waste / math.log(2)}
-)
+wrong = {"other order": kl(q, p), "bits": waste / math.log(2)}
+verify("eq-kl-waste", kl(p, q), waste, rejects=wrong)
 by_torch = kl_divergence(Categorical(p), Categorical(q))
 print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
+print(
+    f"{bits_p} bits with the right code, {bits_q} with the wrong one: {waste:.3f} nats per letter"
+)
 
 # %% [markdown]
-# **What you can say now.** The KL divergence is the extra length, in nats per symbol, of a code made for the wrong distribution. It is infinite as soon as $q$ rules out something that $p$ produces.
+# So the KL divergence is what it costs to treat data from $p$ as if they came from $q$, here half a bit per letter.
 #
 # *Sources: A09.*
 
@@ -134,8 +132,44 @@ print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
 # (sec-kl-nonnegative)=
 # ## The KL divergence is never negative
 #
-# The extra length caused by a wrong code should not be negative. Indeed it never is.
+# Some samples are more probable under the wrong $q$ than under $p$, and their log-ratios are negative. Why is the mean not? Because $q$ has the same total mass as $p$: where it is larger it gains, elsewhere it must be smaller, and the logarithm, which is concave, punishes the lack more than it rewards the excess. This is {term}`Jensen's inequality`. For any positive random $y$ with finite mean
 #
+# $$
+# \mathbb{E} \log y \le \log \mathbb{E}\, y ,
+# $$ (eq-jensen)
+#
+# with equality if and only if $y$ is constant. It holds because the logarithm lies below its tangent at the mean $m$ of $y$: in $\log y \le \log m + (y - m) / m$ the last term has mean zero. For a $y$ with two values the mean of $\log y$ lies on the chord between them. Move the slider to change their probabilities; the gap is the difference of the two sides.
+
+
+# %% tags=["figure"]
+def jensen(weight):
+    fig, (axes,) = plots.figure(height=2.9)
+    y = torch.linspace(0.1, 4.2, 200)
+    ends = torch.tensor([0.3, 4.0])
+    mean = (1 - weight) * ends[0] + weight * ends[1]
+    below = (1 - weight) * ends[0].log() + weight * ends[1].log()
+    lines = {
+        "log y": (y, y.log()),
+        "chord": (ends, ends.log()),
+        "gap": (mean.repeat(2), torch.stack([below, mean.log()])),
+        "tangent": (y, mean.log() + (y - mean) / mean),
+    }
+    _ = plots.curves(lines, x_label="y", y_label="log y (nats)", axes=axes)
+    _ = axes.plot([mean, mean], [below, mean.log()], "o", color="#009e73")
+    axes.set_ylim(-2.5, 2.0)
+    return fig
+
+
+Slider(
+    torch.linspace(0, 1, 11),
+    jensen,
+    description="weight of the right point",
+    label="{:.1f}",
+    alt="The logarithm, a chord below it, the tangent above it and the gap at the mean, weight {:.1f}",
+    start=5,
+)
+
+# %% [markdown]
 # :::{prf:theorem} Gibbs' inequality
 # :label: thm-gibbs
 # For all distributions $p$ and $q$
@@ -147,71 +181,32 @@ print("torch agrees:", torch.isclose(by_torch, kl(p, q)).item())
 # with equality if and only if $p = q$.
 # :::
 #
-# Why should a mean of log-ratios have a sign? The reason is {term}`Jensen's inequality`. For the concave logarithm and any positive random $y$ with finite mean it says
-#
-# $$
-# \mathbb{E} \log y \le \log \mathbb{E}\, y ,
-# $$ (eq-jensen)
-#
-# with equality if and only if $y$ is constant. It holds because the graph of the logarithm lies below each of its tangents.
-#
-# :::{dropdown} Proof of Jensen's inequality
-# Let $m$ be the mean of $y$. The graph lies below its tangent at $m$: $\log y \le \log m + (y - m) / m$, with equality only at $y = m$. Take the mean of both sides; that of $y - m$ is zero. (At $m = 1$ the tangent says $\log y \le y - 1$.) $\square$
-# :::
-#
-# :::{dropdown} Proof of the theorem
-# If $q(x) = 0$ somewhere on the support of $p$, the KL divergence is infinite and there is nothing to prove. Otherwise apply {eq}`eq-jensen` to $y(x) = q(x) / p(x)$ under $p$, summing over the support of $p$, the set of all $x$ with $p(x) > 0$:
+# Take $y = q(x) / p(x)$ with $x$ from $p$. If $q$ is zero somewhere on the support of $p$, there is nothing to prove; otherwise
 #
 # $$
 # - D_{\mathrm{KL}}(p \,\Vert\, q) = \mathbb{E}_p \log \frac{q(x)}{p(x)} \le \log \sum_{x:\, p(x) > 0} p(x) \frac{q(x)}{p(x)} = \log \sum_{x:\, p(x) > 0} q(x) \le \log 1 = 0 .
 # $$
 #
-# Equality in the first step needs $q / p$ constant on the support of $p$, and equality in the last step needs all mass of $q$ on that support. Then the constant is 1. For densities replace the sums by integrals; $p = q$ then means that the two distributions are equal. $\square$
+# Equality in the first step needs a constant ratio $q / p$ on the support of $p$, equality in the last step all mass of $q$ there; together they mean $p = q$. With densities the sums become integrals. $\square$
+#
+# So what can be made small is a mistake and nothing else: the KL divergence is zero for the right distribution and positive for all others.
+#
+# :::{depth-start} mass of q outside the support of p makes the KL divergence strictly positive
+# :::
+# The proof does not end with $\log \sum_x q(x) = \log 1 = 0$: the sum runs only over the support of $p$, so the last step is an inequality too. Jensen's inequality proves more than the theorem,
+#
+# $$
+# D_{\mathrm{KL}}(p \,\Vert\, q) \ge - \log q(\operatorname{supp} p) ,
+# $$ (eq-kl-support)
+#
+# with equality whenever $p$ is $q$ conditioned on a set, for then the ratio is constant on the support of $p$. The pair `two_points`, `three_points` is of this kind: the second puts 0.4 on the point where the first has nothing, and divides the rest as the first does.
+#
+# :::{depth-end}
 # :::
 #
-# For a $y$ with only two values, Jensen's inequality can be drawn.
+# **Checks.** Gibbs' inequality is tested on ten thousand random pairs of distributions on five points, half of them nearly equal, so that any bound above zero is rejected; Jensen's on random positive numbers, where the harmonic mean in place of the mean is rejected.
 
-
-# %% tags=["serves"]
-def jensen(weight):
-    fig, (axes,) = plots.figure()
-    y = torch.linspace(0.1, 4.2, 200)
-    ends = torch.tensor([0.3, 4.0])
-    mean = (1 - weight) * ends[0] + weight * ends[1]
-    below = (1 - weight) * ends[0].log() + weight * ends[1].log()
-    _ = plots.curves(
-        {
-            "log y": (y, y.log()),
-            "chord": (ends, ends.log()),
-            "gap": (mean.repeat(2), torch.stack([below, mean.log()])),
-            "tangent": (y, mean.log() + (y - mean) / mean),
-        },
-        x_label="y",
-        y_label="log y (nats)",
-        axes=axes,
-    )
-    _ = axes.plot([mean, mean], [below, mean.log()], "o", color="#009e73")
-    axes.set_ylim(-2.5, 2.0)
-    return fig
-
-
-# %% [markdown]
-# Move the slider to change the probabilities of the two values. The mean of the two values of $\log y$ lies on the chord, and the chord lies below the tangent at the mean of $y$. The vertical gap between chord and curve is the difference of the two sides of {eq}`eq-jensen`; it vanishes when one value has probability 1.
-
-# %% tags=["figure"]
-Slider(
-    torch.linspace(0, 1, 11),
-    jensen,
-    description="weight of the right point",
-    label="{:.1f}",
-    alt="The logarithm, a chord below it, the tangent above it and the gap at the mean, weight {:.1f}",
-    start=5,
-)
-
-# %% [markdown]
-# **Checks.** The first takes ten thousand random pairs of distributions on five points, half of them nearly equal, so that any bound above zero is rejected. The second tests Jensen's inequality on random positive numbers; the harmonic mean in place of the mean is rejected.
-
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 10_000))
 q[5000:] = p[5000:] * (1 + 1e-4 * torch.randn(5000, 5))
 q = q / q.sum(-1, keepdim=True)
@@ -222,113 +217,314 @@ y = torch.rand(10_000, 6) + 0.01
 harmonic = {"harmonic mean": -(1 / y).mean(1).log()}
 verify("eq-jensen", y.log().mean(1), y.mean(1).log(), at_most(1e-15), rejects=harmonic)
 
-# %% [markdown]
-# Equality is reached only at $q = p$. For one of the $p$, a search for $q$ that starts from the uniform distribution and minimizes the KL divergence ends there.
-
-# %% tags=["held", "nbval-check-output"]
-logits = torch.zeros(5, requires_grad=True)
-least = minimize(lambda: kl(p[0], logits.softmax(0)), [logits])
-found = logits.detach().softmax(0)
-print("the least KL divergence is zero:", abs(least.item()) < 1e-12)
-print("found at q = p:", torch.allclose(found, p[0], rtol=0, atol=1e-6))
-
-# %% [markdown]
-# **A fine point.** The proof does not end with $\log \sum_x q(x) = \log 1 = 0$. The sum runs only over the support of $p$, so the last step is an inequality too. Jensen's inequality proves more than the theorem:
-#
-# $$
-# D_{\mathrm{KL}}(p \,\Vert\, q) \ge - \log q(\operatorname{supp} p) ,
-# $$ (eq-kl-support)
-#
-# with equality whenever $p$ is $q$ conditioned on a set, for then the ratio is constant on the support of $p$. The pair `two_points`, `three_points` is of this kind: the second puts 0.4 on the point where the first has nothing, and divides the rest as the first does.
-
-# %% tags=["check", "nbval-check-output"]
-p = Dirichlet(torch.ones(3)).sample((10_000,))
-p = torch.nn.functional.pad(p, (0, 2))  # no mass on the last two of five points
-bound = -q[:, :3].sum(1).log()
+p = torch.nn.functional.pad(Dirichlet(torch.ones(3)).sample((10_000,)), (0, 2))
+bound = -q[:, :3].sum(1).log()  # no mass of p on the last two of five points
 verify("eq-kl-support", bound, kl(p, q), at_most(1e-12))
 given = torch.nn.functional.pad(q[:, :3] / q[:, :3].sum(1, keepdim=True), (0, 2))
 outside = {"mass outside": q[:, 3:].sum(1)}
 verify("eq-kl-support", kl(given, q), bound, rejects=outside)
-least = -three_points[:2].sum().log()
-print(f"attained by the pair above: {kl(two_points, three_points):.4f} = {least:.4f}")
+smallest = -three_points[:2].sum().log()
+print("attained by the pair above:", torch.isclose(kl(two_points, three_points), smallest).item())
 
 # %% [markdown]
-# **What you can say now.** Up to rounding, no code is shorter in the mean than the one made for the right distribution. This follows from Jensen's inequality {eq}`eq-jensen`.
-#
 # *Sources: A10, A11.*
+
+# %% [markdown]
+# (sec-maximum-likelihood)=
+# ## Maximum likelihood minimizes it
+#
+# A model $p_\theta$ is trained on data from a distribution $p_{\text{data}}$ that nobody can write down. How can we minimize a mean of $\log (p_{\text{data}} / p_\theta)$ if we cannot evaluate its numerator? Split the log-ratio, and the numerator leaves the problem:
+#
+# $$
+# \mathbb{E}_{p_{\text{data}}} \log p_\theta(x) = - H(p_{\text{data}}) - D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) .
+# $$ (eq-likelihood-kl)
+#
+# The left side, the mean log-likelihood, needs only samples, in practice the training set, and the entropy does not depend on $\theta$. So *maximizing the likelihood is minimizing the KL divergence* from the data to the model.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Two nearly equal U-shaped curves over the standard deviation, with a minimum at 3.16, above a horizontal line at 2.11 nats."}, "figure": {"caption": "The loss of a Gaussian $\\mathcal{N}(0, s^2)$ on data with two modes at $\\pm 3$: the mean negative log-likelihood of 300 samples, and its expectation. The floor is the entropy of the data; the distance to it is the KL divergence.", "name": "fig-likelihood"}}
+data = 3.0 * (2 * torch.randint(2, (300,)) - 1) + torch.randn(300)
+std = torch.linspace(1.6, 8, 100)
+log_p = log_two_modes(grid, 3.0)
+floor = -integrate(log_p.exp() * log_p)
+expected = std.log() + 0.5 * math.log(2 * math.pi) + 10 / (2 * std**2)
+plots.curves(
+    {
+        "300 samples": (std, -Normal(0.0, std).log_prob(data[:, None]).mean(0)),
+        "expectation": (std, expected),
+        "entropy of the data": (std, floor.repeat(100)),
+    },
+    x_label="standard deviation s of the model",
+    y_label="loss (nats)",
+    marks={"3.16": 10**0.5},
+)
+
+# %% [markdown]
+# In {numref}`fig-likelihood` the loss is smallest at $s = \sqrt{10}$, so it is the *wide* Gaussian of the opening figure that maximum likelihood chooses.
+#
+# **Check.** For two Gaussians the mean log-likelihood is an integral, and entropy and KL divergence come from torch. A plus sign and the other order are rejected.
+
+# %% tags=["nbval-check-output", "check"]
+p_data, model = Normal(0.3, 0.7), Normal(-0.2, 1.4)
+likelihood = integrate(p_data.log_prob(grid).exp() * model.log_prob(grid))
+closed = -p_data.entropy() - kl_divergence(p_data, model)
+wrong = {
+    "plus sign": -p_data.entropy() + kl_divergence(p_data, model),
+    "other order": -p_data.entropy() - kl_divergence(model, p_data),
+}
+verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
+loss = -integrate(log_p.exp() * Normal(0.0, 10**0.5).log_prob(grid))
+print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floor:.2f} nats")
+print(f"after ten samples the odds are {(10 * (loss - floor)).exp():.0f} to 1")
+
+# %% [markdown]
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the true distribution as under the best Gaussian.
+#
+# Two consequences hold for every model trained in this way. The loss has a floor, the entropy of the data, and for images nobody knows it: only a difference of two losses is a difference of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data.
+#
+# :::{depth-start} samples look like another distribution with a probability that falls at the rate of the KL divergence
+# :::
+# How probable is it that $n$ samples from $p$ look as if they came from $q$? It is $e^{-n D(q \Vert p)}$, up to a factor whose logarithm is small compared with $n$ {cite:p}`cover2006`. Note the order: the distribution from which the samples come stands second.
+#
+# The extreme case is exact. If a fair coin is tossed and looks like a coin with two heads, all $n$ tosses were heads:
+#
+# $$
+# \begin{aligned}
+# \Pr(n \text{ heads}) &= 2^{-n} = e^{- n D_{\mathrm{KL}}(q \Vert p)} , \\
+# q &= (1, 0), \; p = (\tfrac12, \tfrac12) .
+# \end{aligned}
+# $$ (eq-all-heads)
+#
+# Such an outcome is possible, but improbable. Now exchange the roles: a coin with two heads never shows as many tails as heads, and the KL divergence is infinite.
+#
+# For a coin with the probability $b$ of heads, and a fraction $a$ of heads, both strictly between 0 and 1,
+#
+# $$
+# \begin{aligned}
+# \Pr(\text{fraction } a) &\approx \frac{e^{-n D(a, b)}}{\sqrt{2 \pi n\, a (1 - a)}} , \\
+# D(a, b) &= a \log \frac{a}{b} + (1 - a) \log \frac{1 - a}{1 - b} .
+# \end{aligned}
+# $$ (eq-large-deviation)
+#
+# Here $D(a, b)$ is the KL divergence from the coin with heads probability $a$ to the one with $b$, and $\approx$ means that the ratio of both sides tends to 1 as $n$ grows. The probability is $\binom{n}{n a} b^{n a} (1 - b)^{n (1 - a)}$. Insert Stirling's formula $k! \approx \sqrt{2 \pi k}\, (k / e)^k$ for $n$, $n a$ and $n (1 - a)$. The powers of $n$ and $e$ cancel, those of $a$ and $b$ leave $e^{-n D(a, b)}$, and the three square roots leave the factor in front. It slows the approach of $-\frac1n \log \Pr$ to $D(a, b)$: the distance is about $\frac{1}{2n} \log(2 \pi n\, a (1 - a))$.
+#
+# **Check.** The exact binomial probability is compared, first for twenty heads of a fair coin, then for 70 % heads in ten thousand tosses of a fair and of a biased coin. The wrong order of the arguments is rejected, and a formula without the square root.
+
+# %% tags=["nbval-check-output", "check"]
+fair, two_heads, n = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), 20
+tosses = torch.distributions.Binomial(n, torch.tensor(0.5))
+log_probability = tosses.log_prob(torch.tensor(20.0))
+exponents = -n * kl(two_heads, fair), -n * kl(fair, two_heads)
+verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[1]})
+
+a, n = 0.7, 10_000
+looks = torch.tensor([a, 1 - a])
+for b in (0.5, 0.6):
+    coin = torch.tensor([b, 1 - b])
+    log_probability = torch.distributions.Binomial(n, coin[0]).log_prob(torch.tensor(a * n))
+    root = 0.5 * math.log(2 * math.pi * n * a * (1 - a))
+    exponent, other = -n * kl(looks, coin), -n * kl(coin, looks)
+    wrong = {"no square root": exponent, "other order": other - root}
+    rule = exact.within(1e-6)
+    verify("eq-large-deviation", log_probability, exponent - root, rule, rejects=wrong)
+
+# %% [markdown]
+# *Sources: C07.*
+#
+# :::{depth-end}
+# :::
+
+# %% [markdown]
+# (sec-two-directions)=
+# ## Forward and reverse KL: two orders, two answers
+#
+# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; mass of $q$ where $p$ has none adds nothing to it. The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; what $q$ leaves out adds nothing.
+#
+# Move $q$ away from $p$ and compare the two integrands. (They leave the plot at 8.)
+
+
+# %% tags=["figure"]
+def integrands(m):
+    fig, (left, right) = plots.figure(columns=2, height=2.9)
+    x = grid[(grid > -4) & (grid < 9)]
+    log_p, log_q = Normal(0.0, 1.0).log_prob(x), Normal(m, 0.5).log_prob(x)
+    densities = {"p": (x, log_p.exp()), "q": (x, log_q.exp())}
+    terms = {
+        "p log p/q (forward)": (x, log_p.exp() * (log_p - log_q)),
+        "q log q/p (reverse)": (x, log_q.exp() * (log_q - log_p)),
+    }
+    _ = plots.curves(densities, x_label="x", y_label="density", axes=left)
+    _ = plots.curves(terms, x_label="x", y_label="integrand (nats per unit of x)", axes=right)
+    right.set_ylim(-1, 8)
+    return fig
+
+
+Slider(
+    torch.linspace(0, 5, 11),
+    integrands,
+    description="mean of q",
+    label="{:.1f}",
+    alt="Two Gaussian densities and the integrands of both KL divergences, q at mean {:.1f}",
+    start=4,
+)
+
+# %% [markdown]
+# **The forward fit covers.** Only $-\mathbb{E}_p \log q$ depends on $q$, and the log-density of a Gaussian is quadratic in $x$. So the fit sees nothing of $p$ but its mean and variance.
+#
+# :::{prf:theorem} Forward KL matches moments
+# :label: thm-moments
+# Let $p$ have a density, finite variance and finite entropy. Among all Gaussians, $D_{\mathrm{KL}}(p \Vert \mathcal{N}(m, s^2))$ is smallest for the mean and variance of $p$,
+#
+# $$
+# m^\star = \mathbb{E}_p\, x, \qquad s^{\star 2} = \operatorname{Var}_p x .
+# $$ (eq-forward-moments)
+# :::
+#
+# Indeed $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$. By {eq}`eq-mean-minimizes` the second term is smallest at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. The derivative in $s$, $1 / s - \operatorname{Var}_p x / s^3$, is negative before $s^2 = \operatorname{Var}_p x$ and positive after it. $\square$
+#
+# **The reverse fit may choose.** In this order there is no formula, so we search: `minimize` changes the mean and the log of the standard deviation, and finds a *local* minimum near its start.
+
+
+# %%
+def forward(log_p, log_q):
+    return integrate(log_p.exp() * (log_p - log_q))
+
+
+def reverse(log_p, log_q):
+    q = log_q.exp()  # the last two terms cancel, unless q leaves the grid
+    return integrate(q * (log_q - log_p)) - integrate(q) + 1
+
+
+def fit_normal(divergence, log_p, m):
+    """Mean and standard deviation of the best Gaussian, searched from N(m, 1), and its value."""
+    mean, log_std = torch.tensor(m, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+
+    def value():
+        return divergence(log_p, Normal(mean, log_std.exp()).log_prob(grid))
+
+    smallest = minimize(value, [mean, log_std], max_steps=60)
+    return mean.item(), log_std.exp().item(), smallest.item()
+
+
+# %% [markdown]
+# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior is such a $p$: known up to a factor, and nobody can sample from it. So variational inference minimizes the reverse KL.
+#
+# The reverse fit is called {term}`mode-seeking`. Does it always choose a mode? We search twice, from the middle and from a mode.
+#
+# **Check.** A search for the forward fit of a skewed mixture finds its mean and variance; those of the reverse fit are rejected.
+
+# %% tags=["nbval-check-output", "check"]
+skewed = torch.stack([Normal(-1.0, 0.5).log_prob(grid), Normal(2.0, 1.0).log_prob(grid)])
+log_p = (skewed + torch.tensor([0.3, 0.7]).log()[:, None]).logsumexp(0)
+mean = 0.3 * -1.0 + 0.7 * 2.0
+variance = 0.3 * (0.25 + 1.0) + 0.7 * (1.0 + 4.0) - mean**2
+m, s, _ = fit_normal(forward, log_p, 0.0)
+reverse_m, reverse_s, _ = fit_normal(reverse, log_p, 0.0)
+wrong = {"reverse fit": [reverse_m, reverse_s**2]}
+verify("eq-forward-moments", [m, s**2], [mean, variance], exact.within(1e-6), rejects=wrong)
+
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve rises with the distance of the modes from zero to about one nat. From 4.9 on a second curve runs just below the line log 2; the first curve crosses it at 5.6."}, "figure": {"caption": "The reverse KL of the best Gaussian in the middle and of the best Gaussian at one of two equal modes, over the distance of the modes. At 5.6 standard deviations the choice of one mode becomes the better answer.", "name": "fig-mode-choice"}}
+half = torch.cat([torch.linspace(0.25, 2.25, 9), torch.linspace(2.45, 4.0, 8)])
+middle, at_mode = (
+    torch.tensor([fit_normal(reverse, log_two_modes(grid, c), start)[2] for c, start in pairs])
+    for pairs in ([(c, 0.0) for c in half.tolist()], [(c, c) for c in half[9:].tolist()])
+)
+plots.curves(
+    {
+        "q in the middle": (2 * half, middle),
+        "q at one mode": (2 * half[9:], at_mode),
+        "log 2": (2 * half, torch.full((17,), math.log(2))),
+    },
+    x_label="distance of the modes (standard deviations)",
+    y_label="reverse KL (nats)",
+    marks={"5.6": 5.6},
+)
+
+# %% [markdown]
+# Up to a distance of 5.6 standard deviations the best reverse fit covers both modes, although at 4 they are clearly visible ({numref}`fig-mode-choice`). Beyond, it chooses one.
+
+# %% tags=["nbval-check-output", "numbers"]
+low, high = 2.4, 3.2
+for _ in range(12):  # halve the interval in which the two searches become equal
+    c = (low + high) / 2
+    log_p = log_two_modes(grid, c)
+    middle, at_mode = (fit_normal(reverse, log_p, m)[2] for m in (0.0, c))
+    low, high = (low, c) if at_mode < middle else (c, high)
+print(f"the best reverse fit leaves the middle when the modes are {2 * c:.2f} apart")
+
+# %% [markdown]
+# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as that is smaller, while the forward fit covers both at any distance.
+#
+# :::{depth-start} one of two equal modes costs log 2 in one order and the square of the distance in the other
+# :::
+# Let the modes be at $\pm c$ with unit variance, and $q = \mathcal{N}(c, 1)$ the right one. Then
+#
+# $$
+# D_{\mathrm{KL}}(q \,\Vert\, p) = \log 2 - \mathbb{E}_{x \sim \mathcal{N}(c, 1)} \log\big(1 + e^{-2 c x}\big) ,
+# $$ (eq-one-mode)
+#
+# which is less than $\log 2$ and tends to it as the modes move apart. The forward KL of the same $q$ grows like $c^2$. The two add up to exactly $c^2$:
+#
+# $$
+# D_{\mathrm{KL}}(p \,\Vert\, q) = c^2 - D_{\mathrm{KL}}(q \,\Vert\, p) .
+# $$ (eq-one-mode-forward)
+#
+# *Proof.* $p(x) = \frac12 q(x) (1 + \mathcal{N}(x; -c, 1) / \mathcal{N}(x; c, 1))$, and the ratio of the two densities is $e^{-2 c x}$. Insert this into $\mathbb{E}_q \log (q / p)$, and write $\eta$ for $\mathbb{E}_q \log(1 + e^{-2 c x})$. Since $\log(1 + u) \le \sqrt{u}$, $\eta$ is at most $\mathbb{E}_q\, e^{-c x} = e^{-c^2 / 2}$.
+# In the forward direction $\log (p / q) = \log(1 + e^{-2 c x}) - \log 2$. Under the right component the mean of the first term is $\eta$. Under the left one write it as $-2 c x + \log(1 + e^{2 c x})$, whose mean is $2 c^2 + \eta$ by symmetry. Half of each gives $D(p \Vert q) = c^2 + \eta - \log 2$. $\square$
+#
+# At the threshold $c = 2.8$ the best fit jumps, but minima of both kinds exist on either side, so an optimizer may stay at the wrong one. Near the modes they exist from $c \approx 2.41$ on; in the middle there still is one at $c = 3$, where both eigenvalues of the second derivatives are positive.
+#
+# **Check.** Both formulas are compared with integrals at $c = 1$ and $c = 3$; a $q$ without any overlap, and the limit, are rejected. Then come the claims on local minima.
+
+# %% tags=["nbval-check-output", "check"]
+for c in (1.0, 3.0):
+    log_p, log_q = log_two_modes(grid, c), Normal(c, 1.0).log_prob(grid)
+    shared = integrate(log_q.exp() * torch.nn.functional.softplus(-2 * c * grid))
+    choosing, covering = reverse(log_p, log_q), forward(log_p, log_q)
+    expected, wrong = math.log(2) - shared, {"no overlap": math.log(2)}
+    verify("eq-one-mode", choosing, expected, quadrature, rejects=wrong)
+    expected, wrong = c**2 - choosing, {"limit": c**2 - math.log(2)}
+    verify("eq-one-mode-forward", covering, expected, quadrature, rejects=wrong)
+
+
+def reverse_at(v):
+    return reverse(log_two_modes(grid, 3.0), Normal(v[0], v[1].exp()).log_prob(grid))
+
+
+leaves, stays = (fit_normal(reverse, log_two_modes(grid, c), c)[0] for c in (2.40, 2.42))
+print("a search from the mode ends in the middle at 2.40:", abs(leaves) < 1)
+print("a search from the mode stays there at 2.42:", stays > 1)
+m, s, _ = fit_normal(reverse, log_p, 0.0)
+curvatures = torch.linalg.eigvalsh(hessian(reverse_at, torch.tensor([m, math.log(s)])))
+print("at 3 the middle is a minimum:", abs(m) < 1e-6 and bool((curvatures > 0).all()))
+best = torch.tensor(fit_normal(reverse, log_p, 3.0)[:2])
+print("the opening figure shows the best fit:", torch.allclose(best, torch.tensor(opening)))
+
+# %% [markdown]
+# *Sources: A12, A13, C06.*
+#
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-kl-gaussians)=
 # ## Between Gaussians
 #
-# The models of this book are built from Gaussians, and between Gaussians the KL divergence has a closed form. We begin in one dimension. With $p = \mathcal{N}(m_p, s_p^2)$ and $q = \mathcal{N}(m_q, s_q^2)$,
+# Most KL divergences in this book are between Gaussians, and those need neither a grid nor samples: the log-ratio is quadratic in $x$, and its mean needs only means and covariances. In one dimension, with $p = \mathcal{N}(m_p, s_p^2)$ and $q = \mathcal{N}(m_q, s_q^2)$, the log-ratio is $\log (s_q / s_p) - (x - m_p)^2 / 2 s_p^2 + (x - m_q)^2 / 2 s_q^2$. Under $p$ the mean of the second term is $-\frac12$, and $\mathbb{E}_p (x - m_q)^2 = s_p^2 + (m_p - m_q)^2$. Hence
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \log \frac{s_q}{s_p} + \frac{s_p^2 + (m_p - m_q)^2}{2 s_q^2} - \frac12 .
 # $$ (eq-kl-normals)
 #
-# :::{dropdown} Proof
-# $\log p - \log q = \log (s_q / s_p) - (x - m_p)^2 / 2 s_p^2 + (x - m_q)^2 / 2 s_q^2$. Take the mean under $p$: the second term gives $-\frac12$, and $\mathbb{E}_p (x - m_q)^2 = s_p^2 + (m_p - m_q)^2$. $\square$
-# :::
-
-
-# %%
-def kl_normals(m_p, s_p, m_q, s_q):
-    return math.log(s_q / s_p) + (s_p**2 + (m_p - m_q) ** 2) / (2 * s_q**2) - 0.5
-
-
-# %% tags=["check", "nbval-check-output"]
-p, q = Normal(0.0, 1.0), Normal(0.5, 2.0)
-integral = integrate(p.log_prob(grid).exp() * (p.log_prob(grid) - q.log_prob(grid)))
-closed, swapped = kl_normals(0.0, 1.0, 0.5, 2.0), kl_normals(0.5, 2.0, 0.0, 1.0)
-wrong = {"other order": swapped, "mean not squared": closed + (0.5 - 0.5**2) / 8}
-verify("eq-kl-normals", integral, closed, quadrature, rejects=wrong)
-
-# %% [markdown]
-# **Not a distance.** The KL divergence is not symmetric in general, though it can be: for two Gaussians of equal variance both orders give the same value. It does not obey the triangle inequality either: for three Gaussians in a row it is 2 nats from the first to the last, and only 1 for the two short steps together.
-
-# %% tags=["nbval-check-output"]
-for name, m, std in (("N(0, 4)", 0, 2), ("N(1, 1)", 1, 1)):
-    there, back = kl_normals(0, 1, m, std), kl_normals(m, std, 0, 1)
-    print(f"N(0, 1) to {name}: {there:.4f}, back: {back:.4f}")
-direct, steps = kl_normals(0, 1, 2, 1), kl_normals(0, 1, 1, 1) + kl_normals(1, 1, 2, 1)
-print(f"from N(0, 1) to N(2, 1): direct {direct:.1f}, by way of N(1, 1) {steps:.1f}")
-
-# %% [markdown]
-# In $d$ dimensions, with $p = \mathcal{N}(\mu_p, \Sigma_p)$ and $q = \mathcal{N}(\mu_q, \Sigma_q)$, both covariances invertible,
+# In $d$ dimensions, with $p = \mathcal{N}(\mu_p, \Sigma_p)$, $q = \mathcal{N}(\mu_q, \Sigma_q)$ and invertible covariances, the same three lines give
 #
 # $$
 # \begin{aligned}
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \frac12 \Big( &\operatorname{tr}(\Sigma_q^{-1} \Sigma_p) + (\mu_p - \mu_q)^\top \Sigma_q^{-1} (\mu_p - \mu_q) \\
-# &- d + \log \frac{\det \Sigma_q}{\det \Sigma_p} \Big) .
+# &- d + \log \frac{\det \Sigma_q}{\det \Sigma_p} \Big) ,
 # \end{aligned}
 # $$ (eq-kl-gaussians)
 #
-# :::{dropdown} Proof
-# The log-ratio is $\frac12 \log \frac{\det \Sigma_q}{\det \Sigma_p} - \frac12 (x - \mu_p)^\top \Sigma_p^{-1} (x - \mu_p) + \frac12 (x - \mu_q)^\top \Sigma_q^{-1} (x - \mu_q)$. Under $p$, the mean of $(x - a)^\top M (x - a)$ is
-# $\operatorname{tr}(M \Sigma_p) + (\mu_p - a)^\top M (\mu_p - a)$. The first quadratic form gives $\operatorname{tr} I = d$, the second gives the first two terms of the claim. $\square$
-# :::
-#
-# **Check.** The log-ratio is averaged over samples from $p$, and torch's value is compared as well. A formula that forgets the means is rejected.
-
-# %% tags=["check", "nbval-check-output"]
-d = 3
-roots = torch.randn(2, d, d)
-cov_p, cov_q = roots @ roots.mT + 0.5 * torch.eye(d)
-mean_p, mean_q = torch.randn(2, d)
-
-trace = torch.linalg.solve(cov_q, cov_p).trace()
-distance = (mean_p - mean_q) @ torch.linalg.solve(cov_q, mean_p - mean_q)
-closed = 0.5 * (trace + distance - d + cov_q.logdet() - cov_p.logdet())
-
-p, q = MultivariateNormal(mean_p, cov_p), MultivariateNormal(mean_q, cov_q)
-x = p.sample((400_000,))
-wrong = {"means forgotten": closed - 0.5 * distance}
-verify("eq-kl-gaussians", p.log_prob(x) - q.log_prob(x), closed, monte_carlo, rejects=wrong)
-verify("eq-kl-gaussians", kl_divergence(p, q), closed)
-
-# %% [markdown]
-# Two special cases follow; both are used from chapter 3 on. When $q$ is the standard Gaussian,
+# since under $p$ the mean of $(x - a)^\top M (x - a)$ is $\operatorname{tr}(M \Sigma_p) + (\mu_p - a)^\top M (\mu_p - a)$. Two special cases are used from chapter 3 on. When $q$ is the standard Gaussian,
 #
 # $$
 # \begin{aligned}
@@ -346,11 +542,36 @@ verify("eq-kl-gaussians", kl_divergence(p, q), closed)
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# A slip in the last formula is the *square* of the variance in place of the variance (entry E10 of the {doc}`errata </book/errata>`).
+# In code, we call torch's `kl_divergence`; the formulas are written out only where a chapter derives or checks something.
 #
-# **Check.** Both formulas are compared with torch. The slip E10 is rejected, and the first formula without its log-determinant.
+# **Checks.** In one dimension the formula is compared with an integral; the other order and a mean that is not squared are rejected. In three dimensions the log-ratio is averaged over samples, and torch's value is compared as well; a formula that forgets the means is rejected. The two special cases are compared with torch: the first without its log-determinant is rejected, and so is the second with squared variances.
 
-# %% tags=["check", "nbval-check-output"]
+
+# %% tags=["nbval-check-output", "check"]
+def kl_normals(m_p, s_p, m_q, s_q):
+    return math.log(s_q / s_p) + (s_p**2 + (m_p - m_q) ** 2) / (2 * s_q**2) - 0.5
+
+
+p, q = Normal(0.0, 1.0), Normal(0.5, 2.0)
+integral = forward(p.log_prob(grid), q.log_prob(grid))
+closed, swapped = kl_normals(0.0, 1.0, 0.5, 2.0), kl_normals(0.5, 2.0, 0.0, 1.0)
+wrong = {"other order": swapped, "mean not squared": closed + (0.5 - 0.5**2) / 8}
+verify("eq-kl-normals", integral, closed, quadrature, rejects=wrong)
+
+d = 3
+roots = torch.randn(2, d, d)
+cov_p, cov_q = roots @ roots.mT + 0.5 * torch.eye(d)
+mean_p, mean_q = torch.randn(2, d)
+trace = torch.linalg.solve(cov_q, cov_p).trace()
+distance = (mean_p - mean_q) @ torch.linalg.solve(cov_q, mean_p - mean_q)
+closed = 0.5 * (trace + distance - d + cov_q.logdet() - cov_p.logdet())
+p, q = MultivariateNormal(mean_p, cov_p), MultivariateNormal(mean_q, cov_q)
+x = p.sample((400_000,))
+wrong = {"means forgotten": closed - 0.5 * distance}
+verify("eq-kl-gaussians", p.log_prob(x) - q.log_prob(x), closed, monte_carlo, rejects=wrong)
+verify("eq-kl-gaussians", kl_divergence(p, q), closed)
+
+# %% tags=["nbval-check-output", "check"]
 standard = MultivariateNormal(torch.zeros(d), torch.eye(d))
 closed = 0.5 * (cov_p.trace() + mean_p @ mean_p - d - cov_p.logdet())
 forgotten = {"log det forgotten": closed + 0.5 * cov_p.logdet()}
@@ -362,345 +583,76 @@ closed, printed = (0.5 * (v + mean**2 - 1 - v.log()).sum(1) for v in (variance, 
 verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 
 # %% [markdown]
-# In the companion package the KL divergence is always torch's `kl_divergence`, applied to distributions. The formulas are written out only where a chapter derives or checks something.
+# ### Close by: the Fisher information
 #
-# **What you can say now.** Between Gaussians the KL divergence has a closed form. From a diagonal Gaussian to the standard one it is a sum over coordinates. It is not a distance: it is not symmetric and does not obey the triangle inequality.
-#
-# *Sources: A10, A23, B14, C08, D16.*
-
-# %% [markdown]
-# (sec-kl-maps)=
-# ## What maps do to the KL divergence
-#
-# Apply one map $\tau$ to samples from $p$ and from $q$, for example to compress them. What happens to the KL divergence? Write $\tau_\# p$ for the distribution of $\tau(x)$ when $x \sim p$.
-#
-# :::{prf:theorem} Data processing
-# :label: thm-data-processing
-# For every map $\tau$,
-#
-# $$
-# D_{\mathrm{KL}}(\tau_\# p \,\Vert\, \tau_\# q) \le D_{\mathrm{KL}}(p \,\Vert\, q) .
-# $$ (eq-data-processing)
-#
-# If the right side is finite, equality holds if and only if $p$ and $q$ have the same conditional distribution of $x$ given $\tau(x)$, for almost every value of $\tau(x)$ under $p$. A one-to-one map is an example.
-# :::
-#
-# :::{dropdown} Proof for finite sets
-# Group the sum {eq}`def-kl` by the values $y = \tau(x)$. Within a group, let $p(y)$ and $q(y)$ be the total masses. Groups with $p(y) = 0$ add nothing; if $q(y) = 0 < p(y)$, both sides are infinite. Otherwise the conditional distributions $p(x \mid y) = p(x) / p(y)$ and $q(x \mid y)$ give
-# $\log \frac{p(x)}{q(x)} = \log \frac{p(y)}{q(y)} + \log \frac{p(x \mid y)}{q(x \mid y)}$, hence $D(p \Vert q) = D(\tau_\# p \Vert \tau_\# q) + \sum_y p(y)\, D(p(\cdot \mid y) \Vert q(\cdot \mid y))$. By {prf:ref}`thm-gibbs` the last sum is not negative, and it is zero exactly when the two conditional distributions agree wherever $p(y) > 0$, for instance when each
-# group has one element. On other spaces the conditional distributions given $y$ take the place of the groups. $\square$
-# :::
-#
-# This is the {term}`data processing inequality`. Processing can only lose information about which of the two distributions a sample came from; a one-to-one map loses none. The exponential, for example, turns Gaussians into log-normal distributions with the same KL divergence. The absolute value loses the sign, and the KL divergence falls.
-
-# %% tags=["numbers", "nbval-check-output"]
-p, q = Normal(0.3, 0.7), Normal(-0.2, 1.4)
-before = kl_divergence(p, q)
-
-t = torch.linspace(-12, 12, 200_001).exp()
-log_p, log_q = (normal.log_prob(t.log()) - t.log() for normal in (p, q))  # log-normal
-after_exp = torch.trapezoid(log_p.exp() * (log_p - log_q), t)
-
-u = torch.linspace(0, 8, 8_001)
-folded_p, folded_q = (f.log_prob(u).exp() + f.log_prob(-u).exp() for f in (p, q))
-after_abs = torch.trapezoid(folded_p * (folded_p / folded_q).log(), u)
-print(f"before {before:.4f}, after exp {after_exp:.4f}, after abs {after_abs:.4f}")
-
-# %% tags=["check", "nbval-check-output"]
-rule, other = quadrature.within(1e-7), {"absolute value": after_abs}
-verify("eq-data-processing", after_exp, before, rule, rejects=other)
-verify("eq-data-processing", after_abs, before, at_most(0.0), rejects={"halved": before / 2})
-
-# %% [markdown]
-# Equality does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
-
-# %% tags=["check", "nbval-check-output"]
-sequences = torch.cartesian_prod(*[torch.arange(2)] * 3)
-heads = sequences.sum(1)
-p, q = (a**heads * (1 - a) ** (3 - heads) for a in (0.3, 0.6))  # probability of each sequence
-counts = torch.nn.functional.one_hot(heads).double()
-first = torch.nn.functional.one_hot(sequences[:, 0]).double()
-only_first = {"first toss": kl(p @ first, q @ first)}
-verify("eq-data-processing", kl(p @ counts, q @ counts), kl(p, q), rejects=only_first)
-
-# %% [markdown]
-# The *entropy* of a density is not invariant in this way: stretching the axis changes it, although nothing is lost. A smooth one-to-one map divides both densities by the same factor, the size of its derivative. The factor cancels in the ratio of the KL divergence, and remains in the entropy.
-
-# %% tags=["nbval-check-output"]
-entropy_after = -torch.trapezoid(log_p.exp() * log_p, t)
-print(f"entropy before {Normal(0.3, 0.7).entropy():.4f}, after exp {entropy_after:.4f}")
-
-# %% [markdown]
-# The identity inside the proof is useful in itself. For two joint distributions of $x$ and $y$, the *chain rule* of the KL divergence reads
+# Is the KL divergence a distance? Its two orders differ in general, and it breaks the triangle inequality. Between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small steps this is exact. Let $p_\theta$ depend smoothly on parameters $\theta$. At $\delta = 0$ the KL divergence has its minimum, zero, so the first term is quadratic:
 #
 # $$
 # \begin{aligned}
-# D_{\mathrm{KL}}\big(p(x, y) \Vert q(x, y)\big) &= D_{\mathrm{KL}}\big(p(y) \Vert q(y)\big) \\
-# &\quad + \mathbb{E}_{p(y)} D_{\mathrm{KL}}\big(p(x \mid y) \Vert q(x \mid y)\big) .
+# D_{\mathrm{KL}}(p_\theta \,\Vert\, p_{\theta + \delta}) &= \tfrac12\, \delta^\top F(\theta)\, \delta + O(\lVert \delta \rVert^3) , \\
+# F(\theta) &= \mathbb{E}_{p_\theta} \big[ \nabla_\theta \log p_\theta(x)\, \nabla_\theta \log p_\theta(x)^\top \big] .
 # \end{aligned}
-# $$ (eq-kl-chain)
+# $$ (eq-kl-fisher)
 #
-# To obtain it, take the map $(x, y) \mapsto y$; with densities the sums become integrals. In later chapters the chain rule splits the bound of a hierarchical VAE into one term per level, and the bound of a diffusion model into one term per step.
+# The other order has the same quadratic term, so close by the order does not matter. The matrix $F$ is the *Fisher information* {cite:p}`cover2006`: how strongly the log-density reacts to the parameters is how well samples tell neighboring parameters apart.
 #
-# **Check.** For a pair of correlated Gaussians all three terms are known in closed form, and they are compared. The marginals alone are rejected, and the conditional term with $y$ at its mean.
+# **Check.** For a skewed mixture with a mean and a log-scale as parameters, the second derivatives of both KL divergences are compared with $F$. A form without the half is rejected, and the mean of the gradients' squares alone. Then come the three Gaussians in a row.
 
 
-# %% tags=["serves"]
-def condition(joint):
-    """Slope, offset and variance of x given y, for a Gaussian pair (x, y)."""
-    (v_x, cov), (_, v_y) = joint.covariance_matrix
-    slope = cov / v_y
-    return slope, joint.mean[0] - slope * joint.mean[1], v_x - slope * cov
+# %% tags=["nbval-check-output", "check"]
+def log_family(theta):
+    """A skewed mixture, moved by theta[0] and stretched by exp(theta[1]), on the grid."""
+    x = (grid - theta[0]) * (-theta[1]).exp()
+    parts = torch.stack([Normal(-1.0, 0.5).log_prob(x), Normal(2.0, 1.0).log_prob(x)])
+    return (parts + torch.tensor([0.3, 0.7]).log()[:, None]).logsumexp(0) - theta[1]
 
 
-# %% tags=["check", "nbval-check-output"]
-cov_p, cov_q = torch.tensor([[[1.0, 0.6], [0.6, 2.0]], [[1.5, -0.3], [-0.3, 1.0]]])
-joint_p = MultivariateNormal(torch.tensor([0.2, -0.4]), cov_p)
-joint_q = MultivariateNormal(torch.zeros(2), cov_q)
-y_p = Normal(joint_p.mean[1], cov_p[1, 1].sqrt())
-y_q = Normal(joint_q.mean[1], cov_q[1, 1].sqrt())
-(a_p, b_p, v_p), (a_q, b_q, v_q) = condition(joint_p), condition(joint_q)
-m, v = y_p.mean, y_p.variance  # E (difference of conditional means)^2 under p(y)
-square = ((a_p - a_q) * m + b_p - b_q) ** 2 + (a_p - a_q) ** 2 * v
-inner = 0.5 * ((v_q / v_p).log() + (v_p + square) / v_q - 1)
-at_mean = inner - 0.5 * (a_p - a_q) ** 2 * v / v_q  # y replaced by its mean
-total, outer = kl_divergence(joint_p, joint_q), kl_divergence(y_p, y_q)
-wrong = {"marginals only": outer, "y at its mean": outer + at_mean}
-verify("eq-kl-chain", total, outer + inner, rejects=wrong)
+theta = torch.tensor([0.4, 0.2])
+log_p, scores = log_family(theta), jacobian(log_family, theta)
+fisher = integrate(
+    (log_p.exp()[:, None, None] * scores[:, :, None] * scores[:, None]).permute(1, 2, 0)
+)
+second = [hessian(lambda t: forward(log_p, log_family(t)), theta)]
+second += [hessian(lambda t: reverse(log_p, log_family(t)), theta)]
+wrong = {"no half": [2 * fisher, 2 * fisher], "diagonal": [fisher.diag().diag()] * 2}
+verify("eq-kl-fisher", second, [fisher, fisher], quadrature, rejects=wrong)
+direct, steps = kl_normals(0, 1, 2, 1), kl_normals(0, 1, 1, 1) + kl_normals(1, 1, 2, 1)
+print("2 nats at once, 1 nat in two steps:", abs(direct - 2) < 1e-12 and abs(steps - 1) < 1e-12)
 
-# %% [markdown]
-# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule the pair $(x, y)$ then has the same KL divergence as $x$ alone. Since $y$ is a function of the pair, {prf:ref}`thm-data-processing` holds for random maps too.
-#
-# **Check.** The example keeps each of five points with probability 0.95 and otherwise moves it to a random place. In a thousand cases the KL divergence never rises, and in some it falls by less than a quarter.
-
-# %% tags=["check", "nbval-check-output"]
-p, q = Dirichlet(torch.ones(5)).sample((2, 1_000))
-channel = 0.95 * torch.eye(5) + 0.05 * Dirichlet(torch.ones(5)).sample((5,))  # y given x
-pair_p, pair_q = ((joint[..., None] * channel).flatten(1) for joint in (p, q))
-print("the pair keeps it:", torch.allclose(kl(pair_p, pair_q), kl(p, q)))
-before, after = kl(p, q), kl(p @ channel, q @ channel)
-lower = {"three quarters": 0.75 * before}
-verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
-
-# %% [markdown]
-# **What you can say now.** No processing of the data, random or not, can increase the KL divergence, and a sufficient one keeps it. The chain rule splits the KL divergence of a pair into that of one variable and a conditional rest.
-#
-# *Sources: A10.*
-
-# %% [markdown]
-# (sec-two-directions)=
-# ## Two directions, two answers
-#
-# We return to {numref}`fig-two-fits`. Which Gaussian $q = \mathcal{N}(m, s^2)$ is closest to a distribution $p$? The *forward* problem minimizes $D(p \Vert q)$, the {term}`forward KL`, and the *reverse* problem $D(q \Vert p)$, the {term}`reverse KL`. First, where is each of the two large?
-
-
-# %% tags=["serves"]
-def integrands(m):
-    fig, (left, right) = plots.figure(columns=2, height=2.9)
-    x = grid[(grid > -4) & (grid < 9)]
-    log_p, log_q = Normal(0.0, 1.0).log_prob(x), Normal(m, 0.5).log_prob(x)
-    densities = {"p": (x, log_p.exp()), "q": (x, log_q.exp())}
-    forward = log_p.exp() * (log_p - log_q)
-    terms = {"p log p/q": (x, forward), "q log q/p": (x, log_q.exp() * (log_q - log_p))}
-    _ = plots.curves(densities, x_label="x", y_label="density", axes=left)
-    _ = plots.curves(terms, x_label="x", y_label="integrand (nats per unit of x)", axes=right)
-    right.set_ylim(-1, 8)
-    return fig
-
-
-# %% [markdown]
-# Move $q$ away from $p$ and watch the two integrands. The forward one becomes very large where $p$ has mass and $q$ has little. The reverse one is small there, because it is weighted with $q$; it is large where $q$ has mass and $p$ has little. (The curves leave the plot at 8.)
-
-# %% tags=["figure"]
-Slider(
-    torch.linspace(0, 5, 11),
-    integrands,
-    description="mean of q",
-    label="{:.1f}",
-    alt="Two Gaussian densities and the integrands of both KL divergences, q at mean {:.1f}",
-    start=4,
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves that agree around zero: the quadratic form lies between the KL divergences of both orders, which part from it at about plus and minus 0.3."}, "figure": {"caption": "The KL divergence between $\\mathcal{N}(0, 1)$ and a Gaussian whose standard deviation is larger by the factor $e^\\delta$, in both orders, and the quadratic form $\\delta^2$ of {eq}`eq-kl-fisher`.", "name": "fig-local-form"}}
+steps = torch.linspace(-1, 1, 101)
+orders = [[kl_normals(0, 1, 0, math.exp(t)), kl_normals(0, math.exp(t), 0, 1)] for t in steps]
+there, back = torch.tensor(orders).mT
+plots.curves(
+    {"D(p || q)": (steps, there), "D(q || p)": (steps, back), "quadratic": (steps, steps**2)},
+    x_label="change of the log of the standard deviation",
+    y_label="KL divergence (nats)",
 )
 
 # %% [markdown]
-# **The forward fit covers all of $p$.** The forward problem has an answer in closed form, for every density $p$ with finite variance and entropy.
-#
-# :::{prf:theorem} Forward KL matches moments
-# :label: thm-moments
-# Let $p$ have a density, finite variance and finite entropy. Among all Gaussians, $D_{\mathrm{KL}}(p \Vert \mathcal{N}(m, s^2))$ is least for the mean and variance of $p$,
-#
-# $$
-# m^\star = \mathbb{E}_p\, x, \qquad s^{\star 2} = \operatorname{Var}_p x .
-# $$ (eq-forward-moments)
-# :::
-#
-# :::{dropdown} Proof
-# Only $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$ depends on $q$. By {eq}`eq-mean-minimizes` the second term is least at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. The derivative in $s$, $1 / s - \operatorname{Var}_p x / s^3$, is negative before $s^2 = \operatorname{Var}_p x$ and positive after it, so this is the minimum. $\square$
-# :::
-#
-# **The reverse fit may choose a mode.** The reverse problem has no such formula, so we search. Both KL divergences are integrals over the grid, and the optimizer `minimize` changes the mean and the log of the standard deviation. As in chapter 1, it finds a *local* minimum near its start.
-#
-# In high dimension there is no grid, and then the two problems need different things. The reverse problem needs samples from $q$ and the density of $p$; a constant factor of the density may be unknown, since it only adds a constant to the KL divergence. The forward problem needs samples from $p$, but no density of it.
+# In numbers, for a standard deviation that is too large by a tenth and by a factor of two:
 
-
-# %%
-def forward(log_p, log_q):
-    return integrate(log_p.exp() * (log_p - log_q))
-
-
-def reverse(log_p, log_q):
-    q = log_q.exp()  # the last two terms cancel, unless q leaves the grid
-    return integrate(q * (log_q - log_p)) - integrate(q) + 1
-
-
-# %%
-def fit_normal(divergence, log_p, m, s=1.0):
-    """The Gaussian of least KL divergence, searched from mean m, and its value."""
-    mean, log_std = (torch.tensor(v, requires_grad=True) for v in (m, math.log(s)))
-    value = minimize(
-        lambda: divergence(log_p, Normal(mean, log_std.exp()).log_prob(grid)),
-        [mean, log_std],
-        max_steps=60,
+# %% tags=["nbval-check-output", "numbers"]
+for factor in (1.1, 2.0):
+    there, back = kl_normals(0, 1, 0, factor), kl_normals(0, factor, 0, 1)
+    form = math.log(factor) ** 2
+    print(
+        f"factor {factor}: D(p || q) {there:.4f}, D(q || p) {back:.4f}, quadratic {form:.4f} nats"
     )
-    return mean.item(), log_std.exp().item(), value.item()
-
-
-# %% tags=["check", "nbval-check-output"]
-skewed = torch.stack([Normal(-1.0, 0.5).log_prob(grid), Normal(2.0, 1.0).log_prob(grid)])
-log_p = (skewed + torch.tensor([0.3, 0.7]).log()[:, None]).logsumexp(0)
-mean = 0.3 * -1.0 + 0.7 * 2.0
-variance = 0.3 * (0.25 + 1.0) + 0.7 * (1.0 + 4.0) - mean**2
-m, s, _ = fit_normal(forward, log_p, 0.0)
-reverse_m, reverse_s, _ = fit_normal(reverse, log_p, 0.0)
-wrong = {"reverse fit": [reverse_m, reverse_s**2]}
-verify("eq-forward-moments", [m, s**2], [mean, variance], exact.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# The reverse fit is often called {term}`mode-seeking`: it chooses one mode and drops the other. Does it always? Two modes at $\pm c$ with unit variance give the answer.
-
-
-# %%
-def best_reverse(c):
-    """The better of two searches, from the middle and from the right mode."""
-    log_p = log_two_modes(grid, c)
-    return min((fit_normal(reverse, log_p, m) for m in (0.0, c)), key=lambda fit: fit[2])
-
-
-# %% tags=["serves"]
-def both_fits(c):
-    fig, (axes,) = plots.figure()
-    x, (m, s, _) = grid[near], best_reverse(c)
-    lines = {
-        "p": (x, log_two_modes(x, c).exp()),
-        "forward fit": (x, Normal(0.0, (1 + c**2) ** 0.5).log_prob(x).exp()),
-        "reverse fit": (x, Normal(m, s).log_prob(x).exp()),
-    }
-    _ = plots.curves(lines, x_label="x", y_label="probability density", axes=axes)
-    axes.set_ylim(0, 0.45)
-    return fig
-
-
-# %% [markdown]
-# Move the modes apart. From which distance on does the reverse fit describe only one of them?
-
-# %% tags=["figure"]
-centers = [0.5, 1.0, 1.5, 2.0, 2.4, 2.7, 2.9, 3.2, 3.6, 4.0]
-Slider(
-    centers,
-    both_fits,
-    description="distance of the modes from zero",
-    label="{:.1f}",
-    alt="Two modes at plus and minus {:.1f} with the forward and the reverse fit",
-    start=3,
-)
-
-# %% [markdown]
-# For these densities the reverse fit chooses a mode only when the modes are far apart. At $c = 2$, when they are clearly visible, it still covers both. To find the threshold, we compare the value of the search from the middle with that of the search from a mode. Halving an interval twelve times locates the $c$ at which the two are equal.
-
-# %% tags=["numbers", "nbval-check-output"]
-low, high = 2.4, 3.2
-for _ in range(12):
-    c = (low + high) / 2
-    log_p = log_two_modes(grid, c)
-    middle, at_mode = (fit_normal(reverse, log_p, m)[2] for m in (0.0, c))
-    low, high = (low, c) if at_mode < middle else (c, high)
-print(f"the best reverse fit leaves the middle at c = {c:.2f},")
-print(f"when the modes are {2 * c:.1f} standard deviations apart")
-
-# %% tags=["nbval-check-output"]
-for start in (0.0, 2.8):
-    m, s, value = fit_normal(reverse, log_two_modes(grid, 2.8), start)
-    print(f"c = 2.8, from {start:.1f}: N({abs(m):.3f}, {s:.3f}^2), {value:.5f} nats")
-
-# %% [markdown]
-# At the threshold the best fit jumps. But local minima of both kinds exist on either side of it, so an optimizer may stay at the wrong one. Below the threshold, minima near the modes exist from $c \approx 2.41$ on, although the middle is better. Above it, the wide fit in the middle does not disappear: at $c = 3$ it is still a local minimum, since both eigenvalues of the second derivatives are positive there.
-
-# %% tags=["numbers", "nbval-check-output"]
-stays = [fit_normal(reverse, log_two_modes(grid, c), c)[0] > 1 for c in (2.40, 2.42)]
-print("a search from the mode stays there: at 2.40", stays[0], "and at 2.42", stays[1])
-centered_m, centered_s, centered = fit_normal(reverse, log_two_modes(grid, 3.0), 0.0)
-
-
-def reverse_at(v):
-    return reverse(log_two_modes(grid, 3.0), Normal(v[0], v[1].exp()).log_prob(grid))
-
-
-found = torch.tensor([centered_m, math.log(centered_s)])
-curvatures = torch.linalg.eigvalsh(torch.autograd.functional.hessian(reverse_at, found))
-print(f"at c = 3, in the middle: N(0, {centered_s:.2f}^2), {centered:.3f} nats,", end=" ")
-print(f"at a mode {best_reverse(3.0)[2]:.3f}")
-print("the middle is a local minimum:", abs(centered_m) < 1e-6 and bool((curvatures > 0).all()))
-
-# %% tags=["held", "nbval-check-output"]
-again = torch.tensor(best_reverse(3.0)[:2])
-print("the opening figure shows the best fit:", torch.allclose(again, torch.tensor(opening)))
-print("at c = 2 it covers both:", abs(best_reverse(2.0)[0]) < 1e-3)
-print("no search left the grid:", all(best_reverse(c)[1] < 5 for c in centers))
-
-# %% [markdown]
-# How large is the KL divergence when $q$ describes only one mode? Let $q$ be the right component, $\mathcal{N}(c, 1)$. Then
+# A standard deviation that is wrong by a tenth makes about 0.01 nats in either order, one that is wrong by a factor of two 0.3 or 0.8 nats ({numref}`fig-local-form`). The order matters where a model is far off.
 #
-# $$
-# D_{\mathrm{KL}}(q \,\Vert\, p) = \log 2 - \mathbb{E}_{x \sim \mathcal{N}(c, 1)} \log\big(1 + e^{-2 c x}\big) ,
-# $$ (eq-one-mode)
+# *Sources: A10, A23, B14, C08, D16.*
 #
-# which tends to $\log 2$ as the modes move apart. The mean that is subtracted is positive, so leaving out half of an equal mixture never costs more than one bit. The forward KL of the same $q$ grows like $c^2$. In fact the two add up to exactly $c^2$:
-#
-# $$
-# D_{\mathrm{KL}}(p \,\Vert\, q) = c^2 - D_{\mathrm{KL}}(q \,\Vert\, p) .
-# $$ (eq-one-mode-forward)
-#
-# :::{dropdown} Proof
-# $p(x) = \frac12 q(x) (1 + \mathcal{N}(x; -c, 1) / \mathcal{N}(x; c, 1))$, and the ratio of the two densities is $e^{-2 c x}$. Insert this into $\mathbb{E}_q \log (q / p)$. Call the mean that is subtracted $\eta$. Since $\log(1 + u) \le \sqrt{u}$, it is at most $\mathbb{E}\, e^{-c x} = e^{-c^2 / 2}$, which tends to 0.
-#
-# In the forward direction $\log (p / q) = \log(1 + e^{-2 c x}) - \log 2$. Under the right component the mean of the first term is $\eta$. Under the left component write it as $-2 c x + \log(1 + e^{2 c x})$, whose mean is $2 c^2 + \eta$ by symmetry. Half of each gives $D(p \Vert q) = c^2 + \eta - \log 2$. $\square$
-# :::
-
-# %% tags=["check", "nbval-check-output"]
-for c in (1.0, 3.0):
-    log_p, log_q = log_two_modes(grid, c), Normal(c, 1.0).log_prob(grid)
-    shared = integrate(log_q.exp() * torch.nn.functional.softplus(-2 * c * grid))
-    choosing, covering = reverse(log_p, log_q), forward(log_p, log_q)
-    expected, wrong = math.log(2) - shared, {"no overlap": math.log(2)}
-    verify("eq-one-mode", choosing, expected, quadrature, rejects=wrong)
-    expected, wrong = c**2 - choosing, {"limit": c**2 - math.log(2)}
-    verify("eq-one-mode-forward", covering, expected, quadrature, rejects=wrong)
-    print(f"c = {c:.0f}: reverse {choosing:.4f} nats, forward {covering:.4f} nats")
-
-# %% [markdown]
-# **What you can say now.** The forward fit matches mean and variance and covers all of $p$. Of two equal modes with unit variance, the best reverse fit leaves out one only when they are more than about 5.6 standard deviations apart, but a local search may end at another minimum.
-#
-# *Sources: A12, A13, C06.*
-
-# %% [markdown]
 # (sec-factorized)=
-# ## Two dimensions: the approximation that is too narrow
+# ### A factorized Gaussian comes out too narrow
 #
-# In later chapters $q$ is a Gaussian with a *diagonal* covariance, a *factorized* approximation of a distribution whose coordinates are correlated. Even when there is only one mode, the order of the arguments matters: it decides whether $q$ is too wide or too narrow.
-
-# %% [markdown]
+# The encoder of a VAE gives a Gaussian $q$ with *diagonal* covariance, while the posterior that it approximates is correlated. Now there is only one mode, and still the order decides.
+#
 # :::{prf:theorem} The best factorized Gaussian
 # :label: thm-factorized
-# Let $p = \mathcal{N}(\mu, \Sigma)$ with invertible $\Sigma$. Among all $q = \mathcal{N}(m, \operatorname{diag} v)$ both directions choose $m = \mu$. The forward KL is least for the *marginal* variances,
+# Let $p = \mathcal{N}(\mu, \Sigma)$ with invertible $\Sigma$. Among all $q = \mathcal{N}(m, \operatorname{diag} v)$ both orders choose $m = \mu$. The forward KL is smallest for the *marginal* variances,
 #
 # $$
 # v_j = \Sigma_{jj} ,
@@ -713,15 +665,15 @@ for c in (1.0, 3.0):
 # $$ (eq-factorized-reverse)
 # :::
 #
-# :::{dropdown} Proof
-# Use {eq}`eq-kl-gaussians`. In both directions the only term with the means is a quadratic form, which is zero for $m = \mu$. Forward, what depends on $v$ is $\frac12 \sum_j (\Sigma_{jj} / v_j + \log v_j)$, least for $v_j = \Sigma_{jj}$. Reverse, it is $\frac12 \sum_j \big( (\Sigma^{-1})_{jj} v_j - \log v_j \big)$, least for $v_j = 1 / (\Sigma^{-1})_{jj}$. The density of $x_j$ with all others held fixed is proportional to $\exp(-\frac12 (\Sigma^{-1})_{jj} (x_j - a)^2)$ for some $a$, so this is the conditional variance. By the law of total variance it is at most the marginal one. $\square$
+# By {eq}`eq-kl-gaussians`, what depends on $v$ is $\frac12 \sum_j (\Sigma_{jj} / v_j + \log v_j)$ in the forward order, and $\frac12 \sum_j \big( (\Sigma^{-1})_{jj} v_j - \log v_j \big)$ in the reverse order; setting the derivatives to zero gives both answers.
+#
+# :::{dropdown} Proof of the rest
+# In both orders the only term with the means is a quadratic form, which is zero for $m = \mu$. The density of $x_j$ with all others held fixed is proportional to $\exp(-\frac12 (\Sigma^{-1})_{jj} (x_j - a)^2)$ for some $a$, so $1 / (\Sigma^{-1})_{jj}$ is the conditional variance. By the law of total variance it is at most the marginal one. $\square$
 # :::
 #
-# In the plane, with unit variances and correlation $\rho$, the two answers are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation.
-#
-# **Check.** A search over means and variances, for a Gaussian in three dimensions, finds both answers. The conditional variances are rejected in the forward direction, and the marginal ones in the reverse.
+# **Check.** A search over means and variances, for a Gaussian in three dimensions, finds both answers. The conditional variances are rejected in the forward order, and the marginal ones in the reverse.
 
-# %% tags=["serves"]
+# %% tags=["nbval-check-output", "check"]
 cov = torch.tensor([[1.0, 0.9, 0.3], [0.9, 1.0, 0.2], [0.3, 0.2, 0.5]])
 p = MultivariateNormal(torch.tensor([1.0, 0.0, -1.0]), cov)
 
@@ -733,19 +685,16 @@ def fit_factorized(divergence):
     return log_v.detach().exp()
 
 
-# %% tags=["check", "nbval-check-output"]
 marginal, conditional = cov.diagonal(), 1 / cov.inverse().diagonal()
 found = fit_factorized(lambda q: kl_divergence(p, q))
 wrong = {"conditional variances": conditional}
 verify("eq-factorized-forward", found, marginal, exact.within(1e-6), rejects=wrong)
 found = fit_factorized(lambda q: kl_divergence(q, p))
 explained = cov[0, 1:] @ cov[1:, 1:].inverse() @ cov[1:, 0]  # by the two other coordinates
-print("the first is what they leave:", torch.isclose(conditional[0], cov[0, 0] - explained).item())
+left = torch.isclose(conditional[0], cov[0, 0] - explained)
+print("the first conditional variance is what the others do not explain:", left.item())
 wrong = {"marginal variances": marginal}
 verify("eq-factorized-reverse", found, conditional, exact.within(1e-6), rejects=wrong)
-
-# %% [markdown]
-# {numref}`fig-factorized` shows both directions for $\rho = 0.9$, and beside it a mixture of two Gaussians in the plane, where the reverse fit chooses one mode as it did on the line.
 
 
 # %% tags=["serves"]
@@ -757,14 +706,11 @@ def ellipse(mean, variances, correlation=0.0):
     return mean[0] + 2 * s_1 * angle.cos(), mean[1] + 2 * s_2 * second
 
 
-# %% tags=["serves"]
 axis = torch.linspace(-9, 9, 181)
 plane = torch.cartesian_prod(axis, axis)
 mode = torch.tensor([2.2, 2.2])
-log_components = [
-    diagonal_normal(m.expand(len(plane), 2), 1.0).log_prob(plane) for m in (mode, -mode)
-]
-log_p = torch.stack(log_components).logsumexp(0) - math.log(2)
+pair = [diagonal_normal(m.expand(len(plane), 2), 1.0).log_prob(plane) for m in (mode, -mode)]
+log_p = torch.stack(pair).logsumexp(0) - math.log(2)
 mean, log_v = torch.tensor([2.0, 1.0], requires_grad=True), torch.zeros(2, requires_grad=True)
 
 
@@ -795,130 +741,139 @@ _ = [axes.set_aspect("equal", adjustable="datalim") for axes in (left, right)]
 plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 
 # %% [markdown]
-# Variational approximations minimize the reverse KL, and MacKay, Bishop and Blei et al. warn that their $q$ comes out too narrow {cite:p}`mackay2003,bishop2006,blei2017`. In chapter 5 the encoder of a VAE is such a $q$ and the posterior such a $p$.
+# In the plane, with unit variances and correlation $\rho$, the two variances are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation ({numref}`fig-factorized`): a wider $q$ would put mass beside the narrow ridge of $p$, where the reverse KL is large. MacKay, Bishop and Blei et al. therefore warn that variational approximations come out too narrow {cite:p}`mackay2003,bishop2006,blei2017`. The order says which mistake to expect:
 #
-# **What you can say now.** The reverse fit does not only choose among modes. The best factorized fit of a Gaussian also underestimates variances: it has the conditional ones, which are smaller than the marginal ones when the coordinates are correlated.
+# | what is made small | order | what to expect |
+# |---|---|---|
+# | negative log-likelihood | forward, from the data to the model | the model covers all data, and some of what lies between |
+# | gap of the ELBO (chapter 3) | reverse, from the approximate posterior to the true one | it may miss modes and be too narrow |
+# | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass |
+# | a step of a diffusion model (chapter 9) | forward, from a known Gaussian to the model's | the formula {eq}`eq-kl-gaussians` |
 
 # %% [markdown]
-# (sec-coins)=
-# ## The probability of an unlikely sample: coins
+# (sec-kl-maps)=
+# ## Two variables: the chain rule
 #
-# The KL divergence is also a rate at which probabilities fall. A coin with distribution $P$ is tossed $n$ times. How likely is it that the share of heads is exactly that of another coin $Q$ (for $n$ where this is a whole number of heads)? The probability is $e^{-n D(Q \Vert P)}$, up to a factor whose logarithm is small compared with $n$ {cite:p}`cover2006`. Note the order: the coin that is really tossed stands second.
-#
-# The extreme case is exact. If $P$ is fair and the share of heads is that of a coin with two heads, all $n$ tosses were heads:
+# A diffusion model has a thousand latents. How does the KL divergence of two such chains become a sum, one term for each step? The log-ratio of two joint distributions is a sum, $\log \frac{p(x, y)}{q(x, y)} = \log \frac{p(y)}{q(y)} + \log \frac{p(x \mid y)}{q(x \mid y)}$. Its mean under $p(x, y)$ is the *chain rule* of the KL divergence:
 #
 # $$
 # \begin{aligned}
-# \Pr(n \text{ heads}) &= 2^{-n} = e^{- n D_{\mathrm{KL}}(Q \Vert P)} , \\
-# Q &= (1, 0), \; P = (\tfrac12, \tfrac12) .
+# D_{\mathrm{KL}}\big(p(x, y) \Vert q(x, y)\big) &= D_{\mathrm{KL}}\big(p(y) \Vert q(y)\big) \\
+# &\quad + \mathbb{E}_{p(y)} D_{\mathrm{KL}}\big(p(x \mid y) \Vert q(x \mid y)\big) .
 # \end{aligned}
-# $$ (eq-all-heads)
+# $$ (eq-kl-chain)
 #
-# This outcome is possible, but unlikely. Now exchange the roles: a coin with two heads is tossed and shows as many tails as heads. The KL divergence is infinite, and the outcome is impossible. (Entry E18 of the {doc}`errata </book/errata>` has the two cases exchanged.)
-
-# %% tags=["check", "nbval-check-output"]
-fair, two_heads, n = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), 20
-tosses = torch.distributions.Binomial(n, torch.tensor(0.5))
-log_probability = tosses.log_prob(torch.tensor(20.0))
-exponents = -n * kl(two_heads, fair), -n * kl(fair, two_heads)
-verify("eq-all-heads", log_probability, exponents[0], rejects={"E18": exponents[1]})
-
-# %% [markdown]
-# For a share $a$ of heads strictly between 0 and 1, the exact probability is binomial, and Stirling's formula gives the factor in front. Let $b$ be the probability of heads of the coin $P$, also strictly between 0 and 1. Then
+# It splits the bound of a hierarchical VAE into one term for each level (chapter 8), and that of a diffusion model into one for each step (chapter 9).
+#
+# The rule also says what processing does. Apply one map $\tau$ to samples from $p$ and from $q$, for example to compress them, and write $\tau_\# p$ for the distribution of $\tau(x)$.
+#
+# :::{prf:theorem} Data processing
+# :label: thm-data-processing
+# For every map $\tau$,
 #
 # $$
-# \begin{aligned}
-# \Pr(\text{share } a) &\approx \frac{e^{-n D(a, b)}}{\sqrt{2 \pi n\, a (1 - a)}} , \\
-# D(a, b) &= a \log \frac{a}{b} + (1 - a) \log \frac{1 - a}{1 - b} .
-# \end{aligned}
-# $$ (eq-large-deviation)
+# D_{\mathrm{KL}}(\tau_\# p \,\Vert\, \tau_\# q) \le D_{\mathrm{KL}}(p \,\Vert\, q) .
+# $$ (eq-data-processing)
 #
-# Here $D(a, b)$ is the KL divergence from the coin $Q$ with heads probability $a$ to $P$. In the exponent per toss the square root does not count in the limit: $-\frac1n \log \Pr \to D(a, b)$. The sign $\approx$ means that the ratio of both sides tends to 1 as $n$ grows.
-#
-# :::{dropdown} Proof
-# The probability is $\binom{n}{n a} b^{n a} (1 - b)^{n (1 - a)}$. Stirling's formula says $k! \approx \sqrt{2 \pi k}\, (k / e)^k$ in the same sense. Insert it three times, for $n$, $n a$ and $n (1 - a)$. The powers of $n$ and $e$ cancel. What is left of the powers is $\big( (a / b)^a ((1 - a) / (1 - b))^{1 - a} \big)^{-n} = e^{-n D(a, b)}$, and the three square roots leave $1 / \sqrt{2 \pi n\, a (1 - a)}$. $\square$
+# If the right side is finite, equality holds if and only if $p$ and $q$ have the same conditional distribution of $x$ given $\tau(x)$, for almost every value of $\tau(x)$ under $p$. A one-to-one map is an example.
 # :::
 #
-# **Check.** The exact probability is compared for the fair coin and for a biased one. The wrong order of the arguments is rejected, and a formula without the square root.
+# Indeed, for $y = \tau(x)$ the pair $(x, y)$ tells no more than $x$: the left side of {eq}`eq-kl-chain` is $D(p \Vert q)$. The first term on its right is $D(\tau_\# p \Vert \tau_\# q)$, and by {prf:ref}`thm-gibbs` the rest is not negative, and zero only if the conditional distributions agree. $\square$
+#
+# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential is one-to-one and loses none. The absolute value loses the sign, and the KL divergence falls.
+#
+# **Checks.** For a pair of correlated Gaussians all three terms of the chain rule are known in closed form; the marginals alone are rejected, and the conditional term with $y$ at its mean. Two Gaussians are sent through the exponential and through the absolute value, and the integrals are compared.
 
-# %% tags=["check", "nbval-check-output"]
-a, n = 0.7, 10_000
-Q = torch.tensor([a, 1 - a])
-for b in (0.5, 0.6):
-    P = torch.tensor([b, 1 - b])
-    log_probability = torch.distributions.Binomial(n, P[0]).log_prob(torch.tensor(a * n))
-    root = 0.5 * math.log(2 * math.pi * n * a * (1 - a))
-    wrong = {"no square root": -n * kl(Q, P), "other order": -n * kl(P, Q) - root}
-    rule = exact.within(1e-6)
-    verify("eq-large-deviation", log_probability, -n * kl(Q, P) - root, rule, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Minus one over n times the log-probability falls towards the horizontal line of the KL divergence as the number of tosses grows from ten to ten thousand."}, "figure": {"caption": "Seventy per cent heads in $n$ tosses of a fair coin. The exponent per toss approaches the KL divergence like $\\log n / 2n$.", "name": "fig-coins"}}
-tosses = torch.tensor([10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000])
-binomial = torch.distributions.Binomial(tosses.double(), torch.tensor(0.5))
-per_toss = -binomial.log_prob(a * tosses) / tosses
-plots.curves(
-    {
-        "-log probability / n": (tosses, per_toss),
-        "KL divergence": (tosses, kl(Q, fair).repeat(len(tosses))),
-    },
-    x_label="number of tosses n",
-    y_label="nats per toss",
-    log_x=True,
-)
+# %% tags=["nbval-check-output", "check"]
+def condition(joint):
+    """Slope, offset and variance of x given y, for a Gaussian pair (x, y)."""
+    (v_x, cov), (_, v_y) = joint.covariance_matrix
+    slope = cov / v_y
+    return slope, joint.mean[0] - slope * joint.mean[1], v_x - slope * cov
+
+
+cov_p, cov_q = torch.tensor([[[1.0, 0.6], [0.6, 2.0]], [[1.5, -0.3], [-0.3, 1.0]]])
+joint_p = MultivariateNormal(torch.tensor([0.2, -0.4]), cov_p)
+joint_q = MultivariateNormal(torch.zeros(2), cov_q)
+y_p = Normal(joint_p.mean[1], cov_p[1, 1].sqrt())
+y_q = Normal(joint_q.mean[1], cov_q[1, 1].sqrt())
+(a_p, b_p, v_p), (a_q, b_q, v_q) = condition(joint_p), condition(joint_q)
+m, v = y_p.mean, y_p.variance  # E (difference of conditional means)^2 under p(y)
+square = ((a_p - a_q) * m + b_p - b_q) ** 2 + (a_p - a_q) ** 2 * v
+inner = 0.5 * ((v_q / v_p).log() + (v_p + square) / v_q - 1)
+at_mean = inner - 0.5 * (a_p - a_q) ** 2 * v / v_q  # y replaced by its mean
+total, outer = kl_divergence(joint_p, joint_q), kl_divergence(y_p, y_q)
+wrong = {"marginals only": outer, "y at its mean": outer + at_mean}
+verify("eq-kl-chain", total, outer + inner, rejects=wrong)
+
+# %% tags=["nbval-check-output", "check"]
+p, q = Normal(0.3, 0.7), Normal(-0.2, 1.4)
+before = kl_divergence(p, q)
+t = torch.linspace(-12, 12, 200_001).exp()
+log_p, log_q = (normal.log_prob(t.log()) - t.log() for normal in (p, q))  # log-normal
+after_exp = torch.trapezoid(log_p.exp() * (log_p - log_q), t)
+entropy_after = -torch.trapezoid(log_p.exp() * log_p, t)
+u = torch.linspace(0, 8, 8_001)
+folded_p, folded_q = (f.log_prob(u).exp() + f.log_prob(-u).exp() for f in (p, q))
+after_abs = torch.trapezoid(folded_p * (folded_p / folded_q).log(), u)
+rule, other = quadrature.within(1e-7), {"absolute value": after_abs}
+verify("eq-data-processing", after_exp, before, rule, rejects=other)
+verify("eq-data-processing", after_abs, before, at_most(0.0), rejects={"halved": before / 2})
+print("the entropy changes under exp:", abs(entropy_after - p.entropy()).item() > 0.1)
+print(f"before {before:.4f}, after exp {after_exp:.4f}, after abs {after_abs:.4f} nats")
 
 # %% [markdown]
-# In {numref}`fig-coins` the exponent per toss approaches the KL divergence slowly: by {eq}`eq-large-deviation` the square root adds $\frac{1}{2n} \log(2 \pi n\, a (1 - a))$ to it.
+# :::{depth-start} a map keeps the KL divergence if it keeps what tells p from q, and random maps obey the inequality too
+# :::
+# Equality does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
 #
-# **What you can say now.** The KL divergence $D(Q \Vert P)$ is the rate at which it becomes improbable that samples from $P$ look like $Q$.
+# The *entropy* of a density is not invariant even under one-to-one maps: stretching the axis changes it, although nothing is lost. A smooth one-to-one map divides both densities by the same factor, the size of its derivative. The factor cancels in the ratio of the KL divergence, and remains in the entropy.
 #
-# *Sources: C07.*
+# A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule the pair $(x, y)$ then has the same KL divergence as $x$ alone. Since $y$ is a function of the pair, {prf:ref}`thm-data-processing` holds for random maps too.
+#
+# **Check.** The number of heads keeps the KL divergence of two coins, and the first toss, which does not, is rejected. The random map keeps each of five points with probability 0.95 and otherwise moves it to a random place. In a thousand cases the KL divergence never rises, and in some it falls by less than a quarter.
+
+# %% tags=["nbval-check-output", "check"]
+sequences = torch.cartesian_prod(*[torch.arange(2)] * 3)
+heads = sequences.sum(1)
+p, q = (a**heads * (1 - a) ** (3 - heads) for a in (0.3, 0.6))  # probability of each sequence
+counts = torch.nn.functional.one_hot(heads).double()
+first = torch.nn.functional.one_hot(sequences[:, 0]).double()
+only_first = {"first toss": kl(p @ first, q @ first)}
+verify("eq-data-processing", kl(p @ counts, q @ counts), kl(p, q), rejects=only_first)
+
+p, q = Dirichlet(torch.ones(5)).sample((2, 1_000))
+channel = 0.95 * torch.eye(5) + 0.05 * Dirichlet(torch.ones(5)).sample((5,))  # y given x
+pair_p, pair_q = ((joint[..., None] * channel).flatten(1) for joint in (p, q))
+print("the pair of x and y has the KL of x:", torch.allclose(kl(pair_p, pair_q), kl(p, q)))
+before, after = kl(p, q), kl(p @ channel, q @ channel)
+lower = {"three quarters": 0.75 * before}
+verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
+
+# %% [markdown]
+# *Sources: A10.*
+#
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-other-distances)=
-# ## Other distances, and what noise changes
+# ## Noise, and de Bruijn's identity
 #
-# For some pairs of distributions the KL divergence is of little use. This section compares it with three other measures. The *total variation* is the largest difference of the probabilities of one event,
+# Images fill a thin part of the space of pixel values, and a model may at first fill another. What does the KL divergence say about distributions that do not overlap? Take two points at distance $\delta > 0$. Their KL divergence is infinite *whatever* $\delta$ is, so a model that is fitted by it gets no gradient that says where to move {cite:p}`arjovsky2017`. Two other measures are finite and just as blind: the *total variation*, the largest difference of the probabilities of one event, is 1, and the *Jensen-Shannon divergence* {cite:p}`lin1991`, the mean KL divergence of both from their average, is $\log 2$. Only the *Wasserstein distance* $W_1$, the smallest mean distance by which mass must be moved, says $\delta$.
 #
-# $$
-# \operatorname{TV}(p, q) = \max_A |p(A) - q(A)| = \frac12 \sum_x |p(x) - q(x)| .
-# $$ (def-total-variation)
-#
-# It is a distance and never larger than 1. A small KL divergence makes it small too, by *Pinsker's inequality* {cite:p}`cover2006`:
-#
-# $$
-# D_{\mathrm{KL}}(p \,\Vert\, q) \ge 2 \operatorname{TV}(p, q)^2 .
-# $$ (eq-pinsker)
-#
-# :::{dropdown} Proof
-# Let $A$ be the event that attains the maximum, and write $a = p(A)$, $b = q(A)$. By {prf:ref}`thm-data-processing`, for the map that only says whether $A$ happened, $D(p \Vert q) \ge D(a, b)$, the KL divergence of two coins. Let $f(b) = D(a, b) - 2 (a - b)^2$. Then $f(a) = 0$, and $f'(b) = (b - a) \big( \frac{1}{b (1 - b)} - 4 \big)$. The bracket is not negative, since $b (1 - b) \le \frac14$. So $f$ falls until $b = a$ and rises after it, and is nowhere negative. $\square$
-# :::
-#
-# The factor 2 is the best possible.
-#
-# **Check.** Random pairs of coins are used, half of them nearly fair and nearly equal; on these a factor of 2.1 is rejected.
-
-# %% tags=["check", "nbval-check-output"]
-coins = torch.rand(2, 10_000)
-coins[:, 5000:] = 0.5 + 0.02 * (coins[:, 5000:] - 0.5)
-p, q = torch.stack([coins, 1 - coins], -1)
-total_variation = 0.5 * (p - q).abs().sum(-1)
-wrong = {"factor 2.1": kl(p, q) * 2 / 2.1}
-verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=wrong)
-
-# %% [markdown]
-# The *Jensen-Shannon divergence* {cite:p}`lin1991` is the mean KL divergence of $p$ and of $q$ from their average $\frac12 (p + q)$; it is symmetric and at most $\log 2$. The *Wasserstein distance* $W_1$ is the least mean distance by which mass must be moved to turn $p$ into $q$.
-#
-# The four differ most where distributions do not overlap. For two point masses at distance $\delta > 0$ the KL divergence is infinite, the total variation 1 and the Jensen-Shannon divergence $\log 2$, *whatever* $\delta$ is. Only the Wasserstein distance, $\delta$, says how far apart they are {cite:p}`arjovsky2017`. So a model that is fitted to such a target by KL gets no gradient that says in which direction to move. Adding noise changes this. With Gaussian noise of standard deviation $\sigma$ on both points,
+# Noise makes the two overlap. With Gaussian noise of standard deviation $\sigma$ on both points,
 #
 # $$
 # D_{\mathrm{KL}} = \frac{\delta^2}{2 \sigma^2} , \qquad \operatorname{TV} = \operatorname{erf}\Big( \frac{\delta}{2 \sqrt{2}\, \sigma} \Big) .
 # $$ (eq-noisy-points)
 #
-# :::{dropdown} Proof
-# The first is {eq}`eq-kl-normals` for equal variances. For the second, the densities cross halfway, so the maximizing event is a half-line, whose probabilities are $\Phi(\delta / 2 \sigma)$ and $\Phi(-\delta / 2 \sigma)$, with $\Phi$ the distribution function of $\mathcal{N}(0, 1)$. $\square$
-# :::
+# The first is {eq}`eq-kl-normals` for equal variances. For the second, the densities cross halfway, so the event is a half-line. Now the KL divergence is finite, and its gradient points in the right direction ({numref}`fig-noisy-points`).
+#
+# **Check.** Both are compared with integrals; forms in which the variance is not doubled are rejected.
 
-# %% tags=["check", "nbval-check-output"]
+# %% tags=["nbval-check-output", "check"]
 delta, sigma = 1.0, 0.8
 log_p, log_q = Normal(0.0, sigma).log_prob(grid), Normal(delta, sigma).log_prob(grid)
 total_variation = 0.5 * integrate((log_p.exp() - log_q.exp()).abs())
@@ -947,16 +902,15 @@ plots.curves(
 )
 
 # %% [markdown]
-# With noise the KL divergence of the two points is finite, and by {eq}`eq-noisy-points` its gradient points in the right direction. More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it; in {numref}`fig-noisy-points` every curve but the constant one falls.
-
-# %% [markdown]
-# How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
+# More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} \tau}\, D_{\mathrm{KL}}(p_\tau \,\Vert\, q_\tau) = - \tfrac12\, \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 .
 # $$ (eq-de-bruijn)
 #
-# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation on the right is the {term}`Fisher divergence`. It compares the slopes of the log-densities, $\nabla \log p(x)$, which are called {term}`scores <score>`. With much noise nothing of the divergence is left, so it is the sum of what is lost on the way:
+# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation is the {term}`Fisher divergence`; it compares the slopes of the log-densities, $\nabla \log p(x)$, which are called {term}`scores <score>`. The reason is that noise spreads a density by the heat equation, $\partial_\tau p_\tau = \frac12 \Delta p_\tau$: probability flows down the slope of $\log p_\tau$. Where $p_\tau$ and $q_\tau$ have the same slope, both flow alike and nothing that tells them apart is lost.
+#
+# With much noise nothing of the KL divergence is left, so it is the sum of what is lost on the way:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \tfrac12 \int_0^\infty \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 \, \mathrm{d} \tau .
@@ -964,26 +918,20 @@ plots.curves(
 #
 # In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* That is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
 #
-# :::{dropdown} Proof
-# In one dimension; in more, sum over the components. Noise spreads a density by the heat equation, $\partial_\tau p = \frac12 p''$. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
+# :::{dropdown} Proof of de Bruijn's identity
+# In one dimension; in more, sum over the components. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Insert the heat equation and integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
 # :::
 #
-# **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient of divergences and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half. Last, the integral over the noise, from $10^{-6}$ to $10^6$, is compared with the KL divergence of the two Gaussians.
+# **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half. Last, the integral over the noise, from $10^{-6}$ to $10^6$, is compared with the KL divergence of the two Gaussians.
 
 
-# %% tags=["serves"]
+# %% tags=["nbval-check-output", "check"]
 def noisy(tau):
     """Log-densities of a mixture and of a Gaussian, with noise of variance tau."""
-    spread = (0.5 + tau) ** 0.5
-    modes = [Normal(m, spread).log_prob(grid) for m in (-2.0, 2.0)]
+    modes = [Normal(m, (0.5 + tau) ** 0.5).log_prob(grid) for m in (-2.0, 2.0)]
     return torch.logaddexp(*modes) - math.log(2), Normal(0.5, (2 + tau) ** 0.5).log_prob(grid)
 
 
-def slope(log_p):
-    return torch.gradient(log_p, spacing=(grid,))[0]
-
-
-# %% tags=["check", "nbval-check-output"]
 tau, h = torch.tensor(0.4, requires_grad=True), 1e-3
 gaussians = Normal(0.0, (0.3 + tau) ** 0.5), Normal(1.0, (1.5 + tau) ** 0.5)
 (left,) = torch.autograd.grad(kl_divergence(*gaussians), tau)
@@ -992,193 +940,219 @@ right = -0.5 * ((1 / b - 1 / a) ** 2 * a + 1 / b**2)
 verify("eq-de-bruijn", left, right, exact, rejects={"no half": 2 * right})
 left = (forward(*noisy(0.4 + h)) - forward(*noisy(0.4 - h))) / (2 * h)
 log_p, log_q = noisy(0.4)
-gap = (slope(log_p) - slope(log_q)) ** 2
-right = -0.5 * integrate(log_p.exp() * gap)
-wrong = {"no half": 2 * right, "under q": -0.5 * integrate(log_q.exp() * gap)}
+slope_p, slope_q = (torch.gradient(log, spacing=(grid,))[0] for log in (log_p, log_q))
+right, other = (-0.5 * integrate(log.exp() * (slope_p - slope_q) ** 2) for log in (log_p, log_q))
+wrong = {"no half": 2 * right, "under q": other}
 verify("eq-de-bruijn", left, right, quadrature.within(1e-4), rejects=wrong)
+
+# %% tags=["nbval-check-output", "check"]
 taus = torch.logspace(-6, 6, 4001)
 a, b = 0.3 + taus, 1.5 + taus
-half = 0.5 * ((1 / b - 1 / a) ** 2 * a + 1 / b**2)
+rate = 0.5 * ((1 / b - 1 / a) ** 2 * a + 1 / b**2)
 whole = kl_divergence(Normal(0.0, 0.3**0.5), Normal(1.0, 1.5**0.5))
-wrong = {"up to 1": torch.trapezoid(half[taus < 1], taus[taus < 1])}
-verify(
-    "eq-score-integral", torch.trapezoid(half, taus), whole, quadrature.within(1e-4), rejects=wrong
-)
+lost = torch.trapezoid(rate[taus < 1], taus[taus < 1])
+sides = torch.trapezoid(rate, taus), whole
+verify("eq-score-integral", *sides, quadrature.within(1e-4), rejects={"up to 1": lost})
+print(f"KL divergence {whole:.2f} nats, {lost:.2f} of it lost to the first unit of noise variance")
 
 # %% [markdown]
-# **What you can say now.** A small KL divergence forces a small total variation, but not the other way around. For distributions that do not overlap the KL divergence is infinite at any distance, and noise makes it finite. With more noise it falls at a rate that is half the mean squared distance of the scores.
+# For these two Gaussians, of variances 0.3 and 1.5 with means at distance 1, three fifths of the KL divergence are lost to the first unit of noise: differences on a small scale go first.
 #
-# *Sources: F03.*
-
-# %% [markdown]
-# (sec-maximum-likelihood)=
-# ## Fitting a model is minimizing a KL divergence
-#
-# Why does the KL divergence appear in the training of models? Let $p_\theta$ be a model of the data, whose distribution is $p_{\text{data}}$. The mean log-likelihood is
+# :::{depth-start} a small KL divergence forces a small total variation
+# :::
+# The total variation is a distance and never larger than 1,
 #
 # $$
-# \mathbb{E}_{p_{\text{data}}} \log p_\theta(x) = - H(p_{\text{data}}) - D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) .
-# $$ (eq-likelihood-kl)
+# \operatorname{TV}(p, q) = \max_A |p(A) - q(A)| = \frac12 \sum_x |p(x) - q(x)| .
+# $$ (def-total-variation)
 #
-# The entropy of the data does not depend on $\theta$. So maximizing the likelihood *is* minimizing the forward KL (in practice with a mean over the training set for $\mathbb{E}_{p_{\text{data}}}$). A model with a finite loss covers the data: if it gave any of them probability zero, the loss would be infinite. Even a perfect model reaches only $-H(p_{\text{data}})$, and a difference of two log-likelihoods is a difference of two KL divergences.
+# By *Pinsker's inequality* {cite:p}`cover2006` it is small if the KL divergence is:
+#
+# $$
+# D_{\mathrm{KL}}(p \,\Vert\, q) \ge 2 \operatorname{TV}(p, q)^2 .
+# $$ (eq-pinsker)
+#
+# The converse does not hold: one rare event that is impossible under $q$ makes the KL divergence infinite. The factor 2 is the best possible.
+#
+# *Proof.* Let $A$ be the event that attains the maximum, and write $a = p(A)$, $b = q(A)$. By {prf:ref}`thm-data-processing`, for the map that only says whether $A$ happened, $D(p \Vert q) \ge D(a, b)$, the KL divergence of two coins. Let $f(b) = D(a, b) - 2 (a - b)^2$. Then $f(a) = 0$, and $f'(b) = (b - a) \big( \frac{1}{b (1 - b)} - 4 \big)$. The bracket is not negative, since $b (1 - b) \le \frac14$. So $f$ falls until $b = a$ and rises after it, and is nowhere negative. $\square$
+#
+# **Check.** Random pairs of coins are used, half of them nearly fair and nearly equal; on these a factor of 2.1 is rejected.
 
-# %% tags=["check", "nbval-check-output"]
-p_data, model = Normal(0.3, 0.7), Normal(-0.2, 1.4)
-likelihood = integrate(p_data.log_prob(grid).exp() * model.log_prob(grid))
-closed = -p_data.entropy() - kl_divergence(p_data, model)
-wrong = {
-    "plus sign": -p_data.entropy() + kl_divergence(p_data, model),
-    "other order": -p_data.entropy() - kl_divergence(model, p_data),
-}
-verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
+# %% tags=["nbval-check-output", "check"]
+coins = torch.rand(2, 10_000)
+coins[:, 5000:] = 0.5 + 0.02 * (coins[:, 5000:] - 0.5)
+p, q = torch.stack([coins, 1 - coins], -1)
+total_variation = 0.5 * (p - q).abs().sum(-1)
+wrong = {"factor 2.1": kl(p, q) * 2 / 2.1}
+verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=wrong)
 
 # %% [markdown]
-# **What you can say now.** Maximum likelihood minimizes the forward KL from the data to the model, which is infinite unless the model covers the data.
+# *Sources: F03.*
+#
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-kl-estimation)=
-# ## Estimating the KL divergence from samples
+# ## Estimating it from samples: the value and the gradient
 #
-# Often the integral has no closed form, but both densities can be evaluated and $p$ can be sampled. Write $r = q(x) / p(x)$ for a sample $x \sim p$. The plain estimator averages $-\log r$. There is a second one,
+# Often there is neither a formula nor a grid, but $q$ can be sampled and both densities can be evaluated: so it is in the ELBO, and in the reinforcement learning of language models. Write $r = p(x) / q(x)$ for a sample $x \sim q$. By definition the mean of $k_1 = -\log r$ is $D(q \Vert p)$. Its samples have both signs, though the KL divergence has not. Add $r - 1$, which has mean zero because $\mathbb{E}_q\, r = \int p = 1$:
 #
 # $$
-# \mathbb{E}_p \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(p \,\Vert\, q) ,
+# \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,
 # $$ (eq-nonnegative-estimator)
 #
-# which is also unbiased, because $\mathbb{E}_p\, r = \int q = 1$, provided $q$ has no mass outside the support of $p$; otherwise the estimate is too small by that mass. Each of its samples is non-negative, since $\log r \le r - 1$. {cite:t}`schulman2020` calls the two estimators k1 and k3; code for the reinforcement learning of language models uses these names (`kl_estimator` of TRL).
-
-
-# %%
-def two_estimators(p, q, n=400_000):
-    x = p.sample((n,))
-    log_r = q.log_prob(x) - p.log_prob(x)
-    return -log_r, log_r.expm1() - log_r
-
-
-# %% tags=["check", "nbval-check-output"]
-p, near_p, far = Normal(0.0, 1.0), Normal(0.1, 1.0), Normal(1.5, 1.0)
-plain, tilted = two_estimators(p, near_p)
-truth = kl_divergence(p, near_p)
-wrong = {"plus log r": -truth, "twice": 2 * truth}
-verify("eq-nonnegative-estimator", tilted, truth, monte_carlo, rejects=wrong)
-print("plain never negative:", bool((plain >= 0).all()))
-print("the other never negative:", bool((tilted >= 0).all()))
-
-# %% [markdown]
-# The condition on the support matters. For the pair `two_points`, `three_points` the mean of the second estimator is too small by 0.4, the mass that $q$ has outside the support of $p$.
-
-# %% tags=["nbval-check-output"]
-r = three_points[:2] / two_points[:2]
-mean = (two_points[:2] * (r - 1 - r.log())).sum()
-print(f"mean of the estimator {mean:.4f}, truth {kl(two_points, three_points):.4f} nats")
-
-# %% [markdown]
-# **Negative values.** A KL divergence is never negative, but a computed one can be. Here are three reasons. With few samples, the error of the plain estimate can be larger than a small KL divergence. With samples from $q$ instead of $p$, by mistake, the same average is $-D(q \Vert p)$. And if the density $q$ is too large by a constant factor $C > 1$, the result is too small by $\log C$; here the factor $1 / \sqrt{2 \pi}$ is forgotten.
-
-# %% tags=["numbers", "nbval-check-output"]
-with torch.random.fork_rng():  # the samples of later cells stay as they are
-    x, x_q = p.sample((1000, 100)), far.sample((1000, 100))
-few = (p.log_prob(x) - near_p.log_prob(x)).mean(1)
-of_q = (p.log_prob(x_q) - far.log_prob(x_q)).mean()
-too_large = (p.log_prob(x) + (x - 0.1) ** 2 / 2).mean()
-print(
-    "of estimates from 100 samples, more than a fifth are negative:",
-    bool((few < 0).double().mean() > 0.2),
-)
-print(f"samples from q: {of_q:.1f} nats; truth {kl_divergence(p, far):.1f} nats")
-print(f"q without its factor: {too_large:.1f} nats; truth {truth:.3f} nats")
-
-# %% [markdown]
-# Which of the two estimators is better? The one with the smaller variance. Near $r = 1$, $-\log r$ is of first order in $r - 1$, and $r - 1 - \log r$ of second order. So one expects the second estimator to be better where the distributions are close. For $p = \mathcal{N}(0, 1)$ and $q = \mathcal{N}(\delta, 1)$ the variances of one sample are
+# provided that $p$ has no mass outside the support of $q$; otherwise the result is too small by that mass. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is far smaller; where they are far apart, $r$ itself varies without bound. For Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above (left panel of {numref}`fig-estimators`).
+#
+# :::{depth-start} which estimator has the smaller variance depends on the pair, and both can mislead
+# :::
+# For $q = \mathcal{N}(0, 1)$ and $p = \mathcal{N}(\delta, 1)$ the variances of one sample are
 #
 # $$
 # \begin{aligned}
-# \operatorname{Var}_p(-\log r) &= \delta^2 , \\
-# \operatorname{Var}_p(r - 1 - \log r) &= e^{\delta^2} - 1 - \delta^2 .
+# \operatorname{Var}_q(-\log r) &= \delta^2 , \\
+# \operatorname{Var}_q(r - 1 - \log r) &= e^{\delta^2} - 1 - \delta^2 .
 # \end{aligned}
 # $$ (eq-estimator-variances)
 #
-# :::{dropdown} Proof
-# $\log r = \delta x - \delta^2 / 2$ has variance $\delta^2$. Next, $\mathbb{E}_p\, r^2 = e^{\delta^2}$, so $r$ has variance $e^{\delta^2} - 1$. The covariance of $r$ and $\log r$ is $\delta\, \mathbb{E}_p[r x] = \delta\, \mathbb{E}_q\, x = \delta^2$. Hence $r - \log r$ has variance $e^{\delta^2} - 1 + \delta^2 - 2 \delta^2$. $\square$
+# *Proof.* $\log r = \delta x - \delta^2 / 2$ has variance $\delta^2$. Next, $\mathbb{E}_q\, r^2 = e^{\delta^2}$, so $r$ has variance $e^{\delta^2} - 1$. The covariance of $r$ and $\log r$ is $\delta\, \mathbb{E}_q[r x] = \delta\, \mathbb{E}_p\, x = \delta^2$. Hence $r - \log r$ has variance $e^{\delta^2} - 1 + \delta^2 - 2 \delta^2$. $\square$
+#
+# The second is about $\delta^4 / 2$ for small $\delta$, and the two are equal where $e^{\delta^2} = 1 + 2 \delta^2$. This is no general rule: two distributions can be very close and $\mathbb{E}_q\, r^2$ still be infinite. An example is a mixture $p$ of 99 % $q$ and 1 % $\mathcal{N}(0, 4)$, where $r$ grows like $e^{3 x^2 / 8}$ and $q\, r^2$ like $e^{x^2 / 4}$. So estimate both variances before you choose, with care for heavy tails.
+#
+# A computed KL divergence can also be negative, for three reasons. With few samples the error of $k_1$ can exceed a small KL divergence. With samples from $p$ instead of $q$, by mistake, the mean of $k_1$ is $-D(p \Vert q)$. And if the density $p$ is too large by a constant factor $C$, the result is too small by $\log C$.
+#
+# :::{depth-end}
 # :::
 #
-# The second variance is about $\delta^4 / 2$ for small $\delta$. The two are equal where $e^{\delta^2} = 1 + 2 \delta^2$, at $\delta \approx 1.12$.
-
+# **Checks.** Samples are compared with torch, and the variances with integrals. A plus sign is rejected, and variances for small shifts only or for independent terms. Then come the claims on negative values, and on the support for the pair `two_points`, `three_points`.
 
 # %%
-def exact_variances(delta):
+estimators = {  # of D(q || p), as functions of log r = log p(x) - log q(x) for x from q
+    "k1": lambda log_r: -log_r,
+    "k3": lambda log_r: log_r.expm1() - log_r,
+    "k2": lambda log_r: log_r**2 / 2,
+}
+
+# %% tags=["nbval-check-output", "check"]
+q, near_q = Normal(0.0, 1.0), Normal(0.1, 1.0)
+x = q.sample((400_000,))
+log_r = near_q.log_prob(x) - q.log_prob(x)
+k1, k3 = estimators["k1"](log_r), estimators["k3"](log_r)
+truth = kl_divergence(q, near_q)
+wrong = {"plus log r": -truth, "twice": 2 * truth}
+verify("eq-nonnegative-estimator", k3, truth, monte_carlo, rejects=wrong)
+print("k3 has no negative sample:", bool((k3 >= 0).all()))
+few = k1.reshape(-1, 100).mean(1)
+share = (few < 0).double().mean()
+print("of the means of 100 samples of k1, more than a fifth are negative:", share.item() > 0.2)
+r = three_points[:2] / two_points[:2]
+mean = (two_points[:2] * (r - 1 - r.log())).sum()
+missing = kl(two_points, three_points) - mean
+print("without the support of p, k3 is too small by its mass:", abs(missing - 0.4).item() < 1e-12)
+
+
+def variances_at(delta):
     return [delta**2, math.expm1(delta**2) - delta**2]
 
 
-# %% tags=["check", "nbval-check-output"]
-delta = 1.5
-log_p, log_q = p.log_prob(grid), far.log_prob(grid)
-samples = log_p - log_q, (log_q - log_p).expm1() - (log_q - log_p)
-centered = [v - integrate(log_p.exp() * v) for v in samples]
-variances = [integrate(log_p.exp() * v**2) for v in centered]
+log_q, log_p = q.log_prob(grid), Normal(1.5, 1.0).log_prob(grid)
+values = [estimators[name](log_p - log_q) for name in ("k1", "k3")]
+centered = [v - integrate(log_q.exp() * v) for v in values]
+variances = [integrate(log_q.exp() * v**2) for v in centered]
 wrong = {
-    "small delta only": [delta**2, delta**4 / 2],
-    "independent terms": [delta**2, math.expm1(delta**2) + delta**2],
+    "small delta only": [1.5**2, 1.5**4 / 2],
+    "independent terms": [1.5**2, math.expm1(1.5**2) + 1.5**2],
 }
-verify("eq-estimator-variances", variances, exact_variances(delta), quadrature, rejects=wrong)
-print("at 1.12 the second is better:", exact_variances(1.12)[1] < 1.12**2)
-print("at 1.13 the first is better:", exact_variances(1.13)[1] > 1.13**2)
+verify("eq-estimator-variances", variances, variances_at(1.5), quadrature, rejects=wrong)
+equal = variances_at(1.12)[1] < 1.12**2 and variances_at(1.13)[1] > 1.13**2
+print("the variances are equal between 1.12 and 1.13:", equal)
 
 # %% [markdown]
-# The table shows the standard deviation of one sample in units of the KL divergence, from the formula and from samples. In the last row the two differ most.
+# **What goes wrong: the gradient.** Now train $q_\theta$. The obvious loop draws samples, averages $k_3$ and calls `backward`. It runs, and the number that it prints is an unbiased estimate of $D(q_\theta \Vert p)$, but it makes something else small. The samples depend on $\theta$ too, and `backward` takes them as constants. With $s = \nabla_\theta \log q_\theta(x)$ and $k_2 = \frac12 (\log r)^2$, the gradients for a fixed $x$ are $\nabla k_1 = s$, $\nabla k_2 = -s \log r$ and $\nabla k_3 = (1 - r)\, s$. Since $\mathbb{E}_{q_\theta} s = 0$ and $\mathbb{E}_{q_\theta}[r s] = \mathbb{E}_p\, s$, their means are
+#
+# $$
+# \begin{aligned}
+# \mathbb{E}_{q_\theta} \nabla_\theta k_1 &= 0 , \\
+# \mathbb{E}_{q_\theta} \nabla_\theta k_2 &= \nabla_\theta D_{\mathrm{KL}}(q_\theta \,\Vert\, p) , \\
+# \mathbb{E}_{q_\theta} \nabla_\theta k_3 &= \nabla_\theta D_{\mathrm{KL}}(p \,\Vert\, q_\theta) .
+# \end{aligned}
+# $$ (eq-estimator-gradients)
+#
+# As a loss, $k_1$ gives pure noise and $k_3$ the gradient of the KL divergence *in the other order*. Only $k_2$, which is biased as an estimate of the value, has the right gradient {cite:p}`tang2025`. Here are the three losses with samples that count as constants:
+#
+# **Check.** For a Gaussian $q_\theta$ and the two modes of the opening figure the means are integrals, and the gradients on the right come from autograd. That each loss has the gradient of $D(q_\theta \Vert p)$ is rejected.
 
-# %% tags=["numbers"]
-for name, q, delta in ("near", near_p, 0.1), ("far", far, 1.5):
-    divergence, drawn = kl_divergence(p, q), two_estimators(p, q)
-    for kind, sample, var in zip(
-        ("plain", "non-negative"), drawn, exact_variances(delta), strict=True
-    ):
-        print(f"{name:5s}{kind:13s} exact {var**0.5 / divergence:7.4f}", end="")
-        print(f"   from samples {sample.std() / divergence:7.4f}")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rising lines on logarithmic axes. The variance of the non-negative estimator starts far below that of the plain one, crosses it at 1.12 and shoots up."}, "figure": {"caption": "The variance of one sample of both estimators, for two Gaussians of variance 1 whose means differ by the shift. Below a shift of 1.12 the non-negative one is better.", "name": "fig-estimators"}}
+# %%
+def train(estimator, steps=400):
+    """The mean and the standard deviation of q during training, from N(2, 1)."""
+    mean, log_std = torch.tensor(2.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+    optimizer, path = torch.optim.Adam([mean, log_std], lr=0.05), []
+    for _ in range(steps):
+        q = Normal(mean, log_std.exp())
+        x = q.sample((300,))  # no gradient passes through a sample
+        log_r = log_two_modes(x, 3.0) - q.log_prob(x)
+        estimator(log_r).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        path.append([mean.item(), log_std.exp().item()])
+    return torch.tensor(path)
+
+
+# %% tags=["nbval-check-output", "check"]
+theta, log_p = torch.tensor([1.0, 0.3], requires_grad=True), log_two_modes(grid, 3.0)
+
+
+def gradient(objective):
+    log_q = Normal(theta[0], theta[1].exp()).log_prob(grid)
+    return torch.autograd.grad(objective(log_q), theta)[0]
+
+
+def with_fixed_samples(estimator):
+    return gradient(lambda log_q: integrate(log_q.detach().exp() * estimator(log_p - log_q)))
+
+
+found = [with_fixed_samples(estimators[name]) for name in ("k1", "k2", "k3")]
+in_order = gradient(lambda log_q: reverse(log_p, log_q))
+other_order = gradient(lambda log_q: forward(log_p, log_q))
+closed = [torch.zeros(2), in_order, other_order]
+verify("eq-estimator-gradients", found, closed, quadrature, rejects={"one for all": [in_order] * 3})
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 ends at the reverse fit, k3 travels to the forward fit, k1 wanders about."}, "figure": {"caption": "Left: the variance of one sample of $k_1$ and $k_3$ for Gaussians of unit variance. Right: a Gaussian $q$ is trained with each estimator as the loss, from the same start; circles mark the forward and the reverse fit of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
+paths = {name: train(estimator) for name, estimator in estimators.items()}
+panels, (left, right) = plots.figure(columns=2, height=3.4)
 shifts = torch.linspace(0.05, 2.5, 100)
-by_kind = torch.tensor([exact_variances(shift.item()) for shift in shifts]).mT
-plots.curves(
-    {"plain": (shifts, by_kind[0]), "non-negative": (shifts, by_kind[1])},
+by_kind = torch.tensor([variances_at(shift.item()) for shift in shifts]).mT
+_ = plots.curves(
+    {"k1": (shifts, by_kind[0]), "k3": (shifts, by_kind[1])},
     x_label="shift of the mean",
-    y_label="variance of one sample (nats squared)",
+    y_label="variance (nats squared)",
     log_x=True,
     log_y=True,
     marks={"1.12": 1.12},
+    axes=left,
+)
+for (x, y), name in (((0, 10**0.5), "forward fit"), (opening, "reverse fit")):
+    _ = right.plot(x, y, "o", color="black", markersize=7, markerfacecolor="none")
+    _ = right.annotate(name, (x, y), (0, 9), textcoords="offset points", fontsize=9)
+plots.curves(
+    {name: tuple(path.mT) for name, path in paths.items()},
+    x_label="mean of q",
+    y_label="standard deviation of q",
+    axes=right,
 )
 
 # %% [markdown]
-# For these Gaussians, {numref}`fig-estimators` says when to use which: the non-negative one below a shift of 1.12, the plain one above. This is no general rule: two distributions can be very close and still have an infinite $\mathbb{E}_p\, r^2$. An example is a mixture $q$ of 99 % $p = \mathcal{N}(0, 1)$ and 1 % $\mathcal{N}(0, 4)$:
+# Where the training starts and ends, and the reverse fit:
 
-# %% tags=["numbers", "nbval-check-output"]
-log_p = p.log_prob(grid)
-parts = torch.stack([log_p + math.log(0.99), Normal(0.0, 2.0).log_prob(grid) + math.log(0.01)])
-log_q = parts.logsumexp(0)
-plain_variance = integrate(log_p.exp() * (log_p - log_q) ** 2) - forward(log_p, log_q) ** 2
-print(f"KL {forward(log_p, log_q):.1e} nats, variance of the plain estimator {plain_variance:.1e}")
-for edge in (10, 15, 20):
-    inside = (2 * log_q - log_p).exp().where(grid.abs() <= edge, 0)
-    print(f"mean of r^2, integrated to {edge}: {integrate(inside):.1e}")
+# %% tags=["numbers"]
+log_p, end = log_two_modes(grid, 3.0), paths["k3"][-100:].mean(0)
+for words, (mean, std) in (("start", (2.0, 1.0)), ("k3 ends", end), ("reverse fit", opening)):
+    value = reverse(log_p, Normal(mean, std).log_prob(grid))
+    print(f"{words:12s} mean {mean:5.2f}, standard deviation {std:.2f}, D(q || p) {value:.2f} nats")
 
 # %% [markdown]
-# The integral of $r^2$ grows without bound: the second variance is infinite, although the KL divergence is tiny and the plain variance small.
-#
-# **What you can say now.** Two unbiased estimators of one KL divergence can differ in variance by orders of magnitude in either direction. Estimate both variances before you choose, with care for heavy tails.
-
-# %% [markdown]
-# (sec-kl-directions)=
-# ## Which direction does what in this book
-#
-# The KL divergence returns in most chapters. Its direction says which mistakes to expect.
-#
-# | where | KL divergence | direction, and what follows |
-# |---|---|---|
-# | training by likelihood | from data distribution to model | forward: the model covers the data |
-# | gap of the bound, chapter 3 | from encoder to true posterior | reverse: the encoder may miss modes of the posterior, and underestimate its variances |
-# | regularizer of a VAE, chapter 6 | from encoder to prior | reverse in $z$: codes stay where the prior has mass |
-# | levels of a hierarchical VAE, chapter 8 | from a level's encoder to its prior | reverse in the encoder; both distributions are learned; one term per level, by {eq}`eq-kl-chain` |
-# | steps of a diffusion model, chapter 9 | from the step back *given the data* $x$ to the model's step | forward: the first distribution is fixed, the model is fitted; one Gaussian formula {eq}`eq-kl-gaussians` per step |
+# With $k_2$ as its loss the Gaussian arrives at the reverse fit, where $D(q \Vert p)$ is smallest. With $k_3$ it goes to the *forward* fit, and the KL divergence that this loss estimates ends at 0.93 nats instead of 0.69. The fix is to let the gradient know of the samples: pass it through them where $x$ is a smooth function of noise and parameters, or multiply $-\log r$, taken as a constant, by $s$ where it is not, as for the words of a language model. These are the two gradients of chapter 4.
 
 # %% [markdown]
 # (sec-kl-exercises)=
@@ -1397,13 +1371,14 @@ exercises.check_best_isotropic(variance)
 # (sec-kl-summary)=
 # ## Summary
 #
-# - The KL divergence is the mean log-ratio under its first argument: the extra length, in nats, of a code made for the wrong distribution. It is zero only for equal distributions {eq}`eq-kl-nonnegative`.
-# - It is no distance: the order of the arguments matters, and there is no triangle inequality. Sufficient maps keep it, other maps lower it {eq}`eq-data-processing`.
-# - The forward fit covers $p$ and matches its moments {eq}`eq-forward-moments`. The reverse fit of two equal modes chooses one once they are far enough apart, and a factorized one of correlated coordinates underestimates variances {eq}`eq-factorized-reverse`.
-# - Between Gaussians it is a formula {eq}`eq-kl-gaussians`; elsewhere it is estimated from samples, and the estimator matters.
-# - Between distributions that do not overlap it is infinite; noise makes it finite {eq}`eq-noisy-points`, and its rate of change with noise is half the squared distance of the scores {eq}`eq-de-bruijn`.
+# - The KL divergence is the mean log-ratio under its first argument: the cost, in nats, of treating data from $p$ as if they came from $q$. It is zero only for equal distributions {eq}`eq-kl-nonnegative`.
+# - Maximizing the likelihood minimizes the forward KL {eq}`eq-likelihood-kl`, and its fit covers the data. The reverse fit chooses one of two equal modes once they are far apart, and a factorized one is too narrow {eq}`eq-factorized-reverse`.
+# - Between Gaussians it is a formula {eq}`eq-kl-gaussians`, close by half a squared length {eq}`eq-kl-fisher`, for chains a sum {eq}`eq-kl-chain`.
+# - Without overlap it is infinite. Noise makes it finite, and it falls at half the squared distance of the scores {eq}`eq-de-bruijn`.
+# - The gradient of an unbiased estimator need not be an unbiased gradient {eq}`eq-estimator-gradients`.
 #
-# **What needs care.** Several notations and both orders are in use; the {doc}`notation page </book/notation>` fixes one. The proof of Gibbs' inequality ends with an inequality {eq}`eq-kl-support`. The two orders can give the same value. The KL divergence is invariant under a change of variables only if the map is one-to-one, or at least sufficient. It is zero for equal distributions only, not for similar ones, and no distance. The diagonal formula has variances that
-# are not squared (E10 of the {doc}`errata </book/errata>`), and of the two coins it is the fair one that may show heads only (E18).
+# To go on: {cite:t}`cover2006`, {cite:t}`mackay2003` and {cite:t}`blei2017`.
 #
-# **To read next.** {cite:t}`cover2006` for entropy, the KL divergence and large deviations; {cite:t}`kullback1951` for where it began; {cite:t}`mackay2003` and {cite:t}`bishop2006` for the two directions in pictures; {cite:t}`blei2017` for what statisticians make of the reverse one.
+# :::{dropdown} If you come from the lectures
+# The proof of Gibbs' inequality ends with an inequality {eq}`eq-kl-support`, not with $\log 1$. The KL divergence is invariant under a change of variables only if the map is one-to-one, or at least sufficient. The two orders can give the same value, as for Gaussians of equal variance. It is zero for equal distributions only, not for similar ones, and it is no distance. In the formula for a diagonal Gaussian the variances are not squared (E10 of the {doc}`errata </book/errata>`), and of the two coins it is the fair one that may show heads only (E18). Several notations and both orders are in use; the {doc}`notation page </book/notation>` fixes one.
+# :::
