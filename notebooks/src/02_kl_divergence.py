@@ -274,7 +274,7 @@ wrong = {
 verify("eq-likelihood-kl", likelihood, closed, quadrature, rejects=wrong)
 loss = -integrate(log_p.exp() * Normal(0.0, 10**0.5).log_prob(grid))
 print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floor:.2f} nats")
-print(f"after ten samples the odds are {(10 * (loss - floor)).exp():.0f} to 1")
+print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
 # What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the true distribution as under the best Gaussian.
@@ -619,6 +619,14 @@ verify("eq-kl-fisher", second, [fisher, fisher], quadrature, rejects=wrong)
 direct, steps = kl_normals(0, 1, 2, 1), kl_normals(0, 1, 1, 1) + kl_normals(1, 1, 2, 1)
 print("2 nats at once, 1 nat in two steps:", abs(direct - 2) < 1e-12 and abs(steps - 1) < 1e-12)
 
+# %% tags=["nbval-check-output", "numbers"]
+for factor in (1.1, 2.0):
+    there, back = kl_normals(0, 1, 0, factor), kl_normals(0, factor, 0, 1)
+    form = math.log(factor) ** 2
+    print(
+        f"factor {factor}: D(p || q) {there:.4f}, D(q || p) {back:.4f}, quadratic {form:.4f} nats"
+    )
+
 # %% tags=["figure"] mystnb={"image": {"alt": "Three curves that agree around zero: the quadratic form lies between the KL divergences of both orders, which part from it at about plus and minus 0.3."}, "figure": {"caption": "The KL divergence between $\\mathcal{N}(0, 1)$ and a Gaussian whose standard deviation is larger by the factor $e^\\delta$, in both orders, and the quadratic form $\\delta^2$ of {eq}`eq-kl-fisher`.", "name": "fig-local-form"}}
 steps = torch.linspace(-1, 1, 101)
 orders = [[kl_normals(0, 1, 0, math.exp(t)), kl_normals(0, math.exp(t), 0, 1)] for t in steps]
@@ -628,17 +636,6 @@ plots.curves(
     x_label="change of the log of the standard deviation",
     y_label="KL divergence (nats)",
 )
-
-# %% [markdown]
-# In numbers, for a standard deviation that is too large by a tenth and by a factor of two:
-
-# %% tags=["nbval-check-output", "numbers"]
-for factor in (1.1, 2.0):
-    there, back = kl_normals(0, 1, 0, factor), kl_normals(0, factor, 0, 1)
-    form = math.log(factor) ** 2
-    print(
-        f"factor {factor}: D(p || q) {there:.4f}, D(q || p) {back:.4f}, quadratic {form:.4f} nats"
-    )
 
 # %% [markdown]
 # A standard deviation that is wrong by a tenth makes about 0.01 nats in either order, one that is wrong by a factor of two 0.3 or 0.8 nats ({numref}`fig-local-form`). The order matters where a model is far off.
@@ -1084,9 +1081,9 @@ print("the variances are equal between 1.12 and 1.13:", equal)
 
 
 # %%
-def train(estimator, steps=400):
-    """The mean and the standard deviation of q during training, from N(2, 1)."""
-    mean, log_std = torch.tensor(2.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+def train(estimator, steps=1000):
+    """The mean and the standard deviation of q during training, from N(3, 1)."""
+    mean, log_std = torch.tensor(3.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
     optimizer, path = torch.optim.Adam([mean, log_std], lr=0.05), []
     for _ in range(steps):
         q = Normal(mean, log_std.exp())
@@ -1097,6 +1094,9 @@ def train(estimator, steps=400):
         optimizer.zero_grad()
         path.append([mean.item(), log_std.exp().item()])
     return torch.tensor(path)
+
+
+paths = {name: train(estimator) for name, estimator in estimators.items()}
 
 
 # %% tags=["nbval-check-output", "check"]
@@ -1118,8 +1118,14 @@ other_order = gradient(lambda log_q: forward(log_p, log_q))
 closed = [torch.zeros(2), in_order, other_order]
 verify("eq-estimator-gradients", found, closed, quadrature, rejects={"one for all": [in_order] * 3})
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 ends at the reverse fit, k3 travels to the forward fit, k1 wanders about."}, "figure": {"caption": "Left: the variance of one sample of $k_1$ and $k_3$ for Gaussians of unit variance. Right: a Gaussian $q$ is trained with each estimator as the loss, from the same start; circles mark the forward and the reverse fit of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
-paths = {name: train(estimator) for name, estimator in estimators.items()}
+# %% tags=["numbers"]
+log_p = log_two_modes(grid, 3.0)
+ends = {f"{name} ends": paths[name][-100:].mean(0) for name in ("k2", "k3")}
+for words, (mean, std) in {"all start": (3.0, 1.0), **ends}.items():
+    value = reverse(log_p, Normal(mean, std).log_prob(grid))
+    print(f"{words:10s} mean {mean:5.2f}, standard deviation {std:.2f}, D(q || p) {value:.2f} nats")
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 stays at the reverse fit, k3 travels to the forward fit, k1 wanders about."}, "figure": {"caption": "Left: the variance of one sample of $k_1$ and $k_3$ for Gaussians of unit variance. Right: a Gaussian $q$ is trained with each estimator as the loss, from the same start, the right component of $p$; circles mark the forward and the reverse fit of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
 panels, (left, right) = plots.figure(columns=2, height=3.4)
 shifts = torch.linspace(0.05, 2.5, 100)
 by_kind = torch.tensor([variances_at(shift.item()) for shift in shifts]).mT
@@ -1132,6 +1138,7 @@ _ = plots.curves(
     marks={"1.12": 1.12},
     axes=left,
 )
+right.set(xlim=(-1.5, 5), ylim=(0, 4.5))
 for (x, y), name in (((0, 10**0.5), "forward fit"), (opening, "reverse fit")):
     _ = right.plot(x, y, "o", color="black", markersize=7, markerfacecolor="none")
     _ = right.annotate(name, (x, y), (0, 9), textcoords="offset points", fontsize=9)
@@ -1143,16 +1150,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Where the training starts and ends, and the reverse fit:
-
-# %% tags=["numbers"]
-log_p, end = log_two_modes(grid, 3.0), paths["k3"][-100:].mean(0)
-for words, (mean, std) in (("start", (2.0, 1.0)), ("k3 ends", end), ("reverse fit", opening)):
-    value = reverse(log_p, Normal(mean, std).log_prob(grid))
-    print(f"{words:12s} mean {mean:5.2f}, standard deviation {std:.2f}, D(q || p) {value:.2f} nats")
-
-# %% [markdown]
-# With $k_2$ as its loss the Gaussian arrives at the reverse fit, where $D(q \Vert p)$ is smallest. With $k_3$ it goes to the *forward* fit, and the KL divergence that this loss estimates ends at 0.93 nats instead of 0.69. The fix is to let the gradient know of the samples: pass it through them where $x$ is a smooth function of noise and parameters, or multiply $-\log r$, taken as a constant, by $s$ where it is not, as for the words of a language model. These are the two gradients of chapter 4.
+# The training starts almost at the reverse fit, where $D(q \Vert p)$ is smallest, and $k_2$ keeps it there. With $k_3$ as its loss the Gaussian leaves the mode and goes to the *forward* fit, and the KL divergence that the loss estimates rises from 0.69 to 0.94 nats. The fix is to let the gradient know of the samples: pass it through them where $x$ is a smooth function of noise and parameters, or multiply $-\log r$, taken as a constant, by $s$ where it is not, as for the words of a language model. These are the two gradients of chapter 4.
 
 # %% [markdown]
 # (sec-kl-exercises)=
