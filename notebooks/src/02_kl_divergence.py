@@ -231,7 +231,7 @@ print("attained by the pair above:", torch.isclose(kl(two_points, three_points),
 
 # %% [markdown]
 # (sec-maximum-likelihood)=
-# ## Maximum likelihood minimizes it
+# ## Maximum likelihood minimizes the KL divergence
 #
 # A model $p_\theta$ is trained on data from a distribution $p_{\text{data}}$ that nobody can write down. How can we minimize a mean of $\log (p_{\text{data}} / p_\theta)$ if we cannot evaluate its numerator? Split the log-ratio, and the numerator leaves the problem:
 #
@@ -452,7 +452,7 @@ for _ in range(12):  # halve the interval in which the two searches become equal
 print(f"the best reverse fit leaves the middle when the modes are {2 * c:.2f} apart")
 
 # %% [markdown]
-# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as that is smaller, while the forward fit covers both at any distance.
+# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley makes the larger KL divergence, while the forward fit covers both at any distance.
 #
 # :::{depth-start} one of two equal modes costs log 2 in one order and the square of the distance in the other
 # :::
