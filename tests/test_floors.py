@@ -23,7 +23,15 @@ FLOORS = (
     ("checks",),
     ("distributions", "schedule", "data", "runtime", "interpolation"),
     ("networks", "elbo", "training"),
-    ("autoencoder", "vae", "hierarchical_vae", "linear_chain", "denoisers", "variances"),
+    (
+        "autoencoder",
+        "vae",
+        "bits_back",
+        "hierarchical_vae",
+        "linear_chain",
+        "denoisers",
+        "variances",
+    ),
     (
         "ladders",
         "decoders",
