@@ -165,7 +165,7 @@ verify("eq-product-rule", samples_change + function_changes, square, quadrature,
 verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects={"true gradient": truth})
 
 # %% [markdown]
-# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample.
+# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample. There are two ways to make an expectation of it.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A bell curve, and its derivative in the mean: a negative lobe on the left and a positive lobe of the same area on the right, both shaded."}, "figure": {"caption": "The density q, and its derivative in the mean. When the mean grows, probability leaves the orange region and arrives in the blue one.", "name": "fig-lost-term"}}
 line = torch.linspace(-4, 5, 301)
@@ -180,8 +180,6 @@ _ = axes.axhline(0, color="#333333", lw=0.8)
 fig
 
 # %% [markdown]
-# There are two ways to make an expectation of it.
-#
 # *Sources: A24, D11.*
 
 # %% [markdown]
@@ -276,7 +274,7 @@ verify("eq-score-elbo", estimates, truth, monte_carlo, rejects=wrong)
 # Since the expectation does not depend on $b$, minimize the second moment $\mathbb{E}[(f - b)^2 s_j^2]$. Its derivative in $b$ is $-2\, \mathbb{E}[(f - b) s_j^2]$, which vanishes at $b_j^*$. For $f(z) = z^2$ and the derivative in $\mu$ this is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. $\square$
 # :::
 #
-# Nobody knows these expectations in advance. But with $K$ samples, the mean of $f$ over the *other* samples is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. This is the leave-one-out baseline, REINFORCE leave-one-out or RLOO {cite:p}`kool2019`:
+# Nobody knows these expectations in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
 #
 # $$
 # \frac{1}{K} \sum_{k=1}^K \big( f(z_k) - b_k \big)\, \nabla_\phi \log q_\phi(z_k), \qquad b_k = \frac{1}{K - 1} \sum_{j \ne k} f(z_j) .
@@ -312,8 +310,10 @@ plain = torch.stack([(mean(((f + c) * score) ** 2) - (2 * mu) ** 2) for c in con
 ten = torch.randn(40_000, 10)
 values = (mu + sigma * ten) ** 2
 left_out = ((values - values.mean(1, keepdim=True)) * ten / sigma).sum(1) / 9
+_, (axes,) = plots.figure(height=2.7)
 plots.curves(
-    {
+    axes=axes,
+    lines={
         "no baseline": (constants, (plain / 10).sqrt()),
         "leave-one-out": (constants, left_out.std().expand(41)),
     },
@@ -368,7 +368,7 @@ fig
 # %% [markdown]
 # :::{prf:theorem} Path-wise gradient
 # :label: thm-path-gradient
-# Let $f$, free of $\phi$, be continuously differentiable, and $g$ differentiable in $\phi$. Suppose that for all $\phi'$ near $\phi$, $\lVert \nabla_{\phi'} f(g(\varepsilon, \phi')) \rVert \le M(\varepsilon)$ with $\mathbb{E}\, M(\varepsilon) < \infty$. If the expectation of $f$ exists, then
+# Let $f$, free of $\phi$, be continuously differentiable, $g$ differentiable in $\phi$, and $\lVert \nabla_{\phi'} f(g(\varepsilon, \phi')) \rVert \le M(\varepsilon)$ with $\mathbb{E}\, M(\varepsilon) < \infty$ for all $\phi'$ near $\phi$. If the expectation of $f$ exists,
 #
 # $$
 # \nabla_\phi\, \mathbb{E}_{q_\phi} f(z) = \mathbb{E}_{p(\varepsilon)} \nabla_\phi\, f\big( g(\varepsilon, \phi) \big) = \mathbb{E}_{p(\varepsilon)} \bigg[ \Big( \frac{\partial g}{\partial \phi} \Big)^{\!\top} \nabla f(z) \bigg]_{z = g(\varepsilon, \phi)} .
@@ -379,19 +379,7 @@ fig
 # Dominated convergence takes the gradient inside the expectation {eq}`eq-mean-of-transform`; the rest is the chain rule. Kinks, as of a ReLU, are harmless if $f$ is continuous and samples hit them with probability zero; jumps are not. $\square$
 # :::
 #
-# This is the {term}`reparameterization trick` {cite:p}`kingma2014,rezende2014,titsias2014`. For $z = \mu + \sigma \varepsilon$ the derivative $\partial g / \partial \phi$ is $(1, \varepsilon)$:
-
-
-# %%
-def by_path(f, mu, sigma, noise):
-    """Path-wise estimates of the gradient of E f(z) in (mu, sigma)."""
-    z = mu + sigma * noise  # the probabilities stay, the samples move
-    slope = grad(lambda z: f(z).sum())(z)
-    return slope[..., None] * torch.stack([torch.ones_like(noise), noise], -1)
-
-
-# %% [markdown]
-# Both estimators find the gradients of two known expectations, $\mathbb{E} z^2 = \mu^2 + \sigma^2$ and $\mathbb{E} \cos z = e^{-\sigma^2 / 2} \cos \mu$:
+# This is the {term}`reparameterization trick` {cite:p}`kingma2014,rezende2014,titsias2014`. For $z = \mu + \sigma \varepsilon$ the derivative $\partial g / \partial \phi$ is $(1, \varepsilon)$. Both estimators find the gradients of two known expectations, $\mathbb{E} z^2 = \mu^2 + \sigma^2$ and $\mathbb{E} \cos z = e^{-\sigma^2 / 2} \cos \mu$:
 #
 # $$
 # \nabla_{\mu, \sigma}\, \mathbb{E} z^2 = (2 \mu,\; 2 \sigma), \qquad \nabla_{\mu, \sigma}\, \mathbb{E} \cos z = - e^{-\sigma^2 / 2}\, (\sin \mu,\; \sigma \cos \mu) .
@@ -399,7 +387,15 @@ def by_path(f, mu, sigma, noise):
 #
 # In torch one letter decides. `q.rsample()`, r for *reparameterized*, returns a function of the parameters; `q.sample()` returns numbers.
 
+
 # %% tags=["nbval-check-output"]
+def by_path(f, mu, sigma, noise):
+    """Path-wise estimates of the gradient of E f(z) in (mu, sigma)."""
+    z = mu + sigma * noise  # the probabilities stay, the samples move
+    slope = grad(lambda z: f(z).sum())(z)
+    return slope[..., None] * torch.stack([torch.ones_like(noise), noise], -1)
+
+
 phi = torch.stack([mu, sigma]).requires_grad_()
 q = Normal(phi[0], phi[1])
 print(f"has a gradient: rsample {q.rsample().requires_grad}, sample {q.sample().requires_grad}")
@@ -643,7 +639,6 @@ at_zero = [4.0, (d + 2) * (d + 4), 2 * d + 8, 2 * d + 4]
 wrong = {"baseline without effect": variances[[0, 1, 1, 1]], "formula for m = 0": at_zero}
 verify("eq-variance-dimension", (samples - 2 * c) ** 2, variances, monte_carlo, rejects=wrong)
 
-# %% tags=["check", "nbval-check-output"]
 weight = (density * (grid[1] - grid[0]))[:, None]
 
 
@@ -736,7 +731,7 @@ plots.curves(
 # (sec-encoder-learns)=
 # ## Training an encoder, rightly and wrongly
 #
-# Does it matter? We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`, as in the later chapters: one `rsample`, and the KL divergence in closed form, which needs no samples. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss is not minus the bound, but has the gradient of minus the bound.
+# Does it matter? We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`, as in the later chapters: one `rsample`, and the KL divergence in closed form, which needs no samples. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss has the gradient of minus the bound, not its value.
 
 
 # %%
@@ -828,8 +823,10 @@ assert max(prior_kl["sample, closed KL"]) < 1e-6
 # %% tags=["figure"] mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. With rsample it falls to about a thousandth of a nat. Score function falls alike, with larger swings. Sample with closed KL stays flat between two and three nats. Sample alone drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients: gap to the posterior, geometric mean and range of three runs.", "name": "fig-three-trainings"}}
 steps = torch.arange(1, 1001)[9::10]
 histories = {n: torch.stack([gaps[9::10] for _, gaps in r]) for n, r in runs.items()}
+_, (axes,) = plots.figure(height=2.9)
 plots.curves(
-    {name: (steps, gaps.log().mean(0).exp()) for name, gaps in histories.items()},
+    axes=axes,
+    lines={name: (steps, gaps.log().mean(0).exp()) for name, gaps in histories.items()},
     bands={name: (gaps.amin(0), gaps.amax(0)) for name, gaps in histories.items()},
     x_label="training step",
     y_label="gap (nats)",
@@ -884,7 +881,7 @@ for stage in ("fresh", "600 steps", "2400 steps"):
     parts["closed KL, leave-one-out" + " " * len(parts)] = record.value(
         stage, "leave-one-out, closed"
     ).values
-fig, (axes,) = plots.figure(height=3.4)
+fig, (axes,) = plots.figure(height=3.0)
 for i, ratios in enumerate(parts.values()):
     look = {"markersize": 6, "markerfacecolor": "none"}
     _ = axes.plot(ratios, [i] * len(ratios), "osD"[i % 3], color=f"C{i % 3}", **look)
@@ -894,7 +891,7 @@ _ = axes.invert_yaxis()
 fig
 
 # %% [markdown]
-# With the closed KL all variance that is left comes through the likelihood. So in a fresh network that is a small part, and after 2,400 steps most of it: one uses the closed form, since it costs no pass, but in these networks it is not what keeps the gradient quiet after training.
+# With the closed KL all variance that is left comes through the likelihood: a small part in a fresh network, and after 2,400 steps most of it. One uses the closed form, since it costs no pass.
 
 # %% [markdown]
 # (sec-entropy-gradient)=
@@ -1122,7 +1119,7 @@ plots.curves(
 # \nabla_{\mu, \sigma}\, \mathbb{E}\, 1[z > 0] = \mathcal{N}(0;\, \mu, \sigma^2) \cdot \big( 1,\; - \mu / \sigma \big) .
 # $$ (eq-step-gradient)
 #
-# But the slope of a step is zero at every sample, so the path-wise estimate is always zero: no variance, no error message, and wrong. {prf:ref}`thm-path-gradient` requires a continuously differentiable $f$, since a moving sample changes a step only at the instant when it crosses the edge. The score function has no such requirement, and is right.
+# But the slope of a step is zero at every sample, so the path-wise estimate is always zero: no variance, no error message, and wrong. A moving sample changes a step only at the instant when it crosses the edge, which is why {prf:ref}`thm-path-gradient` requires a differentiable $f$. The score function is right.
 #
 # **A moving edge.** The score function has its own case. Let $z$ be uniform on $(0, \phi)$ at $\phi = 2$ and $f(z) = z$, with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$, so the estimates $-z / \phi$ have the mean $-\frac12$ in the place of $+\frac12$: weights on old samples cannot say that new values become possible beyond the edge. Moving the samples can, by $z = \phi u$.
 #
@@ -1192,7 +1189,7 @@ plots.curves(
 #
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
-# - *Relax*: replace the variable by a number between 0 and 1, a smooth function of $\eta$ and noise that tends to a Bernoulli variable at temperature 0. This is the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is.
+# - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable at temperature 0: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is.
 # - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses the relaxed gradient as a control variate and stays unbiased; DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
 # - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. For one variable it estimates
 #
@@ -1246,9 +1243,11 @@ def given(eta, z, v):
 # $$ (eq-rebar)
 #
 # The expectation of $f(\zeta)$ can be taken in two stages, over $z$ and then over $\tilde \zeta$ given $z$. By the product rule {eq}`eq-product-rule` its gradient is $\mathbb{E}[f(\tilde \zeta)\, \nabla_\eta \log q(z)] + \mathbb{E}[\nabla_\eta f(\tilde \zeta)]$, and by reparameterization it is $\mathbb{E}\, \nabla_\eta f(\zeta)$. So what stands beside $c$ has mean zero. It helps if $f(\tilde \zeta)$ is close to $f(z)$, and the variance in $c$ is a parabola, so the best $c$ is one division; Tucker et al. adapt it and the temperature during training.
+#
+# **Check.** For straight-through, $f(z) = (z - 0.45)^2$ at $\eta = 0.3$, where the true gradient is small and a bias easily seen; the true gradient is rejected. For REBAR with $c = 1$ and temperature 0.8, averages are compared with the gradient of the exact sum in the five models; the relaxed gradient alone is rejected.
 
 
-# %%
+# %% tags=["check", "nbval-check-output"]
 def rebar(f, eta, u, v, temperature):
     """The score-function estimates, and a control variate of mean zero."""
     z = (u > 1 - eta.sigmoid()).double()
@@ -1264,10 +1263,6 @@ def rebar(f, eta, u, v, temperature):
     return f(z)[..., None] * score, free - tied - value * score
 
 
-# %% [markdown]
-# **Check.** For straight-through, $f(z) = (z - 0.45)^2$ at $\eta = 0.3$, where the true gradient is small and a bias easily seen; the true gradient is rejected. For REBAR with $c = 1$ and temperature 0.8, averages are compared with the gradient of the exact sum in the five models; the relaxed gradient alone is rejected.
-
-# %% tags=["check", "nbval-check-output"]
 eta_1, u = torch.tensor(0.3).expand(400_000), torch.rand(400_000)
 pi = eta_1.sigmoid()
 hard = (u > 1 - pi).double()
