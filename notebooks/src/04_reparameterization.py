@@ -607,7 +607,7 @@ plots.curves(
 # $$
 # \begin{aligned}
 # \operatorname{Var}_\text{path} &= 4, \qquad \operatorname{Var}_{\text{score, baseline } B} = 2\, (d + 2) + 4\, \lVert m \rVert^2 + 4\, m_1^2, \\
-# \operatorname{Var}_\text{score} &= \operatorname{Var}_{\text{score, baseline } B} + B^2 , \qquad \operatorname{Var}_{\text{score, baseline } \mathbb{E} f} = \operatorname{Var}_{\text{score, baseline } B} + 4 .
+# \operatorname{Var}_\text{score} &= {\operatorname{Var}_{\text{score, baseline } B}} + B^2 , \qquad \operatorname{Var}_{\text{score, baseline } \mathbb{E} f} = {\operatorname{Var}_{\text{score, baseline } B}} + 4 .
 # \end{aligned}
 # $$ (eq-variance-dimension)
 #
