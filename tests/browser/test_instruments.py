@@ -280,6 +280,68 @@ def test_climbing_ends_at_a_maximum_of_the_bound(call: Callable[..., Any]) -> No
     assert elbo > -3 and abs(by_mean) + abs(by_log_std) < TOLERANCE
 
 
+# ------------------------------------------------------------------------------------------------ reweight or move
+
+TEN = torch.randn(10, generator=torch.Generator().manual_seed(6), dtype=torch.double)
+AVERAGED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "square": torch.square,
+    "cosine": torch.cos,
+    "steep": lambda z: torch.sigmoid(z / 0.1),
+    "step": lambda z: (1 + z.sign()) / 2,
+}
+
+
+def two_estimates(name: str, mean: torch.Tensor) -> torch.Tensor:
+    """The mean over samples moved to a new mean, and over samples that are reweighted."""
+    old = Normal(torch.tensor(0.4).double(), 1.3)
+    z = 0.4 + 1.3 * TEN
+    ratio = (Normal(mean, 1.3).log_prob(z) - old.log_prob(z)).exp()
+    f = AVERAGED[name]
+    return torch.stack([f(mean + 1.3 * TEN).mean(), (f(z) * ratio).mean()])
+
+
+@pytest.mark.parametrize("mean", [-2.0, 0.4, 1.7, 3.0])
+@pytest.mark.parametrize("name", AVERAGED)
+def test_reweighted_and_moved_samples(call: Callable[..., Any], name: str, mean: float) -> None:
+    """Both estimates and the truth; the integrals of the page have another grid."""
+    found = call(
+        "reweight",
+        "(m, [name, noise, mean]) => { const e = m.estimates(name, noise, mean);"
+        " return [e.moved, e.reweighted, m.truth(name, mean)]; }",
+        [name, TEN.tolist(), mean],
+    )
+    z = torch.linspace(-15, 15, 60_001, dtype=torch.double)
+    truth = torch.trapezoid(AVERAGED[name](z) * Normal(mean, 1.3).log_prob(z).exp(), z)
+    close(found, torch.stack([*two_estimates(name, torch.tensor(mean).double()), truth]))
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_the_slopes_of_both_are_the_two_gradients(call: Callable[..., Any], name: str) -> None:
+    """Slopes beside automatic differentiation of the estimates, deviations beside integrals."""
+    found = call(
+        "reweight",
+        "(m, [name, noise]) => { const s = m.slopes(name, noise), d = m.spread(name);"
+        " return [s.moved, s.reweighted, d.slope, d.moved, d.reweighted]; }",
+        [name, TEN.tolist()],
+    )
+    mean = torch.tensor(0.4, dtype=torch.double, requires_grad=True)
+    by_torch = [
+        torch.autograd.grad(each, mean, retain_graph=True, allow_unused=True)[0]
+        for each in two_estimates(name, mean)
+    ]
+    z = torch.linspace(-15, 15, 120_001, dtype=torch.double, requires_grad=True)
+    f = AVERAGED[name](z)
+    (slope,) = torch.autograd.grad(f.sum(), z)
+    z, f = z.detach(), f.detach()
+    density = Normal(0.4, 1.3).log_prob(z).exp()
+    weighted = f * (z - 0.4) / 1.3**2
+    moments = [
+        [torch.trapezoid(h**k * density, z) for k in (1, 2)] for h in (slope.detach(), weighted)
+    ]
+    deviations = [((second - first**2) / 10).sqrt() for first, second in moments]
+    close(found, torch.stack([*by_torch, moments[1][0], *deviations]))
+
+
 # ------------------------------------------------------------------------------------------------ the ring
 
 LOPSIDED = torch.tensor([8.0, 4, 2, 1, 1, 2, 4, 8], dtype=torch.double) / 30
@@ -568,7 +630,7 @@ def numbers(figure: Any) -> str:
     return " ".join(figure.locator(".instrument-meter output, .instrument-sums").all_inner_texts())
 
 
-@pytest.mark.parametrize("label", ["fig-two-fits", "fig-ring-bound"])
+@pytest.mark.parametrize("label", ["fig-two-fits", "fig-ring-bound", "fig-move-or-reweight"])
 def test_mouse_and_finger_drag_what_can_be_dragged(context: Any, base: str, label: str) -> None:
     visit, figure = instrument_page(context, base, label)
     wait_until(figure, "live")
@@ -622,6 +684,21 @@ def test_the_buttons_of_the_two_directions_find_the_two_fits(context: Any, base:
         )
     figure.get_by_role("button", name="Least D(q").click()  # from the wide fit, between the modes
     figure.get_by_text("This is a local minimum").wait_for()
+    visit.page.close()
+
+
+def test_new_samples_and_a_jump(context: Any, base: str) -> None:
+    """Other samples, other gradients; with a jump the moved samples see none at all."""
+    visit, figure = instrument_page(context, base, "fig-move-or-reweight")
+    wait_until(figure, "live")
+    before = numbers(figure)
+    figure.get_by_role("button", name="New samples").click()
+    assert numbers(figure) != before
+    figure.get_by_role("combobox", name="f(z)").select_option("step")
+    outputs = figure.locator(".instrument-meter output").all_inner_texts()
+    assert outputs == ["s.d. 0.15", "s.d. 0.00"]
+    assert "true 0.29, score" in figure.locator(".instrument-sums").inner_text()
+    assert visit.problems == []
     visit.page.close()
 
 
