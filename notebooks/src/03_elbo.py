@@ -466,7 +466,7 @@ def ring_elbo(x, q, num=400_000):
 
 
 # %% [markdown]
-# A latent on the line can also be integrated over, exact to rounding. We search for the Gaussian with the largest bound at one data point, and compare.
+# On the line everything can also be integrated, exact to rounding. For one data point and the Gaussian with the largest bound:
 #
 # **Check.** The gap of the best Gaussian is estimated by samples and compared with an integral. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected; it would pass in the solvable model.
 
@@ -539,7 +539,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere. With an exact $q$ it touches at the model for which $q$ is exact. In the package one function, `elbo_terms`, computes the bound {eq}`eq-elbo-terms` of every model of this book; it takes the KL divergence in closed form and one sample of $z$ for the reconstruction.
+# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere. With an exact $q$ it touches at the model for which $q$ is exact. In the package `elbo_terms` computes the bound {eq}`eq-elbo-terms` of every model of this book, with the KL divergence in closed form and one sample of $z$.
 
 
 # %% tags=["serves"]
@@ -618,7 +618,7 @@ verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed
 # q_{ik} = \frac{\pi_k\, \mathcal{N}(x_i; \mu_k, \sigma_k^2)}{\sum_l \pi_l\, \mathcal{N}(x_i; \mu_l, \sigma_l^2)} ,
 # $$ (def-e-step)
 #
-# and the M-step a fit in which point $i$ counts $q_{ik}$ times for component $k$,
+# and the M-step, shown at work in {numref}`fig-em`, a fit in which point $i$ counts $q_{ik}$ times for component $k$,
 #
 # $$
 # \begin{aligned}
@@ -708,8 +708,6 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-em` shows both steps at work.
-#
 # :::{depth-start} EM slows down where parameters and latents are coupled, and may end at a local maximum
 # :::
 # In the solvable model with one data point, let the offset $b$ be the only parameter, and the mean $m$ the only free number of $q$. The maximum is at $b = x$, $m = 0$. One round, an M-step followed by an E-step, takes the mean to
@@ -1025,7 +1023,7 @@ plots.curves(
 #
 # which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. Only on average over the data can it not be: the bound is at most $\log p_\theta(x)$, and by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$.
 #
-# **Its KL term should not vanish.** It looks like a penalty. Averaged over the data it has two parts {cite:p}`hoffman2016`,
+# **Its KL term should not vanish.** Averaged over the data it has two parts {cite:p}`hoffman2016`,
 #
 # $$
 # \mathbb{E}_x D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) = I(x; z) + D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big) ,
@@ -1066,7 +1064,7 @@ print(f"bound          {raised[0]:7.2f} -> {raised[1]:7.2f}")
 print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 
 # %% [markdown]
-# The bound rises by many nats, and the likelihood falls.
+# The bound rises, and the likelihood falls.
 #
 # *Sources: D08.*
 
@@ -1089,7 +1087,7 @@ print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 show(encode, decode, docstring=False)
 
 # %% [markdown]
-# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. Take the VAE of chapter 6, and a hundred test digits in black and white. We write them into a file and read them back.
+# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. Take the VAE of chapter 6, and a hundred test digits in black and white. We write a file and read it back.
 
 # %%
 vae = pretrained("vae-mnist").float()
@@ -1363,7 +1361,7 @@ exercises.check_e_step(responsibilities)
 # (sec-elbo-summary)=
 # ## Summary
 #
-# - The evidence of a latent variable model is an integral {eq}`def-evidence`, and sampling it from the prior takes a number of samples that grows exponentially with the dimension.
+# - The evidence of a latent variable model is an integral {eq}`def-evidence`; sampling it from the prior takes exponentially many samples in the dimension.
 # - An approximate posterior $q(z \mid x)$ gives a lower bound, the ELBO {eq}`def-elbo`: reconstruction minus KL divergence from the prior {eq}`eq-elbo-terms`. The gap is the KL divergence from $q$ to the posterior {eq}`eq-elbo-gap`.
 # - Training by the bound prefers decoders whose posteriors are easy for $q$ {eq}`eq-two-kls`. More samples inside the logarithm close the gap, like $1/K$ at best {eq}`eq-k-sample-gap`.
 # - Minus the bound is the length of a file {eq}`eq-bits-back`.
