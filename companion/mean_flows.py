@@ -73,7 +73,7 @@ def along_flow(
     checks.floating(x_u=x_u)
     checks.shape(("batch", *x_u.shape[1:]), x_u=x_u)
     checks.like(x_u, v=v)
-    checks.like(x_u.flatten(1)[:, 0], u=u, step=step)
+    checks.like(x_u.reshape(len(x_u), -1)[:, 0], u=u, step=step)
     one = torch.ones_like(u)
     # Fused attention has no forward mode, nor have the casts of autocast; and torch's own forward mode warns of torch's
     # own torch.jit.

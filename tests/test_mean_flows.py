@@ -116,6 +116,19 @@ def test_the_derivative_along_the_flow_is_that_of_a_difference(kind: str) -> Non
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_data_may_be_numbers_without_a_dimension() -> None:
+    x_u, u, step = places()
+    rows = along_flow(exact, x_u, u, step, velocity(x_u, u))
+
+    def first(x: Tensor, now: Tensor, by: Tensor) -> Tensor:
+        both = exact(torch.stack([x, x], 1), now, by)
+        return both[:, 0]
+
+    numbers = along_flow(first, x_u[:, 0], u, step, velocity(x_u, u)[:, 0])
+    for found, wanted in zip(numbers, rows, strict=True):
+        torch.testing.assert_close(found, wanted[:, 0])
+
+
 def test_a_training_in_half_precision_gives_the_same_loss() -> None:
     """Forward mode has no casts: the network runs in the precision of its weights, as without autocast."""
     torch.manual_seed(0)

@@ -542,7 +542,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# In code, we call torch's `kl_divergence`; the formulas are written out only where a chapter derives or checks something.
+# It is a sum because the coordinates are independent: densities multiply, and their log-ratios add up. Each coordinate pays $\mu_j^2$ for lying off the origin, and $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1; the square punishes too much of it, the logarithm too little. In code, we call torch's `kl_divergence`; the formulas are written out only where a chapter derives or checks something.
 #
 # **Checks.** In one dimension the formula is compared with an integral; the other order and a mean that is not squared are rejected. In three dimensions the log-ratio is averaged over samples, and torch's value is compared as well; a formula that forgets the means is rejected. The two special cases are compared with torch: the first without its log-determinant is rejected, and so is the second with squared variances.
 
@@ -744,7 +744,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # |---|---|---|
 # | negative log-likelihood | forward, from the data to the model | the model covers all data, and some of what lies between |
 # | gap of the ELBO (chapter 3) | reverse, from the approximate posterior to the true one | it may miss modes and be too narrow |
-# | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass |
+# | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass, else samples from the prior would meet a decoder that never saw such codes |
 # | a step of a diffusion model (chapter 9) | forward, from a known Gaussian to the model's | the formula {eq}`eq-kl-gaussians` |
 
 # %% [markdown]
@@ -777,7 +777,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 #
 # Indeed, for $y = \tau(x)$ the pair $(x, y)$ tells no more than $x$: the left side of {eq}`eq-kl-chain` is $D(p \Vert q)$. The first term on its right is $D(\tau_\# p \Vert \tau_\# q)$, and by {prf:ref}`thm-gibbs` the rest is not negative, and zero only if the conditional distributions agree. $\square$
 #
-# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential is one-to-one and loses none. The absolute value loses the sign, and the KL divergence falls.
+# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential is one-to-one and loses none: it divides both densities by the same factor, which cancels in their ratio. The absolute value loses the sign, and the KL divergence falls.
 #
 # **Checks.** For a pair of correlated Gaussians all three terms of the chain rule are known in closed form; the marginals alone are rejected, and the conditional term with $y$ at its mean. Two Gaussians are sent through the exponential and through the absolute value, and the integrals are compared.
 
@@ -858,7 +858,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # (sec-other-distances)=
 # ## Noise, and de Bruijn's identity
 #
-# Images fill a thin part of the space of pixel values, and a model may at first fill another. What does the KL divergence say about distributions that do not overlap? Take two points at distance $\delta > 0$. Their KL divergence is infinite *whatever* $\delta$ is, so a model that is fitted by it gets no gradient that says where to move {cite:p}`arjovsky2017`. Two other measures are finite and just as blind: the *total variation*, the largest difference of the probabilities of one event, is 1, and the *Jensen-Shannon divergence* {cite:p}`lin1991`, the mean KL divergence of both from their average, is $\log 2$. Only the *Wasserstein distance* $W_1$, the smallest mean distance by which mass must be moved, says $\delta$.
+# Images fill a thin part of the space of pixel values, and a model may at first fill another. What does the KL divergence say about distributions that do not overlap? Take two points at distance $\delta > 0$. Their KL divergence is infinite *whatever* $\delta$ is, so a model that is fitted by it gets no gradient that says where to move {cite:p}`arjovsky2017`. Two other measures are finite and just as blind: the *total variation*, the largest difference of the probabilities of one event, is 1, and the *Jensen-Shannon divergence* {cite:p}`lin1991`, the mean KL divergence of both from their average, is $\log 2$. Only the *Wasserstein distance* $W_1$, the smallest mean distance by which mass must be moved, says $\delta$. But to compute it is itself an optimization, over all ways to move the mass, and it has no chain rule that makes a sum of steps of it.
 #
 # Noise makes the two overlap. With Gaussian noise of standard deviation $\sigma$ on both points,
 #
@@ -993,7 +993,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # (sec-kl-estimation)=
 # ## Estimating it from samples: the value and the gradient
 #
-# Often there is neither a formula nor a grid, but $q$ can be sampled and both densities can be evaluated: so it is in the ELBO, and in the reinforcement learning of language models. Write $r = p(x) / q(x)$ for a sample $x \sim q$. By definition the mean of $k_1 = -\log r$ is $D(q \Vert p)$. Its samples have both signs, though the KL divergence has not. Add $r - 1$, which has mean zero because $\mathbb{E}_q\, r = \int p = 1$:
+# Often there is neither a formula nor a grid, but $q$ can be sampled and both densities can be evaluated: so it is in the ELBO, and in the reinforcement learning of language models. Write $r = p(x) / q(x)$ for a sample $x \sim q$. By definition the mean of $k_1 = -\log r$ is $D(q \Vert p)$. The mean of $N$ samples is off by about the standard deviation of one over $\sqrt N$. The samples have both signs, though the KL divergence has not. Add $r - 1$, which has mean zero because $\mathbb{E}_q\, r = \int p = 1$:
 #
 # $$
 # \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,

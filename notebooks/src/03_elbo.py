@@ -199,7 +199,7 @@ verify("eq-mode", drop, D / 2, monte_carlo, rejects={"E21": 0.0, "no factor 1/2"
 # p(x) = \frac{p(x \mid z)\, p(z)}{p(z \mid x)} ,
 # $$ (eq-bayes-identity)
 #
-# so one latent would be enough if we knew the posterior. We do not: its normalizing constant is the very $p(x)$ that we want. But we may guess it. Let $q(z \mid x)$ be an {term}`approximate posterior`; the network that computes it will be the {term}`encoder`. With $q$ in the place of the posterior the ratio depends on $z$, and is still right on average, because $q$ cancels in the integral:
+# so one latent would be enough if we knew the posterior: the ratio has no variance at all. We do not: its normalizing constant is the very $p(x)$ that we want. But we may guess it. Let $q(z \mid x)$ be an {term}`approximate posterior`; the network that computes it will be the {term}`encoder`. With $q$ in the place of the posterior the ratio depends on $z$, and is still right on average, because $q$ cancels in the integral:
 #
 # $$
 # p(x) = \mathbb{E}_{z \sim q(z \mid x)} \frac{p(x \mid z)\, p(z)}{q(z \mid x)} .
@@ -397,7 +397,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) \le \log p(x) .
 # $$ (eq-elbo-bound)
 #
-# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is the one nearest to the posterior, although no posterior was ever computed. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` such a $q$ prefers one mode to all of them.
+# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is the one nearest to the posterior, although no posterior was ever computed. Any $q$ will do that puts no probability where $p(x, z)$ is zero; there the divergence would be infinite. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` such a $q$ prefers one mode to all of them.
 #
 # :::{depth-start} Jensen's inequality gives the bound in one line, but not the gap
 # :::
@@ -418,7 +418,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# This is the form that is used in training: both terms can be estimated. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$. The second keeps $q$ close to the prior. Why not drop it? With the first term alone $q$ would shrink to the one best latent, and the number would be no bound on anything.
+# This is the form that is used in training: both terms can be estimated. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$. The second keeps $q$ close to the prior. The two pull against each other. Alone, the first would shrink $q$ to the one best latent of each $x$, and the number would be no bound on anything. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing, and what remains of the bound is the mean of $\log p(x \mid z)$ over the prior.
 #
 # **Check.** In the solvable model both sides of {eq}`eq-log-ratio` are computed, the second line by an integral over $z$; a thousand random $q$ are tried for {eq}`eq-elbo-bound`; the closed form {eq}`eq-elbo-terms` is compared with samples of {eq}`def-elbo`. Rejected are a plus before the KL divergence, the inequality the wrong way around, and a gap with the arguments in the other order or to the prior.
 
@@ -539,7 +539,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere. With an exact $q$ it touches at the model for which $q$ is exact. In the package `elbo_terms` computes the bound {eq}`eq-elbo-terms` of every model of this book, with the KL divergence in closed form and one sample of $z$.
+# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere. With an exact $q$ it touches at the model for which $q$ is exact. A chain of latents changes nothing in the five lines: let $z$ stand for all of them together. In the package `elbo_terms` computes the bound {eq}`eq-elbo-terms` of every model of this book, with the KL divergence in closed form and one sample of $z$.
 
 
 # %% tags=["serves"]
@@ -582,7 +582,7 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x, z) + H(q) ,
 # $$ (eq-elbo-entropy)
 #
-# and $H(q)$ does not depend on $\theta$. So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
+# and the entropy $H(q)$, which keeps $q$ from shrinking to a point, does not depend on $\theta$. So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
 #
 # If $q$ may be any distribution, this is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. Why does raising a bound raise the likelihood? Because after an exact E-step there is no gap left to close.
 #
@@ -936,7 +936,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 #
 # The cause can be seen in {numref}`fig-ring-speed`: the faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with one mode.
 #
-# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. The mean of $K$ of them varies less, so its logarithm loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
+# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. A logarithm is concave: the mean of the logarithm of a noisy number lies below the logarithm of its mean, by about half the relative variance of the number. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
 #
 # $$
 # L_K(x) = \mathbb{E}_{z_1, \dots, z_K \sim q} \log \frac{1}{K} \sum_{k=1}^{K} w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)} .
@@ -954,7 +954,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # \log p(x) - L_K(x) \approx \frac{\operatorname{Var}(w / p(x))}{2 K} .
 # $$ (eq-k-sample-gap)
 #
-# On the ring, training with $K = 5$ stops at the speed 1.648 ± 0.003, with $K = 50$ at 1.77 ± 0.01. With $K = 50$ the KL divergence from the data to the model is 0.0070 ± 0.0005 nats, less than with one sample and the best Gaussian for each point. But this encoder is no approximate posterior any more: its ELBO is 11 ± 1 nats below that of the best Gaussians ({ref}`experiment <exp-ring-bound>`).
+# On the ring, training with $K = 5$ stops at the speed 1.648 ± 0.003, with $K = 50$ at 1.77 ± 0.01. With $K = 50$ the KL divergence from the data to the model is 0.0070 ± 0.0005 nats, less than with one sample and the best Gaussian for each point. But this encoder is no approximate posterior any more: its ELBO is 11 ± 1 nats below that of the best Gaussians ({ref}`experiment <exp-ring-bound>`); {ref}`chapter 4 <sec-entropy-gradient>` says why many samples teach an encoder little.
 #
 # **Check.** The first inequality of {eq}`eq-k-sample-order` holds sample by sample. The second holds for the means, for seven values of $K$. The gap {eq}`eq-k-sample-gap` is the mean of $-\log (1 + u)$ with $u$ added, whose mean is zero, which removes most of the noise.
 
@@ -1064,7 +1064,7 @@ print(f"bound          {raised[0]:7.2f} -> {raised[1]:7.2f}")
 print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 
 # %% [markdown]
-# The bound rises, and the likelihood falls.
+# The bound rises, and the likelihood falls. For the same reason the higher of two bounds need not belong to the better model: they compare models only as far as their gaps are known.
 #
 # *Sources: D08.*
 

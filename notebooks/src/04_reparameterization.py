@@ -60,7 +60,7 @@ fig
 # {numref}`fig-two-clouds` has two answers, for $\mathbb{E}\, z^2$ with $z \sim \mathcal{N}(\mu, \sigma^2)$. The *score-function estimator*, in reinforcement learning REINFORCE, uses how the probabilities of the samples change; the *reparameterized* or {term}`path-wise <path-wise gradient>` one, how the samples move. The second varies less here, and trains variational autoencoders.
 #
 # :::{admonition} The idea
-# Write the sample as a smooth function of the parameters and of noise that knows nothing of them, $z = \mu + \sigma \varepsilon$. Then the parameters no longer decide what is averaged over, gradient and average may be exchanged, and a single sample gives an unbiased gradient.
+# Write the sample as a smooth function of the parameters and of noise that knows nothing of them, $z = \mu + \sigma \varepsilon$ with $\varepsilon \sim \mathcal{N}(0, 1)$. A Gaussian that is stretched and shifted is a Gaussian, so $z$ has the same distribution as before. But the parameters no longer decide what is averaged over, gradient and average may be exchanged, and a single sample gives an unbiased gradient.
 # :::
 
 # %% [markdown]
@@ -274,7 +274,7 @@ verify("eq-score-elbo", estimates, truth, monte_carlo, rejects=wrong)
 # Since the expectation does not depend on $b$, minimize the second moment $\mathbb{E}[(f - b)^2 s_j^2]$. Its derivative in $b$ is $-2\, \mathbb{E}[(f - b) s_j^2]$, which vanishes at $b_j^*$. For $f(z) = z^2$ and the derivative in $\mu$ this is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. $\square$
 # :::
 #
-# Nobody knows these expectations in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
+# Nobody knows these expectations in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. It costs nothing: the values of $f$ are there already. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
 #
 # $$
 # \frac{1}{K} \sum_{k=1}^K \big( f(z_k) - b_k \big)\, \nabla_\phi \log q_\phi(z_k), \qquad b_k = \frac{1}{K - 1} \sum_{j \ne k} f(z_j) .
@@ -731,7 +731,7 @@ plots.curves(
 # (sec-encoder-learns)=
 # ## Training an encoder, rightly and wrongly
 #
-# Does it matter? We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`, as in the later chapters: one `rsample`, and the KL divergence in closed form, which needs no samples. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss has the gradient of minus the bound, not its value.
+# Does it matter? We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`, as in the later chapters: one `rsample`, and the KL divergence in closed form, which needs no samples; by {eq}`eq-kl-diagonal` its gradient is $\mu$ in the mean and $\sigma - 1 / \sigma$ in the standard deviation. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss has the gradient of minus the bound, not its value.
 
 
 # %%
@@ -1189,8 +1189,8 @@ plots.curves(
 #
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
-# - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable at temperature 0: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is.
-# - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses the relaxed gradient as a control variate and stays unbiased; DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
+# - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable as a *temperature* $\tau$ goes to 0, the sigmoid of the log-odds plus logistic noise, divided by $\tau$: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is.
+# - *Correct* the relaxation. REBAR {cite:p}`tucker2017` subtracts the score-function estimate for the relaxed variable, and adds its path-wise estimate, which has the same mean; so it stays unbiased, and $f$ of the relaxed variable takes part of the noise along. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
 # - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. For one variable it estimates
 #
 # $$
