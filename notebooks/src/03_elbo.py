@@ -582,7 +582,7 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x, z) + H(q) ,
 # $$ (eq-elbo-entropy)
 #
-# and the entropy $H(q)$, which keeps $q$ from shrinking to a point, does not depend on $\theta$. So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
+# and the entropy $H(q)$ does not depend on $\theta$. (It keeps $q$ from shrinking to a point, where it would fall without limit.) So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
 #
 # If $q$ may be any distribution, this is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. Why does raising a bound raise the likelihood? Because after an exact E-step there is no gap left to close.
 #
