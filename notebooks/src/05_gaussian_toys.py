@@ -633,7 +633,7 @@ verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 # s^2 = \frac{1}{D}\, \mathbb{E}\, \lVert x - \hat{x} \rVert^2 ,
 # $$ (eq-learned-sigma)
 #
-# with the expectation over data and $q_\phi$: $\hat{x}$ is decoded from a *sampled* $z$, so that the blur of the code counts as error. The term $D \log s$ must stay in the loss. Without it the loss falls without end as $s$ grows.
+# with the expectation over data and $q_\phi$: $\hat{x}$ is decoded from a *sampled* $z$, so that the blur of the code counts as error. The term $D \log s$ must stay in the loss. Without it a larger $s$ is always better, and $s$ grows without end.
 #
 # **Check.** Sampled residuals are compared with the $s$ that maximizes the closed bound of the affine model. The check rejects the residual of the decoded posterior mean.
 
