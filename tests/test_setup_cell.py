@@ -90,7 +90,7 @@ def test_without_an_address_one_sentence_says_what_is_missing(run, address: str)
     [
         ('file:///nope"; touch X; echo "', "main"),
         ("https://a.b/c$(touch X)", "main"),
-        ("--index-url=https://a.b", "main"),
+        ("--target=https://a.b", "main"),
         ("ext::sh -c touch% X", "main"),
         (ADDRESS, "main; touch X"),
         (ADDRESS, "--upload-pack=x"),
