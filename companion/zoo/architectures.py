@@ -28,6 +28,11 @@ def scene_vae() -> Vae:
     return conv_vae(8, image_shape=(3, 32, 32), observation_model=GaussianLikelihood(0.1))
 
 
+def large_scene_vae() -> Vae:
+    """As `scene_vae`, with as many parameters as `scene_ddpm`, to compare samples of the two."""
+    return conv_vae(8, 64, (3, 32, 32), GaussianLikelihood(0.1))
+
+
 def color_vae() -> Vae:
     """A VAE of photographs with 32 x 32 pixels in 256 levels of red, green and blue."""
     likelihood = DiscretizedGaussianLikelihood(0.1, learned=True)
