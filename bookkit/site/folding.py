@@ -54,13 +54,16 @@ class Fold(nodes.Element):
 
 
 def open_fold(writer: Any, node: Fold) -> None:
-    title = writer.encode(node["title"])
-    if "book-badge" in node["classes"]:
-        title = f'<span class="visually-hidden">{title}</span>'  # the style draws the mark
     # The switch for code leaves text alone.
     kind = "" if "book-depth" in node["classes"] else "book-code"
     writer.body.append(writer.starttag(node, "details", CLASS=kind))
-    writer.body.append(f"<summary>{title}</summary>\n")
+    if "book-badge" in node["classes"]:  # the style draws the mark
+        summary = writer.starttag(
+            {}, "summary", "", **{"title": node["title"], "aria-label": node["title"]}
+        )
+    else:
+        summary = f"<summary>{writer.encode(node['title'])}"
+    writer.body.append(f"{summary}</summary>\n")
 
 
 def close_fold(writer: Any, node: Fold) -> None:

@@ -64,7 +64,7 @@ plots.curves(
 # To fit a model is to make a {term}`KL divergence` small, the mean log-ratio of two distributions. If the mean is taken over the data, the model has to cover them all; if it is taken over the model's own samples, the model may leave some of them out.
 # :::
 #
-# So both Gaussians of {numref}`fig-two-fits` are best, in different orders of the two distributions. Maximum likelihood minimizes a KL divergence in the first order. The ELBO of the next chapter falls short of a log-likelihood by one in the second order, and the bound of a diffusion model is a sum of them, one for each step. (Integrals over a line are computed as sums over a fine grid.)
+# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. Maximum likelihood minimizes a KL divergence in the first order, the ELBO of the next chapter falls short of a log-likelihood by one in the second, and the bound of a diffusion model is a sum of them. (Integrals over a line are sums over a fine grid.)
 
 # %% [markdown]
 # (sec-kl-definition)=
@@ -138,7 +138,7 @@ print(
 # \mathbb{E} \log y \le \log \mathbb{E}\, y ,
 # $$ (eq-jensen)
 #
-# with equality if and only if $y$ is constant. It holds because the logarithm lies below its tangent at the mean $m$ of $y$: in $\log y \le \log m + (y - m) / m$ the last term has mean zero. For a $y$ with two values the mean of $\log y$ lies on the chord between them. Move the slider to change their probabilities; the gap is the difference of the two sides.
+# with equality if and only if $y$ is constant. It holds because the logarithm lies below its tangent at the mean $m$ of $y$: in $\log y \le \log m + (y - m) / m$ the last term has mean zero. For two values of $y$ the mean of $\log y$ lies on the chord between them. The slider changes their probabilities; the gap is the difference of the two sides.
 
 
 # %% tags=["figure"]
@@ -406,7 +406,7 @@ def fit_normal(divergence, log_p, m):
 
 
 # %% [markdown]
-# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior is such a $p$: known up to a factor, and nobody can sample from it. So variational inference minimizes the reverse KL.
+# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior is such a $p$: known up to a factor, and nobody can sample from it. So variational inference minimizes the reverse KL; where it reaches zero, this is the E-step of the EM algorithm (chapter 3).
 #
 # The reverse fit is called {term}`mode-seeking`. Does it always choose a mode? We search twice, from the middle and from a mode.
 #
@@ -422,7 +422,7 @@ reverse_m, reverse_s, _ = fit_normal(reverse, log_p, 0.0)
 wrong = {"reverse fit": [reverse_m, reverse_s**2]}
 verify("eq-forward-moments", [m, s**2], [mean, variance], exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A curve rises with the distance of the modes from zero to about one nat. From 4.9 on a second curve runs just below the line log 2; the first curve crosses it at 5.6."}, "figure": {"caption": "The reverse KL of the best Gaussian in the middle and of the best Gaussian at one of two equal modes, over the distance of the modes. At 5.6 standard deviations the choice of one mode becomes the better answer.", "name": "fig-mode-choice"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve rises with the distance of the modes from zero to about one nat. From 4.9 on a second curve runs just below the line log 2; the first curve crosses it at 5.6."}, "figure": {"caption": "The reverse KL of the best Gaussian in the middle and of the best Gaussian at one of two equal modes, over the distance of the modes.", "name": "fig-mode-choice"}}
 half = torch.cat([torch.linspace(0.25, 2.25, 9), torch.linspace(2.45, 4.0, 8)])
 middle, at_mode = (
     torch.tensor([fit_normal(reverse, log_two_modes(grid, c), start)[2] for c, start in pairs])
@@ -542,7 +542,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# It is a sum because the coordinates are independent: densities multiply, and their log-ratios add up. Each coordinate pays $\mu_j^2$ for lying off the origin, and $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1; the square punishes too much of it, the logarithm too little. In code, we call torch's `kl_divergence`; the formulas are written out only where a chapter derives or checks something.
+# It is a sum because the coordinates are independent: densities multiply, and their log-ratios add up. Each coordinate pays $\mu_j^2$ for lying off the origin, and $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1; the square punishes too much of it, the logarithm too little.
 #
 # **Checks.** In one dimension the formula is compared with an integral; the other order and a mean that is not squared are rejected. In three dimensions the log-ratio is averaged over samples, and torch's value is compared as well; a formula that forgets the means is rejected. The two special cases are compared with torch: the first without its log-determinant is rejected, and so is the second with squared variances.
 
@@ -585,7 +585,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # ### Close by: the Fisher information
 #
-# Is the KL divergence a distance? Its two orders differ in general, and it breaks the triangle inequality. Between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small steps this is exact. Let $p_\theta$ depend smoothly on parameters $\theta$. At $\delta = 0$ the KL divergence has its minimum, zero, so the first term is quadratic:
+# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of a model's parameters this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
 #
 # $$
 # \begin{aligned}
@@ -662,10 +662,8 @@ plots.curves(
 # $$ (eq-factorized-reverse)
 # :::
 #
-# By {eq}`eq-kl-gaussians`, what depends on $v$ is $\frac12 \sum_j (\Sigma_{jj} / v_j + \log v_j)$ in the forward order, and $\frac12 \sum_j \big( (\Sigma^{-1})_{jj} v_j - \log v_j \big)$ in the reverse order; setting the derivatives to zero gives both answers.
-#
-# :::{dropdown} Proof of the rest
-# In both orders the only term with the means is a quadratic form, which is zero for $m = \mu$. The density of $x_j$ with all others held fixed is proportional to $\exp(-\frac12 (\Sigma^{-1})_{jj} (x_j - a)^2)$ for some $a$, so $1 / (\Sigma^{-1})_{jj}$ is the conditional variance. By the law of total variance it is at most the marginal one. $\square$
+# :::{dropdown} Proof
+# By {eq}`eq-kl-gaussians`, what depends on $v$ is $\frac12 \sum_j (\Sigma_{jj} / v_j + \log v_j)$ in the forward order, and $\frac12 \sum_j \big( (\Sigma^{-1})_{jj} v_j - \log v_j \big)$ in the reverse order; setting the derivatives to zero gives both answers. In both orders the only term with the means is a quadratic form, which is zero for $m = \mu$. The density of $x_j$ with all others held fixed is proportional to $\exp(-\frac12 (\Sigma^{-1})_{jj} (x_j - a)^2)$ for some $a$, so $1 / (\Sigma^{-1})_{jj}$ is the conditional variance. By the law of total variance it is at most the marginal one. $\square$
 # :::
 #
 # **Check.** A search over means and variances, for a Gaussian in three dimensions, finds both answers. The conditional variances are rejected in the forward order, and the marginal ones in the reverse.
@@ -738,7 +736,7 @@ _ = [axes.set_aspect("equal", adjustable="datalim") for axes in (left, right)]
 plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 
 # %% [markdown]
-# In the plane, with unit variances and correlation $\rho$, the two variances are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation ({numref}`fig-factorized`): a wider $q$ would put mass beside the narrow ridge of $p$, where the reverse KL is large. MacKay, Bishop and Blei et al. therefore warn that variational approximations come out too narrow {cite:p}`mackay2003,bishop2006,blei2017`. The order says which mistake to expect:
+# In the plane, with unit variances and correlation $\rho$, the two variances are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation ({numref}`fig-factorized`): a wider $q$ would put mass beside the narrow ridge of $p$, where the reverse KL is large. So variational approximations tend to come out too narrow {cite:p}`mackay2003,bishop2006,blei2017`. The order says which mistake to expect:
 #
 # | what is made small | order | what to expect |
 # |---|---|---|
@@ -760,7 +758,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # \end{aligned}
 # $$ (eq-kl-chain)
 #
-# It splits the bound of a hierarchical VAE into one term for each level (chapter 8), and that of a diffusion model into one for each step (chapter 9).
+# It splits the bounds of a hierarchical VAE (chapter 8) and of a diffusion model (chapter 9).
 #
 # The rule also says what processing does. Apply one map $\tau$ to samples from $p$ and from $q$, for example to compress them, and write $\tau_\# p$ for the distribution of $\tau(x)$.
 #
@@ -772,12 +770,12 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # D_{\mathrm{KL}}(\tau_\# p \,\Vert\, \tau_\# q) \le D_{\mathrm{KL}}(p \,\Vert\, q) .
 # $$ (eq-data-processing)
 #
-# If the right side is finite, equality holds if and only if $p$ and $q$ have the same conditional distribution of $x$ given $\tau(x)$, for almost every value of $\tau(x)$ under $p$. A one-to-one map is an example.
+# with equality for one-to-one maps.
 # :::
 #
-# Indeed, for $y = \tau(x)$ the pair $(x, y)$ tells no more than $x$: the left side of {eq}`eq-kl-chain` is $D(p \Vert q)$. The first term on its right is $D(\tau_\# p \Vert \tau_\# q)$, and by {prf:ref}`thm-gibbs` the rest is not negative, and zero only if the conditional distributions agree. $\square$
+# Indeed, for $y = \tau(x)$ the pair $(x, y)$ tells no more than $x$: the left side of {eq}`eq-kl-chain` is $D(p \Vert q)$. The first term on its right is $D(\tau_\# p \Vert \tau_\# q)$, and by {prf:ref}`thm-gibbs` the rest is not negative; if $\tau$ is one-to-one, $y$ fixes $x$, and it is zero. $\square$
 #
-# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential is one-to-one and loses none: it divides both densities by the same factor, which cancels in their ratio. The absolute value loses the sign, and the KL divergence falls.
+# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential loses none, the absolute value the sign.
 #
 # **Checks.** For a pair of correlated Gaussians all three terms of the chain rule are known in closed form; the marginals alone are rejected, and the conditional term with $y$ at its mean. Two Gaussians are sent through the exponential and through the absolute value, and the integrals are compared.
 
@@ -823,7 +821,7 @@ print(f"before {before:.4f}, after exp {after_exp:.4f}, after abs {after_abs:.4f
 # %% [markdown]
 # :::{depth-start} a map keeps the KL divergence if it keeps what tells p from q, and random maps obey the inequality too
 # :::
-# Equality does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
+# If the right side of {eq}`eq-data-processing` is finite, equality holds if and only if $p$ and $q$ have the same conditional distribution of $x$ given $\tau(x)$, for almost every value of $\tau(x)$ under $p$: then the rest in the proof is zero. It does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
 #
 # The *entropy* of a density is not invariant even under one-to-one maps: stretching the axis changes it, although nothing is lost. A smooth one-to-one map divides both densities by the same factor, the size of its derivative. The factor cancels in the ratio of the KL divergence, and remains in the entropy.
 #
@@ -953,9 +951,9 @@ verify("eq-score-integral", *sides, quadrature.within(1e-4), rejects={"up to 1":
 print(f"KL divergence {whole:.2f} nats, {lost:.2f} of it lost to the first unit of noise variance")
 
 # %% [markdown]
-# For these two Gaussians, of variances 0.3 and 1.5 with means at distance 1, three fifths of the KL divergence are lost to the first unit of noise: differences on a small scale go first.
+# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference: what is small goes first.
 #
-# :::{depth-start} a small KL divergence forces a small total variation
+# :::{depth-start} by Pinsker's inequality a small KL divergence forces a small total variation, but not the other way round
 # :::
 # The total variation is a distance and never larger than 1,
 #
@@ -1125,7 +1123,7 @@ for words, (mean, std) in {"all start": (3.0, 1.0), **ends}.items():
     value = reverse(log_p, Normal(mean, std).log_prob(grid))
     print(f"{words:10s} mean {mean:5.2f}, standard deviation {std:.2f}, D(q || p) {value:.2f} nats")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 stays at the reverse fit, k3 travels to the forward fit, k1 wanders about."}, "figure": {"caption": "Left: the variance of one sample of $k_1$ and $k_3$ for Gaussians of unit variance. Right: a Gaussian $q$ is trained with each estimator as the loss, from the same start, the right component of $p$; circles mark the forward and the reverse fit of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 stays at the reverse fit, k3 travels to the forward fit, k1 wanders about."}, "figure": {"caption": "Left: the variance of one sample, for Gaussians of unit variance. Right: a Gaussian $q$ trained with each estimator as the loss, from the right component of $p$; circles mark the fits of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
 panels, (left, right) = plots.figure(columns=2, height=3.4)
 shifts = torch.linspace(0.05, 2.5, 100)
 by_kind = torch.tensor([variances_at(shift.item()) for shift in shifts]).mT

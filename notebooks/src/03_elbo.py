@@ -466,7 +466,7 @@ def ring_elbo(x, q, num=400_000):
 
 
 # %% [markdown]
-# On the line everything can also be integrated, exact to rounding. For one data point and the Gaussian with the largest bound:
+# How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$. On the line everything can be integrated. For one data point and the Gaussian with the largest bound:
 #
 # **Check.** The gap of the best Gaussian is estimated by samples and compared with an integral. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected; it would pass in the solvable model.
 
@@ -816,7 +816,7 @@ print("the gap stays above 0.25 nats:", bool(kl_divergence(best_field, true) > 0
 # (sec-amortized)=
 # ## One encoder for all data: amortized inference
 #
-# In EM every data point has its own $q$, searched for again in every round. Why not learn to guess? One network, the encoder, takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`gershman2014`; trained recognition networks go back to the Helmholtz machine {cite:p}`dayan1995`. One call takes the place of a search, also for data that were not in the training set. {numref}`fig-plate` shows what is shared.
+# In EM every data point has its own $q$, searched for again in every round. Why not learn to guess? One network, the encoder, takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` ({numref}`fig-plate`; {cite:t}`gershman2014`), as old as the Helmholtz machine {cite:p}`dayan1995`. One call takes the place of a search, also for data that were not in the training set.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model, with the parameters $\\theta$ of the decoder. Dashed arrows: the encoder, with its parameters $\\phi$.", "name": "fig-plate"}}
 fig, (axes,) = plots.figure(height=2.6)
@@ -1366,4 +1366,4 @@ exercises.check_e_step(responsibilities)
 # - Training by the bound prefers decoders whose posteriors are easy for $q$ {eq}`eq-two-kls`. More samples inside the logarithm close the gap, like $1/K$ at best {eq}`eq-k-sample-gap`.
 # - Minus the bound is the length of a file {eq}`eq-bits-back`.
 #
-# **To read next.** {cite:t}`jordan1999` and {cite:t}`blei2017` for variational inference; {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network; {cite:t}`townsend2019` for the files.
+# To go on: {cite:t}`jordan1999` and {cite:t}`blei2017`; {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network.

@@ -165,7 +165,7 @@ verify("eq-product-rule", samples_change + function_changes, square, quadrature,
 verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects={"true gradient": truth})
 
 # %% [markdown]
-# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample. There are two ways to make an expectation of it.
+# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. (So test an estimator where the gradient is known: the mean of many estimates must agree with it within a few standard errors.) Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample. There are two ways to make an expectation of it.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A bell curve, and its derivative in the mean: a negative lobe on the left and a positive lobe of the same area on the right, both shaded."}, "figure": {"caption": "The density q, and its derivative in the mean. When the mean grows, probability leaves the orange region and arrives in the blue one.", "name": "fig-lost-term"}}
 line = torch.linspace(-4, 5, 301)
@@ -227,7 +227,7 @@ fig
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{q_\phi} \Big[ \big( \log p_\theta(x, z) - \log q_\phi(z) \big)\, \nabla_\phi \log q_\phi(z) \Big] .
 # $$ (eq-score-elbo)
 #
-# So gradients through sampling are not forbidden, they only need one more factor:
+# Gradients through sampling need one more factor:
 
 
 # %%
@@ -433,7 +433,7 @@ for by in (by_path, by_score):
 # z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
 # $$ (def-encoder-draw)
 #
-# where $\odot$ multiplies element by element. A full covariance needs a root of it:
+# where $\odot$ multiplies element by element. For a full covariance $\Sigma$ it is $z = \mu + L \varepsilon$ with any root of it, $L L^\top = \Sigma$, such as the Cholesky factor:
 #
 # :::{depth-start} any root of a covariance samples the Gaussian, and two roots differ by a rotation
 # :::
@@ -597,7 +597,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# A baseline turns the growth with $d$ into one with $\sqrt d$, and does not remove it ({numref}`fig-noise-dimension`). The VAE of chapter 6 has 50 latents.
+# A baseline turns the growth with $d$ into one with $\sqrt d$, and does not remove it ({numref}`fig-noise-dimension`).
 #
 # :::{depth-start} all these variances have closed forms; in one dimension the score function loses by a factor of 4 in μ and 10 in σ
 # :::
@@ -834,7 +834,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The table has the gap to the posterior over the last 300 steps, for three runs, and the KL divergence to the prior. The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well, although it varies more.
+# (Means over the last 300 steps.) The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well, although it varies more.
 #
 # **On real digits.** How large are the variances in a real encoder? We take the network of chapter 6, 100 digits, and the gradient in the biases of the encoder's last layer. Each estimate gets eleven samples, that is, passes through the decoder. First, what the baseline does in one fresh network:
 
@@ -893,7 +893,7 @@ _ = axes.invert_yaxis()
 fig
 
 # %% [markdown]
-# With the closed KL all variance that is left comes through the likelihood: a small part in a fresh network, and after 2,400 steps most of it. One uses the closed form, since it costs no pass.
+# One uses the closed form of the KL, since it costs no pass.
 
 # %% [markdown]
 # (sec-entropy-gradient)=
