@@ -17,47 +17,18 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from torch.nn import functional as F
 
 from companion import data
-from companion.data import Batches, toy_density
-from companion.ddpm import Ddpm, denoising_loss, elbo_step, image_ddpm, noise_errors
-from companion.denoisers import MixtureDenoiser, VPredictor, gaussian_denoiser
-from companion.elbo import elbo_terms
-from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
-from companion.networks.unet import Block, UNet
 from companion.page import plots
 from companion.page.exercises import ddpm_training as exercises
 from companion.page.live import watch
 from companion.page.show import show
 from companion.page.sliders import Slider
 from companion.page.verify import at_most, exact, monte_carlo, variance, verify
-from companion.samplers import ancestral_sample
-from companion.schedule import (
-    add_noise,
-    cosine_schedule,
-    linear_schedule,
-    noise_from_x_0,
-    x_0_from_noise,
-)
-from companion.training import exponential_average
-from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
 from companion.zoo import pretrained
-from companion.zoo.architectures import toy_ddpm
 from companion.zoo.weights import load_record, read_card
 from companion.zoo.yourself import cost, train_it
 
-small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
-small_x, small_y = (data.to_symmetric(part.images) for part in (small_train, small_test))
-from companion.decoders import HistogramDecoder, gray_level_frequencies
-from companion.metrics import bits_per_dim, jackknife
-from companion.zoo.yardstick import (
-    digit_features,
-    feature_distance,
-    real_digit_distance,
-    unrecognized,
-)
-
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 record, _ = load_record("ddpm-mnist-joint-samples")
-schedule = linear_schedule(1000)
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, ten from people and ten from the network, in random order."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
 order = torch.randperm(20, generator=torch.Generator().manual_seed(5), device="cpu")
@@ -94,6 +65,35 @@ plots.image_grid(both[order])
 # :::
 #
 # One network serves all times, with $t$ as an input: what it learns at one time helps at the next, and each of a thousand networks would see a thousandth of the examples. Here is the algorithm on 20,000 points from eight Gaussians on a ring, with a hundred steps of noise and a small perceptron of $x_t$ and $t$. The numbers are the steps.
+
+# %% tags=["unseen"]
+from companion.data import Batches, toy_density
+from companion.ddpm import Ddpm, denoising_loss, elbo_step, image_ddpm, noise_errors
+from companion.decoders import HistogramDecoder, gray_level_frequencies
+from companion.denoisers import MixtureDenoiser, VPredictor, gaussian_denoiser
+from companion.elbo import elbo_terms
+from companion.metrics import bits_per_dim, jackknife
+from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
+from companion.networks.unet import Block, UNet
+from companion.samplers import ancestral_sample
+from companion.schedule import (
+    add_noise,
+    cosine_schedule,
+    linear_schedule,
+    noise_from_x_0,
+    x_0_from_noise,
+)
+from companion.training import exponential_average
+from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
+from companion.zoo.architectures import toy_ddpm
+from companion.zoo.yardstick import (
+    digit_features,
+    feature_distance,
+    real_digit_distance,
+    unrecognized,
+)
+
+schedule = linear_schedule(1000)
 
 # %%
 _ = torch.manual_seed(0)
