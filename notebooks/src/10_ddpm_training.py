@@ -533,7 +533,7 @@ wrong = {"equal weights": rest + weight[1:].mean() * error[1:].sum()}
 wrong["no variances"] = by_errors - variances
 verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean: in the bound (variances $\\tilde\\beta_t$), in the simple loss, and in a loss of $v$. Linear schedule.", "name": "fig-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean: in the bound (variances $\\tilde\\beta_t$), in the simple loss, and in a loss of $v$. In brackets, the share of $t = 2$ to 10 in all weights. Linear schedule.", "name": "fig-weights"}}
 every, decoder_var = torch.arange(1, 1001), schedule.posterior_var[2]
 weights = {
     "bound": bound_weights(schedule, schedule.posterior_var, decoder_var).noise[2:],
@@ -542,10 +542,7 @@ weights = {
 }
 shares = {name: (w[:9].sum() / w.sum()).item() for name, w in weights.items()}
 plots.curves(
-    {
-        f"{name}: {shares[name]:.1%} up to 10": (every[1:], w / w.mean())
-        for name, w in weights.items()
-    },
+    {f"{name} ({shares[name]:.1%})": (every[1:], w / w.mean()) for name, w in weights.items()},
     x_label="time $t$",
     y_label="weight of an error",
     log_x=True,
@@ -678,7 +675,7 @@ plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 # %% [markdown]
 # There is something to learn where the share of the digits' variance that the best linear estimate leaves unexplained is neither near 0 nor near 1.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. The linear schedule has a long flat part at the end.", "name": "fig-two-schedules"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. In brackets, how many of the times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
 cov = (centered.T @ centered).double() / len(centered)
@@ -698,7 +695,7 @@ _ = plots.curves(
     axes=left,
 )
 _ = plots.curves(
-    {f"{n}: {lost[n]:.0%} above 0.95": (every, share) for n, share in open_share.items()},
+    {f"{n} ({lost[n]:.0%})": (every, share) for n, share in open_share.items()},
     x_label="time $t$",
     y_label="unexplained share of the variance",
     axes=right,
@@ -1151,9 +1148,9 @@ verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 
 # %% tags=["numbers", "nbval-check-output"]
 of_all, _ = load_record("ddpm-mnist-joint-bits")
-for name, values in {"1,000 steps": of_all["whole"], "3,997 steps": of_all["finer"]}.items():
-    print(f"{name}: all digits {values.mean():.3f} +- {values.std() / 100:.3f}", end=", ")
-    print(f"first 500 {values[:500].mean():.3f} +- {values[:500].std() / 500**0.5:.3f}")
+for name, each in {"1,000 steps": of_all["whole"], "3,997 steps": of_all["finer"]}.items():
+    print(f"{name}: all digits {each.mean():.3f} +- {each.std() / 100:.3f}", end=", ")
+    print(f"first 500 {each[:500].mean():.3f} +- {each[:500].std() / 500**0.5:.3f}")
 saved = of_all["whole"] - of_all["finer"]
 print(f"saved by finer steps: {saved.mean():.3f} +- {saved.std() / 100:.3f} bits per dimension")
 assert saved.mean() - 3 * saved.std() / 100 > 0.03
