@@ -6,8 +6,7 @@ values: traced by `torch.compile`, on the meta device, or fake.
 """
 
 import math
-import operator
-import os
+import numbers as kinds
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,8 +94,8 @@ def not_negative(**arguments: object) -> None:
             raise ValueError(f"{name} must not be negative, and be finite; {value} was given")
 
 
-def seed(number: object) -> None:
-    """The argument seed is one that torch takes.
+def seed(number: Any) -> int:
+    """The argument seed, which is one that torch takes.
 
     Raises:
         TypeError: if it is no integer.
@@ -104,6 +103,7 @@ def seed(number: object) -> None:
     """
     at_least(0, seed=number)
     in_range(0, 2**64 - 1, seed=number)
+    return int(number)  # torch takes no integer of NumPy
 
 
 def device(given: torch.device | str | None) -> torch.device:
@@ -159,7 +159,7 @@ def numbers(**arguments: Any) -> Tensor:
         if tensor is not values and tensor.is_floating_point():
             tensor = torch.as_tensor(values, dtype=torch.double)
         return tensor
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"{name} must hold numbers; {_given(values)} was given") from None
 
 
@@ -260,6 +260,18 @@ def within(low: float, high: float, /, **tensors: Tensor) -> None:
             )
 
 
+def examples(dims: int, /, **tensors: Tensor) -> None:
+    """Each tensor has at least so many dimensions, and a first one that is not 0.
+
+    Raises:
+        TypeError: if one is no tensor.
+        ValueError: if one has fewer dimensions, or no examples.
+    """
+    for name, tensor in tensors.items():
+        rest = _tensor(name, tensor).shape[1:]
+        shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
+
+
 def batch(dims: int, /, **tensors: Tensor) -> None:
     """Each tensor is a batch of examples, floating-point and finite. A GPU waits for the answer.
 
@@ -273,8 +285,7 @@ def batch(dims: int, /, **tensors: Tensor) -> None:
         TypeError: if one is no tensor, or holds no floating-point numbers.
         ValueError: if one has fewer dimensions, no examples, or a value that is not finite.
     """
-    for name, tensor in tensors.items():
-        _batch_of(dims, name, tensor)
+    examples(dims, **tensors)
     floating(**tensors)
     finite(**tensors)
 
@@ -316,7 +327,7 @@ def data(model: nn.Module, x: Tensor) -> None:
     if getattr(model, "x_shape", None) is not None:
         shape(("batch", *model.x_shape), x=x)  # type: ignore[misc]
     precision(model, x=x)
-    _batch_of(2, "x", x)
+    examples(2, x=x)
     if reads_at_once(x):
         finite(x=x)
     if (
@@ -330,6 +341,14 @@ def data(model: nn.Module, x: Tensor) -> None:
         )
 
 
+def path(**arguments: Any) -> Path:
+    """The one argument as a path; what is none, or holds a NUL, is refused with a TypeError."""
+    ((name, value),) = arguments.items()
+    if not isinstance(value, Path | str) or "\0" in str(value):
+        raise TypeError(f"{name} must be a path; {_given(value)} was given")
+    return Path(value)
+
+
 def has_values(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read."""
     return not (tensor.is_meta or isinstance(tensor, FakeTensor) or torch.compiler.is_compiling())
@@ -338,12 +357,6 @@ def has_values(tensor: Tensor) -> bool:
 def reads_at_once(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read, and nothing waits for them as a GPU would."""
     return has_values(tensor) and tensor.device.type == "cpu"
-
-
-def _batch_of(dims: int, name: str, tensor: Tensor) -> None:
-    """The tensor has at least so many dimensions, and examples."""
-    rest = _tensor(name, tensor).shape[1:]
-    shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
 
 
 def _tensor(name: str, value: object) -> Tensor:
@@ -357,21 +370,22 @@ def _tensor(name: str, value: object) -> Tensor:
 
 
 def _integer(value: object) -> int | None:
-    """The value as an integer; a bool or 2.0 is none."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except (TypeError, RuntimeError):
-        return None
+    """The value as an integer; a bool, 2.0, a tensor or an array is none."""
+    is_one = isinstance(value, kinds.Integral) and not isinstance(value, bool)
+    return int(value) if is_one else None  # type: ignore[call-overload]
 
 
 def _number(name: str, value: object) -> float:
-    """The value as a float; a string or a bool is none."""
+    """The value as a float; a bool is none, and of tensors and arrays only a tensor of shape ()."""
+    is_one = isinstance(value, kinds.Real) and not isinstance(value, bool)
+    if isinstance(value, Tensor):
+        is_one = value.dim() == 0 and value.dtype != torch.bool and not value.is_complex()
+        value = value.detach()
     try:
-        if isinstance(value, str | bool):
+        if not is_one:
             raise TypeError
-        plain = value.detach() if isinstance(value, Tensor) else value
-        return float(plain)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError):
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError, OverflowError):
         raise TypeError(f"{name} must be a number; {_given(value)} was given") from None
 
 
@@ -381,16 +395,3 @@ def _given(value: object) -> str:
     kind = type(value).__name__
     article = "an" if kind[0] in "AEIOUaeiou" else "a"
     return text if len(text) < 80 and "\n" not in text else f"{article} {kind}"
-
-
-def folder_in(variable: str) -> Path | None:
-    """The folder that a variable of the environment names; None if it is not set.
-
-    Raises:
-        ValueError: if it begins with ~ and the name of no user.
-    """
-    given = os.environ.get(variable)
-    try:
-        return Path(given).expanduser() if given else None
-    except RuntimeError as error:
-        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from companion import runtime
+from companion import checks, runtime
 from companion.zoo.processes import GOES_ON, Processes
 from companion.zoo.weights import check_architecture, write_files
 
@@ -35,19 +35,19 @@ def save_run(path: Path | str, settings: Mapping[str, Setting] | None = None, **
         TypeError: if a part's state holds what cannot be read again without running code.
         OSError: if the file cannot be written; the previous one stays.
     """
-    states = {name: part.state_dict() for name, part in parts.items()}
-    state = {"settings": dict(settings or {}), "parts": states, **random_state()}
-    buffer = io.BytesIO()
+    path, buffer = checks.path(path=path), io.BytesIO()
     try:
+        states = {name: part.state_dict() for name, part in parts.items()}
+        state = {"settings": dict(settings or {}), "parts": states, **random_state()}
         torch.save(state, buffer)
         _unpack(buffer.getvalue())
     except (pickle.PickleError, AttributeError, TypeError) as error:
         raise TypeError(
-            "the parts of a run must have states of tensors, numbers, strings, None, lists, tuples and dicts; "
-            f"{' '.join(str(error).split())[:200]}"
+            "settings, and states of the parts of a run, must be made of tensors, numbers, strings, None, lists, "
+            f"tuples and dicts; those of {', '.join(parts)} are not"
         ) from error
     blob = buffer.getvalue()
-    write_files({Path(path): hashlib.sha256(blob).digest() + blob})
+    write_files({path: hashlib.sha256(blob).digest() + blob})
 
 
 def load_run(
@@ -63,7 +63,8 @@ def load_run(
         ValueError: if the file is damaged, was saved with other settings, holds other parts, or holds a model that is
             built differently; nothing is restored then.
     """
-    state = _read(Path(path))
+    path = checks.path(path=path)
+    state = _read(path)
     for name, given in (settings or {}).items():
         if state["settings"].get(name) != given:
             raise ValueError(
@@ -244,12 +245,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"path must be an undamaged file that save_run wrote; the checksum of {path} does not match its content"
         )
+    none = f"path must be an undamaged file that save_run wrote; {path} is none"
     try:
-        return _unpack(blob)
-    except (pickle.PickleError, RuntimeError) as error:
-        raise ValueError(
-            f"path must be an undamaged file that save_run wrote; {path} is none"
-        ) from error
+        state = _unpack(blob)
+    except Exception as error:  # torch reads what it is given, and fails in many ways
+        raise ValueError(none) from error
+    held = {"settings": dict, "parts": dict, "cpu": torch.ByteTensor, "cuda": list}
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(key), kind) for key, kind in held.items()
+    ):
+        raise ValueError(none)
+    return state
 
 
 def _unpack(blob: bytes) -> Any:

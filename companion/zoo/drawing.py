@@ -107,6 +107,7 @@ def _along(
         raise ValueError(f"sampler belongs to a diffusion model; {wish.name!r} is a flow")
     steps = usual if wish.steps is None else wish.steps
     checks.at_least(1, steps=steps)
+    checks.in_range(1, 1_000_000, steps=steps)
     u = torch.linspace(1, 0, steps + 1)
 
     def follow(x_1: Tensor, progress: str | None = None) -> Iterator[Tensor]:
