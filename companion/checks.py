@@ -99,7 +99,7 @@ def seed(number: Any) -> int:
 
     Raises:
         TypeError: if it is no integer.
-        ValueError: if it is negative, or needs more than 64 bits.
+        ValueError: if it is outside 0..2^64 - 1.
     """
     at_least(0, seed=number)
     in_range(0, 2**64 - 1, seed=number)
@@ -202,18 +202,24 @@ def floating(**tensors: Tensor) -> None:
             raise TypeError(f"{name} must be floating-point; {tensor.dtype} was given")
 
 
-def integers(**tensors: Tensor) -> None:
-    """Each tensor holds integers by which torch can index.
+def precise(**tensors: Tensor) -> None:
+    """Each tensor is of float32 or float64, as linear algebra needs; else a TypeError."""
+    for name, tensor in tensors.items():
+        if _tensor(name, tensor).dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"{name} must be floating-point, of 32 or 64 bits; {tensor.dtype} was given"
+            )
 
-    Of others, 8 bits without a sign are the dangerous ones: torch reads them as a mask.
+
+def integers(**tensors: Tensor) -> None:
+    """Each tensor holds integers by which torch can index: those of 8 bits it may read as a mask.
 
     Raises:
         TypeError: if one is no tensor, or of another dtype than int64 or int32.
     """
     for name, tensor in tensors.items():
         if _tensor(name, tensor).dtype not in (torch.int64, torch.int32):
-            text = f"{name} must hold integers, int64 or int32; {tensor.dtype} was given"
-            raise TypeError(text)
+            raise TypeError(f"{name} must hold integers, int64 or int32; {tensor.dtype} was given")
 
 
 def like(reference: Tensor, /, **tensors: Tensor) -> None:
@@ -277,10 +283,6 @@ def batch(dims: int, /, **tensors: Tensor) -> None:
 
     A loss asks by `data`, which does not let it wait.
 
-    Args:
-        dims: how many dimensions there are at least; 1 where an example can be a number.
-        tensors: the arguments.
-
     Raises:
         TypeError: if one is no tensor, or holds no floating-point numbers.
         ValueError: if one has fewer dimensions, no examples, or a value that is not finite.
@@ -291,7 +293,7 @@ def batch(dims: int, /, **tensors: Tensor) -> None:
 
 
 def precision(model: object, /, **tensors: Tensor) -> None:
-    """Each tensor lies where the model's parameters do, if it has any, and has their dtype; under autocast, any dtype.
+    """Each tensor lies where the model's parameters do, and has their dtype; under autocast, any dtype.
 
     Raises:
         TypeError: if one is no tensor, or has another dtype.

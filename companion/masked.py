@@ -153,6 +153,7 @@ class MaskedDiffusion(LatentChain):
     def guess(self, z: Batch, t: Times) -> Float[Tensor, "batch *x_shape 3"]:
         """Log-probabilities of black, hidden (minus infinity) and white, by the network."""
         checks.shape(("batch", *self.x_shape), z=z)
+        _are_symbols(z=z)
         logits = self.network(2 * z - 1, self._times(t, z, 1)).to(self.origin)
         checks.shape((len(z), *self.x_shape), **{"network(2 * z - 1, t)": logits})
         never = torch.full_like(logits, -math.inf)

@@ -52,7 +52,7 @@ class MeanFlow(nn.Module):
         checks.shape(("batch", *self.x_shape), x_u=x_u)
         checks.shape((len(x_u),), u=u)
         checks.shape((len(x_u),), step=step)
-        checks.floating(u=u, step=step)
+        checks.precision(self, u=u, step=step)
         a: Tensor = self.network(x_u, TIME_SCALE * u, step[:, None])
         return a
 
@@ -71,7 +71,7 @@ def along_flow(
     """
     checks.function(average=average)
     checks.floating(x_u=x_u)
-    checks.shape(("batch", *x_u.shape[1:]), x_u=x_u)
+    checks.examples(1, x_u=x_u)
     checks.like(x_u, v=v)
     checks.like(x_u.reshape(len(x_u), -1)[:, 0], u=u, step=step)
     one = torch.ones_like(u)

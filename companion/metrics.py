@@ -96,6 +96,7 @@ def active_units(
 
     Source: Burda et al. 2016, section 5.2. Book: chapter 6.
     """
+    checks.instance(LatentChain, model=model)
     checks.data(model, x)
     checks.at_least(2, num_examples=len(x))
     checks.not_negative(threshold=threshold)

@@ -76,6 +76,7 @@ class Schedule(nn.Module):
         times = torch.arange(len(log_alpha_bar)) if times is None else times
         checks.shape((len(log_alpha_bar),), times=times)
         checks.integers(times=times)
+        checks.within(0, math.inf, times=times)
         super().__init__()
         self.register_buffer("log_alpha_bar", log_alpha_bar.detach().clone())
         # The caller chose them, so they are no part of the weights.

@@ -158,6 +158,8 @@ def run(
         raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; {name!r} was given")
     experiment, path = EXPERIMENTS[name], writable_folder(out) / f"{name}.json"
     record = Record(name, experiment.code, _provenance(), [])
+    if resume and not path.exists():
+        raise ValueError(f"resume needs an unfinished record; there is no {path}")
     if path.exists() and not replace:
         record = record_of(name, path.parent)
         if record.code != experiment.code:

@@ -26,6 +26,7 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> 
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), activation()]
+        checks.instance(nn.Module, **{"activation()": layers[-1]})
     return nn.Sequential(*layers[:-1])
 
 
@@ -103,6 +104,7 @@ class TimeMlp(nn.Module):
         e, h = self.time(t), self.enter(x_t)
         if self.num_factors is not None and factors is not None:
             checks.shape((len(x_t), self.num_factors), factors=factors)
+            checks.precision(self, factors=factors)
             assert self.factors is not None
             e = e + self.factors(factors)
         for branch in self.branches:

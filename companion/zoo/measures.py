@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from companion import checks
 from companion.data import rejects, to_unit, treated
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
@@ -121,6 +122,7 @@ def cross_entropy(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """Minus the log-probability of the right class, in nats."""
+    _check_labels(x, label)
     return F.cross_entropy(model(x), label, reduction="none")
 
 
@@ -136,10 +138,18 @@ def cross_entropy_with_rejects(
     return cross_entropy(model, x, label.masked_fill(spoiled, 10))
 
 
+def _check_labels(x: Tensor, label: Tensor) -> None:
+    """One class for each example; torch takes no other integers than int64."""
+    checks.shape((len(x),), label=label)
+    if label.dtype != torch.int64:
+        raise TypeError(f"label must hold integers, int64; {label.dtype} was given")
+
+
 def misclassified(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """1 where the likeliest class is wrong, else 0."""
+    _check_labels(x, label)
     return (model(x).argmax(1) != label).double()
 
 

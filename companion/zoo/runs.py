@@ -72,6 +72,9 @@ def train(
             f"the smallest batch has {smallest}"
         )
     session, out = Session(chosen, examples), writable_folder(out)
+    for path in (out / f".{name}.lock", out / f"{name}.jsonl"):
+        if path.is_dir():
+            raise ValueError(f"out must be a folder to write files to; {path} is a folder")
     unfinished, unmeasured = out / f"{name}.run", out / f"{name}-test.run"
     with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
         _check_files(name, out, unfinished, resume)

@@ -133,7 +133,9 @@ def save_tensors(
     except TypeError as error:
         raise ValueError(f"card must have the fields of {type(card).__name__}; {error}") from None
     checks.instance(Mapping, tensors=tensors)
-    checks.tensors(**tensors)
+    for key, tensor in tensors.items():
+        checks.instance(str, key=key)
+        checks.tensors(**{key: tensor})
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
     own = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
     blob = safetensors.torch.save(own)
