@@ -81,7 +81,9 @@ def along_flow(
     with warnings.catch_warnings(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), plain:
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
         duals = (forward_ad.make_dual(x, dx) for x, dx in ((x_u, v), (u, one), (step, one)))
-        a, rate = forward_ad.unpack_dual(average(*duals))
+        moved = average(*duals)
+        checks.tensors(**{"the average velocity": moved})
+        a, rate = forward_ad.unpack_dual(moved)
     checks.shape(tuple(x_u.shape), **{"the average velocity": a})
     return a, torch.zeros_like(a) if rate is None else rate
 

@@ -108,7 +108,7 @@ def refused(module: str) -> Callable[..., None]:
 
 NAN, INF = math.nan, math.inf
 S, S3 = schedule.linear_schedule(20, 0.01, 0.2), schedule.linear_schedule(3)
-X = torch.zeros(5, 2)  # a batch of points
+X, X_3 = torch.zeros(5, 2), torch.zeros(5, 3)  # batches of points
 T5, LABEL = torch.ones(5).long(), torch.tensor([0, 1, 2, 0, 1])
 IMAGES = (torch.arange(256).view(4, 1, 8, 8) % 3 == 0).float()  # black and white
 XC = torch.zeros(5, 1, 4, 4)
@@ -324,7 +324,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: elbo.elbo_loss(GRAY, IMAGES.flatten(1)), r"x must have shape \(batch, 1, 8, 8\); \(4, 64\)"),
     (lambda: type("Chain", (elbo.LatentChain,), dict(likelihood=same, posterior=same))((2,), 0), "num_latents must be at"),
     (lambda: elbo.elbo_terms(LINEAR, X.to("meta")), "x must lie on the device of the model, cpu; meta was given"),
-    (lambda: elbo.elbo_loss(None, IMAGES), "model must be a module of torch; None was given"),
+    (lambda: elbo.elbo_loss(None, IMAGES), "model must be a LatentChain; None was given"),
     (lambda: elbo.sample_log_weights(nn.Linear(2, 2), X, 2), "model must be a LatentChain; a Linear was given"),
     (lambda: elbo.elbo_loss(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
 ],
@@ -368,7 +368,7 @@ CASES: dict[str, list[Case]] = {
     *((lambda z=z, c=c: distributions.Carried(z, c), says) for z, c, says in (
         (None, X, "base_dist must be a Distribution; None was given"),
         (distributions.bernoulli(X), X[:4], r"carry must have shape \(5, 2\); \(4, 2\) was given"),
-        (distributions.bernoulli(X), X[0], r"carry must have shape \(5\); \(2,\) was given"),
+        (distributions.bernoulli(X), X[0], r"carry must have shape \(5,\); \(2,\) was given"),
         (distributions.bernoulli(X), X.long(), "carry must be floating-point; torch.int64 was given"),
     )),
 ],
@@ -419,9 +419,9 @@ CASES: dict[str, list[Case]] = {
      r"bottom_up, evidence and priors must hold 2, 2 and 1 networks .*; \(1, 1, 0\) were given"),
     (lambda: hierarchical_vae.HierarchicalVae([], [], [], PLAIN, same, []),
      r"bottom_up, evidence and priors must hold .* latent_shapes, at least one; \(0, 0, 0\) were given"),
-    (lambda: ladder_of(5, 6).inner(1, X, X, X), r"evidence\[0\]\(features\) must have shape \(5, 6\); \(5, 5\) was given"),
-    (lambda: ladder_of(6, 5).inner_prior(1, X), r"priors\[0\] must give shape \(batch, 6 or more\), .* it gave \(5, 5\)"),
-    (lambda: ladder_of(6, 6, 2).inner_prior(1, X), r"priors\[0\] must give shape \(batch, 6 or more\), .*\(5, 6, 2\)"),
+    (lambda: ladder_of(5, 6).inner(1, X_3, X, X), r"evidence\[0\]\(features\) must have shape \(5, 6\); \(5, 5\) was given"),
+    (lambda: ladder_of(6, 5).inner_prior(1, X_3), r"priors\[0\] must give shape \(batch, 6 or more\), .* it gave \(5, 5\)"),
+    (lambda: ladder_of(6, 6, 2).inner_prior(1, X_3), r"priors\[0\] must give shape \(batch, 6 or more\), .*\(5, 6, 2\)"),
     *((lambda t=t: ladder_of(6, 6).inner_prior(t, X), rf"t must lie in \[1, 1\]; {t} was given") for t in (0, 2, -1)),
     (lambda: ladder_of(6, 6).inner_prior("1", X), "t must be a number; '1' was given"),
     (lambda: ladder_of(6, 6).posterior(X), r"features must be the 2 tensors of encode\(x\); 1 were given"),
@@ -517,7 +517,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: autoencoder.conv_autoencoder(image_shape=(1, 30, 30)), r"image_shape must be .*\(1, 30, 30\) was given"),
     (lambda: autoencoder.conv_autoencoder(image_shape=(0, 28, 28)), "image_shape must hold at least 3 positive"),
     (lambda: autoencoder.pca_autoencoder(X[0], 1), r"x must have shape \(num, dim\); \(2,\) was given"),
-    (lambda: autoencoder.pca_autoencoder(X.long(), 1), "x must be floating-point; torch.int64 was given"),
+    (lambda: autoencoder.pca_autoencoder(X.long(), 1), "x must be floating-point, of 32 or 64 bits; torch.int64 was given"),
     (lambda: autoencoder.pca_autoencoder(sub(NAN), 1), "x must be finite"),
     (lambda: autoencoder.pca_autoencoder(X, 3), r"latent_dim must lie in \[1, 2\]; 3 was given"),
     (lambda: autoencoder.DctAutoencoder(8, 9), r"keep must lie in \[1, 8\]; 9 was given"),
@@ -734,7 +734,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: MIXTURE(X, T5[:1]), r"t must have shape \(5,\); \(1,\) was given"),
     (lambda: MIXTURE.score_at_level(X > 0, S.beta[0]), "x must be floating-point; torch.bool was given"),
     (lambda: MIXTURE.score_at_level(X, S.beta), r"log_alpha_bar must have shape \(\); \(21,\) was given"),
-    (lambda: denoisers.spectrum(EYE.long()), "cov must be floating-point; torch.int64 was given"),
+    (lambda: denoisers.spectrum(EYE.long()), "cov must be floating-point, of 32 or 64 bits; torch.int64 was given"),
     (lambda: denoisers.spectrum(EYE[0]), r"cov must have shape \(dim, dim\); \(3,\) was given"),
     (lambda: MIXTURE.score_at_level(X[0], torch.tensor(-1.0)), r"x must have shape \(batch, ...\); \(2,\) was given"),
     (lambda: denoisers.spectrum(EYE.half()), "cov must be floating-point, of 32 or 64 bits; torch.float16 was given"),
@@ -1045,6 +1045,7 @@ CASES: dict[str, list[Case]] = {
     )),
     *((lambda u=u, step=step: mean_flows.MeanFlow(mlp.TimeMlp(2, (8,), num_factors=1), (2,))(X, u, step), f"{name} must have the precision")
       for name, u, step in (("u", X[:, 0].double(), X[:, 0]), ("step", X[:, 0], X[:, 0].double()))),
+    (lambda: mean_flows.mean_flow_loss(lambda *inputs: None, X), "the average velocity must be a tensor; None was given"),
 ],
 "guidance": [
     *of_data(XC, partial(guidance.classifier_free_loss, CLASSES, label=LABEL, weight=SNR)),

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import io
 import json
+import math
 import os
 import re
 from dataclasses import replace
@@ -33,12 +34,13 @@ from PIL import Image
 from tiny_recipes import RECIPE, RECIPES, card, no_data, recipes, tiny, tiny_vae
 from torch import nn
 
-from companion import bits_back, experiments, zoo
+from companion import bits_back, data, experiments, runtime, samplers, vae, zoo
 from companion.__main__ import main
+from companion.data import toys
 from companion.experiments import ledger
 from companion.networks import conv, embeddings
 from companion.page import exercises, frames, live, plots, sliders, verify
-from companion.zoo import checkpoints, measures, records, weights, yardstick, yourself
+from companion.zoo import checkpoints, logs, measures, records, weights, yardstick, yourself
 
 pretrained = importlib.import_module("companion.zoo.pretrained")
 DIGITS = torch.zeros(20, 1, 28, 28)
@@ -109,7 +111,7 @@ CASES = [
     (lambda: zoo.train(None), "name must be one of ae-mnist, .*; None was given"),
     (lambda f: zoo.train("tiny", f / "out", epochs=2.5), "epochs must be an integer, at least 1; 2.5 was given"),
     (lambda f: zoo.train("tiny", f / "out", save_every="60"), "save_every must be a number; '60' was given"),
-    (lambda: zoo.train("tiny", 5), "folder must be a path; 5 was given"),
+    (lambda: zoo.train("tiny", 5), "out must be a path; 5 was given"),
     (lambda f: zoo.train("tiny", f / "good" / "tiny.json"), "out must be a folder that can be written; .*tiny.json is none"),
     (lambda f: zoo.train("tiny", f / "run", resume=True), "path must be an undamaged file that save_run wrote"),
     *((lambda f, use=use: use("tiny", folder=f / "none"), "folder must be a folder of weights; .*none is none")
@@ -218,7 +220,7 @@ CASES = [
       for use in (checkpoints.load_run, checkpoints.save_run) for bad in (None, 5, "a\0b")),
     *((lambda f, bad=bad: checkpoints.load_run(f / "runs" / bad), "path must be an undamaged file that save_run wrote; .* is none")
       for bad in ("list", "empty", "tensor", "text", "parts", "random", "settings")),
-    *((lambda f, bad=bad: checkpoints.save_run(f / "out" / "a.run", **bad), "settings, and states of the parts of a run, must be made of")
+    *((lambda f, bad=bad: checkpoints.save_run(f / "out" / "a.run", **bad), "the parts of a run must have states of tensors, .*; the parts model were")
       for bad in ({"model": 5}, {"settings": {"f": lambda: 0}, "model": tiny()})),
     (lambda f: zoo.train("tiny", f / "log", epochs=1), "out must be a folder to write files to; .*tiny.jsonl is a folder"),
     *((lambda f, out=out: zoo.sample("ddpm-digits", out=out), f"out must be a path; {re.escape(repr(out))} was given")
@@ -246,7 +248,7 @@ CASES = [
         (sub(NAN, DIGITS), r"images must lie in \[0, 1\]; nan to nan was given"),
     )),
     *((lambda label=label, f=f: f(nn.Flatten(), DIGITS, label), says) for f in (measures.cross_entropy, measures.misclassified)
-      for label, says in ((X[0].long(), r"label must have shape \(20,\); \(2,\) was given"), (DIGITS[:, 0, 0, 0], "label must hold integers, int64"))),
+      for label, says in ((X[0].long(), r"label must have shape \(20,\); \(2,\) was given"), (DIGITS[:, 0, 0, 0], "label must hold integers, int64 or int32"))),
     *((lambda file=file: bits_back.decompress(tiny_vae(), file, 1), "file must be a bytes; .* was given") for file in (None, "a", [1])),
     *((lambda f=f: f(nn.Linear(2, 2)), "model must be a LatentChain; a Linear was given") for f in (
         lambda model: bits_back.compress(model, X), lambda model: bits_back.decompress(model, b"a", 1))),
@@ -354,3 +356,47 @@ def test_bad_input_gets_one_sentence(call, says, files, no_data, waves) -> None:
     code = getattr(call, "__code__", None)
     takes_files = code is not None and code.co_argcount > len(call.__defaults__ or ())
     one_sentence(partial(call, files) if takes_files else call, says)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    four = np.int64(4)
+    film = samplers.in_chunks(lambda x: iter([x]), four, X)
+    assert film.equal(X)
+    assert vae.conv_vae(2, four).latent_dim == 2
+    assert data.scenes(1, four).factors.equal(data.scenes(1, 4).factors)
+    model, x = vae.mlp_vae(1, (2,), image_shape=(1, 2, 2)), torch.ones(1, 1, 2, 2)
+    assert bits_back.compress(model, x, four, 64 * four) == bits_back.compress(model, x, 4, 256)
+
+
+def test_the_precision_of_what_goes_with_images_does_not_matter() -> None:
+    x, moves = torch.rand(4, 1, 8, 8), torch.rand(4, 2)
+    assert data.shifted(x, moves.double()).equal(data.shifted(x, moves))
+    assert data.blurred(x, moves[:, 0].double()).equal(data.blurred(x, moves[:, 0]))
+
+
+def test_radii_keep_their_digits() -> None:
+    far = toys.Rings((1.1, 2.2)).log_prob(torch.tensor([[1.1, 0.0]], dtype=torch.double))
+    near = toys.Rings((1.1,)).log_prob(torch.tensor([[1.1, 0.0]], dtype=torch.double))
+    # The other circle is 7 standard deviations away.
+    assert far.item() == pytest.approx(near.item() - math.log(2), abs=1e-9)
+    variance = 0.15**2
+    exact = math.log(torch.special.i0e(torch.tensor(1.1**2 / variance, dtype=torch.double)))
+    assert near.item() == pytest.approx(exact - math.log(2 * math.pi * variance), abs=1e-12)
+
+
+def test_no_boolean_and_no_word_of_the_environment_is_an_integer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for text, number in (("", 7), ("0", 0), ("12", 12)):
+        monkeypatch.setenv("SOME_COUNT", text)
+        assert runtime.integer_in("SOME_COUNT", 7) == number
+    monkeypatch.delenv("SOME_COUNT")
+    assert runtime.integer_in("SOME_COUNT", 7) == 7
+
+
+def test_a_log_that_is_none_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.jsonl"
+    path.write_bytes(b'{"step": 1}\n\xff\xfe{\n' + b"[" * 100_000 + b'\n{"step": 9}\n')
+    logs.MetricsLog(path, 3)
+    assert path.read_bytes() == b'{"step": 1}\n'
+    assert list(tmp_path.iterdir()) == [path]

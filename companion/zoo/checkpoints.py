@@ -43,8 +43,8 @@ def save_run(path: Path | str, settings: Mapping[str, Setting] | None = None, **
         _unpack(buffer.getvalue())
     except (pickle.PickleError, AttributeError, TypeError) as error:
         raise TypeError(
-            "settings, and states of the parts of a run, must be made of tensors, numbers, strings, None, lists, "
-            f"tuples and dicts; those of {', '.join(parts)} are not"
+            "the parts of a run must have states of tensors, numbers, strings, None, lists, tuples and dicts, "
+            f"of which its settings are, too; the parts {', '.join(parts)} were given"
         ) from error
     blob = buffer.getvalue()
     write_files({path: hashlib.sha256(blob).digest() + blob})
@@ -246,14 +246,13 @@ def _read(path: Path) -> dict[str, Any]:
             f"path must be an undamaged file that save_run wrote; the checksum of {path} does not match its content"
         )
     none = f"path must be an undamaged file that save_run wrote; {path} is none"
+    held = {"settings": dict, "parts": dict, "cpu": torch.ByteTensor, "cuda": list}
     try:
         state = _unpack(blob)
-    except Exception as error:  # torch reads what it is given, and fails in many ways
+        whole = all(isinstance(state[key], kind) for key, kind in held.items())
+    except Exception as error:  # of what else it may hold, torch says many things
         raise ValueError(none) from error
-    held = {"settings": dict, "parts": dict, "cpu": torch.ByteTensor, "cuda": list}
-    if not isinstance(state, dict) or not all(
-        isinstance(state.get(key), kind) for key, kind in held.items()
-    ):
+    if not whole:
         raise ValueError(none)
     return state
 

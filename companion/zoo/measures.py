@@ -123,7 +123,7 @@ def cross_entropy(
 ) -> Float[Tensor, "batch"]:
     """Minus the log-probability of the right class, in nats."""
     _check_labels(x, label)
-    return F.cross_entropy(model(x), label, reduction="none")
+    return F.cross_entropy(model(x), label.long(), reduction="none")
 
 
 def cross_entropy_with_rejects(
@@ -139,10 +139,10 @@ def cross_entropy_with_rejects(
 
 
 def _check_labels(x: Tensor, label: Tensor) -> None:
-    """One class for each example; torch takes no other integers than int64."""
+    """One class for each example."""
+    checks.tensors(x=x)
     checks.shape((len(x),), label=label)
-    if label.dtype != torch.int64:
-        raise TypeError(f"label must hold integers, int64; {label.dtype} was given")
+    checks.integers(label=label)
 
 
 def misclassified(

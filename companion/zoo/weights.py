@@ -104,13 +104,9 @@ def save_weights(model: nn.Module, card: Card, folder: Path | str | None = None)
     checks.instance(nn.Module, model=model)
     checks.instance(Card, card=card)
     parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
-    tensors = {}
-    for key, tensor in model.state_dict().items():
-        tensors[key] = tensor.half() if key in parameters else tensor
-        if not tensors[key].isfinite().all():
-            raise ValueError(
-                f"parameters must be finite and fit into float16 (at most 65504), and buffers be finite; {key!r} is not"
-            )
+    state = model.state_dict().items()
+    tensors = {key: value.half() if key in parameters else value for key, value in state}
+    check_finite("parameters in float16 (at most 65504) and buffers", tensors, model)
     num = sum(p.numel() for p in model.parameters())
     return save_tensors(tensors, dataclasses.replace(card, num_parameters=num), folder)
 
