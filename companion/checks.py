@@ -7,6 +7,7 @@ values: traced by `torch.compile`, on the meta device, or fake.
 
 import math
 import numbers as kinds
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,7 @@ def instance(accepted: type, /, **arguments: object) -> None:
 
 
 def function(**arguments: object) -> None:
-    """Each argument can be called.
-
-    Raises:
-        TypeError: if one cannot.
-    """
+    """Each argument can be called; else a TypeError."""
     for name, value in arguments.items():
         if not callable(value):
             raise TypeError(f"{name} must be a function; {_given(value)} was given")
@@ -182,11 +179,7 @@ def shape(accepted: tuple[int | str, ...], /, **tensors: Tensor) -> None:
 
 
 def tensors(**arguments: object) -> None:
-    """Each argument is a tensor of real numbers that are all stored.
-
-    Raises:
-        TypeError: if one is not.
-    """
+    """Each argument is a tensor of real numbers that are all stored; else a TypeError."""
     for name, value in arguments.items():
         _tensor(name, value)
 
@@ -343,14 +336,6 @@ def data(model: nn.Module, x: Tensor) -> None:
         )
 
 
-def path(**arguments: Any) -> Path:
-    """The one argument as a path; what is none, or holds a NUL, is refused with a TypeError."""
-    ((name, value),) = arguments.items()
-    if not isinstance(value, Path | str) or "\0" in str(value):
-        raise TypeError(f"{name} must be a path; {_given(value)} was given")
-    return Path(value)
-
-
 def has_values(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read."""
     return not (tensor.is_meta or isinstance(tensor, FakeTensor) or torch.compiler.is_compiling())
@@ -372,8 +357,10 @@ def _tensor(name: str, value: object) -> Tensor:
 
 
 def _integer(value: object) -> int | None:
-    """The value as an integer; a bool, 2.0, a tensor or an array is none."""
+    """The value as an integer; a bool or 2.0 is none, nor is an array or a tensor, but of shape ()."""
     is_one = isinstance(value, kinds.Integral) and not isinstance(value, bool)
+    if isinstance(value, Tensor) and value.dim() == 0 and not value.is_meta:
+        is_one = value.dtype in (torch.int64, torch.int32)
     return int(value) if is_one else None  # type: ignore[call-overload]
 
 
@@ -397,3 +384,16 @@ def _given(value: object) -> str:
     kind = type(value).__name__
     article = "an" if kind[0] in "AEIOUaeiou" else "a"
     return text if len(text) < 80 and "\n" not in text else f"{article} {kind}"
+
+
+def folder_in(variable: str) -> Path | None:
+    """The folder that a variable of the environment names; None if it is not set.
+
+    Raises:
+        ValueError: if it begins with ~ and the name of no user.
+    """
+    given = os.environ.get(variable)
+    try:
+        return Path(given).expanduser() if given else None
+    except RuntimeError as error:
+        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None

@@ -274,7 +274,7 @@ def masked_sample(
     checks.in_range(1, T, num_steps=num_steps)
     z = model.prior(num).rsample()
     yield z
-    times = [round(T * i / num_steps) for i in range(num_steps, -1, -1)]
+    times = [round(T * i / int(num_steps)) for i in range(int(num_steps), -1, -1)]
     for t, s in pairwise(times):
         share = z.new_full((num,), (t - s) / t)
         z = model._uncovered(share, model.guess(z, t), z).rsample()

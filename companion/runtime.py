@@ -154,21 +154,6 @@ def commit() -> str:
         return "unknown"
 
 
-def folder_in(variable: str) -> Path | None:
-    """The folder that a variable of the environment names; None if it is not set.
-
-    Raises:
-        ValueError: if it begins with ~ and the name of no user.
-
-    Book: chapter 1.
-    """
-    given = os.environ.get(variable)
-    try:
-        return Path(given).expanduser() if given else None
-    except RuntimeError as error:
-        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None
-
-
 def integer_in(variable: str, default: int) -> int:
     """The integer that a variable of the environment holds; the default if it is not set.
 

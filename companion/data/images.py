@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion import checks, runtime
+from companion import checks
 
 
 class _Source(NamedTuple):
@@ -242,7 +242,7 @@ def describe() -> list[Copy]:
 
 def data_dir() -> Path | None:
     """The folder $COMPANION_DATA, which may not exist; None if the variable is not set."""
-    return runtime.folder_in("COMPANION_DATA")
+    return checks.folder_in("COMPANION_DATA")
 
 
 def cache_dir() -> Path:
@@ -252,7 +252,7 @@ def cache_dir() -> Path:
     """
     from platformdirs import user_cache_path
 
-    return runtime.folder_in("COMPANION_CACHE") or user_cache_path("companion")
+    return checks.folder_in("COMPANION_CACHE") or user_cache_path("companion")
 
 
 def _check_name(name: str) -> None:

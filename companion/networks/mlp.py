@@ -77,7 +77,7 @@ class TimeMlp(nn.Module):
         checks.at_least(4, width=width)
         if width % 4:
             raise ValueError(f"width must be a multiple of 4; {width} was given")
-        self.dim, self.num_factors = dim, num_factors
+        self.dim, self.num_factors, width = dim, num_factors, int(width)
         self.time = mlp([width, width], nn.SiLU).insert(0, SinusoidalEmbedding(width))
         self.factors = mlp([num_factors, width, width], nn.SiLU) if num_factors else None
         self.enter = nn.Linear(dim, width)

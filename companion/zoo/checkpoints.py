@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from companion import checks, runtime
+from companion import runtime
 from companion.zoo.processes import GOES_ON, Processes
-from companion.zoo.weights import check_architecture, write_files
+from companion.zoo.weights import check_architecture, path_of, write_files
 
 Setting = str | int | float | None
 
@@ -35,7 +35,7 @@ def save_run(path: Path | str, settings: Mapping[str, Setting] | None = None, **
         TypeError: if a part's state holds what cannot be read again without running code.
         OSError: if the file cannot be written; the previous one stays.
     """
-    path, buffer = checks.path(path=path), io.BytesIO()
+    path, buffer = path_of(path=path), io.BytesIO()
     try:
         states = {name: part.state_dict() for name, part in parts.items()}
         state = {"settings": dict(settings or {}), "parts": states, **random_state()}
@@ -63,7 +63,7 @@ def load_run(
         ValueError: if the file is damaged, was saved with other settings, holds other parts, or holds a model that is
             built differently; nothing is restored then.
     """
-    path = checks.path(path=path)
+    path = path_of(path=path)
     state = _read(path)
     for name, given in (settings or {}).items():
         if state["settings"].get(name) != given:

@@ -17,6 +17,7 @@ from companion.zoo.weights import (
     check_architecture,
     check_finite,
     load_weights,
+    path_of,
     read_card,
     writable_folder,
     write_files,
@@ -129,7 +130,7 @@ def sample(
 
 def _picture(given: Path | str) -> Path:
     """A file that can be written."""
-    out = checks.path(out=given)
+    out = path_of(out=given)
     if out.suffix != ".png":
         raise ValueError(f"out must be a file that ends in .png; {out} was given")
     writable_folder(out.parent)

@@ -35,7 +35,7 @@ from companion.zoo.pretrained import pretrained
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import Recipe, recipe
 from companion.zoo.runs import measurement, provenance
-from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_folder
+from companion.zoo.weights import RecordCard, path_of, read_card, save_tensors, writable_folder
 
 Folder = Path | str | None
 
@@ -119,7 +119,7 @@ def record(
     out = writable_folder(out)
     folders: list[Folder] = [folder]
     if kind == "spacing" and folder is not None:
-        folders = [*sorted(home for home in checks.path(folder=folder).glob("*") if home.is_dir())]
+        folders = [*sorted(home for home in path_of(folder=folder).glob("*") if home.is_dir())]
         if not folders:
             raise ValueError(
                 f"folder must hold a folder for each training of both models; {folder} holds none"

@@ -46,6 +46,9 @@ class Provenance:
         metric_se: its standard error over the examples, if it has one.
         peak_memory_mb: the most memory that was used, if it was measured.
         sha256: checksum of the safetensors file, filled in when it is written.
+
+    Raises:
+        ValueError: if a field is of another type, or a number is not finite.
     """
 
     name: str
@@ -61,6 +64,18 @@ class Provenance:
     metric_se: float | None = None
     peak_memory_mb: float | None = None
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for key, accepted in get_type_hints(type(self)).items():
+            value = getattr(self, key)
+            # JSON writes 2.0 as 2, too, and has no NaN, though Python reads one.
+            fits = isinstance(value, accepted | int if accepted is float else accepted)
+            infinite = isinstance(value, float) and not math.isfinite(value)
+            if not fits or infinite or isinstance(value, bool):
+                words = getattr(accepted, "__name__", accepted)
+                raise ValueError(
+                    f"{key} must be of type {words}, a number also finite; {value!r} was given"
+                )
 
     def __str__(self) -> str:
         error = "" if self.metric_se is None else f" +- {self.metric_se:.3f}"
@@ -118,16 +133,12 @@ def save_tensors(
 
     Raises:
         TypeError: if one is no tensor of real numbers.
-        ValueError: if the card's name is no plain file name, or a field is of another type, or no finite number.
+        ValueError: if the card's name is no plain file name.
         OSError: if the files cannot be written.
     """
     checks.instance(Provenance, card=card)
-    if not isinstance(card.name, str) or not re.fullmatch(r"\w[\w.+-]*", card.name):
+    if not re.fullmatch(r"\w[\w.+-]*", card.name):
         raise ValueError(f"name must be a plain file name; {card.name!r} was given")
-    try:
-        _check_fields(card)
-    except TypeError as error:
-        raise ValueError(f"card must have the fields of {type(card).__name__}; {error}") from None
     checks.instance(Mapping, tensors=tensors)
     for key, tensor in tensors.items():
         checks.instance(str, key=key)
@@ -217,7 +228,7 @@ def check_finite(what: str, tensors: Mapping[str, Tensor], model: nn.Module) -> 
 
 def writable_folder(out: Path | str) -> Path:
     """Make a folder and try a file in it: now, rather than when hours of work are to be written."""
-    folder = checks.path(out=out)
+    folder = path_of(out=out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -266,8 +277,16 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
             os.close(descriptor)
 
 
+def path_of(**arguments: Any) -> Path:
+    """The one argument as a path; what is none, or holds a NUL, is refused with a TypeError."""
+    ((name, value),) = arguments.items()
+    if not isinstance(value, Path | str) or "\0" in str(value):
+        raise TypeError(f"{name} must be a path; {value!r} was given")
+    return Path(value)
+
+
 def _folder(given: Path | str | None) -> Path:
-    return WEIGHTS if given is None else checks.path(folder=given)
+    return WEIGHTS if given is None else path_of(folder=given)
 
 
 def _is_record(card: Path) -> bool:
@@ -307,7 +326,6 @@ def _parse(kind: type[AnyCard], text: bytes, name: str, what: str) -> AnyCard:
     try:
         fields = json.loads(text)
         card = kind(**fields)
-        _check_fields(card)
         if card.name != name:
             raise ValueError(f"its name is {card.name!r}")
     except (ValueError, TypeError, RecursionError) as error:
@@ -315,15 +333,3 @@ def _parse(kind: type[AnyCard], text: bytes, name: str, what: str) -> AnyCard:
             f"the card of {what} must be JSON with the fields of {kind.__name__}; {error}"
         ) from error
     return card
-
-
-def _check_fields(card: Provenance) -> None:
-    """Every field is of the type that the card says, and every number finite: JSON has no NaN, and Python reads one."""
-    for key, accepted in get_type_hints(type(card)).items():
-        value = getattr(card, key)
-        # JSON writes 2.0 as 2, too.
-        fits = isinstance(value, accepted | int if accepted is float else accepted)
-        if not fits or isinstance(value, bool):
-            raise TypeError(f"{key} is {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise TypeError(f"{key} is {value}, which is not finite")

@@ -34,7 +34,7 @@ def image_grid(
     check_one_each("titles", "images", titles, len(pixels))
     columns = min(len(pixels), 10) if columns is None else columns
     checks.at_least(1, columns=columns)
-    return _tiles(pixels, columns, tile, axes, titles or ())
+    return _tiles(pixels, int(columns), tile, axes, titles or ())
 
 
 @house_style()
