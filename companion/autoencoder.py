@@ -216,8 +216,7 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
     checks.precise(x=x)
     checks.finite(x=x)
     num, dim = x.shape
-    checks.at_least(1, latent_dim=latent_dim)
-    checks.in_range(1, dim, latent_dim=latent_dim)
+    checks.whole(1, dim, latent_dim=latent_dim)
     mean = x.mean(0)
     _, eigenvectors = torch.linalg.eigh((x - mean).T @ (x - mean) / num)
     U = eigenvectors[:, -latent_dim:].flip(1)  # eigh sorts upwards; largest first here

@@ -95,6 +95,12 @@ def not_negative(**arguments: object) -> None:
             raise ValueError(f"{name} must not be negative, and be finite; {value} was given")
 
 
+def whole(low: int, high: int, /, **arguments: object) -> None:
+    """Each argument is an integer from `low` to `high`; raises as `at_least` and `in_range`."""
+    at_least(low, **arguments)
+    in_range(low, high, **arguments)
+
+
 def seed(number: Any) -> int:
     """The argument seed, which is one that torch takes.
 
@@ -102,8 +108,7 @@ def seed(number: Any) -> int:
         TypeError: if it is no integer.
         ValueError: if it is outside 0..2^64 - 1.
     """
-    at_least(0, seed=number)
-    in_range(0, 2**64 - 1, seed=number)
+    whole(0, 2**64 - 1, seed=number)
     return int(number)  # torch takes no integer of NumPy
 
 
@@ -124,11 +129,7 @@ def device(given: torch.device | str | None) -> torch.device:
 
 
 def instance(accepted: type, /, **arguments: object) -> None:
-    """Each argument is of this type.
-
-    Raises:
-        TypeError: if one is not.
-    """
+    """Each argument is of this type; else a TypeError."""
     for name, value in arguments.items():
         if not isinstance(value, accepted):
             kind = {nn.Module: "module of torch", Tensor: "tensor"}.get(accepted, accepted.__name__)

@@ -132,8 +132,7 @@ class HierarchicalVae(LatentChain):
 
     def _predict(self, t: int, z_above: Tensor) -> tuple[Independent, Tensor]:
         """p(z_t | z_{t+1}), and what is carried beside z_t."""
-        checks.in_range(1, self.num_latents - 1, t=t)
-        checks.at_least(1, t=t)
+        checks.whole(1, self.num_latents - 1, t=t)
         self._check_latent(t + 1, z_above=z_above)
         code = self.priors[t - 1](z_above)
         num, *rest = self.latent_shapes[t - 1]

@@ -174,8 +174,7 @@ class MaskedDiffusion(LatentChain):
     def _times(self, t: Times, x: Tensor, low: int, name: str = "t") -> Int[Tensor, "batch"]:
         """One time for each example, from `low` to T."""
         if not isinstance(t, Tensor):
-            checks.at_least(low, **{name: t})
-            checks.in_range(low, self.num_latents, **{name: t})
+            checks.whole(low, self.num_latents, **{name: t})
             return torch.full((len(x),), t, device=x.device)
         checks.shape((len(x),) if t.dim() else (), **{name: t})
         checks.integers(**{name: t})
@@ -270,8 +269,7 @@ def masked_sample(
     """
     checks.instance(MaskedDiffusion, model=model)
     T = model.num_latents
-    checks.at_least(1, num_steps=num_steps)
-    checks.in_range(1, T, num_steps=num_steps)
+    checks.whole(1, T, num_steps=num_steps)
     z = model.prior(num).rsample()
     yield z
     times = [round(T * i / int(num_steps)) for i in range(int(num_steps), -1, -1)]

@@ -286,6 +286,7 @@ CASES: dict[str, list[Case]] = {
         (checks.function, 3, "be a function; 3"),
         (partial(checks.instance, nn.Module), 3, "be a module of torch; 3"),
     )),
+    *doors([*whole(0), (9, "lie in [0, 8]; 9 was")], lambda t: checks.whole(0, 8, t=t)),
     *doors(numbers("lie in [0, 1.84467e+19]", 2**64)[:1], lambda seed: checks.seed(seed)),
     *((lambda d=d: checks.device(d), f"device must be one that torch knows, .* this machine has; {d!r} was given") for d in ("gpu", 1.5)),
     *((lambda v=v: checks.at_least(1, num=v), f"num must be an integer, at least 1; {says} was given$") for v, says in (
@@ -421,8 +422,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: ladder_of(5, 6).inner(1, X_3, X, X), r"evidence\[0\]\(features\) must have shape \(5, 6\); \(5, 5\) was given"),
     (lambda: ladder_of(6, 5).inner_prior(1, X_3), r"priors\[0\] must give shape \(batch, 6 or more\), .* it gave \(5, 5\)"),
     (lambda: ladder_of(6, 6, 2).inner_prior(1, X_3), r"priors\[0\] must give shape \(batch, 6 or more\), .*\(5, 6, 2\)"),
-    *((lambda t=t: ladder_of(6, 6).inner_prior(t, X), rf"t must lie in \[1, 1\]; {t} was given") for t in (0, 2, -1)),
-    (lambda: ladder_of(6, 6).inner_prior("1", X), "t must be a number; '1' was given"),
+    *((lambda t=t: ladder_of(6, 6).inner_prior(t, X), rf"t must (lie in \[1, 1\]|be at least 1); {t} was given") for t in (0, 2, -1)),
+    (lambda: ladder_of(6, 6).inner_prior("1", X), "t must be an integer, at least 1; '1' was given"),
     (lambda: ladder_of(6, 6).posterior(X), r"features must be the 2 tensors of encode\(x\); 1 were given"),
     (lambda: elbo.elbo_loss(ladders.mlp_ladder((3,), (8,), image_shape=(1, 8, 8)), IMAGES[:1]),
      "x must hold at least 2 examples for a model with batch normalization in training mode; 1 was given"),

@@ -103,8 +103,7 @@ def sample(
             for a model without them, `out` for points, or what is beside `out` does not fit `resume`.
         OSError: if `out` cannot be written, which is tried first, or another of several processes is lost.
     """
-    checks.at_least(1, num=num)
-    checks.in_range(1, 1_000_000, num=num)
+    checks.whole(1, 1_000_000, num=num)
     checks.seed(seed)
     processes = Processes()
     out = None if out is None else _picture(out)

@@ -111,8 +111,7 @@ def record(
             holds does not fit `resume`.
         OSError: if `out` cannot be written, which is tried first, or another of several processes is lost.
     """
-    checks.at_least(2, num=num, examples=examples)  # one has no standard error
-    checks.in_range(2, 1_000_000, num=num, examples=examples)
+    checks.whole(2, 1_000_000, num=num, examples=examples)  # one has no standard error
     chosen, processes = recipe(name), Processes()
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; {kind!r} was given")

@@ -116,8 +116,7 @@ def _changed(chosen: Recipe, given: dict[str, Any]) -> tuple[Recipe, str]:
     given = {option: value for option, value in given.items() if value is not None}
     counts = {option: given[option] for option in ("epochs", "batch_size") if option in given}
     if counts:
-        checks.at_least(1, **counts)
-        checks.in_range(1, 1_000_000, **counts)
+        checks.whole(1, 1_000_000, **counts)
     if "lr" in given:
         checks.positive(lr=given["lr"])
     if "seed" in given:
