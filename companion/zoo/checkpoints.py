@@ -249,7 +249,9 @@ def _read(path: Path) -> dict[str, Any]:
     held = {"settings": dict, "parts": dict, "cpu": torch.ByteTensor, "cuda": list}
     try:
         state = _unpack(blob)
-        whole = all(isinstance(state[key], kind) for key, kind in held.items())
+        whole = isinstance(state, dict) and all(
+            isinstance(state[key], kind) for key, kind in held.items()
+        )
     except Exception as error:  # of what else it may hold, torch says many things
         raise ValueError(none) from error
     if not whole:
