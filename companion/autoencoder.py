@@ -213,11 +213,10 @@ def pca_autoencoder(x: Float[Tensor, "num dim"], latent_dim: int) -> Autoencoder
     Source: Bourlard & Kamp 1988; Baldi & Hornik 1989. Book: chapter 1, eq. (eq-pca-loss).
     """
     checks.shape(("num", "dim"), x=x)
-    checks.floating(x=x)
+    checks.precise(x=x)
     checks.finite(x=x)
     num, dim = x.shape
-    checks.at_least(1, latent_dim=latent_dim)
-    checks.in_range(1, dim, latent_dim=latent_dim)
+    checks.whole(1, dim, latent_dim=latent_dim)
     mean = x.mean(0)
     _, eigenvectors = torch.linalg.eigh((x - mean).T @ (x - mean) / num)
     U = eigenvectors[:, -latent_dim:].flip(1)  # eigh sorts upwards; largest first here

@@ -102,8 +102,10 @@ def compress(
 
     Book: chapter 3.
     """
+    checks.instance(LatentChain, model=model)
     checks.data(model, x)
     checks.at_least(1, num_bits=num_bits)
+    num_bits, seed = int(num_bits), checks.seed(seed)
     if model.num_latents != 1:
         raise ValueError(f"model must have one latent; num_latents is {model.num_latents}")
     if not ((x == 0) | (x == 1)).all():
@@ -122,6 +124,8 @@ def decompress(model: LatentChain, file: bytes, num: int) -> Float[Tensor, "num 
 
     Book: chapter 3.
     """
+    checks.instance(LatentChain, model=model)
+    checks.instance(bytes, file=file)
     checks.at_least(1, num=num)
     message = Message(int.from_bytes(file, "big"))
     return torch.stack([decode(message, model) for _ in range(num)][::-1])

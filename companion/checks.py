@@ -6,7 +6,7 @@ values: traced by `torch.compile`, on the meta device, or fake.
 """
 
 import math
-import operator
+import numbers as kinds
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,15 +95,21 @@ def not_negative(**arguments: object) -> None:
             raise ValueError(f"{name} must not be negative, and be finite; {value} was given")
 
 
-def seed(number: object) -> None:
-    """The argument seed is one that torch takes.
+def whole(low: int, high: int, /, **arguments: object) -> None:
+    """Each argument is an integer from `low` to `high`; raises as `at_least` and `in_range`."""
+    at_least(low, **arguments)
+    in_range(low, high, **arguments)
+
+
+def seed(number: Any) -> int:
+    """The argument seed, which is one that torch takes.
 
     Raises:
         TypeError: if it is no integer.
-        ValueError: if it is negative, or needs more than 64 bits.
+        ValueError: if it is outside 0..2^64 - 1.
     """
-    at_least(0, seed=number)
-    in_range(0, 2**64 - 1, seed=number)
+    whole(0, 2**64 - 1, seed=number)
+    return int(number)  # torch takes no integer of NumPy
 
 
 def device(given: torch.device | str | None) -> torch.device:
@@ -123,11 +129,7 @@ def device(given: torch.device | str | None) -> torch.device:
 
 
 def instance(accepted: type, /, **arguments: object) -> None:
-    """Each argument is of this type.
-
-    Raises:
-        TypeError: if one is not.
-    """
+    """Each argument is of this type; else a TypeError."""
     for name, value in arguments.items():
         if not isinstance(value, accepted):
             kind = {nn.Module: "module of torch", Tensor: "tensor"}.get(accepted, accepted.__name__)
@@ -135,11 +137,7 @@ def instance(accepted: type, /, **arguments: object) -> None:
 
 
 def function(**arguments: object) -> None:
-    """Each argument can be called.
-
-    Raises:
-        TypeError: if one cannot.
-    """
+    """Each argument can be called; else a TypeError."""
     for name, value in arguments.items():
         if not callable(value):
             raise TypeError(f"{name} must be a function; {_given(value)} was given")
@@ -159,7 +157,7 @@ def numbers(**arguments: Any) -> Tensor:
         if tensor is not values and tensor.is_floating_point():
             tensor = torch.as_tensor(values, dtype=torch.double)
         return tensor
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"{name} must hold numbers; {_given(values)} was given") from None
 
 
@@ -182,11 +180,7 @@ def shape(accepted: tuple[int | str, ...], /, **tensors: Tensor) -> None:
 
 
 def tensors(**arguments: object) -> None:
-    """Each argument is a tensor of real numbers that are all stored.
-
-    Raises:
-        TypeError: if one is not.
-    """
+    """Each argument is a tensor of real numbers that are all stored; else a TypeError."""
     for name, value in arguments.items():
         _tensor(name, value)
 
@@ -202,18 +196,24 @@ def floating(**tensors: Tensor) -> None:
             raise TypeError(f"{name} must be floating-point; {tensor.dtype} was given")
 
 
-def integers(**tensors: Tensor) -> None:
-    """Each tensor holds integers by which torch can index.
+def precise(**tensors: Tensor) -> None:
+    """Each tensor is of float32 or float64, as linear algebra needs; else a TypeError."""
+    for name, tensor in tensors.items():
+        if _tensor(name, tensor).dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"{name} must be floating-point, of 32 or 64 bits; {tensor.dtype} was given"
+            )
 
-    Of others, 8 bits without a sign are the dangerous ones: torch reads them as a mask.
+
+def integers(**tensors: Tensor) -> None:
+    """Each tensor holds integers by which torch can index: those of 8 bits it may read as a mask.
 
     Raises:
         TypeError: if one is no tensor, or of another dtype than int64 or int32.
     """
     for name, tensor in tensors.items():
         if _tensor(name, tensor).dtype not in (torch.int64, torch.int32):
-            text = f"{name} must hold integers, int64 or int32; {tensor.dtype} was given"
-            raise TypeError(text)
+            raise TypeError(f"{name} must hold integers, int64 or int32; {tensor.dtype} was given")
 
 
 def like(reference: Tensor, /, **tensors: Tensor) -> None:
@@ -260,27 +260,34 @@ def within(low: float, high: float, /, **tensors: Tensor) -> None:
             )
 
 
+def examples(dims: int, /, **tensors: Tensor) -> None:
+    """Each tensor has at least so many dimensions, and a first one that is not 0.
+
+    Raises:
+        TypeError: if one is no tensor.
+        ValueError: if one has fewer dimensions, or no examples.
+    """
+    for name, tensor in tensors.items():
+        rest = _tensor(name, tensor).shape[1:]
+        shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
+
+
 def batch(dims: int, /, **tensors: Tensor) -> None:
     """Each tensor is a batch of examples, floating-point and finite. A GPU waits for the answer.
 
     A loss asks by `data`, which does not let it wait.
 
-    Args:
-        dims: how many dimensions there are at least; 1 where an example can be a number.
-        tensors: the arguments.
-
     Raises:
         TypeError: if one is no tensor, or holds no floating-point numbers.
         ValueError: if one has fewer dimensions, no examples, or a value that is not finite.
     """
-    for name, tensor in tensors.items():
-        _batch_of(dims, name, tensor)
+    examples(dims, **tensors)
     floating(**tensors)
     finite(**tensors)
 
 
 def precision(model: object, /, **tensors: Tensor) -> None:
-    """Each tensor lies where the model's parameters do, if it has any, and has their dtype; under autocast, any dtype.
+    """Each tensor lies where the model's parameters do, and has their dtype; under autocast, any dtype.
 
     Raises:
         TypeError: if one is no tensor, or has another dtype.
@@ -316,7 +323,7 @@ def data(model: nn.Module, x: Tensor) -> None:
     if getattr(model, "x_shape", None) is not None:
         shape(("batch", *model.x_shape), x=x)  # type: ignore[misc]
     precision(model, x=x)
-    _batch_of(2, "x", x)
+    examples(2, x=x)
     if reads_at_once(x):
         finite(x=x)
     if (
@@ -340,12 +347,6 @@ def reads_at_once(tensor: Tensor) -> bool:
     return has_values(tensor) and tensor.device.type == "cpu"
 
 
-def _batch_of(dims: int, name: str, tensor: Tensor) -> None:
-    """The tensor has at least so many dimensions, and examples."""
-    rest = _tensor(name, tensor).shape[1:]
-    shape(("batch", *(rest if tensor.dim() >= dims else ("...",))), **{name: tensor})
-
-
 def _tensor(name: str, value: object) -> Tensor:
     """The value, a tensor of real numbers that are all stored."""
     if not isinstance(value, Tensor):
@@ -357,21 +358,24 @@ def _tensor(name: str, value: object) -> Tensor:
 
 
 def _integer(value: object) -> int | None:
-    """The value as an integer; a bool or 2.0 is none."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except (TypeError, RuntimeError):
-        return None
+    """The value as an integer; a bool or 2.0 is none, nor is an array or a tensor, but of shape ()."""
+    is_one = isinstance(value, kinds.Integral) and not isinstance(value, bool)
+    if isinstance(value, Tensor) and value.dim() == 0 and not value.is_meta:
+        is_one = value.dtype in (torch.int64, torch.int32)
+    return int(value) if is_one else None  # type: ignore[call-overload]
 
 
 def _number(name: str, value: object) -> float:
-    """The value as a float; a string or a bool is none."""
+    """The value as a float; a bool is none, and of tensors and arrays only a tensor of shape ()."""
+    is_one = isinstance(value, kinds.Real) and not isinstance(value, bool)
+    if isinstance(value, Tensor):
+        is_one = value.dim() == 0 and value.dtype != torch.bool and not value.is_complex()
+        value = value.detach()
     try:
-        if isinstance(value, str | bool):
+        if not is_one:
             raise TypeError
-        plain = value.detach() if isinstance(value, Tensor) else value
-        return float(plain)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError):
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, RuntimeError, OverflowError):
         raise TypeError(f"{name} must be a number; {_given(value)} was given") from None
 
 

@@ -144,14 +144,17 @@ class Ddpm(LatentChain):
 
     def reconstruction(self, x_hat: Batch) -> Distribution:
         """p(x | x_1), from the estimate of x_0, in a model without a `decoder` of its own."""
+        checks.shape(("batch", *self.x_shape), x_hat=x_hat)
         return self.observation_model(x_hat, self.reverse_var[1].sqrt().to(x_hat))
 
-    def _times(self, t: Times, x: Tensor) -> Int[Tensor, "batch"]:
+    def _times(self, t: Times, z_above: Tensor) -> Int[Tensor, "batch"]:
         """One time for each example."""
+        checks.shape(("batch", *self.x_shape), z_above=z_above)
+        num, device = len(z_above), z_above.device
         if not isinstance(t, Tensor):
-            return torch.full((len(x),), t, device=x.device)
-        checks.shape((len(x),) if t.dim() else (), t=t)
-        return t.to(x.device).expand(len(x))
+            return torch.full((num,), t, device=device)
+        checks.shape((num,) if t.dim() else (), t=t)
+        return t.to(device).expand(num)
 
 
 def elbo_step(

@@ -29,7 +29,7 @@ def gray_level_frequencies(
     """
     checks.at_least(2, levels=levels)
     checks.floating(x=x)
-    checks.shape(("batch", *x.shape[1:]), x=x)
+    checks.examples(1, x=x)
     _check_ends(low, high)
     level, _ = _level_of(x, levels, low, high, checks.has_values(x))
     counts = torch.bincount(level.flatten(), minlength=levels).double() + 1

@@ -118,6 +118,7 @@ class MixtureDenoiser(nn.Module):
     ) -> None:
         checks.instance(Schedule, schedule=schedule)
         checks.batch(2, means=means)
+        checks.precise(means=means)
         means = means.flatten(1)
         checks.shape((len(means),), weights=weights)
         checks.shape((len(means), means.shape[1], means.shape[1]), covs=covs)
@@ -139,7 +140,7 @@ class MixtureDenoiser(nn.Module):
     def forward(self, x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         """E[x_0 | x_t]: the components' estimates, weighted by their probabilities given x_t."""
         checks.floating(x_t=x_t)
-        checks.shape(("batch", *x_t.shape[1:]), x_t=x_t)
+        checks.examples(2, x_t=x_t)
         checks.shape((len(x_t),), t=t)
         self.schedule.check_times(t)
         probs, minus_score, signal = self._components(x_t, self.schedule.log_alpha_bar[t])
@@ -151,7 +152,7 @@ class MixtureDenoiser(nn.Module):
     def score_at_level(self, x: Batch, log_alpha_bar: Float[Tensor, ""]) -> Batch:
         """Gradient of the log-density of x_t, at any level of noise; 0 is the data."""
         checks.floating(x=x, log_alpha_bar=log_alpha_bar)
-        checks.shape(("batch", *x.shape[1:]), x=x)
+        checks.examples(2, x=x)
         checks.shape((), log_alpha_bar=log_alpha_bar)
         probs, minus_score, _ = self._components(x, log_alpha_bar.expand(len(x)))
         return (
@@ -194,7 +195,7 @@ def spectrum(
 
     Book: chapter 9.
     """
-    checks.floating(**{name: cov})
+    checks.precise(**{name: cov})
     square = (*cov.shape[:-1], cov.shape[-2]) if cov.dim() > 1 else ("dim", "dim")
     checks.shape(square, **{name: cov})
     asymmetry = (cov - cov.mT).abs().max()

@@ -285,6 +285,7 @@ def log_normalizer(
 
     In nats. For q = p d / Z, KL(q || p) = E_q log d(z) - log Z. Book: chapter 8.
     """
+    checks.instance(Distribution, p=p)
     checks.like(p.mean, mean=mean, log_precision=log_precision)
     log_var = torch.logaddexp(2 * p.stddev.log(), -log_precision)
     return diagonal_normal(p.mean, torch.exp(log_var / 2)).log_prob(mean)
@@ -299,6 +300,7 @@ def evidence_alone(
 
     Book: chapter 8.
     """
+    checks.instance(Distribution, p=p)
     checks.like(p.mean, mean=mean, log_precision=log_precision)
     return diagonal_normal(mean, torch.exp(-log_precision / 2))
 
@@ -315,6 +317,10 @@ class Carried(Distribution):
         base_dist: the distribution of z.
         carry: the known tensor; it differs from z in its first event dimension at most.
 
+    Raises:
+        TypeError: if one is none.
+        ValueError: if `carry` has another shape.
+
     Book: chapter 8.
     """
 
@@ -322,8 +328,11 @@ class Carried(Distribution):
     has_rsample = True
 
     def __init__(self, base_dist: Distribution, carry: Float[Tensor, "batch *event"]) -> None:
-        self.base_dist, self.carry = base_dist, carry
+        checks.instance(Distribution, base_dist=base_dist)
         num, *rest = base_dist.event_shape
+        checks.floating(carry=carry)
+        checks.shape((*base_dist.batch_shape, *carry.shape[1:2], *rest), carry=carry)
+        self.base_dist, self.carry = base_dist, carry
         event_shape = torch.Size([num + carry.shape[1], *rest])
         super().__init__(base_dist.batch_shape, event_shape, validate_args=False)
 

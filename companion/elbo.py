@@ -159,6 +159,7 @@ def elbo_loss(
     Source: beta: Higgins et al. 2017, eq. 4; free nats: Kingma et al. 2016, eq. 15.
     Book: chapter 5.
     """
+    checks.instance(LatentChain, model=model)
     checks.not_negative(beta=beta, free_nats=free_nats)
     terms = elbo_terms(model, x)
     kl = torch.where(terms.kl.mean(0) < free_nats, free_nats, terms.kl)

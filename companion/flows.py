@@ -130,7 +130,7 @@ def flow_velocity(x_u: Batch, u: Float[Tensor, "batch"], x_hat: Batch) -> Batch:
 
     Source: Lipman et al. 2023; Liu et al. 2023. Book: chapter 12.
     """
-    checks.floating(x_u=x_u)
+    checks.floating(x_u=x_u, u=u)
     checks.like(x_u, x_hat=x_hat)
     checks.shape((len(x_u),), u=u)
     if not bool(((u > 0) & (u <= 1)).all()):
@@ -196,6 +196,7 @@ class Flow(nn.Module):
     def forward(self, x_u: Batch, u: Float[Tensor, "batch"], *condition: Tensor) -> Batch:
         """The velocity dx_u/du."""
         checks.shape(("batch", *self.x_shape), x_u=x_u)
+        checks.floating(u=u)
         checks.shape((len(x_u),), u=u)
         v: Tensor = self.network(x_u, 1000 * u, *condition)
         return v
@@ -327,7 +328,9 @@ def _integrate(
 
     times = levels.double().cpu().numpy()
     start = x.detach().double().cpu().numpy().ravel()
-    solved = solve_ivp(slope, times[[0, -1]], start, "DOP853", times, rtol=rtol, atol=atol)
+    solved = solve_ivp(
+        slope, times[[0, -1]], start, "DOP853", times, rtol=float(rtol), atol=float(atol)
+    )
     if not solved.success:
         text = f"the flow must be smooth from {times[0]:.4g} to {times[-1]:.4g}"
         raise FloatingPointError(f"{text}; the solver says: {solved.message}")

@@ -88,11 +88,7 @@ class HierarchicalVae(LatentChain):
 
     def likelihood(self, z_1: Float[Tensor, "batch *z_shape"]) -> Distribution:
         """p(x | z_1)."""
-        checks.precision(self, z_1=z_1)
-        num, *rest = self.latent_shapes[0]  # what is carried stands beside them
-        if z_1.dim() < 2 or z_1.shape[1] < num or [*z_1.shape[2:]] != rest:
-            text = ", ".join(map(str, ["batch", f"{num} or more", *rest]))
-            raise ValueError(f"z_1 must have shape ({text}); {tuple(z_1.shape)} was given")
+        self._check_latent(1, z_1=z_1)
         return self.observation_model(self.decoder(z_1).to(self.origin))
 
     def encode(self, x: Float[Tensor, "batch *x_shape"]) -> tuple[Tensor, ...]:
@@ -125,9 +121,19 @@ class HierarchicalVae(LatentChain):
         """p(z_t | z_{t+1})."""
         return _join(*self._predict(t, z_above))
 
+    def _check_latent(self, t: int, /, **latent: Tensor) -> None:
+        """The argument is a z_t; what is carried may stand beside it."""
+        ((name, z),) = latent.items()
+        checks.precision(self, **latent)
+        num, *rest = self.latent_shapes[t - 1]
+        if not len(z.shape) > 1 or not len(z) or z.shape[1] < num or [*z.shape[2:]] != rest:
+            text = ", ".join(map(str, ["batch", f"{num} or more", *rest]))
+            raise ValueError(f"{name} must have shape ({text}); {tuple(z.shape)} was given")
+
     def _predict(self, t: int, z_above: Tensor) -> tuple[Independent, Tensor]:
         """p(z_t | z_{t+1}), and what is carried beside z_t."""
-        checks.in_range(1, self.num_latents - 1, t=t)
+        checks.whole(1, self.num_latents - 1, t=t)
+        self._check_latent(t + 1, z_above=z_above)
         code = self.priors[t - 1](z_above)
         num, *rest = self.latent_shapes[t - 1]
         if code.dim() < 2 or code.shape[1] < 2 * num or [*code.shape[2:]] != rest:

@@ -153,6 +153,7 @@ class MaskedDiffusion(LatentChain):
     def guess(self, z: Batch, t: Times) -> Float[Tensor, "batch *x_shape 3"]:
         """Log-probabilities of black, hidden (minus infinity) and white, by the network."""
         checks.shape(("batch", *self.x_shape), z=z)
+        _are_symbols(z=z)
         logits = self.network(2 * z - 1, self._times(t, z, 1)).to(self.origin)
         checks.shape((len(z), *self.x_shape), **{"network(2 * z - 1, t)": logits})
         never = torch.full_like(logits, -math.inf)
@@ -173,8 +174,7 @@ class MaskedDiffusion(LatentChain):
     def _times(self, t: Times, x: Tensor, low: int, name: str = "t") -> Int[Tensor, "batch"]:
         """One time for each example, from `low` to T."""
         if not isinstance(t, Tensor):
-            checks.at_least(low, **{name: t})
-            checks.in_range(low, self.num_latents, **{name: t})
+            checks.whole(low, self.num_latents, **{name: t})
             return torch.full((len(x),), t, device=x.device)
         checks.shape((len(x),) if t.dim() else (), **{name: t})
         checks.integers(**{name: t})
@@ -269,11 +269,10 @@ def masked_sample(
     """
     checks.instance(MaskedDiffusion, model=model)
     T = model.num_latents
-    checks.at_least(1, num_steps=num_steps)
-    checks.in_range(1, T, num_steps=num_steps)
+    checks.whole(1, T, num_steps=num_steps)
     z = model.prior(num).rsample()
     yield z
-    times = [round(T * i / num_steps) for i in range(num_steps, -1, -1)]
+    times = [round(T * i / int(num_steps)) for i in range(int(num_steps), -1, -1)]
     for t, s in pairwise(times):
         share = z.new_full((num,), (t - s) / t)
         z = model._uncovered(share, model.guess(z, t), z).rsample()

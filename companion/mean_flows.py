@@ -52,7 +52,7 @@ class MeanFlow(nn.Module):
         checks.shape(("batch", *self.x_shape), x_u=x_u)
         checks.shape((len(x_u),), u=u)
         checks.shape((len(x_u),), step=step)
-        checks.floating(u=u, step=step)
+        checks.precision(self, u=u, step=step)
         a: Tensor = self.network(x_u, TIME_SCALE * u, step[:, None])
         return a
 
@@ -71,7 +71,7 @@ def along_flow(
     """
     checks.function(average=average)
     checks.floating(x_u=x_u)
-    checks.shape(("batch", *x_u.shape[1:]), x_u=x_u)
+    checks.examples(1, x_u=x_u)
     checks.like(x_u, v=v)
     checks.like(x_u.reshape(len(x_u), -1)[:, 0], u=u, step=step)
     one = torch.ones_like(u)
@@ -81,7 +81,9 @@ def along_flow(
     with warnings.catch_warnings(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), plain:
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
         duals = (forward_ad.make_dual(x, dx) for x, dx in ((x_u, v), (u, one), (step, one)))
-        a, rate = forward_ad.unpack_dual(average(*duals))
+        moved = average(*duals)
+        checks.tensors(**{"the average velocity": moved})
+        a, rate = forward_ad.unpack_dual(moved)
     checks.shape(tuple(x_u.shape), **{"the average velocity": a})
     return a, torch.zeros_like(a) if rate is None else rate
 

@@ -96,6 +96,7 @@ def active_units(
 
     Source: Burda et al. 2016, section 5.2. Book: chapter 6.
     """
+    checks.instance(LatentChain, model=model)
     checks.data(model, x)
     checks.at_least(2, num_examples=len(x))
     checks.not_negative(threshold=threshold)
@@ -131,8 +132,7 @@ def mutual_information(
     checks.shape(("num", "latent_dim"), codes=codes)
     checks.shape((len(codes), "num_factors"), factors=factors)
     checks.finite(codes=codes, factors=factors)
-    checks.at_least(2, num_bins=num_bins)
-    checks.in_range(2, len(codes), num_bins=num_bins)
+    checks.whole(2, len(codes), num_bins=num_bins)
     z, v = (_ranks(values) * num_bins // len(values) for values in (codes, factors))
     information = [[mutual_info_score(_array(v_k), _array(z_j)) for v_k in v.T] for z_j in z.T]
     return torch.tensor(information)

@@ -152,3 +152,17 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def integer_in(variable: str, default: int) -> int:
+    """The integer that a variable of the environment holds; the default if it is not set.
+
+    Raises:
+        ValueError: if it holds anything else.
+
+    Book: chapter 1.
+    """
+    given = os.environ.get(variable, "")
+    if not given.isdecimal() and given != "":
+        raise ValueError(f"{variable} must hold an integer, 0 or above; {given!r} was given")
+    return int(given) if given else default

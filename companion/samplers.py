@@ -275,6 +275,7 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
 
     Book: chapter 11.
     """
+    checks.function(sampler=sampler)
     checks.at_least(1, chunk=chunk)
     for values in inputs:
         checks.tensors(inputs=values)
@@ -282,7 +283,7 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
     lengths = [len(values) for values in inputs]
     if len(set(lengths)) != 1:
         raise ValueError(f"inputs must be tensors of one length; lengths {lengths} were given")
-    parts = zip(*(values.split(chunk) for values in inputs), strict=True)
+    parts = zip(*(values.split(int(chunk)) for values in inputs), strict=True)
     return torch.cat([deque(sampler(*part), maxlen=1).pop() for part in parts])
 
 

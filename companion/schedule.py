@@ -76,6 +76,7 @@ class Schedule(nn.Module):
         times = torch.arange(len(log_alpha_bar)) if times is None else times
         checks.shape((len(log_alpha_bar),), times=times)
         checks.integers(times=times)
+        checks.within(0, math.inf, times=times)
         super().__init__()
         self.register_buffer("log_alpha_bar", log_alpha_bar.detach().clone())
         # The caller chose them, so they are no part of the weights.
@@ -196,8 +197,7 @@ class Schedule(nn.Module):
         Raises:
             ValueError: if `num` is not in 2..T.
         """
-        checks.at_least(2, num=num)
-        checks.in_range(2, self.num_steps, num=num)
+        checks.whole(2, self.num_steps, num=num)
         return self.strided(torch.linspace(1, self.num_steps, num).round().long())
 
     def trailing(self, num: int) -> "Schedule":
@@ -211,8 +211,7 @@ class Schedule(nn.Module):
 
         Source: Lin et al. 2024, section 3.3.
         """
-        checks.at_least(1, num=num)
-        checks.in_range(1, self.num_steps, num=num)
+        checks.whole(1, self.num_steps, num=num)
         return self.strided(torch.linspace(0, self.num_steps, num + 1)[1:].round().long())
 
     def check_times(self, t: int | Int[Tensor, "*batch"], name: str = "t", low: int = 1) -> None:
@@ -221,8 +220,7 @@ class Schedule(nn.Module):
         Times on a GPU are not read, since it would have to wait for them.
         """
         if not isinstance(t, Tensor):
-            checks.at_least(low, **{name: t})
-            checks.in_range(low, self.num_steps, **{name: t})
+            checks.whole(low, self.num_steps, **{name: t})
             return
         checks.integers(**{name: t})
         if checks.reads_at_once(t):

@@ -52,7 +52,7 @@ class NoiseConditionalScore(nn.Module):
     def forward(self, x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         """The score at x of data with noise of standard deviation sigma."""
         checks.floating(x=x, sigma=sigma)
-        checks.shape(("batch", *x.shape[1:]), x=x)
+        checks.examples(1, x=x)
         checks.shape((len(x),), sigma=sigma)
         if checks.reads_at_once(sigma) and not bool((sigma > 0).all()):
             low, high = sigma.aminmax()
@@ -201,7 +201,7 @@ def score_from_denoiser(
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         checks.floating(x_t=x_t)
-        checks.shape(("batch", *x_t.shape[1:]), x_t=x_t)
+        checks.examples(1, x_t=x_t)
         checks.shape((len(x_t),), t=t)
         schedule.check_times(t)
         return score_from_x_0(schedule, x_t, t, denoised(denoiser, x_t, schedule.times[t]))
@@ -232,7 +232,7 @@ def noise_conditional_score(
 
     def score_at_sigma(x: Batch, sigma: Float[Tensor, "batch"]) -> Batch:
         checks.floating(x=x, sigma=sigma)
-        checks.shape(("batch", *x.shape[1:]), x=x)
+        checks.examples(1, x=x)
         checks.shape((len(x),), sigma=sigma)
         if checks.reads_at_once(sigma):
             low, high = levels[[0, -1]].exp().tolist()

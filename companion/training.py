@@ -116,6 +116,7 @@ def exponential_average(model: nn.Module, decay: float = 0.999) -> AveragedModel
 
     Book: chapter 10.
     """
+    checks.instance(nn.Module, model=model)
     checks.not_negative(decay=decay)
     if decay >= 1:
         raise ValueError(f"decay must be below 1; {decay} was given")

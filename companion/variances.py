@@ -70,6 +70,7 @@ def linear_noise_error(
     """
     checks.instance(Schedule, schedule=schedule)
     checks.floating(eigenvalues=eigenvalues)
+    checks.shape(("dim",), eigenvalues=eigenvalues)
     checks.finite(eigenvalues=eigenvalues)
     checks.within(0, math.inf, eigenvalues=eigenvalues)
     log_snr = schedule.log_snr[1:, None].to(eigenvalues)

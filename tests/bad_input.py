@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
@@ -47,7 +48,7 @@ from companion import (
     variances,
 )
 from companion.data import Batches, toys
-from companion.networks import classifier, mlp, unet
+from companion.networks import classifier, mlp, residual, unet
 
 Case: TypeAlias = tuple[Callable[[], object], str]
 ACCEPTED, TORCH, OURS = "accepted", "in the words of torch or Python", "ours"
@@ -107,7 +108,7 @@ def refused(module: str) -> Callable[..., None]:
 
 NAN, INF = math.nan, math.inf
 S, S3 = schedule.linear_schedule(20, 0.01, 0.2), schedule.linear_schedule(3)
-X = torch.zeros(5, 2)  # a batch of points
+X, X_3 = torch.zeros(5, 2), torch.zeros(5, 3)  # batches of points
 T5, LABEL = torch.ones(5).long(), torch.tensor([0, 1, 2, 0, 1])
 IMAGES = (torch.arange(256).view(4, 1, 8, 8) % 3 == 0).float()  # black and white
 XC = torch.zeros(5, 1, 4, 4)
@@ -285,8 +286,18 @@ CASES: dict[str, list[Case]] = {
         (checks.function, 3, "be a function; 3"),
         (partial(checks.instance, nn.Module), 3, "be a module of torch; 3"),
     )),
+    *doors([*whole(0), (9, "lie in [0, 8]; 9 was")], lambda t: checks.whole(0, 8, t=t)),
     *doors(numbers("lie in [0, 1.84467e+19]", 2**64)[:1], lambda seed: checks.seed(seed)),
     *((lambda d=d: checks.device(d), f"device must be one that torch knows, .* this machine has; {d!r} was given") for d in ("gpu", 1.5)),
+    *((lambda v=v: checks.at_least(1, num=v), f"num must be an integer, at least 1; {says} was given$") for v, says in (
+        (torch.ones(1).long(), "a Tensor"), (torch.tensor(True), "a Tensor"), (torch.tensor(3.0), "a Tensor"), (np.array(3), r"array\(3\)"), (np.bool_(True), "np.True_"))),
+    *((lambda v=v: checks.positive(std=v), "std must be a number; .* was given$") for v in (
+        10**400, b"1", np.array(1.0), np.array([1.0]), torch.ones(1), torch.tensor(True), np.bool_(True))),
+    (lambda: checks.numbers(x=[10**400]), "x must hold numbers; a list was given"),
+    *((lambda d=d: checks.precise(x=X.to(d)), f"x must be floating-point, of 32 or 64 bits; {d} was given")
+      for d in (torch.float16, torch.bfloat16, torch.long)),
+    (lambda: checks.examples(2, x=X[0]), r"x must have shape \(batch, ...\); \(2,\) was given"),
+    (lambda: checks.examples(1, x=X[:0]), r"x must have shape \(batch, 2\); \(0, 2\) was given"),
 ],
 "elbo": [
     *of_data(
@@ -313,8 +324,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: elbo.elbo_loss(GRAY, IMAGES.flatten(1)), r"x must have shape \(batch, 1, 8, 8\); \(4, 64\)"),
     (lambda: type("Chain", (elbo.LatentChain,), dict(likelihood=same, posterior=same))((2,), 0), "num_latents must be at"),
     (lambda: elbo.elbo_terms(LINEAR, X.to("meta")), "x must lie on the device of the model, cpu; meta was given"),
-    (lambda: elbo.elbo_loss(None, IMAGES), "model must be a module of torch; None was given"),
+    (lambda: elbo.elbo_loss(None, IMAGES), "model must be a LatentChain; None was given"),
     (lambda: elbo.sample_log_weights(nn.Linear(2, 2), X, 2), "model must be a LatentChain; a Linear was given"),
+    (lambda: elbo.elbo_loss(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
 ],
 "distributions": [
     *doors(
@@ -352,6 +364,13 @@ CASES: dict[str, list[Case]] = {
         (X.byte(), X, "mean must have the dtype torch.float32; torch.uint8 was given"),
       )),
     (lambda: distributions.diagonal_normal(X, X.to(torch.complex64) + 1), "std must be a dense tensor of real numbers; a complex"),
+    *((lambda f=f: f(5, X, X), "p must be a Distribution; 5 was given") for f in (distributions.log_normalizer, distributions.evidence_alone)),
+    *((lambda z=z, c=c: distributions.Carried(z, c), says) for z, c, says in (
+        (None, X, "base_dist must be a Distribution; None was given"),
+        (distributions.bernoulli(X), X[:4], r"carry must have shape \(5, 2\); \(4, 2\) was given"),
+        (distributions.bernoulli(X), X[0], r"carry must have shape \(5,\); \(2,\) was given"),
+        (distributions.bernoulli(X), X.long(), "carry must be floating-point; torch.int64 was given"),
+    )),
 ],
 "vae": [
     *of_data(IMAGES, partial(vae.gray_cross_entropy_loss, GRAY)),
@@ -400,14 +419,23 @@ CASES: dict[str, list[Case]] = {
      r"bottom_up, evidence and priors must hold 2, 2 and 1 networks .*; \(1, 1, 0\) were given"),
     (lambda: hierarchical_vae.HierarchicalVae([], [], [], PLAIN, same, []),
      r"bottom_up, evidence and priors must hold .* latent_shapes, at least one; \(0, 0, 0\) were given"),
-    (lambda: ladder_of(5, 6).inner(1, X, X, X), r"evidence\[0\]\(features\) must have shape \(5, 6\); \(5, 5\) was given"),
-    (lambda: ladder_of(6, 5).inner_prior(1, X), r"priors\[0\] must give shape \(batch, 6 or more\), .* it gave \(5, 5\)"),
-    (lambda: ladder_of(6, 6, 2).inner_prior(1, X), r"priors\[0\] must give shape \(batch, 6 or more\), .*\(5, 6, 2\)"),
-    *((lambda t=t: ladder_of(6, 6).inner_prior(t, X), rf"t must lie in \[1, 1\]; {t} was given") for t in (0, 2, -1)),
-    (lambda: ladder_of(6, 6).inner_prior("1", X), "t must be a number; '1' was given"),
+    (lambda: ladder_of(5, 6).inner(1, X_3, X, X), r"evidence\[0\]\(features\) must have shape \(5, 6\); \(5, 5\) was given"),
+    (lambda: ladder_of(6, 5).inner_prior(1, X_3), r"priors\[0\] must give shape \(batch, 6 or more\), .* it gave \(5, 5\)"),
+    (lambda: ladder_of(6, 6, 2).inner_prior(1, X_3), r"priors\[0\] must give shape \(batch, 6 or more\), .*\(5, 6, 2\)"),
+    *((lambda t=t: ladder_of(6, 6).inner_prior(t, X), rf"t must (lie in \[1, 1\]|be at least 1); {t} was given") for t in (0, 2, -1)),
+    (lambda: ladder_of(6, 6).inner_prior("1", X), "t must be an integer, at least 1; '1' was given"),
     (lambda: ladder_of(6, 6).posterior(X), r"features must be the 2 tensors of encode\(x\); 1 were given"),
     (lambda: elbo.elbo_loss(ladders.mlp_ladder((3,), (8,), image_shape=(1, 8, 8)), IMAGES[:1]),
      "x must hold at least 2 examples for a model with batch normalization in training mode; 1 was given"),
+    *((lambda z=z: LADDER.inner_prior(1, z), says) for z, says in (
+        (None, "z_above must be a tensor; None was given"),
+        (X.long(), "z_above must be floating-point; torch.int64 was given"),
+        (X.double(), "z_above must have the precision of the model, torch.float32; torch.float64 was given"),
+        (X[:, :1], r"z_above must have shape \(batch, 2 or more\); \(5, 1\) was given"),
+        (X[0], r"z_above must have shape \(batch, 2 or more\); \(2,\) was given"),
+        (X[:0], r"z_above must have shape \(batch, 2 or more\); \(0, 2\) was given"),
+    )),
+    (lambda: LADDER.inner_prior(1.0, X), "t must be an integer, at least 1; 1.0 was given"),
 ],
 "ladders": [
     *of_data(IMAGES, partial(elbo.elbo_loss, LADDER)),
@@ -489,13 +517,14 @@ CASES: dict[str, list[Case]] = {
     (lambda: autoencoder.conv_autoencoder(image_shape=(1, 30, 30)), r"image_shape must be .*\(1, 30, 30\) was given"),
     (lambda: autoencoder.conv_autoencoder(image_shape=(0, 28, 28)), "image_shape must hold at least 3 positive"),
     (lambda: autoencoder.pca_autoencoder(X[0], 1), r"x must have shape \(num, dim\); \(2,\) was given"),
-    (lambda: autoencoder.pca_autoencoder(X.long(), 1), "x must be floating-point; torch.int64 was given"),
+    (lambda: autoencoder.pca_autoencoder(X.long(), 1), "x must be floating-point, of 32 or 64 bits; torch.int64 was given"),
     (lambda: autoencoder.pca_autoencoder(sub(NAN), 1), "x must be finite"),
     (lambda: autoencoder.pca_autoencoder(X, 3), r"latent_dim must lie in \[1, 2\]; 3 was given"),
     (lambda: autoencoder.DctAutoencoder(8, 9), r"keep must lie in \[1, 8\]; 9 was given"),
     (lambda: autoencoder.DctAutoencoder(8, 2)(IMAGES[..., :7]), r"x must have shape \(batch, 1, 8, 8\); \(4, 1, 8, 7\)"),
     (lambda: autoencoder.DctAutoencoder(8, 2)(IMAGES.byte()), "x must be floating-point; torch.uint8 was given"),
     (lambda: autoencoder.jacobian_norm(GRAY, IMAGES), "model must be a Autoencoder; a Vae was given"),
+    (lambda: autoencoder.pca_autoencoder(X.half(), 1), "x must be floating-point, of 32 or 64 bits; torch.float16 was"),
 ],
 "mlp": [
     *doors(whole(1), lambda dim: mlp.TimeMlp(dim, (8,))),
@@ -512,6 +541,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5), "factors must be given to a network with num_factors"),
     (lambda: NET(X, T5, X[:, :1]), "factors must be given to a network with num_factors, and to no other; .* has None"),
     (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5, X), r"factors must have shape \(5, 1\); \(5, 2\) was given"),
+    (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5, X[:, :1].double()), "factors must have the precision of the model"),
+    (lambda: mlp.mlp([2, 2], lambda: 5), r"activation\(\) must be a module of torch; 5 was given"),
+    (lambda: residual.Residual(None), "branch must be a module of torch; None was given"),
+    *doors(between(-INF, INF), lambda scale: residual.Residual(nn.Identity(), scale)),
+    *doors(whole(1), lambda num_in: residual.bottleneck(num_in, 2, 4), lambda num_mid: residual.bottleneck(4, num_mid, 4),
+           lambda num_out: residual.bottleneck(4, 2, num_out)),
 ],
 "unet": [
     *doors(whole(4), lambda channels: unet.UNet(channels=channels)),
@@ -545,12 +580,15 @@ CASES: dict[str, list[Case]] = {
     ]),
     (lambda: FACTORED.denoiser.network(XC, T5, torch.zeros(5, 3)), r"factors must have shape \(5, 2\); \(5, 3\) was given"),
     (lambda: unet.UNet((1, 4, 4), num_classes=3, num_factors=2), "num_classes or num_factors must be left out"),
+    *doors(whole(4), lambda num_channels: unet.group_norm(num_channels)),
+    *((lambda v=v: unet.UNet(attention_sides=v), "attention_sides must hold at least 0 positive integers") for v in (5, None, [[8]])),
 ],
 "classifier": [
     (lambda: classifier.DigitClassifier()(IMAGES), r"x must have shape \(batch, 1, 28, 28\); \(4, 1, 8, 8\) was given"),
     *doors(whole(1), lambda num_features: classifier.DigitClassifier(num_features)),
     *doors(whole(1), lambda num_blocks: classifier.ResidualDigitClassifier(num_blocks=num_blocks)),
     (lambda: classifier.DigitClassifier(widths=(16, 32)), "widths must hold at least 3 positive integers"),
+    (lambda: classifier.DigitClassifier(widths=(4,) * 4), r"number of widths must lie in \[3, 3\]; 4 was given"),
 ],
 "interpolation": [
     (lambda: interpolation.spherical_interpolation(X + 1, X[:, :1], X[0]), r"end must have shape \(5, 2\); \(5, 1\) was"),
@@ -671,6 +709,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: S.forward_coefficients(T5[:1], T5), r"s must have shape \(5,\); \(1,\) was given"),
     (lambda: schedule.mean_from_x_0(S, X, T5[:1], X), r"t must have shape \(5,\); \(1,\) was given"),
     (lambda: schedule.score_from_x_0(S, X, T5, X > 0), "x_0 must be floating-point; torch.bool was given"),
+    (lambda: schedule.Schedule(torch.tensor([0.0, -1.0]), torch.tensor([0, -1])), r"times must lie in \[0, inf\]; -1 to 0 was given"),
 ],
 "denoisers": [
     (lambda: MIXTURE(X, T5 - 9), r"t must lie in \[1, "),
@@ -695,8 +734,11 @@ CASES: dict[str, list[Case]] = {
     (lambda: MIXTURE(X, T5[:1]), r"t must have shape \(5,\); \(1,\) was given"),
     (lambda: MIXTURE.score_at_level(X > 0, S.beta[0]), "x must be floating-point; torch.bool was given"),
     (lambda: MIXTURE.score_at_level(X, S.beta), r"log_alpha_bar must have shape \(\); \(21,\) was given"),
-    (lambda: denoisers.spectrum(EYE.long()), "cov must be floating-point; torch.int64 was given"),
+    (lambda: denoisers.spectrum(EYE.long()), "cov must be floating-point, of 32 or 64 bits; torch.int64 was given"),
     (lambda: denoisers.spectrum(EYE[0]), r"cov must have shape \(dim, dim\); \(3,\) was given"),
+    (lambda: MIXTURE.score_at_level(X[0], torch.tensor(-1.0)), r"x must have shape \(batch, ...\); \(2,\) was given"),
+    (lambda: denoisers.spectrum(EYE.half()), "cov must be floating-point, of 32 or 64 bits; torch.float16 was given"),
+    (lambda: denoisers.gaussian_denoiser(S, X[0].half(), EYE[:2, :2]), "means must be floating-point, of 32 or 64 bits"),
 ],
 "decoders": [
     *doors(whole(2), lambda levels: decoders.gray_level_frequencies(X, levels=levels)),
@@ -781,6 +823,10 @@ CASES: dict[str, list[Case]] = {
         (0, "be at least 1; 0 was given"), (T5 > 0, "hold integers, int64 or int32; torch.bool was given"))),
     *((lambda f=f: f(CHAIN, X[:, :1]), "model must be a Ddpm; a LinearChain was given") for f in (
         partial(ddpm.elbo_step, t=T5, noise=X), partial(ddpm.noise_errors, times=[1]))),
+    *((lambda f=f: f(None), "z_above must be a tensor; None was given") for f in (
+        partial(TOY.inner_prior, 1), lambda z: TOY.inner_posterior(1, z, X), partial(TOY.inner_prior, T5))),
+    *((lambda x=x: TOY.reconstruction(x), says) for x, says in (
+        ([0.0], r"x_hat must be a tensor; \[0.0\] was given"), (X[:, :1], r"x_hat must have shape \(batch, 2\); \(5, 1\) was given"))),
 ],
 "variances": [
     (lambda: variances.bound_weights(S3, S3.posterior_var), "reverse_var must be positive"),
@@ -792,6 +838,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: variances.optimal_reverse_var(S3, torch.ones(3)), r"noise_error must have shape \(4,\); \(3,\) was given"),
     (lambda: variances.optimal_reverse_var(S3, -torch.ones(4)), r"noise_error must lie in \[0, inf\]; -1 to -1 was"),
     (lambda: variances.optimal_reverse_var(S3, 0.5), "noise_error must be a tensor; 0.5 was given"),
+    (lambda: variances.linear_noise_error(S, X + 1), r"eigenvalues must have shape \(dim,\); \(5, 2\) was given"),
 ],
 "samplers": [
     *doors(
@@ -856,6 +903,7 @@ CASES: dict[str, list[Case]] = {
         (dict(of_x_0=X), r"q.of_x_0 must have shape \(21,\); \(5, 2\) was given"),
         (dict(var=-S.beta), r"q.var must lie in \[0, inf\]; -0.2 to "),
       )),
+    (lambda: samplers.in_chunks(None, 2, X), "sampler must be a function; None was given"),
 ],
 "score": [
     *doors(
@@ -970,6 +1018,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: flows.flow_sample(VELOCITY, X.long(), [1.0, 0.0]), "x_1 must be floating-point; torch.int64 was given"),
     (lambda: list(flows.flow_sample(lambda x, u: x[:1], X, [1.0, 0.0])), r"the velocity must have shape \(5, 2\)"),
     (lambda: flows.ode_log_prob(FLOW, X, [0.0, -1.0], probes=X[None].byte()), "probes must be floating-point; torch.uint8"),
+    (lambda: VELOCITY(X, T5), "u must be floating-point; torch.int64 was given"),
+    (lambda: flows.flow_velocity(X, T5 > 0, X), "u must be floating-point; torch.bool was given"),
 ],
 "mean_flows": [
     *doors(within(0, 1), lambda instant: mean_flows.mean_flow_loss(lambda x_u, u, step: x_u, X, instant)),
@@ -993,6 +1043,9 @@ CASES: dict[str, list[Case]] = {
         ((X, X[:3, 0], X[:, 0]), r"u must have shape \(5,\); \(3,\) was given"),
         ((X[:, :1], X[:, 0], X[:, 0]), r"x_u must have shape \(batch, 2\); \(5, 1\) was given"),
     )),
+    *((lambda u=u, step=step: mean_flows.MeanFlow(mlp.TimeMlp(2, (8,), num_factors=1), (2,))(X, u, step), f"{name} must have the precision")
+      for name, u, step in (("u", X[:, 0].double(), X[:, 0]), ("step", X[:, 0], X[:, 0].double()))),
+    (lambda: mean_flows.mean_flow_loss(lambda *inputs: None, X), "the average velocity must be a tensor; None was given"),
 ],
 "guidance": [
     *of_data(XC, partial(guidance.classifier_free_loss, CLASSES, label=LABEL, weight=SNR)),
@@ -1071,6 +1124,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: HIDING.marginal(1, X[:, :1]), r"x must have shape \(batch, 2\); \(5, 1\) was given"),
     (lambda: list(masked.masked_sample(HIDING, 2, 5)), r"num_steps must lie in \[1, 4\]; 5 was given"),
     (lambda: HIDING.inner_posterior(T5 > 0, X, X), "t must hold integers, int64 or int32; torch.bool was given"),
+    (lambda: HIDING.guess(X - 3, 1), "z must hold 0, 0.5 and 1 alone; -3 to -3 was given"),
 ],
 "refinement": [
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
@@ -1101,6 +1155,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: training.minimize(lambda: X.sum(), []), "parameters must hold at least one tensor"),
     (lambda: training.minimize(None, [X]), "function must be a function; None was given"),
     (lambda: training.minimize(lambda: X.sum(), "ab"), r"parameters\[0\] must be a tensor; 'a' was given"),
+    (lambda: training.exponential_average(None), "model must be a module of torch; None was given"),
 ],
 "metrics": [
     *of_data(IMAGES, partial(metrics.log_likelihood, GRAY, num_samples=2), partial(metrics.active_units, GRAY)),
@@ -1163,6 +1218,7 @@ CASES: dict[str, list[Case]] = {
         ((X[:1], X), "num must be at least 2; 1 was given"),
         ((sub(NAN), X), "x must be finite"),
     )),
+    (lambda: metrics.active_units(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
 ],
 "data": [
     (lambda: data.load(None), "name must be one of mnist, fashion_mnist, cifar10, digits; None was given"),
@@ -1225,12 +1281,14 @@ CASES: dict[str, list[Case]] = {
     (lambda: data.rejects(IMAGES[:1]), "num_images must be at least 2; 1 was given"),
     (lambda: data.rejects(IMAGES + 0.5), r"x must lie in \[0, 1\]; 0.5 to 1.5 was given"),
     (lambda: data.rejects(IMAGES[:, 0]), r"x must have shape \(batch, channels, height, width\); \(4, 8, 8\) was"),
+    *((lambda d=d: data.rejects(IMAGES.to(d)), f"x must be floating-point, of 32 or 64 bits; {d} was given")
+      for d in (torch.float16, torch.uint8, torch.bool)),
 ],
 "treatments": [
     *((lambda f=f, x=x: f(x), says)
       for f in (lambda x: data.shifted(x, X[:4]), lambda x: data.blurred(x, X[:4, 0]), data.treated,
                 lambda x: data.with_contrast(x, X[:4, 0], X[:4, 0]))
-      for x, says in ((IMAGES.byte(), "x must be floating-point; torch.uint8"), (sub(NAN, IMAGES), "x must be finite"))),
+      for x, says in ((IMAGES.byte(), "x must be floating-point, of 32 or 64 bits; torch.uint8"), (sub(NAN, IMAGES), "x must be finite"))),
     (lambda: data.shifted(IMAGES, X[:2]), r"pixels must have shape \(4, 2\); \(2, 2\) was given"),
     (lambda: data.shifted(IMAGES, sub(NAN)[:4]), "pixels must be finite"),
     *((lambda v=v: data.blurred(IMAGES, v + X[:4, 0]), says) for v, says in (

@@ -1,14 +1,23 @@
 """Bad input to the zoo, the command line, the helpers of pages and the smaller networks: one sentence each."""
 
 import contextlib
+import hashlib
+import importlib
 import io
 import json
+import math
+import os
+import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from bad_input import (
+    IMAGES,
     INF,
     NAN,
     POSITIVE,
@@ -18,17 +27,23 @@ from bad_input import (
     doors,
     line_of,
     one_sentence,
+    sub,
     whole,
 )
 from PIL import Image
-from tiny_recipes import card, no_data, recipes, tiny
+from tiny_recipes import RECIPE, RECIPES, card, no_data, recipes, tiny, tiny_vae
 from torch import nn
 
-from companion import zoo
+from companion import bits_back, data, experiments, runtime, samplers, vae, zoo
 from companion.__main__ import main
+from companion.data import toys
+from companion.experiments import ledger
 from companion.networks import conv, embeddings
-from companion.page import exercises, sliders, verify
-from companion.zoo import checkpoints, records, weights
+from companion.page import exercises, frames, live, plots, sliders, verify
+from companion.zoo import checkpoints, logs, measures, records, weights, yardstick, yourself
+
+pretrained = importlib.import_module("companion.zoo.pretrained")
+DIGITS = torch.zeros(20, 1, 28, 28)
 
 __all__ = ["no_data", "recipes"]
 
@@ -45,6 +60,26 @@ def _folder(path: Path) -> Path:
     """An empty folder at this place."""
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _write_run(path: Path, content: bytes) -> None:
+    """A file whose checksum is right, whatever is in it."""
+    (_folder(path.parent) / path.name).write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def spoiled() -> nn.Module:
+    """A model with a NaN."""
+    model = tiny()
+    next(model.parameters()).data.view(-1)[0] = NAN
+    return model
+
+
+def in_environment(**variables: str) -> None:
+    """Measure weights with these variables."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        zoo.evaluate("tiny")
 
 
 def slider(**changes) -> sliders.Slider:
@@ -76,7 +111,7 @@ CASES = [
     (lambda: zoo.train(None), "name must be one of ae-mnist, .*; None was given"),
     (lambda f: zoo.train("tiny", f / "out", epochs=2.5), "epochs must be an integer, at least 1; 2.5 was given"),
     (lambda f: zoo.train("tiny", f / "out", save_every="60"), "save_every must be a number; '60' was given"),
-    (lambda: zoo.train("tiny", 5), "folder must be a path; 5 was given"),
+    (lambda: zoo.train("tiny", 5), "out must be a path; 5 was given"),
     (lambda f: zoo.train("tiny", f / "good" / "tiny.json"), "out must be a folder that can be written; .*tiny.json is none"),
     (lambda f: zoo.train("tiny", f / "run", resume=True), "path must be an undamaged file that save_run wrote"),
     *((lambda f, use=use: use("tiny", folder=f / "none"), "folder must be a folder of weights; .*none is none")
@@ -100,7 +135,7 @@ CASES = [
         ("binary", "the card of the weights 'tiny' must be JSON with the fields of Card"),
         ("deep", "the card of the weights 'tiny' must be JSON with the fields of Card"),
         ("number", "the card of the weights 'tiny' must be JSON with the fields of Card"),
-        ("null", "the card of the weights 'tiny' must be JSON with .*; sha256 is None"),
+        ("null", "the card of the weights 'tiny' must be JSON with .*; sha256 must be of type str, .*; None was"),
         ("renamed", "the card of the weights 'tiny' must be JSON with .*; its name is 'tuny'"),
       )),
     (lambda f: weights.load_weights("tiny", None, f / "good"), "model must be a module of torch; None was given"),
@@ -156,9 +191,92 @@ CASES = [
     (lambda: slider(render=lambda v: None), "a frame must be a figure, a PIL image, or pixels"),
     (lambda: slider(render=lambda v: np.zeros((0, 6))), r"a frame must be .* of shape \(0, 6\) was given"),
     (lambda: slider(render=lambda v: Image.new("L", (8, 6 + v))), r"frames must all have one size; \(8, 6\) and \(8, 7\)"),
-
+    *((lambda use=use: use(["tiny"]), r"name must be one of .*; \['tiny'\] was given") for use in (
+        zoo.train, zoo.evaluate, zoo.sample, zoo.pretrained, records.record, yourself.cost, ledger.run)),
+    *((lambda f, bad=bad: weights.load_weights("tiny", tiny(), f / bad), says) for bad, says in (
+        ("card-nan", "the card of the weights 'tiny' must be JSON with .*; metric_value must be .* finite; nan was"),
+        ("card-inf", "the card of the weights 'tiny' must be JSON with .*; minutes must be .* finite; inf was"),
+        ("card-bool", "the card of the weights 'tiny' must be JSON with .*; seed must be of type int, .*; True was"),
+        ("fifo", "the weights 'tiny' have a card, but their file .* is missing"),
+    )),
+    (lambda f: zoo.pretrained("buffer", f / "buffer"), "the weights 'buffer' must hold finite floating-point numbers; 'frequencies'"),
+    *((lambda f, bad=bad: weights.save_weights(tiny(), replace(card("tiny"), **bad), f / "out"), says) for bad, says in (
+        ({"metric_value": NAN}, "metric_value must be of type float, a number also finite; nan was given"),
+        ({"metric_se": INF}, r"metric_se must be of type float \| None, a number also finite; inf was given"),
+        ({"metric_value": X[0, 0]}, r"metric_value must be of type float, .*; tensor\(0.\) was given"),
+        ({"seed": "3"}, "seed must be of type int, a number also finite; '3' was given"),
+        ({"name": None}, "name must be of type str"),
+        *(({"name": name}, "name must be a plain file name; ") for name in ("..", ".", "", "a\0b", "a/b", "a\\b", "a\n")),
+        ({"name": "a" * 300}, "could not write .*: File name too long"),
+    )),
+    *((lambda f, bad=bad: weights.save_weights(tiny(), card("tiny"), f / "good" / bad), "could not write .*") for bad in (
+        "tiny.json", "tiny.json/below")),
+    (lambda: weights.save_weights(None, card("tiny")), "model must be a module of torch; None was given"),
+    (lambda: weights.save_weights(tiny(), None), "card must be a Card; None was given"),
+    *((lambda f, bad=bad: weights.save_tensors(bad, card("t"), f / "out"), says) for bad, says in (
+        ([X], r"tensors must be a Mapping; a list was given"), ({"a": [1.0]}, r"a must be a tensor; \[1.0\] was given"),
+        ({5: X}, "key must be a str; 5 was given"), ({"a": X.to_sparse()}, "a must be a dense tensor of real numbers; a sparse"),
+    )),
+    *((lambda f, use=use, bad=bad: use(bad), f"path must be a path; {re.escape(repr(bad))} was given")
+      for use in (checkpoints.load_run, checkpoints.save_run) for bad in (None, 5, "a\0b")),
+    *((lambda f, bad=bad: checkpoints.load_run(f / "runs" / bad), "path must be an undamaged file that save_run wrote; .* is none")
+      for bad in ("list", "empty", "tensor", "text", "parts", "random", "settings")),
+    *((lambda f, bad=bad: checkpoints.save_run(f / "out" / "a.run", **bad), "the parts of a run must have states of tensors, .*; the parts model were")
+      for bad in ({"model": 5}, {"settings": {"f": lambda: 0}, "model": tiny()})),
+    (lambda f: zoo.train("tiny", f / "log", epochs=1), "out must be a folder to write files to; .*tiny.jsonl is a folder"),
+    *((lambda f, out=out: zoo.sample("ddpm-digits", out=out), f"out must be a path; {re.escape(repr(out))} was given")
+      for out in (5, b"a.png", "a\0.png")),
+    (lambda f: zoo.sample("ddpm-digits", out=f / ("a" * 300 + ".png")), "out must be a file that can be written; File name too long"),
+    (lambda: zoo.sample("flow-digits", steps=10**12), r"steps must lie in \[1, 1e\+06\]; 1000000000000 was given"),
+    *((lambda f, kind=kind: records.record("ddpm-digits", kind, out=f / "out"), f"kind must be one of samples, .*; {re.escape(repr(kind))} was")
+      for kind in ("nope", None, ["steps"])),
+    *((lambda f, bad=bad: records.record("flow-digits", "spacing", folder=f / bad, out=f / "out"), "folder must hold a folder for each")
+      for bad in ("none", "good/tiny.json")),
+    (lambda f: records.record("flow-digits", "spacing", folder=5, out=f / "out"), "folder must be a path; 5 was given"),
+    (lambda: pretrained.use("tiny", 5), "model must be a module of torch; 5 was given"),
+    (lambda: pretrained.use("tiny", spoiled()), "the weights of this model must hold finite floating-point numbers; 'encoder"),
+    *((lambda bad=bad: in_environment(WORLD_SIZE=bad), f"WORLD_SIZE must hold an integer, 0 or above; {bad!r} was given")
+      for bad in ("abc", "-1", "1.5")),
+    (lambda: ledger.run("collapse", out="/proc/x"), "out must be a folder that can be written; /proc/x is none"),
+    (lambda f: ledger.run("collapse", resume=True, out=f / "out"), "resume needs an unfinished record; there is no .*collapse.json"),
+    *((lambda f, bad=bad: experiments.record_of(bad, f / "records"), f"the record {bad}.json is (damaged|not one of)")
+      for bad in ("nan", "word", "list", "seed", "deep")),
+    *((lambda images=images, f=f: f(images), says) for f in (yardstick.digit_distance, yardstick.unrecognized) for images, says in (
+        (IMAGES, r"images must have shape \(num, 1, 28, 28\); \(4, 1, 8, 8\) was given"),
+        (None, "images must be a tensor; None was given"),
+        (DIGITS.double(), "images must have the precision of the model, torch.float32; torch.float64 was given"),
+        (2 * DIGITS - 1, r"images must lie in \[0, 1\]; -1 to -1 was given"),
+        (sub(NAN, DIGITS), r"images must lie in \[0, 1\]; nan to nan was given"),
+    )),
+    *((lambda label=label, f=f: f(nn.Flatten(), DIGITS, label), says) for f in (measures.cross_entropy, measures.misclassified)
+      for label, says in ((X[0].long(), r"label must have shape \(20,\); \(2,\) was given"), (DIGITS[:, 0, 0, 0], "label must hold integers, int64 or int32"))),
+    *((lambda file=file: bits_back.decompress(tiny_vae(), file, 1), "file must be a bytes; .* was given") for file in (None, "a", [1])),
+    *((lambda f=f: f(nn.Linear(2, 2)), "model must be a LatentChain; a Linear was given") for f in (
+        lambda model: bits_back.compress(model, X), lambda model: bits_back.decompress(model, b"a", 1))),
+    *((lambda seed=seed: bits_back.compress(tiny_vae(), IMAGES, seed), "seed must be an integer, at least 0; .* was given")
+      for seed in (1.5, "0", None, True)),
+    (lambda: verify.verify("eq-a", 10**400, 10**400), "left must be a tensor, a number or a sequence; int was given"),
+    (lambda: plots.curves({}, x_label="x", y_label="y"), "number of lines must be at least 1; 0 was given"),
+    (lambda: plots.curves(None, x_label="x", y_label="y"), "lines must be a Mapping; None was given"),
+    *((lambda bad=bad: frames.image_of(np.zeros((4, 4)), bad), "smallest must be ") for bad in (0, 1.5, "8", None)),
+    (lambda: plots.image_grid(IMAGES.to(torch.complex64)), "images must hold numbers, a row as many as the others"),
+    *((lambda bad=bad: plots.image_rows({"a": bad}), "a must hold numbers, a row as many as the others") for bad in (["x"], [[1, 2], [3]])),
+    (lambda: live.watch(5), "training must be a Iterable; 5 was given"),
+    (lambda: sliders.Editor(None, len, alt="{}"), "axes must be a Mapping; None was given"),
+    (lambda: slider(render=None), "render must be a function; None was given"),
+    (lambda: slider(alt=5), "alt must be a function; 5 was given"),
+    (lambda: slider(description=5), "the name of an axis must be a str; 5 was given"),
+    (lambda: slider(label="{0.nothing}"), "label must fit its values, 0; '{0.nothing}' was given"),
+    (lambda: slider(start=True), r"start must hold an index per axis, below 2 d; \[True\] was given"),
 ]
 # fmt: on
+
+
+@pytest.fixture
+def waves(recipes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe whose model has a buffer."""
+    made = replace(RECIPE, model=lambda: embeddings.FourierEmbedding(4))
+    monkeypatch.setitem(RECIPES, "buffer", made)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +299,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "deep": (blob, b"[" * 100_000),
         "number": (blob, b"5"),
         "null": (blob, json.dumps(fields | {"sha256": None}).encode()),
+        "card-nan": (blob, json.dumps(fields | {"metric_value": NAN}).encode()),
+        "card-inf": (blob, text.replace(b'"minutes": 0.5', b'"minutes": 1e999')),
+        "card-bool": (blob, json.dumps(fields | {"seed": True}).encode()),
+        "fifo": (None, text),
         "renamed": (blob, json.dumps(fields | {"name": "tuny"}).encode()),
     }
     for name, (content, description) in damaged.items():
@@ -200,8 +322,30 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "nan" / "tiny.safetensors").write_bytes(blob)
     own = fields | {"sha256": weights.hashlib.sha256(blob).hexdigest()}
     (root / "nan" / "tiny.json").write_text(json.dumps(own))
+    os.mkfifo(root / "fifo" / "tiny.safetensors")
+    (root / "good" / "dangling.json").symlink_to(root / "nowhere")
+    (root / "log" / "tiny.jsonl").mkdir(parents=True)
     (root / "run").mkdir()
     (root / "run" / "tiny.run").write_bytes(b"half a run")
+    waves = {"frequencies": torch.tensor([NAN, 1.0])}
+    weights.safetensors.torch.save_file(waves, _folder(root / "buffer") / "buffer.safetensors")
+    blob = (root / "buffer" / "buffer.safetensors").read_bytes()
+    own = fields | {"name": "buffer", "sha256": weights.hashlib.sha256(blob).hexdigest()}
+    (root / "buffer" / "buffer.json").write_text(json.dumps(own))
+    whole: dict[str, Any] = {"settings": {}, "parts": {}, **checkpoints.random_state()}
+    states = {"list": [1], "empty": {}, "tensor": X, "parts": whole | {"parts": 5}}
+    states |= {"random": whole | {"cpu": X}, "settings": whole | {"settings": []}}
+    for name, state in states.items():
+        torch.save(state, content := io.BytesIO())
+        _write_run(root / "runs" / name, content.getvalue())
+    _write_run(root / "runs" / "text", b"text")
+    run = {"condition": "a", "seed": 0, "seconds": 1.0, "measures": {"m": 1.0}}
+    changes = {"nan": {"measures": {"m": NAN}}, "word": {"measures": {"m": "1"}}}
+    changes |= {"list": {"measures": ["m"]}, "seed": {"seed": "x"}}
+    for name, change in changes.items():
+        record = {"experiment": name, "code": "", "provenance": {}, "runs": [run | change]}
+        (_folder(root / "records") / f"{name}.json").write_text(json.dumps(record))
+    (root / "records" / "deep.json").write_text("[" * 100_000)
     return root
 
 
@@ -209,7 +353,51 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("call", "says"), [pytest.param(*case, id=line_of(case[0])) for case in CASES]
 )
-def test_bad_input_gets_one_sentence(call, says, files, no_data) -> None:
+def test_bad_input_gets_one_sentence(call, says, files, no_data, waves) -> None:
     code = getattr(call, "__code__", None)
     takes_files = code is not None and code.co_argcount > len(call.__defaults__ or ())
     one_sentence(partial(call, files) if takes_files else call, says)
+
+
+def test_integers_of_numpy_are_integers(unchecked: None) -> None:
+    four = np.int64(4)
+    film = samplers.in_chunks(lambda x: iter([x]), four, X)
+    assert film.equal(X)
+    assert vae.conv_vae(2, four).latent_dim == 2
+    assert data.scenes(1, four).factors.equal(data.scenes(1, 4).factors)
+    model, x = vae.mlp_vae(1, (2,), image_shape=(1, 2, 2)), torch.ones(1, 1, 2, 2)
+    assert bits_back.compress(model, x, four, 64 * four) == bits_back.compress(model, x, 4, 256)
+
+
+def test_the_precision_of_what_goes_with_images_does_not_matter() -> None:
+    x, moves = torch.rand(4, 1, 8, 8), torch.rand(4, 2)
+    assert data.shifted(x, moves.double()).equal(data.shifted(x, moves))
+    assert data.blurred(x, moves[:, 0].double()).equal(data.blurred(x, moves[:, 0]))
+
+
+def test_radii_keep_their_digits() -> None:
+    far = toys.Rings((1.1, 2.2)).log_prob(torch.tensor([[1.1, 0.0]], dtype=torch.double))
+    near = toys.Rings((1.1,)).log_prob(torch.tensor([[1.1, 0.0]], dtype=torch.double))
+    # The other circle is 7 standard deviations away.
+    assert far.item() == pytest.approx(near.item() - math.log(2), abs=1e-9)
+    variance = 0.15**2
+    exact = math.log(torch.special.i0e(torch.tensor(1.1**2 / variance, dtype=torch.double)))
+    assert near.item() == pytest.approx(exact - math.log(2 * math.pi * variance), abs=1e-12)
+
+
+def test_no_boolean_and_no_word_of_the_environment_is_an_integer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for text, number in (("", 7), ("0", 0), ("12", 12)):
+        monkeypatch.setenv("SOME_COUNT", text)
+        assert runtime.integer_in("SOME_COUNT", 7) == number
+    monkeypatch.delenv("SOME_COUNT")
+    assert runtime.integer_in("SOME_COUNT", 7) == 7
+
+
+def test_a_log_that_is_none_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.jsonl"
+    path.write_bytes(b'{"step": 1}\n\xff\xfe{\n' + b"[" * 100_000 + b'\n{"step": 9}\n')
+    logs.MetricsLog(path, 3)
+    assert path.read_bytes() == b'{"step": 1}\n'
+    assert list(tmp_path.iterdir()) == [path]

@@ -88,8 +88,7 @@ class Batches:
                     f"state was saved with {name} {state[name]}; these batches have {expected[name]}"
                 )
         position = {"the step of state": state["step"]}
-        checks.at_least(0, **position)
-        checks.in_range(0, len(self), **position)
+        checks.whole(0, len(self), **position)
         self.step = state["step"]
 
 

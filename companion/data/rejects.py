@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from companion import checks
+from companion.data.treatments import check_images
 
 Batch = Float[Tensor, "batch channels height width"]
 
@@ -40,7 +41,7 @@ def ways_to_spoil(x: Batch) -> dict[str, Batch]:
 
     Book: chapter 10.
     """
-    checks.shape(("batch", "channels", "height", "width"), x=x)
+    check_images(x)
     checks.at_least(2, num_images=len(x))
     if checks.reads_at_once(x):  # it is called at each step of a training
         checks.within(0, 1, x=x)

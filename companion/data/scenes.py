@@ -69,7 +69,7 @@ def scenes(num: int, seed: int = 0, device: torch.device | str | None = None) ->
     Book: chapter 3.
     """
     checks.at_least(1, num=num)
-    checks.seed(seed)
+    seed = checks.seed(seed)
     device = checks.device(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.device("cpu"):

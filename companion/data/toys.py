@@ -65,7 +65,7 @@ class Rings(Distribution):
         checks.instance(Sequence, radii=radii)
         checks.at_least(1, num_radii=len(radii))
         checks.positive(noise=noise, **{f"radii[{i}]": radius for i, radius in enumerate(radii)})
-        self.radii, self.noise = torch.tensor(radii), noise
+        self.radii, self.noise = torch.tensor(radii, dtype=torch.double), noise
         super().__init__(event_shape=torch.Size([2]))
 
     def sample(
@@ -75,7 +75,7 @@ class Rings(Distribution):
         r = self.radii[torch.randint(len(self.radii), tuple(sample_shape))]
         angle = 2 * math.pi * torch.rand(tuple(sample_shape))
         u = torch.stack([angle.cos(), angle.sin()], -1)
-        return r[..., None] * u + self.noise * torch.randn_like(u)
+        return r[..., None].to(u) * u + self.noise * torch.randn_like(u)
 
     def log_prob(self, value: Float[Tensor, "*sample 2"]) -> Float[Tensor, "*sample"]:
         """Log-density in nats."""

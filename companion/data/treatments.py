@@ -18,10 +18,11 @@ def shifted(x: Batch, pixels: Float[Tensor, "batch 2"]) -> Batch:
 
     Book: chapter 10.
     """
-    _check_images(x)
+    check_images(x)
     checks.floating(pixels=pixels)
     checks.shape((len(x), 2), pixels=pixels)
     checks.finite(pixels=pixels)
+    pixels = pixels.to(x)
 
     def rows(side: int, by: Tensor) -> Tensor:
         return (1 - (_distances(side, x) - by[:, None, None]).abs()).clamp(min=0)
@@ -38,11 +39,12 @@ def blurred(x: Batch, width: Float[Tensor, "batch"]) -> Batch:
 
     Book: chapter 10.
     """
-    _check_images(x)
+    check_images(x)
     checks.shape((len(x),), width=width)
     checks.finite(width=width)
     checks.within(0, torch.inf, width=width)
-    steps = torch.arange(-28.0, 29.0, device=x.device)
+    width = width.to(x)
+    steps = torch.arange(-28, 29).to(x)
     precision = 0.5 / width.clamp(min=0.05)[:, None, None].square()
     total = (-precision * steps.square()).exp().sum(-1, keepdim=True)
 
@@ -65,7 +67,7 @@ def with_contrast(x: Batch, factor: Float[Tensor, "batch"], gray: Float[Tensor, 
 
     Book: chapter 10.
     """
-    _check_images(x)
+    check_images(x)
     checks.floating(factor=factor, gray=gray)
     checks.shape((len(x),), factor=factor, gray=gray)
     checks.finite(factor=factor, gray=gray)
@@ -83,7 +85,7 @@ def treated(x: Batch) -> Batch:
 
     Book: chapter 10.
     """
-    _check_images(x)
+    check_images(x)
     num = len(x)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -98,9 +100,16 @@ def treated(x: Batch) -> Batch:
     return sometimes(0.1, binarize(x), sometimes(0.1, (x > uniform(0.2, 0.7, 1, 1, 1)).to(x), x))
 
 
-def _check_images(x: Tensor) -> None:
-    """Refuse what is no batch of images; values on a GPU, which would wait, are not read."""
-    checks.floating(x=x)
+def check_images(x: Tensor) -> None:
+    """Refuse what is no batch of images; values on a GPU, which would wait, are not read.
+
+    Raises:
+        TypeError: if x is of another precision than float32 or float64.
+        ValueError: if it has another shape, or a value that is not finite.
+
+    Book: chapter 10.
+    """
+    checks.precise(x=x)
     checks.shape(("batch", "channels", "height", "width"), x=x)
     if checks.reads_at_once(x):
         checks.finite(x=x)

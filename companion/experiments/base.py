@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from companion import checks
+
 RECORDS = Path(__file__).parent / "records"
 
 Condition = Callable[[int], dict[str, float]]
@@ -79,7 +81,7 @@ class Record(NamedTuple):
             ValueError: if the record has no such condition or measure.
         """
         found = [run for run in self.runs if run["condition"] == condition]
-        known = [run["measures"] for run in sorted(found, key=lambda run: int(run["seed"]))]
+        known = [run["measures"] for run in sorted(found, key=lambda run: run["seed"])]
         if not known or any(measure not in measures for measures in known):
             raise ValueError(
                 f"the record {self.experiment!r} has no {measure!r} of the condition {condition!r}"
@@ -112,8 +114,11 @@ def record_of(name: str, folder: Path = RECORDS) -> Record:
     try:
         record = Record(**json.loads(path.read_text("utf8")))
         keys: Sequence[str] = ("condition", "seed", "seconds", "measures")
-        whole = all(set(run) == set(keys) for run in record.runs)
-    except (ValueError, TypeError) as error:
+        whole = all(isinstance(run, dict) and set(run) == set(keys) for run in record.runs)
+        for run in record.runs if whole else ():
+            checks.at_least(0, seed=run["seed"])
+            checks.between(-math.inf, math.inf, **run["measures"])
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"the record {path.name} is damaged: {error}") from None
     if record.experiment != name or not whole:
         raise ValueError(f"the record {path.name} is not one of the experiment {name!r}")

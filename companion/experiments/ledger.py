@@ -1,7 +1,7 @@
 """The command that makes records, and the entries that say what was asked and what was found."""
 
 import json
-import os
+import math
 import re
 import time
 import tomllib
@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from companion import runtime
+from companion import checks, runtime
 from companion.experiments import (
     amortization,
     anomalies,
@@ -42,6 +42,7 @@ from companion.experiments import (
     wide_code,
 )
 from companion.experiments.base import RECORDS, Experiment, Record, Value, record_of
+from companion.zoo.weights import writable_folder, write_files
 
 ENTRIES = Path(__file__).parent / "entries"
 EXPERIMENTS: dict[str, Experiment] = {
@@ -149,15 +150,18 @@ def run(
         out: folder of the record, NAME.json.
 
     Raises:
-        ValueError: if there is no such experiment, or a record stands in the way.
-        OSError: if `out` cannot be written.
+        ValueError: if there is no such experiment, a record stands in the way, or a training gives a measure that is
+            not finite; those before it are saved.
+        OSError: if `out` cannot be written, which is tried first.
     """
-    if name not in EXPERIMENTS:
+    if not isinstance(name, str) or name not in EXPERIMENTS:
         raise ValueError(f"name must be one of {', '.join(EXPERIMENTS)}; {name!r} was given")
-    experiment, path = EXPERIMENTS[name], Path(out) / f"{name}.json"
+    experiment, path = EXPERIMENTS[name], writable_folder(out) / f"{name}.json"
     record = Record(name, experiment.code, _provenance(), [])
+    if resume and not path.exists():
+        raise ValueError(f"resume needs an unfinished record; there is no {path}")
     if path.exists() and not replace:
-        record = record_of(name, Path(out))
+        record = record_of(name, path.parent)
         if record.code != experiment.code:
             raise ValueError(f"{path.name} was made by other code; --replace begins it anew")
         if not record.lacks(experiment):
@@ -168,14 +172,12 @@ def run(
         begun = time.monotonic()
         torch.manual_seed(seed)
         measures = experiment.conditions[condition](seed)
+        checks.between(-math.inf, math.inf, **measures)  # JSON has no NaN
         seconds = round(time.monotonic() - begun, 1)
         row = {"condition": condition, "seed": seed, "seconds": seconds, "measures": measures}
         record.runs.append(row)
         print(f"{condition}, seed {seed}: {measures}", flush=True)
-        text = json.dumps(record._asdict(), indent=1) + "\n"
-        beside = path.with_suffix(".new")
-        beside.write_text(text, "utf8")
-        os.replace(beside, path)
+        write_files({path: (json.dumps(record._asdict(), indent=1) + "\n").encode()})
     return f"{path.name}: {len(record.runs)} trainings"
 
 

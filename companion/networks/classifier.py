@@ -30,6 +30,7 @@ class DigitClassifier(nn.Module):
     ) -> None:
         checks.at_least(1, num_features=num_features, num_classes=num_classes)
         checks.sizes(3, widths=widths)
+        checks.in_range(3, 3, **{"number of widths": len(widths)})
         super().__init__()
         high, middle, low = widths
         self.features = nn.Sequential(

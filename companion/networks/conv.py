@@ -41,7 +41,7 @@ def conv_decoder(
     depth, sides = _check(image_shape, num_in=num_in, channels=channels)
     widths = [4 * channels, 4 * channels, 2 * channels, channels, depth]
     layers: list[nn.Module] = [nn.Linear(num_in, 4 * widths[0])]
-    layers += [nn.Unflatten(1, (widths[0], 2, 2))]
+    layers += [nn.Unflatten(1, (int(widths[0]), 2, 2))]
     sizes = zip(pairwise(widths), pairwise(reversed(sides)), strict=True)
     for (num, num_out), (side, target) in sizes:
         # A transposed layer of stride 2 turns a side of s into 2 s - 1, and an even

@@ -26,6 +26,7 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> 
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), activation()]
+        checks.instance(nn.Module, **{"activation()": layers[-1]})
     return nn.Sequential(*layers[:-1])
 
 
@@ -76,7 +77,7 @@ class TimeMlp(nn.Module):
         checks.at_least(4, width=width)
         if width % 4:
             raise ValueError(f"width must be a multiple of 4; {width} was given")
-        self.dim, self.num_factors = dim, num_factors
+        self.dim, self.num_factors, width = dim, num_factors, int(width)
         self.time = mlp([width, width], nn.SiLU).insert(0, SinusoidalEmbedding(width))
         self.factors = mlp([num_factors, width, width], nn.SiLU) if num_factors else None
         self.enter = nn.Linear(dim, width)
@@ -103,6 +104,7 @@ class TimeMlp(nn.Module):
         e, h = self.time(t), self.enter(x_t)
         if self.num_factors is not None and factors is not None:
             checks.shape((len(x_t), self.num_factors), factors=factors)
+            checks.precision(self, factors=factors)
             assert self.factors is not None
             e = e + self.factors(factors)
         for branch in self.branches:

@@ -1,8 +1,12 @@
 """Residual blocks: each adds a little to its input, so that deep networks start near the identity."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from companion import checks
 
 
 class Residual(nn.Module):
@@ -17,6 +21,8 @@ class Residual(nn.Module):
     """
 
     def __init__(self, branch: nn.Module, scale: float = 1.0) -> None:
+        checks.instance(nn.Module, branch=branch)
+        checks.between(-math.inf, math.inf, scale=scale)
         super().__init__()
         self.branch, self.scale = branch, scale
 
@@ -33,6 +39,7 @@ def bottleneck(num_in: int, num_mid: int, num_out: int) -> nn.Sequential:
 
     Source: He et al. 2016, figure 5; normalized as in Vahdat & Kautz 2020. Book: chapter 8.
     """
+    checks.at_least(1, num_in=num_in, num_mid=num_mid, num_out=num_out)
     widths = [(num_in, num_mid, 1), (num_mid, num_mid, 3)]
     widths += [(num_mid, num_mid, 3), (num_mid, num_out, 1)]
     layers: list[nn.Module] = []

@@ -299,6 +299,7 @@ def group_norm(num_channels: int) -> nn.GroupNorm:
 
     Source: Wu & He 2018. Book: chapter 10.
     """
+    checks.at_least(4, num_channels=num_channels)
     return nn.GroupNorm(math.gcd(num_channels // 4, 32), num_channels)
 
 
@@ -338,6 +339,7 @@ def _check(
 ) -> None:
     checks.sizes(3, image_shape=image_shape)
     checks.sizes(1, multipliers=multipliers)
+    checks.sizes(0, attention_sides=attention_sides)
     checks.at_least(1, blocks=blocks)
     checks.at_least(4, channels=channels)
     if channels % 4:

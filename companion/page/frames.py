@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from companion import checks
+
 COLORS = 64  # of a frame alone: a plot takes a third of its size, and no difference is seen
 SHEET_COLORS = 256  # what the palette of a PNG holds; the tiles of a sheet share it
 SMALLEST = 224  # width in CSS pixels below which an image of single pixels is magnified
@@ -156,6 +158,7 @@ def image_of(frame: Frame, smallest: int = SMALLEST) -> tuple[Image.Image, float
         TypeError: if it is none of these.
         ValueError: if pixels lie outside [0, 1].
     """
+    checks.at_least(1, smallest=smallest)
     image: Image.Image
     scale = 1.0
     if hasattr(frame, "savefig"):

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
+from companion import checks
 from companion.page import plots
 
 
@@ -32,6 +33,7 @@ def watch(training: Iterable[Seen]) -> Seen:
     Raises:
         ValueError: if the training yields nothing.
     """
+    checks.instance(Iterable, training=training)
     last, handle = None, None
     for last in training:
         if _live():

@@ -18,6 +18,7 @@ from importlib import resources
 from string import Template
 from typing import Any, TypeAlias
 
+from companion import checks
 from companion.page.frames import COLORS, SMALLEST, Frame, Separate, Sheet, images_of, png_of
 
 Text: TypeAlias = str | Callable[..., str]  # a format string of some values or a function of them
@@ -62,7 +63,10 @@ class Editor:
         label: Text | Mapping[str, Text] = "{:.3g}",
         start: Sequence[int] | None = None,
     ) -> None:
+        checks.instance(Mapping, axes=axes)
+        checks.function(render=render)
         for name, values in axes.items():
+            checks.instance(str, **{"the name of an axis": name})
             if not isinstance(values, Iterable):
                 raise TypeError(f"axes must hold values for each of {name}; {values!r} was given")
         self.values = {name: _items(values) for name, values in axes.items()}
@@ -74,8 +78,7 @@ class Editor:
             )
         self.start = [count // 2 for count in counts] if start is None else list(start)
         if len(self.start) != len(counts) or not all(
-            isinstance(i, int) and 0 <= i < count
-            for i, count in zip(self.start, counts, strict=True)
+            type(i) is int and 0 <= i < count for i, count in zip(self.start, counts, strict=True)
         ):
             raise ValueError(f"start must hold an index per axis, below {given}; {start} was given")
         forms = label if isinstance(label, Mapping) else dict.fromkeys(axes, label)
@@ -234,10 +237,11 @@ def _items(values: Iterable[Any]) -> list[Any]:
 
 def _text(name: str, form: Text, *values: Any) -> str:
     if not isinstance(form, str):
+        checks.function(**{name: form})
         return form(*values)
     try:
         return form.format(*values)
-    except (IndexError, KeyError, ValueError, TypeError):
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError):
         given = ", ".join(map(str, values))
         raise ValueError(f"{name} must fit its values, {given}; {form!r} was given") from None
 

@@ -106,11 +106,11 @@ def _numbers(values: Values, name: str) -> tuple[Tensor, float]:
         if len({part.shape for part, _ in parts}) > 1:
             raise ValueError(f"{name} must be a regular array; its parts have different shapes")
         return torch.stack([part for part, _ in parts]), max(eps for _, eps in parts)
-    if isinstance(values, (int, float)):
-        values = torch.tensor(values, dtype=torch.float64)
     try:
-        tensor = torch.as_tensor(values).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
+        if isinstance(values, (int, float)):
+            values = torch.tensor(values, dtype=torch.float64)
+        tensor = torch.as_tensor(values).detach().cpu().to_dense()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(
             f"{name} must be a tensor, a number or a sequence; {type(values).__name__} was given"
         ) from None

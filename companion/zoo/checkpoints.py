@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from companion import runtime
 from companion.zoo.processes import GOES_ON, Processes
-from companion.zoo.weights import check_architecture, write_files
+from companion.zoo.weights import check_architecture, path_of, write_files
 
 Setting = str | int | float | None
 
@@ -35,19 +35,19 @@ def save_run(path: Path | str, settings: Mapping[str, Setting] | None = None, **
         TypeError: if a part's state holds what cannot be read again without running code.
         OSError: if the file cannot be written; the previous one stays.
     """
-    states = {name: part.state_dict() for name, part in parts.items()}
-    state = {"settings": dict(settings or {}), "parts": states, **random_state()}
-    buffer = io.BytesIO()
+    path, buffer = path_of(path=path), io.BytesIO()
     try:
+        states = {name: part.state_dict() for name, part in parts.items()}
+        state = {"settings": dict(settings or {}), "parts": states, **random_state()}
         torch.save(state, buffer)
         _unpack(buffer.getvalue())
     except (pickle.PickleError, AttributeError, TypeError) as error:
         raise TypeError(
-            "the parts of a run must have states of tensors, numbers, strings, None, lists, tuples and dicts; "
-            f"{' '.join(str(error).split())[:200]}"
+            "the parts of a run must have states of tensors, numbers, strings, None, lists, tuples and dicts, "
+            f"of which its settings are, too; the parts {', '.join(parts)} were given"
         ) from error
     blob = buffer.getvalue()
-    write_files({Path(path): hashlib.sha256(blob).digest() + blob})
+    write_files({path: hashlib.sha256(blob).digest() + blob})
 
 
 def load_run(
@@ -63,7 +63,8 @@ def load_run(
         ValueError: if the file is damaged, was saved with other settings, holds other parts, or holds a model that is
             built differently; nothing is restored then.
     """
-    state = _read(Path(path))
+    path = path_of(path=path)
+    state = _read(path)
     for name, given in (settings or {}).items():
         if state["settings"].get(name) != given:
             raise ValueError(
@@ -244,12 +245,18 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"path must be an undamaged file that save_run wrote; the checksum of {path} does not match its content"
         )
+    none = f"path must be an undamaged file that save_run wrote; {path} is none"
+    held = {"settings": dict, "parts": dict, "cpu": torch.ByteTensor, "cuda": list}
     try:
-        return _unpack(blob)
-    except (pickle.PickleError, RuntimeError) as error:
-        raise ValueError(
-            f"path must be an undamaged file that save_run wrote; {path} is none"
-        ) from error
+        state = _unpack(blob)
+        whole = isinstance(state, dict) and all(
+            isinstance(state[key], kind) for key, kind in held.items()
+        )
+    except Exception as error:  # of what else it may hold, torch says many things
+        raise ValueError(none) from error
+    if not whole:
+        raise ValueError(none)
+    return state
 
 
 def _unpack(blob: bytes) -> Any:

@@ -82,8 +82,7 @@ def _(model: Ddpm, wish: Wish) -> Drawing:
             f"sampler must be one of {', '.join(SAMPLERS)}; {wish.sampler!r} was given"
         )
     if wish.steps is not None:
-        checks.at_least(2, steps=wish.steps)
-        checks.in_range(2, model.schedule.num_steps, steps=wish.steps)
+        checks.whole(2, model.schedule.num_steps, steps=wish.steps)
     steps = wish.steps or min(wish.most, model.schedule.num_steps)
     sampler = SAMPLERS[wish.sampler or "ddim"]
     draw = partial(sampler, model.denoiser, model.schedule.evenly(steps))
@@ -106,7 +105,7 @@ def _along(
     if wish.sampler is not None:
         raise ValueError(f"sampler belongs to a diffusion model; {wish.name!r} is a flow")
     steps = usual if wish.steps is None else wish.steps
-    checks.at_least(1, steps=steps)
+    checks.whole(1, 1_000_000, steps=steps)
     u = torch.linspace(1, 0, steps + 1)
 
     def follow(x_1: Tensor, progress: str | None = None) -> Iterator[Tensor]:

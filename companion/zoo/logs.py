@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from companion.zoo.weights import write_files
+
 
 class MetricsLog:
     """Measurements of a training by step, in a file of JSON lines, and for TensorBoard if that is installed.
@@ -19,8 +21,8 @@ class MetricsLog:
         self.path, self.step = path, step
         self.images, self.since = images, time.monotonic()
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _number(line) <= step]
-            path.write_text("".join(f"{line}\n" for line in kept))
+            lines = path.read_bytes().splitlines()
+            write_files({path: b"".join(line + b"\n" for line in lines if _number(line) <= step)})
 
     def write(self, step: int, images: int, **values: float) -> None:
         """Append a line: the step, all images so far, what is given, and images per second since the last line."""
@@ -46,8 +48,8 @@ class MetricsLog:
         return SummaryWriter(str(self.path.with_suffix("")), purge_step=self.step + 1)
 
 
-def _number(line: str) -> float:
-    """The step of a line; infinity of half a line, which a killed training leaves."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+def _number(line: bytes) -> float:
+    """The step of a line; infinity of half a line, which a killed training leaves, and of what is no line of a log."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         return float(json.loads(line)["step"])
     return float("inf")

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from companion import checks
 from companion.data import rejects, to_unit, treated
 from companion.ddpm import Ddpm, single_step_elbo
 from companion.elbo import LatentChain, elbo_terms
@@ -121,7 +122,8 @@ def cross_entropy(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """Minus the log-probability of the right class, in nats."""
-    return F.cross_entropy(model(x), label, reduction="none")
+    _check_labels(x, label)
+    return F.cross_entropy(model(x), label.long(), reduction="none")
 
 
 def cross_entropy_with_rejects(
@@ -136,10 +138,18 @@ def cross_entropy_with_rejects(
     return cross_entropy(model, x, label.masked_fill(spoiled, 10))
 
 
+def _check_labels(x: Tensor, label: Tensor) -> None:
+    """One class for each example."""
+    checks.tensors(x=x)
+    checks.shape((len(x),), label=label)
+    checks.integers(label=label)
+
+
 def misclassified(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """1 where the likeliest class is wrong, else 0."""
+    _check_labels(x, label)
     return (model(x).argmax(1) != label).double()
 
 

@@ -15,7 +15,9 @@ from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
 from companion.zoo.weights import (
     check_architecture,
+    check_finite,
     load_weights,
+    path_of,
     read_card,
     writable_folder,
     write_files,
@@ -30,13 +32,16 @@ def use(name: str, model: nn.Module | None) -> None:
     """Let `pretrained(name)` give this model in place of the shipped one; with None, the shipped one again.
 
     Raises:
-        ValueError: if no recipe has this name, or the model is built differently.
+        TypeError: if the model is none.
+        ValueError: if no recipe has this name, the model is built differently, or a weight is not finite.
     """
     expected = recipe(name).model()
     if model is None:
         _YOURS.pop(name, None)
         return
+    checks.instance(nn.Module, model=model)
     check_architecture("the weights of this model", model.state_dict(), expected)
+    check_finite("the weights of this model", model.state_dict(), model)
     _YOURS[name] = model
 
 
@@ -98,18 +103,16 @@ def sample(
             for a model without them, `out` for points, or what is beside `out` does not fit `resume`.
         OSError: if `out` cannot be written, which is tried first, or another of several processes is lost.
     """
-    checks.at_least(1, num=num)
-    checks.in_range(1, 1_000_000, num=num)
+    checks.whole(1, 1_000_000, num=num)
     checks.seed(seed)
     processes = Processes()
-    if out is not None:
-        _check_picture(Path(out))
+    out = None if out is None else _picture(out)
     model, chosen = pretrained(name, folder, runtime.device()), recipe(name)
     if out is not None and len(chosen.data.x_shape) == 1:
         raise ValueError(f"out takes images; {name!r} draws points")
     settings: dict[str, Setting] = {"num": num, "steps": steps, "sampler": sampler, "seed": seed}
     settings |= {"name": name, "sha256": read_card(name, folder).sha256}
-    path = None if out is None else Path(out).with_suffix(".run")
+    path = None if out is None else out.with_suffix(".run")
     journal = Journal(path, settings, processes, resume)
     torch.manual_seed(seed)
     x = chosen.restore(drawing(model, Wish(name, num, steps, sampler))(journal, name))
@@ -119,15 +122,20 @@ def sample(
 
         beside = io.BytesIO()
         save_image(x, beside, nrow=math.ceil(num**0.5), format="png")
-        write_files({Path(out): beside.getvalue()})
+        write_files({out: beside.getvalue()})
     journal.close()
     return x
 
 
-def _check_picture(out: Path) -> None:
-    """A file can be written there."""
+def _picture(given: Path | str) -> Path:
+    """A file that can be written."""
+    out = path_of(out=given)
     if out.suffix != ".png":
         raise ValueError(f"out must be a file that ends in .png; {out} was given")
     writable_folder(out.parent)
-    if out.is_dir() or (out.is_symlink() and not out.exists()):
-        raise ValueError(f"out must be a file; {out} is a folder, or a link to nothing")
+    try:
+        if out.is_dir() or (out.is_symlink() and not out.exists()):
+            raise ValueError(f"out must be a file; {out} is a folder, or a link to nothing")
+    except OSError as error:
+        raise OSError(f"out must be a file that can be written; {error.strerror}") from None
+    return out

@@ -5,7 +5,6 @@ whole batch by each, which then keeps that of its own rows. So the noise of an e
 in the batch, and on no number of processes.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,7 +53,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.rank, self.size, self.devices = 0, 1, None
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if runtime.integer_in("WORLD_SIZE", 1) <= 1:
             return
         try:
             from accelerate import PartialState

@@ -90,7 +90,7 @@ class Recipe:
 
 def recipe(name: str) -> Recipe:
     """The recipe of this name; raises ValueError if there is none."""
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise ValueError(f"name must be one of {', '.join(RECIPES)}; {name!r} was given")
     return RECIPES[name]
 

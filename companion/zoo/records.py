@@ -35,7 +35,7 @@ from companion.zoo.pretrained import pretrained
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import Recipe, recipe
 from companion.zoo.runs import measurement, provenance
-from companion.zoo.weights import RecordCard, read_card, save_tensors, writable_folder
+from companion.zoo.weights import RecordCard, path_of, read_card, save_tensors, writable_folder
 
 Folder = Path | str | None
 
@@ -107,17 +107,18 @@ def record(
         resume: continue a record that was stopped.
 
     Raises:
-        ValueError: if there are no such weights, the model cannot be measured so, or what the folder
+        ValueError: if there are no such weights or kind, the model cannot be measured so, or what the folder
             holds does not fit `resume`.
         OSError: if `out` cannot be written, which is tried first, or another of several processes is lost.
     """
-    checks.at_least(2, num=num, examples=examples)  # one has no standard error
-    checks.in_range(2, 1_000_000, num=num, examples=examples)
+    checks.whole(2, 1_000_000, num=num, examples=examples)  # one has no standard error
     chosen, processes = recipe(name), Processes()
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; {kind!r} was given")
     out = writable_folder(out)
     folders: list[Folder] = [folder]
     if kind == "spacing" and folder is not None:
-        folders = [*sorted(home for home in Path(folder).iterdir() if home.is_dir())]
+        folders = [*sorted(home for home in path_of(folder=folder).glob("*") if home.is_dir())]
         if not folders:
             raise ValueError(
                 f"folder must hold a folder for each training of both models; {folder} holds none"

@@ -72,6 +72,9 @@ def train(
             f"the smallest batch has {smallest}"
         )
     session, out = Session(chosen, examples), writable_folder(out)
+    for path in (out / f".{name}.lock", out / f"{name}.jsonl"):
+        if path.is_dir():
+            raise ValueError(f"out must be a folder to write files to; {path} is a folder")
     unfinished, unmeasured = out / f"{name}.run", out / f"{name}-test.run"
     with _alone(out / f".{name}.lock") if processes.rank == 0 else nullcontext(), together():
         _check_files(name, out, unfinished, resume)
@@ -113,8 +116,7 @@ def _changed(chosen: Recipe, given: dict[str, Any]) -> tuple[Recipe, str]:
     given = {option: value for option, value in given.items() if value is not None}
     counts = {option: given[option] for option in ("epochs", "batch_size") if option in given}
     if counts:
-        checks.at_least(1, **counts)
-        checks.in_range(1, 1_000_000, **counts)
+        checks.whole(1, 1_000_000, **counts)
     if "lr" in given:
         checks.positive(lr=given["lr"])
     if "seed" in given:

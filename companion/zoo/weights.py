@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +46,9 @@ class Provenance:
         metric_se: its standard error over the examples, if it has one.
         peak_memory_mb: the most memory that was used, if it was measured.
         sha256: checksum of the safetensors file, filled in when it is written.
+
+    Raises:
+        ValueError: if a field is of another type, or a number is not finite.
     """
 
     name: str
@@ -59,6 +64,18 @@ class Provenance:
     metric_se: float | None = None
     peak_memory_mb: float | None = None
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for key, accepted in get_type_hints(type(self)).items():
+            value = getattr(self, key)
+            # JSON writes 2.0 as 2, too, and has no NaN, though Python reads one.
+            fits = isinstance(value, accepted | int if accepted is float else accepted)
+            infinite = isinstance(value, float) and not math.isfinite(value)
+            if not fits or infinite or isinstance(value, bool):
+                words = getattr(accepted, "__name__", accepted)
+                raise ValueError(
+                    f"{key} must be of type {words}, a number also finite; {value!r} was given"
+                )
 
     def __str__(self) -> str:
         error = "" if self.metric_se is None else f" +- {self.metric_se:.3f}"
@@ -94,17 +111,17 @@ def save_weights(model: nn.Module, card: Card, folder: Path | str | None = None)
         The card as written, with `num_parameters` and `sha256` filled in.
 
     Raises:
-        ValueError: if the card's name is no plain file name, or a parameter does not fit into float16.
+        TypeError: if the model is no module, or the card no card.
+        ValueError: if the card is refused by `save_tensors`, a parameter does not fit into float16, or a buffer is not
+            finite.
         OSError: if the files cannot be written.
     """
+    checks.instance(nn.Module, model=model)
+    checks.instance(Card, card=card)
     parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
-    tensors = {}
-    for key, tensor in model.state_dict().items():
-        tensors[key] = tensor.half() if key in parameters else tensor
-        if key in parameters and not tensors[key].isfinite().all():
-            raise ValueError(
-                f"parameters must be finite and fit into float16 (at most 65504); {key!r} does not"
-            )
+    state = model.state_dict().items()
+    tensors = {key: value.half() if key in parameters else value for key, value in state}
+    check_finite("parameters in float16 (at most 65504) and buffers", tensors, model)
     num = sum(p.numel() for p in model.parameters())
     return save_tensors(tensors, dataclasses.replace(card, num_parameters=num), folder)
 
@@ -115,16 +132,22 @@ def save_tensors(
     """Write tensors with their card, such as a record, and give the card as written, with `sha256` filled in.
 
     Raises:
+        TypeError: if one is no tensor of real numbers.
         ValueError: if the card's name is no plain file name.
         OSError: if the files cannot be written.
     """
-    if not card.name or Path(card.name).name != card.name:
+    checks.instance(Provenance, card=card)
+    if not re.fullmatch(r"\w[\w.+-]*", card.name):
         raise ValueError(f"name must be a plain file name; {card.name!r} was given")
+    checks.instance(Mapping, tensors=tensors)
+    for key, tensor in tensors.items():
+        checks.instance(str, key=key)
+        checks.tensors(**{key: tensor})
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
     own = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
     blob = safetensors.torch.save(own)
     card = dataclasses.replace(card, sha256=hashlib.sha256(blob).hexdigest())
-    text = json.dumps(dataclasses.asdict(card), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(dataclasses.asdict(card), indent=2) + "\n"
     path = _folder(folder) / card.name
     write_files({Path(f"{path}.safetensors"): blob, Path(f"{path}.json"): text.encode()})
     return card
@@ -152,8 +175,8 @@ def load_weights(
     it is. `companion.zoo.pretrained` builds the model, too.
 
     Raises:
-        ValueError: if there are no weights of this name, their file is not the one the card describes, a parameter is
-            not finite, or the model is built differently; the model is then unchanged.
+        ValueError: if there are no weights of this name, their file is not the one the card describes, a parameter or
+            buffer is not finite, or the model is built differently; the model is then unchanged.
         FileNotFoundError: if the card is there and its weights are not.
     """
     checks.instance(nn.Module, model=model)
@@ -163,11 +186,7 @@ def load_weights(
     new = {key: key.replace("observation.", "observation_model.", 1) for key in tensors}
     tensors = {new[key] if new[key] in state else key: tensors[key] for key in tensors}
     check_architecture(f"the weights {name!r}", state | tensors if partial else tensors, model)
-    for key in dict(model.named_parameters(remove_duplicate=False)).keys() & tensors.keys():
-        if not (tensors[key].is_floating_point() and tensors[key].isfinite().all()):
-            raise ValueError(
-                f"the weights {name!r} must hold finite floating-point numbers; {key!r} holds others"
-            )
+    check_finite(f"the weights {name!r}", tensors, model)
     model.load_state_dict(state | tensors)
     return card
 
@@ -182,7 +201,7 @@ def card_names(kind: type[Provenance] = Card, folder: Path | str | None = None) 
     home = _folder(folder)
     if not home.is_dir():
         raise ValueError(f"folder must be a folder of weights; {home} is none")
-    cards = home.glob("*.json")
+    cards = (path for path in home.glob("*.json") if path.is_file())
     return sorted(path.stem for path in cards if _is_record(path) == (kind is RecordCard))
 
 
@@ -197,9 +216,19 @@ def check_architecture(what: str, tensors: Mapping[str, Any], model: nn.Module) 
         raise ValueError(f"{what} do not fit the model: {kind} {needs}, but they {holds}")
 
 
-def writable_folder(folder: Path | str) -> Path:
+def check_finite(what: str, tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Refuse tensors for a model of which one holds a value that is not finite, or integers where parameters are."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all() or (key in parameters and not tensor.is_floating_point()):
+            raise ValueError(
+                f"{what} must hold finite floating-point numbers; {key!r} holds others"
+            )
+
+
+def writable_folder(out: Path | str) -> Path:
     """Make a folder and try a file in it: now, rather than when hours of work are to be written."""
-    folder = _folder(folder)
+    folder = path_of(out=out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -219,11 +248,12 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: if a file cannot be written; the old ones stay.
     """
-    folder = next(iter(contents)).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    path = next(iter(contents))
+    folder = path.parent
     # The same names each time, so that what a killed writer left is overwritten.
     unfinished = {path: path.with_name(f".{path.name}.tmp") for path in contents}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for path, content in contents.items():
             with open(unfinished[path], "wb") as file:
                 file.write(content)
@@ -232,8 +262,9 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         for path in contents:
             os.replace(unfinished[path], path)
     except BaseException as error:
-        for path in contents:
-            unfinished[path].unlink(missing_ok=True)
+        for each in unfinished.values():
+            with contextlib.suppress(OSError):  # a folder that is none holds no file
+                each.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OSError(f"could not write {path}: {error.strerror}") from error
         raise
@@ -246,10 +277,16 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
             os.close(descriptor)
 
 
+def path_of(**arguments: Any) -> Path:
+    """The one argument as a path; what is none, or holds a NUL, is refused with a TypeError."""
+    ((name, value),) = arguments.items()
+    if not isinstance(value, Path | str) or "\0" in str(value):
+        raise TypeError(f"{name} must be a path; {value!r} was given")
+    return Path(value)
+
+
 def _folder(given: Path | str | None) -> Path:
-    if not isinstance(given, Path | str | None):
-        raise TypeError(f"folder must be a path; {given!r} was given")
-    return WEIGHTS if given is None else Path(given)
+    return WEIGHTS if given is None else path_of(folder=given)
 
 
 def _is_record(card: Path) -> bool:
@@ -269,10 +306,9 @@ def _load(
     what = f"the {what} {name!r}"
     card = _parse(kind, (folder / f"{name}.json").read_bytes(), name, what)
     file = folder / f"{name}.safetensors"
-    try:
-        blob = file.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise FileNotFoundError(f"{what} have a card, but their file {file} is missing") from None
+    if not file.is_file():
+        raise FileNotFoundError(f"{what} have a card, but their file {file} is missing")
+    blob = file.read_bytes()
     digest = hashlib.sha256(blob).hexdigest()
     if digest != card.sha256:
         raise ValueError(
@@ -290,12 +326,6 @@ def _parse(kind: type[AnyCard], text: bytes, name: str, what: str) -> AnyCard:
     try:
         fields = json.loads(text)
         card = kind(**fields)
-        for key, accepted in get_type_hints(kind).items():
-            # JSON writes 2.0 as 2, too.
-            if not isinstance(
-                getattr(card, key), accepted | int if accepted is float else accepted
-            ):
-                raise TypeError(f"{key} is {fields[key]!r}")
         if card.name != name:
             raise ValueError(f"its name is {card.name!r}")
     except (ValueError, TypeError, RecursionError) as error:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from companion import checks
 from companion.metrics import Estimate, NormalFit, frechet_distance, jackknife
 from companion.zoo.pretrained import pretrained
 from companion.zoo.weights import load_record, read_card
@@ -49,6 +50,7 @@ def feature_distance(features: Float[Tensor, "num dim"]) -> Estimate:
 @torch.no_grad()
 def digit_features(images: Digits) -> Float[Tensor, "num dim"]:
     """The 64 features of the shipped classifier. Book: chapter 10."""
+    _check_digits(images)
     judge = _network("classifier-mnist").to(images.device)
     return torch.cat([judge.features(part) for part in images.split(1000)])
 
@@ -132,9 +134,18 @@ def _less(share: Estimate, of_real: Estimate) -> Estimate:
 @torch.no_grad()
 def no_digit_votes(images: Digits) -> Float[Tensor, "judges num"]:
     """One where a judge takes an image for no digit, zero elsewhere. Book: chapter 10."""
+    _check_digits(images)
     judges = [_network(name).to(images.device) for name in JUDGES]
     logits = [torch.cat([judge(part) for part in images.split(1000)]) for judge in judges]
     return torch.stack([each.argmax(1) == 10 for each in logits]).double()
+
+
+def _check_digits(images: Tensor) -> None:
+    """Refuse what are no images of digits; values on a GPU, which would wait, are not read."""
+    checks.shape(("num", 1, 28, 28), images=images)
+    checks.precision(_network(JUDGES[0]), images=images.cpu())
+    if checks.reads_at_once(images):
+        checks.within(0, 1, images=images)
 
 
 _network: Callable[[str], Any] = cache(pretrained)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from torch import Tensor
 
+from companion import checks
 from companion.page.plots import style
 from companion.page.plots.style import Figure, color_key, finish, house_style, new_axes
 from companion.page.plots.values import Density, Values, check_names, check_one_each, numbers, plain
@@ -36,6 +37,8 @@ def curves(
     `lines` holds for each label y alone, drawn over 1, 2, ..., or the pair (x, y); `bands` for some of them the lower
     and the upper edge of a shaded band. On a logarithmic scale all values must be positive.
     """
+    checks.instance(Mapping, lines=lines)
+    checks.at_least(1, **{"number of lines": len(lines)})
     axes = axes or new_axes()
     points = {label: _points(line, label) for label, line in lines.items()}
     check_names("bands", "lines", bands or (), points)

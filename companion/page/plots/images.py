@@ -13,7 +13,7 @@ from torch import Tensor
 
 from companion import checks
 from companion.page.plots.style import WIDTH, Figure, figure_of, house_style, new_axes
-from companion.page.plots.values import check_one_each, plain
+from companion.page.plots.values import array_of, check_one_each
 
 
 @house_style()
@@ -34,7 +34,7 @@ def image_grid(
     check_one_each("titles", "images", titles, len(pixels))
     columns = min(len(pixels), 10) if columns is None else columns
     checks.at_least(1, columns=columns)
-    return _tiles(pixels, columns, tile, axes, titles or ())
+    return _tiles(pixels, int(columns), tile, axes, titles or ())
 
 
 @house_style()
@@ -98,7 +98,7 @@ def _tiles(
 
 def _pixels(images: Tensor, name: str) -> np.ndarray:
     """Gray or colored images as (num, height, width, 3)."""
-    stack = np.asarray(plain(images), dtype=np.float64)
+    stack = array_of(images, name)
     shape = stack.shape
     if stack.ndim == 3:
         stack = stack[:, None]

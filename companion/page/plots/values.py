@@ -22,9 +22,20 @@ def plain(values: Any) -> Any:
     return values.numpy(force=True)
 
 
+def array_of(values: Any, name: str) -> np.ndarray:
+    """Values as one array of numbers in double precision."""
+    try:
+        array = np.asarray(plain(values))
+        if np.iscomplexobj(array):
+            raise TypeError
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must hold numbers, a row as many as the others") from None
+
+
 def numbers(values: Any, name: str, *, dims: int) -> np.ndarray:
     """Finite numbers as an array of this many dimensions, none of them empty."""
-    array = np.asarray(plain(values), dtype=np.float64)
+    array = array_of(values, name)
     if array.ndim != dims or not array.size:
         raise ValueError(
             f"{name} must have {dims} dimension{'s' * (dims > 1)} and hold numbers; shape {array.shape} was given"
