@@ -46,7 +46,7 @@ plots.image_grid(both[order])
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. No chain is ever run. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. No chain is ever run. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -144,7 +144,7 @@ fig
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} ,
 # $$ (eq-excess-error)
 #
-# because given $x_t$ the second factor of the cross term $(\varepsilon - \varepsilon^*) \cdot (\varepsilon^* - \varepsilon_\theta)$ is fixed and the first has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For Gaussian data with variance $\lambda$ in one dimension it is, averaged over $t$,
+# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For Gaussian data with variance $\lambda$ in one dimension it is the variance of $\varepsilon$ given $x_t$; averaged over $t$,
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
@@ -153,7 +153,7 @@ fig
 # **Check.** Steps 1 to 5 are run with the exact denoiser, for two variances. The check rejects the loss of the constant answer $\varepsilon_\theta = 0$ and, for $\lambda = \frac14$, the formula without its denominator.
 
 # %% [markdown]
-# For the mixture $\varepsilon^*$ has a closed form as well, so the loss of the network above can be split.
+# For the mixture $\varepsilon^*$ is a posterior mean in closed form, too, so the loss of the network above can be split.
 
 # %% tags=["numbers", "nbval-check-output"]
 modes = ring.component_distribution
@@ -203,7 +203,7 @@ nothing = {"no excess": excess.mean()}
 verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=nothing)
 
 # %% [markdown]
-# In the companion `denoising_loss` is the squared error of $\hat{x}$ times a `weight`: all losses of this chapter differ by that one tensor. With the signal-to-noise ratio it is the squared error of the noise {eq}`eq-five-errors`.
+# In the companion steps 2 to 6 are `denoising_loss`, the squared error of $\hat{x}$ times a `weight` for each $t$: all losses of this chapter differ by that one tensor. With the signal-to-noise ratio it is the squared error of the noise {eq}`eq-five-errors`.
 
 # %% [markdown]
 # *Sources: B25, B26.*
@@ -218,7 +218,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # 2. **Use the whole image**: under much noise a pixel must be inferred from which digit it is.
 # 3. **Know the time**: the same spot is noise at one time and part of the digit at another.
 #
-# The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`). At coarser scales a convolution of $3 \times 3$ reaches further; *skip connections* hand the detail of each scale to the way up, past the narrow middle.
+# The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`). At coarser scales, made by convolutions of stride 2, one of $3 \times 3$ reaches further; *skip connections* hand the detail of each scale to the way up, past the narrow middle.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections, from each block on the way down to the block of the same scale on the way up. Every block has the time as an input.", "name": "fig-unet"}}
@@ -256,7 +256,7 @@ fig
 show(Block.forward, docstring=False)
 
 # %% [markdown]
-# **Self-attention** {cite:p}`vaswani2017` makes of the features of each pixel a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, of $c$ components each, and adds to pixel $i$ a linear map of
+# **Self-attention** {cite:p}`vaswani2017` makes, by linear maps, of the features of each pixel a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, of $c$ components each, and adds to pixel $i$ a linear map of
 #
 # $$
 # \sum_j a_{ij}\, v_j, \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
@@ -289,7 +289,7 @@ titles = [f"t = {t}: {share:.0%}" for t, share in zip(chosen, own, strict=True)]
 plots.image_grid(bright, titles=titles, tile=1.3)
 
 # %% [markdown]
-# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. What there is to do depends on the time.
+# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. So the network has another task at each time.
 #
 # :::{depth-start} coarser scales, attention and normalization each let every pixel see every other
 # :::
@@ -417,15 +417,15 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise, so the error of the image is at most that of the output, times $\sqrt{1 - \bar\alpha_t}$. (The preconditioning of {cite:t}`karras2022` does the same for other schedules.)
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise, so the image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more than that. It was introduced for samplers of few steps, where each single $\hat{x}$ counts. (The *preconditioning* of {cite:t}`karras2022` scales input and output with the noise and comes to the same mixture.)
 #
-# Does a trained network make such errors? A baseline without a network is the best *linear* estimate of the noise. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, its squared error per dimension is, as in {eq}`eq-simple-optimum`,
+# Does a trained network make such errors? We compare it with the best *linear* estimate of the noise, which needs no network. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, its squared error per dimension is, as in {eq}`eq-simple-optimum`,
 #
 # $$
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# A network that it beats has something wrong. Here is one for digits of $8 \times 8$ pixels that estimates the noise, on test digits:
+# The floor is unknown for images, but this can be computed, and a network could compute it, too: where it is beaten, it has failed. Here is one for digits of $8 \times 8$ pixels that estimates the noise, on test digits:
 
 # %% tags=["numbers", "columns"]
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
@@ -442,7 +442,7 @@ for t, error in zip(chosen, found, strict=True):
 assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input; an *untrained* network that estimates $v$, with the output zero, is better. What does that cost?
+# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. (An *untrained* network that estimates $v$ answers zero, which is nearly that copy, and is better.) What does this cost?
 
 # %% tags=["numbers"]
 late = torch.arange(720, 1001, 20)
@@ -458,7 +458,7 @@ at_the_end = noise_errors(untrained, small_y, [1000]).mean()
 assert at_the_end < found[-1]  # no training beats training at t = 1000
 
 # %% [markdown]
-# In nats hardly anything. Yet the $\hat{x}$ that it implies is useless. By {eq}`eq-five-errors` the squared error of $v$ is
+# In nats hardly anything. Yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small share of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
 #
 # $$
 # \lVert e_v \rVert^2 = \frac{\lVert e_\varepsilon \rVert^2}{\bar\alpha_t} :
@@ -504,7 +504,7 @@ verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. (The first part is $L_T$, the last $L_0$, the two in the middle $L_1 + \dots + L_{T-1}$.) The simple loss has the errors with equal weights, and at $t = 1$ a squared error. It has no variances, so whoever learns $\sigma_t^2$ needs a little of the bound in the loss {cite:p}`nichol2021`.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. (The first part is $L_T$, the last $L_0$, the two in the middle $L_1 + \dots + L_{T-1}$.) The simple loss has the errors with equal weights, and at $t = 1$ a squared error. It has no variances. One may learn them, since the bound holds for every $\sigma_t^2$, and it pays when few steps are taken; but it needs a little of the bound in the loss {cite:p}`nichol2021`.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -550,15 +550,15 @@ plots.curves(
 )
 
 # %% [markdown]
-# Why does the simple loss give better pictures and a worse bound, as {cite:t}`ho2020` found? The bound puts its weight on the smallest $t$ ({numref}`fig-weights`), where the last faint noise is removed: there most nats are paid, and nobody sees what for. The simple loss moves that weight to the larger $t$, where the content of the image is decided. A perfect network predicts $\varepsilon^*$ whatever the weights are; a real one must serve all times with the same parameters. Where the weights, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, for images to which noise was added {cite:p}`kingma2023`.
+# Why does the simple loss give better pictures and a worse bound, as {cite:t}`ho2020` found? The bound puts its weight on the smallest $t$ ({numref}`fig-weights`), where the last faint noise is removed: there most nats are paid, for detail that nobody sees. The simple loss moves that weight to the larger $t$, where the content of the image is decided. A perfect network predicts $\varepsilon^*$ whatever the weights are; a real one must serve all times with the same parameters. If the weights, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, one for each level of noise added to the data: each counts the errors from its level on {cite:p}`kingma2023`.
 #
-# **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood at $t = 1$,
+# **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood the reconstruction is one more squared error, that of $t = 1$, and
 #
 # $$
 # \mathbb{E}\, \mathrm{ELBO}_\theta = \mathbb{E}\, \mathrm{ELBO}_* - \sum_{t=1}^{T} \omega_\varepsilon(t)\, \big( \mathrm{MSE}_t - \mathrm{MMSE}_t \big) ,
 # $$ (eq-deficit)
 #
-# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances: all other parts of {eq}`eq-bound-from-errors` are the same for both. So what a network loses in nats is its weighted excess. On the ring that is little; a network trained with the weights of the bound gains a little (one training each):
+# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances: all other parts of {eq}`eq-bound-from-errors` are the same for both. So what a network loses in nats is its weighted excess. For the shipped network of the ring that is little; one trained with the weights of the bound gains a little (one training each, ± standard error over points):
 #
 # **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The check rejects the excess without its weights.
 
@@ -654,7 +654,7 @@ assert weighted_loss > 1.5 * simple and weighted_loss > 1.2 * drawn_times
 # (sec-two-schedules)=
 # ## Two schedules
 #
-# With uniform times the schedule decides how often each noise level is seen. On the *linear* schedule $\beta_t$ increases linearly with $t$. {cite:t}`nichol2021` found that it destroys small images too early. On their *cosine* schedule, which the MNIST network uses, $\bar\alpha_t$ falls like a squared cosine, with a small offset $s = 0.008$:
+# With uniform times the schedule decides how often each noise level is seen. On the *linear* schedule $\beta_t$ increases linearly with $t$, so that $\log \bar\alpha_t$ falls like $-t^2$ and nothing is left long before $T$. {cite:t}`nichol2021` found that it destroys small images too early. On their *cosine* schedule, which the MNIST network uses, $\bar\alpha_t$ falls like a squared cosine, with a small offset $s = 0.008$:
 #
 # $$
 # \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad f(t) = \cos^2 \Big( \frac{t / T + s}{1 + s} \cdot \frac{\pi}{2} \Big) ,
@@ -673,7 +673,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# There is something to learn where the share of the digits' variance that the best linear estimate leaves unexplained is neither near 0 nor near 1.
+# Where is there something to learn? Where the best linear estimate leaves a share of the digits' variance unexplained that is neither near 0 nor near 1.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. In brackets, how many of the times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
@@ -703,7 +703,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: in many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does.
+# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: if the steps are many, it depends only on the two ends {eq}`eq-snr-limit`. For a training it does.
 #
 # :::{depth-start} the noise levels make all the difference between the two schedules, in short trainings of a small network
 # :::
@@ -712,11 +712,11 @@ fig
 # :::{depth-end}
 # :::
 #
-# At a higher *resolution* neighboring pixels say nearly the same, so the same noise hides less of the picture: the schedule must be shifted towards more noise {cite:p}`hoogeboom2023`. And it should *end* in noise: if the mean brightness is still legible at $T$, a network learns to read it, but samples start from noise that says nothing, and come out of medium brightness {cite:p}`lin2024`.
+# At a higher *resolution* neighboring pixels say nearly the same, so the same noise hides less of the picture: the schedule must be shifted towards more noise {cite:p}`hoogeboom2023`. And it should *end* in noise: if the mean brightness is still legible at $T$, a network learns to read it, but samples start from noise that says nothing, and their brightness is always the mean. The repair is to rescale the schedule to $\bar\alpha_T = 0$, and to estimate $v$, since at $T$ the noise is given {cite:p}`lin2024`.
 
 # %% [markdown]
 # (sec-ema)=
-# ## The average of the weights
+# ## In practice: the average of the weights
 #
 # With a constant learning rate each batch keeps moving the weights. {cite:t}`ho2020` sample with an {term}`exponential moving average` of them instead. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
@@ -811,9 +811,9 @@ print(" ".join(letters[10:]))
 # %% [markdown]
 # **How good are they?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with the VAE of chapter 6.
 #
-# 1. *Not recognized*: the share of images not recognized as a digit, by two classifiers with an eleventh class, *no digit*. They were trained on real digits and on spoiled ones (cut, pasted, mirrored, warped), never on samples of a model, and both kinds were blurred and shifted alike, so that sharpness does not tell them apart. We print the mean in excess over real digits, and state a difference only where both judges see it.
+# 1. *Not recognized*: the share of images not recognized as a digit, by two classifiers with an eleventh class, *no digit*. They were trained on real digits and on spoiled ones (cut, pasted, mirrored, warped), never on samples of a model, and both kinds were blurred and shifted alike, so that sharpness does not tell them apart. We print the mean of both judges in excess over all test digits, and state a difference only where both see it.
 # 2. *Sure*: the probability of the likeliest class, by a classifier of the ten classes.
-# 3. *Distance*: the squared {term}`Fréchet distance` from the training digits, of two Gaussians with the means $m$ and covariances $C$ of the 64 features of that classifier,
+# 3. *Distance*: the squared {term}`Fréchet distance` from the training digits, between two Gaussians: $m$ and $C$ are mean and covariance of the 64 features of that classifier,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
@@ -848,7 +848,7 @@ ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_o
 assert (all(ranks) and far["diffusion"].value < far["VAE"].value) or test.name != "mnist"
 
 # %% [markdown]
-# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 24; the table does not say which of the three matters. The VAE shows the means of its decoder. Both judges rank the models in the order of the table. Whether samples *differ* from each other only the distance notices.
+# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 24; the table does not say which of the three matters. The VAE shows the means of its decoder, and the real digits are a thousand others. Both judges rank the models in the order of the table. Only the distance notices whether samples *differ* from each other.
 #
 # :::{depth-start} the gap of the bound limits how far samples are off, and the jackknife how far a measured distance is
 # :::
@@ -927,7 +927,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The network is far below every linear estimate until the image is lost in the noise ({numref}`fig-error-by-time`). Had it memorized its training digits, it would be better on them than on test digits at middle times, where a known image can be told from a rest of signal; the average over times could hide that. At four times we find no such difference (box).
+# The network is far below every linear estimate until the image is lost in the noise ({numref}`fig-error-by-time`). Had it memorized its training digits, it would be better on them than on test digits at middle times, where it could recognize a known image in what is left of it. Faint noise is alike on all images, and pure noise shows none, so the average over times could hide that. At four times we find no such difference (box).
 
 # %% [markdown]
 # :::{depth-start} on the same 500 digits the network beats the best linear estimate at nearly all times, by more than a thousand nats in all, and it is no better on training digits
@@ -1019,13 +1019,13 @@ for t in (100, 400, 700, 850):
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability to each of 256 gray levels, which on $[-1, 1]$ are $2 / 255$ apart. Each gets the mass of a Gaussian on its interval; the two outermost ones reach to infinity {cite:p}`ho2020`:
+# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. The 256 gray levels are $2 / 255$ apart on $[-1, 1]$. Each gets the mass of a Gaussian on its interval; the two outermost ones reach to infinity {cite:p}`ho2020`:
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# The other parts of {eq}`eq-bound-from-errors` follow from the recorded errors, so we can compare variances and last steps without a training. "Optimal" are the {ref}`optimal variances <sec-exact-gap>`, "and at 1" has them in the last step, too. "Histogram" decodes each pixel by Bayes' rule, without a network, from the frequency $c(g)$ of each gray level in the training set (with equal frequencies, the decoder of {cite:t}`kingma2021`):
+# The other parts of {eq}`eq-bound-from-errors` follow from the errors of {numref}`fig-error-by-time`, so we can compare variances and last steps without a training. "Optimal" are the best {ref}`variances for these errors <sec-exact-gap>`; "and at 1" uses them in the last step, too. "Histogram" decodes each pixel by Bayes' rule, without a network, from the frequency $c(g)$ of each gray level in the training set (with equal frequencies, the decoder of {cite:t}`kingma2021`):
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
@@ -1144,7 +1144,7 @@ verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 # :::{depth-end}
 # :::
 #
-# **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in four steps for each one of its training. On all 10,000 test digits:
+# **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in four steps for each one of its training. On all 10,000 test digits, of which the table has the first 500:
 
 # %% tags=["numbers", "nbval-check-output"]
 of_all, _ = load_record("ddpm-mnist-joint-bits")
@@ -1167,7 +1167,7 @@ assert saved.mean() - 3 * saved.std() / 100 > 0.03
 # $$
 # \begin{aligned}
 # R_t & = D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) + \sum_{s=t+1}^{T} \mathbb{E}\, D_{\mathrm{KL}}\big( q(x_{s-1} \mid x_s, x) \,\Vert\, p_\theta(x_{s-1} \mid x_s) \big) , \\
-# \Delta_t & = \sqrt{ \frac1D\, \mathbb{E} \lVert x - \hat{x}_\theta(x_t, t) \rVert^2 } .
+# \Delta_t & = \sqrt{ \frac1D\, \mathbb{E} \lVert x - \hat{x}(x_t, t) \rVert^2 } .
 # \end{aligned}
 # $$ (def-rate-by-time)
 #
@@ -1245,7 +1245,7 @@ Slider(
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
 # | the loss is lower than expected | pixels on $[0, 1]$, or another schedule | compare at the same scaling and schedule only |
 # | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or, hardly visible, is off by one | errors at $t = 1$ to $5$ |
-# | gray or tinted samples, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image ({ref}`sec-why-v`) |
+# | samples too dark or too bright, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image ({ref}`sec-rate-by-time`) |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({ref}`sec-digits-by-time`) |
 # | good samples, many bits | the last step, or the variances | the bound by parts ({ref}`sec-bits-of-digits`) |
 # | the loss jumps when training on the bound | large weights at the first times | draw the times by the weights |
