@@ -11,7 +11,14 @@ import harness
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
 
 from bookkit.authoring.labels import Book
 from bookkit.site import instruments
@@ -534,6 +541,134 @@ def test_its_judge_counts_what_is_in_a_wrong_mode(call: Callable[..., Any]) -> N
     assert abs(right["chance"] * math.sqrt(10) / (chance.abs().sum(1).mean().item() / 2) - 1) < 0.05
 
 
+# ------------------------------------------------------------------------------------------------ drawn points
+
+DRAWN = 0.8 * torch.randn(400, 2, generator=torch.Generator().manual_seed(8), dtype=torch.double)
+
+
+def noisy(points: torch.Tensor, sigma: float) -> MixtureSameFamily:
+    """The distribution of a point picked from these with noise."""
+    component = Independent(Normal(points, sigma), 1)
+    return MixtureSameFamily(Categorical(torch.ones(len(points)).double()), component)
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.3, 3.0])
+@pytest.mark.parametrize("num", [1, 60, 400])
+def test_the_best_denoiser_of_drawn_points(
+    call: Callable[..., Any], num: int, sigma: float
+) -> None:
+    """Both sides of Tweedie's formula beside the gradient of a mixture's log-density, by automatic differentiation."""
+    points, x = DRAWN[:num], 1.5 * noise(60)
+    found = call(
+        "drawn_score",
+        "(m, [points, x, sigma]) => x.map((at) => { const p = m.posterior(points, at, { sigma });"
+        " return [...p.mean, p.logDensity, p.carriers, ...m.arrows(points, at, { sigma }),"
+        " ...m.slope(points, at, { sigma }).map((rise) => sigma ** 2 * rise), ...p.weights]; })",
+        [flat(points), x.tolist(), sigma],
+    )
+    distance = torch.cdist(x, points, compute_mode="donot_use_mm_for_euclid_dist")
+    weights = (-0.5 * (distance / sigma).square()).softmax(1)
+    density = noisy(points, sigma).log_prob
+    arrow = sigma**2 * exact_score(density, x)
+    said = torch.stack([density(x), 1 / weights.square().sum(1)], 1)
+    close(found, torch.cat([x + arrow, said, arrow, arrow, weights], 1))
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.3, 3.0])
+def test_the_shading_is_the_density_of_noisy_points(call: Callable[..., Any], sigma: float) -> None:
+    found = call(
+        "drawn_score",
+        "(m, [points, sigma]) => Array.from(m.densities(points, { sigma }, [-2, 2, -1.5, 1.5], 28, 21))",
+        [flat(DRAWN), sigma],
+    )
+    across = -2 + 4 * (torch.arange(28).double() + 0.5) / 28
+    down = 1.5 - 3 * (torch.arange(21).double() + 0.5) / 21
+    places = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1)
+    close(found, noisy(DRAWN, sigma).log_prob(places).exp())
+
+
+def of_points(points: torch.Tensor) -> MixtureDenoiser:
+    """The companion's exact denoiser of a finite data set: a mixture without any variance."""
+    num = len(points)
+    weights = torch.full((num,), 1 / num, dtype=torch.double)
+    return MixtureDenoiser(SCHEDULE, weights, points, torch.zeros(num, 2, 2).double())
+
+
+@pytest.mark.parametrize("t", [1, 20, 60, 100])
+def test_drawn_points_at_the_levels_of_diffusion(call: Callable[..., Any], t: int) -> None:
+    x, level, sigma = noise(), SCHEDULE.log_alpha_bar[t], SCHEDULE.noise_var[t].sqrt()
+    found = call(
+        "drawn_score",
+        "(m, [points, x, level]) => [x.map((at) => m.posterior(points, at, level).mean),"
+        " x.map((at) => Array.from(m.arrows(points, at, level)))]",
+        [flat(DRAWN), x.tolist(), {"sigma": sigma.item(), "scale": (level / 2).exp().item()}],
+    )
+    denoiser = of_points(DRAWN)
+    mean = denoiser(x, torch.full((len(x),), t))
+    close(found, torch.stack([mean, sigma**2 * denoiser.score_at_level(x, level)]))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_steps_between_levels_are_those_of_ddim(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, eta: float
+) -> None:
+    """With the same noise on both sides; eta = 1 is the reverse of the noising."""
+    recorded, x, steps = Recorded(), noise(20), SCHEDULE.evenly(30)
+    monkeypatch.setattr(torch, "randn_like", recorded)
+    *_, wanted = ddim_sample(of_points(DRAWN), steps, x, eta)
+    times = steps.times.flip(0)
+    levels = [
+        {"sigma": SCHEDULE.noise_var[t].sqrt().item(), "scale": SCHEDULE.alpha_bar[t].sqrt().item()}
+        for t in times
+    ]
+    found = call(
+        "drawn_score",
+        "(m, [points, x, levels, eta, draws]) => x.map((start, i) => levels.slice(1).reduce((at, to, k) =>"
+        " m.step(points, at, levels[k], to, (draws[k] ?? []).slice(2 * i, 2 * i + 2).concat(0, 0), eta), start))",
+        [flat(DRAWN), x.tolist(), levels, eta, recorded.draws],
+    )
+    close(found, wanted)
+
+
+def test_the_arrows_of_the_ring_are_those_of_the_circle(call: Callable[..., Any]) -> None:
+    """At sigma 0.3 sixty points are as good as the chapter's circle, and paths end where its best denoiser rests."""
+    x, sigma = noise(60), 0.3
+    found = call(
+        "drawn_points",
+        "async ({ SETS }, [x, sigma]) => { const m = await import(new URL('drawn_score.js', url)), ring = SETS.ring[1];"
+        " const path = m.follow(ring, [0.3, 0.2], { sigma }, { within: 1e-6 });"
+        " return [Array.from(m.arrows(ring, x, { sigma })), path.slice(-2)]; }",
+        [flat(x), sigma],
+    )
+
+    def shrink(radius: torch.Tensor) -> torch.Tensor:
+        rho = radius / sigma**2
+        return torch.special.i1e(rho) / torch.special.i0e(rho)
+
+    radius, rests = x.norm(dim=1, keepdim=True), torch.ones(()).double()
+    close(found[0], shrink(radius) * x / radius - x)
+    for _ in range(200):
+        rests = shrink(rests)
+    close(math.hypot(*found[1]), rests)
+
+
+def test_denoising_and_renoising_draws_a_point_by_its_weight(call: Callable[..., Any]) -> None:
+    """In forty steps about: the shares of 4,000 paths, from where the other cluster is a real chance."""
+    points = torch.tensor([[-1, 0.4], [-1.1, 0.5], [0.9, -0.3], [1.1, 0.1]]).double()
+    weights, ends = call(
+        "denoise_arrows",
+        "async (m, points) => { const { normal } = await import(new URL('kit.js', url)), next = normal(2);"
+        " const { posterior } = await import(new URL('drawn_score.js', url)), x = [0.1, 0], place = 56;"
+        " const end = () => m.renoise(points, x, place, next).path.slice(-2);"
+        " return [Array.from(posterior(points, x, m.levelAt(place)).weights), Array.from({ length: 4000 }, end)]; }",
+        flat(points),
+    )
+    off, nearest = torch.cdist(torch.tensor(ends).double(), points).min(1)
+    assert off.square().mean().sqrt() < 2 * 0.03  # the lowest noise, in two dimensions
+    shares = torch.bincount(nearest, minlength=4) / len(ends)
+    assert min(weights) > 0.1 and (shares - torch.tensor(weights)).abs().max() < 0.05
+
+
 # ------------------------------------------------------------------------------------------------ on the page
 
 
@@ -630,7 +765,9 @@ def numbers(figure: Any) -> str:
     return " ".join(figure.locator(".instrument-meter output, .instrument-sums").all_inner_texts())
 
 
-@pytest.mark.parametrize("label", ["fig-two-fits", "fig-ring-bound", "fig-move-or-reweight"])
+@pytest.mark.parametrize(
+    "label", ["fig-two-fits", "fig-ring-bound", "fig-move-or-reweight", "fig-circle"]
+)
 def test_mouse_and_finger_drag_what_can_be_dragged(context: Any, base: str, label: str) -> None:
     visit, figure = instrument_page(context, base, label)
     wait_until(figure, "live")
@@ -698,6 +835,73 @@ def test_new_samples_and_a_jump(context: Any, base: str) -> None:
     outputs = figure.locator(".instrument-meter output").all_inner_texts()
     assert outputs == ["s.d. 0.15", "s.d. 0.00"]
     assert "true 0.29, score" in figure.locator(".instrument-sums").inner_text()
+    assert visit.problems == []
+    visit.page.close()
+
+
+def test_data_are_drawn_up_to_a_number_and_the_noisy_point_is_pressed(
+    context: Any, base: str
+) -> None:
+    visit, figure = instrument_page(context, base, "fig-circle")
+    wait_until(figure, "live")
+    page, plane = visit.page, figure.locator("canvas")
+    status, knob = figure.locator(".arrows-status"), figure.locator(".instrument-handle")
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    plane.click(position={"x": box["width"] / 4, "y": 0.75 * (box["height"] - 18)})
+    assert (knob.get_attribute("aria-valuetext") or "").startswith("(−1.0")
+    assert "of 60" in numbers(figure)  # a press alone has not drawn
+    touch = page.context.new_cdp_session(page)
+    for kind, left in (("touchStart", 80), ("touchMove", 130), ("touchMove", 180), ("touchEnd", 0)):
+        at = [{"x": box["x"] + left, "y": box["y"] + 60}] if left else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+    assert "of 60" in numbers(figure)  # a finger scrolls the page
+    figure.get_by_role("button", name="Draw your own").click()
+    follow = figure.get_by_role("button", name="Follow the arrows")
+    assert follow.is_disabled() and "–" in numbers(figure)
+    assert "An empty plane" in (plane.get_attribute("aria-label") or "")
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 260, box["y"] + 60, steps=5)
+    (many,) = re.findall(r"draw: (\d+) of at most 400", status.inner_text())
+    assert 20 < int(many) < 120 and follow.is_enabled() and f"of {many}" in numbers(figure)
+    for k in range(1, 12):
+        page.mouse.move(box["x"] + (60 if k % 2 else 380), box["y"] + 60 + 20 * k, steps=5)
+    page.mouse.up()
+    assert "All 400 points are used up" in status.inner_text() and "of 400" in numbers(figure)
+    figure.get_by_role("button", name="Ring").click()
+    assert "of 60" in numbers(figure) and status.inner_text() == ""
+    assert visit.problems == []
+    page.close()
+
+
+def test_paths_along_the_arrows(context: Any, base: str) -> None:
+    """One ends where the arrow vanishes; the others end beside a data point, at the lowest noise, and start again."""
+    visit, figure = instrument_page(context, base, "fig-circle")
+    wait_until(figure, "live")
+    status, knob = figure.locator(".arrows-status"), figure.locator(".instrument-handle")
+    sums, noise = (
+        figure.locator(".instrument-sums span span"),
+        figure.get_by_role("slider", name="noise"),
+    )
+    start = knob.get_attribute("aria-valuetext")
+    assert sums.all_inner_texts()[0] == sums.all_inner_texts()[1]
+    figure.get_by_role("button", name="Follow the arrows").click()
+    status.get_by_text("log p is nearly flat here").wait_for()
+    assert re.fullmatch(r"\(−?0\.00[012]\d, −?0\.00[012]\d\)", sums.first.inner_text())
+    assert noise.input_value() == "40"
+    for _ in range(2):
+        figure.get_by_role("button", name="Denoise and renoise").click()
+        status.get_by_text("from a data point").wait_for()
+        assert noise.input_value() == "0"
+    knob.focus()
+    visit.page.keyboard.press("ArrowUp")
+    assert status.inner_text() == "" and knob.get_attribute("aria-valuetext") != start
+    figure.get_by_role("button", name="Denoise and renoise").click()
+    assert "raise σ first" in status.inner_text()
+    noise.focus()
+    visit.page.keyboard.press("End")
+    assert "mean of the data" in figure.locator(".arrows-words").inner_text()  # with most noise
     assert visit.problems == []
     visit.page.close()
 
