@@ -42,7 +42,7 @@ function summary({ bound, reconstruction, kl, evidence, covered }, count, beta) 
 export function mount(root) {
   const state = { shape: "ring", points: preset("ring"), seed: 0, std: 0.2, beta: 1, learned: false, pace: 8 };
   const maps = {}, scatter = normal(5), pen = [0, 0];
-  let run, running = null, saidAt = 0; // the model and what trains it; an update on its way
+  let run, running = null, saidAt = 0, measuredAt = 0; // the model and what trains it; an update on its way
 
   const buttons = row(root), steps = make("ol", { class: "train-steps" }, ...STEPS.map((text) => make("li", {}, text)));
   const told = make("p", { class: "train-told", role: "status" });
@@ -91,9 +91,10 @@ export function mount(root) {
   function refresh(all) {
     if (state.points.length) state.seen = look(run.model, state.points);
     else state.seen = { ...look(run.model, Float64Array.of(0, 0)), density: new Float64Array(501), code: [] };
-    const due = state.count >= (state.history.at(-1)?.count ?? -1) + state.every;
+    const due = state.count >= (state.history.at(-1)?.count ?? -1) + state.every && (all || performance.now() > measuredAt + 50);
     if (state.points.length && (due || all)) {
       state.measured = measure(run.model, state.points, state.seen);
+      measuredAt = performance.now();
       if (due) state.history.push({ count: state.count, ...state.measured });
       if (state.history.length > RECORDS) {
         state.history = state.history.filter((_, i) => i % 2 === 0);
@@ -116,9 +117,15 @@ export function mount(root) {
     if (state.learned) std.set(clip(Math.exp(run.model.logStd[0]), 0.05, 1.2));
     limit.textContent = few ? `${num} points so far; training takes ${LEAST} at least. Space adds one at the pen.`
       : num >= MOST ? `${MOST} points are the most that fit here.` : "";
-    if (few) return void (words.textContent = told.textContent = "");
+    if (few) {
+      words.textContent = told.textContent = "";
+      plane.describe(`${num} points. ${limit.textContent}`);
+      latents.describe("The density of the prior.");
+      chart.describe("No updates so far.");
+      return;
+    }
     told.textContent = step && !motion.playing ? `${step}. ${TOLD[step - 1](now)}`
-      : "The six steps of an update: train at full speed, or take them one by one.";
+      : "Each update takes these six steps: train, or take them one by one.";
     words.textContent = summary(measured, count, beta);
     plane.describe(`${num} points, the curve of the decoder, and samples from the prior. ${told.textContent} ${words.textContent}`);
     latents.describe(`The density of the prior, and the aggregate posterior, which covers ${percent(measured.covered)} of it.`);
@@ -169,15 +176,15 @@ export function mount(root) {
     });
   slider(sliders, { label: "updates per frame", min: 0, max: 6, step: 1, value: 3, text: (power) => 2 ** power },
     (power) => { state.pace = 2 ** power; });
-  slider(sliders, { label: "seed", min: 0, max: 20, step: 1, value: state.seed }, (seed) => {
-    state.seed = seed;
-    restart();
-  });
   toggle(sliders, "learn σ", false, (learned) => {
     state.learned = std.input.disabled = learned;
     state.std = Number(std.input.value);
     if (!learned) run.model.logStd[0] = Math.log(state.std);
     refresh(true);
+  });
+  slider(sliders, { label: "seed", min: 0, max: 20, step: 1, value: state.seed }, (seed) => {
+    state.seed = seed;
+    restart();
   });
   const limit = make("p", { class: "instrument-status", role: "status" });
   const words = make("p", { class: "train-words", "aria-live": "polite" });
