@@ -5,7 +5,7 @@ import { STEPS, TOLD, counted, number, percent, summary } from "./train_vae_word
 import { look, measure, preset } from "./vae_measures.js";
 import { newAdam, newModel, update } from "./vae_training.js";
 
-const MOST = 400, LEAST = 10, SCATTER = 0.05, BUDGET = 6, RECORDS = 200; // points; milliseconds of updates in a frame
+const MOST = 400, LEAST = 10, SCATTER = 0.05, BUDGET = 5, RECORDS = 200; // points; milliseconds of updates in a frame
 const SHAPES = [["ring", "ring"], ["clusters", "two clusters"], ["spiral", "spiral"], ["own", "your own points"]];
 
 export function mount(root) {

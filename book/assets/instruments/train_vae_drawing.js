@@ -115,7 +115,7 @@ export function drawLatents(context, { width, height, colors, font }, { seen, st
   const prior = LINE.map(priorDensity);
   context.save();
   context.beginPath();
-  context.rect(0, 0, width, foot);
+  context.rect(0, 20, width, foot - 20);
   context.clip();
   curve(context, LINE, seen.density, x, y, { color: colors.steps, width: 2, fill: `${colors.steps}2b` });
   curve(context, LINE, prior, x, y, { color: colors.prior, width: 2, dash: [2, 3] });

@@ -4,7 +4,7 @@ import { decode, encode } from "./vae_training.js";
 
 const ROOT = Math.sqrt(2 * Math.PI), LOG_2PI = Math.log(2 * Math.PI);
 export const LINE = Float64Array.from({ length: 501 }, (_, i) => (i - 250) / 50); // latents from -5 to 5
-const STEP = 0.02, NODES = Float64Array.from({ length: 21 }, (_, i) => (i - 10) / 2); // nodes of the noise, half a unit apart
+const STEP = 0.02, NODES = Float64Array.from({ length: 25 }, (_, i) => 0.4 * (i - 12)); // nodes of the noise
 export const priorDensity = (z) => Math.exp(-z * z / 2) / ROOT;
 
 /* Points ------------------------------------------------------------------------------------------------------- */
@@ -53,7 +53,7 @@ export function reconstruction(model, points, code) {
   const n = points.length / 2, m = NODES.length, z = new Float64Array(n * m), precision = Math.exp(-2 * model.logStd[0]) / 2;
   for (let i = 0; i < n; i++)
     for (let k = 0; k < m; k++) z[i * m + k] = code[2 * i] + Math.exp(code[2 * i + 1] / 2) * NODES[k];
-  const means = decode(model, z).y, weights = NODES.map((e) => priorDensity(e) / 2);
+  const means = decode(model, z).y, weights = NODES.map((e) => 0.4 * priorDensity(e));
   let square = 0;
   for (let i = 0, at = 0; i < n; i++)
     for (let k = 0; k < m; k++, at += 2)
@@ -61,11 +61,11 @@ export function reconstruction(model, points, code) {
   return -precision * square / n - 2 * model.logStd[0] - LOG_2PI;
 }
 
-/** The aggregate posterior on the line: the average of q(z|x) over the points. */
+/** The aggregate posterior on the line: the average of q(z|x) over the points; none is taken narrower than a step. */
 export function aggregate(code) {
   const density = new Float64Array(LINE.length), n = code.length / 2;
   for (let i = 0; i < n; i++) {
-    const mean = code[2 * i], std = Math.exp(code[2 * i + 1] / 2), scale = 1 / (n * std * ROOT);
+    const mean = code[2 * i], std = Math.max(STEP, Math.exp(code[2 * i + 1] / 2)), scale = 1 / (n * std * ROOT);
     const first = Math.max(0, Math.ceil((mean - 5 * std + 5) / STEP)), last = Math.min(LINE.length - 1, (mean + 5 * std + 5) / STEP);
     for (let k = first; k <= last; k++) density[k] += scale * Math.exp(-0.5 * ((LINE[k] - mean) / std) ** 2);
   }
