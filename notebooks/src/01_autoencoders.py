@@ -87,14 +87,9 @@ for left, digit in ((0.1, test.images[0]), (5.6, model(test.images[:1]).detach()
 fig
 
 # %% [markdown]
-# In code this is a class that holds two networks, and a loss of one line:
-
-# %% tags=["shown", "nbval-check-output"]
-show(autoencoder.Autoencoder)
-show(autoencoder.reconstruction_loss)
-
-# %% [markdown]
-# **Why the square?** It decides what a decoder answers when it is not sure. Take the simplest decoder, which always answers the same point $c$. Write $x - c = (x - \mathbb{E}x) + (\mathbb{E}x - c)$ and expand the square: the mean of the cross term is zero, because $x - \mathbb{E}x$ has mean zero. So, for a random $x$ of finite variance,
+# In code an `Autoencoder` holds the two networks, and `reconstruction_loss` is one line, `squared_error(model(x), x)`.
+#
+# **Why the square?** It decides what a decoder answers when it is not sure. Suppose that it always answers the same point $c$. Write $x - c = (x - \mathbb{E}x) + (\mathbb{E}x - c)$ and expand the square: the mean of the cross term is zero, because $x - \mathbb{E}x$ has mean zero. So, for a random $x$ of finite variance,
 #
 # $$
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
@@ -290,21 +285,21 @@ print("with other weights:", not torch.allclose(V, U, atol=0.1))
 #
 # What can a decoder gain that is not affine? Shift a stroke across an image. One number describes the shift, but in pixel space the images do not lie on a line: a pixel lights up and goes dark again. They lie on a curve, and a flat subspace that holds a curve needs more dimensions than the curve has. A network can bend.
 #
-# Early autoencoders had one hidden layer of sigmoid units {cite:p}`rumelhart1986`; deep, fully connected ones followed {cite:p}`hinton2006`, then convolutional ones {cite:p}`masci2011`. We use a fully connected one of two layers each way, and one of four convolutions and four transposed convolutions, both with 16 dimensions.
-
-# %% tags=["shown", "nbval-check-output"]
-show(autoencoder.mlp_autoencoder)
-show(autoencoder.conv_autoencoder)
-
-# %% [markdown]
-# The generator `fit` takes a loss, batches and an optimizer, and yields the loss of each step; all models of this book are trained by it. Here it trains a new network for one epoch, a pass through all training images, at full scale for ten ({doc}`/book/running`).
+# Early autoencoders had one hidden layer of sigmoid units {cite:p}`rumelhart1986`; deep, fully connected ones followed {cite:p}`hinton2006`, then convolutional ones {cite:p}`masci2011`. We use a fully connected one of two layers each way, and one of four convolutions and four transposed convolutions, both with 16 dimensions (`mlp_autoencoder` and `conv_autoencoder`).
+#
+# The loop trains a new one for one epoch, a pass through all training images, at full scale for ten ({doc}`/book/running`). `fit`, by which the book trains all its models, is this loop with some precautions.
 
 # %%
 fresh = autoencoder.mlp_autoencoder(latent_dim=16)
 batches = data.Batches(train.images, batch_size=128, num_epochs=pick(small=1, full=10))
 optimizer = torch.optim.Adam(fresh.parameters(), lr=1e-3, fused=True)
-loss = autoencoder.reconstruction_loss
-losses = [step.loss for step in fit(fresh, loss, batches, optimizer, progress="train")]
+loss, losses = autoencoder.reconstruction_loss, []
+for x in batches:
+    mean_loss = loss(fresh, x).mean()
+    optimizer.zero_grad()
+    mean_loss.backward()
+    optimizer.step()
+    losses.append(mean_loss.item())
 
 # %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. The dashed line is the smallest error that any affine autoencoder with 16 dimensions can reach on the training data, by {prf:ref}`thm-pca`.", "name": "fig-training"}}
 pca = autoencoder.pca_autoencoder(train.images.flatten(1), 16)
@@ -321,12 +316,8 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-training`, look for the step at which the network passes every affine autoencoder. The loop:
-
-# %% tags=["shown", "nbval-check-output"]
-show(fit, docstring=False)
-
-# %% [markdown]
+# In {numref}`fig-training`, look for the step at which the network passes every affine autoencoder.
+#
 # The weights that come with the book were trained for ten epochs. Four codes of 16 dimensions on the 10,000 test images, with the error summed over the pixels; after the sign +- stands one standard error over the test images, here and in all tables, which does not say how much a second run would differ:
 
 # %% tags=["numbers"]
@@ -352,7 +343,11 @@ num_cosines = (1 + int((torch.stack(dct_errors) > means[3]).sum())) ** 2
 print(f"as good as the fully connected one: PCA with {num_components}, {num_cosines} cosines")
 
 # %% [markdown]
-# PCA needs three times as many dimensions to do as well. Is that so at other dimensions?
+# PCA needs three times as many dimensions to do as well.
+#
+# :::{depth-start} the networks are ahead of PCA at each of five dimensions
+# :::
+# PCA gives the error at all dimensions at once. The networks were trained three times each, for one epoch and for ten.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "The error of PCA falls with the number of components, from about 48 to 7 between one and 64. The line of the networks of ten epochs lies far below it at all dimensions. That of one epoch starts below it and crosses it between 16 and 32."}, "figure": {"caption": "Test error against the dimension of the code. Means of three runs; their standard errors are too small to be seen. After ten epochs the networks are ahead at all five dimensions.", "name": "fig-dimensions"}}
 trained, lines = record_of("code-dimension"), {"PCA": (torch.arange(1, 65), pca_errors[:64])}
@@ -370,6 +365,9 @@ plots.curves(
 
 # %% [markdown]
 # In {numref}`fig-dimensions` the networks stay ahead: after ten epochs they have 33.9 ± 0.1 with 2 dimensions, 8.81 ± 0.01 with 16 and 3.17 ± 0.02 with 64, where PCA has 43.6, 21.06 and 7.09 ({ref}`experiment <exp-code-dimension>`). After one epoch the curves seem to cross. At 32 they have 14.5 ± 0.0 then, against 13.2 of PCA. But an affine network, of which PCA is the best possible, has 19.4 ± 0.3 after one epoch ({ref}`experiment <exp-code-dimension>`). So the crossing shows how short the training is.
+#
+# :::{depth-end}
+# :::
 #
 # (sec-train-autoencoder)=
 # ### Train it yourself
@@ -452,7 +450,7 @@ for name, values in parts.items():
 #
 # Do such features help where labels are rare? Train on all images, drop the decoder, and let a linear classifier learn from the codes of a few labeled images.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on 16 learned dimensions, on 16 principal components, on 784 pixels, and on 16 outputs of an untrained network. Lines: mean over separate sets of labels, twelve of 30 and three of each other size; bands: from the worst to the best.", "name": "fig-labels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four inputs. Lines: mean over separate sets of labels, twelve of 30 and three of each other size; bands: from the worst to the best.", "name": "fig-labels"}}
 features = {
     "network": model.encode,
     "PCA": lambda x: pca.encode(x.flatten(1)),
@@ -600,7 +598,7 @@ print("a blank image has a smaller error than 95 % of the test digits:", low)
 #
 # The noise $\varepsilon$ is independent of $x$. A copy keeps the noise and has the loss $\sigma^2 D$. To do better, the network has to know what clean images look like. Think of the data as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, the best linear map {eq}`eq-linear-dae-optimum` and a trained network, both of which see only the second row. The linear map removes most of the noise and blurs the strokes; the network restores sharp ones.", "name": "fig-denoised"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, and what the best linear map {eq}`eq-linear-dae-optimum` and a trained network make of the second row. The linear map removes most of the noise and blurs the strokes; the network restores sharp ones.", "name": "fig-denoised"}}
 ten, generator = test.images[:10], torch.Generator().manual_seed(0)
 disturbed = ten + 0.5 * torch.randn(ten.shape, generator=generator, device="cpu").to(ten)
 all_digits = train.images.flatten(1)
@@ -806,7 +804,7 @@ with torch.no_grad():
 print("error of the arrows below 2 % of their size:", bool(excess < 0.02 * arrows))
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold. The data lie on a circle, noise leads off it, and the trained denoiser leads back, up to a shrinkage: the best denoiser leaves the dashed circle fixed, of radius 0.95. The arrows lead from a point to its reconstruction; shaded is the exact density of the noisy data.", "name": "fig-circle"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold, a circle. The trained denoiser leads back to it, up to a shrinkage: the best denoiser leaves the dashed circle fixed, of radius 0.95. Shaded: the exact density of the noisy data.", "name": "fig-circle"}}
 def log_p_sigma(x):
     log_weight = -torch.cdist(x.double(), circle).square() / (2 * sigma**2)
     return log_weight.logsumexp(1) - torch.tensor(720 * 2 * torch.pi * sigma**2).log()
@@ -908,9 +906,9 @@ for name, row in table.items():
     print(f"{name:12s}" + "".join(f"{v.mean():10.2f}" for v in row.values()))
 
 # %% [markdown]
-# Each of these networks is best at what it was trained for, and pays with a larger error on clean images. In the first row the attack, of length 2, raises the error of the plain network more than noise of length $0.5 \sqrt{784} = 14$. In the last column, relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = \epsilon x$, $f(z) = z / \epsilon$. {cite:t}`rifai2011` exclude this by using the encoder's weights, transposed, in the decoder ("tied" weights). Noise and attack have no such loophole, because their loss is measured after the decoder. The latent spaces of all three are smoother, in the sense that straight lines between codes decode to more direct paths.
+# Each of these networks is best at what it was trained for, and pays with a larger error on clean images. An attack of length 2 raises the error of the plain network more than noise of length $0.5 \sqrt{784} = 14$. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = \epsilon x$, $f(z) = z / \epsilon$. {cite:t}`rifai2011` exclude this by using the encoder's weights, transposed, in the decoder ("tied" weights). Noise and attack have no such loophole, because their loss is measured after the decoder. The latent spaces of all three are smoother, in that straight lines between codes decode to more direct paths.
 #
-# :::{depth-start} little noise acts as a penalty on the Jacobian of the reconstruction
+# :::{depth-start} little noise acts as a penalty on a Jacobian; robust codes of a 3 and an 8 have more direct paths between them
 # :::
 # For one layer $g(x) = \tanh(W x)$ with rows $w_i$ of $W$ the penalty of {eq}`def-contractive-loss` is a formula,
 #
@@ -1059,11 +1057,6 @@ for name in ("denoising", "contracting", "robust"):
 # %% [markdown]
 # In the columns of the attack and of the Jacobian the same networks are best after these short runs.
 #
-# :::{depth-end}
-# :::
-#
-# :::{depth-start} between a 3 and an 8, the codes of the variants decode to more direct paths
-# :::
 # (sec-interpolation)=
 # If the latent space is smooth, the points between two codes should decode to images between two images. {numref}`fig-walk` decodes eleven points of the straight line between the codes of a 3 and of an 8; chapter 7 does so for a model with a prior.
 
@@ -1123,7 +1116,7 @@ print("a cross-fade has the smallest ratio, 1:", abs(path_length_ratio(fade) - 1
 #
 # Why do random codes $z \sim \mathcal{N}(0, I)$ give no digits ({numref}`fig-opening`)? The decoder was trained on codes of real images only, and nothing in the loss says how these are distributed.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions. Left: colored by digit, with digits written at the means of their codes. Right: beside samples from $\\mathcal{N}(0, I)$, which cover only a small part of them.", "name": "fig-codes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions, colored by digit (left) and beside samples from $\\mathcal{N}(0, I)$ (right).", "name": "fig-codes"}}
 with torch.no_grad():
     order = torch.randperm(len(test.images))  # the halves of the test set have other writers
     codes, digits = model.encode(test.images)[order], test.labels[order]
@@ -1181,7 +1174,7 @@ inside = int((train_codes.norm(dim=1) < radius).sum())
 print(f"All 2,000 random codes lie within {radius:.1f} of zero, and of 60,000 real ones {inside}.")
 
 # %% [markdown]
-# Each fails in its own way. The density at the samples of the standard Gaussian is not low, but they are all at one place: their images hardly differ, and of 60,000 training codes almost none is so near zero. The decoder had no reason to put a digit there. The samples of the fitted Gaussian differ as digits do, but lie where codes are rare: the density is lower than at real codes by more than ten nats, a factor of 20,000.
+# Each fails in its own way. The density at the samples of the standard Gaussian is not low, but they are all at one place: their images hardly differ, and almost no training code is so near zero, so the decoder had no reason to put a digit there. The samples of the fitted Gaussian differ as digits do, but lie where codes are rare: the density is lower than at real codes by more than ten nats, a factor of 20,000.
 #
 # Of 1,500 decoded samples of three trained networks ({ref}`experiment <exp-code-model>`), the two classifiers do not recognize, in excess over real digits, 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %. So a plain autoencoder *can* generate, with the help of a second model, fitted to its codes {cite:p}`ghosh2020`. Chapter 13 puts a diffusion model in the place of the mixture: latent diffusion.
 #
@@ -1243,7 +1236,7 @@ print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.0
 # (sec-ae-likelihood)=
 # ## Decoder, noise and mixture: a likelihood
 #
-# The mixture was fitted to whatever codes the encoder made. Could decoder and distribution of codes be trained together? Then we need one number that says how well the whole model fits an image. The squared error is a part of it: up to a factor and a constant it is the negative log-density of Gaussian noise around the reconstruction,
+# Could decoder and distribution of codes be trained together? Then we need one number that says how well the whole model fits an image. The squared error is a part of it: up to a factor and a constant it is the negative log-density of Gaussian noise around the reconstruction,
 #
 # $$
 # \log \mathcal{N}\big(x;\, f(z), s^2 I\big) = - \frac{\lVert x - f(z) \rVert^2}{2 s^2} - \frac{D}{2} \log 2 \pi s^2 .
@@ -1289,7 +1282,7 @@ plots.curves(
 #
 # On gray test digits the bound on $\log p(x)$ is 578.8 ± 0.5 nats with the mixture, 573.6 ± 0.7 with the fitted Gaussian and 433.2 ± 2.5 with the standard one ({ref}`experiment <exp-code-model>`). (It is positive because a density may be above one in each pixel.)
 #
-# A high density is no verdict, though. In this model an image that is black everywhere has a bound of 976 ± 5 nats, far above that of a digit ({ref}`experiment <exp-code-model>`). Other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
+# A high density is no verdict, though. In this model a black image has a bound of 976 ± 5 nats, far above that of a digit ({ref}`experiment <exp-code-model>`). Other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
 #
 # Nothing in the training looked at the likelihood. To train for it we need a measure of how far two distributions are apart (the KL divergence, chapter 2) and a bound on $\log p(x)$ that can be computed (chapter 3). An encoder that is trained *towards* $p(z)$ by this bound makes a variational autoencoder (chapter 6). And the arrows? For many levels of noise the same bound becomes a sum of denoising losses {eq}`def-denoising-loss`: the diffusion model of chapter 9.
 #
@@ -1514,4 +1507,4 @@ with torch.no_grad():
 # - The best denoiser gives the score of the noisy data {eq}`eq-score`, although no density is computed. Steps along it, with noise, draw digits.
 # - The decoder alone does not generate, since nothing fixes the distribution of the codes. With a fitted mixture and noise it has a likelihood {eq}`def-decoder-density`, an integral that random codes cannot estimate. The next chapters bound it and train for it.
 #
-# **To read next.** {cite:t}`vincent2011` for the link from denoising to scores, {cite:t}`alain2014` for what regularized autoencoders learn about the density, {cite:t}`bengio2013` for a survey of learned representations, {cite:t}`hinton2006` for the paper that made deep autoencoders work.
+# **To read next.** {cite:t}`vincent2011` for the link from denoising to scores, {cite:t}`alain2014` for what regularized autoencoders learn about the density, {cite:t}`bengio2013` for a survey of learned representations.
