@@ -67,7 +67,7 @@ plots.image_rows(rows)
 # \mathcal{L}(\theta, \phi) = \mathbb{E}_{x \sim p_\mathrm{data}} \, \lVert x - f_\theta(g_\phi(x)) \rVert^2 ,
 # $$ (def-reconstruction-loss)
 #
-# the squared Euclidean distance, in practice averaged over the training set. No labels are needed: the input is its own target.
+# the squared Euclidean distance, in practice averaged over the training set. No labels are needed: the input is its own target. With $d = D$ the identity would have no error and teach nothing; a code that is too small for it is a {term}`bottleneck`.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A drawing from left to right: an image of a digit, a blue wedge that narrows, the encoder, a small green box, the code z, an orange wedge that widens, the decoder, and the reconstructed digit."}, "figure": {"caption": "An autoencoder. Of the 784 pixels the decoder receives nothing but the 16 components of the code $z$.", "name": "fig-autoencoder"}}
 fig, (axes,) = plots.figure(height=2.1)
@@ -448,7 +448,7 @@ for name, values in parts.items():
 # %% [markdown]
 # Of the variance of the pixels a fifth lies between the classes; of what the network drops, hardly anything. That is why the code tells the classes, and PCA's does so, too. It is no law: a label that depends on a few pixels would be the first to go.
 #
-# Do such features help where labels are rare? Train on all images, drop the decoder, and let a linear classifier learn from the codes of a few labeled images.
+# Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, drop the decoder, and let a linear classifier learn from the codes of a few labeled images.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four inputs. Lines: mean over separate sets of labels, twelve of 30 and three of each other size; bands: from the worst to the best.", "name": "fig-labels"}}
 features = {
@@ -696,7 +696,7 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 #
 # the last step by Bayes' rule; divide by $p_\sigma(\tilde{x})$. (The Gaussian has bounded derivatives, so we may differentiate under the expectation.) $\square$
 #
-# Why does this matter? A density must integrate to one, and for images nobody can compute that integral. The score does not contain it: the logarithm makes the constant factor a summand, whose gradient is zero. So a squared error on pairs of clean and noisy images learns the score, and training never computes a density. Two limits: it is the score of the *noisy* data, and of the *best* denoiser; how near a network comes depends on its architecture and training. {eq}`eq-score` is {term}`Tweedie's formula` {cite:p}`efron2011`; its role for autoencoders was found by {cite:t}`vincent2011` and {cite:t}`alain2014`.
+# Why does this matter? A density must integrate to one, and for images nobody can compute that integral. The score does not contain it: the logarithm makes the constant factor a summand, whose gradient is zero. So a squared error on pairs of clean and noisy images learns the score (*denoising score matching*), and training never computes a density. Two limits: it is the score of the *noisy* data, and of the *best* denoiser; how near a network comes depends on its architecture and training. {eq}`eq-score` is {term}`Tweedie's formula` {cite:p}`efron2011`; its role for autoencoders was found by {cite:t}`vincent2011` and {cite:t}`alain2014`.
 #
 # For finitely many clean points the best denoiser is two lines. Each point is weighted by the probability that it was the clean one.
 
@@ -874,7 +874,7 @@ plots.image_rows(rows)
 # \mathcal{L}_\text{robust} = \mathbb{E}_x \max_{\lVert \delta \rVert \le R} \lVert x - f(g(x + \delta)) \rVert^2 .
 # $$ (def-robust-loss)
 #
-# The maximum is sought by an *attack*, a few steps of gradient ascent, each followed by a projection to the ball's surface; it finds a lower bound. We compare four networks of one architecture, trained for ten epochs each: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$. The columns are the errors on clean, noisy and attacked test images, the squared norm of the Jacobian, and the same divided by the total variance of the codes.
+# The maximum is sought by an *attack*, a few steps of projected gradient ascent; it finds a lower bound. We compare four networks of one architecture, trained for ten epochs each: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$. The columns are the errors on clean, noisy and attacked test images, the squared norm of the Jacobian, and the same divided by the total variance of the codes.
 
 # %% tags=["numbers", "columns"]
 names = {
