@@ -854,7 +854,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Two classifiers counted the digits ({ref}`chapter 10 <sec-ddpm-samples>` explains them), in this one run. A network that was never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; the same architecture trained without noise rarely does. One noise level is a compromise, though. Many levels, from much noise to little, are a *diffusion model*: it is built from denoising autoencoders.
+# Two classifiers counted the digits ({ref}`chapter 10 <sec-ddpm-samples>` explains them), in this one run. A network that was never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; the same architecture trained without noise rarely does. Many noise levels, from much to little, make a *diffusion model*: it is built from denoising autoencoders.
 #
 # *Sources: A03, A06.*
 
