@@ -817,7 +817,7 @@ _ = fig.axes[0].plot(*(kept.norm() * circle).T.cpu(), "--", color="#D55E00", lin
 fig
 
 # %% [markdown]
-# In {numref}`fig-circle` the arrows go where the shading darkens, which no training has seen; their mean squared error is below 2 % of the mean squared length of the best arrows.
+# The arrows of the trained network go where noisy data are more likely ({numref}`fig-circle`), although no training has seen a density; their mean squared error is below 2 % of the mean squared length of the best arrows.
 #
 # ### Digits from arrows
 #
