@@ -1,18 +1,38 @@
 # %% [markdown]
 # # The diffusion ELBO
 #
-# A drop of ink in a glass of water spreads until its shape can no longer be seen. A diffusion model does the same to an image: it adds noise in many small steps until nothing of the image is left. Then a network learns to undo the steps.
+# A drop of ink in a glass of water spreads until its shape can no longer be seen. A diffusion model does the same to an image: it adds noise in many small steps until nothing of the image is left. To add noise takes no knowledge of images; to undo it does. How can a network learn to undo it, and what has that to do with the likelihood of an image?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
 
 # %% tags=["unseen"]
+import itertools
+import math
+
+import numpy as np
 import torch
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions.kl import kl_divergence
+from torch.func import grad
+from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from companion import data
-from companion.page.sliders import Film
-from companion.schedule import add_noise, linear_schedule
+from companion import schedule as translate
+from companion.ddpm import Ddpm, elbo_step
+from companion.denoisers import MixtureDenoiser, gaussian_denoiser
+from companion.elbo import elbo_terms, sample_log_weights
+from companion.masked import MASK, MaskedDiffusion, masked_sample, masked_step_elbo
+from companion.page import plots
+from companion.page.exercises import diffusion_elbo as exercises
+from companion.page.show import show
+from companion.page.sliders import Film, Slider
+from companion.page.verify import at_most, exact, monte_carlo, quadrature, variance, verify
+from companion.schedule import Schedule, add_noise, linear_schedule
+from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
+from companion.zoo import pretrained
+from companion.zoo.weights import read_card
 
 # %% tags=["figure"]
 digits = data.to_symmetric(data.load("mnist", "test").images[:10])  # on [-1, 1]
@@ -36,94 +56,70 @@ Film(
 )
 
 # %% [markdown]
-# Play the film, or move the slider, to add noise to ten digits, whose pixels are scaled to the interval from $-1$ to $1$. Each image keeps its own noise; only the proportions change. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise. How do we measure that nothing of the image is left? And how can the steps be undone?
+# Play the film, or move the slider. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise.
 #
-# Adding noise needs no knowledge of the data. Removing it does, and that is what has to be learned. The resulting model is the hierarchical VAE of the last chapter with a fixed encoder: its bound, the code for it and the chart of its KL divergences stay the same. This chapter derives the bound line by line and computes each term for data where the exact answer is known. The networks come in the next chapter.
+# :::{admonition} The idea
+# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreements, as KL divergences, are what the ELBO has left to train.
+# :::
 
 # %% [markdown]
 # (sec-three-restrictions)=
-# ## Three restrictions
+# ## A hierarchical VAE with nothing to learn on the way up
 #
-# A diffusion model is a hierarchical VAE {eq}`def-hierarchy` with a bottom-up encoder {eq}`def-bottom-up` and three restrictions. {cite:t}`luo2022` introduces it in this way.
+# A hierarchical VAE {eq}`def-hierarchy` draws its top latent first, and level by level its decoder comes closer to the image. The more levels, the less each step has to do. But the encoder {eq}`def-bottom-up` had to be learned too, and it may learn to leave a level empty. A diffusion model {cite:p}`sohldickstein2015,ho2020` is such a model with three restrictions {cite:p}`luo2022`:
 #
-# 1. **All latents have the size of the data.** We write $x_t$ for $z_t$, and $x_0$ for $x$ where that helps.
+# 1. **All latents have the size of the data.** Only then can the lowest latent be the image with a little noise, and each step so small that it is easy to undo. We write $x_t$ for $z_t$, and $x_0$ for $x$ where that helps.
 # 2. **The encoder is not learned.** Each of its steps is a fixed linear map plus Gaussian noise:
 #
 # $$
 # q(x_t \mid x_{t-1}) = \mathcal{N}\big( \sqrt{\alpha_t}\, x_{t-1},\; (1 - \alpha_t)\, I \big), \qquad 0 < \alpha_t < 1 .
 # $$ (def-forward-step)
 #
-# 3. **The last latent is noise.** The $\alpha_t$ are chosen such that $q(x_T \mid x)$ is nearly $p(x_T) = \mathcal{N}(0, I)$.
+# 3. **The last latent is noise.** The $\alpha_t$ are chosen such that $q(x_T \mid x)$ is nearly $p(x_T) = \mathcal{N}(0, I)$, from which generation starts.
 #
-# The noise added in step $t$ has the variance $\beta_t = 1 - \alpha_t$, and the list of the $\beta_t$ is the {term}`noise schedule`. A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and not at $x_{t-1}$. The factor keeps the variance from growing: if a component of $x$ has variance 1, so has that component of every $x_t$.
+# The noise of step $t$ has the variance $\beta_t = 1 - \alpha_t$; the list of the $\beta_t$ is the {term}`noise schedule`.
 #
-# What is left to learn is the reverse direction, $p_\theta(x_{t-1} \mid x_t)$. In practice one network serves all steps, with the time $t$ as an input. The companion's class `Ddpm`, after the *denoising diffusion probabilistic models* of {cite:t}`ho2020`, is a `LatentChain` like the VAE and the ladder. Three of its methods make the steps down: `true_step` is $q(x_{t-1} \mid x_t, x)$, and `inner_prior` is $p_\theta(x_{t-1} \mid x_t)$, which `reverse_step` makes from the denoiser's estimate of $x$. Their means are derived in {eq}`eq-denoising-posterior` and {eq}`def-reverse-step`.
-
-# %% tags=["unseen"]
-import itertools
-import math
-
-import numpy as np
-from torch.distributions import (
-    Categorical,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-    kl_divergence,
-)
-from torch.func import grad
-from torch.nn import functional as F
-
-from companion.data import binarize
-from companion.ddpm import Ddpm, elbo_step, single_step_elbo
-from companion.denoisers import MixtureDenoiser, gaussian_denoiser
-from companion.elbo import elbo_terms, sample_log_weights
-from companion.masked import MASK, MaskedDiffusion, masked_sample, masked_step_elbo
-from companion.page import plots
-from companion.page.show import show
-from companion.page.sliders import Slider
-from companion.page.verify import at_most, exact, monte_carlo, quadrature, variance, verify
-from companion.schedule import Schedule, mean_from_x_0, noise_from_x_0, score_from_x_0, v_from_x_0
-from companion.variances import bound_weights, linear_noise_error, optimal_reverse_var
-from companion.zoo import pretrained
-from companion.zoo.weights import read_card
-
-# %% tags=["shown", "nbval-check-output"]
-show(Ddpm.true_step, Ddpm.inner_prior, Ddpm.reverse_step, docstring=False)
-
-# %% [markdown]
-# All three restrictions can be confirmed for the linear schedule of 1000 steps. The denoiser plays no part in them, so it may return 0 here.
-
-# %% tags=["nbval-check-output"]
-model = Ddpm(lambda x_t, t: 0 * x_t, schedule, (1, 28, 28), schedule.beta)
-sizes = {model.marginal(t, digits).event_shape for t in range(1, 1001)}
-print("1. all latents have the size of a digit:", sizes == {digits.shape[1:]})
-print("2. parameters to learn in q:", sum(p.numel() for p in schedule.parameters()))
-left = schedule.alpha_bar[-1]
-print(f"3. share of the image's variance that reaches the top: {left:.2e}")
-
-# %% [markdown]
-# The two literatures use different names for the same things.
+# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can be left empty. And a $q$ without parameters makes the bound easy: no gradient passes through an encoder's samples (no reparameterization trick), and everything that the bound asks of $q$ will be a formula. The price: a latent is as large as the image, so there is no small code.
+#
+# **Why Gaussian steps?** A sum of independent Gaussians is Gaussian, so many steps are one. A product of Gaussian densities is Gaussian up to a factor, so a step can be turned around. And the KL divergence between Gaussians is a formula. The {ref}`last section <sec-masked-diffusion>` does without all three.
+#
+# **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. Without it the variance would grow from step to step, and the last latent would be no standard Gaussian.
+#
+# What remains to be learned is the way back, $p_\theta(x_{t-1} \mid x_t)$. In practice one network serves all steps, with the time $t$ as an input.
 #
 # | a hierarchical VAE has | a diffusion model has |
 # |---|---|
 # | latents $z_1, \dots, z_T$, of any sizes | noisy images $x_1, \dots, x_T$, all of one size |
 # | a bottom-up encoder $q_\phi(z_t \mid z_{t-1})$, learned | the {term}`forward process` $q(x_t \mid x_{t-1})$, fixed |
 # | the same encoder, read top-down, $q_\phi(z_{t-1} \mid z_t, x)$ | the posterior $q(x_{t-1} \mid x_t, x)$, known |
-# | a decoder for each level, $p_\theta(z_{t-1} \mid z_t)$ | the {term}`reverse process` $p_\theta(x_{t-1} \mid x_t)$, one network for all $t$ |
+# | a decoder for each level, $p_\theta(z_{t-1} \mid z_t)$ | the {term}`reverse process` $p_\theta(x_{t-1} \mid x_t)$, one network |
 # | a KL divergence for each level | a denoising term for each step |
-#
-# **Which way does time run?** Here, as in our sources, $t$ counts from the data: noise grows with $t$, and $z_t$ *is* $x_t$. Many papers on hierarchical VAEs count in the direction of generation. Their level $s$ is our level $T + 1 - s$, and their $q(z_s \mid z_{s-1}, x)$ is our reverse step $q(x_t \mid x_{t+1}, x)$.
-#
-# **What you can say now.** A diffusion model is a hierarchical VAE whose latents have the size of the data, whose encoder is fixed, and whose top latent is noise. Only the reverse process is learned.
-#
+
+# %% tags=["numbers", "nbval-check-output"]
+model = Ddpm(lambda x_t, t: 0 * x_t, schedule, (1, 28, 28), schedule.beta)
+sizes = {model.marginal(t, digits).event_shape.numel() for t in range(1, 1001)}
+print("1. components of a digit:", digits[0].numel(), "and of its 1000 latents:", *sizes)
+print("2. parameters to learn in q:", sum(p.numel() for p in schedule.parameters()))
+left = schedule.alpha_bar[-1]
+print(f"3. share of the image's variance that reaches the top: {left:.2e}")
+
+# %% [markdown]
 # *Sources: A34, B20.*
 
 # %% [markdown]
 # (sec-forward-in-one-stroke)=
 # ## Any number of steps in one draw
 #
-# The bound will need samples of $x_t$ at every $t$. They can be drawn without going through $x_1, \dots, x_{t-1}$, because a sum of independent Gaussians is Gaussian. With $\bar\alpha_t = \alpha_1 \cdots \alpha_t$, and for all $s < t$,
+# Training will need $x_t$ at all kinds of $t$. To simulate up to a thousand steps for each example would be slow. Look at two steps, with independent standard Gaussian noises $\varepsilon_t$:
+#
+# $$
+# \begin{aligned}
+# x_t & = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \varepsilon_t \\
+# & = \sqrt{\alpha_t \alpha_{t-1}}\; x_{t-2} + \big( \sqrt{\alpha_t \beta_{t-1}}\; \varepsilon_{t-1} + \sqrt{\beta_t}\, \varepsilon_t \big) .
+# \end{aligned}
+# $$
+#
+# The bracket is a sum of independent Gaussians, so it is Gaussian, and the variances add: $\alpha_t (1 - \alpha_{t-1}) + 1 - \alpha_t = 1 - \alpha_t \alpha_{t-1}$. Two steps are one step, with the product $\alpha_t \alpha_{t-1}$ in the place of $\alpha_t$. Go on in this way. With $\bar\alpha_t = \alpha_1 \cdots \alpha_t$, for all $s < t$,
 #
 # $$
 # q(x_t \mid x_s) = \mathcal{N}\Big( \sqrt{\bar\alpha_t / \bar\alpha_s}\; x_s,\; \big( 1 - \bar\alpha_t / \bar\alpha_s \big)\, I \Big) ,
@@ -135,16 +131,42 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # q(x_t \mid x) = \mathcal{N}\big( \sqrt{\bar\alpha_t}\; x,\; (1 - \bar\alpha_t)\, I \big) .
 # $$ (eq-forward-marginal)
 #
-# :::{dropdown} Proof
-# By induction on $t$. For $t = s$ both sides say that $x_t = x_s$. Let $k = \bar\alpha_{t-1} / \bar\alpha_s$, and suppose that $x_{t-1}$ given $x_s$ has the mean $\sqrt{k}\, x_s$ and the variance $1 - k$. One more step {eq}`def-forward-step` gives the mean $\sqrt{\alpha_t k}\, x_s$ and the variance $\alpha_t (1 - k) + 1 - \alpha_t = 1 - \alpha_t k$, and $\alpha_t k = \bar\alpha_t / \bar\alpha_s$. $\square$
-# :::
+# So $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ takes one draw of noise for any $t$. That is how the film was made, and it makes training cheap. {numref}`fig-forward-process` shows the process on an example that stays with us: data from a mixture of two Gaussians on a line.
 #
-# This makes training cheap, since one draw reaches any of a thousand levels. The slider uses {eq}`eq-forward-marginal` too: $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ with standard Gaussian noise $\varepsilon$.
-#
-# To see the whole process at once, take one-dimensional data from a mixture of two Gaussians, an example that stays with us through the chapter. The marginal $q(x_t)$ is again a mixture of two Gaussians at every $t$. We compute it for a hundred steps, and simulate eight paths.
+# **Check.** The steps are multiplied one by one, from $s = 100$ to $t = 700$ and from the data to four times. The coefficients from $s = 0$ are rejected, and so is a mean with $\bar\alpha_t$ in place of its square root. Then a hundred thousand paths of four steps from one $x$ are simulated; noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$, are rejected.
 
-# %%
+
+# %% tags=["check", "nbval-check-output"]
+def step_by_step(s, t):
+    """Scale and variance of x_t given x_s, one step after the other."""
+    scale, var = torch.ones(()).double(), torch.zeros(()).double()
+    for step in range(s + 1, t + 1):
+        alpha = schedule.alpha[step]
+        scale, var = alpha**0.5 * scale, alpha * var + schedule.beta[step]
+    return torch.stack([scale, var])
+
+
 torch.set_default_dtype(torch.double)
+one_stroke = torch.stack([*schedule.forward_coefficients(100, 700)])
+wrong = {"from 0": torch.stack([*schedule.forward_coefficients(0, 700)])}
+verify("eq-two-times", step_by_step(100, 700), one_stroke, rejects=wrong)
+times = (1, 10, 100, 1000)
+steps = torch.stack([step_by_step(0, t) for t in times])
+strokes = torch.stack([torch.stack([*schedule.forward_coefficients(0, t)]) for t in times])
+no_root = torch.stack([strokes[:, 0] ** 2, strokes[:, 1]], 1)
+verify("eq-forward-marginal", steps, strokes, rejects={"no root": no_root})
+_ = torch.manual_seed(0)
+short = Schedule.from_betas(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+x_t = torch.full((100_000,), 1.5)
+for t in range(1, 5):
+    x_t = short.alpha[t] ** 0.5 * x_t + short.beta[t] ** 0.5 * torch.randn(100_000)
+kept = torch.tensor(0.9 * 0.8 * 0.7 * 0.6)
+wrong = {"variances added": torch.stack([1.5 * kept**0.5, torch.tensor(1.0)])}
+right = torch.stack([1.5 * kept**0.5, 1 - kept])
+both = torch.stack([x_t, (x_t - 1.5 * kept**0.5) ** 2], 1)
+verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
+
+# %% tags=["figure"] mystnb={"image": {"alt": "A heat map of the density over time. Two bright bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The forward process on data with two modes, in a hundred steps: the marginal density $q(x_t)$ and eight paths. The two modes merge into one Gaussian.", "name": "fig-forward-process"}}
 weights = torch.tensor([0.5, 0.5])
 centers, widths = torch.tensor([-1.0, 1.2]), torch.tensor([0.4, 0.6])
 
@@ -161,7 +183,6 @@ def rescaled(T):
     return Schedule.from_betas((torch.linspace(1e-4, 0.02, T) * 1000 / T).clamp(max=0.999))
 
 
-# %% tags=["serves"]
 process, x_axis = rescaled(100), torch.linspace(-2.8, 2.8, 201)
 density = [mixture_at(process, t).log_prob(x_axis).exp() for t in range(101)]
 _ = torch.manual_seed(3)
@@ -169,8 +190,6 @@ paths = [mixture_at(process, 0).sample((8,))]
 for t in range(1, 101):
     step = process.beta[t] ** 0.5 * torch.randn(8)
     paths.append(process.alpha[t] ** 0.5 * paths[-1] + step)
-
-# %% tags=["figure"] mystnb={"image": {"alt": "A heat map of the density over time. Two bright bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The forward process on data with two modes, in a hundred steps: the marginal density $q(x_t)$ and eight paths. The two modes merge into one Gaussian.", "name": "fig-forward-process"}}
 fig, (axes,) = plots.figure(height=3.0)
 heat = torch.stack(density, 1).clamp(max=0.5).numpy()
 _ = axes.imshow(heat, origin="lower", aspect="auto", extent=(0, 100, -2.8, 2.8), cmap="Blues")
@@ -180,87 +199,15 @@ axes.grid(visible=False)
 fig
 
 # %% [markdown]
-# Each path in {numref}`fig-forward-process` is random, but the distribution at every time has a closed form.
-#
-# **Check.** The steps are multiplied one by one, from $s = 100$ to $t = 700$ and from the data to four times. The coefficients from $s = 0$ are rejected, and so is a mean with $\bar\alpha_t$ in place of its square root.
-
-
-# %% tags=["serves"]
-def step_by_step(s, t):
-    """Scale and variance of x_t given x_s, one step after the other."""
-    scale, var = torch.ones(()), torch.zeros(())
-    for step in range(s + 1, t + 1):
-        alpha = schedule.alpha[step]
-        scale, var = alpha**0.5 * scale, alpha * var + schedule.beta[step]
-    return torch.stack([scale, var])
-
-
-# %% tags=["check", "nbval-check-output"]
-one_stroke = torch.stack([*schedule.forward_coefficients(100, 700)])
-wrong = {"from 0": torch.stack([*schedule.forward_coefficients(0, 700)])}
-verify("eq-two-times", step_by_step(100, 700), one_stroke, rejects=wrong)
-times = (1, 10, 100, 1000)
-steps = torch.stack([step_by_step(0, t) for t in times])
-strokes = torch.stack([torch.stack([*schedule.forward_coefficients(0, t)]) for t in times])
-no_root = torch.stack([strokes[:, 0] ** 2, strokes[:, 1]], 1)
-verify("eq-forward-marginal", steps, strokes, rejects={"no root": no_root})
-
-# %% [markdown]
-# **Check.** A simulation of a hundred thousand paths of four steps from one $x$ must agree as well. Noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$, are rejected.
-
-# %% tags=["serves"]
-_ = torch.manual_seed(0)
-short = Schedule.from_betas(torch.tensor([0.1, 0.2, 0.3, 0.4]))
-x_t = torch.full((100_000,), 1.5)
-for t in range(1, 5):
-    x_t = short.alpha[t] ** 0.5 * x_t + short.beta[t] ** 0.5 * torch.randn(100_000)
-
-# %% tags=["check", "nbval-check-output"]
-kept = torch.tensor(0.9 * 0.8 * 0.7 * 0.6)
-wrong = {"variances added": torch.stack([1.5 * kept**0.5, torch.tensor(1.0)])}
-right = torch.stack([1.5 * kept**0.5, 1 - kept])
-both = torch.stack([x_t, (x_t - 1.5 * kept**0.5) ** 2], 1)
-verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
-
-# %% [markdown]
-# **The limit.** Does the encoder converge to noise? That depends on the schedule:
-#
-# :::{prf:theorem} When the end is noise
-# :label: thm-forward-limit
-# Let $0 < \beta_t < 1$. As $t \to \infty$, the distribution $q(x_t \mid x)$ converges to $\mathcal{N}(0, I)$ for every $x$ if and only if $\sum_t \beta_t = \infty$.
-# :::
-#
-# :::{dropdown} Proof
-# By {eq}`eq-forward-marginal`, $q(x_t \mid x)$ converges to $\mathcal{N}(0, I)$ for every $x$ if and only if $\bar\alpha_t = \prod_s (1 - \beta_s) \to 0$. Since $\log (1 - \beta) \le -\beta$, a divergent sum makes $\log \bar\alpha_t \to -\infty$. If the sum converges, then $\beta_s \le \frac12$ from some $s$ on, where $\log (1 - \beta) \ge -2 \beta$, so $\log \bar\alpha_t$ stays bounded. $\square$
-# :::
-#
-# For example, $\beta_t = 1 / (t + 1)^2$ adds noise at every step, but half of the image's variance survives all of them:
-#
-# $$
-# \bar\alpha_T = \prod_{t=1}^{T} \Big( 1 - \frac{1}{(t + 1)^2} \Big) = \frac{T + 2}{2\, (T + 1)} \;\longrightarrow\; \frac12 .
-# $$ (eq-never-noise)
-#
-# Each factor is $t (t + 2) / (t + 1)^2$, and neighbors cancel.
-#
-# **Check.** Up to a hundred thousand factors are multiplied. A share that vanishes like $1 / \sqrt{T}$ is rejected.
-
-# %% tags=["check", "nbval-check-output"]
-T = torch.tensor([1, 10, 1000, 100_000])
-betas = 1 / (torch.arange(1, 100_001) + 1.0) ** 2
-lasting = Schedule.from_betas(betas).alpha_bar[T]
-wrong = {"it vanishes": 1 / T**0.5}
-verify("eq-never-noise", lasting, (T + 2) / (2 * (T + 1.0)), rejects=wrong)
-
-# %% [markdown]
-# For a finite $T$ the third restriction holds only approximately. This costs the bound the KL divergence of $q(x_T \mid x)$ from the prior. By {eq}`eq-kl-standard`, for $D$ dimensions,
+# **Is the end noise?** After finitely many steps, not quite: a trace of the image is left in $x_T$, but generation starts from $\mathcal{N}(0, I)$ without it. The bound will contain what this costs, the KL divergence of $q(x_T \mid x)$ from the prior. By {eq}`eq-kl-standard`, for $D$ dimensions,
 #
 # $$
 # D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) = \frac12 \Big( \bar\alpha_T \lVert x \rVert^2 - D \bar\alpha_T - D \log (1 - \bar\alpha_T) \Big) .
 # $$ (eq-prior-matching)
 #
-# For small $\bar\alpha_T$ the last two terms nearly cancel, so the divergence is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Nothing in it is learned.
+# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Nothing in it is learned; only the schedule makes it small. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. A plausible mistake is to use the same betas for 100 steps, where they must be ten times as large:
 #
-# **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected.
+# **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected. For {eq}`eq-never-noise` up to a hundred thousand factors are multiplied; a share that vanishes like $1 / \sqrt{T}$ is rejected.
 
 # %% tags=["check", "nbval-check-output"]
 x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -270,31 +217,49 @@ square = kept * x.square().sum(1)
 right = 0.5 * (square - 3 * kept - 3 * torch.log1p(-kept))
 verify("eq-prior-matching", left, right, rejects={"only the mean": 0.5 * square})
 
-# %% [markdown]
-# How large is this cost for digits? The betas of {cite:t}`ho2020` grow linearly from 0.0001 to 0.02 and are made for 1000 steps. For 100 steps they must be ten times as large, as in `rescaled` above (which cuts them off at 0.999); a plausible mistake is to use the same betas. We compare the share of the image's variance that each schedule leaves at the top, and its cost.
+T = torch.tensor([1, 10, 1000, 100_000])
+betas = 1 / (torch.arange(1, 100_001) + 1.0) ** 2
+lasting = Schedule.from_betas(betas).alpha_bar[T]
+wrong = {"it vanishes": 1 / T**0.5}
+verify("eq-never-noise", lasting, (T + 2) / (2 * (T + 1.0)), rejects=wrong)
 
 
-# %%
+# %% tags=["numbers", "columns"]
 def prior_cost(schedule):
     model = Ddpm(lambda x_t, t: x_t, schedule, (1, 28, 28), schedule.beta)
-    prices = kl_divergence(model.posterior(digits.double()), model.prior(len(digits)))
-    return prices.mean().item()
+    costs = kl_divergence(model.posterior(digits.double()), model.prior(len(digits)))
+    return costs.mean().item()
 
 
-# %% tags=["numbers", "nbval-check-output"]
 three = {
     "1000 steps": linear_schedule(1000),
     "100 steps, the same betas": linear_schedule(100),
-    "100 steps, betas rescaled": rescaled(100),
+    "100 steps, betas ten times as large": rescaled(100),
 }
-prices = {name: prior_cost(s) for name, s in three.items()}
+print(f"{'linear schedule':35s}  {'share left at the top':>21s}  {'nats':>8s}")
 for name, s in three.items():
-    print(f"{name:26s} share left at the top {s.alpha_bar[-1]:.1e}")
-print("below 0.02 nats:", [name for name, price in prices.items() if price < 0.02])
-print("above 50 nats:", [name for name, price in prices.items() if price > 50])
+    print(f"{name:35s}  {s.alpha_bar[-1]:21.1e}  {prior_cost(s):8.4f}")
 
 # %% [markdown]
-# **What you can say now.** Every $x_t$ is one Gaussian draw away from $x$. The end is noise if the betas have an infinite sum. For a finite chain the prior-matching term measures, in nats, how far the end still is from noise.
+# :::{depth-start} the end is noise if and only if the betas have an infinite sum
+# :::
+# :::{prf:theorem} When the end is noise
+# :label: thm-forward-limit
+# Let $0 < \beta_t < 1$. As $t \to \infty$, the distribution $q(x_t \mid x)$ converges to $\mathcal{N}(0, I)$ for every $x$ if and only if $\sum_t \beta_t = \infty$.
+# :::
+#
+# *Proof.* By {eq}`eq-forward-marginal`, $q(x_t \mid x)$ converges to $\mathcal{N}(0, I)$ for every $x$ if and only if $\bar\alpha_t = \prod_s (1 - \beta_s) \to 0$. Since $\log (1 - \beta) \le -\beta$, a divergent sum makes $\log \bar\alpha_t \to -\infty$. If the sum converges, then $\beta_s \le \frac12$ from some $s$ on, where $\log (1 - \beta) \ge -2 \beta$, so $\log \bar\alpha_t$ stays bounded. $\square$
+#
+# For example, $\beta_t = 1 / (t + 1)^2$ adds noise at every step, but half of the image's variance survives all of them:
+#
+# $$
+# \bar\alpha_T = \prod_{t=1}^{T} \Big( 1 - \frac{1}{(t + 1)^2} \Big) = \frac{T + 2}{2\, (T + 1)} \;\longrightarrow\; \frac12 .
+# $$ (eq-never-noise)
+#
+# Each factor is $t (t + 2) / (t + 1)^2$, and neighbors cancel.
+#
+# :::{depth-end}
+# :::
 #
 # *Sources: A35, B21, C12.*
 
@@ -302,41 +267,39 @@ print("above 50 nats:", [name for name, price in prices.items() if price > 50])
 # (sec-elbo-chain)=
 # ## The bound, line by line
 #
-# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` applies already. {cite:t}`luo2022` derives it anew, line by line. The derivation is worth following: it shows which terms can be computed. Each line is checked on a chain of four steps.
-#
-# Start with the importance weight of a whole path $x_1, \dots, x_T$:
+# How probable is an image under the model? Every path $x_T, \dots, x_1$ can end in it, and the probability adds them all up: the integral of {doc}`chapter 3 <03_elbo>`, over a thousand latents. As there, we take the mean of the logarithm of the importance weight, here the weight $w$ of a whole path:
 #
 # $$
 # w = \frac{p_\theta(x, x_1, \dots, x_T)}{q(x_1, \dots, x_T \mid x)}, \qquad \mathrm{ELBO}(x) = \mathbb{E}_q \log w \le \log p_\theta(x) .
 # $$ (eq-path-weight)
 #
-# **Write both distributions as products.** The distribution of the top, $p(x_T)$, is fixed, so it has no index $\theta$ (entry E13).
+# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` of a hierarchical VAE applies as it is. Deriving it again shows which terms can be computed, and why.
+#
+# **1. Write both distributions as products.** Both are Markov chains, so each factor joins neighbors only:
 #
 # $$
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
 # $$ (eq-line-product)
 #
-# **Turn each step of $q$ around.** The model goes from $x_t$ to $x_{t-1}$, so to compare the two, $q$ must be written in that direction as well. Given $x_{t-1}$, the added noise does not depend on $x$, so $q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x)$. With this redundant condition, all parts of Bayes' rule are known Gaussians. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
+# The model goes down, from $x_t$ to $x_{t-1}$, and $q$ goes up. Their factors are distributions of different variables, so no two of them make a KL divergence, and the mean could only be estimated by samples of whole paths.
+#
+# **2. Turn each step of $q$ around.** Bayes' rule does that. Without a condition on $x$ it needs $q(x_{t-1})$ and $q(x_t)$, mixtures over all data, which are unknown. *With the condition, everything in it is a Gaussian that we know.* And the condition is free, because the noise of a step does not depend on $x$ once $x_{t-1}$ is given. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
 #
 # $$
 # q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x) = \frac{q(x_{t-1} \mid x_t, x)\, q(x_t \mid x)}{q(x_{t-1} \mid x)} .
 # $$ (eq-turned-step)
 #
-# Without the condition on $x$, Bayes' rule is just as true, but its parts are marginals over all data, which are unknown.
-#
-# Inserting this in all steps but the first gives
+# Insert this in all steps but the first:
 #
 # $$
 # \log w = \log \frac{p(x_T)\, p_\theta(x \mid x_1)}{q(x_1 \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)\; q(x_{t-1} \mid x)}{q(x_{t-1} \mid x_t, x)\; q(x_t \mid x)} .
 # $$ (eq-line-turned)
 #
-# **Let neighbors cancel.** Each marginal $q(x_t \mid x)$ stands once in a denominator and, for $t < T$, once in a numerator. So all but the last cancel, as {numref}`fig-telescope` shows:
+# **3. Let neighbors cancel.** Each marginal $q(x_t \mid x)$ stands once in a denominator and, for $t < T$, once in a numerator ({numref}`fig-telescope`):
 #
 # $$
 # \log w = \log p_\theta(x \mid x_1) + \log \frac{p(x_T)}{q(x_T \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_{t-1} \mid x_t, x)} .
 # $$ (eq-line-telescoped)
-#
-# No expectation has been taken so far. These lines hold for *every* path, so they can be checked at arbitrary points.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains, below the prior.", "name": "fig-telescope"}}
 fig, (axes,) = plots.figure(height=1.7)
@@ -355,7 +318,9 @@ for k, color in enumerate(["#0072b2", "#d55e00", "#009e73", "black"]):
 fig
 
 # %% [markdown]
-# **Take the expectation.** The first term depends on $x_1$ only and the second on $x_T$ only, so the other variables integrate to one. Each logarithm in the sum depends on $x_{t-1}$ and $x_t$:
+# So far no mean has been taken: these lines hold for *every* path.
+#
+# **4. Take the mean.** The first term depends on $x_1$ only, the second on $x_T$ only, and each term of the sum on two neighbors; all other variables integrate to one.
 #
 # $$
 # \begin{aligned}
@@ -364,16 +329,23 @@ fig
 # \end{aligned}
 # $$ (eq-line-means)
 #
-# **Find the KL divergences.** The second expectation is minus a KL divergence. In the sum, take the expectation over $x_{t-1}$ given $x_t$ first; it turns each logarithm into minus a KL divergence:
+# **5. Find the KL divergences.** The second term is minus a KL divergence. In the sum, take the mean over $x_{t-1}$ for a given $x_t$ first: now both distributions are of $x_{t-1}$, and it is minus a KL divergence too.
 #
 # $$
 # \begin{aligned}
-# \mathrm{ELBO}(x) = {} & \underbrace{\mathbb{E}_{q(x_1 \mid x)} \log p_\theta(x \mid x_1)}_{\text{reconstruction}} \;-\; \underbrace{D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big)}_{\text{prior matching}} \\
-# & - \sum_{t=2}^{T} \underbrace{\mathbb{E}_{q(x_t \mid x)}\, D_{\mathrm{KL}}\big( q(x_{t-1} \mid x_t, x) \,\Vert\, p_\theta(x_{t-1} \mid x_t) \big)}_{\text{denoising matching}} .
+# \mathrm{ELBO}(x) = {} & \underbrace{\mathbb{E}_{q(x_1 \mid x)} \log p_\theta(x \mid x_1)}_{\text{reconstruction}, \; -L_0} \;-\; \underbrace{D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big)}_{\text{prior matching}, \; L_T} \\
+# & - \sum_{t=2}^{T} \underbrace{\mathbb{E}_{q(x_t \mid x)}\, D_{\mathrm{KL}}\big( q(x_{t-1} \mid x_t, x) \,\Vert\, p_\theta(x_{t-1} \mid x_t) \big)}_{\text{denoising matching}, \; L_{t-1}} .
 # \end{aligned}
 # $$ (eq-three-terms)
 #
-# Our example is a chain of four steps for one-dimensional data. Its denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. A reverse step is Gaussian with the variance $\beta_t$ and a mean that `reverse_step` computes from $\hat{x}$ and $x_t$; {ref}`a later section <sec-true-reverse>` explains it.
+# - $L_0$ punishes a poor guess of the image from $x_1$, which is the image with the least noise.
+# - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
+# - $L_{t-1}$ punishes a step that differs from the one we would take if we knew the image. Averaged over the data it cannot reach zero, because the model does *not* know the image; even the best one pays for what the step reveals about it.
+#
+# Each $L_{t-1}$ is a formula once one $x_t$ is drawn. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, all terms in nats:
+#
+# **Check.** The chain's denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. One side treats a path as a whole, without its steps: a path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
+# The bound must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior; the other direction is rejected. The products must give the weight of the path at six arbitrary paths; a learned top, $q(x_T \mid x)$ in place of $p(x_T)$, is rejected.
 
 # %% tags=["serves"]
 T, x_value = 4, 1.3
@@ -397,11 +369,6 @@ def log_q(t):
     return Normal(scale * path[t - 1], var**0.5).log_prob(path[t])[:, 0]
 
 
-# %% [markdown]
-# **Check.** One side treats a path as a whole, without its steps. A path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, as in the last chapter, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
-
-
-# %% tags=["serves"]
 def joint(start, slopes, offsets, variances):
     """The Gaussian of a chain v_i = slope_i v_{i-1} + offset_i + noise_i."""
     A = torch.linalg.inv(torch.eye(len(slopes)) - torch.diag(slopes[1:], -1))
@@ -410,6 +377,7 @@ def joint(start, slopes, offsets, variances):
     return MultivariateNormal(A @ means, A @ torch.diag(variances) @ A.T)
 
 
+# %% tags=["serves"]
 q_joint = joint(x_value, schedule.alpha[1:] ** 0.5, torch.zeros(T), schedule.beta[1:])
 zero, one = torch.zeros(1, 1), torch.ones(1, 1)
 ts = range(T, 0, -1)
@@ -421,11 +389,6 @@ p_joint = joint(  # from x_T down to x_0
     torch.tensor([0.0] + [step.mean.item() for step in offsets]),
     torch.cat([torch.ones(1), schedule.beta[1:].flip(0)]),
 )
-
-# %% [markdown]
-# **Check.** The bound itself: $\mathbb{E}_q \log w$ must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior $p_\theta(x_1, \dots, x_T \mid x)$, the five components conditioned on $x_0$. The KL divergence in the other direction is rejected.
-
-# %% tags=["serves"]
 P = p_joint.precision_matrix.flip(0, 1)[1:, 1:]
 at_mean = torch.cat([torch.tensor([x_value]), q_joint.mean])
 elbo = p_joint.log_prob(at_mean.flip(0)) - 0.5 * (P @ q_joint.covariance_matrix).trace()
@@ -444,10 +407,6 @@ wrong = {"the other KL": log_evidence - kl_divergence(p_posterior, q_joint)}
 verify("eq-path-weight", elbo, right, rejects=wrong)
 verify("eq-path-weight", elbo, log_evidence, at_most(0.0))
 
-# %% [markdown]
-# **Check.** The products must give the weight of the path, whose logarithm is the difference of two log-densities of whole paths. The misprint E13 is rejected, read as a learned top: the best one for this $x$ would be $q(x_T \mid x)$, and the model another.
-
-# %% tags=["check", "nbval-check-output"]
 points = path[:, :, 0].T
 log_w = p_joint.log_prob(points.flip(1)) - q_joint.log_prob(points[:, 1:])
 log_prior = model.prior(6).log_prob(path[T])
@@ -460,7 +419,7 @@ verify("eq-line-product", log_w, products - below, rejects={"E13": learned})
 # %% [markdown]
 # **Check.** The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
 
-# %% tags=["serves"]
+# %% tags=["check", "nbval-check-output"]
 marginal = [None] + [model.marginal(t, x).log_prob(path[t]) for t in range(1, T + 1)]
 turned = range(2, T + 1)  # the steps that are turned around
 back = torch.stack([model.inner_posterior(t - 1, path[t], x).log_prob(path[t - 1]) for t in turned])
@@ -469,7 +428,6 @@ ratios = (torch.stack([log_p(t) for t in turned]) - back).sum(0)
 ends = log_prior + log_p(1) - marginal[1]
 telescoped = log_p(1) + log_prior - marginal[T] + ratios
 
-# %% tags=["check", "nbval-check-output"]
 up = torch.stack([log_q(t) for t in turned])
 verify("eq-turned-step", up, back + moves, rejects={"without marginals": back})
 wrong = {"without marginals": ends + ratios}
@@ -478,9 +436,18 @@ lost = {"q of the top lost": telescoped + marginal[T]}
 verify("eq-line-telescoped", log_w, telescoped, rejects=lost)
 
 # %% [markdown]
-# **Check.** The line with expectations is compared term by term. In a quadratic function, standard Gaussian noise may be replaced by the two values $1$ and $-1$ without changing the expectation, so four pairs $(\varepsilon_t, \varepsilon_{t-1})$ give each expectation exactly. A sum without the top, and one without the term of $t = 1$, are rejected.
+# **Check.** The line with expectations is compared term by term. In a quadratic function, standard Gaussian noise may be replaced by the two values $1$ and $-1$ without changing the expectation, so four pairs $(\varepsilon_t, \varepsilon_{t-1})$ give each expectation exactly, and two points suffice where only $x_t$ is random. A sum without the top, and one without the term of $t = 1$, are rejected. `elbo_terms` estimates the same number from 200,000 copies of one $x$.
+
 
 # %% tags=["serves"]
+def exact_terms(model, x):
+    """The mean of each step's term over the noise: t = 1, ..., T."""
+    T = model.num_latents
+    t = torch.arange(1, T + 1).repeat_interleave(2)
+    noise = torch.tensor([1.0, -1.0]).repeat(T)[:, None]
+    return elbo_step(model, x.expand(2 * T, 1), t, noise).view(T, 2).mean(1)
+
+
 x, a, b = torch.tensor([[x_value, 1, 1], [x_value, 1, -1]]).repeat(2, 1).T[..., None]
 a = a * torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
 means = []
@@ -499,43 +466,16 @@ top_mean = (model.prior(4).log_prob(x_t) - model.posterior(x).log_prob(x_t)).mea
 # %% tags=["check", "nbval-check-output"]
 wrong = {"without the top": sum(means), "without t = 1": sum(means[1:]) + top_mean}
 verify("eq-line-means", elbo, sum(means) + top_mean, rejects=wrong)
-
-# %% [markdown]
-# The last line has the three terms. The KL divergences have closed forms, so the remaining expectation is over one $x_t$. `elbo_step` computes the term of step $t$, at the $x_t$ that belongs to a given noise.
-#
-# **Check.** The expectation over one $x_t$ needs two points only. A bound without the prior's term and one without the term of $t = 1$ are rejected.
-
-
-# %% tags=["serves"]
-def exact_terms(model, x):
-    """The mean of each step's term over the noise: t = 1, ..., T."""
-    T = model.num_latents
-    t = torch.arange(1, T + 1).repeat_interleave(2)
-    noise = torch.tensor([1.0, -1.0]).repeat(T)[:, None]
-    return elbo_step(model, x.expand(2 * T, 1), t, noise).view(T, 2).mean(1)
-
-
 terms = exact_terms(model, x[:1])
 prior_matching = kl_divergence(model.posterior(x[:1]), model.prior(1))[0]
-
-# %% tags=["check", "nbval-check-output"]
 right = terms.sum() - prior_matching
 wrong = {"without the prior": terms.sum(), "without t = 1": right - terms[0]}
 verify("eq-three-terms", elbo, right, rejects=wrong)
-
-# %% [markdown]
-# `elbo_terms`, which served the VAE and the ladder, estimates the same number from 200,000 copies of one $x$. Nothing was added to it for diffusion.
-
-# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 many = torch.full((200_000, 1), x_value)
 drawn = elbo_terms(model, many)
 verify("eq-three-terms", drawn.elbo, right, monte_carlo, rejects=wrong)
 
-# %% [markdown]
-# The terms of this one $x$, in nats:
-
-# %% tags=["nbval-check-output"]
 print(f"reconstruction   {terms[0]:8.4f}")
 print(f"prior matching   {-prior_matching:8.4f}")
 for t in range(2, T + 1):
@@ -544,21 +484,7 @@ print(f"ELBO             {right:8.4f}")
 print(f"log p(x)         {log_evidence:8.4f}")
 
 # %% [markdown]
-# **Why this form?** Each KL divergence in {eq}`eq-three-terms` is an expectation in closed form and not a sample, so one might expect that the sum varies less than $\log w$. For a *single* term that is true {eq}`eq-total-variance`. For the sum it need not be: in $\log w$ the noises of different steps can cancel each other. We compare the two for the wrong model above and for a perfect one: standard Gaussian data, the exact denoiser, and reverse steps of variance $\beta_t$ (exact for a reason given {ref}`below <sec-exact-gap>`).
-
-# %% tags=["numbers", "nbval-check-output"]
-_ = torch.manual_seed(0)
-hat = gaussian_denoiser(schedule, torch.zeros(1), torch.eye(1))
-perfect = Ddpm(hat, schedule, (1,), schedule.beta)
-for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
-    path_std = sample_log_weights(m, many, 1)[0].std()
-    terms_std = elbo_terms(m, many).elbo.std()
-    print(f"{name:17s} log w varies by {path_std:.1f}, the terms by {terms_std:.1f}")
-
-# %% [markdown]
-# The numbers are standard deviations in nats. For the perfect model every path gives $\log p(x)$, as {eq}`eq-chain-exact` says, while the three terms still vary with the path. But each term needs only one $x_t$, which one draw reaches. {ref}`sec-one-random-step` builds on that.
-#
-# **What you can say now.** The bound is a reconstruction term, a prior-matching term and one KL divergence for each reverse step. Bayes' rule with $x$ as a condition makes the terms computable.
+# The terms add up to the bound, which lies below $\log p_\theta(x)$. `elbo_terms`, which served the VAE and the ladder, estimates the same number from samples; nothing was added to it for diffusion.
 #
 # *Sources: B19, B22.*
 
@@ -566,13 +492,30 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
 # (sec-denoising-posterior)=
 # ## The reverse step if the image is known
 #
-# To compute the denoising terms we need $q(x_{t-1} \mid x_t, x)$, the reverse step if the image is known. Given $x$, the pair $(x_{t-1}, x_t)$ is jointly Gaussian, so this step is Gaussian as well:
+# The target of every denoising term is $q(x_{t-1} \mid x_t, x)$. By {eq}`eq-turned-step` it is a product of two Gaussian densities in $x_{t-1}$, divided by a third in which $x_{t-1}$ does not occur. The components are independent, so take one dimension; what does not contain $x_{t-1}$ goes into the constants. Complete the square:
+#
+# $$
+# \begin{aligned}
+# \log q(x_{t-1} \mid x_t, x) & = -\frac{(x_t - \sqrt{\alpha_t}\, x_{t-1})^2}{2 \beta_t} - \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\, x)^2}{2 (1 - \bar\alpha_{t-1})} + c \\
+# & = -\frac{1}{2} \big( A\, x_{t-1}^2 - 2 B\, x_{t-1} \big) + c' \\
+# & = -\frac{A}{2} \Big( x_{t-1} - \frac{B}{A} \Big)^2 + c'' , \\
+# A = \frac{\alpha_t}{\beta_t} + {} & \frac{1}{1 - \bar\alpha_{t-1}}, \qquad B = \frac{\sqrt{\alpha_t}}{\beta_t}\, x_t + \frac{\sqrt{\bar\alpha_{t-1}}}{1 - \bar\alpha_{t-1}}\, x .
+# \end{aligned}
+# $$ (eq-complete-square)
+#
+# That is the logarithm of a Gaussian with the mean $B / A$ and the precision (one over the variance) $A$. Its fractions add up to one, because $\beta_t + \alpha_t = 1$ and $\alpha_t \bar\alpha_{t-1} = \bar\alpha_t$:
+#
+# $$
+# A = \frac{1}{1 - \bar\alpha_{t-1}} + \frac{\alpha_t}{\beta_t} = \frac{\beta_t + \alpha_t - \bar\alpha_t}{(1 - \bar\alpha_{t-1})\, \beta_t} = \frac{1 - \bar\alpha_t}{(1 - \bar\alpha_{t-1})\, \beta_t} .
+# $$ (eq-precisions-add)
+#
+# So
 #
 # $$
 # q(x_{t-1} \mid x_t, x) = \mathcal{N}\big( \tilde\mu_t(x_t, x),\; \tilde\beta_t\, I \big)
 # $$ (def-denoising-posterior)
 #
-# with
+# with $\tilde\mu_t = B / A$ and $\tilde\beta_t = 1 / A$,
 #
 # $$
 # \begin{aligned}
@@ -580,18 +523,8 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
 # \tilde\beta_t & = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\; \beta_t .
 # \end{aligned}
 # $$ (eq-denoising-posterior)
-#
-# :::{dropdown} Proof
-# Use {eq}`eq-normal-product`. Before $x_t$ is seen, the distribution of $x_{t-1}$ is $\mathcal{N}(\sqrt{\bar\alpha_{t-1}}\, x, 1 - \bar\alpha_{t-1})$. The likelihood of $x_t$, as a function of $x_{t-1}$, has the shape of $\mathcal{N}(x_t / \sqrt{\alpha_t}, \beta_t / \alpha_t)$. The precisions add up to
-#
-# $$
-# \frac{1}{1 - \bar\alpha_{t-1}} + \frac{\alpha_t}{\beta_t} = \frac{\beta_t + \alpha_t - \bar\alpha_t}{(1 - \bar\alpha_{t-1})\, \beta_t} = \frac{1 - \bar\alpha_t}{(1 - \bar\alpha_{t-1})\, \beta_t} ,
-# $$ (eq-precisions-add)
-#
-# which is $1 / \tilde\beta_t$. The mean is $\tilde\beta_t$ times the sum of the two centers, each weighted with its precision. $\square$
-# :::
 
-# %% tags=["serves"]
+# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image is a product of two Gaussians: it lies between them and is narrower than both. Shown at $t = 3$ of the chain of four steps: $q(x_{t-1} \\mid x)$ from the image, the likelihood of $x_t$, and their normalized product $q(x_{t-1} \\mid x_t, x)$.", "name": "fig-posterior-product"}}
 t, x_0, now = 3, torch.tensor(1.3), torch.tensor(-0.4)
 line = torch.linspace(-3, 3, 301)
 before, step = schedule.forward_coefficients(0, t - 1), schedule.forward_coefficients(t - 1, t)
@@ -601,15 +534,14 @@ factors = {
     "from $x_t$": Normal(now / step.scale, (step.var / step.scale**2) ** 0.5),
     "product of both": Normal(of_x_0 * x_0 + of_x_t * now, var**0.5),
 }
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image is a product of two Gaussians: it lies between them and is narrower than both. Shown at $t = 3$ of the chain of four steps: $q(x_{t-1} \\mid x)$ from the image, the likelihood of $x_t$, and their normalized product $q(x_{t-1} \\mid x_t, x)$.", "name": "fig-posterior-product"}}
 curves = {name: (line, factor.log_prob(line).exp()) for name, factor in factors.items()}
-plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
+_, (axes,) = plots.figure(height=2.7)
+plots.curves(curves, x_label="$x_{t-1}$", y_label="density", axes=axes)
 
 # %% [markdown]
-# {numref}`fig-posterior-product` shows this step as a product of two Gaussians, like the posterior of a ladder {eq}`def-ladder-posterior`: a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests. Joint normality makes it tractable (entry E15); the hard one is the reverse step *without* the image.
+# {numref}`fig-posterior-product` shows what the formula says. The mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, each weighted by its precision, as in a ladder {eq}`def-ladder-posterior`. The variance is smaller than either, and depends on neither $x$ nor $x_t$, only on the schedule. At $t = 1$ it is zero: the step leads to $x$ itself. A KL divergence would be infinite there, which is why the bound has a reconstruction term instead.
 #
-# **Check.** The joint Gaussian of the pair is conditioned by linear regression, without the formula. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step. The sum of the precisions is compared with the same regression, which rejects the precision $1 / \beta_t$ for the likelihood of $x_t$, without the factor $\alpha_t$.
+# **Check.** Bayes' rule is evaluated on a line at $t = 500$ of a thousand steps, less its value at one point; a $B$ that forgets the image is rejected. The exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is proportional to the density and not equal to it, which is rejected too. Then the joint Gaussian of the pair is conditioned by linear regression, without the formula, at five times. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step, and the precision $1 / \beta_t$ for the likelihood of $x_t$.
 
 # %% tags=["serves"]
 long = linear_schedule(1000)
@@ -624,24 +556,6 @@ def regressed(t):
     return torch.stack([before.scale - slope * now.scale, slope, rest])
 
 
-times = torch.tensor([2, 10, 100, 500, 1000])
-left = torch.stack([regressed(t) for t in times], 1)
-
-# %% tags=["check", "nbval-check-output"]
-right = torch.stack([*long.reverse_coefficients(times)])
-forward = torch.stack([right[0], right[1], long.beta[times]])
-wrong = {"weights exchanged": right[[1, 0, 2]], "variance of the step up": forward}
-verify("eq-denoising-posterior", left, right, rejects=wrong)
-of_x, alpha, beta = 1 / long.noise_var[times - 1], long.alpha[times], long.beta[times]
-wrong = {"not shrunk": of_x + 1 / beta}
-verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
-
-# %% [markdown]
-# One can also multiply out the exponents. Then $\propto$ belongs where constants are dropped, and $=$ where the density is complete again (entry E12).
-#
-# **Check.** Bayes' rule is evaluated at $t = 500$. The check rejects that the exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is *equal* to it.
-
-# %% tags=["check", "nbval-check-output"]
 t, x_0, now = 500, torch.tensor(0.8), torch.tensor(-0.4)
 line = torch.linspace(-2, 2, 9)
 step = long.forward_coefficients(t - 1, t)
@@ -653,33 +567,39 @@ of_x_0, of_x_t, var = long.reverse_coefficients(t)
 mu = of_x_0 * x_0 + of_x_t * now
 log_density = Normal(mu, var**0.5).log_prob(line)
 dropped = -(line**2 - 2 * mu * line) / (2 * var)
+
+# %% tags=["check", "nbval-check-output"]
+A = long.alpha[t] / long.beta[t] + 1 / long.noise_var[t - 1]
+of_now = long.alpha[t] ** 0.5 / long.beta[t] * now
+B = of_now + long.alpha_bar[t - 1] ** 0.5 / long.noise_var[t - 1] * x_0
+square, no_image = (-A / 2 * (line - b / A) ** 2 for b in (B, of_now))
+rises = {"image forgotten": no_image[1:] - no_image[0]}
+verify("eq-complete-square", quotient[1:] - quotient[0], square[1:] - square[0], rejects=rises)
 verify("eq-denoising-posterior", quotient, log_density, rejects={"E12": dropped})
-print("they differ by a constant only:", bool((log_density - dropped).std() < 1e-9))
+times = torch.tensor([2, 10, 100, 500, 1000])
+left = torch.stack([regressed(t) for t in times], 1)
+right = torch.stack([*long.reverse_coefficients(times)])
+forward = torch.stack([right[0], right[1], long.beta[times]])
+wrong = {"weights exchanged": right[[1, 0, 2]], "variance of the step up": forward}
+verify("eq-denoising-posterior", left, right, rejects=wrong)
+of_x, alpha, beta = 1 / long.noise_var[times - 1], long.alpha[times], long.beta[times]
+wrong = {"not shrunk": of_x + 1 / beta}
+verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 
 # %% [markdown]
-# At $t = 1$ the step leads to $x$ itself, and $\tilde\beta_1 = 0$. A KL divergence would be infinite there, which is why the bound has a reconstruction term instead.
-#
-# The companion gives the two weights and the variance as `schedule.reverse_coefficients(t)`. It computes $1 - \bar\alpha_t$ from $\log \bar\alpha_t$ and not by subtraction: for $t = 1$ of 1000 steps the difference is only 0.0001, and in single precision a subtraction would lose about half of the seven digits.
-
-# %% tags=["shown", "nbval-check-output"]
-show(Schedule.reverse_coefficients, docstring=False)
-
-# %% [markdown]
-# **What you can say now.** If the image is known, the reverse step is a Gaussian in closed form, a precision-weighted compromise between $x$ and $x_t$.
-#
 # *Sources: B23, C13.*
 
 # %% [markdown]
 # (sec-true-reverse)=
 # ## The reverse step if the image is unknown
 #
-# When a model generates, there is no image to condition on. What step should it take? Write $q(x_t)$ for the distribution of $x_t$ over all data; $q(x)$ is the data distribution. The true reverse step is a mixture over all images from which $x_t$ may have come:
+# When the model generates, there is no image to condition on. Which step should it take from $x_t$? Write $q(x_t)$ for the distribution of $x_t$ over all data. The true step is a mixture of the known steps, over all images from which $x_t$ may have come:
 #
 # $$
 # q(x_{t-1} \mid x_t) = \frac{q(x_t \mid x_{t-1})\, q(x_{t-1})}{q(x_t)} = \int q(x_{t-1} \mid x_t, x)\; q(x \mid x_t)\, \mathrm{d}x .
 # $$ (eq-true-step)
 #
-# Its mean and variance follow from those of its parts. Since $\tilde\mu_t$ is linear in $x$, in each dimension
+# Nobody knows $q(x \mid x_t)$. But $\tilde\mu_t$ is linear in $x$, so in each dimension the mean and the variance of the mixture need only the mean and the variance of the image:
 #
 # $$
 # \begin{aligned}
@@ -688,20 +608,20 @@ show(Schedule.reverse_coefficients, docstring=False)
 # \end{aligned}
 # $$ (eq-true-moments)
 #
-# These moments suggest how to design the model. *The mean of the step needs the posterior mean of the image, and nothing else.* So let a network estimate it, $\hat{x}_\theta(x_t, t)$, and put the estimate where the image was:
+# This tells us what to build. *The mean of the step needs the posterior mean of the image, and nothing else*, and the posterior mean is what regression with a squared error finds. So a network, the {term}`denoiser`, estimates the image, $\hat{x}_\theta(x_t, t)$, and the model steps as if the estimate were the image:
 #
 # $$
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. *The true variance is more than $\tilde\beta_t$*, because the image is still uncertain.
+# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. The variance is a choice, for {ref}`later <sec-exact-gap>`; the true one is more than $\tilde\beta_t$, because the image is still uncertain.
 #
-# The model's step is Gaussian because we chose it so. The true one, $q(x_{t-1} \mid x_t)$, is a mixture, in general not Gaussian. With small steps it is *nearly* Gaussian (entry E14); the end of this section says why.
+# **Why may the model's step be a Gaussian?** The true one is a mixture. The slider cuts the forward process of the data with two modes into more and more steps, and draws one true step back, at the first $t$ with $\bar\alpha_t < 0.3$, and the Gaussian of the same mean and variance.
 #
-# The data with two modes show the effect. The slider cuts the forward process into more steps. It draws the true step at the first $t$ with $\bar\alpha_t < 0.3$, the parts that come from either mode, and the Gaussian of the same mean and variance.
+# **Check.** Both sides of {eq}`eq-true-step`, Bayes' rule and the integral over $x$, are compared at eight points for $t = 3$ of the chain of four steps. The Gaussian match is rejected. Mean and variance of the step are taken from its density, and $\mathbb{E}[x \mid x_t]$ from the companion's exact denoiser. The variance without its second part is rejected.
 
 
-# %%
+# %% tags=["serves"]
 def log_step_back(schedule, t, x_t, line):
     """log q(x_{t-1} | x_t) on a line, by Bayes' rule."""
     scale, var = schedule.forward_coefficients(t - 1, t)
@@ -716,7 +636,35 @@ def moments(density, line):
     return mean, torch.trapezoid((line - mean) ** 2 * density, line)
 
 
-# %% tags=["serves"]
+def mixture_denoiser(schedule):
+    covs = widths[:, None, None] ** 2
+    return MixtureDenoiser(schedule, weights, centers[:, None], covs)
+
+
+# %% tags=["check", "nbval-check-output"]
+t, x_t = 3, torch.tensor(0.3)
+line, x_line = torch.linspace(-1, 1.8, 8), torch.linspace(-6, 6, 24_001)
+signal, noise_var = schedule.forward_coefficients(0, t)
+prior_x = mixture_at(schedule, 0).log_prob(x_line)
+given = (prior_x + Normal(signal * x_line, noise_var**0.5).log_prob(x_t)).exp()
+given = given / torch.trapezoid(given, x_line)  # q(x | x_t)
+c, of_x_t, var = schedule.reverse_coefficients(t)
+steps = Normal(c * x_line + of_x_t * x_t, var**0.5).log_prob(line[:, None]).exp()
+x_mean, x_var = moments(given, x_line)
+matched = Normal(c * x_mean + of_x_t * x_t, (var + c**2 * x_var) ** 0.5)
+left = log_step_back(schedule, t, x_t, line).exp()
+right = torch.trapezoid(steps * given, x_line)
+gaussian = {"E14": matched.log_prob(line).exp()}
+verify("eq-true-step", left, right, quadrature, rejects=gaussian)
+
+x_hat = mixture_denoiser(schedule)(x_t.view(1, 1), torch.tensor([t]))[0, 0]
+step_moments = moments(log_step_back(schedule, t, x_t, x_line).exp(), x_line)
+right = torch.stack([c * x_hat + of_x_t * x_t, var + c**2 * x_var])
+only = {"known image": torch.stack([right[0], var])}
+verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=only)
+
+
+# %% tags=["figure"]
 def draw_step(T):
     """The true step back at one x_t, its two parts, and its Gaussian match."""
     schedule, x_t, wide = rescaled(T), torch.tensor(0.3), torch.linspace(-6, 6, 6001)
@@ -733,7 +681,6 @@ def draw_step(T):
     return plots.curves(curves, x_label="$x_{t-1}$", y_label="density")
 
 
-# %% tags=["figure"]
 Slider(
     [5, 8, 10, 20, 50, 200],
     draw_step,
@@ -743,60 +690,19 @@ Slider(
 )
 
 # %% [markdown]
-# With five steps the true step is bimodal, because $x_t$ may have come from either mode, and no Gaussian can match it. With fifty steps a single step is so short that the two parts hardly differ, and their sum looks Gaussian.
+# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: as a function of $x_{t-1}$, the true step is a Gaussian about $\sqrt{\beta_t}$ wide, $q(x_t \mid x_{t-1})$, times the smooth density $q(x_{t-1})$. If the step is short, $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is why a diffusion model takes many small steps: with them its Gaussians can be right.
 #
-# **Check.** Both sides of {eq}`eq-true-step`, Bayes' rule and the integral over $x$, are compared at eight points for $t = 3$ of the chain of four steps. The Gaussian match, to which the misprint E14 amounts, is rejected.
-
-# %% tags=["serves"]
-t, x_t = 3, torch.tensor(0.3)
-line, x_line = torch.linspace(-1, 1.8, 8), torch.linspace(-6, 6, 24_001)
-signal, noise_var = schedule.forward_coefficients(0, t)
-prior_x = mixture_at(schedule, 0).log_prob(x_line)
-given = (prior_x + Normal(signal * x_line, noise_var**0.5).log_prob(x_t)).exp()
-given = given / torch.trapezoid(given, x_line)  # q(x | x_t)
-c, of_x_t, var = schedule.reverse_coefficients(t)
-steps = Normal(c * x_line + of_x_t * x_t, var**0.5).log_prob(line[:, None]).exp()
-x_mean, x_var = moments(given, x_line)
-matched = Normal(c * x_mean + of_x_t * x_t, (var + c**2 * x_var) ** 0.5)
-
-# %% tags=["check", "nbval-check-output"]
-left = log_step_back(schedule, t, x_t, line).exp()
-right = torch.trapezoid(steps * given, x_line)
-gaussian = {"E14": matched.log_prob(line).exp()}
-verify("eq-true-step", left, right, quadrature, rejects=gaussian)
-
-# %% [markdown]
-# **Check.** Mean and variance of the step are taken from its density, and $\mathbb{E}[x \mid x_t]$ from the companion's exact denoiser. The variance without its second part is rejected.
+# How far from Gaussian is the worst step? {numref}`fig-nearly-gaussian` shows the *total variation* distance, the largest difference between the probabilities that two distributions give to any event, as a mean over $x_t$ at the worst time $t \ge 2$.
 
 
-# %% tags=["serves"]
-def mixture_denoiser(schedule):
-    covs = widths[:, None, None] ** 2
-    return MixtureDenoiser(schedule, weights, centers[:, None], covs)
-
-
-x_hat = mixture_denoiser(schedule)(x_t.view(1, 1), torch.tensor([t]))[0, 0]
-step_moments = moments(log_step_back(schedule, t, x_t, x_line).exp(), x_line)
-
-# %% tags=["check", "nbval-check-output"]
-right = torch.stack([c * x_hat + of_x_t * x_t, var + c**2 * x_var])
-only = {"known image": torch.stack([right[0], var])}
-verify("eq-true-moments", torch.stack(step_moments), right, quadrature, rejects=only)
-
-# %% [markdown]
-# How far from Gaussian is the step for $T$ steps? A measure is the *total variation* distance between the true step and its Gaussian match, the largest difference between the probabilities that the two give to any event. {numref}`fig-nearly-gaussian` shows its mean over $x_t$, at the time $t \ge 2$ where it is largest. (In long chains we try some thirty times, not all.)
-
-
-# %% tags=["serves"]
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so $T$ times it, a bound on its sum over all steps, falls as well.", "name": "fig-nearly-gaussian"}}
 def farthest(T):
     """Largest mean total variation between a true step and its Gaussian match."""
-    schedule, worst = rescaled(T), 0.0
-    hat, unit = mixture_denoiser(schedule), torch.linspace(-9, 9, 1201)
+    schedule, worst, unit = rescaled(T), 0.0, torch.linspace(-9, 9, 1201)
     x_t = torch.linspace(-4, 4, 81)[:, None]
-    times = sorted({*range(2, min(T, 12) + 1), *np.geomspace(2, T, 25).astype(int)})
-    for t in times:
+    for t in sorted({*range(2, min(T, 12) + 1), *np.geomspace(2, T, 25).astype(int)}):
         c, of_x_t, var = schedule.reverse_coefficients(t)
-        center = c * hat(x_t, torch.full((81,), t)) + of_x_t * x_t
+        center = c * mixture_denoiser(schedule)(x_t, torch.full((81,), t)) + of_x_t * x_t
         line = center + 1.5 * (var + c**2 * widths.max() ** 2) ** 0.5 * unit
         true = log_step_back(schedule, t, x_t, line).exp()
         mean = torch.trapezoid(line * true, line)[:, None]
@@ -808,44 +714,29 @@ def farthest(T):
     return float(worst)
 
 
-# %% tags=["serves"]
 chain_lengths = (4, 10, 30, 100, 300, 1000)
 farthest_of = [farthest(T) for T in chain_lengths]
+_, (axes,) = plots.figure(height=2.7)
+lines = {"largest distance": (chain_lengths, farthest_of)}
+lines["$1 / T$"] = (chain_lengths, [1 / T for T in chain_lengths])
+labels = {"x_label": "number of steps $T$", "y_label": "total variation distance"}
+plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so $T$ times it, a bound on its sum over all steps, falls as well.", "name": "fig-nearly-gaussian"}}
-plots.curves(
-    {
-        "largest distance": (chain_lengths, farthest_of),
-        "$1 / T$": (chain_lengths, [1 / T for T in chain_lengths]),
-    },
-    x_label="number of steps $T$",
-    y_label="total variation distance",
-    log_x=True,
-    log_y=True,
-)
-
-# %% [markdown]
-# The claims of the caption, and both ends of the curve:
-
-# %% tags=["held", "nbval-check-output"]
-print("four steps: more than a quarter:", farthest_of[0] > 0.25)
-print("a thousand: less than one in ten thousand:", farthest_of[-1] < 1e-4)
+# %% tags=["numbers", "nbval-check-output"]
+print(f"four steps {farthest_of[0]:.3f}, a thousand {farthest_of[-1]:.1e}")
 sums = [T * distance for T, distance in zip(chain_lengths, farthest_of, strict=True)]
-print("T times it falls from length to length:", sums == sorted(sums, reverse=True))
+print("T times the distance:", "  ".join(f"{total:.3f}" for total in sums))
 
 # %% [markdown]
-# So for these data four steps are far from Gaussian, and a thousand are nearly Gaussian, each and in the sum of their errors: a Gaussian can undo each of them.
-#
-# (sec-one-noise-step)=
-# ### Why small steps become Gaussian
-#
-# To see why, we express the reverse step by the density of $x_t$. In one dimension, write a step as $x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ with the fresh noise $\epsilon$. Then
+# :::{depth-start} the distance from a Gaussian vanishes faster than the step, if the density is smooth
+# :::
+# In one dimension, write a step as $x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ with new noise $\epsilon$. Then
 #
 # $$
 # \mathbb{E}[\epsilon \mid x_t] = - \sqrt{\beta_t}\; \frac{\mathrm{d} \log q(x_t)}{\mathrm{d} x_t} .
 # $$ (eq-noise-score)
 #
-# The best estimate of the noise is the {term}`score` of $q(x_t)$ times a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for a direct draw from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Without the factor (entry E11) the error is large where the noise is small. The next derivatives of $\log q$ show how far the step is from a Gaussian.
+# The best estimate of the noise is the {term}`score` of $q(x_t)$ times a factor that depends on the noise level (Tweedie's formula {cite:p}`efron2011`). The proof uses only that the noise is Gaussian, so the same holds for a direct draw from $x$ to $x_t$, with $\bar\alpha_t$ and $1 - \bar\alpha_t$ in place of $\alpha_t$ and $\beta_t$. Without the factor the error is large where the noise is small. The next derivatives of $\log q$ show how far the step is from a Gaussian.
 #
 # :::{prf:theorem} The third cumulant of the step back
 # :label: thm-third-cumulant
@@ -856,16 +747,16 @@ print("T times it falls from length to length:", sums == sorted(sums, reverse=Tr
 # $$ (eq-third-cumulant)
 # :::
 #
-# :::{dropdown} Proof of both
-# With $\eta = \sqrt{\alpha_t}\, x_t / \beta_t$, the density of $x_{t-1}$ given $x_t$ is proportional to $q(x_{t-1})\, e^{- \alpha_t x_{t-1}^2 / 2 \beta_t}\, e^{\eta x_{t-1}}$. The logarithm of its normalizer as a function of $\eta$ is $A(\eta) = \log q(x_t) + x_t^2 / 2 \beta_t$, up to a constant, and the derivatives of $A$ are the cumulants of $x_{t-1}$ given $x_t$. Since $\mathrm{d} x_t / \mathrm{d} \eta = \beta_t / \sqrt{\alpha_t}$, the first one is $\mathbb{E}[x_{t-1} \mid x_t] = (\beta_t / \sqrt{\alpha_t}) (\log q)' + x_t / \sqrt{\alpha_t}$, and $\epsilon = (x_t - \sqrt{\alpha_t}\, x_{t-1}) / \sqrt{\beta_t}$ gives {eq}`eq-noise-score`. In the third derivative the quadratic term is gone. $\square$
-# :::
+# *Proof of both.* With $\eta = \sqrt{\alpha_t}\, x_t / \beta_t$, the density of $x_{t-1}$ given $x_t$ is proportional to $q(x_{t-1})\, e^{- \alpha_t x_{t-1}^2 / 2 \beta_t}\, e^{\eta x_{t-1}}$. The logarithm of its normalizer as a function of $\eta$ is $A(\eta) = \log q(x_t) + x_t^2 / 2 \beta_t$, up to a constant, and the derivatives of $A$ are the cumulants of $x_{t-1}$ given $x_t$. Since $\mathrm{d} x_t / \mathrm{d} \eta = \beta_t / \sqrt{\alpha_t}$, the first one is $\mathbb{E}[x_{t-1} \mid x_t] = (\beta_t / \sqrt{\alpha_t}) (\log q)' + x_t / \sqrt{\alpha_t}$, and $\epsilon = (x_t - \sqrt{\alpha_t}\, x_{t-1}) / \sqrt{\beta_t}$ gives {eq}`eq-noise-score`. In the third derivative the quadratic term is gone. $\square$
 #
 # The third cumulant of a Gaussian is zero, so the true step is *not* Gaussian unless $\log q$ is quadratic. It *becomes* Gaussian for small $\beta_t$ if $q(x_{t-1})$ is smooth and positive. Then the derivatives of $\log q(x_t)$ stay bounded, so by the same proof the cumulant of order $n \ge 3$ is of order $\beta_t^n$, while the $n$-th power of the standard deviation is of order $\beta_t^{n/2}$.
+#
+# Smoothness is needed. Let $x_{t-1}$ be uniform between 0 and 1, and look at the edge, $x_t = 0$. As the noise gets smaller, the step back tends to half a Gaussian, with the skewness 0.9953, and not to a Gaussian.
 #
 # **Check.** Moments, computed as sums over a line, are compared with derivatives of $\log q(x_t)$ by automatic differentiation, for a large step and for a small one. The score without its factor is rejected, a third cumulant of zero, and the square of the factor in place of its third power.
 
 
-# %% tags=["serves"]
+# %% tags=["check", "nbval-check-output"]
 def step_and_score(schedule, t, x_t):
     """Mean noise and third cumulant of a step by sums; score and third derivative of log q(x_t)."""
     scale, var = schedule.forward_coefficients(t - 1, t)
@@ -877,7 +768,6 @@ def step_and_score(schedule, t, x_t):
     return torch.stack([noise, cubes, grad(log_q)(x_t), grad(grad(grad(log_q)))(x_t)])
 
 
-# %% tags=["check", "nbval-check-output"]
 for chain, t in ((schedule, 3), (rescaled(100), 20)):
     found = [step_and_score(chain, t, torch.tensor(x_t)) for x_t in (-1.0, 0.3, 0.9)]
     noise, cubes, score, third = torch.stack(found, 1)
@@ -887,28 +777,25 @@ for chain, t in ((schedule, 3), (rescaled(100), 20)):
     wrong = {"E14": 0 * third, "squared factor": factor**2 * third}
     verify("eq-third-cumulant", cubes, factor**3 * third, quadrature, rejects=wrong)
 
-# %% [markdown]
-# Smoothness is needed. Let $x_{t-1}$ be uniform between 0 and 1, and look at the edge, $x_t = 0$. As the noise gets smaller, the step back tends to half a Gaussian, with the skewness 0.9953, and not to a Gaussian.
-
-# %% tags=["numbers", "nbval-check-output"]
 inside = torch.linspace(0, 1, 20_001)
 for beta in (0.5, 0.1, 0.01, 0.001):
     density = (-(1 - beta) * inside**2 / (2 * beta)).exp()
     density = density / torch.trapezoid(density, inside)
     mean, var = moments(density, inside)
     cubes = torch.trapezoid((inside - mean) ** 3 * density, inside)
-    print(f"beta {beta:<5g}  skewness {cubes / var**1.5:.4f}")
+    print(f"uniform data, at the edge: beta {beta:<5g}  skewness {cubes / var**1.5:.4f}")
 
 # %% [markdown]
-# **What you can say now.** The true reverse step is a mixture, which small steps make nearly Gaussian. Its mean needs only an estimate of the image, and a network has to learn this estimate.
+# :::{depth-end}
+# :::
 #
 # *Sources: B25, C13.*
 
 # %% [markdown]
 # (sec-five-languages)=
-# ## One loss, five parameterizations
+# ## The loss: estimate the image, the noise or v
 #
-# What should the network estimate? Both distributions of a denoising term are Gaussian, each with one variance for all dimensions. By {eq}`eq-kl-gaussians`, and with $\mu_\theta$ for the model's mean,
+# Both distributions of a denoising term are Gaussian now. By {eq}`eq-kl-gaussians`, with $\mu_\theta$ for the model's mean,
 #
 # $$
 # \begin{aligned}
@@ -917,34 +804,63 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-step-cost)
 #
-# If $\sigma_t^2$ is fixed, the second part contains nothing to learn, and the first is a squared error of the mean. But $\tilde\mu_t$ is a weighted sum of $x_t$, which the network sees, and $x$, which it must estimate. So an error in the mean *is* an error in $x$, and in any other quantity that determines $x$ once $x_t$ is known:
+# If $\sigma_t^2$ is fixed, the second part has nothing to learn. In the first, both means weight the same $x_t$ with the same factor, so it cancels: $\tilde\mu_t - \mu_\theta = c_t\, (x - \hat{x}_\theta)$. *What is left to train of the ELBO is a squared error of the image, at each noise level, with the weight $c_t^2 / 2 \sigma_t^2$.* To undo noise, in nats, is regression.
+#
+# Must the network put out the image? It sees $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$, so whoever knows the image knows the noise. It may estimate any quantity that determines $x$ once $x_t$ is given:
 #
 # | the network estimates | which is | because |
 # |---|---|---|
 # | the mean | $\tilde\mu_t$ | the bound contains it |
-# | the data | $x$ | it is what we want |
+# | the image | $x$ | it is what we want |
 # | the noise | $\varepsilon = (x_t - \sqrt{\bar\alpha_t}\, x) / \sqrt{1 - \bar\alpha_t}$ | it has variance 1 at all times |
-# | $v$ | $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ | it gives $x$ and $\varepsilon$ without a division {cite:p}`salimans2022` |
-# | the score | $s = -\varepsilon / \sqrt{1 - \bar\alpha_t}$ | its mean given $x_t$ is $\nabla \log q(x_t)$, see {eq}`eq-noise-score` |
+# | $v$ {cite:p}`salimans2022` | $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ | it is all that $x_t$ does not say |
+# | the score of $q(x_t \mid x)$ | $s = -\varepsilon / \sqrt{1 - \bar\alpha_t}$ | its mean given $x_t$ is the score of $q(x_t)$ {eq}`eq-noise-score` |
 #
-# {cite:t}`luo2022` compares three of these. Write $e_x = x - \hat{x}$, and so on for the others. Then
+# Write $e_x = x - \hat{x}$ for the error of the image, and so on for the others. Since $x_t$ is known, $\sqrt{\bar\alpha_t}\, e_x = - \sqrt{1 - \bar\alpha_t}\, e_\varepsilon$, and with the {term}`signal-to-noise ratio` $\mathrm{SNR}_t = \bar\alpha_t / (1 - \bar\alpha_t)$
 #
 # $$
 # \begin{aligned}
 # \lVert e_\mu \rVert^2 & = c_t^2\, \lVert e_x \rVert^2, \\
-# \lVert e_x \rVert^2 & = \frac{\lVert e_\varepsilon \rVert^2}{\mathrm{SNR}_t} = (1 - \bar\alpha_t)\, \lVert e_v \rVert^2 = \frac{1 - \bar\alpha_t}{\mathrm{SNR}_t}\, \lVert e_s \rVert^2 ,
+# \lVert e_x \rVert^2 & = \frac{\lVert e_\varepsilon \rVert^2}{\mathrm{SNR}_t} = (1 - \bar\alpha_t)\, \lVert e_v \rVert^2 = \frac{1 - \bar\alpha_t}{\mathrm{SNR}_t}\, \lVert e_s \rVert^2 .
 # \end{aligned}
 # $$ (eq-five-errors)
 #
-# with the {term}`signal-to-noise ratio` $\mathrm{SNR}_t = \bar\alpha_t / (1 - \bar\alpha_t)$ and $c_t$ of {eq}`eq-true-moments`.
-#
-# :::{dropdown} Proof
-# $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ is known, so $\sqrt{\bar\alpha_t}\, e_x = - \sqrt{1 - \bar\alpha_t}\, e_\varepsilon$. Insert that in $v$: $e_v = \sqrt{\bar\alpha_t}\, e_\varepsilon - \sqrt{1 - \bar\alpha_t}\, e_x = - e_x / \sqrt{1 - \bar\alpha_t}$. The score is $\varepsilon$ with a factor. $\square$
-# :::
-#
-# **Check.** A random error is added to $x$ and translated by the companion's functions. Equal errors are rejected, and a $c_t$ that is not squared.
+# **Why $v$?** In the plane of $x$ and $\varepsilon$, {numref}`fig-v-rotation`, $(x_t, v)$ are the same point in turned axes, because $\bar\alpha_t$ and $1 - \bar\alpha_t$ add up to one. The network sees one coordinate; $v$ is the other.
 
-# %% tags=["serves"]
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees the coordinate $x_t$ (blue) and is asked for $v$ (orange). With little noise $v$ is nearly $\\varepsilon$, with much it is nearly $-x$.", "name": "fig-v-rotation"}}
+point = np.array([0.8, 0.55])
+names = {"#0072b2": "$x_t$", "#d55e00": "$v$"}
+fig, panels = plots.figure(3, height=2.7)
+for axes, kept in zip(panels, (0.95, 0.5, 0.05), strict=True):
+    cos, sin = kept**0.5, (1 - kept) ** 0.5
+    for (color, name), way in zip(names.items(), ([cos, sin], [-sin, cos]), strict=True):
+        way = np.array(way)
+        foot = (point @ way) * way
+        _ = axes.plot(*np.stack([-1.2 * way, 1.2 * way], 1), color=color, linewidth=0.8)
+        _ = axes.plot(*np.stack([0 * way, foot], 1), color=color, linewidth=4)
+        _ = axes.plot(*np.stack([foot, point], 1), "--", color="#777777", linewidth=0.8)
+        _ = axes.text(*(1.36 * way), name, color=color, ha="center", va="center")
+    _ = axes.plot(*point, "o", color="black")
+    _ = axes.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xticks=[0], yticks=[0])
+    _ = axes.set(xlabel="$x$", title=rf"$\bar\alpha_t$ = {kept:g}")
+_ = panels[0].set_ylabel(r"$\varepsilon$")
+fig
+
+# %% [markdown]
+# With little noise the network sees the image and is asked for the noise, with much noise the other way around: never for what it has before its eyes. And no error is enlarged. Of a squared error of $v$ the share $1 - \bar\alpha_t$ falls on the image and the share $\bar\alpha_t$ on the noise. A squared error of the predicted noise is divided by $\mathrm{SNR}_t$ before it is one of the image, and where there is much noise that is tiny.
+#
+# The bound stays the same bound; a squared error of each kind has its own weight in it, in nats:
+#
+# $$
+# \begin{aligned}
+# \omega_\mu & = \frac{1}{2 \sigma_t^2}, & \omega_x & = \frac{c_t^2}{2 \sigma_t^2}, & \omega_\varepsilon & = \frac{\omega_x}{\mathrm{SNR}_t} = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t\, (1 - \bar\alpha_t)}, \\
+# & & \omega_v & = (1 - \bar\alpha_t)\, \omega_x, & \omega_s & = (1 - \bar\alpha_t)\, \omega_\varepsilon .
+# \end{aligned}
+# $$ (eq-five-weights)
+#
+# **Check.** A random error is added to $x$ and translated by the companion's functions. Equal errors are rejected, and a $c_t$ that is not squared. The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with the erroneous estimate of $x$ as the denoiser and $\sigma_t^2 = \beta_t$. The first part alone is rejected. Then each of the companion's weights is multiplied by its squared error: all five products must equal the extra cost of the erroneous estimate over the right one. The weight of the noise without $\alpha_t$ is rejected.
+
+# %% tags=["check", "nbval-check-output"]
 _ = torch.manual_seed(0)
 x, noise = torch.randn(6, 3), torch.randn(6, 3)
 x_hat = x + 0.3 * torch.randn(6, 3)
@@ -952,24 +868,19 @@ t = torch.tensor([2, 10, 100, 300, 600, 1000])
 x_t = add_noise(long, x, t, noise)
 
 
-def error(translate):
-    return (translate(long, x_t, t, x) - translate(long, x_t, t, x_hat)).square().sum(1)
+def error(language):
+    return (language(long, x_t, t, x) - language(long, x_t, t, x_hat)).square().sum(1)
 
 
 e_x = (x - x_hat).square().sum(1)
-e_mu, e_noise = error(mean_from_x_0), error(noise_from_x_0)
-e_v, e_s = error(v_from_x_0), error(score_from_x_0)
-
-# %% tags=["check", "nbval-check-output"]
+e_mu, e_noise = error(translate.mean_from_x_0), error(translate.noise_from_x_0)
+e_v, e_s = error(translate.v_from_x_0), error(translate.score_from_x_0)
 snr, noise_var = long.snr[t], long.noise_var[t]
 left = torch.stack([e_noise / snr, noise_var * e_v, noise_var / snr * e_s])
 same = torch.stack([e_noise, e_v, e_s])
 verify("eq-five-errors", left, torch.stack([e_x] * 3), rejects={"all equal": same})
 c = long.alpha_bar[t - 1] ** 0.5 * long.beta[t] / noise_var
 verify("eq-five-errors", e_mu, c**2 * e_x, rejects={"no square": c * e_x})
-
-# %% [markdown]
-# **Check.** The whole cost of a step {eq}`eq-step-cost` is compared with the KL divergence from `elbo_step`, with the erroneous estimate of $x$ as the denoiser and $\sigma_t^2 = \beta_t$. The first part alone is rejected.
 
 # %% tags=["check", "nbval-check-output"]
 distorted = Ddpm(lambda x_t, t: x_hat, long, (3,), long.beta)
@@ -979,19 +890,6 @@ right = first + 1.5 * (ratio - 1 - ratio.log())
 cost = -elbo_step(distorted, x, t, noise)
 verify("eq-step-cost", cost, right, rejects={"only the means": first})
 
-# %% [markdown]
-# So the same bound is a weighted sum of squared errors in each of the five parameterizations. Only the weights differ:
-#
-# $$
-# \begin{aligned}
-# \omega_\mu & = \frac{1}{2 \sigma_t^2}, & \omega_x & = \frac{c_t^2}{2 \sigma_t^2}, & \omega_\varepsilon & = \frac{\omega_x}{\mathrm{SNR}_t} = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t\, (1 - \bar\alpha_t)}, \\
-# & & \omega_v & = (1 - \bar\alpha_t)\, \omega_x, & \omega_s & = (1 - \bar\alpha_t)\, \omega_\varepsilon .
-# \end{aligned}
-# $$ (eq-five-weights)
-#
-# **Check.** Each of the companion's weights is multiplied by its squared error: all five products must equal the extra cost of the erroneous estimate over the right one. The weight of the noise without $\alpha_t$ is rejected.
-
-# %% tags=["check", "nbval-check-output"]
 perfect_hat = Ddpm(lambda x_t, t: x, long, (3,), long.beta)
 extra = cost + elbo_step(perfect_hat, x, t, noise)
 w = bound_weights(long, long.beta)
@@ -1003,85 +901,74 @@ formula = long.beta[t] / (2 * long.alpha[t] * noise_var)
 lost = {"alpha lost": formula * long.alpha[t]}
 verify("eq-five-weights", w.noise[t], formula, rejects=lost)
 
-# %% [markdown]
-# {numref}`fig-five-weights` shows the weights for $\sigma_t^2 = \tilde\beta_t$, from $t = 2$ on, without that of the mean, $1 / (2 \sigma_t^2)$.
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the data falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of four estimates.", "name": "fig-five-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the image falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of four estimates.", "name": "fig-five-weights"}}
 tilde = torch.cat([long.beta[:2], long.posterior_var[2:]])
 w = bound_weights(long, tilde)
-shown = {"data": w.x_0, "v": w.v, "noise": w.noise, "score": w.score}
+shown = {"image": w.x_0, "v": w.v, "noise": w.noise, "score": w.score}
+_, (axes,) = plots.figure(height=2.7)
 plots.curves(
     {name: (torch.arange(2, 1001), weight[2:]) for name, weight in shown.items()},
     x_label="time $t$",
     y_label="weight (nats per squared error)",
     log_x=True,
     log_y=True,
+    axes=axes,
 )
 
 # %% [markdown]
-# These weights explain a practical choice. An error of the data costs several billion times as much at $t = 2$ as at the end, and an error of $v$ a million times as much. The weights of the noise fall by a factor of 120 at first, and vary only by a factor of about two after a hundred steps. {cite:t}`ho2020` leave them out and train on the plain squared error of the noise. That loss is no longer a bound; the next chapter asks what it does.
+# **Why predict the noise, and why drop the weights?** In {numref}`fig-five-weights` an error of the image costs several billion times as much at $t = 2$ as at the end. The weight of the noise varies only by a factor of about two after a hundred steps, and by 120 over all. {cite:t}`ho2020` leave it out and train on the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$, the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean, whatever the factor. It matters because all $t$ share one network, and says which noise levels the network is to get right. Without the weights the lowest ones count less than in the bound. They hold details that we hardly see, and their large weights make the gradient noisy {cite:p}`nichol2021`. The price: the loss is no bound on the likelihood any more. The next chapter measures it.
 #
-# For both choices of the variance, the ratios of the largest to the smallest weight, from $t = 2$ on and from $t = 101$ on:
+# **One random time is enough.** The bound is a *sum* over $t$, each term of which needs one $x_t$, and one draw reaches it. So draw one $t$, and multiply its term $\ell_t(x, \varepsilon)$, at this $x_t$, by $T$:
+#
+# $$
+# \mathrm{ELBO}(x) = \mathbb{E}_{t, \varepsilon} \big[ T\, \ell_t(x, \varepsilon) \big] - D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big), \qquad t \text{ uniform on } 1, \dots, T .
+# $$ (eq-single-step)
+#
+# As code, with one call of the network in place of a thousand:
 
-# %% tags=["nbval-check-output"]
-for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
-    print("variances", kind)
-    for name in ("x_0", "v", "noise", "score"):
-        weight = getattr(bound_weights(long, reverse_var), name)
-        whole, late = (part.max() / part.min() for part in (weight[2:], weight[101:]))
-        print(f"  {name:6s} from t = 2: {whole:8.3g}   from t = 101: {late:8.3g}")
+
+# %%
+def one_random_step(model, x):
+    """The bound of each x, estimated without bias from one random time."""
+    T = model.num_latents
+    t = torch.randint(1, T + 1, (len(x),))
+    x_t = add_noise(model.schedule, x, t, torch.randn_like(x))
+    x_hat = model.denoise(x_t, t)  # the only call of the network
+
+    q = model.true_step(t.clamp(min=2), x_t, x)  # the image is known
+    p = model.reverse_step(t.clamp(min=2), x_t, x_hat)  # it is not
+    term = torch.where(t == 1, model.reconstruction(x_hat).log_prob(x), -kl_divergence(q, p))
+    return T * term - kl_divergence(model.posterior(x), model.prior(len(x)))
+
 
 # %% [markdown]
-# To turn the KL divergence into the weighted error of $x$ takes four assumptions. The variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$. For a *single* $t$ the weight is only a constant; in the sum over $t$ it matters, because all steps share one network.
+# A stochastic gradient needs no more than an unbiased estimate. Use all steps to *report* a bound.
 #
-# **What you can say now.** Estimating the mean, the data, the noise, $v$ or the score is the same regression, with five different weights over time.
-#
-# *Sources: B24.*
+# **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
+
+# %% tags=["check", "nbval-check-output"]
+_ = torch.manual_seed(0)
+single = one_random_step(model, torch.full((400_000, 1), x_value))
+terms = exact_terms(model, torch.tensor([[x_value]]))
+bound = terms.sum() - prior_matching
+wrong = {"without T": terms.mean() - prior_matching, "without prior": terms.sum()}
+verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# (sec-snr)=
-# ## Only the signal-to-noise ratio counts
-#
-# Which properties of a schedule matter to the bound? Take $\sigma_t^2 = \tilde\beta_t$. Then the second part of {eq}`eq-step-cost` is zero, and the weight of the data becomes a difference {cite:p}`kingma2021`:
+# :::{depth-start} only the signal-to-noise ratio counts, and in the limit the schedule drops out
+# :::
+# Which properties of a schedule matter to the bound? Take $\sigma_t^2 = \tilde\beta_t$. Then the second part of {eq}`eq-step-cost` is zero, and the weight of the image becomes a difference {cite:p}`kingma2021`:
 #
 # $$
 # \omega_x = \frac{c_t^2}{2 \tilde\beta_t} = \frac12 \big( \mathrm{SNR}_{t-1} - \mathrm{SNR}_t \big) .
 # $$ (eq-snr-difference)
 #
-# :::{dropdown} Proof
-# $c_t^2 / \tilde\beta_t = \bar\alpha_{t-1} \beta_t / \big( (1 - \bar\alpha_t) (1 - \bar\alpha_{t-1}) \big)$. And $\mathrm{SNR}_{t-1} - \mathrm{SNR}_t$, brought to that denominator, has the numerator $\bar\alpha_{t-1} (1 - \bar\alpha_t) - \bar\alpha_t (1 - \bar\alpha_{t-1}) = \bar\alpha_{t-1} - \bar\alpha_t = \bar\alpha_{t-1} \beta_t$. $\square$
-# :::
-#
-# **Check.** The companion's weights for the variances $\tilde\beta_t$ are compared with the differences. The weights that belong to the variances $\beta_t$ are rejected.
-
-# %% tags=["check", "nbval-check-output"]
-differences = (long.snr[1:-1] - long.snr[2:]) / 2
-other = {"variances beta": bound_weights(long, long.beta).x_0[2:]}
-verify("eq-snr-difference", w.x_0[2:], differences, rejects=other)
-
-# %% [markdown]
-# So all denoising terms together are
+# *Proof.* $c_t^2 / \tilde\beta_t = \bar\alpha_{t-1} \beta_t / \big( (1 - \bar\alpha_t) (1 - \bar\alpha_{t-1}) \big)$. And $\mathrm{SNR}_{t-1} - \mathrm{SNR}_t$, brought to that denominator, has the numerator $\bar\alpha_{t-1} (1 - \bar\alpha_t) - \bar\alpha_t (1 - \bar\alpha_{t-1}) = \bar\alpha_{t-1} - \bar\alpha_t = \bar\alpha_{t-1} \beta_t$. $\square$ So all denoising terms together are
 #
 # $$
 # S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\; \mathbb{E} \lVert x - \hat{x}_\theta(x_t, t) \rVert^2 .
 # $$ (eq-snr-sum)
 #
-# **Check.** The left side is computed as a sum of KL divergences, for the four steps with the wrong denoiser, and the right side from its mean squared error. An error taken at the less noisy end of each step is rejected.
-
-# %% tags=["serves"]
-sharp = torch.cat([schedule.beta[:2], schedule.posterior_var[2:]])
-sharp_model = Ddpm(lambda x_t, t: 0.6 * x_t + 0.1, schedule, (1,), sharp)
-kl_sum = -exact_terms(sharp_model, torch.tensor([[x_value]]))[1:].sum()
-signal = schedule.alpha_bar[1:] ** 0.5
-mean_error = x_value - 0.6 * signal * x_value - 0.1
-errors = mean_error**2 + 0.36 * schedule.noise_var[1:]  # at t = 1, ..., 4
-
-# %% tags=["check", "nbval-check-output"]
-drops = schedule.snr[1:-1] - schedule.snr[2:]
-wrong = {"error at t - 1": 0.5 * (drops * errors[:-1]).sum()}
-verify("eq-snr-sum", kl_sum, 0.5 * (drops * errors[1:]).sum(), rejects=wrong)
-
-# %% [markdown]
 # The sum is the area of a row of bars over the signal-to-noise ratio $\gamma$, each as wide as a step, and as high as the error at its noisier end. With more and more steps between two fixed ends it becomes an integral, $\frac12 \int \mathbb{E} \lVert x - \hat{x} \rVert^2\, \mathrm{d}\gamma$.
 #
 # The schedule has dropped out: two schedules with the same ends have the same limit, for the same errors as a function of $\gamma$ {cite:p}`kingma2021`. For the best denoiser, $\mathbb{E}[x \mid x_t]$, the limit is an amount of information. Let $\mathrm{I}(\gamma)$ be the {term}`mutual information` between $x$ and $\sqrt{\gamma}\, x + \varepsilon$. Then {cite:p}`guo2005`
@@ -1090,11 +977,49 @@ verify("eq-snr-sum", kl_sum, 0.5 * (drops * errors[1:]).sum(), rejects=wrong)
 # \mathrm{I}(\gamma_1) - \mathrm{I}(\gamma_0) = \frac12 \int_{\gamma_0}^{\gamma_1} \mathbb{E} \big\lVert x - \mathbb{E}[x \mid \sqrt{\gamma}\, x + \varepsilon] \big\rVert^2\, \mathrm{d}\gamma .
 # $$ (eq-immse)
 #
-# So with the best denoiser, the denoising terms add up in the limit to the information about the image that the noise destroys between the two ends.
+# So with the best denoiser, the denoising terms add up in the limit to the information about the image that the noise destroys between the two ends. For Gaussian data of variance $\lambda$ the best error is $\lambda / (1 + \gamma \lambda)$, the integral is elementary, and the limit of the sum is
 #
-# **Check.** For the data with two modes, entropies of $x_t$ by quadrature give the left side; the error of the exact denoiser, integrated over $\log \gamma$ from $\gamma = 0.01$ to 100, gives the right side. The integral without its factor one half is rejected.
+# $$
+# S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\, \frac{\lambda}{1 + \lambda\, \mathrm{SNR}_t} \;\longrightarrow\; \frac12 \log \frac{1 + \lambda\, \mathrm{SNR}_1}{1 + \lambda\, \mathrm{SNR}_T} .
+# $$ (eq-snr-limit)
+#
+# This error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. With the range from $\gamma = 1000$ to 0.0001 cut into equal steps of $\log \gamma$, for $\lambda = \frac14$, the excess falls like $1/T$ from a hundred steps on. Below that stand the ratios of the largest to the smallest weight of {numref}`fig-five-weights`, for both variances.
+#
+# **Check.** The companion's weights for the variances $\tilde\beta_t$ are compared with the differences; those that belong to the variances $\beta_t$ are rejected. The sum is computed as a sum of KL divergences, for the four steps with the wrong denoiser, and from its mean squared error; an error taken at the less noisy end of each step is rejected. For {eq}`eq-immse` and data with two modes, entropies of $x_t$ by quadrature give the left side; the error of the exact denoiser, integrated over $\log \gamma$ from $\gamma = 0.01$ to 100, gives the right side, and the integral without its factor one half is rejected. The sum for a million steps is compared with the limit; that for $T = 1000$ is rejected.
 
-# %% tags=["serves"]
+
+# %% tags=["check", "nbval-check-output"]
+def snr_sum(T, lam=0.25):
+    snr = torch.logspace(3, -4, T)
+    return 0.5 * ((snr[:-1] - snr[1:]) * lam / (1 + lam * snr[1:])).sum()
+
+
+differences = (long.snr[1:-1] - long.snr[2:]) / 2
+other = {"variances beta": bound_weights(long, long.beta).x_0[2:]}
+verify("eq-snr-difference", w.x_0[2:], differences, rejects=other)
+sharp = torch.cat([schedule.beta[:2], schedule.posterior_var[2:]])
+sharp_model = Ddpm(lambda x_t, t: 0.6 * x_t + 0.1, schedule, (1,), sharp)
+kl_sum = -exact_terms(sharp_model, torch.tensor([[x_value]]))[1:].sum()
+signal = schedule.alpha_bar[1:] ** 0.5
+mean_error = x_value - 0.6 * signal * x_value - 0.1
+errors = mean_error**2 + 0.36 * schedule.noise_var[1:]  # at t = 1, ..., 4
+drops = schedule.snr[1:-1] - schedule.snr[2:]
+wrong = {"error at t - 1": 0.5 * (drops * errors[:-1]).sum()}
+verify("eq-snr-sum", kl_sum, 0.5 * (drops * errors[1:]).sum(), rejects=wrong)
+limit = torch.tensor(0.5 * math.log((1 + 250) / (1 + 0.25e-4)))
+rule, coarse = exact.within(1e-5), {"T = 1000": snr_sum(1000)}
+verify("eq-snr-limit", snr_sum(1_000_000), limit, rule, rejects=coarse)
+for T in (10, 100, 1000, 10_000):
+    excess = snr_sum(T) - limit
+    print(f"T = {T:6d}: {excess:9.5f} nats above the limit, times T: {T * excess:6.2f}")
+for kind, reverse_var in {"beta-tilde": tilde, "beta": long.beta}.items():
+    print("variances", kind)
+    for name in ("x_0", "v", "noise", "score"):
+        weight = getattr(bound_weights(long, reverse_var), name)
+        whole, late = (part.max() / part.min() for part in (weight[2:], weight[101:]))
+        print(f"  {name:6s} from t = 2: {whole:8.3g}   from t = 101: {late:8.3g}")
+
+# %% tags=["check", "nbval-check-output"]
 nodes, node_weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(60))
 log_gamma = math.log(100) * nodes  # from log 0.01 to log 100
 ends = torch.tensor([math.log(100), -math.log(100)])
@@ -1109,8 +1034,6 @@ for t in range(1, fine.num_steps + 1):
     x_hat = hat(line[:, None], torch.full((len(line),), t))[:, 0]
     known = torch.trapezoid(density * x_hat**2, line)
     errors.append((weights * (centers**2 + widths**2)).sum() - known)
-
-# %% tags=["check", "nbval-check-output"]
 noise_entropy = 0.5 * (2 * math.pi * math.e * fine.noise_var[1:]).log()
 information = torch.stack(entropies) - noise_entropy
 left = information[0] - information[-1]
@@ -1119,55 +1042,24 @@ right = 0.5 * math.log(100) * (node_weights * inner).sum()
 verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 
 # %% [markdown]
-# For Gaussian data of variance $\lambda$ the best error is $\lambda / (1 + \gamma \lambda)$, the integral is elementary, and the limit of the sum is
-#
-# $$
-# S_T = \frac12 \sum_{t=2}^{T} (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)\, \frac{\lambda}{1 + \lambda\, \mathrm{SNR}_t} \;\longrightarrow\; \frac12 \log \frac{1 + \lambda\, \mathrm{SNR}_1}{1 + \lambda\, \mathrm{SNR}_T} .
-# $$ (eq-snr-limit)
-#
-# This error falls with $\gamma$, so each bar rises above the curve: *cutting a step in two always lowers the sum*. To see by how much, we cut the range from $\gamma = 1000$ to 0.0001 into equal steps of $\log \gamma$, for $\lambda = \frac14$.
-#
-# **Check.** The sum for a million steps is compared with the limit. The sum for $T = 1000$ in its place is rejected.
-
-
-# %%
-def snr_sum(T, lam=0.25):
-    snr = torch.logspace(3, -4, T)
-    return 0.5 * ((snr[:-1] - snr[1:]) * lam / (1 + lam * snr[1:])).sum()
-
-
-limit = torch.tensor(0.5 * math.log((1 + 250) / (1 + 0.25e-4)))
-
-# %% tags=["check", "nbval-check-output"]
-rule = exact.within(1e-5)
-coarse = {"T = 1000": snr_sum(1000)}
-verify("eq-snr-limit", snr_sum(1_000_000), limit, rule, rejects=coarse)
-
-# %% tags=["nbval-check-output"]
-for T in (10, 100, 1000, 10_000):
-    excess = snr_sum(T) - limit
-    print(f"T = {T:6d}: {excess:9.5f} nats above the limit, times T: {T * excess:6.2f}")
-
-# %% [markdown]
-# From a hundred steps on the excess falls like $1/T$. This holds for fixed ends; the next section is about the end next to the data.
-#
-# **What you can say now.** With $\sigma_t^2 = \tilde\beta_t$ the denoising terms are an area under the error as a function of the signal-to-noise ratio. For the best denoiser and fine steps that area is a mutual information.
+# :::{depth-end}
+# :::
 #
 # *Sources: B24.*
 
 # %% [markdown]
 # (sec-exact-gap)=
-# ## A diffusion model that can be solved
+# ## How tight is the bound?
 #
-# How does the gap between likelihood and bound depend on the number of steps and on the variances $\sigma_t^2$? For Gaussian data it has a closed form. Take one dimension, $x \sim \mathcal{N}(\mu, \lambda)$. (In more dimensions the coordinates along the eigenvectors of the covariance stay independent, and their gaps add up.) Let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$, with $V_0 = \lambda$. Now the true reverse step *is* Gaussian, whatever its size, with the variance
+# What does the bound lose against the likelihood, and which $\sigma_t^2$ loses least? Averaged over the data, the distance $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ from the best possible likelihood is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first $q(x_T)$ against the prior, then each *true* reverse step against the model's. So with the best denoiser three things can be lost: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
+#
+# For Gaussian data the second cannot happen, and everything is a formula. Take one dimension, $x \sim \mathcal{N}(\mu, \lambda)$, and let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$. The true step is linear regression of $x_{t-1}$ on $x_t$, so it is Gaussian whatever its size, with the variance
 #
 # $$
 # \mathrm{Var}[x_{t-1} \mid x_t] = \beta_t\, \frac{V_{t-1}}{V_t} .
 # $$ (eq-optimal-variance)
 #
-# For $\lambda = 1$ it is $\beta_t$, and for $\lambda = 0$, where the image is known in advance, $\tilde\beta_t$. {cite:t}`ho2020` name these two as the extreme choices; for $\lambda$ between 0 and 1 the true variance lies between them.
-#
-# With the exact denoiser the mean is right, so only the variances can be wrong, and each wrong variance costs its own KL divergence. With $q(x) = \mathcal{N}(\mu, \lambda)$, and expectations over the data,
+# For $\lambda = 1$ it is $\beta_t$, and for $\lambda = 0$, where the image is known in advance, $\tilde\beta_t$. {cite:t}`ho2020` name these two as the extreme choices. With the exact denoiser each wrong variance costs its own KL divergence,
 #
 # $$
 # \begin{aligned}
@@ -1176,33 +1068,23 @@ for T in (10, 100, 1000, 10_000):
 # \end{aligned}
 # $$ (eq-gaussian-gap)
 #
-# :::{dropdown} Proof
-# The gap is the KL divergence from $q$ to $p$ of the joint distribution of data and latents. Split it from the top down {eq}`eq-kl-chain`: first that of $q(x_T) = \mathcal{N}(\sqrt{\bar\alpha_T}\, \mu, V_T)$ from $\mathcal{N}(0, 1)$, then that of each true reverse step from the model's. These have the same mean and the variances $r_t \sigma_t^2$ and $\sigma_t^2$. For {eq}`eq-optimal-variance`, the step is linear regression of $x_{t-1}$ on $x_t = \sqrt{\alpha_t}\, x_{t-1} + \text{noise}$: the variance is $V_{t-1} - \alpha_t V_{t-1}^2 / V_t = V_{t-1} (V_t - \alpha_t V_{t-1}) / V_t$, and $V_t - \alpha_t V_{t-1} = \beta_t$. $\square$
-# :::
-#
-# The companion's `optimal_reverse_var` computes this variance from the mean squared error of the *noise*, and so works for images too {cite:p}`bao2022`.
-#
-# **Check.** The variance is compared with the companion's `optimal_reverse_var`, and then with samples, by least squares of $x_{t-1}$ on $x_t$. Both comparisons reject the two extreme choices, and the second also the inverted quotient.
-
-# %%
-lam, mean = 0.25, 0.7
-solved = rescaled(100)
+# **Check.** The variance is compared with the companion's `optimal_reverse_var`, and then with samples, by least squares of $x_{t-1}$ on $x_t$. Both comparisons reject the two extreme choices, and the second also the inverted quotient. The gap is compared for three choices of the variances (with the optimal $\sigma_1^2$ in all of them) and three data distributions, on seven steps, so few that every term matters. The left side is the bound by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. A gap with the prior's term only is rejected, and a prior's term without $\mu$.
 
 
+# %% tags=["check", "nbval-check-output"]
 def v_of(schedule, lam):
     return schedule.alpha_bar * lam + schedule.noise_var
 
 
+lam, mean = 0.25, 0.7
+solved = rescaled(100)
 v = v_of(solved, lam)
 noise_error = linear_noise_error(solved, torch.tensor([lam]))[:, 0]
 best = optimal_reverse_var(solved, noise_error)[2:]
-
-# %% tags=["check", "nbval-check-output"]
 right = solved.beta[2:] * v[1:-1] / v[2:]
 wrong = {"beta": solved.beta[2:], "beta-tilde": solved.posterior_var[2:]}
 verify("eq-optimal-variance", best, right, rejects=wrong)
 
-# %% tags=["serves"]
 _ = torch.manual_seed(0)
 seven = rescaled(20).strided(range(1, 8))  # seven steps; alpha_bar_7 is 0.27
 draws = [mean + lam**0.5 * torch.randn(200_000)]
@@ -1211,25 +1093,19 @@ for t in range(1, 5):
     draws.append(seven.alpha[t] ** 0.5 * draws[-1] + noise)
 before, now = (x_t - x_t.mean() for x_t in draws[-2:])
 residuals = before - (before @ now) / (now @ now) * now
-
-# %% tags=["check", "nbval-check-output"]
 v, beta = v_of(seven, lam), seven.beta[4]
 wrong = {"beta": beta, "beta-tilde": seven.posterior_var[4]}
 wrong["upside down"] = beta * v[4] / v[3]
 verify("eq-optimal-variance", residuals, beta * v[3] / v[4], variance, rejects=wrong)
 
-# %% [markdown]
-# **Check.** The gap is compared for three choices of the variances (with the optimal $\sigma_1^2$ in all of them) and three data distributions, on seven steps, so few that every term matters. The left side is the bound by `elbo_step`: it is quadratic in $x$ and in the noise, so two points of each give its expectation exactly. A gap with the prior's term only is rejected, and a prior's term without $\mu$.
 
-
-# %%
+# %% tags=["check", "nbval-check-output"]
 def three_variances(schedule, lam):
     """Optimal, beta, beta-tilde; with the same sigma_1."""
     v = v_of(schedule, lam)
     best = F.pad(schedule.beta[1:] * v[:-1] / v[1:], (1, 0))
-    beta = torch.cat([best[:2], schedule.beta[2:]])
-    tilde = torch.cat([best[:2], schedule.posterior_var[2:]])
-    return {"optimal": best, "beta": beta, "beta-tilde": tilde}
+    found = {"optimal": best, "beta": schedule.beta, "beta-tilde": schedule.posterior_var}
+    return {name: torch.cat([best[:2], u[2:]]) for name, u in found.items()}
 
 
 def gap_formula(schedule, lam, reverse_var, mean=0.0):
@@ -1239,7 +1115,6 @@ def gap_formula(schedule, lam, reverse_var, mean=0.0):
     return top + 0.5 * (r - 1 - r.log()).sum()
 
 
-# %% tags=["serves"]
 def gap_of_bound(schedule, lam, reverse_var, mean=0.0):
     hat = gaussian_denoiser(schedule, torch.tensor([mean]), torch.tensor([[lam]]))
     model = Ddpm(hat, schedule, (1,), reverse_var)
@@ -1249,34 +1124,17 @@ def gap_of_bound(schedule, lam, reverse_var, mean=0.0):
     return -Normal(mean, lam**0.5).entropy() - bound
 
 
-left, right, top_only, no_mean = [], [], [], []
+gaps = []  # the bound, the formula, without the mean, the top only
 for lam, mean in [(0.25, 0.7), (4.0, -1.0), (1.0, 0.0)]:
-    for reverse_var in three_variances(seven, lam).values():
-        left.append(gap_of_bound(seven, lam, reverse_var, mean))
-        right.append(gap_formula(seven, lam, reverse_var, mean))
-        no_mean.append(gap_formula(seven, lam, reverse_var))
-        best = three_variances(seven, lam)["optimal"]
-        top_only.append(gap_formula(seven, lam, best, mean))
+    choices = three_variances(seven, lam)
+    for u in choices.values():
+        both = gap_of_bound(seven, lam, u, mean), gap_formula(seven, lam, u, mean)
+        top_only = gap_formula(seven, lam, choices["optimal"], mean)
+        gaps.append(torch.stack([*both, gap_formula(seven, lam, u), top_only]))
+left, right, no_mean, top_only = torch.stack(gaps, 1)
+verify("eq-gaussian-gap", left, right, rejects={"the top only": top_only, "no mean": no_mean})
 
-# %% tags=["check", "nbval-check-output"]
-wrong = {"the top only": torch.stack(top_only), "no mean": torch.stack(no_mean)}
-verify("eq-gaussian-gap", torch.stack(left), torch.stack(right), rejects=wrong)
-
-# %% [markdown]
-# Now let the number of steps grow, so that the same range of noise levels is cut finer. (Nats per dimension, $\lambda = \frac14$, $\mu = 0$; the prior's term is negligible here.)
-
-# %% tags=["numbers", "columns", "nbval-check-output"]
-counts = [10, 100, 1000, 10_000, 100_000]
-gaps = {
-    T: [gap_formula(s, 0.25, u).item() for u in three_variances(s, 0.25).values()]
-    for T, s in ((T, rescaled(T)) for T in counts)
-}
-print("     T    optimal       beta  beta-tilde")
-for T, (best, beta, tilde) in gaps.items():
-    tiny = f"{'< 1e-8':>10s}" if best < 1e-8 else f"{best:10.4g}"
-    print(f"{T:6d} {tiny} {beta:10.4g} {tilde:11.4g}")
-
-# %% tags=["serves"]
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data with $\\lambda = \\frac{1}{4}$, with the exact denoiser. With $\\beta_t$ it vanishes as $T$ grows; with $\\tilde\\beta_t$ it stays above half of Euler's constant (horizontal line).", "name": "fig-gap"}}
 many = sorted({int(T) for T in np.geomspace(10, 100_000, 25)})
 found = [three_variances(rescaled(T), 0.25) for T in many]
 lines = {
@@ -1284,81 +1142,26 @@ lines = {
     for name in ("beta", "beta-tilde")
 }
 euler = -torch.digamma(torch.ones(())).item()  # Euler's constant
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data, with the exact denoiser. With $\\beta_t$ it vanishes as $T$ grows; with $\\tilde\\beta_t$ it stays above half of Euler's constant (horizontal line).", "name": "fig-gap"}}
 symbols = {"beta": r"$\beta_t$", "beta-tilde": r"$\tilde\beta_t$"}
 both = {rf"$\sigma_t^2 =$ {symbols[k]}": (many, line) for k, line in lines.items()}
 limit_line = {r"$\gamma_{\mathrm{E}} / 2$": (many, [euler / 2] * len(many))}
+_, (axes,) = plots.figure(height=2.7)
 plots.curves(
     both | limit_line,
     x_label="number of steps $T$",
     y_label="gap (nats per dimension)",
     log_x=True,
     log_y=True,
+    axes=axes,
 )
 
 # %% [markdown]
-# The table and {numref}`fig-gap` show three kinds of behavior. The optimal variances lose only the prior's term, at *any* number of steps. With $\beta_t$ the gap vanishes like $1/T$. With $\tilde\beta_t$ it does not: for the linear schedule, with the optimal $\sigma_1^2$ and $\lambda > 0$ fixed, it tends to
+# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps; the companion's `optimal_reverse_var` computes them from the error of the predicted noise, also for images {cite:p}`bao2022`. Why does $\tilde\beta_t$ lose 0.29 nats in each dimension, however fine the steps? It is the variance for a known image. Next to the data the step is so short that the image is as good as unknown on its scale: the true variance is nearly $\beta_t$, while $\tilde\beta_2$ is about $\beta_2 / 2$. A finer schedule has a second step too, and a third.
 #
-# $$
-# \lim_{T \to \infty} \text{gap} = \frac12 \sum_{n=1}^{\infty} \Big( \frac1n - \log \Big( 1 + \frac1n \Big) \Big) = \frac{\gamma_{\mathrm{E}}}{2} = 0.2886\ldots
-# $$ (eq-euler-gap)
-#
-# nats per dimension, where $\gamma_{\mathrm{E}}$ is Euler's constant. So more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$.
-#
-# The loss occurs in the first few steps, next to the data. There the betas of a fine schedule are nearly equal, so $1 - \bar\alpha_t$ is nearly $t \beta_1$ and $\tilde\beta_t$ nearly $\beta_t (t - 1) / t$, while the true variance is nearly $\beta_t$. Hence $r_t = t / (t - 1)$, however small the betas are, and with $n = t - 1$ the terms of {eq}`eq-gaussian-gap` are those of the sum. A finer grid does not help: it too has a second step and a third. Betas that grow from zero lose more, and with $\mathrm{SNR}_1$ held fixed nothing is lost in the limit {eq}`eq-snr-limit`.
-#
-# **Check.** The limit is compared with a million steps of the linear schedule, and with the series. Three numbers of similar size are rejected: $(1 - \gamma_{\mathrm{E}}) / 2$, the first term of the series, and the gap at a thousand steps.
+# Data that are not Gaussian lose the shape of the steps as well. {numref}`fig-ring-levels` has eight Gaussians on a ring, whose exact denoiser is known, and a hundred levels. Nearly all of the KL divergence is next to the data: the top levels are almost pure noise and say nothing, the middle ones settle which of the eight modes it is, and those at the image its exact place. In nats, against the density of the data:
 
-# %% tags=["serves"]
-finest, lam = rescaled(1_000_000), 0.25
-at_million = gap_formula(finest, lam, three_variances(finest, lam)["beta-tilde"])
-n = torch.arange(1, 1_000_001.0)
-series = 0.5 * (1 / n - torch.log1p(1 / n))
 
-# %% tags=["check", "nbval-check-output"]
-half = torch.tensor(euler / 2)
-near = {"its complement": (1 - 2 * half) / 2, "first term": series[0]}
-coarse = gap_formula(rescaled(1000), lam, three_variances(rescaled(1000), lam)["beta-tilde"])
-rule = exact.within(5e-3)
-verify("eq-euler-gap", at_million, half, rule, rejects=near | {"T = 1000": coarse})
-verify("eq-euler-gap", series.sum(), half, exact.within(1e-5), rejects=near)
-
-# %% tags=["held", "nbval-check-output"]
-growing = Schedule(-10 * torch.linspace(0, 1, 100_001) ** 2)  # beta_t grows like t
-more = gap_formula(growing, lam, three_variances(growing, lam)["beta-tilde"])
-print("betas that start from zero lose more than 1 nat:", bool(more > 1))
-
-# %% [markdown]
-# The argument needs $\lambda$ to be larger than the noise of the first steps. Where the data hardly vary, $\tilde\beta_t$ is nearly right, and $\beta_t$ is too large. Both gaps for a thousand steps:
-
-# %% tags=["numbers", "nbval-check-output"]
-for lam in (1.0, 0.01, 0.0001):
-    gaps = {
-        name: gap_formula(rescaled(1000), lam, u).item()
-        for name, u in three_variances(rescaled(1000), lam).items()
-    }
-    both = "  ".join(f"{name} {gaps[name]:.3f}" for name in ("beta", "beta-tilde"))
-    print(f"lambda {lam:<6g}  {both}")
-
-# %% [markdown]
-# Does the decoder converge to the data distribution? The KL divergence of the data distribution from the model is at most the gap. So for Gaussian data and the exact denoiser it does wherever the gap goes to zero (apart from the prior's term): with the optimal variances, and with $\beta_t$ as $T$ grows. For $\tilde\beta_t$ the bound alone does not decide it.
-#
-# :::{tip} A test for any diffusion code
-# For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and every path from one $x$ must give the same number, $\log q(x)$: the perfect model of {ref}`the section above <sec-elbo-chain>`.
-# :::
-#
-# **What you can say now.** For Gaussian data and the exact denoiser the gap comes from the variances alone (and the prior). The optimal ones leave none, $\beta_t$ leaves one of order $1/T$, and $\tilde\beta_t$ a constant that more steps do not remove.
-#
-# *Sources: E03.*
-
-# %% [markdown]
-# (sec-same-chart)=
-# ## A hundred levels in the same chart
-#
-# Real data are not Gaussian. The next model has 100 levels and data in two dimensions, a mixture of eight Gaussians on a ring. Its exact denoiser is known, a mixture of linear ones.
-
-# %%
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels, from the step from $t + 1$ down to $t$: the chart of the VAE and the ladder.", "name": "fig-ring-levels"}}
 angle = torch.arange(8) * math.pi / 4
 ring = 1.25 * torch.stack([angle.cos(), angle.sin()], 1)
 cov = 0.125**2 * torch.eye(2).expand(8, 2, 2)
@@ -1378,38 +1181,19 @@ ring_models = {
     "beta-tilde": Ddpm(ring_denoiser(levels), levels, (2,), tilde),
 }
 ring_terms = elbo_terms(ring_models["beta"], x)
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels: the chart of the VAE and the ladder. Nearly all of it is spent at the levels next to the data.", "name": "fig-ring-levels"}}
-fig, panels = plots.figure(2, height=3.0)
+fig, panels = plots.figure(2, height=2.7)
 _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
 
-# %% [markdown]
-# In {numref}`fig-ring-levels` the bar of level $t$ is the step from $t + 1$ down to $t$. The top levels are nearly pure noise, so their steps say almost nothing about the data and cost almost nothing. The middle levels settle which of the eight modes the sample belongs to, and those next to the data its exact place. How many modes are still possible at a level? The measure is the exponential of the mean entropy over the modes, which is 8 if all are equally likely:
 
 # %% tags=["numbers"]
-_ = torch.manual_seed(0)
-for t in (60, 40, 20, 5):
-    signal, var = levels.forward_coefficients(0, t)
-    x_t = add_noise(levels, x, t, torch.randn_like(x))
-    squares = (x_t[:, None] - signal * ring).square().sum(2)
-    mode = Categorical(logits=-squares / (2 * (0.125**2 * signal**2 + var)))
-    print(f"level {t:2d}: {mode.entropy().mean().exp():.1f} modes possible")
-
-# %% [markdown]
-# In the hierarchies of chapter 8 a level could collapse in training. Here it can be inactive only where the noise has left no information, because nothing that is learned decides what it holds.
-#
-# The density of the data is known, so the gap can be measured too, most precisely by the log-weights of whole paths, which vary little here. The third model has the optimal variances, made from the error of the denoiser on the data {cite:p}`bao2022`.
-
-
-# %%
 def optimal_model(schedule, num=1000):
     """The ring's model with the optimal variances, from the error on the first x."""
     T, hat = schedule.num_steps, ring_denoiser(schedule)
     t = torch.arange(1, T + 1).repeat_interleave(num)
     data_again, noise = x[:num].repeat(T, 1), torch.randn(T * num, 2)
     x_t = add_noise(schedule, data_again, t, noise)
-    off = noise - noise_from_x_0(schedule, x_t, t, hat(x_t, t))
+    off = noise - translate.noise_from_x_0(schedule, x_t, t, hat(x_t, t))
     error = F.pad(off.square().mean(1).view(T, num).mean(1), (1, 0))
     return Ddpm(hat, schedule, (2,), optimal_reverse_var(schedule, error))
 
@@ -1419,7 +1203,6 @@ def gap(model):
     return ring_data.log_prob(x) - sample_log_weights(model, x, 1)[0]
 
 
-# %% tags=["numbers"]
 _ = torch.manual_seed(0)
 ring_models["optimal"] = optimal_model(levels)
 lost = {name: gap(m) for name, m in ring_models.items()}
@@ -1431,23 +1214,76 @@ for name in lost:
     print(f"{name:16s} loses {mean[name]:.3f} +- {error[name]:.3f} nats")
 
 # %% [markdown]
-# The order holds with five standard errors to spare:
+# The order is that of Gaussian data. The optimal variances still lose a tenth of a nat with a hundred steps, because the true steps are mixtures, and less with three hundred.
+#
+# :::{tip} A test for any diffusion code
+# For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and by {eq}`eq-chain-exact` every path from one $x$ must give the same number, $\log q(x)$. A wrong factor anywhere makes $\log w$ vary.
+# :::
 
-# %% tags=["held", "nbval-check-output"]
-sure = {name: (mean[name] - 5 * e, mean[name] + 5 * e) for name, e in error.items()}
-print("optimal below 0.25 nats:", bool(sure["optimal"][1] < 0.25))
-print("beta below 0.35:", bool(sure["beta"][1] < 0.35))
-print("beta-tilde above 1.5:", bool(sure["beta-tilde"][0] > 1.5))
-least = sure["optimal, T = 300"][1]
-print("300 steps lose less than 100:", bool(least < sure["optimal"][0]))
-print("30 steps lose more:", bool(sure["optimal, T = 30"][0] > sure["optimal"][1]))
+# %% tags=["numbers", "nbval-check-output"]
+_ = torch.manual_seed(0)
+many = torch.full((200_000, 1), x_value)
+hat = gaussian_denoiser(schedule, torch.zeros(1), torch.eye(1))
+perfect = Ddpm(hat, schedule, (1,), schedule.beta)
+for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
+    path_std = sample_log_weights(m, many, 1)[0].std()
+    terms_std = elbo_terms(m, many).elbo.std()
+    print(f"{name:17s} log w varies by {path_std:.1f} nats, the three terms by {terms_std:.1f}")
 
 # %% [markdown]
-# The order is that of Gaussian data. But with a hundred steps even the optimal variances lose a tenth of a nat. The mean of each step is exact and its variance the best that serves all $x_t$, so what is lost, apart from the prior's term, is the distance of the true steps {eq}`eq-true-step` from such Gaussians. More steps lose less.
+# :::{depth-start} with the variances of a known image the gap tends to half of Euler's constant
+# :::
+# For the linear schedule, with $\sigma_t^2 = \tilde\beta_t$, the optimal $\sigma_1^2$ and $\lambda > 0$ fixed,
 #
-# So far the denoiser was exact. What if it has to be learned? The next chapter trains one for this ring. We put it in the place of the exact denoiser in the first model and compare the two on the same points.
+# $$
+# \lim_{T \to \infty} \text{gap} = \frac12 \sum_{n=1}^{\infty} \Big( \frac1n - \log \Big( 1 + \frac1n \Big) \Big) = \frac{\gamma_{\mathrm{E}}}{2} = 0.2886\ldots
+# $$ (eq-euler-gap)
+#
+# nats per dimension, where $\gamma_{\mathrm{E}}$ is Euler's constant. Next to the data the betas of a fine schedule are nearly equal, so $1 - \bar\alpha_t$ is nearly $t \beta_1$ and $\tilde\beta_t$ nearly $\beta_t (t - 1) / t$, while the true variance is nearly $\beta_t$. Hence $r_t = t / (t - 1)$, however small the betas are, and with $n = t - 1$ the terms of {eq}`eq-gaussian-gap` are those of the sum. Betas that grow from zero lose more, and with $\mathrm{SNR}_1$ held fixed nothing is lost in the limit {eq}`eq-snr-limit`. The argument needs $\lambda$ to be larger than the noise of the first steps. Where the data hardly vary, $\tilde\beta_t$ is nearly right, and $\beta_t$ is too large.
+#
+# The KL divergence of the data distribution from the model is at most the gap. So for Gaussian data and the exact denoiser, the decoder's distribution converges to that of the data wherever the gap goes to zero (apart from the prior's term): with the optimal variances, and with $\beta_t$ as $T$ grows. For $\tilde\beta_t$ the bound alone does not decide it.
+#
+# **Check.** The limit is compared with a million steps of the linear schedule, and with the series. Three numbers of similar size are rejected: $(1 - \gamma_{\mathrm{E}}) / 2$, the first term of the series, and the gap at a thousand steps.
+
+# %% tags=["check", "nbval-check-output"]
+finest, lam = rescaled(1_000_000), 0.25
+at_million = gap_formula(finest, lam, three_variances(finest, lam)["beta-tilde"])
+n = torch.arange(1, 1_000_001.0)
+series = 0.5 * (1 / n - torch.log1p(1 / n))
+half = torch.tensor(euler / 2)
+near = {"its complement": (1 - 2 * half) / 2, "first term": series[0]}
+coarse = gap_formula(rescaled(1000), lam, three_variances(rescaled(1000), lam)["beta-tilde"])
+rule = exact.within(5e-3)
+verify("eq-euler-gap", at_million, half, rule, rejects=near | {"T = 1000": coarse})
+verify("eq-euler-gap", series.sum(), half, exact.within(1e-5), rejects=near)
+growing = Schedule(-10 * torch.linspace(0, 1, 100_001) ** 2)  # beta_t grows like t
+more = gap_formula(growing, lam, three_variances(growing, lam)["beta-tilde"])
+print(f"betas that start from zero, 100,000 steps: beta-tilde {more:.3f}")
+for lam, T in itertools.product((0.25,), (10, 100, 1000, 10_000, 100_000)):
+    values = [gap_formula(rescaled(T), lam, u) for u in three_variances(rescaled(T), lam).values()]
+    print(f"T = {T:6d}: optimal {values[0]:.1e}, beta {values[1]:.4g}, beta-tilde {values[2]:.4g}")
+for lam in (1.0, 0.01, 0.0001):
+    values = [
+        gap_formula(rescaled(1000), lam, u) for u in three_variances(rescaled(1000), lam).values()
+    ]
+    print(f"lambda {lam:<6g}, T = 1000: beta {values[1]:.3f}, beta-tilde {values[2]:.3f}")
+
+# %% [markdown]
+# :::{depth-end}
+# :::
+#
+# :::{depth-start} a trained denoiser loses little more, and its calls are best given to many examples
+# :::
+# The next chapter trains a denoiser for this ring. It takes the place of the exact one in the first model, on the same points. The same cell says how many modes are still possible at a level (the exponential of the mean entropy over the modes, which is 8 if all are equally likely), and what one random step costs in precision.
 
 # %% tags=["numbers"]
+_ = torch.manual_seed(0)
+for t in (60, 40, 20, 5):
+    signal, var = levels.forward_coefficients(0, t)
+    x_t = add_noise(levels, x, t, torch.randn_like(x))
+    squares = (x_t[:, None] - signal * ring).square().sum(2)
+    mode = Categorical(logits=-squares / (2 * (0.125**2 * signal**2 + var)))
+    print(f"level {t:2d}: {mode.entropy().mean().exp():.1f} modes possible")
 torch.set_default_dtype(torch.float)
 trained = pretrained("ddpm-toy2d")
 same = torch.allclose(trained.schedule.log_alpha_bar, levels.log_alpha_bar)
@@ -1458,18 +1294,63 @@ learned = ring_data.log_prob(x) - sample_log_weights(trained, points, 1)[0]
 more = learned - lost["beta"]
 print(f"the learned denoiser loses {learned.mean():.3f} nats, and so", end=" ")
 print(f"{more.mean():.3f} +- {more.std() / len(x) ** 0.5:.3f} more than the exact one")
-
-# %% tags=["held", "nbval-check-output"]
-print("the same schedule:", same)
-print("loses less than 0.1 nats more:", bool(more.mean() < 0.1))
+_ = torch.manual_seed(1)
+single, whole = one_random_step(ring_models["beta"], x), ring_terms.elbo
+print(f"standard deviation, whole chain: {whole.std():6.2f} nats, 100 calls")
+print(f"standard deviation, one step:    {single.std():6.2f} nats, 1 call")
+ratio = (single.var() / whole.var()).item()
+print(f"one-step estimates needed for the same precision: {ratio:.0f}")
 
 # %% [markdown]
-# Finally, the same chart for the models of three chapters: the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
+# Per call of the denoiser, the whole chain is the better estimate of the *bound*. But training needs its *gradient*. A hundred calls can go to the hundred steps of one path, or to one step for each of a hundred $x$. We compare the variances of the two gradients, summed over all parameters of the learned denoiser, from sixty repetitions of each: for training this network, one step for each of many $x$ makes better use of the calls.
 
-# %% tags=["serves"]
+
+# %% tags=["held", "nbval-check-output"]
+def gradient(bound):
+    parts = torch.autograd.grad(bound, list(trained.requires_grad_().parameters()))
+    return torch.cat([part.flatten() for part in parts])
+
+
+def one_path(x):
+    """All hundred terms along one path of one x."""
+    s = trained.schedule
+    steps = (s.beta[1:] / s.alpha_bar[1:]).sqrt()[:, None] * torch.randn(100, 2)
+    noise = (s.snr[1:, None].sqrt() * steps.cumsum(0)).float()
+    return elbo_step(trained.requires_grad_(), x.expand(100, 2), torch.arange(1, 101), noise).sum()
+
+
+difference = single - whole
+apart = difference.mean().abs() / difference.std() * len(x) ** 0.5
+print("one step has the same mean, within 5 standard errors:", bool(apart < 5))
+print("the same schedule:", same)
+print("the learned denoiser loses less than 0.1 nats more:", bool(more.mean() < 0.1))
+sure = {name: (mean[name] - 5 * e, mean[name] + 5 * e) for name, e in error.items()}
+in_order = sure["optimal"][1] < 0.25 and sure["beta"][1] < 0.35 and sure["beta-tilde"][0] > 1.5
+print("optimal below 0.25 nats, beta below 0.35, beta-tilde above 1.5:", bool(in_order))
+steps_help = sure["optimal, T = 300"][1] < sure["optimal"][0]
+steps_help = steps_help and sure["optimal, T = 30"][0] > sure["optimal"][1]
+print("more steps lose less:", bool(steps_help))
 torch.set_default_dtype(torch.float)
 _ = torch.manual_seed(0)
-binary = binarize(data.load("mnist", "test").images[:500])
+paths = [gradient(one_path(points[i : i + 1])) for i in range(60)]
+batches = points[:4000].view(40, 100, 2)
+singles = [gradient(one_random_step(trained, batches[i % 40]).mean()) for i in range(60)]
+of_path, of_single = (torch.stack(g).var(0).sum() for g in (paths, singles))
+torch.set_default_dtype(torch.double)
+print("100 x with one step each, less than half the variance:", bool(of_single < of_path / 2))
+
+# %% [markdown]
+# :::{depth-end}
+# :::
+#
+# :::{depth-start} one, five and a thousand levels have the same chart
+# :::
+# The models of three chapters: the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third model has smaller images with gray levels, so compare the shapes and not the heights.", "name": "fig-three-models"}}
+torch.set_default_dtype(torch.float)
+_ = torch.manual_seed(0)
+binary = data.binarize(data.load("mnist", "test").images[:500])
 chains = [elbo_terms(pretrained(name), binary) for name in ("vae-mnist", "hvae-mnist")]
 diffusion = pretrained("ddpm-digits")
 gray = data.to_symmetric(data.load("digits", "test").images[:12])
@@ -1479,8 +1360,6 @@ with torch.no_grad():
     again = gray.repeat(40, 1, 1, 1)
     per_step = -elbo_step(diffusion, again, t, torch.randn_like(again)).view(40, 12)
 torch.set_default_dtype(torch.double)
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third model has smaller images with gray levels, so compare the shapes and not the heights.", "name": "fig-three-models"}}
 fig, panels = plots.figure(3, height=2.6)
 _ = plots.kl_per_level(chains[0], axes=panels[0])
 _ = plots.kl_per_level(chains[1], axes=panels[1])
@@ -1494,138 +1373,55 @@ plots.curves(
 )
 
 # %% [markdown]
-# From left to right in {numref}`fig-three-models` the total is divided among more levels, and most of a thousand levels contribute a tiny share. Two things are given up in return: every latent is as large as the image, so there is no small learned code, and a sample takes one call of the network for each step, where the VAE takes one call in all.
+# From left to right in {numref}`fig-three-models` the total is divided among more levels, and most of a thousand levels contribute a tiny share. A sample takes one call of the network for each step, where the VAE takes one call in all.
 #
-# **What you can say now.** The VAE, the ladder and the diffusion model have the same bound, with one, five and a thousand levels, and the same function computes it.
-
-# %% [markdown]
-# (sec-one-random-step)=
-# ## One random step is enough
+# :::{depth-end}
+# :::
 #
-# On the ring `elbo_terms` calls the denoiser a hundred times to get one number. Training does not need that: the bound is a *sum* of terms, each of which needs only one $x_t$ {eq}`eq-three-terms`, and one draw reaches it {eq}`eq-forward-marginal`. So draw one $t$ at random, and multiply its term by $T$. With $\ell_t(x, \varepsilon)$ for the term of step $t$ at $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$,
-#
-# $$
-# \mathrm{ELBO}(x) = \mathbb{E}_{t, \varepsilon} \big[ T\, \ell_t(x, \varepsilon) \big] - D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big), \qquad t \text{ uniform on } 1, \dots, T .
-# $$ (eq-single-step)
-#
-# A stochastic gradient needs only an unbiased estimate, since the batch averages it. `single_step_elbo` can draw the times with any probabilities $p_t$, and then divides the term by $p_t$. Without `time_weights` they are all $1/T$, which is {eq}`eq-single-step`:
-
-# %% tags=["shown", "nbval-check-output"]
-show(single_step_elbo, docstring=False)
-
-# %% [markdown]
-# **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
-
-# %% tags=["check", "nbval-check-output"]
-_ = torch.manual_seed(0)
-single = single_step_elbo(model, torch.full((400_000, 1), x_value))
-terms = exact_terms(model, torch.tensor([[x_value]]))
-bound = terms.sum() - prior_matching
-wrong = {"without T": terms.mean() - prior_matching, "without prior": terms.sum()}
-verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
-
-# %% [markdown]
-# On the ring there is no closed form, so we compare the two estimates on the same data.
-
-# %% tags=["held", "nbval-check-output"]
-_ = torch.manual_seed(1)
-ring_model, whole = ring_models["beta"], ring_terms.elbo
-single = single_step_elbo(ring_model, x)
-difference = single - whole
-error = difference.std() / len(x) ** 0.5
-print("same mean, within 5 standard errors:", bool(difference.mean().abs() < 5 * error))
-print("one random step varies more:", bool(single.std() > 2 * whole.std()))
-
-# %% [markdown]
-# How much precision does one random step cost? Its variance has two sources, the noise and the choice of $t$.
-
-# %%
-print(f"standard deviation, whole chain: {whole.std():6.2f} nats, 100 calls")
-print(f"standard deviation, one step:    {single.std():6.2f} nats, 1 call")
-ratio = (single.var() / whole.var()).item()
-print(f"one-step estimates needed for the same precision: {ratio:.0f}")
-
-# %% [markdown]
-# Per call of the denoiser, the whole chain is the better estimate of the *bound*. But training needs its *gradient*. A hundred calls can go to the hundred steps of one path, or to one step for each of a hundred $x$. Which is better? We compare the variances of the two gradients, summed over all parameters of the learned denoiser, from sixty repetitions of each.
-
-# %%
-torch.set_default_dtype(torch.float)
-network = trained.requires_grad_()
-
-
-def gradient(bound):
-    parts = torch.autograd.grad(bound, list(network.parameters()))
-    return torch.cat([part.flatten() for part in parts])
-
-
-def one_path(x):
-    """All hundred terms along one path of one x."""
-    s = network.schedule
-    steps = (s.beta[1:] / s.alpha_bar[1:]).sqrt()[:, None] * torch.randn(100, 2)
-    noise = (s.snr[1:, None].sqrt() * steps.cumsum(0)).float()
-    return elbo_step(network, x.expand(100, 2), torch.arange(1, 101), noise).sum()
-
-
-# %% tags=["held", "nbval-check-output"]
-_ = torch.manual_seed(0)
-paths = [gradient(one_path(points[i : i + 1])) for i in range(60)]
-batches = points[:4000].view(40, 100, 2)
-singles = [gradient(single_step_elbo(network, batches[i % 40]).mean()) for i in range(60)]
-of_path, of_single = (torch.stack(g).var(0).sum() for g in (paths, singles))
-torch.set_default_dtype(torch.double)
-print("100 x with one step each, less than half the variance:", bool(of_single < of_path / 2))
-
-# %% [markdown]
-# So for training this network, one step for each of many $x$ makes better use of the calls. To *report* a bound, use all steps.
-#
-# **What you can say now.** One random time gives an unbiased estimate of the bound. For the gradient of this network one time for each of many examples makes better use of the calls; to report the bound, use all times.
+# *Sources: E03.*
 
 # %% [markdown]
 # (sec-masked-diffusion)=
 # ## The same bound with symbols
 #
-# A black-and-white pixel, a letter and a base of DNA are symbols: a letter plus a little noise is no letter. Does a diffusion model need Gaussian noise? The bound {eq}`eq-chain-elbo` does not. It needs a fixed way to lose $x$ in steps, and steps down whose KL divergence can be computed. The simplest way to lose an image of symbols is to hide its pixels.
-#
-# Hide each pixel with probability $t / T$ by time $t$, independently of the others:
+# Is the Gaussian the idea? A black-and-white pixel, a letter, a base of DNA is a symbol, and a letter plus a little noise is no letter. But the bound never asked for Gaussians. It asked for a fixed way to lose $x$ in steps, which can be reached in one draw and turned around if $x$ is known. With symbols, *hide* them. By time $t$ each pixel is hidden with probability $t / T$, independently of the others:
 #
 # $$
 # q(z_t \mid x) = \prod_i q(z_{t,i} \mid x_i), \qquad z_{t,i} = \begin{cases} x_i & \text{with probability } 1 - t/T , \\ \text{?} & \text{with probability } t/T . \end{cases}
 # $$ (def-masking)
 #
-# A hidden pixel, written ?, stays hidden at all later times, so the model is called {term}`masked diffusion`, or diffusion with an absorbing state {cite:p}`austin2021`. At $t = T$ nothing can be seen. The prior is this one image, and prior matching costs nothing.
+# A hidden pixel, written ?, stays hidden, so the model is called {term}`masked diffusion`, or diffusion with an absorbing state {cite:p}`austin2021`. At $t = T$ nothing can be seen, and prior matching costs nothing.
 #
-# **The way down.** Suppose that a pixel is hidden at time $t$. When did that happen? Each of the steps $1, \dots, t$ is equally likely, because by {eq}`def-masking` every step hides the same share of all pixels. So in $1/t$ of the cases it was the last step, and the pixel is still visible at $t - 1$. Given $x$, its value is then $x_i$. The model does not know $x$. Its network guesses each hidden pixel from all visible ones, with the probability $p_\theta(x_i \mid z_t)$, and a step down uncovers pixels at the same rate:
+# **The step down.** When did a pixel that is hidden at time $t$ disappear? Each of the steps $1, \dots, t$ hides the same share of all pixels, so each is equally likely, and with probability $1/t$ it was the last:
 #
 # $$
 # \text{hidden} \;\to\; \begin{cases} \text{visible} & \text{with probability } 1/t , \\ \text{hidden} & \text{with probability } 1 - 1/t . \end{cases}
 # $$ (def-masked-step)
 #
-# The value that becomes visible is $x_i$ under $q(z_{t-1} \mid z_t, x)$, and a draw from $p_\theta(x_i \mid z_t)$ under $p_\theta(z_{t-1} \mid z_t)$. The two differ in nothing else. A visible pixel costs nothing, and a hidden one costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
+# If the image is known, the visible value is $x_i$. The model does not know it. Its network predicts each hidden pixel from the visible ones, and the value is a draw from $p_\theta(x_i \mid z_t)$. The two steps differ in nothing else, so a visible pixel costs nothing, and a hidden one costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
 #
 # $$
 # D_{\mathrm{KL}}\big( q(z_{t-1} \mid z_t, x) \,\Vert\, p_\theta(z_{t-1} \mid z_t) \big) = -\frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) .
 # $$ (eq-masked-step)
 #
-# The last step, $t = 1$, uncovers all that is left, so its term, $\log p_\theta(x \mid z_1)$, has the same form, and each term of the bound is the log-probability of a guess:
+# The last step uncovers all that is left, so its term has the same form. The bound is a weighted sum of cross-entropies:
 #
 # $$
 # \mathrm{ELBO}(x) = \sum_{t=1}^{T} \mathbb{E}_{q(z_t \mid x)} \Big[ \frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) \Big] .
 # $$ (eq-masked-elbo)
 #
-# This is the loss of a network that fills in blanks, as masked language models do, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? At time $t$ a share $t/T$ of all pixels is hidden, so $1/t$ makes up for their number: few blanks count as much as many. The best guess of a hidden pixel is its probability under the data, given what is visible; the time adds nothing to that, and a network could do without it. And why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order. For each order $\sigma$, the product of the guesses is the probability of $x$ under an autoregressive model. If the guesses do not depend on the time, the bound becomes the mean of its logarithm over the orders {cite:p}`uria2014,hoogeboom2022autoregressive`:
+# This is the loss of a masked language model, which fills in blanks, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? A share $t/T$ of all pixels is hidden, so $1/t$ makes up for their number. And why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order $\sigma$. For each order the product of the predictions is an autoregressive model. If they do not depend on the time, the bound becomes the mean of its logarithm over all orders {cite:p}`uria2014,hoogeboom2022autoregressive`:
 #
 # $$
 # \lim_{T \to \infty} \mathrm{ELBO}(x) = \mathbb{E}_\sigma \sum_k \log p_\theta\big( x_{\sigma_k} \mid x_{\sigma_1}, \dots, x_{\sigma_{k-1}} \big) .
 # $$ (eq-any-order)
 #
-# `MaskedDiffusion` is a `LatentChain` whose latents hold three values: 0, 1, and 1/2 for a hidden pixel. Its methods give distributions over them. `elbo_terms` stays as it is: it asks each pair of distributions for its KL divergence, and draws from the first.
+# In code only the distributions change; `elbo_terms` stays as it is.
+#
+# **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images and which `elbo_terms` estimates. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths. The limit is checked with the predictions of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
 
 # %% tags=["shown", "nbval-check-output"]
 show(MaskedDiffusion.inner_prior, docstring=False)
-show(masked_step_elbo, docstring=False)
-
-# %% [markdown]
-# **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths.
 
 
 # %% tags=["serves"]
@@ -1653,18 +1449,21 @@ for t in range(1, 5):
     weights.append(chain.marginal(t, copies).log_prob(images).exp())
     if t > 1:
         costs.append(kl_divergence(*chain.inner(t - 1, images, copies)))
+
+# %% tags=["check", "nbval-check-output"]
 fits = torch.stack(weights[1:]) > 0  # images that x can become
 times = torch.arange(1, 5)[:, None]
 formula = -torch.stack(guesses) / times
-
-# %% tags=["check", "nbval-check-output"]
 kl_steps = torch.stack(costs)[fits]
 verify("eq-masked-step", kl_steps, formula[1:][fits], rejects={"all": (times * formula)[1:][fits]})
 _ = torch.manual_seed(0)
-drawn = elbo_terms(chain, pattern.expand(200_000, 3)).elbo
+many = pattern.expand(200_000, 3)
 bound = -(torch.stack(weights) * formula).sum()
 wrong = {"without 1/t": -(torch.stack(weights) * times * formula).sum()}
-verify("eq-masked-elbo", drawn, bound, monte_carlo, rejects=wrong)
+verify("eq-masked-elbo", elbo_terms(chain, many).elbo, bound, monte_carlo, rejects=wrong)
+t = torch.randint(1, 5, (200_000,))
+single = 4 * masked_step_elbo(chain, many, t)
+verify("eq-masked-elbo", single, bound, monte_carlo, rejects=wrong)
 state = (images == MASK).all(1).double()
 for t in range(3, 0, -1):
     moves = [chain.inner_prior(t, z.expand(27, 3)).log_prob(images).exp() for z in images]
@@ -1672,17 +1471,8 @@ for t in range(3, 0, -1):
 last = chain.likelihood(images).log_prob(copies).exp()
 verify("eq-masked-elbo", bound, (state * last).sum().log(), at_most(0.0))
 
-# %% [markdown]
-# **Check.** The limit is checked with the guesses of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
 
 # %% tags=["check", "nbval-check-output"]
-num_hidden = (images == MASK).sum(1)
-could_be = ((images == MASK) | (images == pattern)).all(1)
-clock = torch.arange(1, 100_001)[:, None] / 100_000
-seen = clock**num_hidden * (1 - clock) ** (3 - num_hidden)  # q(z_t | x), where x can become z_t
-bound = (seen[:, could_be] / clock * guesses[0][could_be]).sum() / 100_000
-
-
 def log_by_order(order):
     """The log-probability of the pattern if its pixels are uncovered in this order."""
     z, total = torch.full((1, 3), MASK), 0.0
@@ -1692,24 +1482,35 @@ def log_by_order(order):
     return total
 
 
+num_hidden = (images == MASK).sum(1)
+could_be = ((images == MASK) | (images == pattern)).all(1)
+clock = torch.arange(1, 100_001)[:, None] / 100_000
+seen = clock**num_hidden * (1 - clock) ** (3 - num_hidden)  # q(z_t | x), where x can become z_t
+bound = (seen[:, could_be] / clock * guesses[0][could_be]).sum() / 100_000
 by_order = torch.stack([log_by_order(order) for order in itertools.permutations(range(3))])
 wrong = {"one order": by_order[0], "blind": guesses[0][(images == MASK).all(1)][0]}
 verify("eq-any-order", bound, by_order.mean(), quadrature.within(1e-4), rejects=wrong)
 
 # %% [markdown]
-# Now digits, in black and white as in chapters 6 and 8: the same data in the same unit, so the numbers can be compared. A U-Net guesses the hidden pixels. It was trained once, by one random time per example.
+# Now digits in black and white, the data of chapters 6 and 8, and a U-Net that predicts the hidden pixels. Minus $\log p(x)$ in nats, lower is better:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["numbers", "columns", "nbval-check-output"]
 masked = pretrained("masked-mnist")
-for name in ("vae-mnist", "iwae-mnist", "hvae-mnist", "conv-hvae-mnist", "masked-mnist"):
+kinds = {
+    "vae-mnist": "VAE",
+    "iwae-mnist": "VAE, trained with importance weights",
+    "hvae-mnist": "ladder of five levels",
+    "conv-hvae-mnist": "convolutional ladder",
+    "masked-mnist": "masked diffusion (its bound)",
+}
+print(f"{'model':37s}  {'nats':>13s}  {'parameters':>10s}")
+for name, kind in kinds.items():
     card = read_card(name)
-    nats = f"{card.metric_value:.2f} +- {card.metric_se:.2f} nats"
-    print(f"{name:15} {nats}, {card.num_parameters:,} parameters")
+    nats = f"{card.metric_value:.2f} +- {card.metric_se:.2f}"
+    print(f"{kind:37s}  {nats:>13s}  {card.num_parameters:10,}")
 
 # %% [markdown]
-# The numbers are minus $\log p(x)$, and lower is better. Four of them are estimated by importance weights, which lie above the bounds of those models; that of masked diffusion is its bound. Even so it is below the VAE and the ladder of five levels. The convolutional ladder's is lower, but it is of the first 2,000 digits only, with an error twice as large. (Each is one training of one network, so the list compares these networks and not kinds of model.) The price is paid when we draw: a VAE calls its decoder once, masked diffusion its network in each step.
-#
-# How many steps does a drawing need? The network guesses each pixel *given what is visible*. Pixels that are uncovered in the same step do not see each other: they are drawn independently. So a drawing in one step draws every pixel on its own, and the more steps, the fewer pixels fall into the same one. With as many steps as pixels, 784, a step uncovers one pixel on average.
+# The first four are estimated by importance weights, which lie above the bounds of those models. Even so, the bound of masked diffusion is below the VAE and the ladder of five levels. (The convolutional ladder was tested on 2,000 digits only. Each row is one training of one network.) The price is paid when we draw: the VAE calls its decoder once, masked diffusion its network in each step. Pixels uncovered in one step are drawn independently, given what was visible before, so few steps make the dots of {numref}`fig-masked-steps`.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
 _ = torch.manual_seed(0)
@@ -1717,18 +1518,22 @@ drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10,
 plots.image_rows(drawings)
 
 # %% [markdown]
-# **What you can say now.** A diffusion model needs a way to lose the data and steps down with a known KL divergence, not Gaussian noise. For symbols the bound is a weighted loss of filling in blanks.
+# So the Gaussian was a choice, and the bound is the idea: lose the data by a fixed rule, learn to undo each step, and add up the KL divergences.
 #
 # *Sources: F05.*
+
+# %% [markdown]
+# :::{dropdown} If you come from the lectures
+# Some lectures and notes on this subject give the distribution of the top latent an index $\theta$ (E13), exchange $\propto$ and $=$ in the derivation of the posterior (E12), call the *model's* step Gaussian if the increments are small, where it is the true one that becomes so (E14), call the posterior intractable by joint normality, which is what makes it tractable (E15), or lose the factor between noise and score (E11). The {doc}`errata page </book/errata>` has the formulas behind the numbers; the checks of this chapter reject them.
+#
+# Time counts from the data here: noise grows with $t$. Many papers on hierarchical VAEs count in the direction of generation; their level $s$ is our level $T + 1 - s$. Some slides center a step at $x_{t-1}$; it is centered at $\sqrt{\alpha_t}\, x_{t-1}$. And to turn the KL divergence into the weighted error of $x$ takes four assumptions that are easily left out: the variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$.
+# :::
 
 # %% [markdown]
 # (sec-diffusion-exercises)=
 # ## Exercises
 #
 # Replace the three dots by your answer and run the cell.
-
-# %% tags=["unseen", "nbval-check-output"]
-from companion.page.exercises import diffusion_elbo as exercises
 
 # %% [markdown]
 # ```{exercise-start} How many steps
@@ -1942,15 +1747,10 @@ exercises.check_estimate_variance(estimate_variance)
 # (sec-diffusion-summary)=
 # ## Summary
 #
-# - A diffusion model is a hierarchical VAE with latents of the data's size, a fixed encoder, and noise at the top.
-# - Any $x_t$ is reached in one draw {eq}`eq-forward-marginal`. The end is noise if and only if the betas have an infinite sum.
-# - The bound has a reconstruction term, a prior-matching term, and a denoising term for each step {eq}`eq-three-terms`. All lines of its derivation but the last two hold for every single path.
-# - If the image is known, the reverse step is Gaussian {eq}`eq-denoising-posterior`. If not, it is a mixture {eq}`eq-true-step`, nearly Gaussian for small steps.
-# - The same loss can be written for the mean, the data, the noise, $v$ or the score, with the weights {eq}`eq-five-weights`. For $\sigma_t^2 = \tilde\beta_t$ only signal-to-noise ratios count {eq}`eq-snr-sum`, and in the limit the schedule drops out {eq}`eq-immse`.
-# - For Gaussian data and the exact denoiser the optimal variances close the gap at any $T$, $\beta_t$ leaves a part that falls like $1/T$, and on the linear schedule $\tilde\beta_t$ leaves 0.2886 nats per dimension {eq}`eq-euler-gap`.
-# - One random step estimates the bound without bias {eq}`eq-single-step`: enough to train, but report with all steps.
-# - The same bound serves symbols: hide pixels in place of adding noise, and each term is the log-probability of a guess {eq}`eq-masked-elbo`.
+# - A diffusion model is a hierarchical VAE with latents of the data's size, a fixed encoder, and noise at the top. One draw reaches any $x_t$ {eq}`eq-forward-marginal`.
+# - Bayes' rule with $x$ as a condition turns the bound into a reconstruction term, a prior-matching term and a KL divergence for each step {eq}`eq-three-terms`.
+# - If the image is known, the reverse step is Gaussian {eq}`eq-denoising-posterior`. If not, it is a mixture, nearly Gaussian for small steps, whose mean needs only an estimate of the image.
+# - So the loss is a weighted squared error of the image, the noise or $v$ {eq}`eq-five-weights`, and one random time estimates it {eq}`eq-single-step`.
+# - The same bound serves symbols: each term is a cross-entropy of hidden pixels {eq}`eq-masked-elbo`.
 #
-# **What needs care.** The distribution of the top has no index $\theta$ (E13); in the derivation of the posterior, $\propto$ and $=$ have their places (E12). What becomes Gaussian is the true step, not the model's (E14), and the posterior is tractable (E15). A step is centered at $\sqrt{\alpha_t}\, x_{t-1}$, and only betas with an infinite sum end in noise.
-#
-# **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length; {cite:t}`kingma2021` on signal-to-noise ratios and the continuous limit; {cite:t}`bao2022` on the optimal variance.
+# **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length; {cite:t}`kingma2021` on signal-to-noise ratios; {cite:t}`bao2022` on the optimal variance.
