@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The diffusion ELBO
 #
-# A drop of ink in a glass of water spreads until its shape can no longer be seen. A diffusion model does the same to an image: it adds noise in many small steps until nothing of the image is left. To add noise takes no knowledge of images; to undo it does. How can a network learn to undo it, and what has that to do with the likelihood of an image?
+# A drop of ink in a glass of water spreads until its shape can no longer be seen. A diffusion model does the same to an image: it adds noise in many small steps until nothing of the image is left. To add noise takes no knowledge of images; to undo it does. How can a network learn to undo it, and what has that to do with likelihood?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -58,16 +58,16 @@ Film(
 # Play the film, or move the slider. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise.
 #
 # :::{admonition} The idea
-# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreements, as KL divergences, are what the ELBO has left to train.
+# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence for each step, is all that is left to train of the ELBO.
 # :::
 
 # %% [markdown]
 # (sec-three-restrictions)=
 # ## A hierarchical VAE with nothing to learn on the way up
 #
-# A hierarchical VAE {eq}`def-hierarchy` draws its top latent first, and level by level its decoder comes closer to the image. The more levels, the less each step has to do. But the encoder {eq}`def-bottom-up` had to be learned too, and it may learn to leave a level empty. A diffusion model {cite:p}`sohldickstein2015,ho2020` is such a model with three restrictions {cite:p}`luo2022`:
+# A hierarchical VAE {eq}`def-hierarchy` draws its top latent first, and its decoder comes closer to the image level by level. The more levels, the less each step has to do. But its encoder {eq}`def-bottom-up` is learned too, and may learn to leave levels empty. A diffusion model {cite:p}`sohldickstein2015,ho2020` is a hierarchical VAE with three restrictions {cite:p}`luo2022`:
 #
-# 1. **All latents have the size of the data.** Only then can the lowest latent be the image with a little noise, and each step so small that it is easy to undo. We write $x_t$ for $z_t$, and $x_0$ for $x$ where that helps.
+# 1. **All latents have the size of the data.** Only then can a latent be the image with a little noise, and a step so small that it is easy to undo. We write $x_t$ for $z_t$, and $x_0$ for $x$ where that helps.
 # 2. **The encoder is not learned.** Each of its steps is a fixed linear map plus Gaussian noise:
 #
 # $$
@@ -78,13 +78,13 @@ Film(
 #
 # The noise of step $t$ has the variance $\beta_t = 1 - \alpha_t$; the list of the $\beta_t$ is the {term}`noise schedule`.
 #
-# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can be left empty. And a $q$ without parameters makes the bound easy: no gradient passes through an encoder's samples (no reparameterization trick), and everything that the bound asks of $q$ will be a formula. The price: a latent is as large as the image, so there is no small code.
+# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. And the bound becomes easy: no gradient passes through an encoder's samples (no reparameterization trick), and everything that the bound asks of $q$ is a formula. The price is that there is no small code.
 #
-# **Why Gaussian steps?** A sum of independent Gaussians is Gaussian, so many steps are one. A product of Gaussian densities is Gaussian up to a factor, so a step can be turned around. And the KL divergence between Gaussians is a formula. The {ref}`last section <sec-masked-diffusion>` does without all three.
+# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. Products of Gaussian densities are, up to a factor, so a step can be turned around. And their KL divergences are formulas. The {ref}`last section <sec-masked-diffusion>` does without them.
 #
-# **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. Without it the variance would grow from step to step, and the last latent would be no standard Gaussian.
+# **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. Without it the variance would grow with every step.
 #
-# What remains to be learned is the way back, $p_\theta(x_{t-1} \mid x_t)$. In practice one network serves all steps, with the time $t$ as an input.
+# What remains to be learned is the way back. In practice one network serves all steps, with the time $t$ as an input.
 #
 # | a hierarchical VAE has | a diffusion model has |
 # |---|---|
@@ -109,7 +109,7 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # (sec-forward-in-one-stroke)=
 # ## Any number of steps in one draw
 #
-# Training will need $x_t$ at all kinds of $t$. To simulate up to a thousand steps for each example would be slow. Look at two steps, with independent standard Gaussian noises $\varepsilon_t$:
+# Training will need $x_t$ at every $t$, and to simulate up to a thousand steps for each example would be slow. Look at two steps, with independent standard Gaussian noises $\varepsilon_t$:
 #
 # $$
 # \begin{aligned}
@@ -130,7 +130,7 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # q(x_t \mid x) = \mathcal{N}\big( \sqrt{\bar\alpha_t}\; x,\; (1 - \bar\alpha_t)\, I \big) .
 # $$ (eq-forward-marginal)
 #
-# So $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ takes one draw of noise for any $t$. That is how the film was made, and it makes training cheap. {numref}`fig-forward-process` shows the process on an example that stays with us: data from a mixture of two Gaussians on a line.
+# So $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ takes one draw of noise for any $t$, which makes training cheap. {numref}`fig-forward-process` shows data from a mixture of two Gaussians on a line, an example that stays with us.
 #
 # **Check.** The steps are multiplied one by one, from $s = 100$ to $t = 700$ and from the data to four times. The coefficients from $s = 0$ are rejected, and so is a mean with $\bar\alpha_t$ in place of its square root. Then a hundred thousand paths of four steps from one $x$ are simulated; noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$, are rejected.
 
@@ -198,13 +198,13 @@ axes.grid(visible=False)
 fig
 
 # %% [markdown]
-# **Is the end noise?** After finitely many steps, not quite: a trace of the image is left in $x_T$, but generation starts from $\mathcal{N}(0, I)$ without it. The bound will contain what this costs, the KL divergence of $q(x_T \mid x)$ from the prior. By {eq}`eq-kl-standard`, for $D$ dimensions,
+# **Is the end noise?** Not quite: a trace of the image is left in $x_T$, but generation starts from $\mathcal{N}(0, I)$ without it. In the bound this costs the KL divergence of $q(x_T \mid x)$ from the prior. By {eq}`eq-kl-standard`, for $D$ dimensions,
 #
 # $$
 # D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) = \frac12 \Big( \bar\alpha_T \lVert x \rVert^2 - D \bar\alpha_T - D \log (1 - \bar\alpha_T) \Big) .
 # $$ (eq-prior-matching)
 #
-# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Nothing in it is learned; only the schedule makes it small. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. A plausible mistake is to use the same betas for 100 steps, where they must be ten times as large:
+# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Only the schedule makes it small. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. For 100 steps they must be ten times as large; to forget that is a plausible mistake:
 #
 # **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected. For {eq}`eq-never-noise` up to a hundred thousand factors are multiplied; a share that vanishes like $1 / \sqrt{T}$ is rejected.
 
@@ -266,13 +266,13 @@ for name, s in three.items():
 # (sec-elbo-chain)=
 # ## The bound, line by line
 #
-# How probable is an image under the model? Every path $x_T, \dots, x_1$ can end in it, and the probability adds them all up: the integral of {doc}`chapter 3 <03_elbo>`, over a thousand latents. As there, we take the mean of the logarithm of the importance weight, here the weight $w$ of a whole path:
+# Every path $x_T, \dots, x_1$ can end in an image, and its probability adds them all up: the integral of {doc}`chapter 3 <03_elbo>`, over a thousand latents. As there, take the mean of the logarithm of the importance weight, here the weight $w$ of a whole path:
 #
 # $$
 # w = \frac{p_\theta(x, x_1, \dots, x_T)}{q(x_1, \dots, x_T \mid x)}, \qquad \mathrm{ELBO}(x) = \mathbb{E}_q \log w \le \log p_\theta(x) .
 # $$ (eq-path-weight)
 #
-# By {eq}`eq-reversal` the bottom-up chain is also a top-down one, so the bound {eq}`eq-chain-elbo` of a hierarchical VAE applies as it is. Deriving it again shows which terms can be computed, and why.
+# By {eq}`eq-reversal` it is the bound {eq}`eq-chain-elbo` of a hierarchical VAE. Deriving it again shows which terms can be computed, and why.
 #
 # **1. Write both distributions as products.** Both are Markov chains, so each factor joins neighbors only:
 #
@@ -280,9 +280,9 @@ for name, s in three.items():
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
 # $$ (eq-line-product)
 #
-# The model goes down, from $x_t$ to $x_{t-1}$, and $q$ goes up. Their factors are distributions of different variables, so no two of them make a KL divergence, and the mean could only be estimated by samples of whole paths.
+# The model goes down, from $x_t$ to $x_{t-1}$, and $q$ goes up. Their factors are distributions of different variables, so no two of them make a KL divergence.
 #
-# **2. Turn each step of $q$ around.** Bayes' rule does that. Without a condition on $x$ it needs $q(x_{t-1})$ and $q(x_t)$, mixtures over all data, which are unknown. *With the condition, everything in it is a Gaussian that we know.* And the condition is free, because the noise of a step does not depend on $x$ once $x_{t-1}$ is given. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
+# **2. Turn each step of $q$ around,** by Bayes' rule. Without a condition on $x$ this needs $q(x_{t-1})$ and $q(x_t)$, mixtures over all data, which are unknown. *With the condition everything in it is a Gaussian that we know.* And the condition is free: given $x_{t-1}$, the noise of a step does not depend on $x$. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
 #
 # $$
 # q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x) = \frac{q(x_{t-1} \mid x_t, x)\, q(x_t \mid x)}{q(x_{t-1} \mid x)} .
@@ -319,7 +319,7 @@ fig
 # %% [markdown]
 # So far no mean has been taken: these lines hold for *every* path.
 #
-# **4. Take the mean.** The first term depends on $x_1$ only, the second on $x_T$ only, and each term of the sum on two neighbors; all other variables integrate to one.
+# **4. Take the mean.** Each term depends on one or two variables; the others integrate to one.
 #
 # $$
 # \begin{aligned}
@@ -328,7 +328,7 @@ fig
 # \end{aligned}
 # $$ (eq-line-means)
 #
-# **5. Find the KL divergences.** The second term is minus a KL divergence. In the sum, take the mean over $x_{t-1}$ for a given $x_t$ first: now both distributions are of $x_{t-1}$, and it is minus a KL divergence too.
+# **5. Find the KL divergences.** The second term is minus a KL divergence. In the sum, take the mean over $x_{t-1}$ for a given $x_t$ first: now both distributions are of $x_{t-1}$.
 #
 # $$
 # \begin{aligned}
@@ -337,9 +337,9 @@ fig
 # \end{aligned}
 # $$ (eq-three-terms)
 #
-# - $L_0$ punishes a poor guess of the image from $x_1$, which is the image with the least noise.
+# - $L_0$ punishes a poor guess of the image from $x_1$, the image with the least noise.
 # - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
-# - $L_{t-1}$ punishes a step that differs from the one we would take if we knew the image. Averaged over the data it cannot reach zero, because the model does *not* know the image; even the best one pays for what the step reveals about it.
+# - $L_{t-1}$ punishes a step unlike the one we would take if we knew the image. Averaged over the data it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it.
 #
 # Each $L_{t-1}$ is a formula once one $x_t$ is drawn. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, all terms in nats:
 #
@@ -483,7 +483,7 @@ print(f"ELBO             {right:8.4f}")
 print(f"log p(x)         {log_evidence:8.4f}")
 
 # %% [markdown]
-# The terms add up to the bound, which lies below $\log p_\theta(x)$. `elbo_terms`, which served the VAE and the ladder, estimates the same number from samples; nothing was added to it for diffusion.
+# `elbo_terms`, which served the VAE and the ladder, estimates the same bound from samples; nothing was added to it for diffusion.
 #
 # *Sources: B19, B22.*
 
@@ -491,7 +491,7 @@ print(f"log p(x)         {log_evidence:8.4f}")
 # (sec-denoising-posterior)=
 # ## The reverse step if the image is known
 #
-# The target of every denoising term is $q(x_{t-1} \mid x_t, x)$. By {eq}`eq-turned-step` it is a product of two Gaussian densities in $x_{t-1}$, divided by a third in which $x_{t-1}$ does not occur. The components are independent, so take one dimension; what does not contain $x_{t-1}$ goes into the constants. Complete the square:
+# By {eq}`eq-turned-step`, $q(x_{t-1} \mid x_t, x)$ is a product of two Gaussian densities, divided by a third in which $x_{t-1}$ does not occur. The components are independent, so take one dimension; what does not contain $x_{t-1}$ goes into the constants. Complete the square:
 #
 # $$
 # \begin{aligned}
@@ -592,13 +592,13 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # (sec-true-reverse)=
 # ## The reverse step if the image is unknown
 #
-# When the model generates, there is no image to condition on. Which step should it take from $x_t$? Write $q(x_t)$ for the distribution of $x_t$ over all data. The true step is a mixture of the known steps, over all images from which $x_t$ may have come:
+# When the model generates, there is no image to condition on. With $q(x_t)$ for the distribution of $x_t$ over all data, the true step from $x_t$ is a mixture of the known ones, over all images from which $x_t$ may have come:
 #
 # $$
 # q(x_{t-1} \mid x_t) = \frac{q(x_t \mid x_{t-1})\, q(x_{t-1})}{q(x_t)} = \int q(x_{t-1} \mid x_t, x)\; q(x \mid x_t)\, \mathrm{d}x .
 # $$ (eq-true-step)
 #
-# Nobody knows $q(x \mid x_t)$. But $\tilde\mu_t$ is linear in $x$, so in each dimension the mean and the variance of the mixture need only the mean and the variance of the image:
+# Nobody knows $q(x \mid x_t)$. But $\tilde\mu_t$ is linear in $x$, so in each dimension the mixture's mean and variance need only those of the image:
 #
 # $$
 # \begin{aligned}
@@ -607,15 +607,15 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # \end{aligned}
 # $$ (eq-true-moments)
 #
-# This tells us what to build. *The mean of the step needs the posterior mean of the image, and nothing else*, and the posterior mean is what regression with a squared error finds. So a network, the {term}`denoiser`, estimates the image, $\hat{x}_\theta(x_t, t)$, and the model steps as if the estimate were the image:
+# *The mean of the step needs the posterior mean of the image, and nothing else*, and that is what regression with a squared error finds. So a network, the {term}`denoiser`, estimates the image, $\hat{x}_\theta(x_t, t)$, and the model steps as if the estimate were the image:
 #
 # $$
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. The variance is a choice, for {ref}`later <sec-exact-gap>`; the true one is more than $\tilde\beta_t$, because the image is still uncertain.
+# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. The variance is a choice, for {ref}`later <sec-exact-gap>`.
 #
-# **Why may the model's step be a Gaussian?** The true one is a mixture. The slider cuts the forward process of the data with two modes into more and more steps, and draws one true step back, at the first $t$ with $\bar\alpha_t < 0.3$, and the Gaussian of the same mean and variance.
+# **Why may the model's step be a Gaussian,** if the true one is a mixture? The slider cuts the forward process of the data with two modes into more and more steps. It draws one true step back, at the first $t$ with $\bar\alpha_t < 0.3$, and the Gaussian of the same mean and variance.
 #
 # **Check.** Both sides of {eq}`eq-true-step`, Bayes' rule and the integral over $x$, are compared at eight points for $t = 3$ of the chain of four steps. The Gaussian match is rejected. Mean and variance of the step are taken from its density, and $\mathbb{E}[x \mid x_t]$ from the companion's exact denoiser. The variance without its second part is rejected.
 
@@ -689,12 +689,12 @@ Slider(
 )
 
 # %% [markdown]
-# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: as a function of $x_{t-1}$, the true step is a Gaussian about $\sqrt{\beta_t}$ wide, $q(x_t \mid x_{t-1})$, times the smooth density $q(x_{t-1})$. If the step is short, $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is why a diffusion model takes many small steps: with them its Gaussians can be right.
+# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a short step $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right.
 #
-# How far from Gaussian is the worst step? {numref}`fig-nearly-gaussian` shows the *total variation* distance, the largest difference between the probabilities that two distributions give to any event, as a mean over $x_t$ at the worst time $t \ge 2$.
+# {numref}`fig-nearly-gaussian` measures it by the *total variation* distance, the largest difference between the probabilities that two distributions give to any event (a mean over $x_t$, at the worst time $t \ge 2$).
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps. The distance falls faster than $1 / T$ (second line), so $T$ times it, a bound on its sum over all steps, falls as well.", "name": "fig-nearly-gaussian"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps.", "name": "fig-nearly-gaussian"}}
 def farthest(T):
     """Largest mean total variation between a true step and its Gaussian match."""
     schedule, worst, unit = rescaled(T), 0.0, torch.linspace(-9, 9, 1201)
@@ -722,7 +722,7 @@ labels = {"x_label": "number of steps $T$", "y_label": "total variation distance
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# The distance falls faster than the number of steps grows, so even the sum of all errors vanishes:
+# The distance falls faster than $1/T$, so even the sum over all $T$ steps vanishes:
 
 # %% tags=["numbers", "nbval-check-output"]
 print(f"four steps {farthest_of[0]:.3f}, a thousand {farthest_of[-1]:.1e}")
@@ -806,9 +806,9 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-step-cost)
 #
-# If $\sigma_t^2$ is fixed, the second part has nothing to learn. In the first, both means weight the same $x_t$ with the same factor, so it cancels: $\tilde\mu_t - \mu_\theta = c_t\, (x - \hat{x}_\theta)$. *What is left to train of the ELBO is a squared error of the image, at each noise level, with the weight $c_t^2 / 2 \sigma_t^2$.* To undo noise, in nats, is regression.
+# If $\sigma_t^2$ is fixed, the second part has nothing to learn. In the first, both means contain the same $x_t$ with the same factor, which cancels: $\tilde\mu_t - \mu_\theta = c_t\, (x - \hat{x}_\theta)$. *What is left to train of the ELBO is a squared error of the image, at each noise level, with the weight $c_t^2 / 2 \sigma_t^2$.*
 #
-# Must the network put out the image? It sees $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$, so whoever knows the image knows the noise. It may estimate any quantity that determines $x$ once $x_t$ is given:
+# Must the network put out the image? It sees $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$, so an estimate of the noise is one of the image. It may estimate any quantity that determines $x$ once $x_t$ is given:
 #
 # | the network estimates | which is | because |
 # |---|---|---|
@@ -827,7 +827,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-five-errors)
 #
-# **Why $v$?** In the plane of $x$ and $\varepsilon$, {numref}`fig-v-rotation`, $(x_t, v)$ are the same point in turned axes, because $\bar\alpha_t$ and $1 - \bar\alpha_t$ add up to one. The network sees one coordinate; $v$ is the other.
+# **Why $v$?** $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees the coordinate $x_t$ (blue) and is asked for $v$ (orange). With little noise $v$ is nearly $\\varepsilon$, with much it is nearly $-x$.", "name": "fig-v-rotation"}}
 point = np.array([0.8, 0.55])
@@ -849,9 +849,9 @@ _ = panels[0].set_ylabel(r"$\varepsilon$")
 fig
 
 # %% [markdown]
-# With little noise the network sees the image and is asked for the noise, with much noise the other way around: never for what it has before its eyes. And no error is enlarged. Of a squared error of $v$ the share $1 - \bar\alpha_t$ falls on the image and the share $\bar\alpha_t$ on the noise. A squared error of the predicted noise is divided by $\mathrm{SNR}_t$ before it is one of the image, and where there is much noise that is tiny.
+# With little noise the network sees the image and is asked for the noise, with much noise the other way around: never for what it has before its eyes. And no error is enlarged: of a squared error of $v$ the share $1 - \bar\alpha_t$ falls on the image and $\bar\alpha_t$ on the noise. A squared error of the predicted noise is divided by $\mathrm{SNR}_t$ to give that of the image, and where there is much noise this is tiny.
 #
-# The bound stays the same bound; a squared error of each kind has its own weight in it, in nats:
+# In the same bound a squared error of each kind has its own weight, in nats:
 #
 # $$
 # \begin{aligned}
@@ -918,15 +918,15 @@ plots.curves(
 )
 
 # %% [markdown]
-# **Why predict the noise, and why drop the weights?** In {numref}`fig-five-weights` an error of the image costs several billion times as much at $t = 2$ as at the end. The weight of the noise varies only by a factor of about two after a hundred steps, and by 120 over all. {cite:t}`ho2020` leave it out and train on the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$, the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean, whatever the factor. It matters because all $t$ share one network, and says which noise levels the network is to get right. Without the weights the lowest ones count less than in the bound. They hold details that we hardly see, and their large weights make the gradient noisy {cite:p}`nichol2021`. The price: the loss is no bound on the likelihood any more. The next chapter measures it.
+# **Why predict the noise, and why drop the weights?** In {numref}`fig-five-weights` an error of the image costs several billion times as much at $t = 2$ as at the end. The weight of the noise varies by a factor of 120, and of two after the first hundred steps. {cite:t}`ho2020` leave it out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean, whatever the factor. It matters because all $t$ share one network. Without it the lowest noise counts less than in the bound, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more. The next chapter measures it.
 #
-# **One random time is enough.** The bound is a *sum* over $t$, each term of which needs one $x_t$, and one draw reaches it. So draw one $t$, and multiply its term $\ell_t(x, \varepsilon)$, at this $x_t$, by $T$:
+# **One random time is enough.** The bound is a *sum* over $t$, and each term needs one $x_t$. So draw one $t$, and multiply its term $\ell_t(x, \varepsilon)$ by $T$:
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_{t, \varepsilon} \big[ T\, \ell_t(x, \varepsilon) \big] - D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big), \qquad t \text{ uniform on } 1, \dots, T .
 # $$ (eq-single-step)
 #
-# As code, with one call of the network in place of a thousand:
+# One call of the network in place of a thousand:
 
 
 # %%
@@ -1053,9 +1053,9 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # (sec-exact-gap)=
 # ## How tight is the bound?
 #
-# What does the bound lose against the likelihood, and which $\sigma_t^2$ loses least? Averaged over the data, the distance $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ from the best possible likelihood is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first $q(x_T)$ against the prior, then each *true* reverse step against the model's. So with the best denoiser three things can be lost: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
+# Where does the bound lose, and which $\sigma_t^2$ loses least? Averaged over the data, its distance $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ from the best possible likelihood is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first $q(x_T)$ against the prior, then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
 #
-# For Gaussian data the second cannot happen, and everything is a formula. Take one dimension, $x \sim \mathcal{N}(\mu, \lambda)$, and let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$. The true step is linear regression of $x_{t-1}$ on $x_t$, so it is Gaussian whatever its size, with the variance
+# For Gaussian data, $x \sim \mathcal{N}(\mu, \lambda)$ in one dimension, the second cannot happen. Let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$. The true step is linear regression of $x_{t-1}$ on $x_t$, Gaussian whatever its size, with the variance
 #
 # $$
 # \mathrm{Var}[x_{t-1} \mid x_t] = \beta_t\, \frac{V_{t-1}}{V_t} .
@@ -1158,12 +1158,12 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps; the companion's `optimal_reverse_var` computes them from the error of the predicted noise, also for images {cite:p}`bao2022`. Why does $\tilde\beta_t$ lose 0.29 nats in each dimension, however fine the steps? It is the variance for a known image. Next to the data the step is so short that the image is as good as unknown on its scale: the true variance is nearly $\beta_t$, while $\tilde\beta_2$ is about $\beta_2 / 2$. A finer schedule has a second step too, and a third.
+# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps; `optimal_reverse_var` computes them from the error of the predicted noise, also for images {cite:p}`bao2022`. Why does $\tilde\beta_t$ lose at least 0.29 nats in each dimension, however fine the steps? It is the variance for a known image. On the scale of the first steps the image is unknown: the true variance is nearly $\beta_t$, while $\tilde\beta_2$ is about $\beta_2 / 2$. A finer schedule has a second step too, and a third.
 #
-# Data that are not Gaussian lose the shape of the steps as well. {numref}`fig-ring-levels` has eight Gaussians on a ring, whose exact denoiser is known, and a hundred levels. Nearly all of the KL divergence is next to the data: the top levels are almost pure noise and say nothing, the middle ones settle which of the eight modes it is, and those at the image its exact place.
+# On other data the shape of the steps counts too. For the eight Gaussians on a ring of {numref}`fig-ring-levels`, whose exact denoiser is known, nearly all of the KL divergence is next to the data: the top levels are almost pure noise, the middle ones settle which of the eight modes it is, and the last ones the exact place.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels, from the step from $t + 1$ down to $t$: the chart of the VAE and the ladder.", "name": "fig-ring-levels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels.", "name": "fig-ring-levels"}}
 angle = torch.arange(8) * math.pi / 4
 ring = 1.25 * torch.stack([angle.cos(), angle.sin()], 1)
 cov = 0.125**2 * torch.eye(2).expand(8, 2, 2)
@@ -1219,7 +1219,7 @@ for name in lost:
     print(f"{name:16s} loses {mean[name]:.3f} +- {error[name]:.3f} nats")
 
 # %% [markdown]
-# The order is that of Gaussian data. The optimal variances still lose a tenth of a nat with a hundred steps, because the true steps are mixtures, and less with three hundred.
+# The order is that of Gaussian data. The optimal variances still lose a tenth of a nat, because the true steps are mixtures, and less with three hundred steps than with a hundred.
 #
 # :::{tip} A test for any diffusion code
 # For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and by {eq}`eq-chain-exact` every path from one $x$ must give the same number, $\log q(x)$. A wrong factor anywhere makes $\log w$ vary.
@@ -1391,33 +1391,33 @@ plots.curves(
 # (sec-masked-diffusion)=
 # ## The same bound with symbols
 #
-# Is the Gaussian the idea? A black-and-white pixel, a letter, a base of DNA is a symbol, and a letter plus a little noise is no letter. But the bound never asked for Gaussians. It asked for a fixed way to lose $x$ in steps, which can be reached in one draw and turned around if $x$ is known. With symbols, *hide* them. By time $t$ each pixel is hidden with probability $t / T$, independently of the others:
+# Is the Gaussian the idea? A black-and-white pixel or a letter is a symbol, and a letter plus a little noise is no letter. But the bound never asked for Gaussians. It asked for a fixed way to lose $x$ in steps that can be turned around if $x$ is known. With symbols, *hide* them: by time $t$ each pixel with probability $t / T$, independently of the others.
 #
 # $$
 # q(z_t \mid x) = \prod_i q(z_{t,i} \mid x_i), \qquad z_{t,i} = \begin{cases} x_i & \text{with probability } 1 - t/T , \\ \text{?} & \text{with probability } t/T . \end{cases}
 # $$ (def-masking)
 #
-# A hidden pixel, written ?, stays hidden, so the model is called {term}`masked diffusion`, or diffusion with an absorbing state {cite:p}`austin2021`. At $t = T$ nothing can be seen, and prior matching costs nothing.
+# A hidden pixel, written ?, stays hidden: {term}`masked diffusion`, or diffusion with an absorbing state {cite:p}`austin2021`. At $t = T$ all are hidden, and prior matching costs nothing.
 #
-# **The step down.** When did a pixel that is hidden at time $t$ disappear? Each of the steps $1, \dots, t$ hides the same share of all pixels, so each is equally likely, and with probability $1/t$ it was the last:
+# **The step down.** Each of the steps $1, \dots, t$ hides the same share of all pixels. So if a pixel is hidden at time $t$, then with probability $1/t$ it was the last step that hid it:
 #
 # $$
 # \text{hidden} \;\to\; \begin{cases} \text{visible} & \text{with probability } 1/t , \\ \text{hidden} & \text{with probability } 1 - 1/t . \end{cases}
 # $$ (def-masked-step)
 #
-# If the image is known, the visible value is $x_i$. The model does not know it. Its network predicts each hidden pixel from the visible ones, and the value is a draw from $p_\theta(x_i \mid z_t)$. The two steps differ in nothing else, so a visible pixel costs nothing, and a hidden one costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
+# If the image is known, the visible value is $x_i$. The model draws it from $p_\theta(x_i \mid z_t)$, its network's prediction from the visible pixels. The steps differ in nothing else, so a hidden pixel costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
 #
 # $$
 # D_{\mathrm{KL}}\big( q(z_{t-1} \mid z_t, x) \,\Vert\, p_\theta(z_{t-1} \mid z_t) \big) = -\frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) .
 # $$ (eq-masked-step)
 #
-# The last step uncovers all that is left, so its term has the same form. The bound is a weighted sum of cross-entropies:
+# The term of the last step has the same form, and the bound is a weighted sum of cross-entropies:
 #
 # $$
 # \mathrm{ELBO}(x) = \sum_{t=1}^{T} \mathbb{E}_{q(z_t \mid x)} \Big[ \frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) \Big] .
 # $$ (eq-masked-elbo)
 #
-# This is the loss of a masked language model, which fills in blanks, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? A share $t/T$ of all pixels is hidden, so $1/t$ makes up for their number. And why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order $\sigma$. For each order the product of the predictions is an autoregressive model. If they do not depend on the time, the bound becomes the mean of its logarithm over all orders {cite:p}`uria2014,hoogeboom2022autoregressive`:
+# This is the loss of a masked language model, which fills in blanks, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? A share $t/T$ of all pixels is hidden, and $1/t$ makes up for their number. Why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order $\sigma$, and for each order the product of the predictions is an autoregressive model. If the predictions do not depend on the time, the bound becomes the mean of its logarithm over the orders {cite:p}`uria2014,hoogeboom2022autoregressive`:
 #
 # $$
 # \lim_{T \to \infty} \mathrm{ELBO}(x) = \mathbb{E}_\sigma \sum_k \log p_\theta\big( x_{\sigma_k} \mid x_{\sigma_1}, \dots, x_{\sigma_{k-1}} \big) .
@@ -1506,7 +1506,7 @@ wrong = {"one order": by_order[0], "blind": guesses[0][(images == MASK).all(1)][
 verify("eq-any-order", bound, by_order.mean(), quadrature.within(1e-4), rejects=wrong)
 
 # %% [markdown]
-# Now digits in black and white, the data of chapters 6 and 8, and a U-Net that predicts the hidden pixels. Minus $\log p(x)$ in nats, lower is better:
+# With a U-Net as the network, on the black-and-white digits of chapters 6 and 8, minus $\log p(x)$:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 masked = pretrained("masked-mnist")
@@ -1524,7 +1524,7 @@ for name, kind in kinds.items():
     print(f"{kind:37s}  {nats:>13s}  {card.num_parameters:10,}")
 
 # %% [markdown]
-# The first four are estimated by importance weights, which lie above the bounds of those models. Even so, the bound of masked diffusion is below the VAE and the ladder of five levels. (The convolutional ladder was tested on 2,000 digits only. Each row is one training of one network.) The price is paid when we draw: the VAE calls its decoder once, masked diffusion its network in each step. Pixels uncovered in one step are drawn independently, given what was visible before, so few steps make the dots of {numref}`fig-masked-steps`.
+# The first four are importance-weighted estimates, which flatter a model against its bound. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder was tested on 2,000 digits only. Each row is one training of one network.) The price is paid when we draw: the network is called in each step. Pixels uncovered in one step do not see each other, so few steps make the dots of {numref}`fig-masked-steps`.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
 _ = torch.manual_seed(0)
@@ -1532,7 +1532,7 @@ drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10,
 plots.image_rows(drawings)
 
 # %% [markdown]
-# So the Gaussian was a choice, and the bound is the idea: lose the data by a fixed rule, learn to undo each step, and add up the KL divergences.
+# The Gaussian was a choice. The bound is the idea: lose the data by a fixed rule, learn to undo each step, and add up the KL divergences.
 #
 # *Sources: F05.*
 
@@ -1762,9 +1762,9 @@ exercises.check_estimate_variance(estimate_variance)
 # ## Summary
 #
 # - A diffusion model is a hierarchical VAE with latents of the data's size, a fixed encoder, and noise at the top. One draw reaches any $x_t$ {eq}`eq-forward-marginal`.
-# - Bayes' rule with $x$ as a condition turns the bound into a reconstruction term, a prior-matching term and a KL divergence for each step {eq}`eq-three-terms`.
-# - If the image is known, the reverse step is Gaussian {eq}`eq-denoising-posterior`. If not, it is a mixture, nearly Gaussian for small steps, whose mean needs only an estimate of the image.
-# - So the loss is a weighted squared error of the image, the noise or $v$ {eq}`eq-five-weights`, and one random time estimates it {eq}`eq-single-step`.
-# - The same bound serves symbols: each term is a cross-entropy of hidden pixels {eq}`eq-masked-elbo`.
+# - Bayes' rule with $x$ as a condition splits the bound into reconstruction, prior matching and a KL divergence for each step {eq}`eq-three-terms`.
+# - If the image is known, the reverse step is Gaussian {eq}`eq-denoising-posterior`. If not, it is a mixture, nearly Gaussian for small steps.
+# - The loss is a weighted squared error of the image, the noise or $v$ {eq}`eq-five-weights`; one random time estimates it {eq}`eq-single-step`.
+# - The same bound serves symbols, as cross-entropies of hidden pixels {eq}`eq-masked-elbo`.
 #
-# **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length; {cite:t}`kingma2021` on signal-to-noise ratios; {cite:t}`bao2022` on the optimal variance.
+# **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length; {cite:t}`kingma2021` on signal-to-noise ratios.
