@@ -55,7 +55,7 @@ Film(
 )
 
 # %% [markdown]
-# Play the film, or move the slider. At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise.
+# At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise.
 #
 # :::{admonition} The idea
 # A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence for each step, is all that is left to train of the ELBO.
@@ -77,7 +77,25 @@ Film(
 # 3. **The last latent is noise.** The $\alpha_t$ are chosen such that $q(x_T \mid x)$ is nearly $p(x_T) = \mathcal{N}(0, I)$, from which generation starts.
 #
 # The noise of step $t$ has the variance $\beta_t = 1 - \alpha_t$; the list of the $\beta_t$ is the {term}`noise schedule`.
-#
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Five images of one digit in a row, from clean to pure noise. Above, arrows to the right, labeled q adds noise, fixed. Below, arrows to the left, labeled p theta removes it, learned."}, "figure": {"caption": "The chain of latents, with five of its 1001 images. Up, to the right, the steps are fixed; down, to the left, they are learned.", "name": "fig-diffusion-chain"}}
+times = (0, 100, 200, 400, 1000)
+fig, panels = plots.figure(5, height=1.75)
+for axes, t in zip(panels, times, strict=True):
+    seed = torch.Generator().manual_seed(0)
+    noise = torch.randn(digits.shape, generator=seed, dtype=digits.dtype)
+    x_t = add_noise(schedule, digits, t, noise) if t else digits
+    _ = axes.imshow(data.to_unit(x_t)[0, 0].clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+    _ = axes.set(xticks=[], yticks=[], xlabel=f"$x_{{{t}}}$")
+    axes.grid(visible=False)
+fig.subplots_adjust(wspace=0.35)
+ends = [((0.3, 0.93), (0.7, 0.93), "#0072b2"), ((0.7, 0.06), (0.3, 0.06), "#d55e00")]
+for tail, head, color in ends:
+    look = {"arrowstyle": "->", "color": color, "linewidth": 1.8}
+    _ = panels[0].annotate("", head, tail, "figure fraction", "figure fraction", arrowprops=look)
+fig
+
+# %% [markdown]
 # **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. And the bound becomes easy: no gradient passes through an encoder's samples (no reparameterization trick), and everything that the bound asks of $q$ is a formula. The price is that there is no small code.
 #
 # **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. Products of Gaussian densities are, up to a factor, so a step can be turned around. And their KL divergences are formulas. The {ref}`last section <sec-masked-diffusion>` does without them.
@@ -300,7 +318,7 @@ for name, s in three.items():
 # \log w = \log p_\theta(x \mid x_1) + \log \frac{p(x_T)}{q(x_T \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_{t-1} \mid x_t, x)} .
 # $$ (eq-line-telescoped)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Each marginal $q(x_t \\mid x)$ stands once below and once above, and cancels; the last one remains, below the prior.", "name": "fig-telescope"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Only the last marginal remains, below the prior.", "name": "fig-telescope"}}
 fig, (axes,) = plots.figure(height=1.7)
 axes.set(xlim=(0, 4), ylim=(0, 1))
 axes.set_axis_off()
@@ -344,7 +362,7 @@ fig
 # Each $L_{t-1}$ is a formula once one $x_t$ is drawn. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, all terms in nats:
 #
 # **Check.** The chain's denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. One side treats a path as a whole, without its steps: a path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
-# The bound must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior; the other direction is rejected. The products must give the weight of the path at six arbitrary paths; a learned top, $q(x_T \mid x)$ in place of $p(x_T)$, is rejected.
+# The bound must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior; the other direction is rejected. The products must give the weight of the path at six arbitrary paths; a learned top, $q(x_T \mid x)$ in place of $p(x_T)$, is rejected. The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
 
 # %% tags=["serves"]
 T, x_value = 4, 1.3
@@ -414,11 +432,6 @@ products = log_prior + sum(log_p(t) for t in range(1, T + 1))
 top = Normal(q_joint.mean[-1], q_joint.variance[-1] ** 0.5)
 learned = products - below + top.log_prob(path[T])[:, 0] - log_prior
 verify("eq-line-product", log_w, products - below, rejects={"E13": learned})
-
-# %% [markdown]
-# **Check.** The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
-
-# %% tags=["check", "nbval-check-output"]
 marginal = [None] + [model.marginal(t, x).log_prob(path[t]) for t in range(1, T + 1)]
 turned = range(2, T + 1)  # the steps that are turned around
 back = torch.stack([model.inner_posterior(t - 1, path[t], x).log_prob(path[t - 1]) for t in turned])
@@ -523,7 +536,7 @@ print(f"log p(x)         {log_evidence:8.4f}")
 # \end{aligned}
 # $$ (eq-denoising-posterior)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image is a product of two Gaussians: it lies between them and is narrower than both. Shown at $t = 3$ of the chain of four steps: $q(x_{t-1} \\mid x)$ from the image, the likelihood of $x_t$, and their normalized product $q(x_{t-1} \\mid x_t, x)$.", "name": "fig-posterior-product"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image, at $t = 3$ of the chain of four steps: it lies between two Gaussians and is narrower than both.", "name": "fig-posterior-product"}}
 t, x_0, now = 3, torch.tensor(1.3), torch.tensor(-0.4)
 line = torch.linspace(-3, 3, 301)
 before, step = schedule.forward_coefficients(0, t - 1), schedule.forward_coefficients(t - 1, t)
@@ -538,7 +551,7 @@ _, (axes,) = plots.figure(height=2.7)
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density", axes=axes)
 
 # %% [markdown]
-# {numref}`fig-posterior-product` shows what the formula says. The mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, each weighted by its precision, as in a ladder {eq}`def-ladder-posterior`. The variance is smaller than either, and depends on neither $x$ nor $x_t$, only on the schedule. At $t = 1$ it is zero: the step leads to $x$ itself. A KL divergence would be infinite there, which is why the bound has a reconstruction term instead.
+# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone. At $t = 1$ it is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
 #
 # **Check.** Bayes' rule is evaluated on a line at $t = 500$ of a thousand steps, less its value at one point; a $B$ that forgets the image is rejected. The exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is proportional to the density and not equal to it, which is rejected too. Then the joint Gaussian of the pair is conditioned by linear regression, without the formula, at five times. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step, and the precision $1 / \beta_t$ for the likelihood of $x_t$.
 
@@ -1136,7 +1149,7 @@ for lam, mean in [(0.25, 0.7), (4.0, -1.0), (1.0, 0.0)]:
 left, right, no_mean, top_only = torch.stack(gaps, 1)
 verify("eq-gaussian-gap", left, right, rejects={"the top only": top_only, "no mean": no_mean})
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data with $\\lambda = \\frac{1}{4}$, with the exact denoiser. With $\\beta_t$ it vanishes as $T$ grows; with $\\tilde\\beta_t$ it stays above half of Euler's constant (horizontal line).", "name": "fig-gap"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data, $\\lambda = \\frac{1}{4}$, with the exact denoiser. The horizontal line is half of Euler's constant.", "name": "fig-gap"}}
 many = sorted({int(T) for T in np.geomspace(10, 100_000, 25)})
 found = [three_variances(rescaled(T), 0.25) for T in many]
 lines = {
@@ -1405,7 +1418,16 @@ plots.curves(
 # \text{hidden} \;\to\; \begin{cases} \text{visible} & \text{with probability } 1/t , \\ \text{hidden} & \text{with probability } 1 - 1/t . \end{cases}
 # $$ (def-masked-step)
 #
-# If the image is known, the visible value is $x_i$. The model draws it from $p_\theta(x_i \mid z_t)$, its network's prediction from the visible pixels. The steps differ in nothing else, so a hidden pixel costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
+# If the image is known, the visible value is $x_i$. The model draws it from $p_\theta(x_i \mid z_t)$, its network's prediction from the visible pixels. To generate, it starts with all pixels hidden ({numref}`fig-masked-steps`). Pixels uncovered in one step do not see each other, so few steps leave dots.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of a masked diffusion model of digits in 2, 10, 50 and 250 steps.", "name": "fig-masked-steps"}}
+masked = pretrained("masked-mnist").float()
+_ = torch.manual_seed(0)
+drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10, 50, 250)}
+plots.image_rows(drawings)
+
+# %% [markdown]
+# The known step and the model's differ in this value alone, so a hidden pixel costs $-\log p_\theta(x_i \mid z_t)$ in a share $1/t$ of the cases:
 #
 # $$
 # D_{\mathrm{KL}}\big( q(z_{t-1} \mid z_t, x) \,\Vert\, p_\theta(z_{t-1} \mid z_t) \big) = -\frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) .
@@ -1509,7 +1531,6 @@ verify("eq-any-order", bound, by_order.mean(), quadrature.within(1e-4), rejects=
 # With a U-Net as the network, on the black-and-white digits of chapters 6 and 8, minus $\log p(x)$:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
-masked = pretrained("masked-mnist")
 kinds = {
     "vae-mnist": "VAE",
     "iwae-mnist": "VAE, trained with importance weights",
@@ -1524,14 +1545,8 @@ for name, kind in kinds.items():
     print(f"{kind:37s}  {nats:>13s}  {card.num_parameters:10,}")
 
 # %% [markdown]
-# The first four are importance-weighted estimates, which flatter a model against its bound. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder was tested on 2,000 digits only. Each row is one training of one network.) The price is paid when we draw: the network is called in each step. Pixels uncovered in one step do not see each other, so few steps make the dots of {numref}`fig-masked-steps`.
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of the masked diffusion model in 2, 10, 50 and 250 steps. Each starts with all pixels hidden.", "name": "fig-masked-steps"}}
-_ = torch.manual_seed(0)
-drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10, 50, 250)}
-plots.image_rows(drawings)
-
-# %% [markdown]
+# The first four are importance-weighted estimates, which flatter a model against its bound. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder was tested on 2,000 digits only. Each row is one training of one network.) The price is paid when we draw: the network is called in each step.
+#
 # The Gaussian was a choice. The bound is the idea: lose the data by a fixed rule, learn to undo each step, and add up the KL divergences.
 #
 # *Sources: F05.*
