@@ -88,7 +88,6 @@ for axes, t in zip(panels, times, strict=True):
     _ = axes.imshow(data.to_unit(x_t)[0, 0].clamp(0, 1), cmap="gray", vmin=0, vmax=1)
     _ = axes.set(xticks=[], yticks=[], xlabel=f"$x_{{{t}}}$")
     axes.grid(visible=False)
-fig.subplots_adjust(wspace=0.35)
 ends = [((0.3, 0.93), (0.7, 0.93), "#0072b2"), ((0.7, 0.06), (0.3, 0.06), "#d55e00")]
 for tail, head, color in ends:
     look = {"arrowstyle": "->", "color": color, "linewidth": 1.8}
@@ -96,7 +95,7 @@ for tail, head, color in ends:
 fig
 
 # %% [markdown]
-# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. And the bound becomes easy: no gradient passes through an encoder's samples (no reparameterization trick), and everything that the bound asks of $q$ is a formula. The price is that there is no small code.
+# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. And the bound becomes easy: no gradient passes through an encoder's samples (no reparameterization trick), and everything that the bound asks of $q$ is a formula. The price: there is no small code, and to draw an image takes one call of the network for each step.
 #
 # **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. Products of Gaussian densities are, up to a factor, so a step can be turned around. And their KL divergences are formulas. The {ref}`last section <sec-masked-diffusion>` does without them.
 #
@@ -840,7 +839,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-five-errors)
 #
-# **Why $v$?** $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other.
+# **Why $v$?** $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other, the velocity of $x_t$ as the axes turn.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees the coordinate $x_t$ (blue) and is asked for $v$ (orange). With little noise $v$ is nearly $\\varepsilon$, with much it is nearly $-x$.", "name": "fig-v-rotation"}}
 point = np.array([0.8, 0.55])
