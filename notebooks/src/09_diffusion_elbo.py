@@ -514,7 +514,7 @@ print(f"log p(x)         {log_evidence:8.4f}")
 # \end{aligned}
 # $$ (eq-complete-square)
 #
-# That is the logarithm of a Gaussian with the mean $B / A$ and the precision (one over the variance) $A$. Its fractions add up to one, because $\beta_t + \alpha_t = 1$ and $\alpha_t \bar\alpha_{t-1} = \bar\alpha_t$:
+# That is the logarithm of a Gaussian with the mean $B / A$ and the precision (one over the variance) $A$. Its two fractions have a simple sum, because $\beta_t + \alpha_t = 1$ and $\alpha_t \bar\alpha_{t-1} = \bar\alpha_t$:
 #
 # $$
 # A = \frac{1}{1 - \bar\alpha_{t-1}} + \frac{\alpha_t}{\beta_t} = \frac{\beta_t + \alpha_t - \bar\alpha_t}{(1 - \bar\alpha_{t-1})\, \beta_t} = \frac{1 - \bar\alpha_t}{(1 - \bar\alpha_{t-1})\, \beta_t} .
@@ -930,7 +930,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# **Why predict the noise, and why drop the weights?** In {numref}`fig-five-weights` an error of the image costs several billion times as much at $t = 2$ as at the end. The weight of the noise varies by a factor of 120, and of two after the first hundred steps. {cite:t}`ho2020` leave it out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean, whatever the factor. It matters because all $t$ share one network. Without it the lowest noise counts less than in the bound, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more. The next chapter measures it.
+# **Why predict the noise, and why drop the weights?** The noise has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean, whatever the factor. It matters because all $t$ share one network. Without it the lowest noise counts less than in the bound, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more. The next chapter measures it.
 #
 # **One random time is enough.** The bound is a *sum* over $t$, and each term needs one $x_t$. So draw one $t$, and multiply its term $\ell_t(x, \varepsilon)$ by $T$:
 #
@@ -1444,7 +1444,7 @@ plots.image_rows(drawings)
 # \lim_{T \to \infty} \mathrm{ELBO}(x) = \mathbb{E}_\sigma \sum_k \log p_\theta\big( x_{\sigma_k} \mid x_{\sigma_1}, \dots, x_{\sigma_{k-1}} \big) .
 # $$ (eq-any-order)
 #
-# `MaskedDiffusion` is one more chain of latents, and `elbo_terms` computes its bound as it is. From one random time:
+# `MaskedDiffusion` is one more chain of latents, and `elbo_terms` computes its bound as it is. Here it is from one random time:
 #
 # **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images and which `elbo_terms` estimates. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths. The limit is checked with the predictions of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
 
@@ -1552,7 +1552,7 @@ for name, kind in kinds.items():
 
 # %% [markdown]
 # :::{dropdown} If you come from the lectures
-# Some lectures and notes on this subject give the distribution of the top latent an index $\theta$ (E13), exchange $\propto$ and $=$ in the derivation of the posterior (E12), call the *model's* step Gaussian if the increments are small, where it is the true one that becomes so (E14), call the posterior intractable by joint normality, which is what makes it tractable (E15), or lose the factor between noise and score (E11). The {doc}`errata page </book/errata>` has the formulas behind the numbers; the checks of this chapter reject them.
+# Some lectures and notes on this subject give the distribution of the top latent an index $\theta$ (E13), exchange $\propto$ and $=$ in the derivation of the posterior (E12), call the *model's* step Gaussian if the increments are small, where it is the true one that becomes so (E14), call the posterior intractable by joint normality, which is what makes it tractable (E15), or lose the factor between noise and score (E11). The {doc}`errata page </book/errata>` has the formulas behind the numbers; the checks of this chapter reject the wrong ones.
 #
 # Time counts from the data here: noise grows with $t$. Many papers on hierarchical VAEs count in the direction of generation; their level $s$ is our level $T + 1 - s$. Some slides center a step at $x_{t-1}$; it is centered at $\sqrt{\alpha_t}\, x_{t-1}$. And to turn the KL divergence into the weighted error of $x$ takes four assumptions that are easily left out: the variance of $p_\theta$ is fixed, and equal to that of $q$; its mean has the form of $\tilde\mu_t$; an expectation over $x_t$ stands in front; and $t \ge 2$, since $\tilde\beta_1 = 0$.
 # :::
