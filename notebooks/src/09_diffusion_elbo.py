@@ -78,20 +78,25 @@ Film(
 #
 # The noise of step $t$ has the variance $\beta_t = 1 - \alpha_t$; the list of the $\beta_t$ is the {term}`noise schedule`.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five images of one digit in a row, from clean to pure noise. Above, arrows to the right, labeled q adds noise, fixed. Below, arrows to the left, labeled p theta removes it, learned."}, "figure": {"caption": "The chain of latents, with five of its 1001 images. Up, to the right, the steps are fixed; down, to the left, they are learned.", "name": "fig-diffusion-chain"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five images of one digit in a row, from clean to pure noise. Above, arrows to the right, labeled q adds noise, fixed. Below, arrows to the left, labeled p theta removes it, learned."}, "figure": {"caption": "The chain of latents, five of its 1001 images. To the right the steps are fixed, to the left they are learned.", "name": "fig-diffusion-chain"}}
 times = (0, 100, 200, 400, 1000)
-fig, panels = plots.figure(5, height=1.75)
+fig, panels = plots.figure(5, height=2.0)
 for axes, t in zip(panels, times, strict=True):
     seed = torch.Generator().manual_seed(0)
     noise = torch.randn(digits.shape, generator=seed, dtype=digits.dtype)
     x_t = add_noise(schedule, digits, t, noise) if t else digits
     _ = axes.imshow(data.to_unit(x_t)[0, 0].clamp(0, 1), cmap="gray", vmin=0, vmax=1)
-    _ = axes.set(xticks=[], yticks=[], xlabel=f"$x_{{{t}}}$")
+    _ = axes.set(xticks=[], yticks=[], xlabel=f"$x_{{{t}}}$\n", title=" ")
     axes.grid(visible=False)
-ends = [((0.3, 0.93), (0.7, 0.93), "#0072b2"), ((0.7, 0.06), (0.3, 0.06), "#d55e00")]
-for tail, head, color in ends:
-    look = {"arrowstyle": "->", "color": color, "linewidth": 1.8}
-    _ = panels[0].annotate("", head, tail, "figure fraction", "figure fraction", arrowprops=look)
+arrows = [
+    ("$q$ adds noise: fixed", (0.95, 0.94), (0.2, 0.94), "#0072b2"),
+    (r"$p_\theta$ removes noise: learned", (0.08, 0.05), (0.52, 0.05), "#d55e00"),
+]
+for text, head, tail, color in arrows:
+    look = {"color": color, "va": "center", "annotation_clip": False}
+    look["arrowprops"] = {"arrowstyle": "->", "color": color, "linewidth": 1.8}
+    note = axes.annotate(text, head, tail, "figure fraction", "figure fraction", **look)
+    note.set_in_layout(False)
 fig
 
 # %% [markdown]
@@ -841,7 +846,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 #
 # **Why $v$?** $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other, the velocity of $x_t$ as the axes turn.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees the coordinate $x_t$ (blue) and is asked for $v$ (orange). With little noise $v$ is nearly $\\varepsilon$, with much it is nearly $-x$.", "name": "fig-v-rotation"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees $x_t$ (blue) and is asked for $v$ (orange).", "name": "fig-v-rotation"}}
 point = np.array([0.8, 0.55])
 names = {"#0072b2": "$x_t$", "#d55e00": "$v$"}
 fig, panels = plots.figure(3, height=2.7)
@@ -1172,68 +1177,10 @@ plots.curves(
 # %% [markdown]
 # In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps; `optimal_reverse_var` computes them from the error of the predicted noise, also for images {cite:p}`bao2022`. Why does $\tilde\beta_t$ lose at least 0.29 nats in each dimension, however fine the steps? It is the variance for a known image. On the scale of the first steps the image is unknown: the true variance is nearly $\beta_t$, while $\tilde\beta_2$ is about $\beta_2 / 2$. A finer schedule has a second step too, and a third.
 #
-# On other data the shape of the steps counts too. For the eight Gaussians on a ring of {numref}`fig-ring-levels`, whose exact denoiser is known, nearly all of the KL divergence is next to the data: the top levels are almost pure noise, the middle ones settle which of the eight modes it is, and the last ones the exact place.
-
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels.", "name": "fig-ring-levels"}}
-angle = torch.arange(8) * math.pi / 4
-ring = 1.25 * torch.stack([angle.cos(), angle.sin()], 1)
-cov = 0.125**2 * torch.eye(2).expand(8, 2, 2)
-ring_data = MixtureSameFamily(Categorical(torch.ones(8)), MultivariateNormal(ring, cov))
-
-
-def ring_denoiser(schedule):
-    return MixtureDenoiser(schedule, torch.full((8,), 1 / 8), ring, cov)
-
-
-levels = rescaled(100)
-_ = torch.manual_seed(0)
-x = ring_data.sample((4000,))
-tilde = torch.cat([levels.beta[:2], levels.posterior_var[2:]])
-ring_models = {
-    "beta": Ddpm(ring_denoiser(levels), levels, (2,), levels.beta),
-    "beta-tilde": Ddpm(ring_denoiser(levels), levels, (2,), tilde),
-}
-ring_terms = elbo_terms(ring_models["beta"], x)
-fig, panels = plots.figure(2, height=2.7)
-_ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
-plots.kl_per_level(ring_terms, axes=panels[1])
-
-# %% [markdown]
-# What the bound loses on the ring, against the known density of the data:
-
-
-# %% tags=["numbers"]
-def optimal_model(schedule, num=1000):
-    """The ring's model with the optimal variances, from the error on the first x."""
-    T, hat = schedule.num_steps, ring_denoiser(schedule)
-    t = torch.arange(1, T + 1).repeat_interleave(num)
-    data_again, noise = x[:num].repeat(T, 1), torch.randn(T * num, 2)
-    x_t = add_noise(schedule, data_again, t, noise)
-    off = noise - translate.noise_from_x_0(schedule, x_t, t, hat(x_t, t))
-    error = F.pad(off.square().mean(1).view(T, num).mean(1), (1, 0))
-    return Ddpm(hat, schedule, (2,), optimal_reverse_var(schedule, error))
-
-
-def gap(model):
-    """log q(x) less the log-weight of a path, for each x; its mean is the gap."""
-    return ring_data.log_prob(x) - sample_log_weights(model, x, 1)[0]
-
-
-_ = torch.manual_seed(0)
-ring_models["optimal"] = optimal_model(levels)
-lost = {name: gap(m) for name, m in ring_models.items()}
-for T in (30, 300):
-    lost[f"optimal, T = {T}"] = gap(optimal_model(rescaled(T), 300))
-mean = {name: values.mean() for name, values in lost.items()}
-error = {name: values.std() / len(x) ** 0.5 for name, values in lost.items()}
-for name in lost:
-    print(f"{name:16s} loses {mean[name]:.3f} +- {error[name]:.3f} nats")
-
-# %% [markdown]
-# The order is that of Gaussian data. The optimal variances still lose a tenth of a nat, because the true steps are mixtures, and less with three hundred steps than with a hundred.
+# On data that are not Gaussian the true steps are mixtures, so even the best variances lose something, less with more steps. The box on the ring below measures it, and shows where the nats are: nearly all of them next to the data.
 #
-# :::{tip} A test for any diffusion code
+# :::{admonition} A test for any diffusion code
+# :class: tip
 # For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and by {eq}`eq-chain-exact` every path from one $x$ must give the same number, $\log q(x)$. A wrong factor anywhere makes $\log w$ vary.
 # :::
 
@@ -1291,8 +1238,67 @@ for lam in (1.0, 0.01, 0.0001):
 # :::{depth-end}
 # :::
 #
-# :::{depth-start} a trained denoiser loses little more, and its calls are best given to many examples
+# :::{depth-start} on a ring nearly all nats are next to the data, and a trained denoiser loses little more
 # :::
+# The data of {numref}`fig-ring-levels` are eight Gaussians on a ring, whose exact denoiser is known, a mixture of linear ones. Of a hundred levels, the top ones are almost pure noise, the middle ones settle which of the eight modes it is, and the last ones the exact place.
+
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, the density: eight round modes on a ring. Right, a hundred bars: almost nothing at the levels of the right half, rising steeply towards level 1 on the left."}, "figure": {"caption": "Data on a ring, and the KL divergence at each of a hundred levels.", "name": "fig-ring-levels"}}
+angle = torch.arange(8) * math.pi / 4
+ring = 1.25 * torch.stack([angle.cos(), angle.sin()], 1)
+cov = 0.125**2 * torch.eye(2).expand(8, 2, 2)
+ring_data = MixtureSameFamily(Categorical(torch.ones(8)), MultivariateNormal(ring, cov))
+
+
+def ring_denoiser(schedule):
+    return MixtureDenoiser(schedule, torch.full((8,), 1 / 8), ring, cov)
+
+
+levels = rescaled(100)
+_ = torch.manual_seed(0)
+x = ring_data.sample((4000,))
+tilde = torch.cat([levels.beta[:2], levels.posterior_var[2:]])
+ring_models = {
+    "beta": Ddpm(ring_denoiser(levels), levels, (2,), levels.beta),
+    "beta-tilde": Ddpm(ring_denoiser(levels), levels, (2,), tilde),
+}
+ring_terms = elbo_terms(ring_models["beta"], x)
+fig, panels = plots.figure(2, height=2.7)
+_ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
+plots.kl_per_level(ring_terms, axes=panels[1])
+
+# %% [markdown]
+# What the bound loses on the ring, against the known density of the data. The order is that of Gaussian data; the optimal variances still lose a tenth of a nat with a hundred steps, because the true steps are mixtures, and less with three hundred.
+
+
+# %% tags=["numbers"]
+def optimal_model(schedule, num=1000):
+    """The ring's model with the optimal variances, from the error on the first x."""
+    T, hat = schedule.num_steps, ring_denoiser(schedule)
+    t = torch.arange(1, T + 1).repeat_interleave(num)
+    data_again, noise = x[:num].repeat(T, 1), torch.randn(T * num, 2)
+    x_t = add_noise(schedule, data_again, t, noise)
+    off = noise - translate.noise_from_x_0(schedule, x_t, t, hat(x_t, t))
+    error = F.pad(off.square().mean(1).view(T, num).mean(1), (1, 0))
+    return Ddpm(hat, schedule, (2,), optimal_reverse_var(schedule, error))
+
+
+def gap(model):
+    """log q(x) less the log-weight of a path, for each x; its mean is the gap."""
+    return ring_data.log_prob(x) - sample_log_weights(model, x, 1)[0]
+
+
+_ = torch.manual_seed(0)
+ring_models["optimal"] = optimal_model(levels)
+lost = {name: gap(m) for name, m in ring_models.items()}
+for T in (30, 300):
+    lost[f"optimal, T = {T}"] = gap(optimal_model(rescaled(T), 300))
+mean = {name: values.mean() for name, values in lost.items()}
+error = {name: values.std() / len(x) ** 0.5 for name, values in lost.items()}
+for name in lost:
+    print(f"{name:16s} loses {mean[name]:.3f} +- {error[name]:.3f} nats")
+
+# %% [markdown]
 # The next chapter trains a denoiser for this ring. It takes the place of the exact one in the first model, on the same points. The same cell says how many modes are still possible at a level (the exponential of the mean entropy over the modes, which is 8 if all are equally likely), and what one random step costs in precision.
 
 # %% tags=["numbers"]
