@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Latent space
 #
-# The decoder of a variational autoencoder draws a digit at almost every point of its latent space, also where no training image was ever encoded. A plain autoencoder with the same layers does not ({ref}`chapter 1 <sec-no-sampling>`). What fills the space between the codes? Why are the images a little blurred? And does a direction in this space mean anything?
+# The decoder of a variational autoencoder draws a digit at most points of its latent space, also where no training image was ever encoded. A plain autoencoder does not ({ref}`chapter 1 <sec-no-sampling>`). What fills the space between the codes? Why are the images a little blurred? And does a direction in this space mean anything?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -29,13 +29,11 @@ from companion.metrics import (
 from companion.networks.mlp import mlp
 from companion.page import plots
 from companion.page.exercises import latent_space as exercises
-from companion.page.live import watch
 from companion.page.sliders import Editor, Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.training import minimize
 from companion.zoo import pretrained
 from companion.zoo.yardstick import unrecognized
-from companion.zoo.yourself import cost, train_it, use
 
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
@@ -62,13 +60,13 @@ plots.image_grid(map_images, columns=side, tile=0.4)
 
 # %% [markdown]
 # (sec-latent-plane)=
-# ## Why there are hardly any holes
+# ## Why there are few holes
 #
 # A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`: it rises with the distance of the mean $\mu$ from the origin, and without limit as the noise vanishes. Which of the two closes the holes? Here are four networks with the same layers, digits and number of steps.
 
 
 # %%
-def train_plane(noise, pull, steps=500):
+def train_plane(noise, pull, steps=400):
     """The encoder of a small network with two latents: mean and log-variance."""
     _ = torch.manual_seed(0)
     encoder, decoder = mlp([784, 200, 4]), mlp([2, 200, 784])
@@ -88,35 +86,36 @@ def train_plane(noise, pull, steps=500):
 
 digits = binarize(train.images[:20_000]).flatten(1)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 700 test digits in four networks, colored by class, on different scales. The discs are one standard deviation of the noise. Black: two standard deviations of the prior.", "name": "fig-noise-and-pull"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits in four networks, colored by class, on different scales. The discs are one standard deviation of the noise. Black: two standard deviations of the prior.", "name": "fig-noise-and-pull"}}
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
-fig, panels = plots.figure(4, height=2.3)
+fig, (axes,) = plots.figure(height=5.2)
+axes.remove()
+panels = fig.subplots(2, 2).flatten()
 for axes, (name, (noise, pull)) in zip(panels, kinds.items(), strict=True):
     encoder = train_plane(noise, pull)
-    mean, log_variance = encoder(x[:700].flatten(1)).detach().cpu().chunk(2, 1)
+    mean, log_variance = encoder(x[:500].flatten(1)).detach().cpu().chunk(2, 1)
     std = noise * ((log_variance / 2).exp() if pull else torch.ones_like(mean))
-    size = [*(2 * std).numpy().T, torch.zeros(700, device="cpu").numpy()]
+    size = [*(2 * std).numpy().T, torch.zeros(500, device="cpu").numpy()]
     where = {"units": "xy", "offsets": mean.numpy(), "transOffset": axes.transData}
-    discs = EllipseCollection(*size, **where, cmap="tab10", alpha=0.2)
-    discs.set_array(test.labels[:700].cpu().numpy())
+    discs = EllipseCollection(*size, **where, cmap="tab10", alpha=0.25)
+    discs.set_array(test.labels[:500].cpu().numpy())
     _ = axes.add_collection(discs)
-    dots = {"c": test.labels[:700].cpu(), "cmap": "tab10", "s": 1.5}
+    dots = {"c": test.labels[:500].cpu(), "cmap": "tab10", "s": 4, "linewidths": 0}
     _ = axes.scatter(*mean.T, **dots)
     _ = axes.add_patch(Circle((0, 0), 2, fill=False))
     _ = axes.set_aspect("equal", "datalim")
     _ = axes.set_title(name)
-    axes.tick_params(labelsize=8)
 fig
 
 # %% [markdown]
-# - **Neither** is a plain autoencoder. Each code is a point, and nothing is asked of the decoder between the points.
-# - **Noise alone** makes the decoder draw a digit from everywhere near its code. But the codes can escape: if all of them double, noise of the same size is half as large in comparison. They lie many standard deviations apart.
-# - **The pull alone** brings the codes to the origin, but they stay points. If all codes are halved and the first weights of the decoder doubled, the images are the same and the penalty is smaller; it says nothing about the space between.
-# - **Both** leave no way out, because the pull fixes the scale on which the noise counts. The Gaussians overlap, and where they do the decoder must draw one image for all. So neighbors look alike.
+# - **Neither** is a plain autoencoder. Each code is a point, and nothing is asked of the decoder in between.
+# - **Noise alone**, of variance one (a learned one would vanish), makes the decoder draw a digit from everywhere near its code. But the codes can escape: if all of them double, the same noise is half as large in comparison. They lie many standard deviations apart.
+# - **The pull alone** brings the codes together, as points. If all are halved and the first weights of the decoder doubled, the images are the same and the penalty is smaller; it says nothing about the space between.
+# - **Both** leave no way out: the pull fixes the scale on which the noise counts. The Gaussians overlap, and there the decoder must draw one image for all. So neighbors look alike.
 #
-# By how much do they overlap? A Gaussian with a KL divergence of $K$ nats from the prior fills roughly $e^{-K}$ of the room that the prior offers. The plane of {numref}`fig-plane-map`, with 20,000 training digits:
+# By how much do they overlap? A Gaussian with a KL divergence of $K$ nats from the prior fills roughly $e^{-K}$ of the room that the prior offers, and 20,000 training digits share it in the plane of {numref}`fig-plane-map`. (The effective number is $1 / \sum_i w_i^2$, with $w_i \propto q_\phi(z \mid x_i)$ the share of image $i$ at a draw $z$ of the prior.) And the images? Compare a VAE and an autoencoder with the same convolutional layers and 16 latents, with draws from the prior and from a Gaussian fitted to the codes. *Not recognized* is the share that two classifiers which also know "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, in excess over real digits.
 
-# %% tags=["numbers"]
+# %% tags=["numbers", "columns"]
 clouds = plane.posterior(digits.view(-1, 1, 28, 28))
 clouds = Normal(clouds.mean, clouds.stddev)
 rate = kl_divergence(clouds, Normal(0.0, 1.0)).sum(1).mean()
@@ -127,10 +126,6 @@ print(f"KL divergence {rate:.1f} nats, so a Gaussian fills 1/{rate.exp():,.0f} o
 print(f"20,000 digits: {20_000 / rate.exp():.0f} at one place")
 print(f"measured, effective number at draws of the prior: median {effective.median():.0f}")
 
-# %% [markdown]
-# (The effective number is $1 / \sum_i w_i^2$, with $w_i \propto q_\phi(z \mid x_i)$ the share of image $i$ at $z$.) And the images? The next table compares a VAE and an autoencoder with the same convolutional layers and 16 latents. Images are drawn from the prior, and from a Gaussian fitted to the codes. *Not recognized* is the share that two classifiers which also know "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, in excess over real digits.
-
-# %% tags=["numbers", "columns"]
 with torch.no_grad():
     codes = {"VAE": digits_vae.posterior(x).mean, "autoencoder": plain_ae.encode(test.images)}
 decoders = {"VAE": lambda z: digits_vae.likelihood(z).mean, "autoencoder": plain_ae.decode}
@@ -140,7 +135,7 @@ for name, z in codes.items():
     with torch.no_grad():
         drawn = [
             unrecognized(decoders[name](draw))
-            for draw in (torch.randn(800, 16), fitted.sample((800,)))
+            for draw in (torch.randn(500, 16), fitted.sample((500,)))
         ]
     shares = "  ".join(
         f"{100 * one.value:4.0f} ± {100 * one.standard_error:.0f} %" for one in drawn
@@ -148,7 +143,7 @@ for name, z in codes.items():
     print(f"{name:11}  {z.std(0).min():.1f} to {z.std(0).max():.1f}  {shares}")
 
 # %% [markdown]
-# One network each, which also differ in likelihood and length of training. The VAE fails a quarter of the time, the autoencoder with its Gaussian more than half of the time. Why a quarter, and not never? {numref}`fig-plane-digits` shows where.
+# The VAE fails a quarter of the time, the autoencoder half of the time even with its Gaussian. (It is one network each, and they differ in likelihood and length of training, too.) Why a quarter, and not never? {numref}`fig-plane-digits` shows where.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map; each class has its number at the mean of its dots. No label was used in training. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 of_map = Normal(0.0, 1.0).cdf(plane.posterior(x[:2000]).mean) * side - 0.5  # in tiles
@@ -167,7 +162,7 @@ for k in range(10):
 fig
 
 # %% [markdown]
-# The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their sum, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. A large part of it is what the codes say about the images, and only the rest is the distance of $q(z)$ from the prior {eq}`eq-surgery`. And a decoder is continuous: between a region of zeros and one of sixes it passes through shapes that are neither. They take room on the map, no digit is encoded there, and the prior draws from there all the same. So the holes that noise and pull leave lie between the classes.
+# The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their sum, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. Averaged over the images it is what the codes say about them plus the distance of $q(z)$ from the prior {eq}`eq-surgery`, and the first part is wanted. And a decoder is continuous: between a region of zeros and one of sixes it passes through shapes that are neither. They take room on the map, no digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes.
 #
 # :::{depth-start} the codes have nearly the prior's variances, and yet another distribution
 # :::
@@ -211,6 +206,9 @@ print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 # At small scale `train_it` takes the first steps only, with the recipe's learning rates compressed into them; `train_it("vae2d-mnist", "full")` takes all. With `MINE = True` the rest of the chapter uses your weights. Expect worse images then, and failures of checks that make claims about the fully trained model.
 
 # %%
+from companion.page.live import watch
+from companion.zoo.yourself import cost, train_it, use
+
 print(cost("vae2d-mnist"))
 mine = watch(train_it("vae2d-mnist"))
 MINE = False  # True: from here on the chapter uses your weights
@@ -229,13 +227,13 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-mean-or-draw)=
 # ## Why samples blur, and when to take a mean or a draw
 #
-# If the Gaussians of many images cover a point $z$, which image should the decoder draw there? It can draw only one. Write the reconstruction term of all images as one integral over $z$: at every $z$ the decoder's mean $\hat x(z)$ has to explain all $x_i$, each with the weight $q_\phi(z \mid x_i)$. As in {eq}`eq-mean-minimizes` the best answer is the weighted average,
+# If the Gaussians of many images cover a point $z$, which image should the decoder draw there? It can draw only one. The reconstruction term of all images is an integral over $z$, and at every $z$ the decoder's mean $\hat x(z)$ has to explain all $x_i$, each with the weight $q_\phi(z \mid x_i)$. As in {eq}`eq-mean-minimizes` the best answer is the weighted average,
 #
 # $$
 # \hat{x}(z) = \sum_i w_i(z)\, x_i , \qquad w_i(z) = \frac{q_\phi(z \mid x_i)}{\sum_k q_\phi(z \mid x_k)} ,
 # $$ (eq-decoder-average)
 #
-# under a Bernoulli likelihood as under the squared error: neither is to blame for the blur. In {numref}`fig-average` the average is taken over 20,000 training digits.
+# under a Bernoulli likelihood as under the squared error: the blur is not the fault of either. In {numref}`fig-average` the average is taken over 20,000 training digits.
 #
 # **Check.** The Bernoulli reconstruction term at one $z$ is maximized numerically over the gray levels of all pixels that are not black or white throughout. The mean of all digits is rejected, and the image of the nearest Gaussian.
 
@@ -263,13 +261,13 @@ verify(
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single thin seven."}, "figure": {"caption": "At ten draws of the prior: what the decoder draws, the average of the training digits that cover the point, the one of them with the largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
 _ = torch.manual_seed(0)
 decoded = plane.likelihood(ten[:, 0])
-averages = (log_weight.softmax(1) @ digits).view(-1, 1, 28, 28)
+averages = (log_weight.softmax(1) @ digits).clamp(0, 1).view(-1, 1, 28, 28)
 nearest = digits[log_weight.argmax(1)].view(-1, 1, 28, 28)
 rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn": decoded.sample()}
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. Which these are, the bound decides: to keep two images apart costs nats of KL, and it is worth it only if the reconstruction gains more. For color images with a Gaussian likelihood the limit is the water level of {ref}`chapter 5 <sec-sigma-dec>`: in the linear case, a direction in which the data vary less than the decoder's noise gets no latent {eq}`eq-water-filling`. In {numref}`fig-houses` the edges are soft. (The eighth column of {numref}`fig-average` lies in a hole, which no digit's Gaussian covers.)
+# So the blur is what images with overlapping Gaussians do not have in common. Which ones overlap, the bound decides: to keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. For color images with a Gaussian likelihood the limit is the water level of {ref}`chapter 5 <sec-sigma-dec>`: in the linear case, a direction in which the data vary less than the decoder's noise gets no latent {eq}`eq-water-filling`. In {numref}`fig-houses` the edges are soft. (The eighth column of {numref}`fig-average` lies in a hole, which no digit's Gaussian covers.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses of 32 by 32 pixels in color: rendered, reconstructed, and sampled from the prior, by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
@@ -287,7 +285,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# **The mean is not a sample.** A sample of the model has a last step, a draw from $p_\theta(x \mid z)$. One usually leaves it out, because given $z$ the pixels are independent, so that drawing adds nothing but grain (last row of {numref}`fig-average`). But then the images vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. With two latents the means have a third of the variance of real digits, with 16 two thirds.
+# **The mean is not a sample.** A sample of the model ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out, because given $z$ the pixels are independent, so the draw adds nothing but grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. With two latents the means have a third of the variance of real digits, with 16 two thirds. For $z$ there is the same choice, the mean of $q_\phi(z \mid x)$ or a draw. If codes are compared, a draw brings in the noise of all latents, also of those that say nothing.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -297,17 +295,11 @@ for name, model in {"2 latents": plane, "16 latents": digits_vae}.items():
     means, noise = p.var(0).sum(), (p * (1 - p)).sum(1).mean()
     print(f"{name:30}  {means:5.1f}  {means + noise:17.1f}")
 print(f"{'real digits':30}      -  {x.flatten(1).var(0).sum():17.1f}")
-
-# %% [markdown]
-# **For $z$ there is the same choice**, the mean of $q_\phi(z \mid x)$ or a draw. If codes are compared, a draw brings in the noise of all latents, also of those that say nothing:
-
-# %% tags=["numbers", "columns"]
 q = deep.posterior(x[:4000])
-print("50 latents, codes compared  nearest neighbor of the same class")
 for name, z in {"means": q.mean, "draws": q.sample()}.items():
     nearest = torch.cdist(z[:1000], z[1000:]).argmin(1)
     same = test.labels[1000:4000][nearest] == test.labels[:1000]
-    print(f"{name:26}  {same.double().mean():.0%}")
+    print(f"50 latents, {name}: nearest neighbor of the same class {same.double().mean():.0%}")
 
 # %% [markdown]
 # | what for | take | because |
@@ -315,9 +307,7 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # | to look at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
 # | to compare distributions, or to compress | a draw of $x$ | means have too little variance |
 # | features, search, the ends of an interpolation | the mean of $q_\phi(z \mid x)$ | noise in unused latents covers the rest |
-# | to train, for the bound, for information | a draw of $z$ | the bound is an average over $q$; the mean of an unused latent moves a little, and ranks and rescaling make that look like a signal |
-#
-# So samples blur because they are averages, and a mean serves to look at an image or to use a code, a draw to measure a distribution.
+# | training, bound, information | a draw of $z$ | the bound is an average over $q$; a mean would hide how uncertain the latent is |
 #
 # *Sources: B16.*
 
@@ -325,7 +315,7 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # (sec-latent-walks)=
 # ## Interpolation between images
 #
-# If neighbors look alike, a path between two codes is a gradual change from one image to another. Why not mix the images themselves? A mixture of pixels shows both images on top of each other. With four images we can interpolate over a square. For corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and fractions $a, b \in [0, 1]$ of the way across and down, *bilinear interpolation* takes
+# If neighbors look alike, a path between two codes changes one image gradually into another, where a mixture of pixels shows both on top of each other. With four images the paths fill a square. For corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and fractions $a, b \in [0, 1]$ of the way across and down, *bilinear interpolation* takes
 #
 # $$
 # z(a, b) = (1 - b) \big( (1 - a)\, z_{00} + a\, z_{01} \big) + b \big( (1 - a)\, z_{10} + a\, z_{11} \big) .
@@ -368,7 +358,7 @@ plots.image_grid(faded, columns=7, axes=right)
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
 # $$ (eq-chord-length)
 #
-# which in the middle is half of its value at the ends. In many dimensions the lengths of draws hardly vary {eq}`eq-mode`: in 16 about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. So the middle is a place that the decoder rarely saw. A path on a sphere keeps the length. With the angle $\omega$ between the ends, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` takes
+# which in the middle is half of its value at the ends. In many dimensions the lengths of draws hardly vary {eq}`eq-mode`: in 16 about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. So the decoder rarely saw the middle. A path on a sphere keeps the length. With the angle $\omega$ between the ends, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` takes
 #
 # $$
 # \operatorname{slerp}(z_0, z_1; t) = \frac{\sin\big( (1 - t)\, \omega \big)}{\sin \omega}\, z_0 + \frac{\sin (t\, \omega)}{\sin \omega}\, z_1 .
@@ -402,10 +392,10 @@ paths = {
 plots.image_rows({name: digits_vae.likelihood(z).mean for name, z in paths.items()})
 
 # %% [markdown]
-# In {numref}`fig-two-ways` the paths differ. Is the arc better, as is often said? We decode the midpoints of pairs of test digits of two classes. As a control, the autoencoder of the last table goes the same ways.
+# In {numref}`fig-two-ways` the paths differ. Is the arc better, as is often said? We decode the midpoints between test digits of two classes; the autoencoder of the last table is the control.
 
 # %% tags=["numbers", "columns"]
-two = (test.labels[first] != test.labels[second]).nonzero()[:800, 0]
+two = (test.labels[first] != test.labels[second]).nonzero()[:500, 0]
 print("not recognized  the ends  middle of the line  middle of the arc")
 for name in decoders:
     with torch.no_grad():
@@ -417,7 +407,7 @@ for name in decoders:
     print(f"{name:11}  {shares}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which of the two is better depends on the network ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this VAE. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same network after eight epochs of training: there the arc is ahead, by both judges. Why so little difference? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: both lie in the same direction from the origin, and only their lengths differ. So the arc keeps the length, and that decides nothing about the images: try both.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which of the two is better depends on the network ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this VAE. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same network after eight epochs of training: there the arc is ahead, by both judges. Why is there no rule? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: both lie in the same direction from the origin, and only their lengths differ. The arc keeps the length, and that alone decides nothing about the image: try both.
 #
 # :::{depth-start} between draws of the prior each point of an arc is a draw of the prior
 # :::
@@ -438,7 +428,7 @@ for name in decoders:
 #
 # because a sum of independent Gaussians is Gaussian and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. (Slerp differs a little: its weights depend on the angle between the ends.)
 #
-# The other measurements: the bound under another VAE is higher on the arc by 1.8 ± 0.2 nats with the network of 16 latents, and that on the line by 0.7 ± 0.2 and 3.0 ± 1.0 nats with the two others. Between draws of the prior it has 19.3 ± 0.7 % on the line and 23.0 ± 0.8 % on the arc without a digit ({ref}`experiment <exp-midpoints>`).
+# Two other measurements, for the networks of 16 and of 50 latents and the one of eight epochs: the bound under another VAE is higher on the arc by 1.8 ± 0.2 nats with the first, and that on the line by 0.7 ± 0.2 and 3.0 ± 1.0 nats with the two others. Between draws of the prior the first has 19.3 ± 0.7 % on the line and 23.0 ± 0.8 % on the arc without a digit ({ref}`experiment <exp-midpoints>`).
 #
 # **Check.** The shipped function `spherical_interpolation` is compared with {eq}`eq-slerp`; the straight line is rejected. For {eq}`eq-arc-gaussian` the map from $(z_0, z_1)$ is written as a matrix $A$, and the covariance $A A^\top$ compared with the identity; the straight line is rejected.
 
@@ -514,7 +504,7 @@ Slider(
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
-z = digits_vae.prior(600).sample()
+z = digits_vae.prior(500).sample()
 print("temperature  not recognized  variance of the pixels")
 for tau in (0.0, 0.6, 1.0, 1.4):
     images = digits_vae.likelihood(tau * z).mean
@@ -541,7 +531,7 @@ for k, name in enumerate(SCENE_FACTORS):
 plots.image_rows(rows, tile=0.55)
 
 # %% [markdown]
-# Two VAEs with eight latents were trained on 20,000 such houses. The *plain* one has the weight $\beta = 1$ on the KL divergence. For the *annealed* one $\beta$ starts at 100 and falls to 1 during the first 70 percent of the steps, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`. (Warm-up goes the other way, from 0 to 1.) Why should that help? Under a large $\beta$ few latents are worth their nats; each new one takes what explains most of the images then, so that they differ. It is meant to raise the *{term}`disentanglement`*: each latent should encode one factor. In {numref}`fig-correlations` its row and the column of its factor would have a single strong cell.
+# Two VAEs with eight latents were trained on 20,000 such houses. The *plain* one has the weight $\beta = 1$ on the KL divergence. For the *annealed* one $\beta$ falls from 100 to 1 during the first 70 percent of the steps, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`. (Warm-up rises from 0 to 1.) The reason: under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. That would be *{term}`disentanglement`*: in {numref}`fig-correlations` the row of a latent and the column of its factor have a single strong cell.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the factors. On the left each factor has one strong cell and several medium ones. On the right each of azimuth, light, size and hue has one almost full cell, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and factors: the plain VAE (left), the annealed one (right).", "name": "fig-correlations"}}
@@ -568,19 +558,19 @@ def both_maps(tables, value_label):
 both_maps(tables, "correlation")
 
 # %% [markdown]
-# Correlation measures linear relations only. The {term}`mutual information` measures any kind, as the KL divergence of the joint distribution from the product of its marginals,
+# Correlation sees linear relations only. The {term}`mutual information` sees any kind, as the KL divergence of the joint distribution from the product of its marginals,
 #
 # $$
 # \mathrm{I}(z; v) = D_{\mathrm{KL}} \big( p(z, v) \,\Vert\, p(z)\, p(v) \big) .
 # $$ (def-mutual-information)
 #
-# But a factor about which three latents know the same would also have much of it. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the best and the second-best latent $j_1$ and $j_2$, as a share of the entropy of the factor:
+# But three latents may share the information about one factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the best and the second-best latent $j_1$ and $j_2$, as a share of the entropy of the factor:
 #
 # $$
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) .
 # $$ (def-mig)
 #
-# It is one where a single latent says everything, and zero where two say the same. (Papers estimate the information in different ways, so gaps can be compared only within one study.)
+# It is one where a single latent says everything, and zero where two say the same.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the annealed VAE are higher than those of the plain one for all factors but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each factor.", "name": "fig-mig"}}
 mutual = {name: mutual_information(z, house.factors) for name, z in draws.items()}
@@ -602,7 +592,7 @@ print("network          mean gap  KL (nats)  bound (nats)  s.d. of the posterior
 for name in ("plain", "annealed"):
     weights = "vae-scenes" if name == "plain" else "beta-vae-scenes"
     for run, model in (("first", models[name]), ("second", pretrained(f"{weights}-2"))):
-        q, terms = model.posterior(house.images), elbo_terms(model, house.images)
+        q, terms = model.posterior(house.images), elbo_terms(model, house.images[:2000])
         gap = mutual_information_gap(mutual_information(q.sample(), house.factors), math.log(20))
         pairs[name, run] = gap.mean(), terms.kl.sum(1).mean(), terms.elbo.mean()
         stds = q.variance.mean(0).sqrt()
@@ -612,7 +602,7 @@ for name in ("plain", "annealed"):
         print(f"{name + ', ' + run:16}  {shown}  {stds.min():.2f} to {stds.max():.2f}")
 
 # %% [markdown]
-# The annealed network has the larger gap both times, the lower KL divergence and the worse bound; but one of its runs has less than a third of the other's gap. More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average. But a single run can show hardly any of it, and {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
+# The annealed network has the larger gap both times, the lower KL divergence and the worse bound; but its second run is behind the plain network's first. More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, but a single run can show hardly any of it. {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
 #
 # :::{depth-start} mutual information finds a dependence that the correlation misses
 # :::
@@ -713,7 +703,7 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(f"{value:+.2f}" for value in moved.tolist()))
 
 # %% [markdown]
-# Each row says by which share of its range each factor changes, on average over 300 houses, while the latent goes from −1 to 1. In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation fails. It is also the factor with the smallest gap of this network. So editing by one latent works where the latent has a factor for itself, and whether it has must be tested with something other than the model.
+# The numbers are shares of each factor's range, means over 300 houses, for a latent that goes from −1 to 1. In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent for itself, and whether it has must be tested with something other than the model.
 #
 # *Sources: B17.*
 
@@ -727,7 +717,7 @@ for k, name in enumerate(house.names):
 # p(R z) = p(z), \qquad \tilde{p}_\theta(x \mid z) = p_\theta(x \mid R^\top z) \;\Longrightarrow\; \tilde{p}_\theta(x, R z) = p_\theta(x, z) .
 # $$ (eq-rotated-model)
 #
-# The two models give every image the same probability, so no amount of data can distinguish them. (For other priors with independent coordinates other maps do the same {cite:p}`locatello2019`.)
+# The two models give every image the same probability, so no amount of data can distinguish them. (For other independent priors other maps do the same {cite:p}`locatello2019`.)
 #
 # **Checks.** The first compares the density of the prior before and after the rotation; a variance of 1.05 in one direction is rejected, and a shear instead of the rotation. The second compares the whole model with the trained decoder; a decoder that is not rotated is rejected, and one that is rotated the wrong way.
 
@@ -758,7 +748,7 @@ rule = exact.within(1e-4)
 verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turned)
 
 # %% [markdown]
-# Yet single latents do have a meaning in {numref}`fig-correlations`. The only part of the bound that can prefer these axes is the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the posterior has different variances along the axes, its contours are ellipses. A diagonal Gaussian fits them as they are, but not after a rotation, and then the bound is lower. For a Gaussian posterior with precision matrix $P$ the smallest loss of a diagonal Gaussian is, as in the linear case {eq}`eq-rotation-gap`,
+# Yet single latents do have a meaning in {numref}`fig-correlations`. The only part of the bound that can prefer these axes is the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the posterior has different variances along the axes, its contours are ellipses. A diagonal Gaussian fits them as they are, but not after a rotation. For a Gaussian posterior with precision matrix $P$ the bound loses at least, as in the linear case {eq}`eq-rotation-gap`,
 #
 # $$
 # \begin{aligned}
@@ -767,9 +757,9 @@ verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turn
 # \end{aligned}
 # $$ (eq-rotation-price)
 #
-# reached at $\Lambda_{jj} = 1 / P_{jj}$. (As a function of the log-variances $s_j$ the KL divergence is $\frac12 \sum_j (P_{jj} e^{s_j} - s_j)$ plus a constant, which is convex and has gradient zero there.) If all variances are equal, $P$ is a multiple of the identity before and after the rotation, and the loss is zero: a circle has no axes.
+# reached at $\Lambda_{jj} = 1 / P_{jj}$. If all variances are equal, $P$ is a multiple of the identity before and after the rotation, and the loss is zero: a circle has no axes.
 #
-# **Check.** torch's KL divergence is computed at this $\Lambda$, for the posterior of one house after a rotation, and the gradient there is zero. The value at the marginal variances $(P^{-1})_{jj}$ is rejected.
+# **Check.** As a function of the log-variances $s_j$ the KL divergence is $\frac12 \sum_j (P_{jj} e^{s_j} - s_j)$ plus a constant, which is convex, so its minimum is where the gradient is zero. torch's KL divergence and its gradient are computed at this $\Lambda$, for the posterior of one house after a rotation. The value at the marginal variances $(P^{-1})_{jj}$ is rejected.
 
 # %% tags=["check", "nbval-check-output"]
 R = torch.linalg.qr(R.double()).Q
@@ -791,7 +781,7 @@ wrong = {"marginals": kl_of(P.inverse().diagonal().log())}
 verify("eq-rotation-price", kl_of(best.detach()), price, exact, rejects=wrong)
 
 # %% [markdown]
-# To see it in the trained network, we rotate two latents into each other, rotate the decoder back, give the encoder the best diagonal covariance, and measure the bound again on 2,000 houses.
+# In the trained network we rotate two latents into each other, rotate the decoder back, give the encoder the best diagonal covariance, and measure the bound again.
 
 
 # %%
@@ -849,7 +839,7 @@ for name, model in models.items():
     print(f"{name:8}  {measured:9}  {price:7.1f}  {gaps[name].mean():15.2f}  {after:5.2f}")
 
 # %% [markdown]
-# The plain network, whose variances are about equal, loses less, as the formula predicts. (The refitted Gaussian is the one nearest to the rotated $q$, not to the posterior, so the loss is an upper bound.) So it is the diagonal $q$ that fixes the axes, and only through the *differences* between its variances. In the first annealed network they differ much, in the second, whose gap is small, they stayed nearly alike.
+# The plain network, whose variances are about equal, loses less, as the formula predicts. (The refitted Gaussian is the one nearest to the rotated $q$, not to the posterior, so the loss is an upper bound.) So it is the diagonal $q$ that fixes the axes, and only through the *differences* between its variances. They are large in the first annealed network, and small in the second, whose gap is small, too.
 
 # %% [markdown]
 # (sec-dead-mixed)=
@@ -857,7 +847,7 @@ for name, model in models.items():
 #
 # **Dead.** A latent whose $q_\phi(z_j \mid x)$ is the prior for every $x$ says nothing. One finds it by its KL divergence, on average over the data. Does it matter?
 
-# %% tags=["numbers"]
+# %% tags=["numbers", "nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
 q = deep.posterior(x[:2000])
 of_latent = kl_divergence(Normal(q.mean, q.stddev), Normal(0.0, 1.0)).mean(0)
@@ -868,14 +858,14 @@ weakest = of_latent == of_latent[~dead].min()
 for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items():
     other = torch.where(chosen, torch.randn_like(z), z)
     moved = (deep.likelihood(other).mean - deep.likelihood(z).mean).square().flatten(1).sum(1)
-    print(f"drawn again, {name}: squared change of the image {moved.mean():.3f}")
+    print(f"drawn again, {name}: squared change of the image {moved.mean():.2f}")
 
 # %% [markdown]
-# Of the 50 latents of the network of chapter 6, 35 are dead. They cost nothing, and the decoder ignores them. So the first step is to ask which of three cases it is:
+# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. There are three cases:
 #
-# - *Nothing left to say.* What the latent could add is worth less than its nats, as below the water level {eq}`eq-water-filling`. Do nothing: a network with fewer latents would have the same bound. Leave dead latents out where codes are compared, because their noise, or their means after rescaling, drown the rest.
-# - *The training lost it.* Warm-up, free bits or a smaller learning rate give a better bound with more living latents ({ref}`chapter 6 <sec-collapse>`). If they do not, it is the first case.
-# - *You want it to say more than the bound does.* Then the loss must change: less decoder noise, or $\beta < 1$. The price is a worse fit of $q(z)$ to the prior.
+# - *Nothing left to say.* What the latent could add is worth less than its nats, as below the water level {eq}`eq-water-filling`. Do nothing: without it the bound is the same. Only leave it out where codes are compared.
+# - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). If they do not, it is the first case.
+# - *You want it to say more than the bound does.* Then change the loss: less decoder noise, or, what amounts to the same, $\beta < 1$ {eq}`eq-beta-level`.
 #
 # **Mixed.** In the plain network every latent has to do with several factors. But a factor need not be an axis in order to be a *direction*. If a few images have labels, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`:
 #
@@ -916,7 +906,7 @@ design = torch.cat([labeled[1], torch.ones(100, 1)], 1)
 codes = models["plain"].posterior(labeled[0]).mean
 directions = torch.linalg.lstsq(design, codes).solution[:5]  # a row for each factor
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven houses. In the upper row the house turns, and its size, light and color change with it. In the lower row it turns, and little else changes."}, "figure": {"caption": "Azimuth in the plain network: along its best latent (above), and along its direction (below), equally far.", "name": "fig-mixed"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven houses. In the upper row the house turns, and its color goes from blue to green and its light and size change. In the lower row it turns and stays turquoise."}, "figure": {"caption": "Azimuth in the plain network: along its best latent (above), and along its direction (below), equally far.", "name": "fig-mixed"}}
 latents = tables["plain"].abs().argmax(0)
 signs = tables["plain"][latents, torch.arange(5)].sign()
 axes_of = torch.eye(8)[latents] * (signs * directions.norm(dim=1))[:, None]
@@ -925,6 +915,9 @@ shares = torch.linspace(-0.5, 0.5, 7)[:, None]
 ways = {"latent": axes_of[0], "direction": directions[0]}
 rows = {k: models["plain"].likelihood(z + shares * way).mean.clamp(0, 1) for k, way in ways.items()}
 plots.image_rows(rows, tile=0.7)
+
+# %% [markdown]
+# The best latent turns the house of {numref}`fig-mixed` and changes its color; the direction turns it. All five factors, with the changes of the four others added up:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -938,11 +931,11 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# The changes of the four other factors are added up. Along the directions, each factor of the plain network moves at least as far, and the others far less. So a mixed latent is no obstacle to editing if a few labels are at hand. Without any, one can only train several networks and look, or change the family of $q$; the prior will not help.
+# Along its direction each factor of the plain network moves at least as far as along a latent, and the others far less. So with a few labels a mixed latent is no obstacle to editing. Without any, one can train several networks and look; the prior will not help.
 #
 # :::{depth-start} a slant vector leans digits of every class, and is more than one latent
 # :::
-# The vector between the halves of the test digits below and above the median slant, added to the codes of digits in multiples, leans them as in {numref}`fig-slant`; at the ends some lose their shape. From −2 to 2 vectors the mean slant of a thousand digits changes by more than the range of 95 percent of the real digits, and it grows in every class. One latent alone, that of the largest component, moved as far, changes it by less. Like every regression slope the vector contains the correlations of the data: if zeros lean more often than sixes, a part of it points from sixes to zeros.
+# The vector between the halves of the test digits below and above the median slant, added to the codes of digits in multiples, leans them as in {numref}`fig-slant`; at the ends some lose their shape.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. The middle column is the reconstruction.", "name": "fig-slant"}}
 z, upper = digits_vae.posterior(x).mean, leans > leans.median()
@@ -956,6 +949,9 @@ rows = {
     for i in chosen
 }
 plots.image_rows(rows, titles=[f"{a:+.1f}" for a in amounts], tile=0.7)
+
+# %% [markdown]
+# From −2 to 2 vectors the mean slant of a thousand digits changes by more than the range of 95 percent of the real digits, and it grows in every class. One latent alone, that of the largest component, moved as far, changes it by less. Like every regression slope the vector contains the correlations of the data: if zeros lean more often than sixes, a part of it points from sixes to zeros.
 
 # %% tags=["held", "nbval-check-output", "mnist"]
 leaning = torch.stack([slant(digits_vae.likelihood(z[:1000] + a * vector).mean) for a in amounts])
@@ -1318,7 +1314,7 @@ exercises.check_deviations(deviations)
 # (sec-latent-summary)=
 # ## Summary
 #
-# - Noise makes the decoder draw one image for a whole neighborhood, and the KL divergence keeps the neighborhoods together: the latent space has few holes, and they lie between the classes. Neither works alone.
+# - Noise makes the decoder draw one image for a neighborhood, and the KL divergence keeps the neighborhoods together: few holes are left, between the classes. Neither works alone.
 # - The decoder draws the average of the images whose Gaussians cover a point {eq}`eq-decoder-average`. That is the blur.
 # - Arcs keep the length of a code {eq}`eq-slerp`; whether line or arc, or a low temperature {eq}`eq-temperature`, gives more digits depends on the network.
 # - What a latent means is measured where the factors are known {eq}`def-mig`. The prior gives the axes no meaning {eq}`eq-rotated-model`; a diagonal $q$ does where its variances differ {eq}`eq-rotation-price`.
