@@ -258,7 +258,7 @@ verify(
     rejects=wrong,
 )
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single thin seven."}, "figure": {"caption": "At ten draws of the prior: what the decoder draws, the average of the training digits that cover the point, the one of them with the largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single sharp digit."}, "figure": {"caption": "At ten draws of the prior: what the decoder draws, the average of the training digits that cover the point, the one of them with the largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
 _ = torch.manual_seed(0)
 decoded = plane.likelihood(ten[:, 0])
 averages = (log_weight.softmax(1) @ digits).clamp(0, 1).view(-1, 1, 28, 28)
