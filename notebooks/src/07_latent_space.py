@@ -47,7 +47,7 @@ levels = Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
 across, up = torch.meshgrid(levels, levels.flip(0), indexing="xy")
 grid = torch.stack([across.flatten(), up.flatten()], 1)
 map_images = plane.likelihood(grid).mean
-plots.image_grid(map_images, columns=side, tile=0.4)
+plots.image_grid(map_images, columns=side, tile=0.36)
 
 # %% [markdown]
 # The images of {numref}`fig-plane-map` are decoded from quantiles of the prior, so a shape that takes more space on the map is sampled more often.
@@ -88,7 +88,7 @@ digits = binarize(train.images[:20_000]).flatten(1)
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits in four networks, colored by class, on different scales. The discs are one standard deviation of the noise. Black: two standard deviations of the prior.", "name": "fig-noise-and-pull"}}
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
-fig, (axes,) = plots.figure(height=5.2)
+fig, (axes,) = plots.figure(height=4.6)
 axes.remove()
 panels = fig.subplots(2, 2).flatten()
 for axes, (name, (noise, pull)) in zip(panels, kinds.items(), strict=True):
@@ -147,7 +147,7 @@ for name, z in codes.items():
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map; each class has its number at the mean of its dots. No label was used in training. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 of_map = Normal(0.0, 1.0).cdf(plane.posterior(x[:2000]).mean) * side - 0.5  # in tiles
-fig, (axes,) = plots.figure(height=4.6, width=5.4)
+fig, (axes,) = plots.figure(height=4.2, width=5.0)
 tiles = map_images[:, 0].view(side, side, 28, 28).transpose(1, 2).reshape(28 * side, 28 * side)
 edge = (-0.5, side - 0.5, -0.5, side - 0.5)
 labels = test.labels[:2000]
@@ -528,7 +528,7 @@ for k, name in enumerate(SCENE_FACTORS):
     factors = ((low + high) / 2).repeat(9, 1)
     factors[:, k] = torch.linspace(float(low[k]), float(high[k]), 9)
     rows[name] = render_scenes(factors)
-plots.image_rows(rows, tile=0.55)
+plots.image_rows(rows, tile=0.5)
 
 # %% [markdown]
 # Two VAEs with eight latents were trained on 20,000 such houses. The *plain* one has the weight $\beta = 1$ on the KL divergence. For the *annealed* one $\beta$ falls from 100 to 1 during the first 70 percent of the steps, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`. (Warm-up rises from 0 to 1.) The reason: under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. That would be *{term}`disentanglement`*: in {numref}`fig-correlations` the row of a latent and the column of its factor have a single strong cell.
@@ -675,7 +675,7 @@ for j in range(8):
     z = start.repeat(7, 1)
     z[:, j] = ways
     rows[f"z{j}"] = vae.likelihood(z).mean.clamp(0, 1)
-plots.image_rows(rows, tile=0.5)
+plots.image_rows(rows, tile=0.45)
 
 # %% [markdown]
 # Do the sliders do what their labels say? Encoding the edited image again would use the same latents, so it is no test. Instead we look up, for each edited image, the nearest of 5,000 rendered houses, and read off its true factors:
@@ -992,7 +992,7 @@ strange = {
     "empty": torch.zeros(200, 1, 28, 28),
     "a bar": bars,
 }
-plots.image_rows({"digits": some[:8]} | {k: v[:8] for k, v in strange.items()}, tile=0.55)
+plots.image_rows({"digits": some[:8]} | {k: v[:8] for k, v in strange.items()}, tile=0.5)
 
 # %% [markdown]
 # The {term}`AUROC` is the probability that an anomaly has a lower estimate than a digit; one half is chance.
