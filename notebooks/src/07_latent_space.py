@@ -129,7 +129,7 @@ print(f"measured, effective number at draws of the prior: median {effective.medi
 with torch.no_grad():
     codes = {"VAE": digits_vae.posterior(x).mean, "autoencoder": plain_ae.encode(test.images)}
 decoders = {"VAE": lambda z: digits_vae.likelihood(z).mean, "autoencoder": plain_ae.decode}
-print("network      codes, s.d.  not recognized: prior  fitted Gaussian")
+print("network      s.d. of codes  prior: not recognized  fitted: not recognized")
 for name, z in codes.items():
     fitted = MultivariateNormal(z.mean(0), torch.cov(z.T))
     with torch.no_grad():
@@ -137,10 +137,9 @@ for name, z in codes.items():
             unrecognized(decoders[name](draw))
             for draw in (torch.randn(500, 16), fitted.sample((500,)))
         ]
-    shares = "  ".join(
-        f"{100 * one.value:4.0f} ± {100 * one.standard_error:.0f} %" for one in drawn
-    )
-    print(f"{name:11}  {z.std(0).min():.1f} to {z.std(0).max():.1f}  {shares}")
+    prior, fit = (f"{100 * u.value:.1f} ± {100 * u.standard_error:.1f} %" for u in drawn)
+    scale = f"{z.std(0).min():.1f} to {z.std(0).max():.1f}"
+    print(f"{name:11}  {scale:13}  {prior:>21}  {fit:>22}")
 
 # %% [markdown]
 # The VAE fails a quarter of the time, the autoencoder half of the time even with its Gaussian. (It is one network each, and they differ in likelihood and length of training, too.) Why a quarter, and not never? {numref}`fig-plane-digits` shows where.
@@ -403,8 +402,8 @@ for name in decoders:
         a, b = z[first[two]], z[second[two]]
         middles = a, (a + b) / 2, spherical_interpolation(a, b, torch.tensor([0.5]))[0]
         found = [unrecognized(decoders[name](middle)) for middle in middles]
-    shares = "  ".join(f"{100 * s.value:4.0f} ± {100 * s.standard_error:.0f} %" for s in found)
-    print(f"{name:11}  {shares}")
+    ends, line, arc = (f"{100 * u.value:.1f} ± {100 * u.standard_error:.1f} %" for u in found)
+    print(f"{name:14}  {ends:>8}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
 # Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which of the two is better depends on the network ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this VAE. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same network after eight epochs of training: there the arc is ahead, by both judges. Why is there no rule? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: both lie in the same direction from the origin, and only their lengths differ. The arc keeps the length, and that alone decides nothing about the image: try both.
@@ -505,12 +504,12 @@ Slider(
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
 z = digits_vae.prior(500).sample()
-print("temperature  not recognized  variance of the pixels")
+print("temperature  not recognized  variance of pixels")
 for tau in (0.0, 0.6, 1.0, 1.4):
     images = digits_vae.likelihood(tau * z).mean
     share = unrecognized(images)
-    shown = f"{100 * share.value:3.0f} ± {100 * share.standard_error:.0f} %"
-    print(f"{tau:<11}  {shown:14}  {images.flatten(1).var(0).sum():.0f}")
+    shown = f"{100 * share.value:.1f} ± {100 * share.standard_error:.1f} %"
+    print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
 # So with this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different images there are. It is not right for every VAE ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. And after eight epochs of training, with three seeds, it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, and of the origins 98.3 ± 0.0 %. A low temperature showed more digits in the VAEs whose origin decodes to one, for it draws near the origin.
@@ -588,7 +587,7 @@ shown
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
 pairs = {}
-print("network          mean gap  KL (nats)  bound (nats)  s.d. of the posteriors")
+print("network           mean gap  KL (nats)  bound (nats)  s.d. of posteriors")
 for name in ("plain", "annealed"):
     weights = "vae-scenes" if name == "plain" else "beta-vae-scenes"
     for run, model in (("first", models[name]), ("second", pretrained(f"{weights}-2"))):
@@ -596,10 +595,9 @@ for name in ("plain", "annealed"):
         gap = mutual_information_gap(mutual_information(q.sample(), house.factors), math.log(20))
         pairs[name, run] = gap.mean(), terms.kl.sum(1).mean(), terms.elbo.mean()
         stds = q.variance.mean(0).sqrt()
-        shown = "  ".join(
-            f"{value:.{n}f}" for value, n in zip(pairs[name, run], (2, 1, 0), strict=True)
-        )
-        print(f"{name + ', ' + run:16}  {shown}  {stds.min():.2f} to {stds.max():.2f}")
+        gap, rate, bound = pairs[name, run]
+        shown = f"{gap:8.2f}  {rate:9.1f}  {bound:12.0f}"
+        print(f"{f'{name}, {run}':16}  {shown}  {f'{stds.min():.2f} to {stds.max():.2f}':>18}")
 
 # %% [markdown]
 # The annealed network has the larger gap both times, the lower KL divergence and the worse bound; but its second run is behind the plain network's first. More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, but a single run can show hardly any of it. {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
@@ -695,12 +693,14 @@ def change(model, z, step):
 
 _ = torch.manual_seed(0)
 z = vae.posterior(house.images[:300]).sample()
-print("latent of  azimuth  elevation  light  size  hue")
+print("latent of  azimuth  elevation  light   size    hue")
+widths = 7, 9, 5, 5, 5
 for k, name in enumerate(house.names):
     z[:, latent_of[k]], kept = 0.0, z[:, latent_of[k]].clone()
     moved = change(vae, z, sign_of[k] * torch.eye(8)[latent_of[k]])
     z[:, latent_of[k]] = kept
-    print(f"{name:9}  " + "  ".join(f"{value:+.2f}" for value in moved.tolist()))
+    shown = (f"{value:+{width}.2f}" for value, width in zip(moved.tolist(), widths, strict=True))
+    print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
 # The numbers are shares of each factor's range, means over 300 houses, for a latent that goes from −1 to 1. In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent for itself, and whether it has must be tested with something other than the model.
