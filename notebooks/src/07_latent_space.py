@@ -393,7 +393,7 @@ plots.image_rows({name: digits_vae.likelihood(z).mean for name, z in paths.items
 # %% [markdown]
 # In {numref}`fig-two-ways` the paths differ. Is the arc better, as is often said? We decode the midpoints between test digits of two classes; the autoencoder of the last table is the control.
 
-# %% tags=["numbers", "columns"]
+# %% tags=["numbers"]
 two = (test.labels[first] != test.labels[second]).nonzero()[:500, 0]
 print("not recognized  the ends  middle of the line  middle of the arc")
 for name in decoders:
