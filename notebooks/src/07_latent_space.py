@@ -56,7 +56,7 @@ plots.image_grid(map_images, columns=side, tile=0.36)
 # The encoder of a VAE gives each image not a point but a small Gaussian, and the decoder has to draw the image from anywhere in it. The KL divergence pulls all these Gaussians to one place, so that they overlap. At each point the decoder draws the average of the images whose Gaussians cover it: neighbors look alike, and details are averaged away. None of this gives the axes a meaning. That depends on which Gaussians the encoder may use.
 # :::
 #
-# Four popular beliefs are tested on the way: that images halfway along an arc are better than halfway along a line, that draws nearer to the origin are better digits, that the prior gives the axes a meaning, and that a likely image is a normal one. The networks are three VAEs of digits, with 2, 16 and 50 latents, and VAEs of rendered houses; {doc}`their cards </book/models>` say how they were trained.
+# Four popular beliefs are tested on the way: that images halfway along an arc are better than halfway along a line, that draws nearer to the origin are better digits, that the prior gives the axes a meaning, and that a likely image is a normal one. ({doc}`Cards </book/models>` say how the networks were trained.)
 
 # %% [markdown]
 # (sec-latent-plane)=
@@ -499,7 +499,7 @@ Slider(
 )
 
 # %% [markdown]
-# At temperature zero all images are the decoded origin. In between there is a trade:
+# At zero all images are the decoded origin. In between there is a trade:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -512,7 +512,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# So with this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different images there are. It is not right for every VAE ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. And after eight epochs of training, with three seeds, it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, and of the origins 98.3 ± 0.0 %. A low temperature showed more digits in the VAEs whose origin decodes to one, for it draws near the origin.
+# With this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. Not with every VAE ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. And after eight epochs of training, with three seeds, it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, and of the origins 98.3 ± 0.0 %. A low temperature showed more digits in the VAEs whose origin decodes to one, for it draws near the origin.
 
 # %% [markdown]
 # (sec-known-causes)=
@@ -582,7 +582,11 @@ for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
 shown
 
 # %% [markdown]
-# Is the larger gap of {numref}`fig-mig` the work of the schedule, or of one run? Each network has a second one by the same recipe, from another seed and in another precision:
+# Is the larger gap of {numref}`fig-mig` the work of the schedule, or of one run? More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, at a price, and a single run can show hardly any of it. {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
+#
+# :::{depth-start} one run may lose the gap, and mutual information finds what correlation misses
+# :::
+# Each of the two networks has a second one by the same recipe, from another seed and in another precision:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -600,10 +604,8 @@ for name in ("plain", "annealed"):
         print(f"{f'{name}, {run}':16}  {shown}  {f'{stds.min():.2f} to {stds.max():.2f}':>18}")
 
 # %% [markdown]
-# The annealed network has the larger gap both times, the lower KL divergence and the worse bound; but its second run is behind the plain network's first. More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, but a single run can show hardly any of it. {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
+# The annealed network has the larger gap both times, the lower KL divergence and the worse bound; but its second run is behind the plain network's first.
 #
-# :::{depth-start} mutual information finds a dependence that the correlation misses
-# :::
 # For two jointly Gaussian variables with correlation $\rho$ the mutual information is
 #
 # $$
@@ -646,7 +648,7 @@ both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share
 # (sec-editing)=
 # ## Editing an image by its latents
 #
-# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *change* a dimension, *decode*, and *draw* the new image (we show the mean). For azimuth, light and hue the first annealed network has one latent each, that with the largest correlation. Guess which slider does what.
+# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *change* a dimension, *decode*, and *draw* the new image (we show the mean). For each factor we take the latent with the largest correlation in the annealed network.
 
 # %%
 table = tables["annealed"]
@@ -676,7 +678,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.45)
 
 # %% [markdown]
-# Do the sliders do what their labels say? Encoding the edited image again would use the same latents, so it is no test. Instead we look up, for each edited image, the nearest of 5,000 rendered houses, and read off its true factors:
+# Do the sliders do what they say? Encoding the edited image again would use the same latents. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
 
 
 # %% tags=["numbers", "columns"]
@@ -703,7 +705,7 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# The numbers are shares of each factor's range, means over 300 houses, for a latent that goes from −1 to 1. In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent for itself, and whether it has must be tested with something other than the model.
+# (Shares of each factor's range, means over 300 houses, for a latent from −1 to 1.) In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent for itself, and whether it has must be tested with something other than the model.
 #
 # *Sources: B17.*
 
@@ -824,7 +826,7 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance. To rotate them into each other costs almost nothing (left), although it mixes the two factors (right). To rotate azimuth into the latent with the largest variance costs more than a nat, as the formula says. And one random rotation of all eight latents, in both networks?
+# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. And one random rotation of all eight latents?
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -839,7 +841,7 @@ for name, model in models.items():
     print(f"{name:8}  {measured:9}  {price:7.1f}  {gaps[name].mean():15.2f}  {after:5.2f}")
 
 # %% [markdown]
-# The plain network, whose variances are about equal, loses less, as the formula predicts. (The refitted Gaussian is the one nearest to the rotated $q$, not to the posterior, so the loss is an upper bound.) So it is the diagonal $q$ that fixes the axes, and only through the *differences* between its variances. They are large in the first annealed network, and small in the second, whose gap is small, too.
+# The plain network, whose variances are about equal, loses less, as the formula predicts. (The refitted Gaussian is the one nearest to the rotated $q$, not to the posterior, so the loss is an upper bound.) So it is the diagonal $q$ that fixes the axes, and only through the *differences* between its variances. They are large in the annealed network; in a second run, where they stayed small, so did the gap.
 
 # %% [markdown]
 # (sec-dead-mixed)=
@@ -867,13 +869,13 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
 # - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). If they do not, it is the first case.
 # - *You want it to say more than the bound does.* Then change the loss: less decoder noise, or, what amounts to the same, $\beta < 1$ {eq}`eq-beta-level`.
 #
-# **Mixed.** In the plain network every latent has to do with several factors. But a factor need not be an axis in order to be a *direction*. If a few images have labels, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`:
+# **Mixed.** In the plain network every latent has to do with several factors. But a factor need not be an axis in order to be a *direction*. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`:
 #
 # $$
 # \mathbb{E}[z \mid y = 1] - \mathbb{E}[z \mid y = 0] = \frac{\operatorname{Cov}(z, y)}{\pi (1 - \pi)}, \qquad \pi = P(y = 1) .
 # $$ (eq-attribute)
 #
-# The right side is a slope, so the vector contains everything that varies together with $y$ in the data: if the people with glasses are older, a part of it is age. Regressing on several labels at once separates them. Here are a hundred labeled houses, and for each factor a direction in the plain network, beside its best latent, moved as far.
+# The right side is a slope, so the vector contains everything that varies together with $y$ in the data: if the people with glasses are older, a part of it is age. Regressing on several labels at once separates them. We take a hundred labeled houses, and compare each factor's direction with its best latent, moved as far.
 #
 # **Check.** The attribute is the slant of a digit, the slope of a regression of column on row over the ink; $y = 1$ for the three tenths that lean most to the right. The difference of the means is compared with a least-squares solver and with the covariance. The covariance over $\pi$ alone is rejected, and the mean of the codes with the attribute.
 
@@ -1007,7 +1009,7 @@ for name, score in scores.items():
     print(f"{name:10}  {score.mean():12.1f}  {auroc(-normal, -score):5.2f}")
 
 # %% [markdown]
-# Shuffled digits are found. But the empty image is *more* likely than nearly every digit, and a bar than most. Why? Minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one, whether or not it is a digit. For photographs {cite:t}`nalisnick2019` found the same. What counts as an anomaly depends on the application; a score for it needs examples of what should be found.
+# Shuffled digits are found. But the empty image is *more* likely than nearly every digit, and a bar than most. Why? Minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one, whether or not it is a digit. For photographs {cite:t}`nalisnick2019` found the same. A score for anomalies needs examples of what should be found.
 #
 # :::{depth-start} neither a better encoder nor a test of typicality repairs the score
 # :::
