@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Training a VAE
 #
-# The earlier chapters gave us a bound to maximize {eq}`eq-elbo-terms`, a gradient that passes through the sample {eq}`eq-path-gradient`, and toys on which both could be tested. Now neural networks replace the affine maps, and handwritten digits replace the toys.
+# An autoencoder squeezes an image into a few numbers and builds it up again. If its decoder is given random numbers instead, hardly anything that it makes is a digit ({ref}`chapter 1 <sec-no-sampling>`). Nothing in its training said where the numbers of an image should lie. What has to be added so that random numbers become new images?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -11,13 +11,15 @@ import math
 
 import torch
 from torch import nn
-from torch.distributions import Bernoulli
+from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from companion import data
 from companion.data import Batches, binarize
 from companion.distributions import DiscretizedNormal
 from companion.elbo import elbo_loss, elbo_terms, sample_log_weights
-from companion.metrics import active_units, log_likelihood
+from companion.experiments import record_of
+from companion.metrics import active_units, energy_test, log_likelihood
 from companion.page import plots
 from companion.page.live import watch
 from companion.page.show import show
@@ -25,14 +27,7 @@ from companion.page.sliders import Slider
 from companion.page.verify import at_most, exact, monte_carlo, verify
 from companion.samplers import ancestral_sample
 from companion.training import fit, minimize
-from companion.vae import (
-    GaussianLikelihood,
-    Vae,
-    gray_cross_entropy_loss,
-    linear_vae,
-    linear_vae_log_likelihood,
-    mlp_vae,
-)
+from companion.vae import GaussianLikelihood, Vae, gray_cross_entropy_loss, mlp_vae
 from companion.zoo import pretrained
 from companion.zoo.weights import load_record, read_card
 from companion.zoo.yourself import cost, train_it, use
@@ -41,7 +36,7 @@ _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 vae, card = pretrained("vae-mnist"), read_card("vae-mnist")
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Three rows of twelve digits in black, gray and white. The second row repeats the first a little smoothed; the third row shows other digits, most of them readable."}, "figure": {"caption": "Test digits, their reconstructions from a latent of 50 dimensions, and samples of the model: decoded draws from the prior.", "name": "fig-vae-opening"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Three rows of twelve digits in black, gray and white. The second row repeats the first a little smoothed; the third row shows other digits, most of them readable."}, "figure": {"caption": "Test digits, their reconstructions from 50 numbers each, and new images, decoded from random numbers by the same network.", "name": "fig-vae-opening"}}
 digits = binarize(test.images[:12])
 with torch.no_grad():
     reconstructed = vae.likelihood(vae.posterior(digits).mean).mean
@@ -49,17 +44,19 @@ with torch.no_grad():
 plots.image_rows({"digit": digits, "reconstruction": reconstructed, "sample": new})
 
 # %% [markdown]
-# In {numref}`fig-vae-opening` this has worked. It can also go wrong in ways that no error message reports. The encoder may stop using its latents; a loss may be taken for a likelihood; a figure may show images that are smoother than samples of the model. This chapter builds and trains the model, measures its likelihood, and then takes up these problems one by one.
+# :::{admonition} The idea
+# Let the encoder return a small cloud instead of a point, and let the decoder rebuild the image from a random point of the cloud. Charge every cloud for its distance from one fixed distribution, the noise of which new images will be made. The clouds of all images together then fill this distribution, and what the decoder makes of its noise is a new image.
+# :::
+#
+# This is a variational autoencoder, a {term}`VAE`. {numref}`fig-vae-opening` shows one at work, the model of this chapter. Its loss is minus the {term}`ELBO` of chapter 3.
 
 # %% [markdown]
 # (sec-vae-ingredients)=
 # ## Three ingredients
 #
-# What turns an autoencoder into a generative model? Compared with {ref}`chapter 1 <sec-encode-decode>`, three things are new.
-#
-# 1. **The decoder gets a random input.** Its latent is drawn from a distribution, so that a new sample gives a new image.
-# 2. **The loss constrains that distribution.** It requires not only that $x$ is reconstructed, but also that each approximate posterior is close to the prior, from which we are going to sample.
-# 3. **The sample is differentiable.** The encoder returns a mean and a variance, and the sample is a smooth function of both {eq}`def-encoder-draw`.
+# 1. **A random latent.** The encoder returns a mean and a standard deviation for each latent, $q_\phi(z \mid x) = \mathcal{N}\big(\mu_\phi(x), \operatorname{diag} \sigma_\phi^2(x)\big)$, and the decoder gets a sample of it. As it must rebuild the image from every point of the cloud, codes that are close decode to similar images.
+# 2. **A loss on its distribution.** The KL divergence of the cloud from the prior $\mathcal{N}(0, I)$ is added to the loss. Without it the clouds could shrink to points and lie anywhere.
+# 3. **A sample that gradients pass through.** $z = \mu + \sigma \odot \varepsilon$ with $\varepsilon \sim \mathcal{N}(0, I)$ is a smooth function of $\mu$ and $\sigma$ {eq}`def-encoder-draw`. So the error of the reconstruction can tell the encoder where to move its clouds.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A diagram from left to right: x enters the encoder, which gives mu and sigma; with the noise epsilon they make z; z enters the decoder, which gives p of x given z. Below, two loss terms: the KL term hangs on mu and sigma, the reconstruction term on the decoder's output and x."}, "figure": {"caption": "A variational autoencoder in training. Blue: networks. Orange: the two terms of the loss, where they act.", "name": "fig-vae-diagram"}}
 fig, (axes,) = plots.figure(height=2.5)
@@ -84,21 +81,17 @@ for start, end in edges:
 fig
 
 # %% [markdown]
-# In code, {numref}`fig-vae-diagram` is one class with three methods, one for each distribution of {numref}`fig-one-bound`: the posterior, the prior and the likelihood. The two networks and the form of the likelihood are its arguments.
+# In code, {numref}`fig-vae-diagram` is a class with three distributions; the prior $\mathcal{N}(0, I)$ is inherited. (`checks` refuses tensors of a wrong shape.)
 
 # %% tags=["shown", "nbval-check-output"]
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **Which likelihood?** The choice depends on the kind of data, and it decides what the reconstruction term measures.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. Pixels of real numbers get a Gaussian, gray levels the mass of a Gaussian on each level. With a Gaussian the term is a squared error, and its variance decides how much an error counts beside the KL ({ref}`chapter 5 <sec-hidden-variance>`). Our pixels are black or white, a 1 with the gray level as probability, and the decoder returns the logits of Bernoulli variables.
 #
-# | data | distribution of a pixel given $z$ | the decoder returns |
-# |---|---|---|
-# | black and white | Bernoulli | logits |
-# | real numbers | Gaussian with standard deviation $\sigma_{\text{dec}}$, fixed or learned | means |
-# | 256 gray levels | the mass of a Gaussian on each level | means |
-#
-# Chapter 5 found the best $\sigma_{\text{dec}}$ of the second row, the root mean square residual {eq}`eq-learned-sigma`. The KL does not contain it. So for fixed networks the bound on a batch $x_1, \dots, x_N$ of images with $D$ pixels is largest at
+# :::{depth-start} the best variance of a Gaussian decoder is its mean squared residual, and its density is no probability
+# :::
+# The KL does not contain the decoder's variance, so {eq}`eq-learned-sigma` holds for networks, too. For fixed networks the bound on a batch $x_1, \dots, x_N$ of images with $D$ pixels is largest at
 #
 # $$
 # \sigma_{\text{dec}}^2 = \frac{1}{N D} \sum_{i=1}^N \mathbb{E}_{q_\phi(z \mid x_i)} \lVert x_i - f_\theta(z) \rVert^2 ,
@@ -109,7 +102,7 @@ show(Vae, docstring=False)
 # **Check.** Such a model is trained for three epochs. After so short a training, its variance should lie between its initial value and the right side, which is computed with 10 latents per image; an optimizer of the variance alone should end at the right side. The check rejects the square summed over pixels instead of averaged, and the residual of the posterior's mean, which leaves out the expectation over $q_\phi$.
 
 
-# %%
+# %% tags=["check", "nbval-check-output", "mnist"]
 def gaussian_run(std, learned):
     _ = torch.manual_seed(0)
     model = mlp_vae(10, (128,), nn.ReLU, observation_model=GaussianLikelihood(std, learned))
@@ -126,8 +119,6 @@ with torch.no_grad():
     decoded = gaussian.decoder(q.sample((10,)).flatten(0, 1)).unflatten(0, (10, 200))
     square = (x - decoded).square().mean()
     of_mean = (x - gaussian.decoder(q.mean)).square().mean()
-
-# %% tags=["check", "nbval-check-output", "mnist"]
 trained = (2 * gaussian.observation_model.log_std).exp().item()
 print("trained variance between mean square and its start:", bool(square < trained < 0.25**2))
 noise = gaussian.observation_model
@@ -138,13 +129,8 @@ verify("eq-decoder-variance", learned, square, exact.within(1e-6), rejects=wrong
 
 # %% [markdown]
 # Why do all pixels share one variance? Some pixels at the border have the same value in every training image. If each pixel had its own variance, theirs would go to zero and their density to infinity, so the likelihood would have no maximum. The same happens to a shared variance if the decoder can reproduce the training data exactly {cite:p}`dai2019`. {cite:t}`rybkin2021` study the learned shared variance.
-
-# %% tags=["nbval-check-output", "mnist"]
-constant = (train.images.amax(0) == train.images.amin(0)).sum()
-print("pixels that never vary in the training images:", constant.item())
-
-# %% [markdown]
-# The third row avoids this problem, because gray levels are numbers $0, \frac{1}{255}, \dots, 1$ and the probability of a level is at most one. We compare both rows on the trained model with its best variance. At that variance the mean log-density is $- \frac{D}{2} ( \log 2 \pi \sigma_{\text{dec}}^2 + 1 )$. Here it is positive, which a density can be and a probability cannot. The log-mass of the levels is negative, and minus the log-mass is a code length.
+#
+# The mass on gray levels avoids this problem, because gray levels are numbers $0, \frac{1}{255}, \dots, 1$ and the probability of a level is at most one. We compare both on the trained model with its best variance. At that variance the mean log-density is $- \frac{D}{2} ( \log 2 \pi \sigma_{\text{dec}}^2 + 1 )$. Here it is positive, which a density can be and a probability cannot. The log-mass of the levels is negative, and minus the log-mass is a code length.
 
 # %% tags=["numbers", "mnist"]
 with torch.no_grad():
@@ -154,13 +140,14 @@ with torch.no_grad():
     mass = levels.log_prob(again).mean().item()
 closed = -784 / 2 * (math.log(2 * math.pi * learned.item()) + 1)
 print(f"log-density {density:.1f} nats, in closed form {closed:.1f}; log-mass {mass:.0f} nats")
-
-# %% tags=["held", "nbval-check-output", "mnist"]
+constant = (train.images.amax(0) == train.images.amin(0)).sum()
+print("pixels that never vary in the training images:", constant.item())
 print("the log-density has its best value:", math.isclose(density, closed, rel_tol=1e-6))
 print("it is positive, and the log-mass negative:", density > 0 > mass)
 
 # %% [markdown]
-# **What you can say now.** A VAE is an autoencoder with a random latent, a KL term and a likelihood. The best variance of a Gaussian decoder is the mean squared residual.
+# :::{depth-end}
+# :::
 #
 # *Sources: B08, C03, D17.*
 
@@ -168,17 +155,17 @@ print("it is positive, and the log-mass negative:", density > 0 > mass)
 # (sec-six-steps)=
 # ## One update in six steps
 #
-# The loss is minus the bound, averaged over a batch. For the encoder $q_\phi(z \mid x) = \mathcal{N}\big(\mu_\phi(x), \operatorname{diag} \sigma_\phi^2(x)\big)$ with $d$ latents and $M$ samples $z^{(m)} = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon^{(m)}$, the bound is estimated by
+# The loss is minus the bound {eq}`eq-elbo-terms`. With $d$ latents and $M$ samples $z^{(m)} = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon^{(m)}$ the bound of an image is estimated by
 #
 # $$
 # \frac1M \sum_{m=1}^M \log p_\theta\big( x \mid z^{(m)} \big) \;-\; \frac12 \sum_{j=1}^d \big( \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2 \big) .
 # $$ (eq-vae-objective)
 #
-# The second sum is the KL from the prior {eq}`eq-kl-diagonal`, and it is *subtracted*. A theorem of the tutorial prints it with a plus (entry E6). The estimate is unbiased for every $M$.
+# The first term needs samples, because there is a network in it. The second, the KL between two Gaussians, is a formula {eq}`eq-kl-diagonal` and adds no noise. The estimate is unbiased for every $M$. {cite:t}`kingma2014` found one sample of each image enough with batches of 100, because the optimizer averages over images and steps ({ref}`chapter 4 <sec-gradient-noise>`).
 #
-# **Check.** The estimate is compared, on the trained network, with a second one that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero. The check rejects the plus sign (entry E6) and the misprint E10 in the KL.
+# **Check.** The estimate is compared, on the trained network, with a second one that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero. The check rejects a plus before the KL, and a KL with squared variances.
 
-# %% tags=["serves"]
+# %% tags=["check", "nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
 one = binarize(test.images[:1])
 with torch.no_grad():
@@ -190,8 +177,6 @@ with torch.no_grad():
 kl = 0.5 * (mean**2 + variance - 1 - variance.log()).sum()
 kl_misprint = 0.5 * (mean**2 + variance**2 - 1 - 2 * variance.log()).sum()
 estimates = {M: log_p.view(-1, M).mean(1) - kl for M in (1, 4, 16)}
-
-# %% tags=["check", "nbval-check-output", "mnist"]
 for M, estimate in estimates.items():
     difference = estimate - second.view(-1, M).mean(1)
     wrong = {"E6": 2 * kl, "E10": kl - kl_misprint}
@@ -200,33 +185,35 @@ ratios = [estimates[1].var() / estimates[M].var() / M for M in (4, 16)]
 print("variance falls as 1 / M, within a fifth:", all(0.8 < r < 1.25 for r in ratios))
 
 # %% [markdown]
-# In training we take $M = 1$: {cite:t}`kingma2014` found one sample of each image enough with batches of 100.
+# One update on a batch takes six steps:
 #
-# One update on a batch takes six steps. Below they are written out in plain torch up to the gradient, with the shapes.
-#
-# 1. Take a batch of images, and binarize it anew.
+# 1. Take a batch, and draw its pixels black or white.
 # 2. Encode: a mean and a standard deviation for each image and latent.
 # 3. Draw noise, and make the latents from it.
 # 4. Decode: a distribution of images for each latent.
 # 5. Compute the loss: minus the log-likelihood of the batch, plus the KL.
 # 6. Compute the gradient by backpropagation, and take a step.
 
-# %% tags=["numbers", "nbval-check-output"]
+# %% tags=["nbval-check-output"]
 _ = torch.manual_seed(0)
 model = mlp_vae(latent_dim=20, hidden=(400,), activation=nn.ReLU)
-x = binarize(train.images[:64])
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+x = binarize(train.images[:64])  # 1
 _ = torch.manual_seed(1)
-code = model.encoder(x)
-mu, sigma = code[:, :20], (code[:, 20:] / 2).exp()
-z = mu + sigma * torch.randn(64, 20)
-p = Bernoulli(logits=model.decoder(z))
+mu, log_var = model.encoder(x).chunk(2, dim=1)  # 2
+sigma = (log_var / 2).exp()
+z = mu + sigma * torch.randn(64, 20)  # 3
+p = Bernoulli(logits=model.decoder(z))  # 4
 reconstruction = p.log_prob(x).flatten(1).sum(1)
-kl = 0.5 * (mu**2 + sigma**2 - 1 - 2 * sigma.log()).sum(1)
-loss = (kl - reconstruction).mean()
-loss.backward()
-shapes = {"x": x, "mu": mu, "sigma": sigma, "z": z, "p": p.probs, "terms": kl}
-for name, value in shapes.items():
-    print(f"{name:6} {tuple(value.shape)}")
+kl = 0.5 * (mu**2 + sigma**2 - 1 - log_var).sum(1)
+loss = (kl - reconstruction).mean()  # 5
+loss.backward()  # 6
+before = [parameter.detach().clone() for parameter in model.parameters()]
+optimizer.step()
+print("z", tuple(z.shape), "p", tuple(p.probs.shape), "kl", tuple(kl.shape))
+
+# %% [markdown]
+# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, which is near zero at the start, so that the clouds begin near the prior and the first losses are finite. And the pixels are drawn anew in each step: the same digit is then many images, and cannot be learned by heart.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that of the log-likelihood in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
 fig, panels = plots.figure(3, rows=2, height=2.2)
@@ -241,14 +228,14 @@ _ = panels[3].imshow(decoded[0, 0], cmap="gray")
 heights = [-terms.log_likelihood.item(), terms.kl.item()]
 _ = panels[4].bar(["- log p(x | z)", "KL"], heights, color="#0072b2")
 _ = panels[5].imshow((one - decoded)[0, 0], cmap="RdBu", vmin=-1, vmax=1)
-titles = (
+titles = [
     "1  x",
     "2  mean and s.d.",
     "3  sampled z",
     "4  p(x | z)",
     "5  loss (nats)",
     "6  gradient",
-)
+]
 for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
     _ = axes.set_title(title)
     if number in (0, 3, 5):
@@ -256,99 +243,243 @@ for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
 fig
 
 # %% [markdown]
-# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they carry no information about this digit, and their KL is zero. In the book's package, `elbo_loss` does steps 2 to 5, and `fit` the rest. With the same noise they give the same loss, gradient and step as the code above.
+# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop, for every model of this book.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["check", "nbval-check-output"]
 by_hand = [p.grad.clone() for p in model.parameters()]
-_ = model.zero_grad()
+again = mlp_vae(latent_dim=20, hidden=(400,), activation=nn.ReLU)
+for new, old in zip(again.parameters(), before, strict=True):
+    new.data.copy_(old)
 _ = torch.manual_seed(1)
-losses = elbo_loss(model, x)
+losses = elbo_loss(again, x)
+pair = [value.detach().double() for value in (losses.mean(), loss)]
+plus = {"E6": pair[1] - 2 * kl.detach().double().mean()}
+verify("eq-vae-objective", *pair, exact.within(1e-5), rejects=plus)
 losses.mean().backward()
-print("same loss:", torch.allclose(losses.mean(), loss))
-by_companion = [p.grad for p in model.parameters()]
-pairs = zip(by_hand, by_companion, strict=True)
-print("same gradient:", all(torch.allclose(a, b, atol=1e-6) for a, b in pairs))
-
-before = [p.detach().clone() for p in model.parameters()]
+pairs = zip(by_hand, again.parameters(), strict=True)
+print("same gradient:", all(torch.allclose(g, p.grad, atol=1e-6) for g, p in pairs))
 _ = torch.manual_seed(1)
-_ = next(fit(model, elbo_loss, [x], torch.optim.SGD(model.parameters(), lr=0.1)))
-moved = zip(before, by_hand, model.parameters(), strict=True)
-print("same step:", all(torch.allclose(old - 0.1 * g, new, atol=1e-6) for old, g, new in moved))
+_ = next(fit(again, elbo_loss, [x], torch.optim.SGD(again.parameters(), lr=0.1)))
+pairs = zip(model.parameters(), again.parameters(), strict=True)
+print("same step:", all(torch.allclose(a, b, atol=1e-6) for a, b in pairs))
 
 # %% [markdown]
-# Gradient descent would use all 60,000 images for one step; *stochastic* gradient descent uses a batch. (One set of notes writes SGD for both, entry E19.) Its gradient is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias.
-#
-# **Watching a training.** The weights of {numref}`fig-vae-opening` come from 1000 epochs over all training digits with Adam, batches of 100, and a learning rate that falls from 0.001 to zero along a cosine; the {doc}`card </book/models>` has the rest. That training took more than an hour. Here we watch a short one, 60 epochs over 1,000 digits. It follows two practices. First, the encoder returns $\log \sigma^2$, which starts near zero with the usual initialization, so that $q_\phi$ starts near the prior and the first losses are finite. Second, the bound is also measured on digits that are not used in training.
-
-
-# %%
-def watched(num_digits, epochs):
-    """Train; return after every third epoch bound, reconstruction and KL on train and test."""
-    _ = torch.manual_seed(0)
-    model, history = mlp_vae(20, (200,), nn.ReLU), []
-    batches = Batches(train.images[:num_digits], batch_size=100, num_epochs=epochs)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
-    sets = [binarize(split.images[:1000]) for split in (train, test)]
-    for step in fit(model, elbo_loss, map(binarize, batches), optimizer):
-        if step.number % (3 * batches.steps_per_epoch) == 0:
-            with torch.no_grad():
-                terms = [elbo_terms(model, x) for x in sets]
-            history += [[(t.elbo.mean(), t.kl.sum(1).mean()) for t in terms]]
-    return torch.tensor(history)
-
-
-history = watched(1000, 60)
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against epochs; the line of the training digits rises throughout, that of the test digits falls behind by more than ten nats. Right: the KL of both rises from a few nats to more than twenty."}, "figure": {"caption": "A small training set. Left the bound, right the KL term. The gap between the lines on the left is overfitting.", "name": "fig-watched"}}
-fig, (left, right) = plots.figure(2, height=2.9)
-epochs = torch.arange(3, 61, 3)
-names = ("training digits", "test digits")
-_ = plots.curves(
-    {name: (epochs, history[:, k, 0]) for k, name in enumerate(names)},
-    x_label="epoch",
-    y_label="bound (nats)",
-    axes=left,
-)
-plots.curves(
-    {name: (epochs, history[:, k, 1]) for k, name in enumerate(names)},
-    x_label="epoch",
-    y_label="KL (nats)",
-    axes=right,
-)
-
-# %% [markdown]
-# In the left panel of {numref}`fig-watched`, one training, the two bounds separate after a few epochs, and their distance grows.
-
-# %% tags=["held", "nbval-check-output", "mnist"]
-best = history[:, 1, 0].max()
-print("the training bound still rises at the end:", bool(history[-1, 0, 0] > history[-4, 0, 0]))
-print("it ends more than 10 nats above the test bound:", bool(history[-1, 0, 0] > best + 10))
-
-# %% [markdown]
-# So this VAE overfits its 1,000 digits. Both the decoder and the encoder can overfit {cite:p}`cremer2018`.
-#
-# **What you can say now.** One update encodes, samples, decodes, adds two loss terms, and takes a gradient step. The bound and the KL should be watched on held-out data.
-#
 # *Sources: A23, A26, B13, B14, D11, D15, D18.*
 
 # %% [markdown]
-# (sec-train-vae)=
-# ## Train it yourself
+# (sec-why-kl)=
+# ## What fails without each ingredient
 #
-# The weights of {numref}`fig-vae-opening` come with the book. Here you can train new ones by the same recipe, on your GPU if there is one. At small scale it takes only the first steps, at most 20 seconds on two cores, with the recipe's learning rates compressed into them. At full scale it takes all of them: ask for it with `train_it("vae-mnist", "full")`.
+# Are all three needed? We take points on a noisy arc in the plane and two latents, and switch off one ingredient at a time, in five runs each:
+
+
+# %%
+def ablated_loss(model, x, kl=True, noise=True, path=True):
+    q = model.posterior(x)
+    z = q.rsample() if noise else q.mean  # 1: a random latent
+    z = z if path else z.detach()  # 3: a gradient through it
+    divergence = kl_divergence(q, model.prior(len(x)))
+    return kl * divergence - model.likelihood(z).log_prob(x)  # 2: the KL
+
+
+cases = {"all three": {}, "no KL": {"kl": False}}
+cases |= {"no randomness": {"noise": False}, "no gradient": {"path": False}}
+
+
+# %% tags=["serves"]
+class Linears(nn.Module):
+    """Five linear layers, one for each network; each is applied to its fifth of the batch."""
+
+    def __init__(self, num_in, num_out):
+        super().__init__()
+        layers = [nn.Linear(num_in, num_out) for _ in range(5)]
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
+
+    def forward(self, x):
+        return torch.baddbmm(self.bias, x.unflatten(0, (5, -1)), self.weight).flatten(0, 1)
+
+
+def arc(num):
+    angle = 4.4 * torch.rand(num) - 2.2
+    return 2 * torch.stack([angle.cos(), angle.sin()], 1) + 0.15 * torch.randn(num, 2)
+
+
+def plane_vae():
+    sizes = {"encoder": (2, 64, 64, 4), "decoder": (2, 64, 64, 2)}
+    layers = {
+        name: [m for k in range(3) for m in (Linears(*dims[k : k + 2]), nn.Tanh())][:-1]
+        for name, dims in sizes.items()
+    }
+    networks = (nn.Sequential(*layers[name]) for name in ("encoder", "decoder"))
+    return Vae(*networks, GaussianLikelihood(0.15), 2)
+
+
+# %% tags=["serves"]
+def plane_run(case, steps=500):
+    """Five trained networks; their codes, reconstructions and samples of 1,000 points each."""
+    _ = torch.manual_seed(0)
+    model = plane_vae()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
+    schedule = CosineAnnealingLR(optimizer, steps)
+    batches = (arc(5 * 200) for _ in range(steps))
+    for _ in fit(model, lambda model, x: ablated_loss(model, x, **case), batches, optimizer):
+        schedule.step()
+    with torch.no_grad():
+        x = arc(5 * 1000)
+        q = model.posterior(x)
+        z = q.sample() if case.get("noise", True) else q.mean
+        new = model.likelihood(model.prior(len(x)).sample()).sample()
+        return q, x, z, model.likelihood(z).mean, new
+
+
+plane = {name: plane_run(case) for name, case in cases.items()}
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of four panels. Above, codes: with all three ingredients a bent cloud that fills the region of the prior; without the KL a thin arc far out; without randomness a tiny arc at the origin; without the gradient a round cloud without structure. Below, samples: an arc; a blob; points scattered beyond the frame; one spot."}, "figure": {"caption": "One run of each. Above, the codes of 1,000 points, and circles of one and two standard deviations of the prior. Below, the data (gray) and what the decoder makes of the prior.", "name": "fig-ablation"}}
+fig, panels = plots.figure(4, rows=2, height=1.9)
+turn = torch.linspace(0, 2 * math.pi, 100)
+for k, (name, (_, x, z, _, new)) in enumerate(plane.items()):
+    above, below = panels[k], panels[4 + k]
+    for radius in (1, 2):
+        _ = above.plot(radius * turn.cos(), radius * turn.sin(), color="#777777", linewidth=0.8)
+    _ = above.plot(*z[:1000].T, ".", markersize=1.5, color="#0072b2")
+    _ = below.plot(*x[:1000].T, ".", markersize=1.5, color="#b8b8b8")
+    _ = below.plot(*new[:1000].T, ".", markersize=1.5, color="#d55e00")
+    _ = above.set(xlim=(-6, 6), ylim=(-6, 6), title=name)
+    _ = below.set(xlim=(-4, 4), ylim=(-4, 4))
+    for axes in (above, below):
+        _ = axes.set(aspect="equal", xticks=[], yticks=[])
+_ = panels[0].set_ylabel("codes"), panels[4].set_ylabel("samples")
+fig
+
+# %% [markdown]
+# The root mean square error of a reconstruction, and energy distances (zero for equal distributions) of the codes from the prior and of the samples from the data, five networks each:
+
+# %% tags=["numbers", "columns"]
+print("ingredients     error          codes - prior  samples - data")
+for name, (_, x, z, rebuilt, new) in plane.items():
+    of_five = [values.unflatten(0, (5, -1)) for values in (x, z, rebuilt, new)]
+    x5, z5, rebuilt5, new5 = of_five
+    columns = [(rebuilt5 - x5).square().sum(2).mean(1).sqrt()]
+    columns += [torch.tensor([energy_test(z, torch.randn(1000, 2), 1).statistic for z in z5])]
+    columns += [
+        torch.tensor([energy_test(new, x, 1).statistic for new, x in zip(new5, x5, strict=True)])
+    ]
+    texts = [f"{c.mean():.2f} +- {c.std() / 5**0.5:.2f}" for c in columns]
+    print(f"{name:14}  " + "  ".join(f"{text:13}" for text in texts))
+
+# %% [markdown]
+# - **No KL.** The reconstructions are better, as nothing else is asked for. The clouds have shrunk to points on a thin arc. Most of the prior's mass is elsewhere, where the decoder was never trained.
+# - **No randomness.** The KL pulls the means to zero, and a decoder that multiplies small codes by large weights undoes it at no cost. Without noise there is no scale: the codes are tiny, and the decoder scatters a sample from the prior. With it, codes must be further apart than $\sigma$ to be told apart.
+# - **No gradient through $z$.** The encoder feels the KL alone, and its minimum is the prior for every $x$. The decoder gets pure noise, and can only return the mean of all data.
+#
+# **Should each cloud equal the prior, then?** No: then the latent would say nothing. What samples need is that the clouds *together*, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$, look like the prior. The mean KL contains both {eq}`eq-surgery`:
+#
+# $$
+# \mathbb{E}_x D_{\mathrm{KL}}\big(q_\phi(z \mid x) \Vert p(z)\big) = \underbrace{I(x; z)}_{\text{information}} + \underbrace{D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big)}_{\text{mismatch}} .
+# $$
+#
+# The mismatch should vanish, and the information should not. The reconstruction term rewards information only, so the loss keeps the information that is worth its nats. For the full model of the arc:
+
+# %% tags=["numbers"]
+q, x, z, *_ = plane["all three"]
+means, stds, zs = (values.unflatten(0, (5, -1)) for values in (q.mean, q.stddev, z))
+parts = []
+for mean, std, z in zip(means, stds, zs, strict=True):
+    each = Normal(mean, std).log_prob(z[:, None]).sum(2)  # of z_i under the cloud of x_k
+    log_q = each.logsumexp(1) - math.log(1000)  # aggregate posterior
+    log_prior = Normal(0.0, 1.0).log_prob(z).sum(1)
+    parts += [torch.stack([(each.diagonal() - log_q).mean(), (log_q - log_prior).mean()])]
+parts = torch.stack(parts)
+kls = 0.5 * (q.mean**2 + q.variance - 1 - q.variance.log()).sum(1)
+total = kls.unflatten(0, (5, -1)).mean(1)
+for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), strict=True):
+    print(f"{name:12} {values.mean():.2f} +- {values.std() / 5**0.5:.2f} nats")
+
+# %% [markdown]
+# So almost a quarter of the KL is mismatch, and one sees it: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
+#
+# Train such a model on points of your own, and you see the order of events: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
+
+# %% [markdown]
+# (sec-train-vae)=
+# ## Watching the training
+#
+# Now the model of {numref}`fig-vae-opening`: two hidden layers of 200 units in each network, 50 latents, batches of 100. The weights that come with the book have seen each digit 1,000 times, with Adam and a learning rate that falls from 0.001 to zero. Here are the first two passes:
+
+
+# %%
+def latent_kls(q):
+    """The KL of each latent from the prior, in nats."""
+    return 0.5 * (q.mean**2 + q.variance - 1 - q.variance.log())
+
+
+_ = torch.manual_seed(0)
+model, history, times = mlp_vae(), [], [10, 20, 50, 100, 150, 200, 300, 450, 600, 800, 1000, 1200]
+optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
+sets = [binarize(split.images[:1000]) for split in (train, test)]
+batches = Batches(train.images, batch_size=100, num_epochs=2)
+for number, x in enumerate(map(binarize, batches), start=1):
+    loss = elbo_loss(model, x).mean()  # steps 2 to 5
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if number in times:
+        with torch.no_grad():
+            bounds = [elbo_terms(model, digits).elbo.mean() for digits in sets]
+            kls, active = latent_kls(model.posterior(sets[1])), active_units(model, sets[1])
+        history += [(torch.stack(bounds), kls.mean(0), active.variance)]
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of steps on a logarithmic axis. It rises steeply to the dotted level of a model without latents, stays there from about step 50 to 300, and rises again; two dots at 600,000 steps lie far higher, close together. Right: the KL of each of fifty latents: large at step 10, near zero at step 100, then rising one after the other; at the end some fifteen dots lie between one and three nats and the others at zero."}, "figure": {"caption": "The first 1,200 steps of the model, in one run, and the shipped weights after 600,000 (dots). Left the bound on 1,000 digits of each set; dotted, the best that a model without a latent can reach. Right the KL of each of the 50 latents, on test digits.", "name": "fig-watched"}}
+with torch.no_grad():
+    ends = [elbo_terms(vae, digits).elbo for digits in sets]
+    end_kls = latent_kls(vae.posterior(sets[1])).mean(0)
+pixel = train.images.mean(0).clamp(1e-6, 1 - 1e-6)
+without_latent = Bernoulli(pixel).log_prob(sets[1]).flatten(1).sum(1).mean()
+bounds, kls, variances = (torch.stack(values) for values in zip(*history, strict=True))
+fig, (left, right) = plots.figure(2, height=2.9)
+lines = {name: (times, bounds[:, k]) for k, name in enumerate(("training digits", "test digits"))}
+_ = plots.curves(lines, x_label="step", y_label="bound (nats)", log_x=True, axes=left)
+for k in range(2):
+    look = {"color": ("#0072b2", "#d55e00")[k], "markersize": 6, "markerfacecolor": "none"}
+    _ = left.plot([600_000], [ends[k].mean().item()], "os"[k], **look)
+_ = left.axhline(float(without_latent), color="#777777", linestyle=":")
+for k in range(50):
+    _ = right.plot(times, kls[:, k], color="#0072b2", linewidth=0.6, alpha=0.6)
+_ = right.plot([600_000] * 50, end_kls, "o", color="#d55e00", markersize=3)
+_ = right.set(xscale="log", xlabel="step", ylabel="KL of a latent (nats)")
+fig
+
+# %% [markdown]
+# {numref}`fig-watched` shows three things.
+#
+# - **A plateau.** After a hundred steps the model is collapsed: no latent is active, and every image is decoded to the mean image. As long as the decoder makes nothing of $z$, the encoder feels the KL alone, as in the run without a gradient. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls.
+# - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL; at the end 15 are left, and the others are back at the prior. {cite:t}`burda2016` find 19 in this network.
+# - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`, so the bound is measured on held-out digits, too. A thousand of each set show no difference here.
+
+# %% tags=["numbers", "columns"]
+print("test digits        bound     KL  active units")
+print(f"without a latent  {without_latent:6.1f}    0.0  0")
+for k in (3, 11):
+    units = int((variances[k] > 0.01).sum())
+    print(f"{times[k]:4} steps        {bounds[k, 1]:6.1f}  {kls[k].sum():5.1f}  {units}")
+units = active_units(vae, binarize(test.images)).num_active
+print(f"600,000 steps     {ends[1].mean():6.1f}  {end_kls.sum():5.1f}  {units}")
+apart = ends[0].mean() - ends[1].mean()
+error = (ends[0].var() / 1000 + ends[1].var() / 1000) ** 0.5
+print(f"at the end, training less test digits: {apart:.1f} +- {error:.1f} nats")
+
+# %% [markdown]
+# **Train it yourself**, on your GPU if there is one. `train_it` takes the first steps of the recipe, at most 20 seconds on two cores; `train_it("vae-mnist", "full")` takes all of them.
 
 # %%
 print(cost("vae-mnist"))
-
-# %%
 mine = watch(train_it("vae-mnist"))
-
-# %% tags=["held", "nbval-check-output"]
 first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
-print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
+assert last < 0.9 * first
 
 # %% [markdown]
-# While it runs, a figure shows the loss of each step and eight samples of the model, which look alike in the early steps. If you set `MINE` to `True`, the rest of the chapter uses your weights instead of the shipped ones. With weights from a short training, expect worse images, and failures of checks that make claims about the fully trained model.
+# Set `MINE` to `True` to use your weights below. After a short training, expect worse images and failing checks.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -358,87 +489,293 @@ if MINE:
 print("weights of vae-mnist:", "yours" if MINE else "the shipped ones")
 
 # %% [markdown]
-# (sec-gray-levels)=
-# ## A loss that is not a likelihood
+# (sec-rate-distortion)=
+# ## How much KL: rate and distortion
 #
-# Before we measure likelihoods, a warning: a loss that looks like minus a bound need not be one. PyTorch's [own example of a VAE](https://github.com/pytorch/examples/tree/main/vae), fully connected, with 784 inputs, 400 hidden units and 20 latents, trains on *gray* digits with the cross-entropy of the pixels, as if a gray level were a probability. Here the loss is called `gray_cross_entropy_loss`, and we measure it on weights that were trained for ten epochs.
+# The bound fixes one balance of reconstruction and KL. What do others give? Weight the KL with $\beta$, as in a {term}`beta-VAE` {cite:p}`higgins2017`, and measure the *rate*, which is the KL, and the *distortion*, the expectation of $- \log p_\theta(x \mid z)$ {cite:p}`alemi2018`.
 
-# %% tags=["mnist"]
-gray_vae = pretrained("gray-vae-mnist")
-with torch.no_grad():
-    gray = gray_cross_entropy_loss(gray_vae, test.images)
-print(f"gray-level loss {gray.mean():.2f} +- {gray.std() / 100:.2f}")
-assert abs(gray.mean() - 105.6) < 0.5 or len(test.images) < 10_000
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: distortion against rate, a falling convex curve through six groups of three marks; the group of weight 1 touches the lowest of the straight lines. Right: the percentage of samples that are not recognized, against the weight on a logarithmic axis: about 90 at 0.1, 80 at 1, lowest near 68 at 3, and 98 at 30."}, "figure": {"caption": "Six weights of the KL, three runs each (960 steps on 6,000 digits). Left: on each straight line the bound is constant; the numbers are the weights. Right: the samples that two classifiers do not recognize as a digit, in excess over real digits.", "name": "fig-rate-distortion"}}
+betas, record = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], record_of("rate-distortion")
+measured = {
+    name: torch.tensor([record.value(f"{beta:g}, 960 steps", name).values for beta in betas])
+    for name in ("rate", "distortion", "unrecognized")
+}
+fig, (left, right) = plots.figure(2, height=3.0)
+for total in (120, 140, 160, 180, 200):
+    _ = left.plot([0, 45], [total, total - 45], color="#b8b8b8", linewidth=0.8)
+for axes, x in ((left, measured["rate"]), (right, torch.tensor(betas)[:, None].expand(6, 3))):
+    y = measured["distortion" if axes is left else "unrecognized"]
+    _ = axes.plot(x.mean(1), y.mean(1), color="#0072b2")
+    _ = axes.plot(x.flatten(), y.flatten(), "o", color="#333333", markersize=3)
+for beta, x, y in zip(betas, measured["rate"].mean(1), measured["distortion"].mean(1), strict=True):
+    _ = left.annotate(f"{beta:g}", (float(x), float(y)), (5, 5), textcoords="offset points")
+_ = left.set(xlabel="rate (nats)", ylabel="distortion (nats)")
+_ = right.set(xscale="log", xlabel="weight of the KL", ylabel="not recognized (%)")
+fig
 
 # %% [markdown]
-# Why is this not a likelihood? The Bernoulli distribution gives probability to 0 and 1 only, not to a gray level of 0.3. The expression $r^x (1 - r)^{1 - x}$ can be *evaluated* at $x = 0.3$, but as a density on $[0, 1]$ it does not integrate to one. For $0 < r < 1$ and $r \ne \frac12$,
+# Along a thin line of {numref}`fig-rate-distortion` rate and distortion add up to the same number, minus the bound. At weight $\beta$ the curve has the slope $-\beta$: a nat of rate must buy $\beta$ nats of distortion. So at weight 1, where the bound itself is trained, it touches the lowest line.
+#
+# With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. Weight 1 has the best bound in all runs, on training and on test digits. But the best bound does not mean the best samples. The classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
+#
+# Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions, first row, and samples for each weight, after 180 steps.
+
+
+# %% tags=["serves"]
+def beta_run(beta):
+    _ = torch.manual_seed(0)
+    model = mlp_vae(10, (128,), nn.ReLU)
+    batches = Batches(train.images[:6000], batch_size=100, num_epochs=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
+
+    def loss(model, x):
+        return elbo_loss(model, binarize(x), beta)
+
+    _ = list(fit(model, loss, batches, optimizer))
+    return model
+
+
+beta_models = [beta_run(beta) for beta in betas]
+seen = binarize(train.images[:1000])
+
+
+def look(number):
+    _ = torch.manual_seed(0)
+    model = beta_models[number]
+    with torch.no_grad():
+        again = model.likelihood(model.posterior(seen[:10]).mean).mean
+    *_, new = ancestral_sample(model, 10)
+    return plots.image_rows({"reconstruction": again, "sample": new})
+
+
+# %% tags=["figure"]
+looks = [
+    "clear reconstructions, samples full of gray smoke",
+    "clear reconstructions, samples with much smoke",
+    "clear reconstructions, samples with some smoke",
+    "blurred reconstructions, samples with little smoke, some of which can be read",
+    "nearly every image the same blur, with hints of digits",
+    "every image the same gray average",
+]
+Slider(
+    range(6),
+    look,
+    description="weight of the KL",
+    label=lambda number: f"{betas[number]:g}",
+    alt=lambda number: f"Weight {betas[number]:g}: {looks[number]}",
+    start=2,
+)
+
+# %% [markdown]
+# *Sources: C09.*
+
+# %% [markdown]
+# (sec-collapse)=
+# ## What goes wrong: posterior collapse
+#
+# In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$; often only some of the latents are lost. Two kinds must be told apart.
+#
+# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
+# 2. *The dynamics.* The latents would pay, but training loses them. At first the decoder has not yet learned to use $z$, and for the encoder it is easier to match the prior {cite:p}`bowman2016,sonderby2016`. Then the training has to change.
+#
+# :::{depth-start} a decoder that needs no latent makes collapse the optimum, and a wrong scale does, too
+# :::
+# Let the decoder be autoregressive: each pixel is Bernoulli given $z$ *and the pixels before it*. If some $\theta$ makes this decoder equal to the data distribution without any $z$, then
 #
 # $$
-# \int_0^1 r^x (1 - r)^{1 - x}\, \mathrm{d}x = \frac{1 - 2 r}{\log (1 - r) - \log r} \le \frac12 ,
-# $$ (eq-gray-integral)
+# \mathbb{E}_{x}\, \mathrm{ELBO}(x) \;\le\; - H(x) , \quad \text{with equality for that } \theta \text{ and } q_\phi(z \mid x) = p(z) .
+# $$ (eq-strong-decoder)
 #
-# and at $r = \frac12$ it is $\frac12$. (Divided by its integral it becomes a density, the continuous Bernoulli distribution.)
+# *Proof.* $\mathbb{E}_x\, \mathrm{ELBO} \le \mathbb{E}_x \log p_\theta(x) = - H(x) - D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) \le - H(x)$. With $p_\theta(x \mid z) = p_{\text{data}}(x)$ and $q_\phi = p(z)$ the bound is $\log p_{\text{data}}(x)$ for every $x$. $\square$
 #
-# :::{dropdown} Proof
-# The integrand is $(1 - r)\, e^{x \log (r / (1 - r))}$. Its integral is $(1 - r)\, \big( \frac{r}{1 - r} - 1 \big) / \log \frac{r}{1 - r}$. It is convex in $x$, so it lies below its chord from $1 - r$ to $r$, whose integral is $\frac12$. $\square$
+# For an experiment we need data that a simple autoregressive decoder models exactly. Take binary sequences of length 16 in which each entry repeats the last one with probability 0.8: here *linear* autoregressive logits suffice. The entropy of the sequences is $\log 2 + 15\, h(0.2)$ nats, where $h(p)$ is the entropy of a Bernoulli variable. Five networks are trained without any measure against collapse and with free bits (explained below).
+#
+# **Check.** The bounds of the five networks are compared with minus the entropy; independent fair entries are rejected.
+
+
+# %% tags=["serves"]
+class Sequence:
+    """Bernoulli entries: logits from the latent, plus linear terms of earlier entries."""
+
+    def __init__(self, logits, weight):
+        self.logits, self.weight = logits, weight
+
+    def log_prob(self, x):
+        x = x.flatten(1)
+        earlier = (x.unflatten(0, (5, -1)) @ self.weight).flatten(0, 1)
+        return Bernoulli(logits=self.logits + earlier).log_prob(x).sum(1)
+
+
+class Autoregressive(nn.Module):
+    """An observation model whose weight on earlier entries is learned."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(5, dim, dim))
+
+    def forward(self, logits):
+        return Sequence(logits, self.weight.triu(1))
+
+
+# %% tags=["serves"]
+def sequence_vae(dim, hidden, latents):
+    encoder = nn.Sequential(
+        nn.Flatten(), Linears(dim, hidden), nn.ReLU(), Linears(hidden, 2 * latents)
+    )
+    decoder = nn.Sequential(Linears(latents, hidden), nn.ReLU(), Linears(hidden, dim))
+    return Vae(encoder, decoder, Autoregressive(dim), latents)
+
+
+def of_each(values):
+    """Mean over the examples of each of the five networks."""
+    return values.unflatten(0, (5, -1)).mean(1)
+
+
+def train_with(model, batch, held_out, steps, free_nats=0.0, warm_up=False, lr=0.02):
+    """Train with free bits, warm-up, or neither; two stages of lower rates; bounds and KLs."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    schedule = MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], 0.2)
+    history, done = [], 0.0  # done: fraction of the steps
+
+    def loss(model, x):
+        terms = elbo_terms(model, x)
+        kl = terms.kl.sum(1).unflatten(0, (5, -1))
+        low = kl.mean(1, keepdim=True) < free_nats  # the KL of this network has no gradient
+        kl = torch.where(low, free_nats, kl).flatten()
+        return (min(1.0, 4 * done) if warm_up else 1.0) * kl - terms.log_likelihood
+
+    for step in fit(model, loss, (batch() for _ in range(steps)), optimizer):
+        schedule.step()
+        done = step.number / steps
+        if step.number % (steps // 12) == 0:
+            with torch.no_grad():
+                terms = elbo_terms(model, held_out)
+            history += [torch.stack([of_each(terms.elbo), of_each(terms.kl.sum(1))])]
+    return torch.stack(history)
+
+
+# %% tags=["check", "nbval-check-output"]
+def sequences(num):
+    flips = torch.rand(num, 16) < 0.2
+    flips[:, 0] = torch.rand(num) < 0.5
+    return (flips.cumsum(1) % 2).float()
+
+
+entropy = math.log(2) - 15 * (0.2 * math.log(0.2) + 0.8 * math.log(0.8))
+ends = {}
+for free_nats in (0.0, 1.0):
+    _ = torch.manual_seed(0)
+    model, held_out = sequence_vae(16, 32, 2), sequences(5 * 20_000)
+    ends[free_nats] = train_with(model, lambda: sequences(5 * 200), held_out, 600, free_nats)[-1]
+best, every = torch.full((5,), -entropy), torch.cat([ends[0.0][0], ends[1.0][0]])
+fair = {"independent fair entries": torch.full((5,), -16 * math.log(2))}
+verify("eq-strong-decoder", ends[0.0][0], best, at_most(0.1), rejects=fair)
+print("all ten runs within 0.1 nats of the optimum:", bool((best[0] - every).max() < 0.1))
+print("a KL below a nat:", bool(ends[0.0][1].max() < 1))
+print("with free bits above:", bool(ends[1.0][1].min() > 1))
+digits = test.images[:1000].double()
+scales = {"mean of squares": gaussian_run((784 / 2) ** 0.5, False), "learned": gaussian}
+num = {name: active_units(run, digits).num_active for name, run in scales.items()}
+print(
+    "no active unit with the mean of squares, all with a learned variance:",
+    [*num.values()] == [0, 10],
+)
+
+# %% [markdown]
+# All ten networks come close to the optimum. Plainly trained, their latents carry less than a nat, with free bits more than one. The bound does not reward information in these latents {eq}`eq-strong-decoder`, and a collapsed latent would lose nothing. So here free bits only make the model store information that its decoder does not need. On such data they are worthwhile only if the latent is needed for something else.
+#
+# The wrong scale can be computed. A squared error averaged over pixels implies a decoder with the variance $D / 2$ {eq}`eq-mean-of-squares`. With it none of ten units is active after three epochs, and with a learned variance all, in one run of each.
+#
+# :::{depth-end}
 # :::
 #
-# **Check.** The integral is computed numerically. The check rejects one half, the integral of the chord, and 1, the integral of a density.
-
-# %% tags=["check", "nbval-check-output"]
-r = torch.tensor([0.1, 0.3, 0.8], dtype=torch.double)
-level = torch.linspace(0, 1, 20_001, dtype=torch.double)[:, None]
-integral = torch.trapezoid(r**level * (1 - r) ** (1 - level), level, dim=0)
-right = (1 - 2 * r) / ((1 - r).log() - r.log())
-wrong = {"the chord": torch.full((3,), 0.5), "a density": torch.ones(3)}
-verify("eq-gray-integral", integral, right, exact.within(1e-6), rejects=wrong)
-
-# %% [markdown]
-# The loss also has a floor above zero. Even a decoder that returns the image itself has a loss, the entropy of coins whose probabilities are the gray levels:
-
-# %% tags=["nbval-check-output", "mnist"]
-pixels = test.images.flatten(1)
-floor = -(torch.xlogy(pixels, pixels) + torch.xlogy(1 - pixels, 1 - pixels)).sum(1).mean()
-print(f"the loss of a perfect copy: {floor:.1f}, of {gray.mean():.1f}")
-
-
-# %% [markdown]
-# So of this model's loss a large part is the floor. What does the loss measure? It is linear in $x$, and so it is the expectation of minus the bound on a *binarized* digit $b$, for an encoder that has seen the gray one:
+# Two methods against the second kind are common. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first; at the end the loss is minus the bound again. *Free bits* {cite:p}`kingma2016` change the loss: of the KL only what exceeds $\lambda$ nats counts, $\max(\mathrm{KL}, \lambda)$. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# $$
-# \mathbb{E}_{b \mid x} \log p_\theta(b \mid z) = \sum_j \big( x_j \log r_j + (1 - x_j) \log (1 - r_j) \big) ,
-# $$ (eq-gray-mean)
-#
-# where $b_j$ is 1 with probability $x_j$, and $r_j$ is the decoder's probability of a 1. This bound is valid but loose, since the encoder does not see the $b$ that it should explain. So the number above cannot be compared with the test likelihoods of the next section.
+# Digits of 9 by 9 pixels get an autoregressive decoder, in which each pixel also sees those before it, and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate.
 
-# %% tags=["check", "nbval-check-output"]
+
+# %% tags=["serves"]
+shrink = nn.AvgPool2d(3)
+small = shrink(train.images)
 _ = torch.manual_seed(0)
-x, r = torch.rand(50).double(), torch.rand(50).double()
-log_p = Bernoulli(r).log_prob(torch.bernoulli(x.expand(20_000, 50))).sum(1)
-gray_value = (x * r.log() + (1 - x) * (1 - r).log()).sum()
-rounded = {"rounded pixels": Bernoulli(r).log_prob(x.round()).sum()}
-verify("eq-gray-mean", log_p, gray_value, monte_carlo, rejects=rounded)
+held_out = binarize(shrink(test.images[:2000])).repeat(5, 1, 1, 1)
+
+
+def digit_batch():
+    return binarize(small[torch.randint(len(small), (5 * 100,))])
+
+
+def digit_runs(**setting):
+    """Bounds and KLs of five networks, on test digits, and their numbers of active units."""
+    _ = torch.manual_seed(0)
+    model = sequence_vae(81, 50, 4)
+    history = train_with(model, digit_batch, held_out, 1800, **setting)
+    means = model.posterior(held_out).mean.unflatten(0, (5, -1))
+    return history, (means.var(1) > 0.01).sum(1)
+
+
+settings = {
+    "plain": {},
+    "free bits": {"free_nats": 3.0},
+    "warm-up": {"warm_up": True},
+    "a quarter of the rate": {"lr": 0.005},
+}
+on_digits = {name: digit_runs(**setting) for name, setting in settings.items()}
+
+# %% tags=["numbers", "columns"]
+print("at the end              bound            KL            active units of 4")
+for name, (history, units) in on_digits.items():
+    ends = [f"{v.mean():.2f} +- {v.std() / 5**0.5:.2f}" for v in history[-1]]
+    print(f"{name:22}  {ends[0]:15}  {ends[1]:12}  {', '.join(map(str, units.tolist()))}")
+bound, kl = ({n: history[-1, k] for n, (history, _) in on_digits.items()} for k in (0, 1))
+others = [n for n in settings if n != "plain"]
+more = all(kl[n].mean() > 0.3 + kl["plain"].mean() for n in others) and kl["plain"].min() < 0.05
+better = all(bound[n].mean() > bound["plain"].mean() for n in others)
+assert (more and better) or len(test.images) < 10_000
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings; plain ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, plain near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting. At the large rate three of five networks lose all latents if trained plainly; with a quarter of the rate none does.", "name": "fig-collapse"}}
+fig, panels = plots.figure(rows=2, height=2.3)
+steps, labels = torch.arange(150, 1801, 150), ("bound on test digits (nats)", "KL (nats)")
+for k, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+    five = {name: history[:, k] for name, (history, _) in on_digits.items()}
+    _ = plots.curves(
+        {name: (steps, values.mean(1)) for name, values in five.items()},
+        bands={name: (values.amin(1), values.amax(1)) for name, values in five.items()},
+        x_label="training step",
+        y_label=label,
+        axes=axes,
+    )
+_ = panels[1].get_legend().remove()
+fig
 
 # %% [markdown]
-# **What you can say now.** A network can be trained with a cross-entropy of gray levels, but the loss is not a likelihood of gray images. Likelihoods can be compared only for the same kind of data.
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. All three changes end with a better bound: it was the second kind.
 #
-# *Sources: B12.*
+# Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
+#
+# So, if latents collapse: look at the bound *and* at the KL of each latent; check the scale of the likelihood; train with a quarter of the learning rate; then try warm-up. Keep what has the better bound.
+#
+# *Sources: A27, C10.*
 
 # %% [markdown]
 # (sec-test-likelihood)=
 # ## Measuring a test likelihood
 #
-# A likelihood needs a statement of what the data are. Here a pixel is 1 with its gray level as probability, drawn anew each time an image is used: *dynamic binarization* {cite:p}`salakhutdinov2008,burda2016`. Then $p_\theta(x)$ is the probability of a black-and-white image, and $- \log p_\theta(x)$ in nats can be compared between all models of such images.
+# How good is the model? The bound mixes the model with its encoder. For the model alone we want $\log p_\theta(x)$ of test images, and it must be said what the data are. Here a pixel is 1 with its gray level as probability, drawn anew each time: *dynamic binarization* {cite:p}`salakhutdinov2008,burda2016`.
 #
-# We cannot compute $\log p_\theta(x)$, but we can bound it. The {term}`importance-weighted bound` {eq}`def-k-sample-bound` with many samples is tighter than the ELBO; the remaining gap depends on the encoder {eq}`eq-k-sample-gap`. With the exact posterior as encoder all weights are equal, and even one sample is exact:
+# It can be bounded: the {term}`importance-weighted bound` {eq}`def-k-sample-bound` rises with the number $K$ of samples towards $\log p_\theta(x)$, the faster the better the encoder {eq}`eq-k-sample-gap`. If it were the posterior, all weights would be equal, and one sample exact:
 #
 # $$
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \log \frac{p_\theta(x, z)}{q_\phi(z \mid x)} = \log p_\theta(x) \;\text{ for every sample } z .
 # $$ (eq-weights-constant)
 #
+# (This is Bayes' rule.) We take 5,000 samples for each of fifty test digits.
+#
 # **Check.** The model is a linear VAE whose $W$ has orthogonal columns, so that its posterior belongs to the encoder's family {eq}`eq-rotation-gap`. The check rejects an untrained encoder, and one whose variances are a tenth too large.
 
 # %% tags=["check", "nbval-check-output"]
+from companion.vae import linear_vae, linear_vae_log_likelihood
+
 torch.set_default_dtype(torch.double)
 toy, x = linear_vae(3, 2), torch.randn(5, 3)
 with torch.no_grad():
@@ -457,28 +794,37 @@ wrong = {"an untrained encoder": other, "variances a tenth too large": wide}
 verify("eq-weights-constant", weights, evidence, rejects=wrong)
 torch.set_default_dtype(torch.float)
 
-# %% [markdown]
-# For the digits the encoder is not the posterior, so the number of samples matters. We take 5,000 samples for each of fifty test digits, and form the bound with $K$ of them.
-
 # %%
 _ = torch.manual_seed(0)
 fifty = binarize(test.images[:50])
 with torch.no_grad():
-    parts = [sample_log_weights(vae, fifty, 500) for _ in range(10)]
-log_w = torch.cat(parts).double()
+    log_w = torch.cat([sample_log_weights(vae, fifty, 500) for _ in range(10)]).double()
 sizes = [1, 5, 20, 100, 500, 1000, 5000]
 curve = {K: (log_w.view(-1, K, 50).logsumexp(1) - math.log(K)).mean(0) for K in sizes}
 
-# %% tags=["figure"] mystnb={"image": {"alt": "The bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000."}, "figure": {"caption": "The bound with K samples, averaged over fifty test digits. It rises steeply up to about twenty samples, and at 5,000 it has not quite stopped.", "name": "fig-k-curve"}}
-plots.curves(
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000. Right: share of the total weight against the number of samples; the line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand, with a wide band; a dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "Left: the bound with K samples, averaged over fifty test digits. It rises steeply up to about twenty samples, and at 5,000 it has not quite stopped. Right: how much of the total weight the largest weights have, for the median digit and eight digits in ten (band).", "name": "fig-k-curve"}}
+heaviest = log_w.softmax(0).sort(0, descending=True).values.cumsum(0)
+low, median, high = torch.quantile(heaviest, torch.tensor([0.1, 0.5, 0.9]).double(), 1)
+counts = torch.arange(1, 5001)
+fig, (left, right) = plots.figure(2, height=3.0)
+_ = plots.curves(
     {"K-sample bound": (sizes, [curve[K].mean() for K in sizes])},
     x_label="number of samples K",
     y_label="nats",
     log_x=True,
+    axes=left,
+)
+plots.curves(
+    {"encoder": (counts, median), "all equal": (counts, counts / 5000)},
+    x_label="number of samples, the heaviest first",
+    y_label="fraction of the total weight",
+    log_x=True,
+    bands={"encoder": (low, high)},
+    axes=right,
 )
 
 # %% [markdown]
-# The curve of {numref}`fig-k-curve` is computed from nested blocks of the same samples, so it cannot fall {eq}`eq-k-sample-order`. How far is it from $\log p_\theta(x)$? We look at two numbers: the gain from the last tenfold increase of $K$, and the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one weight dominates.
+# How far is the curve of {numref}`fig-k-curve` from $\log p_\theta(x)$? Look at the gain from the last tenfold increase of $K$, and at the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one weight dominates.
 
 # %% tags=["numbers"]
 last, whole = curve[5000] - curve[500], curve[5000] - curve[1]
@@ -487,72 +833,67 @@ print(f"bound {curve[1].mean():.2f}, with 5000 samples {curve[5000].mean():.2f} 
 print(f"difference {whole.mean():.2f} +- {whole.std() / 50**0.5:.2f}")
 print(f"from 500 to 5000 samples {last.mean():.2f} +- {last.std() / 50**0.5:.2f}")
 print(f"effective number of samples, median of fifty digits: {effective.median():.0f}")
-
-# %% tags=["held", "nbval-check-output", "mnist"]
-print("less than a nat from 500 to 5000 samples:", bool(last.mean() < 1))
-print("more than two nats from one to 5000:", bool(whole.mean() > 2))
-
-# %% [markdown]
-# An effective number so far below 5,000 means that a small part of the samples of such a digit has most of the weight. {numref}`fig-few-weights` orders the samples of each digit by their weights and adds these up.
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Share of the total weight against the number of samples on a logarithmic axis. The line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand; a wide band around it shows that digits differ. A dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "How much of the total weight the largest weights have: the median digit, and the band of eight digits in ten. If the encoder were the posterior, all weights would be equal, and the line would be the dashed one.", "name": "fig-few-weights"}}
-heaviest = log_w.softmax(0).sort(0, descending=True).values.cumsum(0)
-low, median, high = torch.quantile(heaviest, torch.tensor([0.1, 0.5, 0.9]).double(), 1)
-counts = torch.arange(1, 5001)
-plots.curves(
-    {"samples of the encoder": (counts, median), "equal weights": (counts, counts / 5000)},
-    x_label="number of samples, the heaviest first",
-    y_label="share of the total weight",
-    log_x=True,
-    bands={"samples of the encoder": (low, high)},
-)
+assert (last.mean() < 1 and whole.mean() > 2) or len(test.images) < 10_000
+assert card.metric_value < 90 and "L_5000" in card.metric
+print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.metric_se:.2f} nats")
 
 # %% [markdown]
-# Fifty digits are too few for a precise result, because digits differ by tens of nats. The card of the weights holds the measurement on all 10,000 test digits. For comparison, {cite:t}`burda2016` report 86.76 nats for this network with this protocol and 5,000 samples, after 3,280 epochs.
-
-# %% tags=["numbers", "nbval-check-output", "mnist"]
-print(card.metric)
-assert card.metric_value < 90
-print(
-    f"{card.metric_value:.2f} +- {card.metric_se:.2f} after {card.minutes:.0f} minutes: {card.command}"
-)
-
-# %% [markdown]
-# The standard error is over digits, and does not include the bias: the estimate is a lower bound on average, and a small effective number of samples says that it is not tight. {ref}`sec-amortization-gap` measures the bias of this network with better samples: about half a nat on fifty digits, more than twice the standard error above.
+# The last number comes with the weights. {cite:t}`burda2016` report 86.76 nats for this network with this protocol, after 3,280 passes over the digits. The standard error does not include the bias: the estimate is a lower bound on average, and so small an effective number of samples says that it is not tight. Better samples gain about half a nat on the fifty digits.
 #
-# **Training with many samples.** Minus the bound with $K$ samples can also serve as the loss. A VAE trained with it is called an *importance-weighted autoencoder* (IWAE) {cite:p}`burda2016`. We take one whose training started from the weights above and went on for 24 epochs with $K = 50$, on the same data, with the same networks. We estimate $\log p_\theta(x)$ under both models for the same two hundred digits, and compare digit by digit.
+# When you read such numbers, ask: is the binarization dynamic or fixed? How many samples were used, from which proposal? Was the model chosen by its test result? And how large is the standard error, which differs from that of a paired difference?
 
-# %% tags=["numbers"]
-iwae, iwae_card = pretrained("iwae-mnist"), read_card("iwae-mnist")
+# %% [markdown]
+# :::{depth-start} a cross-entropy of gray levels is no likelihood, although much code trains with it
+# :::
+# PyTorch's [own example of a VAE](https://github.com/pytorch/examples/tree/main/vae), fully connected, with 784 inputs, 400 hidden units and 20 latents, trains on *gray* digits with the cross-entropy of the pixels, as if a gray level were a probability. Here the loss is called `gray_cross_entropy_loss`, and we measure it on weights that were trained for ten epochs. Even a decoder that returns the image itself has a loss, the entropy of Bernoulli variables whose probabilities are the gray levels:
+
+# %% tags=["numbers", "mnist"]
+gray_vae, pixels = pretrained("gray-vae-mnist"), test.images.flatten(1)
+with torch.no_grad():
+    gray = gray_cross_entropy_loss(gray_vae, test.images)
+print(f"gray-level loss {gray.mean():.2f} +- {gray.std() / 100:.2f}")
+assert abs(gray.mean() - 105.6) < 0.5 or len(test.images) < 10_000
+floor = -(torch.xlogy(pixels, pixels) + torch.xlogy(1 - pixels, 1 - pixels)).sum(1).mean()
+print(f"the loss of a perfect copy: {floor:.1f}, of {gray.mean():.1f}")
+
+# %% [markdown]
+# So of this model's loss a large part is a floor. Why is it not a likelihood? The Bernoulli distribution gives probability to 0 and 1 only, not to a gray level of 0.3. The expression $r^x (1 - r)^{1 - x}$ can be *evaluated* at $x = 0.3$, but as a density on $[0, 1]$ it does not integrate to one. For $0 < r < 1$ and $r \ne \frac12$,
+#
+# $$
+# \int_0^1 r^x (1 - r)^{1 - x}\, \mathrm{d}x = \frac{1 - 2 r}{\log (1 - r) - \log r} \le \frac12 ,
+# $$ (eq-gray-integral)
+#
+# and at $r = \frac12$ it is $\frac12$. (Divided by its integral it becomes a density, the continuous Bernoulli distribution.) *Proof.* The integrand is $(1 - r)\, e^{x \log (r / (1 - r))}$. Its integral is $(1 - r)\, \big( \frac{r}{1 - r} - 1 \big) / \log \frac{r}{1 - r}$. It is convex in $x$, so it lies below its chord from $1 - r$ to $r$, whose integral is $\frac12$. $\square$
+#
+# What does the loss measure? It is linear in $x$, and so it is the expectation of minus the bound on a *binarized* digit $b$, for an encoder that has seen the gray one:
+#
+# $$
+# \mathbb{E}_{b \mid x} \log p_\theta(b \mid z) = \sum_j \big( x_j \log r_j + (1 - x_j) \log (1 - r_j) \big) ,
+# $$ (eq-gray-mean)
+#
+# where $b_j$ is 1 with probability $x_j$, and $r_j$ is the decoder's probability of a 1. This bound is valid but loose, since the encoder does not see the $b$ that it should explain. Likelihoods can be compared only for the same kind of data.
+#
+# **Check.** The integral is computed numerically; one half, the integral of the chord, is rejected, and 1, that of a density. For {eq}`eq-gray-mean`, 20,000 binarized images are averaged, and pixels that are rounded instead are rejected.
+
+# %% tags=["check", "nbval-check-output"]
+r = torch.tensor([0.1, 0.3, 0.8], dtype=torch.double)
+level = torch.linspace(0, 1, 20_001, dtype=torch.double)[:, None]
+integral = torch.trapezoid(r**level * (1 - r) ** (1 - level), level, dim=0)
+right = (1 - 2 * r) / ((1 - r).log() - r.log())
+wrong = {"the chord": torch.full((3,), 0.5), "a density": torch.ones(3)}
+verify("eq-gray-integral", integral, right, exact.within(1e-6), rejects=wrong)
 _ = torch.manual_seed(0)
-x = binarize(test.images[:200])
-gain = log_likelihood(iwae, x, 500) - log_likelihood(vae, x, 500)
-with torch.no_grad():
-    bounds = [elbo_terms(model, x).elbo for model in (vae, iwae)]
-loss = bounds[0] - bounds[1]
-print(f"log p(x): {gain.mean():+.2f} +- {gain.std() / 200**0.5:.2f} nats")
-print(f"bound:    {-loss.mean():+.2f} +- {loss.std() / 200**0.5:.2f} nats")
-print(f"10,000 digits, L_5000: {iwae_card.metric_value:.2f}, not {card.metric_value:.2f}")
-
-# %% tags=["numbers"]
-units = [active_units(model, binarize(test.images)) for model in (vae, iwae)]
-print(f"active units: {units[1].num_active}, not {units[0].num_active}")
-both = units[0].is_active
-with torch.no_grad():
-    widths = [m.posterior(x).stddev[:, both].mean() for m in (vae, iwae)]
-print(f"mean standard deviation over the VAE's active units: {widths[0]:.2f}, {widths[1]:.2f}")
-
-# %% tags=["held", "nbval-check-output", "mnist"]
-assert "L_5000" in card.metric and "L_5000" in iwae_card.metric
-print("higher estimates, by 5 standard errors:", bool(gain.mean() > 5 * gain.std() / 200**0.5))
-print("with a worse bound:", bool(loss.mean() > 0))
-print("a wider posterior in the same units:", bool(widths[1] > 1.1 * widths[0]))
-print("and more active units:", units[1].num_active > units[0].num_active)
+x, r = torch.rand(50).double(), torch.rand(50).double()
+log_p = Bernoulli(r).log_prob(torch.bernoulli(x.expand(20_000, 50))).sum(1)
+gray_value = (x * r.log() + (1 - x) * (1 - r).log()).sum()
+rounded = {"rounded pixels": Bernoulli(r).log_prob(x.round()).sum()}
+verify("eq-gray-mean", log_p, gray_value, monte_carlo, rejects=rounded)
 
 # %% [markdown]
-# In this pair of models the estimate of $\log p_\theta(x)$ has risen, while the bound has fallen. How can that be? With one sample the loss averages the logarithms of the weights, and a $z$ that explains the image badly counts in full. With fifty samples the loss takes the logarithm of their average, to which a bad sample contributes almost nothing. So a posterior that is too wide lowers this bound less {eq}`eq-k-sample-order`. The posterior of our second model is wider than that of the first, and more of its latents are active; {cite:t}`burda2016` found more active units, too. A drawback is a noisier gradient of the encoder: for large $K$ its signal-to-noise ratio goes to zero {cite:p}`rainforth2018`.
+# :::{depth-end}
+# :::
 #
-# Two questions remain. The two estimates use different encoders, so their biases differ; {ref}`sec-amortization-gap` repeats the comparison with optimized proposals. And the second model had 24 more epochs. As a control, another training started from the same weights and ran for as many epochs with $K = 1$. The bound with 500 samples was recorded for each of the 10,000 test digits, so the three models can be compared digit by digit.
+# **Training with many samples.** Minus the bound with $K$ samples can also serve as the loss; the model is then called an *importance-weighted autoencoder*, IWAE {cite:p}`burda2016`. We let the training go on from the weights above for 24 passes, once with $K = 50$, and as a control once with $K = 1$, and compare on the 10,000 test digits, digit by digit.
 
 # %% tags=["numbers", "nbval-check-output", "mnist"]
 minus_log_p = {
@@ -560,363 +901,20 @@ minus_log_p = {
     for name in ("vae", "iwae1", "iwae")
 }
 gains = {name: minus_log_p["vae"] - minus_log_p[name] for name in ("iwae1", "iwae")}
+print("gain in log p(x), estimated by 500 samples")
 for K, each in zip((1, 50), gains.values(), strict=True):
     print(f"24 more epochs, K = {K:2}: {each.mean():+.2f} +- {each.std() / 100:.2f} nats")
-
-# %% tags=["held", "nbval-check-output"]
-by_epochs, by_both = (each.mean() for each in gains.values())
-print("the epochs alone gain nothing:", bool(by_epochs <= 0))
-print("with 50 samples, ten standard errors:", bool(by_both > gains["iwae"].std() / 10))
+assert gains["iwae1"].mean() <= 0 and gains["iwae"].mean() > gains["iwae"].std() / 10
 
 # %% [markdown]
-# So in this one training more epochs alone gain nothing. How much of the gain is the logarithm's, and how much comes from gradients with less noise, one training of each does not tell: in table 1 of {cite:t}`burda2016` fifty samples take the plain bound from 86.76 to 86.35 nats, and the importance-weighted one to 84.78. Ours stays behind that last figure.
+# The likelihood rises, while the *bound* of the new model is worse. How can that be? With one sample the loss averages the logarithms of the weights, and a $z$ that explains the image badly counts in full. With fifty it takes the logarithm of their average, to which a bad sample contributes almost nothing. So the encoder may be wider, and the posteriors less Gaussian, than the ELBO would allow. The price: for large $K$ the signal-to-noise ratio of the encoder's gradient goes to zero {cite:p}`rainforth2018`.
 #
-# When you compare such numbers, ask four questions. Is the binarization dynamic or fixed? How many samples were used, from which proposal? Was the model chosen by its test result? And how large is the standard error, which differs from that of a paired difference?
-#
-# Papers also report the number of {term}`active units <active unit>`, the latents whose posterior mean varies with the image. {cite:t}`burda2016` find 19 of the 50 for this network. Ours, trained for less than a third of their epochs, has fewer, and its likelihood is lower too. So we do not reproduce that number.
-
-# %%
-print(active_units(vae, binarize(test.images)).num_active, "of 50 units are active")
-
-# %% [markdown]
-# **What you can say now.** A test likelihood comes with its binarization, number of samples, proposal and standard error. A model with a higher likelihood can have a worse bound.
-#
-# *Sources: E01.*
-
-# %% [markdown]
-# (sec-collapse)=
-# ## Posterior collapse, and when it needs a remedy
-#
-# In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$. It can have three different causes.
-#
-# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family` of the last chapter.
-# 2. *The path of the training.* At first the decoder has not yet learned to use $z$, and it is easier for the encoder to match the prior {cite:p}`bowman2016,sonderby2016`.
-# 3. *The scale.* If the likelihood has too large a variance, the reconstruction term is too weak {eq}`eq-mean-of-squares` {cite:p}`lucas2019`.
-#
-# Two remedies are common. With *free bits* {cite:p}`kingma2016`, the first few nats of KL do not count in the loss. With *warm-up*, the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. Collapse is often measured by the number of active units. We report the bound and the KL too, because a unit can be active with hardly any information in it.
-#
-# **Collapse as an optimum.** Let the decoder be autoregressive: each pixel is Bernoulli given $z$ *and the pixels before it*. If some $\theta$ makes this decoder equal to the data distribution without any $z$, then
-#
-# $$
-# \mathbb{E}_{x}\, \mathrm{ELBO}(x) \;\le\; - H(x) , \quad \text{with equality for that } \theta \text{ and } q_\phi(z \mid x) = p(z) .
-# $$ (eq-strong-decoder)
-#
-# :::{dropdown} Proof
-# $\mathbb{E}_x\, \mathrm{ELBO} \le \mathbb{E}_x \log p_\theta(x) = - H(x) - D_{\mathrm{KL}}(p_{\text{data}} \,\Vert\, p_\theta) \le - H(x)$. With $p_\theta(x \mid z) = p_{\text{data}}(x)$ and $q_\phi = p(z)$ the bound is $\log p_{\text{data}}(x)$ for every $x$. $\square$
+# :::{depth-start} the importance-weighted model has a wider posterior and more active units, and wins with better samples, too
 # :::
-#
-# For an experiment we need data that a simple autoregressive decoder models exactly. Take binary sequences of length 16 in which each entry repeats the last one with probability 0.8: here *linear* autoregressive logits suffice. The entropy of the sequences is $\log 2 + 15\, h(0.2)$ nats, where $h(p)$ is the entropy of a coin with probability $p$. A result on collapse needs several trainings, since they can end differently. So we train five networks side by side, each with its own initial weights, data and noise. The next cells define their layers, the autoregressive decoder, and the training with a remedy.
-
-
-# %%
-class Linears(nn.Module):
-    """Five linear layers, one for each network; each is applied to its fifth of the batch."""
-
-    def __init__(self, num_in, num_out):
-        super().__init__()
-        layers = [nn.Linear(num_in, num_out) for _ in range(5)]
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
-
-    def forward(self, x):
-        return torch.baddbmm(self.bias, x.unflatten(0, (5, -1)), self.weight).flatten(0, 1)
-
-
-class Sequence:
-    """Bernoulli entries: logits from the latent, plus linear terms of earlier entries."""
-
-    def __init__(self, logits, weight):
-        self.logits, self.weight = logits, weight
-
-    def log_prob(self, x):
-        x = x.flatten(1)
-        earlier = (x.unflatten(0, (5, -1)) @ self.weight).flatten(0, 1)
-        return Bernoulli(logits=self.logits + earlier).log_prob(x).sum(1)
-
-
-class Autoregressive(nn.Module):
-    """An observation model whose weight on earlier entries is learned; strength 0 switches it off."""
-
-    def __init__(self, dim, strength=1.0):
-        super().__init__()
-        self.weight, self.strength = nn.Parameter(torch.zeros(5, dim, dim)), strength
-
-    def forward(self, logits):
-        return Sequence(logits, self.strength * self.weight.triu(1))
-
-
-# %%
-def sequence_vae(dim, hidden, latents, strength=1.0):
-    encoder = nn.Sequential(
-        nn.Flatten(), Linears(dim, hidden), nn.ReLU(), Linears(hidden, 2 * latents)
-    )
-    decoder = nn.Sequential(Linears(latents, hidden), nn.ReLU(), Linears(hidden, dim))
-    return Vae(encoder, decoder, Autoregressive(dim, strength), latents)
-
-
-def of_each(values):
-    """Mean over the examples of each of the five networks."""
-    return values.unflatten(0, (5, -1)).mean(1)
-
-
-def train_with(model, batch, held_out, steps, free_nats=0.0, warm_up=False, lr=0.02):
-    """Train with free bits, with warm-up, or with neither; bounds and KLs at twelve times."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], 0.2)
-    history, share = [], 0.0  # of the training that is done
-
-    def loss(model, x):
-        terms = elbo_terms(model, x)
-        kl = terms.kl.sum(1).unflatten(0, (5, -1))
-        low = kl.mean(1, keepdim=True) < free_nats  # the KL of this network has no gradient
-        kl = torch.where(low, free_nats, kl).flatten()
-        return (min(1.0, 4 * share) if warm_up else 1.0) * kl - terms.log_likelihood
-
-    for step in fit(model, loss, (batch() for _ in range(steps)), optimizer):
-        schedule.step()
-        share = step.number / steps
-        if step.number % (steps // 12) == 0:
-            with torch.no_grad():
-                terms = elbo_terms(model, held_out)
-            history += [torch.stack([of_each(terms.elbo), of_each(terms.kl.sum(1))])]
-    return torch.stack(history)
-
-
-# %%
-def sequences(num):
-    flips = torch.rand(num, 16) < 0.2
-    flips[:, 0] = torch.rand(num) < 0.5
-    return (flips.cumsum(1) % 2).float()
-
-
-entropy = math.log(2) - 15 * (0.2 * math.log(0.2) + 0.8 * math.log(0.8))
-chains = {}
-for name, free_nats in (("no remedy", 0.0), ("free bits", 1.0)):
-    _ = torch.manual_seed(0)
-    model, held_out = sequence_vae(16, 32, 2), sequences(5 * 20_000)
-    chains[name] = train_with(model, lambda: sequences(5 * 200), held_out, 600, free_nats)[-1]
-print(f"minus the entropy {-entropy:.2f}")
-for name, ends in chains.items():
-    print(f"{name:10} bound / KL:", ", ".join(f"{x:.2f} / {y:.2f}" for x, y in ends.T))
-
-# %% tags=["check", "nbval-check-output"]
-bounds, kls = chains["no remedy"]
-best = torch.full((5,), -entropy)
-coins = {"independent fair coins": torch.full((5,), -16 * math.log(2))}
-verify("eq-strong-decoder", bounds, best, at_most(0.1), rejects=coins)
-free_bounds, free_kls = chains["free bits"]
-every = torch.cat([bounds, free_bounds])
-print("all ten runs within 0.1 nats of the optimum:", bool((best[0] - every).max() < 0.1))
-print("with free bits the KL is larger:", bool(free_kls.min() > kls.max()))
-
-# %% [markdown]
-# All ten networks come close to the optimum. Without a remedy their latents carry less than a nat, with free bits more than one. The bound does not reward information in these latents {eq}`eq-strong-decoder`, and a collapsed latent would lose nothing. So here free bits only make the model store information that its decoder does not need. On such data a remedy is worthwhile only if the latent is needed for something else.
-#
-# **Collapse on the path.** For digits we do not know the optimum. Then a collapsed latent can be the best that the model can do, or the training has lost it. Which of the two it is, the bounds tell: if another training of the same model ends with a better bound, the latent was lost. We reduce the digits to 9 by 9 pixels, so that a training takes seconds, and give the autoregressive decoder a large learning rate, 0.02, without a remedy, with three free nats, and with a warm-up over the first quarter of the steps. The fourth training has no remedy, but a quarter of the learning rate. (All rates are divided by five after half of the steps, and once more after three quarters.)
-
-
-# %%
-shrink = nn.AvgPool2d(3)
-small = shrink(train.images)
-_ = torch.manual_seed(0)
-held_out = binarize(shrink(test.images[:2000])).repeat(5, 1, 1, 1)
-
-
-def digit_runs(**remedy):
-    """Bounds and KLs of five trainings, on test digits, and their numbers of active units."""
-    _ = torch.manual_seed(0)
-    model = sequence_vae(81, 50, 4)
-    history = train_with(model, digit_batch, held_out, 1800, **remedy)
-    means = model.posterior(held_out).mean.unflatten(0, (5, -1))
-    return history, (means.var(1) > 0.01).sum(1)
-
-
-def digit_batch():
-    return binarize(small[torch.randint(len(small), (5 * 100,))])
-
-
-settings = {
-    "no remedy": {},
-    "free bits": {"free_nats": 3.0},
-    "warm-up": {"warm_up": True},
-    "a quarter of the rate": {"lr": 0.005},
-}
-on_digits = {name: digit_runs(**setting) for name, setting in settings.items()}
-
-# %%
-for name, (history, units) in on_digits.items():
-    texts = [f"{bound:.2f} / {kl:.2f}" for bound, kl in history[-1].T]
-    print(f"{name:21} bound / KL: {'  '.join(texts)}  active units {units.tolist()}")
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings. Without a remedy it ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, no remedy near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting, 1800 steps. At the large rate three of five networks lose all latents without a remedy; with a quarter of the rate none does.", "name": "fig-collapse"}}
-fig, panels = plots.figure(rows=2, height=2.5)
-steps = torch.arange(150, 1801, 150)
-for axes, k, label in zip(
-    panels, (0, 1), ("bound on test digits (nats)", "KL (nats)"), strict=True
-):
-    five = {name: history[:, k] for name, (history, _) in on_digits.items()}
-    _ = plots.curves(
-        {name: (steps, values.mean(1)) for name, values in five.items()},
-        bands={name: (values.amin(1), values.amax(1)) for name, values in five.items()},
-        x_label="training step",
-        y_label=label,
-        axes=axes,
-    )
-_ = panels[1].get_legend().remove()
-fig
-
-# %% [markdown]
-# In {numref}`fig-collapse` latents are lost early without a remedy, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. We compare the ends:
-
-# %% tags=["nbval-check-output", "mnist"]
-bound, kl = ({n: history[-1, k] for n, (history, _) in on_digits.items()} for k in (0, 1))
-print("no remedy: a network has lost all its latents:", bool(kl["no remedy"].min() < 0.05))
-for name in ("free bits", "warm-up", "a quarter of the rate"):
-    more = bool(kl[name].mean() > 0.3 + kl["no remedy"].mean())
-    better = bool(bound[name].mean() > bound["no remedy"].mean())
-    print(f"{name}: more KL {more}, and a better bound {better}")
-
-# %% [markdown]
-# Is it the remedies, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and a remedy protects from it; at a rate that suits the model, none is needed.
-#
-# The two remedies differ in kind. Warm-up changes the *path* of the training: at its end the loss is minus the bound again. Free bits change the *loss*, which is then no longer minus the bound.
-#
-# **A wrong scale.** The third cause can be computed. A squared error averaged over pixels implies a decoder with a very large variance {eq}`eq-mean-of-squares`. We compare it with a learned variance, in one training of each.
-
-# %% tags=["numbers", "nbval-check-output"]
-digits = test.images[:1000].double()
-for std, learned in (((784 / 2) ** 0.5, False), (0.25, True)):
-    run = gaussian_run(std, learned) if not learned else gaussian
-    units = active_units(run, digits).num_active
-    name = "learned variance" if learned else "mean of squares, variance D / 2"
-    print(f"{name}: {'all' if units == 10 else units} of ten units active")
-
-# %% [markdown]
-# **What you can say now.** Collapse can come from the optimum, the path of the training, or a wrong scale. Before a remedy, try a smaller learning rate; judge both by bound and KL together.
-#
-# *Sources: A27, C10.*
-
-# %% [markdown]
-# (sec-rate-distortion)=
-# ## Rate and distortion
-#
-# The bound fixes one balance of reconstruction and KL. What do other balances give? Weight the KL with $\beta$ as in a {term}`beta-VAE` {cite:p}`higgins2017`, train for several $\beta$, and measure two numbers: the rate, which is the KL, and the distortion, which is the expectation of $- \log p_\theta(x \mid z)$. The plane of these two, with its lines of constant bound, is due to {cite:t}`alemi2018`.
-
-# %%
-betas = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
-seen = binarize(train.images[:1000])
-
-
-def beta_run(beta, seed):
-    _ = torch.manual_seed(seed)
-    model = mlp_vae(10, (128,), nn.ReLU)
-    batches = Batches(train.images[:6000], batch_size=100, num_epochs=4, seed=seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
-
-    def loss(model, x):
-        return elbo_loss(model, binarize(x), beta)
-
-    _ = list(fit(model, loss, batches, optimizer))
-    return model
-
-
-beta_models = [[beta_run(beta, seed) for beta in betas] for seed in range(2)]
-
-
-# %%
-def balance(models, x):
-    """Rates and distortions of the models, in nats."""
-    with torch.no_grad():
-        terms = [elbo_terms(model, x) for model in models]
-    return torch.tensor([[t.kl.sum(1).mean(), -t.log_likelihood.mean()] for t in terms]).T
-
-
-balances = [balance(models, seen) for models in beta_models]
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Distortion against rate: two falling convex curves of six points each, which nearly coincide. From the right, with a small weight, to the left, with a large one, the distortion rises from about 120 to about 200."}, "figure": {"caption": "Six weights of the KL, from small (right) to large (left), each trained with two seeds and measured on training digits. On each straight line the bound is constant.", "name": "fig-rate-distortion"}}
-fig, (axes,) = plots.figure()
-_ = plots.curves(
-    {f"seed {seed}": tuple(pair) for seed, pair in enumerate(balances)},
-    x_label="rate (nats)",
-    y_label="distortion (nats)",
-    axes=axes,
-)
-for pair, marker in zip(balances, "os", strict=True):
-    _ = axes.plot(*pair, marker, color="#333333", markersize=4)
-for total in (140, 160, 180, 200):
-    _ = axes.plot([0, 45], [total, total - 45], color="#b8b8b8", linewidth=0.8)
-fig
-
-# %% [markdown]
-# Along each thin line of {numref}`fig-rate-distortion` rate and distortion add up to the same number, minus the bound. Training with weight 1 maximizes the bound on the *training* digits. So on these digits, which the figure shows, the sum should be least at weight 1, provided that the trainings have converged. On test digits this need not hold. The slider shows reconstructions (first row) and samples (second row) for each weight.
+# One training of each does not tell how much of the gain is the logarithm's, and how much comes from gradients with less noise: in table 1 of {cite:t}`burda2016` fifty samples take the plain bound from 86.76 to 86.35 nats, and the importance-weighted one to 84.78. Ours stays behind that last figure. The first comparison below is on two hundred test digits. The two estimates of $\log p_\theta(x)$ use different encoders, so their biases differ; the last line repeats the comparison on fifty digits with the optimized proposals of {ref}`the two gaps <sec-amortization-gap>`.
 
 
 # %% tags=["serves"]
-def look(number):
-    _ = torch.manual_seed(0)
-    model = beta_models[0][number]
-    with torch.no_grad():
-        again = model.likelihood(model.posterior(seen[:10]).mean).mean
-    *_, new = ancestral_sample(model, 10)
-    return plots.image_rows({"reconstruction": again, "sample": new})
-
-
-# %% tags=["figure"]
-looks = [
-    "clear reconstructions, samples full of gray smoke",
-    "clear reconstructions, samples with some smoke",
-    "clear reconstructions, samples most of which can be read",
-    "blurred reconstructions and samples, all clean",
-    "every image a blur, with hints of digits",
-    "every image the same gray average",
-]
-Slider(
-    range(6),
-    look,
-    description="weight of the KL",
-    label=lambda number: f"{betas[number]:g}",
-    alt=lambda number: f"Weight {betas[number]:g}: {looks[number]}",
-    start=2,
-)
-
-# %% tags=["numbers"]
-unseen = binarize(test.images[:1000])
-print("minus the bound for the weights", betas)
-for seed, (models, pair) in enumerate(zip(beta_models, balances, strict=True)):
-    for name, sums in (("training", pair.sum(0)), ("test", balance(models, unseen).sum(0))):
-        print(f"seed {seed}, {name:8} digits", [round(s, 1) for s in sums.tolist()])
-
-# %% tags=["held", "nbval-check-output", "mnist"]
-for seed, (rate, distortion) in enumerate(balances):
-    ordered = bool((rate.diff() < 0).all() and (distortion.diff() > 0).all())
-    print(f"seed {seed}, a larger weight has less rate and more distortion:", ordered)
-    best = betas[(rate + distortion).argmin()]
-    print(f"seed {seed}, the bound on training digits is best at weight 1:", best == 1)
-
-# %% [markdown]
-# Four epochs on 6,000 digits are short. The order does not depend on that: with learning rates over a factor of sixteen, with four times the steps, and with all digits, three seeds each, a larger weight has less rate and more distortion, and weight 1 the best bound, on training and on test digits ({ref}`experiment <exp-rate-distortion>`). With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30. There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the latents of the data are not distributed like the prior: their energy distance from it is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. But the best bound does not mean the best samples. Two classifiers that also know "no digit" ({ref}`chapter 10 <sec-ddpm-samples>` explains them) do not recognize, in excess over real digits, 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
-#
-# **What you can say now.** The weight of the KL moves a model along a curve of rate and distortion. Weight 1 trains the bound itself, and in all our trainings it gave the best bound. Of these short trainings the samples that were recognized most often came from a larger weight.
-#
-# *Sources: C09.*
-
-# %% [markdown]
-# (sec-amortization-gap)=
-# ## The two gaps of the encoder
-#
-# Why is the bound $\mathrm{ELBO}(x; q_\phi)$ of a trained VAE below $\log p_\theta(x)$? There are two reasons. The encoder's family $\mathcal{Q}$ contains only Gaussians with independent coordinates; the distance that remains with the best of them is the {term}`approximation gap`. And the encoder is *one* network for all images, which does not find the best member of $\mathcal{Q}$ for each; the loss from this is the {term}`amortization gap` {cite:p}`cremer2018`.
-#
-# $$
-# \begin{aligned}
-# \log p_\theta(x) - \mathrm{ELBO}(x; q_\phi) = {} & \underbrace{\log p_\theta(x) - \max_{q \in \mathcal{Q}} \mathrm{ELBO}(x; q)}_{\text{approximation gap}} \\
-# & + \underbrace{\max_{q \in \mathcal{Q}} \mathrm{ELBO}(x; q) - \mathrm{ELBO}(x; q_\phi)}_{\text{amortization gap}}
-# \end{aligned}
-# $$ (def-two-gaps)
-#
-# To measure the amortization gap, we maximize the bound for each of the fifty digits separately over the mean and variance of a Gaussian $q^*$, starting from the encoder's output. The optimized $q^*$ is also a better proposal. We estimate $\log p_\theta(x)$ with 1,250 samples from each of $q_\phi$ and $q^*$, weighted by $p_\theta(x, z)$ over the *mixture* $\frac12 q_\phi + \frac12 q^*$. This estimate is again a lower bound on average, which the larger of two separate estimates would not be.
-
-
-# %%
 class PerImage(nn.Module):
     """An encoder of free parameters: it returns them whatever its input is."""
 
@@ -928,7 +926,7 @@ class PerImage(nn.Module):
         return self.code
 
 
-def optimized(model, x, steps=200):
+def optimized(model, x, steps=150):
     """The same decoder with an approximate posterior for each image."""
     free = Vae(PerImage(model.posterior(x)), model.decoder, model.observation_model, 50)
     for lr in (0.03, 0.003):
@@ -937,28 +935,16 @@ def optimized(model, x, steps=200):
     return free
 
 
-# %% tags=["serves"]
-def bound_of(model, x):
-    """The bound, averaged over 300 samples for each image."""
-    with torch.no_grad():
-        return torch.stack([elbo_terms(model, x).elbo for _ in range(300)]).mean(0)
-
-
-def mixture_log_p(model, free, x, rounds=5, num=250):
-    """log p(x) by importance sampling from the mixture of both approximate posteriors."""
-    parts = []
-    with torch.no_grad():
-        qs = model.posterior(x), free.posterior(x)
-        for _ in range(rounds):
-            z = torch.cat([q.sample((num,)) for q in qs])
-            log_q = torch.logaddexp(*(q.log_prob(z) for q in qs)) - math.log(2)
-            log_p = model.prior(1).log_prob(z)
-            likelihood = model.likelihood(z.flatten(0, 1))
-            log_p = log_p + likelihood.log_prob(x.repeat(2 * num, 1, 1, 1)).unflatten(
-                0, log_q.shape
-            )
-            parts += [log_p - log_q]
-    return torch.cat(parts).double().logsumexp(0) - math.log(2 * num * rounds)
+@torch.no_grad()
+def mixture_log_p(model, free, x):
+    """log p(x) by samples of both approximate posteriors, a thousand of each."""
+    qs, parts = (model.posterior(x), free.posterior(x)), []
+    for z in (torch.cat([q.sample((250,)) for q in qs]) for _ in range(4)):
+        log_q = torch.logaddexp(*(q.log_prob(z) for q in qs)) - math.log(2)
+        p = model.likelihood(z.flatten(0, 1))
+        log_x = p.log_prob(x.repeat(500, 1, 1, 1)).unflatten(0, log_q.shape)
+        parts += [model.prior(1).log_prob(z) + log_x - log_q]
+    return torch.cat(parts).double().logsumexp(0) - math.log(2000)
 
 
 # %% tags=["numbers"]
@@ -966,53 +952,81 @@ def show_gap(name, gap):
     print(f"{name} {gap.mean():.2f} +- {gap.std() / len(gap) ** 0.5:.2f} nats")
 
 
+iwae, iwae_card = pretrained("iwae-mnist"), read_card("iwae-mnist")
 _ = torch.manual_seed(0)
+x = binarize(test.images[:200])
+gain = log_likelihood(iwae, x, 500) - log_likelihood(vae, x, 500)
+with torch.no_grad():
+    bounds = [elbo_terms(model, x).elbo for model in (vae, iwae)]
+    two = [active_units(model, binarize(test.images)) for model in (vae, iwae)]
+    widths = [m.posterior(x).stddev[:, two[0].is_active].mean() for m in (vae, iwae)]
+loss = bounds[0] - bounds[1]
+show_gap("log p(x):", gain)
+show_gap("bound:", -loss)
+print(f"10,000 digits, L_5000: {iwae_card.metric_value:.2f}, not {card.metric_value:.2f}")
+print(f"active units: {two[1].num_active}, not {two[0].num_active}")
+print(f"mean standard deviation over the VAE's active units: {widths[0]:.2f}, {widths[1]:.2f}")
 free = optimized(vae, fifty)
 log_p = mixture_log_p(vae, free, fifty)
-best = bound_of(free, fifty)
-gaps = {"approximation": log_p - best, "amortization": best - bound_of(vae, fifty)}
+better = mixture_log_p(iwae, optimized(iwae, fifty), fifty) - log_p
+show_gap("IWAE above VAE with optimized proposals, log p(x)", better)
+
+# %% tags=["held", "nbval-check-output", "mnist"]
+print("higher estimates, by 5 standard errors:", bool(gain.mean() > 5 * gain.std() / 200**0.5))
+print("with optimized proposals, too:", bool(better.mean() > 3 * better.std() / 50**0.5))
+print("with a worse bound:", bool(loss.mean() > 0))
+print("a wider posterior in the same units:", bool(widths[1] > 1.1 * widths[0]))
+print("and more active units:", two[1].num_active > two[0].num_active)
+
+# %% [markdown]
+# :::{depth-end}
+# :::
+#
+# *Sources: B12, E01.*
+
+# %% [markdown]
+# (sec-amortization-gap)=
+# ### The two gaps of the encoder
+#
+# Why is the bound of a trained VAE below $\log p_\theta(x)$? There are two reasons. The encoder's family $\mathcal{Q}$ contains only Gaussians with independent coordinates; what remains with the best of them is the {term}`approximation gap`. And *one* network for all images does not find the best member for each; the loss from this is the {term}`amortization gap` {cite:p}`cremer2018`. Add and subtract the bound of the best member:
+#
+# $$
+# \begin{aligned}
+# \log p_\theta(x) - \mathrm{ELBO}(x; q_\phi) = {} & \underbrace{\log p_\theta(x) - \max_{q \in \mathcal{Q}} \mathrm{ELBO}(x; q)}_{\text{approximation gap}} \\
+# & + \underbrace{\max_{q \in \mathcal{Q}} \mathrm{ELBO}(x; q) - \mathrm{ELBO}(x; q_\phi)}_{\text{amortization gap}}
+# \end{aligned}
+# $$ (def-two-gaps)
+#
+# To measure the second, we maximize the bound for each of the fifty digits separately over the mean and variance of a Gaussian $q^*$. It is also a better proposal: $\log p_\theta(x)$ is estimated with samples from the *mixture* $\frac12 q_\phi + \frac12 q^*$, a thousand from each.
+
+# %% tags=["numbers"]
+_ = torch.manual_seed(0)
+with torch.no_grad():
+    best, ours = (sample_log_weights(m, fifty, 500).mean(0).double() for m in (free, vae))
+gaps = {"approximation": log_p - best, "amortization": best - ours}
 for name, gap in gaps.items():
     show_gap(f"{name} gap", gap)
-show_gap("estimate of log p(x) above that of the encoder alone", log_p - curve[5000])
-more = bound_of(optimized(vae, fifty, 400), fifty) - best
-show_gap("gain from twice as many steps", more)
+gained, gap = log_p - curve[5000], gaps["amortization"]
+show_gap("estimate of log p(x) above that of the encoder alone", gained)
+risen = (gap > 0).double().mean() > 0.9 and gap.mean() > 1 and gained.mean() > 0.2
+assert (risen and gaps["approximation"].mean() > 0) or len(test.images) < 10_000
 
-# %% tags=["held", "nbval-check-output", "mnist"]
-gap = gaps["amortization"]
-raised = (gap > 0).double().mean()
-print("the bound rises for more than nine digits in ten:", bool(raised > 0.9))
-print("by more than a nat on average:", bool(gap.mean() > 1))
-print("twice the steps raise it by less than a tenth of this:", bool(more.mean() < gap.mean() / 10))
-print("the best stays below log p(x) on average:", bool(gaps["approximation"].mean() > 0))
-print(
-    "the encoder's own samples gave too low a log p(x):", bool((log_p - curve[5000]).mean() > 0.2)
+# %% tags=["figure"] mystnb={"image": {"alt": "A bar for each of fifty test digits, sorted by the total gap, from about one to about ten nats. Each has a lower part, the approximation gap, and in most digits a larger upper part, the amortization gap."}, "figure": {"caption": "The gap between the bound and the best estimate of $\\log p_\\theta(x)$ for fifty test digits, and its two parts.", "name": "fig-two-gaps"}}
+order = (gaps["approximation"] + gaps["amortization"]).argsort()
+lower, upper = (
+    gaps[name][order].clamp(min=0).tolist() for name in ("approximation", "amortization")
 )
+fig, (axes,) = plots.figure(height=2.4)
+_ = axes.bar(range(50), lower, color="#0072b2", label="approximation gap")
+_ = axes.bar(range(50), upper, bottom=lower, color="#d55e00", label="amortization gap")
+_ = axes.set(xlabel="test digit, sorted", ylabel="nats", xticks=[])
+_ = axes.legend()
+fig
 
 # %% [markdown]
-# Both gaps are differences on the same digits, so their standard errors are small, although the digits themselves differ by tens of nats. The standard errors do not include two biases. An optimization that stops early makes the amortization gap too small, but twice as many steps hardly raise the bound. And too few samples for $\log p_\theta(x)$ make the approximation gap too small. On test digits the amortization gap can also contain overfitting of the encoder; then it is smaller on *training* digits. Below are fifty of them.
+# In this model the amortization gap is the larger of the two ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, the encoder one pass, and in training each step would ask for a new search. A richer family, such as a normalizing flow on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other.
 #
-# Three times 300 digits of each decide it: this network has gaps of 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after two epochs the same architecture has 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits, and a quarter of its gap on test digits is that.
-
-# %% tags=["numbers"]
-known = binarize(train.images[:50])
-before = bound_of(vae, known)
-show_gap("amortization gap, training digits", bound_of(optimized(vae, known), known) - before)
-
-# %% [markdown]
-# **IWAE and VAE once more.** Mixtures of proposals also give a fairer comparison of the importance-weighted autoencoder with the VAE, since each model now has an optimized proposal. We use the same fifty digits.
-
-# %% tags=["numbers"]
-log_p_iwae = mixture_log_p(iwae, optimized(iwae, fifty), fifty)
-show_gap("IWAE above VAE, log p(x)", log_p_iwae - log_p)
-
-# %% tags=["held", "nbval-check-output", "mnist"]
-gap = log_p_iwae - log_p
-print("a better model, by 3 standard errors:", bool(gap.mean() > 3 * gap.std() / 50**0.5))
-
-# %% [markdown]
-# In this model the amortization gap is the larger of the two gaps. The optimization for each image removes it. The approximation gap can be reduced by a richer family, such as a full covariance, or a normalizing flow on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`.
-#
-# **What you can say now.** The gap of the bound has two parts, one due to the family of $q$ and one due to amortization. An estimate of $\log p_\theta(x)$ is only as good as its proposal.
+# Is a part of it overfitting? Then it is smaller on training digits. Three times 300 digits of each decide it: this network has gaps of 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after two epochs the same architecture has 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits, and a quarter of its gap on test digits is that.
 #
 # *Sources: A22, A28.*
 
@@ -1020,24 +1034,15 @@ print("a better model, by 3 standard errors:", bool(gap.mean() > 3 * gap.std() /
 # (sec-vae-generation)=
 # ## Sampling images
 #
-# To generate images we need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. (One set of notes says that the *encoder* generates, entry E16.) Figures such as {numref}`fig-vae-opening` leave out the last draw and show the decoder's mean, which is smoother than a sample. By how much? The law of total variance splits the variance of pixel $j$:
+# New images need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. Figures such as {numref}`fig-vae-opening` leave out the last step and show the decoder's mean, which is smoother than a sample. By how much? The law of total variance splits the variance of pixel $j$:
 #
 # $$
 # \operatorname{Var}(x_j) = \operatorname{Var}_{z}\big( \mathbb{E}[x_j \mid z] \big) + \mathbb{E}_{z} \operatorname{Var}(x_j \mid z) .
 # $$ (eq-total-variance)
 #
-# The decoder's means have only the first term. The second is missing.
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of twelve digits. The upper row shows smooth gray means, the lower row samples of the same distributions, with ragged edges and lone white pixels."}, "figure": {"caption": "Twelve latents, decoded. Above, the mean of the pixels; below, a sample of them, which is what the model generates.", "name": "fig-mean-and-draw"}}
-_ = torch.manual_seed(3)
-with torch.no_grad():
-    p = vae.likelihood(vae.prior(12).sample())
-plots.image_rows({"mean": p.mean, "sample": p.sample()})
-
-# %% [markdown]
-# The two rows of {numref}`fig-mean-and-draw` differ only by the last draw. For binary pixels the sum of the two terms has a second expression: a pixel that is 1 with probability $\bar p_j$ has variance $\bar p_j (1 - \bar p_j)$.
+# The decoder's means have only the first term; they hide 35 percent of the variance of this model ({numref}`fig-mean-and-draw`).
 #
-# **Check.** The squared deviations of 20,000 sampled images are compared with the two terms, computed from another 20,000 latents. The check rejects either term alone.
+# **Check.** The squared deviations of 20,000 sampled images are compared with the two terms, computed from another 20,000 latents. The check rejects either term alone. Together they must be the variance of Bernoulli pixels with the mean image, $\bar p_j (1 - \bar p_j)$.
 
 # %% tags=["check", "nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
@@ -1050,18 +1055,24 @@ wrong = {"means alone": shown, "hidden alone": hidden}
 verify("eq-total-variance", squares, shown + hidden, monte_carlo, rejects=wrong)
 average = means.mean(0)
 known = (average * (1 - average)).sum()
-print("the two add up to that of coins:", torch.allclose(shown + hidden, known, rtol=1e-3))
-
-# %%
+print("the two add up to that of the mean image:", torch.allclose(shown + hidden, known, rtol=1e-3))
 print(f"the means hide {100 * hidden / (shown + hidden):.0f} percent of the variance")
 
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of twelve digits. The upper row shows smooth gray means, the lower row samples of the same distributions, with ragged edges and lone white pixels."}, "figure": {"caption": "Twelve latents, decoded. Above, the mean of the pixels; below, a sample of them, which is what the model generates.", "name": "fig-mean-and-draw"}}
+_ = torch.manual_seed(3)
+with torch.no_grad():
+    p = vae.likelihood(vae.prior(12).sample())
+plots.image_rows({"mean": p.mean, "sample": p.sample()})
+
 # %% [markdown]
-# {cite:t}`kingma2019` name two more reasons why images of a VAE can look blurred, which we do not test. Maximum likelihood penalizes a model heavily for giving a data point too little probability, and only mildly for giving probability to images that are not data ({ref}`chapter 2 <sec-maximum-likelihood>`). And if the posterior family is too small, different images share a region of latents, where the decoder's best output is their average.
+# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, the decoder's best output is their average.
 #
-# **Repeated encoding and decoding.** Does it improve a sample to encode and decode it again? The advice is to do it once or twice, since with more rounds the images deteriorate. We try up to a hundred rounds.
+# :::{depth-start} ten rounds of encoding and decoding make more samples recognizable, and change what they show
+# :::
+# Does it improve a sample to encode and decode it again? Common advice is to do it once or twice, since with more rounds the images deteriorate. We try up to a hundred rounds.
 
 
-# %%
+# %% tags=["figure"] mystnb={"image": {"alt": "Six rows of twelve digits after 0, 1, 2, 10, 30 and 100 rounds. The first rows are nearly alike; in the later ones many have become another digit or a blot."}, "figure": {"caption": "Samples after up to a hundred rounds of encoding and decoding. The first rows are nearly alike. Further down, digits turn into other digits, and one into a blot.", "name": "fig-mush"}}
 def rounds_of(z, num):
     """Means of the decoder after 0, 1, ..., num rounds of encoding and decoding."""
     with torch.no_grad():
@@ -1073,83 +1084,52 @@ def rounds_of(z, num):
 
 _ = torch.manual_seed(3)
 film = rounds_of(vae.prior(300).sample(), 100)
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Six rows of twelve digits after 0, 1, 2, 10, 30 and 100 rounds. The first rows are nearly alike; in the later ones many have become another digit or a blot."}, "figure": {"caption": "Samples after up to a hundred rounds of encoding and decoding. The first rows are nearly alike. Further down, digits turn into other digits, and one into a blot.", "name": "fig-mush"}}
 plots.image_rows({f"{k} rounds": film[k][:12] for k in (0, 1, 2, 10, 30, 100)})
 
 # %% [markdown]
-# The first rows of {numref}`fig-mush` can hardly be distinguished by eye. In the last rows some digits have become another digit, and some a sharp shape that is no digit. So we measure four quantities on 300 samples and compare them with round 0: the uncertainty of the pixels, $\sum_j p_j (1 - p_j)$; the confidence of a classifier; the distance to the nearest of 10,000 training digits; and the share of images that have a *twin*, another of the 300 images at a distance below one.
-
-
-# %% tags=["serves"]
-classifier, nearest = pretrained("classifier-mnist"), train.images[:10_000].flatten(1)
-
-
-def uncertainty(images):
-    return (images * (1 - images)).flatten(1).sum(1)
-
-
-def confidence(images):
-    with torch.no_grad():
-        return classifier(images).softmax(1).amax(1)
-
-
-def distance(images):
-    return torch.cdist(images.flatten(1), nearest).amin(1)
-
-
-def twins(images):
-    distances = torch.cdist(images.flatten(1), images.flatten(1))
-    return (distances.fill_diagonal_(math.inf).min(1).values < 1).float()
-
-
-# %% tags=["numbers"]
-print("change against round 0, with its standard error")
-print("rounds   uncertainty    confidence       distance        twins")
-for k in (1, 2, 10, 100):
-    changes = [f(film[k]) - f(film[0]) for f in (uncertainty, confidence, distance)]
-    texts = [f"{c.mean():+.3f} +- {c.std() / 300**0.5:.3f}" for c in changes]
-    print(f"{k:4}   " + "  ".join(texts) + f"  {100 * twins(film[k]).mean():.0f} percent")
+# The first rows of {numref}`fig-mush` can hardly be distinguished by eye. So we measure three quantities on 300 samples: the uncertainty of the pixels, $\sum_j p_j (1 - p_j)$; the distance to the nearest of 10,000 training digits; and the fraction of images that have a *twin*, another of the 300 images at a distance below one. The last line is for rounds that sample from both distributions instead of taking means.
 
 # %% tags=["held", "nbval-check-output", "mnist"]
-sharper = {k: (uncertainty(film[k]) - uncertainty(film[0])).mean() for k in (2, 10)}
-closer = {k: (distance(film[k]) - distance(film[0])).mean() for k in (2, 10)}
-print(
-    "after 2 rounds sharper, and closer to training digits:", bool(sharper[2] < 0 and closer[2] < 0)
-)
-print("after 10 rounds more so:", bool(sharper[10] < sharper[2] and closer[10] < closer[2]))
-print("more twins after a hundred:", bool(twins(film[100]).mean() > twins(film[0]).mean() + 0.02))
-
-# %% [markdown]
-# By these measures the images get sharper and closer to training digits, after ten rounds more so than after two. Neither says whether they get *better*: a blot can be sharp, and a plain digit is close to many. So we asked the two classifiers of {ref}`sec-rate-distortion`.
-#
-# A few rounds help, and ten help more than two ({ref}`experiment <exp-rounds>`). The classifiers do not recognize, in excess over real digits, 26.7 ± 0.2 % of 1,000 samples at first, 13.6 ± 0.5 % after two rounds, 8.9 ± 0.6 % after ten and 9.1 ± 0.3 % after a hundred. The Fréchet distance from the training digits, which also sees what is missing, is 95 ± 2, 62 ± 3, 45 ± 2 and 46 ± 4. It is not the sharpness: for the first images, made as sharp as after ten rounds, the share is 26.8 ± 0.2 %. Two other networks of similar likelihood behave in the same way; after short trainings the two measures disagree about more than two rounds. What the rounds do not keep is the image: after ten, 30 ± 1 % show another digit than at first; after a hundred it is 48 ± 1 %, and 26 ± 2 % have a twin.
-#
-# In these rounds the encoder, trained on black-and-white images, gets gray means. If we sample from both distributions instead of taking means, the images stay different:
+nearest = train.images[:10_000].flatten(1)
 
 
-# %%
-def sampled_rounds_of(z, num):
-    """Means of the decoder after `num` rounds of sampling an image and a latent."""
-    with torch.no_grad():
-        for _ in range(num):
-            z = vae.posterior(vae.likelihood(z).sample()).sample()
-        return vae.likelihood(z).mean
+def measures(images):
+    images = images.flatten(1)
+    apart = torch.cdist(images, images).fill_diagonal_(math.inf).amin(1)
+    distance = torch.cdist(images, nearest).amin(1)
+    return (images * (1 - images)).sum(1).mean(), distance.mean(), (apart < 1).float().mean()
 
 
 _ = torch.manual_seed(3)
-chain = sampled_rounds_of(vae.prior(300).sample(), 100)
-print(f"100 rounds of samples: twins {100 * twins(chain).mean():.0f} percent")
-
-# %% tags=["held", "nbval-check-output", "mnist"]
-print("fewer twins with samples:", bool(twins(chain).mean() < twins(film[100]).mean() / 4))
+with torch.no_grad():
+    z = vae.prior(300).sample()
+    for _ in range(100):
+        z = vae.posterior(vae.likelihood(z).sample()).sample()
+    chain = vae.likelihood(z).mean
+of_rounds = {f"{k} rounds": measures(film[k]) for k in (0, 2, 10, 100)}
+of_rounds["100, sampled"] = measures(chain)
+first, two, ten, hundred, sampled = of_rounds.values()
+print("sharper, and closer to training digits:", bool(two[0] < first[0] and two[1] < first[1]))
+print("after 10 rounds more so:", bool(ten[0] < two[0] and ten[1] < two[1]))
+print("more twins after a hundred:", bool(hundred[2] > first[2] + 0.02))
+print("fewer with samples:", bool(sampled[2] < hundred[2] / 4))
 
 # %% [markdown]
-# With the exact posterior as encoder, such a round would be a step of Gibbs sampling, which does not change the distribution of the model's samples. With our encoder it does change: after ten rounds of sampling the classifiers do not recognize 15.3 ± 0.4 % ({ref}`experiment <exp-rounds>`). So for the model's own samples our encoder is not the posterior.
+# By these measures the images get sharper and closer to training digits, after ten rounds more so than after two. Neither says whether they get *better*: a blot can be sharp, and a plain digit is close to many. So we asked the two classifiers of {ref}`rate and distortion <sec-rate-distortion>`.
 #
-# **What you can say now.** A decoder's mean is not a sample. A few rounds of encoding and decoding make more of our model's samples recognizable, and change what they show; after a hundred many are alike.
+# A few rounds help, and ten help more than two ({ref}`experiment <exp-rounds>`). The classifiers do not recognize, in excess over real digits, 26.7 ± 0.2 % of 1,000 samples at first, 13.6 ± 0.5 % after two rounds, 8.9 ± 0.6 % after ten and 9.1 ± 0.3 % after a hundred. The Fréchet distance from the training digits, which also sees what is missing, is 95 ± 2, 62 ± 3, 45 ± 2 and 46 ± 4. It is not the sharpness: for the first images, made as sharp as after ten rounds, the share is 26.8 ± 0.2 %. Two other networks of similar likelihood behave in the same way; after short trainings the two measures disagree about more than two rounds. What the rounds do not keep is the image: after ten, 30 ± 1 % show another digit than at first; after a hundred it is 48 ± 1 %, and 26 ± 2 % have a twin.
+#
+# With the exact posterior as encoder, a round of samples would be a step of Gibbs sampling, which does not change the distribution of the model's samples. With our encoder it does change: after ten rounds of sampling the classifiers do not recognize 15.3 ± 0.4 % ({ref}`experiment <exp-rounds>`). So for the model's own samples our encoder is not the posterior.
+#
+# :::{depth-end}
+# :::
 #
 # *Sources: B15, C11, D19.*
+
+# %% [markdown]
+# :::{dropdown} If you come from the lectures
+# Some lectures and notes on this subject print the KL of the training objective with a plus (E6) or with squared variances (E10), say that the encoder generates (E16), write SGD for gradient descent on all data as well (E19), have a Gaussian decoder for digits where the well-known code of that size trains with a loss that is no likelihood, or advise to encode and decode at most twice, where ten rounds are better still. The {doc}`errata page </book/errata>` has the formulas behind the numbers; the checks of this chapter reject them.
+# :::
 
 # %% [markdown]
 # (sec-vae-exercises)=
@@ -1182,7 +1162,7 @@ exercises.check_collapsed_loss(collapsed_loss)
 # :label: ex-collapsed-loss-solution
 # :class: dropdown
 # ```
-# The best probability of a pixel is its mean, and the mean loss is the entropy of that coin.
+# The best probability of a pixel is its mean, and the mean loss is the entropy of that Bernoulli variable, summed over pixels.
 
 
 # %% tags=["nbval-check-output"]
@@ -1286,7 +1266,7 @@ exercises.check_bits(answer)
 # :label: ex-bits-per-pixel-solution
 # :class: dropdown
 # ```
-# One bit is $\log 2$ nats. An image of fair coins would need one bit per pixel.
+# One bit is $\log 2$ nats. An image of independent fair pixels would need one bit per pixel.
 
 # %% tags=["nbval-check-output"]
 exercises.check_bits(86.8 / 784 / math.log(2))
@@ -1353,7 +1333,7 @@ exercises.check_draw_spread(draw_spread)
 # :label: ex-draw-spread-solution
 # :class: dropdown
 # ```
-# The variance of a coin is $p (1 - p)$: the *uncertainty* of the last section.
+# The variance of a Bernoulli variable is $p (1 - p)$.
 
 
 # %% tags=["nbval-check-output"]
@@ -1371,13 +1351,10 @@ exercises.check_draw_spread(draw_spread)
 # (sec-vae-summary)=
 # ## Summary
 #
-# - A variational autoencoder adds three things to an autoencoder: a random input of the decoder, a loss on its distribution, and a sample that gradients can pass through. An update has six steps {eq}`eq-vae-objective`.
-# - A cross-entropy of gray levels is not a likelihood {eq}`eq-gray-integral`. A test likelihood needs a stated binarization, many samples, a stated proposal, and a standard error.
-# - Collapse can come from the optimum {eq}`eq-strong-decoder`, the path of the training, or a wrong scale. On the path a large learning rate is a cause, and warm-up or a smaller rate a remedy; a learned variance mends the scale. Bound and KL together show the effect.
-# - The weight of the KL moves a model along a curve of rate and distortion; weight one trains the bound.
-# - The encoder is not the best approximate posterior for each image; the difference is the amortization gap {eq}`def-two-gaps`.
-# - The decoder's mean is not a sample {eq}`eq-total-variance`. Ten rounds of encoding and decoding by means make more samples of our model recognizable than two; after a hundred many are alike.
+# - A VAE adds to an autoencoder a random latent, a KL from the prior, and a sample that gradients pass through; one update takes six steps {eq}`eq-vae-objective`.
+# - The KL is information plus mismatch {eq}`eq-surgery`. Weight 1 trains the bound; other weights move along a curve of rate and distortion.
+# - Collapse may be the optimum {eq}`eq-strong-decoder`, or the training lost the latents: then a smaller learning rate or warm-up mends it. Bound and KL together show which.
+# - A test likelihood needs a stated binarization, number of samples, proposal and standard error. The bound lies below it by two gaps {eq}`def-two-gaps`.
+# - The decoder's mean is not a sample {eq}`eq-total-variance`.
 #
-# **What the sources say, and where they need care.** The tutorial's training theorem has the KL with a plus sign (E6). A lecture has a network with 784 inputs and 20 latents and a Gaussian decoder; PyTorch's example of such a network uses a loss that is not a likelihood of gray digits. The notes say that the encoder generates (E16) and use one name for two methods (E19); see the {doc}`errata page </book/errata>`. Of their advice to re-encode at most twice, the first part holds for our networks; ten rounds are better still.
-#
-# **To read next.** {cite:t}`kingma2019`, an introduction by the inventors; {cite:t}`burda2016` on the bound with many samples; {cite:t}`cremer2018` on the two gaps; {cite:t}`alemi2018` on rate and distortion; {cite:t}`bowman2016` and {cite:t}`sonderby2016` on warm-up.
+# **To read next.** {cite:t}`kingma2019`, an introduction by the inventors; {cite:t}`burda2016` on many samples; {cite:t}`cremer2018` on the gaps; {cite:t}`alemi2018` on rate and distortion; {cite:t}`he2019` on the dynamics of collapse.
