@@ -21,6 +21,7 @@ from companion.elbo import elbo_loss, elbo_terms, sample_log_weights
 from companion.experiments import record_of
 from companion.metrics import active_units, energy_test, log_likelihood
 from companion.page import plots
+from companion.page.exercises import vae_training as exercises
 from companion.page.live import watch
 from companion.page.show import show
 from companion.page.sliders import Slider
@@ -399,7 +400,41 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
 # %% [markdown]
 # So almost a quarter of the KL is mismatch, and one sees it: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
 #
-# Train such a model on points of your own, and you see the order of events: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
+# Train such a model on points of your own in {numref}`fig-train-vae`, and you see the order of events: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
+
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples of the model (crosses). Right, the prior and the aggregate posterior, the average of $q_\\phi(z \\mid x)$ over the points. No continuous map takes a ring to a line without a cut, so the encoder makes one.", "name": "fig-train-vae"}}
+def trained_on_a_ring():
+    """A VAE with one latent, its data, points around a circle, samples, and the latent line."""
+    angle, radius = 2 * math.pi * torch.rand(200), 1 + 0.08 * torch.randn(200)
+    x = (radius * torch.stack([angle.cos(), angle.sin()])).T.reshape(200, 1, 1, 2)
+    model = mlp_vae(1, (32,), nn.Tanh, (1, 1, 2), GaussianLikelihood(0.2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    _ = list(fit(model, elbo_loss, Batches(x, batch_size=50, num_epochs=750), optimizer))
+    with torch.no_grad():
+        new = model.likelihood(model.prior(150).sample()).sample()
+    return model, x, new, torch.linspace(-2.5, 2.5, 201)[:, None]
+
+
+def draw(model, x, new, line):
+    fig, (left, right) = plots.figure(2, height=3.0)
+    with torch.no_grad():
+        curve, q = model.decoder(line).flatten(1), model.posterior(x)
+        _ = left.plot(*x.flatten(1).T, ".", color="#777777", markersize=3)
+        _ = left.plot(*new.flatten(1).T, "+", color="#009e73", markersize=4)
+        _ = left.plot(*curve.T, color="#0072b2", linewidth=2.5)
+        _ = right.plot(line, q.log_prob(line[:, None]).exp().mean(1), label="aggregate posterior")
+        _ = right.plot(
+            line, model.prior(1).log_prob(line).exp(), ":", color="#009e73", label="prior"
+        )
+    _ = left.set(aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6))
+    _ = right.set(xlabel="$z$", ylabel="density")
+    _ = right.legend(loc="upper right", fontsize=8)
+    return fig
+
+
+_ = torch.manual_seed(2)
+draw(*trained_on_a_ring())
 
 # %% [markdown]
 # (sec-train-vae)=
@@ -1136,9 +1171,6 @@ print("fewer with samples:", bool(sampled[2] < hundred[2] / 4))
 # ## Exercises
 #
 # Replace the three dots by your answer and run the cell.
-
-# %% tags=["unseen", "nbval-check-output"]
-from companion.page.exercises import vae_training as exercises
 
 # %% [markdown]
 # ```{exercise-start} The loss of a collapsed model
