@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The diffusion ELBO
 #
-# A drop of ink in a glass of water spreads until its shape can no longer be seen. A diffusion model does the same to an image: it adds noise in many small steps until nothing of the image is left. To add noise takes no knowledge of images; to undo it does. How can a network learn to undo it, and what has that to do with likelihood?
+# A drop of ink in water spreads until its shape is gone. A diffusion model does the same to an image: it adds noise in many small steps until nothing is left. To add noise takes no knowledge of images; to undo it does. How can a network learn that, and what has it to do with likelihood?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -58,7 +58,7 @@ Film(
 # At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise.
 #
 # :::{admonition} The idea
-# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence for each step, is all that is left to train of the ELBO.
+# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence at each step (at the last one, minus the log-likelihood of the image), is all that is left to train of the ELBO.
 # :::
 
 # %% [markdown]
@@ -78,7 +78,7 @@ Film(
 #
 # The noise of step $t$ has the variance $\beta_t = 1 - \alpha_t$; the list of the $\beta_t$ is the {term}`noise schedule`.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five images of one digit in a row, from clean to pure noise. Above, arrows to the right, labeled q adds noise, fixed. Below, arrows to the left, labeled p theta removes it, learned."}, "figure": {"caption": "The chain of latents, five of its 1001 images. To the right the steps are fixed, to the left they are learned.", "name": "fig-diffusion-chain"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five images of one digit in a row, from clean to pure noise. Above, arrows to the right, labeled q adds noise, fixed. Below, arrows to the left, labeled p theta removes it, learned."}, "figure": {"caption": "Five of the 1001 images of the chain.", "name": "fig-diffusion-chain"}}
 times = (0, 100, 200, 400, 1000)
 fig, panels = plots.figure(5, height=2.0)
 for axes, t in zip(panels, times, strict=True):
@@ -100,21 +100,13 @@ for text, head, tail, color in arrows:
 fig
 
 # %% [markdown]
-# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. And the bound becomes easy: no gradient passes through an encoder's samples (no reparameterization trick), and everything that the bound asks of $q$ is a formula. The price: there is no small code, and to draw an image takes one call of the network for each step.
+# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. No gradient has to pass through an encoder's samples, and everything that the bound asks of $q$ is a formula. The price: there is no small code, and to draw an image takes one call of the network for each step.
 #
-# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. Products of Gaussian densities are, up to a factor, so a step can be turned around. And their KL divergences are formulas. The {ref}`last section <sec-masked-diffusion>` does without them.
+# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. Products of Gaussian densities are, up to a factor, so a step can be turned around. And their KL divergences are formulas. The section on {ref}`symbols <sec-masked-diffusion>` does without them.
 #
-# **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. Without it the variance would grow with every step.
+# **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. With noise alone the mean would stay $x$ and the variance would grow: no number of steps would end at $\mathcal{N}(0, I)$, and a network's inputs would have no common scale.
 #
-# What remains to be learned is the way back. In practice one network serves all steps, with the time $t$ as an input.
-#
-# | a hierarchical VAE has | a diffusion model has |
-# |---|---|
-# | latents $z_1, \dots, z_T$, of any sizes | noisy images $x_1, \dots, x_T$, all of one size |
-# | a bottom-up encoder $q_\phi(z_t \mid z_{t-1})$, learned | the {term}`forward process` $q(x_t \mid x_{t-1})$, fixed |
-# | the same encoder, read top-down, $q_\phi(z_{t-1} \mid z_t, x)$ | the posterior $q(x_{t-1} \mid x_t, x)$, known |
-# | a decoder for each level, $p_\theta(z_{t-1} \mid z_t)$ | the {term}`reverse process` $p_\theta(x_{t-1} \mid x_t)$, one network |
-# | a KL divergence for each level | a denoising term for each step |
+# The fixed encoder is called the {term}`forward process`. What remains to be learned is the decoder of each level, the {term}`reverse process` $p_\theta(x_{t-1} \mid x_t)$. In practice one network serves all steps, with the time $t$ as an input.
 
 # %% tags=["numbers", "nbval-check-output"]
 model = Ddpm(lambda x_t, t: 0 * x_t, schedule, (1, 28, 28), schedule.beta)
@@ -131,7 +123,7 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # (sec-forward-in-one-stroke)=
 # ## Any number of steps in one draw
 #
-# Training will need $x_t$ at every $t$, and to simulate up to a thousand steps for each example would be slow. Look at two steps, with independent standard Gaussian noises $\varepsilon_t$:
+# Training needs $x_t$ at every $t$, without simulating up to a thousand steps. Look at two of them, with independent standard Gaussian noises $\varepsilon_t$:
 #
 # $$
 # \begin{aligned}
@@ -140,7 +132,7 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # \end{aligned}
 # $$
 #
-# The bracket is a sum of independent Gaussians, so it is Gaussian, and the variances add: $\alpha_t (1 - \alpha_{t-1}) + 1 - \alpha_t = 1 - \alpha_t \alpha_{t-1}$. Two steps are one step, with the product $\alpha_t \alpha_{t-1}$ in the place of $\alpha_t$. Go on in this way. With $\bar\alpha_t = \alpha_1 \cdots \alpha_t$, for all $s < t$,
+# The bracket is a sum of independent Gaussians, so it is Gaussian, and the variances add: $\alpha_t (1 - \alpha_{t-1}) + 1 - \alpha_t = 1 - \alpha_t \alpha_{t-1}$. Two steps are one step, with the product $\alpha_t \alpha_{t-1}$ in the place of $\alpha_t$. So with $\bar\alpha_t = \alpha_1 \cdots \alpha_t$, for all $s < t$,
 #
 # $$
 # q(x_t \mid x_s) = \mathcal{N}\Big( \sqrt{\bar\alpha_t / \bar\alpha_s}\; x_s,\; \big( 1 - \bar\alpha_t / \bar\alpha_s \big)\, I \Big) ,
@@ -152,7 +144,7 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # q(x_t \mid x) = \mathcal{N}\big( \sqrt{\bar\alpha_t}\; x,\; (1 - \bar\alpha_t)\, I \big) .
 # $$ (eq-forward-marginal)
 #
-# So $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ takes one draw of noise for any $t$, which makes training cheap. {numref}`fig-forward-process` shows data from a mixture of two Gaussians on a line, an example that stays with us.
+# So $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ takes one draw of noise for any $t$, which makes training cheap. {numref}`fig-forward-process` shows data from a mixture of two Gaussians on a line, our example from here on.
 #
 # **Check.** The steps are multiplied one by one, from $s = 100$ to $t = 700$ and from the data to four times. The coefficients from $s = 0$ are rejected, and so is a mean with $\bar\alpha_t$ in place of its square root. Then a hundred thousand paths of four steps from one $x$ are simulated; noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$, are rejected.
 
@@ -187,7 +179,7 @@ right = torch.stack([1.5 * kept**0.5, 1 - kept])
 both = torch.stack([x_t, (x_t - 1.5 * kept**0.5) ** 2], 1)
 verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A heat map of the density over time. Two bright bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The forward process on data with two modes, in a hundred steps: the marginal density $q(x_t)$ and eight paths. The two modes merge into one Gaussian.", "name": "fig-forward-process"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A heat map of the density over time. Two bright bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The marginal density $q(x_t)$ of data with two modes over a hundred steps, and eight paths.", "name": "fig-forward-process"}}
 weights = torch.tensor([0.5, 0.5])
 centers, widths = torch.tensor([-1.0, 1.2]), torch.tensor([0.4, 0.6])
 
@@ -220,13 +212,13 @@ axes.grid(visible=False)
 fig
 
 # %% [markdown]
-# **Is the end noise?** Not quite: a trace of the image is left in $x_T$, but generation starts from $\mathcal{N}(0, I)$ without it. In the bound this costs the KL divergence of $q(x_T \mid x)$ from the prior. By {eq}`eq-kl-standard`, for $D$ dimensions,
+# **Is the end noise?** Not quite: a trace of the image is left in $x_T$, and generation starts without it. In the bound this costs a KL divergence. By {eq}`eq-kl-standard`, for $D$ dimensions,
 #
 # $$
 # D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) = \frac12 \Big( \bar\alpha_T \lVert x \rVert^2 - D \bar\alpha_T - D \log (1 - \bar\alpha_T) \Big) .
 # $$ (eq-prior-matching)
 #
-# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Only the schedule makes it small. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. For 100 steps they must be ten times as large; to forget that is a plausible mistake:
+# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Only the schedule makes it small. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. For 100 steps they must be ten times as large; to forget that is a plausible mistake (nats: means over the ten digits above):
 #
 # **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected. For {eq}`eq-never-noise` up to a hundred thousand factors are multiplied; a share that vanishes like $1 / \sqrt{T}$ is rejected.
 
@@ -288,7 +280,7 @@ for name, s in three.items():
 # (sec-elbo-chain)=
 # ## The bound, line by line
 #
-# Every path $x_T, \dots, x_1$ can end in an image, and its probability adds them all up: the integral of {doc}`chapter 3 <03_elbo>`, over a thousand latents. As there, take the mean of the logarithm of the importance weight, here the weight $w$ of a whole path:
+# The probability of an image adds up all paths $x_T, \dots, x_1$ that can end in it: the integral of {doc}`chapter 3 <03_elbo>`, over a thousand latents. As there, take the mean logarithm of the importance weight $w$, here of a whole path:
 #
 # $$
 # w = \frac{p_\theta(x, x_1, \dots, x_T)}{q(x_1, \dots, x_T \mid x)}, \qquad \mathrm{ELBO}(x) = \mathbb{E}_q \log w \le \log p_\theta(x) .
@@ -322,7 +314,7 @@ for name, s in three.items():
 # \log w = \log p_\theta(x \mid x_1) + \log \frac{p(x_T)}{q(x_T \mid x)} + \sum_{t=2}^{T} \log \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_{t-1} \mid x_t, x)} .
 # $$ (eq-line-telescoped)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The telescope for $T = 4$: the four factors of $w$. Only the last marginal remains, below the prior.", "name": "fig-telescope"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four fractions in a row, for T = 4. The marginal of x 1 in the denominator of the first fraction and in the numerator of the second have one color and are struck out by one line; likewise that of x 2 in the second and third, and that of x 3 in the third and fourth. The marginal of x 4 is left in the last denominator."}, "figure": {"caption": "The four factors of $w$ for $T = 4$: only the last marginal remains.", "name": "fig-telescope"}}
 fig, (axes,) = plots.figure(height=1.7)
 axes.set(xlim=(0, 4), ylim=(0, 1))
 axes.set_axis_off()
@@ -359,11 +351,11 @@ fig
 # \end{aligned}
 # $$ (eq-three-terms)
 #
-# - $L_0$ punishes a poor guess of the image from $x_1$, the image with the least noise.
+# - $L_0$ punishes a poor estimate of the image from $x_1$.
 # - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
-# - $L_{t-1}$ punishes a step unlike the one we would take if we knew the image. Averaged over the data it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it.
+# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over the data it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it.
 #
-# Each $L_{t-1}$ is a formula once one $x_t$ is drawn. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, all terms in nats:
+# That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, all terms in nats:
 #
 # **Check.** The chain's denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. One side treats a path as a whole, without its steps: a path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
 # The bound must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior; the other direction is rejected. The products must give the weight of the path at six arbitrary paths; a learned top, $q(x_T \mid x)$ in place of $p(x_T)$, is rejected. The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
@@ -500,7 +492,7 @@ print(f"ELBO             {right:8.4f}")
 print(f"log p(x)         {log_evidence:8.4f}")
 
 # %% [markdown]
-# `elbo_terms`, which served the VAE and the ladder, estimates the same bound from samples; nothing was added to it for diffusion.
+# `elbo_terms`, which served the VAE and the ladder, estimates the same bound from samples.
 #
 # *Sources: B19, B22.*
 
@@ -540,7 +532,7 @@ print(f"log p(x)         {log_evidence:8.4f}")
 # \end{aligned}
 # $$ (eq-denoising-posterior)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image, at $t = 3$ of the chain of four steps: it lies between two Gaussians and is narrower than both.", "name": "fig-posterior-product"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image, at $t = 3$ of four: between two Gaussians, and narrower than both.", "name": "fig-posterior-product"}}
 t, x_0, now = 3, torch.tensor(1.3), torch.tensor(-0.4)
 line = torch.linspace(-3, 3, 301)
 before, step = schedule.forward_coefficients(0, t - 1), schedule.forward_coefficients(t - 1, t)
@@ -609,7 +601,7 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # (sec-true-reverse)=
 # ## The reverse step if the image is unknown
 #
-# When the model generates, there is no image to condition on. With $q(x_t)$ for the distribution of $x_t$ over all data, the true step from $x_t$ is a mixture of the known ones, over all images from which $x_t$ may have come:
+# When the model generates, there is no image to condition on. With $q(x)$ for the data distribution and $q(x_t)$ for that of $x_t$, the true step from $x_t$ is a mixture of the known ones, over all images from which $x_t$ may have come:
 #
 # $$
 # q(x_{t-1} \mid x_t) = \frac{q(x_t \mid x_{t-1})\, q(x_{t-1})}{q(x_t)} = \int q(x_{t-1} \mid x_t, x)\; q(x \mid x_t)\, \mathrm{d}x .
@@ -624,13 +616,13 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # \end{aligned}
 # $$ (eq-true-moments)
 #
-# *The mean of the step needs the posterior mean of the image, and nothing else*, and that is what regression with a squared error finds. So a network, the {term}`denoiser`, estimates the image, $\hat{x}_\theta(x_t, t)$, and the model steps as if the estimate were the image:
+# *The mean of the step needs the posterior mean of the image, and nothing else*, and that is what regression with a squared error finds. So a network, the {term}`denoiser`, estimates the image, $\hat{x}_\theta(x_t, t)$ (the best or *exact* denoiser is $\mathbb{E}[x \mid x_t]$), and the model steps as if the estimate were the image:
 #
 # $$
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$. The variance is a choice, for {ref}`later <sec-exact-gap>`.
+# The variance is a choice, for {ref}`later <sec-exact-gap>`. At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$; since $\tilde\beta_1 = 0$, its $\sigma_1^2$ must be chosen separately. For 256 gray values such a density could grow without limit as $\sigma_1$ shrinks; {ref}`chapter 10 <sec-bits-of-digits>` takes a probability instead, the Gaussian's mass on an interval around each value.
 #
 # **Why may the model's step be a Gaussian,** if the true one is a mixture? The slider cuts the forward process of the data with two modes into more and more steps. It draws one true step back, at the first $t$ with $\bar\alpha_t < 0.3$, and the Gaussian of the same mean and variance.
 #
@@ -706,9 +698,11 @@ Slider(
 )
 
 # %% [markdown]
-# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a short step $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right.
+# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a short step $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right. On these data the distance from a Gaussian falls faster than $1/T$ (in the box), so even summed over all $T$ steps it vanishes.
 #
-# {numref}`fig-nearly-gaussian` measures it by the *total variation* distance, the largest difference between the probabilities that two distributions give to any event (a mean over $x_t$, at the worst time $t \ge 2$).
+# :::{depth-start} the distance from a Gaussian vanishes faster than the step, if the density is smooth
+# :::
+# {numref}`fig-nearly-gaussian` measures the distance by the *total variation*, the largest difference between the probabilities that two distributions give to any event. It is a mean over $x_t$, at the time $t \ge 2$ where that is largest.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A curve over the number of steps on logarithmic axes. It falls from almost 0.3 at four steps to less than 0.0001 at a thousand, faster than a straight line of slope minus one, which is drawn beside it."}, "figure": {"caption": "How far the true reverse step is from a Gaussian, at the worst time of a chain of $T$ steps.", "name": "fig-nearly-gaussian"}}
@@ -739,7 +733,7 @@ labels = {"x_label": "number of steps $T$", "y_label": "total variation distance
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# The distance falls faster than $1/T$, so even the sum over all $T$ steps vanishes:
+# $T$ times this largest distance, which the sum over all steps cannot exceed, falls too (for $T$ = 4, 10, 30, 100, 300 and 1000):
 
 # %% tags=["numbers", "nbval-check-output"]
 print(f"four steps {farthest_of[0]:.3f}, a thousand {farthest_of[-1]:.1e}")
@@ -747,9 +741,7 @@ sums = [T * distance for T, distance in zip(chain_lengths, farthest_of, strict=T
 print("T times the distance:", "  ".join(f"{total:.3f}" for total in sums))
 
 # %% [markdown]
-# :::{depth-start} the distance from a Gaussian vanishes faster than the step, if the density is smooth
-# :::
-# In one dimension, write a step as $x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ with new noise $\epsilon$. Then
+# Why is it so? In one dimension, write a step as $x_t = \sqrt{\alpha_t}\, x_{t-1} + \sqrt{\beta_t}\, \epsilon$ with new noise $\epsilon$. Then
 #
 # $$
 # \mathbb{E}[\epsilon \mid x_t] = - \sqrt{\beta_t}\; \frac{\mathrm{d} \log q(x_t)}{\mathrm{d} x_t} .
@@ -823,17 +815,17 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-step-cost)
 #
-# If $\sigma_t^2$ is fixed, the second part has nothing to learn. In the first, both means contain the same $x_t$ with the same factor, which cancels: $\tilde\mu_t - \mu_\theta = c_t\, (x - \hat{x}_\theta)$. *What is left to train of the ELBO is a squared error of the image, at each noise level, with the weight $c_t^2 / 2 \sigma_t^2$.*
+# If $\sigma_t^2$ is fixed, the second part has nothing to learn. In the first, both means contain the same $x_t$ with the same factor, which cancels: $\tilde\mu_t - \mu_\theta = c_t\, (x - \hat{x}_\theta)$. *What is left to train of the ELBO is a squared error of the image, at each noise level, with the weight $c_t^2 / 2 \sigma_t^2$.* The Gaussian reconstruction is the case $t = 1$, with $c_1 = 1$.
 #
-# Must the network put out the image? It sees $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$, so an estimate of the noise is one of the image. It may estimate any quantity that determines $x$ once $x_t$ is given:
+# Must the network put out the image? It sees $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$, so an estimate of the noise is one of the image, and so is one of any quantity that determines $x$ once $x_t$ is given:
 #
-# | the network estimates | which is | because |
-# |---|---|---|
-# | the mean | $\tilde\mu_t$ | the bound contains it |
-# | the image | $x$ | it is what we want |
-# | the noise | $\varepsilon = (x_t - \sqrt{\bar\alpha_t}\, x) / \sqrt{1 - \bar\alpha_t}$ | it has variance 1 at all times |
-# | $v$ {cite:p}`salimans2022` | $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ | it is all that $x_t$ does not say |
-# | the score of $q(x_t \mid x)$ | $s = -\varepsilon / \sqrt{1 - \bar\alpha_t}$ | its mean given $x_t$ is the score of $q(x_t)$ {eq}`eq-noise-score` |
+# | the network estimates | which is |
+# |---|---|
+# | the mean | $\tilde\mu_t$ |
+# | the image | $x$ |
+# | the noise | $\varepsilon = (x_t - \sqrt{\bar\alpha_t}\, x) / \sqrt{1 - \bar\alpha_t}$ |
+# | $v$ {cite:p}`salimans2022` | $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ |
+# | the {term}`score` (gradient of the logarithm) of $q(x_t \mid x)$ | $s = -\varepsilon / \sqrt{1 - \bar\alpha_t}$; its mean given $x_t$ is the score of $q(x_t)$ {eq}`eq-noise-score` |
 #
 # Write $e_x = x - \hat{x}$ for the error of the image, and so on for the others. Since $x_t$ is known, $\sqrt{\bar\alpha_t}\, e_x = - \sqrt{1 - \bar\alpha_t}\, e_\varepsilon$, and with the {term}`signal-to-noise ratio` $\mathrm{SNR}_t = \bar\alpha_t / (1 - \bar\alpha_t)$
 #
@@ -844,9 +836,9 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-five-errors)
 #
-# **Why $v$?** $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other, the velocity of $x_t$ as the axes turn.
+# **Why $v$?** $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other, and the derivative of $x_t$ by the angle, hence "velocity".
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees $x_t$ (blue) and is asked for $v$ (orange).", "name": "fig-v-rotation"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees $x_t$ and is asked for $v$.", "name": "fig-v-rotation"}}
 point = np.array([0.8, 0.55])
 names = {"#0072b2": "$x_t$", "#d55e00": "$v$"}
 fig, panels = plots.figure(3, height=2.7)
@@ -866,9 +858,9 @@ _ = panels[0].set_ylabel(r"$\varepsilon$")
 fig
 
 # %% [markdown]
-# With little noise the network sees the image and is asked for the noise, with much noise the other way around: never for what it has before its eyes. And no error is enlarged: of a squared error of $v$ the share $1 - \bar\alpha_t$ falls on the image and $\bar\alpha_t$ on the noise. A squared error of the predicted noise is divided by $\mathrm{SNR}_t$ to give that of the image, and where there is much noise this is tiny.
+# With much noise $x_t$ hardly depends on the image, whose best estimate is then near the mean of the data, while the noise is nearly $x_t$ itself. With little noise it is the other way around. At either end $v$ is nearly the unknown one of the two, up to its sign. And no error is enlarged: of a squared error of $v$ the share $1 - \bar\alpha_t$ falls on the image and $\bar\alpha_t$ on the noise, while one of the predicted noise is divided by $\mathrm{SNR}_t$ to give that of the image, and with much noise this ratio is tiny.
 #
-# In the same bound a squared error of each kind has its own weight, in nats:
+# In the bound each squared error has its own weight:
 #
 # $$
 # \begin{aligned}
@@ -920,7 +912,7 @@ formula = long.beta[t] / (2 * long.alpha[t] * noise_var)
 lost = {"alpha lost": formula * long.alpha[t]}
 verify("eq-five-weights", w.noise[t], formula, rejects=lost)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the image falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of four estimates.", "name": "fig-five-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the image falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of all estimates but the mean.", "name": "fig-five-weights"}}
 tilde = torch.cat([long.beta[:2], long.posterior_var[2:]])
 w = bound_weights(long, tilde)
 shown = {"image": w.x_0, "v": w.v, "noise": w.noise, "score": w.score}
@@ -935,15 +927,15 @@ plots.curves(
 )
 
 # %% [markdown]
-# **Why predict the noise, and why drop the weights?** The noise has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean, whatever the factor. It matters because all $t$ share one network. Without it the lowest noise counts less than in the bound, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more. The next chapter measures it.
+# **Why predict the noise, and why drop the weights?** It has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean. It matters because all $t$ share one network. Without it the lowest noise counts less, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more.
 #
-# **One random time is enough.** The bound is a *sum* over $t$, and each term needs one $x_t$. So draw one $t$, and multiply its term $\ell_t(x, \varepsilon)$ by $T$:
+# **One random time is enough.** The bound is a *sum* over $t$, and each term needs one $x_t$. So draw one $t$, and multiply its term by $T$: $\ell_t(x, \varepsilon)$ is minus the KL divergence of step $t$ at this $x_t$, or $\log p_\theta(x \mid x_1)$ for $t = 1$.
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_{t, \varepsilon} \big[ T\, \ell_t(x, \varepsilon) \big] - D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big), \qquad t \text{ uniform on } 1, \dots, T .
 # $$ (eq-single-step)
 #
-# One call of the network in place of a thousand:
+# One call of the network in place of a thousand (`clamp` guards a KL divergence that $t = 1$ does not use):
 
 
 # %%
@@ -963,6 +955,8 @@ def one_random_step(model, x):
 # %% [markdown]
 # A stochastic gradient needs no more than an unbiased estimate. Use all steps to *report* a bound.
 #
+# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The denoising terms are then areas of bars over that ratio, as high as the error. Finer steps fill the area under the curve of the error, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
+#
 # **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 
 # %% tags=["check", "nbval-check-output"]
@@ -976,7 +970,7 @@ verify("eq-single-step", single, bound, monte_carlo, rejects=wrong)
 # %% [markdown]
 # :::{depth-start} only the signal-to-noise ratio counts, and in the limit the schedule drops out
 # :::
-# Which properties of a schedule matter to the bound? Take $\sigma_t^2 = \tilde\beta_t$. Then the second part of {eq}`eq-step-cost` is zero, and the weight of the image becomes a difference {cite:p}`kingma2021`:
+# For $\sigma_t^2 = \tilde\beta_t$ the second part of {eq}`eq-step-cost` is zero, and the weight of the image becomes a difference {cite:p}`kingma2021`:
 #
 # $$
 # \omega_x = \frac{c_t^2}{2 \tilde\beta_t} = \frac12 \big( \mathrm{SNR}_{t-1} - \mathrm{SNR}_t \big) .
@@ -1070,9 +1064,9 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # (sec-exact-gap)=
 # ## How tight is the bound?
 #
-# Where does the bound lose, and which $\sigma_t^2$ loses least? Averaged over the data, its distance $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ from the best possible likelihood is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first $q(x_T)$ against the prior, then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
+# Where does the bound lose, and which $\sigma_t^2$ loses least? Compare it with the best that any model can reach on average, $\mathbb{E} \log q(x)$, and not with this model's $\log p_\theta(x)$. The gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first the marginal $q(x_T)$ against the prior (not $q(x_T \mid x)$, as in prior matching), then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
 #
-# For Gaussian data, $x \sim \mathcal{N}(\mu, \lambda)$ in one dimension, the second cannot happen. Let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$. The true step is linear regression of $x_{t-1}$ on $x_t$, Gaussian whatever its size, with the variance
+# For Gaussian data, $x \sim \mathcal{N}(\mu, \lambda)$ in one dimension, all variables are jointly Gaussian. So the exact denoiser is linear in $x_t$, every term of {eq}`eq-three-terms` is a formula, and the second cannot happen: the true step is linear regression of $x_{t-1}$ on $x_t$, Gaussian whatever its size. With $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ for the variance of $x_t$, that of the step is
 #
 # $$
 # \mathrm{Var}[x_{t-1} \mid x_t] = \beta_t\, \frac{V_{t-1}}{V_t} .
@@ -1153,7 +1147,7 @@ for lam, mean in [(0.25, 0.7), (4.0, -1.0), (1.0, 0.0)]:
 left, right, no_mean, top_only = torch.stack(gaps, 1)
 verify("eq-gaussian-gap", left, right, rejects={"the top only": top_only, "no mean": no_mean})
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap between likelihood and bound for Gaussian data, $\\lambda = \\frac{1}{4}$, with the exact denoiser. The horizontal line is half of Euler's constant.", "name": "fig-gap"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap for Gaussian data, $\\lambda = \\frac{1}{4}$, with the exact denoiser and the optimal $\\sigma_1^2$. The horizontal line is half of Euler's constant, 0.2886.", "name": "fig-gap"}}
 many = sorted({int(T) for T in np.geomspace(10, 100_000, 25)})
 found = [three_variances(rescaled(T), 0.25) for T in many]
 lines = {
@@ -1175,14 +1169,13 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps; `optimal_reverse_var` computes them from the error of the predicted noise, also for images {cite:p}`bao2022`. Why does $\tilde\beta_t$ lose at least 0.29 nats in each dimension, however fine the steps? It is the variance for a known image. On the scale of the first steps the image is unknown: the true variance is nearly $\beta_t$, while $\tilde\beta_2$ is about $\beta_2 / 2$. A finer schedule has a second step too, and a third.
+# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule, for every $\lambda > 0$ and even with the optimal $\sigma_1^2$? It is the variance for a known image. Next to the data the image is known up to a little noise, but the step is as small, and on *its* scale the image is unknown: the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on. A finer schedule has the same fractions, closer to the data.
 #
-# On data that are not Gaussian the true steps are mixtures, so even the best variances lose something, less with more steps. The box on the ring below measures it, and shows where the nats are: nearly all of them next to the data.
+# On other data the true steps are mixtures, so even the best variances lose something, less with more steps. The box on a ring of eight Gaussians measures it, and shows where the nats are: nearly all of them next to the data.
 #
-# :::{admonition} A test for any diffusion code
-# :class: tip
-# For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and by {eq}`eq-chain-exact` every path from one $x$ must give the same number, $\log q(x)$. A wrong factor anywhere makes $\log w$ vary.
+# :::{depth-start} a test for any diffusion code: on standard Gaussian data all paths have one weight
 # :::
+# For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and by {eq}`eq-chain-exact` every path from one $x$ must give the same number, $\log q(x)$. A wrong factor anywhere makes $\log w$ vary. Test with $\log w$ and not with the three terms of {eq}`eq-three-terms`: their KL divergences are means over $x_{t-1}$ for one $x_t$, so they still vary with $x_t$, also for the perfect model, and no longer cancel along the path as the logarithms do. (That the wrong model's $\log w$ varies less than its three terms has the same reason.)
 
 # %% tags=["numbers", "nbval-check-output"]
 _ = torch.manual_seed(0)
@@ -1195,6 +1188,9 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
     print(f"{name:17s} log w varies by {path_std:.1f} nats, the three terms by {terms_std:.1f}")
 
 # %% [markdown]
+# :::{depth-end}
+# :::
+#
 # :::{depth-start} with the variances of a known image the gap tends to half of Euler's constant
 # :::
 # For the linear schedule, with $\sigma_t^2 = \tilde\beta_t$, the optimal $\sigma_1^2$ and $\lambda > 0$ fixed,
@@ -1268,7 +1264,7 @@ _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
 
 # %% [markdown]
-# What the bound loses on the ring, against the known density of the data. The order is that of Gaussian data; the optimal variances still lose a tenth of a nat with a hundred steps, because the true steps are mixtures, and less with three hundred.
+# What the bound loses on the ring, against the known density of the data. `optimal_reverse_var` computes the optimal variances from the error of the predicted noise, also for images {cite:p}`bao2022`. The order is that of Gaussian data; the optimal variances still lose a tenth of a nat with a hundred steps, because the true steps are mixtures, and less with three hundred.
 
 
 # %% tags=["numbers"]
@@ -1365,12 +1361,7 @@ torch.set_default_dtype(torch.double)
 print("100 x with one step each, less than half the variance:", bool(of_single < of_path / 2))
 
 # %% [markdown]
-# :::{depth-end}
-# :::
-#
-# :::{depth-start} one, five and a thousand levels have the same chart
-# :::
-# The models of three chapters: the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
+# **One, five and a thousand levels** have the same chart. The models of three chapters are the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third model has smaller images with gray levels, so compare the shapes and not the heights.", "name": "fig-three-models"}}
 torch.set_default_dtype(torch.float)
@@ -1409,7 +1400,7 @@ plots.curves(
 # (sec-masked-diffusion)=
 # ## The same bound with symbols
 #
-# Is the Gaussian the idea? A black-and-white pixel or a letter is a symbol, and a letter plus a little noise is no letter. But the bound never asked for Gaussians. It asked for a fixed way to lose $x$ in steps that can be turned around if $x$ is known. With symbols, *hide* them: by time $t$ each pixel with probability $t / T$, independently of the others.
+# A black-and-white pixel or a letter is a symbol, and a letter plus a little noise is no letter. But the bound never asked for Gaussians, only for a fixed way to lose $x$ in steps that can be turned around if $x$ is known. With symbols, *hide* them: by time $t$ each pixel with probability $t / T$, independently of the others.
 #
 # $$
 # q(z_t \mid x) = \prod_i q(z_{t,i} \mid x_i), \qquad z_{t,i} = \begin{cases} x_i & \text{with probability } 1 - t/T , \\ \text{?} & \text{with probability } t/T . \end{cases}
@@ -1425,7 +1416,7 @@ plots.curves(
 #
 # If the image is known, the visible value is $x_i$. The model draws it from $p_\theta(x_i \mid z_t)$, its network's prediction from the visible pixels. To generate, it starts with all pixels hidden ({numref}`fig-masked-steps`). Pixels uncovered in one step do not see each other, so few steps leave dots.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of a masked diffusion model of digits in 2, 10, 50 and 250 steps.", "name": "fig-masked-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight drawings. In 2 steps: clouds of white dots in the outline of a digit. In 10 steps: digits with gaps and loose dots. In 50 and in 250 steps: mostly connected strokes, some of which are no digit."}, "figure": {"caption": "Drawings of masked diffusion, by the number of steps.", "name": "fig-masked-steps"}}
 masked = pretrained("masked-mnist").float()
 _ = torch.manual_seed(0)
 drawings = {f"{n} steps": list(masked_sample(masked, 8, n))[-1] for n in (2, 10, 50, 250)}
@@ -1450,7 +1441,7 @@ plots.image_rows(drawings)
 # \lim_{T \to \infty} \mathrm{ELBO}(x) = \mathbb{E}_\sigma \sum_k \log p_\theta\big( x_{\sigma_k} \mid x_{\sigma_1}, \dots, x_{\sigma_{k-1}} \big) .
 # $$ (eq-any-order)
 #
-# `MaskedDiffusion` is one more chain of latents, and `elbo_terms` computes its bound as it is. Here it is from one random time:
+# From one random time (`guess` returns log-probabilities of black, ? and white; `MASK` is the ?):
 #
 # **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images and which `elbo_terms` estimates. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths. The limit is checked with the predictions of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
 
@@ -1533,7 +1524,7 @@ wrong = {"one order": by_order[0], "blind": guesses[0][(images == MASK).all(1)][
 verify("eq-any-order", bound, by_order.mean(), quadrature.within(1e-4), rejects=wrong)
 
 # %% [markdown]
-# With a U-Net as the network, on the black-and-white digits of chapters 6 and 8, minus $\log p(x)$:
+# With a U-Net as the network and $T = 1000$, on the black-and-white digits of chapters 6 and 8, minus $\log p(x)$:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 kinds = {
@@ -1550,9 +1541,7 @@ for name, kind in kinds.items():
     print(f"{kind:37s}  {nats:>13s}  {card.num_parameters:10,}")
 
 # %% [markdown]
-# The first four are importance-weighted estimates, which flatter a model against its bound. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder was tested on 2,000 digits only. Each row is one training of one network.) The price is paid when we draw: the network is called in each step.
-#
-# The Gaussian was a choice. The bound is the idea: lose the data by a fixed rule, learn to undo each step, and add up the KL divergences.
+# The first four are importance-weighted estimates, which flatter a model against its bound. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder's smaller number is from 2,000 digits only, too few to rank the two. Each row is one training of one network.)
 #
 # *Sources: F05.*
 
@@ -1708,7 +1697,7 @@ exercises.check_denoising_term(denoising_term)
 # ```{exercise-start} One big step
 # :label: ex-one-big-step
 # ```
-# A diffusion with $T = 1$ and $\bar\alpha_1 = a$ is a VAE. The data are $\mathcal{N}(0, \lambda)$, and the decoder is the exact one. How large is the gap between likelihood and bound, on average over the data?
+# A diffusion with $T = 1$ and $\bar\alpha_1 = a$ is a VAE. The data are $\mathcal{N}(0, \lambda)$, and the decoder is the exact one. How large is the gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$?
 
 
 # %% tags=["answer", "nbval-check-output"]
@@ -1783,8 +1772,8 @@ exercises.check_estimate_variance(estimate_variance)
 #
 # - A diffusion model is a hierarchical VAE with latents of the data's size, a fixed encoder, and noise at the top. One draw reaches any $x_t$ {eq}`eq-forward-marginal`.
 # - Bayes' rule with $x$ as a condition splits the bound into reconstruction, prior matching and a KL divergence for each step {eq}`eq-three-terms`.
-# - If the image is known, the reverse step is Gaussian {eq}`eq-denoising-posterior`. If not, it is a mixture, nearly Gaussian for small steps.
+# - The reverse step is Gaussian if the image is known {eq}`eq-denoising-posterior`; if not, a mixture, nearly Gaussian for small steps.
 # - The loss is a weighted squared error of the image, the noise or $v$ {eq}`eq-five-weights`; one random time estimates it {eq}`eq-single-step`.
 # - The same bound serves symbols, as cross-entropies of hidden pixels {eq}`eq-masked-elbo`.
 #
-# **To read next.** {cite:t}`sohldickstein2015`, who had the idea and the bound; {cite:t}`ho2020`, who made it work; {cite:t}`luo2022`, the derivation at length; {cite:t}`kingma2021` on signal-to-noise ratios.
+# **To read next.** {cite:t}`sohldickstein2015` for the idea, {cite:t}`ho2020`, who made it work, {cite:t}`luo2022` for the derivation, {cite:t}`kingma2021` for signal-to-noise ratios.
