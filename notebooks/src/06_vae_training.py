@@ -88,7 +88,7 @@ fig
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. Pixels of real numbers get a Gaussian, gray levels the mass of a Gaussian on each level. With a Gaussian the term is a squared error, and its variance decides how much an error counts beside the KL ({ref}`chapter 5 <sec-hidden-variance>`). Our pixels are black or white, a 1 with the gray level as probability, and the decoder returns the logits of Bernoulli variables.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Gray levels get the mass of a Gaussian on each level, since a density can grow without limit and their cross-entropy is no likelihood ({ref}`below <sec-test-likelihood>`). Our pixels are black or white, a 1 with the gray level as probability, and the decoder returns the logits of Bernoulli variables. They count an error more where the decoder is sure than at a doubtful edge; a Gaussian with one variance does not.
 #
 # :::{depth-start} the best variance of a Gaussian decoder is its mean squared residual, and its density is no probability
 # :::
@@ -156,13 +156,13 @@ print("it is positive, and the log-mass negative:", density > 0 > mass)
 # (sec-six-steps)=
 # ## One update in six steps
 #
-# The loss is minus the bound {eq}`eq-elbo-terms`. With $d$ latents and $M$ samples $z^{(m)} = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon^{(m)}$ the bound of an image is estimated by
+# With $d$ latents and $M$ samples $z^{(m)} = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon^{(m)}$ the bound {eq}`eq-elbo-terms` of an image is estimated by
 #
 # $$
 # \frac1M \sum_{m=1}^M \log p_\theta\big( x \mid z^{(m)} \big) \;-\; \frac12 \sum_{j=1}^d \big( \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2 \big) .
 # $$ (eq-vae-objective)
 #
-# The first term needs samples, because there is a network in it. The second, the KL between two Gaussians, is a formula {eq}`eq-kl-diagonal` and adds no noise. The estimate is unbiased for every $M$. {cite:t}`kingma2014` found one sample of each image enough with batches of 100, because the optimizer averages over images and steps ({ref}`chapter 4 <sec-gradient-noise>`).
+# The first term has a network in it, and needs samples. The second, the KL between two Gaussians, is a formula {eq}`eq-kl-diagonal` and adds no noise. Where there is no formula it is sampled, too, without bias and not always with more noise: at the exact posterior the noise cancels {eq}`eq-weights-constant`. The estimate is unbiased for every $M$. {cite:t}`kingma2014` found one sample of each image enough with batches of 100, because the optimizer averages over images and steps ({ref}`chapter 4 <sec-gradient-noise>`).
 #
 # **Check.** The estimate is compared, on the trained network, with a second one that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero. The check rejects a plus before the KL, and a KL with squared variances.
 
@@ -214,7 +214,7 @@ optimizer.step()
 print("z", tuple(z.shape), "p", tuple(p.probs.shape), "kl", tuple(kl.shape))
 
 # %% [markdown]
-# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, which is near zero at the start, so that the clouds begin near the prior and the first losses are finite. And the pixels are drawn anew in each step: the same digit is then many images, and cannot be learned by heart.
+# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, which is near zero at the start, so that the clouds begin near the prior and the first losses are finite. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign the KL grows without limit and the loss falls below zero, impossible for black-and-white pixels otherwise.)
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that of the log-likelihood in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
 fig, panels = plots.figure(3, rows=2, height=2.2)
@@ -244,7 +244,7 @@ for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
 fig
 
 # %% [markdown]
-# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop, for every model of this book.
+# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop.
 
 # %% tags=["check", "nbval-check-output"]
 by_hand = [p.grad.clone() for p in model.parameters()]
@@ -271,7 +271,7 @@ print("same step:", all(torch.allclose(a, b, atol=1e-6) for a, b in pairs))
 # (sec-why-kl)=
 # ## What fails without each ingredient
 #
-# Are all three needed? We take points on a noisy arc in the plane and two latents, and switch off one ingredient at a time, in five runs each:
+# Are all three needed? We take points on a noisy arc in the plane and two latents, and switch off one ingredient at a time:
 
 
 # %%
@@ -354,7 +354,7 @@ _ = panels[0].set_ylabel("codes"), panels[4].set_ylabel("samples")
 fig
 
 # %% [markdown]
-# The root mean square error of a reconstruction, and energy distances (zero for equal distributions) of the codes from the prior and of the samples from the data, five networks each:
+# The root mean square error of a reconstruction, and energy distances (zero for equal distributions) of the codes from the prior and of the samples from the data, five networks each (± is a standard error, here and below):
 
 # %% tags=["numbers", "columns"]
 print("ingredients     error          codes - prior  samples - data")
@@ -400,7 +400,7 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
 # %% [markdown]
 # So almost a quarter of the KL is mismatch, and one sees it: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
 #
-# Train such a model on points of your own in {numref}`fig-train-vae`, and you see the order of events: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
+# Train one on points of your own in {numref}`fig-train-vae`: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples of the model (crosses). Right, the prior and the aggregate posterior, the average of $q_\\phi(z \\mid x)$ over the points. No continuous map takes a ring to a line without a cut, so the encoder makes one.", "name": "fig-train-vae"}}
@@ -440,7 +440,7 @@ draw(*trained_on_a_ring())
 # (sec-train-vae)=
 # ## Watching the training
 #
-# Now the model of {numref}`fig-vae-opening`: two hidden layers of 200 units in each network, 50 latents, batches of 100. The weights that come with the book have seen each digit 1,000 times, with Adam and a learning rate that falls from 0.001 to zero. Here are the first two passes:
+# Now the model of {numref}`fig-vae-opening`: two hidden layers of 200 units in each network, 50 latents, batches of 100. The shipped weights have seen each digit 1,000 times, with Adam and a learning rate that falls from 0.001 to zero. Here are the first two passes:
 
 
 # %%
@@ -488,9 +488,9 @@ fig
 # %% [markdown]
 # {numref}`fig-watched` shows three things.
 #
-# - **A plateau.** After a hundred steps the model is collapsed: no latent is active, and every image is decoded to the mean image. As long as the decoder makes nothing of $z$, the encoder feels the KL alone, as in the run without a gradient. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls.
-# - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL; at the end 15 are left, and the others are back at the prior. {cite:t}`burda2016` find 19 in this network.
-# - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`, so the bound is measured on held-out digits, too. A thousand of each set show no difference here.
+# - **A plateau.** After a hundred steps the model is collapsed: no latent is active, and every image is decoded to the mean image. The KL that is left carries no information: all clouds are off the prior in the same way. While the decoder ignores $z$, the encoder feels the KL alone, as in the run without a gradient. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls. The dotted level is that of independent pixels, with their training means as probabilities; a model that does not beat it has collapsed, or is worse.
+# - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
+# - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`, so the bound is measured on held-out digits, too. A thousand of each are too few to show a difference; {ref}`the gaps of single digits <sec-amortization-gap>` show one.
 
 # %% tags=["numbers", "columns"]
 print("test digits        bound     KL  active units")
@@ -505,7 +505,7 @@ error = (ends[0].var() / 1000 + ends[1].var() / 1000) ** 0.5
 print(f"at the end, training less test digits: {apart:.1f} +- {error:.1f} nats")
 
 # %% [markdown]
-# **Train it yourself**, on your GPU if there is one. `train_it` takes the first steps of the recipe, at most 20 seconds on two cores; `train_it("vae-mnist", "full")` takes all of them.
+# **Train it yourself**, on your GPU if there is one. `train_it` takes the first steps, at most 20 seconds on two cores; `train_it("vae-mnist", "full")` takes all.
 
 # %%
 print(cost("vae-mnist"))
@@ -514,7 +514,7 @@ first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 assert last < 0.9 * first
 
 # %% [markdown]
-# Set `MINE` to `True` to use your weights below. After a short training, expect worse images and failing checks.
+# Set `MINE` to `True` to use yours. After a short training, expect worse images and failing checks.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -549,9 +549,9 @@ _ = right.set(xscale="log", xlabel="weight of the KL", ylabel="not recognized (%
 fig
 
 # %% [markdown]
-# Along a thin line of {numref}`fig-rate-distortion` rate and distortion add up to the same number, minus the bound. At weight $\beta$ the curve has the slope $-\beta$: a nat of rate must buy $\beta$ nats of distortion. So at weight 1, where the bound itself is trained, it touches the lowest line.
+# In {numref}`fig-rate-distortion` rate plus distortion is minus the bound. At weight $\beta$ the curve has the slope $-\beta$: a nat of rate must buy $\beta$ nats of distortion. So at weight 1, where the bound itself is trained, it touches the lowest line. For $\beta > 1$ minus the loss is still a lower bound of $\log p_\theta(x)$, as the KL is not negative, but a looser one; for $\beta < 1$ it need not be one. Report neither as a likelihood.
 #
-# With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. Weight 1 has the best bound in all runs, on training and on test digits. But the best bound does not mean the best samples. The classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
+# With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. Weight 1 has the best bound in all runs, on training and on test digits. But the best bound does not mean the best samples. In excess of the share for real digits, the classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
 #
 # Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions, first row, and samples for each weight, after 180 steps.
 
@@ -610,7 +610,7 @@ Slider(
 #
 # In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$; often only some of the latents are lost. Two kinds must be told apart.
 #
-# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
+# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can: it predicts each pixel from those before it, and such conditionals can express any distribution. Each nat in $z$ is then pure cost. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
 # 2. *The dynamics.* The latents would pay, but training loses them. At first the decoder has not yet learned to use $z$, and for the encoder it is easier to match the prior {cite:p}`bowman2016,sonderby2016`. Then the training has to change.
 #
 # :::{depth-start} a decoder that needs no latent makes collapse the optimum, and a wrong scale does, too
@@ -724,9 +724,9 @@ print(
 # :::{depth-end}
 # :::
 #
-# Two methods against the second kind are common. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first; at the end the loss is minus the bound again. *Free bits* {cite:p}`kingma2016` change the loss: of the KL only what exceeds $\lambda$ nats counts, $\max(\mathrm{KL}, \lambda)$. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
+# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first; at the end the loss is minus the bound again. *Free bits* {cite:p}`kingma2016` change the loss: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# Digits of 9 by 9 pixels get an autoregressive decoder, in which each pixel also sees those before it, and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate.
+# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. Five, because seeds differ, too: a change has helped only if the difference is several times its standard error, which is often smaller for *paired* differences, with the same seed or digits.
 
 
 # %% tags=["serves"]
@@ -784,11 +784,16 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. All three changes end with a better bound: it was the second kind.
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. All three changes end with a better bound, the smaller rate only just, after so few steps: it was the second kind.
 #
+# :::{depth-start} at a quarter of the learning rate nothing collapses, and more steps reach the bound of warm-up
+# :::
 # Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
 #
-# So, if latents collapse: look at the bound *and* at the KL of each latent; check the scale of the likelihood; train with a quarter of the learning rate; then try warm-up. Keep what has the better bound.
+# :::{depth-end}
+# :::
+#
+# So, if latents collapse: look at the bound *and* at the KL of each latent; check the scale of the likelihood; try warm-up; then a quarter of the learning rate, with more steps. Keep what has the better bound.
 #
 # *Sources: A27, C10.*
 
@@ -796,9 +801,9 @@ fig
 # (sec-test-likelihood)=
 # ## Measuring a test likelihood
 #
-# How good is the model? The bound mixes the model with its encoder. For the model alone we want $\log p_\theta(x)$ of test images, and it must be said what the data are. Here a pixel is 1 with its gray level as probability, drawn anew each time: *dynamic binarization* {cite:p}`salakhutdinov2008,burda2016`.
+# The bound mixes the model with its encoder. For the model alone we want $\log p_\theta(x)$ of test images, and must say what the data are: here digits whose pixels are drawn anew each time, by *dynamic binarization* {cite:p}`salakhutdinov2008,burda2016`.
 #
-# It can be bounded: the {term}`importance-weighted bound` {eq}`def-k-sample-bound` rises with the number $K$ of samples towards $\log p_\theta(x)$, the faster the better the encoder {eq}`eq-k-sample-gap`. If it were the posterior, all weights would be equal, and one sample exact:
+# This log-likelihood can be bounded with $K$ samples $z_k$ of the encoder, the *proposal*, and their importance weights $w_k = p_\theta(x, z_k) / q_\phi(z_k \mid x)$: the {term}`importance-weighted bound` $\log \frac1K \sum_k w_k$ {eq}`def-k-sample-bound` rises with the number $K$ of samples towards $\log p_\theta(x)$, the faster the better the encoder {eq}`eq-k-sample-gap`. If the encoder were the posterior, all weights would be equal, and one sample exact:
 #
 # $$
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \log \frac{p_\theta(x, z)}{q_\phi(z \mid x)} = \log p_\theta(x) \;\text{ for every sample } z .
@@ -859,7 +864,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# How far is the curve of {numref}`fig-k-curve` from $\log p_\theta(x)$? Look at the gain from the last tenfold increase of $K$, and at the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one weight dominates.
+# How far is the curve of {numref}`fig-k-curve` from $\log p_\theta(x)$? Look at the gain from the last tenfold increase of $K$, and at the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one dominates. $K$ suffices when that gain is small beside the differences to be shown.
 
 # %% tags=["numbers"]
 last, whole = curve[5000] - curve[500], curve[5000] - curve[1]
@@ -873,9 +878,9 @@ assert card.metric_value < 90 and "L_5000" in card.metric
 print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.metric_se:.2f} nats")
 
 # %% [markdown]
-# The last number comes with the weights. {cite:t}`burda2016` report 86.76 nats for this network with this protocol, after 3,280 passes over the digits. The standard error does not include the bias: the estimate is a lower bound on average, and so small an effective number of samples says that it is not tight. Better samples gain about half a nat on the fifty digits.
+# The last number, $- \log p_\theta(x)$, comes with the network. {cite:t}`burda2016` report 86.76 nats for this network with this protocol, after 3,280 passes over the digits. The standard error does not include the bias: the estimate of $\log p_\theta(x)$ is a lower bound on average, and so small an effective number of samples says that it is not tight. A better proposal gains about half a nat on the fifty digits ({ref}`below <sec-amortization-gap>`).
 #
-# When you read such numbers, ask: is the binarization dynamic or fixed? How many samples were used, from which proposal? Was the model chosen by its test result? And how large is the standard error, which differs from that of a paired difference?
+# When you read such numbers, ask: dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? How large is the standard error, and is it that of a paired difference?
 
 # %% [markdown]
 # :::{depth-start} a cross-entropy of gray levels is no likelihood, although much code trains with it
@@ -928,7 +933,9 @@ verify("eq-gray-mean", log_p, gray_value, monte_carlo, rejects=rounded)
 # :::{depth-end}
 # :::
 #
-# **Training with many samples.** Minus the bound with $K$ samples can also serve as the loss; the model is then called an *importance-weighted autoencoder*, IWAE {cite:p}`burda2016`. We let the training go on from the weights above for 24 passes, once with $K = 50$, and as a control once with $K = 1$, and compare on the 10,000 test digits, digit by digit.
+# :::{depth-start} training with many samples (IWAE) raises the likelihood and worsens the bound
+# :::
+# Minus the bound with $K$ samples can also serve as the loss; the model is then called an *importance-weighted autoencoder*, IWAE {cite:p}`burda2016`. We let the training go on from the weights above for 24 passes, once with $K = 50$, and as a control once with $K = 1$, and compare on the 10,000 test digits, digit by digit.
 
 # %% tags=["numbers", "nbval-check-output", "mnist"]
 minus_log_p = {
@@ -942,10 +949,8 @@ for K, each in zip((1, 50), gains.values(), strict=True):
 assert gains["iwae1"].mean() <= 0 and gains["iwae"].mean() > gains["iwae"].std() / 10
 
 # %% [markdown]
-# The likelihood rises, while the *bound* of the new model is worse. How can that be? With one sample the loss averages the logarithms of the weights, and a $z$ that explains the image badly counts in full. With fifty it takes the logarithm of their average, to which a bad sample contributes almost nothing. So the encoder may be wider, and the posteriors less Gaussian, than the ELBO would allow. The price: for large $K$ the signal-to-noise ratio of the encoder's gradient goes to zero {cite:p}`rainforth2018`.
+# The likelihood rises, while the *bound* of the new model is worse. How can that be? With one sample the loss averages the logarithms of the weights, and a $z$ that explains the image badly counts in full. With fifty it takes the logarithm of their average, to which a bad sample contributes almost nothing. So the encoder may be wider, and the posteriors less Gaussian, than the ELBO would allow. The price: for large $K$ the signal-to-noise ratio of the encoder's gradient, its mean over its standard deviation, goes to zero {cite:p}`rainforth2018`.
 #
-# :::{depth-start} the importance-weighted model has a wider posterior and more active units, and wins with better samples, too
-# :::
 # One training of each does not tell how much of the gain is the logarithm's, and how much comes from gradients with less noise: in table 1 of {cite:t}`burda2016` fifty samples take the plain bound from 86.76 to 86.35 nats, and the importance-weighted one to 84.78. Ours stays behind that last figure. The first comparison below is on two hundred test digits. The two estimates of $\log p_\theta(x)$ use different encoders, so their biases differ; the last line repeats the comparison on fifty digits with the optimized proposals of {ref}`the two gaps <sec-amortization-gap>`.
 
 
@@ -1023,7 +1028,7 @@ print("and more active units:", two[1].num_active > two[0].num_active)
 # (sec-amortization-gap)=
 # ### The two gaps of the encoder
 #
-# Why is the bound of a trained VAE below $\log p_\theta(x)$? There are two reasons. The encoder's family $\mathcal{Q}$ contains only Gaussians with independent coordinates; what remains with the best of them is the {term}`approximation gap`. And *one* network for all images does not find the best member for each; the loss from this is the {term}`amortization gap` {cite:p}`cremer2018`. Add and subtract the bound of the best member:
+# The bound of a trained VAE is below $\log p_\theta(x)$ for two reasons. The encoder's family $\mathcal{Q}$ contains only Gaussians with independent coordinates; what remains with the best of them is the {term}`approximation gap`. And *one* network for all images does not find the best member for each; the loss from this is the {term}`amortization gap` {cite:p}`cremer2018`. Add and subtract the bound of the best member:
 #
 # $$
 # \begin{aligned}
@@ -1059,9 +1064,11 @@ _ = axes.legend()
 fig
 
 # %% [markdown]
-# In this model the amortization gap is the larger of the two ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, the encoder one pass, and in training each step would ask for a new search. A richer family, such as a normalizing flow on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other.
+# In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other.
 #
-# Is a part of it overfitting? Then it is smaller on training digits. Three times 300 digits of each decide it: this network has gaps of 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after two epochs the same architecture has 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits, and a quarter of its gap on test digits is that.
+# Is a part of the amortization gap overfitting? Then it is smaller on training digits. Three times 300 digits of each decide it: in this network it is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the small difference that two epochs already have, that is a quarter of its gap on test digits.
+#
+# A likely reason: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
 #
 # *Sources: A22, A28.*
 
@@ -1069,7 +1076,7 @@ fig
 # (sec-vae-generation)=
 # ## Sampling images
 #
-# New images need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. Figures such as {numref}`fig-vae-opening` leave out the last step and show the decoder's mean, which is smoother than a sample. By how much? The law of total variance splits the variance of pixel $j$:
+# New images need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. Figures such as {numref}`fig-vae-opening` leave out the last step and show the decoder's mean, which is smoother than a sample. The law of total variance splits the variance of pixel $j$:
 #
 # $$
 # \operatorname{Var}(x_j) = \operatorname{Var}_{z}\big( \mathbb{E}[x_j \mid z] \big) + \mathbb{E}_{z} \operatorname{Var}(x_j \mid z) .
@@ -1100,7 +1107,7 @@ with torch.no_grad():
 plots.image_rows({"mean": p.mean, "sample": p.sample()})
 
 # %% [markdown]
-# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, the decoder's best output is their average.
+# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other. So the reasons lie in this noise model and in the bound, not in the size of the network.
 #
 # :::{depth-start} ten rounds of encoding and decoding make more samples recognizable, and change what they show
 # :::
@@ -1383,10 +1390,10 @@ exercises.check_draw_spread(draw_spread)
 # (sec-vae-summary)=
 # ## Summary
 #
-# - A VAE adds to an autoencoder a random latent, a KL from the prior, and a sample that gradients pass through; one update takes six steps {eq}`eq-vae-objective`.
+# - A VAE adds to an autoencoder a random latent, a KL from the prior, and a sample that gradients pass through {eq}`eq-vae-objective`.
 # - The KL is information plus mismatch {eq}`eq-surgery`. Weight 1 trains the bound; other weights move along a curve of rate and distortion.
-# - Collapse may be the optimum {eq}`eq-strong-decoder`, or the training lost the latents: then a smaller learning rate or warm-up mends it. Bound and KL together show which.
+# - Collapse may be the optimum, or the training lost the latents: then a smaller learning rate or warm-up mends it. Bound and KL together show which.
 # - A test likelihood needs a stated binarization, number of samples, proposal and standard error. The bound lies below it by two gaps {eq}`def-two-gaps`.
 # - The decoder's mean is not a sample {eq}`eq-total-variance`.
 #
-# **To read next.** {cite:t}`kingma2019`, an introduction by the inventors; {cite:t}`burda2016` on many samples; {cite:t}`cremer2018` on the gaps; {cite:t}`alemi2018` on rate and distortion; {cite:t}`he2019` on the dynamics of collapse.
+# **To read next.** {cite:t}`kingma2019`, the inventors' introduction; {cite:t}`burda2016` on many samples; {cite:t}`cremer2018` on the gaps; {cite:t}`alemi2018` on rate and distortion; {cite:t}`he2019` on collapse.
