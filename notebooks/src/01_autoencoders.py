@@ -93,7 +93,7 @@ fig
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
 # $$ (eq-mean-minimizes)
 #
-# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. It is worth that: features, score and likelihood below all rest on the mean.
+# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of a mean, and it is worth paying: that the answer is a mean is what makes the denoiser below a score, and the error a likelihood.
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
@@ -448,7 +448,7 @@ for name, values in parts.items():
 #
 # Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four inputs. Lines: mean over separate sets of labels, twelve sets of 30 and three of each larger size; bands: worst to best.", "name": "fig-labels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four kinds of input. Lines: mean over separate sets of labels, twelve sets of 30 and three of each larger size; bands: worst to best.", "name": "fig-labels"}}
 features = {
     "network": model.encode,
     "PCA": lambda x: pca.encode(x.flatten(1)),
@@ -912,7 +912,7 @@ for name, row in table.items():
 # %% [markdown]
 # Each of these networks is best at what it was trained for; the last three pay with a larger error on clean images. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
 #
-# The latent spaces of all three are smoother, in that straight lines between codes decode to more direct paths: noise and attack, too, punish steep maps, and little noise acts like a penalty on the Jacobian of $f \circ g$. Halfway between a 3 and an 8, where no image told the decoder what to draw, one sees a blurred mixture; the plain network reaches it by a detour, the others more as in a cross-fade.
+# The latent spaces of all three are smoother: straight lines between codes decode to more direct paths. For a map that is steep turns a small change of the image into a large one of its reconstruction, which noise and attack punish as the penalty does; little noise acts like a penalty on the Jacobian of $f \circ g$. Halfway between a 3 and an 8, where no image told the decoder what to draw, one sees a blurred mixture; the plain network reaches it by a detour, the others more as in a cross-fade.
 #
 # :::{depth-start} little noise acts as a penalty on a Jacobian; robust codes have more direct paths
 # :::
@@ -1290,7 +1290,7 @@ plots.curves(
 #
 # On gray test digits the bound on $\log p(x)$ is 578.8 ± 0.5 nats with the mixture, 573.6 ± 0.7 with the fitted Gaussian and 433.2 ± 2.5 with the standard one ({ref}`experiment <exp-code-model>`). (It is positive because a density may be above one in each pixel.)
 #
-# Why only five nats from the mixture to the Gaussian, which fails so often? The likelihood looks only at real images: wasting 80 % of the samples lowers their density only to a fifth, by $\log 5 = 1.6$ nats.
+# Why only five nats from the mixture to the Gaussian, which fails so often? The likelihood looks only at real images: a model that wastes 80 % of its samples can still give the real images a fifth of the density, 1.6 nats less.
 #
 # A high density is no verdict, though. In this model a black image has a bound of 976 ± 5 nats, far above that of a digit ({ref}`experiment <exp-code-model>`). Other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
 #

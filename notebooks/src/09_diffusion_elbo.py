@@ -102,7 +102,7 @@ fig
 # %% [markdown]
 # **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. No gradient has to pass through an encoder's samples, and everything that the bound asks of $q$ is a formula. The price: there is no small code, and to draw an image takes one call of the network for each step.
 #
-# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. Products of Gaussian densities are, up to a factor, so a step can be turned around. And their KL divergences are formulas. The section on {ref}`symbols <sec-masked-diffusion>` does without them.
+# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. A product of Gaussian densities is Gaussian, up to a factor, so a step can be turned around. And their KL divergences are formulas. The section on {ref}`symbols <sec-masked-diffusion>` does without them.
 #
 # **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. With noise alone the mean would stay $x$ and the variance would grow: no number of steps would end at $\mathcal{N}(0, I)$, and a network's inputs would have no common scale.
 #
@@ -353,7 +353,7 @@ fig
 #
 # - $L_0$ punishes a poor estimate of the image from $x_1$.
 # - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
-# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over the data it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it.
+# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over data of more than one image it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it.
 #
 # That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, all terms in nats:
 #
@@ -927,7 +927,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# **Why predict the noise, and why drop the weights?** It has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean. It matters because all $t$ share one network. Without it the lowest noise counts less, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more.
+# **Why predict the noise, and why drop the weights?** The noise has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean. It matters because all $t$ share one network. Without it the lowest noise counts less, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more.
 #
 # **One random time is enough.** The bound is a *sum* over $t$, and each term needs one $x_t$. So draw one $t$, and multiply its term by $T$: $\ell_t(x, \varepsilon)$ is minus the KL divergence of step $t$ at this $x_t$, or $\log p_\theta(x \mid x_1)$ for $t = 1$.
 #
@@ -955,7 +955,7 @@ def one_random_step(model, x):
 # %% [markdown]
 # A stochastic gradient needs no more than an unbiased estimate. Use all steps to *report* a bound.
 #
-# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The denoising terms are then areas of bars over that ratio, as high as the error. Finer steps fill the area under the curve of the error, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
+# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The denoising terms are then areas of bars over that ratio, half as high as the squared error of the image. Finer steps fill the area under the curve of the error, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
 #
 # **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 

@@ -75,6 +75,7 @@ from companion.elbo import elbo_terms
 from companion.metrics import bits_per_dim, jackknife
 from companion.networks.embeddings import FourierEmbedding, SinusoidalEmbedding
 from companion.networks.unet import Block, UNet
+from companion.refinement import in_finer_steps
 from companion.samplers import ancestral_sample
 from companion.schedule import (
     add_noise,
@@ -203,7 +204,7 @@ nothing = {"no excess": excess.mean()}
 verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=nothing)
 
 # %% [markdown]
-# In the companion steps 2 to 6 are `denoising_loss`, the squared error of $\hat{x}$ times a `weight` for each $t$: all losses of this chapter differ by that one tensor. With the signal-to-noise ratio it is the squared error of the noise {eq}`eq-five-errors`.
+# In the companion steps 2 to 5 are `denoising_loss`, the squared error of $\hat{x}$ times a `weight` for each $t$: all losses of this chapter differ by that one tensor. With the signal-to-noise ratio as the weight it is the squared error of the noise {eq}`eq-five-errors`.
 
 # %% [markdown]
 # *Sources: B25, B26.*
@@ -218,7 +219,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # 2. **Use the whole image**: under much noise a pixel must be inferred from which digit it is.
 # 3. **Know the time**: the same spot is noise at one time and part of the digit at another.
 #
-# The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`). At coarser scales, made by convolutions of stride 2, one of $3 \times 3$ reaches further; *skip connections* hand the detail of each scale to the way up, past the narrow middle.
+# The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`). A convolution of $3 \times 3$ reaches further at a coarser scale, which convolutions of stride 2 make; *skip connections* hand the detail of each scale to the way up, past the narrow middle.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections, from each block on the way down to the block of the same scale on the way up. Every block has the time as an input.", "name": "fig-unet"}}
@@ -442,7 +443,7 @@ for t, error in zip(chosen, found, strict=True):
 assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. (An *untrained* network that estimates $v$ answers zero, which is nearly that copy, and is better.) What does this cost?
+# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. (An *untrained* network that estimates $v$ answers zero; the noise that this implies is nearly $x_t$, and better.) What does this cost?
 
 # %% tags=["numbers"]
 late = torch.arange(720, 1001, 20)
@@ -451,7 +452,9 @@ too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
 price = 64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
 print(f"more error than a linear estimate, from t = 710 on: {price:.2f} nats")
 error_of_image = found[-1] / schedule.snr[1000] / values.mean()
-print(f"the estimated image at t = 1000 is off by {error_of_image:.0f} variances of the data")
+print(
+    f"the estimated image at t = 1000 has {error_of_image:.0f} times the data's variance as its squared error"
+)
 _ = torch.manual_seed(0)
 untrained = image_ddpm(UNet((1, 8, 8), 16, (1, 2), blocks=1), levels=17)  # estimates v
 at_the_end = noise_errors(untrained, small_y, [1000]).mean()
@@ -550,7 +553,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Why does the simple loss give better pictures and a worse bound, as {cite:t}`ho2020` found? The bound puts its weight on the smallest $t$ ({numref}`fig-weights`), where the last faint noise is removed: there most nats are paid, for detail that nobody sees. The simple loss moves that weight to the larger $t$, where the content of the image is decided. A perfect network predicts $\varepsilon^*$ whatever the weights are; a real one must serve all times with the same parameters. If the weights, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, one for each level of noise added to the data: each counts the errors from its level on {cite:p}`kingma2023`.
+# Why does the simple loss give better pictures and a worse bound, as {cite:t}`ho2020` found? The bound puts its weight on the smallest $t$ ({numref}`fig-weights`), where the last faint noise is removed: there most nats are paid, for detail that nobody sees. The simple loss moves that weight to the larger $t$, where the content of the image is decided. A perfect network predicts $\varepsilon^*$ whatever the weights are; a real one must serve all times with the same parameters. If the weights, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, on the log-likelihoods of data to which noise was added: each counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
 #
 # **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood the reconstruction is one more squared error, that of $t = 1$, and
 #
@@ -1087,7 +1090,7 @@ if test.name == "mnist":
     assert last["histogram"] < 0.6 * last["optimal"] and bits["histogram"] < 0.9 * bits["optimal"]
 
 # %% [markdown]
-# The optimal variances beat the first two, as they must on the digits from which they were computed. The last step saves more: it knows how common black is.
+# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is.
 #
 # :::{depth-start} no decoder of single pixels beats the histogram, and for pixels that can be predicted the variance beta costs 0.21 nats each
 # :::
@@ -1144,12 +1147,13 @@ verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 # :::{depth-end}
 # :::
 #
-# **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in four steps for each one of its training. On all 10,000 test digits, of which the table has the first 500:
+# **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in four steps for each one of its training. With $\tilde\beta_t$ and the histogram, on all 10,000 test digits and on the 500 of the table:
 
 # %% tags=["numbers", "nbval-check-output"]
 of_all, _ = load_record("ddpm-mnist-joint-bits")
-for name, each in {"1,000 steps": of_all["whole"], "3,997 steps": of_all["finer"]}.items():
-    print(f"{name}: all digits {each.mean():.3f} +- {each.std() / 100:.3f}", end=", ")
+finer = in_finer_steps(model, frequency, factor=4)
+for num, each in {1000: of_all["whole"], finer.num_latents: of_all["finer"]}.items():
+    print(f"{num:,} steps: all digits {each.mean():.3f} +- {each.std() / 100:.3f}", end=", ")
     print(f"first 500 {each[:500].mean():.3f} +- {each[:500].std() / 500**0.5:.3f}")
 saved = of_all["whole"] - of_all["finer"]
 print(f"saved by finer steps: {saved.mean():.3f} +- {saved.std() / 100:.3f} bits per dimension")
@@ -1245,7 +1249,7 @@ Slider(
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
 # | the loss is lower than expected | pixels on $[0, 1]$, or another schedule | compare at the same scaling and schedule only |
 # | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or, hardly visible, is off by one | errors at $t = 1$ to $5$ |
-# | samples too dark or too bright, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image ({ref}`sec-rate-by-time`) |
+# | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image ({ref}`sec-rate-by-time`) |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({ref}`sec-digits-by-time`) |
 # | good samples, many bits | the last step, or the variances | the bound by parts ({ref}`sec-bits-of-digits`) |
 # | the loss jumps when training on the bound | large weights at the first times | draw the times by the weights |
