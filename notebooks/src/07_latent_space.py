@@ -41,7 +41,7 @@ x = binarize(test.images)
 plane, digits_vae, deep = (pretrained(f"{name}-mnist") for name in ("vae2d", "conv-vae", "vae"))
 plain_ae = pretrained("conv-ae-mnist")
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded. Neighbors are alike, and each image stands for the same share of the prior.", "name": "fig-plane-map"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded at quantiles of the prior, so each image has the same share of it. Neighbors are alike.", "name": "fig-plane-map"}}
 side = 17
 levels = Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
 across, up = torch.meshgrid(levels, levels.flip(0), indexing="xy")
@@ -50,19 +50,19 @@ map_images = plane.likelihood(grid).mean
 plots.image_grid(map_images, columns=side, tile=0.36)
 
 # %% [markdown]
-# The images of {numref}`fig-plane-map` are decoded from quantiles of the prior, so a shape that takes more space on the map is sampled more often.
+# On the map of {numref}`fig-plane-map` a shape that takes more space is sampled more often.
 #
 # :::{admonition} The idea
 # The encoder of a VAE gives each image not a point but a small Gaussian, and the decoder has to draw the image from anywhere in it. The KL divergence pulls all these Gaussians to one place, so that they overlap. At each point the decoder draws the average of the images whose Gaussians cover it: neighbors look alike, and details are averaged away. None of this gives the axes a meaning. That depends on which Gaussians the encoder may use.
 # :::
 #
-# Four popular beliefs are tested on the way: that images halfway along an arc are better than halfway along a line, that draws nearer to the origin are better digits, that the prior gives the axes a meaning, and that a likely image is a normal one. ({doc}`Cards </book/models>` say how the networks were trained.)
+# Four popular beliefs are tested on the way: that arcs beat lines, that draws near the origin are better digits, that the prior gives the axes a meaning, and that likely images are normal. (How the networks were trained: {doc}`cards </book/models>`.)
 
 # %% [markdown]
 # (sec-latent-plane)=
-# ## Why there are few holes
+# ## What closes the holes
 #
-# A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`: it rises with the distance of the mean $\mu$ from the origin, and without limit as the noise vanishes. Which of the two closes the holes? Here are four networks with the same layers, digits and number of steps.
+# A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`: it rises as the mean $\mu$ leaves the origin or the noise vanishes. Which of the two closes the holes? Four networks differ in these two only.
 
 
 # %%
@@ -86,7 +86,7 @@ def train_plane(noise, pull, steps=400):
 
 digits = binarize(train.images[:20_000]).flatten(1)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits in four networks, colored by class, on different scales. The discs are one standard deviation of the noise, the circle two standard deviations of the prior.", "name": "fig-noise-and-pull"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits in four networks, colored by class, on different scales. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
 fig, (axes,) = plots.figure(height=4.6)
 axes.remove()
@@ -108,12 +108,12 @@ for axes, (name, (noise, pull)) in zip(panels, kinds.items(), strict=True):
 fig
 
 # %% [markdown]
-# - **Neither** is a plain autoencoder. Each code is a point, and nothing is asked of the decoder in between.
-# - **Noise alone**, of variance one (a learned one would vanish), makes the decoder draw a digit from everywhere near its code. But the codes can escape: if all of them double, the same noise is half as large in comparison. They lie many standard deviations apart.
-# - **The pull alone** brings the codes together, as points. If all are halved and the first weights of the decoder doubled, the images are the same and the penalty is smaller; it says nothing about the space between.
-# - **Both** leave no way out: the pull fixes the scale on which the noise counts. The Gaussians overlap, and there the decoder must draw one image for all. So neighbors look alike.
+# - **Neither** is a plain autoencoder. The codes are points, and the loss says nothing about the space between.
+# - **Noise alone**, of variance one (a learned one would vanish), makes the decoder draw a digit from everywhere near its code. But the codes can escape: if all double, the same noise is half as large in comparison.
+# - **The pull alone** brings the codes together, as points. If all are halved and the decoder's first weights doubled, the images stay and the penalty falls.
+# - **Both** leave no way out: the pull fixes the scale on which the noise counts. Where the Gaussians overlap, the decoder must draw one image for all. So neighbors look alike.
 #
-# By how much do they overlap? A Gaussian with a KL divergence of $K$ nats from the prior fills roughly $e^{-K}$ of the room that the prior offers, and 20,000 training digits share it in the plane of {numref}`fig-plane-map`. (The effective number is $1 / \sum_i w_i^2$, with $w_i \propto q_\phi(z \mid x_i)$ the share of image $i$ at a draw $z$ of the prior.) And the images? Compare a VAE and an autoencoder with the same convolutional layers and 16 latents, with draws from the prior and from a Gaussian fitted to the codes. *Not recognized* is the share that two classifiers which also know "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, in excess over real digits.
+# By how much do they overlap? A Gaussian with a KL divergence of $K$ nats from the prior fills roughly $e^{-K}$ of the room that the prior offers, and 20,000 training digits share it. (The effective number is $1 / \sum_i w_i^2$ for shares $w_i \propto q_\phi(z \mid x_i)$; $n$ equal shares give $n$.) We also decode draws from the prior and from a Gaussian fitted to the codes, with a VAE and an autoencoder of the same layers and 16 latents. *Not recognized* is the share that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, less that of real digits, so it can be negative; ± is one standard error.
 
 # %% tags=["numbers", "columns"]
 clouds = plane.posterior(digits.view(-1, 1, 28, 28))
@@ -142,9 +142,11 @@ for name, z in codes.items():
     print(f"{name:11}  {scale:13}  {prior:>21}  {fit:>22}")
 
 # %% [markdown]
-# The VAE fails a quarter of the time, the autoencoder half of the time even with its Gaussian. (It is one network each, and they differ in likelihood and length of training, too.) Why a quarter, and not never? {numref}`fig-plane-digits` shows where.
+# The VAE fails a quarter of the time, the autoencoder half of the time even with its Gaussian. (One network each; they also differ in likelihood and length of training.) To draw from a model of the codes needs no new VAE; a mixture {cite:p}`ghosh2020` or a diffusion ({ref}`chapter 13 <sec-latent-diffusion>`) can fit them more closely than one Gaussian.
+#
+# {numref}`fig-plane-digits` shows where the VAE fails.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map; each class has its number at the mean of its dots. No label was used in training. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map, with the number of each class at its mean. The training saw no labels. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 of_map = Normal(0.0, 1.0).cdf(plane.posterior(x[:2000]).mean) * side - 0.5  # in tiles
 fig, (axes,) = plots.figure(height=4.2, width=5.0)
 tiles = map_images[:, 0].view(side, side, 28, 28).transpose(1, 2).reshape(28 * side, 28 * side)
@@ -161,7 +163,7 @@ for k in range(10):
 fig
 
 # %% [markdown]
-# The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their sum, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. Averaged over the images it is what the codes say about them plus the distance of $q(z)$ from the prior {eq}`eq-surgery`, and the first part is wanted. And a decoder is continuous: between a region of zeros and one of sixes it passes through shapes that are neither. They take room on the map, no digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes.
+# The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. The average KL divergence is the mutual information of image and code plus the KL divergence of $q(z)$ from the prior {eq}`eq-surgery`. So it bounds the information from above (7.1 nats in the plane). The information is wanted; only the second part should vanish. But a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes.
 #
 # :::{depth-start} the codes have nearly the prior's variances, and yet another distribution
 # :::
@@ -172,6 +174,8 @@ fig
 # $$ (eq-aggregate-covariance)
 #
 # If $q(z)$ were the prior, the sum would be the identity. In the VAE with 16 latents its diagonal is within 15 percent of one. But equal variances do not make equal distributions: the two-sample test with the energy distance ({ref}`chapter 1 <sec-no-sampling>`) finds a difference between 2,000 draws of $q(z)$ and of the prior. Nor do diagonal posteriors imply a diagonal covariance of $q(z)$.
+#
+# To estimate the information of a code about its image, average $\log q_\phi(z \mid x) - \log q(z)$ over draws from the encoder, with $q(z)$ as the mean of $q_\phi(z \mid x_i)$ over many images.
 #
 # **Check.** Draws from $q(z)$, first a random digit and then a $z$, give the variances and the covariance of two latents: the one with the largest posterior variance and the one most correlated with it. The sum without the posterior variances is rejected, and a diagonal covariance.
 
@@ -200,7 +204,7 @@ print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 # :::{depth-end}
 # :::
 #
-# :::{depth-start} the map can be trained here, in twenty seconds or in full
+# :::{depth-start} the map can be trained here
 # :::
 # At small scale `train_it` takes the first steps only, with the recipe's learning rates compressed into them; `train_it("vae2d-mnist", "full")` takes all. With `MINE = True` the rest of the chapter uses your weights. Expect worse images then, and failures of checks that make claims about the fully trained model.
 
@@ -226,13 +230,13 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-mean-or-draw)=
 # ## Why samples blur, and when to take a mean or a draw
 #
-# If the Gaussians of many images cover a point $z$, which image should the decoder draw there? It can draw only one. The reconstruction term of all images is an integral over $z$, and at every $z$ the decoder's mean $\hat x(z)$ has to explain all $x_i$, each with the weight $q_\phi(z \mid x_i)$. As in {eq}`eq-mean-minimizes` the best answer is the weighted average,
+# Which image should the decoder draw at a point $z$ that the Gaussians of many images cover? The reconstruction term is an integral over $z$, and at every $z$ the decoder's mean $\hat x(z)$ has to explain all $x_i$, each with the weight $q_\phi(z \mid x_i)$. As in {eq}`eq-mean-minimizes` the best answer is the weighted average,
 #
 # $$
 # \hat{x}(z) = \sum_i w_i(z)\, x_i , \qquad w_i(z) = \frac{q_\phi(z \mid x_i)}{\sum_k q_\phi(z \mid x_k)} ,
 # $$ (eq-decoder-average)
 #
-# under a Bernoulli likelihood as under the squared error: the blur is not the fault of either. In {numref}`fig-average` the average is taken over 20,000 training digits.
+# under a Bernoulli likelihood as under the squared error.
 #
 # **Check.** The Bernoulli reconstruction term at one $z$ is maximized numerically over the gray levels of all pixels that are not black or white throughout. The mean of all digits is rejected, and the image of the nearest Gaussian.
 
@@ -257,7 +261,7 @@ verify(
     rejects=wrong,
 )
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single sharp digit."}, "figure": {"caption": "At ten draws of the prior: what the decoder draws, the average of the training digits that cover the point, the one of them with the largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single sharp digit."}, "figure": {"caption": "At ten draws of the prior: the decoder's image, this average over 20,000 training digits, the digit of largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
 _ = torch.manual_seed(0)
 decoded = plane.likelihood(ten[:, 0])
 averages = (log_weight.softmax(1) @ digits).clamp(0, 1).view(-1, 1, 28, 28)
@@ -266,9 +270,9 @@ rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. Which ones overlap, the bound decides: to keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. For color images with a Gaussian likelihood the limit is the water level of {ref}`chapter 5 <sec-sigma-dec>`: in the linear case, a direction in which the data vary less than the decoder's noise gets no latent {eq}`eq-water-filling`. In {numref}`fig-houses` the edges are soft. (The eighth column of {numref}`fig-average` lies in a hole, which no digit's Gaussian covers.)
+# So the blur is what images with overlapping Gaussians do not have in common. To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft. (The eighth column above lies in a hole.)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses of 32 by 32 pixels in color: rendered, reconstructed, and sampled from the prior, by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses, 32 by 32 pixels: rendered, reconstructed, and sampled by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
 models = {"plain": pretrained("vae-scenes"), "annealed": pretrained("beta-vae-scenes")}
 vae = models["annealed"]
@@ -284,7 +288,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# **The mean is not a sample.** A sample of the model ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out, because given $z$ the pixels are independent, so the draw adds nothing but grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. With two latents the means have a third of the variance of real digits, with 16 two thirds. For $z$ there is the same choice, the mean of $q_\phi(z \mid x)$ or a draw. If codes are compared, a draw brings in the noise of all latents, also of those that say nothing.
+# **The mean is not a sample.** A sample ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out: given $z$ the pixels are independent, so it adds only grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. With two latents the means have a third of the variance of real digits, with 16 two thirds. For $z$ there is the same choice. If codes are compared, a draw brings in the noise of all latents, also of those that say nothing, so the nearest code has the same class less often (by chance: one in ten).
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -303,10 +307,11 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # %% [markdown]
 # | what for | take | because |
 # |---|---|---|
-# | to look at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
-# | to compare distributions, or to compress | a draw of $x$ | means have too little variance |
-# | features, search, the ends of an interpolation | the mean of $q_\phi(z \mid x)$ | noise in unused latents covers the rest |
-# | training, bound, information | a draw of $z$ | the bound is an average over $q$; a mean would hide how uncertain the latent is |
+# | looking at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
+# | comparing distributions, compressing | a draw of $x$ | means vary too little |
+# | features, search, the ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise |
+# | an edit | the mean of $q_\phi(z \mid x)$, or several draws | the mean is repeatable; draws show what the code leaves open |
+# | training, bound, information | a draw of $z$ | the bound averages over $q$; a mean hides the uncertainty |
 #
 # *Sources: B16.*
 
@@ -314,13 +319,13 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # (sec-latent-walks)=
 # ## Interpolation between images
 #
-# If neighbors look alike, a path between two codes changes one image gradually into another, where a mixture of pixels shows both on top of each other. With four images the paths fill a square. For corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and fractions $a, b \in [0, 1]$ of the way across and down, *bilinear interpolation* takes
+# If neighbors look alike, a path between two codes changes one image gradually into another, where a mixture of pixels shows both at once. For four corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and fractions $a, b$ of the way across and down, *bilinear interpolation* takes
 #
 # $$
 # z(a, b) = (1 - b) \big( (1 - a)\, z_{00} + a\, z_{01} \big) + b \big( (1 - a)\, z_{10} + a\, z_{11} \big) .
 # $$ (def-bilinear)
 #
-# The sliders set $a$ and $b$ between a 2, a 7, a 6 and a 0, encoded by the network with 16 latents.
+# The sliders set $a$ and $b$ between a 2, a 7, a 6 and a 0, with 16 latents.
 
 # %% tags=["figure", "mnist"]
 corners = [int((test.labels == k).nonzero()[3]) for k in (2, 7, 6, 0)]
@@ -342,7 +347,7 @@ Editor(
     alt="A digit decoded {} of the way across and {} of the way down",
 )
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two squares of seven by seven images with the corners 2, 7, 6 and 0. On the left every image is one stroke figure that changes its shape step by step. On the right the inner images are gray figures on top of each other."}, "figure": {"caption": "Bilinear interpolation between four digits: of the codes (left) and of the pixels (right).", "name": "fig-bilinear"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two squares of seven by seven images with the corners 2, 7, 6 and 0. On the left every image is one stroke figure that changes its shape step by step. On the right the inner images are gray figures on top of each other."}, "figure": {"caption": "Bilinear interpolation of the codes (left), one figure at each point, and of the pixels (right).", "name": "fig-bilinear"}}
 steps = [i / 6 for i in range(7)]
 walked = torch.stack([blended(a, b) for b in steps for a in steps])
 faded = torch.stack([blend(x[corners, 0], a, b) for b in steps for a in steps])
@@ -351,13 +356,13 @@ _ = plots.image_grid(walked, columns=7, axes=left)
 plots.image_grid(faded, columns=7, axes=right)
 
 # %% [markdown]
-# Interpolated codes give one figure at each point of {numref}`fig-bilinear`. But is a straight line the right path? For independent draws $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
+# But is a straight line the right path? For independent draws $z_0, z_1 \sim \mathcal{N}(0, I_d)$,
 #
 # $$
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
 # $$ (eq-chord-length)
 #
-# which in the middle is half of its value at the ends. In many dimensions the lengths of draws hardly vary {eq}`eq-mode`: in 16 about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. So the decoder rarely saw the middle. A path on a sphere keeps the length. With the angle $\omega$ between the ends, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` takes
+# so in the middle the *squared* length is half of its value at the ends: independent draws are nearly orthogonal, and the chord runs inside the sphere. Yet lengths of draws hardly vary: the square is a sum of $d$ independent terms, with mean $d$ and standard deviation $\sqrt{2 d}$. In 16 dimensions about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. A path on a sphere keeps the length, if both ends have the same one. With the angle $\omega$ between the ends, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` takes
 #
 # $$
 # \operatorname{slerp}(z_0, z_1; t) = \frac{\sin\big( (1 - t)\, \omega \big)}{\sin \omega}\, z_0 + \frac{\sin (t\, \omega)}{\sin \omega}\, z_1 .
@@ -377,7 +382,7 @@ short = {dim: torch.randn(100_000, dim).square().sum(1) < dim / 2 for dim in (16
 print("16 dimensions, about 5 percent:", 0.04 < short[16].float().mean().item() < 0.06)
 print("50 dimensions, about 1 in 1000:", short[50].float().mean().item() < 0.002)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another: in a straight line, and on the sphere. Of a hundred pairs, the one whose line comes closest to the origin.", "name": "fig-two-ways"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another, in a straight line and on the sphere. Of a hundred pairs this line comes closest to the origin.", "name": "fig-two-ways"}}
 _ = torch.manual_seed(0)
 codes = digits_vae.posterior(x).sample()
 first, second = torch.randperm(len(x) // 2 * 2).chunk(2)
@@ -391,7 +396,7 @@ paths = {
 plots.image_rows({name: digits_vae.likelihood(z).mean for name, z in paths.items()})
 
 # %% [markdown]
-# In {numref}`fig-two-ways` the paths differ. Is the arc better, as is often said? We decode the midpoints between test digits of two classes; the autoencoder of the last table is the control.
+# Is the arc better, as is often said? We decode midpoints between digits of two classes, with the autoencoder as the control.
 
 # %% tags=["numbers", "columns"]
 two = (test.labels[first] != test.labels[second]).nonzero()[:500, 0]
@@ -406,7 +411,9 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which of the two is better depends on the network ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this VAE. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same network after eight epochs of training: there the arc is ahead, by both judges. Why is there no rule? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: both lie in the same direction from the origin, and only their lengths differ. The arc keeps the length, and that alone decides nothing about the image: try both.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which is better depends on the network ({ref}`experiment <exp-midpoints>`). Why? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: only their lengths differ, and that alone decides nothing about the image. At a small angle the choice makes no difference; in few dimensions draws have all lengths. Else try both.
+#
+# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the share of midpoints that show no digit. Nor is the Euclidean distance of codes one of images: a step along one latent may change nothing, along another the whole image ({ref}`below <sec-dead-mixed>`). Better is the length of the *decoded* path, summed over small steps, or the overlap of the two Gaussians.
 #
 # :::{depth-start} between draws of the prior each point of an arc is a draw of the prior
 # :::
@@ -426,6 +433,8 @@ for name in decoders:
 # $$ (eq-arc-gaussian)
 #
 # because a sum of independent Gaussians is Gaussian and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. (Slerp differs a little: its weights depend on the angle between the ends.)
+#
+# **Line or arc, in numbers** ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this VAE. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same network after eight epochs of training: there the arc is ahead, by both judges.
 #
 # Two other measurements, for the networks of 16 and of 50 latents and the one of eight epochs: the bound under another VAE is higher on the arc by 1.8 ± 0.2 nats with the first, and that on the line by 0.7 ± 0.2 and 3.0 ± 1.0 nats with the two others. Between draws of the prior the first has 19.3 ± 0.7 % on the line and 23.0 ± 0.8 % on the arc without a digit ({ref}`experiment <exp-midpoints>`).
 #
@@ -464,13 +473,13 @@ verify("eq-arc-gaussian", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
 # (sec-temperature)=
 # ## Temperature
 #
-# If holes lie between the classes, can one avoid them by drawing nearer to the origin? A low {term}`temperature` $\tau < 1$ raises the prior to the power $1 / \tau^2$ and normalizes it. For the Gaussian prior this only scales the draws:
+# Can one avoid the holes by drawing nearer to the origin? A low {term}`temperature` $\tau < 1$ raises the prior to the power $1 / \tau^2$ and normalizes it. For the Gaussian prior this only scales the draws:
 #
 # $$
 # \frac{p(z)^{1 / \tau^2}}{\int p(z')^{1 / \tau^2}\, \mathrm{d} z'} = \mathcal{N}\big( z;\, 0, \tau^2 I \big) .
 # $$ (eq-temperature)
 #
-# (Some texts call the exponent $1 / T$; then $T = \tau^2$.) Samples of deep hierarchical VAEs are often shown so {cite:p}`vahdat2020,child2021`. The slider scales ten draws.
+# Samples of deep hierarchical VAEs are often shown so {cite:p}`vahdat2020,child2021`.
 
 # %% tags=["check", "nbval-check-output"]
 z = torch.linspace(-30, 30, 60_001, dtype=torch.double)
@@ -499,7 +508,7 @@ Slider(
 )
 
 # %% [markdown]
-# At zero all images are the decoded origin. In between there is a trade:
+# At zero all images are the decoded origin.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -512,15 +521,21 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# With this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. Not with every VAE ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. And after eight epochs of training, with three seeds, it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, and of the origins 98.3 ± 0.0 %. A low temperature showed more digits in the VAEs whose origin decodes to one, for it draws near the origin.
+# With this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. Not with every VAE ({ref}`experiment <exp-temperature>`): after only eight epochs of training it is the other way round. A low temperature showed more digits in the VAEs whose origin decodes to one, for it draws near the origin.
+#
+# :::{dropdown} The temperatures in numbers
+# (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
+#
+# From the record ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. And after eight epochs of training, with three seeds, it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, and of the origins 98.3 ± 0.0 %.
+# :::
 
 # %% [markdown]
 # (sec-known-causes)=
 # ## Measuring what a latent means
 #
-# What does a single latent *mean*? For digits there is no truth to compare with. So the companion renders a house from five numbers, its *factors of variation*: *azimuth*, by which the house is turned, *elevation* of the camera, direction of the *light*, *size* and *hue*. They are independent and uniform.
+# What does a single latent *mean*? For digits nobody knows. So the companion renders a house from five independent, uniform numbers, its *factors of variation*: *azimuth*, by which the house is turned, *elevation* of the camera, direction of the *light*, *size* and *hue*.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of nine small images of a house with a shadow. From left to right it turns, is seen from higher up, its shadow moves, it grows, its color goes from red over green to blue."}, "figure": {"caption": "Five factors, one row each; in a row one of them goes through its range, and the others stay in the middle.", "name": "fig-causes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of nine small images of a house with a shadow. From left to right it turns, is seen from higher up, its shadow moves, it grows, its color goes from red over green to blue."}, "figure": {"caption": "Five factors; in each row one goes through its range, and the others stay in the middle.", "name": "fig-causes"}}
 low, high = torch.tensor(list(SCENE_FACTORS.values())).T
 rows = {}
 for k, name in enumerate(SCENE_FACTORS):
@@ -530,7 +545,7 @@ for k, name in enumerate(SCENE_FACTORS):
 plots.image_rows(rows, tile=0.5)
 
 # %% [markdown]
-# Two VAEs with eight latents were trained on 20,000 such houses. The *plain* one has the weight $\beta = 1$ on the KL divergence. For the *annealed* one $\beta$ falls from 100 to 1 during the first 70 percent of the steps, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`. (Warm-up rises from 0 to 1.) The reason: under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. That would be *{term}`disentanglement`*: in {numref}`fig-correlations` the row of a latent and the column of its factor have a single strong cell.
+# Two VAEs with eight latents were trained on 20,000 such houses. The *plain* one weighs the KL divergence with $\beta = 1$. For the *annealed* one $\beta$ falls from 100 to 1 during the first 70 percent of the steps, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`. Under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. Why one? Factors that change the image by different amounts are encoded with different precision, and a diagonal $q$ fits best if each has an axis to itself ({ref}`below <sec-no-axes>`). A constant $\beta > 1$ favors the same, but like more decoder noise {eq}`eq-beta-level` it costs detail to the end. A latent for each factor would be *{term}`disentanglement`*: a single strong cell in its row and column of {numref}`fig-correlations`.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the factors. On the left each factor has one strong cell and several medium ones. On the right each of azimuth, light, size and hue has one almost full cell, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and factors: the plain VAE (left), the annealed one (right).", "name": "fig-correlations"}}
@@ -557,13 +572,13 @@ def both_maps(tables, value_label):
 both_maps(tables, "correlation")
 
 # %% [markdown]
-# Correlation sees linear relations only. The {term}`mutual information` sees any kind, as the KL divergence of the joint distribution from the product of its marginals,
+# Correlation sees linear relations only, the {term}`mutual information` any kind:
 #
 # $$
 # \mathrm{I}(z; v) = D_{\mathrm{KL}} \big( p(z, v) \,\Vert\, p(z)\, p(v) \big) .
 # $$ (def-mutual-information)
 #
-# But three latents may share the information about one factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the best and the second-best latent $j_1$ and $j_2$, as a share of the entropy of the factor:
+# But several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a share of the factor's entropy $H(v_k)$:
 #
 # $$
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) .
@@ -582,10 +597,14 @@ for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
 shown
 
 # %% [markdown]
-# Is the larger gap of {numref}`fig-mig` the work of the schedule, or of one run? More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, at a price, and a single run can show hardly any of it. {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
+# Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`, numbers in the box). {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
 #
-# :::{depth-start} one run may lose the gap, and mutual information finds what correlation misses
+# **What should be punished?** The weight $\beta$ punishes the information, too. But the mismatch of $q(z)$ and prior splits once more {cite:p}`chen2018`: into the *total correlation* $D_{\mathrm{KL}}(q(z) \,\Vert\, \prod_j q(z_j))$, the dependence between latents, and the KL divergences of the single $q(z_j)$. Disentanglement needs the weight on the first only.
+#
+# :::{depth-start} one run may lose the gap
 # :::
+# More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, at a price, and a single run can show hardly any of it. (bfloat16 keeps eight significant bits of a number.)
+#
 # Each of the two networks has a second one by the same recipe, from another seed and in another precision:
 
 # %% tags=["numbers", "columns"]
@@ -648,7 +667,7 @@ both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share
 # (sec-editing)=
 # ## Editing an image by its latents
 #
-# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *change* a dimension, *decode*, and *draw* the new image (we show the mean). For each factor we take the latent with the largest correlation in the annealed network.
+# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed.
 
 # %%
 table = tables["annealed"]
@@ -668,7 +687,7 @@ stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
 alt = "A house, decoded with azimuth latent {}, light latent {}, hue latent {}"
 Editor({f"{name} latent": stops for name in ("azimuth", "light", "hue")}, edited, alt=alt)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "A *latent traversal*: in each row one of the eight latents goes from $-1.8$ to $1.8$, and the others stay.", "name": "fig-traversal"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "A *latent traversal*: in each row one latent goes from $-1.8$ to $1.8$, and the others stay.", "name": "fig-traversal"}}
 ways = torch.linspace(-1.8, 1.8, 7)
 rows = {}
 for j in range(8):
@@ -678,7 +697,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.45)
 
 # %% [markdown]
-# Do the sliders do what they say? Encoding the edited image again would use the same latents. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
+# Some rows of {numref}`fig-traversal` turn the house or change its light, size or color; two change little. Such a grid is the model's own picture: it shows what the decoder does with a latent, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
 
 
 # %% tags=["numbers", "columns"]
@@ -705,7 +724,9 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# (Shares of each factor's range, means over 300 houses, for a latent from −1 to 1.) In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent for itself, and whether it has must be tested with something other than the model.
+# (Shares of each factor's range, over 300 houses, for a latent from −1 to 1.) In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent for itself; test that with something other than the model.
+#
+# Whether a code *contains* an attribute is tested by a *probe*: a simple classifier, trained on the codes of some images and scored on others. Only accuracy above the share of the most frequent class counts.
 #
 # *Sources: B17.*
 
@@ -713,13 +734,13 @@ for k, name in enumerate(house.names):
 # (sec-no-axes)=
 # ## What fixes the axes
 #
-# Why should a single latent have a meaning at all? A common answer is that the *diagonal prior* makes the dimensions of $z$ independent, and therefore disentangles them. It cannot. For $p(z) = \mathcal{N}(z; 0, I)$ and any rotation $R$, that is $R R^\top = I$, the prior is the same in all directions. So a decoder that first rotates its input back makes the same model:
+# Why should a single latent have a meaning? A common answer is that the *diagonal prior* makes the dimensions of $z$ independent, and so disentangles them. It cannot. For $p(z) = \mathcal{N}(z; 0, I)$ and any rotation $R$, that is $R R^\top = I$, the prior is the same in all directions. So a decoder that first rotates its input back makes the same model:
 #
 # $$
 # p(R z) = p(z), \qquad \tilde{p}_\theta(x \mid z) = p_\theta(x \mid R^\top z) \;\Longrightarrow\; \tilde{p}_\theta(x, R z) = p_\theta(x, z) .
 # $$ (eq-rotated-model)
 #
-# The two models give every image the same probability, so no amount of data can distinguish them. (For other independent priors other maps do the same {cite:p}`locatello2019`.)
+# Both give every image the same probability, so no amount of data can distinguish them. (For other independent priors other maps do the same {cite:p}`locatello2019`.)
 #
 # **Checks.** The first compares the density of the prior before and after the rotation; a variance of 1.05 in one direction is rejected, and a shear instead of the rotation. The second compares the whole model with the trained decoder; a decoder that is not rotated is rejected, and one that is rotated the wrong way.
 
@@ -750,7 +771,7 @@ rule = exact.within(1e-4)
 verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turned)
 
 # %% [markdown]
-# Yet single latents do have a meaning in {numref}`fig-correlations`. The only part of the bound that can prefer these axes is the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the posterior has different variances along the axes, its contours are ellipses. A diagonal Gaussian fits them as they are, but not after a rotation. For a Gaussian posterior with precision matrix $P$ the bound loses at least, as in the linear case {eq}`eq-rotation-gap`,
+# Yet single latents do have a meaning in {numref}`fig-correlations`. The only part of the bound that can prefer these axes is the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the posterior's variances differ, its contours are ellipses. A diagonal Gaussian fits them along the axes, but not after a rotation. If the posterior is Gaussian with precision matrix $P$, the best diagonal $q$ loses, as in the linear case {eq}`eq-rotation-gap`,
 #
 # $$
 # \begin{aligned}
@@ -759,7 +780,7 @@ verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turn
 # \end{aligned}
 # $$ (eq-rotation-price)
 #
-# reached at $\Lambda_{jj} = 1 / P_{jj}$. If all variances are equal, $P$ is a multiple of the identity before and after the rotation, and the loss is zero: a circle has no axes.
+# reached at $\Lambda_{jj} = 1 / P_{jj}$. If all variances are equal, $P$ stays a multiple of the identity, and the loss is zero: a circle has no axes.
 #
 # **Check.** As a function of the log-variances $s_j$ the KL divergence is $\frac12 \sum_j (P_{jj} e^{s_j} - s_j)$ plus a constant, which is convex, so its minimum is where the gradient is zero. torch's KL divergence and its gradient are computed at this $\Lambda$, for the posterior of one house after a rotation. The value at the marginal variances $(P^{-1})_{jj}$ is rejected.
 
@@ -783,7 +804,7 @@ wrong = {"marginals": kl_of(P.inverse().diagonal().log())}
 verify("eq-rotation-price", kl_of(best.detach()), price, exact, rejects=wrong)
 
 # %% [markdown]
-# In the trained network we rotate two latents into each other, rotate the decoder back, give the encoder the best diagonal covariance, and measure the bound again.
+# We rotate two latents into each other, rotate the decoder back, replace the rotated $q$ by the nearest diagonal Gaussian, and measure the bound.
 
 
 # %%
@@ -797,7 +818,7 @@ def turned_bound(R, x, vae=vae):
     return vae.likelihood(fit.sample() @ R).log_prob(x) - kl, price.mean()
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: the loss of the bound when the azimuth latent is rotated into the light latent or into the widest one (lines: measured; crosses: the formula). Right: correlation of the first latent with azimuth and light while the two are rotated into each other.", "name": "fig-rotation-price"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: nats lost when the azimuth latent is rotated into the light latent or the widest one (lines: measured; crosses: the formula). Right: correlation of the first latent with azimuth and light during the first rotation.", "name": "fig-rotation-price"}}
 def rotation(degree, j, k):
     R, angle = torch.eye(8), math.radians(degree)
     R[j, j], R[k, k] = math.cos(angle), math.cos(angle)
@@ -826,7 +847,7 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. And one random rotation of all eight latents?
+# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. And a random rotation of all eight?
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -841,13 +862,15 @@ for name, model in models.items():
     print(f"{name:8}  {measured:9}  {price:7.1f}  {gaps[name].mean():15.2f}  {after:5.2f}")
 
 # %% [markdown]
-# The plain network, whose variances are about equal, loses less, as the formula predicts. (The refitted Gaussian is the one nearest to the rotated $q$, not to the posterior, so the loss is an upper bound.) So it is the diagonal $q$ that fixes the axes, and only through the *differences* between its variances. They are large in the annealed network; in a second run, where they stayed small, so did the gap.
+# The plain network, whose variances are about equal, loses less, as the formula predicts. (This loss is an upper bound: an encoder trained anew might lose less.) So the diagonal $q$ fixes the axes only through the *differences* between its variances. They are large in the annealed network; in a second run, where they stayed small, so did the gap. Between latents of equal variance, as azimuth and light, it leaves the rotation free.
+#
+# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. The diagonal $q$ is one: that factors differ in precision. Others are labels for a few images, pairs that differ in one known factor, or several environments in which the factors are distributed differently.
 
 # %% [markdown]
 # (sec-dead-mixed)=
 # ## A dead or a mixed latent, and what to do
 #
-# **Dead.** A latent whose $q_\phi(z_j \mid x)$ is the prior for every $x$ says nothing. One finds it by its KL divergence, on average over the data. Does it matter?
+# **Dead.** A latent whose $q_\phi(z_j \mid x)$ is the prior for every $x$ says nothing. Its average KL divergence shows it.
 
 # %% tags=["numbers", "nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
@@ -863,19 +886,19 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
     print(f"drawn again, {name}: squared change of the image {moved.mean():.2f}")
 
 # %% [markdown]
-# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. There are three cases:
+# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Three cases:
 #
-# - *Nothing left to say.* What the latent could add is worth less than its nats, as below the water level {eq}`eq-water-filling`. Do nothing: without it the bound is the same. Only leave it out where codes are compared.
-# - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). If they do not, it is the first case.
-# - *You want it to say more than the bound does.* Then change the loss: less decoder noise, or, what amounts to the same, $\beta < 1$ {eq}`eq-beta-level`.
+# - *Nothing left to say.* What the latent could add is worth less than its nats {eq}`eq-water-filling`. Do nothing: without it the bound is the same. Leave it out where codes are compared.
+# - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). Else it is the first case.
+# - *You want it to say more.* Then change the loss: less decoder noise or, equivalently, $\beta < 1$ {eq}`eq-beta-level`.
 #
-# **Mixed.** In the plain network every latent has to do with several factors. But a factor need not be an axis in order to be a *direction*. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`:
+# **Mixed.** In the plain network every latent has to do with several factors. But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`:
 #
 # $$
 # \mathbb{E}[z \mid y = 1] - \mathbb{E}[z \mid y = 0] = \frac{\operatorname{Cov}(z, y)}{\pi (1 - \pi)}, \qquad \pi = P(y = 1) .
 # $$ (eq-attribute)
 #
-# The right side is a slope, so the vector contains everything that varies together with $y$ in the data: if the people with glasses are older, a part of it is age. Regressing on several labels at once separates them. We take a hundred labeled houses, and compare each factor's direction with its best latent, moved as far.
+# The right side is a slope, so the vector contains everything that varies together with $y$ in the data: if the people with glasses are older, a part of it is age. Regressing on several labels at once separates them. With a hundred labeled houses, we compare each factor's direction with its best latent.
 #
 # **Check.** The attribute is the slant of a digit, the slope of a regression of column on row over the ink; $y = 1$ for the three tenths that lean most to the right. The difference of the means is compared with a least-squares solver and with the covariance. The covariance over $\pi$ alone is rejected, and the mean of the codes with the attribute.
 
@@ -919,7 +942,7 @@ rows = {k: models["plain"].likelihood(z + shares * way).mean.clamp(0, 1) for k, 
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
-# The best latent turns the house of {numref}`fig-mixed` and changes its color; the direction turns it. All five factors, with the changes of the four others added up:
+# The best latent turns the house and changes its color; the direction only turns it. For all factors, with the changes of the others added up:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -933,9 +956,9 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# Along its direction each factor of the plain network moves at least as far as along a latent, and the others far less. So with a few labels a mixed latent is no obstacle to editing. Without any, one can train several networks and look; the prior will not help.
+# Along its direction each factor of the plain network moves at least as far as along a latent, and the others far less. So with a few labels a mixed latent is no obstacle to editing.
 #
-# :::{depth-start} a slant vector leans digits of every class, and is more than one latent
+# :::{depth-start} a slant vector leans digits of every class
 # :::
 # The vector between the halves of the test digits below and above the median slant, added to the codes of digits in multiples, leans them as in {numref}`fig-slant`; at the ends some lose their shape.
 
@@ -977,7 +1000,7 @@ print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean
 # (sec-anomalies)=
 # ## What goes wrong: a likelihood is no measure of normality
 #
-# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. A VAE seems to offer a better score: call an image with a low $\log p_\theta(x)$ an anomaly. We try it with the importance-weighted bound $L_{50}$ {eq}`def-k-sample-bound` of the network with 50 latents, on images that are no digits. Which rows of {numref}`fig-strange` will it find the most likely?
+# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? We try it with the importance-weighted bound $L_{50}$ of 50 draws {eq}`def-k-sample-bound`, for the network with 50 latents. Which rows of {numref}`fig-strange` will it find the most likely?
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
 _ = torch.manual_seed(0)
@@ -997,7 +1020,7 @@ strange = {
 plots.image_rows({"digits": some[:8]} | {k: v[:8] for k, v in strange.items()}, tile=0.5)
 
 # %% [markdown]
-# The {term}`AUROC` is the probability that an anomaly has a lower estimate than a digit; one half is chance.
+# The column log p holds $L_{50}$. The {term}`AUROC` is the probability that an anomaly has a lower estimate than a digit; one half is chance.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -1009,7 +1032,7 @@ for name, score in scores.items():
     print(f"{name:10}  {score.mean():12.1f}  {auroc(-normal, -score):5.2f}")
 
 # %% [markdown]
-# Shuffled digits are found. But the empty image is *more* likely than nearly every digit, and a bar than most. Why? Minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one, whether or not it is a digit. For photographs {cite:t}`nalisnick2019` found the same. A score for anomalies needs examples of what should be found.
+# Shuffled digits are found, but the empty image is *more* likely than nearly every digit, and a bar than most: minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one. For photographs {cite:t}`nalisnick2019` found the same. An anomaly is more likely under *something else*, of which a model of digits knows nothing; so a score needs examples of what should be found.
 #
 # :::{depth-start} neither a better encoder nor a test of typicality repairs the score
 # :::
@@ -1316,11 +1339,11 @@ exercises.check_deviations(deviations)
 # (sec-latent-summary)=
 # ## Summary
 #
-# - Noise makes the decoder draw one image for a neighborhood, and the KL divergence keeps the neighborhoods together: few holes are left, between the classes. Neither works alone.
-# - The decoder draws the average of the images whose Gaussians cover a point {eq}`eq-decoder-average`. That is the blur.
-# - Arcs keep the length of a code {eq}`eq-slerp`; whether line or arc, or a low temperature {eq}`eq-temperature`, gives more digits depends on the network.
-# - What a latent means is measured where the factors are known {eq}`def-mig`. The prior gives the axes no meaning {eq}`eq-rotated-model`; a diagonal $q$ does where its variances differ {eq}`eq-rotation-price`.
-# - A dead latent costs nothing. A factor that has no latent for itself still has a direction {eq}`eq-attribute`.
-# - A high likelihood does not make an image normal.
+# - Noise makes the decoder draw one image for a neighborhood, and the KL divergence keeps the neighborhoods together. The holes that are left lie between the classes.
+# - The blur is the average of the images whose Gaussians cover a point {eq}`eq-decoder-average`.
+# - Whether line or arc {eq}`def-slerp`, or a low temperature, gives more digits depends on the network.
+# - What a latent means is measured with known factors {eq}`def-mig`. The prior gives the axes no meaning {eq}`eq-rotated-model`; a diagonal $q$ does where its variances differ {eq}`eq-rotation-price`.
+# - A dead latent costs nothing. A factor without a latent of its own has a direction {eq}`eq-attribute`.
+# - A likely image need not be normal.
 #
-# **To read next.** {cite:t}`higgins2017` and {cite:t}`burgess2018` on $\beta$; {cite:t}`locatello2019` on why unsupervised disentangling needs assumptions; {cite:t}`rolinek2019` on the axes; {cite:t}`nalisnick2019` on anomalies.
+# **To read next.** {cite:t}`higgins2017` on $\beta$; {cite:t}`locatello2019` on assumptions; {cite:t}`rolinek2019` on the axes.
