@@ -55,7 +55,7 @@ def from_the_top(x, lowest, draw=False):
     return ladder.likelihood(z).mean
 
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of ten images. The first row shows test digits. In the second every image is a plain digit, some of another class than the one above it; further down the images take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, described by a model of five levels, with 64 latents next to the image, then 32, 16, 8 and 4. In the second row only the top level is inferred from the digit; those below take their means given the one above. Each further row infers one more level.", "name": "fig-from-the-top"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of ten images. The first row shows test digits. In the second every image is a plain digit, some of another class than the one above it; further down the images take on the class, the slant and at last the strokes of the first row."}, "figure": {"caption": "Ten digits, described by a model of five levels, with 64 latents next to the image, then 32, 16, 8 and 4. In the second row only the top level is inferred from the digit, and those below take their means; each further row infers one more.", "name": "fig-from-the-top"}}
 digits = binarize(test.images[:10])
 rows = {f"level{'s' * (k < 5)} 5{f' to {k}' * (k < 5)}": k for k in (5, 4, 3, 2, 1)}
 described = {name: from_the_top(digits, k) for name, k in rows.items()}
@@ -63,10 +63,10 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 
 # %% [markdown]
 # :::{admonition} The idea
-# Draw the latent of a VAE from a distribution that depends on a second latent above it, and that one from a third. Each step stays a simple Gaussian, and together they are not. The bound stays the same, with one KL divergence for each level. But the levels must know of each other in inference, too: where they are inferred independently, the top one dies.
+# Draw the latent of a VAE from a distribution that depends on a second latent above it, and that one from a third. Each step stays a simple Gaussian, and together they are not. The bound stays the same, with one KL divergence for each level. But the levels must know of each other in inference, too: where they are inferred independently, the top one can die.
 # :::
 #
-# {numref}`fig-from-the-top` shows such a model at work.
+# {numref}`fig-from-the-top` shows such a model.
 
 # %% [markdown]
 # (sec-hvae-gap)=
@@ -74,7 +74,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 #
 # A VAE with one latent has two gaps, however large its networks are.
 #
-# 1. **Between the bound and the likelihood.** The approximate posterior $q_\phi(z \mid x)$ is a Gaussian with independent coordinates, and the true posterior need not be one. The difference is the {term}`approximation gap` {eq}`def-two-gaps`.
+# 1. **Between the bound and the likelihood.** The approximate posterior $q_\phi(z \mid x)$ is a diagonal Gaussian, and the true posterior need not be one. The difference is the {term}`approximation gap` {eq}`def-two-gaps`.
 # 2. **Between the model and the data.** The prior $\mathcal{N}(0, I)$ has nothing to learn. Where the {term}`aggregate posterior` of the codes of images differs from it, the mean bound is lower by the KL divergence between the two {eq}`eq-surgery`, and draws of the prior are not distributed as codes.
 #
 # A second latent above the first can narrow both. It turns the two Gaussians of $z_1$ into mixtures, with one component for each value of $z_2$:
@@ -86,13 +86,17 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # \end{aligned}
 # $$ (def-two-marginals)
 #
-# Every factor under the integrals may stay a diagonal Gaussian, easy to sample and with a KL divergence in closed form, while the mixture need not be Gaussian, if $z_2$ does more than shift $z_1$ linearly. In the smallest example $z_2 \sim \mathcal{N}(0, s^2)$ decides only the scale of $z_1 \mid z_2 \sim \mathcal{N}(0, e^{2 z_2})$. The *kurtosis* of $z_1$ is
+# Every factor under the integrals may stay a diagonal Gaussian, with a KL divergence in closed form, while the mixture need not be Gaussian, if $z_2$ does more than shift $z_1$ linearly. Nor is the joint $q_\phi$ diagonal: mean and scale of $z_1$ depend on the draw of $z_2$, which couples the levels, and the coordinates of $z_1$. In the smallest example $z_2 \sim \mathcal{N}(0, s^2)$ decides only the scale of $z_1 \mid z_2 \sim \mathcal{N}(0, e^{2 z_2})$. The *kurtosis* of $z_1$ is
 #
 # $$
 # \frac{\mathbb{E}\, z_1^4}{(\mathbb{E}\, z_1^2)^2} = 3\, e^{4 s^2} ,
 # $$ (eq-chain-kurtosis)
 #
-# while every Gaussian has 3 ({numref}`fig-two-steps`). For given $z_2$ the moments are $e^{2 z_2}$ and $3\, e^{4 z_2}$, and $\mathbb{E}\, e^{k z_2} = e^{k^2 s^2 / 2}$, so the ratio is $3\, e^{8 s^2} / e^{4 s^2}$.
+# while every Gaussian has 3 ({numref}`fig-two-steps`).
+#
+# :::{dropdown} Proof
+# For given $z_2$ the moments are $e^{2 z_2}$ and $3\, e^{4 z_2}$, and $\mathbb{E}\, e^{k z_2} = e^{k^2 s^2 / 2}$, so the ratio is $3\, e^{8 s^2} / e^{4 s^2}$. $\square$
+# :::
 #
 # **Check.** Both sides come from integrals over $z_2$ and then over $z_1$ on grids. The kurtosis of a Gaussian is rejected.
 
@@ -138,7 +142,7 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Levels help where codes of images, or their posteriors, are not Gaussian. Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two. Which of the two gaps has closed? Mostly the second: the ladder of five levels is 5.4 nats better than the VAE of chapter 6, but its bound is only about half a nat nearer to $\log p(x)$.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain. {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two. Which of the two gaps has closed? Mostly the second: the ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe, but its bound is only about half a nat nearer to $\log p(x)$.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
@@ -182,15 +186,15 @@ print("on 300 digits, five levels are better by 5 errors:", bool(gain.mean() > 5
 # (sec-hvae-chain)=
 # ## Generation runs down; which way does inference run?
 #
-# Stack $T$ latents, $z_1$ next to the image and $z_T$ at the top. Generation runs down, and each latent depends on the one above it:
+# Stack $T$ latents, $z_1$ next to the image and $z_T$ at the top. In generation each depends on the one above it:
 #
 # $$
 # p_\theta(x, z_1, \dots, z_T) = p(z_T) \prod_{t=1}^{T-1} p_\theta(z_t \mid z_{t+1}) \; p_\theta(x \mid z_1) .
 # $$ (def-hierarchy)
 #
-# This is a *Markovian* {term}`hierarchical VAE`. Models whose steps depend on all levels above, $p_\theta(z_t \mid z_{t+1}, \dots, z_T)$, are no more general: take $z_t$ together with everything above it as the new $z_t$.
+# This is a *Markovian* {term}`hierarchical VAE`. Its prior is now $p_\theta(z_{1:T})$, that is, every factor but the last, and only $p(z_T)$ in it is fixed. To sample, draw $z_T$ from $p(z_T)$, each $z_t$ given $z_{t+1}$, and then $x$; no encoder takes part. Models in which $z_t$ and $x$ depend on all levels above become chains if each latent takes in everything above it; as they stand, they are more general.
 #
-# Inference has two orders, as {numref}`fig-who-sees-whom` shows:
+# Inference has two orders ({numref}`fig-who-sees-whom`):
 #
 # $$
 # q_\phi(z_{1:T} \mid x) = q_\phi(z_1 \mid x) \prod_{t=2}^{T} q_\phi(z_t \mid z_{t-1}) \qquad \text{(bottom-up)},
@@ -201,7 +205,7 @@ print("on 300 digits, five levels are better by 5 errors:", bool(gain.mean() > 5
 # $$ (def-top-down)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four small graphs. Generation: blue arrows from z 3 down to z 2, z 1 and x. Bottom-up: orange arrows from x up to z 1, z 2, z 3. Top-down: orange arrows from x up through features d 1 to d 3, from each feature to its latent, and from each latent to the one below. Ladder: the same features, but the arrows between the latents are the blue ones of the model."}, "figure": {"caption": "Which variable depends on which. Blue: the model $p_\\theta$. Orange: inference; $d_t$ are features of the image, computed without drawing. In a ladder, explained below, inference uses the model's own arrows.", "name": "fig-who-sees-whom"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four small graphs. Generation: blue arrows from z 3 down to z 2, z 1 and x. Bottom-up: orange arrows from x up to z 1, z 2, z 3. Top-down: orange arrows from x up through features d 1 to d 3, from each feature to its latent, and from each latent to the one below. Ladder: the same features, but the arrows between the latents are the blue ones of the model."}, "figure": {"caption": "Which variable depends on which. Blue: the model $p_\\theta$. Orange: inference; $d_t$ are features of the image, computed without drawing. In a ladder, explained below, messages are made of them, and inference uses the model's arrows.", "name": "fig-who-sees-whom"}}
 def diagram(axes, title, ups=(), downs=(), sides=()):
     """Three latents above x; orange q, blue p."""
     features = {f"d{t}": (0.0, t) for t in (1, 2, 3)} if sides else {}
@@ -229,13 +233,13 @@ diagram(panels[3], "q of a ladder", downs=descent, sides=look)
 fig
 
 # %% [markdown]
-# Neither order excludes the exact posterior. Bottom-up, the image is needed in the first step only,
+# Either order can hold the exact posterior. Bottom-up, the image is needed in the first step only,
 #
 # $$
 # p(z_t \mid z_{t-1}, x) = p(z_t \mid z_{t-1}) \qquad \text{for } t \ge 2 ,
 # $$ (eq-bottom-up-posterior)
 #
-# because $x$ depends on the latents through $z_1$ alone: once $z_{t-1}$ is known, $x$ says nothing more about $z_t$. And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
+# because $x$ depends on the latents through $z_1$ alone. And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
 #
 # $$
 # q(z_t \mid z_{t+1}, x) = \frac{q(z_{t+1} \mid z_t)\, q(z_t \mid x)}{q(z_{t+1} \mid x)} ,
@@ -243,10 +247,10 @@ fig
 #
 # and in the product {eq}`def-top-down` the marginals cancel, each with its neighbor, until {eq}`def-bottom-up` is left. The next chapter is built on this line.
 #
-# Why then does the order matter? Because the steps of $q$ are Gaussians made by networks, and three things speak for top-down.
+# Why then does the order matter? The steps of $q$ are Gaussians made by networks, and three things speak for top-down.
 #
-# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one. Their KL divergence is a formula. A bottom-up step $q(z_{t+1} \mid z_t)$ has no partner in the model, and its part of the bound has to be estimated by draws.
-# - *Every level sees the image.* In a bottom-up chain $z_2$ sees it through a draw of $z_1$ only, that is, through noise.
+# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. A bottom-up step $q(z_{t+1} \mid z_t)$ has no such partner, so its part of the bound is estimated by draws.
+# - *Every level sees the image.* Bottom-up only $z_1$ does. Exact upper steps need no more {eq}`eq-bottom-up-posterior`, but $q(z_1 \mid x)$ stays a single Gaussian; top-down it is the mixture {eq}`def-two-marginals`.
 # - *Every level knows what was drawn above it*, and adds only what is missing.
 #
 # **Check.** In the linear chain $z_t = a_t\, z_{t+1} + s_t\, \varepsilon_t$, with $z_0 = x$ and standard Gaussian noise, all conditional distributions are linear regressions. For the reversal, an arbitrary bottom-up chain, unrelated to the model, is evaluated at random latents in both orders; the product of the marginals $q(z_t \mid x)$ is rejected. For {eq}`eq-bottom-up-posterior`, $z_t$ is regressed on $z_{t-1}$ and $x$ under the model, and the slope on $x$ must vanish; the slopes of the other direction are rejected.
@@ -299,13 +303,13 @@ show(linear_covariance, regress, LinearChain.inner_posterior, docstring=False)
 # (sec-kl-levels)=
 # ## One KL divergence for each level
 #
-# The bound of a chain is {eq}`eq-elbo-terms`, with all latents in the place of $z$. Its second term compares two distributions of $T$ latents, for which networks give no formula. But both are products in the same order, so the logarithm of their quotient is a sum,
+# The bound of a chain is {eq}`eq-elbo-terms`, with all latents in the place of $z$. Its KL divergence is between two distributions of $T$ latents and has no formula. But both are products in the same order, so the logarithm of their quotient is a sum,
 #
 # $$
 # \log \frac{q(z_{1:T} \mid x)}{p_\theta(z_{1:T})} = \log \frac{q(z_T \mid x)}{p(z_T)} + \sum_{t=1}^{T-1} \log \frac{q(z_t \mid z_{t+1}, x)}{p_\theta(z_t \mid z_{t+1})} .
 # $$
 #
-# Take the mean under $q$, and in each term first the mean over $z_t$ given $z_{t+1}$. It turns the logarithm into a KL divergence (this is the chain rule {eq}`eq-kl-chain`):
+# The mean under $q$, taken first over $z_t$ given $z_{t+1}$, turns each logarithm into a KL divergence (this is the chain rule {eq}`eq-kl-chain`):
 #
 # $$
 # \begin{aligned}
@@ -314,7 +318,7 @@ show(linear_covariance, regress, LinearChain.inner_posterior, docstring=False)
 # \end{aligned}
 # $$ (eq-kl-levels)
 #
-# With it the bound reads
+# Each lower KL divergence depends on the $z_{t+1}$ in its condition, which is random, hence the mean before it; the top has no condition. The bound reads
 #
 # $$
 # \begin{aligned}
@@ -323,9 +327,9 @@ show(linear_covariance, regress, LinearChain.inner_posterior, docstring=False)
 # \end{aligned}
 # $$ (eq-chain-elbo)
 #
-# What does each term punish? The first, latents from which the image cannot be decoded. The second, a top level other than the prior, from which samples will start. And the KL divergence of level $t$ punishes whatever $q$ says about $z_t$ that the model did not expect from $z_{t+1}$: it counts the nats that the image adds on this level. Unlike the prior of a VAE, $p_\theta(z_t \mid z_{t+1})$ can learn to expect more.
+# What does each term punish? The first, latents from which the image cannot be decoded. The second, a top level other than $p(z_T)$, from which samples start. And the KL divergence of level $t$ counts the nats that the image adds to what the model expects from $z_{t+1}$. Unlike the prior of a VAE, $p_\theta(z_t \mid z_{t+1})$ can learn to expect more.
 #
-# Each KL divergence is between two diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. Only the $z_{t+1}$ in its condition has to be drawn. So an estimate of the bound takes one pass of the networks up, and one down with $T$ draws, one after the other. The function that computes it is the one of chapter 3; for a VAE its loop is empty.
+# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. The function is that of chapter 3.
 
 # %% tags=["shown", "nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -370,6 +374,8 @@ verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 # q = p_\theta(z_{1:T} \mid x) \;\Longrightarrow\; \log \frac{p_\theta(x, z_{1:T})}{q(z_{1:T} \mid x)} = \log p_\theta(x) \;\text{ for every draw } z_{1:T} .
 # $$ (eq-chain-exact)
 #
+# This can test code: in a linear Gaussian chain, regressions give the exact $q$, and every draw must return $\log p_\theta(x)$.
+#
 # **Check.** The joint density {eq}`def-hierarchy` and the bottom-up posterior {eq}`def-bottom-up` are evaluated at arbitrary latents; a weight without the prior of the top is rejected. Then the companion draws the latents top-down and returns this logarithm; here the arbitrary chain above is rejected.
 
 # %% tags=["check", "nbval-check-output"]
@@ -392,7 +398,7 @@ terms = elbo_terms(ladder, x_test)
 plots.kl_per_level(terms, axes=plots.figure(height=2.4)[1][0])
 
 # %% [markdown]
-# Look at this chart, {numref}`fig-kl-per-level`, first when a hierarchy has been trained: the bound, one number, does not show whether a level is used. Here all are.
+# After training look at {numref}`fig-kl-per-level` first: the bound, one number, does not show whether a level is used. One whose KL divergence is close to 0 is inactive, or *dead*; here none is.
 
 # %% tags=["numbers", "mnist"]
 kl_levels = terms.kl.mean(0)
@@ -406,21 +412,21 @@ print(f"above level 1: {kl_levels[1:].sum() / kl_levels.sum():.0%} of the nats")
 # (sec-normal-product)=
 # ## A ladder: inference that starts from the model's prediction
 #
-# How should a network make $q(z_t \mid z_{t+1}, x)$? Before the image is seen, the model itself predicts $p_\theta(z_t \mid z_{t+1})$, and Bayes' rule would multiply this prediction by the likelihood of $z_t$. So let $q$ be the prediction times an *approximate likelihood* $d_t$, a message from the image, and normalize:
+# How should a network make $q(z_t \mid z_{t+1}, x)$? Without the image, the model itself predicts $p_\theta(z_t \mid z_{t+1})$, and Bayes' rule would multiply this prediction by the likelihood of $z_t$. So let $q$ be the prediction times an *approximate likelihood* $d_t$, a message from the image, and normalize:
 #
 # $$
 # q(z_t \mid z_{t+1}, x) = \frac{p_\theta(z_t \mid z_{t+1})\, d_t(z_t; x)}{Z_t(z_{t+1}, x)} .
 # $$ (def-ladder-posterior)
 #
-# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. How does it differ from a *stack* of VAEs, each of which encodes the draws of the one below, bottom-up? The way up is deterministic: a network computes features of the image for all levels, without drawing. Latents are drawn on the way down only, and there $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level whose message is empty has $q = p$ and adds no KL divergence.
+# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. A *stack* of VAEs would encode draws of the level below. Here the way up computes features of the image for all levels, without drawing. Latents are drawn on the way down only, where $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level whose message is empty has $q = p$ and adds no KL divergence.
 #
-# With Gaussians the product is a formula. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. In a product exponents add. Both are quadratic in $z$, and their curvatures are the precisions, so precisions add:
+# With Gaussians the product is a formula. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. In a product exponents add; both are quadratic in $z$ with the precisions as curvatures, so precisions add:
 #
 # $$
 # \frac{1}{s_q^2} = \frac{1}{s^2} + \lambda, \qquad \mu_q = \mu + w\, (m - \mu), \qquad w = \lambda\, s_q^2 .
 # $$ (eq-normal-product)
 #
-# The mean moves from the prediction towards the message, by the message's share $w$ of the precision. The normalizer is large if the two agree, and the KL divergence of the level is what the message says on average, less $\log Z$:
+# The mean moves towards the message, by its share $w$ of the precision. The normalizer is large if the two agree, and the KL divergence of the level is the mean of $\log d$, less $\log Z$:
 #
 # $$
 # \log Z = \log \mathcal{N}\Big( m;\; \mu,\; s^2 + \frac1\lambda \Big) ,
@@ -484,13 +490,13 @@ Slider(
 )
 
 # %% [markdown]
-# In the code `_predict` calls the network of level $t$, and `_update` makes the message and multiplies by it, through `normal_product`.
+# In the code `_predict` calls the network of level $t$, and `_update` multiplies by the message.
 
 # %% tags=["shown", "nbval-check-output"]
 show(HierarchicalVae.inner, normal_product, docstring=False)
 
 # %% [markdown]
-# Can such a product be the exact posterior? For the chain {eq}`def-hierarchy` it can, with $d_t(z_t; x) = p_\theta(x \mid z_t)$: all that the image says of the levels from $t$ upwards, it says through $z_t$. Messages that are diagonal Gaussians may still keep a gap.
+# Can such a product be the exact posterior? For the chain {eq}`def-hierarchy` it can, with $d_t(z_t; x) = p_\theta(x \mid z_t)$: the image speaks of the levels from $t$ upwards only through $z_t$. Diagonal Gaussian messages may still keep a gap.
 #
 # :::{depth-start} a ladder is exact if and only if the likelihood factorizes, and a skip connection loses 0.290 nats
 # :::
@@ -673,7 +679,7 @@ for c in (1.0, 3.0):
 # :::{depth-end}
 # :::
 #
-# :::{depth-start} the ladder of five levels can be trained here, in twenty seconds or in full
+# :::{depth-start} the ladder can be trained here, in twenty seconds or in full
 # :::
 # At small scale `train_it` takes the first steps only, with the recipe's learning rates compressed into them; `train_it("hvae-mnist", "full")` takes all. With `MINE = True` the rest of the chapter uses your weights. Expect worse images then, and failures of checks that make claims about the fully trained model.
 
@@ -698,7 +704,7 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-dead-levels)=
 # ## Explaining away, and why levels die
 #
-# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. It begins with the exact posterior, which couples the levels. If two latents act on $x$ directly, they *compete*: once $x$ is known, a larger $z_2$ leaves less for $z_1$ to explain, although the model draws large with large. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats. A ladder whose message does not see $z_2$ loses even more, 0.290.
+# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. It begins with the exact posterior, which couples the levels. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain, although the model draws large with large. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right, an orange ellipse lies exactly on its outline, and a gray one is upright and smaller. Right, with a skip, the cloud falls to the right; the orange outline is nearly a circle, too wide across the cloud, and the gray one is upright and too short."}, "figure": {"caption": "The posterior of two latents for one image (blue), the best ladder (orange) and the best factorized q (gray, dashed), at two standard deviations. Left: $z_2$ acts on the image through $z_1$ only, and the ladder is exact. Right: both act on it, and explain each other away.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]], **double)
@@ -722,7 +728,7 @@ for c, axes in zip((0.0, 1.0), panels, strict=True):
 fig
 
 # %% [markdown]
-# The levels of a plain chain are coupled, too, as on the left. What does that do in training? Split the KL divergence from the other end, $z_1$ first, with the mixture $p_\theta(z_1)$ of {eq}`def-two-marginals`, and $z_{>1}$ for all levels above:
+# The levels of a plain chain are coupled, too, as on the left. For training, split the KL divergence from the other end, $z_1$ first, with the mixture $p_\theta(z_1)$ of {eq}`def-two-marginals`, and $z_{>1}$ for all levels above:
 #
 # $$
 # \begin{aligned}
@@ -731,7 +737,7 @@ fig
 # \end{aligned}
 # $$ (eq-level-above)
 #
-# The first line is the bound of a VAE with one level and a learned prior: that is what levels above are *good for*. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels have nothing to do with each other; then there is no gain, either. Take $x \mid z_1 \sim \mathcal{N}(z_1, s_0^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, 1 - a^2)$. Here $\log p(x)$ is the same for every slope $a$. With the correlation $\rho$ of $z_1$ and $z_2$ given $x$,
+# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. Take $x \mid z_1 \sim \mathcal{N}(z_1, s_0^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, 1 - a^2)$. Here $\log p(x)$ is the same for every slope $a$. With the correlation $\rho$ of $z_1$ and $z_2$ given $x$,
 #
 # $$
 # \log p(x) - \max_{q(z_1 \mid x)\, q(z_2 \mid x)} \mathrm{ELBO}(x) = - \frac12 \log (1 - \rho^2) = \frac12 \log \frac{1 + s_0^2 / (1 - a^2)}{1 + s_0^2} .
@@ -786,7 +792,7 @@ formula = 0.5 * ((1 + noise / (1 - a_2**2)) / (1 + noise)).log()
 wrong = {"correlation of the prior": -0.5 * (1 - a_2**2).log()}
 verify("eq-independent-levels", lost, formula, exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the slope between the levels, from 0 to nearly 1. For a q that depends on the level above the curve is flat at zero. For independent levels the three curves start at zero and fall, the more noise the earlier, steeply near 1."}, "figure": {"caption": "The best bound in the chain, less $\\log p(x)$, as a function of the slope $a$ that ties $z_1$ to $z_2$. With independent levels, for three variances of the noise, it is highest at zero, where the top level says nothing; with levels that depend on each other every slope is as good.", "name": "fig-independent-levels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the slope between the levels, from 0 to nearly 1. For a q that depends on the level above the curve is flat at zero. For independent levels the three curves start at zero and fall, the more noise the earlier, steeply near 1."}, "figure": {"caption": "The best bound in the chain, less $\\log p(x)$, against the slope $a$. With independent levels, for three variances of the noise, it is highest at zero, where the top level says nothing; with dependent ones every slope is equally good.", "name": "fig-independent-levels"}}
 slope = torch.linspace(0, 0.98, 200)
 lines = {"dependent": (slope, torch.zeros_like(slope))}
 for v in (0.1, 0.3, 1.0):
@@ -796,9 +802,9 @@ axes = plots.figure(height=2.8)[1][0]
 plots.curves(lines, x_label="slope $a$", y_label="nats", axes=axes)
 
 # %% [markdown]
-# In this chain a second level brings nothing, so its death is no loss; in networks gain and cost compete. What happens there was measured with three levels of 16, 8 and 4 latents, trained on all digits for six epochs, three times each, with four forms of $q$: independent levels; *sees above*, top-down without anything of $p_\theta$; bottom-up; and *shared*, a ladder.
+# In this chain a second level brings nothing, so its death is no loss; in networks gain and cost compete. This was measured with three levels of 16, 8 and 4 latents, trained on all digits for six epochs, three times each, with four forms of $q$: independent levels; *sees above*, top-down without anything of $p_\theta$; bottom-up; and *shared*, a ladder.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no height to speak of, but for half a nat with free bits. The three other groups stand at about half a nat as they are, and above one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trained models with its standard error. For the bottom-up form it is that of $q(z_3 \\mid z_2)$.", "name": "fig-top-level"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no height to speak of, but for half a nat with free bits. The three other groups stand at about half a nat as they are, and above one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trained models with its standard error. For the bottom-up form it is the KL divergence of $q(z_3 \\mid z_2)$ from $p(z_3)$.", "name": "fig-top-level"}}
 record = record_of("levels")
 forms, ways = ("independent", "sees above", "bottom-up", "shared"), ("", ", warm-up", ", free bits")
 top = {form + way: record.value(form + way, "top") for form in forms for way in ways}
@@ -810,27 +816,27 @@ plots.bars(
 )
 
 # %% [markdown]
-# **Which levels die.** As they are, the four forms have 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive at three learning rates and after four times the steps, too; but level 2 of the same form holds 3.09 ± 0.06 nats ({ref}`experiment <exp-levels>`), so there the gain outweighs the cost {eq}`eq-level-above`. It is enough that levels of $q$ depend on each other, shared or not. A dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it at the prior.
+# **Which levels die.** As they are, the four forms have, in this order, 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive at three learning rates and after four times the steps, too; but level 2 of the same form holds 3.09 ± 0.06 nats ({ref}`experiment <exp-levels>`), so there the gain outweighs the cost {eq}`eq-level-above`. It is enough that levels of $q$ depend on each other, shared or not. A dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it at the prior.
 #
-# **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats.
+# **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats. At weights below 1 the objective may exceed $\log p(x)$ and is no bound; at 1 it is the ELBO.
 #
-# **Free bits** do not count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training, so that nothing pushes a level to zero. They raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
+# **Free bits** do not count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training: a KL divergence below 1 is replaced by 1, so that nothing pushes it to zero. The objective is then at most the ELBO, and later the ELBO. The mean over the batch is compared with 1, so a level may tell a lot about a few images and nothing about others; a floor for each image would charge those few in full. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
 #
-# **Normalization.** Without batch normalization the shared form loses 44.2 ± 4.5 nats of the bound, and 27.0 ± 3.6 with warm-up; at the top 0.00 ± 0.00 and 0.00 ± 0.00 nats ({ref}`experiment <exp-levels>`). The cause is not known from these runs.
+# **Normalization.** Without batch normalization, which standardizes each feature over the batch, the shared form loses 44.2 ± 4.5 nats of the bound, and 27.0 ± 3.6 with warm-up; at the top 0.00 ± 0.00 and 0.00 ± 0.00 nats ({ref}`experiment <exp-levels>`). The cause is not known from these runs.
 #
-# **An active top need not make a better model.** With warm-up the bounds of the four forms are −101.5 ± 0.1, −101.3 ± 0.1, −101.4 ± 0.1 and −101.7 ± 0.3 nats, although the first has next to nothing at the top ({ref}`experiment <exp-levels>`).
+# **An active top need not make a better model.** With warm-up the bounds of the four forms are, in the same order, −101.5 ± 0.1, −101.3 ± 0.1, −101.4 ± 0.1 and −101.7 ± 0.3 nats, although the first has next to nothing at the top ({ref}`experiment <exp-levels>`).
 
 # %% [markdown]
 # (sec-levels-speak)=
 # ## What each level determines
 #
-# What does level $t$ leave to the levels below? Keep $z_t$ and draw the rest anew. The variance of the image that is still *open* given $z_t$ grows from level to level, by the part that $z_t$ explains and $z_{t+1}$ does not:
+# Keep $z_t$ and draw the levels below anew. The variance of the image that is still *open* given $z_t$ grows from level to level, by the part that $z_t$ explains and $z_{t+1}$ does not:
 #
 # $$
 # \mathbb{E} \operatorname{Var}(x_j \mid z_{t+1}) = \mathbb{E} \operatorname{Var}(x_j \mid z_t) + \mathbb{E} \operatorname{Var}\big( \mathbb{E}[x_j \mid z_t] \,\big|\, z_{t+1} \big) .
 # $$ (eq-open-variance)
 #
-# This is the law of total variance, conditional on $z_{t+1}$, and it uses that the chain is Markov: given $z_t$, the image does not depend on $z_{t+1}$.
+# This is the law of total variance given $z_{t+1}$, for a chain: given $z_t$, the image does not depend on $z_{t+1}$.
 #
 # **Check.** In the linear chain every term is a number. The sum without its second term is rejected.
 
@@ -846,7 +852,7 @@ wrong = {"without the means": given}
 verify("eq-open-variance", with_above, given + between, exact, rejects=wrong)
 
 # %% [markdown]
-# Move the slider. In each row the levels from $t$ upwards are drawn once, and those below anew for each image.
+# Move the slider. In each row the levels from $t$ upwards are drawn once, those below for each image.
 
 
 # %% tags=["figure"]
@@ -887,9 +893,9 @@ print("share of the pixel variance that is open, if all is kept down to level")
 print(", ".join(f"{t}: {share:.0%}" for t, share in open_share.items()))
 
 # %% [markdown]
-# So the hierarchy is a *progressive code*, with a coarse description first: in {numref}`fig-progressive` the first nats lower the error of the reconstruction most. A diffusion model has such a curve too, with a point for each of its many steps.
+# So the hierarchy is a *progressive code*, with a coarse description first: in {numref}`fig-progressive` the first nats lower the error of the reconstruction most. A diffusion model has such a curve too.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "Squared error of a reconstruction against its nats, over 2,000 test digits. From left to right: no level inferred from the digit, level 5, levels 5 and 4, and so on down. Inferred levels are drawn, the others at their mean.", "name": "fig-progressive"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "Squared error of a reconstruction against its nats, over 2,000 test digits. From left to right: no level inferred, level 5, levels 5 and 4, and so on. Inferred levels are drawn, the others at their mean.", "name": "fig-progressive"}}
 _ = torch.manual_seed(0)
 errors = [
     (from_the_top(x_test, k, draw=True) - x_test).square().flatten(1).sum(1).mean().item()
@@ -987,18 +993,18 @@ print("and fewer than half add anything:", bool(between[1] < 0.5))
 # (sec-deep-ladders)=
 # ## Deep ladders: NVAE and VDVAE
 #
-# NVAE {cite:p}`vahdat2020` and VDVAE {cite:p}`child2021` have dozens of levels, for photographs. The latents are feature maps, many at each resolution, the coarse ones at the top. What do they add to the ladder?
+# NVAE {cite:p}`vahdat2020` and VDVAE {cite:p}`child2021` have dozens of levels, for photographs. The latents are feature maps, many at each resolution, the coarse ones at the top. What is new?
 #
-# - **A path for each level.** A tensor runs down beside the latents and carries all that was drawn above, so each level acts on the image directly. Then levels can explain each other away, and the message must see them: it is computed from the features of the image *and* this tensor.
+# - **A path for each level.** In a chain, whatever an upper level knows reaches the image through the drawn $z_1$ only. Here a tensor runs down beside the latents and carries all that was drawn above, so each level acts on the image directly. Then levels can explain each other away, so the message sees the features of the image *and* this tensor.
 # - **A correction instead of a product.** NVAE writes $q$ relative to the prediction $\mathcal{N}(\mu, s^2)$, as $\mathcal{N}(\mu + \Delta,\, s^2 f^2)$. A product, $\Delta = w (m - \mu)$ and $f^2 = 1 - w$, can only narrow the prediction; this form can also widen it. In both, a level without a correction adds nothing:
 #
 # $$
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \frac12 \Big( \frac{\Delta^2}{s^2} + f^2 - 1 - \log f^2 \Big) .
 # $$ (eq-residual-kl)
 #
-# - **Stability.** NVAE bounds the largest singular values of the weights, to keep the KL divergences bounded, and uses batch normalization. VDVAE does without it: it shrinks the initial contribution of its residual blocks with the depth, and skips updates with too large a gradient.
+# - **Stability.** The networks that make $\Delta$, $f$ and $s$ set no limit to {eq}`eq-residual-kl`, and over dozens of levels a small change at the top can become a large one below. NVAE therefore bounds the largest singular values of the weights, and uses batch normalization. VDVAE does without: it shrinks the initial contribution of its residual blocks with the depth, and skips updates with too large a gradient.
 #
-# Child argues that deep hierarchies contain autoregressive models as a special case, and may be much shorter. The levels remain sequential, in training and in sampling.
+# Child argues that deep hierarchies contain {term}`autoregressive models <autoregressive model>` as a special case: let each level be one pixel, drawn given those above, and let the decoder copy them. So with enough levels their likelihood can be reached, and fewer may do, where several pixels can share a level. The levels remain sequential, in training and in sampling.
 #
 # **Check.** The formula is compared with the KL divergence of the two Gaussians, for products and for free corrections, some of which widen. The factor $f$ in place of its square is rejected, and a shift that is not in units of $s$.
 
@@ -1028,7 +1034,7 @@ verify("eq-residual-kl", both, right, rejects=wrong)
 print("some widen the prediction:", bool((free_factor > 1).any()))
 
 # %% [markdown]
-# The companion's `conv_ladder` is built like these, in small: a vector at the top, two maps at a quarter of the image's side, and one at half of it. One was trained for 40 epochs, the ladder of five levels for 250. Their $-\log p(x)$ on 2,000 test digits, by $L_{100}$:
+# The companion's `conv_ladder` is a small one: a vector at the top, two maps at a quarter of the image's side, and one at half of it. It was trained for 40 epochs, the ladder of five levels for 250. Their $-\log p(x)$ on 2,000 test digits, by $L_{100}$:
 
 # %% tags=["numbers", "mnist"]
 values = {"five levels": nats[5][:2000], "convolutional": None}
@@ -1047,9 +1053,16 @@ deep_kl = elbo_terms(deep, binarize(test.images[:1000])).kl.mean(0)
 print("KL at levels 1 to 4:", ", ".join(f"{value:.1f}" for value in deep_kl), "nats")
 
 # %% [markdown]
-# With less than a fifth of the parameters it is better, and all of its levels are active. In smaller runs, three each on digits of $16 \times 16$ pixels, its maps are active only with batch normalization ({ref}`experiment <exp-conv-levels>`). After three epochs the three maps hold 0.2 ± 0.0, 3.7 ± 0.6 and 2.9 ± 0.7 nats with normalization, and 0.0, 0.0 and 0.0 without it. Could warm-up and free bits replace it? With both, and twice the steps, they hold 5.1 ± 0.4, 1.3 ± 0.2 and 1.1 ± 0.1 nats, against 0.0, 0.0 and 0.0; all information is then in the vector, 7.5 ± 0.1 nats, and the bound is 1.8 ± 0.2 nats lower. So any level can die, not only the top.
+# With less than a fifth of the parameters it is better, and all of its levels are active. Any level can die, not only the top.
 #
-# What do the maps determine, below one vector ({numref}`fig-conv-samples`)? For two draws below each of 500 vectors:
+# :::{depth-start} in small runs the maps are active only with batch normalization
+# :::
+# In smaller runs, three each on digits of $16 \times 16$ pixels, the ladder's maps are active only with batch normalization ({ref}`experiment <exp-conv-levels>`). After three epochs the three maps hold 0.2 ± 0.0, 3.7 ± 0.6 and 2.9 ± 0.7 nats with normalization, and 0.0, 0.0 and 0.0 without it. Could warm-up and free bits replace it? Not here: with both, and twice the steps, normalized maps are active and others are not: they hold 5.1 ± 0.4, 1.3 ± 0.2 and 1.1 ± 0.1 nats, against 0.0, 0.0 and 0.0; all information is then in the vector, 7.5 ± 0.1 nats, and the bound is 1.8 ± 0.2 nats lower.
+#
+# :::{depth-end}
+# :::
+#
+# What do the maps determine ({numref}`fig-conv-samples`)? For two draws below each of 500 vectors:
 
 
 # %% tags=["numbers"]
@@ -1085,9 +1098,9 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 # (sec-to-diffusion)=
 # ## Fix the encoder: the door to diffusion
 #
-# So far $q$ and $p$ were learned together, and levels died. There is a way to rule that out: do not learn $q$ at all.
+# So far $q$ and $p$ were learned together, and levels died. To rule that out, do not learn $q$ at all.
 #
-# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. No level can die, because nothing that is learned decides what it holds. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, `elbo_terms` computes it, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all of them. And the smaller the steps, the closer the true step down is to a Gaussian; the next chapter shows that.
+# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. No level can die in training, because what it holds is fixed by design. What is lost is the compact code: each level is as large as the image and holds it in noise, not features that an encoder found. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all. And the smaller the steps, the closer the true step down is to a Gaussian, as the next chapter shows.
 #
 # In the linear chain all of it is known. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise; the best steps of $p$ are then regressions of $z_t$ on $z_{t+1}$. In {numref}`fig-fifty-levels` the top levels, nearly pure noise, add next to nothing, and most of the nats are near the data.
 
@@ -1110,7 +1123,7 @@ assert gap.mean().abs() + 5 * error < 0.01 and (gap.mean() - at_top).abs() < 5 *
 plots.kl_per_level(elbo_terms(fixed, x_noise), axes=plots.figure(height=2.6)[1][0])
 
 # %% [markdown]
-# The bound is less than 0.01 nats below $\log p(x)$; what is left is the KL divergence of $q(z_T)$, the distribution of the top over all images, from the prior. For Gaussian data linear steps are enough; for images the step down needs a network. A hierarchical VAE whose encoder only adds noise is a {term}`diffusion model`, the subject of the next chapter.
+# The bound is less than 0.01 nats below $\log p(x)$; what is left is the KL divergence of $q(z_T)$, over all images, from the prior. For Gaussian data linear steps are enough; for images the step down needs a network. A hierarchical VAE whose encoder only adds noise is a {term}`diffusion model`.
 #
 # :::{depth-start} if you come from the lectures: both orders of inference are right, and the product rule has a condition
 # :::
@@ -1364,10 +1377,10 @@ exercises.check_message(message)
 # (sec-hvae-summary)=
 # ## Summary
 #
-# - Levels make mixtures of simple steps {eq}`def-two-marginals`: a learned prior of $z_1$, and a richer posterior. On digits the second level gains most.
-# - The bound has one KL divergence for each level {eq}`eq-chain-elbo`, if inference runs from the top down, like generation. A bottom-up chain can be turned around {eq}`eq-reversal`.
+# - Levels make mixtures of simple steps {eq}`def-two-marginals`: a learned prior of $z_1$, and a richer posterior.
+# - The bound has one KL divergence for each level {eq}`eq-chain-elbo`, if inference runs from the top down, like generation.
 # - A ladder multiplies the model's prediction by a message from the image {eq}`eq-normal-product`; with skip connections the message must see the levels above.
-# - A $q$ with independent levels pays for every coupling of the levels {eq}`eq-independent-levels`, and its top level died. Warm-up raised the bound; normalization kept our ladders alive. An active top alone is no better model.
+# - A $q$ with independent levels pays for every coupling of the levels {eq}`eq-independent-levels`, and its top level died. Warm-up raised the bound; normalization kept our ladders alive.
 # - With an encoder that only adds noise a hierarchy is a diffusion model.
 #
 # To go on: {cite:t}`sonderby2016`, {cite:t}`kingma2016`, {cite:t}`vahdat2020`, {cite:t}`child2021`.
