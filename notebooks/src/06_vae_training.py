@@ -488,7 +488,7 @@ fig
 # %% [markdown]
 # {numref}`fig-watched` shows three things.
 #
-# - **A plateau.** After a hundred steps the model is collapsed: no latent is active, and every image is decoded to the mean image. The KL that is left carries no information: all clouds are off the prior in the same way. While the decoder ignores $z$, the encoder feels the KL alone, as in the run without a gradient. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls. The dotted level is that of independent pixels, with their training means as probabilities; a model that does not beat it has collapsed, or is worse.
+# - **A plateau.** After a hundred steps the model is collapsed, with the same $q_\phi(z \mid x)$ for all $x$: no latent is active, and every image is decoded to the mean image. The KL that is left carries no information: all clouds are off the prior in the same way. While the decoder ignores $z$, the encoder feels the KL alone, as in the run without a gradient. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls. The dotted level is that of independent pixels, with their training means as probabilities; a model that does not beat it has collapsed, or is worse.
 # - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
 # - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`, so the bound is measured on held-out digits, too. A thousand of each are too few to show a difference; {ref}`the gaps of single digits <sec-amortization-gap>` show one.
 
@@ -878,9 +878,9 @@ assert card.metric_value < 90 and "L_5000" in card.metric
 print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.metric_se:.2f} nats")
 
 # %% [markdown]
-# The last number, $- \log p_\theta(x)$, comes with the network. {cite:t}`burda2016` report 86.76 nats for this network with this protocol, after 3,280 passes over the digits. The standard error does not include the bias: the estimate of $\log p_\theta(x)$ is a lower bound on average, and so small an effective number of samples says that it is not tight. A better proposal gains about half a nat on the fifty digits ({ref}`below <sec-amortization-gap>`).
+# The last number is $- \log p_\theta(x)$ of all 10,000 digits, as recorded with the weights. {cite:t}`burda2016` report 86.76 nats for this network with this protocol, after 3,280 passes over the digits. The standard error does not include the bias: the estimate of $\log p_\theta(x)$ is a lower bound on average, and so small an effective number of samples says that it is not tight. A better proposal gains about half a nat on the fifty digits ({ref}`below <sec-amortization-gap>`).
 #
-# When you read such numbers, ask: dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? How large is the standard error, and is it that of a paired difference?
+# When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? How large is the standard error, and is it that of a paired difference?
 
 # %% [markdown]
 # :::{depth-start} a cross-entropy of gray levels is no likelihood, although much code trains with it
@@ -1107,7 +1107,7 @@ with torch.no_grad():
 plots.image_rows({"mean": p.mean, "sample": p.sample()})
 
 # %% [markdown]
-# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other. So the reasons lie in this noise model and in the bound, not in the size of the network.
+# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other. Both reasons hold for a network of any size.
 #
 # :::{depth-start} ten rounds of encoding and decoding make more samples recognizable, and change what they show
 # :::

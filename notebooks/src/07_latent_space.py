@@ -50,7 +50,7 @@ map_images = plane.likelihood(grid).mean
 plots.image_grid(map_images, columns=side, tile=0.36)
 
 # %% [markdown]
-# On the map of {numref}`fig-plane-map` a shape that takes more space is sampled more often.
+# On the map of {numref}`fig-plane-map` a shape that takes more of the prior is sampled more often.
 #
 # :::{admonition} The idea
 # The encoder of a VAE gives each image not a point but a small Gaussian, and the decoder has to draw the image from anywhere in it. The KL divergence pulls all these Gaussians to one place, so that they overlap. At each point the decoder draws the average of the images whose Gaussians cover it: neighbors look alike, and details are averaged away. None of this gives the axes a meaning. That depends on which Gaussians the encoder may use.
@@ -411,7 +411,7 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which is better depends on the network ({ref}`experiment <exp-midpoints>`). Why? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: only their lengths differ, and that alone decides nothing about the image. At a small angle the choice makes no difference; in few dimensions draws have all lengths. Else try both.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which is better depends on the network ({ref}`experiment <exp-midpoints>`). Why? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: only their lengths differ, and whether the decoder draws better at one length or the other depends on what it was trained on. At a small angle the choice makes no difference; in few dimensions draws have all lengths. Else try both.
 #
 # **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the share of midpoints that show no digit. Nor is the Euclidean distance of codes one of images: a step along one latent may change nothing, along another the whole image ({ref}`below <sec-dead-mixed>`). Better is the length of the *decoded* path, summed over small steps, or the overlap of the two Gaussians.
 #
@@ -599,7 +599,7 @@ shown
 # %% [markdown]
 # Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`, numbers in the box). {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
 #
-# **What should be punished?** The weight $\beta$ punishes the information, too. But the mismatch of $q(z)$ and prior splits once more {cite:p}`chen2018`: into the *total correlation* $D_{\mathrm{KL}}(q(z) \,\Vert\, \prod_j q(z_j))$, the dependence between latents, and the KL divergences of the single $q(z_j)$. Disentanglement needs the weight on the first only.
+# **What should be punished?** The weight $\beta$ punishes the information, too. But the mismatch of $q(z)$ and prior splits once more {cite:p}`chen2018`: into the *total correlation* $D_{\mathrm{KL}}(q(z) \,\Vert\, \prod_j q(z_j))$, the dependence between latents, and the KL divergences of the single $q(z_j)$. To make latents independent, a weight on the total correlation is enough.
 #
 # :::{depth-start} one run may lose the gap
 # :::
