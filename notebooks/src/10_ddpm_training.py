@@ -28,7 +28,7 @@ from companion.zoo.weights import load_record, read_card
 from companion.zoo.yourself import cost, train_it
 
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-record, _ = load_record("ddpm-mnist-joint-samples")
+record, _ = load_record("ddpm-mnist-long-samples")
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, ten from people and ten from the network, in random order."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
 order = torch.randperm(20, generator=torch.Generator().manual_seed(5), device="cpu")
@@ -268,7 +268,7 @@ show(Block.forward, docstring=False)
 # Does the trained network use the whole image?
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel, at four times: the root of the mean squared derivative, white at its largest. The percentage is the share of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
-model, card = pretrained("ddpm-mnist-joint"), read_card("ddpm-mnist-joint")
+model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
 
 
 def looks_at(t, digits):
@@ -797,7 +797,7 @@ assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes. It estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, the smallest ones more often. And for half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none. The first forty samples of all thousand reverse steps {eq}`def-reverse-step`, not selected:
+# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes. It estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often; in the last 27 of 51 epochs half of the times lie around a signal-to-noise ratio of 0.1, where the digit is decided {cite:p}`karras2022`, and a third are among the first hundred, weighted as in the bound {cite:p}`kingma2023`. And for half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none. The first forty samples of all thousand reverse steps {eq}`def-reverse-step`, not selected:
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
@@ -851,7 +851,7 @@ ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_o
 assert (all(ranks) and far["diffusion"].value < far["VAE"].value) or test.name != "mnist"
 
 # %% [markdown]
-# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 24; the table does not say which of the three matters. The VAE shows the means of its decoder, and the real digits are a thousand others. Both judges rank the models in the order of the table. Only the distance notices whether samples *differ* from each other.
+# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 51; the table does not say which of the three matters. The VAE shows the means of its decoder, and the real digits are a thousand others. Both judges rank the models in the order of the table. Only the distance notices whether samples *differ* from each other.
 #
 # :::{depth-start} the gap of the bound limits how far samples are off, and the jackknife how far a measured distance is
 # :::
@@ -1150,7 +1150,7 @@ verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 # **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in four steps for each one of its training. With $\tilde\beta_t$ and the histogram, on all 10,000 test digits and on the 500 of the table:
 
 # %% tags=["numbers", "nbval-check-output"]
-of_all, _ = load_record("ddpm-mnist-joint-bits")
+of_all, _ = load_record("ddpm-mnist-long-bits")
 finer = in_finer_steps(model, frequency, factor=4)
 for num, each in {1000: of_all["whole"], finer.num_latents: of_all["finer"]}.items():
     print(f"{num:,} steps: all digits {each.mean():.3f} +- {each.std() / 100:.3f}", end=", ")
