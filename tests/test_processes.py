@@ -396,11 +396,12 @@ def test_a_lost_gpu_is_missed_within_a_minute_and_a_slow_cpu_is_waited_for(
 ):
     import accelerate
 
-    given = {}
+    given, met = {}, []
 
     def state(**options):
         given.update(options)
-        return SimpleNamespace(process_index=1, num_processes=2, local_process_index=1)
+        ranks = {"process_index": 1, "num_processes": 2, "local_process_index": 1}
+        return SimpleNamespace(**ranks, wait_for_everyone=lambda: met.append("all"))
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(accelerate, "PartialState", state)
@@ -408,6 +409,7 @@ def test_a_lost_gpu_is_missed_within_a_minute_and_a_slow_cpu_is_waited_for(
     processes = Processes()
     assert given == {"cpu": device == "cpu", "timeout": timedelta(seconds=longest)}
     assert (processes.rank, processes.size) == (1, 2)
+    assert met == ["all"]  # none ends while another still connects to it
     assert processes.devices == (None if device == "cpu" else [1])
 
 
