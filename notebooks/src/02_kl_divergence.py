@@ -64,7 +64,7 @@ plots.curves(
 # To fit a model is to make a {term}`KL divergence` small, the mean log-ratio of two distributions. If the mean is taken over the data, the model has to cover them all; if it is taken over the model's own samples, the model may leave some of them out.
 # :::
 #
-# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. Maximum likelihood minimizes a KL divergence in the first order, the ELBO of the next chapter falls short of a log-likelihood by one in the second, and the bound of a diffusion model is a sum of them. (Integrals over a line are sums over a fine grid.)
+# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. Maximum likelihood minimizes a KL divergence in the first order, the ELBO of the next chapter is a log-likelihood minus a KL divergence in the second, and the bound of a diffusion model is a sum of them. (Integrals over a line are sums over a fine grid.)
 
 # %% [markdown]
 # (sec-kl-definition)=
@@ -337,7 +337,7 @@ for b in (0.5, 0.6):
 # (sec-two-directions)=
 # ## Forward and reverse KL: two orders, two answers
 #
-# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; mass of $q$ where $p$ has none adds nothing to it. The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; what $q$ leaves out adds nothing.
+# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there. (That mass is missing elsewhere, and is punished there.) The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
 #
 # Move $q$ away from $p$ and compare the two integrands. (They leave the plot at 8.)
 
@@ -406,7 +406,7 @@ def fit_normal(divergence, log_p, m):
 
 
 # %% [markdown]
-# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior is such a $p$: known up to a factor, and nobody can sample from it. So variational inference minimizes the reverse KL; where it reaches zero, this is the E-step of the EM algorithm (chapter 3).
+# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior is such a $p$: known up to a factor, and nobody can sample from it. So variational inference minimizes the reverse KL; where it reaches zero, this is the E-step of the EM algorithm (chapter 3), whose M-step then fits the model by the forward KL.
 #
 # The reverse fit is called {term}`mode-seeking`. Does it always choose a mode? We search twice, from the middle and from a mode.
 #
@@ -897,6 +897,8 @@ plots.curves(
 )
 
 # %% [markdown]
+# After noise the total variation would do as well. The KL divergence is taken because it is the mean of a log-ratio: samples estimate it, for Gaussians it has a closed form, and over a chain of steps it is a sum.
+#
 # More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
 #
 # $$
@@ -951,7 +953,7 @@ verify("eq-score-integral", *sides, quadrature.within(1e-4), rejects={"up to 1":
 print(f"KL divergence {whole:.2f} nats, {lost:.2f} of it lost to the first unit of noise variance")
 
 # %% [markdown]
-# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference: what is small goes first.
+# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference. Noise hides fine details first, coarse ones last.
 #
 # :::{depth-start} by Pinsker's inequality a small KL divergence forces a small total variation, but not the other way round
 # :::
