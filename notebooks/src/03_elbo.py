@@ -932,7 +932,7 @@ wrapped = {
 plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right)
 
 # %% [markdown]
-# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at about 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002; an amortization gap of 0.12 ± 0.03 nats comes on top, of 0.04 ± 0.02 after four times as many steps. Only with an encoder does the noise grow, too: it is 0.277 ± 0.006, and 0.212 ± 0.001 after the longer training ({ref}`experiment <exp-ring-bound>`).
+# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002; an amortization gap of 0.12 ± 0.03 nats comes on top, of 0.04 ± 0.02 after four times as many steps. Only with an encoder does the noise grow, too: it is 0.277 ± 0.006, and 0.212 ± 0.001 after the longer training ({ref}`experiment <exp-ring-bound>`).
 #
 # The cause can be seen in {numref}`fig-ring-speed`: the faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with one mode.
 #
