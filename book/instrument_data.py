@@ -2,6 +2,7 @@
 
 draw_reference: minus the bound of test digits under the VAE with a latent plane, of which the instrument shows where 5,
 50 and 95 of 100 lie.
+ladder_digits: the test digits of the figure that opens the chapter on hierarchical VAEs, black and white.
 which_are_real: which of the twenty digits that open the chapter on training a DDPM the network drew.
 """
 
@@ -33,6 +34,19 @@ def draw_reference() -> dict[str, torch.Tensor]:
     return {"minus_bound": cost.quantile(torch.tensor([0.05, 0.5, 0.95]))}
 
 
+def ladder_digits() -> dict[str, torch.Tensor]:
+    """The first ten test digits, as zeros and ones.
+
+    Raises:
+        RuntimeError: if MNIST is not there.
+    """
+    test = load("mnist", "test")
+    if test.name != "mnist":
+        raise RuntimeError("the digits are those of MNIST, which could not be loaded")
+    _ = torch.manual_seed(0)
+    return {"images": binarize(test.images[:10]).byte()}
+
+
 def which_are_real() -> dict[str, torch.Tensor]:
     """One for each digit of the riddle that the network drew, in the order of the chapter's first figure, else zero."""
     order = torch.randperm(20, generator=torch.Generator().manual_seed(5))
@@ -41,4 +55,5 @@ def which_are_real() -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     save_file(draw_reference(), MODULES / "draw_reference.safetensors")
+    save_file(ladder_digits(), MODULES / "ladder_digits.safetensors")
     save_file(which_are_real(), MODULES / "which_are_real.safetensors")
