@@ -66,7 +66,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # Draw the latent of a VAE from a distribution that depends on a second latent above it, and that one from a third. Each step stays a simple Gaussian, and together they are not. The bound stays the same, with one KL divergence for each level. But the levels must know of each other in inference, too: where they are inferred independently, the top one can die.
 # :::
 #
-# {numref}`fig-from-the-top` shows such a model.
+# {numref}`fig-from-the-top` shows such a model. On the book's page any of its levels can be drawn anew. Lower levels that still see the digit then put it right, and pay for it in nats.
 
 # %% [markdown]
 # (sec-hvae-gap)=
