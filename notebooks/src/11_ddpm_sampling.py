@@ -71,7 +71,7 @@ schedule = linear_schedule(1000)  # in double precision
 #
 # **Why in steps?** From pure noise the best estimate is the mean of all digits, the blur of the first row. To draw an image at once, one would need the distribution of all images that the noise may have come from, which is as complicated as the data. A *small* step back is simple: $q(x_{t-1} \mid x_t)$ is nearly Gaussian, and its mean needs only the mean of those images, which the network estimates ({ref}`chapter 9 <sec-true-reverse>`).
 #
-# **Where does the mean of a step come from?** As before, $\beta_t$ is the variance of the noise in step $t$, $\alpha_t = 1 - \beta_t$, and $\bar\alpha_t = \alpha_1 \cdots \alpha_t$. Suppose that the image $x$ is known. Then two things say where $x_{t-1}$ is. As an image with noise it is near $\sqrt{\bar\alpha_{t-1}}\, x$, with variance $1 - \bar\alpha_{t-1}$. As the state before $x_t$ it is near $x_t / \sqrt{\alpha_t}$, with variance $\beta_t / \alpha_t$. Average the two, each weighted by one over its variance:
+# **Where does the mean of a step come from?** As before, $\beta_t$ is the variance of the noise in step $t$, $\alpha_t = 1 - \beta_t$, and $\bar\alpha_t = \alpha_1 \cdots \alpha_t$. Suppose that the image $x$ is known. Then two things say where $x_{t-1}$ is. As an image with noise it is near $\sqrt{\bar\alpha_{t-1}}\, x$, with variance $1 - \bar\alpha_{t-1}$. As the state before $x_t$ it is near $x_t / \sqrt{\alpha_t}$, with variance $\beta_t / \alpha_t$. Bayes' rule averages the two, each weighted by one over its variance:
 #
 # $$
 # \tilde\mu_t(x_t, x) = \frac{w\, \sqrt{\bar\alpha_{t-1}}\; x + w'\, x_t / \sqrt{\alpha_t}}{w + w'} , \qquad w = \frac{1}{1 - \bar\alpha_{t-1}} , \quad w' = \frac{\alpha_t}{\beta_t} .
@@ -189,7 +189,7 @@ Film(
 # (sec-why-noise)=
 # ## Why noise is added
 #
-# Line 4 removes noise and then adds some. Why not only denoise? Perhaps only because the network's errors would accumulate? To test this, take a denoiser that makes *no* errors.
+# Line 4 removes noise and then adds some. Why not only denoise? Is it that the network's errors would accumulate? Take a denoiser that makes *no* errors.
 #
 # Let the data be Gaussian, $x \sim \mathcal{N}(0, \lambda)$, and let $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ be the variance of $x_t$. The exact denoiser is linear regression, $\mathbb{E}[x \mid x_t] = \sqrt{\bar\alpha_t}\, \lambda\, x_t / V_t$. The mean of a step is linear as well; its slope is the covariance of $x_{t-1}$ and $x_t$ over $V_t$. In the product of all slopes every $V_t$ but the first and the last cancels:
 #
@@ -382,7 +382,7 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # a_t = \frac{u_{t-1} \cdot u_t}{V_t} = \sqrt{\frac{V_{t-1}}{V_t}}\; \cos(\varphi_t - \varphi_{t-1}) , \qquad \tan \varphi_t = \sqrt{\frac{1 - \bar\alpha_t}{\bar\alpha_t\, \lambda}} ,
 # $$ (eq-ddim-cosine)
 #
-# with $\varphi_t$ the angle of $u_t$. Without the cosine, the slope would be right. The step misses $V_{t-1} \sin^2(\varphi_t - \varphi_{t-1})$, which is the first row. $\square$
+# with $\varphi_t$ the angle of $u_t$. Without the cosine, the slope would be right. The step misses $V_{t-1} \sin^2(\varphi_t - \varphi_{t-1})$, the square of the cross product of $u_{t-1}$ and $u_t$ over $V_t$; that is the first row. $\square$
 #
 # So each error is a square of the step: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$ adds variance, as if $\lambda$ were 1. Its error has no factor $\lambda$, so it can be many times a fine detail itself.
 #
@@ -492,6 +492,8 @@ print(f"wanted     {fine:9.5f}" + "".join(f"{fine:9.5f}" for _ in lengths[1:]))
 # $$ (eq-ddim-gaussian)
 #
 # The angles of the steps add up to $\varphi_T$, nearly a right angle, and $\log \cos$ is concave. So the product is largest if all steps turn by the same angle.
+#
+# **Check.** The product is compared with the variance by the recursion, at twenty even times. The check rejects cosines that are not squared.
 
 # %% tags=["check", "nbval-check-output"]
 kept, S = schedule.alpha_bar[-1], 20
@@ -564,31 +566,28 @@ verify("eq-second-order", film[20 - t + 1], step_with(0.5), exact.within(1e-8), 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two falling lines over the number of steps on logarithmic axes: DDIM from 0.17 at ten steps to 0.02 at eighty; the second order from about 0.005 at ten and twenty steps to 0.0005 at eighty."}, "figure": {"caption": "Relative error of a sample of Gaussian data ($\\lambda = 0.25$) on the way from $t = 1000$ to 20, in steps of equal length in the log signal-to-noise ratio, against infinitely many steps.", "name": "fig-solver-order"}}
 ratio_at, errors = schedule.log_snr, {"DDIM": [], "second order": []}
-for S in (10, 20, 40, 80):
+for S in (8, 10, 20, 40, 80):
     goals = torch.linspace(ratio_at[20], ratio_at[1000], S + 1)
     times = torch.searchsorted(-ratio_at[1:].contiguous(), -goals).clamp(max=999) + 1
     sub = schedule.strided(times.unique())
     V = v_of(sub, lam)
     for sampler, off in zip((ddim_sample, dpm_solver_sample), errors.values(), strict=True):
         *_, near, _ = sampler(hat, sub, torch.ones(1, 1).double())
-        off += [(near.item() / (V[1] / V[-1]) ** 0.5 - 1).abs()]
-first, second = ((torch.stack(e)[1:-1] / torch.stack(e)[2:]).log2() for e in errors.values())
+        off += [near.item() / (V[1] / V[-1]) ** 0.5 - 1]
+assert errors["second order"][0] < 0 < errors["second order"][1]  # the sign changes
+lengths, lines = (10, 20, 40, 80), {k: torch.stack(e).abs()[1:] for k, e in errors.items()}
+first, second = ((e[1:-1] / e[2:]).log2() for e in lines.values())
 assert (first - 1).abs().max() < 0.2 and second.min() > 1.5
 names = {"x_label": "steps", "y_label": "relative error"}
 fig, (axes,) = plots.figure(height=2.4)
-_ = plots.curves(
-    {k: ((10, 20, 40, 80), e) for k, e in errors.items()},
-    **names,
-    log_x=True,
-    log_y=True,
-    axes=axes,
-)
+curves = {name: (lengths, line) for name, line in lines.items()}
+_ = plots.curves(curves, **names, log_x=True, log_y=True, axes=axes)
 axes.minorticks_off()
-_ = axes.set_xticks((10, 20, 40, 80), (10, 20, 40, 80))
+_ = axes.set_xticks(lengths, lengths)
 fig
 
 # %% [markdown]
-# (With infinitely many steps the cosines are 1, and $x_t$ stays in proportion to $\sqrt{V_t}$.) From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four. (Near ten steps the error of the second order changes its sign, so this one is low by accident.)
+# (With infinitely many steps the cosines are 1, and $x_t$ stays in proportion to $\sqrt{V_t}$.) From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four. (At ten steps the error of the second order is low by accident: it changes its sign between 8 and 10.)
 #
 # **When does a higher order not help?** When it extrapolates too far. Ten even times of our digits end with a step from $t = 112$ to 1, in which {eq}`eq-second-order` adds 2.5 times the last change of the estimate. The trailing times avoid this: from $t = 100$ they go to the estimate itself.
 
@@ -664,7 +663,7 @@ assert far["class"].value < far["ddim 20"].value
 for S in (10, 20):
     assert far[f"beta {S}"].value > 2 * far[f"ddim {S}"].value
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four falling curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and three level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early, and that of beta-tilde comes down further. The line of 20 steps of DDIM with the class lies below all curves, that of real digits lowest."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits (lower is better), with bands of two standard errors.", "name": "fig-steps-distance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four falling curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and three level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early, and that of beta-tilde comes down further. The line of 20 steps of DDIM with the class lies below all curves, that of real digits lowest."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits (lower is better), with bands of two standard errors. Level: all thousand steps with $\\beta_t$, twenty of DDIM with the class given, real digits.", "name": "fig-steps-distance"}}
 in_record, lengths = ("ddim", "dpm-solver", "beta-tilde", "beta"), (10, 20, 50, 100)
 names = dict(zip(kinds, in_record, strict=True))
 of_kind = {name: [far[f"{kind} {S}"] for S in lengths] for name, kind in names.items()}
@@ -690,9 +689,9 @@ fig
 # (sec-which-sampler)=
 # ### Which sampler?
 #
-# Suppose that a digit may cost twenty calls of the network. The distance compares distributions and hardly notices a few images that are no digits. So count those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits ({ref}`experiment <exp-samplers>`: three times 200 images for each way, from the same noise).
+# Suppose that a digit may cost twenty calls of the network. The distance hardly notices a few images that are no digits, so count those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits ({ref}`experiment <exp-samplers>`, three times 200 images for each way, from the same noise).
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Points with error bars: the percentage not recognized, for three samplers in three rows. With the class given all are lower than without; DDIM and the second order with the class drawn first lie near those with the class given. The lowest of all is beta-tilde with the class given. The points of forty steps lie close to those of twenty."}, "figure": {"caption": "Images not recognized as a digit, in percent above real digits, in twenty steps at trailing times. Mean and standard error over three seeds.", "name": "fig-which-sampler"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Points with error bars: the percentage not recognized, for three samplers in three rows. With the class given all are lower than without; DDIM and the second order with the class drawn first lie near those with the class given. The lowest of all is beta-tilde with the class given. The points of forty steps lie close to those of twenty."}, "figure": {"caption": "Images not recognized as a digit, in percent above real digits, in twenty steps at trailing times: mean and standard error over three seeds.", "name": "fig-which-sampler"}}
 measured = record_of("samplers")
 conditions = {
     "no class": (
@@ -720,7 +719,7 @@ assert best < 0.5 * min(others)
 fig
 
 # %% [markdown]
-# With this network added noise helps, and so does the class. Of $\tilde\beta_t$ with the class less than half as many are not recognized as of the other two with it. Twice the steps do not replace the class. (Given the class $y$, a sampler draws from $p(x \mid y)$. *Classifier-free guidance*, {doc}`chapter 13 </notebooks/13_diffusion_priors>`, goes further and exaggerates what the class changes in the estimate: more typical images, less variety.)
+# With this network added noise helps, and so does the class. With both, less than half as many are not recognized as with the class alone. Twice the steps do not replace the class. (Given the class $y$, a sampler draws from $p(x \mid y)$. *Classifier-free guidance*, {doc}`chapter 13 </notebooks/13_diffusion_priors>`, goes further and exaggerates what the class changes in the estimate: more typical images, less variety.)
 #
 # **Draw the class first.** Nobody needs to ask for a class: since $p(x) = \sum_y p(y)\, p(x \mid y)$, draw $y$ with the frequencies of the training set, and then the image with this class ({ref}`experiment <exp-samplers>`). The calls are as many as before, and not recognized are 10.5 ± 2.3 % of DDIM and 9.8 ± 1.8 % of the second order, 6.9 ± 2.3 and 7.4 ± 1.8 percentage points fewer than from the same noise without a class. The Fréchet distance falls by 7.0 ± 2.1 and 1.5 ± 1.1.
 #
@@ -735,7 +734,7 @@ fig
 # | {ref}`a map <sec-inversion>`: codes of images, paths between images | DDIM |
 
 # %% [markdown]
-# :::{depth-start} neither more steps nor other times explain it: the numbers in twenty steps and in ten
+# :::{depth-start} neither more steps nor other times replace the class: the numbers
 # :::
 # **In twenty steps** added noise and the class help, and twice the steps do not replace them ({ref}`experiment <exp-samplers>`, three times 200 images of this network). At trailing times and without a class 17.4 ± 1.3 % of the images of DDIM are not recognized, 17.2 ± 1.3 % of the second order and 12.0 ± 0.7 % of $\tilde\beta_t$; with the class given, 11.4 ± 0.6 %, 11.2 ± 1.0 % and 3.9 ± 0.4 %. In 40 steps without a class they are 17.3 ± 1.6 % of DDIM, 13.2 ± 0.6 % of $\tilde\beta_t$. The trailing times help the second order with a class, from 13.3 ± 1.0 % at even times.
 #
@@ -792,7 +791,7 @@ fade = torch.lerp(x[:1], x[1:2], part.view(7, 1, 1, 1))
 plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 
 # %% [markdown]
-# Each image in between is drawn by the sampler, so most of them are strokes, as digits are. But the map was never trained for this, and nothing gives the way between two digits a meaning.
+# Each image in between is drawn by the sampler, so most are strokes, as digits are. But the map was never trained for this, and nothing gives the way a meaning.
 
 # %% [markdown]
 # (sec-feedback)=
@@ -843,7 +842,7 @@ rows |= {"noise": ends["noise", "push"], "DDIM": ends["DDIM", "push"]}
 plots.image_rows({name: to_unit(x[:6]) for name, x in rows.items()}, tile=0.7)
 
 # %% [markdown]
-# How bright is what is left of the bar in {numref}`fig-push`, on 16 digits?
+# How bright is what is left of the bar, on 16 digits?
 
 # %% tags=["numbers", "mnist"]
 bar = torch.zeros(16, 1, 28, 28, dtype=torch.bool)
@@ -860,7 +859,7 @@ print(f"difference, digit by digit: {less.mean():.2f} +- {less.std() / 16**0.5:.
 assert less.mean() > 2 * less.std() / 16**0.5
 
 # %% [markdown]
-# (White counts 1. Only pixels that are black without the push count, so the brightness comes from the bar.) With DDIM more of the bar stays on these 16 digits than with added noise. In this sense denoising is feedback.
+# (White is 1; only pixels that are black without the push count.) With DDIM more of the bar stays on these 16 digits than with added noise. In this sense denoising is feedback.
 #
 # *Sources: C14.*
 
@@ -868,7 +867,7 @@ assert less.mean() > 2 * less.std() / 16**0.5
 # (sec-color-samples)=
 # ## Houses that can be measured
 #
-# Is a drawn digit a possible one? Only another network can say. The houses of {ref}`chapter 7 <sec-known-causes>` come from a renderer with five factors of variation, so a sample can be compared with its *nearest render*, found by a search. The network `ddpm-scenes`, a U-Net for $3 \times 32 \times 32$ values, is given the factors; in a tenth of the training examples they were dropped, so it works without them, too. Samples in 25 steps:
+# Whether a drawn digit is a possible one, only another network can say. The houses of {ref}`chapter 7 <sec-known-causes>` come from a renderer with five factors of variation, so a sample can be compared with its *nearest render*, found by a search. The network `ddpm-scenes`, a U-Net for $3 \times 32 \times 32$ values, is given the factors; in a tenth of the training examples they were dropped, so it works without them, too. Samples in 25 steps:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Rows of ten small colored houses. The first rows show the same ten houses, alike in color, position and shadow. The row without factors shows other houses; the last is by the VAE."}, "figure": {"caption": "Houses asked for by their factors, as the renderer makes them, and as DDIM and the sampler with added noise draw them; samples without factors, and of a VAE.", "name": "fig-drawn-houses"}}
 houses, _ = load_record("ddpm-scenes-scenes")
