@@ -181,8 +181,6 @@ Film(
 #
 # **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Networks that predict the noise need this: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 158 times at the top of the linear schedule. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip.
 #
-# (In the library diffusers: *scheduler*, `num_inference_steps`, `clip_sample`. The tests of the companion compare `ddpm_sample`, `ddim_sample` and `dpm_solver_sample` with it step for step.)
-#
 # *Sources: B27.*
 
 # %% [markdown]
@@ -199,13 +197,13 @@ Film(
 #
 # A thousand perfect steps end where a single call leads: at the best estimate from pure noise. For $\lambda = 1$ the samples have the variance $\bar\alpha_T = 0.00004$ instead of 1. No error has accumulated. Each step takes a conditional mean; these means are linear, so the mean of a mean is again one.
 #
-# **What the noise repairs.** A mean has too little variance. In one step the variance of the mean is $\alpha_t V_{t-1}^2 / V_t$, and what it lacks is $\mathrm{Var}[x_{t-1} \mid x_t]$, all that $x_t$ does not say about $x_{t-1}$ {eq}`eq-optimal-variance`. Because $V_t = \alpha_t V_{t-1} + \beta_t$, the two add up:
+# **What the noise repairs.** A mean has too little variance. What it lacks is $\mathrm{Var}[x_{t-1} \mid x_t]$, all that $x_t$ does not say about $x_{t-1}$ {eq}`eq-optimal-variance`. Because $V_t = \alpha_t V_{t-1} + \beta_t$, the two add up:
 #
 # $$
 # \underbrace{\alpha_t\, \frac{V_{t-1}^2}{V_t}}_{\text{the mean}} + \underbrace{\beta_t\, \frac{V_{t-1}}{V_t}}_{\text{the noise}} = V_{t-1} .
 # $$ (eq-variance-restored)
 #
-# So with noise of this variance $x_{t-1}$ varies as it should, at every time. The noise stands for what the network cannot know.
+# The noise stands for what the network cannot know.
 #
 # **Check.** `ddpm_sample` without noise is compared with {eq}`eq-noiseless`, for three variances of the data; the check rejects samples with the variance of the data, and $\bar\alpha_T$ in place of its root. The slopes of {eq}`eq-variance-restored` are the companion's. It rejects noise of variance $\beta_t$, and none.
 
@@ -234,7 +232,7 @@ wrong = {"beta": mean + schedule.beta[1:], "no noise": mean}
 verify("eq-variance-restored", V[:-1], mean + noise, rejects=wrong)
 
 # %% [markdown]
-# Digits are not Gaussian. With our network the chain without noise does end at a digit, but at the same one from all eight starts of {numref}`fig-four-ways`: halfway they have become nearly one point. A ring of eight Gaussian modes is a case in between, and its exact denoiser is known.
+# Digits are not Gaussian. In {numref}`fig-four-ways` the chain without noise does end at a digit, but at the same one from all eight starts: halfway they have become nearly one point. A ring of eight Gaussian modes is a case in between:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points, sampled with the exact denoiser in a hundred steps from the same starts. Without noise (left) the modes are too thin and too near to the center.", "name": "fig-noise-or-not"}}
 ring = data.toy_density("mixture")
@@ -357,7 +355,7 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # (sec-variance-recursion)=
 # ## What few steps lose
 #
-# If the theorem holds for every subsequence of the times, why do fewer steps cost quality? Because it is about a known image, and a sampler has an estimate in its place. DDIM holds the estimate fixed during a step, although it would change on the way. The DDPM with $\tilde\beta_t$ acts as if the estimate *were* the image. For Gaussian data and the exact denoiser we can follow what this does, step by step and without approximation (in many dimensions, along each principal axis of the data).
+# If the theorem holds for every subsequence of the times, why do fewer steps cost quality? Because it is about a known image, and a sampler has an estimate in its place. DDIM holds the estimate fixed during a step, although it would change on the way. The DDPM with $\tilde\beta_t$ acts as if the estimate *were* the image. For Gaussian data we can follow exactly what this does (in many dimensions, along each principal axis).
 #
 # All steps are linear, $x_{t-1} = a_t\, x_t + s_t\, \xi$. So the samples are Gaussian, and their variance $W_t$ obeys, from $W_T = 1$ on,
 #
@@ -589,7 +587,7 @@ fig
 # %% [markdown]
 # (With infinitely many steps the cosines are 1, and $x_t$ stays in proportion to $\sqrt{V_t}$.) From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four. (At ten steps the error of the second order is low by accident: it changes its sign between 8 and 10.)
 #
-# **When does a higher order not help?** When it extrapolates too far. Ten even times of our digits end with a step from $t = 112$ to 1, in which {eq}`eq-second-order` adds 2.5 times the last change of the estimate. The trailing times avoid this: from $t = 100$ they go to the estimate itself.
+# **When does a higher order not help?** When it extrapolates too far. Ten even times of our digits end with a step from $t = 112$ to 1, in which {eq}`eq-second-order` adds 2.5 times the last change of the estimate. Trailing times avoid this.
 
 # %% [markdown]
 # :::{depth-start} samples follow the data if four things hold, and on the ring each can be tested
@@ -779,7 +777,7 @@ print(f"the codes: mean {x_T.mean():.2f}, standard deviation {x_T.std():.2f}")
 assert back_errors[2] < back_errors[0] < 0.01 and x_T.std() < 0.9
 
 # %% [markdown]
-# (On CIFAR-10 {cite:t}`song2021ddim` report 0.014 in 10 steps and 0.0001 in 500.) If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. The codes of these six are narrower.
+# If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. The codes of these six are narrower.
 #
 # **Between two digits.** Codes can be interpolated, like the latents of {ref}`chapter 7 <sec-latent-walks>`, along a great circle {eq}`eq-slerp`, for noise images of 784 dimensions lie near a sphere, which a straight line would leave:
 
@@ -803,7 +801,7 @@ plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$ {eq}`eq-ddim-cosine`. The extra factor $\varrho_t < 1$ is the gain of the samplers with added noise. It does not come from the noise itself, for the formula has no $\sigma_t$. It comes from the steps: a sampler that is going to add noise must contract more before it does, and that also reduces a push.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$ {eq}`eq-ddim-cosine`. The extra factor $\varrho_t < 1$ is the gain of the samplers with added noise. It does not come from the noise itself, for the formula has no $\sigma_t$: a sampler that is going to add noise must contract more before it does, and that also reduces a push.
 #
 # **Check.** Chains are pushed at $t = 400$ without noise and with the variance $\beta_t$, for three variances of the data. The check rejects the factor of DDIM.
 
@@ -867,9 +865,9 @@ assert less.mean() > 2 * less.std() / 16**0.5
 # (sec-color-samples)=
 # ## Houses that can be measured
 #
-# Whether a drawn digit is a possible one, only another network can say. The houses of {ref}`chapter 7 <sec-known-causes>` come from a renderer with five factors of variation, so a sample can be compared with its *nearest render*, found by a search. The network `ddpm-scenes`, a U-Net for $3 \times 32 \times 32$ values, is given the factors; in a tenth of the training examples they were dropped, so it works without them, too. Samples in 25 steps:
+# Whether a drawn digit is a possible one, only another network can say. The houses of {ref}`chapter 7 <sec-known-causes>` come from a renderer with five factors of variation, so a sample can be compared with its *nearest render*. The network `ddpm-scenes`, a U-Net for $3 \times 32 \times 32$ values, is given the factors, except in a tenth of its training examples, so it works without them, too. In 25 steps:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Rows of ten small colored houses. The first rows show the same ten houses, alike in color, position and shadow. The row without factors shows other houses; the last is by the VAE."}, "figure": {"caption": "Houses asked for by their factors, as the renderer makes them, and as DDIM and the sampler with added noise draw them; samples without factors, and of a VAE.", "name": "fig-drawn-houses"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Rows of ten small colored houses. The first rows show the same ten houses, alike in color, position and shadow. The row without factors shows other houses; the last is by the VAE."}, "figure": {"caption": "Houses asked for by their factors, as rendered, and as drawn by DDIM and with added noise; samples without factors, and of a VAE.", "name": "fig-drawn-houses"}}
 houses, _ = load_record("ddpm-scenes-scenes")
 ways = {
     "given, DDIM": "conditional",
@@ -881,7 +879,7 @@ rows = {name: houses[way][:10] / 255 for name, way in ways.items()}
 plots.image_rows({"asked for": render_scenes(houses["asked"][:10])} | rows, tile=0.65)
 
 # %% [markdown]
-# The table has the median squared distance from the nearest render, summed over 3,072 values; how many are *unlike any render*, farther than 99 % of test scenes are from the training scenes, with the upper end of a 95 % interval {cite:p}`wilson1927`; and for each factor that was asked for, the $R^2$ with that of the nearest render.
+# The table has the median squared distance from the nearest render; how many are *unlike any render*, farther than 99 % of test scenes are from the training scenes (with the upper end of a 95 % interval, {cite:t}`wilson1927`); and the $R^2$ of each factor that was asked for with that of the nearest render.
 
 # %% tags=["numbers", "columns"]
 limit = houses["real: training distance"].quantile(0.99)
@@ -908,7 +906,7 @@ copied = [houses[f"{way}: training distance"].median() for way in ("unconditiona
 assert copied[0] > 0.9 * copied[1]
 
 # %% [markdown]
-# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them the network has to choose, and its samples are about twice as far from all renders. Copies would be closer to the training scenes than new scenes are; in the median the samples are not. (The VAE is that of chapter 7, a smaller network with fewer training scenes.)
+# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them they are about twice as far from all renders. Copies would be closer to the training scenes than new scenes are; in the median the samples are not. (The VAE is that of chapter 7, a smaller network with fewer training scenes.)
 #
 # *Sources: B28.*
 
@@ -951,6 +949,8 @@ fig
 # %% [markdown]
 # :::{dropdown} If you come from the lectures
 # Some notes say that repeated denoising without noise fails because the errors of the denoisers accumulate. It fails with exact denoisers as well {eq}`eq-noiseless`, so accumulated errors are not needed to explain it. Some say that the added noise is what gives robustness. In the sense of {eq}`eq-push` it is the contraction that comes with it; the noise itself cancels. And slides print Algorithm 2 with the noise $z$ (our $\xi$) and a $\sigma_t$ that they do not define: it is a choice, of which $\beta_t$ and $\tilde\beta_t$ are the common ones.
+#
+# In the library diffusers a sampler is a *scheduler*, its number of steps `num_inference_steps`, and clipping `clip_sample`. The tests of the companion compare `ddpm_sample`, `ddim_sample` and `dpm_solver_sample` with it step for step.
 # :::
 
 # %% [markdown]
@@ -1145,10 +1145,10 @@ exercises.check_extrapolated(extrapolated)
 # (sec-sampling-summary)=
 # ## Summary
 #
-# - Algorithm 2 is the learned reverse chain: small steps, whose mean is the posterior's with an estimate of the image {eq}`eq-line-four`.
-# - Denoising without noise contracts, even with a perfect denoiser {eq}`eq-noiseless`. Noise restores the variance that a mean lacks {eq}`eq-variance-restored`.
-# - Training fixes $q(x_t \mid x)$ and nothing else, so one network serves a family of samplers {eq}`eq-ddim-marginals`. DDIM carries the noise along {eq}`eq-ddim-step`, and steps can be skipped.
-# - For Gaussian data each step's error is known {eq}`eq-step-error`: few steps lose fine detail, or drown it in noise. A second order lets the estimate change during a step {eq}`eq-second-order`.
-# - In twenty steps our network draws the best digits with $\tilde\beta_t$ and the class; DDIM is an invertible map ({ref}`sec-which-sampler`).
+# - Algorithm 2 goes back in small steps; their mean is the posterior's with an estimate of the image {eq}`eq-line-four`.
+# - Denoising alone contracts, even with a perfect denoiser {eq}`eq-noiseless`. Noise restores the variance that a mean lacks {eq}`eq-variance-restored`.
+# - Training fixes $q(x_t \mid x)$ only, so one network serves a family of samplers {eq}`eq-ddim-marginals`. DDIM carries the noise along {eq}`eq-ddim-step`, and steps can be skipped.
+# - Few steps lose fine detail, or drown it in noise {eq}`eq-step-error`. A second order lets the estimate change during a step {eq}`eq-second-order`.
+# - In twenty steps our network draws the best digits with $\tilde\beta_t$ and the class ({ref}`sec-which-sampler`); DDIM is a map.
 #
 # To go on: {cite:t}`song2021ddim` and {cite:t}`lu2022` on few steps; {cite:t}`nichol2021` on learned variances; {doc}`/notebooks/12_score` for continuous time.
