@@ -106,7 +106,7 @@ fig
 # In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: with the exact score and small steps, particles that start with the distribution of the noisy data end with the distribution of the data.
 #
 # :::{admonition} The idea
-# Adding noise is a random motion, and the score reverses it, with any amount of noise on the way back. With noise this is a stochastic differential equation, whose steps are those of the DDPM; without noise it is an ordinary one, whose steps are those of DDIM, and it gives each image its likelihood.
+# Adding noise is a random motion, and the score reverses it, with any amount of noise on the way back. With noise this is a stochastic differential equation (SDE), whose steps are those of the DDPM; without noise it is an ordinary one (ODE), whose steps are those of DDIM, and it gives each image its likelihood.
 # :::
 
 # %% [markdown]
@@ -147,7 +147,7 @@ fig
 # \mathbb{E}[x \mid x_t] = \frac{x_t + (1 - \bar\alpha_t)\, \nabla \log q(x_t)}{\sqrt{\bar\alpha_t}} .
 # $$ (eq-tweedie)
 #
-# Predicted noise, denoised image and score are three forms of one function. The factor is easily lost: at $t = 1$ of the thousand steps it is 0.01. With it, the mean of a step of the DDPM ({prf:ref}`alg-ddpm-sampling`) shows what the sampler does: it goes in the direction in which noisy data become more likely, and adds noise $\xi$.
+# Predicted noise, denoised image and score are three forms of one function. The factor is easily lost: at $t = 1$ of the thousand steps it is 0.01. With it, a step of the DDPM ({prf:ref}`alg-ddpm-sampling`) shows what it does, go to where noisy data are more likely and add noise $\xi$:
 #
 # $$
 # x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \big( x_t + \beta_t\, \nabla \log q(x_t) \big) + \sigma_t\, \xi .
@@ -233,7 +233,7 @@ for t, panel in zip((3, 12, 30), panels, strict=True):
 fig
 
 # %% [markdown]
-# A denoiser that was trained on data is a score model, although no density occurs in its training. {numref}`fig-score-field` draws that of the network of the plane ({ref}`chapter 10 <sec-algorithm-1>`), over the density of the noisy data. (The arrows are scaled in each panel; in truth they get shorter with more noise.) Here the exact score is known, so its error can be measured; for this network the relative error is largest at the earliest time.
+# A denoiser that was trained on data is a score model, although no density occurs in its training. {numref}`fig-score-field` draws that of the network of the plane ({ref}`chapter 10 <sec-algorithm-1>`). (The arrows are scaled in each panel; in truth they get shorter with more noise.) For this network the relative error is largest at the earliest time.
 #
 # *Sources: B29.*
 
@@ -349,11 +349,11 @@ assert max(by_learned[0], by_exact[0]) < 0.15 and by_last[0] > 0.25
 assert by_exact[1] < by_learned[1]
 
 # %% [markdown]
-# At the last level alone the fractions of the modes are wrong in this run, although the score is exact; annealed, they are nearly right. The first two panels differ in nothing but the score, and the exact one leaves hardly any outliers: the smeared clusters are the errors of this small network. All samplers of this book begin with so much noise that there is only one mode.
+# At the last level alone the fractions of the modes are wrong in this run, although the score is exact; annealed, they are nearly right. The first two panels differ in nothing but the score: the smeared clusters are the errors of this small network. All samplers of this book begin with so much noise that there is only one mode.
 #
 # On images the finest level alone fails, too: the network draws strokes, and the exact score ends at the nearest training digit.
 #
-# :::{depth-start} annealed Langevin dynamics draws digits; the finest level alone draws strokes, or copies
+# :::{depth-start} annealed, a score draws digits; at the finest level alone, strokes or copies
 # :::
 # The network of chapter 11 estimates a digit at every level of noise, so by Tweedie's formula it gives a score at every level. Noise of standard deviation $\sigma$ belongs to the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$. (`noise_conditional_score` does the same in the companion.) We take 60 levels from $\sigma_1 = 20$, about the distance between two digits, to $\sigma_L = 0.05$, a fortieth of the range of the pixels.
 #
@@ -413,7 +413,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # (sec-continuous-time)=
 # ## Noise in continuous time
 #
-# Annealing takes many steps at each of a few levels, a DDPM one step at each of many. What is left if the steps become infinitely many and infinitely small? Two equations, in which neither schedule nor number of steps occurs; every sampler is a way to solve one of them.
+# Annealing takes many steps at each of a few levels, a DDPM one step at each of many. What is left if the steps become infinitely many and infinitely small? Two equations, in which neither schedule nor number of steps occurs; the samplers of the last chapter are ways to solve them.
 #
 # A step of the chain is $x \leftarrow \sqrt{1 - \beta_t}\, x + \sqrt{\beta_t}\, \varepsilon$. Let it take the time $\mathrm{d} t$ and have the variance $\beta(t)\, \mathrm{d} t$. Since $\sqrt{1 - \beta\, \mathrm{d} t} \approx 1 - \frac12 \beta\, \mathrm{d} t$, it becomes the *forward* {term}`SDE`
 #
@@ -421,7 +421,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # \mathrm{d} x = - \frac12 \beta(t)\, x\, \mathrm{d} t + \sqrt{\beta(t)}\, \mathrm{d} w , \qquad \text{so that} \quad x_t \sim \mathcal{N}\big( \sqrt{\bar\alpha(t)}\, x_0,\; (1 - \bar\alpha(t))\, I \big) , \quad \bar\alpha(t) = e^{- \int_0^t \beta} .
 # $$ (eq-forward-sde)
 #
-# ($w$ is a Wiener process: its increments $\mathrm{d} w$ are independent noise of variance $\mathrm{d} t$.) {cite:t}`song2021sde` write every such process as $\mathrm{d} x = f(x, t)\, \mathrm{d} t + g(t)\, \mathrm{d} w$ with a *drift* $f$ and a *diffusion coefficient* $g$. Ours, with $f = - \frac12 \beta x$ and $g = \sqrt\beta$, is their *variance-preserving* (**VP**) SDE: data of variance 1 keep it. Annealed Langevin dynamics has $f = 0$ and $g^2 = \mathrm{d} \sigma^2 / \mathrm{d} t$, which is *variance-exploding* (**VE**): $\tilde{x} = x_0 + \sigma \varepsilon$. They are one process in two units, $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$.
+# ($w$ is a Wiener process: its increments $\mathrm{d} w$ are independent noise of variance $\mathrm{d} t$.) {cite:t}`song2021sde` write every such process as $\mathrm{d} x = f(x, t)\, \mathrm{d} t + g(t)\, \mathrm{d} w$ with a *drift* $f$ and a *diffusion coefficient* $g$. Ours, with $f = - \frac12 \beta x$ and $g = \sqrt\beta$, is their *variance-preserving* (**VP**) SDE: data of variance 1 keep it. The noise of annealed Langevin dynamics has $f = 0$ and $g^2 = \mathrm{d} \sigma^2 / \mathrm{d} t$, which is *variance-exploding* (**VE**): $\tilde{x} = x_0 + \sigma \varepsilon$. They are one process in two units, $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$.
 #
 # :::{dropdown} Proof of the mean and the variance
 # The equation is linear, so $x_t$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \beta\, \mathrm{d} t$ and its variance $\mathrm{d} W = (1 - W)\, \beta\, \mathrm{d} t$, from $m = x_0$ and $W = 0$. $\square$
@@ -440,7 +440,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # | $\sigma$, noise per unit of signal, $\mathrm{SNR}^{-1/2}$ | $0$ to $\infty$ | $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$, VE | {cite:t}`song2019`, {cite:t}`karras2022` |
 # | $u$ of the straight line | $0$ to $1$ | $x_u = (1 - u)\, x + u\, \varepsilon = \tilde{x} / (1 + \sigma)$ | flow matching; in {cite:t}`lipman2023` time is $1 - u$ |
 #
-# We use $r$, for in it the forward SDE has no parameter left: while $r$ falls by $\lvert \mathrm{d} r \rvert$, $x$ changes by $- \frac12 x\, \lvert \mathrm{d} r \rvert$ and noise of variance $\lvert \mathrm{d} r \rvert$ is added, so $g = 1$.
+# We use $r$, for in it the forward SDE has no parameter left: $\mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w$, with $g = 1$. {numref}`fig-four-clocks` shows why the choice matters to a sampler that takes equal steps: some clocks rush through the noise at which a point decides for a mode.
 #
 # **Checks.** For $\beta(t) = 0.2 + 1.2\, t$, mean and variance are followed through Euler steps from $x_0 = 1.5$ at $t = 0$ to 1, with 2000 and with 4000 steps; twice the second result minus the first is free of the error that is proportional to the step size. A drift of $-\beta x$ and half of the noise are rejected. The clocks are compared with the companion's schedule and its `line_time`; a $\sigma$ that is not squared is rejected.
 
@@ -469,6 +469,32 @@ clocks = torch.stack([schedule.alpha_bar[1:], line_time(schedule.log_alpha_bar)[
 right = torch.stack([1 / (1 + sigma**2), sigma / (1 + sigma)])
 wrong = {"sigma not squared": torch.stack([1 / (1 + sigma), right[1]])}
 verify("eq-clocks", clocks, right, exact, rejects=wrong)
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of a shaded density that is one band at the left, noise, and parts into two bands towards the right, data. By t the bands part early, two thirds from the end; by r late; by u in the middle; by sigma only in the last tenth."}, "figure": {"caption": "Data with two modes becoming noise (read from right to left), by four clocks. It is the same process each time, in the coordinates $x_t$. ($t$: $\\beta(t) = 0.1 + 19.9\\, t$; $r$ from $-8$, $\\sigma$ from 30.)", "name": "fig-four-clocks"}}
+modes = torch.tensor([[-1.1], [0.9]]).double(), torch.tensor([[[0.02]], [[0.05]]]).double()
+halves, heights = torch.tensor([0.35, 0.65]).double(), torch.linspace(-2.6, 2.6, 200).double()
+two_modes = MixtureSameFamily(Categorical(halves), MultivariateNormal(*modes))
+
+
+def shading(r):
+    """The density of x_t at each level, over its maximum."""
+    columns = [noisy_mixture(two_modes, (at / 2).exp(), -at.expm1()) for at in r]
+    density = torch.stack([noisy.log_prob(heights[:, None]).exp() for noisy in columns], 1)
+    return density / density.amax(0)
+
+
+grid = torch.linspace(0.002, 0.998, 150).double()
+clocks = {
+    "$t$": (grid, -(0.1 * grid + 9.95 * grid**2)),
+    "$r$": (-8 * grid, -8 * grid),
+    "$u$": (grid, straight_line(grid)[1]),
+    r"$\sigma$": (30 * grid, -((30 * grid) ** 2).log1p()),
+}
+fig, panels = plots.figure(4, height=2.1)
+for panel, (name, (at, r)) in zip(panels, clocks.items(), strict=True):
+    _ = panel.pcolormesh(at, heights, shading(r), cmap="Blues", vmax=1.6)
+    _ = panel.set(xlim=(at[-1], at[0]), xlabel=name, yticks=(-2, 0, 2))
+fig
 
 # %% [markdown]
 # (sec-probability-flow)=
@@ -554,14 +580,10 @@ verify("eq-continuity", left, right, exact.within(1e-8), rejects={"whole score":
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same shaded density, one broad band at the left, noise, that parts into two narrow bands at the right, data. In the left panel eight jagged lines that cross each other, in the right panel eight smooth lines that do not."}, "figure": {"caption": "The same noise, led to data with two modes by the reverse SDE ($\\eta = 1$) and by the ODE. Shaded: the density that the points should have at each time. The clock is $u$, from noise (1) to data (0).", "name": "fig-same-marginals"}}
 _ = torch.manual_seed(3)
-modes = torch.tensor([[-1.1], [0.9]]).double(), torch.tensor([[[0.02]], [[0.05]]]).double()
-halves = torch.tensor([0.35, 0.65]).double()
-two_modes = MixtureSameFamily(Categorical(halves), MultivariateNormal(*modes))
 two_score = MixtureDenoiser(schedule, halves, *modes).score_at_level
 u = torch.linspace(0.97, 0.01, 481).double()
-r, heights = straight_line(u)[1], torch.linspace(-2.6, 2.6, 200).double()
-columns = [noisy_mixture(two_modes, (at / 2).exp(), -at.expm1()) for at in r[::4]]
-shade = torch.stack([noisy.log_prob(heights[:, None]).exp() for noisy in columns], 1)
+r = straight_line(u)[1]
+shade = shading(r[::4])
 fig, panels = plots.figure(2, height=3.0)
 for panel, (eta, name) in zip(panels, ((1.0, "SDE"), (0.0, "ODE")), strict=True):
     x = torch.linspace(-1.6, 1.6, 8).double()[:, None]
@@ -570,7 +592,7 @@ for panel, (eta, name) in zip(panels, ((1.0, "SDE"), (0.0, "ODE")), strict=True)
         drift = x / 2 + (1 + eta**2) / 2 * two_score(x, now)
         x = x + drift * dr + eta * dr**0.5 * torch.randn_like(x)
         film.append(x)
-    _ = panel.pcolormesh(u[::4], heights, shade / shade.amax(0), cmap="Blues", vmax=1.6)
+    _ = panel.pcolormesh(u[::4], heights, shade, cmap="Blues", vmax=1.6)
     _ = panel.plot(u, torch.stack(film)[:, :, 0], color="#D55E00", linewidth=1)
     _ = panel.set(xlim=(0.97, 0.01), xlabel=f"clock $u$, {name}", ylabel="$x$")
 fig
@@ -584,7 +606,7 @@ fig
 # x_r = x_0\, \sqrt{V_r / \lambda} , \qquad x_0 = \sqrt{\lambda}\; x_{-\infty} .
 # $$ (eq-gaussian-flow)
 #
-# Every point keeps its number of standard deviations, and the whole way from noise to data multiplies it by $\sqrt\lambda$. The SDE forgets instead: with $\eta = 1$ and $\lambda = 1$ it is $\mathrm{d} x = - \frac12 x\, \mathrm{d} r + \mathrm{d} w$, and $e^{- \lvert \Delta r \rvert / 2}$ of the start is left. That is why, in few steps, noise can repair earlier errors, and the ODE cannot ({doc}`chapter 11 </notebooks/11_ddpm_sampling>`).
+# Every point keeps its number of standard deviations, and the whole way from noise to data multiplies it by $\sqrt\lambda$. The SDE forgets its start instead: for $\eta = \lambda = 1$ it is $\mathrm{d} x = - \frac12 x\, \mathrm{d} r + \mathrm{d} w$. So it can repair earlier errors, and the ODE cannot ({doc}`chapter 11 </notebooks/11_ddpm_sampling>`).
 #
 # **DDIM is Euler's method.** Write the ODE in the VE coordinates $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$ and the clock $\sigma$; by {eq}`eq-noise-is-score` and the chain rule it is $\mathrm{d} \tilde{x} = \varepsilon^*\, \mathrm{d} \sigma$. And a step of DDIM is
 #
@@ -592,7 +614,7 @@ fig
 # \frac{x_{t-1}}{\sqrt{\bar\alpha_{t-1}}} = \frac{x_t}{\sqrt{\bar\alpha_t}} + ( \sigma_{t-1} - \sigma_t )\; \hat\varepsilon , \qquad \sigma_t = \mathrm{SNR}_t^{-1/2} .
 # $$ (eq-ddim-euler)
 #
-# So its error is that of taking the predicted noise as constant during a step. It falls like one over the number of steps.
+# So it takes the predicted noise as constant during a step, and the error falls like one over the number of steps.
 #
 # **Checks.** For {eq}`eq-gaussian-flow` the companion's solver of the ODE moves a point from the data to $r = -3$; a point that is left where it was and a factor without its root are rejected. For {eq}`eq-ddim-euler`, a step of `ddim_sample` in the left panel of {numref}`fig-two-rides` is compared with the formula; a step in the logarithm of $\sigma$, and the noise predicted at the end of the step, are rejected.
 
@@ -624,7 +646,7 @@ wrong["noise of the arrival"] = scaled[25] + (sigma[29] - sigma[30]) * noise_at(
 verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# :::{depth-start} a corrector of Langevin steps repairs the variance of few steps, but not the weights of the modes
+# :::{depth-start} a corrector repairs the variance of few steps, but not the weights of the modes
 # :::
 # After finite steps of {eq}`eq-reverse-sde` the points follow $q_r$ only approximately. Langevin steps at the level of noise that was reached bring them closer. So the {term}`predictor-corrector method` {cite:p}`song2021sde` alternates: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
 
@@ -730,7 +752,7 @@ verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 # %% [markdown]
 # **What has this likelihood to do with the ELBO?** One score network is *two* models. The chain with noise has a likelihood of its own, which only the ELBO bounds; the flow has another, which is computed. They are equal if the score is exact.
 #
-# **Which weights make the score loss a bound?** Compare the true way back with the network's during $\mathrm{d} r$. Both steps have noise of variance $\mathrm{d} r$, and their means differ by $(\nabla \log q_r - s_\theta)\, \mathrm{d} r$. The KL divergence of two such Gaussians is the squared difference over twice the variance, $\frac12 \lVert \nabla \log q_r - s_\theta \rVert^2\, \mathrm{d} r$. The KL divergence of whole paths is the sum of that, and that of their ends is at most as large:
+# **Which weights make the score loss a bound?** Compare the true way back with the network's during $\mathrm{d} r$. Both steps have noise of variance $\mathrm{d} r$, and their means differ by $(\nabla \log q_r - s_\theta)\, \mathrm{d} r$. The KL divergence of two such Gaussians is the squared difference over twice the variance, $\frac12 \lVert \nabla \log q_r - s_\theta \rVert^2\, \mathrm{d} r$. The KL divergence of whole paths, which both start in noise, is the sum of that, and that of their ends is at most as large:
 #
 # $$
 # D_{\mathrm{KL}}( p_{\text{data}} \,\Vert\, p_\theta ) \;\le\; \frac12 \int_{-\infty}^{0} \mathbb{E}_{q_r} \big\lVert \nabla \log q_r(x) - s_\theta(x, r) \big\rVert^2\, \mathrm{d} r ,
@@ -800,23 +822,29 @@ with torch.no_grad():
     x_1 = add_noise(noise_schedule, x, 1, torch.randn_like(x))
     last = digits_ddpm.reconstruction(digits_ddpm.denoise(x_1, 1)).log_prob(x)
     chain = elbo_terms(digits_ddpm, x).elbo
-    error = 64 * noise_errors(digits_ddpm, x, some).double()
+    errors = 64 * noise_errors(digits_ddpm, x, some).double()
 prior = kl_divergence(digits_ddpm.posterior(x), digits_ddpm.prior(len(x)))
-integral = -torch.trapezoid(error, noise_schedule.log_snr[some], dim=0) / 2
+integral = -torch.trapezoid(errors, noise_schedule.log_snr[some], dim=0) / 2
 of_x_1 = Normal(mean, std.float()).log_prob(x_1).flatten(1).sum(1)
 nats = {"chain of 1000 steps: ELBO": -chain.double()}
 nats["infinitely many steps: ELBO"] = prior + integral - last
 nats["flow: likelihood"] = of_x_1 - flow_log_prob(x_1, torch.logspace(0, 3, 61)) - last
 print(f"{'50 test digits':30}bits per pixel  standard error")
 for name, each in nats.items():
-    bits, error = bits_per_dim(each.mean(), 64), bits_per_dim(each.std() / len(x) ** 0.5, 64)
-    print(f"{name:28}  {bits:14.2f}  {error:14.2f}")
+    bits, se = bits_per_dim(each.mean(), 64), bits_per_dim(each.std() / len(x) ** 0.5, 64)
+    print(f"{name:28}  {bits:14.2f}  {se:14.2f}")
 of_chain, of_limit, of_flow = nats.values()
 for better, worse in ((of_limit, of_chain), (of_flow, of_limit)):
     assert (worse - better).mean() > 2 * (worse - better).std() / len(x) ** 0.5
 
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the logarithm of the signal-to-noise ratio: near zero at the left, where all is noise, rising to a maximum near the right end, with the area below it shaded."}, "figure": {"caption": "The bound as an area: half the squared error of the predicted noise, in nats for each unit of $\\log \\mathrm{SNR}$. At the right end the last step takes over.", "name": "fig-bound-area"}}
+_, (axes,) = plots.figure(height=2.4)
+_ = axes.fill_between(noise_schedule.log_snr[some], errors.mean(1) / 2, alpha=0.2)
+curve = {"": (noise_schedule.log_snr[some], errors.mean(1) / 2)}
+plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per unit", axes=axes)
+
 # %% [markdown]
-# For this network the flow has the fewest bits; compared digit by digit, both differences are above two standard errors. The first is the length of the steps: {eq}`eq-score-bound` in finitely many steps, with the variances $\beta_t$. The second is the gap between two models that share a score which is not exact: the bound pays for its errors along the whole path. No theorem says that the flow must win.
+# For this network the flow has the fewest bits; digit by digit, both differences are above two standard errors. The first is the length of the steps, with variances $\beta_t$ ({numref}`fig-bound-area` is the limit). The second is the gap between two models that share an inexact score: the bound pays for its errors along the whole path. No theorem says that the flow must win.
 #
 # *Sources: E09.*
 
@@ -923,7 +951,7 @@ _, (axes,) = plots.figure(height=2.9)
 plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box, axes=axes)
 
 # %% [markdown]
-# In this run the weights of the modes are about right, without a score and without noise on the way. And is the sampler new? Take an Euler step from $u$ to $u'$ and insert {eq}`eq-flow-velocity`:
+# In this run the weights of the modes are about right, without a score and without noise on the way. And is the sampler new? Insert {eq}`eq-flow-velocity` in an Euler step from $u$ to $u'$:
 #
 # $$
 # x_u + (u' - u)\, v = (1 - u')\, \hat{x} + u'\, \hat\varepsilon , \qquad \hat\varepsilon = \frac{x_u - (1 - u)\, \hat{x}}{u} .
@@ -933,7 +961,7 @@ plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box, axes=axes)
 #
 # **Check.** The path of `flow_sample` is compared with that of `ddim_sample` in the left panel of {numref}`fig-two-rides`, times $c$. A path that is not rescaled, and one with the scale of the time before, are rejected.
 #
-# :::{depth-start} five calls on small digits: velocity at equal steps in u halves the distance, and it takes both the training and the times
+# :::{depth-start} with five calls the velocity halves the distance, if its times are its own
 # :::
 # What is learned, and at which times it is used, are two questions: each network can be used at the times of the other. `flow-digits` is the network of `ddpm-digits`, trained for the velocity in as many steps, at the same rates, on the same $8 \times 8$ digits. A record holds the distance of 1000 drawn digits from the real ones: the Fréchet distance {eq}`def-frechet`, less its bias, in the 64 features of a small classifier. Each network was trained three times; the errors count both the images and the trainings. For comparison, all real digits are split into two sets at random, ten times.
 
@@ -1076,7 +1104,7 @@ assert one_step["velocity", 1].std(0).max() < 1e-3
 assert off["average", 1] < off["velocity", 4]
 
 # %% [markdown]
-# What is off lies on threads between the modes: where the flow parts noise for one mode from noise for the next, the exact step pulls close neighbors far apart, and a network has to learn that steep border. Twenty calls of the same network still leave half of them; those are its errors, not the single step's. (One training. {cite:t}`lu2025` found such trainings unstable if the embedding of the time has fast waves, since the derivative by $u$ is a part of the target. Our network is given $10\, u$ and not $1000\, u$.)
+# What is off lies on threads between the modes: where the flow parts noise for one mode from noise for the next, the exact step pulls close neighbors far apart, and a network has to learn that steep border. Twenty calls of the same network still leave half of them; those are its errors, not the single step's. (One training. Its time embedding has slow waves only: with fast ones {cite:t}`lu2025` found training unstable, since the derivative by $u$ is a part of the target.)
 #
 # *Sources: F06.*
 
@@ -1088,26 +1116,25 @@ assert off["average", 1] < off["velocity", 4]
 #
 # | choice | in the DDPM of chapters 10 and 11 | in {cite:t}`karras2022` (EDM) |
 # |---|---|---|
-# | coordinates | $x_t$, of variance 1 | $\tilde{x} = x + \sigma \varepsilon$ |
 # | network | predicts $\varepsilon$, or $v$ {eq}`eq-preconditioned-v` | preconditioned {eq}`eq-preconditioning`, $\sigma_{\mathrm{d}} = 0.5$ for images on $[-1, 1]$ |
-# | noise in training | $t$ uniform; for the digits with classes, more often where a digit is decided or finished | $\log \sigma$ Gaussian, mean $-1.2$, standard deviation 1.2 |
+# | noise in training | $t$ uniform, or more often where a digit is decided or finished | $\log \sigma$ Gaussian, mean $-1.2$, standard deviation 1.2 |
 # | levels of the sampler | `schedule.evenly(S)` | {eq}`def-rho-levels` with $\rho = 7$, from 80 to 0.002 |
 # | solver | DDIM, which is Euler {eq}`eq-ddim-euler`, or DPM-Solver++ | Heun |
 # | noise added on the way | $\eta$ {eq}`eq-reverse-sde` | "churn": add noise, then step further down |
 #
-# Entries of the two columns can be combined freely. One of them needs an explanation. Why should a network predict neither the noise nor the image? With much noise, an error of the predicted noise is multiplied by $\sigma$ in $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$. So let it predict a mixture of both, with weights that depend on $\sigma$. This is {term}`preconditioning`:
+# Entries of the two columns can be combined freely. Why should a network predict neither noise nor image? In $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$ an error of the predicted noise is multiplied by $\sigma$. So let it predict a mixture, with weights that depend on $\sigma$; this is {term}`preconditioning`:
 #
 # $$
 # \hat{x}(\tilde{x}, \sigma) = c_{\mathrm{skip}}\, \tilde{x} + c_{\mathrm{out}}\, F\big( c_{\mathrm{in}}\, \tilde{x},\; \log \sigma \big) .
 # $$ (def-preconditioned)
 #
-# For data with mean 0 and variance $\sigma_{\mathrm{d}}^2$ in each dimension, ask that input and target of $F$ have variance 1 at every $\sigma$, and that $c_{\mathrm{out}}$, which multiplies each error of $F$, be as small as possible. Then
+# For data with mean 0 and variance $\sigma_{\mathrm{d}}^2$ in each dimension, let input and target of $F$ have variance 1 at every $\sigma$, and let $c_{\mathrm{out}}$, which multiplies each error of $F$, be as small as possible. Then
 #
 # $$
 # c_{\mathrm{in}} = \frac{1}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} , \qquad c_{\mathrm{skip}} = \frac{\sigma_{\mathrm{d}}^2}{\sigma_{\mathrm{d}}^2 + \sigma^2} , \qquad c_{\mathrm{out}} = \frac{\sigma\, \sigma_{\mathrm{d}}}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} :
 # $$ (eq-preconditioning)
 #
-# $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. For $\sigma_{\mathrm{d}} = 1$ we have met it before. Since $1 + \sigma^2 = 1 / \bar\alpha_t$, the input $c_{\mathrm{in}}\, \tilde{x}$ is $x_t$, and a network that predicts $v$ ({ref}`chapter 10 <sec-why-v>`) is a preconditioned one:
+# $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. For $\sigma_{\mathrm{d}} = 1$ the input $c_{\mathrm{in}}\, \tilde{x}$ is $x_t$, and a network that predicts $v$ ({ref}`chapter 10 <sec-why-v>`) is a preconditioned one:
 #
 # $$
 # \hat{x} = \bar\alpha_t\, \tilde{x} + \sqrt{1 - \bar\alpha_t}\; F = \sqrt{\bar\alpha_t}\; x_t - \sqrt{1 - \bar\alpha_t}\; v , \qquad F = - v .
@@ -1156,19 +1183,22 @@ wrong = {"F = v": skipped + c_out * v, "c_out = sigma": skipped - sigma * v}
 verify("eq-preconditioned-v", torch.stack(by_v), skipped - c_out * v, rule, rejects=wrong)
 
 # %% [markdown]
-# :::{depth-start} at high noise preconditioning wins by more than its linear part, and Heun's method wins from some twenty calls on
+# :::{depth-start} preconditioning gains more than its linear part
 # :::
 # **What preconditioning gains.** Two equal perceptrons learn the score of the ring with unequal weights for 20 levels up to $\sigma = 20$, from the same data. The first predicts the noise, $s_\theta = -F / \sigma$; the second is preconditioned and trained with the squared error of $F$. An error of $F$ is multiplied by $c_{\mathrm{out}}$, which is $\sigma = 20$ at the highest level for the first, and less than 1 for the second.
 #
 # Over three trainings of each ({ref}`experiment <exp-preconditioning>`), the root mean squared error at $\sigma = 20$ is 1.04 ± 0.08 standard deviations of the data for the first and 0.064 ± 0.003 for the second, where an answer with a random data point has about 1; at a third it is 0.054 ± 0.002 and 0.052 ± 0.001. The losses, too, weigh high noise differently: with the losses exchanged, the errors at 20 are 0.44 ± 0.01 and 0.29 ± 0.01. The linear part is no explanation by itself, for it is off by 0.54: the mean of these data is not 0.
 #
-# **Levels and solver.** At which levels of noise should a sampler with $S$ calls use the network? {cite:t}`karras2022` spread them evenly in $\sigma^{1 / \rho}$,
+# :::{depth-end}
+# :::
+#
+# **Which levels, which solver?** {cite:t}`karras2022` spread the $S$ levels evenly in $\sigma^{1 / \rho}$ ($\rho = 1$ is even in $\sigma$, $\rho \to \infty$ in its logarithm),
 #
 # $$
 # \sigma_i = \Big( \sigma_1^{1/\rho} + \frac{i - 1}{S - 1} \big( \sigma_S^{1/\rho} - \sigma_1^{1/\rho} \big) \Big)^{\rho} , \qquad i = 1, \dots, S .
 # $$ (def-rho-levels)
 #
-# With $\rho = 1$ the levels are even in $\sigma$, with $\rho \to \infty$ in its logarithm; $\rho = 7$ is the choice of the paper. A last step goes from $\sigma_S$ to 0. Heun's method also calls the network at the end of an Euler step, and takes the step once more with the mean of both predictions. We start 1000 points at $\sigma_1 = 50$ and measure how far each method ends from the end of the exact ODE.
+# Heun's method calls the network at the end of an Euler step, too, and takes the step once more with the mean of both predictions. {numref}`fig-solvers` starts 1000 points of the ring at $\sigma_1 = 50$.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$. With enough calls Heun's method is far ahead.", "name": "fig-solvers"}}
@@ -1199,20 +1229,17 @@ for name, rho, heun in (("Euler, 3", 3, False), ("Euler, 7", 7, False), ("Heun, 
 plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log_y=True)
 
 # %% [markdown]
-# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first, and from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left of it is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. DPM-Solver++ {eq}`eq-second-order` is of second order as well; it takes the second slope from the step before, so that it needs no second call.
-#
-# :::{depth-end}
-# :::
+# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left of it is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. (DPM-Solver++ {eq}`eq-second-order` takes the second slope from the step before, and needs no second call.)
 
 # %% [markdown]
 # (sec-score-wrong)=
 # ## What goes wrong
 #
-# **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score, each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$, and Langevin dynamics samples $q(x_t)$ to the power of that factor. At $t = 100$ of the thousand it is 0.32, and for Gaussian data the variance comes out three times too large.
+# **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score, each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$, and Langevin dynamics samples $q(x_t)$ to the power of that factor: at $t = 100$ of the thousand, Gaussian data get a variance three times too large.
 #
 # **One step size for all levels.** A step that works at $\sigma_1$ diverges at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and a step that works at $\sigma_L$ hardly moves a point at $\sigma_1$. Hence step 1 of {prf:ref}`alg-annealed-langevin`.
 #
-# **An ODE from the wrong noise.** The ODE is a map, so another distribution at its start gives another one at its end; the SDE forgets its start. Both are started from noise of standard deviation 1.2 in place of 1, with 4000 points and the exact denoiser of the ring with unequal weights:
+# **An ODE from the wrong noise.** The ODE is a map, so another distribution at its start gives another one at its end; the SDE forgets its start. Both with the exact denoiser of the ring, from noise of standard deviation 1, and 1.2:
 
 # %% tags=["numbers", "columns"]
 t, h = 100, 0.05
