@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion priors
 #
-# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. Must each wish be trained for? None of these needs a model of its own. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
+# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -91,7 +91,7 @@ requests = {
 }
 twenty, hundred = digit_schedule.evenly(20), latent.schedule.evenly(100)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. The first three rows have the same network and the same eight noise images; only the denoiser that is made of the network's outputs differs.", "name": "fig-four-wishes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. In the first three rows only the denoiser that is made of the network's outputs differs.", "name": "fig-four-wishes"}}
 rows = {name: end(ddpm_sample(hat, twenty, noise_images)) for name, hat in requests.items()}
 z = end(ddpm_sample(latent.denoiser, hundred, torch.randn(8, 16)))
 rows = {name: to_unit(x) for name, x in rows.items()}
@@ -99,30 +99,28 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 
 # %% [markdown]
 # :::{admonition} The idea
-# To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and in the limit of small steps it draws from $p(x \mid \text{condition})$. That mean is the output of the unconditional network plus one gradient, which is an integral over all clean images. The methods of this chapter differ in how they avoid that integral.
+# To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and in the limit of small steps it draws from $p(x \mid \text{condition})$. That mean is the unconditional estimate plus a gradient, and the gradient needs an integral over all clean images. Methods differ in how they avoid that integral.
 # :::
-#
-# In the second row the condition weighs more than Bayes' rule gives it; what is sampled then is a question {ref}`of its own <sec-above-scale-one>`.
 
 # %% [markdown]
 # (sec-bayes-score)=
 # ## Bayes' rule for the denoiser
 #
-# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some of its pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits $y$, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. So one trained model serves every request; only the likelihood changes.
+# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds what is known about the image, $y$: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. One model serves every request; only the likelihood changes.
 #
-# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Given $x$, let $y$ be independent of the noise of the diffusion. Then $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But it does not depend on $x_t$, and a gradient does not see it:
+# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Given $x$, let $y$ be independent of the noise of the diffusion. Then $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But it does not depend on $x_t$, so the gradient of the logarithm loses it:
 #
 # $$
 # \nabla \log q(x_t \mid y) = \nabla \log q(x_t) + \nabla \log q(y \mid x_t) .
 # $$ (eq-bayes-score)
 #
-# That is why a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Tweedie's formula {eq}`eq-tweedie` turns scores into denoisers, for the data $p(x \mid y)$ as for $p(x)$. Subtract the one from the other: for every distribution of the data and of $y$,
+# That is why a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Tweedie's formula {eq}`eq-tweedie` turns scores into denoisers, for $p(x \mid y)$ as for $p(x)$. Subtract one from the other:
 #
 # $$
 # \mathbb{E}[x \mid x_t, y] = \hat{x}(x_t) + \frac{1 - \bar\alpha_t}{\sqrt{\bar\alpha_t}}\; \nabla \log q(y \mid x_t) .
 # $$ (eq-conditional-denoiser)
 #
-# So prior and condition are two separate terms. The first is a network that was trained without $y$. The second asks about noisy images: *how likely is $y$, given $x_t$?* {numref}`fig-guidance-vectors` shows both on the ring of eight Gaussian components, where every term is known; $y$ says that a point comes from the two components on the right and upper right.
+# So prior and condition are two separate terms. The first is a network trained without $y$. The second asks about noisy images: *how likely is $y$, given $x_t$?* {numref}`fig-guidance-vectors` shows both on the ring of eight Gaussians, where all is known; $y$ says that a point comes from the components on the right and upper right.
 #
 # **Check.** Both equations are computed at fifty points and three times. The left sides use the two components alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. The check rejects a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
@@ -164,7 +162,7 @@ verify("eq-bayes-score", left, by_bayes[:, 0], rule, rejects=wrong)
 wrong = {"classifier of clean points": sums[:, 1], "factor of the noise": sums[:, 2]}
 verify("eq-conditional-denoiser", hats, sums[:, 0], rule, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right, and vanish there. Third, their sum: arrows point to the two components at the right and upper right."}, "figure": {"caption": "Bayes' rule as vectors, at $t = 10$: the score of all data, the gradient of the class probability, and their sum, the score of the class. Arrows are scaled in each panel.", "name": "fig-guidance-vectors"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right, and vanish there. Third, their sum: arrows point to the two components at the right and upper right."}, "figure": {"caption": "Bayes' rule at $t = 10$: the score of all data, the gradient of the class probability, and their sum, the score of the class.", "name": "fig-guidance-vectors"}}
 noisy = noisy_mixture(ring, s.alpha_bar[10] ** 0.5, s.noise_var[10])
 fields = {
     "prior": lambda x: exact_score(noisy.log_prob, x.double()),
@@ -185,13 +183,13 @@ fig
 # (sec-likelihood-integral)=
 # ## The integral that nobody can do
 #
-# What is $q(y \mid x_t)$? The condition is about the clean image, of which $x_t$ has lost a part. All clean images that can have become $x_t$ count, each by its probability:
+# The condition is about the clean image, of which $x_t$ has lost a part. All clean images that can have become $x_t$ count, each by its probability:
 #
 # $$
 # q(y \mid x_t) = \int p(y \mid x)\, q(x \mid x_t)\, \mathrm{d} x = \mathbb{E}\big[ p(y \mid x) \,\big|\, x_t \big] .
 # $$ (eq-likelihood-integral)
 #
-# The likelihood $p(y \mid x)$ is often a simple formula. But $q(x \mid x_t)$, the clean images behind a noisy one, is what the whole chain is there to sample: a single draw is a run of the sampler from $x_t$ down. The integral needs many draws, and its gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$. On the ring both sides can be computed ({numref}`fig-likelihood-integral`).
+# The likelihood $p(y \mid x)$ is often a formula. But $q(x \mid x_t)$, the clean images behind a noisy one, is what the whole chain is there to sample: one draw is a run of the sampler from $x_t$ down. The integral needs many, and their gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$. On the ring the integral is known ({numref}`fig-likelihood-integral`).
 #
 # **Check.** At three times and ten points whose class is uncertain, the mean of the clean classifier over 20,000 draws from $q(x \mid x_t)$ is compared with the class probability at the noisy point. The check rejects the clean classifier applied to the estimate $\hat{x}(x_t)$, and to $x_t$ itself.
 
@@ -221,7 +219,7 @@ wrong = {"of the estimate": torch.cat(at_estimate), "of the noisy point": torch.
 means_of = torch.stack(samples, 1)
 verify("eq-likelihood-integral", means_of, torch.cat(right), monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 they lie in two or three neighboring clusters and the estimate between two of them. At t = 8 they lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue draws from $q(x \\mid x_t)$), and their mean, the estimate $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that of a clean point at the cross.", "name": "fig-likelihood-integral"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 they lie in two or three neighboring clusters and the estimate between two of them. At t = 8 they lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue), and their mean, the estimate $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that of a clean point at the cross.", "name": "fig-likelihood-integral"}}
 _ = torch.manual_seed(0)
 start, noise = means[1:2], torch.tensor([[-0.6, 0.4]]).double()
 fig, panels = plots.figure(3, height=2.6)
@@ -236,20 +234,18 @@ for t, panel in zip((60, 20, 8), panels, strict=True):
 fig
 
 # %% [markdown]
-# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. Near the end the draws gather around the estimate, and the integral and the point agree. Every method puts something in the place of the integral:
+# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. Near the end the draws gather around it, and point and integral agree. Every method puts something in the integral's place:
 #
-# | method | in place of the integral over $q(x \mid x_t)$ | where it fails |
+# | method | in place of the integral | weakness |
 # |---|---|---|
-# | classifier guidance {cite:p}`dhariwal2021` | a classifier trained on *noisy* images learns $q(y \mid x_t)$ | each kind of $y$ needs labels and a network |
-# | classifier-free guidance {cite:p}`ho2022` | a denoiser trained with $y$ learns $\mathbb{E}[x \mid x_t, y]$ | training needs pairs of $x$ and $y$ |
-# | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; step sizes set by hand |
-# | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$, of covariance $C_t$ | where $q(x \mid x_t)$ has several modes |
-# | RePaint {cite:p}`lugmayr2022` | no gradient: known pixels are overwritten, with noise | known and drawn pixels do not fit |
-# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | no sampling: an image that the prior and the data both accept | gives one image, no distribution |
+# | classifier guidance {cite:p}`dhariwal2021` | a classifier of *noisy* images learns $q(y \mid x_t)$ | needs a network for each kind of $y$ |
+# | classifier-free guidance {cite:p}`ho2022` | a denoiser learns $\mathbb{E}[x \mid x_t, y]$ | needs pairs of $x$ and $y$ |
+# | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; hand-set steps |
+# | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$ | several modes of $q(x \mid x_t)$ |
+# | RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit |
+# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | no sampling: a search for an image that fits prior and data | one image, no distribution |
 #
-# The first two learn the answer; the others need no training for $y$. Several chains with weights can correct what an approximation does {cite:p}`wu2023`.
-#
-# The clean classifier of digits needs no noisy training if it sees something clean: the estimate $\hat{x}(x_t)$. This is the third row of the table, and a few lines:
+# The first two learn the answer; the others need no training for $y$. (Weighted particles can correct an approximation {cite:p}`wu2023`.) The third row in code, which lets a classifier of clean digits guide:
 
 
 # %%
@@ -264,7 +260,7 @@ def guided_by(log_likelihood, prior, schedule, most=math.inf):
     return hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of all classes, some broken. Second and third row: most are sevens."}, "figure": {"caption": "Asked for sevens: by the gradient of a classifier of clean digits that is shown the noisy image, or the estimate; and by a network that was trained with labels.", "name": "fig-clean-classifier"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of all classes, some broken. Second and third row: most are sevens."}, "figure": {"caption": "Asked for sevens: by a classifier of clean digits that is shown the noisy image, or the estimate; and by a network trained with labels.", "name": "fig-clean-classifier"}}
 _ = torch.manual_seed(0)
 starts = torch.randn(8, 1, 28, 28)
 
@@ -289,7 +285,7 @@ asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts))) for name, hat in w
 plots.image_rows(asked, tile=0.75)
 
 # %% [markdown]
-# What the classifier is shown decides: applied to $x_t$ as it is, it makes few sevens; shown the estimate, it makes nearly as many as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below a bound, here 6: near pure noise it grows without limit, and the gradient of a point estimate is wrong just there.
+# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
@@ -317,7 +313,7 @@ plots.image_rows(asked, tile=0.75)
 show(classifier_free_loss, docstring=False)
 
 # %% [markdown]
-# (The network of this chapter dropped half of its labels, so that it saw as many digits without one as with one.) Inside it, each label has a learned vector, which is added to that of the time. With $\hat{x}(x_t, y)$ for the output with the label and $\hat{x}(x_t)$ for that without, the *guided* denoiser is
+# (Our network dropped half of its labels.) Each label has a learned vector, which is added to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
@@ -329,7 +325,7 @@ show(classifier_free_loss, docstring=False)
 # \nabla \log q(x_t) + \kappa\, \nabla \log q(y \mid x_t) .
 # $$ (eq-guided-score)
 #
-# So the network contains a classifier's gradient, although no classifier was trained. (Two *learned* denoisers differ by a field that need not be the gradient of anything.) Predictions of the noise, of $v$ or of the score are mixed in the same way, since each is an affine function of $\hat{x}$ with the same coefficients: without the label $e$, with it $e_y$,
+# So the network contains a classifier's gradient, although no classifier was trained. (Two *learned* denoisers, however, differ by a field that need not be the gradient of anything.) Predictions of the noise, of $v$ or of the score, $e$ without the label and $e_y$ with it, are mixed alike, since each is affine in $\hat{x}$:
 #
 # $$
 # e_\kappa = e + \kappa\, (e_y - e) = \kappa\, e_y + (1 - \kappa)\, e .
@@ -358,19 +354,19 @@ direct, by_weights = torch.stack(direct), torch.stack(by_weights)
 verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **Why above 1?** With exact denoisers, scale 1 is Bayes' rule, and nothing is gained beyond it. But a network is not exact. Trained to leave no example out, it covers too much {cite:p}`karras2024`, and some of its draws lie between the classes. At each time, {eq}`eq-guided-score` is the score of
+# **Why above 1?** With exact denoisers, nothing is gained beyond Bayes' rule. But a network, trained to leave no example out, covers too much {cite:p}`karras2024`: some draws lie between the classes. At each time, {eq}`eq-guided-score` is the score of
 #
 # $$
 # q(x_t)\, q(y \mid x_t)^\kappa \;\propto\; q(x_t \mid y)\, q(y \mid x_t)^{\kappa - 1} :
 # $$
 #
-# the images of the class, weighted by how surely they are of that class. What might be something else loses weight. That is why guidance sharpens.
+# images of the class, weighted by how surely they are of it. What might be something else loses weight. That is why guidance sharpens.
 
 # %% [markdown]
 # (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
-# It is tempting to conclude that samples follow the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. They do not: a sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not the same as to add noise and then tilt. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
+# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$, though that is tempting to conclude. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
 #
 # $$
 # \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} .
@@ -385,10 +381,10 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # $$ (eq-guided-variance)
 # :::
 #
-# At $\kappa = 1$ all three are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`), as {cite:t}`bradley2024` showed with such examples. Both are narrower. So above scale 1 guidance is not Bayes' rule, and what it samples depends on the sampler: images more typical of their class and less different from each other.
+# At $\kappa = 1$ all three are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`), as {cite:t}`bradley2024` showed with such examples. So above scale 1 guidance is not Bayes' rule, and what it samples depends on the sampler: something narrower, more typical of its class.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of the guided samples by the scale, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of guided samples, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
 def three_variances(kappa, lam_y):
     """Of the tilted distribution, of DDIM and of DDPM."""
     chain = (lam_y - lam_y ** (2 * kappa)) / ((1 - lam_y) * (2 * kappa - 1))
@@ -484,9 +480,9 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# Three numbers measure it, for 1000 digits at each of eight scales, a hundred of each class: the fraction that a classifier takes for the class that was asked for; the variance of the pixels within a class, relative to test digits; and the Fréchet distance {eq}`def-frechet` from the training digits, without its bias ({ref}`chapter 10 <sec-ddpm-samples>`).
+# For 1000 digits at each of eight scales, {numref}`fig-guidance-curves` measures the fraction that a classifier takes for the class that was asked for; the variance of the pixels within a class, relative to test digits; and the Fréchet distance {eq}`def-frechet` from training digits.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What the guidance scale gains (left) and what it costs in variety (middle) and in distance from real digits (right); 1000 digits each. Dashed: real digits.", "name": "fig-guidance-curves"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and what it costs in variety (middle) and in distance from real digits (right). Dashed: real digits.", "name": "fig-guidance-curves"}}
 record, _ = load_record("ddpm-mnist-joint-guidance")
 axis, label = record["scale"], record["label"]
 parts = [test.images[test.labels == k].flatten(1) for k in range(10)]
@@ -517,9 +513,9 @@ fall = variances[-1] / variances[2]
 print("and its digits vary less than at scale 1, by a tenth or more:", fall < 0.9)
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` shows the trade-off that is known from photographs {cite:p}`dhariwal2021,ho2022`: with more guidance more digits are of the right class, but they vary less and move away from the data. Does it have to be so? Guidance exaggerates a difference of two estimates. {numref}`fig-guidance-difference` shows what that difference is made of.
+# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. Does it have to be so? Guidance exaggerates a difference of two estimates, and {numref}`fig-guidance-difference` shows what it is made of.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with the label and without it, for five test digits of each class: its size (root mean square over the pixels), and the fraction of its square that all digits of a class have in common.", "name": "fig-guidance-difference"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its size (root mean square over pixels), and the fraction of its square that digits of one class have in common. Five test digits of each class.", "name": "fig-guidance-difference"}}
 _ = torch.manual_seed(0)
 each = [(test.labels == k).nonzero()[:5, 0] for k in range(10)]
 fifty, of_class = to_symmetric(test.images[torch.cat(each)]), ten.repeat_interleave(5)
@@ -545,9 +541,9 @@ print("at t = 600 less than a tenth:", common[3] < 0.1)
 print("at t = 300 it is less than a tenth as large as at t = 900:", size[1] < 0.1 * size[7])
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The estimate with the label is about the mean image of the class, that without it about the mean of all digits. Nearly all of the difference is the same for every start: guidance moves all digits of a class in one direction, beyond its mean, and they lose what tells them apart before anything else is decided. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late*, the class is long decided, and nothing is left to exaggerate. So guide only within an interval of noise levels {cite:p}`kynkaanniemi2024`; outside of it the label's own estimate serves, and the second call is saved.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The estimate with the label is about the mean image of the class, that without it about the mean of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, before anything else is decided, and they lose what tells them apart. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label differs in two ways: it does not know the class, and it is the worse estimate. {cite:t}`karras2024` keep the second and drop the first: guide by a *weaker network that is given the same label*. Trained by the same loss, both put probability in the same wrong places, the weaker one more of it. Their difference points from there to the data, and nothing about the class is exaggerated.
+# **Why autoguidance?** The estimate without a label differs in two ways: it does not know the class, and it is worse. {cite:t}`karras2024` drop the first and keep the second: they guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated.
 
 
 # %%
@@ -564,7 +560,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and what it costs (to the right), in digits from the same noise in twenty steps: by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late; and by a weaker network with the label. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late; and by a weaker network with the label. Numbers are scales; digits start from the same noise.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -590,7 +586,7 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# {numref}`fig-guidance-interval` bears this out. "Not recognized" are digits that two judges take for none, in excess over real ones. Guided in the middle alone, nearly all digits are recognized, for well under half of the distance that guidance at all times costs; early guidance costs more and takes variety; late guidance does nothing. A weaker network with the label does as well as the interval at a small scale. At larger scales it drives the digits as far away as the network without the label does. So the distance does not come from the errors of the unconditional output: it comes from going too far, at the times when all go the same way.
+# In {numref}`fig-guidance-interval`, digits "not recognized" are those that two classifiers take for none, in excess over real ones. Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance takes more distance and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale. At larger scales it drives the digits as far away as the network without the label does. So it is not the errors of the unconditional estimate that drive them away.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
@@ -613,9 +609,9 @@ fig
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ say what is measured: single pixels (*in-painting*), means over blocks (*super-resolution*), a blur (*deblurring*). To find $x$ from $y$ is a *linear inverse problem*. With fewer measurements than pixels, or with noise, many $x$ explain $y$; a prior says which of them are images. Why sample them? Their mean has the smallest squared error, and is a blur.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ from $y$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which of them are images. Why sample them? Their mean has the smallest squared error, and is a blur.
 #
-# Here $p(y \mid x)$ is a formula, and nothing was trained for it. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, the answer is known:
+# Nothing needs to be trained for such a $y$: $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
 #
 # $$
 # \begin{aligned}
@@ -624,7 +620,7 @@ fig
 # \end{aligned}
 # $$ (eq-normal-posterior)
 #
-# The same formula serves at every step, if $x$ *given $x_t$* is taken to be Gaussian:
+# The same formula serves at every step, if $x$ *given $x_t$* is Gaussian:
 #
 # :::{prf:theorem} The denoiser given a measurement
 # :label: thm-posterior-denoiser
@@ -641,7 +637,7 @@ fig
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. How much, $C_t$ says: at high noise $\hat{x}$ is uncertain and a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with the covariance of the digits. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise $\hat{x}$ is uncertain, and a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -683,7 +679,7 @@ wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# What do the approximations do where $q(x \mid x_t)$ has several modes? On the ring we measure the first coordinate to be 0.9, with noise of standard deviation 0.1. The exact posterior is known: two components explain this well, at the upper and lower right, and a third, at the very right, hardly. RePaint (the next section) replaces the measured coordinate at every step.
+# And if $q(x \mid x_t)$ has several modes? On the ring we measure the first coordinate to be 0.9, with noise of standard deviation 0.1. Two components explain this well, at the upper and lower right; a third, at the very right, hardly. RePaint, from {ref}`below <sec-inpainting>`, replaces the measured coordinate.
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
@@ -717,7 +713,7 @@ def draw_given_y(sub):
 
 ways, hurried = draw_given_y(s), draw_given_y(s.evenly(20))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and RePaint: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$: 1000 samples of four methods, in a hundred steps. Below: the percentage that is in the component at the very right.", "name": "fig-ring-measured"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and RePaint: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$: 1000 samples of four methods, in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
 fig, panels = plots.figure(4, height=2.3)
 at_right, gone = {}, {}
 for (name, x), panel in zip(ways.items(), panels, strict=True):
@@ -739,13 +735,13 @@ lost = gone["DPS"] > 0.05 and max(gone["exact"], gone["posterior mean"]) < 0.01
 print("DPS in twenty steps: one in twenty or more far from any component:", lost)
 
 # %% [markdown]
-# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow, as if the measurement had left less doubt. In twenty steps it does worse, and many points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target. {cite:t}`chung2023` therefore rescale the gradient, by a step size that is chosen for each task. Posterior-mean guidance has no such steps, but its one Gaussian covers the gaps between modes and fills the wrong one.
+# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one.
 
 # %% [markdown]
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# For observed pixels there is an older idea {cite:p}`song2021sde`: sample as usual, but after each step replace the observed pixels by the true ones, with the right amount of noise. Does that draw from $p(x \mid y)$? Take two Gaussian numbers with variance 1 and correlation 0.8; the first is observed to be 1.5. The denoiser is exact. RePaint {cite:p}`lugmayr2022` takes each step several times, with new noise in between (*resampling*):
+# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. Does that draw from $p(x \mid y)$? Take two Gaussian numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -776,11 +772,11 @@ print("posterior mean: mean within 0.06:", bool((second.mean() - 1.2).abs() < 0.
 print("and variance within 0.06:", bool((second.var() - 0.36).abs() < 0.06))
 
 # %% [markdown]
-# Replacement is wrong even with an exact denoiser and a thousand steps. Why? At time $t$ the denoiser sees the first number *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses its clean value; the second adapts too late and too little. Resampling lets both adapt, at many times the calls.
+# Replacement is wrong even with an exact denoiser and a thousand steps. At time $t$ its denoiser sees the first number *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean value; the second adapts too little. Repeats let both adapt, at many times the calls.
 #
-# **Digits.** The network gets no label, and the upper half of one test digit is observed ({numref}`fig-completions`). Posterior-mean guidance is given $\sigma_y = 0.02$, although there is no noise: some pixels never vary, and without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.
+# In {numref}`fig-completions` the upper half of a test digit is observed. (Some pixels never vary, so posterior-mean guidance is given $\sigma_y = 0.02$: without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by posterior-mean guidance, and by RePaint with each step taken once (plain replacement) and four times. By replacement some halves do not fit.", "name": "fig-completions"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by posterior-mean guidance, and by replacement with each step taken once and four times. By replacement some halves do not fit.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
 known, starts = given.expand(8, -1, -1, -1), torch.randn(8, 1, 28, 28)
 times_25 = digit_schedule.evenly(25)
@@ -792,7 +788,7 @@ rows = {"observed": to_unit(torch.where(upper, known, torch.zeros(())))}
 plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 
 # %% [markdown]
-# The lower half differs from row to row, as it should: eight answers show what the upper half leaves open, and their mean would be a blur.
+# Eight answers show what the upper half leaves open; their mean would be a blur.
 #
 # *Sources: B03.*
 
@@ -800,9 +796,9 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# Other measurements only change $A$. {numref}`fig-restored` has one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. For comparison, the *Gaussian* prior with the mean and covariance of the digits: {eq}`eq-normal-posterior`, the best linear estimate.
+# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits; with {eq}`eq-normal-posterior` it gives the best linear estimate.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements of eight digits, and what two priors make of them. The Gaussian prior gives blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and what two priors make of them. The Gaussian prior gives blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
 _ = torch.manual_seed(0)
 some, sigma_y = torch.randperm(784)[:157], 0.05
 units = torch.eye(784)
@@ -833,7 +829,7 @@ print("the residuals have the size of the noise, within a factor of two:", end="
 print(min(residual.values()) > 0.025 and max(residual.values()) < 0.1)
 
 # %% [markdown]
-# A Gaussian knows which pixels vary together, but not that digits are made of strokes. Compared by squared error, mean with mean (the average of eight draws against the linear estimate), the diffusion is the better prior for both, and for a blur. Where a measurement leaves a doubt, the sharp detail is one of many possible answers, however convincing it looks. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise. That is necessary, not sufficient.
+# A Gaussian knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against the linear estimate, the diffusion is the better prior for both, and for a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
 #
 # :::{depth-start} three seeds: the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
@@ -850,7 +846,7 @@ print(min(residual.values()) > 0.025 and max(residual.values()) < 0.1)
 # (sec-latent-diffusion)=
 # ## Latent diffusion
 #
-# So far every step computes with every pixel. But most of the bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), and the chain pays for it a thousand times. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it once; the decoder adds the detail. For our digits a step then takes less than a hundredth of the arithmetic:
+# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), yet every step computes every pixel. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it once. For our digits a step then takes less than a hundredth of the arithmetic:
 
 
 # %% tags=["numbers"]
@@ -870,7 +866,7 @@ print(f"16 codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to 
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# **The bound.** This joins the first model of the book with the last. The VAE has $q(z \mid x)$ and $p(x \mid z)$ as in chapter 3; only its prior is new. With noisy codes $\tilde{z}_t$ above $z$ there is one more chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
+# **The bound.** This joins the first model of the book with the last. The VAE is that of chapter 3 with a new prior. With noisy codes $\tilde{z}_t$ above $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
 #
 # $$
 # \begin{aligned}
@@ -922,9 +918,9 @@ verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 # :::{depth-end}
 # :::
 #
-# **What is the KL of the first stage for?** Not for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes near each other and gives each of them noise, so that neighbors decode alike and a small error of the diffusion does no harm; without it the encoder may scatter its codes, and the diffusion has to learn where. Too much of it discards detail that no diffusion brings back. Text-to-image models give it hardly any weight {cite:p}`rombach2022`: their first stage is nearly an {term}`autoencoder`, its code is a small image with an eighth of the side, and is *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by {eq}`eq-latent-bound`.
+# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps the codes together and gives each some noise, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail that no diffusion brings back. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, for instance of an eighth of the side, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
-# **Why are latents rescaled?** With so little KL nothing sets the scale of the codes. But a schedule means its noise for data of variance 1: codes of standard deviation $s$ have the signal-to-noise ratio $s^2 \bar\alpha_t / (1 - \bar\alpha_t)$, so every $\log \mathrm{SNR}$ is shifted by $2 \log s$. How many of the thousand steps then decide anything? Call a code known where $x_t$ explains more than 99 percent of its variance, and lost where it explains less than 1:
+# **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ have the signal-to-noise ratio $s^2 \bar\alpha_t / (1 - \bar\alpha_t)$, so every $\log \mathrm{SNR}$ shifts by $2 \log s$. Call a Gaussian code known at the steps where more than 99 percent of its variance is explained, and lost where less than 1 is:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 print("standard deviation  known  deciding  lost")
@@ -934,9 +930,7 @@ for std in (0.2, 1.0, 5.0, 20.0):
     print(f"{std:18}  {known:5}  {1000 - known - lost:8}  {lost:4}")
 
 # %% [markdown]
-# Small codes are lost at once, and most of the chain is noise that teaches nothing. Large ones are known for hundreds of steps, and are still there at the top, where sampling starts without them. So codes are divided by their standard deviation first (the `scaling_factor` of diffusers). Our VAE is that of chapter 7 with 16 latents, trained with the whole KL, and needs no rescaling: the moments of its codes are near those of $\mathcal{N}(0, I)$.
-#
-# What can a learned prior gain there? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
+# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (the `scaling_factor` of diffusers). Our VAE, with the 16 latents of chapter 7 and the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain then? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
 
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
@@ -971,7 +965,7 @@ decoded = {
     "pixel diffusion": by_pixels["samples"] / 255,
 }
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$, decoded draws of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$ and of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% tags=["numbers", "columns"]
@@ -997,7 +991,7 @@ for fewer, more in pairwise(order):
     print(f"{fewer}: fewer not recognized than of {more}, say both judges: {clear}")
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? A KL divergence is a logarithm. Suppose the codes were draws from $\mathcal{N}(0, I)$ of which all outside some region are discarded. If the region has the probability $p$, the gain is $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside. But no latent model can draw what its decoder cannot.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? It is a logarithm. Suppose the codes filled only a region of $\mathcal{N}(0, I)$ that has the probability $p$. The gain is then $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside.
 #
 # *Sources: E08.*
 
@@ -1005,9 +999,9 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# A prior can also change an image that exists. **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down again with another condition: what the noise has hidden is drawn anew, the rest is kept, and $t$ sets how much ({numref}`fig-editing`). Or nothing is left to chance: **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) runs the deterministic sampler upwards with the digit's own label, and down with another.
+# A prior can also change an image. **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) runs the deterministic sampler up with the digit's own label, and down with another.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Eight test digits, edited to the class after their own: by SDEdit through little and much noise, and by DDIM inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own: by SDEdit with two levels of noise, and by DDIM inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
 source, own = to_symmetric(test.images[:8]), test.labels[:8]
 target = (own + 1) % 10
@@ -1022,13 +1016,13 @@ titles = [f"to {k}" for k in target.tolist()]
 plots.image_rows({name: to_unit(x) for name, x in edits.items()}, titles=titles, tile=0.75)
 
 # %% [markdown]
-# **Score distillation** uses the prior without sampling at all. DreamFusion {cite:p}`poole2023` makes three-dimensional objects with a diffusion model of images: a renderer shows the object from a random side, $x = g(\theta)$; noise is added to that view; and the object should change so that the view is more probable under the model. Let $q(x_t \mid x)$ be the noisy view. What is minimized is its KL divergence from the model's noisy images, averaged over times and noises, and its gradient is simple:
+# **Score distillation** does not sample at all. DreamFusion {cite:p}`poole2023` makes a three-dimensional object with a model of images: a renderer shows the object $\theta$ from a random side, $x = g(\theta)$, and $\theta$ changes until its views are probable. What is minimized is the KL divergence of the noisy view from the model's noisy images, averaged over times. Its gradient is simple:
 #
 # $$
 # \nabla_x\, D_{\mathrm{KL}}\big( q(x_t \mid x) \,\Vert\, p(x_t \mid y) \big) = \sqrt{\frac{\bar\alpha_t}{1 - \bar\alpha_t}}\;\, \mathbb{E}_\varepsilon\big[ \hat\varepsilon(x_t, y) - \varepsilon \big] .
 # $$ (eq-score-distillation)
 #
-# The renderer's derivative does the rest. So one renders, adds noise, predicts the noise, and takes the difference as the gradient; the derivative of the network does not occur.
+# So render, add noise, predict it, and pass the difference on to the renderer. The derivative of the network does not occur.
 #
 # :::{dropdown} Proof
 # The entropy of $q(x_t \mid x)$ does not depend on $x$. What remains is $- \mathbb{E}_\varepsilon \log p(x_t \mid y)$ with $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. Its gradient is $- \sqrt{\bar\alpha_t}$ times the mean score, and the score is $- \hat\varepsilon / \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Subtracting $\varepsilon$, whose mean is zero, only makes the estimate less noisy. $\square$
@@ -1066,7 +1060,7 @@ wrong = {"derivative of the network": of_loss, "the other order": other_order}
 verify("eq-score-distillation", left, right_side, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **Why does it seek modes?** This is the KL divergence in the direction of {ref}`chapter 2 <sec-two-directions>` that selects a mode, and the width of $q$ is fixed by the noise. Nothing rewards variety: each object is moved to where its noisy views are most probable. {numref}`fig-score-distillation` distills 300 points with the exact denoiser of the ring.
+# **Why does it seek modes?** This KL divergence has the direction that {ref}`selects a mode <sec-two-directions>`, and the noise fixes the width of $q$. Nothing rewards variety: each object goes where its noisy views are most probable. {numref}`fig-score-distillation` distills points with the exact denoiser of the ring.
 
 
 # %%
@@ -1082,7 +1076,7 @@ def distill(x, low, high, steps=1000):
     return x
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Samples: eight round clusters on a ring. Distilled at little noise: eight dots, at the centers of the clusters. Distilled at much noise: a single dot in the empty middle of the ring."}, "figure": {"caption": "Samples of the ring, and 300 points distilled with little noise ($t \\le 10$) and with much ($20 \\le t \\le 60$). Distillation ends at modes, those of the *noisy* density.", "name": "fig-score-distillation"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Samples: eight round clusters on a ring. Distilled at little noise: eight dots, at the centers of the clusters. Distilled at much noise: a single dot in the empty middle of the ring."}, "figure": {"caption": "Samples of the ring, and points distilled with little noise ($t \\le 10$) and with much ($20 \\le t \\le 60$).", "name": "fig-score-distillation"}}
 _ = torch.manual_seed(0)
 starts = 0.5 * torch.randn(300, 2).double()
 panels_of = {
@@ -1104,7 +1098,7 @@ print(bool((nearest < width / 2).double().mean() > 0.9))
 print("much noise: all within 0.3 of the middle of the ring:", bool(much.norm(dim=1).max() < 0.3))
 
 # %% [markdown]
-# At little noise all points of a cluster end at its center; at much noise the density has a single mode, in the middle of the ring, where there are no data. DreamFusion mixes all times and guides strongly ($w = 100$), which makes the modes of a text sharp; its objects are plausible, smooth and alike.
+# It ends at modes, those of the *noisy* density: with little noise at the centers of the clusters, with much noise in the middle of the ring, where there are no data. DreamFusion mixes all times, and guides with $w = 100$.
 #
 # *Sources: B03.*
 
@@ -1112,9 +1106,9 @@ print("much noise: all within 0.3 of the middle of the ring:", bool(much.norm(di
 # (sec-priors-wrong)=
 # ## What goes wrong
 #
-# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping them at every step repairs the range, but not the thickness of the strokes; *dynamic thresholding* {cite:p}`saharia2022` adapts the bound to each image.
+# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping repairs the range, but not the thickness of the strokes; *dynamic thresholding* {cite:p}`saharia2022` adapts the bound to each image.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with a denoiser whose output is clipped. Clipping does not make the strokes normal again.", "name": "fig-too-much"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with estimates that are clipped at every step.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
 eight, starts = torch.arange(8), torch.randn(8, 1, 28, 28)
 strong = guided(denoiser, eight, 15.0)
@@ -1132,16 +1126,13 @@ print("scale 3: less than one percent of the pixels out of range:", outside["sca
 print("scale 15: more than five percent:", outside["scale 15"] > 0.05)
 
 # %% [markdown]
-# - **A scale in the other convention.** $w = 3$ is $\kappa = 4$. Nothing fails; the images are more alike.
-# - **A wrong $\sigma_y$.** If it is too small, the noise of the measurement is kept as detail of the image. The residual tells: it is much smaller than the noise.
-# - **Latents not rescaled**, or decoded without scaling them back: no error, a chain that decides nothing, or a gray image.
-# - **An approximation sold as a posterior.** Residuals of the right size do not prove the right distribution; the ring is a test that any method can be put to.
+# **No error is raised** by any of these. A scale in the other convention ($w = 3$ is $\kappa = 4$). A $\sigma_y$ that is too small: the noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents that are not rescaled, or not scaled back. An approximation taken for the posterior: residuals of the right size prove nothing; put the method to a case like the ring, whose answer is known.
 
 # %% [markdown]
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# A model that draws from a sentence is the chain of this book; $y$ is a text. A language model turns it into a list of vectors, which enter the network by *cross-attention* ({eq}`def-self-attention` with queries from the image, keys and values from the words); training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The latent space is that of a first stage with hardly any KL {cite:p}`rombach2022`, the network often a transformer {cite:p}`peebles2023`, with a thousand times as many parameters as ours. Distillation makes the steps few {cite:p}`salimans2022,song2023` and the two calls of guidance one {cite:p}`meng2023`. The same prior makes sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention* ({eq}`def-self-attention` with queries from the image, keys and values from the words). Training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The space is latent, and the network large: 1.45 billion parameters {cite:p}`rombach2022`, where ours has a few million, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022,song2023` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
 #
 # *Sources: B03.*
 
@@ -1326,18 +1317,16 @@ exercises.check_share_that_misses(share_that_misses)
 # (sec-priors-summary)=
 # ## Summary
 #
-# - To condition a diffusion model, condition its denoiser: add the gradient of $\log q(y \mid x_t)$ {eq}`eq-conditional-denoiser`, an integral over all clean images {eq}`eq-likelihood-integral` that every method approximates or learns.
-# - Classifier-free guidance exaggerates the difference of two denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution, and each sampler another {eq}`eq-guided-variance`. Guided in the middle of the chain, or by a weaker network, it costs less variety.
-# - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`: exact for Gaussian data, an approximation elsewhere. DPS is too sure; replacement needs many repeats.
-# - A VAE whose prior is a diffusion has one bound {eq}`eq-latent-bound`. Its codes are rescaled, so that the schedule fits.
+# - To condition a diffusion model, condition its denoiser: add the gradient of $\log q(y \mid x_t)$ {eq}`eq-conditional-denoiser`, an integral over clean images {eq}`eq-likelihood-integral` that methods learn or approximate.
+# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution, and each sampler another {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
+# - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
+# - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled to fit the schedule.
 # - Score distillation minimizes a KL divergence that seeks modes {eq}`eq-score-distillation`.
-#
-# To read next: {cite:t}`dhariwal2021`, {cite:t}`ho2022`, {cite:t}`bradley2024` on guidance; {cite:t}`chung2023`, {cite:t}`song2023pigdm` on measurements; {cite:t}`rombach2022`; {cite:t}`poole2023`.
 #
 # (sec-farewell)=
 # ### One bound, all the way down
 #
-# The book has one idea, the {term}`ELBO`: explain the data, and agree with $q$ at each step. Here is what $q$ and $p$ were.
+# One idea runs through the book, the {term}`ELBO`: explain the data, and agree with $q$ at each step. Here is what $q$ and $p$ were.
 #
 # | chapter | $q$: from the data up | $p$: down to the data | what the bound said |
 # |---|---|---|---|
@@ -1352,7 +1341,7 @@ exercises.check_share_that_misses(share_that_misses)
 # | 11, 12 | any process with these marginals | any sampler with this denoiser | the same loss; its noise is the score |
 # | 13 | an encoder, then noise | steps back, then a decoder, with the condition | the sum of both bounds |
 #
-# The last row contains the others: the book began with an encoder, noise made the bound easy, and a condition turns a model of all images into an answer to a question. Now take the companion apart, change a sign, and see which check fails.
+# The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer. Now change a sign in the companion, and see which check fails.
 #
 # :::{dropdown} If you come from the lectures
 # Lectures often show in-painting and text-to-image as if both drew from the conditional distribution. Replacement does not, even with an exact denoiser, and a sample guided at a scale above 1 is not a draw from $p(x \mid \text{text})$.
