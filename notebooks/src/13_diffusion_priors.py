@@ -99,7 +99,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 
 # %% [markdown]
 # :::{admonition} The idea
-# To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of $x$ given $x_t$ *and the condition*, and in the limit of small steps it draws from $p(x \mid \text{condition})$. That mean is the unconditional estimate plus a gradient, and the gradient needs an integral over all clean images. Methods differ in how they avoid that integral.
+# To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of the clean image, given the noisy one *and the condition*, and in the limit of small steps it draws from $p(x \mid \text{condition})$. That mean is the unconditional estimate plus a gradient, and the gradient needs an integral over all clean images. Methods differ in how they avoid that integral.
 # :::
 
 # %% [markdown]
@@ -628,7 +628,7 @@ fig
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise $\hat{x}$ is uncertain, and a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise $\hat{x}$ is uncertain, and a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -721,7 +721,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one.
+# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one, as RePaint does.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -908,7 +908,7 @@ for std in (0.2, 1.0, 5.0, 20.0):
     print(f"{std:18}  {known:5}  {1000 - known - lost:8}  {lost:4}")
 
 # %% [markdown]
-# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (the `scaling_factor` of diffusers). Our VAE, with the 16 latents of chapter 7 and the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain then? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
+# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (the `scaling_factor` of diffusers). Our VAE, with the 16 latents of chapter 7 and the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain then? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
 
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
@@ -986,7 +986,7 @@ titles = [f"to {k}" for k in target.tolist()]
 plots.image_rows({name: to_unit(x) for name, x in edits.items()}, titles=titles, tile=0.75)
 
 # %% [markdown]
-# **Score distillation** does not sample at all. DreamFusion {cite:p}`poole2023` makes a three-dimensional object with a model of images: a renderer shows the object $\theta$ from a random side, $x = g(\theta)$, and $\theta$ changes until its views are probable. What is minimized is the KL divergence of the noisy view from the model's noisy images, averaged over times. Its gradient is simple:
+# **Score distillation** does not sample at all. DreamFusion {cite:p}`poole2023` makes a three-dimensional object with a model of images: a renderer shows the object $\theta$ from a random side, $x = g(\theta)$, and $\theta$ changes until its views are probable. What is minimized is a KL divergence, that of the noisy view from the model's noisy images, as a weighted mean over times. Its gradient is simple:
 #
 # $$
 # \nabla_x\, D_{\mathrm{KL}}\big( q(x_t \mid x) \,\Vert\, p(x_t \mid y) \big) = \sqrt{\frac{\bar\alpha_t}{1 - \bar\alpha_t}}\;\, \mathbb{E}_\varepsilon\big[ \hat\varepsilon(x_t, y) - \varepsilon \big] .
@@ -1064,7 +1064,7 @@ assert (nearest < width / 2).double().mean() > 0.9 and much.norm(dim=1).max() < 
 fig
 
 # %% [markdown]
-# It ends at modes, those of the *noisy* density: with little noise at the centers of the clusters, with much noise in the middle of the ring, where there are no data. DreamFusion mixes all times, and guides with $w = 100$.
+# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the middle of the ring, where there are no data. DreamFusion mixes all times, and guides with $w = 100$.
 #
 # *Sources: B03.*
 
@@ -1090,7 +1090,7 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **No error is raised** by any of these. A scale in the other convention ($w = 3$ is $\kappa = 4$). A $\sigma_y$ that is too small: the noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents that are not rescaled, or not scaled back. An approximation taken for the posterior: residuals of the right size prove nothing; put the method to a case like the ring, whose answer is known.
+# **Silent mistakes.** A scale is in the other convention: $w = 3$ is $\kappa = 4$. With a $\sigma_y$ that is too small, the noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents are not rescaled, or not scaled back. An approximation is taken for the posterior: residuals of the right size prove nothing, so try the method where the answer is known, as on the ring.
 
 # %% [markdown]
 # (sec-text-to-image)=
