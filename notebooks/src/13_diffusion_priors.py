@@ -946,6 +946,9 @@ decoded = {
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$ and of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
+# %% [markdown]
+# For comparison, *reconstructions* of test digits by the same decoder:
+
 # %% tags=["numbers", "columns"]
 some_digits = test.images[torch.randperm(len(test.images))[:2000]]
 decoded["reconstructions"] = vae.likelihood(codes(some_digits)).mean
