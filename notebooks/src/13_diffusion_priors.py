@@ -28,11 +28,10 @@ from companion.ddpm import Ddpm, elbo_step
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.elbo import elbo_terms
 from companion.experiments import record_of
-from companion.guidance import classifier_free_loss, guided, posterior_denoiser
+from companion.guidance import guided, posterior_denoiser
 from companion.metrics import proportion
 from companion.page import plots
 from companion.page.exercises import diffusion_priors as exercises
-from companion.page.show import show
 from companion.page.verify import exact, monte_carlo, quadrature, variance, verify
 
 # %% tags=["unseen"]
@@ -106,7 +105,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 # (sec-bayes-score)=
 # ## Bayes' rule for the denoiser
 #
-# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds what is known about the image, $y$: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. One model serves every request; only the likelihood changes.
+# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. Only the likelihood changes with the request.
 #
 # Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Given $x$, let $y$ be independent of the noise of the diffusion. Then $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But it does not depend on $x_t$, so the gradient of the logarithm loses it:
 #
@@ -245,12 +244,12 @@ fig
 # | RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit |
 # | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | no sampling: a search for an image that fits prior and data | one image, no distribution |
 #
-# The first two learn the answer; the others need no training for $y$. (Weighted particles can correct an approximation {cite:p}`wu2023`.) The third row in code, which lets a classifier of clean digits guide:
+# The first two learn the answer; the others need no training for $y$, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
 
 
 # %%
 def guided_by(log_likelihood, prior, schedule, most=math.inf):
-    """DPS: add the gradient of log p(y | x_hat(x_t)) to a denoiser, with a factor of at most `most`."""
+    """DPS: add the gradient of log p(y | x_hat(x_t)), with a factor of at most `most`."""
 
     def hat(x_t, t):
         factor = schedule.noise_var[t[0]] / schedule.alpha_bar[t[0]] ** 0.5
@@ -308,12 +307,8 @@ plots.image_rows(asked, tile=0.75)
 # 2. With probability 0.1, replace the label by an eleventh one that means *any class*.
 # 3. Take a step of gradient descent on the usual loss {eq}`def-simple-loss`, or on that of $v$.
 # :::
-
-# %% tags=["shown", "nbval-check-output"]
-show(classifier_free_loss, docstring=False)
-
-# %% [markdown]
-# (Our network dropped half of its labels.) Each label has a learned vector, which is added to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
+#
+# (Our network dropped half of its labels; `classifier_free_loss` is the companion's.) Each label has a learned vector, which is added to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
@@ -395,7 +390,8 @@ scales = torch.linspace(1, 8, 50).double()
 names = ("tilted distribution", "DDIM", "DDPM")
 of_scale = zip(names, three_variances(scales, 0.5 + 0 * scales), strict=True)
 lines = {name: (scales, values) for name, values in of_scale}
-plots.curves(lines, x_label="guidance scale", y_label="variance", log_y=True)
+fig, (axes,) = plots.figure(height=2.4)
+plots.curves(lines, x_label="guidance scale", y_label="variance", log_y=True, axes=axes)
 
 # %% [markdown]
 # :::{depth-start} the flow multiplies variances by a power, the chain integrates them
@@ -508,7 +504,7 @@ assert not on_mnist or (far[-1] > min(far) + 10 and variances[-1] < 0.9 * varian
 fig
 
 # %% [markdown]
-# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. Does it have to be so? Guidance exaggerates a difference of two estimates, and {numref}`fig-guidance-difference` shows what it is made of.
+# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. Does it have to be so? {numref}`fig-guidance-difference` shows what the difference that guidance exaggerates is made of.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its size (root mean square over pixels), and the fraction of its square that digits of one class have in common. Five test digits of each class.", "name": "fig-guidance-difference"}}
 _ = torch.manual_seed(0)
@@ -577,7 +573,7 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-guidance-interval`, digits "not recognized" are those that two classifiers take for none, in excess over real ones. Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance takes more distance and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale. At larger scales it drives the digits as far away as the network without the label does. So it is not the errors of the unconditional estimate that drive them away.
+# Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones. Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance takes more distance and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits as far away as the network without the label does. So it is not the errors of the unconditional estimate that drive them away.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
@@ -727,7 +723,11 @@ fig
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. Does that draw from $p(x \mid y)$? Take two Gaussian numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser:
+# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. Replacement is wrong even with an exact denoiser and a thousand steps: at time $t$ its denoiser sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones, and the others adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. That helps, at many times the calls.
+#
+# :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
+# :::
+# Take two numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser. The second then has the mean 1.2 and the variance 0.36.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -753,9 +753,10 @@ assert abs(moments[100, 20][0] - 1.2) < 0.1 and moments[100, 20][1] < 0.33
 assert abs(second.mean() - 1.2) < 0.06 and abs(second.var() - 0.36) < 0.06
 
 # %% [markdown]
-# Replacement is wrong even with an exact denoiser and a thousand steps. At time $t$ its denoiser sees the first number *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean value; the second adapts too little. Repeats let both adapt, at many times the calls.
+# :::{depth-end}
+# :::
 #
-# In {numref}`fig-completions` the upper half of a test digit is observed. (Some pixels never vary, so posterior-mean guidance is given $\sigma_y = 0.02$: without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
+# In {numref}`fig-completions` the upper half of a digit is observed. (Some pixels never vary: without some $\sigma_y$, here 0.02, the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by posterior-mean guidance, and by replacement with each step taken once and four times. By replacement some halves do not fit.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
@@ -777,9 +778,13 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits; with {eq}`eq-normal-posterior` it gives the best linear estimate.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against its best linear estimate, the diffusion is the better prior for all three measurements tried. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
+#
+# :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
+# :::
+# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits, and {eq}`eq-normal-posterior` gives its answer.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and what two priors make of them. The Gaussian prior gives blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and what two priors make of them: the Gaussian prior blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
 _ = torch.manual_seed(0)
 some, sigma_y = torch.randperm(784)[:157], 0.05
 units = torch.eye(784)
@@ -807,10 +812,6 @@ assert not on_mnist or 0.025 < min(residual.values()) <= max(residual.values()) 
 plots.image_rows(shown, tile=0.6)
 
 # %% [markdown]
-# A Gaussian knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against the linear estimate, the diffusion is the better prior for both, and for a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
-#
-# :::{depth-start} three seeds: the diffusion prior has a third to two thirds of the error of the best linear estimate
-# :::
 # Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.60 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.13 ± 0.03, 1.24 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. Four times the steps move the residual of one pixel in five from 0.040 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
 #
 # (A single exact draw has *twice* the error of the posterior mean: one half because the truth varies around that mean, the other because the draw does.)
@@ -896,7 +897,7 @@ verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 # :::{depth-end}
 # :::
 #
-# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps the codes together and gives each some noise, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail that no diffusion brings back. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, for instance of an eighth of the side, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
+# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes together and noisy, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail for good. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, for instance of an eighth of the side, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
 # **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ have the signal-to-noise ratio $s^2 \bar\alpha_t / (1 - \bar\alpha_t)$, so every $\log \mathrm{SNR}$ shifts by $2 \log s$. Call a Gaussian code known at the steps where more than 99 percent of its variance is explained, and lost where less than 1 is:
 
@@ -1093,13 +1094,13 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale is in the other convention: $w = 3$ is $\kappa = 4$. With a $\sigma_y$ that is too small, the noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents are not rescaled, or not scaled back. An approximation is taken for the posterior: residuals of the right size prove nothing, so try the method where the answer is known, as on the ring.
+# **Silent mistakes.** A scale is in the other convention: $w = 3$ is $\kappa = 4$. With a $\sigma_y$ that is too small, noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents are not scaled, or not scaled back. Residuals of the right size do not prove a posterior: try the method where the answer is known, as on the ring.
 
 # %% [markdown]
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention* ({eq}`def-self-attention` with queries from the image, keys and values from the words). Training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The space is latent, and the network large: 1.45 billion parameters {cite:p}`rombach2022`, where ours has a few million, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022,song2023` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention*: the self-attention of {eq}`def-self-attention`, with queries from the image and keys and values from the words. Training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The space is latent and the network large, 1.45 billion parameters {cite:p}`rombach2022` where ours has a few million, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022,song2023` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
 #
 # *Sources: B03.*
 
@@ -1299,8 +1300,7 @@ exercises.check_share_that_misses(share_that_misses)
 # |---|---|---|---|
 # | 1 | an encoder | a decoder | nothing: no way to sample |
 # | 2, 3 | any distribution of the latent | any prior and likelihood | explain, and stay near the prior |
-# | 4 | one that we must learn through | the same | how its gradient passes a sample |
-# | 5 | Gaussian | linear and Gaussian | all of it by hand |
+# | 4, 5 | one to learn through; Gaussian | linear and Gaussian | how its gradient passes a sample; all of it by hand |
 # | 6, 7 | Gaussian, by a network | pixels, by a network | a rate and a distortion |
 # | 8 | several levels | several levels | one KL divergence a level |
 # | 9 | noise, nothing learned | a thousand steps back | a thousand small KL divergences |
