@@ -218,7 +218,7 @@ wrong = {"of the estimate": torch.cat(at_estimate), "of the noisy point": torch.
 means_of = torch.stack(samples, 1)
 verify("eq-likelihood-integral", means_of, torch.cat(right), monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 they lie in two or three neighboring clusters and the estimate between two of them. At t = 8 they lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue), and their mean, the estimate $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that of a clean point at the cross.", "name": "fig-likelihood-integral"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 they lie in two or three neighboring clusters and the estimate between two of them. At t = 8 they lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue), and their mean $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that at the cross.", "name": "fig-likelihood-integral"}}
 _ = torch.manual_seed(0)
 start, noise = means[1:2], torch.tensor([[-0.6, 0.4]]).double()
 fig, panels = plots.figure(3, height=2.6)
@@ -242,7 +242,7 @@ fig
 # | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; hand-set steps |
 # | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$ | several modes of $q(x \mid x_t)$ |
 # | RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit |
-# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | no sampling: a search for an image that fits prior and data | one image, no distribution |
+# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image that fits prior and data | no distribution |
 #
 # The first two learn the answer; the others need no training for $y$, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
 
@@ -361,7 +361,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
-# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$, though that is tempting to conclude. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
+# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$, as one might conclude. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
 #
 # $$
 # \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} .
@@ -376,7 +376,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # $$ (eq-guided-variance)
 # :::
 #
-# At $\kappa = 1$ all three are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`), as {cite:t}`bradley2024` showed with such examples. So above scale 1 guidance is not Bayes' rule, and what it samples depends on the sampler: something narrower, more typical of its class.
+# At $\kappa = 1$ all three are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`), as {cite:t}`bradley2024` showed with such examples. So above scale 1 guidance is not Bayes' rule: what it samples depends on the sampler, something narrower, more typical of its class.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of guided samples, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
@@ -476,7 +476,7 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# For 1000 digits at each of eight scales, {numref}`fig-guidance-curves` measures the fraction that a classifier takes for the class that was asked for; the variance of the pixels within a class, relative to test digits; and the Fréchet distance {eq}`def-frechet` from training digits.
+# {numref}`fig-guidance-curves` measures 1000 digits at each of eight scales: the fraction that a classifier takes for the class asked for, the variance of the pixels within a class relative to test digits, and the Fréchet distance {eq}`def-frechet` from training digits.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and what it costs in variety (middle) and in distance from real digits (right). Dashed: real digits.", "name": "fig-guidance-curves"}}
 record, _ = load_record("ddpm-mnist-joint-guidance")
@@ -528,9 +528,9 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The estimate with the label is about the mean image of the class, that without it about the mean of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, before anything else is decided, and they lose what tells them apart. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, before anything else is decided, and they lose what tells them apart. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label differs in two ways: it does not know the class, and it is worse. {cite:t}`karras2024` drop the first and keep the second: they guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated.
+# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated.
 
 
 # %%
@@ -547,7 +547,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late; and by a weaker network with the label. Numbers are scales; digits start from the same noise.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late; and by a weaker network with it. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -666,7 +666,7 @@ wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# And if $q(x \mid x_t)$ has several modes? On the ring we measure the first coordinate to be 0.9, with noise of standard deviation 0.1. Two components explain this well, at the upper and lower right; a third, at the very right, hardly. RePaint, from {ref}`below <sec-inpainting>`, replaces the measured coordinate.
+# And if $q(x \mid x_t)$ has several modes? On the ring we measure the first coordinate to be 0.9, with noise of standard deviation 0.1. Two components explain this well; a third, at the very right, hardly. (RePaint comes {ref}`below <sec-inpainting>`.)
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
@@ -717,7 +717,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one, as RePaint does.
+# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring: a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one, as RePaint does.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -845,7 +845,7 @@ print(f"16 codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to 
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# **The bound.** This joins the first model of the book with the last. The VAE is that of chapter 3 with a new prior. With noisy codes $\tilde{z}_t$ above $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
+# **The bound.** This joins the first model of the book with the last. With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
 #
 # $$
 # \begin{aligned}
@@ -897,7 +897,7 @@ verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 # :::{depth-end}
 # :::
 #
-# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes together and noisy, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail for good. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, for instance of an eighth of the side, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
+# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes together and noisy, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail for good. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
 # **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ have the signal-to-noise ratio $s^2 \bar\alpha_t / (1 - \bar\alpha_t)$, so every $\log \mathrm{SNR}$ shifts by $2 \log s$. Call a Gaussian code known at the steps where more than 99 percent of its variance is explained, and lost where less than 1 is:
 
@@ -909,7 +909,7 @@ for std in (0.2, 1.0, 5.0, 20.0):
     print(f"{std:18}  {known:5}  {1000 - known - lost:8}  {lost:4}")
 
 # %% [markdown]
-# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (the `scaling_factor` of diffusers). Our VAE, with the 16 latents of chapter 7 and the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain then? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
+# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (`scaling_factor` in diffusers). Our VAE, that of chapter 7 with the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
 
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
@@ -973,7 +973,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# A prior can also change an image. **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) runs the deterministic sampler up with the digit's own label, and down with another.
+# A prior can also change an image. **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own: by SDEdit with two levels of noise, and by DDIM inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
@@ -1100,7 +1100,7 @@ plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention*: the self-attention of {eq}`def-self-attention`, with queries from the image and keys and values from the words. Training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The space is latent and the network large, 1.45 billion parameters {cite:p}`rombach2022` where ours has a few million, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022,song2023` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention*: the self-attention of {eq}`def-self-attention`, with queries from the image and keys and values from the words. Training drops the text now and then {cite:p}`ramesh2022,saharia2022`. The space is latent and the network large, 1.45 billion parameters {cite:p}`rombach2022` where ours has a few million, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
 #
 # *Sources: B03.*
 
@@ -1285,28 +1285,28 @@ exercises.check_share_that_misses(share_that_misses)
 # (sec-priors-summary)=
 # ## Summary
 #
-# - To condition a diffusion model, condition its denoiser: add the gradient of $\log q(y \mid x_t)$ {eq}`eq-conditional-denoiser`, an integral over clean images {eq}`eq-likelihood-integral` that methods learn or approximate.
-# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution, and each sampler another {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
+# - To condition a diffusion model, condition its denoiser {eq}`eq-conditional-denoiser`. The gradient is an integral over clean images {eq}`eq-likelihood-integral`, which methods learn or approximate.
+# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
 # - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
-# - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled to fit the schedule.
-# - Score distillation minimizes a KL divergence that seeks modes {eq}`eq-score-distillation`.
+# - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled.
+# - Score distillation seeks modes {eq}`eq-score-distillation`.
 #
 # (sec-farewell)=
 # ### One bound, all the way down
 #
-# One idea runs through the book, the {term}`ELBO`: explain the data, and agree with $q$ at each step. Here is what $q$ and $p$ were.
+# One idea runs through the book, the {term}`ELBO`: explain the data, and agree with $q$ at each step.
 #
 # | chapter | $q$: from the data up | $p$: down to the data | what the bound said |
 # |---|---|---|---|
 # | 1 | an encoder | a decoder | nothing: no way to sample |
-# | 2, 3 | any distribution of the latent | any prior and likelihood | explain, and stay near the prior |
-# | 4, 5 | one to learn through; Gaussian | linear and Gaussian | how its gradient passes a sample; all of it by hand |
+# | 2, 3 | any distribution | prior and likelihood | explain, and stay near the prior |
+# | 4, 5 | one to learn through; Gaussian | linear and Gaussian | its gradient; all of it by hand |
 # | 6, 7 | Gaussian, by a network | pixels, by a network | a rate and a distortion |
 # | 8 | several levels | several levels | one KL divergence a level |
 # | 9 | noise, nothing learned | a thousand steps back | a thousand small KL divergences |
 # | 10 | the same | one denoiser | a weighted regression on noise |
-# | 11, 12 | any process with these marginals | any sampler with this denoiser | the same loss; its noise is the score |
-# | 13 | an encoder, then noise | steps back, then a decoder, with the condition | the sum of both bounds |
+# | 11, 12 | any with these marginals | any sampler | the same loss; its noise is the score |
+# | 13 | an encoder, then noise | conditional steps, then a decoder | the sum of both bounds |
 #
 # The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer. Now change a sign in the companion, and see which check fails.
 #
