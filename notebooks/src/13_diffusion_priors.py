@@ -233,7 +233,7 @@ for t, panel in zip((60, 20, 8), panels, strict=True):
 fig
 
 # %% [markdown]
-# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. Near the end the draws gather around it, and point and integral agree. Every method puts something in the integral's place:
+# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. Near the end point and integral agree. Every method puts something in the integral's place:
 #
 # | method | in place of the integral | weakness |
 # |---|---|---|
@@ -259,7 +259,7 @@ def guided_by(log_likelihood, prior, schedule, most=math.inf):
     return hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of all classes, some broken. Second and third row: most are sevens."}, "figure": {"caption": "Asked for sevens: by a classifier of clean digits that is shown the noisy image, or the estimate; and by a network trained with labels.", "name": "fig-clean-classifier"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of all classes, some broken. Second and third row: most are sevens."}, "figure": {"caption": "Asked for sevens: by a classifier that is shown the noisy image, or the estimate, and by labels.", "name": "fig-clean-classifier"}}
 _ = torch.manual_seed(0)
 starts = torch.randn(8, 1, 28, 28)
 
@@ -464,9 +464,9 @@ verify("eq-guided-variance", x_0[:, 0], chain, variance, rejects=wrong)
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# What does the scale do to digits? {numref}`fig-guidance-grid` has one noise image for each class.
+# What does the scale do to digits?
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three scales. The class becomes clearer, and then strokes too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
 ten, starts, twelve = torch.arange(10), torch.randn(10, 1, 28, 28), digit_schedule.evenly(12)
 grid_rows = {}
@@ -478,7 +478,7 @@ plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 # %% [markdown]
 # {numref}`fig-guidance-curves` measures 1000 digits at each of eight scales: the fraction that a classifier takes for the class asked for, the variance of the pixels within a class relative to test digits, and the Fréchet distance {eq}`def-frechet` from training digits.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and what it costs in variety (middle) and in distance from real digits (right). Dashed: real digits.", "name": "fig-guidance-curves"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and costs (middle, right). Dashed: real digits.", "name": "fig-guidance-curves"}}
 record, _ = load_record("ddpm-mnist-joint-guidance")
 axis, label = record["scale"], record["label"]
 parts = [test.images[test.labels == k].flatten(1) for k in range(10)]
@@ -506,7 +506,7 @@ fig
 # %% [markdown]
 # This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. Does it have to be so? {numref}`fig-guidance-difference` shows what the difference that guidance exaggerates is made of.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its size (root mean square over pixels), and the fraction of its square that digits of one class have in common. Five test digits of each class.", "name": "fig-guidance-difference"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its root mean square over pixels, and the fraction of its square that digits of one class share (five of each).", "name": "fig-guidance-difference"}}
 _ = torch.manual_seed(0)
 each = [(test.labels == k).nonzero()[:5, 0] for k in range(10)]
 fifty, of_class = to_symmetric(test.images[torch.cat(each)]), ten.repeat_interleave(5)
@@ -547,7 +547,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late; and by a weaker network with it. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late, and by a weaker network. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -573,7 +573,7 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones. Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance takes more distance and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits as far away as the network without the label does. So it is not the errors of the unconditional estimate that drive them away.
+# (Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones.) Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance takes more distance and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits as far away as the network without the label does. So it is not the errors of the unconditional estimate that drive them away.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
@@ -596,7 +596,7 @@ fig
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ from $y$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which of them are images. Why sample them? Their mean has the smallest squared error, and is a blur.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which are images. Why sample? Their mean has the smallest squared error, and is a blur.
 #
 # Nothing needs to be trained for such a $y$: $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
 #
@@ -624,7 +624,7 @@ fig
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise $\hat{x}$ is uncertain, and a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -700,7 +700,7 @@ def draw_given_y(sub):
 
 ways, hurried = draw_given_y(s), draw_given_y(s.evenly(20))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and RePaint: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$: 1000 samples of four methods, in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and RePaint: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$, by four methods in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
 fig, panels = plots.figure(4, height=2.3)
 at_right, gone = {}, {}
 for (name, x), panel in zip(ways.items(), panels, strict=True):
@@ -727,7 +727,7 @@ fig
 #
 # :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
 # :::
-# Take two numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser. The second then has the mean 1.2 and the variance 0.36.
+# Take two numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser. The second then has the mean 1.2 and the variance 0.36. (Posterior-mean guidance is given a small $\sigma_y$ where there is no noise, 0.01 here and 0.02 for the digits below: some pixels never vary, and without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -756,9 +756,9 @@ assert abs(second.mean() - 1.2) < 0.06 and abs(second.var() - 0.36) < 0.06
 # :::{depth-end}
 # :::
 #
-# In {numref}`fig-completions` the upper half of a digit is observed. (Some pixels never vary: without some $\sigma_y$, here 0.02, the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
+# In {numref}`fig-completions` the upper half of a digit is observed.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by posterior-mean guidance, and by replacement with each step taken once and four times. By replacement some halves do not fit.", "name": "fig-completions"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions. By replacement, each step taken once or four times, some halves do not fit.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
 known, starts = given.expand(8, -1, -1, -1), torch.randn(8, 1, 28, 28)
 times_25 = digit_schedule.evenly(25)
@@ -825,7 +825,7 @@ plots.image_rows(shown, tile=0.6)
 # (sec-latent-diffusion)=
 # ## Latent diffusion
 #
-# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), yet every step computes every pixel. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it once. For our digits a step then takes less than a hundredth of the arithmetic:
+# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), yet every step computes every pixel. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it. For our digits a step then takes less than a hundredth of the arithmetic:
 
 
 # %% tags=["numbers"]
@@ -944,7 +944,7 @@ decoded = {
     "pixel diffusion": by_pixels["samples"] / 255,
 }
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$ and of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$ and of the latent diffusion, and a diffusion of pixels.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
@@ -965,7 +965,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? It is a logarithm. Suppose the codes filled only a region of $\mathcal{N}(0, I)$ that has the probability $p$. The gain is then $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? It is a logarithm. If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside.
 #
 # *Sources: E08.*
 
@@ -975,7 +975,7 @@ for fewer, more in pairwise(order):
 #
 # A prior can also change an image. **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own: by SDEdit with two levels of noise, and by DDIM inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
 source, own = to_symmetric(test.images[:8]), test.labels[:8]
 target = (own + 1) % 10
@@ -1094,7 +1094,7 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale is in the other convention: $w = 3$ is $\kappa = 4$. With a $\sigma_y$ that is too small, noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents are not scaled, or not scaled back. Residuals of the right size do not prove a posterior: try the method where the answer is known, as on the ring.
+# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is smaller than it should be. Latents that are not scaled back. Residuals that are right, taken for the right posterior: try a method where the answer is known.
 
 # %% [markdown]
 # (sec-text-to-image)=
