@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion priors
 #
-# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
+# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -108,13 +108,13 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 #
 # Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds what is known about the image, $y$: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. One model serves every request; only the likelihood changes.
 #
-# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Given $x$, let $y$ be independent of the noise of the diffusion. Then $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But it does not depend on $x_t$, so the gradient of the logarithm loses it:
+# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Bayes' rule holds for noisy images too: $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But $p(y)$ does not depend on $x_t$, so the gradient of the logarithm loses it:
 #
 # $$
 # \nabla \log q(x_t \mid y) = \nabla \log q(x_t) + \nabla \log q(y \mid x_t) .
 # $$ (eq-bayes-score)
 #
-# That is why a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Tweedie's formula {eq}`eq-tweedie` turns scores into denoisers, for $p(x \mid y)$ as for $p(x)$. Subtract one from the other:
+# That is why a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Given $x$, let $y$ be independent of the noise of the diffusion. Then Tweedie's formula {eq}`eq-tweedie` turns scores into denoisers for $p(x \mid y)$ as for $p(x)$. Subtract one from the other:
 #
 # $$
 # \mathbb{E}[x \mid x_t, y] = \hat{x}(x_t) + \frac{1 - \bar\alpha_t}{\sqrt{\bar\alpha_t}}\; \nabla \log q(y \mid x_t) .
@@ -177,21 +177,21 @@ for (name, field), panel in zip(fields.items(), panels, strict=True):
 fig
 
 # %% [markdown]
-# The second field is largest where $x_t$ is unlikely to belong to the class, and vanishes where it surely does.
+# The second field vanishes where $x_t$ surely belongs to the class.
 
 # %% [markdown]
 # (sec-likelihood-integral)=
 # ## The integral that nobody can do
 #
-# The condition is about the clean image, of which $x_t$ has lost a part. All clean images that can have become $x_t$ count, each by its probability:
+# The condition is about the clean image, of which $x_t$ has lost a part. All clean images that can have become $x_t$ count, each by its probability, and with $q(y \mid x, x_t) = p(y \mid x)$, as assumed:
 #
 # $$
 # q(y \mid x_t) = \int p(y \mid x)\, q(x \mid x_t)\, \mathrm{d} x = \mathbb{E}\big[ p(y \mid x) \,\big|\, x_t \big] .
 # $$ (eq-likelihood-integral)
 #
-# The likelihood $p(y \mid x)$ is often a formula. But $q(x \mid x_t)$, the clean images behind a noisy one, is what the whole chain is there to sample: one draw is a run of the sampler from $x_t$ down. The integral needs many, and their gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$. On the ring the integral is known ({numref}`fig-likelihood-integral`).
+# The likelihood $p(y \mid x)$ is often a formula. But $q(x \mid x_t)$, the clean images behind a noisy one, is what the whole chain is there to sample: one draw is a run of the sampler from $x_t$ down. The integral needs many, and their gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$ ({numref}`fig-likelihood-integral`).
 #
-# **Check.** At three times and ten points whose class is uncertain, the mean of the clean classifier over 20,000 draws from $q(x \mid x_t)$ is compared with the class probability at the noisy point. The check rejects the clean classifier applied to the estimate $\hat{x}(x_t)$, and to $x_t$ itself.
+# **Check.** At three times and ten noisy points of the ring whose class is uncertain, the mean of the clean classifier over 20,000 draws from $q(x \mid x_t)$ is compared with the class probability at the noisy point. The check rejects the clean classifier applied to the estimate $\hat{x}(x_t)$, and to $x_t$ itself.
 
 
 # %% tags=["unseen"]
@@ -242,10 +242,10 @@ fig
 # | classifier-free guidance {cite:p}`ho2022` | a denoiser learns $\mathbb{E}[x \mid x_t, y]$ | needs pairs of $x$ and $y$ |
 # | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; hand-set steps |
 # | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$ | several modes of $q(x \mid x_t)$ |
-# | RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit |
-# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | no sampling: a search for an image that fits prior and data | one image, no distribution |
+# | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit, or many calls |
+# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | no sampling: a search, by steps that fit $y$ and steps that denoise, the prior for any $y$ | one image, no distribution |
 #
-# The first two learn the answer; the others need no training for $y$. (Weighted particles can correct an approximation {cite:p}`wu2023`.) The third row in code, which lets a classifier of clean digits guide:
+# The first two train on noisy images and $y$; the others need only $p(y \mid x)$ of clean images. (Weighted particles can correct an approximation {cite:p}`wu2023`.) The third row in code:
 
 
 # %%
@@ -285,7 +285,9 @@ asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts))) for name, hat in w
 plots.image_rows(asked, tile=0.75)
 
 # %% [markdown]
-# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
+# The gradient is with respect to $x_t$, through likelihood *and* denoiser, so each step also costs a backward pass. For a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
+#
+# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The likely cause: it was trained without noise, so in noisy images small changes that draw no seven can raise its probability. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
@@ -313,7 +315,7 @@ plots.image_rows(asked, tile=0.75)
 show(classifier_free_loss, docstring=False)
 
 # %% [markdown]
-# (Our network dropped half of its labels.) Each label has a learned vector, which is added to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
+# (Our network, also used without labels, dropped half.) Each label adds a learned vector to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
@@ -325,7 +327,7 @@ show(classifier_free_loss, docstring=False)
 # \nabla \log q(x_t) + \kappa\, \nabla \log q(y \mid x_t) .
 # $$ (eq-guided-score)
 #
-# So the network contains a classifier's gradient, although no classifier was trained. (Two *learned* denoisers, however, differ by a field that need not be the gradient of anything.) Predictions of the noise, of $v$ or of the score, $e$ without the label and $e_y$ with it, are mixed alike, since each is affine in $\hat{x}$:
+# So the network contains a classifier's gradient, although no classifier was trained. Predictions of the noise, of $v$ or of the score, $e$ without the label and $e_y$ with it, are mixed alike, since each is affine in $\hat{x}$:
 #
 # $$
 # e_\kappa = e + \kappa\, (e_y - e) = \kappa\, e_y + (1 - \kappa)\, e .
@@ -366,7 +368,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
-# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$, though that is tempting to conclude. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
+# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
 #
 # $$
 # \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} .
@@ -381,7 +383,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # $$ (eq-guided-variance)
 # :::
 #
-# At $\kappa = 1$ all three are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`), as {cite:t}`bradley2024` showed with such examples. So above scale 1 guidance is not Bayes' rule, and what it samples depends on the sampler: something narrower, more typical of its class.
+# Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`) {cite:p}`bradley2024`. So above scale 1 guidance is not Bayes' rule, and its samples depend on the sampler: they are narrower, more typical of their class.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of guided samples, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
@@ -468,7 +470,7 @@ verify("eq-guided-variance", x_0[:, 0], chain, variance, rejects=wrong)
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# What does the scale do to digits? {numref}`fig-guidance-grid` has one noise image for each class.
+# What does the scale do to digits ({numref}`fig-guidance-grid`)?
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
@@ -480,9 +482,9 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# For 1000 digits at each of eight scales, {numref}`fig-guidance-curves` measures the fraction that a classifier takes for the class that was asked for; the variance of the pixels within a class, relative to test digits; and the Fréchet distance {eq}`def-frechet` from training digits.
+# For 1000 digits at each of eight scales, {numref}`fig-guidance-curves` measures the fraction that a classifier takes for the class asked for; the variance of the pixels within a class, relative to test digits; and the Fréchet distance {eq}`def-frechet` from training digits.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and what it costs in variety (middle) and in distance from real digits (right). Dashed: real digits.", "name": "fig-guidance-curves"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and costs (middle and right). Dashed: real digits.", "name": "fig-guidance-curves"}}
 record, _ = load_record("ddpm-mnist-joint-guidance")
 axis, label = record["scale"], record["label"]
 parts = [test.images[test.labels == k].flatten(1) for k in range(10)]
@@ -508,9 +510,9 @@ assert not on_mnist or (far[-1] > min(far) + 10 and variances[-1] < 0.9 * varian
 fig
 
 # %% [markdown]
-# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. Does it have to be so? Guidance exaggerates a difference of two estimates, and {numref}`fig-guidance-difference` shows what it is made of.
+# Photographs show the same trade-off {cite:p}`dhariwal2021,ho2022`. Guidance exaggerates a difference of two estimates, and {numref}`fig-guidance-difference` shows what it is made of.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its size (root mean square over pixels), and the fraction of its square that digits of one class have in common. Five test digits of each class.", "name": "fig-guidance-difference"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its size (root mean square over pixels), and the fraction of its square that digits of one class have in common.", "name": "fig-guidance-difference"}}
 _ = torch.manual_seed(0)
 each = [(test.labels == k).nonzero()[:5, 0] for k in range(10)]
 fifty, of_class = to_symmetric(test.images[torch.cat(each)]), ten.repeat_interleave(5)
@@ -532,9 +534,9 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The estimate with the label is about the mean image of the class, that without it about the mean of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, before anything else is decided, and they lose what tells them apart. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The estimate with the label is about the mean image of the class, that without it about the mean of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, above scale 1 likely beyond most noisy digits; as measured, they lose variety. *In the middle*, more and more as $t$ falls, the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label differs in two ways: it does not know the class, and it is worse. {cite:t}`karras2024` drop the first and keep the second: they guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated.
+# **Why autoguidance?** The estimate without a label differs in two ways: it does not know the class, and it is worse. {cite:t}`karras2024` drop the first and keep the second: they guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated. Autoguidance fails if the two err in unrelated ways, or equally.
 
 
 # %%
@@ -551,7 +553,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late; and by a weaker network with the label. Numbers are scales; digits start from the same noise.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right). Middle: $400 < t \\le 900$; autoguidance: by a weaker network with the label. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -577,7 +579,7 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-guidance-interval`, digits "not recognized" are those that two classifiers take for none, in excess over real ones. Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance takes more distance and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale. At larger scales it drives the digits as far away as the network without the label does. So it is not the errors of the unconditional estimate that drive them away.
+# In {numref}`fig-guidance-interval`, digits "not recognized" are those that two classifiers take for none, in excess over real ones. Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance costs more distance, and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale. At larger scales it drives the digits about as far away as the network without the label does. So the missing label is not needed for that; extrapolating too far is a likely cause.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
@@ -600,9 +602,9 @@ fig
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ from $y$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which of them are images. Why sample them? Their mean has the smallest squared error, and is a blur.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ from $y$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which of them are images. Why sample them? Their mean has the smallest squared error, and is a blur; for Gaussian data it is also the most probable image. Either is one repeatable answer. Draws look real, with larger errors, and show what is uncertain.
 #
-# Nothing needs to be trained for such a $y$: $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
+# For such a $y$, $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
 #
 # $$
 # \begin{aligned}
@@ -611,7 +613,7 @@ fig
 # \end{aligned}
 # $$ (eq-normal-posterior)
 #
-# The same formula serves at every step, if $x$ *given $x_t$* is Gaussian:
+# The same formula serves at every step:
 #
 # :::{prf:theorem} The denoiser given a measurement
 # :label: thm-posterior-denoiser
@@ -721,7 +723,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one, as RePaint does.
+# No approximation is right ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps (not shown) many of its points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -753,9 +755,9 @@ assert abs(moments[100, 20][0] - 1.2) < 0.1 and moments[100, 20][1] < 0.33
 assert abs(second.mean() - 1.2) < 0.06 and abs(second.var() - 0.36) < 0.06
 
 # %% [markdown]
-# Replacement is wrong even with an exact denoiser and a thousand steps. At time $t$ its denoiser sees the first number *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean value; the second adapts too little. Repeats let both adapt, at many times the calls.
+# Replacement is wrong even with an exact denoiser and a thousand steps. At time $t$ its denoiser sees the first number *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean value; the second adapts too little. A repeat adds noise to both and denoises again, so that the second can follow the first. The mean is then right, at twenty times the calls; the variance is not (0.27).
 #
-# In {numref}`fig-completions` the upper half of a test digit is observed. (Some pixels never vary, so posterior-mean guidance is given $\sigma_y = 0.02$: without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
+# In {numref}`fig-completions` the upper half of a test digit is observed. (Posterior-mean guidance is given $\sigma_y = 0.02$, since some pixels never vary.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by posterior-mean guidance, and by replacement with each step taken once and four times. By replacement some halves do not fit.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
@@ -769,7 +771,7 @@ rows = {"observed": to_unit(torch.where(upper, known, torch.zeros(())))}
 plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 
 # %% [markdown]
-# Eight answers show what the upper half leaves open; their mean would be a blur.
+# Eight answers show what the upper half leaves open.
 #
 # *Sources: B03.*
 
@@ -779,7 +781,7 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 #
 # {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits; with {eq}`eq-normal-posterior` it gives the best linear estimate.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and what two priors make of them. The Gaussian prior gives blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and two priors: the Gaussian gives blurs, the diffusion strokes, not always the right ones.", "name": "fig-restored"}}
 _ = torch.manual_seed(0)
 some, sigma_y = torch.randperm(784)[:157], 0.05
 units = torch.eye(784)
@@ -807,7 +809,7 @@ assert not on_mnist or 0.025 < min(residual.values()) <= max(residual.values()) 
 plots.image_rows(shown, tile=0.6)
 
 # %% [markdown]
-# A Gaussian knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against the linear estimate, the diffusion is the better prior for both, and for a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
+# A Gaussian knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws has about 0.6 of the squared error of the linear estimate for both measurements, and a third if the measurement is a blur; a single draw has more than the linear estimate for both. Where a measurement leaves doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: so check that $y$ is typical of measured draws of the prior, or use a broader one. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
 #
 # :::{depth-start} three seeds: the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
@@ -844,7 +846,7 @@ print(f"16 codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to 
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# **The bound.** This joins the first model of the book with the last. The VAE is that of chapter 3 with a new prior. With noisy codes $\tilde{z}_t$ above $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
+# **The bound.** The VAE is that of chapter 3 with a new prior. With noisy codes $\tilde{z}_t$ above $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
 #
 # $$
 # \begin{aligned}
@@ -896,7 +898,7 @@ verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 # :::{depth-end}
 # :::
 #
-# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps the codes together and gives each some noise, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail that no diffusion brings back. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, for instance of an eighth of the side, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
+# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps the codes together and gives each some noise, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail that no diffusion brings back. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
 # **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ have the signal-to-noise ratio $s^2 \bar\alpha_t / (1 - \bar\alpha_t)$, so every $\log \mathrm{SNR}$ shifts by $2 \log s$. Call a Gaussian code known at the steps where more than 99 percent of its variance is explained, and lost where less than 1 is:
 
@@ -943,7 +945,7 @@ decoded = {
     "pixel diffusion": by_pixels["samples"] / 255,
 }
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$ and of the latent diffusion, and a diffusion of pixels. Several shapes of the first row are not digits.", "name": "fig-latent-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. First row, codes from the standard Gaussian: several smeared shapes that are not digits. Second row, codes from the diffusion: smooth digits, most of them clear. Third row, diffusion of pixels: digits with sharper edges, some of them malformed."}, "figure": {"caption": "Decoded draws from $\\mathcal{N}(0, I)$ and of the latent diffusion, and a diffusion of pixels.", "name": "fig-latent-samples"}}
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
@@ -964,7 +966,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? It is a logarithm. Suppose the codes filled only a region of $\mathcal{N}(0, I)$ that has the probability $p$. The gain is then $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven would fall outside.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? The gain is a logarithm: if the codes filled only a region that has the probability $p$ under $\mathcal{N}(0, I)$, it would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven outside, though many of these can still decode to digits.
 #
 # *Sources: E08.*
 
@@ -972,7 +974,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# A prior can also change an image. **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) runs the deterministic sampler up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). Little noise leaves a sketch its flat colors and hard edges; under much only large shapes remain, as of a photograph. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) runs the deterministic sampler up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own: by SDEdit with two levels of noise, and by DDIM inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
@@ -995,7 +997,7 @@ plots.image_rows({name: to_unit(x) for name, x in edits.items()}, titles=titles,
 # \nabla_x\, D_{\mathrm{KL}}\big( q(x_t \mid x) \,\Vert\, p(x_t \mid y) \big) = \sqrt{\frac{\bar\alpha_t}{1 - \bar\alpha_t}}\;\, \mathbb{E}_\varepsilon\big[ \hat\varepsilon(x_t, y) - \varepsilon \big] .
 # $$ (eq-score-distillation)
 #
-# So render, add noise, predict it, and pass the difference on to the renderer. The derivative of the network does not occur.
+# So render, add noise, predict it, and pass the difference on to the renderer. The derivative of the network does not occur: this gradient needs only the score at $x_t$, the network's output.
 #
 # :::{dropdown} Proof
 # The entropy of $q(x_t \mid x)$ does not depend on $x$. What remains is $- \mathbb{E}_\varepsilon \log p(x_t \mid y)$ with $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. Its gradient is $- \sqrt{\bar\alpha_t}$ times the mean score, and the score is $- \hat\varepsilon / \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Subtracting $\varepsilon$, whose mean is zero, only makes the estimate less noisy. $\square$
@@ -1067,7 +1069,7 @@ assert (nearest < width / 2).double().mean() > 0.9 and much.norm(dim=1).max() < 
 fig
 
 # %% [markdown]
-# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the middle of the ring, where there are no data. DreamFusion mixes all times, and guides with $w = 100$.
+# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the middle of the ring, where there are no data. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike; modes and so large a scale are likely causes.
 #
 # *Sources: B03.*
 
@@ -1093,13 +1095,13 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale is in the other convention: $w = 3$ is $\kappa = 4$. With a $\sigma_y$ that is too small, the noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents are not rescaled, or not scaled back. An approximation is taken for the posterior: residuals of the right size prove nothing, so try the method where the answer is known, as on the ring.
+# **Silent mistakes.** A scale is in the other convention: $w = 3$ is $\kappa = 4$. With a $\sigma_y$ that is too small, the noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents are not rescaled, or not scaled back. An approximation is taken for the posterior: a residual tests only what $y$ determines, not the variety of the rest. So try the method where the answer is known, as on the ring; or measure a draw of the prior: it must look like one more draw given that measurement.
 
 # %% [markdown]
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention* ({eq}`def-self-attention` with queries from the image, keys and values from the words). Training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The space is latent, and the network large: 1.45 billion parameters {cite:p}`rombach2022`, where ours has a few million, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022,song2023` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+# In a model that draws from a sentence, $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention* ({eq}`def-self-attention` with queries from the image, keys and values from the words). Training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The space is latent, and the network large: 1.45 billion parameters {cite:p}`rombach2022`, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022,song2023` and guidance one call {cite:p}`meng2023`. Diffusion also draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
 #
 # *Sources: B03.*
 
@@ -1286,7 +1288,7 @@ exercises.check_share_that_misses(share_that_misses)
 #
 # - To condition a diffusion model, condition its denoiser: add the gradient of $\log q(y \mid x_t)$ {eq}`eq-conditional-denoiser`, an integral over clean images {eq}`eq-likelihood-integral` that methods learn or approximate.
 # - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution, and each sampler another {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
-# - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
+# - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement is wrong; repeats help.
 # - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled to fit the schedule.
 # - Score distillation minimizes a KL divergence that seeks modes {eq}`eq-score-distillation`.
 #
