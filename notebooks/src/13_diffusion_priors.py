@@ -28,11 +28,10 @@ from companion.ddpm import Ddpm, elbo_step
 from companion.denoisers import MixtureDenoiser, gaussian_denoiser
 from companion.elbo import elbo_terms
 from companion.experiments import record_of
-from companion.guidance import classifier_free_loss, guided, posterior_denoiser
+from companion.guidance import guided, posterior_denoiser
 from companion.metrics import proportion
 from companion.page import plots
 from companion.page.exercises import diffusion_priors as exercises
-from companion.page.show import show
 from companion.page.verify import exact, monte_carlo, quadrature, variance, verify
 
 # %% tags=["unseen"]
@@ -91,7 +90,7 @@ requests = {
 }
 twenty, hundred = digit_schedule.evenly(20), latent.schedule.evenly(100)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. In the first three rows only the denoiser that is made of the network's outputs differs.", "name": "fig-four-wishes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. In the first three rows only the denoiser differs.", "name": "fig-four-wishes"}}
 rows = {name: end(ddpm_sample(hat, twenty, noise_images)) for name, hat in requests.items()}
 z = end(ddpm_sample(latent.denoiser, hundred, torch.randn(8, 16)))
 rows = {name: to_unit(x) for name, x in rows.items()}
@@ -106,7 +105,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 # (sec-bayes-score)=
 # ## Bayes' rule for the denoiser
 #
-# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds what is known about the image, $y$: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. One model serves every request; only the likelihood changes.
+# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. Only the likelihood changes with the request.
 #
 # Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Bayes' rule holds for noisy images too: $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But $p(y)$ does not depend on $x_t$, so the gradient of the logarithm loses it:
 #
@@ -177,7 +176,7 @@ for (name, field), panel in zip(fields.items(), panels, strict=True):
 fig
 
 # %% [markdown]
-# The second field vanishes where $x_t$ surely belongs to the class.
+# The second field is largest where $x_t$ is unlikely to belong to the class, and vanishes where it surely does.
 
 # %% [markdown]
 # (sec-likelihood-integral)=
@@ -219,7 +218,7 @@ wrong = {"of the estimate": torch.cat(at_estimate), "of the noisy point": torch.
 means_of = torch.stack(samples, 1)
 verify("eq-likelihood-integral", means_of, torch.cat(right), monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 they lie in two or three neighboring clusters and the estimate between two of them. At t = 8 they lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue), and their mean, the estimate $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that of a clean point at the cross.", "name": "fig-likelihood-integral"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 they lie in two or three neighboring clusters and the estimate between two of them. At t = 8 they lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue), and their mean $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that at the cross.", "name": "fig-likelihood-integral"}}
 _ = torch.manual_seed(0)
 start, noise = means[1:2], torch.tensor([[-0.6, 0.4]]).double()
 fig, panels = plots.figure(3, height=2.6)
@@ -234,7 +233,7 @@ for t, panel in zip((60, 20, 8), panels, strict=True):
 fig
 
 # %% [markdown]
-# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. Near the end the draws gather around it, and point and integral agree. Every method puts something in the integral's place:
+# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. Near the end point and integral agree. Every method puts something in the integral's place:
 #
 # | method | in place of the integral | weakness |
 # |---|---|---|
@@ -243,14 +242,14 @@ fig
 # | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; hand-set steps |
 # | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$ | several modes of $q(x \mid x_t)$ |
 # | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit, or many calls |
-# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | no sampling: a search, by steps that fit $y$ and steps that denoise, the prior for any $y$ | one image, no distribution |
+# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image: steps that fit $y$, and denoising steps as the prior | no distribution |
 #
-# The first two train on noisy images and $y$; the others need only $p(y \mid x)$ of clean images. (Weighted particles can correct an approximation {cite:p}`wu2023`.) The third row in code:
+# The first two train on noisy images with $y$; the others need only $p(y \mid x)$ of clean images, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
 
 
 # %%
 def guided_by(log_likelihood, prior, schedule, most=math.inf):
-    """DPS: add the gradient of log p(y | x_hat(x_t)) to a denoiser, with a factor of at most `most`."""
+    """DPS: add the gradient of log p(y | x_hat(x_t)), with a factor of at most `most`."""
 
     def hat(x_t, t):
         factor = schedule.noise_var[t[0]] / schedule.alpha_bar[t[0]] ** 0.5
@@ -260,7 +259,7 @@ def guided_by(log_likelihood, prior, schedule, most=math.inf):
     return hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of all classes, some broken. Second and third row: most are sevens."}, "figure": {"caption": "Asked for sevens: by a classifier of clean digits that is shown the noisy image, or the estimate; and by a network trained with labels.", "name": "fig-clean-classifier"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of all classes, some broken. Second and third row: most are sevens."}, "figure": {"caption": "Asked for sevens: by a classifier that is shown the noisy image, or the estimate, and by labels.", "name": "fig-clean-classifier"}}
 _ = torch.manual_seed(0)
 starts = torch.randn(8, 1, 28, 28)
 
@@ -285,9 +284,9 @@ asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts))) for name, hat in w
 plots.image_rows(asked, tile=0.75)
 
 # %% [markdown]
-# The gradient is with respect to $x_t$, through likelihood *and* denoiser, so each step also costs a backward pass. For a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
+# The gradient goes through the denoiser, so each step also costs a backward pass; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
 #
-# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The likely cause: it was trained without noise, so in noisy images small changes that draw no seven can raise its probability. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
+# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The likely cause: trained without noise, it answers to small changes of noisy images that draw no seven. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
@@ -310,12 +309,8 @@ plots.image_rows(asked, tile=0.75)
 # 2. With probability 0.1, replace the label by an eleventh one that means *any class*.
 # 3. Take a step of gradient descent on the usual loss {eq}`def-simple-loss`, or on that of $v$.
 # :::
-
-# %% tags=["shown", "nbval-check-output"]
-show(classifier_free_loss, docstring=False)
-
-# %% [markdown]
-# (Our network, also used without labels, dropped half.) Each label adds a learned vector to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
+#
+# (Our network, also used without labels, dropped half; `classifier_free_loss` is the companion's.) Each label adds a learned vector to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
@@ -383,7 +378,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # $$ (eq-guided-variance)
 # :::
 #
-# Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`) {cite:p}`bradley2024`. So above scale 1 guidance is not Bayes' rule, and its samples depend on the sampler: they are narrower, more typical of their class.
+# Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`) {cite:p}`bradley2024`. So above scale 1 guidance is not Bayes' rule: what it samples depends on the sampler, something narrower, more typical of its class.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of guided samples, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
@@ -397,7 +392,8 @@ scales = torch.linspace(1, 8, 50).double()
 names = ("tilted distribution", "DDIM", "DDPM")
 of_scale = zip(names, three_variances(scales, 0.5 + 0 * scales), strict=True)
 lines = {name: (scales, values) for name, values in of_scale}
-plots.curves(lines, x_label="guidance scale", y_label="variance", log_y=True)
+fig, (axes,) = plots.figure(height=2.4)
+plots.curves(lines, x_label="guidance scale", y_label="variance", log_y=True, axes=axes)
 
 # %% [markdown]
 # :::{depth-start} the flow multiplies variances by a power, the chain integrates them
@@ -470,9 +466,9 @@ verify("eq-guided-variance", x_0[:, 0], chain, variance, rejects=wrong)
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# What does the scale do to digits ({numref}`fig-guidance-grid`)?
+# What does the scale do to digits?
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three guidance scales, in twelve steps. The class becomes clearer, and then strokes become too thick.", "name": "fig-guidance-grid"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three scales. The class becomes clearer, and then strokes too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
 ten, starts, twelve = torch.arange(10), torch.randn(10, 1, 28, 28), digit_schedule.evenly(12)
 grid_rows = {}
@@ -482,9 +478,9 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# For 1000 digits at each of eight scales, {numref}`fig-guidance-curves` measures the fraction that a classifier takes for the class asked for; the variance of the pixels within a class, relative to test digits; and the Fréchet distance {eq}`def-frechet` from training digits.
+# {numref}`fig-guidance-curves` measures 1000 digits at each of eight scales: the fraction that a classifier takes for the class asked for, the variance of the pixels within a class relative to test digits, and the Fréchet distance {eq}`def-frechet` from training digits.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and costs (middle and right). Dashed: real digits.", "name": "fig-guidance-curves"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and costs (middle, right). Dashed: real digits.", "name": "fig-guidance-curves"}}
 record, _ = load_record("ddpm-mnist-joint-guidance")
 axis, label = record["scale"], record["label"]
 parts = [test.images[test.labels == k].flatten(1) for k in range(10)]
@@ -510,9 +506,9 @@ assert not on_mnist or (far[-1] > min(far) + 10 and variances[-1] < 0.9 * varian
 fig
 
 # %% [markdown]
-# Photographs show the same trade-off {cite:p}`dhariwal2021,ho2022`. Guidance exaggerates a difference of two estimates, and {numref}`fig-guidance-difference` shows what it is made of.
+# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. {numref}`fig-guidance-difference` shows what the difference that guidance exaggerates is made of.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its size (root mean square over pixels), and the fraction of its square that digits of one class have in common.", "name": "fig-guidance-difference"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its root mean square over pixels, and the fraction of its square that digits of one class share (five of each).", "name": "fig-guidance-difference"}}
 _ = torch.manual_seed(0)
 each = [(test.labels == k).nonzero()[:5, 0] for k in range(10)]
 fifty, of_class = to_symmetric(test.images[torch.cat(each)]), ten.repeat_interleave(5)
@@ -534,9 +530,9 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The estimate with the label is about the mean image of the class, that without it about the mean of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, above scale 1 likely beyond most noisy digits; as measured, they lose variety. *In the middle*, more and more as $t$ falls, the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, above scale 1 likely beyond most noisy digits; as measured, they lose variety. *In the middle* the difference depends on $x_t$, more and more: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label differs in two ways: it does not know the class, and it is worse. {cite:t}`karras2024` drop the first and keep the second: they guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated. Autoguidance fails if the two err in unrelated ways, or equally.
+# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated. It fails if they err in unrelated ways, or equally.
 
 
 # %%
@@ -553,7 +549,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right). Middle: $400 < t \\le 900$; autoguidance: by a weaker network with the label. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): in the middle, $400 < t \\le 900$; autoguidance, by a weaker network. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -579,7 +575,7 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-guidance-interval`, digits "not recognized" are those that two classifiers take for none, in excess over real ones. Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance costs more distance, and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale. At larger scales it drives the digits about as far away as the network without the label does. So the missing label is not needed for that; extrapolating too far is a likely cause.
+# (Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones.) Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance costs more distance, and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits about as far away as the network without the label does. So the missing label is not needed for that; extrapolating too far is a likely cause.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
@@ -602,7 +598,7 @@ fig
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ from $y$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which of them are images. Why sample them? Their mean has the smallest squared error, and is a blur; for Gaussian data it is also the most probable image. Either is one repeatable answer. Draws look real, with larger errors, and show what is uncertain.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which are images. Why sample? Their mean, one repeatable answer, has the smallest squared error, and is a blur. Draws look real, with larger errors, and show what is uncertain.
 #
 # For such a $y$, $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
 #
@@ -630,7 +626,7 @@ fig
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise $\hat{x}$ is uncertain, and a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -672,7 +668,7 @@ wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# And if $q(x \mid x_t)$ has several modes? On the ring we measure the first coordinate to be 0.9, with noise of standard deviation 0.1. Two components explain this well, at the upper and lower right; a third, at the very right, hardly. RePaint, from {ref}`below <sec-inpainting>`, replaces the measured coordinate.
+# And if $q(x \mid x_t)$ has several modes? On the ring we measure the first coordinate to be 0.9, with noise of standard deviation 0.1. Two components explain this well; a third, at the very right, hardly. (RePaint comes {ref}`below <sec-inpainting>`.)
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
@@ -706,7 +702,7 @@ def draw_given_y(sub):
 
 ways, hurried = draw_given_y(s), draw_given_y(s.evenly(20))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and RePaint: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$: 1000 samples of four methods, in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and RePaint: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$, by four methods in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
 fig, panels = plots.figure(4, height=2.3)
 at_right, gone = {}, {}
 for (name, x), panel in zip(ways.items(), panels, strict=True):
@@ -723,13 +719,17 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# No approximation is right ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps (not shown) many of its points end far from the ring: where $\hat{x}$ is uncertain, a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint does too, likely because its denoiser sees the measured coordinate with noise.
+# None is exact ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring (not shown): a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. Does that draw from $p(x \mid y)$? Take two Gaussian numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser:
+# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. Replacement is wrong even with an exact denoiser and a thousand steps: at time $t$ its denoiser sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones, and the others adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the others can follow the observed ones, at many times the calls.
+#
+# :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
+# :::
+# Take two numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser. The second then has the mean 1.2 and the variance 0.36. (Posterior-mean guidance is given a small $\sigma_y$ where there is no noise, 0.01 here and 0.02 for the digits below: some pixels never vary, and without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -755,11 +755,12 @@ assert abs(moments[100, 20][0] - 1.2) < 0.1 and moments[100, 20][1] < 0.33
 assert abs(second.mean() - 1.2) < 0.06 and abs(second.var() - 0.36) < 0.06
 
 # %% [markdown]
-# Replacement is wrong even with an exact denoiser and a thousand steps. At time $t$ its denoiser sees the first number *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean value; the second adapts too little. A repeat adds noise to both and denoises again, so that the second can follow the first. The mean is then right, at twenty times the calls; the variance is not (0.27).
+# :::{depth-end}
+# :::
 #
-# In {numref}`fig-completions` the upper half of a test digit is observed. (Posterior-mean guidance is given $\sigma_y = 0.02$, since some pixels never vary.)
+# {numref}`fig-completions` completes an upper half.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions: by posterior-mean guidance, and by replacement with each step taken once and four times. By replacement some halves do not fit.", "name": "fig-completions"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions. By replacement, each step taken once or four times, some halves do not fit.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
 known, starts = given.expand(8, -1, -1, -1), torch.randn(8, 1, 28, 28)
 times_25 = digit_schedule.evenly(25)
@@ -779,9 +780,13 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits; with {eq}`eq-normal-posterior` it gives the best linear estimate.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against its best linear estimate, the diffusion is the better prior for all three measurements tried. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
+#
+# :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
+# :::
+# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits, and {eq}`eq-normal-posterior` gives its answer.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and two priors: the Gaussian gives blurs, the diffusion strokes, not always the right ones.", "name": "fig-restored"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and what two priors make of them: the Gaussian prior blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
 _ = torch.manual_seed(0)
 some, sigma_y = torch.randperm(784)[:157], 0.05
 units = torch.eye(784)
@@ -809,10 +814,6 @@ assert not on_mnist or 0.025 < min(residual.values()) <= max(residual.values()) 
 plots.image_rows(shown, tile=0.6)
 
 # %% [markdown]
-# A Gaussian knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws has about 0.6 of the squared error of the linear estimate for both measurements, and a third if the measurement is a blur; a single draw has more than the linear estimate for both. Where a measurement leaves doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: so check that $y$ is typical of measured draws of the prior, or use a broader one. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
-#
-# :::{depth-start} three seeds: the diffusion prior has a third to two thirds of the error of the best linear estimate
-# :::
 # Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.60 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.13 ± 0.03, 1.24 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. Four times the steps move the residual of one pixel in five from 0.040 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
 #
 # (A single exact draw has *twice* the error of the posterior mean: one half because the truth varies around that mean, the other because the draw does.)
@@ -826,7 +827,7 @@ plots.image_rows(shown, tile=0.6)
 # (sec-latent-diffusion)=
 # ## Latent diffusion
 #
-# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), yet every step computes every pixel. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it once. For our digits a step then takes less than a hundredth of the arithmetic:
+# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), yet every step computes every pixel. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it. For our digits a step then takes less than a hundredth of the arithmetic:
 
 
 # %% tags=["numbers"]
@@ -846,7 +847,7 @@ print(f"16 codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to 
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# **The bound.** The VAE is that of chapter 3 with a new prior. With noisy codes $\tilde{z}_t$ above $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
+# **The bound.** With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
 #
 # $$
 # \begin{aligned}
@@ -898,7 +899,7 @@ verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 # :::{depth-end}
 # :::
 #
-# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps the codes together and gives each some noise, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail that no diffusion brings back. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
+# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes together and noisy, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail for good. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
 # **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ have the signal-to-noise ratio $s^2 \bar\alpha_t / (1 - \bar\alpha_t)$, so every $\log \mathrm{SNR}$ shifts by $2 \log s$. Call a Gaussian code known at the steps where more than 99 percent of its variance is explained, and lost where less than 1 is:
 
@@ -910,7 +911,7 @@ for std in (0.2, 1.0, 5.0, 20.0):
     print(f"{std:18}  {known:5}  {1000 - known - lost:8}  {lost:4}")
 
 # %% [markdown]
-# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (the `scaling_factor` of diffusers). Our VAE, with the 16 latents of chapter 7 and the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain then? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
+# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (`scaling_factor` in diffusers). Our VAE, that of chapter 7 with the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
 
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
@@ -949,7 +950,7 @@ decoded = {
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
-# For comparison, *reconstructions* of test digits by the same decoder:
+# For comparison, *reconstructions* of test digits:
 
 # %% tags=["numbers", "columns"]
 some_digits = test.images[torch.randperm(len(test.images))[:2000]]
@@ -966,7 +967,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? The gain is a logarithm: if the codes filled only a region that has the probability $p$ under $\mathcal{N}(0, I)$, it would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven outside, though many of these can still decode to digits.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many still decode to digits.
 #
 # *Sources: E08.*
 
@@ -974,9 +975,9 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). Little noise leaves a sketch its flat colors and hard edges; under much only large shapes remain, as of a photograph. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) runs the deterministic sampler up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). A sketch keeps flat colors and hard edges under little noise; much leaves only large shapes. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own: by SDEdit with two levels of noise, and by DDIM inversion. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
 source, own = to_symmetric(test.images[:8]), test.labels[:8]
 target = (own + 1) % 10
@@ -1069,7 +1070,7 @@ assert (nearest < width / 2).double().mean() > 0.9 and much.norm(dim=1).max() < 
 fig
 
 # %% [markdown]
-# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the middle of the ring, where there are no data. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike; modes and so large a scale are likely causes.
+# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the empty middle of the ring. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike; modes and so large a scale are likely causes.
 #
 # *Sources: B03.*
 
@@ -1095,13 +1096,13 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale is in the other convention: $w = 3$ is $\kappa = 4$. With a $\sigma_y$ that is too small, the noise of the measurement is kept as detail, and the residual is smaller than it should be. Latents are not rescaled, or not scaled back. An approximation is taken for the posterior: a residual tests only what $y$ determines, not the variety of the rest. So try the method where the answer is known, as on the ring; or measure a draw of the prior: it must look like one more draw given that measurement.
+# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is smaller than it should be. Latents that are not scaled back. Residuals that are right, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, from which its own draws must not differ.
 
 # %% [markdown]
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# In a model that draws from a sentence, $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention* ({eq}`def-self-attention` with queries from the image, keys and values from the words). Training drops the text now and then, as ours drops the label {cite:p}`ramesh2022,saharia2022`. The space is latent, and the network large: 1.45 billion parameters {cite:p}`rombach2022`, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022,song2023` and guidance one call {cite:p}`meng2023`. Diffusion also draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention*: the self-attention of {eq}`def-self-attention`, with queries from the image and keys and values from the words. Training drops the text now and then {cite:p}`ramesh2022,saharia2022`. The space is latent and the network large, 1.45 billion parameters {cite:p}`rombach2022`, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
 #
 # *Sources: B03.*
 
@@ -1286,29 +1287,28 @@ exercises.check_share_that_misses(share_that_misses)
 # (sec-priors-summary)=
 # ## Summary
 #
-# - To condition a diffusion model, condition its denoiser: add the gradient of $\log q(y \mid x_t)$ {eq}`eq-conditional-denoiser`, an integral over clean images {eq}`eq-likelihood-integral` that methods learn or approximate.
-# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution, and each sampler another {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
-# - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement is wrong; repeats help.
-# - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled to fit the schedule.
-# - Score distillation minimizes a KL divergence that seeks modes {eq}`eq-score-distillation`.
+# - To condition a diffusion model, condition its denoiser {eq}`eq-conditional-denoiser`. The gradient is an integral over clean images {eq}`eq-likelihood-integral`, which methods learn or approximate.
+# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
+# - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
+# - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled.
+# - Score distillation seeks modes {eq}`eq-score-distillation`.
 #
 # (sec-farewell)=
 # ### One bound, all the way down
 #
-# One idea runs through the book, the {term}`ELBO`: explain the data, and agree with $q$ at each step. Here is what $q$ and $p$ were.
+# One idea runs through the book, the {term}`ELBO`: explain the data, and agree with $q$ at each step.
 #
 # | chapter | $q$: from the data up | $p$: down to the data | what the bound said |
 # |---|---|---|---|
 # | 1 | an encoder | a decoder | nothing: no way to sample |
-# | 2, 3 | any distribution of the latent | any prior and likelihood | explain, and stay near the prior |
-# | 4 | one that we must learn through | the same | how its gradient passes a sample |
-# | 5 | Gaussian | linear and Gaussian | all of it by hand |
+# | 2, 3 | any distribution | prior and likelihood | explain, and stay near the prior |
+# | 4, 5 | one to learn through; Gaussian | linear and Gaussian | its gradient; all of it by hand |
 # | 6, 7 | Gaussian, by a network | pixels, by a network | a rate and a distortion |
 # | 8 | several levels | several levels | one KL divergence a level |
 # | 9 | noise, nothing learned | a thousand steps back | a thousand small KL divergences |
 # | 10 | the same | one denoiser | a weighted regression on noise |
-# | 11, 12 | any process with these marginals | any sampler with this denoiser | the same loss; its noise is the score |
-# | 13 | an encoder, then noise | steps back, then a decoder, with the condition | the sum of both bounds |
+# | 11, 12 | any with these marginals | any sampler | the same loss; its noise is the score |
+# | 13 | an encoder, then noise | conditional steps, then a decoder | the sum of both bounds |
 #
 # The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer. Now change a sign in the companion, and see which check fails.
 #
