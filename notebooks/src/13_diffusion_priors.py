@@ -286,7 +286,7 @@ plots.image_rows(asked, tile=0.75)
 # %% [markdown]
 # The gradient goes through the denoiser, so each step also costs a backward pass; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
 #
-# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The likely cause: trained without noise, it answers to small changes of noisy images that draw no seven. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
+# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The classifier, trained without noise, likely answers to small changes of noisy images that draw no seven. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
@@ -530,9 +530,9 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, above scale 1 likely beyond most noisy digits; as measured, they lose variety. *In the middle* the difference depends on $x_t$, more and more: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, above scale 1 likely beyond most noisy digits; as measured, they lose variety. *In the middle* the difference depends on $x_t$ more and more: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated. It fails if they err in unrelated ways, or equally.
+# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated. Autoguidance fails if they err in unrelated ways, or equally.
 
 
 # %%
@@ -549,7 +549,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): in the middle, $400 < t \\le 900$; autoguidance, by a weaker network. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right). Middle: $400 < t \\le 900$; autoguidance: by a weaker network. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -719,7 +719,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# None is exact ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring (not shown): a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint does too, likely because its denoiser sees the measured coordinate with noise.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring (not shown): a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -967,7 +967,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many still decode to digits.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
 #
 # *Sources: E08.*
 
@@ -1096,7 +1096,7 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is smaller than it should be. Latents that are not scaled back. Residuals that are right, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, from which its own draws must not differ.
+# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is smaller than it should be. Latents that are not scaled back. Residuals that are right, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, which must look like the method's draws.
 
 # %% [markdown]
 # (sec-text-to-image)=
