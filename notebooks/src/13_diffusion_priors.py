@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion priors
 #
-# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions, by a network that needs far less than a hundredth of the arithmetic.
+# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -90,7 +90,7 @@ requests = {
 }
 twenty, hundred = digit_schedule.evenly(20), latent.schedule.evenly(100)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. In the first three rows only the denoiser that is made of the network's outputs differs.", "name": "fig-four-wishes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. In the first three rows only the denoiser differs.", "name": "fig-four-wishes"}}
 rows = {name: end(ddpm_sample(hat, twenty, noise_images)) for name, hat in requests.items()}
 z = end(ddpm_sample(latent.denoiser, hundred, torch.randn(8, 16)))
 rows = {name: to_unit(x) for name, x in rows.items()}
@@ -107,13 +107,13 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 #
 # Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. Only the likelihood changes with the request.
 #
-# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Given $x$, let $y$ be independent of the noise of the diffusion. Then $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But it does not depend on $x_t$, so the gradient of the logarithm loses it:
+# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Bayes' rule holds for noisy images too: $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But $p(y)$ does not depend on $x_t$, so the gradient of the logarithm loses it:
 #
 # $$
 # \nabla \log q(x_t \mid y) = \nabla \log q(x_t) + \nabla \log q(y \mid x_t) .
 # $$ (eq-bayes-score)
 #
-# That is why a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Tweedie's formula {eq}`eq-tweedie` turns scores into denoisers, for $p(x \mid y)$ as for $p(x)$. Subtract one from the other:
+# That is why a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Given $x$, let $y$ be independent of the noise of the diffusion. Then Tweedie's formula {eq}`eq-tweedie` turns scores into denoisers for $p(x \mid y)$ as for $p(x)$. Subtract one from the other:
 #
 # $$
 # \mathbb{E}[x \mid x_t, y] = \hat{x}(x_t) + \frac{1 - \bar\alpha_t}{\sqrt{\bar\alpha_t}}\; \nabla \log q(y \mid x_t) .
@@ -182,15 +182,15 @@ fig
 # (sec-likelihood-integral)=
 # ## The integral that nobody can do
 #
-# The condition is about the clean image, of which $x_t$ has lost a part. All clean images that can have become $x_t$ count, each by its probability:
+# The condition is about the clean image, of which $x_t$ has lost a part. All clean images that can have become $x_t$ count, each by its probability, and with $q(y \mid x, x_t) = p(y \mid x)$, as assumed:
 #
 # $$
 # q(y \mid x_t) = \int p(y \mid x)\, q(x \mid x_t)\, \mathrm{d} x = \mathbb{E}\big[ p(y \mid x) \,\big|\, x_t \big] .
 # $$ (eq-likelihood-integral)
 #
-# The likelihood $p(y \mid x)$ is often a formula. But $q(x \mid x_t)$, the clean images behind a noisy one, is what the whole chain is there to sample: one draw is a run of the sampler from $x_t$ down. The integral needs many, and their gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$. On the ring the integral is known ({numref}`fig-likelihood-integral`).
+# The likelihood $p(y \mid x)$ is often a formula. But $q(x \mid x_t)$, the clean images behind a noisy one, is what the whole chain is there to sample: one draw is a run of the sampler from $x_t$ down. The integral needs many, and their gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$ ({numref}`fig-likelihood-integral`).
 #
-# **Check.** At three times and ten points whose class is uncertain, the mean of the clean classifier over 20,000 draws from $q(x \mid x_t)$ is compared with the class probability at the noisy point. The check rejects the clean classifier applied to the estimate $\hat{x}(x_t)$, and to $x_t$ itself.
+# **Check.** At three times and ten noisy points of the ring whose class is uncertain, the mean of the clean classifier over 20,000 draws from $q(x \mid x_t)$ is compared with the class probability at the noisy point. The check rejects the clean classifier applied to the estimate $\hat{x}(x_t)$, and to $x_t$ itself.
 
 
 # %% tags=["unseen"]
@@ -241,10 +241,10 @@ fig
 # | classifier-free guidance {cite:p}`ho2022` | a denoiser learns $\mathbb{E}[x \mid x_t, y]$ | needs pairs of $x$ and $y$ |
 # | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; hand-set steps |
 # | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$ | several modes of $q(x \mid x_t)$ |
-# | RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit |
-# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image that fits prior and data | no distribution |
+# | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit, or many calls |
+# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image: steps that fit $y$, and denoising steps as the prior | no distribution |
 #
-# The first two learn the answer; the others need no training for $y$, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
+# The first two train on noisy images with $y$; the others need only $p(y \mid x)$ of clean images, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
 
 
 # %%
@@ -284,7 +284,9 @@ asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts))) for name, hat in w
 plots.image_rows(asked, tile=0.75)
 
 # %% [markdown]
-# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
+# The gradient goes through the denoiser, so each step also costs a backward pass; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
+#
+# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The classifier, trained without noise, likely answers to small changes of noisy images that draw no seven. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
@@ -308,7 +310,7 @@ plots.image_rows(asked, tile=0.75)
 # 3. Take a step of gradient descent on the usual loss {eq}`def-simple-loss`, or on that of $v$.
 # :::
 #
-# (Our network dropped half of its labels; `classifier_free_loss` is the companion's.) Each label has a learned vector, which is added to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
+# (Our network, also used without labels, dropped half; `classifier_free_loss` is the companion's.) Each label adds a learned vector to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
@@ -320,7 +322,7 @@ plots.image_rows(asked, tile=0.75)
 # \nabla \log q(x_t) + \kappa\, \nabla \log q(y \mid x_t) .
 # $$ (eq-guided-score)
 #
-# So the network contains a classifier's gradient, although no classifier was trained. (Two *learned* denoisers, however, differ by a field that need not be the gradient of anything.) Predictions of the noise, of $v$ or of the score, $e$ without the label and $e_y$ with it, are mixed alike, since each is affine in $\hat{x}$:
+# So the network contains a classifier's gradient, although no classifier was trained. Predictions of the noise, of $v$ or of the score, $e$ without the label and $e_y$ with it, are mixed alike, since each is affine in $\hat{x}$:
 #
 # $$
 # e_\kappa = e + \kappa\, (e_y - e) = \kappa\, e_y + (1 - \kappa)\, e .
@@ -361,7 +363,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
-# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$, as one might conclude. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Gaussians show how much that matters. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
+# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
 #
 # $$
 # \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} .
@@ -376,7 +378,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # $$ (eq-guided-variance)
 # :::
 #
-# At $\kappa = 1$ all three are $\lambda_y$. Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`), as {cite:t}`bradley2024` showed with such examples. So above scale 1 guidance is not Bayes' rule: what it samples depends on the sampler, something narrower, more typical of its class.
+# Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`) {cite:p}`bradley2024`. So above scale 1 guidance is not Bayes' rule: what it samples depends on the sampler, something narrower, more typical of its class.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of guided samples, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
@@ -504,7 +506,7 @@ assert not on_mnist or (far[-1] > min(far) + 10 and variances[-1] < 0.9 * varian
 fig
 
 # %% [markdown]
-# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. Does it have to be so? {numref}`fig-guidance-difference` shows what the difference that guidance exaggerates is made of.
+# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. {numref}`fig-guidance-difference` shows what the difference that guidance exaggerates is made of.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its root mean square over pixels, and the fraction of its square that digits of one class share (five of each).", "name": "fig-guidance-difference"}}
 _ = torch.manual_seed(0)
@@ -528,9 +530,9 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, before anything else is decided, and they lose what tells them apart. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, above scale 1 likely beyond most noisy digits; as measured, they lose variety. *In the middle* the difference depends on $x_t$ more and more: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated.
+# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated. Autoguidance fails if they err in unrelated ways, or equally.
 
 
 # %%
@@ -547,7 +549,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right): by the network without its label at all times, in the middle ($400 < t \\le 900$), early and late, and by a weaker network. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right). Middle: $400 < t \\le 900$; autoguidance: by a weaker network. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -573,7 +575,7 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# (Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones.) Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance takes more distance and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits as far away as the network without the label does. So it is not the errors of the unconditional estimate that drive them away.
+# (Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones.) Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance costs more distance, and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits about as far away as the network without the label does. So the missing label is not needed for that; extrapolating too far is a likely cause.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
@@ -596,9 +598,9 @@ fig
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which are images. Why sample? Their mean has the smallest squared error, and is a blur.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which are images. Why sample? Their mean, one repeatable answer, has the smallest squared error, and is a blur. Draws look real, with larger errors, and show what is uncertain.
 #
-# Nothing needs to be trained for such a $y$: $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
+# For such a $y$, $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
 #
 # $$
 # \begin{aligned}
@@ -607,7 +609,7 @@ fig
 # \end{aligned}
 # $$ (eq-normal-posterior)
 #
-# The same formula serves at every step, if $x$ *given $x_t$* is Gaussian:
+# The same formula serves at every step:
 #
 # :::{prf:theorem} The denoiser given a measurement
 # :label: thm-posterior-denoiser
@@ -717,13 +719,13 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# Each fails in its own way ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring: a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one, as RePaint does.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring (not shown): a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. Replacement is wrong even with an exact denoiser and a thousand steps: at time $t$ its denoiser sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones, and the others adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. That helps, at many times the calls.
+# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. Replacement is wrong even with an exact denoiser and a thousand steps: at time $t$ its denoiser sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones, and the others adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the others can follow the observed ones, at many times the calls.
 #
 # :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
 # :::
@@ -756,7 +758,7 @@ assert abs(second.mean() - 1.2) < 0.06 and abs(second.var() - 0.36) < 0.06
 # :::{depth-end}
 # :::
 #
-# In {numref}`fig-completions` the upper half of a digit is observed.
+# {numref}`fig-completions` completes an upper half.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions. By replacement, each step taken once or four times, some halves do not fit.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
@@ -770,7 +772,7 @@ rows = {"observed": to_unit(torch.where(upper, known, torch.zeros(())))}
 plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 
 # %% [markdown]
-# Eight answers show what the upper half leaves open; their mean would be a blur.
+# Eight answers show what the upper half leaves open.
 #
 # *Sources: B03.*
 
@@ -778,7 +780,7 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against its best linear estimate, the diffusion is the better prior for all three measurements tried. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against its best linear estimate, the diffusion is the better prior for all three measurements tried. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
@@ -845,7 +847,7 @@ print(f"16 codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to 
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# **The bound.** This joins the first model of the book with the last. With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
+# **The bound.** With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
 #
 # $$
 # \begin{aligned}
@@ -948,7 +950,7 @@ decoded = {
 plots.image_rows({name: x[:10] for name, x in decoded.items()}, tile=0.7)
 
 # %% [markdown]
-# For comparison, *reconstructions* of test digits by the same decoder:
+# For comparison, *reconstructions* of test digits:
 
 # %% tags=["numbers", "columns"]
 some_digits = test.images[torch.randperm(len(test.images))[:2000]]
@@ -965,7 +967,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? It is a logarithm. If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
 #
 # *Sources: E08.*
 
@@ -973,7 +975,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# A prior can also change an image. **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). A sketch keeps flat colors and hard edges under little noise; much leaves only large shapes. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
@@ -996,7 +998,7 @@ plots.image_rows({name: to_unit(x) for name, x in edits.items()}, titles=titles,
 # \nabla_x\, D_{\mathrm{KL}}\big( q(x_t \mid x) \,\Vert\, p(x_t \mid y) \big) = \sqrt{\frac{\bar\alpha_t}{1 - \bar\alpha_t}}\;\, \mathbb{E}_\varepsilon\big[ \hat\varepsilon(x_t, y) - \varepsilon \big] .
 # $$ (eq-score-distillation)
 #
-# So render, add noise, predict it, and pass the difference on to the renderer. The derivative of the network does not occur.
+# So render, add noise, predict it, and pass the difference on to the renderer. The derivative of the network does not occur: this gradient needs only the score at $x_t$, the network's output.
 #
 # :::{dropdown} Proof
 # The entropy of $q(x_t \mid x)$ does not depend on $x$. What remains is $- \mathbb{E}_\varepsilon \log p(x_t \mid y)$ with $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. Its gradient is $- \sqrt{\bar\alpha_t}$ times the mean score, and the score is $- \hat\varepsilon / \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Subtracting $\varepsilon$, whose mean is zero, only makes the estimate less noisy. $\square$
@@ -1068,7 +1070,7 @@ assert (nearest < width / 2).double().mean() > 0.9 and much.norm(dim=1).max() < 
 fig
 
 # %% [markdown]
-# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the middle of the ring, where there are no data. DreamFusion mixes all times, and guides with $w = 100$.
+# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the empty middle of the ring. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike; modes and so large a scale are likely causes.
 #
 # *Sources: B03.*
 
@@ -1094,13 +1096,13 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is smaller than it should be. Latents that are not scaled back. Residuals that are right, taken for the right posterior: try a method where the answer is known.
+# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is smaller than it should be. Latents that are not scaled back. Residuals that are right, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, which must look like the method's draws.
 
 # %% [markdown]
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention*: the self-attention of {eq}`def-self-attention`, with queries from the image and keys and values from the words. Training drops the text now and then {cite:p}`ramesh2022,saharia2022`. The space is latent and the network large, 1.45 billion parameters {cite:p}`rombach2022` where ours has a few million, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention*: the self-attention of {eq}`def-self-attention`, with queries from the image and keys and values from the words. Training drops the text now and then {cite:p}`ramesh2022,saharia2022`. The space is latent and the network large, 1.45 billion parameters {cite:p}`rombach2022`, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
 #
 # *Sources: B03.*
 
