@@ -149,11 +149,15 @@ fig
 # \mathbb{E}[x \mid x_t] = \frac{x_t + (1 - \bar\alpha_t)\, \nabla \log q(x_t)}{\sqrt{\bar\alpha_t}} .
 # $$ (eq-tweedie)
 #
-# Predicted noise, denoised image and score are three forms of one function. The factor is easily lost: at $t = 1$ of the thousand steps it is 0.01. With it, a step of the DDPM ({prf:ref}`alg-ddpm-sampling`) shows what it does, go to where noisy data are more likely and add noise $\xi$:
+# Predicted noise, denoised image and score are three forms of one function. The factor is easily lost: at $t = 1$ of the thousand steps it is 0.01.
+#
+# :::{dropdown} Where the score is in a step of the DDPM
+# With {eq}`eq-noise-is-score`, a step of {prf:ref}`alg-ddpm-sampling` goes to where noisy data are more likely, and adds noise $\xi$:
 #
 # $$
 # x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \big( x_t + \beta_t\, \nabla \log q(x_t) \big) + \sigma_t\, \xi .
 # $$ (eq-line-four-score)
+# :::
 
 # %% [markdown]
 # **Checks.** For a mixture of three Gaussians, $\varepsilon^*$ and the mean of a step are computed by Bayes' rule, and the score by automatic differentiation of the log-density, at eight points for each of five times. The checks reject the score without its factor (E11), the root in place of $1 - \bar\alpha_t$, and a step of half the length. For score matching, the losses of two wrong models are subtracted, so that the constant drops out; a difference of zero and one of half the size are rejected.
@@ -249,7 +253,7 @@ fig
 # x \;\leftarrow\; x + \frac{h}{2}\, \nabla \log p(x) + \sqrt{h}\; \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-langevin)
 #
-# After enough small steps $x$ has nearly the distribution $p$, from any start, though it may take too many. For a finite $h$ an error remains. If $p$ is Gaussian with standard deviation $s$, the variance settles at
+# After enough small steps $x$ has nearly the distribution $p$, from any start, though it may take too many. A finite $h$ leaves an error: if $p$ is Gaussian with standard deviation $s$, the variance settles at
 #
 # $$
 # \frac{s^2}{1 - h / (4 s^2)} ,
@@ -261,7 +265,7 @@ fig
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# With little noise there is a second problem. Between separate modes the density is next to zero, so small steps hardly ever lead from one to another; and there the score of components of one width points to the nearest mode, whatever its weight. The score is *local*: it cannot say how much data lie elsewhere. So a chain stays in the mode near which it starts. From a symmetric start, two modes of equal width get about half of the chains each, whatever their weights.
+# With little noise there is a second problem. Between separate modes the density is next to zero, so small steps hardly ever lead from one to another; and there the score of components of one width points to the nearest mode, whatever its weight. The score is *local*, so a chain stays in the mode near which it starts. From a symmetric start, two modes of equal width get about half of the chains each, whatever their weights.
 #
 # {cite:t}`song2019` propose a fix. Add so much noise that all modes merge into one, in which a chain moves freely; then lower the noise level by level.
 #
@@ -275,7 +279,7 @@ fig
 # The last $x$ is the sample.
 # :::
 #
-# Noise at many levels thus does two things: it tells the score where all the data are, and it gives the network examples where data are rare. So one network learns all levels, with $\log \sigma$ as an input. We train one on the ring of {numref}`fig-two-rides`, whose modes have unequal weights. The loss is the left side of {eq}`eq-denoising-score-matching` times $\sigma^2 / 2$, at a random level for each point, so that all levels count alike.
+# Noise at many levels thus joins the modes, and it gives the network examples where data are rare. One network learns all levels, with $\log \sigma$ as an input, here on the ring of {numref}`fig-two-rides`. The loss is the left side of {eq}`eq-denoising-score-matching` times $\sigma^2 / 2$, so that all levels count alike, at a random level for each point.
 #
 # **Check.** 200,000 points start with the variance of {eq}`eq-langevin-bias`, and three steps must leave it as it is. The check rejects the variance $s^2$, and a bias of half the size.
 
@@ -357,7 +361,7 @@ assert by_exact[1] < by_learned[1]
 # :::
 # The network of chapter 11 estimates a digit at every level of noise, so by Tweedie's formula it gives a score at every level. Noise of standard deviation $\sigma$ belongs to the time at which $\bar\alpha_t = 1 / (1 + \sigma^2)$. (`noise_conditional_score` does the same in the companion.) We take 60 levels from $\sigma_1 = 20$, about the distance between two digits, to $\sigma_L = 0.05$, a fortieth of the range of the pixels.
 #
-# {numref}`fig-langevin-digits` has four ways to use it. First, chains from noise of standard deviation $\sigma_1$, three Langevin steps at each level. Second, steps of the DDPM through the same levels, one call at each. Third, as many steps as in the first row, all at the last level with its small step size, from noise of standard deviation 1. Fourth, the same with the *exact* score of that level, for 10,000 training digits as the data. At the end one more use of Tweedie's formula removes the noise of the last level.
+# {numref}`fig-langevin-digits` has four ways to use it. First, chains from noise of standard deviation $\sigma_1$, three Langevin steps at each level. Second, steps of the DDPM through the same levels, one call at each. Third, as many steps as in the first row, all at the last level with its small step size, from noise of standard deviation 1. Fourth, the same with the *exact* score of that level, for 10,000 training digits as the data. At the end one more use of Tweedie's formula removes the noise of the last level. Below, two classifiers decide whether a digit is recognized ({ref}`chapter 10 <sec-ddpm-samples>`).
 
 
 # %% tags=["serves"]
@@ -400,7 +404,7 @@ for name, of_last in {"last level": finest_score, "exact": finest_exact_score}.i
 plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 
 # %% [markdown]
-# At the finest level alone the network makes strokes and no digits, and the exact score copies: 100 % of the chains of the exact score end at the training digit that is nearest to their start. Over three seeds, and with 20,000 training digits for the exact score ({ref}`experiment <exp-finest-level>`), 98.3 % of the images of the network are not recognized, in excess over real digits, and −1.7 % of those of the exact score; four times the steps, or steps of a quarter or four times the size, change none of this. Yet the network has learned the level: started at test digits with the noise of that level, −1.7 % of the images of the same network are not recognized. Started at the same digits with noise of standard deviation 1, which the label denies, 95.1 ± 1.8 % are not, and through all levels in as many calls from pure noise 4.5 ± 1.8 %. ("Recognized" is by the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>`.)
+# At the finest level alone the network makes strokes and no digits, and the exact score copies: 100 % of the chains of the exact score end at the training digit that is nearest to their start. Over three seeds, and with 20,000 training digits for the exact score ({ref}`experiment <exp-finest-level>`), 98.3 % of the images of the network are not recognized, in excess over real digits, and −1.7 % of those of the exact score; four times the steps, or steps of a quarter or four times the size, change none of this. Yet the network has learned the level: started at test digits with the noise of that level, −1.7 % of the images of the same network are not recognized. Started at the same digits with noise of standard deviation 1, which the label denies, 95.1 ± 1.8 % are not, and through all levels in as many calls from pure noise 4.5 ± 1.8 %.
 #
 # So the network's score is good where $x$ has the noise that the label says, as in annealing; and an exact score at the finest level alone chooses by nearness to the start and not by how common a digit is.
 #
@@ -413,7 +417,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # (sec-continuous-time)=
 # ## Noise in continuous time
 #
-# Annealing takes many steps at each of a few levels, a DDPM one step at each of many. What is left if the steps become infinitely many and infinitely small? Two equations for the way back, an ODE and an SDE, which in one clock have no schedule; the samplers of the last chapter are ways to solve them.
+# What is left of annealing and of the DDPM if the steps become infinitely many and infinitely small? Two equations for the way back, an ODE and an SDE, which in one clock have no schedule; the samplers of the last chapter are ways to solve them.
 #
 # A step of the chain is $x \leftarrow \sqrt{1 - \beta_t}\, x + \sqrt{\beta_t}\, \varepsilon$. Let it take the time $\mathrm{d} t$ and have the variance $\beta(t)\, \mathrm{d} t$. Since $\sqrt{1 - \beta\, \mathrm{d} t} \approx 1 - \frac12 \beta\, \mathrm{d} t$, it becomes the *forward* {term}`SDE`
 #
@@ -427,7 +431,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # The equation is linear, so $x_t$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \beta\, \mathrm{d} t$ and its variance $\mathrm{d} W = (1 - W)\, \beta\, \mathrm{d} t$, from $m = x_0$ and $W = 0$. $\square$
 # :::
 #
-# **Four clocks.** All clocks say how much noise there is, so each can be read from another:
+# **Four clocks.** Each paper has its time. All say how much noise there is, so each can be read from another:
 #
 # $$
 # \bar\alpha_t = e^r = \frac{1}{1 + \sigma^2} , \qquad u = \frac{\sigma}{1 + \sigma} .
@@ -470,7 +474,7 @@ right = torch.stack([1 / (1 + sigma**2), sigma / (1 + sigma)])
 wrong = {"sigma not squared": torch.stack([1 / (1 + sigma), right[1]])}
 verify("eq-clocks", clocks, right, exact, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of a shaded density that is one band at the left, noise, and parts into two bands towards the right, data. By t the bands part early, two thirds from the end; by r late; by u in the middle; by sigma only in the last tenth."}, "figure": {"caption": "Data with two modes becoming noise (read from right to left), by four clocks. It is the same process each time, in the coordinates $x_t$. ($t$: $\\beta(t) = 0.1 + 19.9\\, t$; $r$ from $-8$, $\\sigma$ from 30.)", "name": "fig-four-clocks"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of a shaded density that is one band at the left, noise, and parts into two bands towards the right, data. By t the bands part in the last third; by r in the last tenth; by u soon after the middle; by sigma only in the last few percent."}, "figure": {"caption": "Data with two modes becoming noise (read from right to left), by four clocks. It is the same process each time, in the coordinates $x_t$. ($t$: $\\beta(t) = 0.1 + 19.9\\, t$; $r$ from $-8$, $\\sigma$ from 30.)", "name": "fig-four-clocks"}}
 modes = torch.tensor([[-1.1], [0.9]]).double(), torch.tensor([[[0.02]], [[0.05]]]).double()
 halves, heights = torch.tensor([0.35, 0.65]).double(), torch.linspace(-2.6, 2.6, 200).double()
 two_modes = MixtureSameFamily(Categorical(halves), MultivariateNormal(*modes))
@@ -514,11 +518,15 @@ fig
 # \frac{\mathrm{d} x}{\mathrm{d} r} = \frac12 \big( x + \nabla \log q_r(x) \big) ,
 # $$ (def-probability-flow)
 #
-# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$. The points do not all climb to the modes: they follow the score of each level only as far as $q_r$ itself narrows. That its density follows $q_r$ is the *continuity equation*,
+# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$. The points do not all climb to the modes: they follow the score of each level only as far as $q_r$ itself narrows.
+#
+# :::{dropdown} In one equation
+# That the density of the moving points is $q_r$ is the *continuity equation*,
 #
 # $$
 # \frac{\partial \log q_r}{\partial r} = - \nabla \cdot v - v \cdot \nabla \log q_r , \qquad v = \frac12 \big( x + \nabla \log q_r(x) \big) .
 # $$ (eq-continuity)
+# :::
 #
 # **Why the SDE gets $g^2$ times the score.** Half of $g^2\, \nabla \log q$ is the wind, turned around. If noise is added on the way back, say $\eta\, g\, \mathrm{d} w$, it blurs once more, and the drift has to undo that, too, with another $\frac12 \eta^2 g^2\, \nabla \log q$. For $\eta = 1$ that makes $g^2$ times the score. In the clock $r$, for every $\eta \ge 0$,
 #
@@ -526,7 +534,7 @@ fig
 # \mathrm{d} x = \Big( \frac12 x + \frac{1 + \eta^2}{2}\, \nabla \log q_r(x) \Big)\, \mathrm{d} r + \eta\, \mathrm{d} w .
 # $$ (eq-reverse-sde)
 #
-# Points that begin with the distribution $q_r$ at some low $r$ have it at all later $r$, up to the data. In the form of papers it is $\mathrm{d} x = \big( f - \frac{1 + \eta^2}{2} g^2\, \nabla \log q_t \big)\, \mathrm{d} t + \eta\, g\, \mathrm{d} \bar{w}$, with $t$ running backwards. For $\eta = 1$ it is the *reverse-time SDE* of {cite:t}`anderson1982`; its discrete steps are those of the DDPM.
+# Points that begin with the distribution $q_r$ at some low $r$ have it at all later $r$. In the form of papers it is $\mathrm{d} x = \big( f - \frac{1 + \eta^2}{2} g^2\, \nabla \log q_t \big)\, \mathrm{d} t + \eta\, g\, \mathrm{d} \bar{w}$, with $t$ running backwards. For $\eta = 1$ it is the *reverse-time SDE* of {cite:t}`anderson1982`, whose discrete steps are those of the DDPM.
 #
 # Why can $\eta$ be anything? What $\eta$ adds, the drift $\frac{\eta^2}{2} \nabla \log q_r$ and noise of variance $\eta^2\, \mathrm{d} r$, is Langevin dynamics {eq}`def-langevin` with the step size $h = \eta^2\, \mathrm{d} r$, which leaves $q_r$ as it is.
 #
@@ -578,7 +586,7 @@ def change_along(v):
 right, whole = change_along((x + score_here) / 2), change_along(x / 2 + score_here)
 verify("eq-continuity", left, right, exact.within(1e-8), rejects={"whole score": whole})
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same shaded density, one broad band at the left, noise, that parts into two narrow bands at the right, data. In the left panel eight jagged lines that cross each other, in the right panel eight smooth lines that do not."}, "figure": {"caption": "The same noise, led to data with two modes by the reverse SDE ($\\eta = 1$) and by the ODE. Shaded: the density that the points should have at each time. The clock is $u$, from noise (1) to data (0).", "name": "fig-same-marginals"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same shaded density, one broad band at the left, noise, that parts into two narrow bands at the right, data. In the left panel six jagged lines that cross each other, in the right panel six smooth lines that do not."}, "figure": {"caption": "The same noise, led to data with two modes by the reverse SDE ($\\eta = 1$) and by the ODE. Shaded: the density that the points should have at each time. The clock is $u$, from noise (1) to data (0).", "name": "fig-same-marginals"}}
 _ = torch.manual_seed(3)
 two_score = MixtureDenoiser(schedule, halves, *modes).score_at_level
 u = torch.linspace(0.97, 0.01, 481).double()
@@ -586,7 +594,7 @@ r = straight_line(u)[1]
 shade = shading(r[::4])
 fig, panels = plots.figure(2, height=3.0)
 for panel, (eta, name) in zip(panels, ((1.0, "SDE"), (0.0, "ODE")), strict=True):
-    x = torch.linspace(-1.6, 1.6, 8).double()[:, None]
+    x = torch.linspace(-1.6, 1.6, 6).double()[:, None]
     film = [x]
     for now, dr in zip(r[:-1], r.diff(), strict=True):
         drift = x / 2 + (1 + eta**2) / 2 * two_score(x, now)
@@ -594,11 +602,11 @@ for panel, (eta, name) in zip(panels, ((1.0, "SDE"), (0.0, "ODE")), strict=True)
         film.append(x)
     _ = panel.pcolormesh(u[::4], heights, shade, cmap="Blues", vmax=1.6)
     _ = panel.plot(u, torch.stack(film)[:, :, 0], color="#D55E00", linewidth=1)
-    _ = panel.set(xlim=(0.97, 0.01), xlabel=f"clock $u$, {name}", ylabel="$x$")
+    _ = panel.set(xlim=(0.97, 0.01), ylim=(-2.6, 2.6), xlabel=f"clock $u$, {name}", ylabel="$x$")
 fig
 
 # %% [markdown]
-# In {numref}`fig-same-marginals` the paths of the SDE are jagged and may cross; those of the ODE are smooth and never meet. At each time both have the same distribution.
+# The paths of the SDE are jagged and may cross; those of the ODE are smooth and never meet. At each time both have the same distribution ({numref}`fig-same-marginals`).
 #
 # **A Gaussian, worked.** Let $x \sim \mathcal{N}(0, \lambda)$ in one dimension. Then $x_t$ has the variance $V_r = 1 + (\lambda - 1)\, e^r$ and the score $-x / V_r$, and the ODE reads $\mathrm{d} x / \mathrm{d} r = \frac12 (1 - 1 / V_r)\, x$. Since $\mathrm{d} V_r / \mathrm{d} r = V_r - 1$, this is $\mathrm{d} \log x = \frac12\, \mathrm{d} \log V_r$:
 #
@@ -690,7 +698,7 @@ assert twice[0] - 0.01 < corrected[0] < plain[0]
 # (sec-likelihood)=
 # ## The likelihood, and the ELBO beside it
 #
-# The ODE is a map from noise to data, and a map can be followed backwards: each image comes from exactly one noise image. A map also changes volumes. Where it spreads points out, their density falls, at the rate of the divergence of the velocity (this is {eq}`eq-continuity` along a path). So the log-density of $x$ is that of the noise where it arrives, plus what the volume changed on the way {cite:p}`song2021sde`:
+# The ODE is a map from noise to data, and a map can be followed backwards: each image comes from exactly one noise image. A map also changes volumes. Where it spreads points out, their density falls, at the rate of the divergence of the velocity ({eq}`eq-continuity` along a path). So the log-density of $x$ is that of the noise where it arrives, plus what the volume changed on the way {cite:p}`song2021sde`:
 #
 # $$
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot v\; \mathrm{d} r , \qquad r_1 \to - \infty .
@@ -726,7 +734,7 @@ Film(
 )
 
 # %% [markdown]
-# The film moves 1500 points from noise to the ring, each in the color of the mode in which it ends. The colors form sectors, larger ones for heavier modes, since the starts of a mode have its weight as their probability.
+# In the film each of 1500 points has the color of the mode in which it ends. The flow is a map, so each start has one end: the colors form sectors, larger ones for heavier modes.
 #
 # **Checks.** Twenty points on and near the ring are moved to $r_1 = -20$, and the result is compared with the density in closed form, with a tolerance of a thousandth of a nat per dimension. No integral, and the integral with the other sign, are rejected. Hutchinson's estimator is compared with the divergence by automatic differentiation, at one point; directions uniform on $[-1, 1]$, whose covariance is a third, are rejected.
 
@@ -756,7 +764,7 @@ verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 # D_{\mathrm{KL}}( p_{\text{data}} \,\Vert\, p_\theta ) \;\le\; \frac12 \int_{-\infty}^{0} \mathbb{E}_{q_r} \big\lVert \nabla \log q_r(x) - s_\theta(x, r) \big\rVert^2\, \mathrm{d} r ,
 # $$ (eq-score-bound)
 #
-# with equality if $s_\theta$ is the score of *some* data made noisy (the integral of {eq}`eq-de-bruijn`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. By {eq}`eq-denoising-score-matching` its target may be $- \varepsilon / \sqrt{1 - \bar\alpha}$, up to a constant; in errors of the noise it is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$. The ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It counts most at little noise ({numref}`fig-bound-area`), in detail hardly visible; for good images more weight goes where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
+# with equality if $s_\theta$ is the score of *some* data made noisy (the integral of {eq}`eq-de-bruijn`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. In errors of the noise this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It counts most at little noise ({numref}`fig-bound-area`), in detail hardly visible; for good images more weight goes where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
 #
 # **Check.** Data with variance $\frac14$ and the score of variance 1.7: the KL divergence of the two Gaussians is compared with the integral, by quadrature. The integral without its half is rejected, and so is the weight $1 - \bar\alpha$, which belongs to uniform steps of $r$ in the simple loss.
 
@@ -771,7 +779,7 @@ wrong = {"no half": 2 * right, "simple loss": of_weighted}
 verify("eq-score-bound", left, right, quadrature.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# How far apart are they for a *trained* network? Here is the likelihood of the flow as code, for `ddpm-digits`, the network of $8 \times 8$ digits of {ref}`chapter 10 <sec-ddpm-samples>`. Heun's method (the mean of the slopes at both ends of a step) follows point and volume.
+# How far apart are both for a *trained* network? Take `ddpm-digits`, the network of $8 \times 8$ digits of {ref}`chapter 10 <sec-ddpm-samples>`. Heun's method, the mean of the slopes at both ends of a step, follows point and volume together.
 
 # %% tags=["serves"]
 digits_ddpm = pretrained("ddpm-digits")
@@ -809,7 +817,7 @@ def flow_log_prob(x, times):
 
 
 # %% [markdown]
-# Gray levels are discrete, and the flow has a density. So in all three rows the last step is that of the chain: draw $x_1$ from $q(x_1 \mid x)$, and take $\log p_\theta(x \mid x_1) + \log p(x_1) - \log q(x_1 \mid x)$. On average over $x_1$ this is a lower bound on $\log p(x)$, for the flow, too. But the flow's $\log p(x_1)$ is computed; that of the chains is bounded.
+# Gray levels are discrete, and the flow has a density. So all three rows take the last step of the chain: $\log p_\theta(x \mid x_1) + \log p(x_1) - \log q(x_1 \mid x)$ with $x_1$ from $q(x_1 \mid x)$, on average a lower bound on $\log p(x)$, for the flow, too. But the flow's $\log p(x_1)$ is computed; that of the chains is bounded.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -999,7 +1007,7 @@ fig
 # (sec-one-step)=
 # ## One step
 #
-# Why does a flow need many calls? A velocity holds at one time only, and an Euler step pretends that it stays. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Squared error from noise to image, in random pairs, gives this mean, too. But the flow has one image for each noise: could a network learn its whole step? A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
+# Why does a flow need many calls? An Euler step pretends that the velocity stays as it is until the next time. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Squared error from noise to image, in random pairs, gives this mean, too. But the flow has one image for each noise: could a network learn its whole step? A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
 #
 # $$
 # a(x_u, u, s) = \frac{1}{s} \int_{u - s}^{u} v(x_w, w) \, \mathrm{d} w = \frac{x_u - x_{u - s}}{s} ,
@@ -1012,12 +1020,6 @@ fig
 # $$ (eq-mean-flow)
 #
 # and the integral is gone. (The last term is there because the step grows with $u$ if its end stays.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place: regression takes the mean. The case $s = 0$ is flow matching.
-#
-# Other one-step models learn parts of the same function. A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. It is trained to agree at neighboring points of a path; since a constant does, too, it must return its input where there is no noise. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
-#
-# $$
-# (s + s')\, a(x_u, u, s + s') = s\, a(x_u, u, s) + s'\, a(x_{u - s}, u - s, s') .
-# $$ (eq-shortcut)
 #
 # As code, with a batch in which most examples get no step and train the velocity:
 
@@ -1102,7 +1104,20 @@ assert one_step["velocity", 1].std(0).max() < 1e-3
 assert off["average", 1] < off["velocity", 4]
 
 # %% [markdown]
-# What is off lies on threads between the modes. A likely cause: where the flow parts noise for one mode from noise for the next, the exact step pulls neighbors far apart, a steep border to learn. Twenty calls of the same network still leave half of them; those are its errors, not the single step's. (One training; fast waves in the time embedding were unstable for {cite:t}`lu2025`.)
+# What is off lies on threads between the modes. A likely cause: there the exact step pulls close neighbors far apart, a steep border to learn. Twenty calls of the same network still leave half of them; those are its errors, not the single step's.
+#
+# :::{depth-start} consistency and shortcut models learn parts of the same function
+# :::
+# A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. It is trained to agree at neighboring points of a path; since a constant does, too, it must return its input where there is no noise. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
+#
+# $$
+# (s + s')\, a(x_u, u, s + s') = s\, a(x_u, u, s) + s'\, a(x_{u - s}, u - s, s') .
+# $$ (eq-shortcut)
+#
+# All of this was one training of MeanFlow. Its time embedding has slow waves only: with fast ones {cite:t}`lu2025` found such trainings unstable, since the derivative by $u$ is a part of the target.
+#
+# :::{depth-end}
+# :::
 #
 # *Sources: F06.*
 
@@ -1132,17 +1147,17 @@ assert off["average", 1] < off["velocity", 4]
 # c_{\mathrm{in}} = \frac{1}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} , \qquad c_{\mathrm{skip}} = \frac{\sigma_{\mathrm{d}}^2}{\sigma_{\mathrm{d}}^2 + \sigma^2} , \qquad c_{\mathrm{out}} = \frac{\sigma\, \sigma_{\mathrm{d}}}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} :
 # $$ (eq-preconditioning)
 #
-# $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. For $\sigma_{\mathrm{d}} = 1$ the input $c_{\mathrm{in}}\, \tilde{x}$ is $x_t$, and a network that predicts $v$ ({ref}`chapter 10 <sec-why-v>`) is a preconditioned one:
+# $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. A network that predicts $v$ is a preconditioned one, with $F = -v$ and $\sigma_{\mathrm{d}} = 1$. In our experiment a preconditioned network is more than ten times closer at the highest noise than one that predicts the noise, and equal to it at low noise.
+#
+# :::{depth-start} preconditioning gains more than its linear part, and Heun's method gains with enough calls
+# :::
+# *Proof of {eq}`eq-preconditioning`.* The target of $F$ is $(x - c_{\mathrm{skip}}\, \tilde{x}) / c_{\mathrm{out}}$. Its variance is 1 if $c_{\mathrm{out}}^2 = (1 - c_{\mathrm{skip}})^2 \sigma_{\mathrm{d}}^2 + c_{\mathrm{skip}}^2 \sigma^2$. This is smallest where $x - c_{\mathrm{skip}}\, \tilde{x}$ is uncorrelated with $\tilde{x}$, at $c_{\mathrm{skip}} = \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$, and has the value $\sigma^2 \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$ there. $\square$
+#
+# For $\sigma_{\mathrm{d}} = 1$, since $1 + \sigma^2 = 1 / \bar\alpha_t$, the input $c_{\mathrm{in}}\, \tilde{x}$ is $x_t$, and ({ref}`chapter 10 <sec-why-v>`)
 #
 # $$
 # \hat{x} = \bar\alpha_t\, \tilde{x} + \sqrt{1 - \bar\alpha_t}\; F = \sqrt{\bar\alpha_t}\; x_t - \sqrt{1 - \bar\alpha_t}\; v , \qquad F = - v .
 # $$ (eq-preconditioned-v)
-#
-# :::{dropdown} Proof
-# The target of $F$ is $(x - c_{\mathrm{skip}}\, \tilde{x}) / c_{\mathrm{out}}$. Its variance is 1 if $c_{\mathrm{out}}^2 = (1 - c_{\mathrm{skip}})^2 \sigma_{\mathrm{d}}^2 + c_{\mathrm{skip}}^2 \sigma^2$. This is smallest where $x - c_{\mathrm{skip}}\, \tilde{x}$ is uncorrelated with $\tilde{x}$, at $c_{\mathrm{skip}} = \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$, and has the value $\sigma^2 \sigma_{\mathrm{d}}^2 / (\sigma_{\mathrm{d}}^2 + \sigma^2)$ there. $\square$
-# :::
-#
-# In our experiment a preconditioned network is more than ten times closer at the highest noise than one that predicts the noise, and equal to it at low noise.
 #
 # **Checks.** Data with the two values $\pm \sigma_{\mathrm{d}}$ are drawn, at three levels of noise. The squares of the input and of the target must have the mean 1. The target times the input must have the mean 0, or another $c_{\mathrm{skip}}$ would allow a smaller $c_{\mathrm{out}}$. The weights of a network that predicts the noise ($c_{\mathrm{skip}} = 1$, $c_{\mathrm{out}} = \sigma$), and those for $\sigma_{\mathrm{d}} = 1$, are rejected. For {eq}`eq-preconditioned-v` the estimate is compared with the companion's formula for $v$; $F = v$ and $c_{\mathrm{out}} = \sigma$ are rejected.
 
@@ -1181,14 +1196,9 @@ wrong = {"F = v": skipped + c_out * v, "c_out = sigma": skipped - sigma * v}
 verify("eq-preconditioned-v", torch.stack(by_v), skipped - c_out * v, rule, rejects=wrong)
 
 # %% [markdown]
-# :::{depth-start} preconditioning gains more than its linear part
-# :::
 # **What preconditioning gains.** Two equal perceptrons learn the score of the ring with unequal weights for 20 levels up to $\sigma = 20$, from the same data. The first predicts the noise, $s_\theta = -F / \sigma$; the second is preconditioned and trained with the squared error of $F$. An error of $F$ is multiplied by $c_{\mathrm{out}}$, which is $\sigma = 20$ at the highest level for the first, and less than 1 for the second.
 #
 # Over three trainings of each ({ref}`experiment <exp-preconditioning>`), the root mean squared error at $\sigma = 20$ is 1.04 ± 0.08 standard deviations of the data for the first and 0.064 ± 0.003 for the second, where an answer with a random data point has about 1; at a third it is 0.054 ± 0.002 and 0.052 ± 0.001. The losses, too, weigh high noise differently: with the losses exchanged, the errors at 20 are 0.44 ± 0.01 and 0.29 ± 0.01. The linear part is no explanation by itself, for it is off by 0.54: the mean of these data is not 0.
-#
-# :::{depth-end}
-# :::
 #
 # **Which levels, which solver?** {cite:t}`karras2022` spread the $S$ levels evenly in $\sigma^{1 / \rho}$ ($\rho = 1$ is even in $\sigma$, $\rho \to \infty$ in its logarithm),
 #
@@ -1227,15 +1237,18 @@ for name, rho, heun in (("Euler, 3", 3, False), ("Euler, 7", 7, False), ("Heun, 
 plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log_y=True)
 
 # %% [markdown]
-# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left is the error of the last step, from $\sigma = 0.03$ to 0, an Euler step for all three.
+# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. (DPM-Solver++ {eq}`eq-second-order` takes the second slope from the step before, and needs no second call.)
+#
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-score-wrong)=
 # ## What goes wrong
 #
-# **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score, each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$, and Langevin dynamics samples $q(x_t)$ to the power of that factor: at $t = 100$ of the thousand, Gaussian data get a variance three times too large.
+# **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score, each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$, and Langevin dynamics samples $q(x_t)$ to the power of that factor: at $t = 100$ of the thousand, with three times the variance for Gaussian data.
 #
-# **One step size for all levels.** A step that works at $\sigma_1$ diverges at $\sigma_L$, where $h \ge 4 s^2$ {eq}`eq-langevin-bias`, and one that works at $\sigma_L$ hardly moves a point at $\sigma_1$. Hence step 1 of {prf:ref}`alg-annealed-langevin`.
+# **One step size for all levels.** A step that works at $\sigma_1$ diverges at $\sigma_L$ {eq}`eq-langevin-bias`, and one that works at $\sigma_L$ hardly moves a point at $\sigma_1$.
 #
 # **An ODE from the wrong noise.** The ODE carries an error at its start to the end; the SDE forgets it. Both with the exact denoiser of the ring, from noise of standard deviation 1, and 1.2:
 
@@ -1481,7 +1494,7 @@ exercises.check_preconditioned_estimate(preconditioned_estimate)
 # (sec-score-summary)=
 # ## Summary
 #
-# - The score needs no normalizing constant, and regression on the noise learns it {eq}`eq-denoising-score-matching`: predicted noise is the score times $- \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`.
+# - The score needs no normalizing constant, and regression on the noise learns it {eq}`eq-denoising-score-matching`.
 # - With little noise a score is local; noise at many levels joins the modes.
 # - Noise moves a density as a velocity of $- \frac12 g^2$ times the score does. Turned around, it is an ODE with the same marginals; with noise added, the reverse SDE {eq}`eq-reverse-sde`. DDIM is Euler's method for the ODE {eq}`eq-ddim-euler`.
 # - The likelihood of the ODE is computed, up to errors of the solver {eq}`eq-flow-likelihood`; that of the SDE has an ELBO: the score loss, uniform in $\log \mathrm{SNR}$ {eq}`eq-score-bound`.

@@ -935,7 +935,7 @@ def test_noise_returns_to_what_the_reader_draws(context: Any, base: str) -> None
     page, plane = visit.page, figure.locator("canvas")
     plane.scroll_into_view_if_needed()
     figure.get_by_role("button", name="Draw your own").click()
-    play, status = figure.get_by_role("button", name="Play"), figure.get_by_role("status")
+    play, status = figure.get_by_role("button", name="Play"), figure.locator(".instrument-result")
     assert play.is_disabled() and "Two empty planes" in (plane.get_attribute("aria-label") or "")
     box = plane.bounding_box()
     for left in (0.1, 0.6):  # one stroke on each plane

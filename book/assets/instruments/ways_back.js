@@ -4,7 +4,7 @@ import { posterior, step } from "./drawn_score.js";
 import { BOX, MOST, SETS, sheet } from "./drawn_points.js";
 import { dot, field } from "./drawn_field.js";
 
-const HIGH = 50, LOW = 0.02, NUM = 240, TRAILS = 7, SECONDS = 5; // noise per unit of signal; particles, those with a trail
+const HIGH = 50, LOW = 0.02, NUM = 240, TRAILS = 5, SECONDS = 5; // noise per unit of signal; particles, those with a trail
 const A = 0.1, B = 9.95; // of beta(t) = A + 2 B t for t from 0 to 1, so that -r = A t + B t^2
 const [LEFT, RIGHT, BOTTOM, TOP] = BOX;
 
@@ -46,7 +46,7 @@ export function report(points, x) {
   return { far: far / (x.length / 2), left: left / (x.length / 2) };
 }
 
-const WAYS = [{ name: "ODE: nothing random", short: "ODE", eta: 0 }, { name: "SDE: noise at each step", short: "SDE", eta: 1 }];
+const WAYS = [{ name: "ODE: nothing random", eta: 0 }, { name: "SDE: noise at each step", eta: 1 }];
 const number = (value) => (Math.abs(value) < 10 ? value.toFixed(2) : value.toFixed(1)).replace("-", "−");
 
 export function mount(root) {
@@ -54,7 +54,7 @@ export function mount(root) {
   let points, chosen, noise, films, next, shown = 0, painted = {}; // shown: the step on the screen, between two while it plays
   let boxes = [];
 
-  const view = surface(root, { ratio: (width) => width < 480 ? 1.62 : 0.42, heights: [180, 640] }, (context, { width, height, colors }) => {
+  const view = surface(root, { ratio: (width) => width < 480 ? 1.62 : 0.4, heights: [180, 640] }, (context, { width, height, colors }) => {
     const stacked = width < 480, head = 18, gap = 12;
     const unit = stacked ? Math.min(width / 4, (height - gap) / 2 / 3 - head / 3) : Math.min((width - gap) / 8, (height - head) / 3);
     boxes = WAYS.map((_, k) => {
@@ -64,7 +64,7 @@ export function mount(root) {
     });
     const at = Math.floor(shown), part = shown - at;
     if (painted.at !== at && points.length) painted = { at, paint: field(points, levelOf(Math.max(LOW, noise[at]))) };
-    WAYS.forEach(({ name }, k) => {
+    WAYS.forEach(({ name, eta }, k) => {
       const { x, y } = boxes[k], place = ([a, b]) => [x(a), y(b)], film = films[k];
       context.fillStyle = colors.muted;
       context.fillText(name, x(LEFT), y(TOP) - 5);
@@ -82,7 +82,9 @@ export function mount(root) {
           context.beginPath();
           for (let j = 0; j <= at; j++) context.lineTo(...place(film[j].slice(i, i + 2)));
           context.lineTo(...here(i));
+          context.globalAlpha = eta ? 0.4 : 1; // a jagged path would hide the rest
           context.stroke();
+          context.globalAlpha = 1;
           dot(context, here(i), 3.5);
         }
         context.globalAlpha = 0.75;
