@@ -103,7 +103,7 @@ for panel, (name, film) in zip(panels, paths.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: with the exact score and small steps, particles that start with the distribution of the noisy data end with that of the data.
+# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: with the exact score and small steps, the distribution of the noisy data becomes that of the data.
 #
 # :::{admonition} The idea
 # Adding noise is a random motion, and the score reverses it, with any amount of noise on the way back. With noise this is a stochastic differential equation (SDE), whose steps are those of the DDPM; without noise it is an ordinary one (ODE), whose steps are those of DDIM, and it gives each image its likelihood.
@@ -121,7 +121,7 @@ fig
 #
 # So a model $s_\theta(x)$ of the score may be any network with as many outputs as inputs.
 #
-# **Why not learn it directly?** Regression needs a target, and we have examples of $x$ but not one value of $\nabla \log p(x)$. If $p\, s_\theta$ vanishes at infinity, integration by parts turns the unknown term $\mathbb{E}[s_\theta \cdot \nabla \log p]$ of the squared error into $- \mathbb{E}[\operatorname{tr} \partial s_\theta / \partial x]$, and the loss $\mathbb{E}\big[ \frac12 \lVert s_\theta \rVert^2 + \operatorname{tr} \partial s_\theta / \partial x \big]$ needs only examples {cite:p}`hyvarinen2005`. But the trace takes a backward pass for each dimension. Where no examples are, nothing is learned.
+# **Why not learn it directly?** Regression needs a target, and we have examples of $x$ but not one value of $\nabla \log p(x)$. If $p\, s_\theta$ vanishes at infinity, integration by parts turns the unknown term $\mathbb{E}[s_\theta \cdot \nabla \log p]$ of the squared error into $- \mathbb{E}[\operatorname{tr} \partial s_\theta / \partial x]$, and the loss $\mathbb{E}\big[ \frac12 \lVert s_\theta \rVert^2 + \operatorname{tr} \partial s_\theta / \partial x \big]$ needs only examples {cite:p}`hyvarinen2005`. But the trace costs a backward pass for each dimension, and without examples nearby nothing is learned.
 #
 # **Noise gives a target.** Let $\tilde{x} = x + \sigma \varepsilon$ have the density $p_\sigma$. If we know which $x$ was made noisy, the score is that of a Gaussian, $\nabla \log \mathcal{N}(\tilde{x}; x, \sigma^2 I) = - (\tilde{x} - x) / \sigma^2 = -\varepsilon / \sigma$: an arrow back to $x$. But many $x$ may have led to the same $\tilde{x}$. Differentiate $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x}; x, \sigma^2 I)$ and divide by it, and Bayes' rule makes of it the mean of these arrows:
 #
@@ -135,7 +135,7 @@ fig
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} .
 # $$ (eq-denoising-score-matching)
 #
-# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although this score never occurs in the loss. The constant is the part of the noise that $\tilde{x}$ does not determine, so the loss does not fall to zero. Without a known density, compare losses on held-out data, or test $\mathbb{E}[\nabla \log p_\sigma] = 0$ and $\mathbb{E}[\nabla \log p_\sigma\, \tilde{x}^\top] = -I$.
+# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although this score never occurs in the loss. The constant, the part of the noise that $\tilde{x}$ does not determine, keeps the loss above zero. Without a known density, compare losses on held-out data, or test $\mathbb{E}[\nabla \log p_\sigma] = 0$ and $\mathbb{E}[\nabla \log p_\sigma\, \tilde{x}^\top] = -I$.
 #
 # Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps a mean that stays finite, and $\tilde{x}$ hardly leaves the examples.
 #
@@ -239,7 +239,7 @@ for t, panel in zip((3, 12, 30), panels, strict=True):
 fig
 
 # %% [markdown]
-# {numref}`fig-score-field` draws the score of the network of the plane ({ref}`chapter 10 <sec-algorithm-1>`). (The arrows are scaled in each panel.) Its relative error is largest at the earliest time.
+# {numref}`fig-score-field` draws the score of the network of the plane ({ref}`chapter 10 <sec-algorithm-1>`). (Arrows are scaled in each panel.) Its relative error is largest at the earliest time.
 #
 # *Sources: B29.*
 
@@ -265,7 +265,7 @@ fig
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# With little noise there is a second problem. Between separate modes the density is next to zero, so small steps hardly ever lead from one to another; and there the score of components of one width points to the nearest mode, whatever its weight. The score is *local*, so a chain stays in the mode near which it starts. From a symmetric start, two modes of equal width get about half of the chains each, whatever their weights.
+# With little noise there is a second problem. Between separate modes the density is next to zero, so small steps hardly ever lead from one to another; and there the score of components of one width points to the nearest mode, whatever its weight. The score is *local*, so a chain stays in the mode near which it starts. From a symmetric start, two modes of one width get about half of the chains each, whatever their weights.
 #
 # {cite:t}`song2019` propose a fix. Add so much noise that all modes merge into one, in which a chain moves freely; then lower the noise level by level.
 #
@@ -332,7 +332,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# The chains of all three panels of {numref}`fig-langevin` start in the same noise, of standard deviation 3, the same for all modes. How many end in a wrong one (half the sum of the absolute errors of the fractions), and how many are outliers, farther than four standard deviations from every center?
+# All chains of {numref}`fig-langevin` start in the same noise, of standard deviation 3. How many end in a wrong one (half the sum of the absolute errors of the fractions), and how many are outliers, farther than four standard deviations from every center?
 
 
 # %% tags=["numbers", "columns"]
@@ -622,7 +622,7 @@ fig
 # \frac{x_{t-1}}{\sqrt{\bar\alpha_{t-1}}} = \frac{x_t}{\sqrt{\bar\alpha_t}} + ( \sigma_{t-1} - \sigma_t )\; \hat\varepsilon , \qquad \sigma_t = \mathrm{SNR}_t^{-1/2} .
 # $$ (eq-ddim-euler)
 #
-# So it takes the predicted noise as constant during a step, and the error falls like one over the number of steps. In $x_t$ and $t$ it would approximate $- \frac12 \beta x$, too, which the division by $\sqrt{\bar\alpha_t}$ solves exactly.
+# So it takes the predicted noise as constant during a step, and the error falls like one over the number of steps. In $x_t$ and $t$ Euler's method approximates $- \frac12 \beta x$, too, which division by $\sqrt{\bar\alpha_t}$ solves exactly.
 #
 # **Checks.** For {eq}`eq-gaussian-flow` the companion's solver of the ODE moves a point from the data to $r = -3$; a point that is left where it was and a factor without its root are rejected. For {eq}`eq-ddim-euler`, a step of `ddim_sample` in the left panel of {numref}`fig-two-rides` is compared with the formula; a step in the logarithm of $\sigma$, and the noise predicted at the end of the step, are rejected.
 
@@ -764,7 +764,7 @@ verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 # D_{\mathrm{KL}}( p_{\text{data}} \,\Vert\, p_\theta ) \;\le\; \frac12 \int_{-\infty}^{0} \mathbb{E}_{q_r} \big\lVert \nabla \log q_r(x) - s_\theta(x, r) \big\rVert^2\, \mathrm{d} r ,
 # $$ (eq-score-bound)
 #
-# with equality if $s_\theta$ is the score of *some* data made noisy (the integral of {eq}`eq-de-bruijn`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. In errors of the noise this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It counts most at little noise ({numref}`fig-bound-area`), in detail hardly visible; for good images more weight goes where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
+# with equality if $s_\theta$ is the score of *some* data made noisy (the integral of {eq}`eq-de-bruijn`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. In errors of the noise this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It counts most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
 #
 # **Check.** Data with variance $\frac14$ and the score of variance 1.7: the KL divergence of the two Gaussians is compared with the integral, by quadrature. The integral without its half is rejected, and so is the weight $1 - \bar\alpha$, which belongs to uniform steps of $r$ in the simple loss.
 
@@ -817,7 +817,7 @@ def flow_log_prob(x, times):
 
 
 # %% [markdown]
-# Gray levels are discrete, and the flow has a density. So all three rows take the last step of the chain: $\log p_\theta(x \mid x_1) + \log p(x_1) - \log q(x_1 \mid x)$ with $x_1$ from $q(x_1 \mid x)$, on average a lower bound on $\log p(x)$, for the flow, too. But the flow's $\log p(x_1)$ is computed; that of the chains is bounded.
+# Gray levels are discrete, and the flow has a density. So all three rows take the last step of the chain: $\log p_\theta(x \mid x_1) + \log p(x_1) - \log q(x_1 \mid x)$ with $x_1$ from $q(x_1 \mid x)$, a lower bound on $\log p(x)$ on average. Only $\log p(x_1)$ differs: computed for the flow, bounded for the chains.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -850,7 +850,7 @@ curve = {"": (noise_schedule.log_snr[some], errors.mean(1) / 2)}
 plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per unit", axes=axes)
 
 # %% [markdown]
-# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain, whose noise has the variances $\beta_t$. A likely cause of the second is the inexact score, for whose errors the bound pays along the whole path (four times as many Heun steps change the third row by less than 0.01). No theorem says that the flow must win.
+# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain, with variances $\beta_t$. A likely cause of the second is the inexact score, for whose errors the bound pays along the whole path (four times as many Heun steps change the third row by less than 0.01). No theorem says that the flow must win.
 #
 # *Sources: E09.*
 
@@ -1007,7 +1007,7 @@ fig
 # (sec-one-step)=
 # ## One step
 #
-# Why does a flow need many calls? An Euler step pretends that the velocity stays as it is until the next time. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Squared error from noise to image, in random pairs, gives this mean, too. But the flow has one image for each noise: could a network learn its whole step? A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
+# Why does a flow need many calls? An Euler step pretends that the velocity stays as it is until the next time. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Regression from noise to image in random pairs gives this mean, too. But the flow pairs each noise with one image: could a network learn its whole step? A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
 #
 # $$
 # a(x_u, u, s) = \frac{1}{s} \int_{u - s}^{u} v(x_w, w) \, \mathrm{d} w = \frac{x_u - x_{u - s}}{s} ,
@@ -1019,7 +1019,7 @@ fig
 # a = v - s\, \frac{\mathrm{d} a}{\mathrm{d} u} , \qquad \frac{\mathrm{d} a}{\mathrm{d} u} = \frac{\partial a}{\partial x_u}\, v + \frac{\partial a}{\partial u} + \frac{\partial a}{\partial s} ,
 # $$ (eq-mean-flow)
 #
-# and the integral is gone. (The last term is there because the step grows with $u$ if its end stays.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place: regression takes the mean. The case $s = 0$ is flow matching.
+# and the integral is gone. (The last term is there because the step grows with $u$ if its end stays.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place, as in flow matching, the case $s = 0$.
 #
 # As code, with a batch in which most examples get no step and train the velocity:
 
@@ -1135,7 +1135,7 @@ assert off["average", 1] < off["velocity", 4]
 # | solver | DDIM, which is Euler {eq}`eq-ddim-euler`, or DPM-Solver++ | Heun |
 # | noise added on the way | $\eta$ {eq}`eq-reverse-sde` | "churn": add noise, then step further down |
 #
-# Why should a network predict neither noise nor image? In $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$ an error of the predicted noise is multiplied by $\sigma$, bad at high noise. At low noise $\tilde{x}$ is nearly the image, but a predicted image has the network's full error. So let it predict a mixture, with weights that depend on $\sigma$; this is {term}`preconditioning`:
+# Why should a network predict neither noise nor image? In $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$ an error of the predicted noise is multiplied by $\sigma$, bad at high noise. A predicted image has the network's full error even at low noise, where $\tilde{x}$ is nearly the image. So let it predict a mixture, with weights that depend on $\sigma$; this is {term}`preconditioning`:
 #
 # $$
 # \hat{x}(\tilde{x}, \sigma) = c_{\mathrm{skip}}\, \tilde{x} + c_{\mathrm{out}}\, F\big( c_{\mathrm{in}}\, \tilde{x},\; \log \sigma \big) .
@@ -1497,5 +1497,5 @@ exercises.check_preconditioned_estimate(preconditioned_estimate)
 # - The score needs no normalizing constant, and regression on the noise learns it {eq}`eq-denoising-score-matching`.
 # - With little noise a score is local; noise at many levels joins the modes.
 # - Noise moves a density as a velocity of $- \frac12 g^2$ times the score does. Turned around, it is an ODE with the same marginals; with noise added, the reverse SDE {eq}`eq-reverse-sde`. DDIM is Euler's method for the ODE {eq}`eq-ddim-euler`.
-# - The likelihood of the ODE is computed, up to errors of the solver {eq}`eq-flow-likelihood`; that of the SDE has an ELBO: the score loss, uniform in $\log \mathrm{SNR}$ {eq}`eq-score-bound`.
+# - The ODE's likelihood is computed, up to the solver's error {eq}`eq-flow-likelihood`; the SDE has an ELBO: the score loss, uniform in $\log \mathrm{SNR}$ {eq}`eq-score-bound`.
 # - Flow matching is the same in other coordinates {eq}`eq-flow-matching`. One-step models learn the average velocity {eq}`eq-mean-flow`.
