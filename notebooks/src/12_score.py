@@ -103,7 +103,7 @@ for panel, (name, film) in zip(panels, paths.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: with the exact score and small steps, particles that start with the distribution of the noisy data end with the distribution of the data.
+# In {numref}`fig-two-rides` the particles end at different places on the left and on the right. Yet both ways are correct: with the exact score and small steps, the distribution of the noisy data becomes that of the data.
 #
 # :::{admonition} The idea
 # Adding noise is a random motion, and the score reverses it, with any amount of noise on the way back. With noise this is a stochastic differential equation (SDE), whose steps are those of the DDPM; without noise it is an ordinary one (ODE), whose steps are those of DDIM, and it gives each image its likelihood.
@@ -113,7 +113,7 @@ fig
 # (sec-score-view)=
 # ## A score, and how to learn it
 #
-# **Why a gradient and not the density?** A density must integrate to one. A network can give each $x$ a positive number $e^{-E(x)}$, but nobody can compute the integral $Z$ of that over all images, and without $Z$ there is no likelihood to train on. In the {term}`score` it drops out, since $\log Z$ does not depend on $x$:
+# **Why a gradient and not the density?** A density must integrate to one. A network can give each $x$ a positive number $e^{-E(x)}$, but nobody can compute its integral $Z$ over all images, and without $Z$ there is no likelihood to train on. In the {term}`score` it drops out, since $\log Z$ does not depend on $x$:
 #
 # $$
 # \nabla_x \log \frac{e^{-E(x)}}{Z} = - \nabla_x E(x) .
@@ -121,9 +121,9 @@ fig
 #
 # So a model $s_\theta(x)$ of the score may be any network with as many outputs as inputs.
 #
-# **Why not learn it directly?** Regression needs a target, and we have examples of $x$ but not one value of $\nabla \log p(x)$. (Integration by parts removes the target {cite:p}`hyvarinen2005`, but costs a backward pass for each dimension.) And where no examples are, nothing is learned.
+# **Why not learn it directly?** Regression needs a target, and we have examples of $x$ but not one value of $\nabla \log p(x)$. If $p\, s_\theta$ vanishes at infinity, integration by parts turns the unknown term $\mathbb{E}[s_\theta \cdot \nabla \log p]$ of the squared error into $- \mathbb{E}[\operatorname{tr} \partial s_\theta / \partial x]$, and the loss $\mathbb{E}\big[ \frac12 \lVert s_\theta \rVert^2 + \operatorname{tr} \partial s_\theta / \partial x \big]$ needs only examples {cite:p}`hyvarinen2005`. But the trace costs a backward pass for each dimension, and without examples nearby nothing is learned.
 #
-# **Noise gives a target.** Let $\tilde{x} = x + \sigma \varepsilon$ have the density $p_\sigma$. If we know which $x$ was made noisy, the score is that of a Gaussian, $\nabla \log \mathcal{N}(\tilde{x}; x, \sigma^2 I) = -\varepsilon / \sigma$: an arrow back to $x$. But many $x$ may have led to the same $\tilde{x}$. Differentiate $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x}; x, \sigma^2 I)$ and divide by it, and Bayes' rule makes of it the mean of these arrows:
+# **Noise gives a target.** Let $\tilde{x} = x + \sigma \varepsilon$ have the density $p_\sigma$. If we know which $x$ was made noisy, the score is that of a Gaussian, $\nabla \log \mathcal{N}(\tilde{x}; x, \sigma^2 I) = - (\tilde{x} - x) / \sigma^2 = -\varepsilon / \sigma$: an arrow back to $x$. But many $x$ may have led to the same $\tilde{x}$. Differentiate $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x}; x, \sigma^2 I)$ and divide by it, and Bayes' rule makes of it the mean of these arrows:
 #
 # $$
 # \nabla \log p_\sigma(\tilde{x}) = \mathbb{E}_x \Big[ \frac{\mathcal{N}(\tilde{x}; x, \sigma^2 I)}{p_\sigma(\tilde{x})}\, \nabla \log \mathcal{N}(\tilde{x}; x, \sigma^2 I) \Big] = \mathbb{E} \Big[ - \frac{\varepsilon}{\sigma} \,\Big|\, \tilde{x} \Big] .
@@ -135,9 +135,11 @@ fig
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} .
 # $$ (eq-denoising-score-matching)
 #
-# The constant is the part of the noise that $\tilde{x}$ does not determine. So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although this score never occurs in the loss.
+# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although this score never occurs in the loss. The constant, the part of the noise that $\tilde{x}$ does not determine, keeps the loss above zero. Without a known density, compare losses on held-out data, or test $\mathbb{E}[\nabla \log p_\sigma] = 0$ and $\mathbb{E}[\nabla \log p_\sigma\, \tilde{x}^\top] = -I$.
 #
-# **The networks of the last chapters are scores.** They predict the noise in $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. The same argument gives the best prediction of the noise and, with {term}`Tweedie's formula`, of the image:
+# Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps a mean that stays finite, and $\tilde{x}$ hardly leaves the examples.
+#
+# **The networks of the last chapters are scores.** They predict the noise in $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. The same argument gives the best prediction of the noise and, with {term}`Tweedie's formula` (along the score by the variance of the noise), of the image:
 #
 # $$
 # \varepsilon^*(x_t, t) = - \sqrt{1 - \bar\alpha_t}\;\, \nabla \log q(x_t) ,
@@ -237,7 +239,7 @@ for t, panel in zip((3, 12, 30), panels, strict=True):
 fig
 
 # %% [markdown]
-# A denoiser that was trained on data is a score model, although no density occurs in its training. {numref}`fig-score-field` draws that of the network of the plane ({ref}`chapter 10 <sec-algorithm-1>`). (The arrows are scaled in each panel; in truth they get shorter with more noise.) For this network the relative error is largest at the earliest time.
+# {numref}`fig-score-field` draws the score of the network of the plane ({ref}`chapter 10 <sec-algorithm-1>`). (Arrows are scaled in each panel.) Its relative error is largest at the earliest time.
 #
 # *Sources: B29.*
 
@@ -251,7 +253,7 @@ fig
 # x \;\leftarrow\; x + \frac{h}{2}\, \nabla \log p(x) + \sqrt{h}\; \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-langevin)
 #
-# After many small steps $x$ has nearly the distribution $p$, from any start. If $p$ is Gaussian with standard deviation $s$, the variance settles at
+# After enough small steps $x$ has nearly the distribution $p$, from any start, though it may take too many. A finite $h$ leaves an error: if $p$ is Gaussian with standard deviation $s$, the variance settles at
 #
 # $$
 # \frac{s^2}{1 - h / (4 s^2)} ,
@@ -263,7 +265,7 @@ fig
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# With little noise there is a second problem. Between separate modes the density is next to zero, so small steps hardly ever lead from one to another; and there the score of components of one width points to the nearest mode, whatever its weight. The score is *local*.
+# With little noise there is a second problem. Between separate modes the density is next to zero, so small steps hardly ever lead from one to another; and there the score of components of one width points to the nearest mode, whatever its weight. The score is *local*, so a chain stays in the mode near which it starts. From a symmetric start, two modes of one width get about half of the chains each, whatever their weights.
 #
 # {cite:t}`song2019` propose a fix. Add so much noise that all modes merge into one, in which a chain moves freely; then lower the noise level by level.
 #
@@ -330,7 +332,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# All panels of {numref}`fig-langevin` have points in all eight modes. How many are in a wrong one (half the sum of the absolute errors of the fractions), and how many are outliers, farther than four standard deviations from every center?
+# All chains of {numref}`fig-langevin` start in the same noise, of standard deviation 3. How many end in a wrong one (half the sum of the absolute errors of the fractions), and how many are outliers, farther than four standard deviations from every center?
 
 
 # %% tags=["numbers", "columns"]
@@ -353,9 +355,7 @@ assert max(by_learned[0], by_exact[0]) < 0.15 and by_last[0] > 0.25
 assert by_exact[1] < by_learned[1]
 
 # %% [markdown]
-# At the last level alone the fractions of the modes are wrong in this run, although the score is exact; annealed, they are nearly right. The first two panels differ in nothing but the score: the smeared clusters are the errors of this small network. All samplers of this book begin with so much noise that there is only one mode.
-#
-# On images the finest level alone fails, too: the network draws strokes, and the exact score ends at the nearest training digit.
+# At the last level alone the fractions of the modes are wrong in this run, although the score is exact; annealed, they are nearly right. The first two panels differ only in the score: the smeared clusters are errors of this small network.
 #
 # :::{depth-start} annealed, a score draws digits; at the finest level alone, strokes or copies
 # :::
@@ -417,7 +417,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # (sec-continuous-time)=
 # ## Noise in continuous time
 #
-# What is left of annealing and of the DDPM if the steps become infinitely many and infinitely small? Two equations, in which neither schedule nor number of steps occurs; the samplers of the last chapter are ways to solve them.
+# What is left of annealing and of the DDPM if the steps become infinitely many and infinitely small? Two equations for the way back, an ODE and an SDE, which in one clock have no schedule; the samplers of the last chapter are ways to solve them.
 #
 # A step of the chain is $x \leftarrow \sqrt{1 - \beta_t}\, x + \sqrt{\beta_t}\, \varepsilon$. Let it take the time $\mathrm{d} t$ and have the variance $\beta(t)\, \mathrm{d} t$. Since $\sqrt{1 - \beta\, \mathrm{d} t} \approx 1 - \frac12 \beta\, \mathrm{d} t$, it becomes the *forward* {term}`SDE`
 #
@@ -425,7 +425,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # \mathrm{d} x = - \frac12 \beta(t)\, x\, \mathrm{d} t + \sqrt{\beta(t)}\, \mathrm{d} w , \qquad \text{so that} \quad x_t \sim \mathcal{N}\big( \sqrt{\bar\alpha(t)}\, x_0,\; (1 - \bar\alpha(t))\, I \big) , \quad \bar\alpha(t) = e^{- \int_0^t \beta} .
 # $$ (eq-forward-sde)
 #
-# ($w$ is a Wiener process: its increments $\mathrm{d} w$ are independent noise of variance $\mathrm{d} t$.) {cite:t}`song2021sde` write every such process as $\mathrm{d} x = f(x, t)\, \mathrm{d} t + g(t)\, \mathrm{d} w$ with a *drift* $f$ and a *diffusion coefficient* $g$. Ours, with $f = - \frac12 \beta x$ and $g = \sqrt\beta$, is their *variance-preserving* (**VP**) SDE: data of variance 1 keep it. The noise of annealed Langevin dynamics has $f = 0$ and $g^2 = \mathrm{d} \sigma^2 / \mathrm{d} t$, which is *variance-exploding* (**VE**): $\tilde{x} = x_0 + \sigma \varepsilon$. They are one process in two units, $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$.
+# ($w$ is a Wiener process: its increments $\mathrm{d} w$ are independent noise of variance $\mathrm{d} t$.) {cite:t}`song2021sde` write every such process as $\mathrm{d} x = f(x, t)\, \mathrm{d} t + g(t)\, \mathrm{d} w$ with a *drift* $f$ and a *diffusion coefficient* $g$, which we choose; only the score will be learned. Ours, with $f = - \frac12 \beta x$ and $g = \sqrt\beta$, is their *variance-preserving* (**VP**) SDE: data of variance 1 keep it, the mean decays, and sampling starts from $\mathcal{N}(0, I)$. The noise of annealed Langevin dynamics has $f = 0$ and $g^2 = \mathrm{d} \sigma^2 / \mathrm{d} t$, which is *variance-exploding* (**VE**): $\tilde{x} = x_0 + \sigma \varepsilon$ keeps the mean, and sampling starts from $\mathcal{N}(0, \sigma_{\max}^2 I)$. They are one process in two units, $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$.
 #
 # :::{dropdown} Proof of the mean and the variance
 # The equation is linear, so $x_t$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \beta\, \mathrm{d} t$ and its variance $\mathrm{d} W = (1 - W)\, \beta\, \mathrm{d} t$, from $m = x_0$ and $W = 0$. $\square$
@@ -444,7 +444,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # | $\sigma$, noise per unit of signal, $\mathrm{SNR}^{-1/2}$ | $0$ to $\infty$ | $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$, VE | {cite:t}`song2019`, {cite:t}`karras2022` |
 # | $u$ of the straight line | $0$ to $1$ | $x_u = (1 - u)\, x + u\, \varepsilon = \tilde{x} / (1 + \sigma)$ | flow matching; in {cite:t}`lipman2023` time is $1 - u$ |
 #
-# We use $r$, for in it the forward SDE has no parameter left: $\mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w$, with $g = 1$. {numref}`fig-four-clocks` shows why the choice matters to a sampler that takes equal steps: some clocks rush through the noise at which a point decides for a mode.
+# We use $r$, for in it the forward SDE has no parameter left: $\mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w$, with $g = 1$. {numref}`fig-four-clocks` shows why the choice matters for equal steps: some clocks rush through the noise at which a point decides for a mode.
 #
 # **Checks.** For $\beta(t) = 0.2 + 1.2\, t$, mean and variance are followed through Euler steps from $x_0 = 1.5$ at $t = 0$ to 1, with 2000 and with 4000 steps; twice the second result minus the first is free of the error that is proportional to the step size. A drift of $-\beta x$ and half of the noise are rejected. The clocks are compared with the companion's schedule and its `line_time`; a $\sigma$ that is not squared is rejected.
 
@@ -504,7 +504,7 @@ fig
 # (sec-probability-flow)=
 # ## The way back: an ODE and an SDE
 #
-# How can randomness be reversed? Not path by path. But the *density* can be, and there the score appears by itself. Noise of variance $g^2\, \mathrm{d} t$ blurs a density $q$ by the heat equation, $\partial_t q = \frac12 g^2 \Delta q$. Now use $\nabla q = q\, \nabla \log q$:
+# How can randomness be reversed? Not path by path. But the *density* can be, and there the score appears. Noise of variance $g^2\, \mathrm{d} t$ blurs a density $q$ by the heat equation, $\partial_t q = \frac12 g^2 \Delta q$. Now use $\nabla q = q\, \nabla \log q$:
 #
 # $$
 # \frac12 g^2\, \Delta q = \frac12 g^2\, \nabla \cdot (q\, \nabla \log q) = - \nabla \cdot \Big( q \cdot \big( {- \tfrac12} g^2\, \nabla \log q \big) \Big) .
@@ -518,7 +518,7 @@ fig
 # \frac{\mathrm{d} x}{\mathrm{d} r} = \frac12 \big( x + \nabla \log q_r(x) \big) ,
 # $$ (def-probability-flow)
 #
-# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$.
+# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$. The points do not all climb to the modes: they follow the score of each level only as far as $q_r$ itself narrows.
 #
 # :::{dropdown} In one equation
 # That the density of the moving points is $q_r$ is the *continuity equation*,
@@ -622,7 +622,7 @@ fig
 # \frac{x_{t-1}}{\sqrt{\bar\alpha_{t-1}}} = \frac{x_t}{\sqrt{\bar\alpha_t}} + ( \sigma_{t-1} - \sigma_t )\; \hat\varepsilon , \qquad \sigma_t = \mathrm{SNR}_t^{-1/2} .
 # $$ (eq-ddim-euler)
 #
-# So it takes the predicted noise as constant during a step, and the error falls like one over the number of steps.
+# So it takes the predicted noise as constant during a step, and the error falls like one over the number of steps. In $x_t$ and $t$ Euler's method approximates $- \frac12 \beta x$, too, which division by $\sqrt{\bar\alpha_t}$ solves exactly.
 #
 # **Checks.** For {eq}`eq-gaussian-flow` the companion's solver of the ODE moves a point from the data to $r = -3$; a point that is left where it was and a factor without its root are rejected. For {eq}`eq-ddim-euler`, a step of `ddim_sample` in the left panel of {numref}`fig-two-rides` is compared with the formula; a step in the logarithm of $\sigma$, and the noise predicted at the end of the step, are rejected.
 
@@ -704,15 +704,13 @@ assert twice[0] - 0.01 < corrected[0] < plain[0]
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot v\; \mathrm{d} r , \qquad r_1 \to - \infty .
 # $$ (eq-flow-likelihood)
 #
-# In the Gaussian example $\nabla \cdot v = \frac12\, \mathrm{d} \log V_r / \mathrm{d} r$, the integral is $- \frac12 \log \lambda$, and the sum is $\log \mathcal{N}(x; 0, \lambda)$, as it must be.
-#
 # For a network the divergence is the trace of its Jacobian $J$, which takes one backward pass for each pixel. *Hutchinson's estimator* takes one in all: for a random direction $\nu$ with mean zero and covariance $I$, such as independent signs $\pm 1$,
 #
 # $$
 # \nabla \cdot v = \operatorname{tr} J = \mathbb{E}_\nu \big[ \nu^\top J\, \nu \big] ,
 # $$ (eq-hutchinson)
 #
-# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`.
+# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`, but for the errors of the solver and of a finite $r_1$, which no averaging removes.
 
 # %% tags=["figure"]
 _ = torch.manual_seed(0)
@@ -766,7 +764,7 @@ verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 # D_{\mathrm{KL}}( p_{\text{data}} \,\Vert\, p_\theta ) \;\le\; \frac12 \int_{-\infty}^{0} \mathbb{E}_{q_r} \big\lVert \nabla \log q_r(x) - s_\theta(x, r) \big\rVert^2\, \mathrm{d} r ,
 # $$ (eq-score-bound)
 #
-# with equality if $s_\theta$ is the score of *some* data made noisy (the integral of {eq}`eq-de-bruijn`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. In errors of the noise this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`.
+# with equality if $s_\theta$ is the score of *some* data made noisy (the integral of {eq}`eq-de-bruijn`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. In errors of the noise this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It counts most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
 #
 # **Check.** Data with variance $\frac14$ and the score of variance 1.7: the KL divergence of the two Gaussians is compared with the integral, by quadrature. The integral without its half is rejected, and so is the weight $1 - \bar\alpha$, which belongs to uniform steps of $r$ in the simple loss.
 
@@ -819,7 +817,7 @@ def flow_log_prob(x, times):
 
 
 # %% [markdown]
-# Gray levels are discrete, and a density has a unit. So the flow gets the last step of the chain: $\log p_\theta(x \mid x_1) + \log p(x_1) - \log q(x_1 \mid x)$ with $x_1$ from $q(x_1 \mid x)$, a bound on $\log p(x)$. Only $\log p(x_1)$ differs between the rows.
+# Gray levels are discrete, and the flow has a density. So all three rows take the last step of the chain: $\log p_\theta(x \mid x_1) + \log p(x_1) - \log q(x_1 \mid x)$ with $x_1$ from $q(x_1 \mid x)$, a lower bound on $\log p(x)$ on average. Only $\log p(x_1)$ differs: computed for the flow, bounded for the chains.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -852,7 +850,7 @@ curve = {"": (noise_schedule.log_snr[some], errors.mean(1) / 2)}
 plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per unit", axes=axes)
 
 # %% [markdown]
-# For this network the flow has the fewest bits; digit by digit, both differences are above two standard errors. The first is the length of the steps, with variances $\beta_t$ ({numref}`fig-bound-area` is the limit). The second is the gap between two models that share an inexact score: the bound pays for its errors along the whole path. No theorem says that the flow must win.
+# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain, with variances $\beta_t$. A likely cause of the second is the inexact score, for whose errors the bound pays along the whole path (four times as many Heun steps change the third row by less than 0.01). No theorem says that the flow must win.
 #
 # *Sources: E09.*
 
@@ -872,7 +870,7 @@ plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per uni
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
 # $$ (eq-flow-matching)
 #
-# (Its paths are curved all the same: only the lines that it averages are straight.) Noise, image, $v$, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
+# (Its paths are curved all the same: only the lines that it averages are straight.) Noise, image, the $v$ of {ref}`chapter 10 <sec-why-v>`, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
 #
 # :::{dropdown} Proof
 # Put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, \tilde{x}$ with $\tilde{x} = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} \tilde{x} = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- \tilde{x} + (1 - u)\, \varepsilon^* / (1 - u)^2 = - \tilde{x} + \varepsilon^* / (1 - u)$, and with $\tilde{x} = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
@@ -959,13 +957,13 @@ _, (axes,) = plots.figure(height=2.9)
 plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box, axes=axes)
 
 # %% [markdown]
-# In this run the weights of the modes are about right, without a score and without noise on the way. And is the sampler new? Insert {eq}`eq-flow-velocity` in an Euler step from $u$ to $u'$:
+# In this run the weights of the modes are about right. Is the sampler new? Insert {eq}`eq-flow-velocity` in an Euler step from $u$ to $u'$:
 #
 # $$
 # x_u + (u' - u)\, v = (1 - u')\, \hat{x} + u'\, \hat\varepsilon , \qquad \hat\varepsilon = \frac{x_u - (1 - u)\, \hat{x}}{u} .
 # $$ (eq-flow-euler)
 #
-# It puts the estimated image and the predicted noise together again, with less of the noise. That is a step of DDIM in other coordinates. Only the times differ: equal steps of $t$ there, of $u$ here. So in a comparison of the two, ask at which times each network was used.
+# That is a step of DDIM in other coordinates. Only the times differ: equal steps of $t$ there, of $u$ here.
 #
 # **Check.** The path of `flow_sample` is compared with that of `ddim_sample` in the left panel of {numref}`fig-two-rides`, times $c$. A path that is not rescaled, and one with the scale of the time before, are rejected.
 #
@@ -1009,19 +1007,19 @@ fig
 # (sec-one-step)=
 # ## One step
 #
-# Why does a flow need many calls? An Euler step pretends that the velocity stays as it is until the next time. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Could a network learn the whole step? A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
+# Why does a flow need many calls? An Euler step pretends that the velocity stays as it is until the next time. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Regression from noise to image in random pairs gives this mean, too. But the flow pairs each noise with one image: could a network learn its whole step? A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
 #
 # $$
 # a(x_u, u, s) = \frac{1}{s} \int_{u - s}^{u} v(x_w, w) \, \mathrm{d} w = \frac{x_u - x_{u - s}}{s} ,
 # $$ (def-average-velocity)
 #
-# where $x_w$ follows the flow through $x_u$. With it a step of any length is exact, and one call with $u = s = 1$ leads from noise to data. But to train on it directly one would have to follow the flow for every example. {cite:t}`geng2025` found the way around, **MeanFlow**. Multiply by $s$ and differentiate by $u$ along the flow, while the end $u - s$ stays where it is. The left side gives $a + s\, \mathrm{d} a / \mathrm{d} u$, the right side the integrand at its upper end. So
+# where $x_w$ follows the flow through $x_u$. With it a step of any length is exact, and one call with $u = s = 1$ leads from noise to data. But to train on it one would have to follow the flow for every example. {cite:t}`geng2025` found the way around, **MeanFlow**. Multiply by $s$ and differentiate by $u$ along the flow, while the end $u - s$ stays where it is. The left side gives $a + s\, \mathrm{d} a / \mathrm{d} u$, the right side the integrand at its upper end. So
 #
 # $$
 # a = v - s\, \frac{\mathrm{d} a}{\mathrm{d} u} , \qquad \frac{\mathrm{d} a}{\mathrm{d} u} = \frac{\partial a}{\partial x_u}\, v + \frac{\partial a}{\partial u} + \frac{\partial a}{\partial s} ,
 # $$ (eq-mean-flow)
 #
-# and the integral is gone. (The last term is there because the step grows with $u$ if its end stays.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative, is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$ can stand in its place, as in flow matching, which is the case $s = 0$.
+# and the integral is gone. (The last term is there because the step grows with $u$ if its end stays.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place, as in flow matching, the case $s = 0$.
 #
 # As code, with a batch in which most examples get no step and train the velocity:
 
@@ -1088,7 +1086,7 @@ for panel, name in zip(panels, names, strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-one-step` one Euler step with the *exact* velocity puts all points in one place. The learned average velocity finds the ring with one call. How well? Count the points that are farther than three standard deviations from every mode:
+# In {numref}`fig-one-step` one Euler step with the *exact* velocity puts all points in one place. The learned average velocity finds the ring with one call. Count the points that are farther than three standard deviations from every mode:
 
 
 # %% tags=["numbers", "columns"]
@@ -1106,11 +1104,11 @@ assert one_step["velocity", 1].std(0).max() < 1e-3
 assert off["average", 1] < off["velocity", 4]
 
 # %% [markdown]
-# What is off lies on threads between the modes: there the exact step pulls close neighbors far apart, and a network has to learn that steep border. Twenty calls of the same network still leave half of them; those are its errors, not the single step's.
+# What is off lies on threads between the modes. A likely cause: there the exact step pulls close neighbors far apart, a steep border to learn. Twenty calls of the same network still leave half of them; those are its errors, not the single step's.
 #
 # :::{depth-start} consistency and shortcut models learn parts of the same function
 # :::
-# A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: from everywhere on a path it points to the same $x_0$. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
+# A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. It is trained to agree at neighboring points of a path; since a constant does, too, it must return its input where there is no noise. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
 #
 # $$
 # (s + s')\, a(x_u, u, s + s') = s\, a(x_u, u, s) + s'\, a(x_{u - s}, u - s, s') .
@@ -1137,7 +1135,7 @@ assert off["average", 1] < off["velocity", 4]
 # | solver | DDIM, which is Euler {eq}`eq-ddim-euler`, or DPM-Solver++ | Heun |
 # | noise added on the way | $\eta$ {eq}`eq-reverse-sde` | "churn": add noise, then step further down |
 #
-# Entries of the two columns can be combined freely. Why should a network predict neither noise nor image? In $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$ an error of the predicted noise is multiplied by $\sigma$. So let it predict a mixture, with weights that depend on $\sigma$; this is {term}`preconditioning`:
+# Why should a network predict neither noise nor image? In $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$ an error of the predicted noise is multiplied by $\sigma$, bad at high noise. A predicted image has the network's full error even at low noise, where $\tilde{x}$ is nearly the image. So let it predict a mixture, with weights that depend on $\sigma$; this is {term}`preconditioning`:
 #
 # $$
 # \hat{x}(\tilde{x}, \sigma) = c_{\mathrm{skip}}\, \tilde{x} + c_{\mathrm{out}}\, F\big( c_{\mathrm{in}}\, \tilde{x},\; \log \sigma \big) .
@@ -1208,7 +1206,7 @@ verify("eq-preconditioned-v", torch.stack(by_v), skipped - c_out * v, rule, reje
 # \sigma_i = \Big( \sigma_1^{1/\rho} + \frac{i - 1}{S - 1} \big( \sigma_S^{1/\rho} - \sigma_1^{1/\rho} \big) \Big)^{\rho} , \qquad i = 1, \dots, S .
 # $$ (def-rho-levels)
 #
-# Heun's method calls the network at the end of an Euler step, too, and takes the step once more with the mean of both predictions. {numref}`fig-solvers` starts 1000 points of the ring at $\sigma_1 = 50$.
+# Heun's method calls the network twice a step. {numref}`fig-solvers` starts 1000 points of the ring at $\sigma_1 = 50$.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$. With enough calls Heun's method is far ahead.", "name": "fig-solvers"}}
@@ -1239,7 +1237,7 @@ for name, rho, heun in (("Euler, 3", 3, False), ("Euler, 7", 7, False), ("Heun, 
 plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log_y=True)
 
 # %% [markdown]
-# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left of it is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. (DPM-Solver++ {eq}`eq-second-order` takes the second slope from the step before, and needs no second call.)
+# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. (DPM-Solver++ {eq}`eq-second-order` takes the second slope from the step before, and needs no second call.)
 #
 # :::{depth-end}
 # :::
@@ -1252,7 +1250,7 @@ plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log
 #
 # **One step size for all levels.** A step that works at $\sigma_1$ diverges at $\sigma_L$ {eq}`eq-langevin-bias`, and one that works at $\sigma_L$ hardly moves a point at $\sigma_1$.
 #
-# **An ODE from the wrong noise.** The ODE is a map, so another distribution at its start gives another one at its end; the SDE forgets its start. Both with the exact denoiser of the ring, from noise of standard deviation 1, and 1.2:
+# **An ODE from the wrong noise.** The ODE carries an error at its start to the end; the SDE forgets it. Both with the exact denoiser of the ring, from noise of standard deviation 1, and 1.2:
 
 # %% tags=["numbers", "columns"]
 t, h = 100, 0.05
@@ -1499,7 +1497,5 @@ exercises.check_preconditioned_estimate(preconditioned_estimate)
 # - The score needs no normalizing constant, and regression on the noise learns it {eq}`eq-denoising-score-matching`.
 # - With little noise a score is local; noise at many levels joins the modes.
 # - Noise moves a density as a velocity of $- \frac12 g^2$ times the score does. Turned around, it is an ODE with the same marginals; with noise added, the reverse SDE {eq}`eq-reverse-sde`. DDIM is Euler's method for the ODE {eq}`eq-ddim-euler`.
-# - The ODE has an exact likelihood {eq}`eq-flow-likelihood`, the SDE an ELBO: the score loss, uniform in $\log \mathrm{SNR}$ {eq}`eq-score-bound`.
+# - The ODE's likelihood is computed, up to the solver's error {eq}`eq-flow-likelihood`; the SDE has an ELBO: the score loss, uniform in $\log \mathrm{SNR}$ {eq}`eq-score-bound`.
 # - Flow matching is the same in other coordinates {eq}`eq-flow-matching`. One-step models learn the average velocity {eq}`eq-mean-flow`.
-#
-# To go on: {cite:t}`song2021sde` on continuous time; {cite:t}`karras2022` on all choices together; {cite:t}`lipman2023` on flow matching.
