@@ -447,7 +447,7 @@ names = {"x_label": "variance of the data", "y_label": "samples / data"}
 plots.curves(ratios, **names, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# In images coarse structure has a large variance, and every sampler keeps most of it. Fine detail has a small one. In twenty steps DDIM loses most of it, $\tilde\beta_t$ even more, and $\beta_t$ drowns it in noise.
+# In a Gaussian model of images, coarse structure has a large variance, and every sampler keeps most of it. Fine detail has a small one. In twenty steps DDIM loses most of it, $\tilde\beta_t$ even more, and $\beta_t$ drowns it in noise.
 #
 # :::{depth-start} with all steps the variance beta is best, for Gaussian data and for photographs
 # :::
@@ -634,7 +634,7 @@ assert ring_starts[far_out["DDIM"]].norm(dim=1).min() > 3
 #
 # Does the formula foretell what happens to digits? Here are eight by each sampler.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images. With the variance $\\beta_t$ visible noise remains.", "name": "fig-ten-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images.", "name": "fig-ten-steps"}}
 kinds = {
     "DDIM": ddim_sample,
     "2nd order": dpm_solver_sample,
@@ -755,7 +755,7 @@ for row, name in (rows | {"DDIM, 20 steps, class": "class"}).items():
 # (sec-inversion)=
 # ## A map from noise to images
 #
-# A sampler without added noise is a map: each $x_T$ has one $x_0$. Run backward, it gives each digit a code among the noise images. To solve a step {eq}`eq-ddim-step` for $x_t$ one needs the estimate *at* $x_t$; `ddim_invert` takes that at $x_{t-1}$, nearly the same if the step is small. So the more steps, the closer to the digit is what comes back after going up and down:
+# A sampler without added noise is a map: each $x_T$ has one $x_0$. Run backward, it gives each digit a code among the noise images. To solve a step {eq}`eq-ddim-step` for $x_t$ one needs the estimate *at* $x_t$; `ddim_invert` takes that at $x_{t-1}$, nearly the same if the step is small. So the more steps, the closer is what comes back after going up and down:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of six digits: the originals, and the same after inversion and sampling in five and in thirty steps. All rows show the same digits."}, "figure": {"caption": "Six test digits, and what comes back after inversion and sampling in 5 and in 30 steps.", "name": "fig-inversion"}}
 x = to_symmetric(test.images[:6])
@@ -906,7 +906,7 @@ copied = [houses[f"{way}: training distance"].median() for way in ("unconditiona
 assert copied[0] > 0.9 * copied[1]
 
 # %% [markdown]
-# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them they are about twice as far from all renders. Copies would be closer to the training scenes than new scenes are; in the median the samples are not. (The VAE is that of chapter 7, a smaller network with fewer training scenes.)
+# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them they are about twice as far from all renders. Copies would be closer to the training scenes than new scenes are; the samples, in the median, are not. (The VAE is that of chapter 7, a smaller network with fewer training scenes.)
 #
 # *Sources: B28.*
 
@@ -914,12 +914,12 @@ assert copied[0] > 0.9 * copied[1]
 # (sec-sampling-wrong)=
 # ## What goes wrong
 #
-# None of these mistakes raises an error. We make the first two on the ring.
+# None of these mistakes raises an error.
 #
 # **The steps are skipped, but the betas stay.** A step over five times needs the larger $1 - \bar\alpha_t / \bar\alpha_{t-5}$. With the original $\beta_t$, a quarter to a third of it, each step removes too little noise. **The steps are renumbered, and the network is given the new number.** Given 1 to 20 instead of 5 to 100, it assumes much less noise than there is.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps with the exact denoiser: right, with the betas of the small steps, and with the wrong time. Both mistakes leave a recognizable ring whose modes drown in noise.", "name": "fig-mistakes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps on the ring with the exact denoiser: right, with the betas of the small steps, and with the wrong time. Both mistakes leave a recognizable ring whose modes drown in noise.", "name": "fig-mistakes"}}
 def given_the_count(x, t):
     """The exact denoiser, given 1 to 20 in place of 5, 10, ..., 100."""
     return exact_hat(x, torch.div(t, 5, rounding_mode="floor"))
