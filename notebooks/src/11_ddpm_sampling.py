@@ -41,7 +41,7 @@ plots.image_rows({name: to_unit(x) for name, x in ways.items()})
 # A sampler goes from noise to an image in steps, because only a small step back is simple enough to be drawn. At each step the network estimates the clean image, and the sampler makes of it an image with a little less noise. The noise can be drawn anew or carried along: training leaves this open, so one network has many samplers. Few steps cost quality, and for Gaussian data a formula says how much.
 # :::
 #
-# (The network is trained as in {doc}`chapter 10 </notebooks/10_ddpm_training>`. Half of the time it was given the class of the digit; here it gets none unless the text says so.)
+# (The network is trained as in {doc}`chapter 10 </notebooks/10_ddpm_training>`. Half of the time it was given the class $y$ as one more input, with the same loss, so it can estimate $\mathbb{E}[x \mid x_t, y]$, too; here it gets none unless the text says so.)
 
 # %% tags=["unseen"]
 import math
@@ -148,7 +148,7 @@ _ = torch.manual_seed(1)
 assert torch.allclose(ours.float(), theirs, atol=1e-3)
 
 # %% [markdown]
-# **Which $\sigma_t$?** If the image were known, the variance would be $\tilde\beta_t = \beta_t\, (1 - \bar\alpha_{t-1}) / (1 - \bar\alpha_t)$. As it is not, the step must be wider: for standard Gaussian data it is $\beta_t$, for Gaussian data of less variance something between {eq}`eq-optimal-variance`. In small steps the two are nearly equal except next to the data; when steps are skipped, {ref}`the choice matters <sec-variance-recursion>`.
+# **Which $\sigma_t$?** If the data were a single image, nothing about it would be unknown, and the variance would be $\tilde\beta_t = \beta_t\, (1 - \bar\alpha_{t-1}) / (1 - \bar\alpha_t)$. Other data need a wider step: for standard Gaussian data the variance is $\beta_t$, for Gaussian data of less variance something between {eq}`eq-optimal-variance`. In small steps the two are nearly equal except next to the data; when steps are skipped, {ref}`the choice matters <sec-variance-recursion>`.
 #
 # What happens on the way? On the left is $x_t$, on the right the estimate at that moment:
 
@@ -179,7 +179,7 @@ Film(
 # %% [markdown]
 # The estimates of these sixteen are blurs at first and then change between several digits. Which digit it will be is settled long before the noise is gone.
 #
-# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Networks that predict the noise need this: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 158 times at the top of the linear schedule. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip.
+# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Networks that predict the noise need this: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 157 times at the top of the linear schedule. They clip $\hat{x}$ before it enters the mean {eq}`eq-weighted-evidence`. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip. Latents have no such range: clipping cuts true values.
 #
 # *Sources: B27.*
 
@@ -232,9 +232,9 @@ wrong = {"beta": mean + schedule.beta[1:], "no noise": mean}
 verify("eq-variance-restored", V[:-1], mean + noise, rejects=wrong)
 
 # %% [markdown]
-# Digits are not Gaussian. In {numref}`fig-four-ways` the chain without noise does end at a digit, but at the same one from all eight starts: halfway they have become nearly one point. A ring of eight Gaussian modes is a case in between:
+# Digits are not Gaussian. In {numref}`fig-four-ways` the chain without noise does end at a digit, but at the same one from all eight starts: halfway they have become nearly one point. It is not the blur, likely because the estimate is not linear in $x_t$: when the common point leans toward one digit, the estimate follows and adds to the lead. An exact denoiser can do this, too. A ring of eight Gaussian modes is a case in between:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points, by the exact denoiser in a hundred steps from the same starts. Without noise (left) the modes are too thin and too near to the center.", "name": "fig-noise-or-not"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points, by the exact denoiser in a hundred steps from the same starts.", "name": "fig-noise-or-not"}}
 ring = data.toy_density("mixture")
 shapes = ring.component_distribution
 halved = shapes.mean / 2, torch.diag_embed(shapes.variance) / 4  # as it was trained
@@ -253,7 +253,7 @@ for panel, points, name in zip(panels, (noiseless, drawn), ("no", "with"), stric
 fig
 
 # %% [markdown]
-# Without noise all eight modes are reached, as the symmetry of the ring demands. But the points lie nearer to the mean of the data in the middle, and along the radius the modes have less than half of their width.
+# Without noise all eight modes are reached, but too near to the center, and along the radius with less than half of their width.
 #
 # *Sources: C02.*
 
@@ -261,7 +261,7 @@ fig
 # (sec-ddim)=
 # ## DDIM: carry the noise along
 #
-# Can one do without added noise and still keep the variance? The loss {eq}`def-simple-loss` contains $q(x_t \mid x)$ for one time at a time, and no step from one time to another. So the same trained network serves *every* process with these $q(x_t \mid x)$, whatever its steps are {cite:p}`song2021ddim`. Choose numbers $0 \le s_t^2 \le 1 - \bar\alpha_{t-1}$ and let
+# Can one do without added noise and still keep the variance? The loss {eq}`def-simple-loss` contains $q(x_t \mid x)$ for one time at a time, and no step from one time to another. So the same network serves *every* process with these $q(x_t \mid x)$, whatever its steps are {cite:p}`song2021ddim`. Choose numbers $0 \le s_t^2 \le 1 - \bar\alpha_{t-1}$ and let
 #
 # $$
 # q_s(x_{t-1} \mid x_t, x) = \mathcal{N}\Big( \sqrt{\bar\alpha_{t-1}}\; x + \sqrt{1 - \bar\alpha_{t-1} - s_t^2}\;\; \frac{x_t - \sqrt{\bar\alpha_t}\, x}{\sqrt{1 - \bar\alpha_t}} ,\; s_t^2\, I \Big) .
@@ -286,7 +286,7 @@ fig
 # x_{t-1} = \sqrt{\bar\alpha_{t-1}}\; \hat{x} + \sqrt{1 - \bar\alpha_{t-1}}\; \hat\varepsilon .
 # $$ (eq-ddim-step)
 #
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six images: a noisy digit; its blurred estimate; the predicted noise; the result of DDIM, a less noisy digit; the mean of the DDPM, smoother; the DDPM's draw, as noisy as that of DDIM."}, "figure": {"caption": "One large step, from $t = 600$ to 300, taken apart. DDIM mixes estimate and predicted noise anew. The mean of the DDPM takes less of the noise, and its draw adds other noise.", "name": "fig-step-apart"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six images: a noisy digit; its blurred estimate; the predicted noise; the result of DDIM, a less noisy digit; the mean of the DDPM, smoother; the DDPM's draw, as noisy as that of DDIM."}, "figure": {"caption": "One large step, from $t = 600$ to 300, taken apart. The mean of the DDPM takes less of the noise, and its draw adds other noise.", "name": "fig-step-apart"}}
 test = data.load("mnist", "test")
 _ = torch.manual_seed(0)
 x = to_symmetric(test.images[:2])
@@ -309,7 +309,7 @@ plots.image_rows(rows, titles=list(parts), tile=1.0)
 # %% [markdown]
 # Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise has the same form, with less of $\hat\varepsilon$. That, and the number of steps, is all the difference between the second row of {numref}`fig-four-ways` and the fourth.
 #
-# **Why may steps be skipped?** The proof does not use that the times are neighbors. Take any subsequence, with the $\bar\alpha$ of the chosen times, and give the network the original times.
+# **Why may steps be skipped?** The proof does not use that the times are neighbors. Take any subsequence: a step from $t$ to an earlier $s$ needs only $\bar\alpha_t$ and $\bar\alpha_s$. Given the original times, the network is asked only at noise levels of its training; what is new is the length of the steps.
 #
 # **Check.** Of {eq}`eq-ddim-marginals`: 50,000 chains from one $x$ take four large steps; mean and variance at the lowest time are compared, for three values of $\eta$. For $\eta > 0$ the check rejects new noise on top of all the old; for $\eta = 0$, the mean of the DDPM without its noise. Of {eq}`eq-ddim-step`: a step of `ddim_sample` on the ring. The mean of the DDPM is rejected.
 
@@ -363,7 +363,7 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # W_{t-1} = a_t^2\; W_t + s_t^2 .
 # $$ (eq-variance-recursion)
 #
-# It should be $V_t$. A single step that starts right, from $W_t = V_t$, misses $V_{t-1}$ by
+# It should be $V_t$. (This also tests a sampler's code: with the exact denoiser, the samples must have the variance $W_0$.) A single step that starts right, from $W_t = V_t$, misses $V_{t-1}$ by
 #
 # $$
 # a_t^2\, V_t + s_t^2 - V_{t-1} = \frac{(\bar\alpha_{t-1} - \bar\alpha_t)^2}{V_t} \cdot
@@ -374,13 +374,17 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # \end{cases}
 # $$ (eq-step-error)
 #
-# *Proof.* With the right variance $\beta_t V_{t-1} / V_t$ the slope of the DDPM would give $V_{t-1}$ {eq}`eq-variance-restored`; the last two rows are $\tilde\beta_t$ and $\beta_t$ less this variance. For DDIM, let $u_t$ be the vector in the plane with the components $\sqrt{\bar\alpha_t\, \lambda}$ (image) and $\sqrt{1 - \bar\alpha_t}$ (noise). Its length is $\sqrt{V_t}$. The exact estimates are $\hat{x} = \sqrt{\lambda}\, (u_t)_1\, x_t / V_t$ and $\hat\varepsilon = (u_t)_2\, x_t / V_t$, so the slope of {eq}`eq-ddim-step` is
+# DDIM has the slope
 #
 # $$
-# a_t = \frac{u_{t-1} \cdot u_t}{V_t} = \sqrt{\frac{V_{t-1}}{V_t}}\; \cos(\varphi_t - \varphi_{t-1}) , \qquad \tan \varphi_t = \sqrt{\frac{1 - \bar\alpha_t}{\bar\alpha_t\, \lambda}} ,
+# a_t = \sqrt{\frac{V_{t-1}}{V_t}}\; \cos(\varphi_t - \varphi_{t-1}) , \qquad \tan \varphi_t = \sqrt{\frac{1 - \bar\alpha_t}{\bar\alpha_t\, \lambda}} .
 # $$ (eq-ddim-cosine)
 #
-# with $\varphi_t$ the angle of $u_t$. Without the cosine, the slope would be right. The step misses $V_{t-1} \sin^2(\varphi_t - \varphi_{t-1})$, the square of the cross product of $u_{t-1}$ and $u_t$ over $V_t$; that is the first row. $\square$
+# Without the cosine it would be right. ({numref}`fig-ddim-angle` shows $\varphi_t$.)
+#
+# :::{dropdown} Proof
+# With the right variance $\beta_t V_{t-1} / V_t$ the slope of the DDPM would give $V_{t-1}$ {eq}`eq-variance-restored`; the last two rows of {eq}`eq-step-error` are $\tilde\beta_t$ and $\beta_t$ less this variance. For DDIM, let $u_t$ be the vector in the plane with the components $\sqrt{\bar\alpha_t\, \lambda}$ (image) and $\sqrt{1 - \bar\alpha_t}$ (noise). Its length is $\sqrt{V_t}$, and its angle $\varphi_t$. The exact estimates are $\hat{x} = \sqrt{\lambda}\, (u_t)_1\, x_t / V_t$ and $\hat\varepsilon = (u_t)_2\, x_t / V_t$, so the slope of {eq}`eq-ddim-step` is $u_{t-1} \cdot u_t / V_t$, which is {eq}`eq-ddim-cosine`. The step misses $V_{t-1} \sin^2(\varphi_t - \varphi_{t-1})$, the square of the cross product of $u_{t-1}$ and $u_t$ over $V_t$; that is the first row. $\square$
+# :::
 #
 # So each error is a square of the step: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$ adds variance, as if $\lambda$ were 1. Its error has no factor $\lambda$, so it can be many times a fine detail itself.
 #
@@ -439,7 +443,7 @@ full = (V[:-1] / V[1:]) ** 0.5
 wrong = {"no cosine": full}
 verify("eq-ddim-cosine", slopes[0], full * angle.diff().cos(), exact.within(1e-8), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances two curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps. At 1 the sampler is right; fine detail (left) is lost or drowned in noise.", "name": "fig-few-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances two curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps. At 1 the sampler is right.", "name": "fig-few-steps"}}
 lams = torch.logspace(-4, 1, 60).double()
 ratios = {kind: (lams, final_variance(sub, kind, lams) / lams) for kind in KINDS}
 fig, (axes,) = plots.figure(height=2.6)
@@ -448,6 +452,8 @@ plots.curves(ratios, **names, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
 # In a Gaussian model of images, coarse structure has a large variance, and every sampler keeps most of it. Fine detail has a small one. In twenty steps DDIM loses most of it, $\tilde\beta_t$ even more, and $\beta_t$ drowns it in noise.
+#
+# **Why does $\beta_t$ fail in few steps only?** Later steps contract what it adds in excess; a thousand leave next to nothing of that. In twenty, the last noise, from $t = 54$ to 1, has the standard deviation 0.18. The one call that follows assumes a hundredth, and leaves it.
 #
 # :::{depth-start} with all steps the variance beta is best, for Gaussian data and for photographs
 # :::
@@ -530,7 +536,7 @@ _ = right.set_xticks((5, 10, 20, 50, 100), (5, 10, 20, 50, 100))
 fig
 
 # %% [markdown]
-# But the angle depends on $\lambda$. Coarse structure, $\lambda$ near 1, turns most where signal and noise are equal, and the cosine schedule is nearly even in its angle; fine detail turns close to the data. So no times are best for everything ({numref}`fig-ddim-angle`), and for images one has to try. Two common choices: *even*, spread from 1 to $T$, and *trailing*, in equal steps that end at the data, as $t = 1000, 900, \dots, 100$ {cite:p}`lin2024`.
+# But the angle depends on $\lambda$. Coarse structure, $\lambda$ near 1, turns most where signal and noise are equal, and the cosine schedule is nearly even in its angle; fine detail turns close to the data. So no times are best for everything ({numref}`fig-ddim-angle`). Two common choices: *even*, spread from 1 to $T$, and *trailing*, in equal steps that end at the data, as $t = 1000, 900, \dots, 100$ {cite:p}`lin2024`. Both begin at $T$: given an earlier time, the network would take noise for signal. And a long last step blurs fine detail.
 #
 # (sec-higher-order)=
 # ### Better steps
@@ -585,9 +591,9 @@ _ = axes.set_xticks(lengths, lengths)
 fig
 
 # %% [markdown]
-# From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four. (At ten steps the error of the second order is low by accident: it changes its sign between 8 and 10.)
+# From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four. (At ten the second order is good by accident: its error changes sign just below.)
 #
-# **When does a higher order not help?** When it extrapolates too far. Ten even times of our digits end with a step from $t = 112$ to 1, in which {eq}`eq-second-order` adds 2.5 times the last change of the estimate. Trailing times avoid this.
+# **When does a higher order not help?** When it extrapolates too far. Ten even times of our digits end with a step from $t = 112$ to 1, in which {eq}`eq-second-order` adds 2.5 times the last change of the estimate. Trailing times avoid this. Nor does it help where the network's own error is the larger one.
 
 # %% [markdown]
 # :::{depth-start} samples follow the data if four things hold, and on the ring each can be tested
@@ -646,9 +652,9 @@ drawn = {name: [*kind(denoiser, ten, start)][-1] for name, kind in kinds.items()
 plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.7)
 
 # %% [markdown]
-# The first two rows show much the same digits: without noise on the way the start decides. The last row has noise left, as the formula says for Gaussian data.
+# The first two rows show much the same digits: without noise on the way the start decides. The last row has noise left, as foretold.
 #
-# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`.
+# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. It compares means and covariances of a classifier's features; most of its upward bias, larger for fewer images, is taken off. The level to reach is that of real digits.
 
 # %% tags=["serves"]
 seen = {name: x.float() for name, x in load_record(f"{NETWORK}-steps")[0].items()}
@@ -680,14 +686,14 @@ _ = axes.set_xticks(lengths, lengths)
 fig
 
 # %% [markdown]
-# In ten and twenty steps the variance $\beta_t$ is far behind, as computed and as published. But twenty steps of DDIM are not bad in themselves: with the class given, the same network comes close to real digits.
+# In ten and twenty steps the variance $\beta_t$ is far behind. But from twenty steps on $\tilde\beta_t$ is ahead of DDIM, against the formula. That has an exact denoiser; a likely cause, not tested, is that $\tilde\beta_t$ forgets more of the errors of ours ({ref}`sec-feedback`). With the class given, even twenty steps of DDIM come close to real digits, perhaps because early estimates no longer average over several digits.
 #
 # *Sources: E04.*
 #
 # (sec-which-sampler)=
 # ### Which sampler?
 #
-# The distance hardly notices a few images that are no digits. So count, in twenty steps, those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits ({ref}`experiment <exp-samplers>`, three times 200 images for each way, from the same noise).
+# The distance hardly notices a few images that are no digits. So count, in twenty steps, those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits ({ref}`experiment <exp-samplers>`, three times 200 images for each way, from the same noise). The count misses lack of variety, and copies: look at both.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Points with error bars: the percentage not recognized, for three samplers in three rows. With the class given all are lower than without; DDIM and the second order with the class drawn first lie near those with the class given. The lowest of all is beta-tilde with the class given. The points of forty steps lie close to those of twenty."}, "figure": {"caption": "Images not recognized as a digit, in percent above real digits (trailing times; mean and standard error over three seeds).", "name": "fig-which-sampler"}}
 measured = record_of("samplers")
@@ -717,9 +723,9 @@ assert best < 0.5 * min(others)
 fig
 
 # %% [markdown]
-# With this network added noise helps, and so does the class. With both, less than half as many are not recognized as with the class alone. Twice the steps do not replace the class. (Given the class $y$, a sampler draws from $p(x \mid y)$. *Classifier-free guidance*, {doc}`chapter 13 </notebooks/13_diffusion_priors>`, goes further and exaggerates what the class changes in the estimate: more typical images, less variety.)
+# With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many are not recognized as with the class alone. Twice the steps do not replace the class. (With the same class $y$ in every call, a sampler draws from $p(x \mid y)$. *Classifier-free guidance*, {doc}`chapter 13 </notebooks/13_diffusion_priors>`, exaggerates what the class changes.)
 #
-# **Draw the class first.** Nobody needs to ask for a class: since $p(x) = \sum_y p(y)\, p(x \mid y)$, draw $y$ with the frequencies of the training set, and then the image with this class ({ref}`experiment <exp-samplers>`). The calls are as many as before, and not recognized are 10.5 ± 2.3 % of DDIM and 9.8 ± 1.8 % of the second order, 6.9 ± 2.3 and 7.4 ± 1.8 percentage points fewer than from the same noise without a class. The Fréchet distance falls by 7.0 ± 2.1 and 1.5 ± 1.1.
+# **Draw the class first.** Since $p(x) = \sum_y p(y)\, p(x \mid y)$, draw $y$ with the frequencies of the training set, and then the image with this class ({ref}`experiment <exp-samplers>`). The calls are as many as before, and not recognized are 10.5 ± 2.3 % of DDIM and 9.8 ± 1.8 % of the second order, 6.9 ± 2.3 and 7.4 ± 1.8 percentage points fewer than from the same noise without a class. The Fréchet distance, of which only differences count at 200 images, falls by 7.0 ± 2.1 and 1.5 ± 1.1.
 #
 # So, for this network (for images of a given class or text {cite:t}`lu2022` report DPM-Solver++ ahead of DDIM in few steps):
 #
@@ -777,7 +783,7 @@ print(f"the codes: mean {x_T.mean():.2f}, standard deviation {x_T.std():.2f}")
 assert back_errors[2] < back_errors[0] < 0.01 and x_T.std() < 0.9
 
 # %% [markdown]
-# If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. The codes of these six are narrower.
+# If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. The codes of these six are narrower, likely because clean digits contain no noise that could become such a draw.
 #
 # **Between two digits.** Codes can be interpolated, like the latents of {ref}`chapter 7 <sec-latent-walks>`, along a great circle {eq}`eq-slerp`, for noise images of 784 dimensions lie near a sphere, which a straight line would leave:
 
@@ -789,7 +795,7 @@ fade = torch.lerp(x[:1], x[1:2], part.view(7, 1, 1, 1))
 plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 
 # %% [markdown]
-# Each image in between is drawn by the sampler, so most are strokes, as digits are. But the map was never trained for this, and nothing gives the way a meaning.
+# Each image in between is drawn by the sampler, so most are strokes, as digits are.
 
 # %% [markdown]
 # (sec-feedback)=
@@ -801,7 +807,7 @@ plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the samplers with added noise. It does not come from the noise itself, for the formula has no $\sigma_t$: a sampler that is going to add noise must contract more before it does, and that also reduces a push.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. The noise itself does nothing here, for the formula has no $\sigma_t$: it is the mean that reduces the push, as it contracts more than a step of DDIM, to make room for the noise. An error of the network is a push, too, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so more steps are needed; and there is no map.
 #
 # **Check.** Chains are pushed at $t = 400$ without noise and with the variance $\beta_t$, for three variances of the data. The check rejects the factor of DDIM.
 
@@ -822,9 +828,9 @@ for name in ("none", "beta"):
     verify("eq-push", change[name], right, exact.within(1e-9), rejects={"DDIM's": of_ddim})
 
 # %% [markdown]
-# For fine detail next to nothing is left of a push; where the data vary much, it stays. For digits, we lay a gray bar over noisy images at $t = 700$ and go on with added noise and by DDIM.
+# For digits, we lay a gray bar over noisy images at $t = 700$ and go on with added noise and by DDIM.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and added noise the bar is partly bent into strokes; with DDIM it is a straight white bar."}, "figure": {"caption": "Six digits, pushed at $t = 700$ by a bar. Added noise bends a part of it into strokes; DDIM keeps most of it.", "name": "fig-push"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and added noise the bar is partly bent into strokes; with DDIM it is a straight white bar."}, "figure": {"caption": "Six digits, pushed at $t = 700$ by a bar. With added noise a part of it is bent into strokes.", "name": "fig-push"}}
 _ = torch.manual_seed(0)
 digits = to_symmetric(test.images[10:26])
 x_t = add_noise(digit_schedule, digits, 700, torch.randn_like(digits))
@@ -857,7 +863,7 @@ print(f"difference, digit by digit: {less.mean():.2f} +- {less.std() / 16**0.5:.
 assert less.mean() > 2 * less.std() / 16**0.5
 
 # %% [markdown]
-# (White is 1; only pixels that are black without the push count.) With DDIM more of the bar stays on these 16 digits than with added noise. In this sense denoising is feedback.
+# (White is 1; only pixels that are black without the push count.) In this sense denoising is feedback.
 #
 # *Sources: C14.*
 
@@ -865,7 +871,7 @@ assert less.mean() > 2 * less.std() / 16**0.5
 # (sec-color-samples)=
 # ## Houses that can be measured
 #
-# Whether a drawn digit is a possible one, only another network can say. The houses of {ref}`chapter 7 <sec-known-causes>` come from a renderer with five factors of variation, so a sample can be compared with its *nearest render*. The network `ddpm-scenes`, a U-Net for $3 \times 32 \times 32$ values, is given the factors, except in a tenth of its training examples, so it works without them, too. In 25 steps:
+# Whether a drawn digit is a possible one, only another network can say. The houses of {ref}`chapter 7 <sec-known-causes>` come from a renderer with five factors of variation, so a sample can be compared with its *nearest render*. The network `ddpm-scenes`, a U-Net for $3 \times 32 \times 32$ values, was given the factors in nine of ten training examples, so it works without them, too. In 25 steps:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Rows of ten small colored houses. The first rows show the same ten houses, alike in color, position and shadow. The row without factors shows other houses; the last is by the VAE."}, "figure": {"caption": "Houses asked for by their factors, as rendered, and as drawn by DDIM and with added noise; samples without factors, and of a VAE.", "name": "fig-drawn-houses"}}
 houses, _ = load_record("ddpm-scenes-scenes")
@@ -879,7 +885,7 @@ rows = {name: houses[way][:10] / 255 for name, way in ways.items()}
 plots.image_rows({"asked for": render_scenes(houses["asked"][:10])} | rows, tile=0.6)
 
 # %% [markdown]
-# The table has the median squared distance from the nearest render; how many are *unlike any render*, farther than 99 % of test scenes are from the training scenes (with the upper end of a 95 % interval, {cite:t}`wilson1927`); and the $R^2$ of each factor that was asked for with that of the nearest render.
+# The table has the median squared distance from the nearest render; how many are *unlike any render*, farther from it than 99 % of test scenes are from the nearest training scene (with the upper end of a 95 % interval, {cite:t}`wilson1927`); and the $R^2$ of each factor that was asked for with that of the nearest render.
 
 # %% tags=["numbers", "columns"]
 limit = houses["real: training distance"].quantile(0.99)
@@ -906,7 +912,7 @@ copied = [houses[f"{way}: training distance"].median() for way in ("unconditiona
 assert copied[0] > 0.9 * copied[1]
 
 # %% [markdown]
-# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them they are about twice as far from all renders. Copies would be closer to the training scenes than new scenes are; the samples, in the median, are not. (The VAE is that of chapter 7, a smaller network with fewer training scenes.)
+# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them they are about twice as far from all renders. As a rule they are no copies: in the median they are no closer to the training scenes than new scenes are. (The VAE of chapter 7 is a smaller network with fewer training scenes.)
 #
 # *Sources: B28.*
 
@@ -919,7 +925,7 @@ assert copied[0] > 0.9 * copied[1]
 # **The steps are skipped, but the betas stay.** A step over five times needs the larger $1 - \bar\alpha_t / \bar\alpha_{t-5}$. With the original $\beta_t$, a quarter to a third of it, each step removes too little noise. **The steps are renumbered, and the network is given the new number.** Given 1 to 20 instead of 5 to 100, it assumes much less noise than there is.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps on the ring with the exact denoiser: right, with the betas of the small steps, and with the wrong time. Both mistakes leave a recognizable ring whose modes drown in noise.", "name": "fig-mistakes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of points. First, as it should be: eight clusters on a ring, with a few points between them. Second, old betas: a broad noisy ring in which the clusters merge. Third, given the count: an even broader one."}, "figure": {"caption": "Twenty steps on the ring with the exact denoiser: right, with the betas of the small steps, and with the wrong time.", "name": "fig-mistakes"}}
 def given_the_count(x, t):
     """The exact denoiser, given 1 to 20 in place of 5, 10, ..., 100."""
     return exact_hat(x, torch.div(t, 5, rounding_mode="floor"))
@@ -945,7 +951,7 @@ for panel, (name, points) in zip(panels, spoiled.items(), strict=True):
 fig
 
 # %% [markdown]
-# **Noise in the last step.** Without line 3 of the algorithm, and with $\sigma_t^2 = \beta_t$, each pixel keeps the noise of the last step taken, of standard deviation $\sqrt{\beta}$. From $t = 1$ it is a hundredth and cannot be seen; from $t = 100$ of the linear schedule it is 0.32.
+# **Noise in the last step.** Without line 3 of the algorithm, and with the step's $\beta$ as variance, each pixel keeps noise of standard deviation $\sqrt{1 - \bar\alpha_t}$, for a last step from $t$. From $t = 1$ it is a hundredth; from $t = 100$ of the linear schedule it is 0.32. **The schedule does not end at noise.** With $\bar\alpha_T = 0.005$ a training image at $T$ keeps 7 % of its contrast; its mean brightness can be read off, as averaging removes the noise. Sampling starts from noise of mean zero, so images come out of medium brightness {cite:p}`lin2024`.
 
 # %% [markdown]
 # :::{dropdown} If you come from the lectures
