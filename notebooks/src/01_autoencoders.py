@@ -93,7 +93,7 @@ fig
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
 # $$ (eq-mean-minimizes)
 #
-# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square, and it is worth paying: the mean is what makes the denoiser below a score, the square what makes the error a likelihood.
+# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square, and it is worth paying: the mean is what makes the denoiser below a score, the square what makes the error a likelihood.
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
@@ -118,7 +118,7 @@ verify(
 # (sec-pca)=
 # ## The best that linear codes can do
 #
-# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder takes the inner products of an image with orthonormal cosines and keeps those of low frequency, whatever the image shows; its decoder adds up the cosines, weighted by them. All 784 give the image back; if some are dropped, the squared error is the sum of their squares. With 4 per side, 16 in all, these digits are smudges.
+# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder takes the inner products of an image with orthonormal cosines and keeps those of low frequency, whatever the image shows; its decoder adds up the cosines, weighted by them. All 784 of these numbers give the image back; if some are dropped, the squared error is the sum of their squares. With 4 per side, 16 in all, these digits are smudges.
 
 
 # %% tags=["figure"]
@@ -1256,7 +1256,7 @@ print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.0
 # p(x) = \int p(z)\; \mathcal{N}\big(x;\, f(z), s^2 I\big)\, \mathrm{d}z ,
 # $$ (def-decoder-density)
 #
-# the *likelihood*. A plain autoencoder, trained without $p(z)$ and $s$, has none: its third limit, after the unknown distribution of its codes and their gaps. Can a mean over random codes from the mixture estimate it?
+# the *likelihood*. A plain autoencoder, trained without $p(z)$ and $s$, has none. Can a mean over random codes from the mixture estimate it?
 
 # %%
 near = Density(model, mixture)  # noise, and codes around g(x), both fitted to training digits

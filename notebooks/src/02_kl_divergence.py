@@ -98,7 +98,7 @@ print(f"p has a zero that q has not: {kl(two_points, three_points):.4f} nats")
 print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 
 # %% [markdown]
-# The same number is a length in bits. Up to rounding, the best code for $q$ gives the symbol $x$ a word of $-\log q(x)$ nats, short where $q$ is large. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
+# The same number is a length in bits. Up to rounding, the best code for $q$ gives the symbol $x$ a word of $-\log q(x)$ nats, short where $q$ is large: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
@@ -277,7 +277,7 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the true distribution as under the best Gaussian. By the same sum, $n$ samples typical of $q$ are about $e^{n D(q \Vert p)}$ times rarer under $p$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the true distribution as under the best Gaussian. By the same sum, $n$ samples typical of $q$ are about $e^{n D(q \Vert p)}$ times rarer under $p$ than under $q$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
 #
 # Two consequences: the loss has a floor, the entropy of the data, and for images nobody knows it: only a difference of two losses is a difference of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere; added noise prevents it.
 #
@@ -406,7 +406,7 @@ def fit_normal(divergence, log_p, m):
 
 
 # %% [markdown]
-# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior, the distribution of causes given data, is such a $p$: known up to a factor, and nobody can sample from it. So variational inference minimizes the reverse KL, as does the E-step of the EM algorithm (chapter 3), whose M-step fits the model by the forward KL.
+# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior, the distribution of causes given data, is such a $p$: known up to a factor, and hard to sample from. So variational inference minimizes the reverse KL, as does the E-step of the EM algorithm (chapter 3), whose M-step fits the model by the forward KL.
 #
 # The reverse fit is called {term}`mode-seeking`. Does it always choose a mode? We search twice, from the middle and from a mode.
 #
@@ -587,7 +587,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # ### Close by: the Fisher information
 #
-# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of a model's parameters this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
+# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. In the limit of small changes $\delta$ of a model's parameters this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
 #
 # $$
 # \begin{aligned}
@@ -745,7 +745,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # | negative log-likelihood | forward, from the data to the model | the model covers all data, and some of what lies between |
 # | gap of the ELBO (chapter 3) | reverse, from the approximate posterior to the true one | it may miss modes and be too narrow |
 # | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass, but may leave parts of it empty; there the decoder has seen no codes |
-# | a step of a diffusion model (chapter 9) | forward, from a known Gaussian to the model's | the model's mean averages over all clean images that fit the noisy one {eq}`eq-forward-moments` |
+# | a step of a diffusion model (chapter 9) | forward, from a Gaussian known for each clean image to the model's | the model's mean averages over all clean images that fit the noisy one {eq}`eq-forward-moments` |
 
 # %% [markdown]
 # (sec-kl-maps)=
@@ -913,7 +913,7 @@ plots.curves(
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \tfrac12 \int_0^\infty \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 \, \mathrm{d} \tau .
 # $$ (eq-score-integral)
 #
-# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* That is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
+# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* Since the score of noisy data is an estimate of the noise (chapter 1), that is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
 #
 # :::{dropdown} Proof of de Bruijn's identity
 # In one dimension; in more, sum over the components. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Insert the heat equation and integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
@@ -953,7 +953,7 @@ verify("eq-score-integral", *sides, quadrature.within(1e-4), rejects={"up to 1":
 print(f"KL divergence {whole:.2f} nats, {lost:.2f} of it lost to the first unit of noise variance")
 
 # %% [markdown]
-# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference. For large $\tau$ the part of the variances falls like $1 / \tau^2$, that of the means like $1 / \tau$: noise hides fine details first, coarse ones last.
+# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference. For large $\tau$ the part of the variances falls like $1 / \tau^2$, that of the means like $1 / \tau$: noise hides the small difference of the variances first.
 #
 # :::{depth-start} by Pinsker's inequality a small KL divergence forces a small total variation, but not the other way round
 # :::
