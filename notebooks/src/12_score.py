@@ -332,7 +332,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# All chains of {numref}`fig-langevin` start in the same noise, of standard deviation 3. How many end in a wrong one (half the sum of the absolute errors of the fractions), and how many are outliers, farther than four standard deviations from every center?
+# All chains of {numref}`fig-langevin` start in the same noise, of standard deviation 3. By how much do the fractions of the modes differ from the right ones (half the sum of the absolute differences), and how many are outliers, farther than four standard deviations from every center?
 
 
 # %% tags=["numbers", "columns"]
@@ -444,7 +444,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # | $\sigma$, noise per unit of signal, $\mathrm{SNR}^{-1/2}$ | $0$ to $\infty$ | $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$, VE | {cite:t}`song2019`, {cite:t}`karras2022` |
 # | $u$ of the straight line | $0$ to $1$ | $x_u = (1 - u)\, x + u\, \varepsilon = \tilde{x} / (1 + \sigma)$ | flow matching; in {cite:t}`lipman2023` time is $1 - u$ |
 #
-# We use $r$, for in it the forward SDE has no parameter left: $\mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w$, with $g = 1$. {numref}`fig-four-clocks` shows why the choice matters for equal steps: some clocks rush through the noise at which a point decides for a mode.
+# We use $r$, for in it the forward SDE has no parameter left: $\mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w$, with $g = 1$. That is for the formulas. For equal *steps* another clock may be better ({numref}`fig-four-clocks`): some, $r$ among them, rush through the noise at which a point decides for a mode.
 #
 # **Checks.** For $\beta(t) = 0.2 + 1.2\, t$, mean and variance are followed through Euler steps from $x_0 = 1.5$ at $t = 0$ to 1, with 2000 and with 4000 steps; twice the second result minus the first is free of the error that is proportional to the step size. A drift of $-\beta x$ and half of the noise are rejected. The clocks are compared with the companion's schedule and its `line_time`; a $\sigma$ that is not squared is rejected.
 
@@ -756,7 +756,7 @@ wrong = {"uniform directions": J.trace() / 3}
 verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **What has this likelihood to do with the ELBO?** One score network is *two* models. The chain with noise has a likelihood of its own, which only the ELBO bounds; the flow has another, which is computed. They are equal if the score is exact.
+# **What has this likelihood to do with the ELBO?** One score network is *two* models. The chain with noise has a likelihood of its own, of which we know only a bound, the ELBO; the flow has another, which is computed. They are equal if the score is exact.
 #
 # **Which weights make the score loss a bound?** Compare the true way back with the network's during $\mathrm{d} r$. Both steps have noise of variance $\mathrm{d} r$, and their means differ by $(\nabla \log q_r - s_\theta)\, \mathrm{d} r$. The KL divergence of two such Gaussians is the squared difference over twice the variance, $\frac12 \lVert \nabla \log q_r - s_\theta \rVert^2\, \mathrm{d} r$. The KL divergence of whole paths, which both start in noise, is the sum of that, and that of their ends is at most as large:
 #
@@ -764,7 +764,7 @@ verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 # D_{\mathrm{KL}}( p_{\text{data}} \,\Vert\, p_\theta ) \;\le\; \frac12 \int_{-\infty}^{0} \mathbb{E}_{q_r} \big\lVert \nabla \log q_r(x) - s_\theta(x, r) \big\rVert^2\, \mathrm{d} r ,
 # $$ (eq-score-bound)
 #
-# with equality if $s_\theta$ is the score of *some* data made noisy (the integral of {eq}`eq-de-bruijn`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. In errors of the noise this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It counts most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
+# with equality if $s_\theta$ is the score of noisy data of *any* distribution (chapter 2's integral of squared differences of scores, {eq}`eq-score-integral`). So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. In errors of the noise this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It counts most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
 #
 # **Check.** Data with variance $\frac14$ and the score of variance 1.7: the KL divergence of the two Gaussians is compared with the integral, by quadrature. The integral without its half is rejected, and so is the weight $1 - \bar\alpha$, which belongs to uniform steps of $r$ in the simple loss.
 
@@ -870,7 +870,7 @@ plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per uni
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
 # $$ (eq-flow-matching)
 #
-# (Its paths are curved all the same: only the lines that it averages are straight.) Noise, image, the $v$ of {ref}`chapter 10 <sec-why-v>`, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
+# (Its paths are curved all the same: the velocity is a mean over all pairs whose line passes here, and on the way their weights change.) Noise, image, the $v$ of {ref}`chapter 10 <sec-why-v>`, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
 #
 # :::{dropdown} Proof
 # Put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, \tilde{x}$ with $\tilde{x} = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} \tilde{x} = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- \tilde{x} + (1 - u)\, \varepsilon^* / (1 - u)^2 = - \tilde{x} + \varepsilon^* / (1 - u)$, and with $\tilde{x} = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
@@ -1007,7 +1007,7 @@ fig
 # (sec-one-step)=
 # ## One step
 #
-# Why does a flow need many calls? An Euler step pretends that the velocity stays as it is until the next time. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Regression from noise to image in random pairs gives this mean, too. But the flow pairs each noise with one image: could a network learn its whole step? A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
+# Why does a flow need many calls? An Euler step pretends that the velocity stays as it is until the next time. A single step from pure noise fails completely: at $u = 1$ the best estimate of the image is the mean of all data, wherever one starts. Regression from noise to image in random pairs gives this mean, too. But the flow pairs each noise with one image: could a network learn its whole step? A *consistency model* {cite:p}`song2023` learns the end of the path: at two neighboring points of a path its outputs are trained to be equal. A constant would do that, so at the smallest noise it is built to return its input, which ties all other outputs to the data. A step of length $s$ needs the {term}`average velocity` on the way from $u$ down to $u - s$,
 #
 # $$
 # a(x_u, u, s) = \frac{1}{s} \int_{u - s}^{u} v(x_w, w) \, \mathrm{d} w = \frac{x_u - x_{u - s}}{s} ,
@@ -1108,7 +1108,7 @@ assert off["average", 1] < off["velocity", 4]
 #
 # :::{depth-start} consistency and shortcut models learn parts of the same function
 # :::
-# A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. It is trained to agree at neighboring points of a path; since a constant does, too, it must return its input where there is no noise. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
+# A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
 #
 # $$
 # (s + s')\, a(x_u, u, s + s') = s\, a(x_u, u, s) + s'\, a(x_{u - s}, u - s, s') .
@@ -1250,7 +1250,7 @@ plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log
 #
 # **One step size for all levels.** A step that works at $\sigma_1$ diverges at $\sigma_L$ {eq}`eq-langevin-bias`, and one that works at $\sigma_L$ hardly moves a point at $\sigma_1$.
 #
-# **An ODE from the wrong noise.** The ODE carries an error at its start to the end; the SDE forgets it. Both with the exact denoiser of the ring, from noise of standard deviation 1, and 1.2:
+# **An ODE from the wrong noise.** The ODE carries an error at its start to the end; the SDE mostly forgets it. Both with the exact denoiser of the ring, from noise of standard deviation 1, and 1.2:
 
 # %% tags=["numbers", "columns"]
 t, h = 100, 0.05

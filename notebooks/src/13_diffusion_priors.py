@@ -233,7 +233,7 @@ for t, panel in zip((60, 20, 8), panels, strict=True):
 fig
 
 # %% [markdown]
-# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. Near the end point and integral agree. Every method puts something in the integral's place:
+# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. At little noise the point and the integral agree. Every method puts something in the integral's place:
 #
 # | method | in place of the integral | weakness |
 # |---|---|---|
@@ -286,7 +286,7 @@ plots.image_rows(asked, tile=0.75)
 # %% [markdown]
 # The gradient goes through the denoiser, so each step also costs a backward pass; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
 #
-# What the classifier is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The classifier, trained without noise, likely answers to small changes of noisy images that draw no seven. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
+# This classifier was trained without noise, and what it is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). On noisy images it likely answers to small changes of noisy images that draw no seven. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
@@ -530,9 +530,9 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, above scale 1 likely beyond most noisy digits; as measured, they lose variety. *In the middle* the difference depends on $x_t$ more and more: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, and they lose variety, as measured; a likely cause is that they leave the region of noisy digits. *In the middle* the difference depends on $x_t$ more and more: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated. Autoguidance fails if they err in unrelated ways, or equally.
+# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated: images get better without losing variety, as is hoped. Autoguidance fails if they err in unrelated ways, or equally.
 
 
 # %%
@@ -575,7 +575,7 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# (Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones.) Guidance in the middle alone brings nearly all of the gain, for well under half of the distance; early guidance costs more distance, and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits about as far away as the network without the label does. So the missing label is not needed for that; extrapolating too far is a likely cause.
+# (Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones.) Guidance in the middle alone brings nearly all of the gain, for well under half of the increase of the Fréchet distance; early guidance costs more distance, and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits about as far away as the network without the label does. So large scales drive digits away with the label missing or not; extrapolating too far is a likely cause.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
@@ -598,7 +598,7 @@ fig
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which are images. Why sample? Their mean, one repeatable answer, has the smallest squared error, and is a blur. Draws look real, with larger errors, and show what is uncertain.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which are images. Why sample? Their mean, one repeatable answer, has the smallest squared error, and is a blur. Draws look real, with larger errors, and show what is uncertain; a search for the most probable image does neither.
 #
 # For such a $y$, $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
 #
@@ -626,7 +626,7 @@ fig
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain, and divides by $\sigma_y^2$ alone.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain. Given $x_t$, $y$ varies by $A C_t A^\top + \sigma_y^2 I$; DPS divides by $\sigma_y^2$ alone, and goes too far where there is much noise.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -725,7 +725,7 @@ fig
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. Replacement is wrong even with an exact denoiser and a thousand steps: at time $t$ its denoiser sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones, and the others adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the others can follow the observed ones, at many times the calls.
+# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. Replacement is wrong even with an exact denoiser and a thousand steps: at time $t$ its denoiser sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones, so at much noise they hardly say anything, and the unobserved pixels adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the others can follow the observed ones, at many times the calls.
 #
 # :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
 # :::
@@ -780,7 +780,7 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. By squared error, the mean of eight draws against its best linear estimate, the diffusion is the better prior for all three measurements tried. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. By squared error (the mean of eight draws of the diffusion, the best linear estimate of the Gaussian) the diffusion is the better prior for all three measurements tried (these and a blur). But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
@@ -975,7 +975,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). A sketch keeps flat colors and hard edges under little noise; much leaves only large shapes. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). Little noise lets a sketch keep its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
@@ -998,7 +998,7 @@ plots.image_rows({name: to_unit(x) for name, x in edits.items()}, titles=titles,
 # \nabla_x\, D_{\mathrm{KL}}\big( q(x_t \mid x) \,\Vert\, p(x_t \mid y) \big) = \sqrt{\frac{\bar\alpha_t}{1 - \bar\alpha_t}}\;\, \mathbb{E}_\varepsilon\big[ \hat\varepsilon(x_t, y) - \varepsilon \big] .
 # $$ (eq-score-distillation)
 #
-# So render, add noise, predict it, and pass the difference on to the renderer. The derivative of the network does not occur: this gradient needs only the score at $x_t$, the network's output.
+# So render, add noise, predict it, and pass the difference on to the renderer. The network is fixed and draws nothing; it says in which direction a view becomes more probable, and only $\theta$ is trained. The derivative of the network does not occur: this gradient needs only the score at $x_t$, the network's output. That saves a backward pass.
 #
 # :::{dropdown} Proof
 # The entropy of $q(x_t \mid x)$ does not depend on $x$. What remains is $- \mathbb{E}_\varepsilon \log p(x_t \mid y)$ with $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. Its gradient is $- \sqrt{\bar\alpha_t}$ times the mean score, and the score is $- \hat\varepsilon / \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Subtracting $\varepsilon$, whose mean is zero, only makes the estimate less noisy. $\square$
@@ -1036,7 +1036,7 @@ wrong = {"derivative of the network": of_loss, "the other order": other_order}
 verify("eq-score-distillation", left, right_side, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **Why does it seek modes?** This KL divergence has the direction that {ref}`selects a mode <sec-two-directions>`, and the noise fixes the width of $q$. Nothing rewards variety: each object goes where its noisy views are most probable. {numref}`fig-score-distillation` distills points with the exact denoiser of the ring.
+# **Why does it seek modes?** This KL divergence takes the mean under $q$, the order that {ref}`selects a mode <sec-two-directions>`. And the noise fixes the width of $q$, so only $\log p$ counts. Nothing rewards variety: each object goes where its noisy views are most probable. {numref}`fig-score-distillation` distills points with the exact denoiser of the ring.
 
 
 # %%
@@ -1070,7 +1070,7 @@ assert (nearest < width / 2).double().mean() > 0.9 and much.norm(dim=1).max() < 
 fig
 
 # %% [markdown]
-# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the empty middle of the ring. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike; modes and so large a scale are likely causes.
+# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the empty middle of the ring. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike. Modes are a likely cause, since a mode lacks the random detail that every draw has, and so is the large scale.
 #
 # *Sources: B03.*
 
@@ -1307,7 +1307,7 @@ exercises.check_share_that_misses(share_that_misses)
 # | 8 | several levels | several levels | one KL divergence a level |
 # | 9 | noise, nothing learned | a thousand steps back | a thousand small KL divergences |
 # | 10 | the same | one denoiser | a weighted regression on noise |
-# | 11, 12 | any with these marginals | any sampler | the same loss; its noise is the score |
+# | 11, 12 | any with these marginals | any sampler | the same loss; its noise is the score up to a factor |
 # | 13 | an encoder, then noise | conditional steps, then a decoder | the sum of both bounds |
 #
 # The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer. Now change a sign in the companion, and see which check fails.
