@@ -244,7 +244,7 @@ for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
 fig
 
 # %% [markdown]
-# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop. Before a long run, test such code against something exact: on average the bound of a linear VAE must not exceed its $\log p_\theta(x)$ ({ref}`chapter 5 <sec-linear-vae>`).
+# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop. Before a long run, test such code against something exact: on average the bound of a linear VAE must not exceed its $\log p_\theta(x)$ ({ref}`chapter 5 <sec-linear-vae>`), and with the exact posterior as encoder it must be equal to it.
 
 # %% tags=["check", "nbval-check-output"]
 by_hand = [p.grad.clone() for p in model.parameters()]
@@ -403,7 +403,7 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
 # Train one on points of your own in {numref}`fig-train-vae`: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples of the model (crosses). Right, the prior and the aggregate posterior, the average of $q_\\phi(z \\mid x)$ over the points. No continuous map takes a ring to a line without a cut, so the encoder makes one.", "name": "fig-train-vae"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples of the model (crosses). Right, the prior and the aggregate posterior, the average of $q_\\phi(z \\mid x)$ over the points. No continuous map takes a ring to a line one-to-one, so the encoder is steep at one place, and there the curve has its ends.", "name": "fig-train-vae"}}
 def trained_on_a_ring():
     """A VAE with one latent, its data, points around a circle, samples, and the latent line."""
     angle, radius = 2 * math.pi * torch.rand(200), 1 + 0.08 * torch.randn(200)
@@ -1394,7 +1394,7 @@ exercises.check_draw_spread(draw_spread)
 #
 # - A VAE adds to an autoencoder a random latent, a KL from the prior, and a sample that gradients pass through {eq}`eq-vae-objective`.
 # - The KL is information plus mismatch {eq}`eq-surgery`. Weight 1 trains the bound; other weights move along a curve of rate and distortion.
-# - Collapse may be the optimum, or the training lost the latents: then a smaller learning rate or warm-up mends it. Bound and KL together show which.
+# - Collapse may be the optimum, or the training lost the latents: then free bits, warm-up or more steps at a smaller learning rate mend it. Bound and KL together show which.
 # - A test likelihood needs a stated binarization, number of samples, proposal and standard error. The bound lies below it by two gaps {eq}`def-two-gaps`.
 # - The decoder's mean is not a sample {eq}`eq-total-variance`.
 #

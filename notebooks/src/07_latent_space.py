@@ -578,7 +578,7 @@ both_maps(tables, "correlation")
 # \mathrm{I}(z; v) = D_{\mathrm{KL}} \big( p(z, v) \,\Vert\, p(z)\, p(v) \big) .
 # $$ (def-mutual-information)
 #
-# Estimated from $n$ examples in $20 \times 20$ bins, it is too large, by about $19^2 / (2n)$ nats for independent variables; shuffled factors show how much. And several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a share of the factor's entropy $H(v_k)$:
+# Estimated from $n$ examples in $20 \times 20$ bins, it is too large, by about $19^2 / (2n)$ nats for independent variables, whose bins are never filled in exact proportion; shuffled factors show how much, and an entry of that size means nothing. And several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a share of the factor's entropy $H(v_k)$:
 #
 # $$
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) .
@@ -890,7 +890,7 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
 #
 # - *Nothing left to say.* What the latent could add is worth less than its nats {eq}`eq-water-filling`. Do nothing: without it the bound is the same. Leave it out where codes are compared.
 # - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`).
-# - *You want it to say more.* Then change the loss: less decoder noise or, equivalently, $\beta < 1$ {eq}`eq-beta-level`.
+# - *You want it to say more.* Then change the loss: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
 #
 # **Mixed.** In the plain network every latent has to do with several factors. (Or the factors are correlated in the data; not here. Images that differ in one factor alone would tell.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
 #
@@ -1032,7 +1032,7 @@ for name, score in scores.items():
     print(f"{name:10}  {score.mean():12.1f}  {auroc(-normal, -score):5.2f}")
 
 # %% [markdown]
-# Shuffled digits are found, but the empty image is *more* likely than nearly every digit, and a bar than most: minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one. For photographs {cite:t}`nalisnick2019` found the same. An anomaly is what is more likely under *another distribution*, of which a model of digits knows nothing; so a score needs examples of what should be found.
+# Shuffled digits are found, but the empty image is *more* likely than nearly every digit, and a bar than most: minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one. For photographs {cite:t}`nalisnick2019` found the same. An anomaly is what is more likely under *another distribution*, and of that a model of digits knows nothing. So no score made of $p_\theta$ alone can find every kind.
 #
 # :::{depth-start} neither a better encoder nor a test of typicality repairs the score
 # :::
