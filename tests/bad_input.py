@@ -1284,6 +1284,45 @@ CASES: dict[str, list[Case]] = {
     *((lambda d=d: data.rejects(IMAGES.to(d)), f"x must be floating-point, of 32 or 64 bits; {d} was given")
       for d in (torch.float16, torch.uint8, torch.bool)),
 ],
+"landscapes": [
+    *doors(whole(1), lambda num: data.landscapes(num)),
+    (lambda: data.landscapes(1, seed=-1), r"seed must be at least 0; -1 was given"),
+    (lambda: data.landscapes(1, held_out="all"), "held_out must be True, False or None; 'all' was given"),
+    (lambda: data.landscapes(1, device="gpu"), "device must be one that torch knows"),
+    *((lambda f=f, given=given: f(given), says)
+      for f in (lambda given: data.render_landscapes(given, torch.zeros(1, 25)), data.is_held_out)
+      for given, says in (
+        (torch.zeros(1, 7).long(), r"attributes must have shape \(num, 8\); \(1, 7\) was given"),
+        (torch.zeros(1, 8), "attributes must hold integers"),
+        (torch.full((1, 8), 5), r"attributes, size must lie in \[0, 1\]; 5 to 5 was given"),
+    )),
+    *((lambda jitter=jitter: data.render_landscapes(torch.zeros(1, 8).long(), jitter), says) for jitter, says in (
+        (torch.zeros(1, 24), r"jitter must have shape \(1, 25\); \(1, 24\) was given"),
+        (torch.zeros(1, 25).long(), "jitter must be floating-point"),
+        (torch.full((1, 25), 2.0), r"jitter must lie in \[-1, 1\]; 2 to 2 was given"),
+    )),
+],
+"captions": [
+    *((lambda a=a, d=d: data.captions(a, d), says) for a, d, says in (
+        (torch.zeros(1, 7).long(), torch.zeros(1, 22), r"attributes must have shape \(num, 8\); \(1, 7\) was given"),
+        (torch.zeros(1, 8), torch.zeros(1, 22), "attributes must hold integers"),
+        (torch.full((1, 8), 5), torch.zeros(1, 22), r"attributes, size must lie in \[0, 1\]; 5 to 5 was given"),
+        (torch.zeros(1, 8).long(), torch.zeros(2, 22), r"draws must have shape \(1, 22\); \(2, 22\) was given"),
+        (torch.zeros(1, 8).long(), torch.zeros(1, 22).long(), "draws must be floating-point"),
+        (torch.zeros(1, 8).long(), torch.full((1, 22), 1.5), r"draws must lie in \[0, 1\]; 1.5 to 1.5 was given"),
+    )),
+    (lambda: data.captions(torch.zeros(1, 8).long(), torch.zeros(1, 22), 2), r"omit must lie in \[0, 1\]; 2 was given"),
+    *((lambda text=text: data.tokens(text), says) for text, says in (
+        ([], "number of texts must be at least 1; 0 was given"),
+        ([""], "text must have 1 to 24 words; 0 were given"),
+        ([" , . "], "text must have 1 to 24 words; 0 were given"),
+        (25 * "a ", "texts must be a list of texts; a str was given"),
+        ([25 * "a "], "text must have 1 to 24 words; 25 were given"),
+        (["a bleu house"], "text must have words of the .* in the vocabulary, such as 'blue'; 'bleu' is none"),
+        (["a house, 42"], "text must have words of the .* such as red, yellow, .*; '42' is none"),
+        ([3], "text must be a str; 3 was given"),
+    )),
+],
 "treatments": [
     *((lambda f=f, x=x: f(x), says)
       for f in (lambda x: data.shifted(x, X[:4]), lambda x: data.blurred(x, X[:4, 0]), data.treated,
