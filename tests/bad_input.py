@@ -48,7 +48,7 @@ from companion import (
     variances,
 )
 from companion.data import Batches, toys
-from companion.networks import classifier, mlp, residual, unet
+from companion.networks import classifier, mlp, residual, transformer, unet
 
 Case: TypeAlias = tuple[Callable[[], object], str]
 ACCEPTED, TORCH, OURS = "accepted", "in the words of torch or Python", "ours"
@@ -250,6 +250,9 @@ def of_data(x: torch.Tensor, *losses: Callable[..., object]) -> list[Case]:
     """Every function of a model and data, with what is no batch of the model's data."""
     return [(partial(loss, x=bad), says) for loss in losses for bad, says in wrong(x)]
 
+
+MAPS = torch.zeros(2, 4, 8, 8)
+READER = transformer.TextTransformer(num_words=9, max_words=6, width=16, word_width=16, blocks=1)
 
 # fmt: off
 CASES: dict[str, list[Case]] = {
@@ -548,6 +551,22 @@ CASES: dict[str, list[Case]] = {
     *doors(whole(1), lambda num_in: residual.bottleneck(num_in, 2, 4), lambda num_mid: residual.bottleneck(4, num_mid, 4),
            lambda num_out: residual.bottleneck(4, 2, num_out)),
 ],
+"transformer": [
+    *doors(whole(1), lambda width: transformer.VectorAttention(width), lambda heads: transformer.VectorAttention(8, heads),
+           lambda blocks: transformer.TextTransformer(blocks=blocks), lambda patch: transformer.TextTransformer(patch=patch),
+           lambda max_words: transformer.TextTransformer(max_words=max_words)),
+    (lambda: transformer.VectorAttention(8, 3), "heads must divide width, 8; 3 was given"),
+    (lambda: transformer.TextTransformer(patch=3), r"patch must divide the sides, \(8, 8\); 3 was given"),
+    *((lambda x=x, t=t, label=label: READER(x, t, label), says) for x, t, label, says in (
+        (torch.zeros(2, 4, 8, 4), torch.ones(2), None, r"x_t must have shape \(batch, 4, 8, 8\); \(2, 4, 8, 4\) was given"),
+        (MAPS.double(), torch.ones(2), None, "x_t must have the precision of the model, torch.float32; torch.float64 was given"),
+        (MAPS, torch.ones(3), None, r"t must have shape \(2,\); \(3,\) was given"),
+        (MAPS, torch.ones(2), torch.ones(2, 5).long(), r"label must have shape \(batch, 6\); \(2, 5\) was given"),
+        (MAPS, torch.ones(2), torch.ones(2, 6), "label must hold integers"),
+        (MAPS, torch.ones(2), torch.full((2, 6), 10), r"label must lie in \[0, 9\]; 10 to 10 was given"),
+        (MAPS, torch.ones(2), torch.ones(1, 6).long(), r"the words read must have shape \(2, 6, 16\); \(1, 6, 16\) was given"),
+    )),
+],
 "unet": [
     *doors(whole(4), lambda channels: unet.UNet(channels=channels)),
     *doors(
@@ -587,6 +606,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: classifier.DigitClassifier()(IMAGES), r"x must have shape \(batch, 1, 28, 28\); \(4, 1, 8, 8\) was given"),
     *doors(whole(1), lambda num_features: classifier.DigitClassifier(num_features)),
     *doors(whole(1), lambda num_blocks: classifier.ResidualDigitClassifier(num_blocks=num_blocks)),
+    (lambda: classifier.AttributeReader([]), "sizes must hold at least 1 positive integers"),
+    (lambda: classifier.AttributeReader([2], widths=(4, 4)), "widths must hold at least 3 positive integers"),
+    (lambda: classifier.AttributeReader([2])(IMAGES), r"x must have shape \(batch, 3, 32, 32\); \(4, 1, 8, 8\) was given"),
     (lambda: classifier.DigitClassifier(widths=(16, 32)), "widths must hold at least 3 positive integers"),
     (lambda: classifier.DigitClassifier(widths=(4,) * 4), r"number of widths must lie in \[3, 3\]; 4 was given"),
 ],

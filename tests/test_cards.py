@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from companion import distributions, ladders, metrics
-from companion.data import load, nearest_scenes, scenes, to_unit, toy_density
+from companion.data import landscapes, load, nearest_scenes, scenes, to_unit, toy_density
 from companion.ddpm import Ddpm, elbo_step, noise_errors
 from companion.elbo import LatentChain, elbo_terms
 from companion.guidance import guided
@@ -79,6 +79,8 @@ def few(recipe: Recipe, num: int) -> tuple[Tensor, ...]:
     if recipe.data == MNIST:
         x = F.pad(F.interpolate(x, size=24, mode="bilinear"), [2, 2, 2, 2])
         x = (x * 255).round() / 255
+    elif recipe.data.name == "landscapes":
+        x, label = landscapes(num, 1, recipe.data.held_out)
     elif recipe.data.x_shape == (3, 32, 32):
         images, label, _ = scenes(num, 1)
         x = (images * 255).round() / 255

@@ -141,7 +141,7 @@ def landscape_vae() -> Vae:
 
 
 def text_ddpm() -> Ddpm:
-    """A DDPM of the maps of `landscape_coder`, conditioned on a sentence; 1.8 million parameters."""
+    """A DDPM of the maps of `landscape_coder`, conditioned on a sentence; 1.9 million parameters."""
     schedule = cosine_schedule(1000)
     network = TextTransformer(num_words=len(VOCABULARY), max_words=MAX_WORDS)
     return Ddpm(VPredictor(network, schedule), schedule, (4, 8, 8), schedule.beta)
@@ -153,6 +153,14 @@ def landscape_coder() -> Vae:
     vae = landscape_vae()
     load_weights("vae-landscapes", vae.requires_grad_(False).eval())
     return runtime.to_device(vae)
+
+
+@cache
+def landscape_reader() -> AttributeReader:
+    """The shipped reader of landscapes, to be used and not trained, on `companion.runtime.device()`."""
+    reader = attribute_reader()
+    load_weights("reader-landscapes", reader.requires_grad_(False).eval())
+    return runtime.to_device(reader)
 
 
 def landscape_codes(x: Float[Tensor, "batch 3 32 32"]) -> Float[Tensor, "batch 4 8 8"]:

@@ -18,7 +18,7 @@ from companion.mean_flows import mean_flow_loss
 from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
-from companion.zoo import architectures, measures
+from companion.zoo import architectures, measures, obedience
 from companion.zoo.losses import (
     bound_loss,
     joint_loss,
@@ -357,11 +357,17 @@ RECIPES = {
         model=architectures.landscape_vae,
     ),
     # From a sentence to the maps of the first stage.
-    "text-landscapes": DDPM(
+    "text-scenes": DDPM(
         LANDSCAPES,
         architectures.text_ddpm,
         loss=text_loss,
+        metric=Measure(
+            obedience.disobeyed,
+            "fraction of the attributes that a landscape, drawn in 20 DDIM steps at guidance scale 2 for a sentence "
+            "about a test image, does not have",
+        ),
         labels=True,
+        num_test=500,
         epochs=20,
         batch_size=128,
         lr=1e-3,
