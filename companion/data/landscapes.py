@@ -150,7 +150,7 @@ def render_landscapes(
     checks.shape((len(attributes), _JITTER), jitter=jitter)
     checks.floating(jitter=jitter)
     checks.within(-1, 1, jitter=jitter)
-    parts = zip(attributes.split(32), jitter.float().split(32), strict=True)
+    parts = zip(attributes.split(64), jitter.float().split(64), strict=True)
     return torch.cat([_render(*part) for part in parts])
 
 
