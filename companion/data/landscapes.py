@@ -150,7 +150,8 @@ def render_landscapes(
     checks.shape((len(attributes), _JITTER), jitter=jitter)
     checks.floating(jitter=jitter)
     checks.within(-1, 1, jitter=jitter)
-    parts = zip(attributes.split(64), jitter.float().split(64), strict=True)
+    # Few at a time: memory that is small enough to be used again costs no page faults.
+    parts = zip(attributes.split(16), jitter.float().split(16), strict=True)
     return torch.cat([_render(*part) for part in parts])
 
 
