@@ -345,7 +345,7 @@ RECIPES = {
         architectures.attribute_reader,
         measures.reading_loss,
         Measure(measures.misread, "fraction of a test image's attributes that it reads wrongly"),
-        epochs=4,
+        epochs=3,
         schedule=cosine,
         lr=2e-3,
         labels=True,
