@@ -66,7 +66,7 @@ def data(download: str | None = None) -> bool:
 
 
 @functools.wraps(sample)
-def _sample(*arguments: Any, **options: Any) -> Tensor:
+def _sample(*arguments: Any, **options: Any) -> Any:
     """As `sample`, and what is drawn for a text goes to NAME.png, if no other file is named."""
     given = inspect.signature(sample).bind(*arguments, **options).arguments
     if given.get("text") is not None and given.get("out") is None:

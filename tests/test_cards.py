@@ -47,7 +47,7 @@ SLICES = {
     **dict.fromkeys(("vae-mnist", "iwae-mnist"), 10),  # 5,000 draws of each
     **{"hvae-mnist": 12, "conv-hvae-mnist": 16},
     **dict.fromkeys(
-        ("classifier-mnist", "judge-mnist", "residual-judge-mnist"), 2000
+        ("classifier-mnist", "judge-mnist", "residual-judge-mnist", "reader-landscapes"), 2000
     ),  # mistakes are rare
     **{"ddpm-mnist-joint": 24, "ddpm-scenes": 24},
     **{"ddpm-digits": 100, "ddpm-toy2d": 60, "ddpm-toy2d-bound": 60, "ldm-mnist": 8},

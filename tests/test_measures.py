@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from companion.data import scenes
+from companion.networks.classifier import AttributeReader
 from companion.zoo import measures
 from companion.zoo.architectures import told
 from companion.zoo.measures import squared_error_of_drawings
@@ -64,13 +65,11 @@ def test_a_drawing_is_scored_against_the_scene_of_its_causes(unchecked):
 
 
 def test_a_reader_is_measured_by_the_attributes_it_reads_wrongly():
-    class Sure(torch.nn.Module):
+    class Sure(AttributeReader):
         """Says that every attribute has its first value, with the log-odds 4 against each other one."""
 
-        sizes = (2, 3)
-
         def __init__(self):
-            super().__init__()
+            super().__init__((2, 3), (4, 4, 4))
             self.seen = []
 
         def forward(self, x):
@@ -81,6 +80,7 @@ def test_a_reader_is_measured_by_the_attributes_it_reads_wrongly():
             return torch.zeros(len(x), 2, dtype=torch.long)
 
     reader, x = Sure(), torch.rand(4, 3, 32, 32)
+    # The other six attributes are those of the first value, which it gets right.
     right = torch.tensor([[0, 0], [1, 0], [0, 2], [1, 1]])
     assert measures.misread(reader, x, right).tolist() == [0, 0.5, 0.5, 1]
     two, three = (math.log(1 + k * math.exp(-4)) for k in (1, 2))
