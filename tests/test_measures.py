@@ -80,7 +80,6 @@ def test_a_reader_is_measured_by_the_attributes_it_reads_wrongly():
             return torch.zeros(len(x), 2, dtype=torch.long)
 
     reader, x = Sure(), torch.rand(4, 3, 32, 32)
-    # The other six attributes are those of the first value, which it gets right.
     right = torch.tensor([[0, 0], [1, 0], [0, 2], [1, 1]])
     assert measures.misread(reader, x, right).tolist() == [0, 0.5, 0.5, 1]
     two, three = (math.log(1 + k * math.exp(-4)) for k in (1, 2))

@@ -147,7 +147,7 @@ def _check_labels(x: Tensor, label: Tensor) -> None:
 
 
 def reading_loss(
-    model: AttributeReader, x: Float[Tensor, "batch 3 32 32"], attributes: Int[Tensor, "batch 8"]
+    model: AttributeReader, x: Float[Tensor, "batch 3 32 32"], attributes: Int[Tensor, "batch num"]
 ) -> Float[Tensor, "batch"]:
     """Minus the log-probability of the right values, in nats, summed over attributes, of images with some noise.
 
@@ -159,7 +159,7 @@ def reading_loss(
 
 
 def misread(
-    model: AttributeReader, x: Float[Tensor, "batch 3 32 32"], attributes: Int[Tensor, "batch 8"]
+    model: AttributeReader, x: Float[Tensor, "batch 3 32 32"], attributes: Int[Tensor, "batch num"]
 ) -> Float[Tensor, "batch"]:
     """The fraction of the attributes of an image that it reads wrongly."""
     return (model.read(x) != attributes).double().mean(1)
