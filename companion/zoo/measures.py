@@ -158,13 +158,6 @@ def reading_loss(
     return torch.stack([F.cross_entropy(*pair, reduction="none") for pair in each]).sum(0)
 
 
-def misread(
-    model: AttributeReader, x: Float[Tensor, "batch 3 32 32"], attributes: Int[Tensor, "batch num"]
-) -> Float[Tensor, "batch"]:
-    """The fraction of the attributes of an image that it reads wrongly."""
-    return (model.read(x) != attributes).double().mean(1)
-
-
 def misclassified(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:

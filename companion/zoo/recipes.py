@@ -344,7 +344,10 @@ RECIPES = {
         replace(LANDSCAPES, held_out=None, seed=2),
         architectures.attribute_reader,
         measures.reading_loss,
-        Measure(measures.misread, "fraction of a test image's attributes that it reads wrongly"),
+        Measure(
+            measures.reading_loss,
+            "minus the log-probability of the attributes of a test image with some noise, in nats",
+        ),
         epochs=3,
         schedule=cosine,
         lr=2e-3,
