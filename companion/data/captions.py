@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from companion import checks
-from companion.data.landscapes import ATTRIBUTES, COLORS
+from companion.data.landscapes import ATTRIBUTES, COLORS, check_attributes
 
 MAX_WORDS = 24
 """The longest sentence that the grammar makes."""
@@ -70,10 +70,7 @@ def captions(
 
     Book: chapter 14.
     """
-    checks.shape(("num", len(ATTRIBUTES)), attributes=attributes)
-    checks.integers(attributes=attributes)
-    for column, (name, values) in zip(attributes.T, ATTRIBUTES.items(), strict=True):
-        checks.within(0, len(values) - 1, **{f"attributes, {name}": column})
+    check_attributes(attributes)
     checks.shape((len(attributes), DRAWS), draws=draws)
     checks.floating(draws=draws)
     checks.within(0, 1, draws=draws)

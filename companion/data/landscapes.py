@@ -119,7 +119,7 @@ def is_held_out(attributes: Int[Tensor, "num 8"]) -> Bool[Tensor, "num"]:
 
     Book: chapter 14.
     """
-    _check(attributes)
+    check_attributes(attributes)
     names = list(ATTRIBUTES)
     found = torch.zeros(len(attributes), dtype=torch.bool, device=attributes.device)
     for rule in HELD_OUT:
@@ -146,7 +146,7 @@ def render_landscapes(
 
     Book: chapter 14.
     """
-    _check(attributes)
+    check_attributes(attributes)
     checks.shape((len(attributes), _JITTER), jitter=jitter)
     checks.floating(jitter=jitter)
     checks.within(-1, 1, jitter=jitter)
@@ -155,7 +155,8 @@ def render_landscapes(
     return torch.cat([_render(*part) for part in parts])
 
 
-def _check(attributes: Tensor) -> None:
+def check_attributes(attributes: Tensor) -> None:
+    """Integers of shape (num, 8), each the index of a value of its attribute; raises as `render_landscapes`."""
     checks.shape(("num", len(ATTRIBUTES)), attributes=attributes)
     checks.integers(attributes=attributes)
     for column, (name, values) in zip(attributes.T, ATTRIBUTES.items(), strict=True):
