@@ -218,6 +218,9 @@ def values_of(name: str) -> Tensor:
     if kind == "guidance":
         hits = the_judge().head(tensors["features"]).argmax(2) == tensors["label"]
         return hits.double().mean(0)
+    if kind == "sentences":
+        scale = tensors["scale"].tolist().index(2.0)
+        return tensors["held out"][scale].double().mean(-1).flatten()
     if kind == "scenes":
         return tensors["conditional: distance"]
     return tensors["noise_error"][1:]  # the means over examples, whose own values are not kept
