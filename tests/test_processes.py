@@ -59,6 +59,9 @@ COUPLED = {
     "classifier-mnist",
     "judge-mnist",
     "residual-judge-mnist",
+    "reader-landscapes",
+    "vae-landscapes",
+    "text-scenes",
 }
 # The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
 ONE_LONG_BATCH = {"iw-hvae-mnist", "iw-conv-hvae-mnist"}
@@ -70,6 +73,8 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
     model = chosen.model()
     x = torch.randint(256, (num, *chosen.data.x_shape)) / 255
     labels = torch.rand(num, 5) if chosen.data.label_shape else torch.arange(num)
+    if chosen.data.name == "landscapes":
+        labels = torch.randint(2, (num, 8))
     batch = (x, labels) if chosen.labels else (x,)
 
     def loss(x, *labels):
@@ -102,6 +107,7 @@ WITHOUT_DRAWS = (
     "classifier",
     "judge",
     "residual-judge",
+    "reader",
 )
 
 
