@@ -353,7 +353,7 @@ assert max(by_learned[0], by_exact[0]) < 0.15 and by_last[0] > 0.25
 assert by_exact[1] < by_learned[1]
 
 # %% [markdown]
-# At the last level alone the fractions of the modes are wrong in this run, although the score is exact; annealed, they are nearly right. The first two panels differ in nothing but the score: the smeared clusters are the errors of this small network. All samplers of this book begin with so much noise that there is only one mode.
+# At the last level alone the fractions of the modes are wrong in this run, although the score is exact; annealed, they are nearly right. The first two panels differ in nothing but the score: smeared clusters are errors of this small network. All samplers of this book begin with so much noise that there is only one mode.
 #
 # On images the finest level alone fails, too: the network draws strokes, and the exact score ends at the nearest training digit.
 #
@@ -444,7 +444,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # | $\sigma$, noise per unit of signal, $\mathrm{SNR}^{-1/2}$ | $0$ to $\infty$ | $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$, VE | {cite:t}`song2019`, {cite:t}`karras2022` |
 # | $u$ of the straight line | $0$ to $1$ | $x_u = (1 - u)\, x + u\, \varepsilon = \tilde{x} / (1 + \sigma)$ | flow matching; in {cite:t}`lipman2023` time is $1 - u$ |
 #
-# We use $r$, for in it the forward SDE has no parameter left: $\mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w$, with $g = 1$. {numref}`fig-four-clocks` shows why the choice matters to a sampler that takes equal steps: some clocks rush through the noise at which a point decides for a mode.
+# We use $r$, for in it the forward SDE has no parameter left: $\mathrm{d} x = - \frac12 x\, \lvert \mathrm{d} r \rvert + \mathrm{d} w$, with $g = 1$. To a sampler that takes equal steps the choice matters ({numref}`fig-four-clocks`): some clocks rush through the noise at which a point decides for a mode.
 #
 # **Checks.** For $\beta(t) = 0.2 + 1.2\, t$, mean and variance are followed through Euler steps from $x_0 = 1.5$ at $t = 0$ to 1, with 2000 and with 4000 steps; twice the second result minus the first is free of the error that is proportional to the step size. A drift of $-\beta x$ and half of the noise are rejected. The clocks are compared with the companion's schedule and its `line_time`; a $\sigma$ that is not squared is rejected.
 
@@ -704,7 +704,7 @@ assert twice[0] - 0.01 < corrected[0] < plain[0]
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot v\; \mathrm{d} r , \qquad r_1 \to - \infty .
 # $$ (eq-flow-likelihood)
 #
-# In the Gaussian example $\nabla \cdot v = \frac12\, \mathrm{d} \log V_r / \mathrm{d} r$, the integral is $- \frac12 \log \lambda$, and the sum is $\log \mathcal{N}(x; 0, \lambda)$, as it must be.
+# In the Gaussian example the integral is $- \frac12 \log \lambda$, and the sum is $\log \mathcal{N}(x; 0, \lambda)$, as it must be.
 #
 # For a network the divergence is the trace of its Jacobian $J$, which takes one backward pass for each pixel. *Hutchinson's estimator* takes one in all: for a random direction $\nu$ with mean zero and covariance $I$, such as independent signs $\pm 1$,
 #
@@ -758,7 +758,7 @@ wrong = {"uniform directions": J.trace() / 3}
 verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **What has this likelihood to do with the ELBO?** One score network is *two* models. The chain with noise has a likelihood of its own, which only the ELBO bounds; the flow has another, which is computed. They are equal if the score is exact.
+# **What has this likelihood to do with the ELBO?** One score network is *two* models. The ELBO bounds the likelihood of the chain with noise; the flow has another, which is computed. They are equal if the score is exact.
 #
 # **Which weights make the score loss a bound?** Compare the true way back with the network's during $\mathrm{d} r$. Both steps have noise of variance $\mathrm{d} r$, and their means differ by $(\nabla \log q_r - s_\theta)\, \mathrm{d} r$. The KL divergence of two such Gaussians is the squared difference over twice the variance, $\frac12 \lVert \nabla \log q_r - s_\theta \rVert^2\, \mathrm{d} r$. The KL divergence of whole paths, which both start in noise, is the sum of that, and that of their ends is at most as large:
 #
@@ -781,7 +781,7 @@ wrong = {"no half": 2 * right, "simple loss": of_weighted}
 verify("eq-score-bound", left, right, quadrature.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# How far apart are both for a *trained* network? Take `ddpm-digits`, the network of $8 \times 8$ digits of {ref}`chapter 10 <sec-ddpm-samples>`. Heun's method, the mean of the slopes at both ends of a step, follows point and volume together.
+# How far apart are both for a *trained* network? Take `ddpm-digits`, the network of $8 \times 8$ digits of {ref}`chapter 10 <sec-ddpm-samples>`, and follow point and volume together by Heun's method, the mean of the slopes at both ends of a step.
 
 # %% tags=["serves"]
 digits_ddpm = pretrained("ddpm-digits")
@@ -872,7 +872,7 @@ plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per uni
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
 # $$ (eq-flow-matching)
 #
-# (Its paths are curved all the same: only the lines that it averages are straight.) Noise, image, $v$, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
+# (Its paths are curved: only the lines that it averages are straight.) Noise, image, $v$, score and velocity are five forms of one function; the methods differ in clock and weights.
 #
 # :::{dropdown} Proof
 # Put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, \tilde{x}$ with $\tilde{x} = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} \tilde{x} = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- \tilde{x} + (1 - u)\, \varepsilon^* / (1 - u)^2 = - \tilde{x} + \varepsilon^* / (1 - u)$, and with $\tilde{x} = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
@@ -965,7 +965,7 @@ plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box, axes=axes)
 # x_u + (u' - u)\, v = (1 - u')\, \hat{x} + u'\, \hat\varepsilon , \qquad \hat\varepsilon = \frac{x_u - (1 - u)\, \hat{x}}{u} .
 # $$ (eq-flow-euler)
 #
-# It puts the estimated image and the predicted noise together again, with less of the noise. That is a step of DDIM in other coordinates. Only the times differ: equal steps of $t$ there, of $u$ here. So in a comparison of the two, ask at which times each network was used.
+# It puts estimated image and predicted noise together again, with less of the noise: a step of DDIM in other coordinates. Only the times differ, equal steps of $t$ there, of $u$ here. So in a comparison, ask at which times each network was used.
 #
 # **Check.** The path of `flow_sample` is compared with that of `ddim_sample` in the left panel of {numref}`fig-two-rides`, times $c$. A path that is not rescaled, and one with the scale of the time before, are rejected.
 #
@@ -1021,7 +1021,7 @@ fig
 # a = v - s\, \frac{\mathrm{d} a}{\mathrm{d} u} , \qquad \frac{\mathrm{d} a}{\mathrm{d} u} = \frac{\partial a}{\partial x_u}\, v + \frac{\partial a}{\partial u} + \frac{\partial a}{\partial s} ,
 # $$ (eq-mean-flow)
 #
-# and the integral is gone. (The last term is there because the step grows with $u$ if its end stays.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative, is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$ can stand in its place, as in flow matching, which is the case $s = 0$.
+# and the integral is gone. (The step grows with $u$ if its end stays, hence the last term.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative, is the target, held constant. It is linear in the unknown $v$, so $\varepsilon - x$ can stand in its place, as in flow matching, the case $s = 0$.
 #
 # As code, with a batch in which most examples get no step and train the velocity:
 
@@ -1088,7 +1088,7 @@ for panel, name in zip(panels, names, strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-one-step` one Euler step with the *exact* velocity puts all points in one place. The learned average velocity finds the ring with one call. How well? Count the points that are farther than three standard deviations from every mode:
+# In {numref}`fig-one-step` one Euler step with the *exact* velocity puts all points in one place; the learned average velocity finds the ring. How many points are farther than three standard deviations from every mode?
 
 
 # %% tags=["numbers", "columns"]
@@ -1127,7 +1127,7 @@ assert off["average", 1] < off["velocity", 4]
 # (sec-design-choices)=
 # ## What remains to be chosen
 #
-# {cite:t}`karras2022` separated the parts of a diffusion model into choices that can be made one by one:
+# {cite:t}`karras2022` separated the choices in a diffusion model, which can be made one by one:
 #
 # | choice | in the DDPM of chapters 10 and 11 | in {cite:t}`karras2022` (EDM) |
 # |---|---|---|
@@ -1137,7 +1137,7 @@ assert off["average", 1] < off["velocity", 4]
 # | solver | DDIM, which is Euler {eq}`eq-ddim-euler`, or DPM-Solver++ | Heun |
 # | noise added on the way | $\eta$ {eq}`eq-reverse-sde` | "churn": add noise, then step further down |
 #
-# Entries of the two columns can be combined freely. Why should a network predict neither noise nor image? In $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$ an error of the predicted noise is multiplied by $\sigma$. So let it predict a mixture, with weights that depend on $\sigma$; this is {term}`preconditioning`:
+# Why should a network predict neither noise nor image? In $\hat{x} = \tilde{x} - \sigma \hat\varepsilon$ an error of the predicted noise is multiplied by $\sigma$. So let it predict a mixture, with weights that depend on $\sigma$; this is {term}`preconditioning`:
 #
 # $$
 # \hat{x}(\tilde{x}, \sigma) = c_{\mathrm{skip}}\, \tilde{x} + c_{\mathrm{out}}\, F\big( c_{\mathrm{in}}\, \tilde{x},\; \log \sigma \big) .
