@@ -779,7 +779,7 @@ wrong = {"no half": 2 * right, "simple loss": of_weighted}
 verify("eq-score-bound", left, right, quadrature.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# How far apart are both for a *trained* network? Take `ddpm-digits`, the network of $8 \times 8$ digits of {ref}`chapter 10 <sec-ddpm-samples>`. Heun's method, the mean of the slopes at both ends of a step, follows point and volume together.
+# How far apart are both for a *trained* network? Take `ddpm-digits`, the network of $8 \times 8$ digits of {ref}`chapter 10 <sec-ddpm-samples>`, and follow point and volume together by Heun's method, the mean of the slopes at both ends of a step.
 
 # %% tags=["serves"]
 digits_ddpm = pretrained("ddpm-digits")
@@ -1125,7 +1125,7 @@ assert off["average", 1] < off["velocity", 4]
 # (sec-design-choices)=
 # ## What remains to be chosen
 #
-# {cite:t}`karras2022` separated the parts of a diffusion model into choices that can be made one by one:
+# {cite:t}`karras2022` separated the choices in a diffusion model, which can be made one by one:
 #
 # | choice | in the DDPM of chapters 10 and 11 | in {cite:t}`karras2022` (EDM) |
 # |---|---|---|
