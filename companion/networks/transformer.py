@@ -197,5 +197,7 @@ class TextTransformer(nn.Module):
 
     def _entered(self, patches: Tensor) -> Tensor:
         """The first layer, in the precision of x_t: bfloat16 is coarser than the noise next to the data."""
+        if not torch.is_autocast_enabled(patches.device.type):
+            return cast(Tensor, self.enter(patches))
         with torch.autocast(patches.device.type, enabled=False):
             return cast(Tensor, self.enter(patches))
