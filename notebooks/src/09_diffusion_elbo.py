@@ -353,7 +353,7 @@ fig
 #
 # - $L_0$ punishes a poor estimate of the image from $x_1$.
 # - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
-# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over data of more than one image it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it. (These nats are a part of $-\log p(x)$, not of a gap.)
+# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over data of more than one image it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it. (These nats belong to $-\log p(x)$, which they are needed to tell; they do not make the bound loose.)
 #
 # That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, since the lines must agree for every model, all terms in nats:
 #
@@ -547,7 +547,7 @@ _, (axes,) = plots.figure(height=2.7)
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density", axes=axes)
 
 # %% [markdown]
-# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone. At $t = 1$ it is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
+# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$: image and $x_t$ together tell more than either. At $t = 1$ it is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
 #
 # **Check.** Bayes' rule is evaluated on a line at $t = 500$ of a thousand steps, less its value at one point; a $B$ that forgets the image is rejected. The exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is proportional to the density and not equal to it, which is rejected too. Then the joint Gaussian of the pair is conditioned by linear regression, without the formula, at five times. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step, and the precision $1 / \beta_t$ for the likelihood of $x_t$.
 
@@ -955,7 +955,7 @@ def one_random_step(model, x):
 # %% [markdown]
 # A stochastic gradient needs no more than an unbiased estimate. Use all steps to *report* a bound.
 #
-# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The weights add up to $\frac12 (\mathrm{SNR}_1 - \mathrm{SNR}_T)$, whatever lies between. The denoising terms are areas of bars over that ratio, half as high as the squared error at the noisier end of the step, so they stand above the curve of the error. Finer steps come down to the area under it, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
+# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The weights add up to $\frac12 (\mathrm{SNR}_1 - \mathrm{SNR}_T)$, whatever lies between. The denoising terms are areas of bars over that ratio, half as high as the squared error at the noisier end of the step, where it is larger; so they stand above half of the curve of the error. Finer steps come down to the area under that, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
 #
 # **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 
@@ -1169,7 +1169,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule, for every $\lambda > 0$ and even with the optimal $\sigma_1^2$? It is the variance for a known image. But next to the data a step is small beside the width of the data: on the scale of the step $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on. A finer schedule has the same fractions, closer to the data.
+# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule, for every $\lambda > 0$ and even with the optimal $\sigma_1^2$? It is the variance for a known image. But next to the data a step is small beside the width of the data: on the scale of the step $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on. A finer schedule has the same fractions, closer to the data. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
 #
 # On other data the true steps are mixtures, so even the best variances lose something, less with more steps. The box on a ring of eight Gaussians measures it, and shows where the nats are: nearly all of them next to the data.
 #
