@@ -1108,10 +1108,10 @@ plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six small landscapes. Small red houses under an orange sky; the same with blue houses; large yellow houses under a blue sky, among firs; green houses with a red one behind; and houses of six colors, most with two firs."}, "figure": {"caption": "Landscapes drawn for a sentence, in 20 steps of DDIM at guidance scale 2.", "name": "fig-from-sentences"}}
 sentences = (
-    "a small red house at dusk,\nthe sun on the left",
-    "a small blue house at dusk,\nthe sun on the left",
-    "a large yellow house by day,\nthree trees",
-    "a green house with a red\ncottage behind, no trees",
+    "a small red house\nat dusk, the sun on\nthe left",
+    "a small blue house\nat dusk, the sun on\nthe left",
+    "a large yellow house\nby day, three trees",
+    "a green house with\na red cottage behind,\nno trees",
     "two trees",
 )
 drawn = {}
