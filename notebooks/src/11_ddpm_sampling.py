@@ -1007,7 +1007,7 @@ exercises.check_ddim_step(ddim_step)
 # ```{exercise-start} How much is renewed
 # :label: ex-renewed
 # ```
-# A sampler skips from a time with $\bar\alpha$ equal to `alpha_bar` down to one with `alpha_bar_next`. Its parameter is `eta`. What is the standard deviation of the fresh noise?
+# A sampler skips from a time with $\bar\alpha$ equal to `alpha_bar` down to one with `alpha_bar_next`. Its parameter is `eta`. What is the standard deviation of the noise that it adds?
 
 
 # %% tags=["answer", "nbval-check-output"]
