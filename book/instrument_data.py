@@ -17,25 +17,8 @@ from companion.elbo import LatentChain, elbo_terms
 from companion.zoo import pretrained
 
 
-@torch.no_grad()
-def draw_reference() -> dict[str, torch.Tensor]:
-    """Three quantiles of minus the bound, in nats, over all test digits with one draw from q each.
-
-    Raises:
-        RuntimeError: if MNIST is not there.
-    """
-    test = load("mnist", "test")
-    if test.name != "mnist":
-        raise RuntimeError("the reference is that of MNIST, which could not be loaded")
-    _ = torch.manual_seed(0)
-    model = pretrained("vae2d-mnist")
-    assert isinstance(model, LatentChain)
-    cost = -elbo_terms(model, binarize(test.images)).elbo
-    return {"minus_bound": cost.quantile(torch.tensor([0.05, 0.5, 0.95]))}
-
-
-def ladder_digits() -> dict[str, torch.Tensor]:
-    """The first ten test digits, as zeros and ones.
+def digits() -> torch.Tensor:
+    """The test images of MNIST.
 
     Raises:
         RuntimeError: if MNIST is not there.
@@ -43,8 +26,23 @@ def ladder_digits() -> dict[str, torch.Tensor]:
     test = load("mnist", "test")
     if test.name != "mnist":
         raise RuntimeError("the digits are those of MNIST, which could not be loaded")
+    return test.images
+
+
+@torch.no_grad()
+def draw_reference() -> dict[str, torch.Tensor]:
+    """Three quantiles of minus the bound, in nats, over all test digits with one draw from q each."""
     _ = torch.manual_seed(0)
-    return {"images": binarize(test.images[:10]).byte()}
+    model = pretrained("vae2d-mnist")
+    assert isinstance(model, LatentChain)
+    cost = -elbo_terms(model, binarize(digits())).elbo
+    return {"minus_bound": cost.quantile(torch.tensor([0.05, 0.5, 0.95]))}
+
+
+def ladder_digits() -> dict[str, torch.Tensor]:
+    """The first ten test digits, as zeros and ones."""
+    _ = torch.manual_seed(0)
+    return {"images": binarize(digits()[:10]).byte()}
 
 
 def which_are_real() -> dict[str, torch.Tensor]:
