@@ -7,7 +7,6 @@ instrument must do in its figure, test_instruments.py asks of all of them.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,14 +25,10 @@ from companion.zoo import pretrained
 if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
 
-MODULES = harness.ROOT / "book" / "assets" / "instruments"
 TOLERANCE = 1e-4
-DIGITS = load_file(MODULES / "ladder_digits.safetensors")["images"]
+DIGITS = load_file(harness.MODULES / "ladder_digits.safetensors")["images"]
 LADDER = pretrained("hvae-mnist")
 assert isinstance(LADDER, HierarchicalVae)
-BLANK = """<!doctype html><html lang="en" data-theme="light"><title>A ladder</title>
-<link rel="stylesheet" href="instruments.css"><body style="margin: 8px; font: 16px sans-serif">
-<div class="book-instrument" style="max-width: 740px"><div class="instrument-root"></div></div>"""
 READY = """const { parseTensors } = await import(new URL('kit.js', url));
 const load = async (name) => parseTensors(await (await fetch(new URL(`${name}.safetensors`, url))).arrayBuffer());"""
 
@@ -42,10 +37,7 @@ const load = async (name) => parseTensors(await (await fetch(new URL(`${name}.sa
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page with an empty instrument beside the modules and the weights."""
     folder = tmp_path_factory.mktemp("site") / "instruments"
-    shutil.copytree(MODULES, folder)
-    shutil.copy(harness.ROOT / "companion" / "weights" / "hvae-mnist.safetensors", folder)
-    (folder / "index.html").write_text(BLANK)
-    with harness.serve(folder) as base:
+    with harness.instruments(folder, "hvae-mnist") as base:
         yield base
 
 
