@@ -2,6 +2,7 @@
 
 draw_reference: minus the bound of test digits under the VAE with a latent plane, of which the instrument shows where 5,
 50 and 95 of 100 lie.
+ladder_digits: the test digits of the figure that opens the chapter on hierarchical VAEs, black and white.
 which_are_real: which of the twenty digits that open the chapter on training a DDPM the network drew.
 """
 
@@ -16,21 +17,32 @@ from companion.elbo import LatentChain, elbo_terms
 from companion.zoo import pretrained
 
 
-@torch.no_grad()
-def draw_reference() -> dict[str, torch.Tensor]:
-    """Three quantiles of minus the bound, in nats, over all test digits with one draw from q each.
+def digits() -> torch.Tensor:
+    """The test images of MNIST.
 
     Raises:
         RuntimeError: if MNIST is not there.
     """
     test = load("mnist", "test")
     if test.name != "mnist":
-        raise RuntimeError("the reference is that of MNIST, which could not be loaded")
+        raise RuntimeError("the digits are those of MNIST, which could not be loaded")
+    return test.images
+
+
+@torch.no_grad()
+def draw_reference() -> dict[str, torch.Tensor]:
+    """Three quantiles of minus the bound, in nats, over all test digits with one draw from q each."""
     _ = torch.manual_seed(0)
     model = pretrained("vae2d-mnist")
     assert isinstance(model, LatentChain)
-    cost = -elbo_terms(model, binarize(test.images)).elbo
+    cost = -elbo_terms(model, binarize(digits())).elbo
     return {"minus_bound": cost.quantile(torch.tensor([0.05, 0.5, 0.95]))}
+
+
+def ladder_digits() -> dict[str, torch.Tensor]:
+    """The first ten test digits, as zeros and ones."""
+    _ = torch.manual_seed(0)
+    return {"images": binarize(digits()[:10]).byte()}
 
 
 def which_are_real() -> dict[str, torch.Tensor]:
@@ -41,4 +53,5 @@ def which_are_real() -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     save_file(draw_reference(), MODULES / "draw_reference.safetensors")
+    save_file(ladder_digits(), MODULES / "ladder_digits.safetensors")
     save_file(which_are_real(), MODULES / "which_are_real.safetensors")

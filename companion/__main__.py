@@ -1,10 +1,13 @@
 """The command line, a face of `companion.zoo` and the ledger of experiments: `python -m companion train`, and more."""
 
+import functools
 import importlib.metadata
+import inspect
 import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tyro
 from torch import Tensor
@@ -23,7 +26,7 @@ from companion.zoo.weights import Provenance, RecordCard, card_names, load_recor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 where something is wrong, 130 after Ctrl-C."""
     try:
-        commands = (data, doctor, recipes, train, evaluate, sample, record)
+        commands = (data, doctor, recipes, train, evaluate, _sample, record)
         result = tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands} | {"experiment": experiment},
             args=arguments,
@@ -60,6 +63,15 @@ def data(download: str | None = None) -> bool:
     for copy in describe():
         print(f"{copy.name:14} {copy.folder or '-'}  ({copy.note})")
     return True
+
+
+@functools.wraps(sample)
+def _sample(*arguments: Any, **options: Any) -> Any:
+    """As `sample`, and what is drawn for a text goes to NAME.png, if no other file is named."""
+    given = inspect.signature(sample).bind(*arguments, **options).arguments
+    if given.get("text") is not None and given.get("out") is None:
+        given["out"] = f"{given['name']}.png"
+    return sample(**given)
 
 
 def recipes() -> bool:

@@ -4,6 +4,7 @@ What is conditioned is the denoiser. Any sampler then draws from p(x | condition
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -198,9 +199,16 @@ def posterior_denoiser(
 
 
 def _null(denoiser: Denoiser, label: Tensor) -> float:
-    """The label that means any class, which is their number, or NaN where the network is told factors."""
-    network = getattr(denoiser, "network", None)
-    classes, factors = (getattr(network, name, None) for name in ("num_classes", "num_factors"))
+    """The label that means any class, which is their number; NaN for factors, and 0 for words."""
+    network: Any = getattr(denoiser, "network", None)
+    classes, factors, words = (
+        getattr(network, f"num_{name}", None) for name in ("classes", "factors", "words")
+    )
+    if words is not None:
+        checks.shape(("batch", network.max_words), label=label)
+        checks.integers(label=label)
+        checks.within(0, words, label=label)
+        return 0
     if factors is not None:
         checks.shape(("batch", factors), label=label)
         checks.floating(label=label)

@@ -137,7 +137,7 @@ def peak_memory_mb() -> float | None:
 def commit() -> str:
     """The checked-out commit that this package belongs to, "-dirty" where tracked files have changed, or "unknown".
 
-    Book: chapter 1.
+    Book: chapter 13.
     """
     file = Path(__file__)
 

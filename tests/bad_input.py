@@ -48,7 +48,7 @@ from companion import (
     variances,
 )
 from companion.data import Batches, toys
-from companion.networks import classifier, mlp, residual, unet
+from companion.networks import classifier, mlp, residual, transformer, unet
 
 Case: TypeAlias = tuple[Callable[[], object], str]
 ACCEPTED, TORCH, OURS = "accepted", "in the words of torch or Python", "ours"
@@ -250,6 +250,9 @@ def of_data(x: torch.Tensor, *losses: Callable[..., object]) -> list[Case]:
     """Every function of a model and data, with what is no batch of the model's data."""
     return [(partial(loss, x=bad), says) for loss in losses for bad, says in wrong(x)]
 
+
+MAPS = torch.zeros(2, 4, 8, 8)
+READER = transformer.TextTransformer(num_words=9, max_words=6, width=16, word_width=16, blocks=1)
 
 # fmt: off
 CASES: dict[str, list[Case]] = {
@@ -548,6 +551,22 @@ CASES: dict[str, list[Case]] = {
     *doors(whole(1), lambda num_in: residual.bottleneck(num_in, 2, 4), lambda num_mid: residual.bottleneck(4, num_mid, 4),
            lambda num_out: residual.bottleneck(4, 2, num_out)),
 ],
+"transformer": [
+    *doors(whole(1), lambda width: transformer.VectorAttention(width), lambda heads: transformer.VectorAttention(8, heads),
+           lambda blocks: transformer.TextTransformer(blocks=blocks), lambda patch: transformer.TextTransformer(patch=patch),
+           lambda max_words: transformer.TextTransformer(max_words=max_words)),
+    (lambda: transformer.VectorAttention(8, 3), "heads must divide width, 8; 3 was given"),
+    (lambda: transformer.TextTransformer(patch=3), r"patch must divide the sides, \(8, 8\); 3 was given"),
+    *((lambda x=x, t=t, label=label: READER(x, t, label), says) for x, t, label, says in (
+        (torch.zeros(2, 4, 8, 4), torch.ones(2), None, r"x_t must have shape \(batch, 4, 8, 8\); \(2, 4, 8, 4\) was given"),
+        (MAPS.double(), torch.ones(2), None, "x_t must have the precision of the model, torch.float32; torch.float64 was given"),
+        (MAPS, torch.ones(3), None, r"t must have shape \(2,\); \(3,\) was given"),
+        (MAPS, torch.ones(2), torch.ones(2, 5).long(), r"label must have shape \(batch, 6\); \(2, 5\) was given"),
+        (MAPS, torch.ones(2), torch.ones(2, 6), "label must hold integers"),
+        (MAPS, torch.ones(2), torch.full((2, 6), 10), r"label must lie in \[0, 9\]; 10 to 10 was given"),
+        (MAPS, torch.ones(2), torch.ones(1, 6).long(), r"the words read must have shape \(2, 6, 16\); \(1, 6, 16\) was given"),
+    )),
+],
 "unet": [
     *doors(whole(4), lambda channels: unet.UNet(channels=channels)),
     *doors(
@@ -587,6 +606,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: classifier.DigitClassifier()(IMAGES), r"x must have shape \(batch, 1, 28, 28\); \(4, 1, 8, 8\) was given"),
     *doors(whole(1), lambda num_features: classifier.DigitClassifier(num_features)),
     *doors(whole(1), lambda num_blocks: classifier.ResidualDigitClassifier(num_blocks=num_blocks)),
+    (lambda: classifier.AttributeReader([]), "sizes must hold at least 1 positive integers"),
+    (lambda: classifier.AttributeReader([2], widths=(4, 4)), "widths must hold at least 3 positive integers"),
+    (lambda: classifier.AttributeReader([2])(IMAGES), r"x must have shape \(batch, 3, 32, 32\); \(4, 1, 8, 8\) was given"),
     (lambda: classifier.DigitClassifier(widths=(16, 32)), "widths must hold at least 3 positive integers"),
     (lambda: classifier.DigitClassifier(widths=(4,) * 4), r"number of widths must lie in \[3, 3\]; 4 was given"),
 ],
@@ -1283,6 +1305,45 @@ CASES: dict[str, list[Case]] = {
     (lambda: data.rejects(IMAGES[:, 0]), r"x must have shape \(batch, channels, height, width\); \(4, 8, 8\) was"),
     *((lambda d=d: data.rejects(IMAGES.to(d)), f"x must be floating-point, of 32 or 64 bits; {d} was given")
       for d in (torch.float16, torch.uint8, torch.bool)),
+],
+"landscapes": [
+    *doors(whole(1), lambda num: data.landscapes(num)),
+    (lambda: data.landscapes(1, seed=-1), r"seed must be at least 0; -1 was given"),
+    (lambda: data.landscapes(1, held_out="all"), "held_out must be True, False or None; 'all' was given"),
+    (lambda: data.landscapes(1, device="gpu"), "device must be one that torch knows"),
+    *((lambda f=f, given=given: f(given), says)
+      for f in (lambda given: data.render_landscapes(given, torch.zeros(1, 25)), data.is_held_out)
+      for given, says in (
+        (torch.zeros(1, 7).long(), r"attributes must have shape \(num, 8\); \(1, 7\) was given"),
+        (torch.zeros(1, 8), "attributes must hold integers"),
+        (torch.full((1, 8), 5), r"attributes, size must lie in \[0, 1\]; 5 to 5 was given"),
+    )),
+    *((lambda jitter=jitter: data.render_landscapes(torch.zeros(1, 8).long(), jitter), says) for jitter, says in (
+        (torch.zeros(1, 24), r"jitter must have shape \(1, 25\); \(1, 24\) was given"),
+        (torch.zeros(1, 25).long(), "jitter must be floating-point"),
+        (torch.full((1, 25), 2.0), r"jitter must lie in \[-1, 1\]; 2 to 2 was given"),
+    )),
+],
+"captions": [
+    *((lambda a=a, d=d: data.captions(a, d), says) for a, d, says in (
+        (torch.zeros(1, 7).long(), torch.zeros(1, 22), r"attributes must have shape \(num, 8\); \(1, 7\) was given"),
+        (torch.zeros(1, 8), torch.zeros(1, 22), "attributes must hold integers"),
+        (torch.full((1, 8), 5), torch.zeros(1, 22), r"attributes, size must lie in \[0, 1\]; 5 to 5 was given"),
+        (torch.zeros(1, 8).long(), torch.zeros(2, 22), r"draws must have shape \(1, 22\); \(2, 22\) was given"),
+        (torch.zeros(1, 8).long(), torch.zeros(1, 22).long(), "draws must be floating-point"),
+        (torch.zeros(1, 8).long(), torch.full((1, 22), 1.5), r"draws must lie in \[0, 1\]; 1.5 to 1.5 was given"),
+    )),
+    (lambda: data.captions(torch.zeros(1, 8).long(), torch.zeros(1, 22), 2), r"omit must lie in \[0, 1\]; 2 was given"),
+    *((lambda text=text: data.tokens(text), says) for text, says in (
+        ([], "number of texts must be at least 1; 0 was given"),
+        ([""], "text must have 1 to 24 words; 0 were given"),
+        ([" , . "], "text must have 1 to 24 words; 0 were given"),
+        (25 * "a ", "texts must be a list of texts; a str was given"),
+        ([25 * "a "], "text must have 1 to 24 words; 25 were given"),
+        (["a bleu house"], "text must have words of the .* in the vocabulary, such as 'blue'; 'bleu' is none"),
+        (["a house, 42"], "text must have words of the .* such as red, yellow, .*; '42' is none"),
+        ([3], "text must be a str; 3 was given"),
+    )),
 ],
 "treatments": [
     *((lambda f=f, x=x: f(x), says)

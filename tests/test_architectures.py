@@ -16,6 +16,7 @@ from companion.zoo.architectures import told
         (architectures.joint_ddpm, 1.9),
         (architectures.mnist_masked, 1.1),
         (architectures.scene_ddpm, 2.0),
+        (architectures.text_ddpm, 1.9),
     ],
 )
 def test_networks_have_the_size_that_is_said(model, millions):

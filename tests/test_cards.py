@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from companion import distributions, ladders, metrics
-from companion.data import load, nearest_scenes, scenes, to_unit, toy_density
+from companion.data import landscapes, load, nearest_scenes, scenes, to_unit, toy_density
 from companion.ddpm import Ddpm, elbo_step, noise_errors
 from companion.elbo import LatentChain, elbo_terms
 from companion.guidance import guided
@@ -47,9 +47,10 @@ SLICES = {
     **dict.fromkeys(("vae-mnist", "iwae-mnist"), 10),  # 5,000 draws of each
     **{"hvae-mnist": 12, "conv-hvae-mnist": 16},
     **dict.fromkeys(
-        ("classifier-mnist", "judge-mnist", "residual-judge-mnist"), 2000
+        ("classifier-mnist", "judge-mnist", "residual-judge-mnist", "reader-landscapes"), 2000
     ),  # mistakes are rare
     **dict.fromkeys(("ddpm-mnist-joint", "ddpm-mnist-long", "ddpm-scenes"), 24),
+    **{"text-scenes": 100},
     **{"ddpm-digits": 100, "ddpm-toy2d": 60, "ddpm-toy2d-bound": 60, "ldm-mnist": 8},
 }
 
@@ -79,6 +80,8 @@ def few(recipe: Recipe, num: int) -> tuple[Tensor, ...]:
     if recipe.data == MNIST:
         x = F.pad(F.interpolate(x, size=24, mode="bilinear"), [2, 2, 2, 2])
         x = (x * 255).round() / 255
+    elif recipe.data.name == "landscapes":
+        x, label = landscapes(num, 1, recipe.data.held_out)
     elif recipe.data.x_shape == (3, 32, 32):
         images, label, _ = scenes(num, 1)
         x = (images * 255).round() / 255
@@ -216,6 +219,9 @@ def values_of(name: str) -> Tensor:
     if kind == "guidance":
         hits = the_judge().head(tensors["features"]).argmax(2) == tensors["label"]
         return hits.double().mean(0)
+    if kind == "sentences":
+        scale = tensors["scale"].tolist().index(2.0)
+        return tensors["held out"][scale].double().mean(-1).flatten()
     if kind == "scenes":
         return tensors["conditional: distance"]
     return tensors["noise_error"][1:]  # the means over examples, whose own values are not kept

@@ -3,7 +3,7 @@
 import torch
 from bad_input import refused
 
-from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
+from companion.networks.classifier import AttributeReader, DigitClassifier, ResidualDigitClassifier
 
 
 def test_the_classifier_gives_logits_made_of_its_features() -> None:
@@ -21,6 +21,17 @@ def test_the_residual_classifier_gives_logits_made_of_its_features() -> None:
     x = torch.rand(3, 1, 28, 28)
     assert model.features(x).shape == (3, 32) and model(x).shape == (3, 11)
     assert torch.equal(model.head(model.features(x)), model(x))
+
+
+def test_the_reader_takes_the_likeliest_value_of_each_attribute() -> None:
+    model = AttributeReader([2, 3], widths=(4, 4, 8)).eval()
+    x = torch.rand(6, 3, 32, 32)
+    logits = model(x)
+    assert logits.shape == (6, 5)
+    expected = [
+        [row[:2].index(max(row[:2])), row[2:].index(max(row[2:]))] for row in logits.tolist()
+    ]
+    assert model.read(x).tolist() == expected
 
 
 test_bad_input = refused("classifier")

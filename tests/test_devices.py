@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import (
 
 from bookkit.quality.fake_gpu import NEEDS, SETUP
 from companion import runtime
+from companion.data import MAX_WORDS
 from companion.ddpm import Ddpm
 from companion.elbo import LatentChain
 from companion.guidance import guided
@@ -33,6 +34,7 @@ from companion.score import langevin_sample, noise_conditional_score
 from companion.training import fit
 from companion.vae import conv_vae
 from companion.zoo import architectures
+from companion.zoo.losses import text_loss
 from companion.zoo.pretrained import SAMPLERS
 from companion.zoo.recipes import RECIPES, Recipe
 
@@ -66,18 +68,25 @@ def elsewhere(
 ) -> Iterator[tuple[Recipe, nn.Module, Schedule]]:
     """The recipe, its model and a few of its times on the device, in the mode in which tensors are fake."""
     chosen = RECIPES[name]
-    model, encoder = chosen.model(), conv_vae().requires_grad_(False).eval()
+    model = chosen.model()
+    encoder, coder = (
+        vae().requires_grad_(False).eval() for vae in (conv_vae, architectures.landscape_vae)
+    )
     schedule = getattr(model, "schedule", linear_schedule(5)).evenly(3)
     with FakeTensorMode():
-        encoder = moved(encoder)
+        encoder, coder = moved(encoder), moved(coder)
         monkeypatch.setattr(architectures, "digit_encoder", lambda: encoder)
+        monkeypatch.setattr(architectures, "landscape_coder", lambda: coder)
         yield chosen, moved(model), moved(schedule)
 
 
 def examples(chosen: Recipe, num: int = 4) -> tuple[Tensor, ...]:
     x = torch.rand(num, *chosen.data.x_shape, device=NAME)
-    scenes = chosen.data.label_shape
-    labels = torch.rand(num, 5, device=NAME) if scenes else torch.randint(10, (num,), device=NAME)
+    shape, landscapes = chosen.data.label_shape, chosen.data.name == "landscapes"
+    if shape and not landscapes:
+        labels = torch.rand(num, *shape, device=NAME)
+    else:
+        labels = torch.randint(2 if landscapes else 10, (num, *shape), device=NAME)
     return (x, labels) if chosen.labels else (x,)
 
 
@@ -102,9 +111,11 @@ def train_a_step(chosen: Recipe, model: nn.Module, monkeypatch: pytest.MonkeyPat
 
 
 FORWARD_MODE = {name for name, recipe in RECIPES.items() if recipe.loss is mean_flow_loss}
+# Python makes the sentences, and reads for it, once a step, what they are to say.
+OF_SENTENCES = {name for name, recipe in RECIPES.items() if recipe.loss is text_loss}
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name not in FORWARD_MODE])
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - FORWARD_MODE - OF_SENTENCES))
 def test_a_recipe_trains_and_is_measured_on_the_device(
     name: str, monkeypatch: pytest.MonkeyPatch, unchecked: None
 ) -> None:
@@ -146,7 +157,11 @@ def test_a_model_draws_on_the_device(
         for sampler in SAMPLERS.values():
             *_, x = sampler(model.denoiser, schedule, x_T)
             assert there(chosen.restore(x))
-        if chosen.labels and chosen.data.label_shape:
+        if name in OF_SENTENCES:
+            words = torch.ones(3, MAX_WORDS, dtype=torch.long, device=NAME)
+            *_, x = SAMPLERS["ddim"](guided(model.denoiser, words, 2.0), schedule, x_T)
+            assert there(chosen.restore(x))
+        elif chosen.labels and chosen.data.label_shape:
             causes = architectures.told(examples(chosen, 3)[1])
             assert there(model.denoiser(x_T, schedule.times[1:].flip(0), causes))
         elif chosen.labels:

@@ -4,14 +4,17 @@ import pytest
 import torch
 from tiny_recipes import small_ddpm, tiny, tiny_vae
 
+from companion.data import tokens
 from companion.flows import Flow
+from companion.guidance import guided
 from companion.mean_flows import MeanFlow
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
-from companion.samplers import ddpm_sample
+from companion.samplers import ddim_sample, ddpm_sample
 from companion.zoo import drawing as module
 from companion.zoo.checkpoints import at_once
 from companion.zoo.drawing import SAMPLERS, Wish, drawing, in_parts, preview
+from companion.zoo.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -48,6 +51,27 @@ def test_an_average_velocity_needs_one_step():
     x = torch.randn(3, 1, 8, 8)
     x = x - flow(x, torch.ones(3), torch.ones(3))
     torch.testing.assert_close(drawn(flow, 3), x)
+
+
+def test_a_sentence_guides_what_is_drawn():
+    model = RECIPES["text-scenes"].model().eval()
+    torch.nn.init.normal_(model.denoiser.network.exit[-1].weight, std=0.1)
+    torch.nn.init.normal_(model.denoiser.network.time[-1].weight, std=0.1)
+    torch.nn.init.normal_(model.denoiser.network.blocks[0].read.out.weight, std=0.1)
+    text = "a red house, two trees"
+    for scale in (None, 1.0, 5.0):
+        torch.manual_seed(0)
+        x_T = model.prior(3).sample()
+        denoiser = guided(model.denoiser, tokens([text] * 3), 2.0 if scale is None else scale)
+        *_, x = ddim_sample(denoiser, model.schedule.evenly(4), x_T)
+        wish = Wish("it", 3, 4, text=text, scale=scale)
+        torch.manual_seed(0)
+        torch.testing.assert_close(drawing(model, wish)(), x)
+    assert not torch.equal(x, drawn(model, 3, 4))
+    with pytest.raises(ValueError, match="scale belongs to a text; 3.0 was given without one"):
+        drawing(model, Wish("it", 3, scale=3.0))
+    with pytest.raises(ValueError, match="text belongs to a model of sentences; 'it' is none"):
+        drawing(small_ddpm(), Wish("it", 3, text=text))
 
 
 def test_a_diffusion_model_draws_by_the_sampler_of_that_name():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from companion.data import tokens
 from companion.ddpm import denoising_loss
 from companion.schedule import cosine_schedule
 from companion.variances import bound_weights
@@ -63,6 +64,24 @@ def test_times_are_chosen_for_the_squared_error_of_v(given, loss, name, drop):
     torch.testing.assert_close(
         given["weight"][1:].double(), 1000 * p / noise_var, rtol=1e-4, atol=1e-6
     )
+
+
+def test_sentences_are_drawn_anew_and_leave_out_a_tenth(monkeypatch):
+    told, dropped = [], []
+
+    def keep(model, x, label, weight, drop):
+        told.append(label)
+        dropped.append(drop)
+        torch.testing.assert_close(weight, 1 / model.schedule.noise_var)
+        return torch.zeros(len(x))
+
+    monkeypatch.setattr(losses, "classifier_free_loss", keep)
+    model, asked = RECIPES["text-scenes"].model(), torch.zeros(400, 8).long()
+    for _ in range(2):
+        assert losses.text_loss(model, torch.zeros(400, 4, 8, 8), asked).shape == (400,)
+    assert dropped == [0.1, 0.1] and not torch.equal(*told)
+    left_out = 1 - torch.isin(told[0], tokens(["red crimson"])[0, :2]).any(1).double().mean()
+    assert left_out == pytest.approx(0.1, abs=0.05)  # the color of the house, of which all are red
 
 
 def test_half_of_the_long_training_is_where_the_digit_is_decided(given):

@@ -40,6 +40,35 @@ def test_sample_writes_images(tmp_path, capsys):
     assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_sentence_becomes_an_image_of_the_name_of_the_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = replace(RECIPES["text-scenes"], restore=lambda z: z[:, :3].sigmoid())
+    monkeypatch.setitem(RECIPES, "text-scenes", few)
+    save_weights(few.model(), card("text-scenes"), tmp_path / "runs")
+    given = [
+        "sample",
+        "text-scenes",
+        "a small red house at dusk",
+        "--folder",
+        "runs",
+        "--steps",
+        "2",
+    ]
+    assert main(given) == 0
+    assert capsys.readouterr().out == "drew 16 examples of shape (3, 8, 8)\n"
+    assert (tmp_path / "text-scenes.png").read_bytes().startswith(b"\x89PNG")
+    for text, sentence in (
+        ("a small red castle", ".* such as 'white'.*; 'castle' is none|.*'castle' is none"),
+        ("", "text must have 1 to 24 words; 0 were given"),
+        (25 * "a ", "text must have 1 to 24 words; 25 were given"),
+    ):
+        assert main([*given[:2], text, *given[3:]]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and re.fullmatch(f"error: ({sentence})\n", err), err
+    assert main(["sample", "vae-mnist", "a house"]) == 1
+    assert "text belongs to a model of sentences; 'vae-mnist' is none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,9 +1,12 @@
 """Tests of companion.zoo.measures: each beside a formula that shares no code with it."""
 
+import math
+
 import torch
 from torch import nn
 
 from companion.data import scenes
+from companion.networks.classifier import AttributeReader
 from companion.zoo import measures
 from companion.zoo.architectures import told
 from companion.zoo.measures import squared_error_of_drawings
@@ -59,3 +62,26 @@ def test_a_drawing_is_scored_against_the_scene_of_its_causes(unchecked):
     assert squared_error_of_drawings(model, x, factors).abs().max() < 1e-6
     other = squared_error_of_drawings(model, x.flip(0), factors)
     torch.testing.assert_close(other, (images - images.flip(0)).square().flatten(1).sum(1))
+
+
+def test_a_reader_is_measured_by_the_log_probability_of_all_attributes():
+    class Sure(AttributeReader):
+        """Says that every attribute has its first value, with the log-odds 4 against each other one."""
+
+        def __init__(self):
+            super().__init__((2, 3), (4, 4, 4))
+            self.seen = []
+
+        def forward(self, x):
+            self.seen.append(x)
+            return torch.tensor([4.0, 0, 4, 0, 0]).expand(len(x), -1)
+
+    reader, x = Sure(), torch.rand(4, 3, 32, 32)
+    right = torch.tensor([[0, 0], [1, 0], [0, 2], [1, 1]])
+    two, three = (math.log(1 + k * math.exp(-4)) for k in (1, 2))
+    expected = [two + three, two + 4 + three, two + three + 4, two + three + 8]
+    torch.testing.assert_close(
+        measures.reading_loss(reader, x, right), torch.tensor(expected), rtol=1e-5, atol=1e-6
+    )
+    noise = reader.seen[0] - x  # so that it does not read what no eye sees
+    assert 0.04 < noise.std() < 0.06

@@ -59,6 +59,9 @@ COUPLED = {
     "classifier-mnist",
     "judge-mnist",
     "residual-judge-mnist",
+    "reader-landscapes",
+    "vae-landscapes",
+    "text-scenes",
 }
 # The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
 ONE_LONG_BATCH = {"iw-hvae-mnist", "iw-conv-hvae-mnist"}
@@ -70,6 +73,8 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
     model = chosen.model()
     x = torch.randint(256, (num, *chosen.data.x_shape)) / 255
     labels = torch.rand(num, 5) if chosen.data.label_shape else torch.arange(num)
+    if chosen.data.name == "landscapes":
+        labels = torch.randint(2, (num, 8))
     batch = (x, labels) if chosen.labels else (x,)
 
     def loss(x, *labels):
@@ -102,6 +107,7 @@ WITHOUT_DRAWS = (
     "classifier",
     "judge",
     "residual-judge",
+    "reader",
 )
 
 
@@ -396,11 +402,12 @@ def test_a_lost_gpu_is_missed_within_a_minute_and_a_slow_cpu_is_waited_for(
 ):
     import accelerate
 
-    given = {}
+    given, met = {}, []
 
     def state(**options):
         given.update(options)
-        return SimpleNamespace(process_index=1, num_processes=2, local_process_index=1)
+        ranks = {"process_index": 1, "num_processes": 2, "local_process_index": 1}
+        return SimpleNamespace(**ranks, wait_for_everyone=lambda: met.append("all"))
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(accelerate, "PartialState", state)
@@ -408,6 +415,7 @@ def test_a_lost_gpu_is_missed_within_a_minute_and_a_slow_cpu_is_waited_for(
     processes = Processes()
     assert given == {"cpu": device == "cpu", "timeout": timedelta(seconds=longest)}
     assert (processes.rank, processes.size) == (1, 2)
+    assert met == ["all"]  # none ends while another still connects to it
     assert processes.devices == (None if device == "cpu" else [1])
 
 

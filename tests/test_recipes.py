@@ -15,6 +15,8 @@ def examples_like(recipe, num):
     images = torch.randint(levels, (num, *recipe.data.x_shape)) / (levels - 1)
     x = recipe.prepare(images)
     labels = torch.rand(num, 5) if recipe.data.label_shape else torch.arange(num)
+    if recipe.data.name == "landscapes":
+        labels = torch.randint(2, (num, 8))
     return (x, labels) if recipe.labels else (x,)
 
 

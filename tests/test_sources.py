@@ -6,19 +6,25 @@ import torch
 from companion.data import render_scenes
 from companion.zoo import sources
 from companion.zoo.recipes import RECIPES
-from companion.zoo.sources import DIGITS, MIXTURE, SCENES, Toy
+from companion.zoo.sources import DIGITS, LANDSCAPES, MIXTURE, SCENES, Toy
 
 
-@pytest.mark.parametrize("source", [DIGITS, MIXTURE, SCENES], ids=lambda source: source.name)
+@pytest.mark.parametrize(
+    "source", [DIGITS, MIXTURE, SCENES, LANDSCAPES], ids=lambda source: source.name
+)
 def test_examples_are_as_many_and_as_large_as_the_source_says(source, monkeypatch):
-    render = sources.scenes
+    render, draw = sources.scenes, sources.landscapes
 
     def few(num, seed, device):
         assert num == SCENES.num
         x, factors, _ = render(1, seed, device)
         return x.expand(num, -1, -1, -1), factors.expand(num, -1)
 
+    def fewer(num, seed, held_out, device):
+        return [part.expand(num, *part[0].shape) for part in draw(1, seed, held_out, device)]
+
     monkeypatch.setattr(sources, "scenes", few)
+    monkeypatch.setattr(sources, "landscapes", fewer)
     x, *labels = source.examples("train")
     assert x.shape == (source.num, *source.x_shape) and x.dtype == torch.float32
     assert [label.shape for label in labels] == (

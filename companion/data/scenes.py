@@ -21,11 +21,11 @@ SCENE_FACTORS = {
     "hue": (0.0, 4 * math.pi / 3),
 }
 
-_PIXELS = 32
+PIXELS = 32
 _SAMPLES = 3  # rays per pixel and direction
 _HALF_WIDTH = 1.5  # of the picture, in the house's units of length
 _SUN_HEIGHT = math.pi / 4  # above the horizon
-_SUN_RADIUS = 0.06  # the apparent radius that softens the shadow's edge, radians
+SUN_RADIUS = 0.06  # the apparent radius that softens the shadow's edge, radians
 _AMBIENT = 0.35  # share of the light that reaches every face
 _GROUND = 0.93  # gray level of the sunlit ground
 
@@ -126,7 +126,7 @@ def nearest_scenes(
 
     Source: Marquardt 1963. Book: chapter 11.
     """
-    checks.shape(("num", 3, _PIXELS, _PIXELS), images=images)
+    checks.shape(("num", 3, PIXELS, PIXELS), images=images)
     checks.floating(images=images)
     checks.finite(images=images)
     checks.at_least(1, num_starts=num_starts, rounds=rounds)
@@ -182,13 +182,13 @@ def _descend(
 def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
     """Average the colors of the sample points of each pixel."""
     azimuth, elevation, light, size, hue = factors.T
-    normals, distances = _house(azimuth, size)
+    normals, distances = house_planes(azimuth, size)
     # The picture's center lies this high above the middle of the floor.
     lift = 0.45 * size
-    camera = _direction(elevation, torch.zeros_like(elevation))
-    up = _direction(elevation + math.pi / 2, torch.zeros_like(elevation))
+    camera = direction(elevation, torch.zeros_like(elevation))
+    up = direction(elevation + math.pi / 2, torch.zeros_like(elevation))
     right = factors.new_tensor([1.0, 0.0, 0.0]).expand_as(up)
-    sun = _direction(torch.full_like(light, _SUN_HEIGHT), light)
+    sun = direction(torch.full_like(light, _SUN_HEIGHT), light)
     # The point at (u, v) in the picture is u right + v up + lift e_z, and a ray goes on from it along -camera.
     screen = torch.stack([right, up, torch.zeros_like(up)], -1)
     screen[:, 2, 2] = lift
@@ -197,26 +197,26 @@ def _render(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 3 32 32"]:
 
     lambert = (normals @ sun[:, :, None]).clamp(min=0)
     brightness = (_AMBIENT + (1 - _AMBIENT) * lambert).mT * _color(hue)[:, :, None]
-    picture = factors.new_zeros(len(factors), 3, _PIXELS**2)
+    picture = factors.new_zeros(len(factors), 3, PIXELS**2)
     offsets = (torch.arange(_SAMPLES) - (_SAMPLES - 1) / 2) / _SAMPLES
     for down in offsets.tolist():
         for across in offsets.tolist():
-            u, v = (axis.to(factors.device) for axis in _grid(across, down))
-            near, far, face = _cross(normals, distances, screen, -camera, u, v)
+            u, v = (axis.to(factors.device) for axis in grid(across, down))
+            near, far, face = cross(normals, distances, screen, -camera, u, v)
             # Each sample looks at another point of the sun's disk, which gives the shadow a soft edge for free.
-            edge = 2 * _SUN_RADIUS
-            ray = _direction(
+            edge = 2 * SUN_RADIUS
+            ray = direction(
                 torch.full_like(light, _SUN_HEIGHT + edge * down), light + edge * across
             )
-            enter, leave, _ = _cross(normals, distances, ground, ray, u, v)
+            enter, leave, _ = cross(normals, distances, ground, ray, u, v)
             shaded = (enter < leave) & (leave > 0)
             color = torch.where(shaded, 0.6 * _GROUND, _GROUND)[:, None]
             on_house = brightness.gather(2, face[:, None].expand(-1, 3, -1))
             picture += torch.where((near < far)[:, None], on_house, color)
-    return (picture / _SAMPLES**2).unflatten(-1, (_PIXELS, _PIXELS))
+    return (picture / _SAMPLES**2).unflatten(-1, (PIXELS, PIXELS))
 
 
-def _house(
+def house_planes(
     azimuth: Tensor, size: Tensor
 ) -> tuple[Float[Tensor, "num planes 3"], Float[Tensor, "num planes"]]:
     """Return the planes of each turned and scaled house."""
@@ -227,19 +227,19 @@ def _house(
     return normals, size[:, None] * azimuth.new_tensor(_DISTANCES)
 
 
-def _direction(height: Tensor, side: Tensor) -> Float[Tensor, "num 3"]:
+def direction(height: Tensor, side: Tensor) -> Float[Tensor, "num 3"]:
     """Return unit vectors `height` above the horizon (z is up), turned to the right by `side` from the camera (-y)."""
     return torch.stack([height.cos() * side.sin(), -height.cos() * side.cos(), height.sin()], -1)
 
 
-def _grid(across: float, down: float) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
+def grid(across: float, down: float) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
     """Return u of each column and v of each row, from the top left, of sample points with these offsets in pixels."""
-    center = torch.arange(_PIXELS, dtype=torch.float32) + 0.5 - _PIXELS / 2
-    width = 2 * _HALF_WIDTH / _PIXELS
+    center = torch.arange(PIXELS, dtype=torch.float32) + 0.5 - PIXELS / 2
+    width = 2 * _HALF_WIDTH / PIXELS
     return width * (center + across), -width * (center + down)
 
 
-def _cross(
+def cross(
     normals: Tensor, distances: Tensor, start: Tensor, ray: Tensor, u: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return where rays from `start @ (u, v, 1)` enter and leave the house (enter < leave if they do), and the face.

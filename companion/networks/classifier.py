@@ -1,8 +1,9 @@
-"""Classifiers of digits, with which the samples of the book's models are measured."""
+"""Classifiers of digits, and of what a landscape shows, with which the samples of the book's models are measured."""
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from companion import checks
@@ -83,6 +84,51 @@ class ResidualDigitClassifier(nn.Module):
         checks.precision(self, x=x)
         logits: Tensor = self.head(self.features(x))
         return logits
+
+
+class AttributeReader(nn.Module):
+    """Logits of the values of several attributes of a color image, side by side.
+
+    Images are 3 x 32 x 32, on [0, 1].
+
+    Args:
+        sizes: how many values each attribute has.
+        widths: channels at 32, 16 and 8 pixels, the last of which halve the side once more.
+
+    Raises:
+        ValueError: if there are no attributes, or a size or a width is below 1.
+
+    Book: chapter 13.
+    """
+
+    def __init__(self, sizes: Sequence[int], widths: Sequence[int] = (24, 48, 96)) -> None:
+        checks.sizes(1, sizes=sizes)
+        checks.sizes(3, widths=widths)
+        checks.in_range(3, 3, **{"number of widths": len(widths)})
+        super().__init__()
+        self.sizes = tuple(sizes)
+        high, middle, low = widths
+        self.network = nn.Sequential(
+            *_halve(3, high),
+            *_halve(high, middle),
+            *_halve(middle, low),
+            nn.Flatten(),
+            nn.Dropout(0.1),
+            nn.Linear(low * 4 * 4, 2 * low),
+            nn.SiLU(),
+            nn.Linear(2 * low, sum(self.sizes)),
+        )
+
+    def forward(self, x: Float[Tensor, "batch 3 32 32"]) -> Float[Tensor, "batch logits"]:
+        """The logits of all attributes."""
+        checks.shape(("batch", 3, 32, 32), x=x)
+        checks.precision(self, x=x)
+        logits: Tensor = self.network(x)
+        return logits
+
+    def read(self, x: Float[Tensor, "batch 3 32 32"]) -> Int[Tensor, "batch attributes"]:
+        """The likeliest value of each attribute."""
+        return torch.stack([part.argmax(1) for part in self(x).split(self.sizes, dim=1)], 1)
 
 
 def _halve(num_in: int, num_out: int) -> list[nn.Module]:

@@ -1,10 +1,14 @@
-"""A convolutional encoder and its mirror image, four layers each, for images of 28 x 28 or 32 x 32 pixels."""
+"""Convolutional encoders and their mirror images: to one vector, or to maps of a quarter of the side."""
 
 from itertools import pairwise
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from companion import checks
+from companion.networks.residual import Residual
+from companion.networks.unet import conv, group_norm, grow, shrink
 
 # Side of the image and of the feature maps after each of the four strided layers.
 _SIDES = {28: (28, 14, 7, 4, 2), 32: (32, 16, 8, 4, 2)}
@@ -50,6 +54,67 @@ def conv_decoder(
         deconv = nn.ConvTranspose2d(num, num_out, 3, 2, padding=1, output_padding=extra)
         layers += [nn.SiLU(), deconv]
     return nn.Sequential(*layers)
+
+
+class StandardMeans(nn.Module):
+    """Maps whose first half, the means, get mean 0 and variance 1 over data and places; the rest stays as it is.
+
+    So the codes of a VAE with a tiny weight of the KL have the size of the noise that diffusion adds.
+
+    Book: chapter 13.
+    """
+
+    def __init__(self, num_means: int) -> None:
+        checks.at_least(1, num_means=num_means)
+        super().__init__()
+        self.num_means, self.norm = num_means, nn.BatchNorm2d(num_means, affine=False)
+
+    def forward(
+        self, h: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """In training by the batch, later by running averages."""
+        return torch.cat([self.norm(h[:, : self.num_means]), h[:, self.num_means :]], 1)
+
+
+def map_encoder(num_maps: int = 4, channels: int = 32) -> nn.Sequential:
+    """Return an encoder of (batch, 3, 32, 32): `num_maps` means of 8 x 8, then as many log-variances, as one vector.
+
+    Raises:
+        ValueError: if `num_maps` is below 1, or `channels` below 4.
+
+    Book: chapter 13.
+    """
+    checks.at_least(1, num_maps=num_maps)
+    checks.at_least(4, channels=channels)
+    wide = 2 * channels
+    last = [group_norm(wide), nn.SiLU(), nn.Conv2d(wide, 2 * num_maps, 1)]
+    return nn.Sequential(
+        *(nn.PixelUnshuffle(2), conv(12, channels), _two_convs(channels)),
+        *(shrink(channels, wide), _two_convs(wide), *last, StandardMeans(num_maps), nn.Flatten()),
+    )
+
+
+def map_decoder(num_maps: int = 4, channels: int = 32) -> nn.Sequential:
+    """Return the mirror image: from (batch, 64 num_maps), which are maps of 8 x 8, to (batch, 3, 32, 32).
+
+    Raises:
+        ValueError: if `num_maps` is below 1, or `channels` below 4.
+
+    Book: chapter 13.
+    """
+    checks.at_least(1, num_maps=num_maps)
+    checks.at_least(4, channels=channels)
+    wide = 2 * channels
+    return nn.Sequential(
+        *(nn.Unflatten(1, (num_maps, 8, 8)), conv(num_maps, wide), _two_convs(wide)),
+        *(grow(wide, channels), _two_convs(channels), group_norm(channels), nn.SiLU()),
+        *(conv(channels, 12), nn.PixelShuffle(2)),
+    )
+
+
+def _two_convs(num: int) -> Residual:
+    layers = (group_norm(num), nn.SiLU(), conv(num, num))
+    return Residual(nn.Sequential(*layers, group_norm(num), nn.SiLU(), conv(num, num)))
 
 
 def _check(image_shape: tuple[int, int, int], **sizes: int) -> tuple[int, tuple[int, ...]]:

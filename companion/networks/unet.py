@@ -23,8 +23,10 @@ from companion.networks.embeddings import SinusoidalEmbedding
 from companion.networks.mlp import mlp
 from companion.networks.residual import start_at_zero
 
-Condition: TypeAlias = Int[Tensor, "batch"] | Float[Tensor, "batch num_factors"]
-"""The class of each image, or the factors that it was made from."""
+Condition: TypeAlias = (
+    Int[Tensor, "batch"] | Float[Tensor, "batch num_factors"] | Int[Tensor, "batch max_words"]
+)
+"""The class of each image, the factors that it was made from, or the words that say what it shows."""
 
 
 class ShiftedNorm(nn.Module):

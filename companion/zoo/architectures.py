@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import runtime
-from companion.data import SCENE_FACTORS, binarize
+from companion.data import ATTRIBUTES, MAX_WORDS, SCENE_FACTORS, VOCABULARY, binarize
 from companion.ddpm import Ddpm, image_ddpm
 from companion.denoisers import NoisePredictor, VPredictor
 from companion.distributions import DiscretizedGaussianLikelihood, GaussianLikelihood
@@ -16,7 +16,10 @@ from companion.hierarchical_vae import HierarchicalVae
 from companion.ladders import conv_ladder
 from companion.masked import MaskedDiffusion
 from companion.mean_flows import MeanFlow
+from companion.networks.classifier import AttributeReader
+from companion.networks.conv import map_decoder, map_encoder
 from companion.networks.mlp import TimeMlp
+from companion.networks.transformer import TextTransformer
 from companion.networks.unet import UNet, large_unet, mnist_unet
 from companion.schedule import cosine_schedule, linear_schedule
 from companion.vae import Vae, conv_vae
@@ -125,6 +128,49 @@ def latent_ddpm() -> Ddpm:
     schedule = linear_schedule(1000)
     network = TimeMlp(16, (256, 256, 256, 256), width=128)
     return Ddpm(VPredictor(network, schedule), schedule, (16,), schedule.beta)
+
+
+def attribute_reader() -> AttributeReader:
+    """What reads the attributes of a landscape, to compare them with those asked for."""
+    return AttributeReader([len(values) for values in ATTRIBUTES.values()])
+
+
+def landscape_vae() -> Vae:
+    """The first stage of landscapes: four maps of 8 x 8; its unit variance of p(x|z) wants a tiny weight of the KL."""
+    return Vae(map_encoder(), map_decoder(), GaussianLikelihood(), 4 * 8 * 8, (3, 32, 32))
+
+
+def text_ddpm() -> Ddpm:
+    """A DDPM of the maps of `landscape_coder`, conditioned on a sentence; 1.9 million parameters."""
+    schedule = cosine_schedule(1000)
+    network = TextTransformer(num_words=len(VOCABULARY), max_words=MAX_WORDS)
+    return Ddpm(VPredictor(network, schedule), schedule, (4, 8, 8), schedule.beta)
+
+
+@cache
+def landscape_coder() -> Vae:
+    """The shipped first stage of landscapes, to be used and not trained, on `companion.runtime.device()`."""
+    vae = landscape_vae()
+    load_weights("vae-landscapes", vae.requires_grad_(False).eval())
+    return runtime.to_device(vae)
+
+
+@cache
+def landscape_reader() -> AttributeReader:
+    """The shipped reader of landscapes, to be used and not trained, on `companion.runtime.device()`."""
+    reader = attribute_reader()
+    load_weights("reader-landscapes", reader.requires_grad_(False).eval())
+    return runtime.to_device(reader)
+
+
+def landscape_codes(x: Float[Tensor, "batch 3 32 32"]) -> Float[Tensor, "batch 4 8 8"]:
+    """Draws from q(z|x) of `landscape_coder`, of a variance near 1."""
+    return landscape_coder().posterior(x).sample().unflatten(1, (4, 8, 8))
+
+
+def decoded_landscapes(z: Float[Tensor, "batch 4 8 8"]) -> Float[Tensor, "batch 3 32 32"]:
+    """The images that `landscape_coder` decodes maps to: means of p(x|z)."""
+    return landscape_coder().likelihood(z.flatten(1)).mean
 
 
 @cache

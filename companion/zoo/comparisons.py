@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from companion import checks, runtime
-from companion.data import Batches, Images, load, nearest_scenes, scenes, to_unit
+from companion.data import Batches, Images, landscapes, load, nearest_scenes, scenes, to_unit
 from companion.ddpm import Ddpm
 from companion.denoisers import Denoiser, NoisePredictor
 from companion.flows import Flow, flow_sample, line_time
@@ -24,9 +24,15 @@ from companion.schedule import Schedule
 from companion.training import fit
 from companion.vae import Vae
 from companion.zoo import measures
-from companion.zoo.architectures import told
+from companion.zoo.architectures import (
+    decoded_landscapes,
+    landscape_codes,
+    landscape_reader,
+    told,
+)
 from companion.zoo.checkpoints import at_once
 from companion.zoo.drawing import CHUNK, SAMPLERS, ancestral, in_parts
+from companion.zoo.obedience import obeyed
 from companion.zoo.yardstick import no_digit_votes
 
 SPACINGS = {"even": Schedule.evenly, "trailing": Schedule.trailing}
@@ -184,6 +190,42 @@ def compare_with_renders(
         "renderer, summed over its values"
     )
     return Record(tensors, distances["conditional"].double(), metric)
+
+
+@torch.no_grad()
+def compare_sentences(
+    model: Ddpm,
+    num: int,
+    scales: Sequence[float] = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
+    num_seeds: int = 3,
+    journal: Callable[..., Any] = at_once,
+) -> Record:
+    """Draw landscapes for sentences of seen and of held-out combinations, and keep which attributes the reader finds.
+
+    "seen" and "held out" have shape (scales, seeds, num, 8), with 1 where an attribute is as asked for; the
+    words and the noise are the same at every scale. The reader is wrong at times, and the first stage loses a little:
+    "...: real" is what the reader says of renderings of the same attributes, of shape (seeds, num, 8), and
+    "...: decoded" of these after the first stage.
+    """
+    found: dict[str, Tensor] = {"scale": torch.tensor(scales)}
+    for kind, held_out in (("seen", False), ("held out", True)):
+        each: dict[str, list[Tensor]] = defaultdict(list)
+        for seed in range(num_seeds):
+            x, asked = landscapes(num, 100 + seed, held_out, model.origin.device)
+            for scale in runtime.progress_bar(scales, f"{kind} {seed}"):
+                torch.manual_seed(seed)
+                for part in asked.split(CHUNK):
+                    each[f"{scale}"].append(journal(partial(obeyed, model, scale=scale), part))
+            for way, images in (("real", x), ("decoded", decoded_landscapes(landscape_codes(x)))):
+                each[way].append(landscape_reader().read(images) == asked)
+        ways = {way: torch.cat(parts).view(num_seeds, num, -1) for way, parts in each.items()}
+        found[kind] = torch.stack([ways[f"{scale}"] for scale in scales]).byte()
+        found |= {f"{kind}: {way}": ways[way].byte() for way in ("real", "decoded")}
+    right = found["held out"][list(scales).index(2.0)].double().mean(-1).flatten()
+    metric = (
+        "fraction of attributes that a landscape of a held-out combination has, at guidance scale 2"
+    )
+    return Record(found, right, metric)
 
 
 def _images(journal: Callable[..., Any], sampler: Callable[..., Any], *inputs: Tensor) -> Tensor:

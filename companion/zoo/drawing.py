@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial, singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from companion import checks, runtime, samplers
 from companion.autoencoder import Autoencoder
+from companion.data import tokens
 from companion.ddpm import Ddpm
+from companion.denoisers import Denoiser
 from companion.elbo import LatentChain
 from companion.flows import Flow, flow_sample
+from companion.guidance import guided
 from companion.mean_flows import MeanFlow, mean_flow_sample
 from companion.zoo.checkpoints import at_once
 
@@ -39,6 +42,8 @@ class Wish(NamedTuple):
     steps: int | None = None
     sampler: str | None = None
     most: int = 50  # steps, where none are given
+    text: str | None = None  # what the examples are to show
+    scale: float | None = None  # of the guidance by it
 
 
 class Drawing(NamedTuple):
@@ -57,25 +62,35 @@ class Drawing(NamedTuple):
             return in_parts(journal, sampler, self.start, chunk=self.chunk)
 
 
-@singledispatch
 def drawing(model: nn.Module, wish: Wish) -> Drawing:
-    """What draws from this kind of model, which says itself what it cannot do.
+    """What draws from this model, which says itself what it cannot do.
 
     Raises:
-        ValueError: if the model generates nothing, or has no such option.
+        ValueError: if the model generates nothing, or has no such option, or the text has an unknown word.
     """
+    network = getattr(getattr(model, "denoiser", None), "network", None)
+    if wish.text is not None and getattr(network, "num_words", None) is None:
+        raise ValueError(f"text belongs to a model of sentences; {wish.name!r} is none")
+    if wish.scale is not None and wish.text is None:
+        raise ValueError(f"scale belongs to a text; {wish.scale} was given without one")
+    return _drawing(model, wish)
+
+
+@singledispatch
+def _drawing(model: nn.Module, wish: Wish) -> Drawing:
+    """What draws from this kind of model."""
     kind = type(model).__name__
     raise ValueError(f"name must be a model that generates; {wish.name!r} is a {kind}")
 
 
-@drawing.register(LatentChain)
+@_drawing.register(LatentChain)
 def _(model: LatentChain, wish: Wish) -> Drawing:
     if wish.steps is not None or wish.sampler is not None:
         raise ValueError(f"steps and sampler belong to a diffusion model; {wish.name!r} is none")
     return Drawing(partial(ancestral, model), torch.arange(wish.num), wish.num)
 
 
-@drawing.register(Ddpm)
+@_drawing.register(Ddpm)
 def _(model: Ddpm, wish: Wish) -> Drawing:
     if wish.sampler not in (None, *SAMPLERS):
         raise ValueError(
@@ -85,16 +100,28 @@ def _(model: Ddpm, wish: Wish) -> Drawing:
         checks.whole(2, model.schedule.num_steps, steps=wish.steps)
     steps = wish.steps or min(wish.most, model.schedule.num_steps)
     sampler = SAMPLERS[wish.sampler or "ddim"]
-    draw = partial(sampler, model.denoiser, model.schedule.evenly(steps))
+    denoiser = model.denoiser if wish.text is None else _of_text(model.denoiser, wish)
+    draw = partial(sampler, denoiser, model.schedule.evenly(steps))
     return Drawing(draw, model.prior(wish.num).sample(), CHUNK)
 
 
-@drawing.register(Flow)
+def _of_text(denoiser: Any, wish: Wish) -> Denoiser:
+    """The denoiser of one sentence, for any number of examples."""
+    label = tokens([wish.text or ""]).to(runtime.device())
+    scale = 2.0 if wish.scale is None else wish.scale
+
+    def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        return guided(denoiser, label.expand(len(x_t), -1), scale)(x_t, t, *condition)
+
+    return x_hat
+
+
+@_drawing.register(Flow)
 def _(model: Flow, wish: Wish) -> Drawing:
     return _along(flow_sample, model, wish, wish.most)
 
 
-@drawing.register(MeanFlow)
+@_drawing.register(MeanFlow)
 def _(model: MeanFlow, wish: Wish) -> Drawing:
     return _along(mean_flow_sample, model, wish, 1)
 

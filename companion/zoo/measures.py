@@ -15,6 +15,7 @@ from companion.flows import Flow, flow_matching_loss
 from companion.masked import MaskedDiffusion, masked_step_elbo
 from companion.mean_flows import MeanFlow, mean_flow_loss
 from companion.metrics import bits_per_dim, log_likelihood
+from companion.networks.classifier import AttributeReader
 from companion.samplers import ddim_sample
 from companion.training import Loss
 from companion.vae import Vae
@@ -143,6 +144,18 @@ def _check_labels(x: Tensor, label: Tensor) -> None:
     checks.tensors(x=x)
     checks.shape((len(x),), label=label)
     checks.integers(label=label)
+
+
+def reading_loss(
+    model: AttributeReader, x: Float[Tensor, "batch 3 32 32"], attributes: Int[Tensor, "batch num"]
+) -> Float[Tensor, "batch"]:
+    """Minus the log-probability of the right values, in nats, summed over attributes, of images with some noise.
+
+    The noise keeps it from reading what no eye sees, such as what the decoder of a first stage loses.
+    """
+    parts = model(x + 0.05 * torch.randn_like(x)).split(model.sizes, dim=1)
+    each = zip(parts, attributes.T, strict=True)
+    return torch.stack([F.cross_entropy(*pair, reduction="none") for pair in each]).sum(0)
 
 
 def misclassified(

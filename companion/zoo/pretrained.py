@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from tyro.conf import Positional
 
 from companion import checks, runtime
 from companion.zoo.checkpoints import Journal, Setting
@@ -76,6 +77,8 @@ def sample(
     folder: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
+    text: Positional[str | None] = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "num *x_shape"]:
     """Draw from a trained model.
 
@@ -94,13 +97,16 @@ def sample(
         folder: where the weights are, if they are not shipped.
         out: a PNG file to write the images to, side by side.
         resume: continue a drawing with `out` that was stopped and saved beside it.
+        text: what the images are to show, for a model of sentences; without it, they show anything.
+        scale: of the guidance by the text, 2 if not given; other libraries call it guidance_scale.
 
     Returns:
         Examples as the data set has them: images on [0, 1], or points.
 
     Raises:
-        ValueError: if there are no such weights, the model generates nothing, `steps` or `sampler` is given
-            for a model without them, `out` for points, or what is beside `out` does not fit `resume`.
+        ValueError: if there are no such weights, the model generates nothing, `steps`, `sampler`, `text` or `scale`
+            is given for a model without them, a word of the text is unknown, `out` is given for points, or what is
+            beside `out` does not fit `resume`.
         OSError: if `out` cannot be written, which is tried first, or another of several processes is lost.
     """
     checks.whole(1, 1_000_000, num=num)
@@ -111,11 +117,14 @@ def sample(
     if out is not None and len(chosen.data.x_shape) == 1:
         raise ValueError(f"out takes images; {name!r} draws points")
     settings: dict[str, Setting] = {"num": num, "steps": steps, "sampler": sampler, "seed": seed}
+    settings |= {"text": text, "scale": scale} if text is not None else {}
     settings |= {"name": name, "sha256": read_card(name, folder).sha256}
     path = None if out is None else out.with_suffix(".run")
     journal = Journal(path, settings, processes, resume)
     torch.manual_seed(seed)
-    x = chosen.restore(drawing(model, Wish(name, num, steps, sampler))(journal, name))
+    x = chosen.restore(
+        drawing(model, Wish(name, num, steps, sampler, text=text, scale=scale))(journal, name)
+    )
     if out is not None and processes.rank == 0:
         # Here, for it takes as long to import as torch itself.
         from torchvision.utils import save_image

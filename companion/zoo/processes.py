@@ -64,6 +64,8 @@ class Processes:
         kind = runtime.device().type
         with together():
             state = PartialState(cpu=kind == "cpu", timeout=PATIENCE[kind])
+            # One that ends early, by bad input, would be missed by others that still connect to it.
+            state.wait_for_everyone()
         self.rank, self.size = state.process_index, state.num_processes
         self.devices = None if kind == "cpu" else [state.local_process_index]
 

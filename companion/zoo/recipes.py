@@ -18,17 +18,18 @@ from companion.mean_flows import mean_flow_loss
 from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
-from companion.zoo import architectures, measures
+from companion.zoo import architectures, measures, obedience
 from companion.zoo.losses import (
     bound_loss,
     joint_loss,
     scene_loss,
     simple_loss,
+    text_loss,
     three_parts_loss,
     v_loss,
 )
 from companion.zoo.measures import Measure
-from companion.zoo.sources import CIFAR10, DIGITS, MIXTURE, MNIST, SCENES, Source
+from companion.zoo.sources import CIFAR10, DIGITS, LANDSCAPES, MIXTURE, MNIST, SCENES, Source
 
 
 def cosine(progress: float) -> float:
@@ -337,6 +338,44 @@ RECIPES = {
         labels=True,
         ema=0.9995,
         num_test=500,
+    ),
+    # It judges whether a landscape shows what a sentence says: other images than those, and all combinations.
+    "reader-landscapes": Recipe(
+        replace(LANDSCAPES, held_out=None, seed=2),
+        architectures.attribute_reader,
+        measures.reading_loss,
+        Measure(
+            measures.reading_loss,
+            "minus the log-probability of the attributes of a test image with some noise, in nats",
+        ),
+        epochs=3,
+        schedule=cosine,
+        lr=2e-3,
+        labels=True,
+    ),
+    # The first stage; the weight of the KL is that of a standard deviation of 0.03 given z.
+    "vae-landscapes": replace(
+        SCENE_VAE(options=lambda progress: {"beta": 1e-3}, epochs=4, batch_size=64, lr=2e-3),
+        data=LANDSCAPES,
+        model=architectures.landscape_vae,
+    ),
+    # From a sentence to the maps of the first stage.
+    "text-scenes": DDPM(
+        LANDSCAPES,
+        architectures.text_ddpm,
+        loss=text_loss,
+        metric=Measure(
+            obedience.disobeyed,
+            "fraction of the attributes that a landscape, drawn in 20 DDIM steps at guidance scale 2 for a sentence "
+            "about a test image, does not have",
+        ),
+        labels=True,
+        num_test=500,
+        epochs=12,
+        lr=1e-3,
+        ema=0.9995,
+        prepare=architectures.landscape_codes,
+        restore=architectures.decoded_landscapes,
     ),
     "vae-scenes": SCENE_VAE(),
     "beta-vae-scenes": SCENE_VAE(options=relaxing),

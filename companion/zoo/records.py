@@ -23,6 +23,7 @@ from companion.zoo.checkpoints import Journal, at_once
 from companion.zoo.comparisons import (
     Record,
     compare_scales,
+    compare_sentences,
     compare_spacings,
     compare_steps,
     compare_times,
@@ -75,7 +76,15 @@ class Kind:
 def record(
     name: str,
     kind: Literal[
-        "samples", "bits", "steps", "times", "guidance", "scenes", "spacing", "reference"
+        "samples",
+        "bits",
+        "steps",
+        "times",
+        "guidance",
+        "scenes",
+        "sentences",
+        "spacing",
+        "reference",
     ] = "samples",
     num: int = 1000,
     examples: int = 500,
@@ -96,7 +105,8 @@ def record(
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
             the shipped classifier of digits sees; "times" compares the choice of ten times, by
             what the judges of digits say; "scenes" draws houses for the causes of test
-            scenes, and finds the nearest one of the renderer to each; "spacing" is for flow-digits,
+            scenes, and finds the nearest one of the renderer to each; "sentences" draws landscapes for
+            sentences at several scales of guidance, and reads which attributes they have; "spacing" is for flow-digits,
             and compares it with ddpm-digits in few steps; "reference" is for the classifier of
             digits itself, and keeps what it sees of the training digits.
         num: images to draw, for each setting that is compared; test images for "bits".
@@ -263,6 +273,11 @@ KINDS = {
         "a diffusion model of scenes",
         lambda of: of.is_diffusion() and of.recipe.data.name == "scenes",
         _scenes,
+    ),
+    "sentences": Kind(
+        "a diffusion model of landscapes",
+        lambda of: of.is_diffusion() and of.recipe.data.name == "landscapes",
+        lambda of: partial(compare_sentences, of.model, of.num),
     ),
     "spacing": Kind("a flow of small digits", lambda of: isinstance(of.model, Flow), _spacing),
     "reference": Kind(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from companion import runtime
-from companion.data import SCENE_FACTORS, load, scenes, toy_density
+from companion.data import ATTRIBUTES, SCENE_FACTORS, landscapes, load, scenes, toy_density
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ class Scenes(Source):
         return scenes(num, seed, device=runtime.device())[:2]
 
 
+@dataclass(frozen=True)
+class Landscapes(Source):
+    """Landscapes of the renderer with their attributes; there are 2,000 to test, of other seeds."""
+
+    held_out: bool | None = False  # which combinations, as `landscapes` is told
+    seed: int = 0
+
+    def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
+        """As of every source."""
+        num, seed = (self.num, self.seed) if split == "train" else (2_000, self.seed + 1)
+        return tuple(landscapes(num, seed, self.held_out, runtime.device()))
+
+
 class Toy(Source):
     """Points of a `toy_density`, without labels; there are 10,000 to test."""
 
@@ -54,4 +67,5 @@ MNIST = Source("mnist", (1, 28, 28), 60_000)
 CIFAR10 = Source("cifar10", (3, 32, 32), 50_000)
 DIGITS = Source("digits", (1, 8, 8), 1_442)
 SCENES = Scenes("scenes", (3, 32, 32), 20_000, (len(SCENE_FACTORS),))
+LANDSCAPES = Landscapes("landscapes", (3, 32, 32), 60_000, (len(ATTRIBUTES),))
 MIXTURE = Toy("mixture", (2,), 50_000)

@@ -93,7 +93,7 @@ fig
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
 # $$ (eq-mean-minimizes)
 #
-# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of a mean, and it is worth paying: that the answer is a mean is what makes the denoiser below a score, and the error a likelihood.
+# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square, and it is worth paying: the mean is what makes the denoiser below a score, the square what makes the error a likelihood.
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
@@ -118,7 +118,7 @@ verify(
 # (sec-pca)=
 # ## The best that linear codes can do
 #
-# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder describes an image by cosines and keeps the low frequencies, whatever the image shows; its decoder adds them up. With 4 per side, which is 16 coefficients, these digits are smudges.
+# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder takes the inner products of an image with orthonormal cosines and keeps those of low frequency, whatever the image shows; its decoder adds up the cosines, weighted by them. All 784 of these numbers give the image back; if some are dropped, the squared error is the sum of their squares. With 4 per side, 16 in all, these digits are smudges.
 
 
 # %% tags=["figure"]
@@ -218,7 +218,7 @@ print("the same matrix as the package's:", same)
 # It is reached by $g(x) = U^\top (x - \bar{x})$ and $f(z) = U z + \bar{x}$ with $U = (u_1, \dots, u_d)$, the {term}`principal component analysis` of the data.
 # :::
 #
-# The key step: all answers of the decoder lie in a flat subspace of $d$ dimensions, and the best one is the orthogonal projection of $x$. So the error is the variance *outside* the subspace, smallest if the subspace holds the $d$ directions in which the data vary most. That is the gain over cosines, which are fixed beforehand: with 16 numbers the test error falls from 47.8 to 21.1 (next section).
+# The key step: all answers of the decoder lie in a flat subspace of $d$ dimensions, and the best one is the orthogonal projection of $x$. So the error is the variance *outside* the subspace, smallest if the subspace holds the $d$ directions in which the data vary most. That is the gain over cosines, which are fixed beforehand: with 16 numbers the test error falls from 47.8 to 21.1.
 #
 # :::{dropdown} Proof
 # Fix the decoder. Its outputs lie in an affine subspace of dimension at most $d$, which we may enlarge to dimension $d$. Let it consist of the points $c + Q z$, where $Q$ is a $D \times d$ matrix with orthonormal columns. The best reconstruction of $x$ in it is the orthogonal projection, with the error $\lVert (I - Q Q^\top)(x - c) \rVert^2$.
@@ -281,7 +281,7 @@ print("with other weights:", not torch.allclose(V, U, atol=0.1))
 # (sec-experiment)=
 # ## Real digits in sixteen dimensions
 #
-# What does a decoder gain if it need not be affine? Shift a stroke across an image. One number describes the shift, but in pixel space the images lie on a curve: pixels light up and go dark again. A flat subspace needs more dimensions to hold a curve; a network can bend. On data in a flat subspace of $d$ dimensions it gains nothing: there PCA has no error.
+# What does a decoder gain if it need not be affine? Shift a stroke across an image. One number describes the shift, but in pixel space the images lie on a curve: pixels light up and go dark again. A flat subspace needs more dimensions to hold a curve; a network can bend.
 #
 # We use a fully connected network of two layers each way, and one of four convolutions each way. The loop trains the first for one epoch, a pass through all training images, at full scale for ten ({doc}`/book/running`); `fit` is this loop with precautions.
 
@@ -312,9 +312,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-training`, look for the step at which the network passes every affine autoencoder.
-#
-# The book's weights were trained for ten epochs. Four codes of 16 dimensions on the 10,000 test images, with the error summed over the pixels (after +- one standard error over images, not runs):
+# In {numref}`fig-training` the network passes every affine autoencoder. The book's weights were trained for ten epochs. Four codes of 16 dimensions on the 10,000 test images, with the error summed over the pixels (after +- one standard error over images, not runs):
 
 # %% tags=["numbers"]
 conv = pretrained("conv-ae-mnist")
@@ -370,7 +368,7 @@ plots.curves(
 # (sec-train-autoencoder)=
 # ### Train it yourself
 #
-# `train_it` takes the first steps of the shipped network's recipe, at most 20 seconds on two cores; `train_it("ae-mnist", "full")` takes them all. With `MINE = True` the chapter uses your weights.
+# `train_it` takes the first steps of the shipped network's recipe, at most 20 seconds on two cores; `train_it("ae-mnist", "full")` takes them all.
 
 # %%
 print(cost("ae-mnist"))
@@ -398,7 +396,7 @@ print("weights of ae-mnist:", "yours" if MINE else "the shipped ones")
 # \underbrace{\mathbb{E} \lVert x - \mathbb{E} x \rVert^2}_{\text{of the data}} = \underbrace{\mathbb{E} \lVert \mathbb{E}[x \mid z] - \mathbb{E} x \rVert^2}_{\text{between codes, kept}} + \underbrace{\mathbb{E} \lVert x - \mathbb{E}[x \mid z] \rVert^2}_{\text{within a code, the error}} .
 # $$ (eq-kept-dropped)
 #
-# The data fix the left side. So a small error means a large variance *between* codes: the encoder has to separate images that differ much, and may merge those that differ little. What moves many pixels at once, such as the class, the slant or the thickness of the strokes, is worth a dimension: one number then predicts many pixels. It is a feature.
+# The data fix the left side. So a small error means a large variance *between* codes, that of the mean images: the encoder has to separate images that differ much, and may merge those that differ little. What moves many pixels at once, such as the class, the slant or the thickness of the strokes, is worth a dimension: one number then predicts many pixels. It is a feature.
 #
 # **Check.** The code of a digit is its class. The variance of the class means plus the variance around them is compared with the variance of all test digits; class means halved are rejected.
 
@@ -427,7 +425,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Here are the variances, summed over the dimensions, and how much of them lies between the ten classes (around the mean, so slightly below the error above; codes have their own scale):
+# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Here are the variances, summed over the dimensions, and how much of them lies between the ten classes (a code has another unit than pixels):
 
 # %% tags=["numbers", "columns"]
 with torch.no_grad():
@@ -444,7 +442,7 @@ for name, values in parts.items():
     print(f"{name:24s}  {total:8.2f}  {100 * between / total:13.1f} %")
 
 # %% [markdown]
-# Of the variance of the pixels a fifth lies between the classes; of what the network drops, hardly anything. That is why the code tells the classes, and PCA's does, too. A label that depends on a few pixels would go first.
+# Of the variance of the pixels a fifth lies between the classes; of what the network drops, hardly anything. That is why the code tells the classes, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
 #
 # Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
 
@@ -484,7 +482,7 @@ plots.curves(
 # %% [markdown]
 # {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network; a *linear* classifier adds little of its own, and the bands show the effect of chance. With thirty labels the codes are ahead of all three; with a thousand the pixels have caught up, PCA stays behind, random weights are worst.
 #
-# Another use is to report as an *anomaly* what is reconstructed badly: the decoder has learned only what digits need. This is less sure: a black image, easy to draw, has a smaller error than almost every digit.
+# Another use is to report as an *anomaly* what is reconstructed badly: the decoder has learned only what digits need. But the error says how easily the decoder draws an image, not how often such images occur: a black image has a smaller error than almost every digit.
 #
 # :::{depth-start} with few labels a code helps a little; its error misses a hidden class
 # :::
@@ -613,13 +611,13 @@ seen["network"] = cleaned
 plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gray levels end there
 
 # %% [markdown]
-# In {numref}`fig-denoised` the network restores sharp strokes. The best linear map knows only the covariance $S$. For centered data it is
+# In {numref}`fig-denoised` the network restores sharp strokes. The best linear map, for Gaussian data the best of all, knows only the covariance $S$. For centered data it is
 #
 # $$
 # A^\star = S (S + \sigma^2 I)^{-1} = \sum_j \frac{\lambda_j}{\lambda_j + \sigma^2}\, u_j u_j^\top .
 # $$ (eq-linear-dae-optimum)
 #
-# The factor is the part of the observed variance $\lambda_j + \sigma^2$ that is data. Directions of small variance, where most of the input is noise, are shrunk. PCA drops them, the denoiser fades them out.
+# The factor is the part of the observed variance $\lambda_j + \sigma^2$ that is data. Directions of small variance, where most of the input is noise, are shrunk.
 #
 # :::{depth-start} the best linear denoiser fades directions out; a wide denoising code beats random weights
 # :::
@@ -803,7 +801,7 @@ with torch.no_grad():
     best = circle_denoiser(noisy)
     excess = (denoiser(noisy) - best).square().sum(1).mean()
     arrows = (best - noisy).square().sum(1).mean()
-print("error of the arrows below 2 % of their size:", bool(excess < 0.02 * arrows))
+print("squared error of the arrows below 2 % of their square:", bool(excess < 0.02 * arrows))
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold, a circle. The trained denoiser leads back to it, up to a shrinkage: the best one leaves the dashed circle of radius 0.95 fixed. Shaded: the density of the noisy data.", "name": "fig-circle"}}
@@ -819,11 +817,11 @@ _ = fig.axes[0].plot(*(kept.norm() * circle).T.cpu(), "--", color="#D55E00", lin
 fig
 
 # %% [markdown]
-# The arrows of the trained network go where noisy data are more likely ({numref}`fig-circle`), though the training used no density; their mean squared error is below 2 % of the mean squared length of the best arrows.
+# The arrows of the trained network go where noisy data are more likely ({numref}`fig-circle`), though the training used no density.
 #
 # ### Digits from arrows
 #
-# Can arrows that lead to data *draw*? Alone they end at a mode. So go a fraction $\eta$ of the way, add noise, and repeat:
+# Can such arrows *draw*? Alone they end at a mode. So go a fraction $\eta$ of the way, add noise, and repeat:
 #
 # $$
 # \tilde{x} \leftarrow \tilde{x} + \eta \big( r(\tilde{x}) - \tilde{x} \big) + \sqrt{2 \eta}\; \sigma\, \xi, \qquad \xi \sim \mathcal{N}(0, I) .
@@ -864,21 +862,21 @@ plots.image_rows(rows)
 # (sec-variants)=
 # ## Two more obstacles: a penalty and an attack
 #
-# A code is robust if small changes of the image change it little. The *contractive autoencoder* penalizes the {term}`Jacobian` of the encoder, the $d \times D$ matrix of its derivatives, by the sum of its squared entries (the squared Frobenius norm) {cite:p}`rifai2011`,
+# The *contractive autoencoder* penalizes the {term}`Jacobian` of the encoder, the $d \times D$ matrix of its derivatives, by the sum of its squared entries (the squared Frobenius norm) {cite:p}`rifai2011`,
 #
 # $$
 # \mathcal{L}_\text{CAE} = \mathbb{E}_x \Big[ \lVert x - f(g(x)) \rVert^2 + \lambda \Big\lVert \frac{\partial g(x)}{\partial x} \Big\rVert_F^2 \Big] ,
 # $$ (def-contractive-loss)
 #
-# where $\lambda > 0$ (no eigenvalue) weighs the penalty. The derivative is in the input, not in the weights, because the code should react little to changes of the *image*. Alone, the penalty is smallest, zero, if all images share a code. So the terms compete: reconstruction needs the directions in which images differ; the penalty shuts the others.
+# where $\lambda > 0$ (no eigenvalue) weighs the penalty. The derivative is in the input, not in the weights, because the code should react little to changes of the *image*. Alone, the penalty is smallest, zero, if all images share a code. So the terms compete: reconstruction needs the directions along the manifold, in which images differ; the penalty shuts those across.
 #
-# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$ (a number here), as {cite:t}`madry2018` do for classifiers,
+# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$, as {cite:t}`madry2018` do for classifiers,
 #
 # $$
 # \mathcal{L}_\text{robust} = \mathbb{E}_x \max_{\lVert \delta \rVert \le R} \lVert x - f(g(x + \delta)) \rVert^2 .
 # $$ (def-robust-loss)
 #
-# An *attack*, a few steps of projected gradient ascent, finds a lower bound of the maximum. Four networks of one architecture were trained for ten epochs: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$. The columns are the errors on 1,000 test images, clean, noisy and attacked, the squared norm of the Jacobian, and the same *relative* to the total variance of the codes.
+# An *attack*, a few steps of projected gradient ascent, finds a lower bound of the maximum, in training too. Four networks of one architecture were trained for ten epochs: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$. The columns are the errors on 1,000 test images, clean, noisy and attacked, the squared norm of the Jacobian, and the same *relative* to the total variance of the codes.
 
 # %% tags=["numbers", "columns"]
 names = {
@@ -912,7 +910,9 @@ for name, row in table.items():
 # %% [markdown]
 # Each of these networks is best at what it was trained for; the last three pay with a larger error on clean images. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
 #
-# The latent spaces of all three are smoother: straight lines between codes decode to more direct paths. For a map that is steep turns a small change of the image into a large one of its reconstruction, which noise and attack punish as the penalty does; little noise acts like a penalty on the Jacobian of $f \circ g$. Halfway between a 3 and an 8, where no image told the decoder what to draw, one sees a blurred mixture; the plain network reaches it by a detour, the others more as in a cross-fade.
+# Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
+#
+# The latent spaces of all three are smoother in this sense: for a hundred pairs of a 3 and an 8 the line between the codes decodes, on average, to a shorter path, relative to the distance of its ends. That images change without a jump proves nothing: with a continuous decoder they always do. Halfway, where no image told it what to draw, one sees a blurred mixture.
 #
 # :::{depth-start} little noise acts as a penalty on a Jacobian; robust codes have more direct paths
 # :::
@@ -1122,7 +1122,7 @@ print("a cross-fade has the smallest ratio, 1:", abs(path_length_ratio(fade) - 1
 # (sec-no-sampling)=
 # ## Why a decoder alone does not generate
 #
-# Why do random codes $z \sim \mathcal{N}(0, I)$ give no digits ({numref}`fig-opening`)? The decoder was trained on codes of real images only, and nothing in the loss says how these are distributed.
+# Why do random codes $z \sim \mathcal{N}(0, I)$ give no digits ({numref}`fig-opening`)? The decoder was trained on codes of real images only, and nothing in the loss says how these are distributed. So a smaller error, measured at such codes only, promises no better samples.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions: colored by digit, each digit written at their mean (left), and beside samples from $\\mathcal{N}(0, I)$ (right).", "name": "fig-codes"}}
 with torch.no_grad():
@@ -1146,9 +1146,9 @@ right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig
 
 # %% [markdown]
-# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps*, regions with few codes, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume.
+# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps*, regions with few codes, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$.
 #
-# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out.
+# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* gives a number: if samples and codes of test digits are mixed and divided at random, are the parts ever as far apart as these two? For both Gaussians never in 200 divisions; other real codes, the control, pass.
 
 # %%
 part = min(1500, len(codes) // 4)
@@ -1184,7 +1184,7 @@ print(f"All 2,000 random codes lie within {radius:.1f} of zero, and of 60,000 re
 # %% [markdown]
 # The density at the samples of the standard Gaussian is not low, but density counts codes per volume, and the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there, and the images hardly differ. The samples of the fitted Gaussian differ as digits do, but lie where codes are rare, in gaps: the log-density is 14 nats lower than at real codes, so the density is less than a millionth.
 #
-# Of 1,500 decoded samples of three trained networks ({ref}`experiment <exp-code-model>`), the two classifiers do not recognize, in excess over real digits, 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %. So a plain autoencoder *can* generate, with the help of a second model, fitted to its codes {cite:p}`ghosh2020`. Chapter 13 puts a diffusion model in the place of the mixture: latent diffusion.
+# The two classifiers miss about one real digit in fifty. Beyond this rate, of 1,500 decoded samples of each of three networks ({ref}`experiment <exp-code-model>`) they do not recognize 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %. So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
 #
 # :::{depth-start} a two-sample test rejects both Gaussians
 # :::
@@ -1256,7 +1256,7 @@ print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.0
 # p(x) = \int p(z)\; \mathcal{N}\big(x;\, f(z), s^2 I\big)\, \mathrm{d}z ,
 # $$ (def-decoder-density)
 #
-# the *likelihood*. So an autoencoder has a probabilistic reading, of which its training saw only the squared error, never $p(z)$. Can a mean over random codes from the mixture estimate it?
+# the *likelihood*. A plain autoencoder, trained without $p(z)$ and $s$, has none. Can a mean over random codes from the mixture estimate it?
 
 # %%
 near = Density(model, mixture)  # noise, and codes around g(x), both fitted to training digits
@@ -1288,13 +1288,13 @@ plots.curves(
 # %% [markdown]
 # In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of nats. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image. Random codes miss them; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
 #
-# On gray test digits the bound on $\log p(x)$ is 578.8 ± 0.5 nats with the mixture, 573.6 ± 0.7 with the fitted Gaussian and 433.2 ± 2.5 with the standard one ({ref}`experiment <exp-code-model>`). (It is positive because a density may be above one in each pixel.)
+# On gray test digits the bound on $\log p(x)$ is 578.8 ± 0.5 nats with the mixture, 573.6 ± 0.7 with the fitted Gaussian and 433.2 ± 2.5 with the standard one ({ref}`experiment <exp-code-model>`). (A density may be above one in each pixel.)
 #
-# Why only five nats from the mixture to the Gaussian, which fails so often? The likelihood looks only at real images: a model that wastes 80 % of its samples can still give the real images a fifth of the density, 1.6 nats less.
+# Why only five nats from the mixture to the Gaussian, which fails so often? The likelihood looks only at real images: a model that wastes 80 % of its samples and is right otherwise still gives the real images a fifth of the density, 1.6 nats less. The other nats: its good samples, too, are distributed unlike the codes.
 #
 # A high density is no verdict, though. In this model a black image has a bound of 976 ± 5 nats, far above that of a digit ({ref}`experiment <exp-code-model>`). Other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
 #
-# To train for the likelihood we need a measure of how far two distributions are apart (the KL divergence, chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by it makes a variational autoencoder (chapter 6). For many noise levels the bound becomes a sum of denoising losses {eq}`def-denoising-loss`: the diffusion model (chapter 9).
+# To train for the likelihood we need the KL divergence (chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by it makes a variational autoencoder (chapter 6). For many noise levels the bound becomes a sum of denoising losses {eq}`def-denoising-loss`: the diffusion model (chapter 9).
 #
 # :::{dropdown} If you come from the lectures
 # The contracting penalty is a derivative in the input; the check of {eq}`eq-tanh-jacobian` rejects one in the weights (E4 of the {doc}`errata </book/errata>`). Autoencoders do have a probabilistic reading: a squared error is a Gaussian log-density, and the denoising one has {prf:ref}`thm-score`. Features need no lower dimension than the data, as a wide denoising autoencoder shows. And one must say whether the error is squared {eq}`eq-mean-minimizes`.
@@ -1513,7 +1513,7 @@ with torch.no_grad():
 # ## Summary
 #
 # - With affine maps and a bottleneck the best autoencoder is PCA, up to a change of coordinates {eq}`eq-pca-loss`; on digits our networks do better at the same dimension.
-# - A small error means a large variance between codes {eq}`eq-kept-dropped`: a code keeps what digits differ in.
+# - A small error means that the mean images of the codes differ much {eq}`eq-kept-dropped`: a code keeps what digits differ in.
 # - The best denoiser gives the score of the noisy data {eq}`eq-score`. Steps along it, with noise, draw digits.
 # - The decoder alone does not generate: nothing fixes the distribution of the codes. With a mixture and noise it has a likelihood {eq}`def-decoder-density`; the next chapters train for it.
 #

@@ -64,13 +64,13 @@ plots.curves(
 # To fit a model is to make a {term}`KL divergence` small, the mean log-ratio of two distributions. If the mean is taken over the data, the model has to cover them all; if it is taken over the model's own samples, the model may leave some of them out.
 # :::
 #
-# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. Maximum likelihood minimizes a KL divergence in the first order, the ELBO of the next chapter falls short of a log-likelihood by one in the second, and the bound of a diffusion model is a sum of them. (Integrals over a line are sums over a fine grid.)
+# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. A table {ref}`below <sec-factorized>` says where this book uses which. (Integrals over a line are sums over a fine grid.)
 
 # %% [markdown]
 # (sec-kl-definition)=
 # ## What a wrong distribution costs
 #
-# To make a mistake small, we need a number for it. For one sample $x$ the ratio $p(x) / q(x)$ says how many times as probable it is under $p$ as under $q$. For independent samples these ratios multiply, so their logarithms add up. The samples come from $p$, so we take the mean under $p$. It is the Kullback-Leibler divergence from $p$ to $q$ {cite:p}`kullback1951`, on a finite set
+# For one sample $x$ the ratio $p(x) / q(x)$ says how many times as probable it is under $p$ as under $q$. For independent samples these ratios multiply, so their logarithms add up. The samples come from $p$, so we take the mean under $p$. It is the Kullback-Leibler divergence from $p$ to $q$ {cite:p}`kullback1951`, on a finite set
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \mathbb{E}_p \log \frac{p(x)}{q(x)} = \sum_x p(x) \log \frac{p(x)}{q(x)} ,
@@ -98,13 +98,13 @@ print(f"p has a zero that q has not: {kl(two_points, three_points):.4f} nats")
 print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 
 # %% [markdown]
-# The same number is a length in bits. Up to rounding, the best code for $q$ gives the symbol $x$ a word of $-\log q(x)$ nats, short where $q$ is large. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
+# The same number is a length in bits. Up to rounding, the best code for $q$ gives the symbol $x$ a word of $-\log q(x)$ nats, short where $q$ is large: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
 # $$ (eq-kl-waste)
 #
-# Where all probabilities are powers of one half, nothing is rounded. We write the eight letters `abbbbccd` with a code made for their own frequencies $p$, and with one made for other frequencies $q$:
+# We write the eight letters `abbbbccd` with codes made for their own frequencies $p$ and for others, $q$, all powers of one half, so that nothing is rounded:
 #
 # **Check.** The bits of both texts are counted, and the difference per letter is compared with the KL divergence. The other order of the arguments and a result in bits are rejected.
 
@@ -124,7 +124,7 @@ print(
 )
 
 # %% [markdown]
-# So the KL divergence is what it costs to treat data from $p$ as if they came from $q$, here half a bit per letter.
+# Here the wrong code costs half a bit per letter.
 #
 # *Sources: A09.*
 
@@ -189,7 +189,7 @@ Slider(
 #
 # Equality in the first step needs a constant ratio $q / p$ on the support of $p$, equality in the last step all mass of $q$ there; together they mean $p = q$. With densities the sums become integrals. $\square$
 #
-# So what can be made small is a mistake and nothing else: the KL divergence is zero for the right distribution and positive for all others.
+# So the KL divergence is zero for the right distribution and positive for all others: as a loss, it is smallest there only.
 #
 # :::{depth-start} mass of q outside the support of p makes the KL divergence strictly positive
 # :::
@@ -277,9 +277,9 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the true distribution as under the best Gaussian.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the true distribution as under the best Gaussian. By the same sum, $n$ samples typical of $q$ are about $e^{n D(q \Vert p)}$ times rarer under $p$ than under $q$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
 #
-# Two consequences hold for every model trained in this way. The loss has a floor, the entropy of the data, and for images nobody knows it: only a difference of two losses is a difference of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data.
+# Two consequences: the loss has a floor, the entropy of the data, and for images nobody knows it: only a difference of two losses is a difference of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere; added noise prevents it.
 #
 # :::{depth-start} samples look like another distribution with a probability that falls at the rate of the KL divergence
 # :::
@@ -337,9 +337,9 @@ for b in (0.5, 0.6):
 # (sec-two-directions)=
 # ## Forward and reverse KL: two orders, two answers
 #
-# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; mass of $q$ where $p$ has none adds nothing to it. The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; what $q$ leaves out adds nothing.
+# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there. (That mass is missing elsewhere, and is punished there.) The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
 #
-# Move $q$ away from $p$ and compare the two integrands. (They leave the plot at 8.)
+# Move $q$ away from $p$ and compare the two integrands.
 
 
 # %% tags=["figure"]
@@ -390,7 +390,7 @@ def forward(log_p, log_q):
 
 
 def reverse(log_p, log_q):
-    q = log_q.exp()  # the last two terms cancel, unless q leaves the grid
+    q = log_q.exp()  # add the mass of q off the grid: else a q that left it would have KL zero
     return integrate(q * (log_q - log_p)) - integrate(q) + 1
 
 
@@ -406,7 +406,7 @@ def fit_normal(divergence, log_p, m):
 
 
 # %% [markdown]
-# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior is such a $p$: known up to a factor, and nobody can sample from it. So variational inference minimizes the reverse KL; where it reaches zero, this is the E-step of the EM algorithm (chapter 3).
+# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior, the distribution of causes given data, is such a $p$: known up to a factor, and hard to sample from. So variational inference minimizes the reverse KL, as does the E-step of the EM algorithm (chapter 3), whose M-step fits the model by the forward KL.
 #
 # The reverse fit is called {term}`mode-seeking`. Does it always choose a mode? We search twice, from the middle and from a mode.
 #
@@ -440,7 +440,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Up to a distance of 5.6 standard deviations the best reverse fit covers both modes, although at 4 they are clearly visible ({numref}`fig-mode-choice`). Beyond, it chooses one.
+# Up to a distance of 5.6 standard deviations the best reverse fit covers both modes ({numref}`fig-mode-choice`). Beyond, it chooses one.
 
 # %% tags=["nbval-check-output", "numbers"]
 low, high = 2.4, 3.2
@@ -533,7 +533,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-standard)
 #
-# and when $\Sigma$ is also diagonal, with variances $\sigma_j^2$, the sum runs over single coordinates,
+# and when $\Sigma$ is also diagonal, with variances $\sigma_j^2$, the coordinates are independent, so their log-ratios add up,
 #
 # $$
 # \begin{aligned}
@@ -542,7 +542,9 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# It is a sum because the coordinates are independent: densities multiply, and their log-ratios add up. Each coordinate pays $\mu_j^2$ for lying off the origin, and $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1; the square punishes too much of it, the logarithm too little.
+# Each coordinate pays $\mu_j^2$ for lying off the origin, and $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1; the square punishes too much of it, the logarithm too little, more slowly but without bound: no encoder can afford $\sigma_j = 0$, a code without noise.
+#
+# To check such a formula, compare it with mean log-ratios of samples, at variances that differ and are not 1: at $\mathcal{N}(1, \frac14)$ the last formula gives 0.818 nats, with the variance squared by mistake 1.418. For $p = q$ it must be zero.
 #
 # **Checks.** In one dimension the formula is compared with an integral; the other order and a mean that is not squared are rejected. In three dimensions the log-ratio is averaged over samples, and torch's value is compared as well; a formula that forgets the means is rejected. The two special cases are compared with torch: the first without its log-determinant is rejected, and so is the second with squared variances.
 
@@ -585,7 +587,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # ### Close by: the Fisher information
 #
-# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of a model's parameters this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
+# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. In the limit of small changes $\delta$ of a model's parameters this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
 #
 # $$
 # \begin{aligned}
@@ -627,7 +629,7 @@ for factor in (1.1, 2.0):
         f"factor {factor}: D(p || q) {there:.4f}, D(q || p) {back:.4f}, quadratic {form:.4f} nats"
     )
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three curves that agree around zero: the quadratic form lies between the KL divergences of both orders, which part from it at about plus and minus 0.3."}, "figure": {"caption": "The KL divergence between $\\mathcal{N}(0, 1)$ and a Gaussian whose standard deviation is larger by the factor $e^\\delta$, in both orders, and the quadratic form $\\delta^2$ of {eq}`eq-kl-fisher`.", "name": "fig-local-form"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves that agree around zero: the quadratic form lies between the KL divergences of both orders, which part from it at about plus and minus 0.3."}, "figure": {"caption": "The KL divergence between $\\mathcal{N}(0, 1)$ and a Gaussian whose standard deviation is larger by the factor $e^\\delta$, in both orders, and the quadratic form $\\delta^2$ of {eq}`eq-kl-fisher`, as here $F = 2$.", "name": "fig-local-form"}}
 steps = torch.linspace(-1, 1, 101)
 orders = [[kl_normals(0, 1, 0, math.exp(t)), kl_normals(0, math.exp(t), 0, 1)] for t in steps]
 there, back = torch.tensor(orders).mT
@@ -638,14 +640,14 @@ plots.curves(
 )
 
 # %% [markdown]
-# A standard deviation that is wrong by a tenth makes about 0.01 nats in either order, one that is wrong by a factor of two 0.3 or 0.8 nats ({numref}`fig-local-form`). The order matters where a model is far off.
+# A standard deviation that is wrong by a tenth makes about 0.01 nats in either order ({numref}`fig-local-form`). The order matters where a model is far off.
 #
 # *Sources: A10, A23, B14, C08, D16.*
 #
 # (sec-factorized)=
 # ### A factorized Gaussian comes out too narrow
 #
-# The encoder of a VAE gives a Gaussian $q$ with *diagonal* covariance, while the posterior that it approximates is correlated. Now there is only one mode, and still the order decides.
+# A variational autoencoder (VAE, chapter 6) approximates the posterior of the code given an image, in general correlated, by a Gaussian $q$ with *diagonal* covariance. With one mode, too, the order decides.
 #
 # :::{prf:theorem} The best factorized Gaussian
 # :label: thm-factorized
@@ -742,8 +744,8 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # |---|---|---|
 # | negative log-likelihood | forward, from the data to the model | the model covers all data, and some of what lies between |
 # | gap of the ELBO (chapter 3) | reverse, from the approximate posterior to the true one | it may miss modes and be too narrow |
-# | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass, else samples from the prior would meet a decoder that never saw such codes |
-# | a step of a diffusion model (chapter 9) | forward, from a known Gaussian to the model's | the formula {eq}`eq-kl-gaussians` |
+# | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass, but may leave parts of it empty; there the decoder has seen no codes |
+# | a step of a diffusion model (chapter 9) | forward, from a Gaussian known for each clean image to the model's | the model's mean averages over all clean images that fit the noisy one {eq}`eq-forward-moments` |
 
 # %% [markdown]
 # (sec-kl-maps)=
@@ -758,9 +760,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # \end{aligned}
 # $$ (eq-kl-chain)
 #
-# It splits the bounds of a hierarchical VAE (chapter 8) and of a diffusion model (chapter 9).
-#
-# The rule also says what processing does. Apply one map $\tau$ to samples from $p$ and from $q$, for example to compress them, and write $\tau_\# p$ for the distribution of $\tau(x)$.
+# The rule also says what processing does. Apply one map $\tau$ to samples from $p$ and from $q$, and write $\tau_\# p$ for the distribution of $\tau(x)$.
 #
 # :::{prf:theorem} Data processing
 # :label: thm-data-processing
@@ -775,7 +775,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 #
 # Indeed, for $y = \tau(x)$ the pair $(x, y)$ tells no more than $x$: the left side of {eq}`eq-kl-chain` is $D(p \Vert q)$. The first term on its right is $D(\tau_\# p \Vert \tau_\# q)$, and by {prf:ref}`thm-gibbs` the rest is not negative; if $\tau$ is one-to-one, $y$ fixes $x$, and it is zero. $\square$
 #
-# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential loses none, the absolute value the sign.
+# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential of samples from $\mathcal{N}(0.3, 0.7^2)$ and $\mathcal{N}(-0.2, 1.4^2)$ loses none, the absolute value the sign and almost a third. A smooth one-to-one map divides both densities by the same factor, the size of its Jacobian determinant, which cancels in the ratio. So the KL divergence does not depend on the units of $x$; the entropy of a density does.
 #
 # **Checks.** For a pair of correlated Gaussians all three terms of the chain rule are known in closed form; the marginals alone are rejected, and the conditional term with $y$ at its mean. Two Gaussians are sent through the exponential and through the absolute value, and the integrals are compared.
 
@@ -823,7 +823,7 @@ print(f"before {before:.4f}, after exp {after_exp:.4f}, after abs {after_abs:.4f
 # :::
 # If the right side of {eq}`eq-data-processing` is finite, equality holds if and only if $p$ and $q$ have the same conditional distribution of $x$ given $\tau(x)$, for almost every value of $\tau(x)$ under $p$: then the rest in the proof is zero. It does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
 #
-# The *entropy* of a density is not invariant even under one-to-one maps: stretching the axis changes it, although nothing is lost. A smooth one-to-one map divides both densities by the same factor, the size of its derivative. The factor cancels in the ratio of the KL divergence, and remains in the entropy.
+# The *entropy* of a density is not invariant even under one-to-one maps: stretching the axis changes it, although nothing is lost, because the factor remains in it.
 #
 # A *random* map draws $y$ from a distribution that depends on $x$, the same one for $p$ and for $q$. By the chain rule the pair $(x, y)$ then has the same KL divergence as $x$ alone. Since $y$ is a function of the pair, {prf:ref}`thm-data-processing` holds for random maps too.
 #
@@ -856,7 +856,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # (sec-other-distances)=
 # ## Noise, and de Bruijn's identity
 #
-# Images fill a thin part of the space of pixel values, and a model may at first fill another. What does the KL divergence say about distributions that do not overlap? Take two points at distance $\delta > 0$. Their KL divergence is infinite *whatever* $\delta$ is, so a model that is fitted by it gets no gradient that says where to move {cite:p}`arjovsky2017`. Two other measures are finite and just as blind: the *total variation*, the largest difference of the probabilities of one event, is 1, and the *Jensen-Shannon divergence* {cite:p}`lin1991`, the mean KL divergence of both from their average, is $\log 2$. Only the *Wasserstein distance* $W_1$, the smallest mean distance by which mass must be moved, says $\delta$. But to compute it is itself an optimization, over all ways to move the mass, and it has no chain rule that makes a sum of steps of it.
+# Images fill a thin part of the space of pixel values, and a model may at first fill another. What does the KL divergence say about distributions that do not overlap? Take two points at distance $\delta > 0$. Their KL divergence is infinite *whatever* $\delta$ is, so a model that is fitted by it gets no gradient that says where to move {cite:p}`arjovsky2017`. Two other measures are finite and just as blind: the *total variation*, the largest difference of the probabilities of one event, is 1, and the *Jensen-Shannon divergence* {cite:p}`lin1991`, the mean KL divergence of both from their average, is $\log 2$. Only the *Wasserstein distance* $W_1$, the smallest mean distance by which mass must be moved, says $\delta$. But to compute it is itself an optimization, over all ways to move the mass.
 #
 # Noise makes the two overlap. With Gaussian noise of standard deviation $\sigma$ on both points,
 #
@@ -877,7 +877,7 @@ wrong = {"variance not doubled": [2 * closed[0], math.erf(delta / (2 * sigma))]}
 sides = [forward(log_p, log_q), total_variation], closed
 verify("eq-noisy-points", *sides, quadrature.within(1e-5), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the noise level on logarithmic axes. The KL divergence falls steeply from 200; total variation and Jensen-Shannon divergence are flat and then fall; the Wasserstein distance is constant at 1."}, "figure": {"caption": "Two points at distance 1, after Gaussian noise is added to both. Without noise the KL divergence is infinite and two other measures are saturated.", "name": "fig-noisy-points"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the noise level on logarithmic axes. The KL divergence falls steeply from 200; total variation and Jensen-Shannon divergence are flat and then fall; the Wasserstein distance is constant at 1."}, "figure": {"caption": "Two points at distance 1, after Gaussian noise is added to both.", "name": "fig-noisy-points"}}
 noise = torch.logspace(-1.3, 0.6, 60)
 z = torch.linspace(-1, 1, 8_001)[:, None] * (0.5 + 12 * noise) + 0.5  # one grid per level
 log_p, log_q = Normal(0.0, noise).log_prob(z), Normal(1.0, noise).log_prob(z)
@@ -897,6 +897,8 @@ plots.curves(
 )
 
 # %% [markdown]
+# With noise the total variation says $\delta$, too. The KL divergence is taken because it is the mean of a log-ratio: the unknown density of the data drops out {eq}`eq-likelihood-kl`, for Gaussians it has a closed form, and over a chain of steps it is a sum.
+#
 # More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
 #
 # $$
@@ -911,7 +913,7 @@ plots.curves(
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \tfrac12 \int_0^\infty \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 \, \mathrm{d} \tau .
 # $$ (eq-score-integral)
 #
-# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* That is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
+# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* Since the score of noisy data is an estimate of the noise (chapter 1), that is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
 #
 # :::{dropdown} Proof of de Bruijn's identity
 # In one dimension; in more, sum over the components. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Insert the heat equation and integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
@@ -951,7 +953,7 @@ verify("eq-score-integral", *sides, quadrature.within(1e-4), rejects={"up to 1":
 print(f"KL divergence {whole:.2f} nats, {lost:.2f} of it lost to the first unit of noise variance")
 
 # %% [markdown]
-# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference: what is small goes first.
+# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference. For large $\tau$ the part of the variances falls like $1 / \tau^2$, that of the means like $1 / \tau$: noise hides the small difference of the variances first.
 #
 # :::{depth-start} by Pinsker's inequality a small KL divergence forces a small total variation, but not the other way round
 # :::

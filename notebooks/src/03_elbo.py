@@ -1139,7 +1139,7 @@ print(f"minus the bound         {bound_bits.mean():6.1f}")
 print(f"the file, with its random bits: {num_bytes:,} bytes")
 
 # %% [markdown]
-# A nat of the gap is 1.44 bits of the file, and nothing else; the random bits of the beginning come back at the end. The bound is a file size.
+# So the bound is a file size: of the bits above those of an ideal code, the ones that the encoder causes are the gap, 1.44 bits for a nat. The random bits of the beginning come back at the end.
 #
 # *Sources: F02.*
 

@@ -258,7 +258,7 @@ estimates = by_score(integrand, mu, sigma, noise)
 verify("eq-score-elbo", estimates, truth, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Why it varies so much, and what helps.** The score is multiplied by the whole value of $f$. Add 1000 to $f$: nothing changes on average, but every estimate is now a thousand scores larger. So subtract something, a *baseline*. Since the score has mean zero, any number $b$ that does not depend on the sample keeps the gradient unbiased:
+# **Why it varies so much, and what helps.** The score is multiplied by the whole value of $f$. Add 1000 to $f$: nothing changes on average, but to every estimate now comes a thousand times the score of its sample, of random sign. So subtract something, a *baseline*. Since the score has mean zero, any number $b$ that does not depend on the sample keeps the gradient unbiased:
 #
 # $$
 # \mathbb{E}_{q_\phi} \big[ (f(z) - b)\, \nabla_\phi \log q_\phi(z) \big] = \nabla_\phi\, \mathbb{E}_{q_\phi} f(z) .
@@ -444,7 +444,7 @@ for by in (by_path, by_score):
 # \mathbb{E}\, z = \mu, \qquad \mathbb{E}\, (z - \mu)(z - \mu)^\top = A\, \mathbb{E}[\varepsilon \varepsilon^\top] A^\top = A A^\top .
 # $$ (eq-root-moments)
 #
-# So any matrix with $A A^\top = \Sigma$ will do, and not $\Sigma$ itself, which would give the covariance $\Sigma^2$. Two roots are in use. The *Cholesky* root is lower triangular and cheap; the *eigenvalue* root $U \Lambda^{1/2} U^\top$, from $\Sigma = U \Lambda U^\top$, is symmetric and exists also if $\Sigma$ is singular, where the Cholesky algorithm of torch fails. A network that returns $A$ always defines a covariance, a positive definite one only if $A$ has full rank. Two square matrices $A$, $B$ that are roots of one invertible $\Sigma$ differ by a rotation or reflection $Q$, that is, $B = A Q$ with
+# So any matrix with $A A^\top = \Sigma$ will do, and not $\Sigma$ itself, which would give the covariance $\Sigma^2$. Does the choice matter? For samples it does not: their distribution is the same. Nor does it for the expected gradient; but if the parameters of $\Sigma$ are trained, $\mathrm d A / \mathrm d \phi$ differs from root to root, and with it the variance of the estimate. Two roots are in use. The *Cholesky* root is lower triangular and cheap; the *eigenvalue* root $U \Lambda^{1/2} U^\top$, from $\Sigma = U \Lambda U^\top$, is symmetric and exists also if $\Sigma$ is singular, where the Cholesky algorithm of torch fails. A network that returns $A$ always defines a covariance, a positive definite one only if $A$ has full rank. Two square matrices $A$, $B$ that are roots of one invertible $\Sigma$ differ by a rotation or reflection $Q$, that is, $B = A Q$ with
 #
 # $$
 # Q = A^{-1} B, \qquad Q\, Q^\top = A^{-1} \Sigma A^{-\top} = I .
@@ -834,7 +834,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# (Means over the last 300 steps.) The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well, although it varies more.
+# (The table has means over the last 300 steps; the figure, on its logarithmic axis, geometric means over the runs.) The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well, although it varies more.
 #
 # **On real digits.** How large are the variances in a real encoder? We take the network of chapter 6, 100 digits, and the gradient in the biases of the encoder's last layer. Each estimate gets eleven samples, that is, passes through the decoder. First, what the baseline does in one fresh network:
 
@@ -1340,7 +1340,7 @@ _, (axes,) = plots.figure(height=2.9)
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# The table has geometric means over five models, with the best $c$ for REBAR, whose temperature follows its name. At the start and near the optimum of the bound the plainest method, leave-one-out, varies least; against REBAR by a factor of 1.13 at the start, in each of the models, and of 6.8 near the optimum. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least. Relaxed gradients are ahead until their bias counts ({numref}`fig-equal-cost`).
+# The table has geometric means over five models, with the best $c$ for REBAR, whose temperature follows its name. At the start and near the optimum of the bound the plainest method, leave-one-out, varies least. At the start it is ahead of REBAR in each of the five models, by a factor of 1.13 in the mean, and near the optimum by 6.8. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least. Relaxed gradients are ahead until their bias counts ({numref}`fig-equal-cost`).
 #
 # As a rule: the path-wise gradient for a smooth network with continuous latents; for discrete ones a sum over few values, leave-one-out for more, and a relaxation or straight-through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #
@@ -1567,7 +1567,7 @@ exercises.check_coin(coin_gradient)
 # - The score-function estimator {eq}`eq-score-gradient` makes an expectation of the first term. It needs only values of $f$, and a baseline {eq}`eq-leave-one-out`.
 # - Reparameterization {eq}`eq-path-gradient` makes the first term vanish. It needs a smooth $f$; in torch it is `rsample`. One sample for each image is enough {eq}`eq-one-sample`.
 # - The score term of $\log q_\phi$ may be dropped {eq}`eq-sticking`, and with $K$ samples inside the logarithm reparameterized again {eq}`eq-dreg`.
-# - Jumps and discrete latents need the score function, or accept a bias.
+# - Where $f$ jumps or the latents are discrete, sum over the values if they are few; else use the score function, or accept the bias of a relaxation.
 #
 # :::{dropdown} If you come from the lectures
 # {cite:t}`chan2024` marks the exchange of gradient and expectation as "not equal", and rightly so: what comes out has expectation zero. This does not forbid backpropagation, as the score-function estimator shows. Its "additional requirement" {eq}`eq-density-of-transform` is the change of variables, and holds for every bijection that is differentiable both ways. Its gradient of the entropy has an element-wise product for a contraction, and stops before the rest of the bound. Lecture notes on denoising multiply by the covariance for its root. Both misprints are on the {doc}`errata page </book/errata>`.

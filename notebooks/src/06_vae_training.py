@@ -82,13 +82,13 @@ for start, end in edges:
 fig
 
 # %% [markdown]
-# In code, {numref}`fig-vae-diagram` is a class with three distributions; the prior $\mathcal{N}(0, I)$ is inherited. (`checks` refuses tensors of a wrong shape.)
+# In code, {numref}`fig-vae-diagram` is a class with three distributions; the prior $\mathcal{N}(0, I)$ is inherited.
 
 # %% tags=["shown", "nbval-check-output"]
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Gray levels get the mass of a Gaussian on each level, since a density can grow without limit and their cross-entropy is no likelihood ({ref}`below <sec-test-likelihood>`). Our pixels are black or white, a 1 with the gray level as probability, and the decoder returns the logits of Bernoulli variables. They count an error more where the decoder is sure than at a doubtful edge; a Gaussian with one variance does not.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count. Gray levels get the mass of a Gaussian on each level: a density could grow without limit, and a cross-entropy is no likelihood, as a Bernoulli variable is never 0.3 ({ref}`below <sec-test-likelihood>`). Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. Their log-likelihood counts an error more where the decoder is sure than at a doubtful edge; a Gaussian with one variance does not.
 #
 # :::{depth-start} the best variance of a Gaussian decoder is its mean squared residual, and its density is no probability
 # :::
@@ -162,7 +162,7 @@ print("it is positive, and the log-mass negative:", density > 0 > mass)
 # \frac1M \sum_{m=1}^M \log p_\theta\big( x \mid z^{(m)} \big) \;-\; \frac12 \sum_{j=1}^d \big( \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2 \big) .
 # $$ (eq-vae-objective)
 #
-# The first term has a network in it, and needs samples. The second, the KL between two Gaussians, is a formula {eq}`eq-kl-diagonal` and adds no noise. Where there is no formula it is sampled, too, without bias and not always with more noise: at the exact posterior the noise cancels {eq}`eq-weights-constant`. The estimate is unbiased for every $M$. {cite:t}`kingma2014` found one sample of each image enough with batches of 100, because the optimizer averages over images and steps ({ref}`chapter 4 <sec-gradient-noise>`).
+# The first term has a network in it, and needs samples. The second, the KL between two Gaussians, is a formula {eq}`eq-kl-diagonal` and adds no noise. Without a formula it could be sampled, unbiased and not always noisier: at the exact posterior the noise of both terms cancels {eq}`eq-weights-constant`. The estimate is unbiased for every $M$. {cite:t}`kingma2014` found one sample of each image enough with batches of 100, because the optimizer averages over images and steps ({ref}`chapter 4 <sec-gradient-noise>`).
 #
 # **Check.** The estimate is compared, on the trained network, with a second one that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero. The check rejects a plus before the KL, and a KL with squared variances.
 
@@ -214,7 +214,7 @@ optimizer.step()
 print("z", tuple(z.shape), "p", tuple(p.probs.shape), "kl", tuple(kl.shape))
 
 # %% [markdown]
-# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, which is near zero at the start, so that the clouds begin near the prior and the first losses are finite. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign the KL grows without limit and the loss falls below zero, impossible for black-and-white pixels otherwise.)
+# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior, with finite losses. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign the KL grows without limit and the loss falls below zero, impossible for black-and-white pixels otherwise.)
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that of the log-likelihood in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
 fig, panels = plots.figure(3, rows=2, height=2.2)
@@ -244,7 +244,7 @@ for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
 fig
 
 # %% [markdown]
-# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop.
+# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop. Before a long run, test such code against something exact: on average the bound of a linear VAE must not exceed its $\log p_\theta(x)$ ({ref}`chapter 5 <sec-linear-vae>`), and with the exact posterior as encoder it must be equal to it.
 
 # %% tags=["check", "nbval-check-output"]
 by_hand = [p.grad.clone() for p in model.parameters()]
@@ -370,7 +370,7 @@ for name, (_, x, z, rebuilt, new) in plane.items():
     print(f"{name:14}  " + "  ".join(f"{text:13}" for text in texts))
 
 # %% [markdown]
-# - **No KL.** The reconstructions are better, as nothing else is asked for. The clouds have shrunk to points on a thin arc. Most of the prior's mass is elsewhere, where the decoder was never trained.
+# - **No KL.** The reconstructions are better. The clouds have shrunk to points on a thin arc. Most of the prior's mass is elsewhere, where the decoder was never trained.
 # - **No randomness.** The KL pulls the means to zero, and a decoder that multiplies small codes by large weights undoes it at no cost. Without noise there is no scale: the codes are tiny, and the decoder scatters a sample from the prior. With it, codes must be further apart than $\sigma$ to be told apart.
 # - **No gradient through $z$.** The encoder feels the KL alone, and its minimum is the prior for every $x$. The decoder gets pure noise, and can only return the mean of all data.
 #
@@ -403,7 +403,7 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
 # Train one on points of your own in {numref}`fig-train-vae`: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples of the model (crosses). Right, the prior and the aggregate posterior, the average of $q_\\phi(z \\mid x)$ over the points. No continuous map takes a ring to a line without a cut, so the encoder makes one.", "name": "fig-train-vae"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples of the model (crosses). Right, the prior and the aggregate posterior, the average of $q_\\phi(z \\mid x)$ over the points. No continuous map takes a ring to a line one-to-one, so the encoder is steep at one place, and there the curve has its ends.", "name": "fig-train-vae"}}
 def trained_on_a_ring():
     """A VAE with one latent, its data, points around a circle, samples, and the latent line."""
     angle, radius = 2 * math.pi * torch.rand(200), 1 + 0.08 * torch.randn(200)
@@ -486,11 +486,11 @@ _ = right.set(xscale="log", xlabel="step", ylabel="KL of a latent (nats)")
 fig
 
 # %% [markdown]
-# {numref}`fig-watched` shows three things.
+# {numref}`fig-watched` shows:
 #
-# - **A plateau.** After a hundred steps the model is collapsed, with the same $q_\phi(z \mid x)$ for all $x$: no latent is active, and every image is decoded to the mean image. The KL that is left carries no information: all clouds are off the prior in the same way. While the decoder ignores $z$, the encoder feels the KL alone, as in the run without a gradient. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls. The dotted level is that of independent pixels, with their training means as probabilities; a model that does not beat it has collapsed, or is worse.
-# - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
-# - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`, so the bound is measured on held-out digits, too. A thousand of each are too few to show a difference; {ref}`the gaps of single digits <sec-amortization-gap>` show one.
+# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$: no latent is active, and every image is decoded to the mean image. The KL that is left carries no information: all clouds are off the prior in the same way. While the decoder ignores $z$, the encoder feels the KL alone. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
+# - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL each; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
+# - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`, so the bound is measured on held-out digits, too.
 
 # %% tags=["numbers", "columns"]
 print("test digits        bound     KL  active units")
@@ -527,7 +527,7 @@ print("weights of vae-mnist:", "yours" if MINE else "the shipped ones")
 # (sec-rate-distortion)=
 # ## How much KL: rate and distortion
 #
-# The bound fixes one balance of reconstruction and KL. What do others give? Weight the KL with $\beta$, as in a {term}`beta-VAE` {cite:p}`higgins2017`, and measure the *rate*, which is the KL, and the *distortion*, the expectation of $- \log p_\theta(x \mid z)$ {cite:p}`alemi2018`.
+# The bound fixes one balance of reconstruction and KL. Weight the KL with $\beta$, as in a {term}`beta-VAE` {cite:p}`higgins2017`, and measure the *rate*, which is the KL, and the *distortion*, the expectation of $- \log p_\theta(x \mid z)$ {cite:p}`alemi2018`.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Left: distortion against rate, a falling convex curve through six groups of three marks; the group of weight 1 touches the lowest of the straight lines. Right: the percentage of samples that are not recognized, against the weight on a logarithmic axis: about 90 at 0.1, 80 at 1, lowest near 68 at 3, and 98 at 30."}, "figure": {"caption": "Six weights of the KL, three runs each (960 steps on 6,000 digits). Left: on each straight line the bound is constant; the numbers are the weights. Right: the samples that two classifiers do not recognize as a digit, in excess over real digits.", "name": "fig-rate-distortion"}}
 betas, record = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], record_of("rate-distortion")
@@ -726,7 +726,7 @@ print(
 #
 # Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first; at the end the loss is minus the bound again. *Free bits* {cite:p}`kingma2016` change the loss: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. Five, because seeds differ, too: a change has helped only if the difference is several times its standard error, which is often smaller for *paired* differences, with the same seed or digits.
+# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. Five, because seeds differ, too: a change has helped only if the difference is several times its standard error, which is often smaller for *paired* differences (same seed or digits).
 
 
 # %% tags=["serves"]
@@ -784,7 +784,7 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior. All three changes end with a better bound, the smaller rate only just, after so few steps: it was the second kind.
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. Each waits for the other. (The plateau of {numref}`fig-watched`, at a smaller learning rate, was left; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind. The smaller rate shows it after more steps.
 #
 # :::{depth-start} at a quarter of the learning rate nothing collapses, and more steps reach the bound of warm-up
 # :::
@@ -809,7 +809,7 @@ fig
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \log \frac{p_\theta(x, z)}{q_\phi(z \mid x)} = \log p_\theta(x) \;\text{ for every sample } z .
 # $$ (eq-weights-constant)
 #
-# (This is Bayes' rule.) We take 5,000 samples for each of fifty test digits.
+# We take 5,000 samples for each of fifty test digits.
 #
 # **Check.** The model is a linear VAE whose $W$ has orthogonal columns, so that its posterior belongs to the encoder's family {eq}`eq-rotation-gap`. The check rejects an untrained encoder, and one whose variances are a tenth too large.
 
@@ -864,7 +864,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# How far is the curve of {numref}`fig-k-curve` from $\log p_\theta(x)$? Look at the gain from the last tenfold increase of $K$, and at the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one dominates. $K$ suffices when that gain is small beside the differences to be shown.
+# How far is the curve of {numref}`fig-k-curve` from $\log p_\theta(x)$? Look at the gain from the last tenfold increase of $K$, and at the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one dominates. $K$ suffices when that gain is small beside the differences to be shown. The gain over $K = 1$ is a part of the encoder's gap and no merit of the model: compare models only at equal $K$.
 
 # %% tags=["numbers"]
 last, whole = curve[5000] - curve[500], curve[5000] - curve[1]
@@ -878,7 +878,7 @@ assert card.metric_value < 90 and "L_5000" in card.metric
 print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.metric_se:.2f} nats")
 
 # %% [markdown]
-# The last number is $- \log p_\theta(x)$ of all 10,000 digits, as recorded with the weights. {cite:t}`burda2016` report 86.76 nats for this network with this protocol, after 3,280 passes over the digits. The standard error does not include the bias: the estimate of $\log p_\theta(x)$ is a lower bound on average, and so small an effective number of samples says that it is not tight. A better proposal gains about half a nat on the fifty digits ({ref}`below <sec-amortization-gap>`).
+# The last number is $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: the estimate of $\log p_\theta(x)$ is a lower bound on average, and so small an effective number of samples says that it is not tight. A better proposal gains about half a nat on the fifty digits ({ref}`below <sec-amortization-gap>`).
 #
 # When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? How large is the standard error, and is it that of a paired difference?
 
@@ -1066,7 +1066,7 @@ fig
 # %% [markdown]
 # In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other.
 #
-# Is a part of the amortization gap overfitting? Then it is smaller on training digits. Three times 300 digits of each decide it: in this network it is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the small difference that two epochs already have, that is a quarter of its gap on test digits.
+# Is a part of the amortization gap overfitting? Then it is smaller on training digits. Three times on 300 digits of each, it is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.
 #
 # A likely reason: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
 #
@@ -1107,7 +1107,9 @@ with torch.no_grad():
 plots.image_rows({"mean": p.mean, "sample": p.sample()})
 
 # %% [markdown]
-# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other. Both reasons hold for a network of any size.
+# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data, such as blurred ones ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other.
+#
+# Encoding and decoding a sample again may move it towards codes of real digits, and change what it shows; so measure both:
 #
 # :::{depth-start} ten rounds of encoding and decoding make more samples recognizable, and change what they show
 # :::
@@ -1392,7 +1394,7 @@ exercises.check_draw_spread(draw_spread)
 #
 # - A VAE adds to an autoencoder a random latent, a KL from the prior, and a sample that gradients pass through {eq}`eq-vae-objective`.
 # - The KL is information plus mismatch {eq}`eq-surgery`. Weight 1 trains the bound; other weights move along a curve of rate and distortion.
-# - Collapse may be the optimum, or the training lost the latents: then a smaller learning rate or warm-up mends it. Bound and KL together show which.
+# - Collapse may be the optimum, or the training lost the latents: then free bits, warm-up or more steps at a smaller learning rate mend it. Bound and KL together show which.
 # - A test likelihood needs a stated binarization, number of samples, proposal and standard error. The bound lies below it by two gaps {eq}`def-two-gaps`.
 # - The decoder's mean is not a sample {eq}`eq-total-variance`.
 #

@@ -50,13 +50,13 @@ map_images = plane.likelihood(grid).mean
 plots.image_grid(map_images, columns=side, tile=0.36)
 
 # %% [markdown]
-# On the map of {numref}`fig-plane-map` a shape that takes more of the prior is sampled more often.
+# The map of {numref}`fig-plane-map` is decoded at quantiles of the Gaussian, $z = \Phi^{-1}(u)$ with equal steps of $u$ on each axis, so each tile has the same prior probability: what takes more of the map is sampled more often.
 #
 # :::{admonition} The idea
 # The encoder of a VAE gives each image not a point but a small Gaussian, and the decoder has to draw the image from anywhere in it. The KL divergence pulls all these Gaussians to one place, so that they overlap. At each point the decoder draws the average of the images whose Gaussians cover it: neighbors look alike, and details are averaged away. None of this gives the axes a meaning. That depends on which Gaussians the encoder may use.
 # :::
 #
-# Four popular beliefs are tested on the way: that arcs beat lines, that draws near the origin are better digits, that the prior gives the axes a meaning, and that likely images are normal. (How the networks were trained: {doc}`cards </book/models>`.)
+# Four popular beliefs are tested on the way: that arcs beat lines, that draws near the origin are better digits, that the prior gives the axes a meaning, and that likely images are normal.
 
 # %% [markdown]
 # (sec-latent-plane)=
@@ -113,7 +113,7 @@ fig
 # - **The pull alone** brings the codes together, as points. If all are halved and the decoder's first weights doubled, the images stay and the penalty falls.
 # - **Both** leave no way out: the pull fixes the scale on which the noise counts. Where the Gaussians overlap, the decoder must draw one image for all. So neighbors look alike.
 #
-# By how much do they overlap? A Gaussian with a KL divergence of $K$ nats from the prior fills roughly $e^{-K}$ of the room that the prior offers, and 20,000 training digits share it. (The effective number is $1 / \sum_i w_i^2$ for shares $w_i \propto q_\phi(z \mid x_i)$; $n$ equal shares give $n$.) We also decode draws from the prior and from a Gaussian fitted to the codes, with a VAE and an autoencoder of the same layers and 16 latents. *Not recognized* is the share that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, less that of real digits, so it can be negative; ± is one standard error.
+# By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior, which 20,000 training digits share. (The effective number is $1 / \sum_i w_i^2$ for shares $w_i \propto q_\phi(z \mid x_i)$; $n$ equal shares give $n$.) We also decode draws from the prior and from a Gaussian fitted to the codes, with a VAE and an autoencoder of the same layers and 16 latents. *Not recognized* is the share that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, less that of real digits, so it can be negative; ± is one standard error.
 
 # %% tags=["numbers", "columns"]
 clouds = plane.posterior(digits.view(-1, 1, 28, 28))
@@ -142,11 +142,11 @@ for name, z in codes.items():
     print(f"{name:11}  {scale:13}  {prior:>21}  {fit:>22}")
 
 # %% [markdown]
-# The VAE fails a quarter of the time, the autoencoder half of the time even with its Gaussian. (One network each; they also differ in likelihood and length of training.) To draw from a model of the codes needs no new VAE; a mixture {cite:p}`ghosh2020` or a diffusion ({ref}`chapter 13 <sec-latent-diffusion>`) can fit them more closely than one Gaussian.
+# The VAE fails a quarter of the time, the autoencoder half of the time even with its Gaussian. (One network each; they also differ in likelihood and length of training.) A mixture {cite:p}`ghosh2020` or a diffusion ({ref}`chapter 13 <sec-latent-diffusion>`) can fit the codes more closely.
 #
 # {numref}`fig-plane-digits` shows where the VAE fails.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map, with the number of each class at its mean. The training saw no labels. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map, with the number of each class at its mean. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 of_map = Normal(0.0, 1.0).cdf(plane.posterior(x[:2000]).mean) * side - 0.5  # in tiles
 fig, (axes,) = plots.figure(height=4.2, width=5.0)
 tiles = map_images[:, 0].view(side, side, 28, 28).transpose(1, 2).reshape(28 * side, 28 * side)
@@ -163,7 +163,7 @@ for k in range(10):
 fig
 
 # %% [markdown]
-# The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. The average KL divergence is the mutual information of image and code plus the KL divergence of $q(z)$ from the prior {eq}`eq-surgery`. So it bounds the information from above (7.1 nats in the plane). The information is wanted; only the second part should vanish. But a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes.
+# The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. The average KL divergence is the mutual information of image and code, which is wanted, plus the KL divergence of $q(z)$ from the prior, which should vanish {eq}`eq-surgery`. So it bounds the information from above (7.1 nats in the plane). But a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds that they differ (box).
 #
 # :::{depth-start} the codes have nearly the prior's variances, and yet another distribution
 # :::
@@ -270,7 +270,7 @@ rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft. (The eighth column above lies in a hole.)
+# So the blur is what images with overlapping Gaussians do not have in common. To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft. (The eighth column lies in a hole: one digit alone covers it, too rarely, it seems, to hold a continuous decoder to {eq}`eq-decoder-average`.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses, 32 by 32 pixels: rendered, reconstructed, and sampled by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
@@ -288,7 +288,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# **The mean is not a sample.** A sample ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out: given $z$ the pixels are independent, so it adds only grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. With two latents the means have a third of the variance of real digits, with 16 two thirds. For $z$ there is the same choice. If codes are compared, a draw brings in the noise of all latents, also of those that say nothing, so the nearest code has the same class less often (by chance: one in ten).
+# **The mean is not a sample.** A sample ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out: given $z$ the pixels are independent, so it adds only grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. With two latents the means have a third of the variance of real digits, with 16 two thirds. If codes are compared, a draw of $z$ brings in the noise of all latents, also of those that say nothing, so the nearest code has the same class less often (by chance: one in ten).
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -310,7 +310,7 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # | looking at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
 # | comparing distributions, compressing | a draw of $x$ | means vary too little |
 # | features, search, the ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise |
-# | an edit | the mean of $q_\phi(z \mid x)$, or several draws | the mean is repeatable; draws show what the code leaves open |
+# | an edit | the mean of $q_\phi(z \mid x)$, or draws | the mean is repeatable; draws show what the code leaves open |
 # | training, bound, information | a draw of $z$ | the bound averages over $q$; a mean hides the uncertainty |
 #
 # *Sources: B16.*
@@ -396,7 +396,7 @@ paths = {
 plots.image_rows({name: digits_vae.likelihood(z).mean for name, z in paths.items()})
 
 # %% [markdown]
-# Is the arc better, as is often said? We decode midpoints between digits of two classes, with the autoencoder as the control.
+# Is the arc better? We decode midpoints between digits of two classes, with the autoencoder as the control.
 
 # %% tags=["numbers", "columns"]
 two = (test.labels[first] != test.labels[second]).nonzero()[:500, 0]
@@ -411,9 +411,9 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. Which is better depends on the network ({ref}`experiment <exp-midpoints>`). Why? By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: only their lengths differ, and whether the decoder draws better at one length or the other depends on what it was trained on. At a small angle the choice makes no difference; in few dimensions draws have all lengths. Else try both.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. By {eq}`def-slerp` the midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: only their lengths differ. Which suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end. At a small angle the choice makes no difference; else try both.
 #
-# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the share of midpoints that show no digit. Nor is the Euclidean distance of codes one of images: a step along one latent may change nothing, along another the whole image ({ref}`below <sec-dead-mixed>`). Better is the length of the *decoded* path, summed over small steps, or the overlap of the two Gaussians.
+# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the share of midpoints that show no digit. Nor is the Euclidean distance of codes one of images: a step along one latent may change nothing, along another the whole image ({ref}`below <sec-dead-mixed>`). Better is the length of the *decoded* path.
 #
 # :::{depth-start} between draws of the prior each point of an arc is a draw of the prior
 # :::
@@ -521,7 +521,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# With this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. Not with every VAE ({ref}`experiment <exp-temperature>`): after only eight epochs of training it is the other way round. A low temperature showed more digits in the VAEs whose origin decodes to one, for it draws near the origin.
+# With this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. Not with every VAE ({ref}`experiment <exp-temperature>`): after only eight epochs of training it is the other way round. A low temperature showed more digits in the VAEs whose origin decodes to a digit, for it draws near the origin.
 #
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
@@ -578,13 +578,13 @@ both_maps(tables, "correlation")
 # \mathrm{I}(z; v) = D_{\mathrm{KL}} \big( p(z, v) \,\Vert\, p(z)\, p(v) \big) .
 # $$ (def-mutual-information)
 #
-# But several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a share of the factor's entropy $H(v_k)$:
+# Estimated from $n$ examples in $20 \times 20$ bins, it is too large, by about $19^2 / (2n)$ nats for independent variables, whose bins are never filled in exact proportion; shuffled factors show how much, and an entry of that size means nothing. And several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a share of the factor's entropy $H(v_k)$:
 #
 # $$
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) .
 # $$ (def-mig)
 #
-# It is one where a single latent says everything, and zero where two say the same.
+# It is one where a single latent says everything, and zero where two say the same or none says anything.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the annealed VAE are higher than those of the plain one for all factors but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each factor.", "name": "fig-mig"}}
 mutual = {name: mutual_information(z, house.factors) for name, z in draws.items()}
@@ -599,7 +599,7 @@ shown
 # %% [markdown]
 # Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`, numbers in the box). {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
 #
-# **What should be punished?** The weight $\beta$ punishes the information, too. But the mismatch of $q(z)$ and prior splits once more {cite:p}`chen2018`: into the *total correlation* $D_{\mathrm{KL}}(q(z) \,\Vert\, \prod_j q(z_j))$, the dependence between latents, and the KL divergences of the single $q(z_j)$. To make latents independent, a weight on the total correlation is enough.
+# **What should be punished?** The weight $\beta$ punishes the information, too. But the mismatch of $q(z)$ and prior splits once more {cite:p}`chen2018`: into the *total correlation* $D_{\mathrm{KL}}(q(z) \,\Vert\, \prod_j q(z_j))$, the dependence between latents, and the KL divergences of the single $q(z_j)$. To make latents independent, a weight on the total correlation is enough; but independence alone fixes no axes ({ref}`below <sec-no-axes>`).
 #
 # :::{depth-start} one run may lose the gap
 # :::
@@ -667,7 +667,7 @@ both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share
 # (sec-editing)=
 # ## Editing an image by its latents
 #
-# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed.
+# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed. Of an image unlike the training data that may be most: look at the reconstruction error.
 
 # %%
 table = tables["annealed"]
@@ -687,7 +687,7 @@ stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
 alt = "A house, decoded with azimuth latent {}, light latent {}, hue latent {}"
 Editor({f"{name} latent": stops for name in ("azimuth", "light", "hue")}, edited, alt=alt)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "A *latent traversal*: in each row one latent goes from $-1.8$ to $1.8$, and the others stay.", "name": "fig-traversal"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "A *latent traversal*: in each row one latent goes from $-1.8$ to $1.8$, the middle 93 percent of the prior, and the others stay.", "name": "fig-traversal"}}
 ways = torch.linspace(-1.8, 1.8, 7)
 rows = {}
 for j in range(8):
@@ -697,7 +697,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.45)
 
 # %% [markdown]
-# Some rows of {numref}`fig-traversal` turn the house or change its light, size or color; two change little. Such a grid is the model's own picture: it shows what the decoder does with a latent, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
+# Some rows of {numref}`fig-traversal` turn the house or change its light, size or color; two change little. Such a grid is the model's own picture, at one code: it shows what the decoder does with a latent, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
 
 
 # %% tags=["numbers", "columns"]
@@ -726,8 +726,6 @@ for k, name in enumerate(house.names):
 # %% [markdown]
 # (Shares of each factor's range, over 300 houses, for a latent from −1 to 1.) In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent for itself; test that with something other than the model.
 #
-# Whether a code *contains* an attribute is tested by a *probe*: a simple classifier, trained on the codes of some images and scored on others. Only accuracy above the share of the most frequent class counts.
-#
 # *Sources: B17.*
 
 # %% [markdown]
@@ -740,7 +738,7 @@ for k, name in enumerate(house.names):
 # p(R z) = p(z), \qquad \tilde{p}_\theta(x \mid z) = p_\theta(x \mid R^\top z) \;\Longrightarrow\; \tilde{p}_\theta(x, R z) = p_\theta(x, z) .
 # $$ (eq-rotated-model)
 #
-# Both give every image the same probability, so no amount of data can distinguish them. (For other independent priors other maps do the same {cite:p}`locatello2019`.)
+# Both give every image the same probability, so no amount of data can distinguish them.
 #
 # **Checks.** The first compares the density of the prior before and after the rotation; a variance of 1.05 in one direction is rejected, and a shear instead of the rotation. The second compares the whole model with the trained decoder; a decoder that is not rotated is rejected, and one that is rotated the wrong way.
 
@@ -847,7 +845,7 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. And a random rotation of all eight?
+# The latents of azimuth and light have nearly the same posterior variance (for nine houses in ten within a factor of two): to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. And a random rotation of all eight?
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -862,9 +860,11 @@ for name, model in models.items():
     print(f"{name:8}  {measured:9}  {price:7.1f}  {gaps[name].mean():15.2f}  {after:5.2f}")
 
 # %% [markdown]
-# The plain network, whose variances are about equal, loses less, as the formula predicts. (This loss is an upper bound: an encoder trained anew might lose less.) So the diagonal $q$ fixes the axes only through the *differences* between its variances. They are large in the annealed network; in a second run, where they stayed small, so did the gap. Between latents of equal variance, as azimuth and light, it leaves the rotation free.
+# The plain network, whose variances are about equal, loses less, as the formula predicts. (This loss is an upper bound: an encoder trained anew might lose less.) So the diagonal $q$ fixes the axes only through the *differences* between its variances. They are large in the annealed network; in a second run, where they stayed small, so did the gap. Between latents of nearly equal variance, as azimuth and light, it leaves the rotation nearly free.
 #
-# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. The diagonal $q$ is one: that factors differ in precision. Others are labels for a few images, pairs that differ in one known factor, or several environments in which the factors are distributed differently.
+# Why do these two lie on separate axes, then? Our guess, untested: under the falling weight one had its latent while the other was still near the prior; then their variances differed widely, and later nothing rotated them.
+#
+# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. The diagonal $q$ is one: that factors differ in precision. Others are labels for a few images, pairs that differ in one known factor, or several environments with different distributions of the factors.
 
 # %% [markdown]
 # (sec-dead-mixed)=
@@ -889,16 +889,16 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
 # Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Three cases:
 #
 # - *Nothing left to say.* What the latent could add is worth less than its nats {eq}`eq-water-filling`. Do nothing: without it the bound is the same. Leave it out where codes are compared.
-# - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). Else it is the first case.
-# - *You want it to say more.* Then change the loss: less decoder noise or, equivalently, $\beta < 1$ {eq}`eq-beta-level`.
+# - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`).
+# - *You want it to say more.* Then change the loss: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
 #
-# **Mixed.** In the plain network every latent has to do with several factors. But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`:
+# **Mixed.** In the plain network every latent has to do with several factors. (Or the factors are correlated in the data; not here. Images that differ in one factor alone would tell.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
 #
 # $$
 # \mathbb{E}[z \mid y = 1] - \mathbb{E}[z \mid y = 0] = \frac{\operatorname{Cov}(z, y)}{\pi (1 - \pi)}, \qquad \pi = P(y = 1) .
 # $$ (eq-attribute)
 #
-# The right side is a slope, so the vector contains everything that varies together with $y$ in the data: if the people with glasses are older, a part of it is age. Regressing on several labels at once separates them. With a hundred labeled houses, we compare each factor's direction with its best latent.
+# The right side is a slope, so the vector contains everything that varies together with $y$ in the data: if the people with glasses are older, a part of it is age. Regressing on several labels at once separates them. With a hundred labeled houses, we compare direction and best latent.
 #
 # **Check.** The attribute is the slant of a digit, the slope of a regression of column on row over the ink; $y = 1$ for the three tenths that lean most to the right. The difference of the means is compared with a least-squares solver and with the covariance. The covariance over $\pi$ alone is rejected, and the mean of the codes with the attribute.
 
@@ -942,7 +942,7 @@ rows = {k: models["plain"].likelihood(z + shares * way).mean.clamp(0, 1) for k, 
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
-# The best latent turns the house and changes its color; the direction only turns it. For all factors, with the changes of the others added up:
+# For all factors, with the changes of the others added up:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -1000,7 +1000,7 @@ print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean
 # (sec-anomalies)=
 # ## What goes wrong: a likelihood is no measure of normality
 #
-# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? We try it with the importance-weighted bound $L_{50}$ of 50 draws {eq}`def-k-sample-bound`, for the network with 50 latents. Which rows of {numref}`fig-strange` will it find the most likely?
+# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? We try it with the importance-weighted bound $L_{50}$ of 50 draws {eq}`def-k-sample-bound`, for the network with 50 latents, on the rows of {numref}`fig-strange`.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
 _ = torch.manual_seed(0)
@@ -1032,7 +1032,7 @@ for name, score in scores.items():
     print(f"{name:10}  {score.mean():12.1f}  {auroc(-normal, -score):5.2f}")
 
 # %% [markdown]
-# Shuffled digits are found, but the empty image is *more* likely than nearly every digit, and a bar than most: minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one. For photographs {cite:t}`nalisnick2019` found the same. An anomaly is more likely under *something else*, of which a model of digits knows nothing; so a score needs examples of what should be found.
+# Shuffled digits are found, but the empty image is *more* likely than nearly every digit, and a bar than most: minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one. For photographs {cite:t}`nalisnick2019` found the same. An anomaly is what is more likely under *another distribution*, and of that a model of digits knows nothing. So no score made of $p_\theta$ alone can find every kind.
 #
 # :::{depth-start} neither a better encoder nor a test of typicality repairs the score
 # :::

@@ -66,7 +66,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # Draw the latent of a VAE from a distribution that depends on a second latent above it, and that one from a third. Each step stays a simple Gaussian, and together they are not. The bound stays the same, with one KL divergence for each level. But the levels must know of each other in inference, too: where they are inferred independently, the top one can die.
 # :::
 #
-# {numref}`fig-from-the-top` shows such a model.
+# {numref}`fig-from-the-top` shows such a model. On the book's page any of its levels can be drawn anew. Lower levels that still see the digit then put it right, and pay for it in nats.
 
 # %% [markdown]
 # (sec-hvae-gap)=
@@ -142,7 +142,7 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain. {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two. Which of the two gaps has closed? Mostly the second: the ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe, but its bound is only about half a nat nearer to $\log p(x)$.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain. A control would be one level with as many latents, parameters and steps. {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two. Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So the gain is mostly a better model, be it by levels or by size, and not a tighter bound.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
@@ -239,7 +239,7 @@ fig
 # p(z_t \mid z_{t-1}, x) = p(z_t \mid z_{t-1}) \qquad \text{for } t \ge 2 ,
 # $$ (eq-bottom-up-posterior)
 #
-# because $x$ depends on the latents through $z_1$ alone. And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
+# because $x$ depends on the latents through $z_1$ alone. (In the other order every step needs the image.) And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
 #
 # $$
 # q(z_t \mid z_{t+1}, x) = \frac{q(z_{t+1} \mid z_t)\, q(z_t \mid x)}{q(z_{t+1} \mid x)} ,
@@ -249,9 +249,11 @@ fig
 #
 # Why then does the order matter? The steps of $q$ are Gaussians made by networks, and three things speak for top-down.
 #
-# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. A bottom-up step $q(z_{t+1} \mid z_t)$ has no such partner, so its part of the bound is estimated by draws.
-# - *Every level sees the image.* Bottom-up only $z_1$ does. Exact upper steps need no more {eq}`eq-bottom-up-posterior`, but $q(z_1 \mid x)$ stays a single Gaussian; top-down it is the mixture {eq}`def-two-marginals`.
+# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. A bottom-up step $q(z_{t+1} \mid z_t)$ has no such partner: to turn it around takes the marginals $q(z_t \mid x)$ {eq}`eq-reversal`, which networks do not give. So its part of the bound is estimated by draws.
+# - *Every level sees the image.* Bottom-up only $z_1$ does, and a level above it sees a draw of $z_1$, early in training mostly noise. Exact upper steps need no more {eq}`eq-bottom-up-posterior`, but $q(z_1 \mid x)$ stays a single Gaussian; top-down it is the mixture {eq}`def-two-marginals`.
 # - *Every level knows what was drawn above it*, and adds only what is missing.
+#
+# These are reasons, not results: in the small runs {ref}`below <sec-dead-levels>` both orders reach nearly the same bound.
 #
 # **Check.** In the linear chain $z_t = a_t\, z_{t+1} + s_t\, \varepsilon_t$, with $z_0 = x$ and standard Gaussian noise, all conditional distributions are linear regressions. For the reversal, an arbitrary bottom-up chain, unrelated to the model, is evaluated at random latents in both orders; the product of the marginals $q(z_t \mid x)$ is rejected. For {eq}`eq-bottom-up-posterior`, $z_t$ is regressed on $z_{t-1}$ and $x$ under the model, and the slope on $x$ must vanish; the slopes of the other direction are rejected.
 
@@ -329,7 +331,7 @@ show(linear_covariance, regress, LinearChain.inner_posterior, docstring=False)
 #
 # What does each term punish? The first, latents from which the image cannot be decoded. The second, a top level other than $p(z_T)$, from which samples start. And the KL divergence of level $t$ counts the nats that the image adds to what the model expects from $z_{t+1}$. Unlike the prior of a VAE, $p_\theta(z_t \mid z_{t+1})$ can learn to expect more.
 #
-# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. The function is that of chapter 3.
+# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. (A log-ratio at the drawn $z_t$, in place of the KL divergence, is unbiased too, but varies more and can be negative.) The function is that of chapter 3.
 
 # %% tags=["shown", "nbval-check-output"]
 show(elbo_terms, docstring=False)
@@ -704,7 +706,7 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-dead-levels)=
 # ## Explaining away, and why levels die
 #
-# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. It begins with the exact posterior, which couples the levels. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain, although the model draws large with large. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
+# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. It begins with the exact posterior, which couples the levels. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain, although the model draws large with large. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right, an orange ellipse lies exactly on its outline, and a gray one is upright and smaller. Right, with a skip, the cloud falls to the right; the orange outline is nearly a circle, too wide across the cloud, and the gray one is upright and too short."}, "figure": {"caption": "The posterior of two latents for one image (blue), the best ladder (orange) and the best factorized q (gray, dashed), at two standard deviations. Left: $z_2$ acts on the image through $z_1$ only, and the ladder is exact. Right: both act on it, and explain each other away.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]], **double)
@@ -737,7 +739,7 @@ fig
 # \end{aligned}
 # $$ (eq-level-above)
 #
-# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. Take $x \mid z_1 \sim \mathcal{N}(z_1, s_0^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, 1 - a^2)$. Here $\log p(x)$ is the same for every slope $a$. With the correlation $\rho$ of $z_1$ and $z_2$ given $x$,
+# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, not by their part of the nats. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. Take $x \mid z_1 \sim \mathcal{N}(z_1, s_0^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, 1 - a^2)$. Here $\log p(x)$ is the same for every slope $a$. With the correlation $\rho$ of $z_1$ and $z_2$ given $x$,
 #
 # $$
 # \log p(x) - \max_{q(z_1 \mid x)\, q(z_2 \mid x)} \mathrm{ELBO}(x) = - \frac12 \log (1 - \rho^2) = \frac12 \log \frac{1 + s_0^2 / (1 - a^2)}{1 + s_0^2} .
@@ -816,11 +818,11 @@ plots.bars(
 )
 
 # %% [markdown]
-# **Which levels die.** As they are, the four forms have, in this order, 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive at three learning rates and after four times the steps, too; but level 2 of the same form holds 3.09 ± 0.06 nats ({ref}`experiment <exp-levels>`), so there the gain outweighs the cost {eq}`eq-level-above`. It is enough that levels of $q$ depend on each other, shared or not. A dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it at the prior.
+# **Which levels die.** As they are, the four forms have, in this order, 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive at three learning rates and after four times the steps, too; but level 2 of the same form holds 3.09 ± 0.06 nats ({ref}`experiment <exp-levels>`), so there the gain outweighs the cost {eq}`eq-level-above`. Here it was enough that levels of $q$ depend on each other, shared or not. A dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it at the prior.
 #
 # **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats. At weights below 1 the objective may exceed $\log p(x)$ and is no bound; at 1 it is the ELBO.
 #
-# **Free bits** do not count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training: a KL divergence below 1 is replaced by 1, so that nothing pushes it to zero. The objective is then at most the ELBO, and later the ELBO. The mean over the batch is compared with 1, so a level may tell a lot about a few images and nothing about others; a floor for each image would charge those few in full. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
+# **Free bits** always count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training: a KL divergence below 1 is replaced by 1, so that nothing is gained by pushing it to zero. The objective is then at most the ELBO, and later the ELBO. The mean over the batch is compared with 1, so a level may tell a lot about a few images and nothing about others; a floor for each image would charge those few in full. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
 #
 # **Normalization.** Without batch normalization, which standardizes each feature over the batch, the shared form loses 44.2 ± 4.5 nats of the bound, and 27.0 ± 3.6 with warm-up; at the top 0.00 ± 0.00 and 0.00 ± 0.00 nats ({ref}`experiment <exp-levels>`). The cause is not known from these runs.
 #
@@ -1062,7 +1064,7 @@ print("KL at levels 1 to 4:", ", ".join(f"{value:.1f}" for value in deep_kl), "n
 # :::{depth-end}
 # :::
 #
-# What do the maps determine ({numref}`fig-conv-samples`)? For two draws below each of 500 vectors:
+# What do the maps determine ({numref}`fig-conv-samples`)? Below each of 500 vectors we draw all maps twice. How much of the variance of all these images lies between the two of a pair, and how often does a classifier read another digit in the second?
 
 
 # %% tags=["numbers"]
@@ -1098,9 +1100,9 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 # (sec-to-diffusion)=
 # ## Fix the encoder: the door to diffusion
 #
-# So far $q$ and $p$ were learned together, and levels died. To rule that out, do not learn $q$ at all.
+# A level dies when $q$ learns to say nothing there. A $q$ that is not learned at all cannot.
 #
-# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. No level can die in training, because what it holds is fixed by design. What is lost is the compact code: each level is as large as the image and holds it in noise, not features that an encoder found. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all. And the smaller the steps, the closer the true step down is to a Gaussian, as the next chapter shows.
+# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. What each level holds is fixed by design. Nor is it a moving target: $z_t$ and $z_{t+1}$ are drawn without the model, so each step down can be trained by itself. In exchange $q$ can no longer adapt to the model. What is lost is the compact code: each level is as large as the image and holds it in noise, not features that an encoder found. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all. And the smaller the steps, the closer the true step down is to a Gaussian, as the next chapter shows.
 #
 # In the linear chain all of it is known. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise; the best steps of $p$ are then regressions of $z_t$ on $z_{t+1}$. In {numref}`fig-fifty-levels` the top levels, nearly pure noise, add next to nothing, and most of the nats are near the data.
 

@@ -294,7 +294,7 @@ for name, s in three.items():
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
 # $$ (eq-line-product)
 #
-# The model goes down, from $x_t$ to $x_{t-1}$, and $q$ goes up. Their factors are distributions of different variables, so no two of them make a KL divergence.
+# The model goes down, from $x_t$ to $x_{t-1}$, and $q$ goes up: the factor of $x_t$ in $q$ is given the latent below, that in the model the one above. A KL divergence would need both conditions at once, and with both neighbors known $x_t$ is no longer distributed as $q(x_t \mid x_{t-1})$. So no two factors make one.
 #
 # **2. Turn each step of $q$ around,** by Bayes' rule. Without a condition on $x$ this needs $q(x_{t-1})$ and $q(x_t)$, mixtures over all data, which are unknown. *With the condition everything in it is a Gaussian that we know.* And the condition is free: given $x_{t-1}$, the noise of a step does not depend on $x$. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
 #
@@ -353,9 +353,9 @@ fig
 #
 # - $L_0$ punishes a poor estimate of the image from $x_1$.
 # - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
-# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over data of more than one image it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it.
+# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over data of more than one image it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it. (These nats belong to $-\log p(x)$, which they are needed to tell; they do not make the bound loose.)
 #
-# That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, all terms in nats:
+# That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, since the lines must agree for every model, all terms in nats:
 #
 # **Check.** The chain's denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. One side treats a path as a whole, without its steps: a path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
 # The bound must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior; the other direction is rejected. The products must give the weight of the path at six arbitrary paths; a learned top, $q(x_T \mid x)$ in place of $p(x_T)$, is rejected. The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
@@ -547,7 +547,7 @@ _, (axes,) = plots.figure(height=2.7)
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density", axes=axes)
 
 # %% [markdown]
-# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone. At $t = 1$ it is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
+# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$: image and $x_t$ together tell more than either. At $t = 1$ it is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
 #
 # **Check.** Bayes' rule is evaluated on a line at $t = 500$ of a thousand steps, less its value at one point; a $B$ that forgets the image is rejected. The exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is proportional to the density and not equal to it, which is rejected too. Then the joint Gaussian of the pair is conditioned by linear regression, without the formula, at five times. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step, and the precision $1 / \beta_t$ for the likelihood of $x_t$.
 
@@ -622,7 +622,7 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# The variance is a choice, for {ref}`later <sec-exact-gap>`. At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$; since $\tilde\beta_1 = 0$, its $\sigma_1^2$ must be chosen separately. For 256 gray values such a density could grow without limit as $\sigma_1$ shrinks; {ref}`chapter 10 <sec-bits-of-digits>` takes a probability instead, the Gaussian's mass on an interval around each value.
+# At much noise the estimate is a blurred average of many images, and that is no fault: a step goes only a small part of the way toward it and adds noise, and the next estimate is made from a less noisy $x_t$. The variance is a choice, for {ref}`later <sec-exact-gap>`. At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$; since $\tilde\beta_1 = 0$, its $\sigma_1^2$ must be chosen separately. For 256 gray values such a density could grow without limit as $\sigma_1$ shrinks; {ref}`chapter 10 <sec-bits-of-digits>` takes a probability instead, the Gaussian's mass on an interval around each value.
 #
 # **Why may the model's step be a Gaussian,** if the true one is a mixture? The slider cuts the forward process of the data with two modes into more and more steps. It draws one true step back, at the first $t$ with $\bar\alpha_t < 0.3$, and the Gaussian of the same mean and variance.
 #
@@ -698,7 +698,7 @@ Slider(
 )
 
 # %% [markdown]
-# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a short step $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right. On these data the distance from a Gaussian falls faster than $1/T$ (in the box), so even summed over all $T$ steps it vanishes.
+# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a step that is short beside the details of $q(x_{t-1})$, $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right. On these data the distance from a Gaussian falls faster than $1/T$ (in the box), so even summed over all $T$ steps it vanishes.
 #
 # :::{depth-start} the distance from a Gaussian vanishes faster than the step, if the density is smooth
 # :::
@@ -955,7 +955,7 @@ def one_random_step(model, x):
 # %% [markdown]
 # A stochastic gradient needs no more than an unbiased estimate. Use all steps to *report* a bound.
 #
-# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The denoising terms are then areas of bars over that ratio, half as high as the squared error of the image. Finer steps fill the area under the curve of the error, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
+# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The weights add up to $\frac12 (\mathrm{SNR}_1 - \mathrm{SNR}_T)$, whatever lies between. The denoising terms are areas of bars over that ratio, half as high as the squared error at the noisier end of the step, where it is larger; so they stand above half of the curve of the error. Finer steps come down to the area under that, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
 #
 # **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 
@@ -1064,7 +1064,7 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # (sec-exact-gap)=
 # ## How tight is the bound?
 #
-# Where does the bound lose, and which $\sigma_t^2$ loses least? Compare it with the best that any model can reach on average, $\mathbb{E} \log q(x)$, and not with this model's $\log p_\theta(x)$. The gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first the marginal $q(x_T)$ against the prior (not $q(x_T \mid x)$, as in prior matching), then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
+# Where does the bound lose, and which $\sigma_t^2$ loses least? Compare it with the best that any model can reach on average, $\mathbb{E} \log q(x)$, and not with this model's $\log p_\theta(x)$: the gap to that one says how well $q$ fits the model's own posterior, not how good the model is. The gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first the marginal $q(x_T)$ against the prior (not $q(x_T \mid x)$, as in prior matching), then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
 #
 # For Gaussian data, $x \sim \mathcal{N}(\mu, \lambda)$ in one dimension, all variables are jointly Gaussian. So the exact denoiser is linear in $x_t$, every term of {eq}`eq-three-terms` is a formula, and the second cannot happen: the true step is linear regression of $x_{t-1}$ on $x_t$, Gaussian whatever its size. With $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ for the variance of $x_t$, that of the step is
 #
@@ -1169,7 +1169,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule, for every $\lambda > 0$ and even with the optimal $\sigma_1^2$? It is the variance for a known image. Next to the data the image is known up to a little noise, but the step is as small, and on *its* scale the image is unknown: the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on. A finer schedule has the same fractions, closer to the data.
+# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule, for every $\lambda > 0$ and even with the optimal $\sigma_1^2$? It is the variance for a known image. But next to the data a step is small beside the width of the data: on the scale of the step $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on. A finer schedule has the same fractions, closer to the data. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
 #
 # On other data the true steps are mixtures, so even the best variances lose something, less with more steps. The box on a ring of eight Gaussians measures it, and shows where the nats are: nearly all of them next to the data.
 #
@@ -1541,7 +1541,7 @@ for name, kind in kinds.items():
     print(f"{kind:37s}  {nats:>13s}  {card.num_parameters:10,}")
 
 # %% [markdown]
-# The first four are importance-weighted estimates, which flatter a model against its bound. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder's smaller number is from 2,000 digits only, too few to rank the two. Each row is one training of one network.)
+# The first four are importance-weighted estimates, closer to $\log p_\theta(x)$ than a plain bound such as the last, so the comparison favors them. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder's smaller number is from 2,000 digits only, too few to rank the two. Each row is one training of one network.)
 #
 # *Sources: F05.*
 

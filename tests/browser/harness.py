@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from bookkit.site.pdf import find_browser
 from companion.page.plots.style import DPI
 
 ROOT = Path(__file__).resolve().parents[2]
+MODULES = ROOT / "book" / "assets" / "instruments"
 SITE = Path(os.environ.get("COMPANION_SITE", ROOT / "_build" / "html")).resolve()
 
 LAUNCH_ARGUMENTS = [
@@ -101,6 +103,22 @@ def serve(folder: Path, prefix: str = "/") -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+BLANK = """<!doctype html><html lang="en" data-theme="light"><title>An instrument</title>
+<link rel="stylesheet" href="instruments.css"><body style="margin: 8px; font: 16px sans-serif">
+<div class="book-instrument" style="max-width: 740px"><div class="instrument-root"></div></div>"""
+
+
+@contextlib.contextmanager
+def instruments(folder: Path, *weights: str) -> Iterator[str]:
+    """Serve a page with one empty instrument, beside all modules and these shipped weights; gives its address."""
+    shutil.copytree(MODULES, folder)
+    for name in weights:
+        shutil.copy(ROOT / "companion" / "weights" / f"{name}.safetensors", folder)
+    (folder / "index.html").write_text(BLANK)
+    with serve(folder) as base:
+        yield base
 
 
 # ------------------------------------------------------------------------------------------------ the pages

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -22,20 +21,13 @@ from torch.distributions import Normal, kl_divergence
 if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
 
-MODULES = harness.ROOT / "book" / "assets" / "instruments"
 TOLERANCE = 1e-4
-BLANK = """<!doctype html><html lang="en" data-theme="light"><title>A VAE</title>
-<link rel="stylesheet" href="instruments.css"><body style="margin: 8px; font: 16px sans-serif">
-<div class="book-instrument" style="max-width: 740px"><div class="instrument-root"></div></div>"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page with an empty instrument beside the modules."""
-    folder = tmp_path_factory.mktemp("site") / "instruments"
-    shutil.copytree(MODULES, folder)
-    (folder / "index.html").write_text(BLANK)
-    with harness.serve(folder) as base:
+    with harness.instruments(tmp_path_factory.mktemp("site") / "instruments") as base:
         yield base
 
 

@@ -24,7 +24,7 @@ from bookkit.authoring.labels import Book
 from bookkit.site import instruments
 from companion import data
 from companion.denoisers import MixtureDenoiser
-from companion.flows import probability_flow
+from companion.flows import line_time, probability_flow
 from companion.samplers import ddim_sample, ddpm_sample
 from companion.schedule import Schedule
 from companion.score import exact_score, langevin_sample, noisy_mixture, score_from_denoiser
@@ -630,6 +630,60 @@ def test_steps_between_levels_are_those_of_ddim(
     close(found, wanted)
 
 
+CLOCKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "t": lambda r: (-0.1 + (0.01 - 39.8 * r).sqrt()) / 19.9,  # of beta(t) = 0.1 + 19.9 t
+    "r": lambda r: r,
+    "u": line_time,
+    "sigma": lambda r: (-r).expm1().sqrt(),
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_equal_steps_of_a_clock(call: Callable[..., Any], clock: str) -> None:
+    """From sigma 50 to 0.02, even in the clock as the companion reads it from log(alpha_bar); and both ways."""
+    found, again = call(
+        "ways_back",
+        "(m, clock) => { const { of, back } = m.CLOCKS[clock], s = m.sigmas(clock, 30);"
+        " return [s, s.slice(0, -1).map((sigma) => back(of(sigma)))]; }",
+        clock,
+    )
+    sigma = torch.tensor(found).double()
+    assert sigma[-1] == 0
+    close([found[0], found[-2]], torch.tensor([50.0, 0.02]))
+    close(again, sigma[:-1])
+    steps = CLOCKS[clock](-sigma[:-1].square().log1p()).diff()
+    close(steps.tolist(), steps.mean().expand(29))
+
+
+@pytest.mark.parametrize("clock", ["t", "u"])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_both_ways_back_are_those_of_the_companion(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, eta: float, clock: str
+) -> None:
+    """Whole paths from noise to drawn points beside `ddim_sample`, with the same noise on both sides."""
+    sigma = torch.tensor(call("ways_back", "(m, clock) => m.sigmas(clock, 25)", clock)).double()
+    steps = Schedule(-sigma.flip(0).square().log1p())
+    recorded, x, num = Recorded(), noise(20), len(DRAWN)
+    monkeypatch.setattr(torch, "randn_like", recorded)
+    weights, covs = torch.full((num,), 1 / num).double(), torch.zeros(num, 2, 2).double()
+    *_, wanted = ddim_sample(MixtureDenoiser(steps, weights, DRAWN, covs), steps, x, eta)
+    found = call(
+        "ways_back",
+        "(m, [points, x, sigma, eta, draws]) => { const next = draws.flat()[Symbol.iterator]();"
+        " return Array.from(sigma.slice(1).reduce((at, to, k) => m.advance(points, at, sigma[k], to,"
+        " () => next.next().value ?? 0, eta), x)); }",
+        [flat(DRAWN), flat(x), sigma.tolist(), eta, recorded.draws],
+    )
+    close(found, wanted)
+
+
+def test_what_is_said_of_the_particles(call: Callable[..., Any]) -> None:
+    x = noise(60)
+    found = call("ways_back", "(m, [points, x]) => m.report(points, x)", [flat(DRAWN), flat(x)])
+    far = torch.cdist(x, DRAWN).amin(1).mean()
+    close([found["far"], found["left"]], torch.stack([far, (x[:, 0] < 0).double().mean()]))
+
+
 def test_the_arrows_of_the_ring_are_those_of_the_circle(call: Callable[..., Any]) -> None:
     """At sigma 0.3 sixty points are as good as the chapter's circle, and paths end where its best denoiser rests."""
     x, sigma = noise(60), 0.3
@@ -871,6 +925,29 @@ def test_data_are_drawn_up_to_a_number_and_the_noisy_point_is_pressed(
     assert "All 400 points are used up" in status.inner_text() and "of 400" in numbers(figure)
     figure.get_by_role("button", name="Ring").click()
     assert "of 60" in numbers(figure) and status.inner_text() == ""
+    assert visit.problems == []
+    page.close()
+
+
+def test_noise_returns_to_what_the_reader_draws(context: Any, base: str) -> None:
+    visit, figure = instrument_page(context, base, "fig-same-marginals")
+    wait_until(figure, "live")
+    page, plane = visit.page, figure.locator("canvas")
+    plane.scroll_into_view_if_needed()
+    figure.get_by_role("button", name="Draw your own").click()
+    play, status = figure.get_by_role("button", name="Play"), figure.locator(".instrument-result")
+    assert play.is_disabled() and "Two empty planes" in (plane.get_attribute("aria-label") or "")
+    box = plane.bounding_box()
+    for left in (0.1, 0.6):  # one stroke on each plane
+        page.mouse.move(box["x"] + left * box["width"], box["y"] + 80)
+        page.mouse.down()
+        page.mouse.move(box["x"] + (left + 0.05) * box["width"], box["y"] + 90, steps=4)
+        page.mouse.up()
+    assert play.is_enabled()
+    figure.get_by_label("equal steps of").select_option("u")
+    figure.locator("input[type=range]").last.fill("40")
+    assert re.search(r"At the end the particles are 0\.0\d \(ODE\) and 0\.0\d", status.inner_text())
+    assert "σ = 0.00" in figure.inner_text()
     assert visit.problems == []
     page.close()
 

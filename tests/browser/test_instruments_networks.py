@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +22,6 @@ from companion.zoo import pretrained
 if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
 
-MODULES = harness.ROOT / "book" / "assets" / "instruments"
 WEIGHTS = ["vae2d-mnist", "ldm-mnist", "conv-vae-mnist", "ddpm-mnist-long"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -32,11 +30,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """An open page beside the modules and their weights; `files(name)` loads tensors there."""
     folder = tmp_path_factory.mktemp("site") / "instruments"
-    shutil.copytree(MODULES, folder)
-    for name in WEIGHTS:
-        shutil.copy(harness.ROOT / "companion" / "weights" / f"{name}.safetensors", folder)
-    (folder / "index.html").write_text("<!doctype html><title>modules</title>")
-    with harness.serve(folder) as base:
+    with harness.instruments(folder, *WEIGHTS) as base:
         page = browser.new_page()
         page.goto(base)
         page.evaluate("""async () => {
@@ -148,7 +142,7 @@ def test_a_digit_that_the_page_writes_is_centered_and_costs_what_digits_cost(
         assert abs((ink * place).sum() / ink.sum() - 13.5) <= 0.5
         inked = place[ink > 0.5 * gray.max()]
         assert inked[-1] - inked[0] < 20
-    low, _, high = load_file(MODULES / "draw_reference.safetensors")["minus_bound"].tolist()
+    low, _, high = load_file(harness.MODULES / "draw_reference.safetensors")["minus_bound"].tolist()
     x = (gray > 0.5).flatten().float().tolist()
     bound = page.evaluate("x => vae.terms(x, vae.posterior(x)).bound", x)
     assert 0.5 * low < bound < high
@@ -163,7 +157,7 @@ def test_a_dot_is_a_drawing_too(page: Any) -> None:
 def test_the_reference_is_that_of_the_test_digits() -> None:
     if data.load("mnist", "test").name != "mnist":
         pytest.skip("MNIST is not there")
-    stored = load_file(MODULES / "draw_reference.safetensors")
+    stored = load_file(harness.MODULES / "draw_reference.safetensors")
     torch.testing.assert_close(stored, instrument_data.draw_reference(), rtol=0, atol=1.0)
 
 

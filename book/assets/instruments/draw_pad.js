@@ -6,16 +6,17 @@ const STEP = 0.012; // points nearer than that, as a share of the pad, say nothi
 
 /**
  * A pad and its buttons. `onChange(strokes, done)` is called with every stretch of a stroke, and once when the pen is lifted;
- * `first` is the digit to begin with.
+ * `first` is the digit to begin with. Returns `show(values)`, which puts an image of 28 x 28 values in the place of strokes.
  */
 export function pad(root, first, onChange) {
-  let strokes = [], pen = null, fresh = true; // the first stroke wipes out what the page wrote
+  let strokes = [], image = null, pen = null, fresh = true; // the first stroke wipes out what the page wrote
   const view = surface(root, { ratio: 1, heights: [120, 300] }, (context, { width, height, colors, font }) => {
     const side = Math.min(width, height), left = (width - side) / 2;
     context.lineWidth = 1;
     context.strokeStyle = colors.muted;
     context.strokeRect(left + 0.5, 0.5, side - 1, side - 1);
-    if (!strokes.length) {
+    if (image) drawPixels(context, image, left, 0, side, colors.ink);
+    else if (!strokes.length) {
       font(15);
       context.fillStyle = colors.muted;
       context.textAlign = "center";
@@ -33,6 +34,7 @@ export function pad(root, first, onChange) {
   view.canvas.classList.add("instrument-pad");
 
   function changed(done) {
+    image = null;
     view.describe(strokes.length ? "The pad with a drawing." : "The pad, empty.");
     view.redraw();
     onChange(strokes, done);
@@ -74,6 +76,11 @@ export function pad(root, first, onChange) {
   button(keys, "Clear", () => { strokes = []; changed(true); });
   root.append(keys);
   write(first);
+  return (values) => {
+    [strokes, image, fresh] = [[], values, true];
+    view.describe("The pad with an image.");
+    view.redraw();
+  };
 }
 
 /** Draws an image of 28 x 28 values, from 0, the page, to 1, the ink; `faded` shares of them where it is below 1. */

@@ -60,6 +60,13 @@ export function layerNorm(weights, name) {
   };
 }
 
+/** Batch normalization in evaluation mode, with the means and variances that training left. */
+export function batchNorm(weights, name) {
+  const part = (last) => weights[`${name}.${last}`].data, shift = part("bias"), mean = part("running_mean"), variance = part("running_var");
+  const scale = part("weight").map((value, i) => value / Math.sqrt(variance[i] + 1e-5));
+  return (x) => x.map((value, i) => scale[i] * (value - mean[i]) + shift[i]);
+}
+
 export const tanh = (x) => x.map(Math.tanh);
 export const silu = (x) => x.map((value) => value / (1 + Math.exp(-value)));
 export const sigmoid = (x) => x.map((value) => 1 / (1 + Math.exp(-value)));

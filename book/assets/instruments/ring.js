@@ -3,7 +3,7 @@ import { button, calm, choice, make, normal, player, row, scale, slider, surface
 import { EVEN, LEVELS, LOPSIDED, SAMPLERS, STD, density, evenly, exactScore, judge, learnedScore } from "./ring_model.js";
 
 const NUM = 2000, NUM_LEARNED = 800, SECONDS = 5, TRAILS = 24, CELLS = 90, BOX = 2.4;
-const NAMES = [["ddpm", "DDPM, fresh noise"], ["mean", "DDPM, noise left out"], ["ddim", "DDIM"],
+const NAMES = [["ddpm", "DDPM, noise added"], ["mean", "DDPM, noise left out"], ["ddim", "DDIM"],
   ["heun", "Probability flow, Heun"], ["annealed", "Langevin, annealed"], ["langevin", "Langevin, last level only"]];
 
 export function mount(root, { load }) {
