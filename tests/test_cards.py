@@ -49,7 +49,7 @@ SLICES = {
     **dict.fromkeys(
         ("classifier-mnist", "judge-mnist", "residual-judge-mnist", "reader-landscapes"), 2000
     ),  # mistakes are rare
-    **dict.fromkeys(("ddpm-mnist-joint", "ddpm-mnist-long", "ddpm-scenes"), 24),
+    **dict.fromkeys(("ddpm-mnist-long", "ddpm-scenes"), 24),
     **{"text-scenes": 100},
     **{"ddpm-digits": 100, "ddpm-toy2d": 60, "ddpm-toy2d-bound": 60, "ldm-mnist": 8},
 }
