@@ -1094,7 +1094,7 @@ if test.name == "mnist":
 #
 # :::{depth-start} no decoder of single pixels beats the histogram, and for pixels that can be predicted the variance beta costs 0.21 nats each
 # :::
-# What helps is how common black is ({ref}`experiment <exp-gray-levels>`). On five times 500 test digits, Bayes' rule for each pixel takes 591.2 ± 0.9 nats with equal frequencies, 174.4 ± 1.2 if black alone has its own, and 164.7 ± 1.0 with all; the Gaussian about the network's estimate takes 311.5 ± 1.1 nats with the usual variance and 284.0 ± 2.0 with the measured one.
+# What helps is how common black is ({ref}`experiment <exp-gray-levels>`). On five times 500 test digits, Bayes' rule for each pixel takes 591.2 ± 0.9 nats with equal frequencies, 174.4 ± 1.2 if black alone has its own, and 164.7 ± 1.0 with all; the Gaussian about the network's estimate takes 299.8 ± 1.2 nats with the usual variance and 270.1 ± 2.2 with the measured one.
 #
 # How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #

@@ -290,7 +290,7 @@ plots.image_rows(asked, tile=0.75)
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
-# Over three seeds of 48 starts, by two judges (classifiers with an eleventh class, "no digit"; {ref}`chapter 10 <sec-ddpm-samples>`) and with the bounded factor, 23.3 ± 1.5 % of the images are sevens if the classifier is shown the noisy image, 81.6 ± 0.9 % if it is shown the estimate, 91.3 ± 2.3 % by the labels and 8.3 ± 1.2 % without a condition ({ref}`experiment <exp-clean-classifier>`). At scale 10 the first three are 46.2 ± 2.3 %, 97.9 ± 1.2 % and 99.3 ± 0.7 %. Without the bound neither the noisy image nor the estimate gives digits: 98.3 % and 98.3 % of the images are not recognized, in excess over real ones. The gradient through the denoiser costs time at each step; with it 7.3 ± 0.7 % of the images are not recognized, and 29.2 ± 1.7 % with that by the estimate alone.
+# Over three seeds of 48 starts, by two judges (classifiers with an eleventh class, "no digit"; {ref}`chapter 10 <sec-ddpm-samples>`) and with the bounded factor, 20.5 ± 1.9 % of the images are sevens if the classifier is shown the noisy image, 79.2 ± 1.8 % if it is shown the estimate, 94.4 ± 0.3 % by the labels and 8.3 ± 1.2 % without a condition ({ref}`experiment <exp-clean-classifier>`). At scale 10 the first three are 50.7 ± 1.9 %, 96.9 ± 1.6 % and 99.3 ± 0.7 %. Without the bound neither the noisy image nor the estimate gives digits: 98.3 % and 98.3 % of the images are not recognized, in excess over real ones. The gradient through the denoiser costs time at each step; with it 2.8 ± 1.8 % of the images are not recognized, and 21.2 ± 2.6 % with that by the estimate alone.
 #
 # :::{depth-end}
 # :::
@@ -579,9 +579,9 @@ fig
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
-# In this network, 10.4 ± 0.6 % of the digits are not recognized, in excess over real ones; guidance at scale 3 leaves −0.8 ± 0.1 %, and the distance grows by 26.5 ± 2.0 ({ref}`experiment <exp-guidance>`). Late, for $t \le 400$, it does nothing: 10.2 ± 0.6 % and −0.4 ± 0.1. Early, for $t > 900$, it leaves 1.5 ± 0.6 %, adds 12.3 ± 1.1 to the distance, and takes 4.3 ± 0.1 of the 38.5 of variance within a class. In the middle it leaves 0.3 ± 0.3 % for 9.9 ± 1.9, and at scale 2 1.7 ± 0.3 % for 3.3 ± 1.6.
+# In this network, 8.4 ± 0.4 % of the digits are not recognized, in excess over real ones; guidance at scale 3 leaves −0.7 ± 0.3 %, and the distance grows by 25.5 ± 1.7 ({ref}`experiment <exp-guidance>`). Late, for $t \le 400$, it does nothing: 8.1 ± 0.1 % and −0.3 ± 0.1. Early, for $t > 900$, it leaves 1.4 ± 0.3 %, adds 14.0 ± 1.0 to the distance, and takes 4.2 ± 0.2 of the 38.4 of variance within a class. In the middle it leaves −0.2 ± 0.3 % for 9.8 ± 1.1, and at scale 2 0.8 ± 0.3 % for 4.1 ± 1.1.
 #
-# The weaker network has a quarter of the parameters and two epochs. At scale 2 it leaves −1.5 ± 0.2 % for 23.5 ± 1.4, at scale 1.5 −0.1 ± 0.4 % for 10.1 ± 1.6; the network without the label at all times and scale 2, 1.3 ± 0.4 % for 11.1 ± 1.2 ({ref}`experiment <exp-guidance>`). Each condition has three seeds of noise and 300 digits; each network was trained once.
+# The weaker network has a quarter of the parameters and two epochs. At scale 2 it leaves −1.5 ± 0.1 % for 24.7 ± 1.1, at scale 1.5 0.0 ± 0.2 % for 10.8 ± 1.0; the network without the label at all times and scale 2, 0.5 ± 0.3 % for 11.8 ± 1.0 ({ref}`experiment <exp-guidance>`). Each condition has three seeds of noise and 300 digits; each network was trained once.
 #
 # :::{depth-end}
 # :::
@@ -814,7 +814,7 @@ assert not on_mnist or 0.025 < min(residual.values()) <= max(residual.values()) 
 plots.image_rows(shown, tile=0.6)
 
 # %% [markdown]
-# Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.60 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.13 ± 0.03, 1.24 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. Four times the steps move the residual of one pixel in five from 0.040 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
+# Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.59 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.12 ± 0.02, 1.23 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. Four times the steps move the residual of one pixel in five from 0.041 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
 #
 # (A single exact draw has *twice* the error of the posterior mean: one half because the truth varies around that mean, the other because the draw does.)
 #
