@@ -335,7 +335,7 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
 # %% tags=["check", "nbval-check-output"]
 torch.set_default_dtype(torch.double)
 _ = torch.manual_seed(0)
-s, lam, n = linear_schedule(1000), 0.05, 4000
+s, lam, n = linear_schedule(1000), 0.05, 8000
 V = s.alpha_bar * lam + s.noise_var
 best = torch.cat([V[:1] * 0, s.beta[1:] * V[:-1] / V[1:]])
 
