@@ -51,14 +51,14 @@ def check_first_stage_noise() -> float:
     remark="less than nine nats, for everything a sentence says",
     rtol=5e-4,
 )
-def check_sentence_nats() -> Tensor:
+def check_sentence_nats() -> float:
     """Check the entropy by all combinations."""
     chances = [torch.ones(len(values), dtype=torch.double) for values in ATTRIBUTES.values()]
     chances[list(ATTRIBUTES).index("behind")][0] = 6
     joint = torch.ones(1, dtype=torch.double)
     for each in chances:
         joint = (joint[:, None] * each / each.sum()).flatten()
-    return Categorical(joint).entropy()
+    return Categorical(joint).entropy().item()
 
 
 @right_number(
