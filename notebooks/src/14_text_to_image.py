@@ -450,7 +450,7 @@ ceiling = [obeyed(found[f"{kind}: decoded"]) for kind in ("seen", "held out")]
 print(f"{'renderings':14}  {ceiling[0]:>13}  {ceiling[1]:>12}  {drift(real[64:]):8.3f}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`, and where it never had an example, it hedges. **Why not 20?** Above 2 the images leave the renderings: what the sentence changes is exaggerated beyond what it can mean, and the sample is of {ref}`no known distribution <sec-above-scale-one>`. Each step also takes two calls. We use 2.
+# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`, and where it never had an example, it hedges. **Why not 20?** As the scale rises, the images drift away from the renderings, at scale 6 nearly twice as far as chance explains: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
 #
 # **Why do held-out combinations work, and do all?** By rule, the percentage of images that show all values of the rule:
 
@@ -545,11 +545,12 @@ plots.image_rows({fill(s, 22): draw(s) for s in odd}, tile=0.75)
 num = 30
 tries = ("a house, by day", "no purple house, by day", "two trees, two trees", "two trees")
 read = {text: reader.read(draw(text, num)) for text in tries}
-print("of 30 images                   purple    no trees    two    three trees")
+colors = ATTRIBUTES["color"]
+print("of 30 images              red    purple    no tree    two trees    three")
 for text, seen in read.items():
     trees = seen[:, names.index("trees")].bincount(minlength=4).tolist()
-    purple = (seen[:, 0] == ATTRIBUTES["color"].index("purple")).sum().item()
-    print(f"{text:28}  {purple:7}    {trees[0]:8}    {trees[2]:3}    {trees[3]:11}")
+    red, purple = ((seen[:, 0] == colors.index(name)).sum().item() for name in ("red", "purple"))
+    print(f"{text:24}  {red:3}    {purple:6}    {trees[0]:7}    {trees[2]:9}    {trees[3]:5}")
 
 # %% [markdown]
 # - **Negation.** "No purple house" draws purple houses, and never a tree. In all training sentences "no" was about trees, and "purple" about something purple that is there. A network learns what predicts the image, not what a word means to us. Large models fail at negation, too: captions rarely say what is absent {cite:p}`alhamoud2025`. A *negative prompt* does it without language, by {ref}`putting the unwanted <ex-negative>` in the place of the empty sentence.
