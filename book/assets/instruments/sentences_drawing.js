@@ -35,8 +35,8 @@ function drawVeil(context, shares, color, x, y, size) {
 
 /** Where pictures and maps lie: three squares in a row, or on a phone two and below them the maps. */
 function layout(width) {
-  const narrow = width < 520, side = narrow ? (width - GAP) / 2 : (width - 2 * GAP) / 3;
-  const small = narrow ? (width - 3 * SPACE) / 4 : (side - SPACE) / 2, columns = narrow ? 4 : 2;
+  const narrow = width < 520, side = Math.floor(narrow ? (width - GAP) / 2 : (width - 2 * GAP) / 3);
+  const small = Math.floor(narrow ? (width - 3 * SPACE) / 4 : (side - SPACE) / 2), columns = narrow ? 4 : 2;
   const [left, top] = narrow ? [0, side + 2 * HEAD + 10] : [2 * (side + GAP), HEAD];
   const place = (map) => [left + (map % columns) * (small + SPACE), top + Math.floor(map / columns) * (small + SPACE), small];
   return { pictures: [[0, HEAD, side], [side + GAP, HEAD, side]], maps: Array.from({ length: SHAPE[0] }, (_, map) => place(map)),
