@@ -69,7 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     (source / "book").mkdir()
     (source / "notebooks").mkdir()
-    for number in range(1, 14):
+    for number in range(1, 15):
         (source / "notebooks" / f"{number:02}_name.md").write_text("# Chapter")
     (source / "conf.py").write_text(CONFIG)
     entries = "".join(

@@ -42,6 +42,7 @@ def entry(**changes: str) -> str:
 def test_an_entry_gets_the_hashes_of_its_weights(tmp_path: Path) -> None:
     table = instruments.read_table(checkout(tmp_path, entry(files="[small]")))
     assert table["fig-a"]["hashes"] == {"small": hashlib.sha256(b"tensors").hexdigest()}
+    assert table["fig-a"]["bytes"] == len(b"tensors")
     assert table["fig-a"]["start"] == "near"
 
 

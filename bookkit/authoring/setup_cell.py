@@ -52,6 +52,7 @@ ON_DEVICE = (
     "11_ddpm_sampling",
     "12_score",
     "13_diffusion_priors",
+    "14_text_to_image",
 )
 USE_DEVICE = """\
 from companion.runtime import use_device

@@ -34,7 +34,7 @@ class Instrument(nodes.Element):
 
 
 def open_instrument(writer: Any, node: Instrument) -> None:
-    names = {f"data-{key}": node[key] for key in ("module", "files", "start", "caption")}
+    names = {f"data-{key}": node[key] for key in ("module", "files", "bytes", "start", "caption")}
     tag = writer.starttag(node, "div", CLASS="book-instrument", hidden="hidden", **names)
     words = f"<strong>{writer.encode(node['title'])}</strong> <span>{writer.encode(node['hint'])}</span>"
     writer.body.append(f'{tag}<p class="instrument-words">{words}</p>')
@@ -45,7 +45,7 @@ def close_instrument(writer: Any, node: Instrument) -> None:
 
 
 def read_table(root: Path) -> dict[str, dict[str, Any]]:
-    """The instruments by the label of their figure, each with the hashes of its weights.
+    """The instruments by the label of their figure, each with the hashes of its weights, and their bytes together.
 
     Raises:
         ValueError: if an entry has not the keys it should have, or a file that it names is not there.
@@ -61,7 +61,9 @@ def read_table(root: Path) -> dict[str, dict[str, Any]]:
             )
         if not (root / MODULES / f"{entry['module']}.js").is_file():
             raise ValueError(f"{label}: {MODULES} has no module {entry['module']}.js")
-        entry["hashes"] = {name: digest(weights(root, name)) for name in entry.get("files", [])}
+        files = {name: weights(root, name) for name in entry.get("files", [])}
+        entry["hashes"] = {name: digest(path) for name, path in files.items()}
+        entry["bytes"] = sum(path.stat().st_size for path in files.values())
     return table
 
 
@@ -123,7 +125,8 @@ class Attaching(SphinxPostTransform):
                 values = {key: entry.get(key, "") for key in ("title", "hint", "start", "caption")}
                 at = next(i for i, part in enumerate(figure) if isinstance(part, nodes.caption))
                 files = json.dumps(entry["hashes"])
-                figure.insert(at, Instrument("", module=entry["module"], files=files, **values))
+                values |= {"module": entry["module"], "files": files, "bytes": str(entry["bytes"])}
+                figure.insert(at, Instrument("", **values))
 
 
 def attach_scripts(app: Sphinx, page: str, _: str, context: dict[str, Any], doctree: Any) -> None:

@@ -68,7 +68,7 @@ def captions(
         TypeError: if the attributes are no integers, or the draws no floating-point numbers.
         ValueError: if a shape is wrong, an attribute has no such value, or a number is not in [0, 1].
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
     check_attributes(attributes)
     checks.shape((len(attributes), DRAWS), draws=draws)
@@ -88,7 +88,7 @@ def tokens(texts: Sequence[str]) -> Int[Tensor, "num 24"]:
         TypeError: if one is no text.
         ValueError: if there are none, one has no words or more than `MAX_WORDS`, or a word is unknown.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
     if isinstance(texts, str):  # a sequence, too, of letters
         raise TypeError("texts must be a list of texts; a str was given")

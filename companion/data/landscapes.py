@@ -67,7 +67,7 @@ _TREE_DISTANCES = (*(6 * (0.26,)), 0.0)
 class Landscapes(NamedTuple):
     """Images in [0, 1], and of each the index of its value for every attribute, in the order of `ATTRIBUTES`.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
 
     images: Float[Tensor, "num 3 32 32"]
@@ -96,7 +96,7 @@ def landscapes(
         TypeError: if `num` is not an integer.
         ValueError: if `num` is below 1.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
     checks.at_least(1, num=num)
     if held_out not in (True, False, None):
@@ -117,7 +117,7 @@ def is_held_out(attributes: Int[Tensor, "num 8"]) -> Bool[Tensor, "num"]:
         TypeError: if the attributes are no integers.
         ValueError: if their shape is wrong, or one has no such value.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
     check_attributes(attributes)
     names = list(ATTRIBUTES)
@@ -144,7 +144,7 @@ def render_landscapes(
         TypeError: if the attributes are no integers, or the jitter no floating-point numbers.
         ValueError: if a shape is wrong, an attribute has no such value, or the jitter is not in [-1, 1].
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
     check_attributes(attributes)
     checks.shape((len(attributes), _JITTER), jitter=jitter)

@@ -98,7 +98,7 @@ class AttributeReader(nn.Module):
     Raises:
         ValueError: if there are no attributes, or a size or a width is below 1.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
 
     def __init__(self, sizes: Sequence[int], widths: Sequence[int] = (24, 48, 96)) -> None:

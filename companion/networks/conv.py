@@ -61,7 +61,7 @@ class StandardMeans(nn.Module):
 
     So the codes of a VAE with a tiny weight of the KL have the size of the noise that diffusion adds.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
 
     def __init__(self, num_means: int) -> None:
@@ -82,7 +82,7 @@ def map_encoder(num_maps: int = 4, channels: int = 32) -> nn.Sequential:
     Raises:
         ValueError: if `num_maps` is below 1, or `channels` below 4.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
     checks.at_least(1, num_maps=num_maps)
     checks.at_least(4, channels=channels)
@@ -100,7 +100,7 @@ def map_decoder(num_maps: int = 4, channels: int = 32) -> nn.Sequential:
     Raises:
         ValueError: if `num_maps` is below 1, or `channels` below 4.
 
-    Book: chapter 13.
+    Book: chapter 14.
     """
     checks.at_least(1, num_maps=num_maps)
     checks.at_least(4, channels=channels)

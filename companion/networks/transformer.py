@@ -27,7 +27,7 @@ class VectorAttention(nn.Module):
     Raises:
         ValueError: if `heads` does not divide `width`.
 
-    Source: Vaswani et al. 2017, section 3.2. Book: chapter 13.
+    Source: Vaswani et al. 2017, section 3.2. Book: chapter 14.
     """
 
     def __init__(self, width: int, heads: int = 4, seen: int | None = None) -> None:
@@ -54,7 +54,7 @@ class VectorAttention(nn.Module):
 class WordBlock(nn.Module):
     """h + attention(norm(h)), and then h + mlp(norm(h)): how words look at each other.
 
-    Source: Vaswani et al. 2017, normalized as in Xiong et al. 2020. Book: chapter 13.
+    Source: Vaswani et al. 2017, normalized as in Xiong et al. 2020. Book: chapter 14.
     """
 
     def __init__(self, width: int, heads: int = 4, hidden: int = 3) -> None:
@@ -76,7 +76,7 @@ class PatchBlock(nn.Module):
     The six vectors of a time, shift, scale and gate of the first and of the last branch, are the same in all blocks
     but for a table of each block. All branches start at zero.
 
-    Source: Peebles & Xie 2023; words and table as in Chen et al. 2024 (PixArt). Book: chapter 13.
+    Source: Peebles & Xie 2023; words and table as in Chen et al. 2024 (PixArt). Book: chapter 14.
     """
 
     def __init__(self, width: int, word_width: int, heads: int = 4, hidden: int = 3) -> None:
@@ -125,7 +125,7 @@ class TextTransformer(nn.Module):
         ValueError: if a size is below 1, `patch` does not divide the sides, `heads` does not divide a width, or `width`
             is no multiple of 4; from calls, if a shape does not fit, or a number is of no word.
 
-    Source: Peebles & Xie 2023; Chen et al. 2024 (PixArt). Book: chapter 13.
+    Source: Peebles & Xie 2023; Chen et al. 2024 (PixArt). Book: chapter 14.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ from companion.schedule import (
     v_from_x_0,
 )
 from companion.score import exact_score, noisy_mixture
-from companion.zoo import pretrained, sample
+from companion.zoo import pretrained
 from companion.zoo.architectures import codes, digit_encoder
 from companion.zoo.weights import load_record
 from companion.zoo.yardstick import (
@@ -1102,45 +1102,7 @@ plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 # (sec-text-to-image)=
 # ## From here to text-to-image
 #
-# A model that draws from a sentence is the chain of this book, and $y$ is a text. A language model turns it into a list of vectors, which enter by *cross-attention*: the self-attention of {eq}`def-self-attention`, with queries from the image and keys and values from the words. Training drops the text now and then {cite:p}`ramesh2022,saharia2022`. The space is latent and the network large, 1.45 billion parameters {cite:p}`rombach2022`, and often a transformer {cite:p}`peebles2023`. Distillation makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`. The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
-#
-# How small can it be? The companion has one, made of the parts of this book. A VAE encodes landscapes of $32 \times 32$ pixels in maps of $4 \times 8 \times 8$ numbers. A transformer with 1.9 million parameters draws such maps, with cross-attention to the words, trained on 60,000 landscapes with the loss of chapter 10; a tenth of them had no sentence, so that {eq}`def-guided` can guide it. In {numref}`fig-from-sentences` all rows start from the same six noise images.
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six small landscapes. Small red houses under an orange sky; the same with blue houses; large yellow houses under a blue sky, among firs; green houses with a red one behind; and houses of six colors, most with two firs."}, "figure": {"caption": "Landscapes drawn for a sentence, in 20 steps of DDIM at guidance scale 2.", "name": "fig-from-sentences"}}
-sentences = (
-    "a small red house\nat dusk, the sun on\nthe left",
-    "a small blue house\nat dusk, the sun on\nthe left",
-    "a large yellow house\nby day, three trees",
-    "a green house with\na red cottage behind,\nno trees",
-    "two trees",
-)
-drawn = {}
-for sentence in sentences:
-    _ = torch.manual_seed(1)
-    drawn[sentence] = sample("text-scenes", 6, text=sentence, steps=20).clamp(0, 1)
-plots.image_rows(drawn, tile=0.75)
-
-# %% [markdown]
-# Does the picture obey the sentence? A second network reads eight attributes from a picture; in the table is the percentage that are as asked for. *Held out* are combinations that no training landscape shows, such as a blue house at dusk. The last row is the reader on true renderings, which have been through the first stage.
-
-# %% tags=["numbers", "columns"]
-found, _ = load_record("text-scenes-sentences")
-
-
-def obeyed(right):
-    """Percentage of the attributes, with the standard error over the seeds of noise and words."""
-    of_seed = 100 * right.double().mean((1, 2))
-    return f"{of_seed.mean():5.1f} ± {of_seed.std() / len(of_seed) ** 0.5:.1f}"
-
-
-print("guidance scale           seen      held out")
-for k, scale in enumerate(found["scale"].tolist()):
-    print(f"{scale:<14g}  {obeyed(found['seen'][k]):>13}  {obeyed(found['held out'][k]):>12}")
-real = [obeyed(found[f"{kind}: decoded"]) for kind in ("seen", "held out")]
-print(f"{'renderings':14}  {real[0]:>13}  {real[1]:>12}")
-
-# %% [markdown]
-# Where a sentence is silent, as the last one of {numref}`fig-from-sentences` is about color, the network chooses. Its fourth combination is held out, too. Try your own by `python -m companion sample text-scenes "a white house, the sun high"`. It knows a few dozen words, and names one that it does not know.
+# A condition can be a sentence, too. Then a language model turns it into vectors, the denoiser reads them, and what this chapter says of labels holds: training {cite:p}`ramesh2022,saharia2022` drops the sentence now and then, and {eq}`def-guided` guides by it, mostly in a latent space {cite:p}`rombach2022`. {doc}`The next chapter <14_text_to_image>` takes such a model apart.
 #
 # *Sources: B03.*
 
@@ -1330,25 +1292,6 @@ exercises.check_share_that_misses(share_that_misses)
 # - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
 # - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled.
 # - Score distillation seeks modes {eq}`eq-score-distillation`.
-#
-# (sec-farewell)=
-# ### One bound, all the way down
-#
-# One idea runs through the book, the {term}`ELBO`: explain the data, and agree with $q$ at each step.
-#
-# | chapter | $q$: from the data up | $p$: down to the data | what the bound said |
-# |---|---|---|---|
-# | 1 | an encoder | a decoder | nothing: no way to sample |
-# | 2, 3 | any distribution | prior and likelihood | explain, and stay near the prior |
-# | 4, 5 | one to learn through; Gaussian | linear and Gaussian | its gradient; all of it by hand |
-# | 6, 7 | Gaussian, by a network | pixels, by a network | a rate and a distortion |
-# | 8 | several levels | several levels | one KL divergence a level |
-# | 9 | noise, nothing learned | a thousand steps back | a thousand small KL divergences |
-# | 10 | the same | one denoiser | a weighted regression on noise |
-# | 11, 12 | any with these marginals | any sampler | the same loss; its noise is the score up to a factor |
-# | 13 | an encoder, then noise | conditional steps, then a decoder | the sum of both bounds |
-#
-# The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer. Now change a sign in the companion, and see which check fails.
 #
 # :::{dropdown} If you come from the lectures
 # Lectures often show in-painting and text-to-image as if both drew from the conditional distribution. Replacement does not, even with an exact denoiser, and a sample guided at a scale above 1 is not a draw from $p(x \mid \text{text})$.

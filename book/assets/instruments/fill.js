@@ -2,7 +2,7 @@
 import { button, calm, choice, make, row, surface } from "./kit.js";
 import { drawPixels, pad } from "./draw_pad.js";
 import { SIDE, toPixels } from "./draw_strokes.js";
-import { thread } from "./digit_thread.js";
+import { thread } from "./thread.js";
 
 const MANY = 3, BRUSH = 2.2; // completions; radius of the brush in pixels of the digit
 export const HALVES = {
@@ -12,7 +12,7 @@ export const HALVES = {
 };
 
 export async function mount(root, { load }) {
-  const ask = await thread(await load("ddpm-mnist-long"));
+  const ask = await thread("digit_worker.js", await load("ddpm-mnist-long"));
   const parts = Object.fromEntries(["pad", "board", "results"].map((name) => [name, make("div", { class: `fill-${name}` })]));
   root.append(make("div", { class: "instrument-fill" }, ...Object.values(parts)));
   const wish = { repeats: 1, seed: 1 }, hidden = new Uint8Array(SIDE * SIDE);

@@ -1,12 +1,12 @@
 // Chapter 13: guidance at work. Each step shows the estimate for any class, that for the class, and the guided one.
 import { button, calm, choice, make, player, row, slider, surface } from "./kit.js";
 import { drawPixels } from "./draw_pad.js";
-import { thread } from "./digit_thread.js";
+import { thread } from "./thread.js";
 
 const SECONDS = 3; // for a whole film
 
 export async function mount(root, { load }) {
-  const ask = await thread(await load("ddpm-mnist-long"));
+  const ask = await thread("digit_worker.js", await load("ddpm-mnist-long"));
   const wish = { film: "guided", label: 4, scale: 3, seed: 7, num: 12 };
   let film = [], at = 0, follows = true; // while the film is made, the newest frame is shown
 

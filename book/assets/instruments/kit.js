@@ -3,15 +3,25 @@
 /* Tensors ------------------------------------------------------------------------------------------------------ */
 
 /** The number that a float16 with these bits is. */
-function half(bits) {
+function ofHalf(bits) {
   const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
   if (exponent === 0) return sign * fraction * 2 ** -24;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+/** All float16 in the order of their bits: to look millions of weights up takes milliseconds, to compute them holds the page up. */
+const halves = () => (halves.table ??= Float32Array.from({ length: 65536 }, (_, bits) => ofHalf(bits)));
+
+/** The numbers that float16 with these bits are. */
+function fromHalves(bits) {
+  const table = halves(), values = new Float32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) values[i] = table[bits[i]];
+  return values;
+}
+
 const TYPES = {
-  F16: (bytes) => Float32Array.from(new Uint16Array(bytes), half),
+  F16: (bytes) => fromHalves(new Uint16Array(bytes)),
   F32: (bytes) => new Float32Array(bytes),
   F64: (bytes) => new Float64Array(bytes),
   I64: (bytes) => Float64Array.from(new BigInt64Array(bytes), Number),
@@ -27,11 +37,13 @@ export function parseTensors(buffer) {
     [name, { shape, data: TYPES[dtype](buffer.slice(start + from, start + to)) }]));
 }
 
-/** Loads tensors, and refuses a file whose SHA-256 is another. A browser hashes at https and localhost only. */
-export async function fetchTensors(url, sha256) {
+/** Loads tensors, and refuses a file whose SHA-256 is another. A browser hashes at https and localhost only.
+    `onBytes` is called with the length of each part that has come. */
+export async function fetchTensors(url, sha256, onBytes = () => {}) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url} has the status ${response.status}`);
-  const buffer = await response.arrayBuffer();
+  const counting = new TransformStream({ transform(part, out) { onBytes(part.length); out.enqueue(part); } });
+  const buffer = await new Response(response.body.pipeThrough(counting)).arrayBuffer();
   if (globalThis.crypto?.subtle) {
     const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", buffer));
     const found = Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");

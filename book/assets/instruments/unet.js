@@ -6,7 +6,7 @@ import { linear, sequential, sinusoidal } from "./nn.js";
 const NONE = 10; // the null label
 
 /** A convolution with kernels of 3 x 3 and padding 1, two channels of the result at a time: they share what is read. */
-function conv(weights, name, side, stride = 1) {
+export function conv(weights, name, side, stride = 1) {
   const { shape: [out, num], data: W } = weights[`${name}.weight`], b = weights[`${name}.bias`].data;
   const wide = side + 2, small = side / stride, bordered = new Float64Array(num * wide * wide);
   return (x) => {
@@ -41,7 +41,7 @@ function conv(weights, name, side, stride = 1) {
 const divisor = (a, b) => (b ? divisor(b, a % b) : a);
 
 /** A normalization in groups of channels, scaled and shifted. */
-function groupNorm(weights, name) {
+export function groupNorm(weights, name) {
   const scale = weights[`${name}.weight`].data, shift = weights[`${name}.bias`].data;
   const groups = divisor(scale.length / 4, 32);
   return (x) => {
@@ -60,12 +60,12 @@ function groupNorm(weights, name) {
   };
 }
 
-function silu(x) {
+export function silu(x) {
   for (let i = 0; i < x.length; i++) x[i] /= 1 + Math.exp(-x[i]); // in place: it is what a layer just made
   return x;
 }
 
-function add(x, y) {
+export function add(x, y) {
   const total = new Float64Array(x.length);
   for (let i = 0; i < x.length; i++) total[i] = x[i] + y[i];
   return total;
@@ -79,7 +79,7 @@ function beside(x, y) {
 }
 
 /** Each pixel becomes 2 x 2 equal ones. */
-function double(x, side) {
+export function double(x, side) {
   const y = new Float64Array(4 * x.length), wide = 2 * side;
   for (let at = 0; at < y.length; at++) {
     const column = at % wide, line = Math.floor(at / wide); // of all channels

@@ -1,0 +1,808 @@
+# %% [markdown]
+# # From a sentence to an image
+#
+# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a model of this kind that is small enough to look into. All rows start from the same six noise images.
+
+# %% tags=["setup", "hide-input"]
+# The set-up cell: `make sync` writes it.
+
+# %% tags=["unseen"]
+import copy
+from textwrap import fill
+
+import torch
+from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from companion.data import (
+    ATTRIBUTES,
+    DRAWS,
+    HELD_OUT,
+    VOCABULARY,
+    captions,
+    is_held_out,
+    landscapes,
+    render_landscapes,
+    tokens,
+)
+from companion.ddpm import Ddpm, elbo_step
+from companion.denoisers import gaussian_denoiser
+from companion.elbo import elbo_terms
+from companion.guidance import extrapolated, guided
+from companion.networks.transformer import PatchBlock, TextTransformer
+from companion.page import plots
+
+# %% tags=["unseen"]
+from companion.page.exercises import text_to_image as exercises
+from companion.page.show import show
+from companion.page.verify import monte_carlo, verify
+from companion.samplers import ddim_sample
+from companion.schedule import Schedule, add_noise
+from companion.zoo import pretrained
+from companion.zoo.architectures import (
+    decoded_landscapes,
+    landscape_coder,
+    landscape_codes,
+    landscape_reader,
+)
+from companion.zoo.losses import text_loss
+from companion.zoo.recipes import recipe
+from companion.zoo.weights import load_record
+
+# %%
+model = pretrained("text-scenes")  # a diffusion model of maps, given the words of a sentence
+
+
+@torch.no_grad()
+def draw(sentence, num=6, scale=2.0):
+    """Noise, twenty steps of guided DDIM, and the decoder of the first stage."""
+    _ = torch.manual_seed(0)
+    label = tokens([sentence]).expand(num, -1)
+    denoiser = guided(model.denoiser, label, scale)
+    noise = torch.randn(num, 4, 8, 8)
+    *_, z = ddim_sample(denoiser, model.schedule.evenly(20), noise)
+    return decoded_landscapes(z).clamp(0, 1)
+
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six small landscapes. Small red houses under an orange sky; the same with blue houses; large yellow houses under a blue sky, among firs; green houses with a red one behind; and houses of several colors, each with firs."}, "figure": {"caption": "Images drawn for a sentence. Two of the sentences ask for what no training image shows: a blue house at dusk, and a red house behind a green one.", "name": "fig-sentences"}}
+sentences = (
+    "a small red house at dusk, the sun on the left",
+    "a small blue house at dusk, the sun on the left",
+    "a large yellow house by day, three trees",
+    "a green house with a red cottage behind, no trees",
+    "two trees",
+)
+plots.image_rows({fill(s, 22): draw(s) for s in sentences}, tile=0.75)
+
+# %% [markdown]
+# :::{admonition} The idea
+# A sentence becomes a list of vectors, one for each word. At every step of denoising each patch of the noisy image looks at these vectors, and takes from them what it needs. Everything else is in the book already: a VAE makes the image small, a diffusion model is trained on its codes with a squared error, and guidance exaggerates what the sentence changes.
+# :::
+#
+# What is sought is a distribution, $p(x \mid y)$: of the images $x$ that a sentence $y$ describes, there are many.
+
+# %% [markdown]
+# (sec-landscapes)=
+# ## Scenes of which everything is known
+#
+# To tell whether a model obeys, one has to know what an image shows. So our images are not photographs. A program renders houses in three dimensions, decided by eight *attributes*: color, size and turn of a house, the color of a second one behind it, if there is one, the number of trees, side and height of the sun, day or dusk. Angles, places and shades vary besides. A small grammar says what is seen, in words that vary, too; and it may leave things out ({numref}`fig-scenes-and-sentences`).
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Four small rendered landscapes in a row, each with the sentence that describes it below."}, "figure": {"caption": "Training images and their sentences, in which each attribute is left out with probability 0.1.", "name": "fig-scenes-and-sentences"}}
+_ = torch.manual_seed(3)
+scenes = landscapes(4, seed=11)
+texts = captions(scenes.attributes, torch.rand(4, DRAWS), omit=0.1)
+fig, panels = plots.figure(4, height=2.6)
+for axes, image, text in zip(panels, scenes.images, texts, strict=True):
+    _ = axes.imshow(image.permute(1, 2, 0).cpu())
+    _ = axes.set(xticks=[], yticks=[])
+    _ = axes.set_xlabel(fill(text, 23), fontsize=9)
+    axes.grid(visible=False)
+fig
+
+# %% [markdown]
+# **Why hold combinations out?** A model that has seen a blue house at dusk may recall it; one that has not must *compose* it. So six combinations never occur in training, while each of their values does:
+
+# %% tags=["numbers", "nbval-check-output"]
+every = torch.cartesian_prod(*(torch.arange(len(values)) for values in ATTRIBUTES.values()))
+kept_away = is_held_out(every).sum().item()
+print(f"{len(every)} combinations of attributes, of which {kept_away} hold one of:")
+for rule in HELD_OUT:
+    print("  " + ", ".join(f"{name} {value}" for name, value in rule.items()))
+print(f"{len(VOCABULARY)} words, sentences of at most {tokens(['a']).shape[1]}")
+
+# %% [markdown]
+# (sec-small-image)=
+# ## A first stage makes the image small
+#
+# **Why not draw pixels?** Sampling calls the network at every step, and its work grows with the number of patches (that of attention with the square). So a *first stage*, a VAE as in {doc}`chapter 6 <06_vae_training>`, encodes an image of $32 \times 32$ pixels as a code $z$, four maps of $8 \times 8$ numbers, and the diffusion model draws such maps ({ref}`chapter 13 <sec-latent-diffusion>`).
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six small images. Renderings; two gray maps of eight by eight in which houses and horizon can be made out; and the decoded images, which look like the renderings with slightly softer edges."}, "figure": {"caption": "Renderings that were not in training, two of their four maps, and what is decoded.", "name": "fig-first-stage"}}
+_ = torch.manual_seed(0)
+new = landscapes(200, seed=5)
+z = landscape_codes(new.images)
+back = decoded_landscapes(z).clamp(0, 1)
+
+
+def as_image(maps):
+    """A map as a gray image, from -3 to 3."""
+    gray = ((maps[:, None] + 3) / 6).clamp(0, 1)
+    return F.interpolate(gray, scale_factor=4).expand(-1, 3, -1, -1)
+
+
+rows = {"rendering": new.images, "first map": as_image(z[:, 0])}
+rows |= {"second map": as_image(z[:, 1]), "decoded": back}
+plots.image_rows({name: x[:6] for name, x in rows.items()}, tile=0.75)
+
+
+# %% [markdown]
+# {numref}`fig-first-stage` shows little of what is lost. What is gained, the last line aside, is work:
+
+
+# %% tags=["numbers"]
+def multiply_adds(side, channels):
+    """Multiply-adds of one call of the transformer, on maps or images of this size."""
+    network = TextTransformer((channels, side, side), len(VOCABULARY))
+    with FlopCounterMode(display=False) as counter:
+        _ = network(torch.randn(1, channels, side, side), torch.tensor([500]))
+    return counter.get_total_flops() / 2
+
+
+on_maps, on_pixels = multiply_adds(8, 4), multiply_adds(32, 3)
+error = (back - new.images).square().mean().sqrt().item()
+print(f"numbers to draw: {z[0].numel()} in place of {new.images[0].numel()}")
+print(f"multiply-adds of a step: {on_maps / 1e6:.0f} million in place of {on_pixels / 1e6:.0f}")
+print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviation {z.std():.2f}")
+assert error < 0.06 and on_pixels > 10 * on_maps
+
+# %% [markdown]
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes could be as precise, and as far apart, as the encoder likes; the noise in them makes neighbors decode alike, so small errors of the diffusion do no harm. The scale of the codes is set by normalizing them to variance 1, for which the noise schedule is made.
+#
+# *Sources: F08.*
+
+# %% [markdown]
+# (sec-words)=
+# ## From words to vectors
+#
+# A network computes with vectors. So each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words in pieces; the pieces are called *tokens*.)
+#
+# **Why a list of vectors, and not one label?** There are thousands of combinations, and a label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And a sentence may say as much or as little as it likes.
+#
+# **Why does order count?** "A red house with a green cottage behind" and the same with the colors exchanged have the same words. Attention, by which they will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front. In {numref}`fig-word-order` the sentences differ by the order of their words alone.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six landscapes. In the first all houses in front are yellow with a purple house behind, in the second all are purple with a yellow one behind."}, "figure": {"caption": "The same words in another order, the same noise.", "name": "fig-word-order"}}
+order = (
+    "a large yellow house with a purple cottage behind, by day",
+    "a large purple house with a yellow cottage behind, by day",
+)
+plots.image_rows({fill(s, 24): draw(s) for s in order}, tile=0.75)
+
+# %% [markdown]
+# The vectors that the patches will see say the same, here those of the word "purple":
+
+# %% tags=["numbers", "columns"]
+network = model.denoiser.network  # the transformer
+places = {s: s.replace(",", "").split().index("purple") for s in order}
+front = "a small purple house, by day"
+places[front] = 2
+vector = {s: network.read(tokens([s]))[0, place] for s, place in places.items()}
+behind_it, in_front, again = vector.values()
+pairs = {"in front, and in front elsewhere": again, "in front, and behind": behind_it}
+print("two vectors of purple               cosine")
+for name, other in pairs.items():
+    print(f"{name:34}  {F.cosine_similarity(in_front, other, 0):6.2f}")
+
+# %% [markdown]
+# Two houses in front share most of their purple; that of a house behind points elsewhere.
+
+# %% [markdown]
+# (sec-cross-attention)=
+# ## Cross-attention: each patch reads the sentence
+#
+# The sky needs "at dusk", the house "red", and a patch of grass little of either. So let each patch choose. The maps are cut into $4 \times 4$ patches, each a vector $h_i$. *Cross-attention* is the self-attention {eq}`def-self-attention` of chapter 10, with queries $q_i$ from the patches, but keys $k_j$ and values $v_j$ from the words. To patch $i$ it adds a linear map $W$ of
+#
+# $$
+# \sum_{j} a_{ij}\, v_j , \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
+# $$ (eq-cross-attention)
+#
+# where $c$ is the number of components of a query. The weights $a_{ij}$ of a patch are positive and add up to 1. The sum does not know an order: for every permutation $\pi$ of the words,
+#
+# $$
+# \sum_j a_{ij}\, v_j = \sum_j a_{i \pi(j)}\, v_{\pi(j)} .
+# $$ (eq-words-as-set)
+#
+# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and think. The time $t$ shifts and scales what goes in and out:
+
+# %% tags=["shown", "nbval-check-output"]
+show(PatchBlock.forward, docstring=False)
+
+# %% [markdown]
+# **Check.** The attention of the first block of the trained network, four parts side by side, is computed once more by torch's `scaled_dot_product_attention`. Without the root of $c$ it is rejected, and so is a softmax over patches in place of words. Then the words' vectors are permuted, which changes nothing; to permute the words before they have their places is rejected.
+
+
+# %% tags=["check", "nbval-check-output"]
+def heads(part, h, words):
+    """Queries of the patches, keys and values of the words: (batch, heads, vectors, components)."""
+    q = part.query(h).unflatten(2, (part.heads, -1)).transpose(1, 2)
+    k, v = part.key_value(words).unflatten(2, (2, part.heads, -1)).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+reads, label = copy.deepcopy(network.blocks[0].read).double(), tokens([order[0]])
+_ = torch.manual_seed(0)
+h, words = torch.randn(1, 16, 160).double(), network.read(label).double()
+q, k, v = heads(reads, h, words)
+
+
+def through(gathered):
+    return reads.out(gathered.transpose(1, 2).flatten(2))
+
+
+fused = through(F.scaled_dot_product_attention(q, k, v))
+wrong = {"no root": through(F.scaled_dot_product_attention(q, k, v, scale=1.0))}
+wrong["over patches"] = through((q @ k.mT / q.shape[-1] ** 0.5).softmax(2) @ v)
+verify("eq-cross-attention", reads(h, words), fused, rejects=wrong)
+other = torch.randperm(label.shape[1])
+wrong = {"before the places": reads(h, network.read(label[:, other]).double())}
+verify("eq-words-as-set", reads(h, words[:, other]), reads(h, words), rejects=wrong)
+
+# %% [markdown]
+# What do patches look at? In {numref}`fig-attention-words` the image is the brighter, the more of its attention a patch gives to the word. "Red" is looked at where the red house is, "blue" where the blue one is, although nobody said which pixels a word is about: such maps follow from the squared error alone. In large models they outline objects, too {cite:p}`tang2023`. (A mean over blocks and parts hides much, and attention is not all: what is read in one patch travels to others.)
+
+
+# %% tags=["serves"]
+@torch.no_grad()
+def attention_to_words(x_t, t, label):
+    """The weights a_ij, (batch, patches, words), as a mean over blocks and heads."""
+    given = []
+    parts = [block.read for block in network.blocks]
+    hooks = [p.register_forward_hook(lambda part, into, out: given.append(into)) for p in parts]
+    _ = network(x_t, t, label)
+    for hook in hooks:
+        hook.remove()
+    each = [heads(part, *into) for part, into in zip(parts, given, strict=True)]
+    weights = [(q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).mean(1) for q, k, _ in each]
+    return torch.stack(weights).mean(0)
+
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of seven panels: a landscape with a blue house and a red one behind, and then the same darkened by attention. Under blue the blue house is bright, under red the red house behind it, under trees the sides; under day the sky is a little brighter than the ground."}, "figure": {"caption": "Attention to single words, at $t = 800$, where the image is nearly lost in noise: means over 20 draws of the noise.", "name": "fig-attention-words"}}
+sentence = (
+    "a large blue house with a red cottage behind, two trees, the sun high on the left, by day"
+)
+chosen = ("blue", "house", "red", "behind", "trees", "day")
+images, rows, t = draw(sentence, 3), {}, 800
+shares = []
+for number, image in enumerate(images):
+    code = landscape_coder().posterior(image[None]).mean.unflatten(1, (4, 8, 8))
+    _ = torch.manual_seed(0)
+    code = code.expand(20, -1, -1, -1)
+    x_t = add_noise(model.schedule, code, t, torch.randn_like(code))
+    label = tokens([sentence]).expand(20, -1)
+    weights = attention_to_words(x_t, torch.full((20,), t), label).mean(0)
+    shares += [weights]
+    tiles = [image]
+    for word in chosen:
+        share = weights[:, sentence.replace(",", "").split().index(word)].view(1, 1, 4, 4)
+        light = F.interpolate(share / share.max(), scale_factor=8)[0]
+        tiles += [(image * (0.15 + 0.85 * light)).clamp(0, 1)]
+    rows[f"{number + 1}"] = torch.stack(tiles)
+plots.image_rows(rows, titles=["drawn", *chosen], tile=0.8)
+
+# %% [markdown]
+# *Sources: F08.*
+
+# %% [markdown]
+# (sec-text-training)=
+# ## Training: the loss of chapter 10
+#
+# The target is the same as ever, the noise (here in the form of {ref}`v <sec-why-v>`), and the best predictor under a squared error is the mean, now of the noise *given the sentence* as well. So nothing about the loss changes; the sentence is one more input:
+
+# %% tags=["shown", "nbval-check-output"]
+show(text_loss, docstring=False)
+
+# %% [markdown]
+# `classifier_free_loss` is `denoising_loss`, with labels that are sometimes replaced. **Why new words each time?** An image comes back twelve times, under other words in another order: what stays is the meaning. **Why leave attributes out?** So that silence means "any". **Why drop whole sentences?** Guidance needs the denoiser without a condition ({ref}`chapter 13 <sec-classifier-free>`), and this way one network is both.
+
+
+# %% tags=["numbers", "columns", "nbval-check-output"]
+def count(module):
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f} million"
+
+
+of = {name: recipe(name) for name in ("vae-landscapes", "text-scenes")}
+print("part           parameters      images   epochs")
+for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", model)):
+    print(f"{name:13}  {count(module):12}  {of[name].data.num:>7}  {of[name].epochs:>7}")
+
+# %% [markdown]
+# Each part is a chapter of the book:
+#
+# | part | what it does | chapters |
+# |---|---|---|
+# | first stage | a VAE trained by its ELBO, with a weight on the KL | {doc}`1 <01_autoencoders>`–{doc}`6 <06_vae_training>`; the weight: {ref}`5 <sec-sigma-dec>`, {ref}`6 <sec-rate-distortion>`, 7 |
+# | noise | adds noise to the maps; nothing to learn | {doc}`9 <09_diffusion_elbo>` |
+# | transformer | predicts the noise; squared error | {doc}`10 <10_ddpm_training>` |
+# | sampler | from noise to maps in twenty steps | {doc}`11 <11_ddpm_sampling>` |
+# | guidance | a difference of two scores, exaggerated | {doc}`12 <12_score>`, {doc}`13 <13_diffusion_priors>` |
+# | decoder | from maps to pixels | 1, 6 |
+#
+# **And it is still a bound.** With the sentence as condition, {eq}`eq-latent-bound` reads
+#
+# $$
+# \begin{aligned}
+# \log p(x \mid y) = {} & \mathbb{E}_{q(z \mid x)} \big[ \log p(x \mid z) - \log q(z \mid x) + \mathrm{ELBO}_{\mathrm{d}}(z \mid y) \big] \\
+# & + D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z \mid x, y) \big) + \mathbb{E}_{q(z \mid x)} \big[ \log p(z \mid y) - \mathrm{ELBO}_{\mathrm{d}}(z \mid y) \big] .
+# \end{aligned}
+# $$ (eq-sentence-bound)
+#
+# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is conditional and learned, and has a bound of its own, that of chapter 9. Two honest remarks. The encoder never reads the sentence, though the exact posterior $p(z \mid x, y)$ would; but the image says nearly all. And what is trained is not this sum: the first stage came first, by itself, and the squared error weights its times {ref}`differently <sec-thrown-away>`.
+#
+# **Check.** If all is Gaussian, every term is known: $z \mid y \sim \mathcal{N}(\pm 0.3, 0.05)$ for two sentences, $x \mid z \sim \mathcal{N}(z, 0.02)$, and the exact denoiser. For $q$ take the posterior given the sentence, one that does not know it, and one that is twice as wide. The mean of $\log p(x \mid y)$ minus the first line is compared with the KL divergence in closed form; no gap at all, and the diffusion of the other sentence, are rejected.
+
+# %% tags=["check", "nbval-check-output"]
+torch.set_default_dtype(torch.double)
+_ = torch.manual_seed(0)
+s, lam, n = Schedule.from_betas(torch.linspace(1e-3, 0.2, 100)), 0.05, 8000
+V = s.alpha_bar * lam + s.noise_var
+best = torch.cat([V[:1] * 0, s.beta[1:] * V[:-1] / V[1:]])
+
+
+def of_sentence(m):
+    """The exact diffusion of N(m, 0.05)."""
+    return Ddpm(gaussian_denoiser(s, torch.tensor([m]), torch.tensor([[lam]])), s, (1,), best)
+
+
+gaps, right, no_gap, swapped = [], [], [], []
+for m in (-0.3, 0.3):
+    x = m + 0.07**0.5 * torch.randn(n, 1)  # the variance is 0.05 + 0.02
+    log_p = Normal(m, 0.07**0.5).log_prob(x)[:, 0]
+    exactly = Normal(m + lam / 0.07 * (x - m), torch.tensor(lam * 0.02 / 0.07) ** 0.5)
+    without = Normal(0.14 / 0.16 * x, exactly.scale)  # the prior's variance over both: 0.14
+    for q in (exactly, without, Normal(exactly.mean, 2 * exactly.scale)):
+        z_q = q.sample()
+        rest = Normal(z_q, 0.02**0.5).log_prob(x)[:, 0] - q.log_prob(z_q)[:, 0]
+        kl = kl_divergence(q, exactly)[:, 0]
+        gap = log_p - rest - elbo_terms(of_sentence(m), z_q).elbo
+        gaps += [gap - kl + kl.mean()]  # less noisy: both vary with x
+        right += [kl.mean()]
+        swapped += [(log_p - rest - elbo_terms(of_sentence(-m), z_q).elbo).mean()]
+wrong = {"no gap": 0 * torch.stack(right), "the other sentence": torch.stack(swapped)}
+verify("eq-sentence-bound", torch.stack(gaps, 1), torch.stack(right), monte_carlo, rejects=wrong)
+torch.set_default_dtype(torch.float)
+
+# %% [markdown]
+# **What is a sentence worth?** Take the mean difference of $\mathrm{ELBO}_{\mathrm{d}}(z \mid y)$ and $\mathrm{ELBO}_{\mathrm{d}}(z)$, with the same noise:
+
+
+# %% tags=["numbers"]
+def given(label):
+    """The diffusion of maps for these sentences."""
+    return Ddpm(
+        lambda x_t, t: model.denoiser(x_t, t, label), model.schedule, (4, 8, 8), model.schedule.beta
+    )
+
+
+_ = torch.manual_seed(0)
+codes, told = z[:100], tokens(captions(new.attributes[:100], torch.rand(100, DRAWS)))
+nothing, others = torch.zeros_like(told), told.roll(1, 0)
+gain, loss, rounds = torch.zeros(100), torch.zeros(100), 12
+for _ in range(rounds):
+    t = 10 * torch.randperm(100) + torch.randint(1, 11, (100,))  # stratified
+    noise = torch.randn_like(codes)
+    with torch.no_grad():
+        right, without, wrong = (
+            elbo_step(given(label), codes, t, noise) for label in (told, nothing, others)
+        )
+    gain += 1000 * (right - without) / rounds
+    loss += 1000 * (wrong - without) / rounds
+for name, nats in (("its own sentence", gain), ("another image's", loss)):
+    print(f"{name:16}: {nats.mean():6.1f} +- {nats.std() / 10:.1f} nats against none")
+assert gain.mean() > 10 and loss.mean() < -100
+
+# %% [markdown]
+# The right sentence raises the bound, a wrong one lowers it by far more. But with exact models the mean difference would be the information that sentence and image share, at most the entropy of the attributes, {ref}`less than nine nats <ex-sentence-nats>`. The surplus says that the network is a worse model without a sentence than with one: likely because only a tenth of its training was of that kind.
+#
+# *Sources: F08.*
+
+# %% [markdown]
+# (sec-obedience)=
+# ## Does it obey, and what does guidance do?
+#
+# **How does one know?** A second network, the *reader*, was trained on other images of all combinations to say which attributes it sees. It reads all renderings of the record below without an error; the last row of the table has the same after a way through the first stage, the ceiling for what is drawn.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes from the same noise. At scale 0 houses of all colors in all kinds of scenes. At scales 1, 2 and 20 small red houses with two firs at dusk; at 20 the colors are harsher and the house has lost its shape."}, "figure": {"caption": "\"A small red house at dusk, two trees, the sun high on the left\", at four guidance scales $\\kappa$ of {eq}`def-guided`. At 0 the sentence is left out, at 1 there is no guidance.", "name": "fig-text-scales"}}
+wish = "a small red house at dusk, two trees, the sun high on the left"
+plots.image_rows({f"scale {k:g}": draw(wish, scale=k) for k in (0.0, 1.0, 2.0, 20.0)}, tile=0.75)
+
+# %% [markdown]
+# The table has the percentage of attributes that are as asked for, with standard errors over three seeds of noise and words; and, of one sentence, how far the mean of 24 images is from the mean of renderings, as the root mean square over pixels. (Of two samples of renderings: the number in the last row.)
+
+# %% tags=["serves"]
+_ = torch.manual_seed(0)
+single = torch.tensor([[0, 0, 0, 0, 2, 0, 1, 0]])
+detailed = captions(single, torch.full((1, DRAWS), 0.5))[0]
+jitter = 2 * torch.rand(88, 25) - 1
+real = decoded_landscapes(landscape_codes(render_landscapes(single.expand(88, -1), jitter)))
+
+
+def drift(images):
+    """Distance of mean images, root mean square over pixels."""
+    return (images.mean(0) - real[:64].mean(0)).square().mean().sqrt().item()
+
+
+found, _ = load_record("text-scenes-sentences")
+
+
+def obeyed(right):
+    """Percentage of the attributes, with the standard error over the seeds of noise and words."""
+    of_seed = 100 * right.double().mean((1, 2))
+    return f"{of_seed.mean():5.1f} ± {of_seed.std() / len(of_seed) ** 0.5:.1f}"
+
+
+# %% tags=["numbers", "columns"]
+print("guidance scale           seen      held out     drift")
+for k, scale in enumerate(found["scale"].tolist()):
+    moved = drift(draw(detailed, 24, scale))
+    seen, held = obeyed(found["seen"][k]), obeyed(found["held out"][k])
+    print(f"{scale:<14g}  {seen:>13}  {held:>12}  {moved:8.3f}")
+assert all(found[f"{kind}: real"].all() for kind in ("seen", "held out"))
+ceiling = [obeyed(found[f"{kind}: decoded"]) for kind in ("seen", "held out")]
+print(f"{'renderings':14}  {ceiling[0]:>13}  {ceiling[1]:>12}  {drift(real[64:]):8.3f}")
+
+# %% [markdown]
+# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`, and where it never had an example, it hedges. **Why not 20?** As the scale rises, the images drift away from the renderings, at scale 6 nearly twice as far as chance explains: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+#
+# **Why do held-out combinations work, and do all?** By rule, the percentage of images that show all values of the rule:
+
+# %% tags=["numbers", "columns", "nbval-check-output"]
+asked = torch.stack([landscapes(200, 100 + seed, held_out=True).attributes for seed in range(3)])
+names, first, second, last = (
+    list(ATTRIBUTES),
+    *(found["scale"].tolist().index(k) for k in (1, 2, 6)),
+)
+print("held out                                 images    scale 1    scale 2    scale 6")
+for rule in HELD_OUT:
+    columns = [names.index(name) for name in rule]
+    values = torch.tensor([ATTRIBUTES[name].index(value) for name, value in rule.items()])
+    those = (asked[..., columns] == values).all(-1)
+    shown = [
+        f"{100 * found['held out'][k][those.cpu()][:, columns].bool().all(1).double().mean():7.0f}"
+        for k in (first, second, last)
+    ]
+    text = ", ".join(f"{name} {value}" for name, value in rule.items())
+    print(f"{text:38}  {those.sum().item():6}    {'    '.join(shown)}")
+
+# %% [markdown]
+# Five of the six are composed, and guidance helps. The sixth mostly fails. A likely reason: a color or a tree is drawn where it stands by what its own word says, whatever the other words are. But how bright a wall is, and where its shadow falls, depends on turn, side and height of the sun *together*; no word tells it by itself. That a model composes some things does not mean that it composes all.
+#
+# *Sources: B03, F08.*
+
+# %% [markdown]
+# (sec-leave-one-out)=
+# ## Leave one part out
+#
+# What does each part contribute? Take it away, and let the reader judge again, for sentences that tell all eight attributes of seen combinations:
+
+# %% tags=["numbers", "columns"]
+reader, asked_for = landscape_reader(), landscapes(60, 100).attributes
+_ = torch.manual_seed(0)
+full = tokens(captions(asked_for, torch.rand(60, DRAWS)))
+mixed = full.clone()
+for row in mixed:
+    length = int((row > 0).sum())
+    row[:length] = row[torch.randperm(length)]
+ways = {"words in random order": mixed, "another image's sentence": full.roll(1, 0)}
+ways["no sentence"] = torch.zeros_like(full)
+
+
+def share_obeyed(label, scale=2.0):
+    """Percentage of the attributes that are as asked for, with the standard error over images."""
+    _ = torch.manual_seed(1)
+    denoiser = guided(model.denoiser, label, scale)
+    with torch.no_grad():
+        *_, maps = ddim_sample(denoiser, model.schedule.evenly(20), torch.randn(60, 4, 8, 8))
+    of_image = 100 * (reader.read(decoded_landscapes(maps)) == asked_for).double().mean(1)
+    return f"{of_image.mean():5.1f} ± {of_image.std() / 60**0.5:.1f}"
+
+
+print("left out                      as asked for, %")
+print(f"{'nothing':26}  {obeyed(found['seen'][second]):>17}")
+print(f"{'guidance (scale 1)':26}  {obeyed(found['seen'][first]):>17}")
+for name, label in ways.items():
+    print(f"{name:26}  {share_obeyed(label):>17}")
+
+# %% [markdown]
+# Without a sentence the network still draws landscapes ({numref}`fig-text-scales`, scale 0), but of anything. What is "as asked for" then is chance. The same holds with the sentence of another image, so what is drawn comes from the sentence, and not from the noise. Words in random order keep most of their meaning, since most attributes have a word of their own; what suffers is whose it is. Guidance matters little for what was seen, and more for what was held out. And without the first stage a step costs many times as much {ref}`(above) <sec-small-image>`.
+#
+# (sec-copies)=
+# ## Did it memorize?
+#
+# A network with enough parameters can reach a low loss by recalling its training images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Its draws would be training images, nearer to them than new scenes are. Large models do it for some, mostly those that are in the data many times {cite:p}`carlini2023`. With enough different images networks stop recalling: two networks, trained on two halves of the data, draw nearly the same image from the same noise {cite:p}`kadkhodaie2024`.
+#
+# One argument needs no search: a blue house at dusk is in no training image, so none can be a copy of it, and yet the model draws it.
+#
+# *Sources: F08.*
+
+# %% [markdown]
+# (sec-text-fails)=
+# ## What goes wrong
+#
+# The words are known, the sentences are not of the kind seen in training ({numref}`fig-text-failures`).
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A house before a house before a house: a single house."}, "figure": {"caption": "Negation, counting, two colors at once, and a second \"and\".", "name": "fig-text-failures"}}
+odd = (
+    "no purple house, by day",
+    "two trees, two trees",
+    "a red blue house",
+    "a red house, a green house, a white house",
+)
+plots.image_rows({fill(s, 22): draw(s) for s in odd}, tile=0.75)
+
+# %% [markdown]
+# What does the reader find?
+
+# %% tags=["numbers", "columns"]
+num = 30
+tries = ("a house, by day", "no purple house, by day", "two trees, two trees", "two trees")
+read = {text: reader.read(draw(text, num)) for text in tries}
+colors = ATTRIBUTES["color"]
+print("of 30 images              red    purple    no tree    two trees    three")
+for text, seen in read.items():
+    trees = seen[:, names.index("trees")].bincount(minlength=4).tolist()
+    red, purple = ((seen[:, 0] == colors.index(name)).sum().item() for name in ("red", "purple"))
+    print(f"{text:24}  {red:3}    {purple:6}    {trees[0]:7}    {trees[2]:9}    {trees[3]:5}")
+
+# %% [markdown]
+# - **Negation.** "No purple house" draws purple houses, and never a tree. In all training sentences "no" was about trees, and "purple" about something purple that is there. A network learns what predicts the image, not what a word means to us. Large models fail at negation, too: captions rarely say what is absent {cite:p}`alhamoud2025`. A *negative prompt* does it without language, by {ref}`putting the unwanted <ex-negative>` in the place of the empty sentence.
+# - **Counting.** Two and two are two. "One", "two" and "three" are three words for three kinds of image; nothing adds. Counts and colors of several objects are the hard items of tests for large models {cite:p}`ghosh2023`.
+# - **Unknown words.** There is no vector for "pink" or "four", so the companion names the word, and draws nothing. A system that cuts words into pieces will draw *something*, which is not always better.
+# - **Silence.** A sentence such as "two trees" should leave the rest as it is in the data, and does not: hardly a house is red. In training about one sentence in ten leaves a given attribute out, and {ref}`hardly any <ex-short-sentences>` leaves out seven.
+
+# %% tags=["numbers", "nbval-check-output"]
+for text in ("a pink house", "four trees"):
+    try:
+        _ = draw(text)
+    except ValueError as error:
+        print(error)
+
+
+# %% tags=["numbers"]
+def instead(sentence, unwanted, num, scale=3.0):
+    """Guidance away from what is unwanted, in place of from no sentence."""
+    _ = torch.manual_seed(0)
+    wanted, avoided = (tokens([text]).expand(num, -1) for text in (sentence, unwanted))
+    denoiser = extrapolated(
+        lambda x_t, t: model.denoiser(x_t, t, wanted),
+        lambda x_t, t: model.denoiser(x_t, t, avoided),
+        scale,
+    )
+    *_, z = ddim_sample(denoiser, model.schedule.evenly(20), torch.randn(num, 4, 8, 8))
+    return decoded_landscapes(z)
+
+
+with torch.no_grad():
+    seen = reader.read(instead("a house, by day", "a purple house, by day", num))
+left = (seen[:, 0] == ATTRIBUTES["color"].index("purple")).sum().item()
+print(f"purple houses of {num} with the negative prompt: {left}")
+
+# %% [markdown]
+# *Sources: F08.*
+
+# %% [markdown]
+# (sec-big-systems)=
+# ## What the large systems do in addition
+#
+# The chain is the same. What is added:
+#
+# | system | first stage | what reads the sentence | what denoises |
+# |---|---|---|---|
+# | ours | VAE, 12 times fewer numbers | 2 layers, trained along | transformer, 2 million parameters |
+# | Stable Diffusion {cite:p}`rombach2022` | VAE with little KL, 8 times smaller sides | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
+# | DALL-E 2 {cite:p}`ramesh2022` | none: two diffusion models enlarge the image | CLIP; a diffusion model turns text into the embedding of an image | U-Net |
+# | Imagen {cite:p}`saharia2022` | none: enlarges, too | T5 {cite:p}`raffel2020`, trained on text alone, frozen | U-Net with cross-attention |
+# | Stable Diffusion 3 {cite:p}`esser2024` | VAE with 16 maps | two CLIPs and T5 | transformer, up to 8 billion; words and patches in one attention; rectified flow |
+# | FLUX.1 {cite:p}`flux2024` | VAE | CLIP and T5 | the same kind, 12 billion; guidance distilled |
+#
+# - **Language models read.** Our words are learned from captions alone. T5 and CLIP have read much more than the captions; enlarging T5 helped Imagen more than enlarging the U-Net.
+# - **Words and patches in one attention.** In ours, words do not see the image. In Stable Diffusion 3 each attends to both, so words change along the way. Its flow is that of {ref}`chapter 12 <sec-flow-matching>`.
+# - **Better captions.** What no caption says cannot be learned. DALL-E 3 {cite:p}`betker2023` was trained mostly on long captions that another model wrote; Stable Diffusion 3 on half such.
+# - **Distillation** makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`.
+#
+# The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+#
+# *Sources: B03.*
+
+# %% [markdown]
+# (sec-text-exercises)=
+# ## Exercises
+#
+# Replace the three dots by your answer and run the cell.
+
+# %% [markdown]
+# ```{exercise-start} Without the empty places
+# :label: ex-attend
+# ```
+# A sentence rarely fills all its places, and ours lets patches look at the empty ones, too. Write attention that does not: for queries `q`, keys `k` and values `v` (a row each) and `is_word`, which is True where there is a word, return what each query gathers.
+
+
+# %% tags=["answer", "nbval-check-output"]
+def attend(q, k, v, is_word):
+    return ...
+
+
+exercises.check_attend(attend)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-attend
+# :label: ex-attend-solution
+# :class: dropdown
+# ```
+# The weight of an empty place is zero if its exponent is $-\infty$; the others then add up to 1 by themselves {eq}`eq-cross-attention`.
+
+
+# %% tags=["nbval-check-output"]
+def attend(q, k, v, is_word):
+    fit = q @ k.T / q.shape[1] ** 0.5
+    return fit.masked_fill(~is_word, -torch.inf).softmax(1) @ v
+
+
+exercises.check_attend(attend)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The noise of the first stage
+# :label: ex-first-stage-noise
+# ```
+# The first stage was trained by $\frac12 \lVert x - \hat{x} \rVert^2 + 0.001\, D_{\mathrm{KL}}$. Of which standard deviation of $p(x \mid z)$ is this, up to a factor and a constant, minus the ELBO? Give three digits.
+
+# %% tags=["answer", "nbval-check-output"]
+answer = ...
+exercises.check_first_stage_noise(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-first-stage-noise
+# :label: ex-first-stage-noise-solution
+# :class: dropdown
+# ```
+# Minus the ELBO is $\lVert x - \hat{x} \rVert^2 / (2 \sigma^2) + D_{\mathrm{KL}}$ and a constant; multiply by $\sigma^2 = 0.001$.
+
+# %% tags=["nbval-check-output"]
+exercises.check_first_stage_noise(0.001**0.5)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} What a sentence can be worth
+# :label: ex-sentence-nats
+# ```
+# Let no combination be held out. The attributes are independent: a color of six, a size of two, a turn of three, none to three trees, and a side, height and time of two each, all uniform; with probability one half no second house, otherwise one of six colors. How many nats can a sentence tell at most? Give four digits.
+
+# %% tags=["answer", "nbval-check-output"]
+answer = ...
+exercises.check_sentence_nats(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-sentence-nats
+# :label: ex-sentence-nats-solution
+# :class: dropdown
+# ```
+# Entropies of independent parts add up. That of the second house is $\log 2 + \frac12 \log 6$. Synonyms and order say nothing about the image.
+
+# %% tags=["nbval-check-output"]
+uniform = torch.tensor([6.0, 2, 3, 4, 2, 2, 2]).double().log().sum()
+exercises.check_sentence_nats(uniform + torch.tensor([2.0, 6.0**0.5]).double().log().sum())
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Short sentences
+# :label: ex-short-sentences
+# ```
+# A training runs over 60,000 images twelve times. Each time a tenth get no sentence, and in the others each of the eight attributes is left out with probability 0.1. How many sentences tell exactly one attribute, on average over trainings? Give three digits.
+
+# %% tags=["answer", "nbval-check-output"]
+answer = ...
+exercises.check_short_sentences(answer)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-short-sentences
+# :label: ex-short-sentences-solution
+# :class: dropdown
+# ```
+# One attribute of eight stays, and seven are left out. "Two trees" is a sentence that the network has hardly ever seen the like of.
+
+# %% tags=["nbval-check-output"]
+exercises.check_short_sentences(12 * 60_000 * 0.9 * 8 * 0.9 * 0.1**7)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Two sentences at once
+# :label: ex-two-sentences
+# ```
+# We want images to which two sentences apply. Given the image the sentences are independent, so $q(y_1, y_2 \mid x_t)$ is taken for a product. Its gradient shall be exaggerated by $\kappa$. Write the denoiser from `x_0`, the estimate without a sentence, and `x_1` and `x_2`, those with one sentence each.
+
+
+# %% tags=["answer", "nbval-check-output"]
+def both(x_0, x_1, x_2, kappa):
+    return ...
+
+
+exercises.check_both(both)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-two-sentences
+# :label: ex-two-sentences-solution
+# :class: dropdown
+# ```
+# The logarithm of a product is a sum: each sentence adds its own difference. {cite:t}`liu2022` compose images this way. (With noise in $x_t$ the sentences are independent no longer; it is an approximation.)
+
+
+# %% tags=["nbval-check-output"]
+def both(x_0, x_1, x_2, kappa):
+    return x_0 + kappa * (x_1 - x_0) + kappa * (x_2 - x_0)
+
+
+exercises.check_both(both)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# (sec-text-summary)=
+# ## Summary
+#
+# - A sentence becomes a vector for each word; words look at each other, since attention sees a set {eq}`eq-words-as-set`. Each patch reads what it needs {eq}`eq-cross-attention`.
+# - First stage and diffusion have one bound, whose prior is learned and reads {eq}`eq-sentence-bound`. The loss is that of chapter 10.
+# - Guidance helps most where training had no example; large scales leave the data.
+# - Combinations that were never seen are drawn if each word decides something by itself, and mostly not where several words decide one thing together.
+# - Negation, counting and silence fail: a network learns what predicts images.
+#
+# (sec-farewell)=
+# ### One bound, all the way down
+#
+# One idea runs through the book, the {term}`ELBO`: explain the data, and agree with $q$ at each step.
+#
+# | chapter | $q$: from the data up | $p$: down to the data | what the bound said |
+# |---|---|---|---|
+# | 1 | an encoder | a decoder | nothing: no way to sample |
+# | 2, 3 | any distribution | prior and likelihood | explain, and stay near the prior |
+# | 4, 5 | one to learn through; Gaussian | linear and Gaussian | its gradient; all of it by hand |
+# | 6, 7 | Gaussian, by a network | pixels, by a network | a rate and a distortion |
+# | 8 | several levels | several levels | one KL divergence a level |
+# | 9 | noise, nothing learned | a thousand steps back | a thousand small KL divergences |
+# | 10 | the same | one denoiser | a weighted regression on noise |
+# | 11, 12 | any with these marginals | any sampler | the same loss; its noise is the score up to a factor |
+# | 13 | an encoder, then noise | conditional steps, then a decoder | the sum of both bounds |
+# | 14 | the same | the same, given a sentence | the same, given a sentence |
+#
+# The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer. Now change a sign in the companion, and see which check fails.
+#
+# :::{dropdown} If you come from the lectures
+# Text-to-image is often shown as a matter of size. Of its parts none needs size: the network of this chapter has two million parameters. What size brings is the world, and the language, that eight attributes and 66 words leave out.
+# :::
