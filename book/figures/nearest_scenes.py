@@ -1,15 +1,16 @@
 """Draw landscapes beside their nearest training scenes: run `python book/figures/nearest_scenes.py`; commit what it writes.
 
 For each size of a training set there are two rows of tiles of 32 x 32 pixels: what its network draws for the same
-six sentences, from the same noise, and the training scene nearest to each, by pixels. It trains the four networks of
-the experiment `memorization` first, for half an hour of a core.
+six sentences, from the same noise, and the training scene nearest to each, by pixels. The sentences are about the first
+six training scenes, which all four networks have seen. They are trained first, as for the experiment `memorization`,
+for half an hour of a core.
 """
 
 import numpy as np
 import torch
 from PIL import Image
 
-from companion.data import DRAWS, captions, landscapes, tokens
+from companion.data import DRAWS, captions, tokens
 from companion.experiments.base import RECORDS
 from companion.experiments.memorization import SIZES, nearest, scenes, trained
 from companion.zoo.architectures import decoded_landscapes
@@ -21,8 +22,8 @@ COLUMNS, SEED = 6, 100
 @torch.no_grad()
 def main() -> None:
     """Write the file."""
-    attributes, rows = landscapes(COLUMNS, SEED).attributes, []
-    training = scenes(0)["pixels"]
+    training, attributes = scenes(0)["pixels"], scenes(0)["attributes"][:COLUMNS]
+    rows: list[torch.Tensor] = []
     for size in SIZES:
         model = trained(size)
         torch.manual_seed(SEED)
