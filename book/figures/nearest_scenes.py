@@ -1,4 +1,4 @@
-"""Draw landscapes beside their nearest training scenes: run `python book/figures/nearest_scenes.py`; commit what it writes.
+"""Draw landscapes beside their nearest training scenes: run `python book/figures/nearest_scenes.py`.
 
 For each size of a training set there are two rows of tiles of 32 x 32 pixels: what its network draws for the same
 six sentences, from the same noise, and the training scene nearest to each, by pixels. The sentences are about the first

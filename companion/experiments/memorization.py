@@ -112,7 +112,7 @@ def compare(size: int, seed: int) -> dict[str, float]:
     label = tokens(captions(asked, torch.rand(NUM, DRAWS)))
     images = decoded_landscapes(drawn(model, label))
     found = closeness(images, size)
-    found |= closeness(decoded_landscapes(landscape_codes(x)), size, "fresh: ")
+    found |= closeness(decoded_landscapes(landscape_codes(x)), size, "fresh ")
     held_out = landscapes(NUM, 100 + seed, held_out=True).attributes
     found["seen"] = 100 * (landscape_reader().read(images) == asked).double().mean().item()
     found["held out"] = 100 * obeyed(model, held_out).double().mean().item()
