@@ -56,13 +56,13 @@ plots.image_grid(map_images, columns=side, tile=0.36)
 # The encoder of a VAE gives each image not a point but a small Gaussian, and the decoder has to draw the image from anywhere in it. The KL divergence pulls all these Gaussians to one place, so that they overlap. At each point the decoder draws the average of the images whose Gaussians cover it: neighbors look alike, and details are averaged away. None of this gives the axes a meaning. That depends on which Gaussians the encoder may use.
 # :::
 #
-# Four popular beliefs are tested on the way: that arcs beat lines, that draws near the origin are better, that the prior gives the axes a meaning, and that likely images are normal.
+# Four popular beliefs are tested on the way: that arcs beat lines, draws near the origin are better, the prior gives the axes a meaning, and likely images are normal.
 
 # %% [markdown]
 # (sec-latent-plane)=
 # ## What closes the holes
 #
-# A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`, which rises as the mean $\mu$ leaves the origin or the noise vanishes. Four networks differ in these two only.
+# A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`, which rises as the mean $\mu$ leaves the origin or the noise vanishes. Four networks differ in these two:
 
 
 # %%
@@ -86,7 +86,7 @@ def train_plane(noise, pull, steps=400):
 
 digits = binarize(train.images[:20_000]).flatten(1)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits in four networks, colored by class, on different scales. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class, on different scales. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
 fig, (axes,) = plots.figure(height=4.6)
 axes.remove()
@@ -115,7 +115,7 @@ fig
 #
 # By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior, which 20,000 training digits share (first lines below).
 #
-# And do draws of the prior show digits? The table compares a VAE with an autoencoder of the same layers. *Not recognized* is the fraction that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, less that of real digits; ± is one standard error.
+# And do draws of the prior show digits? Of a VAE and an autoencoder of the same layers the table has the fraction *not recognized*: taken for none by two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`), less that of real digits; ± is one standard error.
 
 # %% tags=["numbers", "columns"]
 clouds = plane.posterior(digits.view(-1, 1, 28, 28))
@@ -287,7 +287,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# **The mean is not a sample.** A sample ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out: given $z$ the pixels are independent, so it adds only grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. And if codes are compared, the noise of a draw hides which images are alike.
+# **The mean is not a sample.** A sample ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out: given $z$ the pixels are independent, so it adds only grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -308,7 +308,7 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # |---|---|---|
 # | looking at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
 # | comparing distributions, compressing | a draw of $x$ | means vary too little |
-# | features, search, the ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise |
+# | features, search, ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise |
 # | an edit | the mean of $q_\phi(z \mid x)$, or a draw | the mean is repeatable; draws show what the code leaves open |
 # | training, bound, information | a draw of $z$ | the bound averages over $q$; a mean hides the uncertainty |
 #
@@ -410,9 +410,9 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end. So try both.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end.
 #
-# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit. Nor do equal steps of the code change the image equally: along one latent nothing may change, along another the whole image ({ref}`below <sec-dead-mixed>`). Better is the length of the *decoded* path.
+# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit. Nor do equal steps of the code change the image equally ({ref}`below <sec-dead-mixed>`); better is the length of the *decoded* path.
 #
 # :::{depth-start} between draws of the prior each point of an arc is a draw of the prior
 # :::
@@ -594,7 +594,7 @@ for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
 shown
 
 # %% [markdown]
-# Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
+# Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
 #
 # :::{depth-start} one run may lose the gap
 # :::
@@ -868,7 +868,7 @@ for name, model in models.items():
 # :::{depth-end}
 # :::
 #
-# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. A diagonal $q$ makes one: that the factors differ in the precision of their codes. Others are labels for a few images, pairs that differ in one known factor, or several environments with different distributions of the factors.
+# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. A diagonal $q$ makes one: that the factors differ in the precision of their codes. Others are labels for a few images, pairs that differ in one known factor, or several environments.
 
 # %% [markdown]
 # (sec-dead-mixed)=
@@ -890,13 +890,9 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
     print(f"drawn again, {name}: squared change of the image {moved.mean():.2f}")
 
 # %% [markdown]
-# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. If there is:
+# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Leave them out where codes are compared. If the training lost something, warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). If what is left to say is worth less than its nats {eq}`eq-water-filling`, only another loss makes the code say more: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
 #
-# - *nothing left to say*, because the information is worth less than its nats {eq}`eq-water-filling`: leave the latent out where codes are compared;
-# - *something that the training lost*: warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`);
-# - *more that you want it to say*: take $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
-#
-# **Mixed.** In the plain network every latent has to do with several factors. (If an edit changes two factors, they may also be correlated in the data. Images that differ in one factor alone tell: if several latents react, the code is mixed.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
+# **Mixed.** In the plain network every latent has to do with several factors. (If an edit changes two factors, they may also be correlated in the data. Images that differ in one factor alone tell: if several latents react, the code is mixed.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ this is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
 #
 # $$
 # \mathbb{E}[z \mid y = 1] - \mathbb{E}[z \mid y = 0] = \frac{\operatorname{Cov}(z, y)}{\pi (1 - \pi)}, \qquad \pi = P(y = 1) .
@@ -946,7 +942,7 @@ rows = {k: models["plain"].likelihood(z + shares * way).mean.clamp(0, 1) for k, 
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
-# The other factors (box) show the same: along its direction each moves at least as far as along a latent, and the others far less. So with a few labels a mixed latent is no obstacle to editing.
+# For the other factors (box), too, the direction moves its own at least as far as the latent does, and the others far less. So with a few labels a mixed latent is no obstacle to editing.
 #
 # :::{depth-start} directions move every factor of the houses, and lean digits of every class
 # :::
@@ -1349,4 +1345,4 @@ exercises.check_deviations(deviations)
 # - A dead latent costs nothing. A factor without a latent of its own has a direction {eq}`eq-attribute`.
 # - A likely image need not be normal.
 #
-# **To read next.** {cite:t}`higgins2017` on $\beta$; {cite:t}`locatello2019` on assumptions; {cite:t}`rolinek2019` on the axes.
+# **To read next.** {cite:t}`higgins2017`; {cite:t}`locatello2019`; {cite:t}`rolinek2019`.

@@ -40,7 +40,7 @@ plots.image_grid(both[order])
 # Training a diffusion model is regression. Make an example noisy at a random time, let the network say what was added, and lower the squared error. The bound says what an error at each time costs in nats; with other weights the pictures are better and the bound worse.
 # :::
 #
-# Which digits are real is said {ref}`later <sec-ddpm-samples>`. We begin with points in the plane, where the best possible network is known.
+# Which digits are real is said {ref}`later <sec-ddpm-samples>`. We begin in the plane, where the best possible network is known.
 
 # %% [markdown]
 # (sec-algorithm-1)=
@@ -121,7 +121,7 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, samples of the trained model, and samples of the shipped one.", "name": "fig-toy-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, and samples of both models.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
@@ -137,7 +137,7 @@ for axes, (name, dots) in zip(panels, shown.items(), strict=True):
 fig
 
 # %% [markdown]
-# After 600 steps this network has found the ring; the shipped one, after ten times as many, has separate modes ({numref}`fig-toy-training`). Yet the loss hardly falls after the first hundred steps. Why?
+# After 600 steps this network has found the ring; the shipped one, after ten times as many, has separate modes. Yet the loss hardly falls after the first hundred steps ({numref}`fig-toy-training`). Why?
 #
 # It cannot fall to zero: $x_t$ does not determine its noise. The best prediction is the conditional mean, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, and the error of any network splits into two parts,
 #
@@ -216,7 +216,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # 2. **Use the whole image**: under much noise a pixel must be inferred from which digit it is.
 # 3. **Know the time**: the same spot is noise at one time and part of the digit at another.
 #
-# The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`). Convolutions of stride 2 make coarser scales, at which a convolution of $3 \times 3$ reaches further; *skip connections* hand the detail of each scale to the way up, past the narrow middle. A *residual block*, two convolutions with the time between them, adds its output to the stream of feature maps.
+# The {term}`U-Net` {cite:p}`ronneberger2015` meets the first two by going down and up again ({numref}`fig-unet`). Convolutions of stride 2 make coarser scales, at which a convolution of $3 \times 3$ reaches further; *skip connections* hand the detail of each scale to the way up, past the narrow middle. A *residual block*, two convolutions with the time between them, adds its output to the stream of feature maps.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections between blocks of the same scale.", "name": "fig-unet"}}
@@ -258,7 +258,7 @@ fig
 #
 # The trained network does use the whole image:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel, at four times: the root of the mean squared derivative. The percentage is the fraction of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel: the root of the mean squared derivative, and the percentage of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
 model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
 
 
@@ -420,7 +420,7 @@ plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# A network could compute this estimate, too: where it is worse, it has failed. Here is one for digits of $8 \times 8$ pixels that estimates the noise:
+# A network could compute this estimate, too: where it is worse, it has failed. Here is one for $8 \times 8$ digits that estimates the noise:
 
 # %% tags=["numbers", "columns"]
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
@@ -437,13 +437,13 @@ for t, error in zip(chosen, found, strict=True):
 assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. In nats this costs hardly anything (next box), yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small part of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
+# Up to $t = 300$ it is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. In nats this costs hardly anything (next box), yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small part of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
 #
 # $$
 # \lVert e_v \rVert^2 = \frac{\lVert e_\varepsilon \rVert^2}{\bar\alpha_t} :
 # $$ (eq-v-loss)
 #
-# nearly the same loss at small $t$, and at large $t$ nearly the squared error of the image. The network of the MNIST digits estimates $v$ in steps 5 and 6.
+# nearly the same loss at small $t$, and at large $t$ nearly the squared error of the image.
 
 # %% [markdown]
 # (sec-thrown-away)=
@@ -458,7 +458,7 @@ assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. (The first part is $L_T$, the last $L_0$, the two in the middle $L_1 + \dots + L_{T-1}$.) The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances; to learn these takes a little of the bound in the loss {cite:p}`nichol2021`.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances; to learn these takes a little of the bound in the loss {cite:p}`nichol2021`.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -556,6 +556,8 @@ verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 # :::
 # (The estimate of $v$ was introduced for samplers of few steps, where each single $\hat{x}$ counts. The *preconditioning* of {cite:t}`karras2022` comes to the same mixture.)
 #
+# **Names.** In {eq}`eq-bound-from-errors` the first part is also called $L_T$, the last $L_0$, and the two in the middle $L_1 + \dots + L_{T-1}$.
+#
 # **The errors of the small network.** The network of the $8 \times 8$ digits estimates the noise worse than a linear map does at the noisiest times. (An *untrained* network that estimates $v$ answers zero; the noise that this implies is nearly $x_t$, and better.) What does this cost?
 
 # %% tags=["numbers"]
@@ -602,7 +604,7 @@ wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
 verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **Losses that are bounds.** If the weights of a loss, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, on the log-likelihoods of data to which noise was added: each counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
+# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. If the weights of a loss, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, on the log-likelihoods of data to which noise was added: each counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
 #
 # **The ring.** For its shipped network the weighted excess is small; a network trained with the weights of the bound gains a little (one training each, ± standard error over points):
 
@@ -683,9 +685,9 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# There is something to learn where the best linear estimate leaves a fraction of the digits' variance unexplained that is neither near 0 nor near 1 ({numref}`fig-two-schedules`).
+# There is something to learn where the best linear estimate leaves a fraction of the variance unexplained that is neither near 0 nor near 1:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance that is left in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many of the times lie above 0.95.", "name": "fig-two-schedules"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
 cov = (centered.T @ centered).double() / len(centered)
@@ -713,11 +715,11 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# The linear schedule has a good part of its thousand steps where next to nothing can be learned any more. For the bound of a perfect denoiser that hardly matters: if the steps are many, it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box).
+# On the linear schedule, for a good part of the thousand steps, next to nothing can be learned any more ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box).
 #
 # At a higher resolution the schedule must be shifted towards more noise, and it should end in pure noise, from which samples start (box).
 #
-# **The average of the weights.** With a constant learning rate each batch keeps moving the weights. {cite:t}`ho2020` sample with an {term}`exponential moving average` of them instead. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -734,9 +736,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# The average is behind at first ({numref}`fig-ema`): it still contains the poor weights of the beginning. Later it is ahead and fluctuates less, at the cost of a second copy of the weights. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
+# It is behind at first ({numref}`fig-ema`), since it still contains the poor weights of the beginning. Later it is ahead and fluctuates less, at the cost of a second copy of the weights. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
 #
-# :::{depth-start} the noise levels make the difference, the average has a quarter less excess, and both can be tried here
+# :::{depth-start} the noise levels matter, and the average has a quarter less excess
 # :::
 # **Schedules.** In short trainings of a small network the noise levels make all the difference ({ref}`experiment <exp-schedules>`, four trainings of each). At signal-to-noise ratios of 1 and above the error is 0.091 ± 0.003 with the linear schedule and 0.078 ± 0.001 with the cosine one. If the times of the linear schedule are drawn so that the noise levels are those of the cosine one, it is 0.078 ± 0.001, and the other way around 0.092 ± 0.003. After four times the steps the difference is smaller, 0.0670 ± 0.0005 and 0.0625 ± 0.0004, and at four times the learning rate there is hardly any, 0.1435 ± 0.0002 and 0.1428 ± 0.0003.
 #
@@ -795,7 +797,7 @@ assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, with changes. It estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
+# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, with changes. It estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
@@ -812,7 +814,7 @@ print(" ".join(letters[10:]))
 # %% [markdown]
 # **How good are the samples?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with the VAE of chapter 6.
 #
-# 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model, and both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print their mean, and state a difference only where both see it.
+# 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print their mean, and state a difference only where both see it.
 # 2. *Sure*: the probability of the likeliest class, by a classifier of the ten classes.
 # 3. *Distance*: the squared {term}`Fréchet distance` from the training digits, between two Gaussians with the means $m$ and covariances $C$ of the 64 features of that classifier,
 #
@@ -1077,7 +1079,7 @@ if test.name == "mnist":
     assert last["histogram"] < 0.6 * last["optimal"] and bits["histogram"] < 0.9 * bits["optimal"]
 
 # %% [markdown]
-# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: asked at times in between as well, in four steps for each one of its training, the network saves a few hundredths of a bit more (box).
+# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in four finer steps for each of the thousand the network saves a few hundredths of a bit more (box).
 #
 # :::{depth-start} no decoder of single pixels beats the histogram, and finer steps save a little more
 # :::
@@ -1153,7 +1155,7 @@ assert saved.mean() - 3 * saved.std() / 100 > 0.03
 # :::{depth-end}
 # :::
 #
-# Normalizing flows are reported at about 1.0 bits {cite:p}`grathwohl2019`, autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`. Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
+# Normalizing flows are reported at about 1.0 bits {cite:p}`grathwohl2019`, autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
 
 # %% [markdown]
 # (sec-rate-by-time)=
@@ -1167,8 +1169,6 @@ assert saved.mean() - 3 * saved.std() / 100 > 0.03
 # \Delta_t & = \sqrt{ \frac1D\, \mathbb{E} \lVert x - \hat{x}(x_t, t) \rVert^2 } .
 # \end{aligned}
 # $$ (def-rate-by-time)
-#
-# Both follow from the recorded errors. A distortion of $2 / 255$ is one gray level.
 
 
 # %% tags=["numbers"]
@@ -1204,7 +1204,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs: 93 percent of the rate is that of the last hundred of a thousand steps. At the same levels of noise, it is more than eight tenths for digits. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively. The slider shows what the receiver of $x_t$ would draw:
+# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. At the same levels of noise, it is more than eight tenths for digits. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively. The slider shows what the receiver of $x_t$ would draw:
 
 
 # %% tags=["figure"]
@@ -1244,8 +1244,6 @@ Slider(
 # | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or, hardly visible, is off by one | errors at $t = 1$ to $5$ |
 # | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |
-# | good samples, many bits | the last step, or the variances | the bound by parts {eq}`eq-bound-from-errors` |
-# | the loss jumps when training on the bound | large weights at the first times | draw the times by the weights |
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time.", "name": "fig-wrong-time"}}
@@ -1529,4 +1527,4 @@ exercises.check_price(price)
 # - The schedule decides how often each noise level is seen; one samples from the average of the weights; the best linear estimate is a baseline at each $t$ {eq}`eq-linear-bound`.
 # - Most bits are for what can hardly be seen {eq}`def-rate-by-time`.
 #
-# To go on: {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021`; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
+# To go on: {cite:t}`nichol2021`; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
