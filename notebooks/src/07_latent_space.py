@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Latent space
 #
-# The decoder of a variational autoencoder draws a digit at most points of its latent space, also where no training image was ever encoded. A plain autoencoder does not ({ref}`chapter 1 <sec-no-sampling>`). What fills the space between the codes? Why are the images a little blurred? And does a direction in this space mean anything?
+# The decoder of a variational autoencoder draws a digit at most points of its latent space, also where no training image was encoded. A plain autoencoder does not ({ref}`chapter 1 <sec-no-sampling>`). What fills the space between the codes? Why are the images a little blurred? And does a direction in this space mean anything?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -41,7 +41,7 @@ x = binarize(test.images)
 plane, digits_vae, deep = (pretrained(f"{name}-mnist") for name in ("vae2d", "conv-vae", "vae"))
 plain_ae = pretrained("conv-ae-mnist")
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded at quantiles of the prior, so each tile has the same probability. Neighbors are alike.", "name": "fig-plane-map"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded at quantiles of the prior. Neighbors are alike.", "name": "fig-plane-map"}}
 side = 17
 levels = Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
 across, up = torch.meshgrid(levels, levels.flip(0), indexing="xy")
@@ -50,19 +50,19 @@ map_images = plane.likelihood(grid).mean
 plots.image_grid(map_images, columns=side, tile=0.36)
 
 # %% [markdown]
-# The map of {numref}`fig-plane-map` is decoded at the Gaussian's quantiles, $z = \Phi^{-1}(u)$ with equal steps of $u$ on each axis, so each tile has the same prior probability: what takes more of the map is sampled more often.
+# The map is decoded at the Gaussian's quantiles, $z = \Phi^{-1}(u)$ with equal steps of $u$ on each axis, so each tile has the same prior probability: what takes more of the map is sampled more often.
 #
 # :::{admonition} The idea
 # The encoder of a VAE gives each image not a point but a small Gaussian, and the decoder has to draw the image from anywhere in it. The KL divergence pulls all these Gaussians to one place, so that they overlap. At each point the decoder draws the average of the images whose Gaussians cover it: neighbors look alike, and details are averaged away. None of this gives the axes a meaning. That depends on which Gaussians the encoder may use.
 # :::
 #
-# Four popular beliefs are tested on the way: that arcs beat lines, that draws near the origin are better digits, that the prior gives the axes a meaning, and that likely images are normal.
+# Four popular beliefs are tested on the way: that arcs beat lines, draws near the origin are better, the prior gives the axes a meaning, and likely images are normal.
 
 # %% [markdown]
 # (sec-latent-plane)=
 # ## What closes the holes
 #
-# A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`: it rises as the mean $\mu$ leaves the origin or the noise vanishes. Four networks, which differ in these two only, show which closes the holes.
+# A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`, which rises as the mean $\mu$ leaves the origin or the noise vanishes. Four networks differ in these two:
 
 
 # %%
@@ -86,7 +86,7 @@ def train_plane(noise, pull, steps=400):
 
 digits = binarize(train.images[:20_000]).flatten(1)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits in four networks, colored by class, on different scales. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class, on different scales. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
 fig, (axes,) = plots.figure(height=4.6)
 axes.remove()
@@ -108,14 +108,14 @@ for axes, (name, (noise, pull)) in zip(panels, kinds.items(), strict=True):
 fig
 
 # %% [markdown]
-# - With **neither**, the network is a plain autoencoder. The codes are points, and the loss says nothing about the space between.
-# - **Noise alone**, of variance one (a learned one would vanish), makes the decoder draw a digit from everywhere near its code. But the codes can escape: if all double, the same noise is half as large in comparison.
+# - **Neither:** this is a plain autoencoder. The codes are points, and the loss says nothing about the space between.
+# - **Noise alone**, of variance one (a learned one would vanish): the decoder must draw a digit from everywhere near its code. But the codes can escape: if all double, the same noise is half as large in comparison.
 # - **The pull alone** brings the codes together, as points. If all are halved and the decoder's first weights doubled, the images stay and the penalty falls.
-# - **Both** leave no way out: the pull fixes the scale on which the noise counts. Where the Gaussians overlap, the decoder must draw one image for all. So neighbors look alike.
+# - **Both** leave no way out: the pull fixes the scale on which the noise counts. Where the Gaussians overlap, the decoder must draw one image for all, so neighbors look alike.
 #
-# By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior. The first lines below compare this with the number of training digits, of 20,000, whose Gaussians cover a point.
+# By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior, which 20,000 training digits share (first lines below).
 #
-# And do draws of the prior show digits? The table has a VAE and an autoencoder of the same layers with 16 latents, and draws from the prior and from a Gaussian fitted to the codes. *Not recognized* is the fraction that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) take for none, less that of real digits, so it can be negative; ± is one standard error.
+# And do draws of the prior show digits? Of a VAE and an autoencoder of the same layers the table has the fraction *not recognized*: taken for none by two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`), less that of real digits; ± is one standard error.
 
 # %% tags=["numbers", "columns"]
 clouds = plane.posterior(digits.view(-1, 1, 28, 28))
@@ -144,7 +144,7 @@ for name, z in codes.items():
     print(f"{name:11}  {scale:13}  {prior:>21}  {fit:>22}")
 
 # %% [markdown]
-# The VAE fails a quarter of the time, the autoencoder half of the time even with its Gaussian. (One network each; they also differ in likelihood and length of training.) A mixture {cite:p}`ghosh2020` or a diffusion ({ref}`chapter 13 <sec-latent-diffusion>`) can fit the codes more closely. {numref}`fig-plane-digits` shows where the VAE fails.
+# The VAE fails a quarter of the time, the autoencoder half of the time even if we draw from a Gaussian fitted to its codes. (One network each, with 16 latents; they also differ in likelihood and length of training.)
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map, with the number of each class at its mean. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 of_map = Normal(0.0, 1.0).cdf(plane.posterior(x[:2000]).mean) * side - 0.5  # in tiles
@@ -163,10 +163,12 @@ for k in range(10):
 fig
 
 # %% [markdown]
-# Why are holes left? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds that they differ (box).
+# Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
 #
 # :::{depth-start} the codes have another distribution than the prior
 # :::
+# A mixture {cite:p}`ghosh2020` or a diffusion ({ref}`chapter 13 <sec-latent-diffusion>`) can fit the codes more closely than a Gaussian.
+#
 # The average KL divergence is the mutual information of image and code, which is wanted, plus the KL divergence of $q(z)$ from the prior, which should vanish {eq}`eq-surgery`. So the average KL divergence, 7.1 nats in the plane, bounds the information from above. The effective number of digits at a point $z$, printed above, is $1 / \sum_i w_i^2$ with the weights $w_i \propto q_\phi(z \mid x_i)$, which add up to one; $n$ equal weights give $n$.
 #
 # The covariance of $q(z)$ follows from the law of total variance:
@@ -267,7 +269,7 @@ rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft. (The eighth column lies in a hole: the only digit nearby has so little weight there that training hardly asks for {eq}`eq-decoder-average`.)
+# So the blur is what images with overlapping Gaussians do not have in common. To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft. (The eighth column lies in a hole, where training hardly asks for {eq}`eq-decoder-average`.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses, 32 by 32 pixels: rendered, reconstructed, and sampled by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
@@ -285,7 +287,7 @@ plots.image_rows(
 )
 
 # %% [markdown]
-# **The mean is not a sample.** A sample ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out: given $z$ the pixels are independent, so it adds only grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels. With two latents the means have a third of the variance of real digits, with 16 two thirds. If codes are compared, a draw of $z$ brings in the noise of all latents, also of those that say nothing, so the nearest code has the same class less often.
+# **The mean is not a sample.** A sample ends with a draw from $p_\theta(x \mid z)$. One usually leaves it out: given $z$ the pixels are independent, so it adds only grain (last row of {numref}`fig-average`). But means vary too little: the variance of the samples is that of the means *plus* the mean variance of the pixels.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -306,7 +308,7 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # |---|---|---|
 # | looking at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
 # | comparing distributions, compressing | a draw of $x$ | means vary too little |
-# | features, search, the ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise |
+# | features, search, ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise |
 # | an edit | the mean of $q_\phi(z \mid x)$, or a draw | the mean is repeatable; draws show what the code leaves open |
 # | training, bound, information | a draw of $z$ | the bound averages over $q$; a mean hides the uncertainty |
 #
@@ -322,7 +324,7 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # z(a, b) = (1 - b) \big( (1 - a)\, z_{00} + a\, z_{01} \big) + b \big( (1 - a)\, z_{10} + a\, z_{11} \big) .
 # $$ (def-bilinear)
 #
-# The sliders set $a$ and $b$ between a 2, a 7, a 6 and a 0, with 16 latents.
+# The sliders set $a$ and $b$, with 16 latents.
 
 # %% tags=["figure", "mnist"]
 corners = [int((test.labels == k).nonzero()[3]) for k in (2, 7, 6, 0)]
@@ -359,7 +361,7 @@ plots.image_grid(faded, columns=7, axes=right)
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
 # $$ (eq-chord-length)
 #
-# so in the middle the *squared* length is half of its value at the ends: independent draws are nearly orthogonal, and the chord runs inside the sphere. Yet lengths of draws hardly vary: the square is a sum of $d$ independent terms, with mean $d$ and standard deviation $\sqrt{2 d}$. In 16 dimensions about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. An arc keeps the length, if both ends have the same one. With the angle $\omega$ between them, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` takes
+# so in the middle the *squared* length is half of its value at the ends: independent draws are nearly orthogonal, and the chord runs inside the sphere. Yet lengths of draws hardly vary: in 16 dimensions about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. With the angle $\omega$ between the ends, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` keeps the length, if both ends have the same one:
 #
 # $$
 # \operatorname{slerp}(z_0, z_1; t) = \frac{\sin\big( (1 - t)\, \omega \big)}{\sin \omega}\, z_0 + \frac{\sin (t\, \omega)}{\sin \omega}\, z_1 .
@@ -379,7 +381,7 @@ short = {dim: torch.randn(100_000, dim).square().sum(1) < dim / 2 for dim in (16
 print("16 dimensions, about 5 percent:", 0.04 < short[16].float().mean().item() < 0.06)
 print("50 dimensions, about 1 in 1000:", short[50].float().mean().item() < 0.002)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another, in a straight line and on the sphere. Of a hundred pairs this line comes closest to the origin.", "name": "fig-two-ways"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another, in a straight line and on the sphere.", "name": "fig-two-ways"}}
 _ = torch.manual_seed(0)
 codes = digits_vae.posterior(x).sample()
 first, second = torch.randperm(len(x) // 2 * 2).chunk(2)
@@ -393,7 +395,7 @@ paths = {
 plots.image_rows({name: digits_vae.likelihood(z).mean for name, z in paths.items()})
 
 # %% [markdown]
-# Is the arc better? We decode midpoints between digits of two classes, with the autoencoder as the control.
+# Is the arc better? At midpoints between digits of two classes:
 
 # %% tags=["numbers", "columns"]
 two = (test.labels[first] != test.labels[second]).nonzero()[:500, 0]
@@ -408,13 +410,13 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The midpoint of the arc is that of the line times $1 / \cos (\omega / 2)$: only their lengths differ. Which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end. At a small angle the choice makes no difference; else try both.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end.
 #
-# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the share of midpoints that show no digit. Nor does the distance of two codes measure that of the images: a step along one latent may change nothing, along another the whole image ({ref}`below <sec-dead-mixed>`). Better is the length of the *decoded* path.
+# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit. Nor do equal steps of the code change the image equally ({ref}`below <sec-dead-mixed>`); better is the length of the *decoded* path.
 #
 # :::{depth-start} between draws of the prior each point of an arc is a draw of the prior
 # :::
-# For two points of equal length, $0 < \omega < \pi$ and $0 \le t \le 1$, slerp moves on the sphere at a constant speed. With $\angle$ for the angle between two vectors,
+# The squared length of a draw is a sum of $d$ independent terms, with mean $d$ and standard deviation $\sqrt{2 d}$. For two points of equal length, $0 < \omega < \pi$ and $0 \le t \le 1$, slerp moves on the sphere at a constant speed. With $\angle$ for the angle between two vectors,
 #
 # $$
 # \begin{aligned}
@@ -470,13 +472,11 @@ verify("eq-arc-gaussian", A @ A.mT, eye.expand(3, 4, 4), exact, rejects=line)
 # (sec-temperature)=
 # ## Temperature
 #
-# Can one avoid the holes by drawing nearer to the origin? A low {term}`temperature` $\tau < 1$ raises the prior to the power $1 / \tau^2$ and normalizes it. For the Gaussian prior this only scales the draws:
+# Can one avoid the holes by drawing nearer to the origin? A low {term}`temperature` $\tau < 1$ raises the prior to the power $1 / \tau^2$ and normalizes it; deep hierarchical VAEs are often shown so {cite:p}`vahdat2020,child2021`. For the Gaussian prior this only scales the draws:
 #
 # $$
 # \frac{p(z)^{1 / \tau^2}}{\int p(z')^{1 / \tau^2}\, \mathrm{d} z'} = \mathcal{N}\big( z;\, 0, \tau^2 I \big) .
 # $$ (eq-temperature)
-#
-# Samples of deep hierarchical VAEs are often shown so {cite:p}`vahdat2020,child2021`.
 
 # %% tags=["check", "nbval-check-output"]
 z = torch.linspace(-30, 30, 60_001, dtype=torch.double)
@@ -518,7 +518,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# With this network the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
+# Here the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
 #
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
@@ -542,7 +542,7 @@ for k, name in enumerate(SCENE_FACTORS):
 plots.image_rows(rows, tile=0.5)
 
 # %% [markdown]
-# A latent for each factor would be *{term}`disentanglement`*: a single strong cell in its row and column of {numref}`fig-correlations`. Two VAEs with eight latents were trained on 20,000 houses. The *plain* one weighs the KL divergence with $\beta = 1$. For the *annealed* one $\beta$ falls from 100 to 1 during the first 70 percent of the steps, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`. Under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. Why one? Factors that change the image by different amounts are encoded with different precision, and a diagonal $q$ fits best if each has an axis to itself ({ref}`below <sec-no-axes>`). A constant $\beta > 1$ favors the same, but costs detail to the end, like more decoder noise {eq}`eq-beta-level`.
+# A latent for each factor would be *{term}`disentanglement`*: a single strong cell in its row and column of {numref}`fig-correlations`. Two VAEs with eight latents were trained on 20,000 houses. The *plain* one weighs the KL divergence with $\beta = 1$. For the *annealed* one $\beta$ falls from 100 to 1, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`: under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. Why one? Factors that change the image by different amounts are encoded with different precision, and a diagonal $q$ fits best if each has an axis to itself ({ref}`below <sec-no-axes>`). A constant $\beta > 1$ favors the same, but costs detail to the end, like more decoder noise {eq}`eq-beta-level`.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the factors. On the left each factor has one strong cell and several medium ones. On the right each of azimuth, light, size and hue has one almost full cell, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and factors: the plain VAE (left), the annealed one (right).", "name": "fig-correlations"}}
@@ -575,13 +575,13 @@ both_maps(tables, "correlation")
 # \mathrm{I}(z; v) = D_{\mathrm{KL}} \big( p(z, v) \,\Vert\, p(z)\, p(v) \big) .
 # $$ (def-mutual-information)
 #
-# Estimated from $n$ examples in $20 \times 20$ bins, it is too large: by chance, bins are never filled in exact proportion, and each deviation counts as information. For independent variables that is about $19^2 / (2n)$ nats, 0.04 for our 5,000 houses; shuffled factors show it, and an entry of that size means nothing. And several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a fraction of the factor's entropy $H(v_k)$:
+# Estimated from $n$ examples in $20 \times 20$ bins, it is too large: by chance, bins are never filled in exact proportion, and each deviation counts as information. For independent variables that is about $19^2 / (2n)$ nats, 0.04 for our 5,000 houses; shuffled factors show it, and an entry of that size means nothing. And several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a fraction of the entropy $H(v_k)$:
 #
 # $$
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) .
 # $$ (def-mig)
 #
-# It is one where a single latent says everything, and zero where two say the same or none says anything.
+# It is one where a single latent says everything, zero where two say the same or none says anything.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the annealed VAE are higher than those of the plain one for all factors but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each factor.", "name": "fig-mig"}}
 mutual = {name: mutual_information(z, house.factors) for name, z in draws.items()}
@@ -594,7 +594,7 @@ for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
 shown
 
 # %% [markdown]
-# Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`, numbers in the box). {cite:t}`locatello2019`, over thousands of runs on other data, found that such scores vary as much between seeds as between methods.
+# Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
 #
 # :::{depth-start} one run may lose the gap
 # :::
@@ -664,7 +664,7 @@ both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share
 # (sec-editing)=
 # ## Editing an image by its latents
 #
-# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed. Of an image unlike the training data that may be most, since the decoder can only draw what it learned to draw: look at the reconstruction error, and at the KL divergence, which is large if the code is far from the prior.
+# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed. Of an image unlike the training data that may be most, since the decoder draws what it learned to draw. A large reconstruction error or KL divergence gives such images away.
 
 # %%
 table = tables["annealed"]
@@ -694,7 +694,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.45)
 
 # %% [markdown]
-# Some rows of {numref}`fig-traversal` turn the house or change its light, size or color; two change little. Such a grid shows what the decoder does with a latent at one code, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
+# Some rows turn the house or change its light, size or color; two change little. Such a grid shows what the decoder does with a latent at one code, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
 
 
 # %% tags=["numbers", "columns"]
@@ -721,7 +721,7 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# (Fractions of each factor's range, over 300 houses, for a latent from −1 to 1.) In this network the latents of azimuth, light, size and hue move their own factor by about half of its range, and the others hardly. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent to itself; test that with something other than the model.
+# (Fractions of each factor's range, over 300 houses, for a latent from −1 to 1.) Azimuth, light, size and hue move by about half of their range with their own latent, and hardly with the others. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent to itself; test that with something other than the model.
 #
 # *Sources: B17.*
 
@@ -735,7 +735,7 @@ for k, name in enumerate(house.names):
 # p(R z) = p(z), \qquad \tilde{p}_\theta(x \mid z) = p_\theta(x \mid R^\top z) \;\Longrightarrow\; \tilde{p}_\theta(x, R z) = p_\theta(x, z) .
 # $$ (eq-rotated-model)
 #
-# Both give every image the same probability, so no amount of data can distinguish them.
+# Both give every image the same probability: no amount of data can distinguish them.
 #
 # **Checks.** The first compares the density of the prior before and after the rotation; a variance of 1.05 in one direction is rejected, and a shear instead of the rotation. The second compares the whole model with the trained decoder; a decoder that is not rotated is rejected, and one that is rotated the wrong way.
 
@@ -766,7 +766,7 @@ rule = exact.within(1e-4)
 verify("eq-rotated-model", log_joint(z @ R.T, R.T), original, rule, rejects=turned)
 
 # %% [markdown]
-# Yet single latents do have a meaning in {numref}`fig-correlations`. The only part of the bound that can prefer these axes is the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the posterior's variances differ, its contours are ellipses, which a diagonal Gaussian fits along the axes, but not after a rotation. If the posterior is Gaussian with precision matrix $P$, the best diagonal $q$ loses, as in the linear case {eq}`eq-rotation-gap`,
+# Yet single latents do have a meaning in {numref}`fig-correlations`. The only part of the bound that can prefer these axes is the diagonal covariance of $q_\phi(z \mid x)$ {cite:p}`rolinek2019`. If the posterior's variances differ, its contours are ellipses, which a diagonal Gaussian fits along the axes, but not after a rotation. For a Gaussian posterior with precision matrix $P$ the best diagonal $q$ loses, as in the linear case {eq}`eq-rotation-gap`,
 #
 # $$
 # \begin{aligned}
@@ -799,10 +799,10 @@ wrong = {"marginals": kl_of(P.inverse().diagonal().log())}
 verify("eq-rotation-price", kl_of(best.detach()), price, exact, rejects=wrong)
 
 # %% [markdown]
-# We rotate two latents into each other, rotate the decoder back, replace the rotated $q$ by the nearest diagonal Gaussian, and measure the bound:
+# We rotate two latents and the decoder's input, take the nearest diagonal $q$, and measure the bound ({numref}`fig-rotation-price`).
 
 
-# %%
+# %% tags=["serves"]
 def turned_bound(R, x, vae=vae):
     """The bound with the decoder rotated, and the loss that the formula predicts."""
     q = vae.posterior(x)
@@ -813,7 +813,7 @@ def turned_bound(R, x, vae=vae):
     return vae.likelihood(fit.sample() @ R).log_prob(x) - kl, price.mean()
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: nats lost when the azimuth latent is rotated into the light latent or the widest one (lines: measured; crosses: the formula). Right: correlation of the first latent with azimuth and light during the first rotation.", "name": "fig-rotation-price"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over an angle from 0 to 90 degrees. Left: nats lost. For azimuth with light the curve stays near zero; for azimuth with the widest latent it is an arch that peaks near 45 degrees, and crosses of the formula lie on both curves. Right: the correlation of the turned latent with azimuth falls from above 0.9 to 0, that with light rises from 0 to above 0.9."}, "figure": {"caption": "Left: nats lost when the azimuth latent is rotated into that of light or the widest one (lines: measured; crosses: the formula). Right: correlation of the first latent with both factors during the first rotation.", "name": "fig-rotation-price"}}
 def rotation(degree, j, k):
     R, angle = torch.eye(8), math.radians(degree)
     R[j, j], R[k, k] = math.cos(angle), math.cos(angle)
@@ -842,11 +842,11 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance (for nine houses in ten within a factor of two): to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances; between latents of nearly equal variance, as azimuth and light, it leaves the rotation nearly free. (Why these two lie on separate axes all the same we do not know; the box has a guess.)
+# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances. (Why azimuth and light lie on separate axes we do not know; the box has a guess.)
 #
 # :::{depth-start} a random rotation costs the annealed network more nats than the plain one
 # :::
-# All eight latents are rotated at random:
+# The posterior variances of azimuth and light are within a factor of two for nine houses in ten. Now all eight latents are rotated at random:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -868,13 +868,13 @@ for name, model in models.items():
 # :::{depth-end}
 # :::
 #
-# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. A diagonal $q$ makes one: that the factors differ in the precision with which they are encoded. Others are labels for a few images, pairs that differ in one known factor, or several environments with different distributions of the factors.
+# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. A diagonal $q$ makes one: that the factors differ in the precision of their codes. Others are labels for a few images, pairs that differ in one known factor, or several environments.
 
 # %% [markdown]
 # (sec-dead-mixed)=
 # ## A dead or a mixed latent, and what to do
 #
-# **Dead.** A latent whose $q_\phi(z_j \mid x)$ is the prior for every $x$ says nothing. Its average KL divergence shows it.
+# **Dead.** A latent whose $q_\phi(z_j \mid x)$ is the prior for every $x$ says nothing. Its average KL divergence shows it:
 
 # %% tags=["numbers", "nbval-check-output", "mnist"]
 _ = torch.manual_seed(0)
@@ -890,13 +890,9 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
     print(f"drawn again, {name}: squared change of the image {moved.mean():.2f}")
 
 # %% [markdown]
-# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Three cases:
+# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Leave them out where codes are compared. If the training lost something, warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). If what is left to say is worth less than its nats {eq}`eq-water-filling`, only another loss makes the code say more: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
 #
-# - *Nothing left to say.* What the latent could add is worth less than its nats {eq}`eq-water-filling`. Without it the bound is the same. Leave it out where codes are compared.
-# - *The training lost it.* Then warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`).
-# - *You want it to say more.* Then change the loss: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
-#
-# **Mixed.** In the plain network every latent has to do with several factors. (An edit that changes two factors may also come from data in which these are correlated. Images that differ in one factor alone tell: if several latents react, or one reacts to two factors, the code is mixed.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ the regression is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
+# **Mixed.** In the plain network every latent has to do with several factors. (If an edit changes two factors, they may also be correlated in the data. Images that differ in one factor alone tell: if several latents react, the code is mixed.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ this is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
 #
 # $$
 # \mathbb{E}[z \mid y = 1] - \mathbb{E}[z \mid y = 0] = \frac{\operatorname{Cov}(z, y)}{\pi (1 - \pi)}, \qquad \pi = P(y = 1) .
@@ -946,7 +942,11 @@ rows = {k: models["plain"].likelihood(z + shares * way).mean.clamp(0, 1) for k, 
 plots.image_rows(rows, tile=0.7)
 
 # %% [markdown]
-# For all factors, the changes of the others added up:
+# For the other factors (box), too, the direction moves its own at least as far as the latent does, and the others far less. So with a few labels a mixed latent is no obstacle to editing.
+#
+# :::{depth-start} directions move every factor of the houses, and lean digits of every class
+# :::
+# For each factor of the plain network, with the changes of the others added up:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -960,11 +960,7 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# Along its direction each factor of the plain network moves at least as far as along a latent, and the others far less. So with a few labels a mixed latent is no obstacle to editing.
-#
-# :::{depth-start} a slant vector leans digits of every class
-# :::
-# The vector between the halves of the test digits below and above the median slant, added to the codes of digits in multiples, leans them as in {numref}`fig-slant`; at the ends some lose their shape.
+# **Slant.** The vector between the halves of the test digits below and above the median slant, added to the codes of digits in multiples, leans them as in {numref}`fig-slant`; at the ends some lose their shape.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. The middle column is the reconstruction.", "name": "fig-slant"}}
 z, upper = digits_vae.posterior(x).mean, leans > leans.median()
@@ -1036,7 +1032,7 @@ for name, score in scores.items():
     print(f"{name:10}  {score.mean():12.1f}  {auroc(-normal, -score):5.2f}")
 
 # %% [markdown]
-# Shuffled digits are found, but the empty image is *more* likely than nearly every digit, and a bar than most: minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one. For photographs {cite:t}`nalisnick2019` found the same. An anomaly is what is more likely under *another distribution*, and of that distribution a model of digits knows nothing. So no score made of $p_\theta$ alone can find every kind.
+# Shuffled digits are found, but the empty image is *more* likely than nearly every digit, and a bar than most: minus the log-likelihood is the length of a file ({ref}`chapter 3 <sec-bits-back>`), and an image with little in it has a short one. For photographs {cite:t}`nalisnick2019` found the same. An anomaly is what is more likely under *another distribution*, of which a model of digits knows nothing. So no score made of $p_\theta$ alone can find every kind.
 #
 # :::{depth-start} neither a better encoder nor a test of typicality repairs the score
 # :::
@@ -1343,10 +1339,10 @@ exercises.check_deviations(deviations)
 # (sec-latent-summary)=
 # ## Summary
 #
-# - Noise makes the decoder draw one image for a neighborhood, and the KL divergence keeps the neighborhoods together. The holes that are left lie between the classes; the blur is the average of the images whose Gaussians cover a point {eq}`eq-decoder-average`.
+# - Noise makes the decoder draw one image for a neighborhood, and the KL divergence keeps the neighborhoods together. Holes are left between the classes; the blur is an average {eq}`eq-decoder-average`.
 # - Whether line or arc {eq}`def-slerp`, or a low temperature, gives more digits depends on the network.
-# - What a latent means is measured with known factors {eq}`def-mig`. The prior gives the axes no meaning {eq}`eq-rotated-model`; a diagonal $q$ does where its variances differ {eq}`eq-rotation-price`.
+# - The prior gives the axes no meaning {eq}`eq-rotated-model`; a diagonal $q$ does where its variances differ {eq}`eq-rotation-price`. Known factors measure it {eq}`def-mig`.
 # - A dead latent costs nothing. A factor without a latent of its own has a direction {eq}`eq-attribute`.
 # - A likely image need not be normal.
 #
-# **To read next.** {cite:t}`higgins2017` on $\beta$; {cite:t}`locatello2019` on assumptions; {cite:t}`rolinek2019` on the axes.
+# **To read next.** {cite:t}`higgins2017`; {cite:t}`locatello2019`; {cite:t}`rolinek2019`.
