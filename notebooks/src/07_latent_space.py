@@ -65,7 +65,7 @@ plots.image_grid(map_images, columns=side, tile=0.36)
 # A VAE adds two things to an autoencoder. *Noise*: the decoder gets the code plus Gaussian noise, whose standard deviation $\sigma$ the encoder chooses. And a *pull*, the KL divergence from the prior, in each latent $\frac12 (\mu^2 + \sigma^2 - 1) - \log \sigma$ {eq}`eq-kl-diagonal`, which rises as the mean $\mu$ leaves the origin or the noise vanishes. Four networks differ in these two:
 
 
-# %%
+# %% tags=["serves"]
 def train_plane(noise, pull, steps=400):
     """The encoder of a small network with two latents: mean and log-variance."""
     _ = torch.manual_seed(0)
@@ -145,6 +145,12 @@ for name, z in codes.items():
 
 # %% [markdown]
 # The VAE fails a quarter of the time, the autoencoder half of the time even if we draw from a Gaussian fitted to its codes. (One network each, with 16 latents; they also differ in likelihood and length of training.)
+#
+# Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
+#
+# :::{depth-start} the holes lie between the classes: the codes have another distribution than the prior
+# :::
+# {numref}`fig-plane-digits` has the codes on the map.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "The map, faded, with two thousand dots in ten colors over it, and the number of each class at the mean of its dots. Each class covers the region of its own decoded digits. Zeros and ones form clouds of their own; fours and nines, and threes, fives and eights overlap. Between some clouds there are gaps, over in-between shapes."}, "figure": {"caption": "Two thousand test digits on the map, with the number of each class at its mean. The gaps lie over the shapes between two digits.", "name": "fig-plane-digits"}}
 of_map = Normal(0.0, 1.0).cdf(plane.posterior(x[:2000]).mean) * side - 0.5  # in tiles
@@ -163,10 +169,6 @@ for k in range(10):
 fig
 
 # %% [markdown]
-# Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
-#
-# :::{depth-start} the codes have another distribution than the prior
-# :::
 # A mixture {cite:p}`ghosh2020` or a diffusion ({ref}`chapter 13 <sec-latent-diffusion>`) can fit the codes more closely than a Gaussian.
 #
 # The average KL divergence is the mutual information of image and code, which is wanted, plus the KL divergence of $q(z)$ from the prior, which should vanish {eq}`eq-surgery`. So the average KL divergence, 7.1 nats in the plane, bounds the information from above. The effective number of digits at a point $z$, printed above, is $1 / \sum_i w_i^2$ with the weights $w_i \propto q_\phi(z \mid x_i)$, which add up to one; $n$ equal weights give $n$.
@@ -505,7 +507,7 @@ Slider(
 )
 
 # %% [markdown]
-# In numbers (at zero all images are the decoded origin):
+# At zero all images are the decoded origin:
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -582,6 +584,12 @@ both_maps(tables, "correlation")
 # $$ (def-mig)
 #
 # It is one where a single latent says everything, zero where two say the same or none says anything.
+#
+# In the annealed network it is larger for all factors but the elevation (box). Is that the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
+#
+# :::{depth-start} one run may lose the gap
+# :::
+# {numref}`fig-mig` has the gap of each factor.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the annealed VAE are higher than those of the plain one for all factors but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each factor.", "name": "fig-mig"}}
 mutual = {name: mutual_information(z, house.factors) for name, z in draws.items()}
@@ -594,10 +602,6 @@ for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
 shown
 
 # %% [markdown]
-# Is the larger gap the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
-#
-# :::{depth-start} one run may lose the gap
-# :::
 # **What should be punished?** The weight $\beta$ punishes the information, too. But the mismatch of $q(z)$ and prior splits once more {cite:p}`chen2018`: into the *total correlation* $D_{\mathrm{KL}}(q(z) \,\Vert\, \prod_j q(z_j))$, the dependence between latents, and the KL divergences of the single $q(z_j)$. To make latents independent, a weight on the total correlation is enough; but independence alone fixes no axes ({ref}`below <sec-no-axes>`).
 #
 # More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, at a price, and a single run can show hardly any of it. (bfloat16 keeps eight significant bits of a number.)
@@ -666,7 +670,7 @@ both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share
 #
 # If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed. Of an image unlike the training data that may be most, since the decoder draws what it learned to draw. A large reconstruction error or KL divergence gives such images away.
 
-# %%
+# %% tags=["figure"]
 table = tables["annealed"]
 latent_of = table.abs().argmax(0).tolist()  # for each factor its latent
 sign_of = [float(table[j, k].sign()) for k, j in enumerate(latent_of)]
@@ -729,7 +733,7 @@ for k, name in enumerate(house.names):
 # (sec-no-axes)=
 # ## What fixes the axes
 #
-# Why should a single latent have a meaning? A common answer is that the *diagonal prior* makes the dimensions of $z$ independent, and so disentangles them. It cannot. The prior $p(z) = \mathcal{N}(z; 0, I)$ is the same in all directions. So for any rotation $R$, that is $R R^\top = I$, a decoder that first rotates its input back makes the same model:
+# Why should a single latent have a meaning? A common answer is that the *diagonal prior* makes the dimensions of $z$ independent, and so disentangles them. It cannot: $p(z) = \mathcal{N}(z; 0, I)$ is the same in all directions. So for any rotation $R$, that is $R R^\top = I$, a decoder that first rotates its input back makes the same model:
 #
 # $$
 # p(R z) = p(z), \qquad \tilde{p}_\theta(x \mid z) = p_\theta(x \mid R^\top z) \;\Longrightarrow\; \tilde{p}_\theta(x, R z) = p_\theta(x, z) .
@@ -799,7 +803,7 @@ wrong = {"marginals": kl_of(P.inverse().diagonal().log())}
 verify("eq-rotation-price", kl_of(best.detach()), price, exact, rejects=wrong)
 
 # %% [markdown]
-# We rotate two latents and the decoder's input, take the nearest diagonal $q$, and measure the bound ({numref}`fig-rotation-price`).
+# We rotate two latents and the decoder's input, take the nearest diagonal $q$, and measure the bound:
 
 
 # %% tags=["serves"]
@@ -1000,7 +1004,7 @@ print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean
 # (sec-anomalies)=
 # ## What goes wrong: a likelihood is no measure of normality
 #
-# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? For the rows of {numref}`fig-strange` we estimate it by the importance-weighted bound $L_{50}$ of 50 draws {eq}`def-k-sample-bound`, under the network with 50 latents.
+# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? We estimate it by the importance-weighted bound $L_{50}$ {eq}`def-k-sample-bound` of the network with 50 latents ({numref}`fig-strange`).
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
 _ = torch.manual_seed(0)
@@ -1344,5 +1348,3 @@ exercises.check_deviations(deviations)
 # - The prior gives the axes no meaning {eq}`eq-rotated-model`; a diagonal $q$ does where its variances differ {eq}`eq-rotation-price`. Known factors measure it {eq}`def-mig`.
 # - A dead latent costs nothing. A factor without a latent of its own has a direction {eq}`eq-attribute`.
 # - A likely image need not be normal.
-#
-# **To read next.** {cite:t}`higgins2017`; {cite:t}`locatello2019`; {cite:t}`rolinek2019`.

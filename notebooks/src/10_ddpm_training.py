@@ -40,13 +40,13 @@ plots.image_grid(both[order])
 # Training a diffusion model is regression. Make an example noisy at a random time, let the network say what was added, and lower the squared error. The bound says what an error at each time costs in nats; with other weights the pictures are better and the bound worse.
 # :::
 #
-# Which digits are real is said {ref}`later <sec-ddpm-samples>`. We begin in the plane, where the best possible network is known.
+# We begin in the plane, where the best possible network is known.
 
 # %% [markdown]
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights, for a reason that we see {ref}`below <sec-thrown-away>`. What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`why <sec-thrown-away>`). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -219,7 +219,7 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # The {term}`U-Net` {cite:p}`ronneberger2015` meets the first two by going down and up again ({numref}`fig-unet`). Convolutions of stride 2 make coarser scales, at which a convolution of $3 \times 3$ reaches further; *skip connections* hand the detail of each scale to the way up, past the narrow middle. A *residual block*, two convolutions with the time between them, adds its output to the stream of feature maps.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections between blocks of the same scale.", "name": "fig-unet"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net. Gray: the stream of feature maps. Dashed: skip connections.", "name": "fig-unet"}}
 def part(axes, place, text, edge="#777777"):
     box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": edge}
     axes.text(*place, text, ha="center", va="center", fontsize=9, bbox=box)
@@ -297,7 +297,7 @@ plots.image_grid(bright, titles=titles, tile=1.3)
 #
 # The high frequencies distinguish neighboring times, the low ones small times from large ones; the distance of two times depends on their difference alone (box). (*Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian.) A small perceptron turns the embedding into a vector $e$ for all blocks. {cite:t}`ho2020` *add* a linear map of $e$ to the feature maps; {cite:t}`dhariwal2021` let it *scale and shift* them, which is called adaptive normalization.
 #
-# :::{depth-start} three ways to see the whole image, and how the embedding tells times apart
+# :::{depth-start} three ways to see the whole image, and distances of embedded times
 # :::
 # The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side, so $n$ of them in a row cover a square of width
 #
@@ -397,9 +397,9 @@ plots.curves(
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. A trained network makes errors. If they are of the same size in its output at all times, {numref}`fig-same-error` shows which image the output implies by {eq}`eq-five-errors`:
+# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if they are of the same size at all times:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule.", "name": "fig-same-error"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that an output with the same error at all times implies, on the linear schedule.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
 _ = torch.manual_seed(0)
 seven = data.to_symmetric(test.images[:1]).double().expand(5, 1, 28, 28)
@@ -412,7 +412,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise, so the image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more than that.
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more.
 #
 # Does a trained network make such errors? For images the floor is unknown, but not the error of the best *linear* estimate of the noise. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, this squared error is, per dimension and as in {eq}`eq-simple-optimum`,
 #
@@ -550,7 +550,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn *in proportion to the weights*, which then leave the loss ({ref}`ex-better-times`), remove a part of the disadvantage (box).
+# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn *in proportion to the weights*, which then leave the loss ({ref}`ex-better-times`), remove a part of this (box).
 #
 # :::{depth-start} errors at the noisiest times cost few nats, and the gradient of the bound is noisier
 # :::
@@ -684,9 +684,6 @@ rows = {name: add_noise(s, sevens, times, noise.expand(10, 1, 28, 28)) for name,
 rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
-# %% [markdown]
-# There is something to learn where the best linear estimate leaves a fraction of the variance unexplained that is neither near 0 nor near 1:
-
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
@@ -715,9 +712,9 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# On the linear schedule, for a good part of the thousand steps, next to nothing can be learned any more ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box).
+# The linear schedule has a good part of its thousand steps where even the best linear estimate leaves nearly all of the variance unexplained ({numref}`fig-two-schedules`), so next to nothing can be learned there. For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box).
 #
-# At a higher resolution the schedule must be shifted towards more noise, and it should end in pure noise, from which samples start (box).
+# At a higher resolution the schedule must be shifted towards more noise, and it should end in pure noise, where samples start (box).
 #
 # **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
@@ -797,14 +794,14 @@ assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, with changes. It estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
+# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
 plots.image_grid(samples[:40])
 
 # %% [markdown]
-# Which digits of {numref}`fig-which-are-real` were real? An R marks them:
+# Which digits of {numref}`fig-which-are-real` were real? R marks them:
 
 # %% tags=["numbers", "nbval-check-output", "mnist"]
 letters = ["R" if place < 10 else "-" for place in order.tolist()]
@@ -812,7 +809,7 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
-# **How good are the samples?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with the VAE of chapter 6.
+# **How good are the samples?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with decoder means of the VAE of chapter 6.
 #
 # 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print their mean, and state a difference only where both see it.
 # 2. *Sure*: the probability of the likeliest class, by a classifier of the ten classes.
@@ -851,11 +848,11 @@ ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_o
 assert (all(ranks) and far["diffusion"].value < far["VAE"].value) or test.name != "mnist"
 
 # %% [markdown]
-# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 51; the table does not say which of the three matters. The VAE shows the means of its decoder. Both classifiers rank the models in this order. Only the distance notices whether samples *differ* from each other.
+# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 51; the table does not say which of the three matters. Both classifiers rank the models in this order. Only the distance notices whether samples *differ* from each other.
 #
-# **Time by time.** {numref}`fig-error-by-time` has the squared error of the noise on 500 test digits.
+# **Time by time.** The network is far below every linear estimate until the image is lost in the noise:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times.", "name": "fig-error-by-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, on 500 test digits.", "name": "fig-error-by-time"}}
 error, error_se = record["noise_error"], record["noise_error_se"]
 linear = linear_noise_error(model.schedule, values).mean(1)
 mean_image = model.schedule.snr * values.mean()
@@ -870,7 +867,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The network is far below every linear estimate until the image is lost in the noise. Had it memorized its training digits, it would be better on them than on test digits at middle times, where it could recognize a known image in what is left of it. At four times we find no such difference (box).
+# Had it memorized its training digits, it would be better on them than on test digits at middle times, where it could recognize a known image in what is left of it. At four times we find no such difference (box).
 
 # %% [markdown]
 # :::{depth-start} the network beats the linear estimate at nearly all times, and is no better on training digits
@@ -1161,7 +1158,7 @@ assert saved.mean() - 3 * saved.std() / 100 > 0.03
 # (sec-rate-by-time)=
 # ### Where the bits are spent
 #
-# Think of the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other, and an ideal code needs the KL divergence of each step, in nats. Those up to $x_t$ are the *rate*; the root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
+# Think of the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, and an ideal code needs the KL divergence of each step, in nats. Those up to $x_t$ are the *rate*; the root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
 #
 # $$
 # \begin{aligned}
@@ -1204,7 +1201,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. At the same levels of noise, it is more than eight tenths for digits. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively. The slider shows what the receiver of $x_t$ would draw:
+# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. At the same levels of noise, it is more than eight tenths for digits. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively; the slider shows what the receiver of $x_t$ would draw:
 
 
 # %% tags=["figure"]
@@ -1227,7 +1224,7 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all ten estimates are close to the mean digit. At 850 they have a shape, some of the wrong class. At 600 everything is decided except the edges.
+# At 1000 all ten estimates are close to the mean digit. At 850 they have a shape, some of the wrong class. At 600 only the edges are open.
 #
 # *Sources: E05.*
 
@@ -1522,9 +1519,6 @@ exercises.check_price(price)
 # ## Summary
 #
 # - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero {eq}`eq-simple-optimum`; training reduces only the excess over it {eq}`eq-excess-error`.
-# - The simple loss drops the weights of the bound, and with them the emphasis on what nobody sees {eq}`eq-bound-from-errors`. What a network loses in nats is its weighted excess {eq}`eq-deficit`.
-# - With equal errors, an estimate of $v$ gives acceptable images at both ends of the schedule {eq}`eq-v-loss`.
-# - The schedule decides how often each noise level is seen; one samples from the average of the weights; the best linear estimate is a baseline at each $t$ {eq}`eq-linear-bound`.
-# - Most bits are for what can hardly be seen {eq}`def-rate-by-time`.
-#
-# To go on: {cite:t}`nichol2021`; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
+# - The simple loss drops the weights of the bound, and with them the emphasis on what nobody sees {eq}`eq-bound-from-errors`. What a network loses in nats is its weighted excess {eq}`eq-deficit`. Most bits are for what can hardly be seen {eq}`def-rate-by-time`.
+# - With equal errors, an estimate of $v$ gives acceptable images at all times {eq}`eq-v-loss`.
+# - The schedule decides how often each noise level is seen, and one samples from the average of the weights.
