@@ -31,13 +31,24 @@ def obeyed(
         scale: of the guidance; `guidance_scale` in diffusers.
         interval: of the times at which it guides, as `companion.guidance.guided` has it.
     """
-    network: Any = model.denoiser
     draws = torch.rand(len(attributes), DRAWS, device=attributes.device)
-    label = tokens(captions(attributes, draws)).to(model.origin.device)
+    z = drawn(model, tokens(captions(attributes, draws)), scale, interval)
+    return landscape_reader().read(decoded_landscapes(z)) == attributes
+
+
+def drawn(
+    model: Ddpm,
+    label: Int[Tensor, "batch 24"],
+    scale: float = 2.0,
+    interval: tuple[float, float] = (0, math.inf),
+) -> Float[Tensor, "batch channels height width"]:
+    """What the model draws for the words of sentences, from random noise; arguments as of `obeyed`."""
+    network: Any = model.denoiser
+    label = label.to(model.origin.device)
     x_T = torch.randn(len(label), *model.x_shape, device=label.device)
     denoiser = guided(network, label, scale, interval)
-    *_, z = ddim_sample(denoiser, model.schedule.evenly(STEPS), x_T)
-    return landscape_reader().read(decoded_landscapes(z)) == attributes
+    *_, x_0 = ddim_sample(denoiser, model.schedule.evenly(STEPS), x_T)
+    return x_0
 
 
 def disobeyed(
