@@ -23,12 +23,12 @@ from companion.data import (
     captions,
     is_held_out,
     landscapes,
-    render_landscapes,
     tokens,
 )
 from companion.ddpm import Ddpm, elbo_step
 from companion.denoisers import gaussian_denoiser
 from companion.elbo import elbo_terms
+from companion.experiments import record_of
 from companion.guidance import extrapolated, guided
 from companion.networks.transformer import PatchBlock, TextTransformer
 from companion.page import plots
@@ -188,7 +188,7 @@ places[front] = 2
 vector = {s: network.read(tokens([s]))[0, place] for s, place in places.items()}
 behind_it, in_front, again = vector.values()
 pairs = {"in front, and in front elsewhere": again, "in front, and behind": behind_it}
-print("two vectors of purple               cosine")
+print("two vectors of purple              cosine")
 for name, other in pairs.items():
     print(f"{name:34}  {F.cosine_similarity(in_front, other, 0):6.2f}")
 
@@ -415,22 +415,11 @@ wish = "a small red house at dusk, two trees, the sun high on the left"
 plots.image_rows({f"scale {k:g}": draw(wish, scale=k) for k in (0.0, 1.0, 2.0, 20.0)}, tile=0.75)
 
 # %% [markdown]
-# The table has the percentage of attributes that are as asked for, with standard errors over three seeds of noise and words; and, of one sentence, how far the mean of 24 images is from the mean of renderings, as the root mean square over pixels. (Of two samples of renderings: the number in the last row.)
+# The table has the percentage of attributes that are as asked for, with standard errors over three seeds of noise and words, and how far the images are from renderings of the same attributes: the Fréchet distance {eq}`def-frechet`, in the reader's features.
 
-# %% tags=["serves"]
-_ = torch.manual_seed(0)
-single = torch.tensor([[0, 0, 0, 0, 2, 0, 1, 0]])
-detailed = captions(single, torch.full((1, DRAWS), 0.5))[0]
-jitter = 2 * torch.rand(88, 25) - 1
-real = decoded_landscapes(landscape_codes(render_landscapes(single.expand(88, -1), jitter)))
-
-
-def drift(images):
-    """Distance of mean images, root mean square over pixels."""
-    return (images.mean(0) - real[:64].mean(0)).square().mean().sqrt().item()
-
-
+# %% tags=["numbers", "columns", "nbval-check-output"]
 found, _ = load_record("text-scenes-sentences")
+parts = record_of("sentence-parts")
 
 
 def obeyed(right):
@@ -439,18 +428,31 @@ def obeyed(right):
     return f"{of_seed.mean():5.1f} ± {of_seed.std() / len(of_seed) ** 0.5:.1f}"
 
 
-# %% tags=["numbers", "columns"]
-print("guidance scale           seen      held out     drift")
+def of_part(condition, measure, digits=1):
+    value = parts.value(condition, measure)
+    return f"{value.mean:5.{digits}f} ± {value.se:.{digits}f}"
+
+
+print("guidance scale          seen     held out     distance")
 for k, scale in enumerate(found["scale"].tolist()):
-    moved = drift(draw(detailed, 24, scale))
-    seen, held = obeyed(found["seen"][k]), obeyed(found["held out"][k])
-    print(f"{scale:<14g}  {seen:>13}  {held:>12}  {moved:8.3f}")
+    if scale in (1, 2, 4, 6):
+        far = of_part(f"scale {scale:g}", "distance", 0)
+        seen, held = obeyed(found["seen"][k]), obeyed(found["held out"][k])
+        print(f"{scale:<14g}  {seen:>12}  {held:>11}  {far:>11}")
 assert all(found[f"{kind}: real"].all() for kind in ("seen", "held out"))
 ceiling = [obeyed(found[f"{kind}: decoded"]) for kind in ("seen", "held out")]
-print(f"{'renderings':14}  {ceiling[0]:>13}  {ceiling[1]:>12}  {drift(real[64:]):8.3f}")
+far = of_part("renderings", "distance", 0)
+print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`, and where it never had an example, it hedges. **Why not 20?** As the scale rises, the images drift away from the renderings, at scale 6 nearly twice as far as chance explains: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`, and where it never had an example, it hedges. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+#
+# :::{depth-start} guidance is needed in the middle of the chain, and what it costs comes from the early steps
+# :::
+# Without guidance it is 98.4 ± 0.4 %, and 93.3 ± 0.5 % of combinations held out; at scale 2 99.2 ± 0.2 and 96.5 ± 0.8 %, at scale 8 99.4 ± 0.2 and 97.1 ± 0.6 %. The sentences are others than in the table, and so is the noise; the distance from renderings is 29 ± 8 at scale 1, 34 ± 3 at 2, 57 ± 7 at 4 and 125 ± 9 at 8, and other renderings of the same sentences have 20 ± 2. Scale 4 in the middle alone, for $300 < t \le 700$, obeys as well, 99.5 ± 0.1 and 96.6 ± 0.6 %, at a distance of 22 ± 3; early alone it has 60 ± 10, as for the digits of {ref}`chapter 13 <sec-guided-digits>` ({ref}`experiment <exp-sentence-parts>`).
+#
+# :::{depth-end}
+# :::
 #
 # **Why do held-out combinations work, and do all?** By rule, the percentage of images that show all values of the rule:
 
@@ -481,45 +483,76 @@ for rule in HELD_OUT:
 # (sec-leave-one-out)=
 # ## Leave one part out
 #
-# What does each part contribute? Take it away, and let the reader judge again, for sentences that tell all eight attributes of seen combinations:
+# What does each part contribute? Take it away, and let the reader judge again, for sentences that tell all eight attributes:
 
-# %% tags=["numbers", "columns"]
-reader, asked_for = landscape_reader(), landscapes(60, 100).attributes
-_ = torch.manual_seed(0)
-full = tokens(captions(asked_for, torch.rand(60, DRAWS)))
-mixed = full.clone()
-for row in mixed:
-    length = int((row > 0).sum())
-    row[:length] = row[torch.randperm(length)]
-ways = {"words in random order": mixed, "another image's sentence": full.roll(1, 0)}
-ways["no sentence"] = torch.zeros_like(full)
-
-
-def share_obeyed(label, scale=2.0):
-    """Percentage of the attributes that are as asked for, with the standard error over images."""
-    _ = torch.manual_seed(1)
-    denoiser = guided(model.denoiser, label, scale)
-    with torch.no_grad():
-        *_, maps = ddim_sample(denoiser, model.schedule.evenly(20), torch.randn(60, 4, 8, 8))
-    of_image = 100 * (reader.read(decoded_landscapes(maps)) == asked_for).double().mean(1)
-    return f"{of_image.mean():5.1f} ± {of_image.std() / 60**0.5:.1f}"
-
-
-print("left out                      as asked for, %")
-print(f"{'nothing':26}  {obeyed(found['seen'][second]):>17}")
-print(f"{'guidance (scale 1)':26}  {obeyed(found['seen'][first]):>17}")
-for name, label in ways.items():
-    print(f"{name:26}  {share_obeyed(label):>17}")
+# %% tags=["numbers", "columns", "nbval-check-output"]
+left_out = {
+    "nothing": "scale 2",
+    "guidance": "scale 1",
+    "the words' order": "shuffled",
+    "the small words": "content words",
+    "the sentence": "no text",
+    "chance": "other renderings",
+}
+print("left out                  seen     held out        color")
+for name, condition in left_out.items():
+    shown = [of_part(condition, measure) for measure in ("seen", "held out", "color")]
+    print(f"{name:16}  {shown[0]:>12}  {shown[1]:>11}  {shown[2]:>11}")
 
 # %% [markdown]
-# Without a sentence the network still draws landscapes ({numref}`fig-text-scales`, scale 0), but of anything. What is "as asked for" then is chance. The same holds with the sentence of another image, so what is drawn comes from the sentence, and not from the noise. Words in random order keep most of their meaning, since most attributes have a word of their own; what suffers is whose it is. Guidance matters little for what was seen, and more for what was held out. And without the first stage a step costs many times as much {ref}`(above) <sec-small-image>`.
+# - **Without a sentence** the network draws landscapes ({numref}`fig-text-scales`, scale 0), but of anything: as many attributes are right as in renderings of *other* sentences. What is obeyed comes from the sentence.
+# - **Without guidance** it obeys nearly as well what it has seen, and less what was held out.
+# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the two houses exchange theirs. Without small words ("a", "the", "with") but in order, color is safe.
+# - **Without the first stage** a step costs {ref}`many times as much <sec-small-image>`.
+#
+# :::{depth-start} order is needed for what belongs to what, and for nothing else
+# :::
+# In the record, without the sentence 40.1 ± 0.7 % of the attributes are as asked for, as in renderings of other sentences, 40.0 ± 1.5 %. With its words in random order 89.7 ± 0.8 % of the attributes are right. In 29 ± 3 % of the images of two colors the houses exchange them; time of day and size stay right in 100.0 ± 0.0 and 100.0 ± 0.0 %, color in 67.5 ± 1.7 % ({ref}`experiment <exp-sentence-parts>`). There is one network; seeds are of sentences and noise.
+#
+# :::{depth-end}
+# :::
+#
+# *Sources: F08.*
 #
 # (sec-copies)=
 # ## Did it memorize?
 #
-# A network with enough parameters can reach a low loss by recalling its training images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Its draws would be training images, nearer to them than new scenes are. Large models do it for some, mostly those that are in the data many times {cite:p}`carlini2023`. With enough different images networks stop recalling: two networks, trained on two halves of the data, draw nearly the same image from the same noise {cite:p}`kadkhodaie2024`.
+# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. How would one notice? Of copies, each is nearer to a training scene than to any of *as many other scenes* that were not in training. If nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps.
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Percentage of images nearer to a training scene than to any of as many others (pixels; 50: no copies, 100: copies), with standard errors.", "name": "fig-copies"}}
+copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
+curves = {
+    "drawn for their sentences": (", their sentences", "nearer, pixels"),
+    "drawn for new sentences": ("", "nearer, pixels"),
+    "new renderings": ("", "fresh nearer, pixels"),
+}
+lines, bands = {}, {}
+for name, (kind, measure) in curves.items():
+    each = [copies.value(f"{size} scenes{kind}", measure) for size in sizes]
+    mean, error = (torch.tensor([getattr(v, k) for v in each]) for k in ("mean", "se"))
+    lines[name], bands[name] = (torch.tensor(sizes), mean), (mean - error, mean + error)
+fig, (axes,) = plots.figure(height=2.8)
+labels = {"x_label": "training scenes", "y_label": "nearer to training, %"}
+_ = plots.curves(lines, bands=bands, log_x=True, axes=axes, **labels)
+fig
+
+# %% [markdown]
+# With 100 scenes, a sentence about one of them returns it. With 60,000 nothing of the kind is found, although training was long enough to copy 100. And what is drawn obeys better than any copy could: of a held-out combination the best scene among 60,000 has
+
+# %% tags=["numbers", "nbval-check-output"]
+best = copies.value("60000 scenes", "best scene, held out")
+print(f"{best.mean:.1f} ± {best.se:.1f} % of the attributes")
+print(f"the network's images, at guidance scale 2: {obeyed(found['held out'][second]).strip()} %")
+
+# %% [markdown]
+# Large models do return training images, mostly of those that are in their data many times {cite:p}`carlini2023`. With many different images, two networks trained on two halves of the data draw nearly the same image from the same noise {cite:p}`kadkhodaie2024`: then it is not from either half.
 #
-# One argument needs no search: a blue house at dusk is in no training image, so none can be a copy of it, and yet the model draws it.
+# :::{depth-start} with 100 scenes the network copies, with 1,000 it copies what it is asked for by name
+# :::
+# With 100 training scenes, 83 ± 2 % of the images are nearer to one of them than to any of 100 others; with 1,000 58 ± 3 %, with 10,000 58 ± 4 % and with 60,000 53 ± 1 %. For sentences about the training scenes themselves it is 100 ± 0, 71 ± 0, 54 ± 1 and 52 ± 1 %, at a root mean square difference of 0.047 ± 0.000, 0.098 ± 0.002, 0.089 ± 0.001 and 0.077 ± 0.000; fresh scenes for the same sentences 51 ± 6 and 49 ± 3 % for 100 and 60,000. The root mean square difference to the nearest training scene is 0.096 ± 0.000 with 100 and 0.079 ± 0.001 with 60,000; that of fresh scenes 0.135 ± 0.001 and 0.074 ± 0.001: what is drawn is a little softer than a rendering. With a hundred scenes the loss of fresh scenes is 220 ± 1, that of training scenes 42 ± 1; with 60,000 86 ± 0 and 86 ± 0. It obeys in 84.9 ± 1.0 % of the attributes with 100 scenes, 95.0 ± 0.4 % with 1,000, 96.3 ± 0.3 % with 10,000 and 96.7 ± 0.2 % with 60,000; held-out combinations 71.1 ± 0.8, 86.8 ± 1.1, 89.3 ± 1.6 and 89.1 ± 1.6 %; the best copy among 100 scenes would have 80.0 ± 0.3 % of the attributes, and of a combination held out 74.2 ± 0.5 %; of 60,000 86.8 ± 0.1 %. So with a hundred scenes held-out combinations are obeyed no better than by retrieval, and from a thousand on better ({ref}`experiment <exp-memorization>`). There is one training of each size; seeds are of sentences and noise.
+#
+# :::{depth-end}
+# :::
 #
 # *Sources: F08.*
 
@@ -539,24 +572,29 @@ odd = (
 plots.image_rows({fill(s, 22): draw(s) for s in odd}, tile=0.75)
 
 # %% [markdown]
-# What does the reader find?
+# What does the reader find in 480 images of each kind?
 
-# %% tags=["numbers", "columns"]
-num = 30
-tries = ("a house, by day", "no purple house, by day", "two trees, two trees", "two trees")
-read = {text: reader.read(draw(text, num)) for text in tries}
-colors = ATTRIBUTES["color"]
-print("of 30 images              red    purple    no tree    two trees    three")
-for text, seen in read.items():
-    trees = seen[:, names.index("trees")].bincount(minlength=4).tolist()
-    red, purple = ((seen[:, 0] == colors.index(name)).sum().item() for name in ("red", "purple"))
-    print(f"{text:24}  {red:3}    {purple:6}    {trees[0]:7}    {trees[2]:9}    {trees[3]:5}")
+# %% tags=["numbers", "columns", "nbval-check-output"]
+odd_ones = record_of("odd-sentences")
+kinds = (
+    ("no red house", "a red house", "no a house", "a"),
+    ("no red house", "no trees", "no a house", "0 trees"),
+    ("..., no blue house behind", "a blue house behind", "no b behind", "b behind"),
+    ("two trees, two trees", "two trees", "two and two trees", "2 trees"),
+    ("one tree, two trees", "three trees", "one and two trees", "3 trees"),
+    ("a red blue house", "a red house", "a b house", "first"),
+    ("two trees", "a red house", "two trees", "color red"),
+)
+print("sentence (in all colors)    shows                   %")
+for sentence, shows, condition, measure in kinds:
+    value = odd_ones.value(condition, measure)
+    print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No purple house" draws purple houses, and never a tree. In all training sentences "no" was about trees, and "purple" about something purple that is there. A network learns what predicts the image, not what a word means to us. Large models fail at negation, too: captions rarely say what is absent {cite:p}`alhamoud2025`. A *negative prompt* does it without language, by {ref}`putting the unwanted <ex-negative>` in the place of the empty sentence.
-# - **Counting.** Two and two are two. "One", "two" and "three" are three words for three kinds of image; nothing adds. Counts and colors of several objects are the hard items of tests for large models {cite:p}`ghosh2023`.
-# - **Unknown words.** There is no vector for "pink" or "four", so the companion names the word, and draws nothing. A system that cuts words into pieces will draw *something*, which is not always better.
-# - **Silence.** A sentence such as "two trees" should leave the rest as it is in the data, and does not: hardly a house is red. In training about one sentence in ten leaves a given attribute out, and {ref}`hardly any <ex-short-sentences>` leaves out seven.
+# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Large models fail at negation, too: captions rarely say what is absent {cite:p}`alhamoud2025`. A *negative prompt* does it without language, by {ref}`putting the unwanted <ex-negative>` in the place of the empty sentence.
+# - **Counting.** Two and two are two, and one and two are never three. "One", "two" and "three" are words for three kinds of image; nothing adds. Counts and colors of several objects are the hard items of tests for large models {cite:p}`ghosh2023`.
+# - **Words never seen.** There is no vector for "pink" or "four", so the companion names the word, and draws nothing. A system that cuts words into pieces draws *something*.
+# - **Silence.** "Two trees" should leave the rest as it is in the data, and does not: hardly a house is red. In training about one sentence in ten leaves a given attribute out, and {ref}`hardly any <ex-short-sentences>` leaves out seven.
 
 # %% tags=["numbers", "nbval-check-output"]
 for text in ("a pink house", "four trees"):
@@ -567,7 +605,7 @@ for text in ("a pink house", "four trees"):
 
 
 # %% tags=["numbers"]
-def instead(sentence, unwanted, num, scale=3.0):
+def instead(sentence, unwanted, num=30, scale=3.0):
     """Guidance away from what is unwanted, in place of from no sentence."""
     _ = torch.manual_seed(0)
     wanted, avoided = (tokens([text]).expand(num, -1) for text in (sentence, unwanted))
@@ -580,12 +618,24 @@ def instead(sentence, unwanted, num, scale=3.0):
     return decoded_landscapes(z)
 
 
+def purple(images):
+    seen = landscape_reader().read(images)[:, 0]
+    return f"{(seen == ATTRIBUTES['color'].index('purple')).sum().item()} of {len(images)}"
+
+
 with torch.no_grad():
-    seen = reader.read(instead("a house, by day", "a purple house, by day", num))
-left = (seen[:, 0] == ATTRIBUTES["color"].index("purple")).sum().item()
-print(f"purple houses of {num} with the negative prompt: {left}")
+    print(f'"no purple house, by day": {purple(draw("no purple house, by day", 30))} are purple')
+    negative = instead("a house, by day", "a purple house, by day")
+    print(f'"a house, by day", with a negative prompt: {purple(negative)} are purple')
 
 # %% [markdown]
+# :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
+# :::
+# "No red house", in all six colors, draws a house of that color in 99.2 ± 0.2 % of the images, and no trees in 100.0 ± 0.0 %. "A red house, no blue house behind" has the blue house in 95.6 ± 0.6 %, and "without a blue house behind" in 99.4 ± 0.0 %; without a word about it, 3.5 ± 0.8 % have one. "Two trees, two trees" are two in 91.7 ± 1.4 % of the images and three in 6.9 ± 1.0 %; "one tree, one tree" is one in 91.5 ± 2.3 % and two in 1.0 ± 0.4 %; "one tree, two trees" are three in 0.0 ± 0.0 %. "No trees, three trees" is one tree in 72.9 ± 1.2 %, two in 26.0 ± 0.8 %, and none or three hardly ever. "A red blue house" has the first color in 60.0 ± 0.7 %, the second in 37.9 ± 0.6 %; a second house of that color stands behind in 21.5 ± 1.4 %. "By day, at dusk" is dusk in 0.4 ± 0.2 %, and "at dusk, by day" in 0.4 ± 0.2 %. "Two trees" alone draws a red house in 1.2 ± 0.4 % and a white one in 22.1 ± 1.6 %; without guidance 6.2 ± 0.6 and 21.5 ± 0.9 %. With a random vector in place of the color's word, all other attributes are right in 93.3 ± 0.8 % of the images; with the word 94.6 ± 0.9 %, without it 94.4 ± 1.3 % ({ref}`experiment <exp-odd-sentences>`).
+#
+# :::{depth-end}
+# :::
+#
 # *Sources: F08.*
 
 # %% [markdown]
