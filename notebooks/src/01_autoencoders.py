@@ -297,7 +297,7 @@ for x in batches:
     optimizer.step()
     losses.append(mean_loss.item())
 
-# %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. Dashed: the smallest error of any affine autoencoder with 16 dimensions on the training data ({prf:ref}`thm-pca`).", "name": "fig-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. Dashed: the smallest error of any affine autoencoder with 16 dimensions ({prf:ref}`thm-pca`).", "name": "fig-training"}}
 pca = autoencoder.pca_autoencoder(train.images.flatten(1), 16)
 with torch.no_grad():
     least = loss(pca, train.images.flatten(1)).mean().item()
@@ -594,7 +594,7 @@ print("a blank image has a smaller error than 95 % of the test digits:", low)
 # \mathcal{L}_\text{DAE} = \mathbb{E}_{x} \, \mathbb{E}_{\varepsilon \sim \mathcal{N}(0, \sigma^2 I)} \lVert x - f(g(x + \varepsilon)) \rVert^2 .
 # $$ (def-denoising-loss)
 #
-# The noise $\varepsilon$ is independent of $x$. A copy keeps the noise and has the loss $\sigma^2 D$. To do better, one has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
+# A copy keeps the noise and has the loss $\sigma^2 D$. To do better, one has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, and what the best linear map {eq}`eq-linear-dae-optimum` and a trained network make of the second row.", "name": "fig-denoised"}}
 ten, generator = test.images[:10], torch.Generator().manual_seed(0)
